@@ -1,0 +1,166 @@
+//! The validated whole: what a configuration means once nothing in it can be wrong any more.
+//!
+//! These types are not deserialised from anything; `config` is the only place that makes them out
+//! of a file, and code further down never checks them again.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::prompts::Prompts;
+use crate::protocol::Terminal;
+use crate::schedule::{Repeat, Schedule};
+use crate::simulator;
+
+/// Everything the daemon was asked to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// In the order of the file.
+    pub scenarios: Vec<Scenario>,
+    /// The file as it was written, with what might be secret masked; served at `/config`.
+    pub masked_source: String,
+}
+
+/// A named stream of load.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The value of the `scenario` label.
+    pub name: String,
+    /// Where requests go.
+    pub target: Arc<Target>,
+    /// What they ask.
+    pub prompts: Prompts,
+    /// The parameters all of them share.
+    pub request: RequestParameters,
+    /// When they are due.
+    pub schedule: Arc<Schedule>,
+    /// How often the schedule is gone through.
+    pub repeat: Repeat,
+    /// What the schedule waits for before its first instant.
+    pub start: Start,
+    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    pub max_concurrency: NonZeroU32,
+    /// An arrival later than this is dropped.
+    pub max_lag: Duration,
+}
+
+/// What a schedule waits for before its first instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Any answer below 500 from the target's `/models`.
+    WhenReady,
+    /// Nothing.
+    Now,
+}
+
+/// An endpoint with the model and the credentials to use there.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The value of the `target` label.
+    pub name: String,
+    /// Where it is.
+    pub location: Location,
+    /// The model to name in requests; `None` takes the only one that `/models` lists.
+    pub model: Option<String>,
+    /// How requests identify themselves.
+    pub auth: Auth,
+    /// Extra headers, each held as a secret: any of them may carry a key.
+    pub headers: Vec<(http::HeaderName, SecretString)>,
+    /// Extra query parameters, likewise.
+    pub query: Vec<(String, SecretString)>,
+    /// Which end proves that an answer is complete.
+    pub terminal: Terminal,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// The API's root, such as `http://localhost:8000/v1`, without a trailing slash, query or userinfo.
+    Url(Url),
+    /// An endpoint inside this process, started on a free loopback port.
+    Simulator(simulator::Settings),
+}
+
+/// How requests identify themselves.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// They do not.
+    None,
+    /// `authorization: Bearer …`
+    Bearer(Secret),
+    /// `api-key: …`, as Azure wants it.
+    ApiKey(Secret),
+    /// `x-api-key: …`, as Anthropic wants it.
+    XApiKey(Secret),
+}
+
+/// A secret and where it came from; only the latter is ever shown.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// The value.
+    pub value: SecretString,
+    /// Where it was read.
+    pub origin: SecretOrigin,
+}
+
+/// Where a secret was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretOrigin {
+    /// An environment variable, or a line of the `.env` beside the file.
+    Variable(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// How long to wait for what. Each ends the request with a class of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together.
+    pub connect: Duration,
+    /// From sending to the first token.
+    pub first_token: Duration,
+    /// Between two reads once the first token is there.
+    pub idle: Duration,
+    /// From sending to the end.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The parameters that all requests of a scenario share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestParameters {
+    /// Upper bound of output tokens; always sent, so that no answer is endless.
+    pub max_tokens: NonZeroU32,
+    /// Sampling temperature; the endpoint's default where `None`.
+    pub temperature: Option<f64>,
+    /// A system message before each prompt.
+    pub system: Option<String>,
+    /// Whether the answer is streamed. Without it there is no TTFT and no TPOT.
+    pub stream: bool,
+    /// Further fields of the request body.
+    pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+impl RequestParameters {
+    /// `max_tokens` where the file says nothing.
+    pub const DEFAULT_MAX_TOKENS: u32 = 256;
+}

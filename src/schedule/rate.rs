@@ -1,0 +1,168 @@
+//! Rates as people write them, and areas under them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A rate of arrivals, exact to a millionth of an arrival per hour.
+///
+/// Written `5/s`, `300/m`, `0.2/s` or `40/h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rate {
+    micro_per_hour: u64,
+}
+
+/// Why a rate could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseRateError {
+    /// Not a number, a slash and a unit.
+    #[error("`{0}` is not a rate; write a number and a unit, such as `5/s`, `300/m` or `40/h`")]
+    Form(String),
+    /// More decimals than the unit can carry.
+    #[error("`{0}` has too many decimals; a rate is exact to a millionth of a request per hour")]
+    TooFine(String),
+    /// Above [`Rate::MAX`].
+    #[error("`{0}` is above the highest rate, 100000/s")]
+    TooHigh(String),
+}
+
+impl Rate {
+    /// No arrivals.
+    pub const ZERO: Rate = Rate { micro_per_hour: 0 };
+    /// The highest rate: 100,000 per second.
+    pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
+
+    /// Millionths of an arrival per hour.
+    pub fn micro_per_hour(self) -> u64 {
+        self.micro_per_hour
+    }
+
+    /// For display and gauges.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn per_second(self) -> f64 {
+        self.micro_per_hour as f64 / MICRO_PER_HOUR_AT_ONE_PER_SECOND as f64
+    }
+
+    /// Whether nothing arrives.
+    pub fn is_zero(self) -> bool {
+        self.micro_per_hour == 0
+    }
+}
+
+const MICRO_PER_HOUR_AT_ONE_PER_SECOND: u64 = 3_600_000_000;
+
+impl FromStr for Rate {
+    type Err = ParseRateError;
+
+    fn from_str(text: &str) -> Result<Rate, ParseRateError> {
+        let form = || ParseRateError::Form(text.to_owned());
+        let (number, unit) = text.split_once('/').ok_or_else(form)?;
+        let (number, unit) = (number.trim(), unit.trim());
+        let scale: u64 = match unit {
+            "s" => MICRO_PER_HOUR_AT_ONE_PER_SECOND,
+            "m" | "min" => MICRO_PER_HOUR_AT_ONE_PER_SECOND / 60,
+            "h" => MICRO_PER_HOUR_AT_ONE_PER_SECOND / 3600,
+            _ => return Err(form()),
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+        if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
+            return Err(form());
+        }
+        let too_high = || ParseRateError::TooHigh(text.to_owned());
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.len() > 15 {
+            return Err(ParseRateError::TooFine(text.to_owned()));
+        }
+        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_high())? };
+        let ten_to = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX));
+        let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
+        let scaled = part * u128::from(scale);
+        if scaled % ten_to != 0 {
+            return Err(ParseRateError::TooFine(text.to_owned()));
+        }
+        let micro = whole
+            .checked_mul(u128::from(scale))
+            .and_then(|w| w.checked_add(scaled / ten_to))
+            .filter(|m| *m <= u128::from(Rate::MAX.micro_per_hour))
+            .ok_or_else(too_high)?;
+        Ok(Rate { micro_per_hour: u64::try_from(micro).map_err(|_| too_high())? })
+    }
+}
+
+/// As short as it can be written exactly: `5/s`, `0.2/s`, `90/m`, `7/h`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, scale) in [("s", 1), ("m", 60), ("h", 3600)] {
+            let scale = MICRO_PER_HOUR_AT_ONE_PER_SECOND / scale;
+            let (whole, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
+            // Three decimals read well; whatever needs more is clearer in a larger unit.
+            if unit == "h" || rest * 1000 % scale == 0 {
+                let digits = if unit == "h" { 6 } else { 3 };
+                let fraction = u128::from(rest) * 10u128.pow(digits) / u128::from(scale);
+                let fraction = format!("{fraction:0width$}", width = digits as usize);
+                let fraction = fraction.trim_end_matches('0');
+                return if fraction.is_empty() {
+                    write!(f, "{whole}/{unit}")
+                } else {
+                    write!(f, "{whole}.{fraction}/{unit}")
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Expected arrivals, exactly: an area under the rate line in units of 1/(7.2·10¹⁸) of an arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Area(pub(super) u128);
+
+impl Area {
+    /// None.
+    pub const ZERO: Area = Area(0);
+    /// One millionth of an arrival.
+    pub const MICRO: Area = Area(7_200_000_000_000);
+    /// One arrival.
+    pub const ARRIVAL: Area = Area(1_000_000 * Area::MICRO.0);
+
+    /// Under a constant rate.
+    pub fn constant(rate: Rate, time: u64) -> Area {
+        Area(2 * u128::from(rate.micro_per_hour) * u128::from(time))
+    }
+
+    /// Under the first `time` of a straight line from `from` to `to` over `length`, rounded down.
+    pub fn ramp(from: Rate, to: Rate, time: u64, length: u64) -> Area {
+        let base = Area::constant(from, time).0;
+        let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
+        let (time, length) = (u128::from(time), u128::from(length));
+        // slope·time²/length without leaving 128 bits: time is at most length, length at most 2⁵⁵.
+        let (whole, rest) = (slope * time / length, slope * time % length);
+        let bend = whole * time;
+        if to >= from {
+            Area(base + bend + rest * time / length)
+        } else {
+            Area(base - bend - (rest * time).div_ceil(length))
+        }
+    }
+
+    /// Whole arrivals, rounded down.
+    pub fn arrivals(self) -> u128 {
+        self.0 / Area::ARRIVAL.0
+    }
+
+    /// Whole millionths of an arrival, rounded down.
+    pub fn micro(self) -> u128 {
+        self.0 / Area::MICRO.0
+    }
+
+    /// In arrivals, for estimates and display.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / Area::ARRIVAL.0 as f64
+    }
+}
+
+/// Nanoseconds, which a schedule's arithmetic counts in.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
