@@ -193,3 +193,141 @@ pub enum FinishReason {
     /// Any other reason.
     Other,
 }
+
+/// A success that bent the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Anomaly {
+    /// No `usage`, though it was asked for: tokens are not counted.
+    MissingUsage,
+    /// The body ended without `[DONE]`.
+    MissingDone,
+    /// No finish reason.
+    MissingFinishReason,
+}
+
+impl Anomaly {
+    /// Every kind.
+    pub const ALL: [Anomaly; 3] = [Anomaly::MissingUsage, Anomaly::MissingDone, Anomaly::MissingFinishReason];
+
+    /// The value of the `kind` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Anomaly::MissingUsage => "missing_usage",
+            Anomaly::MissingDone => "missing_done",
+            Anomaly::MissingFinishReason => "missing_finish_reason",
+        }
+    }
+}
+
+/// The raw marks of a request that succeeded, and every figure derived from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// When the schedule wanted it sent.
+    pub due: Instant,
+    /// When it was handed to the HTTP client, connecting included in what follows.
+    pub sent: Instant,
+    /// The first event that carried text of any kind; `None` without streaming.
+    pub first_token: Option<Instant>,
+    /// The last such event.
+    pub last_token: Option<Instant>,
+    /// When the answer was complete.
+    pub end: Instant,
+    /// What the endpoint counted.
+    pub usage: Option<Usage>,
+    /// Whether reasoning was sent as text.
+    pub reasoning_shown: bool,
+    /// How it bent the protocol.
+    pub anomalies: Vec<Anomaly>,
+}
+
+impl Measurement {
+    /// From sending to the end.
+    pub fn duration(&self) -> Duration {
+        self.end.saturating_duration_since(self.sent)
+    }
+
+    /// From the due instant to the end.
+    pub fn duration_from_schedule(&self) -> Duration {
+        self.end.saturating_duration_since(self.due)
+    }
+
+    /// TPOT: (last token − first token) / (n − 1), with n ≥ 2 tokens as the endpoint counted them.
+    /// Reasoning that was never shown lies before the first token and does not count.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn time_per_output_token(&self) -> Option<Duration> {
+        let intervals = self.intervals()?;
+        Some(Duration::from_secs_f64(self.decoding()?.as_secs_f64() / intervals as f64))
+    }
+
+    /// TPS of this request: (n − 1) / (last token − first token), where that time is not zero.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let decoding = self.decoding().filter(|time| !time.is_zero())?;
+        Some(self.intervals()? as f64 / decoding.as_secs_f64())
+    }
+
+    fn decoding(&self) -> Option<Duration> {
+        Some(self.last_token?.saturating_duration_since(self.first_token?))
+    }
+
+    /// n − 1, where n ≥ 2.
+    fn intervals(&self) -> Option<u64> {
+        let usage = self.usage?;
+        let hidden = if self.reasoning_shown { 0 } else { usage.reasoning };
+        usage.output.saturating_sub(hidden).checked_sub(1).filter(|n| *n > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(output: u64, reasoning: u64, reasoning_shown: bool) -> Measurement {
+        let sent = Instant::now();
+        let at = |millis| sent + Duration::from_millis(millis);
+        Measurement {
+            due: sent,
+            sent,
+            first_token: Some(at(100)),
+            last_token: Some(at(400)),
+            end: at(500),
+            usage: Some(Usage { output, reasoning, ..Usage::default() }),
+            reasoning_shown,
+            anomalies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn token_rates_come_from_the_intervals_between_tokens() {
+        let m = measurement(31, 0, false);
+        assert_eq!(m.time_per_output_token(), Some(Duration::from_millis(10)));
+        assert_eq!(m.tokens_per_second(), Some(100.0));
+        assert_eq!(measurement(1, 0, false).time_per_output_token(), None);
+        assert_eq!(measurement(0, 0, false).tokens_per_second(), None);
+    }
+
+    #[test]
+    fn reasoning_counts_only_where_it_was_shown() {
+        assert_eq!(measurement(331, 300, false).tokens_per_second(), Some(100.0));
+        assert_eq!(measurement(331, 300, true).tokens_per_second(), Some(1100.0));
+        assert_eq!(measurement(300, 300, false).tokens_per_second(), None);
+    }
+
+    #[test]
+    fn tokens_that_came_all_at_once_have_no_speed() {
+        let mut m = measurement(31, 0, false);
+        m.last_token = m.first_token;
+        assert_eq!(m.tokens_per_second(), None);
+        assert_eq!(m.time_per_output_token(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_message_cannot_forge_a_log_line_and_has_an_end() {
+        let long = format!("a\nb\u{1b}[31m{}", "é".repeat(500));
+        let detail = FailureDetail::new(Failure::StreamError, &long);
+        assert!(detail.message.len() <= FailureDetail::MESSAGE_LIMIT);
+        assert!(!detail.message.contains(char::is_control));
+        assert!(detail.message.ends_with('…'));
+        assert_eq!(FailureDetail::new(Failure::Auth, " no key ").message, "no key");
+    }
+}

@@ -1,14 +1,17 @@
 //! When requests are due: phases, the integral Λ of their rate, and its inverse.
 //!
-//! A schedule is a pure function of time. It is computed in integers throughout, so that a month
-//! of uptime is as exact as the first second; there is no tick and nothing accumulates.
+//! A schedule is a pure function of time. It is computed in integers throughout, so that a year of
+//! uptime is as exact as the first second; there is no tick and nothing accumulates.
 //!
 //! Areas under the rate line are counted in [`Area`] units of 1/(7.2·10¹⁸) of an arrival. That
-//! odd unit makes each area a whole number: rates are millionths of an arrival per hour, times are
-//! nanoseconds (3.6·10¹² to the hour), and a ramp halves once.
+//! odd unit makes the area of every whole phase a whole number: rates are millionths of an arrival
+//! per hour, times are nanoseconds (3.6·10¹² to the hour), and a ramp halves once.
 
 mod rate;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -32,6 +35,41 @@ pub enum Load {
     Concurrency(NonZeroU32),
 }
 
+impl Load {
+    /// Λ: the arrivals expected in the first `time` of a phase that lasts `length`.
+    fn area(self, time: u64, length: u64) -> Area {
+        match self {
+            Load::Constant(rate) => Area::constant(rate, time),
+            Load::Ramp { from, to } => Area::ramp(from, to, time, length),
+            Load::Pause | Load::Concurrency(_) => Area::ZERO,
+        }
+    }
+
+    /// Λ⁻¹: the first nanosecond at which `area` is reached, which the phase must hold.
+    fn due(self, area: Area, length: u64) -> u64 {
+        match self {
+            Load::Constant(rate) => area.over(rate),
+            Load::Ramp { from, to } => {
+                let guess = straight_line_inverse(from, to, area, length);
+                first_reached(guess, length, |time| self.area(time, length) >= area)
+            }
+            Load::Pause | Load::Concurrency(_) => 0,
+        }
+    }
+}
+
+/// As it stands in the file: `constant 5/s`, `ramp 5/s to 50/s`, `pause`, `concurrency 10`.
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Load::Constant(rate) => write!(f, "constant {rate}"),
+            Load::Ramp { from, to } => write!(f, "ramp {from} to {to}"),
+            Load::Pause => f.write_str("pause"),
+            Load::Concurrency(slots) => write!(f, "concurrency {slots}"),
+        }
+    }
+}
+
 /// One entry of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Phase {
@@ -39,8 +77,13 @@ pub struct Phase {
     pub name: String,
     /// What is asked for.
     pub load: Load,
-    /// For how long; more than zero.
+    /// For how long: more than zero, at most [`Phase::LONGEST`].
     pub length: Duration,
+}
+
+impl Phase {
+    /// The arithmetic of ramps stays within 128 bits up to here.
+    pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 }
 
 /// How often the whole schedule is gone through.
@@ -52,8 +95,151 @@ pub enum Repeat {
     Times(NonZeroU32),
 }
 
-/// Phases in order, gone through once. See the module's documentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Repeat {
+    /// Whether a cycle of this number, from 0, takes place.
+    pub fn includes(self, cycle: u64) -> bool {
+        match self {
+            Repeat::Forever => true,
+            Repeat::Times(times) => cycle < u64::from(times.get()),
+        }
+    }
+}
+
+/// A phase in its place within the cycle.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// Its position in [`Schedule::phases`].
+    pub index: usize,
+    /// The phase.
+    pub phase: &'a Phase,
+    /// When it starts, from the start of the cycle.
+    pub start: Duration,
+    /// When it ends.
+    pub end: Duration,
+}
+
+/// Phases in order, gone through once; one such pass is a cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     phases: Vec<Phase>,
+    /// Per phase: the time and the area at its end.
+    ends: Vec<(u64, Area)>,
+}
+
+impl Schedule {
+    /// A schedule of these phases.
+    pub fn new(phases: Vec<Phase>) -> Schedule {
+        let (mut time, mut area) = (0, Area::ZERO);
+        let ends = phases
+            .iter()
+            .map(|phase| {
+                let length = rate::nanos(phase.length);
+                time += length;
+                area = area + phase.load.area(length, length);
+                (time, area)
+            })
+            .collect();
+        Schedule { phases, ends }
+    }
+
+    /// In order.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// How long one cycle lasts.
+    pub fn length(&self) -> Duration {
+        Duration::from_nanos(self.end().0)
+    }
+
+    /// The open-loop arrivals expected in one cycle.
+    pub fn total(&self) -> Area {
+        self.end().1
+    }
+
+    /// Λ(t): the arrivals expected in the first `time` of a cycle.
+    pub fn area(&self, time: Duration) -> Area {
+        let Some(at) = self.at(time) else { return self.total() };
+        let before = at.index.checked_sub(1).map_or(Area::ZERO, |i| self.ends[i].1);
+        let within = rate::nanos(time) - rate::nanos(at.start);
+        before + at.phase.load.area(within, rate::nanos(at.phase.length))
+    }
+
+    /// Λ⁻¹: the first nanosecond of a cycle at which `area` is reached, if the cycle reaches it.
+    /// Where the rate is zero for a while, that is the first instant of the plateau.
+    pub fn due(&self, area: Area) -> Option<Duration> {
+        let index = self.ends.partition_point(|&(_, end)| end < area);
+        let phase = self.phases.get(index)?;
+        let (start, before) = index.checked_sub(1).map_or((0, Area::ZERO), |i| self.ends[i]);
+        let within = phase.load.due(area - before, rate::nanos(phase.length));
+        Some(Duration::from_nanos(start + within))
+    }
+
+    /// The phase at a time of the cycle; `None` from its end on.
+    pub fn at(&self, time: Duration) -> Option<Placed<'_>> {
+        let index = self.ends.partition_point(|&(end, _)| end <= rate::nanos(time));
+        self.placed(index)
+    }
+
+    /// The phase at this position.
+    pub fn placed(&self, index: usize) -> Option<Placed<'_>> {
+        let phase = self.phases.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |i| self.ends[i].0);
+        let end = Duration::from_nanos(self.ends[index].0);
+        Some(Placed { index, phase, start: Duration::from_nanos(start), end })
+    }
+
+    /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle.
+    pub fn rate(&self, time: Duration) -> f64 {
+        match self.at(time) {
+            Some(Placed { phase: Phase { load: Load::Constant(rate), .. }, .. }) => rate.per_second(),
+            Some(Placed { phase: Phase { load: Load::Ramp { from, to }, length, .. }, start, .. }) => {
+                let share = (time - start).as_secs_f64() / length.as_secs_f64();
+                from.per_second() + (to.per_second() - from.per_second()) * share
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn end(&self) -> (u64, Area) {
+        self.ends.last().copied().unwrap_or_default()
+    }
+}
+
+/// Where a straight line of rates reaches an area, in floating point: right to some nanoseconds.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn straight_line_inverse(from: Rate, to: Rate, area: Area, length: u64) -> u64 {
+    let (r0, r1, n) = (from.per_second(), to.per_second(), area.as_f64());
+    let slope = (r1 - r0) / (length as f64 / 1e9);
+    // 2n/(r0 + √(r0² + 2·slope·n)) is the root of r0·t + slope·t²/2 = n that stays exact at r0 = 0.
+    let root = (r0 * r0 + 2.0 * slope * n).max(0.0).sqrt();
+    let seconds = if r0 + root > 0.0 { 2.0 * n / (r0 + root) } else { 0.0 };
+    ((seconds * 1e9) as u64).min(length)
+}
+
+/// The first time up to `end` at which a monotone `reached` holds, searched outwards from a guess:
+/// floating point proposes, integers decide.
+fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high, mut step) = (guess, guess, 1);
+    while !reached(high) && high < end {
+        low = high + 1;
+        high = high.saturating_add(step).min(end);
+        step *= 2;
+    }
+    step = 1;
+    while low > 0 && reached(low) {
+        high = low;
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    // The answer lies in low..=high.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if reached(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }

@@ -1,6 +1,7 @@
 //! Rates as people write them, and areas under them.
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ impl Rate {
     pub const ZERO: Rate = Rate { micro_per_hour: 0 };
     /// The highest rate: 100,000 per second.
     pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
+
+    /// A rate of so many millionths of an arrival per hour, up to [`Rate::MAX`].
+    pub fn from_micro_per_hour(micro_per_hour: u64) -> Option<Rate> {
+        (micro_per_hour <= Rate::MAX.micro_per_hour).then_some(Rate { micro_per_hour })
+    }
 
     /// Millionths of an arrival per hour.
     pub fn micro_per_hour(self) -> u64 {
@@ -135,14 +141,24 @@ impl Area {
         let base = Area::constant(from, time).0;
         let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
         let (time, length) = (u128::from(time), u128::from(length));
-        // slope·time²/length without leaving 128 bits: time is at most length, length at most 2⁵⁵.
+        // slope·time²/length without leaving 128 bits: time ≤ length < 2⁵⁵, slope < 2⁴⁹.
         let (whole, rest) = (slope * time / length, slope * time % length);
-        let bend = whole * time;
         if to >= from {
-            Area(base + bend + rest * time / length)
+            Area(base + whole * time + rest * time / length)
         } else {
-            Area(base - bend - (rest * time).div_ceil(length))
+            Area(base - whole * time - (rest * time).div_ceil(length))
         }
+    }
+
+    /// The nanoseconds that a constant rate, which must not be zero, takes to fill it, rounded up.
+    pub(super) fn over(self, rate: Rate) -> u64 {
+        let time = self.0.div_ceil(2 * u128::from(rate.micro_per_hour.max(1)));
+        u64::try_from(time).unwrap_or(u64::MAX)
+    }
+
+    /// Millionths of an arrival as an area.
+    pub fn from_micro(micro: u64) -> Area {
+        Area(u128::from(micro) * Area::MICRO.0)
     }
 
     /// Whole arrivals, rounded down.
@@ -159,6 +175,22 @@ impl Area {
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / Area::ARRIVAL.0 as f64
+    }
+}
+
+impl Add for Area {
+    type Output = Area;
+
+    fn add(self, other: Area) -> Area {
+        Area(self.0 + other.0)
+    }
+}
+
+impl Sub for Area {
+    type Output = Area;
+
+    fn sub(self, other: Area) -> Area {
+        Area(self.0 - other.0)
     }
 }
 

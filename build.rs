@@ -1,0 +1,25 @@
+//! Notes which revision and compiler made the binary, for `llmload_build_info`.
+
+use std::process::Command;
+
+fn main() {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    tell("LLMLOAD_RUSTC_VERSION", words(Command::new(rustc).arg("--version")).and_then(|text| {
+        text.split_whitespace().nth(1).map(str::to_owned)
+    }));
+    tell("LLMLOAD_REVISION", words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
+    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/refs/heads");
+    println!("cargo::rerun-if-changed=build.rs");
+}
+
+fn tell(variable: &str, value: Option<String>) {
+    // A build from an archive, without git, is still a build.
+    println!("cargo::rustc-env={variable}={}", value.unwrap_or_else(|| "unknown".into()));
+}
+
+fn words(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}

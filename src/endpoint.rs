@@ -1,0 +1,236 @@
+//! The HTTP client of one target. The one home of `reqwest`.
+//!
+//! It does what it is told and nothing else: no proxy from the environment, no redirect, no retry,
+//! no decompression, no referer. Every one of those would send or measure something that nobody
+//! scheduled, and a redirect would carry the key to a stranger.
+
+mod connections;
+mod faults;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::measurement::FailureDetail;
+use crate::plan::{Auth, Target};
+use connections::Connections;
+
+/// Servers built on uvicorn close idle connections after five seconds; a connection kept longer
+/// than the server keeps it would make errors that the server is not to blame for.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// Something that answers requests. Real ones speak HTTP; tests of the loop on a paused clock
+/// answer from memory, since sockets do not know about paused time.
+pub trait Endpoint: Send + Sync + 'static {
+    /// What its answers are.
+    type Answer: Answer;
+
+    /// Sends one request and waits for the response head.
+    fn send(&self, request: Request) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
+}
+
+/// A response whose body is still to come.
+pub trait Answer: Send {
+    /// The HTTP status.
+    fn status(&self) -> u16;
+
+    /// The `content-type` header, where there is a readable one.
+    fn content_type(&self) -> Option<&str>;
+
+    /// The bytes of one read; `None` after a clean end.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FailureDetail>> + Send;
+}
+
+/// A request as the wire sees it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Under the base URL, such as `chat/completions`.
+    pub path: &'static str,
+    /// The JSON body.
+    pub body: Bytes,
+    /// Whether an event stream is asked for.
+    pub stream: bool,
+}
+
+/// Why a client could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A header value that HTTP does not allow. The value itself is not told: it may be a secret.
+    #[error("target {target}: the value for `{header}` has characters that a header cannot carry")]
+    Header {
+        /// The target.
+        target: String,
+        /// The header's name.
+        header: String,
+    },
+    /// The TLS set-up failed.
+    #[error("target {target}: the HTTP client could not be built: {source}")]
+    Client {
+        /// The target.
+        target: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
+}
+
+/// A pooled HTTP client with a target's address, credentials and headers.
+#[derive(Debug)]
+pub struct HttpEndpoint {
+    client: reqwest::Client,
+    base: Url,
+    headers: HeaderMap,
+    connections: Connections,
+}
+
+impl HttpEndpoint {
+    /// A client for a target at this address, which keeps up to `connections` connections open.
+    ///
+    /// # Errors
+    /// If a header value is not allowed in HTTP or the TLS set-up fails.
+    pub fn new(target: &Target, base: &Url, connections: usize) -> Result<HttpEndpoint, BuildError> {
+        let mut base = base.clone();
+        if !target.query.is_empty() {
+            let mut pairs = base.query_pairs_mut();
+            for (name, value) in &target.query {
+                pairs.append_pair(name, value.expose_secret());
+            }
+        }
+        let seen = Connections::default();
+        let builder = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .connect_timeout(target.timeouts.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(connections)
+            .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
+            .connector_layer(seen.layer());
+        // Plain HTTP must work in an image that has no certificate store at all.
+        let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        let client = builder
+            .build()
+            .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
+        Ok(HttpEndpoint { client, base, headers: headers(target)?, connections: seen })
+    }
+
+    /// Asks for the list of models: its status, and the names if there is a list.
+    ///
+    /// # Errors
+    /// If there was no answer within `patience`.
+    pub async fn models(&self, patience: Duration) -> Result<(u16, Vec<String>), FailureDetail> {
+        let ask = async {
+            let response = self.request(reqwest::Method::GET, "models").send().await;
+            let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
+            let status = response.status().as_u16();
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {
+                body.extend_from_slice(&chunk);
+                if body.len() > 1 << 20 {
+                    break;
+                }
+            }
+            Ok((status, model_names(&body)))
+        };
+        match tokio::time::timeout(patience, ask).await {
+            Ok(answer) => answer,
+            Err(_) => Err(faults::no_answer(patience)),
+        }
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        self.client.request(method, url).headers(self.headers.clone())
+    }
+}
+
+impl Endpoint for HttpEndpoint {
+    type Answer = HttpAnswer;
+
+    async fn send(&self, request: Request) -> Result<HttpAnswer, FailureDetail> {
+        let accept = if request.stream { "text/event-stream" } else { "application/json" };
+        let sending = self
+            .request(reqwest::Method::POST, request.path)
+            .header(ACCEPT, accept)
+            .header(CONTENT_TYPE, "application/json")
+            .body(request.body)
+            .send();
+        match sending.await {
+            Ok(response) => {
+                self.connections.used(response.extensions());
+                Ok(HttpAnswer { response })
+            }
+            Err(error) => Err(faults::classify_send(&self.connections, error)),
+        }
+    }
+}
+
+/// An HTTP response whose body is still to come.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    response: reqwest::Response,
+}
+
+impl Answer for HttpAnswer {
+    fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
+        self.response.chunk().await.map_err(|error| faults::classify_body(&error))
+    }
+}
+
+fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let secret = |header: &str, text: &str| {
+        let mut value = HeaderValue::from_str(text).map_err(|_| BuildError::Header {
+            target: target.name.clone(),
+            header: header.to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    for (name, value) in &target.headers {
+        headers.append(name, secret(name.as_str(), value.expose_secret())?);
+    }
+    match &target.auth {
+        Auth::None => {}
+        Auth::Bearer(key) => {
+            let value = format!("Bearer {}", key.value.expose_secret());
+            headers.insert(AUTHORIZATION, secret("authorization", &value)?);
+        }
+        Auth::ApiKey(key) => {
+            headers.insert("api-key", secret("api-key", key.value.expose_secret())?);
+        }
+        Auth::XApiKey(key) => {
+            headers.insert("x-api-key", secret("x-api-key", key.value.expose_secret())?);
+        }
+    }
+    Ok(headers)
+}
+
+/// The `id`s of an OpenAI-style list of models.
+fn model_names(body: &[u8]) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct List {
+        data: Vec<Model>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Model {
+        id: String,
+    }
+    serde_json::from_slice::<List>(body)
+        .map(|list| list.data.into_iter().map(|model| model.id).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,123 @@
+//! What happens to an arrival, told to whoever observes: metrics, the status page, the log.
+//!
+//! Observers are synchronous, bounded and cannot fail. The counts that must agree with each other
+//! at every instant are not events but the [ledger](crate::ledger).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::measurement::{FailureDetail, Measurement};
+
+/// One scheduled instant of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number within the scenario, from 0; prompts follow from it.
+    pub k: u64,
+    /// When it was due.
+    pub due: Instant,
+}
+
+/// Why an arrival was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DropReason {
+    /// The daemon was shutting down.
+    Draining,
+    /// It came up later than `max_lag`: the generator was held up.
+    Late,
+    /// `max_concurrency` requests were in flight.
+    MaxConcurrency,
+}
+
+impl DropReason {
+    /// Every reason, in the order in which they are tried.
+    pub const ALL: [DropReason; 3] = [DropReason::Draining, DropReason::Late, DropReason::MaxConcurrency];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DropReason::Draining => "draining",
+            DropReason::Late => "late",
+            DropReason::MaxConcurrency => "max_concurrency",
+        }
+    }
+}
+
+/// Why llmload itself cut a request off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AbortReason {
+    /// It outlived the grace period of a shutdown.
+    Shutdown,
+}
+
+impl AbortReason {
+    /// Every reason.
+    pub const ALL: [AbortReason; 1] = [AbortReason::Shutdown];
+
+    /// The value of the `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AbortReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Something that happened to an arrival.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// It was not sent.
+    Dropped(DropReason),
+    /// It was handed to the HTTP client, so long after its due instant.
+    Sent {
+        /// Due instant to hand-over.
+        lag: Duration,
+    },
+    /// A response head came.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The first text came; it counts even if the request fails later.
+    FirstToken {
+        /// Since sending: TTFT.
+        since_sent: Duration,
+        /// Since the due instant.
+        since_due: Duration,
+    },
+    /// Events with text came, all in one read.
+    Chunks {
+        /// How many.
+        count: u32,
+        /// Time since the read before that brought any; `None` for the first.
+        gap: Option<Duration>,
+    },
+    /// It succeeded.
+    Succeeded(&'a Measurement),
+    /// It failed, so long after sending.
+    Failed {
+        /// The class, and words for people.
+        detail: &'a FailureDetail,
+        /// Since sending.
+        duration: Duration,
+    },
+}
+
+/// Somebody who is told.
+pub trait Observe: Send + Sync {
+    /// Takes note; must not wait.
+    fn observe(&self, event: Event<'_>);
+}
+
+impl<T: Observe + ?Sized> Observe for std::sync::Arc<T> {
+    fn observe(&self, event: Event<'_>) {
+        (**self).observe(event);
+    }
+}
+
+/// Both are told.
+impl<A: Observe, B: Observe> Observe for (A, B) {
+    fn observe(&self, event: Event<'_>) {
+        self.0.observe(event);
+        self.1.observe(event);
+    }
+}

@@ -1,0 +1,60 @@
+//! Every reason not to send an arrival, in the order in which they are tried.
+//!
+//! A try never waits: what it refuses is dropped at once, with the reason, and counted.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::DropReason;
+
+/// What stands between the arrivals of a scenario and its target.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    draining: CancellationToken,
+    max_lag: Duration,
+    max_concurrency: NonZeroU32,
+}
+
+impl Guard {
+    /// A guard that refuses everything once `draining` is cancelled.
+    pub fn new(draining: CancellationToken, max_lag: Duration, max_concurrency: NonZeroU32) -> Guard {
+        Guard { draining, max_lag, max_concurrency }
+    }
+
+    /// Whether an arrival may be sent.
+    ///
+    /// # Errors
+    /// The first reason against it.
+    pub fn admit(&self, due: Instant, now: Instant, in_flight: u64) -> Result<(), DropReason> {
+        if self.draining.is_cancelled() {
+            Err(DropReason::Draining)
+        } else if now.saturating_duration_since(due) > self.max_lag {
+            Err(DropReason::Late)
+        } else if in_flight >= u64::from(self.max_concurrency.get()) {
+            Err(DropReason::MaxConcurrency)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_tried_in_order() {
+        let draining = CancellationToken::new();
+        let guard = Guard::new(draining.clone(), Duration::from_millis(500), NonZeroU32::new(2).unwrap());
+        let due = Instant::now();
+        let late = due + Duration::from_millis(501);
+        assert_eq!(guard.admit(due, due + Duration::from_millis(500), 1), Ok(()));
+        assert_eq!(guard.admit(due, due, 2), Err(DropReason::MaxConcurrency));
+        assert_eq!(guard.admit(due, late, 2), Err(DropReason::Late));
+        draining.cancel();
+        assert_eq!(guard.admit(due, late, 2), Err(DropReason::Draining));
+    }
+}

@@ -1,0 +1,166 @@
+//! What Prometheus sees. The one home of the crate `prometheus`.
+//!
+//! Families are made from [`table`] on a registry of our own. The handles of a stream of load are
+//! bound when it is bound ([`Metrics::bind`]), every label combination at 0, so that no label is
+//! looked up while requests run and no first increment is missed by `rate()`.
+
+mod books;
+mod lane;
+pub mod table;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+
+use crate::course::Course;
+use crate::ledger::Ledger;
+use books::Books;
+pub use lane::Instruments;
+use table::{Family, Kind};
+
+/// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The labels L that name a stream of load. All of them come from the configuration, or, for a
+/// model that it leaves out, once from the target's list of models.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels {
+    /// `targets.NAME`.
+    pub target: String,
+    /// The model that requests name.
+    pub model: String,
+    /// `scenarios.NAME`.
+    pub scenario: String,
+}
+
+impl Labels {
+    fn values(&self) -> [&str; 3] {
+        [&self.target, &self.model, &self.scenario]
+    }
+}
+
+/// All metric families.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    books: Books,
+    lanes: lane::Families,
+    scenario_info: GaugeVec,
+    target_ready: GaugeVec,
+    config_successful: GaugeVec,
+    config_timestamp: GaugeVec,
+    config_hash: GaugeVec,
+}
+
+impl Metrics {
+    /// All families, with what is known at the start.
+    ///
+    /// # Errors
+    /// If two families in the table clash: a defect.
+    pub fn new() -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let books = Books::new()?;
+        registry.register(Box::new(books.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let build = gauge(&registry, &table::BUILD_INFO)?;
+        let revision = env!("LLMLOAD_REVISION");
+        let rustc = env!("LLMLOAD_RUSTC_VERSION");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1.0);
+        Ok(Metrics {
+            lanes: lane::Families::new(&registry)?,
+            scenario_info: gauge(&registry, &table::SCENARIO_INFO)?,
+            target_ready: gauge(&registry, &table::TARGET_READY)?,
+            config_successful: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
+            config_timestamp: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
+            config_hash: gauge(&registry, &table::CONFIG_HASH)?,
+            registry,
+            books,
+        })
+    }
+
+    /// Makes the series of a stream of load, all at 0, and its handles.
+    pub fn bind(
+        &self,
+        labels: &Labels,
+        ledger: Arc<Ledger>,
+        course: Arc<Course>,
+        limit: u32,
+        simulated: bool,
+    ) -> Instruments {
+        let [target, model, scenario] = labels.values();
+        let simulated = if simulated { "true" } else { "false" };
+        self.scenario_info.with_label_values(&[target, model, scenario, "constant", simulated]).set(1.0);
+        self.books.add(labels.clone(), ledger, course, limit);
+        self.lanes.bind(labels)
+    }
+
+    /// Whether a target has answered.
+    pub fn target_ready(&self, target: &str, ready: bool) {
+        self.target_ready.with_label_values(&[target]).set(if ready { 1.0 } else { 0.0 });
+    }
+
+    /// A configuration with this text was loaded now.
+    pub fn config_loaded(&self, text: &str) {
+        let none: &[&str] = &[];
+        self.config_successful.with_label_values(none).set(1.0);
+        self.config_timestamp.with_label_values(none).set(unix_seconds(SystemTime::now()));
+        self.config_hash.with_label_values(none).set(hash48(text));
+    }
+
+    /// Feeds what is observed once a second. Call it once a second.
+    pub fn second_passed(&self) {
+        self.books.observe_rates(&self.lanes);
+    }
+
+    /// The exposition, as `GET /metrics` answers it.
+    ///
+    /// # Errors
+    /// If a family cannot be written: a defect.
+    pub fn expose(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(64 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// FNV-1a, folded to the 48 bits that a gauge holds exactly.
+#[allow(clippy::cast_precision_loss)]
+fn hash48(text: &str) -> f64 {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    ((hash >> 48 ^ hash) & 0xffff_ffff_ffff) as f64
+}
+
+fn opts(family: &Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+fn gauge(registry: &Registry, family: &Family) -> prometheus::Result<GaugeVec> {
+    registered(registry, GaugeVec::new(opts(family), family.labels)?)
+}
+
+fn counter(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(opts(family), family.labels)?)
+}
+
+fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<HistogramVec> {
+    let buckets = match family.kind {
+        Kind::Histogram(buckets) => buckets.to_vec(),
+        Kind::Counter | Kind::Gauge => Vec::new(),
+    };
+    let options = HistogramOpts::from(opts(family)).buckets(buckets);
+    registered(registry, HistogramVec::new(options, family.labels)?)
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,183 @@
+//! The families that are read at the scrape: the ledger of each stream, all of it from one copy of
+//! its books, and where its schedule stands.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use tokio::time::Instant;
+
+use super::lane::Families;
+use super::table::{self, Family, Kind};
+use super::{Labels, unix_seconds};
+use crate::course::Course;
+use crate::ledger::Ledger;
+
+/// Seconds that the rate of queries is taken over.
+const WINDOW: usize = 10;
+
+/// One collector for all of them, so that a scrape gets them together.
+#[derive(Clone, Debug)]
+pub(super) struct Books {
+    descriptions: Arc<[Desc]>,
+    streams: Arc<Mutex<Vec<Stream>>>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    labels: Labels,
+    ledger: Arc<Ledger>,
+    course: Arc<Course>,
+    limit: u32,
+    /// Successes so far at each of the last seconds.
+    successes: VecDeque<u64>,
+}
+
+const FAMILIES: [&Family; 12] = [
+    &table::ARRIVALS,
+    &table::ARRIVALS_DROPPED,
+    &table::REQUESTS_STARTED,
+    &table::REQUESTS,
+    &table::REQUEST_FAILURES,
+    &table::REQUESTS_ABORTED,
+    &table::REQUESTS_IN_FLIGHT,
+    &table::REQUESTS_IN_FLIGHT_LIMIT,
+    &table::SCHEDULE_TARGET_REQUESTS_PER_SECOND,
+    &table::SCHEDULE_TARGET_CONCURRENCY,
+    &table::SCHEDULE_PHASE_ACTIVE,
+    &table::SCHEDULE_PHASE_START_TIMESTAMP,
+];
+
+impl Books {
+    pub(super) fn new() -> prometheus::Result<Books> {
+        let describe = |family: &&Family| {
+            let labels = family.labels.iter().map(ToString::to_string).collect();
+            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
+        };
+        let descriptions: Vec<Desc> = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Books { descriptions: descriptions.into(), streams: Arc::default() })
+    }
+
+    pub(super) fn add(&self, labels: Labels, ledger: Arc<Ledger>, course: Arc<Course>, limit: u32) {
+        self.lock().push(Stream { labels, ledger, course, limit, successes: VecDeque::new() });
+    }
+
+    /// Once a second: what succeeded in the last ten.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn observe_rates(&self, families: &Families) {
+        for stream in self.lock().iter_mut() {
+            if !stream.course.is_running() {
+                stream.successes.clear();
+                continue;
+            }
+            let now = stream.ledger.read().succeeded;
+            stream.successes.push_back(now);
+            if stream.successes.len() > WINDOW
+                && let Some(then) = stream.successes.pop_front()
+            {
+                families.observe_rate(&stream.labels, (now - then) as f64 / WINDOW as f64);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Books {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut page = Page { metrics: FAMILIES.map(|_| Vec::new()) };
+        let mut scenarios = Vec::new();
+        let now = Instant::now();
+        for stream in self.lock().iter() {
+            let labels = stream.labels.values();
+            let [target, model, scenario] = labels;
+            let books = stream.ledger.read();
+            page.add(&table::ARRIVALS, &labels, books.arrivals as f64);
+            for (reason, count) in books.dropped() {
+                let labels = [target, model, scenario, reason.as_str()];
+                page.add(&table::ARRIVALS_DROPPED, &labels, count as f64);
+            }
+            page.add(&table::REQUESTS_STARTED, &labels, books.started as f64);
+            page.add(&table::REQUESTS, &labels, books.finished as f64);
+            for (failure, count) in books.failures() {
+                let labels = [target, model, scenario, failure.as_str(), failure.blame().as_str()];
+                page.add(&table::REQUEST_FAILURES, &labels, count as f64);
+            }
+            for (reason, count) in books.aborted() {
+                let labels = [target, model, scenario, reason.as_str()];
+                page.add(&table::REQUESTS_ABORTED, &labels, count as f64);
+            }
+            page.add(&table::REQUESTS_IN_FLIGHT, &labels, books.in_flight as f64);
+            page.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(stream.limit));
+            let standing = stream.course.standing(now);
+            page.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, standing.rate);
+            page.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, f64::from(standing.concurrency));
+            if scenarios.contains(&scenario.to_owned()) {
+                continue;
+            }
+            scenarios.push(scenario.to_owned());
+            for (index, phase) in stream.course.schedule().phases().iter().enumerate() {
+                let labels = [scenario, &phase.name];
+                let active = standing.phase == Some(index);
+                page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(active)));
+                if let Some(start) = stream.course.last_start(index, now) {
+                    page.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, unix_seconds(start));
+                }
+            }
+        }
+        page.families()
+    }
+}
+
+/// Samples on their way to being families.
+struct Page {
+    metrics: [Vec<Metric>; FAMILIES.len()],
+}
+
+impl Page {
+    fn add(&mut self, family: &Family, values: &[&str], value: f64) {
+        let Some(position) = FAMILIES.iter().position(|f| f.name == family.name) else { return };
+        let labels = family.labels.iter().zip(values).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        let mut labels: Vec<LabelPair> = labels.collect();
+        labels.sort();
+        let mut metric = Metric::from_label(labels);
+        if family.kind == Kind::Counter {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.metrics[position].push(metric);
+    }
+
+    fn families(self) -> Vec<MetricFamily> {
+        let filled = FAMILIES.iter().zip(self.metrics).filter(|(_, metrics)| !metrics.is_empty());
+        filled
+            .map(|(family, metrics)| {
+                let kind = if family.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE };
+                let mut out = MetricFamily::default();
+                out.set_name(family.name.to_owned());
+                out.set_help(family.help.to_owned());
+                out.set_field_type(kind);
+                out.set_metric(metrics);
+                out
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,185 @@
+//! The handles of one stream of load: what an event does to them.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+
+use super::{Labels, counter, histogram, table};
+use crate::event::{Event, Observe};
+use crate::measurement::{Anomaly, Blame, Measurement};
+
+/// Statuses that are counted by themselves; any other is `other`.
+const CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
+
+/// The families that streams of load have handles in.
+#[derive(Debug)]
+pub(super) struct Families {
+    http_responses: IntCounterVec,
+    response_anomalies: IntCounterVec,
+    dispatch_lag: HistogramVec,
+    time_to_first_token: HistogramVec,
+    time_to_first_token_from_schedule: HistogramVec,
+    inter_chunk_latency: HistogramVec,
+    time_per_output_token: HistogramVec,
+    output_tokens_per_second: HistogramVec,
+    request_duration: HistogramVec,
+    request_duration_from_schedule: HistogramVec,
+    request_failure_duration: HistogramVec,
+    queries_per_second: HistogramVec,
+    input_tokens: IntCounterVec,
+    output_tokens: IntCounterVec,
+    cached_input_tokens: IntCounterVec,
+    reasoning_tokens: IntCounterVec,
+    output_chunks: IntCounterVec,
+    request_input_tokens: HistogramVec,
+    request_output_tokens: HistogramVec,
+}
+
+impl Families {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Families> {
+        Ok(Families {
+            http_responses: counter(registry, &table::HTTP_RESPONSES)?,
+            response_anomalies: counter(registry, &table::RESPONSE_ANOMALIES)?,
+            dispatch_lag: histogram(registry, &table::DISPATCH_LAG)?,
+            time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN)?,
+            time_to_first_token_from_schedule: histogram(registry, &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE)?,
+            inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY)?,
+            time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN)?,
+            output_tokens_per_second: histogram(registry, &table::OUTPUT_TOKENS_PER_SECOND)?,
+            request_duration: histogram(registry, &table::REQUEST_DURATION)?,
+            request_duration_from_schedule: histogram(registry, &table::REQUEST_DURATION_FROM_SCHEDULE)?,
+            request_failure_duration: histogram(registry, &table::REQUEST_FAILURE_DURATION)?,
+            queries_per_second: histogram(registry, &table::QUERIES_PER_SECOND_OBSERVED)?,
+            input_tokens: counter(registry, &table::INPUT_TOKENS)?,
+            output_tokens: counter(registry, &table::OUTPUT_TOKENS)?,
+            cached_input_tokens: counter(registry, &table::CACHED_INPUT_TOKENS)?,
+            reasoning_tokens: counter(registry, &table::REASONING_TOKENS)?,
+            output_chunks: counter(registry, &table::OUTPUT_CHUNKS)?,
+            request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS)?,
+            request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS)?,
+        })
+    }
+
+    /// Makes all series of a stream, at 0.
+    pub(super) fn bind(&self, labels: &Labels) -> Instruments {
+        let [target, model, scenario] = labels.values();
+        let plain = [target, model, scenario];
+        let with = |last| [target, model, scenario, last];
+        self.queries_per_second.with_label_values(&plain);
+        Instruments {
+            codes: CODES.map(|code| {
+                let code = code.to_string();
+                self.http_responses.with_label_values(&[target, model, scenario, &code])
+            }),
+            other_code: self.http_responses.with_label_values(&with("other")),
+            anomalies: Anomaly::ALL.map(|kind| self.response_anomalies.with_label_values(&with(kind.as_str()))),
+            dispatch_lag: self.dispatch_lag.with_label_values(&plain),
+            time_to_first_token: self.time_to_first_token.with_label_values(&plain),
+            time_to_first_token_from_schedule: self.time_to_first_token_from_schedule.with_label_values(&plain),
+            inter_chunk_latency: self.inter_chunk_latency.with_label_values(&plain),
+            time_per_output_token: self.time_per_output_token.with_label_values(&plain),
+            output_tokens_per_second: self.output_tokens_per_second.with_label_values(&plain),
+            request_duration: self.request_duration.with_label_values(&plain),
+            request_duration_from_schedule: self.request_duration_from_schedule.with_label_values(&plain),
+            request_failure_duration: Blame::ALL
+                .map(|blame| self.request_failure_duration.with_label_values(&with(blame.as_str()))),
+            input_tokens: self.input_tokens.with_label_values(&plain),
+            output_tokens: self.output_tokens.with_label_values(&plain),
+            cached_input_tokens: self.cached_input_tokens.with_label_values(&plain),
+            reasoning_tokens: self.reasoning_tokens.with_label_values(&plain),
+            output_chunks: self.output_chunks.with_label_values(&plain),
+            request_input_tokens: self.request_input_tokens.with_label_values(&plain),
+            request_output_tokens: self.request_output_tokens.with_label_values(&plain),
+        }
+    }
+
+    /// The successes of the last ten seconds / 10.
+    pub(super) fn observe_rate(&self, labels: &Labels, queries_per_second: f64) {
+        self.queries_per_second.with_label_values(&labels.values()).observe(queries_per_second);
+    }
+}
+
+/// The handles of one stream of load.
+#[derive(Debug)]
+pub struct Instruments {
+    codes: [IntCounter; CODES.len()],
+    other_code: IntCounter,
+    anomalies: [IntCounter; Anomaly::ALL.len()],
+    dispatch_lag: Histogram,
+    time_to_first_token: Histogram,
+    time_to_first_token_from_schedule: Histogram,
+    inter_chunk_latency: Histogram,
+    time_per_output_token: Histogram,
+    output_tokens_per_second: Histogram,
+    request_duration: Histogram,
+    request_duration_from_schedule: Histogram,
+    request_failure_duration: [Histogram; Blame::ALL.len()],
+    input_tokens: IntCounter,
+    output_tokens: IntCounter,
+    cached_input_tokens: IntCounter,
+    reasoning_tokens: IntCounter,
+    output_chunks: IntCounter,
+    request_input_tokens: Histogram,
+    request_output_tokens: Histogram,
+}
+
+impl Observe for Instruments {
+    fn observe(&self, event: Event<'_>) {
+        match event {
+            // The ledger counts it.
+            Event::Dropped(_) => {}
+            Event::Sent { lag } => seconds(&self.dispatch_lag, lag),
+            Event::Answered { status } => {
+                let listed = CODES.iter().position(|code| *code == status);
+                listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
+            }
+            Event::FirstToken { since_sent, since_due } => {
+                seconds(&self.time_to_first_token, since_sent);
+                seconds(&self.time_to_first_token_from_schedule, since_due);
+            }
+            Event::Chunks { count, gap } => {
+                self.output_chunks.inc_by(u64::from(count));
+                if let Some(gap) = gap {
+                    seconds(&self.inter_chunk_latency, gap);
+                }
+                // The others came in the same read.
+                for _ in 1..count {
+                    self.inter_chunk_latency.observe(0.0);
+                }
+            }
+            Event::Succeeded(measurement) => self.succeeded(measurement),
+            Event::Failed { detail, duration } => {
+                seconds(&self.request_failure_duration[detail.failure.blame() as usize], duration);
+            }
+        }
+    }
+}
+
+impl Instruments {
+    #[allow(clippy::cast_precision_loss)]
+    fn succeeded(&self, measurement: &Measurement) {
+        seconds(&self.request_duration, measurement.duration());
+        seconds(&self.request_duration_from_schedule, measurement.duration_from_schedule());
+        if let Some(time) = measurement.time_per_output_token() {
+            seconds(&self.time_per_output_token, time);
+        }
+        if let Some(speed) = measurement.tokens_per_second() {
+            self.output_tokens_per_second.observe(speed);
+        }
+        if let Some(usage) = measurement.usage {
+            self.input_tokens.inc_by(usage.input);
+            self.output_tokens.inc_by(usage.output);
+            self.cached_input_tokens.inc_by(usage.cached_input);
+            self.reasoning_tokens.inc_by(usage.reasoning);
+            self.request_input_tokens.observe(usage.input as f64);
+            self.request_output_tokens.observe(usage.output as f64);
+        }
+        for anomaly in &measurement.anomalies {
+            self.anomalies[*anomaly as usize].inc();
+        }
+    }
+}
+
+fn seconds(histogram: &Histogram, duration: Duration) {
+    histogram.observe(duration.as_secs_f64());
+}

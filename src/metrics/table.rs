@@ -1,0 +1,168 @@
+//! Every metric family: name, type, labels, buckets and help, in one place.
+
+/// What kind of series a family has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// A state.
+    Gauge,
+    /// A distribution with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Family {
+    /// The full name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($ident:ident $kind:expr, $name:literal [$($label:literal)*] $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $ident: Family = Family {
+                name: concat!("llmload_", $name),
+                kind: $kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )+
+        /// All of them, in the order of a request's life.
+        pub const ALL: &[Family] = &[$($ident),+];
+    };
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+const LAG: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const FIRST_TOKEN: &[f64] = &[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0,
+    40.0, 80.0,
+];
+const GAP: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 80.0,
+];
+const PER_TOKEN: &[f64] = &[
+    0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08, 0.1,
+    0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const DURATION: &[f64] = &[
+    0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0,
+    600.0, 1200.0,
+];
+const TOKENS: &[f64] = &[
+    1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 131_072.0,
+];
+const TOKENS_PER_SECOND: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 500.0,
+    1000.0,
+];
+const QUERIES_PER_SECOND: &[f64] = &[
+    0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0,
+];
+
+families! {
+    ARRIVALS Counter, "arrivals_total" ["target" "model" "scenario"]
+        "Arrivals that came due by the schedule, sent or not: the offered load.";
+    ARRIVALS_DROPPED Counter, "arrivals_dropped_total" ["target" "model" "scenario" "reason"]
+        "Arrivals that were due but not sent, by reason.";
+    REQUESTS_STARTED Counter, "requests_started_total" ["target" "model" "scenario"]
+        "Requests handed over to be sent.";
+    REQUESTS Counter, "requests_total" ["target" "model" "scenario"]
+        "Requests that ended by themselves, in success or failure; those that llmload cut off are not among them.";
+    REQUEST_FAILURES Counter, "request_failures_total" ["target" "model" "scenario" "reason" "blame"]
+        "Requests that failed, by class and by whom the class speaks against.";
+    REQUESTS_ABORTED Counter, "requests_aborted_total" ["target" "model" "scenario" "reason"]
+        "Requests that llmload cut off, neither success nor failure, by reason.";
+    REQUESTS_IN_FLIGHT Gauge, "requests_in_flight" ["target" "model" "scenario"]
+        "Requests started and neither finished nor aborted.";
+    REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
+        "The most requests that may be in flight: max_concurrency.";
+    HTTP_RESPONSES Counter, "http_responses_total" ["target" "model" "scenario" "code"]
+        "Response heads by HTTP status; statuses outside a fixed list count as other.";
+    RESPONSE_ANOMALIES Counter, "response_anomalies_total" ["target" "model" "scenario" "kind"]
+        "Successes that bent the protocol, by kind.";
+    DISPATCH_LAG Histogram(LAG), "dispatch_lag_seconds" ["target" "model" "scenario"]
+        "Time from the due instant to the hand-over of each request: how late the generator itself was.";
+    TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds" ["target" "model" "scenario"]
+        "TTFT: time from sending, connecting included, to the first event with content, reasoning, refusal or tool-call text; observed when it comes, also if the request fails later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
+    TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds" ["target" "model" "scenario"]
+        "TTFT counted from the due instant instead of the sending.";
+    INTER_CHUNK_LATENCY Histogram(GAP), "inter_chunk_latency_seconds" ["target" "model" "scenario"]
+        "Gap between successive events with text; an event may hold several tokens, so this is not the time per token.";
+    TIME_PER_OUTPUT_TOKEN Histogram(PER_TOKEN), "time_per_output_token_seconds" ["target" "model" "scenario"]
+        "TPOT: (last token - first token) / (output tokens - 1) of each success, with tokens as the endpoint counted them (OpenTelemetry: gen_ai.client.operation.time_per_output_chunk).";
+    OUTPUT_TOKENS_PER_SECOND Histogram(TOKENS_PER_SECOND), "output_tokens_per_second" ["target" "model" "scenario"]
+        "TPS: (output tokens - 1) / (last token - first token) of each success, with tokens as the endpoint counted them.";
+    REQUEST_DURATION Histogram(DURATION), "request_duration_seconds" ["target" "model" "scenario"]
+        "Time from sending to the end of each success (OpenTelemetry: gen_ai.client.operation.duration).";
+    REQUEST_DURATION_FROM_SCHEDULE Histogram(DURATION), "request_duration_from_schedule_seconds" ["target" "model" "scenario"]
+        "Time from the due instant to the end of each success.";
+    REQUEST_FAILURE_DURATION Histogram(DURATION), "request_failure_duration_seconds" ["target" "model" "scenario" "blame"]
+        "Time from sending to the failure of each request that failed.";
+    QUERIES_PER_SECOND_OBSERVED Histogram(QUERIES_PER_SECOND), "queries_per_second" ["target" "model" "scenario"]
+        "QPS: successes of the last ten seconds / 10, observed once a second while the schedule runs.";
+    INPUT_TOKENS Counter, "input_tokens_total" ["target" "model" "scenario"]
+        "Prompt tokens of successes as the endpoint counted them.";
+    OUTPUT_TOKENS Counter, "output_tokens_total" ["target" "model" "scenario"]
+        "Generated tokens of successes as the endpoint counted them, hidden reasoning included.";
+    CACHED_INPUT_TOKENS Counter, "cached_input_tokens_total" ["target" "model" "scenario"]
+        "The part of the prompt tokens that came from a prefix cache.";
+    REASONING_TOKENS Counter, "reasoning_tokens_total" ["target" "model" "scenario"]
+        "The part of the generated tokens spent on reasoning.";
+    OUTPUT_CHUNKS Counter, "output_chunks_total" ["target" "model" "scenario"]
+        "Events with text, counted as they arrive.";
+    REQUEST_INPUT_TOKENS Histogram(TOKENS), "request_input_tokens" ["target" "model" "scenario"]
+        "Prompt tokens of each success as the endpoint counted them.";
+    REQUEST_OUTPUT_TOKENS Histogram(TOKENS), "request_output_tokens" ["target" "model" "scenario"]
+        "Generated tokens of each success as the endpoint counted them.";
+    SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second" ["target" "model" "scenario"]
+        "The rate the schedule asks for now; 0 while it waits, pauses, runs a closed loop or has ended.";
+    SCHEDULE_TARGET_CONCURRENCY Gauge, "schedule_target_concurrency" ["target" "model" "scenario"]
+        "The requests in flight that the schedule asks for now; 0 outside closed-loop phases.";
+    SCHEDULE_PHASE_ACTIVE Gauge, "schedule_phase_active" ["scenario" "phase"]
+        "1 while the phase runs, else 0.";
+    SCHEDULE_PHASE_START_TIMESTAMP Gauge, "schedule_phase_start_timestamp_seconds" ["scenario" "phase"]
+        "When the phase last started, in Unix time; absent before the first time.";
+    SCENARIO_INFO Gauge, "scenario_info" ["target" "model" "scenario" "arrivals" "simulated"]
+        "1 for each stream of load; simulated says whether its target is the built-in simulator.";
+    TARGET_READY Gauge, "target_ready" ["target"]
+        "1 once the target has answered below 500, else 0.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL Gauge, "config_last_reload_successful" []
+        "1 if the last load of the configuration succeeded, else 0.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP Gauge, "config_last_reload_success_timestamp_seconds" []
+        "When the running configuration was loaded, in Unix time.";
+    CONFIG_HASH Gauge, "config_hash" []
+        "48 bits of a hash of the running configuration.";
+    BUILD_INFO Gauge, "build_info" ["version" "revision" "rustc_version"]
+        "1, with the version of llmload.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_rise_and_labels_stay_clear_of_those_of_scrapes() {
+        for family in ALL {
+            if let Histogram(buckets) = family.kind {
+                assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);
+            }
+            for label in family.labels {
+                let taken = ["job", "instance", "service", "namespace", "pod", "container", "endpoint", "le"];
+                assert!(!taken.contains(label), "{}: {label}", family.name);
+            }
+            assert_eq!(family.kind == Counter, family.name.ends_with("_total"), "{}", family.name);
+            assert!(family.help.ends_with('.') || family.help.ends_with(")."), "{}", family.name);
+        }
+    }
+}

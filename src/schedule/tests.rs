@@ -1,0 +1,194 @@
+//! The arithmetic, held against properties and against whole numbers worked out by hand.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn rate(text: &str) -> Rate {
+    text.parse().unwrap()
+}
+
+fn phase(load: Load, seconds: u64) -> Phase {
+    Phase { name: load.to_string(), load, length: Duration::from_secs(seconds) }
+}
+
+fn constant(text: &str, seconds: u64) -> Phase {
+    phase(Load::Constant(rate(text)), seconds)
+}
+
+fn ramp(from: &str, to: &str, seconds: u64) -> Phase {
+    phase(Load::Ramp { from: rate(from), to: rate(to) }, seconds)
+}
+
+/// The mark of the k-th evenly spaced arrival, from 0: k + ½.
+fn mark(k: u64) -> Area {
+    Area::from_micro(k * 1_000_000 + 500_000)
+}
+
+#[test]
+fn constant_arrivals_stand_in_the_middle_of_equal_slots() {
+    let schedule = Schedule::new(vec![constant("200/s", 30)]);
+    assert_eq!(schedule.total().arrivals(), 6000);
+    assert_eq!(schedule.due(mark(0)), Some(Duration::from_micros(2500)));
+    assert_eq!(schedule.due(mark(5999)), Some(Duration::from_micros(29_997_500)));
+    assert_eq!(schedule.due(mark(6000)), None);
+}
+
+#[test]
+fn a_ramp_from_zero_holds_half_its_end_rate() {
+    let schedule = Schedule::new(vec![ramp("0/s", "400/s", 20)]);
+    assert_eq!(schedule.total().arrivals(), 4000);
+    // Λ(t) = 10 t², so the mark ½ lies at √0.05 s, rounded up to a nanosecond.
+    assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(223_606_798)));
+    assert!(schedule.due(mark(3999)).unwrap() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_plateau_is_left_for_its_first_instant() {
+    let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5), constant("1/s", 1)]);
+    assert_eq!(schedule.due(Area::ARRIVAL), Some(Duration::from_secs(1)));
+    assert_eq!(schedule.due(Area::ARRIVAL + Area(1)), Some(Duration::from_nanos(6_000_000_001)));
+}
+
+#[test]
+fn ends_of_rates_that_do_not_divide_a_second_are_exact() {
+    let schedule = Schedule::new(vec![constant("1/h", 1)]);
+    assert_eq!(schedule.total(), Area(2_000_000 * 1_000_000_000));
+    assert_eq!(schedule.due(Area::ARRIVAL), None);
+    let year = Schedule::new(vec![constant("100000/s", 366 * 86_400)]);
+    assert_eq!(year.total().arrivals(), 100_000 * 366 * 86_400);
+    let long = Schedule::new(vec![ramp("0/s", "100000/s", 366 * 86_400)]);
+    assert_eq!(long.total().arrivals(), 50_000 * 366 * 86_400);
+    let down = Schedule::new(vec![ramp("100000/s", "0/s", 366 * 86_400)]);
+    assert_eq!(down.total(), long.total());
+    assert_eq!(down.due(down.total()), Some(down.length()));
+}
+
+#[test]
+fn the_phase_of_an_instant_starts_with_it() {
+    let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5)]);
+    assert_eq!(schedule.at(Duration::ZERO).unwrap().index, 0);
+    assert_eq!(schedule.at(Duration::from_secs(1)).unwrap().index, 1);
+    assert!(schedule.at(Duration::from_secs(6)).is_none());
+    assert!((schedule.rate(Duration::from_millis(10)) - 1.0).abs() < 1e-12);
+    assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
+}
+
+fn any_rate() -> impl Strategy<Value = Rate> {
+    prop_oneof![
+        Just(Rate::ZERO),
+        Just(Rate::MAX),
+        (1u32..200_000).prop_map(|n| rate(&format!("{n}/h"))),
+        (1u32..100_000_000).prop_map(|n| rate(&format!("{}.{:03}/s", n / 1000 % 100_000, n % 1000))),
+    ]
+}
+
+fn any_phase() -> impl Strategy<Value = Phase> {
+    let load = prop_oneof![
+        4 => any_rate().prop_map(Load::Constant),
+        4 => (any_rate(), any_rate()).prop_map(|(from, to)| Load::Ramp { from, to }),
+        1 => Just(Load::Pause),
+    ];
+    let length = prop_oneof![1u64..1_000_000, 1u64..10_000_000_000, 1u64..31_622_400_000_000_000];
+    (load, length).prop_map(|(load, length)| Phase {
+        name: load.to_string(),
+        load,
+        length: Duration::from_nanos(length),
+    })
+}
+
+fn any_schedule() -> impl Strategy<Value = Schedule> {
+    prop::collection::vec(any_phase(), 1..6).prop_map(Schedule::new)
+}
+
+proptest! {
+    #[test]
+    fn due_is_the_first_nanosecond_at_which_the_area_is_reached(
+        schedule in any_schedule(), share in 0.0f64..=1.0
+    ) {
+        let total = schedule.total();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let wanted = Area((total.0 as f64 * share) as u128).min(total);
+        let due = schedule.due(wanted).unwrap();
+        prop_assert!(due <= schedule.length());
+        prop_assert!(schedule.area(due) >= wanted);
+        if let Some(before) = due.checked_sub(Duration::from_nanos(1)) {
+            prop_assert!(schedule.area(before) < wanted);
+        }
+        prop_assert_eq!(schedule.due(total + Area(1)), None);
+    }
+
+    #[test]
+    fn area_never_falls_and_ends_at_the_total(schedule in any_schedule(), a: u64, b: u64) {
+        let length = u64::try_from(schedule.length().as_nanos()).unwrap();
+        let (a, b) = (a % length, b % length);
+        let (early, late) = (Duration::from_nanos(a.min(b)), Duration::from_nanos(a.max(b)));
+        prop_assert!(schedule.area(early) <= schedule.area(late));
+        prop_assert!(schedule.area(late) <= schedule.total());
+        prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
+    }
+
+    #[test]
+    fn a_ramp_agrees_with_a_slow_rational_oracle(
+        from in any_rate(), to in any_rate(), length in 1u64..3_600_000_000_000, at: u64
+    ) {
+        let time = at % (length + 1);
+        // 2·from·t + (to − from)·t²/length, rounded down, by long division in 256 bits.
+        let schedule = Schedule::new(vec![Phase {
+            name: String::new(), load: Load::Ramp { from, to }, length: Duration::from_nanos(length),
+        }]);
+        let exact = oracle(from, to, time, length);
+        prop_assert_eq!(schedule.area(Duration::from_nanos(time)).0, exact);
+    }
+
+    #[test]
+    fn rates_survive_being_written_and_read(micro in 0u64..=360_000_000_000_000) {
+        let rate = Rate::from_micro_per_hour(micro).unwrap();
+        prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
+    }
+}
+
+/// floor((2·from·length + (to − from)·time)·time/length) by adding one bit of `time` at a time.
+fn oracle(from: Rate, to: Rate, time: u64, length: u64) -> u128 {
+    let (from, to) = (i128::from(from.micro_per_hour()), i128::from(to.micro_per_hour()));
+    let factor = 2 * from * i128::from(length) + (to - from) * i128::from(time);
+    let (factor, length) = (u128::try_from(factor).unwrap(), u128::from(length));
+    let (mut quotient, mut rest) = (0u128, 0u128);
+    for bit in (0..64).rev() {
+        quotient *= 2;
+        rest *= 2;
+        if time >> bit & 1 == 1 {
+            quotient += factor / length;
+            rest += factor % length;
+        }
+        quotient += rest / length;
+        rest %= length;
+    }
+    quotient
+}
+
+#[test]
+fn rates_are_read_as_people_write_them() {
+    for (text, micro) in [
+        ("5/s", 18_000_000_000),
+        ("0.2/s", 720_000_000),
+        (".5/s", 1_800_000_000),
+        ("300/m", 18_000_000_000),
+        ("40/h", 40_000_000),
+        ("0.000001/h", 1),
+        ("20000/s", 72_000_000_000_000),
+    ] {
+        assert_eq!(rate(text).micro_per_hour(), micro, "{text}");
+    }
+    for text in ["5", "5/", "/s", "5/d", "-5/s", "1e3/s", "5 per s", "5/s/s", "", "NaN/s", "1.2.3/s"] {
+        assert!(matches!(text.parse::<Rate>(), Err(ParseRateError::Form(_))), "{text}");
+    }
+    assert!(matches!("0.0000001/h".parse::<Rate>(), Err(ParseRateError::TooFine(_))));
+    assert!(matches!("100001/s".parse::<Rate>(), Err(ParseRateError::TooHigh(_))));
+    assert!(matches!("99999999999999999999999999999999999999999999/s".parse::<Rate>(), Err(ParseRateError::TooHigh(_))));
+    assert_eq!(rate("300/m").to_string(), "5/s");
+    assert_eq!(rate("90/m").to_string(), "1.5/s");
+    assert_eq!(rate("7/h").to_string(), "7/h");
+}
