@@ -1,1 +1,7 @@
-fn main(){}
+//! The binary. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    llmload::cli::main()
+}

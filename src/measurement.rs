@@ -148,20 +148,25 @@ impl FailureDetail {
     /// The longest message kept, in bytes.
     pub const MESSAGE_LIMIT: usize = 256;
 
-    /// A failure with its text cut to length and without control characters: it may come from the
-    /// endpoint and must not forge log lines.
+    /// A failure with its words, made [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
-        let mut safe = String::with_capacity(message.len().min(Self::MESSAGE_LIMIT));
-        for c in message.trim().chars() {
-            let c = if c.is_control() { ' ' } else { c };
-            if safe.len() + c.len_utf8() > Self::MESSAGE_LIMIT - '…'.len_utf8() {
-                safe.push('…');
-                break;
-            }
-            safe.push(c);
-        }
-        FailureDetail { failure, message: safe }
+        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT) }
     }
+}
+
+/// Text from outside, fit to be shown: at most `limit` bytes, and without control characters, so
+/// that it cannot forge log lines.
+pub fn printable(text: &str, limit: usize) -> String {
+    let mut safe = String::with_capacity(text.len().min(limit));
+    for c in text.trim().chars() {
+        let c = if c.is_control() { ' ' } else { c };
+        if safe.len() + c.len_utf8() + '…'.len_utf8() > limit {
+            safe.push('…');
+            break;
+        }
+        safe.push(c);
+    }
+    safe
 }
 
 /// Tokens as the endpoint's own `usage` counts them.

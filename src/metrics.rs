@@ -94,12 +94,17 @@ impl Metrics {
         let simulated = if simulated { "true" } else { "false" };
         self.scenario_info.with_label_values(&[target, model, scenario, "constant", simulated]).set(1.0);
         self.books.add(labels.clone(), ledger, course, limit);
-        self.lanes.bind(labels)
+        self.lanes.bind(labels, self.target_ready.with_label_values(&[target]))
     }
 
-    /// Whether a target has answered.
-    pub fn target_ready(&self, target: &str, ready: bool) {
-        self.target_ready.with_label_values(&[target]).set(if ready { 1.0 } else { 0.0 });
+    /// Makes the series of a target, which has not answered yet.
+    pub fn target_known(&self, target: &str) {
+        self.target_ready.with_label_values(&[target]).set(0.0);
+    }
+
+    /// A target has answered below 500.
+    pub fn target_answered(&self, target: &str) {
+        self.target_ready.with_label_values(&[target]).set(1.0);
     }
 
     /// A configuration with this text was loaded now.

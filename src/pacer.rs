@@ -30,10 +30,10 @@ use tokio::time::Instant;
 use crate::schedule::{Area, Load, Repeat, Schedule};
 
 /// The distance of evenly spaced arrivals.
-const SPACING: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");
+const SPACING: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
-const A_BILLION: NonZeroU32 = NonZeroU32::new(1_000_000_000).expect("not zero");
+const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::{Labels, counter, histogram, table};
 use crate::event::{Event, Observe};
@@ -61,12 +61,13 @@ impl Families {
     }
 
     /// Makes all series of a stream, at 0.
-    pub(super) fn bind(&self, labels: &Labels) -> Instruments {
+    pub(super) fn bind(&self, labels: &Labels, target_ready: Gauge) -> Instruments {
         let [target, model, scenario] = labels.values();
         let plain = [target, model, scenario];
         let with = |last| [target, model, scenario, last];
         self.queries_per_second.with_label_values(&plain);
         Instruments {
+            target_ready,
             codes: CODES.map(|code| {
                 let code = code.to_string();
                 self.http_responses.with_label_values(&[target, model, scenario, &code])
@@ -102,6 +103,7 @@ impl Families {
 /// The handles of one stream of load.
 #[derive(Debug)]
 pub struct Instruments {
+    target_ready: Gauge,
     codes: [IntCounter; CODES.len()],
     other_code: IntCounter,
     anomalies: [IntCounter; Anomaly::ALL.len()],
@@ -132,6 +134,9 @@ impl Observe for Instruments {
             Event::Answered { status } => {
                 let listed = CODES.iter().position(|code| *code == status);
                 listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
+                if status < 500 {
+                    self.target_ready.set(1.0);
+                }
             }
             Event::FirstToken { since_sent, since_due } => {
                 seconds(&self.time_to_first_token, since_sent);

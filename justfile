@@ -1,0 +1,35 @@
+# The daily commands. `just` alone lists them.
+
+_list:
+    @just --list
+
+# Everything that CI runs
+check: fmt lint doc test
+
+# Format the code
+fmt:
+    cargo fmt
+
+# Lint, with warnings as errors
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Build the documentation, with warnings as errors
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+# Run all tests
+test:
+    cargo test --locked
+
+# The daemon on the built-in simulator
+demo:
+    cargo run --release --locked -- demo
+
+# Write the JSON Schema of the configuration anew
+schema:
+    cargo run --quiet --locked -- schema > config/llmload.schema.json
+
+# Licences, advisories and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check

@@ -1,0 +1,128 @@
+//! A plan as a person would want to read it before anything is sent.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use crate::plan::{Auth, Location, Plan, Scenario, Secret, SecretOrigin, Start};
+use crate::schedule::{Load, Repeat};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Writes a plan in words.
+pub struct Words<'a>(pub &'a Plan);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, scenario) in self.0.scenarios.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            describe(scenario, f)?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let target = &scenario.target;
+    let place = match &target.location {
+        Location::Url(url) => url.to_string(),
+        Location::Simulator(_) => "the built-in simulator".to_owned(),
+    };
+    let start = match scenario.start {
+        Start::WhenReady => "once the target answers",
+        Start::Now => "at once",
+    };
+    let request = &scenario.request;
+    writeln!(f, "scenario {}", scenario.name)?;
+    writeln!(f, "  target     {} at {place}", target.name)?;
+    writeln!(f, "  model      {}", target.model.as_deref().unwrap_or("the only one that /models lists"))?;
+    writeln!(f, "  key        {}", key(&target.auth))?;
+    writeln!(f, "  prompts    {} ({} of them)", scenario.prompts.name, scenario.prompts.len())?;
+    let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
+    writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
+    writeln!(f, "  limits     {} in flight, {:?} late", scenario.max_concurrency, scenario.max_lag)?;
+    writeln!(f, "  start      {start}")?;
+    let schedule = &scenario.schedule;
+    let length = humantime::format_duration(schedule.length());
+    match scenario.repeat {
+        Repeat::Forever => writeln!(f, "  schedule   {length}, repeated for ever")?,
+        Repeat::Times(times) if times.get() == 1 => writeln!(f, "  schedule   {length}, once")?,
+        Repeat::Times(times) => writeln!(f, "  schedule   {length}, {times} times")?,
+    }
+    let width = schedule.phases().iter().map(|phase| phase.name.chars().count()).max().unwrap_or(0);
+    for index in 0..schedule.phases().len() {
+        let Some(placed) = schedule.placed(index) else { continue };
+        let phase = placed.phase;
+        let mut line = format!("    {:width$}  for {}", phase.name, humantime::format_duration(phase.length));
+        match phase.load {
+            Load::Constant(_) | Load::Ramp { .. } => {
+                let expected = (schedule.area(placed.end) - schedule.area(placed.start)).as_f64();
+                write!(line, ": {} requests", count(expected))?;
+            }
+            Load::Concurrency(slots) => write!(line, ": {slots} in flight, as many requests as they make")?,
+            Load::Pause => {}
+        }
+        writeln!(f, "{line}")?;
+    }
+    writeln!(f, "  next 24 h  {}", day(scenario))
+}
+
+fn key(auth: &Auth) -> String {
+    let from = |secret: &Secret| match &secret.origin {
+        SecretOrigin::Variable(name) => format!("the variable {name}"),
+        SecretOrigin::File(path) => format!("the file {}", path.display()),
+    };
+    match auth {
+        Auth::None => "none".to_owned(),
+        Auth::Bearer(secret) => format!("from {}, as bearer token", from(secret)),
+        Auth::ApiKey(secret) => format!("from {}, as `api-key`", from(secret)),
+        Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", from(secret)),
+    }
+}
+
+/// What the open-loop phases of the first day send, and the most output tokens that may come back.
+fn day(scenario: &Scenario) -> String {
+    let schedule = &scenario.schedule;
+    let length = schedule.length();
+    let cycles = u32::try_from(DAY.as_nanos() / length.as_nanos().max(1)).unwrap_or(u32::MAX);
+    let (cycles, rest) = match scenario.repeat {
+        Repeat::Times(times) if times.get() <= cycles => (times.get(), Duration::ZERO),
+        _ => (cycles, DAY - length * cycles),
+    };
+    let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
+    let tokens = requests * f64::from(scenario.request.max_tokens.get());
+    let closed = schedule.phases().iter().any(|phase| matches!(phase.load, Load::Concurrency(_)));
+    let more = if closed { ", and what the closed-loop phases make" } else { "" };
+    format!("{} requests, at most {} output tokens{more}", count(requests), count(tokens))
+}
+
+/// A number with a thin mark between thousands, and decimals only where they matter.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn count(number: f64) -> String {
+    if number < 10.0 && (number - number.round()).abs() > 0.005 {
+        return format!("{number:.2}");
+    }
+    let digits = (number.round() as u64).to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn counts_read_well() {
+        assert_eq!(count(0.7), "0.70");
+        assert_eq!(count(3.0), "3");
+        assert_eq!(count(999.6), "1,000");
+        assert_eq!(count(1_728_000_000.2), "1,728,000,000");
+    }
+}

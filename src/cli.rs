@@ -1,0 +1,325 @@
+//! The command line: arguments to exit code. The one home of `clap`, `anyhow` and the set-up of
+//! logs.
+//!
+//! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::check::Words;
+use crate::config::{self, Invalid, QuickOptions};
+use crate::plan::Plan;
+use crate::schedule::Rate;
+use crate::{daemon, simulator};
+
+const DEMO: &str = include_str!("../config/demo.yml");
+
+/// A load daemon for LLM endpoints: scheduled, open-loop load, and what its clients experience
+/// (TTFT, TPS, QPS, errors) as Prometheus histograms.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the schedule for as long as it lives (also without a command)
+    Daemon(DaemonArgs),
+    /// The daemon on the built-in simulator with a lively schedule: nothing else needed
+    Demo(WebArgs),
+    /// Tell every problem of configuration files, or what they would do; send nothing
+    Check {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// The built-in OpenAI-compatible endpoint, alone
+    Simulator(SimulatorArgs),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Load this endpoint instead of what a file says, such as http://localhost:8000/v1
+    #[arg(value_parser = endpoint_url)]
+    url: Option<String>,
+    /// The configuration
+    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml")]
+    config_file: PathBuf,
+    /// With a URL: the rate, such as 5/s, 300/m or 40/h [default: 1/s]
+    #[arg(long, requires = "url", conflicts_with = "concurrency")]
+    rate: Option<Rate>,
+    /// With a URL: keep so many requests in flight, instead of a rate
+    #[arg(long, requires = "url")]
+    concurrency: Option<std::num::NonZeroU32>,
+    /// With a URL: the model [default: the only one that /models lists]
+    #[arg(long, requires = "url")]
+    model: Option<String>,
+    /// With a URL: stop sending after this long, such as 10m [default: never]
+    #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    length: Option<Duration>,
+    #[command(flatten)]
+    web: WebArgs,
+}
+
+#[derive(Debug, Args)]
+struct WebArgs {
+    /// Where /metrics and the status page are served
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
+    listen_address: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct SimulatorArgs {
+    /// Where it is served
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
+    listen_address: SocketAddr,
+    /// A YAML file with the settings, as under `simulator:` of a target
+    #[arg(long = "config.file", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// error, warn, info, debug or trace; or a filter such as llmload=debug,hyper=info
+    #[arg(long = "log.level", global = true, value_name = "LEVEL", default_value = "info")]
+    level: String,
+    /// How log lines look
+    #[arg(long = "log.format", global = true, value_name = "FORMAT", default_value = "text")]
+    format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Why a command ended badly.
+enum Failed {
+    /// The user can mend it: usage or configuration.
+    Usage(String),
+    /// It went wrong at run time.
+    Runtime(anyhow::Error),
+}
+
+impl From<Invalid> for Failed {
+    fn from(invalid: Invalid) -> Failed {
+        Failed::Usage(invalid.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        Failed::Runtime(error)
+    }
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    // Clap prints and exits by itself: 0 for --help, 2 for what it cannot understand.
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Usage(words)) => {
+            complain(&words);
+            ExitCode::from(2)
+        }
+        Err(Failed::Runtime(error)) => {
+            complain(&format!("llmload: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    set_up_logs(&cli.log)?;
+    match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
+        Command::Daemon(args) => {
+            let plan = plan_of(&args)?;
+            start(plan, args.web.listen_address)
+        }
+        Command::Demo(web) => {
+            let plan = config::parse(DEMO, "the demo", Path::new("."), &|_| None)?;
+            start(plan, web.listen_address)
+        }
+        Command::Check { files } => check(&files),
+        Command::Simulator(args) => simulate(&args),
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
+            print(&schema);
+            Ok(())
+        }
+    }
+}
+
+fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
+    match &args.url {
+        Some(url) => {
+            let options = QuickOptions {
+                rate: args.rate,
+                concurrency: args.concurrency,
+                model: args.model.clone(),
+                length: args.length,
+            };
+            config::from_url(url, &options)
+        }
+        None => config::load(&args.config_file, &variable),
+    }
+}
+
+fn check(files: &[PathBuf]) -> Result<(), Failed> {
+    let mut wrong = Vec::new();
+    for file in files {
+        match config::load(file, &variable) {
+            Ok(plan) => {
+                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)));
+                warn(&plan);
+            }
+            Err(invalid) => wrong.push(invalid.to_string()),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failed::Usage(wrong.join("\n"))) }
+}
+
+fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = listen(address)?;
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        watch_signals(stop.clone(), hurry.clone())?;
+        tracing::info!(scenarios = plan.scenarios.len(), "llmload serves its status page and /metrics on {}", visible(address));
+        daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
+    })?;
+    Ok(())
+}
+
+fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
+    let settings = match &args.config_file {
+        Some(file) => config::load_simulator(file, &variable)?,
+        None => simulator::Settings::default(),
+    };
+    let listener = listen(args.listen_address)?;
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    let simulator = simulator::Simulator::start(settings, listener).context("the simulator could not be started")?;
+    tracing::info!("the simulator serves http://{}/v1", simulator.address());
+    runtime.block_on(async {
+        watch_signals(stop.clone(), CancellationToken::new())?;
+        stop.cancelled().await;
+        anyhow::Ok(())
+    })?;
+    drop(simulator);
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT stops, the second hurries, a third is not waited for.
+fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    tokio::spawn(async move {
+        for token in [stop, hurry] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; choose another address with --web.listen-address")
+    })
+}
+
+/// An address that a browser on this machine can open.
+fn visible(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://localhost:{}/ (all interfaces)", address.port())
+    } else {
+        format!("http://{address}/")
+    }
+}
+
+fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
+    // What the HTTP libraries say below warnings is of use to those who ask for it by name.
+    let directives = match args.level.as_str() {
+        level @ ("error" | "warn" | "info" | "debug" | "trace") => format!("warn,llmload={level}"),
+        directives => directives.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&directives).map_err(|error| {
+        let level = &args.level;
+        Failed::Usage(format!("--log.level {level}: {error}; use error, warn, info, debug or trace"))
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match args.format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// `:9899` listens on all interfaces, as Prometheus and its exporters read it.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().or_else(|_| {
+        use std::net::ToSocketAddrs as _;
+        let resolved = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        resolved.ok_or_else(|| "expected ADDRESS:PORT or :PORT, such as 127.0.0.1:9899 or :9899".to_owned())
+    })
+}
+
+/// A word that is no URL is more likely a mistyped command.
+fn endpoint_url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        Ok(text.to_owned())
+    } else {
+        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`".to_owned())
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn warn(plan: &Plan) {
+    for warning in &plan.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,108 @@
+//! What failed last, class by class, in words: for the log, with its repeats limited, and for the
+//! status page, so that a wrong model or path explains itself.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::event::{Event, Observe};
+use crate::measurement::{Failure, FailureDetail};
+
+/// A class is logged at most this often; what comes in between is counted.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The last failure of each class of one stream of load.
+#[derive(Debug)]
+pub struct Incidents {
+    scenario: String,
+    target: String,
+    last: Mutex<[Option<Entry>; Failure::ALL.len()]>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    message: String,
+    at: SystemTime,
+    logged: Instant,
+    unlogged: u64,
+}
+
+/// What is remembered of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// The class.
+    pub failure: Failure,
+    /// The words that came with the last one.
+    pub message: String,
+    /// When that was.
+    pub at: SystemTime,
+}
+
+impl Incidents {
+    /// None so far.
+    pub fn new(scenario: &str, target: &str) -> Incidents {
+        Incidents {
+            scenario: scenario.to_owned(),
+            target: target.to_owned(),
+            last: Mutex::new([const { None }; Failure::ALL.len()]),
+        }
+    }
+
+    /// The last of each class that occurred.
+    pub fn last(&self) -> Vec<Incident> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let incident = |(failure, entry): (Failure, &Option<Entry>)| {
+            let entry = entry.as_ref()?;
+            Some(Incident { failure, message: entry.message.clone(), at: entry.at })
+        };
+        Failure::ALL.into_iter().zip(last.iter()).filter_map(incident).collect()
+    }
+
+    fn note(&self, detail: &FailureDetail) {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut last[detail.failure as usize];
+        let before = slot.take();
+        let due = before.as_ref().is_none_or(|entry| now.saturating_duration_since(entry.logged) >= QUIET);
+        let unlogged = before.as_ref().map_or(0, |entry| entry.unlogged);
+        let logged = before.filter(|_| !due).map_or(now, |entry| entry.logged);
+        *slot = Some(Entry {
+            message: detail.message.clone(),
+            at: SystemTime::now(),
+            logged,
+            unlogged: if due { 0 } else { unlogged + 1 },
+        });
+        drop(last);
+        if due {
+            let (scenario, target) = (&self.scenario, &self.target);
+            let (reason, message) = (detail.failure.as_str(), &detail.message);
+            let blame = detail.failure.blame().as_str();
+            tracing::warn!(scenario, target, reason, blame, message, repeats = unlogged, "request failed");
+        }
+    }
+}
+
+impl Observe for Incidents {
+    fn observe(&self, event: Event<'_>) {
+        if let Event::Failed { detail, .. } = event {
+            self.note(detail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_each_class_are_kept() {
+        let incidents = Incidents::new("s", "t");
+        for words in ["first", "second"] {
+            incidents.note(&FailureDetail::new(Failure::Auth, words));
+        }
+        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"));
+        let last: Vec<_> = incidents.last().into_iter().map(|i| (i.failure, i.message)).collect();
+        assert_eq!(last, [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]);
+    }
+}

@@ -1,0 +1,152 @@
+//! One scenario from waiting to its end: readiness, the model, then its schedule on a thread.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::endpoint::HttpEndpoint;
+use crate::guard::Guard;
+use crate::incidents::Incidents;
+use crate::launch::{Driver, Lane};
+use crate::measurement::{FailureDetail, printable};
+use crate::metrics::{Instruments, Labels, Metrics};
+use crate::pacer::Pacer;
+use crate::plan::{Scenario, Start};
+use crate::status::Stream;
+
+/// How long one question for the list of models may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long until the next one.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What scenarios share.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where series are bound.
+    pub metrics: Arc<Metrics>,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// No arrival is sent once this is cancelled.
+    pub draining: CancellationToken,
+    /// Requests in flight are cut off once this is cancelled.
+    pub cut: CancellationToken,
+    /// The requests in flight.
+    pub tasks: TaskTracker,
+}
+
+/// Runs a scenario until its schedule ends or the daemon drains.
+pub async fn run(scenario: Scenario, endpoint: HttpEndpoint, stream: Arc<Stream>, around: Surroundings) {
+    let mut instruments = scenario.target.model.as_ref().map(|model| bind(model, &stream, &around.metrics));
+    let draining = around.draining.clone();
+    let model = tokio::select! {
+        model = wait(&scenario, &endpoint, &stream, &around.metrics) => model,
+        () = draining.cancelled() => return stream.course.ends(),
+    };
+    let observer = (
+        instruments.take().unwrap_or_else(|| bind(&model, &stream, &around.metrics)),
+        Arc::clone(&stream.incidents),
+    );
+    let lane = Arc::new(Lane {
+        endpoint,
+        model,
+        prompts: scenario.prompts,
+        seed: around.seed,
+        parameters: scenario.request,
+        terminal: scenario.target.terminal,
+        timeouts: scenario.target.timeouts,
+        guard: Guard::new(around.draining.clone(), scenario.max_lag, scenario.max_concurrency),
+        ledger: Arc::clone(&stream.ledger),
+        observer,
+        cut: around.cut,
+        tasks: around.tasks,
+    });
+    let origin = Instant::now();
+    let driver = Driver::new(Pacer::new(scenario.schedule, scenario.repeat, origin));
+    stream.course.begins(origin, SystemTime::now());
+    tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
+    match on_a_thread(driver, lane, around.draining.clone()) {
+        Ok((thread, ended)) => {
+            tokio::select! {
+                // A sender that is gone is a thread that is gone.
+                _ended = ended => {}
+                () = around.draining.cancelled() => thread.thread().unpark(),
+            }
+        }
+        Err(error) => tracing::error!(scenario = scenario.name, %error, "no thread for the schedule"),
+    }
+    stream.course.ends();
+    if !around.draining.is_cancelled() {
+        tracing::info!(scenario = scenario.name, "schedule ended");
+    }
+}
+
+type Observer = (Instruments, Arc<Incidents>);
+
+fn on_a_thread(
+    driver: Driver,
+    lane: Arc<Lane<HttpEndpoint, Observer>>,
+    draining: CancellationToken,
+) -> std::io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
+    let runtime = Handle::current();
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("pacer".into()).spawn(move || {
+        driver.run(&lane, &runtime, &draining);
+        // Whoever waits may have gone.
+        let _gone = end.send(());
+    })?;
+    Ok((thread, ended))
+}
+
+fn bind(model: &str, stream: &Stream, metrics: &Metrics) -> Instruments {
+    let model = stream.model.get_or_init(|| model.to_owned()).clone();
+    let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
+    let (ledger, course) = (Arc::clone(&stream.ledger), Arc::clone(&stream.course));
+    metrics.bind(&labels, ledger, course, stream.max_concurrency, stream.simulated)
+}
+
+/// Waits for what the scenario waits for, and learns the model if the file does not name it.
+async fn wait(scenario: &Scenario, endpoint: &HttpEndpoint, stream: &Stream, metrics: &Metrics) -> String {
+    let named = scenario.target.model.clone();
+    if let (Start::Now, Some(model)) = (scenario.start, &named) {
+        return model.clone();
+    }
+    let mut told = String::new();
+    loop {
+        let asked = Instant::now();
+        let obstacle = match endpoint.models(PATIENCE).await {
+            Ok((status, _)) if status >= 500 => format!("the target: /models answers {status}"),
+            Ok((status, models)) => {
+                metrics.target_answered(&stream.target);
+                match (&named, models.as_slice()) {
+                    (Some(model), _) => return model.clone(),
+                    (None, [model]) => return model.clone(),
+                    (None, []) => format!("a model: /models answers {status} and lists none; set `model`"),
+                    (None, several) => format!("a model: set `model` to one of {}", some_of(several)),
+                }
+            }
+            Err(FailureDetail { failure, message }) => format!("the target: {failure} ({message})"),
+        };
+        if obstacle != told {
+            tracing::info!(scenario = scenario.name, target = stream.target, "waiting for {obstacle}");
+            told.clone_from(&obstacle);
+        }
+        stream.course.waits_for(obstacle);
+        tokio::time::sleep_until(asked + AGAIN).await;
+    }
+}
+
+/// The names are the server's own words: a few of them, made fit to be shown.
+fn some_of(models: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = models.iter().take(SHOWN).map(|model| format!("`{}`", printable(model, 80))).collect();
+    match models.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,137 @@
+//! The daemon's own HTTP server. With `simulator`, the one home of `hyper`'s server.
+//!
+//! - `/` the status page
+//! - `/metrics` for Prometheus
+//! - `/-/healthy` 200 while the process lives
+//! - `/-/ready` 200 while it serves, 503 while it drains; no target has a say in it, so that a
+//!   sidecar never takes its pod out of service
+//! - `/config` the file as it was written, with what might be secret masked
+//! - `/api/v1/status` what is going on, as JSON
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{self, Metrics};
+use crate::status::{Status, Stream};
+
+/// A client that has not sent a request head by then, also on a kept-alive connection, is cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once, as many as Prometheus itself allows; more wait to be accepted.
+const CONNECTIONS: usize = 512;
+
+const PAGE: &str = include_str!("web/page.html");
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the server shows.
+#[derive(Debug)]
+pub struct Site {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For the status page.
+    pub streams: Vec<Arc<Stream>>,
+    /// For `/config`.
+    pub config: String,
+    /// Whether it is shutting down.
+    pub draining: CancellationToken,
+    /// When the daemon started.
+    pub started: SystemTime,
+}
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly: those in use come back, trying at once would spin.
+                tracing::warn!(%error, "a connection to the daemon's port could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let site = Arc::clone(&site);
+        let service = service_fn(move |request| {
+            let response = site.answer(&request);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                // What a client does to its own connection is its own affair.
+                _ended = connection => {}
+                () = stop.cancelled() => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Site {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let known = matches!(path, "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status");
+        if !known {
+            return text(StatusCode::NOT_FOUND, "Nothing here. The start page is at /.\n");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD here.\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/metrics" => match self.metrics.expose() {
+                Ok(body) => response(StatusCode::OK, metrics::CONTENT_TYPE, body),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            "/-/healthy" => text(StatusCode::OK, "llmload is healthy.\n"),
+            "/-/ready" if self.draining.is_cancelled() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
+            }
+            "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
+            "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.config.clone()),
+            "/api/v1/status" => {
+                let status = Status::of(&self.streams, self.draining.is_cancelled(), self.started);
+                match serde_json::to_vec(&status) {
+                    Ok(body) => response(StatusCode::OK, "application/json", body),
+                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+                }
+            }
+            _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    response(status, TEXT, body)
+}
+
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,10 @@
+//! llmload from outside: real sockets, a real Prometheus, the real binary; and the loop on a paused
+//! clock.
+
+mod binary;
+mod closed_loop;
+mod exposition;
+mod faults;
+mod lifecycle;
+mod open_loop;
+mod upstream;

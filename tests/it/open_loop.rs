@@ -1,0 +1,189 @@
+//! The open loop on a paused clock: arrivals follow from the schedule alone.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llmload::event::DropReason;
+use llmload::guard::Guard;
+use llmload::launch::{Driver, Lane};
+use llmload::ledger::{Books, Ledger};
+use llmload::pacer::Pacer;
+use llmload::plan::{RequestParameters, Timeouts};
+use llmload::prompts::Prompts;
+use llmload::protocol::Terminal;
+use llmload::schedule::{Load, Phase, Repeat, Schedule};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::upstream::{InMemory, Recorder, Shared};
+
+pub const ONCE: Repeat = Repeat::Times(NonZeroU32::MIN);
+
+pub fn phase(load: Load, length: Duration) -> Phase {
+    Phase { name: load.to_string(), load, length }
+}
+
+pub fn constant(rate: &str, seconds: u64) -> Phase {
+    phase(Load::Constant(rate.parse().unwrap()), Duration::from_secs(seconds))
+}
+
+/// A lane to an endpoint in memory, and what is needed to drive and watch it.
+pub struct Bench {
+    pub endpoint: Arc<InMemory>,
+    pub lane: Arc<Lane<Shared, Arc<Recorder>>>,
+    pub recorder: Arc<Recorder>,
+    pub stop: CancellationToken,
+    pub origin: Instant,
+}
+
+impl Bench {
+    pub fn new(endpoint: Arc<InMemory>, max_concurrency: u32) -> Bench {
+        let stop = CancellationToken::new();
+        let recorder = Arc::new(Recorder::default());
+        let parameters = RequestParameters {
+            max_tokens: NonZeroU32::new(16).unwrap(),
+            temperature: None,
+            system: None,
+            stream: true,
+            extra: Default::default(),
+        };
+        let lane = Lane {
+            endpoint: Shared(Arc::clone(&endpoint)),
+            model: "m".into(),
+            prompts: Prompts::builtin(),
+            scenario: "s".into(),
+            seed: 0,
+            parameters,
+            terminal: Terminal::FinishReason,
+            timeouts: Timeouts::default(),
+            guard: Guard::new(
+                stop.clone(),
+                Duration::from_millis(500),
+                NonZeroU32::new(max_concurrency).unwrap(),
+            ),
+            ledger: Ledger::new(),
+            observer: Arc::clone(&recorder),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Bench { endpoint, lane: Arc::new(lane), recorder, stop, origin: Instant::now() }
+    }
+
+    pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
+        Driver::new(Pacer::new(Arc::new(Schedule::new(phases)), repeat, self.origin))
+    }
+
+    /// Goes through the whole schedule and lets what is in flight end.
+    pub async fn run(&self, phases: Vec<Phase>) -> Books {
+        self.driver(phases, ONCE).run_on_tokio(&self.lane, &self.stop).await;
+        self.settle().await
+    }
+
+    pub async fn settle(&self) -> Books {
+        self.lane.tasks.close();
+        self.lane.tasks.wait().await;
+        self.books()
+    }
+
+    pub fn books(&self) -> Books {
+        let books = self.lane.ledger.read();
+        assert_eq!(books.imbalance(), None);
+        books
+    }
+
+    pub fn sent(&self) -> Vec<Duration> {
+        self.endpoint.sent.lock().unwrap().iter().map(|at| *at - self.origin).collect()
+    }
+}
+
+pub fn dropped(books: &Books, reason: DropReason) -> u64 {
+    books.dropped().find(|d| d.0 == reason).map_or(0, |d| d.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_never_answers_changes_no_arrival() {
+    let bench = Bench::new(InMemory::mute(), 1000);
+    let driver = bench.driver(vec![constant("10/s", 20)], ONCE);
+    driver.run_on_tokio(&bench.lane, &bench.stop).await;
+    tokio::task::yield_now().await;
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 200);
+    for (k, at) in sent.iter().enumerate() {
+        let due = Duration::from_millis(50 + 100 * k as u64);
+        // tokio's wheel rounds up to the next millisecond.
+        assert!(*at >= due && *at < due + Duration::from_millis(2), "{k}: {at:?}");
+    }
+    bench.lane.cut.cancel();
+    let books = bench.settle().await;
+    assert_eq!((books.arrivals, books.started, books.finished, books.in_flight), (200, 200, 0, 0));
+    assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
+    let bench = Bench::new(InMemory::mute(), 7);
+    bench.driver(vec![constant("10/s", 2)], ONCE).run_on_tokio(&bench.lane, &bench.stop).await;
+    let books = bench.books();
+    assert_eq!((books.arrivals, books.started, books.in_flight), (20, 7, 7));
+    assert_eq!(dropped(&books, DropReason::MaxConcurrency), 13);
+    bench.lane.cut.cancel();
+    bench.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays() {
+    let bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
+    let lane = Arc::clone(&bench.lane);
+    let stop = bench.stop.clone();
+    let driver = bench.driver(vec![constant("100/s", 10)], ONCE);
+    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, &stop).await });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The clock leaps: 3 s in which nobody was asked.
+    tokio::time::advance(Duration::from_secs(3)).await;
+    running.await.unwrap();
+    let books = bench.settle().await;
+    assert_eq!(books.arrivals, 1000);
+    let late = dropped(&books, DropReason::Late);
+    assert!((249..=251).contains(&late), "{late}");
+    assert_eq!(books.succeeded, 1000 - late);
+    let sent = bench.sent();
+    let bunched = sent.iter().filter(|at| **at >= Duration::from_secs(6) && **at < Duration::from_millis(6004));
+    assert!(bunched.count() <= 51);
+    // The last second is back on the grid of 5 ms + 10 ms · k.
+    for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
+        let off = (at.as_micros() + 10_000 - 5_000) % 10_000;
+        assert!(off < 2_000, "{at:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledger_is_whole_whatever_becomes_of_the_requests() {
+    for endpoint in [InMemory::answering(Duration::from_secs(1)), InMemory::failing(Duration::from_millis(300))] {
+        let fails = endpoint.fails;
+        let bench = Bench::new(endpoint, 5);
+        let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "20/s".parse().unwrap() };
+        let books = bench.run(vec![phase(ramp, Duration::from_secs(10)), constant("20/s", 5)]).await;
+        assert_eq!(books.arrivals, 200);
+        assert_eq!(books.in_flight, 0);
+        assert_eq!(books.succeeded, if fails { 0 } else { books.started });
+        assert_eq!(bench.sent().len() as u64, books.started);
+        assert_eq!(bench.recorder.succeeded.lock().unwrap().len() as u64, books.succeeded);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_arrivals_at_once() {
+    let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 1000);
+    let (lane, stop) = (Arc::clone(&bench.lane), bench.stop.clone());
+    let driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
+    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, &stop).await });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    bench.stop.cancel();
+    running.await.unwrap();
+    assert_eq!(bench.origin.elapsed().as_secs(), 10);
+    let books = bench.settle().await;
+    assert!((999..=1000).contains(&books.arrivals), "{}", books.arrivals);
+    assert_eq!(books.succeeded, books.arrivals);
+}

@@ -1,0 +1,239 @@
+//! Endpoints for tests: a scripted TCP server, which can misbehave in any way bytes can, and one in
+//! memory for the paused clock.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use llmload::endpoint::{Answer, Endpoint, Request};
+use llmload::event::{Event, Observe};
+use llmload::measurement::{Failure, FailureDetail, Measurement};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+/// What a scripted server does next with a connection that has sent a whole request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Write(Vec<u8>),
+    /// The same bytes again and again, so far apart, until the client goes.
+    Trickle(Vec<u8>, Duration),
+    /// Nothing, until the client goes.
+    Silence,
+    /// RST.
+    Reset,
+    /// FIN.
+    Close,
+    /// Wait for the next request on the same connection; close at once when it comes.
+    CloseOnNext,
+}
+
+/// A server that plays the script of each request. Ends with the test's runtime.
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub requests: Arc<AtomicU64>,
+}
+
+impl Upstream {
+    pub async fn start(script: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicU64::new(0));
+        let (script, counter) = (Arc::new(script), Arc::clone(&requests));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, counter) = (Arc::clone(&script), Arc::clone(&counter));
+                tokio::spawn(async move { converse(stream, &*script, &counter).await });
+            }
+        });
+        Upstream { address, requests }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+}
+
+async fn converse(mut stream: TcpStream, script: &(dyn Fn(u64) -> Vec<Act> + Send + Sync), counter: &AtomicU64) {
+    while read_request(&mut stream).await {
+        for act in script(counter.fetch_add(1, Ordering::Relaxed)) {
+            let gone = match act {
+                Act::Write(bytes) => stream.write_all(&bytes).await.is_err(),
+                Act::Trickle(bytes, gap) => {
+                    while stream.write_all(&bytes).await.is_ok() {
+                        tokio::time::sleep(gap).await;
+                    }
+                    true
+                }
+                Act::Silence => {
+                    let mut rest = Vec::new();
+                    let _gone = stream.read_to_end(&mut rest).await;
+                    true
+                }
+                Act::Reset => {
+                    stream.set_zero_linger().unwrap();
+                    true
+                }
+                Act::Close => true,
+                Act::CloseOnNext => {
+                    let mut byte = [0];
+                    let _next = stream.read(&mut byte).await;
+                    // Unread bytes make the kernel answer with RST, as when a server closes an idle
+                    // connection that a request is already on its way to.
+                    true
+                }
+            };
+            if gone {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a head and the body that its `content-length` announces.
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length: usize = length.map_or(0, |l| l.trim().parse().unwrap());
+            if bytes.len() >= end + 4 + length {
+                return true;
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return false,
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+/// A response head with these header lines.
+pub fn head(status: &str, lines: &[&str]) -> Act {
+    let mut head = format!("HTTP/1.1 {status}\r\n");
+    for line in lines {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    Act::Write(head.into_bytes())
+}
+
+/// The head of an event stream in chunks.
+pub fn stream_head() -> Act {
+    head("200 OK", &["content-type: text/event-stream", "transfer-encoding: chunked"])
+}
+
+/// One chunk of a chunked body.
+pub fn chunk(text: &str) -> Act {
+    Act::Write(format!("{:x}\r\n{text}\r\n", text.len()).into_bytes())
+}
+
+/// The end of a chunked body.
+pub fn last_chunk() -> Act {
+    Act::Write(b"0\r\n\r\n".to_vec())
+}
+
+pub fn token(text: &str) -> String {
+    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n")
+}
+
+pub const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+pub const USAGE: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
+pub const DONE: &str = "data: [DONE]\n\n";
+
+/// A whole good answer.
+pub fn good() -> Vec<Act> {
+    vec![stream_head(), chunk(&token("a")), chunk(&token("b")), chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]
+}
+
+/// A complete answer with a body of known length.
+pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
+    let length = format!("content-length: {}", body.len());
+    vec![head(status, &[&format!("content-type: {kind}"), &length]), Act::Write(body.as_bytes().to_vec())]
+}
+
+/// An endpoint in memory: each answer takes its time on tokio's clock.
+pub struct InMemory {
+    /// Until the head; `None` never answers.
+    pub takes: Option<Duration>,
+    pub fails: bool,
+    pub sent: Mutex<Vec<Instant>>,
+}
+
+impl InMemory {
+    pub fn answering(takes: Duration) -> Arc<InMemory> {
+        Arc::new(InMemory { takes: Some(takes), fails: false, sent: Mutex::default() })
+    }
+
+    pub fn failing(takes: Duration) -> Arc<InMemory> {
+        Arc::new(InMemory { takes: Some(takes), fails: true, sent: Mutex::default() })
+    }
+
+    pub fn mute() -> Arc<InMemory> {
+        Arc::new(InMemory { takes: None, fails: false, sent: Mutex::default() })
+    }
+}
+
+/// So that a test can keep one end.
+pub struct Shared(pub Arc<InMemory>);
+
+impl Endpoint for Shared {
+    type Answer = Canned;
+
+    async fn send(&self, _: Request) -> Result<Canned, FailureDetail> {
+        self.0.sent.lock().unwrap().push(Instant::now());
+        match self.0.takes {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+        if self.0.fails {
+            return Err(FailureDetail::new(Failure::Reset, "on purpose"));
+        }
+        let body = format!("{}{FINISH}{USAGE}{DONE}", token("a"));
+        Ok(Canned(VecDeque::from([Bytes::from(body)])))
+    }
+}
+
+pub struct Canned(VecDeque<Bytes>);
+
+impl Answer for Canned {
+    fn status(&self) -> u16 {
+        200
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        Some("text/event-stream")
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
+        Ok(self.0.pop_front())
+    }
+}
+
+/// Keeps what it is told.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub succeeded: Mutex<Vec<Measurement>>,
+    pub failed: Mutex<Vec<FailureDetail>>,
+    pub first_tokens: AtomicU64,
+    pub chunks: AtomicU64,
+}
+
+impl Observe for Recorder {
+    fn observe(&self, event: Event<'_>) {
+        match event {
+            Event::Succeeded(measurement) => self.succeeded.lock().unwrap().push(measurement.clone()),
+            Event::Failed { detail, .. } => self.failed.lock().unwrap().push(detail.clone()),
+            Event::FirstToken { .. } => _ = self.first_tokens.fetch_add(1, Ordering::Relaxed),
+            Event::Chunks { count, .. } => _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
