@@ -1,11 +1,17 @@
 //! The built-in OpenAI-compatible endpoint.
 
+mod fate;
+mod pace;
+mod prose;
+
+use std::time::Duration;
+
 /// How the simulated endpoint behaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The one model it serves.
     pub model: String,
-    /// Requests it works on at once; more wait in the queue.
+    /// Requests it works on at once; more wait in the queue. Zero counts as one.
     pub slots: u32,
     /// Requests that may wait; one more is refused with 503.
     pub queue: u32,
@@ -19,8 +25,9 @@ pub struct Settings {
     pub jitter: f64,
     /// Reasoning tokens before each answer; 0 for none.
     pub reasoning_tokens: u32,
-    /// Seconds after start during which every request is answered 503, as a server that loads its model does.
-    pub loading: std::time::Duration,
+    /// Time after start during which every request is answered 503, as a server that loads its
+    /// model does; only `/metrics` answers as always.
+    pub loading: Duration,
     /// Faults, each with the share of requests that meet it.
     pub faults: Faults,
     /// Everything random follows from it.
@@ -55,7 +62,7 @@ impl Default for Settings {
             full_load_speed: 0.5,
             jitter: 0.1,
             reasoning_tokens: 0,
-            loading: std::time::Duration::ZERO,
+            loading: Duration::ZERO,
             faults: Faults::default(),
             seed: 0,
         }
