@@ -1,5 +1,7 @@
 //! The built-in OpenAI-compatible endpoint.
 
+mod answer;
+mod ask;
 mod fate;
 mod pace;
 mod prose;
