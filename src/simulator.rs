@@ -2,7 +2,9 @@
 
 mod answer;
 mod ask;
+mod engine;
 mod fate;
+mod generation;
 mod pace;
 mod prose;
 
