@@ -1,0 +1,165 @@
+//! How long tokens take: prefill, decode under load, and jitter. Pure arithmetic in seconds.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::Settings;
+
+/// The longest single delay. A speed of zero means this, not for ever: nothing here is unbounded.
+pub(super) const LONGEST: Duration = Duration::from_hours(1);
+
+/// The speeds of the engine.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    prefill: f64,
+    decode: f64,
+    full_load_speed: f64,
+    slots: u32,
+}
+
+impl Pace {
+    /// The speeds that the settings ask for.
+    pub(super) fn new(settings: &Settings) -> Pace {
+        Pace {
+            prefill: settings.prefill_tokens_per_second,
+            decode: settings.decode_tokens_per_second,
+            full_load_speed: settings.full_load_speed,
+            slots: settings.slots.max(1),
+        }
+    }
+
+    /// Time to read a prompt.
+    pub(super) fn prefill(&self, tokens: u32, jitter: &mut Jitter) -> Duration {
+        duration(f64::from(tokens) / self.prefill * jitter.factor())
+    }
+
+    /// Time from one token to the next while `active` requests are worked on.
+    pub(super) fn decode(&self, active: u32, jitter: &mut Jitter) -> Duration {
+        duration(jitter.factor() / self.speed(active))
+    }
+
+    /// Tokens per second of each of `active` requests: a straight line from the full speed of one
+    /// that is alone to the share that is left when every slot is busy.
+    pub(super) fn speed(&self, active: u32) -> f64 {
+        let others = active.clamp(1, self.slots) - 1;
+        // With a single slot, alone and full load are the same; alone wins.
+        let load = f64::from(others) / f64::from((self.slots - 1).max(1));
+        self.decode * (1.0 - load * (1.0 - self.full_load_speed))
+    }
+}
+
+/// Seconds that came out of a division: neither negative, endless nor "not a number" for long.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).map_or(LONGEST, |d| d.min(LONGEST))
+}
+
+/// A seeded series of lognormal factors with mean 1: positive by nature, and right-skewed as
+/// delays are.
+#[derive(Clone, Debug)]
+pub(super) struct Jitter {
+    random: ChaCha8Rng,
+    sigma: f64,
+}
+
+impl Jitter {
+    /// Factors with the given relative standard deviation.
+    pub(super) fn new(random: ChaCha8Rng, deviation: f64) -> Jitter {
+        Jitter { random, sigma: deviation.mul_add(deviation, 1.0).ln().sqrt() }
+    }
+
+    /// The next factor.
+    pub(super) fn factor(&mut self) -> f64 {
+        if self.sigma == 0.0 {
+            return 1.0;
+        }
+        // Box and Muller: two even draws make a normal one. The first must not be zero.
+        let radius = (-2.0 * (1.0 - self.random.random::<f64>()).ln()).sqrt();
+        let normal = radius * (TAU * self.random.random::<f64>()).cos();
+        (self.sigma * normal - self.sigma * self.sigma / 2.0).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn pace(slots: u32, full_load_speed: f64) -> Pace {
+        Pace::new(&Settings {
+            slots,
+            full_load_speed,
+            prefill_tokens_per_second: 1000.0,
+            decode_tokens_per_second: 100.0,
+            ..Settings::default()
+        })
+    }
+
+    fn jitter(deviation: f64) -> Jitter {
+        Jitter::new(ChaCha8Rng::seed_from_u64(1), deviation)
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn speed_falls_in_a_straight_line_to_the_share_left_at_full_load() {
+        let pace = pace(5, 0.2);
+        for (active, speed) in [(1, 100.0), (2, 80.0), (3, 60.0), (4, 40.0), (5, 20.0)] {
+            assert!(close(pace.speed(active), speed), "{active} active: {}", pace.speed(active));
+        }
+    }
+
+    #[test]
+    fn speed_stays_on_the_line_outside_its_ends() {
+        let several = pace(5, 0.2);
+        assert!(close(several.speed(0), 100.0));
+        assert!(close(several.speed(9), 20.0));
+        assert!(close(pace(1, 0.2).speed(1), 100.0));
+    }
+
+    #[test]
+    fn delays_follow_from_tokens_and_speed_without_jitter() {
+        let pace = pace(5, 0.2);
+        let jitter = &mut jitter(0.0);
+        assert_eq!(pace.prefill(250, jitter), Duration::from_millis(250));
+        assert_eq!(pace.decode(1, jitter), Duration::from_millis(10));
+        assert_eq!(pace.decode(5, jitter), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn no_setting_makes_a_delay_endless() {
+        for speed in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE] {
+            let pace = Pace::new(&Settings {
+                prefill_tokens_per_second: speed,
+                decode_tokens_per_second: speed,
+                ..Settings::default()
+            });
+            assert_eq!(pace.prefill(1, &mut jitter(0.0)), LONGEST, "{speed}");
+            assert_eq!(pace.decode(1, &mut jitter(0.0)), LONGEST, "{speed}");
+        }
+    }
+
+    #[test]
+    fn jitter_has_mean_one_and_the_deviation_asked_for() {
+        for deviation in [0.05, 0.2, 1.0] {
+            let mut jitter = jitter(deviation);
+            let count = 100_000;
+            let factors: Vec<f64> = (0..count).map(|_| jitter.factor()).collect();
+            assert!(factors.iter().all(|f| *f > 0.0));
+            let mean = factors.iter().sum::<f64>() / f64::from(count);
+            let variance =
+                factors.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / f64::from(count);
+            assert!((mean - 1.0).abs() < 0.02, "mean {mean}");
+            assert!(
+                (variance.sqrt() / deviation - 1.0).abs() < 0.1,
+                "{} for {deviation}",
+                variance.sqrt()
+            );
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! The built-in endpoint as its clients meet it: real sockets on loopback, a port that the system
+//! chooses, and no assertion about how long anything takes.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use llmload::simulator::{Faults, Settings, Simulator};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// So fast that no test waits for tokens.
+fn fast() -> Settings {
+    Settings {
+        prefill_tokens_per_second: 1e6,
+        decode_tokens_per_second: 1e5,
+        ..Settings::default()
+    }
+}
+
+fn faulty(faults: Faults) -> Settings {
+    Settings { faults, ..fast() }
+}
+
+/// A running endpoint and a client to it.
+struct Endpoint {
+    simulator: Simulator,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer that was read to its end.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// The objects of an event stream, and whether `[DONE]` came last.
+    fn events(&self) -> (Vec<Value>, bool) {
+        events(&self.body)
+    }
+}
+
+fn events(stream: &str) -> (Vec<Value>, bool) {
+    let mut data: Vec<&str> = stream
+        .split_terminator("\n\n")
+        .map(|event| event.strip_prefix("data: ").expect("every event is one data line"))
+        .collect();
+    let done = data.last() == Some(&"[DONE]");
+    data.truncate(data.len() - usize::from(done));
+    (data.into_iter().map(|data| serde_json::from_str(data).unwrap()).collect(), done)
+}
+
+impl Endpoint {
+    fn start(settings: Settings) -> Endpoint {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let simulator = Simulator::start(settings, listener).unwrap();
+        Endpoint { simulator, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.simulator.address()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Response<Incoming> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address()))
+            .body(Full::new(body.into()))
+            .unwrap();
+        self.client.request(request).await.unwrap()
+    }
+
+    async fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
+        let (head, body) = self.send(method, path, body).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.fetch(Method::GET, path, "").await
+    }
+
+    async fn chat(&self, body: &Value) -> Answer {
+        self.fetch(Method::POST, "/v1/chat/completions", body.to_string()).await
+    }
+
+    /// Sends a chat request and leaves the answer unread.
+    async fn open(&self, body: &Value) -> Response<Incoming> {
+        self.send(Method::POST, "/v1/chat/completions", body.to_string()).await
+    }
+
+    /// One series of `/metrics`, or the sum of all whose name begins so.
+    async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics").await;
+        metrics
+            .body
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// Waits until a series has a value. It is asked again and again; the limit is only there so
+    /// that a defect ends as a failure.
+    async fn until(&self, name: &str, value: u64) {
+        let arrived = tokio::time::timeout(Duration::from_mins(1), async {
+            while self.metric(name).await != value {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let arrived = arrived.await.is_ok();
+        assert!(arrived, "{name} is not {value}:\n{}", self.get("/metrics").await.body);
+    }
+}
+
+const RUNNING: &str = "vllm:num_requests_running{";
+const WAITING: &str = "vllm:num_requests_waiting{";
+
+fn ask(fields: Value) -> Value {
+    let mut body = json!({
+        "model": "simulated-8b",
+        "messages": [{"role": "user", "content": "Name a colour, please."}],
+    });
+    if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
+        body.extend(fields);
+    }
+    body
+}
+
+fn stream(max_tokens: u32) -> Value {
+    ask(json!({"stream": true, "max_tokens": max_tokens, "ignore_eos": true}))
+}
+
+fn delta<'a>(event: &'a Value, field: &str) -> Option<&'a str> {
+    event["choices"][0]["delta"][field].as_str()
+}
+
+/// Reads until the body holds this many events or breaks off.
+async fn read_events(response: &mut Response<Incoming>, count: usize) -> String {
+    let mut text = String::new();
+    while text.matches("\n\n").count() < count {
+        let frame = response.frame().await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_stream_is_well_formed_and_its_usage_adds_up() {
+    let endpoint = Endpoint::start(fast());
+    let answer = endpoint
+        .chat(&ask(json!({
+            "stream": true, "stream_options": {"include_usage": true},
+            "max_completion_tokens": 20, "temperature": 0.5, "stop": ["never"],
+        })))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "text/event-stream; charset=utf-8");
+    let (events, done) = answer.events();
+    assert!(done);
+    assert_eq!(events.len(), 1 + 20 + 1 + 1);
+    let ids: HashSet<_> = events.iter().map(|e| e["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 1);
+    assert!(events.iter().all(|e| e["model"] == "simulated-8b"));
+    assert_eq!(events[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+    let text: String = events[1..21].iter().map(|e| delta(e, "content").unwrap()).collect();
+    assert_eq!(text.split(' ').count(), 20, "{text}");
+    assert!(events[..21].iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
+    assert_eq!(events[21]["choices"][0]["finish_reason"], "length");
+    assert_eq!(events[22]["choices"], json!([]));
+    assert_eq!(
+        events[22]["usage"],
+        json!({
+            "prompt_tokens": 6, "completion_tokens": 20, "total_tokens": 26,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        })
+    );
+    assert_eq!(endpoint.metric("vllm:request_success_total{finished_reason=\"length\"").await, 1);
+    assert_eq!(endpoint.metric("vllm:prompt_tokens_total").await, 6);
+    assert_eq!(endpoint.metric("vllm:generation_tokens_total").await, 20);
+    assert_eq!(endpoint.metric(RUNNING).await, 0);
+}
+
+#[tokio::test]
+async fn usage_is_only_sent_when_it_is_asked_for() {
+    let endpoint = Endpoint::start(fast());
+    let (events, done) = endpoint.chat(&stream(3)).await.events();
+    assert!(done);
+    assert_eq!(events.len(), 1 + 3 + 1);
+    assert!(events.iter().all(|e| e.get("usage").is_none()));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_limit_ends_by_itself() {
+    let endpoint = Endpoint::start(fast());
+    let answer = endpoint.chat(&ask(json!({}))).await.json();
+    assert_eq!(answer["object"], "chat.completion");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
+    assert!((48..=160).contains(&tokens), "{tokens}");
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert_eq!(text.split(' ').count() as u64, tokens);
+    assert_eq!(answer["usage"]["total_tokens"], tokens + 6);
+}
+
+#[tokio::test]
+async fn reasoning_comes_before_the_answer_and_is_counted() {
+    let endpoint = Endpoint::start(Settings { reasoning_tokens: 4, ..fast() });
+    let fields =
+        json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
+    let (events, _) = endpoint.chat(&ask(fields)).await.events();
+    assert!(events[1..5].iter().all(|e| delta(e, "reasoning_content").is_some()));
+    assert!(events[5..7].iter().all(|e| delta(e, "content").is_some()));
+    let usage = &events[8]["usage"];
+    assert_eq!(usage["completion_tokens"], 6);
+    assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
+    let whole = endpoint.chat(&ask(json!({"max_tokens": 6}))).await.json();
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"].as_str().unwrap().split(' ').count(), 4);
+    assert_eq!(message["content"].as_str().unwrap().split(' ').count(), 2);
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_answers() {
+    let answers = async |seed| {
+        let endpoint = Endpoint::start(Settings { seed, ..fast() });
+        let mut texts = Vec::new();
+        for _ in 0..5 {
+            let answer = endpoint.chat(&ask(json!({}))).await.json();
+            texts.push(answer["choices"][0]["message"]["content"].clone());
+        }
+        texts
+    };
+    let first = answers(1).await;
+    assert_eq!(first, answers(1).await);
+    assert_ne!(first, answers(2).await);
+}
+
+#[tokio::test]
+async fn the_other_routes_answer_under_any_prefix() {
+    let endpoint = Endpoint::start(fast());
+    for path in ["/v1/chat/completions", "/chat/completions", "/proxy/a/v1/chat/completions/"] {
+        let answer = endpoint.fetch(Method::POST, path, ask(json!({})).to_string()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+    }
+    for path in ["/v1/models", "/models", "/proxy/v1/models"] {
+        let models = endpoint.get(path).await.json();
+        assert_eq!(models["data"].as_array().unwrap().len(), 1, "{path}");
+        assert_eq!(models["data"][0]["id"], "simulated-8b", "{path}");
+    }
+    assert_eq!(endpoint.get("/health").await.status, StatusCode::OK);
+    assert!(endpoint.get("/version").await.json()["version"].is_string());
+    let metrics = endpoint.get("/metrics").await;
+    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    assert_eq!(endpoint.metric("simulator_requests_total").await, 3);
+}
+
+#[tokio::test]
+async fn what_it_cannot_serve_it_refuses_in_openai_form() {
+    let endpoint = Endpoint::start(fast());
+    let chat = "/v1/chat/completions";
+    let other_model = ask(json!({"model": "other"})).to_string();
+    for (method, path, body, status) in [
+        (Method::GET, "/v1/nothing", String::new(), 404),
+        (Method::GET, chat, String::new(), 405),
+        (Method::POST, "/v1/models", String::new(), 405),
+        (Method::POST, chat, "{\"messages\":".into(), 400),
+        (Method::POST, chat, "{}".into(), 400),
+        (Method::POST, chat, other_model, 404),
+        (Method::POST, chat, " ".repeat((1 << 20) + 1), 413),
+    ] {
+        let answer = endpoint.fetch(method, path, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
+        let error = &answer.json()["error"];
+        assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()), "{error}");
+        assert!(error["type"].is_string(), "{error}");
+        assert_eq!(status == 405, answer.headers.contains_key("allow"));
+    }
+    let mut at_the_limit = ask(json!({"max_tokens": 1})).to_string();
+    at_the_limit.push_str(&" ".repeat((1 << 20) - at_the_limit.len()));
+    let answer = endpoint.fetch(Method::POST, chat, at_the_limit).await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn nothing_but_metrics_answers_while_the_model_loads() {
+    let endpoint = Endpoint::start(Settings { loading: Duration::from_hours(1), ..fast() });
+    for path in ["/v1/models", "/health", "/version"] {
+        assert_eq!(endpoint.get(path).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    let answer = endpoint.chat(&ask(json!({}))).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json()["error"]["code"], "loading");
+    assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
+}
+
+/// Requests that stall stay where they are until the test lets them go.
+fn stalling(slots: u32, queue: u32) -> Settings {
+    Settings { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
+}
+
+#[tokio::test]
+async fn one_request_more_than_slots_and_queue_hold_is_refused() {
+    let endpoint = Endpoint::start(stalling(2, 1));
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(endpoint.open(&stream(50)).await);
+    }
+    endpoint.until(RUNNING, 2).await;
+    endpoint.until(WAITING, 1).await;
+    let refused = endpoint.chat(&stream(50)).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json()["error"]["type"], "overloaded_error");
+    assert_eq!(endpoint.metric("simulator_requests_refused_total").await, 1);
+    assert_eq!(endpoint.metric("simulator_requests_total").await, 4);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_slot_for_the_next_in_line() {
+    let endpoint = Endpoint::start(stalling(1, 2));
+    let first = endpoint.open(&stream(50)).await;
+    endpoint.until(RUNNING, 1).await;
+    let second = endpoint.open(&stream(50)).await;
+    let mut third = endpoint.open(&stream(50)).await;
+    endpoint.until(WAITING, 2).await;
+    // From the line, then from the slot: the third gets there.
+    drop(second);
+    endpoint.until(WAITING, 1).await;
+    drop(first);
+    endpoint.until(WAITING, 0).await;
+    read_events(&mut third, 2).await;
+    assert_eq!(endpoint.metric(RUNNING).await, 1);
+    drop(third);
+    endpoint.until(RUNNING, 0).await;
+    assert_eq!(endpoint.metric("vllm:request_success_total{finished_reason=\"abort\"").await, 3);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_stream_frees_its_slot_too() {
+    let endpoint = Endpoint::start(stalling(1, 0));
+    let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
+    socket.write_all(raw_chat(&ask(json!({}))).as_bytes()).await.unwrap();
+    endpoint.until(RUNNING, 1).await;
+    drop(socket);
+    endpoint.until(RUNNING, 0).await;
+}
+
+fn raw_chat(body: &Value) -> String {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn fault_429_says_when_to_come_back() {
+    let endpoint = Endpoint::start(faulty(Faults { http_429: 1.0, ..Faults::default() }));
+    let answer = endpoint.chat(&stream(5)).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(answer.json()["error"]["code"], "rate_limit_exceeded");
+    assert_eq!(endpoint.metric("simulator_faults_total{fault=\"http_429\"}").await, 1);
+}
+
+#[tokio::test]
+async fn fault_500_is_an_error_of_the_server() {
+    let endpoint = Endpoint::start(faulty(Faults { http_500: 1.0, ..Faults::default() }));
+    let answer = endpoint.chat(&stream(5)).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.json()["error"]["type"], "server_error");
+}
+
+#[tokio::test]
+async fn fault_reset_is_a_reset_before_the_first_byte() {
+    let endpoint = Endpoint::start(faulty(Faults { reset: 1.0, ..Faults::default() }));
+    for body in [stream(5), ask(json!({}))] {
+        let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
+        socket.write_all(raw_chat(&body).as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        let error = socket.read_to_end(&mut read).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(read.is_empty(), "{}", String::from_utf8_lossy(&read));
+    }
+}
+
+#[tokio::test]
+async fn fault_stall_is_silence_after_a_few_tokens() {
+    let endpoint = Endpoint::start(stalling(1, 0));
+    let mut response = endpoint.open(&stream(50)).await;
+    endpoint.until("simulator_faults_total{fault=\"stall\"}", 1).await;
+    let tokens = usize::try_from(endpoint.metric("vllm:generation_tokens_total").await).unwrap();
+    assert!((1..=5).contains(&tokens), "{tokens}");
+    let text = read_events(&mut response, 1 + tokens).await;
+    assert_eq!(events(&text).0.len(), 1 + tokens);
+    // Still in its slot, and nothing more to be had.
+    let more = tokio::time::timeout(Duration::from_millis(20), response.frame()).await;
+    assert!(more.is_err());
+    assert_eq!(endpoint.metric(RUNNING).await, 1);
+}
+
+#[tokio::test]
+async fn fault_stream_error_is_an_error_event_and_a_clean_end() {
+    let endpoint = Endpoint::start(faulty(Faults { stream_error: 1.0, ..Faults::default() }));
+    let answer = endpoint.chat(&stream(50)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let (events, done) = answer.events();
+    assert!(!done);
+    let (error, tokens) = events.split_last().unwrap();
+    assert_eq!(error["error"]["type"], "server_error");
+    assert!((2..=6).contains(&tokens.len()), "{tokens:?}");
+    assert!(tokens.iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
+    let whole = endpoint.chat(&ask(json!({}))).await;
+    assert_eq!(whole.status, StatusCode::OK);
+    assert_eq!(whole.json()["error"]["type"], "server_error");
+    assert_eq!(endpoint.metric("vllm:request_success_total{finished_reason=\"error\"").await, 2);
+}
+
+#[tokio::test]
+async fn fault_truncation_breaks_the_body_after_a_few_tokens() {
+    let endpoint = Endpoint::start(faulty(Faults { truncation: 1.0, ..Faults::default() }));
+    let mut response = endpoint.open(&stream(50)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut text = String::new();
+    while let Ok(frame) = response.frame().await.expect("a broken body has no end") {
+        text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    let (events, done) = events(&text);
+    assert!(!done);
+    assert!((2..=6).contains(&events.len()), "{text}");
+
+    let mut whole = endpoint.open(&ask(json!({}))).await;
+    let first = whole.frame().await.unwrap().unwrap();
+    assert!(first.data_ref().unwrap().starts_with(b"{\"id\":"));
+    assert!(whole.frame().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_broken_stream_has_no_last_chunk() {
+    let endpoint = Endpoint::start(faulty(Faults { truncation: 1.0, ..Faults::default() }));
+    let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
+    socket.write_all(raw_chat(&stream(50)).as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    socket.read_to_end(&mut read).await.unwrap();
+    let read = String::from_utf8(read).unwrap();
+    assert!(read.contains("transfer-encoding: chunked"), "{read}");
+    assert!(read.contains("\"role\":\"assistant\""), "{read}");
+    assert!(!read.ends_with("0\r\n\r\n"), "{read}");
+}
+
+#[tokio::test]
+async fn many_clients_at_once_are_all_served_and_the_counts_agree() {
+    let faults = Faults { http_429: 0.2, http_500: 0.1, stream_error: 0.1, ..Faults::default() };
+    let endpoint = Endpoint::start(Settings { slots: 4, queue: 200, ..faulty(faults) });
+    let body = stream(10);
+    let answers = join_all((0..200).map(|_| endpoint.chat(&body))).await;
+    let count = |status: u16| answers.iter().filter(|a| a.status == status).count() as u64;
+    let broken = answers.iter().filter(|a| a.status == 200 && !a.events().1).count() as u64;
+    assert_eq!(count(200) + count(429) + count(500), 200);
+    for (name, seen) in [
+        ("simulator_requests_total", 200),
+        ("simulator_requests_refused_total", 0),
+        ("simulator_faults_total{fault=\"http_429\"}", count(429)),
+        ("simulator_faults_total{fault=\"http_500\"}", count(500)),
+        ("simulator_faults_total{fault=\"stream_error\"}", broken),
+        ("vllm:request_success_total{", count(200)),
+        (RUNNING, 0),
+        (WAITING, 0),
+    ] {
+        assert_eq!(endpoint.metric(name).await, seen, "{name}");
+    }
+    assert!(broken > 0 && count(429) > broken);
+}
+
+#[tokio::test]
+async fn dropping_it_ends_open_streams_and_its_thread() {
+    let endpoint = Endpoint::start(stalling(1, 0));
+    let mut response = endpoint.open(&stream(50)).await;
+    read_events(&mut response, 2).await;
+    let Endpoint { simulator, client } = endpoint;
+    // Returns only when the thread has ended.
+    drop(simulator);
+    while let Some(Ok(_)) = response.frame().await {}
+    drop(client);
+}
