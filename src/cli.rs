@@ -4,7 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::check::Words;
 use crate::config::{self, Invalid, QuickOptions};
 use crate::plan::Plan;
 use crate::schedule::Rate;
-use crate::{daemon, simulator};
+use crate::daemon;
+use crate::simulator::{Faults, Settings, Simulator};
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
@@ -62,7 +63,7 @@ struct DaemonArgs {
     /// The configuration
     #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml")]
     config_file: PathBuf,
-    /// With a URL: the rate, such as 5/s, 300/m or 40/h [default: 1/s]
+    /// With a URL: the rate, such as 5/s, 300/m or 40/h
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
     rate: Option<Rate>,
     /// With a URL: keep so many requests in flight, instead of a rate
@@ -90,9 +91,40 @@ struct SimulatorArgs {
     /// Where it is served
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// A YAML file with the settings, as under `simulator:` of a target
-    #[arg(long = "config.file", value_name = "FILE")]
-    config_file: Option<PathBuf>,
+    /// The one model it serves
+    #[arg(long, default_value = "simulated-8b")]
+    model: String,
+    /// Requests it works on at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    slots: u32,
+    /// Requests that may wait; one more is refused with 503
+    #[arg(long, default_value_t = 256)]
+    queue: u32,
+    /// Prompt tokens read per second by one slot
+    #[arg(long, default_value_t = 4000.0, value_parser = positive)]
+    prefill_tokens_per_second: f64,
+    /// Output tokens per second of a request that is alone
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    decode_tokens_per_second: f64,
+    /// Share of that speed that is left to each request when all slots are busy
+    #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share)]
+    full_load_speed: f64,
+    /// Relative standard deviation of each delay
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
+    jitter: f64,
+    /// Reasoning tokens before each answer
+    #[arg(long, default_value_t = 0)]
+    reasoning_tokens: u32,
+    /// For how long after its start it answers 503, as a server that loads its model does
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    loading: Duration,
+    /// A fault and the share of requests that meet it, such as http_429=1%; also http_500, reset,
+    /// stall, stream_error, truncation. May be given several times
+    #[arg(long = "fault", value_name = "NAME=SHARE", value_parser = fault)]
+    faults: Vec<(String, f64)>,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +188,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             start(plan, args.web.listen_address)
         }
         Command::Demo(web) => {
-            let plan = config::parse(DEMO, "the demo", Path::new("."), &|_| None)?;
+            let plan = config::parse(DEMO, "the demo", None, &|_| None)?;
             start(plan, web.listen_address)
         }
         Command::Check { files } => check(&files),
@@ -203,6 +235,8 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
         tracing::warn!("{warning}");
     }
     let listener = listen(address)?;
+    // Port 0 has become a real one.
+    let address = listener.local_addr().context("the web server's socket")?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
@@ -214,14 +248,11 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
 }
 
 fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
-    let settings = match &args.config_file {
-        Some(file) => config::load_simulator(file, &variable)?,
-        None => simulator::Settings::default(),
-    };
+    let settings = settings(args)?;
     let listener = listen(args.listen_address)?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();
-    let simulator = simulator::Simulator::start(settings, listener).context("the simulator could not be started")?;
+    let simulator = Simulator::start(settings, listener).context("the simulator could not be started")?;
     tracing::info!("the simulator serves http://{}/v1", simulator.address());
     runtime.block_on(async {
         watch_signals(stop.clone(), CancellationToken::new())?;
@@ -230,6 +261,42 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     })?;
     drop(simulator);
     Ok(())
+}
+
+fn settings(args: &SimulatorArgs) -> Result<Settings, Failed> {
+    let mut faults = Faults::default();
+    for (name, share) in &args.faults {
+        let fault = match name.as_str() {
+            "http_429" => &mut faults.http_429,
+            "http_500" => &mut faults.http_500,
+            "reset" => &mut faults.reset,
+            "stall" => &mut faults.stall,
+            "stream_error" => &mut faults.stream_error,
+            "truncation" => &mut faults.truncation,
+            unknown => {
+                return Err(Failed::Usage(format!(
+                    "--fault {unknown}: no such fault; there are http_429, http_500, reset, stall, stream_error, truncation"
+                )));
+            }
+        };
+        *fault = *share;
+    }
+    if args.faults.iter().map(|(_, share)| share).sum::<f64>() > 1.0 {
+        return Err(Failed::Usage("--fault: the shares of all faults together are more than 100%".to_owned()));
+    }
+    Ok(Settings {
+        model: args.model.clone(),
+        slots: args.slots,
+        queue: args.queue,
+        prefill_tokens_per_second: args.prefill_tokens_per_second,
+        decode_tokens_per_second: args.decode_tokens_per_second,
+        full_load_speed: args.full_load_speed,
+        jitter: args.jitter,
+        reasoning_tokens: args.reasoning_tokens,
+        loading: args.loading,
+        faults,
+        seed: args.seed,
+    })
 }
 
 /// The first SIGTERM or SIGINT stops, the second hurries, a third is not waited for.
@@ -293,6 +360,26 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         let resolved = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         resolved.ok_or_else(|| "expected ADDRESS:PORT or :PORT, such as 127.0.0.1:9899 or :9899".to_owned())
     })
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// `1%` or `0.01`.
+fn share(text: &str) -> Result<f64, String> {
+    let number = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    let share = number.ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0% to 100%, such as 1% or 0.01".to_owned())
+}
+
+fn fault(text: &str) -> Result<(String, f64), String> {
+    let (name, ratio) = text.split_once('=').ok_or("expected NAME=SHARE, such as http_429=1%")?;
+    Ok((name.to_owned(), share(ratio)?))
 }
 
 /// A word that is no URL is more likely a mistyped command.

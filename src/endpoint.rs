@@ -98,6 +98,8 @@ impl HttpEndpoint {
                 pairs.append_pair(name, value.expose_secret());
             }
         }
+        // The first client of the process installs it; later ones find it there.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let seen = Connections::default();
         let builder = reqwest::Client::builder()
             .http1_only()

@@ -15,7 +15,7 @@ use crate::endpoint::{Answer, Endpoint, Request};
 use crate::event::{Event, Observe};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::plan::Timeouts;
-use crate::protocol::{self, Limits, Reply, Terminal, WholeReply};
+use crate::protocol::{self, Channel, Limits, Reply, Terminal, WholeReply, no_sink};
 
 /// The most that is read of an answer that is an error already.
 const ERROR_BODY: usize = 64 * 1024;
@@ -30,6 +30,8 @@ pub struct Order {
     pub due: Instant,
     /// The request.
     pub request: Request,
+    /// The model it names.
+    pub model: String,
     /// Which end proves that the answer is complete.
     pub terminal: Terminal,
     /// How long to wait for what.
@@ -67,40 +69,25 @@ async fn converse<E: Endpoint>(
     sent: Instant,
     observer: &(impl Observe + ?Sized),
 ) -> Result<Measurement, FailureDetail> {
-    let Order { due, request, terminal, timeouts } = order;
-    let stream = request.stream;
-    let mut watch = Watch::new(sent, timeouts, stream);
+    let Order { due, request, model, terminal, timeouts } = order;
+    let streaming = request.stream;
+    let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
     observer.observe(Event::Answered { status });
     if status != 200 {
-        let body = error_body(&mut answer, &mut watch).await;
+        let body = start_of_body(&mut answer, &mut watch).await;
         return Err(protocol::refusal(status, &body));
     }
-    let is_stream = answer.content_type().is_some_and(protocol::is_event_stream);
-    if stream && is_stream {
-        read_stream(answer, Reply::new(terminal, Limits::default()), watch, due, observer).await
-    } else {
-        let mut whole = WholeReply::new(Limits::default());
-        while let Some(bytes) = watch.over(answer.chunk()).await?? {
-            whole.read(&bytes)?;
-        }
-        let end = Instant::now();
-        if stream {
-            return Err(whole.instead_of_stream());
-        }
-        let ending = whole.end()?;
-        Ok(Measurement {
-            due,
-            sent,
-            first_token: None,
-            last_token: None,
-            end,
-            usage: ending.usage,
-            reasoning_shown: ending.reasoning_shown,
-            anomalies: ending.anomalies,
-        })
+    if !streaming {
+        return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due).await;
     }
+    if !answer.content_type().is_some_and(protocol::is_event_stream) {
+        let body = start_of_body(&mut answer, &mut watch).await;
+        return Err(protocol::not_a_stream(&body));
+    }
+    let reply = Reply::new(terminal, Limits::default()).expecting_model(&model);
+    read_stream(answer, reply, watch, due, observer).await
 }
 
 async fn read_stream<A: Answer>(
@@ -112,34 +99,41 @@ async fn read_stream<A: Answer>(
 ) -> Result<Measurement, FailureDetail> {
     let sent = watch.sent;
     let (mut first_token, mut last_token) = (None, None);
-    let end = loop {
-        let Some(bytes) = watch.over(answer.chunk()).await?? else { break Instant::now() };
+    let mut spoke = |now: Instant, count: u32, watch: &mut Watch| {
+        if count == 0 {
+            return;
+        }
+        if first_token.is_none() {
+            first_token = Some(now);
+            watch.first_token_came();
+            observer.observe(Event::FirstToken {
+                since_sent: now.saturating_duration_since(sent),
+                since_due: now.saturating_duration_since(due),
+            });
+        }
+        let gap = last_token.map(|last| now.saturating_duration_since(last));
+        observer.observe(Event::Chunks { count, gap });
+        last_token = Some(now);
+    };
+    let (end, ended) = loop {
+        let Some(bytes) = watch.over(answer.chunk()).await?? else { break (Instant::now(), true) };
         let now = Instant::now();
         watch.last_byte = now;
-        let progress = reply.read(&bytes, &mut |_, _, _| {});
-        // What was said before an error was said all the same.
-        let said = reply.token_events_of_last_read();
-        if said > 0 {
-            if first_token.is_none() {
-                first_token = Some(now);
-                watch.first_token_came();
-                observer.observe(Event::FirstToken {
-                    since_sent: now.saturating_duration_since(sent),
-                    since_due: now.saturating_duration_since(due),
-                });
-            }
-            let gap = last_token.map(|last| now.saturating_duration_since(last));
-            observer.observe(Event::Chunks { count: said, gap });
-            last_token = Some(now);
-        }
-        if progress?.finished {
-            // The rest is silence; whether it ends well changes nothing.
-            let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
-            let _in_time = tokio::time::timeout(FAREWELL, rest).await;
-            break now;
+        let progress = reply.read(&bytes, &mut no_sink);
+        spoke(now, progress.token_events, &mut watch);
+        if progress.finished {
+            break (now, false);
         }
     };
-    let ending = reply.end()?;
+    // An event that only the end of the body completes came with the last read.
+    let last = reply.end(&mut no_sink);
+    spoke(watch.last_byte, last.progress.token_events, &mut watch);
+    let ending = last.verdict?;
+    if !ended {
+        // The rest is silence; whether it ends well changes nothing.
+        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
+        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
+    }
     Ok(Measurement {
         due,
         sent,
@@ -147,13 +141,38 @@ async fn read_stream<A: Answer>(
         last_token,
         end,
         usage: ending.usage,
-        reasoning_shown: ending.reasoning_shown,
+        reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
         anomalies: ending.anomalies,
     })
 }
 
-/// The start of the body of an answer that is an error already: nothing about it can fail.
-async fn error_body<A: Answer>(answer: &mut A, watch: &mut Watch) -> Vec<u8> {
+async fn read_whole<A: Answer>(
+    mut answer: A,
+    mut reply: WholeReply,
+    mut watch: Watch,
+    due: Instant,
+) -> Result<Measurement, FailureDetail> {
+    while let Some(bytes) = watch.over(answer.chunk()).await?? {
+        if !reply.read(&bytes) {
+            break;
+        }
+    }
+    let end = Instant::now();
+    let ending = reply.end(&mut no_sink)?;
+    Ok(Measurement {
+        due,
+        sent: watch.sent,
+        first_token: None,
+        last_token: None,
+        end,
+        usage: ending.usage,
+        reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
+        anomalies: ending.anomalies,
+    })
+}
+
+/// The start of the body of an answer that is a failure already: nothing more about it can fail.
+async fn start_of_body<A: Answer>(answer: &mut A, watch: &mut Watch) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Ok(Some(bytes))) = watch.over(answer.chunk()).await {
         let room = ERROR_BODY - body.len();

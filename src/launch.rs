@@ -44,6 +44,8 @@ pub struct Lane<E, O> {
     pub model: String,
     /// What they ask.
     pub prompts: Prompts,
+    /// The scenario's name: each draws its own prompts.
+    pub scenario: String,
     /// The seed that prompts follow from.
     pub seed: u64,
     /// Their parameters.
@@ -79,14 +81,15 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
     }
 
     async fn request(self: Arc<Self>, arrival: Arrival, started: Started, mut slot: Option<Slot>) {
-        let prompt = self.prompts.pick(self.seed, arrival.k);
+        let prompt = self.prompts.pick(self.seed, &self.scenario, arrival.k);
         let order = Order {
             due: arrival.due,
             request: Request {
                 path: chat::PATH,
-                body: chat::encode(&self.model, &self.parameters, prompt),
+                body: chat::encode(&self.model, &self.parameters, prompt).into(),
                 stream: self.parameters.stream,
             },
+            model: self.model.clone(),
             terminal: self.terminal,
             timeouts: self.timeouts,
         };

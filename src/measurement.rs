@@ -199,20 +199,27 @@ pub enum FinishReason {
     Other,
 }
 
-/// A success that bent the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How a success bent the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Anomaly {
-    /// No `usage`, though it was asked for: tokens are not counted.
+    /// No usage came, though it was asked for: its tokens are not counted.
     MissingUsage,
-    /// The body ended without `[DONE]`.
+    /// A stream ended without `[DONE]`.
     MissingDone,
-    /// No finish reason.
+    /// No finish reason came.
     MissingFinishReason,
+    /// The answer names another model than the request.
+    ModelMismatch,
 }
 
 impl Anomaly {
-    /// Every kind.
-    pub const ALL: [Anomaly; 3] = [Anomaly::MissingUsage, Anomaly::MissingDone, Anomaly::MissingFinishReason];
+    /// Every value, in the order of the label's documentation.
+    pub const ALL: [Anomaly; 4] = [
+        Anomaly::MissingUsage,
+        Anomaly::MissingDone,
+        Anomaly::MissingFinishReason,
+        Anomaly::ModelMismatch,
+    ];
 
     /// The value of the `kind` label.
     pub fn as_str(self) -> &'static str {
@@ -220,7 +227,29 @@ impl Anomaly {
             Anomaly::MissingUsage => "missing_usage",
             Anomaly::MissingDone => "missing_done",
             Anomaly::MissingFinishReason => "missing_finish_reason",
+            Anomaly::ModelMismatch => "model_mismatch",
         }
+    }
+}
+
+/// A set of anomalies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anomalies(u8);
+
+impl Anomalies {
+    /// Adds one where `holds`.
+    pub fn note(&mut self, anomaly: Anomaly, holds: bool) {
+        self.0 |= u8::from(holds) << anomaly as u8;
+    }
+
+    /// Whether it is in the set.
+    pub fn contains(self, anomaly: Anomaly) -> bool {
+        self.0 & (1 << anomaly as u8) != 0
+    }
+
+    /// What is in the set, in the order of [`Anomaly::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Anomaly> {
+        Anomaly::ALL.into_iter().filter(move |anomaly| self.contains(*anomaly))
     }
 }
 
@@ -242,7 +271,7 @@ pub struct Measurement {
     /// Whether reasoning was sent as text.
     pub reasoning_shown: bool,
     /// How it bent the protocol.
-    pub anomalies: Vec<Anomaly>,
+    pub anomalies: Anomalies,
 }
 
 impl Measurement {
@@ -298,7 +327,7 @@ mod tests {
             end: at(500),
             usage: Some(Usage { output, reasoning, ..Usage::default() }),
             reasoning_shown,
-            anomalies: Vec::new(),
+            anomalies: Anomalies::default(),
         }
     }
 

@@ -56,6 +56,7 @@ pub async fn run(scenario: Scenario, endpoint: HttpEndpoint, stream: Arc<Stream>
         endpoint,
         model,
         prompts: scenario.prompts,
+        scenario: scenario.name.clone(),
         seed: around.seed,
         parameters: scenario.request,
         terminal: scenario.target.terminal,

@@ -179,8 +179,8 @@ impl Instruments {
             self.request_input_tokens.observe(usage.input as f64);
             self.request_output_tokens.observe(usage.output as f64);
         }
-        for anomaly in &measurement.anomalies {
-            self.anomalies[*anomaly as usize].inc();
+        for anomaly in measurement.anomalies.iter() {
+            self.anomalies[anomaly as usize].inc();
         }
     }
 }

@@ -1,0 +1,177 @@
+//! The binary as a user starts it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running daemon with its log; killed when the test is over.
+pub struct Daemon {
+    pub child: Child,
+    pub address: SocketAddr,
+    pub log: Arc<Mutex<String>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts `llmload daemon` on a configuration, on a free port, and waits until it serves.
+    pub fn start(yaml: &str) -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("llmload.yml");
+        std::fs::write(&file, yaml).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_llmload"))
+            .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let line = lines.next().expect("the daemon ended").unwrap();
+            log.lock().unwrap().push_str(&format!("{line}\n"));
+            if let Some((_, rest)) = line.split_once("/metrics on http://") {
+                break rest.trim_end_matches('/').parse().unwrap();
+            }
+        };
+        let copy = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                copy.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        Daemon { child, address, log, _folder: folder }
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String, String) {
+        request(self.address, "GET", path).unwrap()
+    }
+
+    /// Asks until the answer has what is wanted, for as long as the daemon lives.
+    pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        loop {
+            let body = self.get(path).2;
+            if let Some(found) = wanted(&body) {
+                return found;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log.lock().unwrap());
+            pause();
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status, log)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Between two looks at something that takes its time: long enough to leave the processor to it.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(20));
+}
+
+/// Status, head and body of a plain HTTP request.
+pub fn request(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Ok((status, head.to_owned(), body.to_owned()))
+}
+
+/// The sum of all samples of a name whose labels contain all of these.
+pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
+    exposition
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+/// Every equation of the ledger, as a scrape shows it.
+pub fn assert_balanced(exposition: &str) {
+    let get = |name: &str| sample(exposition, name, &[]);
+    let (arrivals, started) = (get("llmload_arrivals_total"), get("llmload_requests_started_total"));
+    let finished = get("llmload_requests_total");
+    assert_eq!(arrivals, started + get("llmload_arrivals_dropped_total"), "{exposition}");
+    let open = get("llmload_requests_in_flight") + get("llmload_requests_aborted_total");
+    assert_eq!(started, finished + open, "{exposition}");
+}
+
+fn llmload(args: &[&str]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_llmload")).args(args).current_dir(folder.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn without_a_configuration_it_names_the_demo() {
+    let (code, out, err) = llmload(&[]);
+    assert_eq!(code, Some(2));
+    assert_eq!(out, "");
+    assert!(err.contains("llmload.yml") && err.contains("llmload demo"), "{err}");
+}
+
+#[test]
+fn a_mistyped_command_is_not_taken_for_an_endpoint() {
+    let (code, _, err) = llmload(&["chekc"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--help"), "{err}");
+}
+
+#[test]
+fn a_port_in_use_is_said_before_anything_starts() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = llmload(&["demo", "--web.listen-address", &address]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(&address) && err.contains("--web.listen-address"), "{err}");
+}
+
+#[test]
+fn check_tells_a_plan_and_all_problems() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
+    let (code, out, _) = llmload(&["check", examples.to_str().unwrap()]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("climb") && out.contains("next 24 h"), "{out}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yml");
+    std::fs::write(&file, "target: localhost\nrate: 5\nspeed: 3\n").unwrap();
+    let (code, _, err) = llmload(&["check", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    for place in [":1:", ":2:", ":3:"] {
+        assert!(err.contains(place), "{err}");
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_the_one_in_the_repository() {
+    let (code, out, _) = llmload(&["schema"]);
+    assert_eq!(code, Some(0));
+    let committed = include_str!("../../config/llmload.schema.json");
+    let parse = |text| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parse(&out), parse(committed), "run `llmload schema > config/llmload.schema.json`");
+}

@@ -1,0 +1,171 @@
+//! What Prometheus gets, by Prometheus' own tools.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::binary::{Daemon, pause, request, sample};
+
+const QUIET: &str = "
+targets:
+  sim: {simulator: {}, model: simulated-8b}
+scenarios:
+  idle:
+    target: sim
+    schedule: [{pause: 1h}, {constant: 1/s, for: 1s}]
+";
+
+#[test]
+fn every_series_is_there_at_zero_before_anything_happens() {
+    let daemon = Daemon::start(QUIET);
+    let (_, _, text) = daemon.get("/metrics");
+    for family in llmload::metrics::table::ALL {
+        assert!(
+            text.contains(&format!("# TYPE {} ", family.name))
+                || family.name == "llmload_schedule_phase_start_timestamp_seconds",
+            "{} is missing",
+            family.name
+        );
+    }
+    let labels = "model=\"simulated-8b\",scenario=\"idle\",target=\"sim\"";
+    for line in [
+        format!("llmload_arrivals_total{{{labels}}} 0"),
+        format!("llmload_requests_in_flight{{{labels}}} 0"),
+        format!("llmload_time_to_first_token_seconds_count{{{labels}}} 0"),
+        format!("llmload_queries_per_second_count{{{labels}}} 0"),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    let failures = text.lines().filter(|line| line.starts_with("llmload_request_failures_total{"));
+    assert_eq!(failures.count(), llmload::measurement::Failure::ALL.len());
+    assert!(text.contains("process_resident_memory_bytes"), "{text}");
+}
+
+#[test]
+fn promtool_finds_nothing_to_say_and_the_content_type_suits_prometheus_3() {
+    let daemon = Daemon::start(QUIET);
+    let (status, head, text) = daemon.get("/metrics");
+    assert_eq!(status, 200);
+    let kind = head.lines().find(|line| line.to_lowercase().starts_with("content-type")).unwrap();
+    assert_eq!(kind.split_once(": ").unwrap().1, "text/plain; version=0.0.4; charset=utf-8");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool, which Debian's package prometheus has");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(!text.is_empty());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn routes_answer_as_those_of_prometheus_do() {
+    let daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/metrics", "text/plain; version=0.0.4"),
+        ("/-/healthy", "text/plain"),
+        ("/-/ready", "text/plain"),
+        ("/config", "application/yaml"),
+        ("/api/v1/status", "application/json"),
+    ] {
+        let (status, head, body) = daemon.get(path);
+        assert_eq!(status, 200, "{path}");
+        assert!(head.to_lowercase().contains(&format!("content-type: {kind}")), "{path}: {head}");
+        assert!(!body.is_empty());
+        let (status, head, _) = request(daemon.address, "POST", path).unwrap();
+        assert_eq!(status, 405, "{path}");
+        assert!(head.to_lowercase().contains("allow: get, head"), "{head}");
+        assert_eq!(request(daemon.address, "HEAD", path).unwrap().2, "");
+    }
+    assert_eq!(daemon.get("/nope").0, 404);
+    assert!(daemon.get("/config").2.contains("127.0.0.1"));
+}
+
+/// A real Prometheus scrapes the daemon and answers the questions that dashboards ask.
+#[test]
+fn a_real_prometheus_scrapes_it_and_answers() {
+    let mut daemon = Daemon::start(
+        "targets: {sim: {simulator: {faults: {http_429: 20%}}}}\nscenarios: {s: {target: sim, rate: 40/s, request: {max_tokens: 16}}}\n",
+    );
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: llmload\n    static_configs: [{{targets: ['{}']}}]\n",
+        daemon.address
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+    let prometheus = Prometheus::start(folder.path());
+    let selector = "{scenario=\"s\"}[10s]";
+    for query in [
+        "up == 1".to_owned(),
+        format!("histogram_quantile(0.99, sum by (le) (rate(llmload_time_to_first_token_seconds_bucket{selector})))"),
+        format!("sum(rate(llmload_output_tokens_total{selector})) > 0"),
+        format!("sum(rate(llmload_requests_total{selector})) > 0"),
+        format!("sum(rate(llmload_request_failures_total{selector})) / sum(rate(llmload_requests_total{selector})) > 0"),
+        format!("histogram_quantile(0.5, sum by (le) (rate(llmload_output_tokens_per_second_bucket{selector}))) > 0"),
+        format!("histogram_quantile(0.5, sum by (le) (rate(llmload_queries_per_second_bucket{selector}))) > 0"),
+    ] {
+        let value = prometheus.wait_for_value(&query);
+        assert!(value.is_finite(), "{query} = {value}");
+    }
+}
+
+struct Prometheus {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+}
+
+impl Prometheus {
+    fn start(folder: &std::path::Path) -> Prometheus {
+        // Prometheus cannot tell which port it got, so a free one is found first; should somebody
+        // take it in between, it exits and the next try finds another.
+        loop {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            drop(listener);
+            let mut child = Command::new("prometheus")
+                .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
+                .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("prometheus, which Debian has as a package");
+            loop {
+                if request(address, "GET", "/-/ready").is_ok_and(|answer| answer.0 == 200) {
+                    return Prometheus { child, address };
+                }
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                pause();
+            }
+        }
+    }
+
+    /// Asks until there is an answer that is a number.
+    fn wait_for_value(&self, query: &str) -> f64 {
+        let encoded: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
+        loop {
+            let answer = request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
+            assert_eq!(answer.0, 200, "{query}: {}", answer.2);
+            let body = answer.2.trim_start_matches(|c| c != '{').trim_end_matches(|c| c != '}');
+            let answer: serde_json::Value = serde_json::from_str(body).unwrap();
+            let value = answer["data"]["result"][0]["value"][1].as_str().and_then(|v| v.parse::<f64>().ok());
+            if let Some(value) = value.filter(|value| value.is_finite()) {
+                return value;
+            }
+            pause();
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}

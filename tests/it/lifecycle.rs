@@ -1,0 +1,121 @@
+//! Start, scrape, stop.
+
+use crate::binary::{Daemon, assert_balanced, request, sample};
+
+const MIXED: &str = "
+seed: 3
+targets:
+  sim:
+    simulator:
+      slots: 8
+      prefill_tokens_per_second: 20000
+      decode_tokens_per_second: 400
+      faults: {http_429: 10%, http_500: 10%, reset: 10%, stall: 5%, stream_error: 10%, truncation: 10%}
+    timeouts: {first_token: 2s, idle: 1s, total: 5s}
+scenarios:
+  open:
+    target: sim
+    request: {max_tokens: 32}
+    max_concurrency: 20
+    repeat: 1
+    schedule:
+      - {ramp: {from: 0/s, to: 60/s}, for: 3s}
+      - {constant: 60/s, for: 2s}
+  closed:
+    target: sim
+    request: {max_tokens: 32}
+    repeat: 1
+    schedule:
+      - {concurrency: 5, for: 4s}
+";
+
+#[test]
+fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drained() {
+    let mut daemon = Daemon::start(MIXED);
+    let address = daemon.address;
+    let drained = daemon.wait_for("/api/v1/status", |status| {
+        let (code, _, exposition) = request(address, "GET", "/metrics").unwrap();
+        assert_eq!(code, 200);
+        assert_balanced(&exposition);
+        let status: serde_json::Value = serde_json::from_str(status).unwrap();
+        let over = status["scenarios"].as_array().unwrap().iter().all(|s| {
+            assert_eq!(s["ledger"]["balanced"], true);
+            s["state"] == "ended" && s["ledger"]["in_flight"] == 0
+        });
+        over.then_some(exposition)
+    });
+    let exposition = request(address, "GET", "/metrics").unwrap().2;
+    assert_balanced(&exposition);
+    assert_eq!(sample(&exposition, "llmload_requests_in_flight", &[]), 0.0);
+    // 3 s up to 60/s and 2 s at 60/s.
+    assert_eq!(sample(&exposition, "llmload_arrivals_total", &["scenario=\"open\""]), 210.0);
+    let finished = sample(&exposition, "llmload_requests_total", &[]);
+    let failed = sample(&exposition, "llmload_request_failures_total", &[]);
+    let succeeded = sample(&exposition, "llmload_request_duration_seconds_count", &[]);
+    assert_eq!(finished, failed + succeeded);
+    for reason in ["rate_limited", "http_5xx", "reset", "timeout_idle", "stream_error", "truncated"] {
+        let label = format!("reason=\"{reason}\"");
+        assert!(sample(&exposition, "llmload_request_failures_total", &[&label]) > 0.0, "{reason}\n{drained}");
+    }
+    // A simulator that ends a schedule leaves the daemon up, ready, and asking for nothing.
+    assert_eq!(daemon.get("/-/ready").0, 200);
+    assert_eq!(sample(&exposition, "llmload_schedule_target_requests_per_second", &[]), 0.0);
+}
+
+const SLOW: &str = "
+targets:
+  sim: {simulator: {decode_tokens_per_second: 5, full_load_speed: 1, slots: 64}}
+scenarios:
+  s: {target: sim, rate: 20/s, request: {max_tokens: 20}}
+";
+
+#[test]
+fn a_second_signal_cuts_off_what_is_in_flight_and_it_still_exits_well() {
+    let mut daemon = Daemon::start(SLOW);
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) > 5.0).then_some(()));
+    daemon.signal("TERM");
+    daemon.wait_for("/-/ready", |text| text.contains("shutting down").then_some(()));
+    let before = daemon.get("/metrics").2;
+    assert_balanced(&before);
+    assert!(sample(&before, "llmload_requests_in_flight", &[]) > 0.0);
+    let after = daemon.get("/metrics").2;
+    let arrivals = |text: &str| sample(text, "llmload_arrivals_total", &[]);
+    assert_eq!(arrivals(&before), arrivals(&after));
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+    daemon.signal("TERM");
+    let (status, log) = daemon_wait(daemon);
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+}
+
+fn daemon_wait(mut daemon: Daemon) -> (std::process::ExitStatus, String) {
+    let status = daemon.child.wait().unwrap();
+    let log = daemon.log.lock().unwrap().clone();
+    (status, log)
+}
+
+#[test]
+fn what_ends_within_the_grace_period_is_finished_not_aborted() {
+    let mut daemon = Daemon::start(
+        "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 50/s, request: {max_tokens: 8}}}\n",
+    );
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
+    daemon.signal("INT");
+    let (status, log) = daemon_wait(daemon);
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("aborted=0"), "{log}");
+}
+
+#[test]
+fn a_target_that_is_not_there_is_waited_for_and_the_schedule_not_consumed() {
+    let mut daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 100/s\n");
+    let waiting = daemon.wait_for("/api/v1/status", |status| {
+        let status: serde_json::Value = serde_json::from_str(status).unwrap();
+        let scenario = status["scenarios"][0].clone();
+        scenario["waiting_for"].as_str()?.contains("connect_refused").then_some(scenario)
+    });
+    assert_eq!(waiting["state"], "waiting");
+    assert_eq!(waiting["ledger"]["arrivals"], 0);
+    assert_eq!(daemon.get("/-/ready").0, 200);
+    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
+}
