@@ -1,6 +1,7 @@
 //! llmload: scheduled open-loop load for LLM endpoints, and what their clients experience.
 
 #![allow(missing_docs, dead_code)]
+pub mod config;
 pub mod measurement;
 pub mod plan;
 pub mod prompts;

@@ -57,3 +57,15 @@ pub enum Repeat {
 pub struct Schedule {
     phases: Vec<Phase>,
 }
+
+impl Schedule {
+    /// A schedule of these phases.
+    pub fn new(phases: Vec<Phase>) -> Schedule {
+        Schedule { phases }
+    }
+
+    /// In order.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+}
