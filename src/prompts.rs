@@ -36,23 +36,33 @@ pub struct Prompts {
 impl Prompts {
     /// A source of at least one text.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: Order) -> Option<Prompts> {
-        (!texts.is_empty()).then(|| Prompts { name: name.into(), texts: texts.into(), order })
+        (!texts.is_empty()).then(|| Prompts {
+            name: name.into(),
+            texts: texts.into(),
+            order,
+        })
     }
 
     /// The built-in source: questions and tasks of everyday kinds, from a line to a page, so that
     /// reading them takes an endpoint different times.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
-        Prompts { name: "builtin".into(), texts: texts.into(), order: Order::Sequential }
+        Prompts {
+            name: "builtin".into(),
+            texts: texts.into(),
+            order: Order::Sequential,
+        }
     }
 
     /// How many there are; at least one.
+    #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.texts.len()
     }
 
     /// The order they are gone through.
+    #[must_use]
     pub fn order(&self) -> Order {
         self.order
     }
@@ -66,10 +76,12 @@ impl Prompts {
             Order::Random => {
                 let draw = u128::from(draw(seed, stream, k));
                 // Scaled, not taken modulo: each text is drawn equally often to within 2⁻⁴⁰.
-                u64::try_from(draw * u128::from(count) >> 64).unwrap_or_default()
+                u64::try_from((draw * u128::from(count)) >> 64).unwrap_or_default()
             }
         };
-        self.texts.get(usize::try_from(index).unwrap_or_default()).map_or("", String::as_str)
+        self.texts
+            .get(usize::try_from(index).unwrap_or_default())
+            .map_or("", String::as_str)
     }
 }
 
@@ -84,7 +96,7 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// The number at place `k` of a stream. ChaCha is a function of a key and a counter, so that any
+/// The number at place `k` of a stream. `ChaCha` is a function of a key and a counter, so that any
 /// place is reached at once, and it is defined by a standard: the series outlives this version.
 fn draw(seed: u64, stream: &str, k: u64) -> u64 {
     let mut key = [0; 32];
@@ -120,22 +132,28 @@ mod tests {
     #[test]
     fn random_is_a_function_of_seed_stream_and_k() {
         let prompts = three(Order::Random);
-        let series = |seed, stream| -> String { (0..64).map(|k| prompts.pick(seed, stream, k)).collect() };
+        let series =
+            |seed, stream| -> String { (0..64).map(|k| prompts.pick(seed, stream, k)).collect() };
         assert_eq!(series(7, "s"), series(7, "s"));
         assert_ne!(series(7, "s"), series(8, "s"));
         assert_ne!(series(7, "s"), series(7, "t"));
         // Held still: a new version must send what the old one sent.
         assert!(series(7, "s").starts_with(STILL), "{}", series(7, "s"));
         // Any place is reached without the ones before it.
-        assert_eq!(prompts.pick(7, "s", u64::MAX), prompts.pick(7, "s", u64::MAX));
+        assert_eq!(
+            prompts.pick(7, "s", u64::MAX),
+            prompts.pick(7, "s", u64::MAX)
+        );
     }
 
-    const STILL: &str = "";
+    const STILL: &str = "baabcccbbaca";
 
     #[test]
     fn random_draws_each_text_about_equally_often() {
         let prompts = three(Order::Random);
-        let a = (0..3000).filter(|k| prompts.pick(1, "s", *k) == "a").count();
+        let a = (0..3000)
+            .filter(|k| prompts.pick(1, "s", *k) == "a")
+            .count();
         assert!((850..1150).contains(&a), "{a}");
     }
 
@@ -145,7 +163,19 @@ mod tests {
         let words = |text: &String| text.split_whitespace().count();
         assert!(prompts.len() >= 40);
         assert!(prompts.texts.iter().any(|text| words(text) < 10));
-        assert!(prompts.texts.iter().filter(|text| words(text) >= 150).count() >= 4);
-        assert!(prompts.texts.iter().all(|text| words(text) <= 320 && text.trim() == text));
+        assert!(
+            prompts
+                .texts
+                .iter()
+                .filter(|text| words(text) >= 150)
+                .count()
+                >= 4
+        );
+        assert!(
+            prompts
+                .texts
+                .iter()
+                .all(|text| words(text) <= 320 && text.trim() == text)
+        );
     }
 }

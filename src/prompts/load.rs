@@ -59,9 +59,17 @@ pub enum LoadError {
 /// Where the file cannot be read or has no prompts.
 pub fn lines(path: &Path) -> Result<Vec<String>, LoadError> {
     let text = read(path)?;
-    let prompts: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if prompts.is_empty() { Err(LoadError::Empty(path.display().to_string())) } else { Ok(prompts) }
+    let prompts: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if prompts.is_empty() {
+        Err(LoadError::Empty(path.display().to_string()))
+    } else {
+        Ok(prompts)
+    }
 }
 
 /// One prompt for each object of a JSON list, or for the one object that the file holds.
@@ -104,23 +112,35 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     for (index, entry) in entries.iter().enumerate() {
         let number = index + 1;
         let text_only = |field: &str| field == "context" || field == "prompt";
-        if let Some((field, _)) = entry.iter().find(|(f, value)| text_only(f) && !value.is_string()) {
+        if let Some((field, _)) = entry
+            .iter()
+            .find(|(f, value)| text_only(f) && !value.is_string())
+        {
             return Err(LoadError::Template(format!(
                 "`{}` entry {number}: `{}` is not text; put it in quotes",
                 name(),
                 field.escape_debug()
             )));
         }
-        let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
-            LoadError::Template(format!(
-                "`{}` entry {number} does not fit the template ({}); it has the fields {}",
-                name(),
-                reason(&error),
-                entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect::<Vec<_>>().join(", ")
-            ))
-        })?;
+        let prompt = template
+            .render(minijinja::value::Serde(entry))
+            .map_err(|error| {
+                LoadError::Template(format!(
+                    "`{}` entry {number} does not fit the template ({}); it has the fields {}",
+                    name(),
+                    reason(&error),
+                    entry
+                        .keys()
+                        .map(|key| format!("`{}`", key.escape_debug()))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ))
+            })?;
         if prompt.trim().is_empty() {
-            return Err(LoadError::Template(format!("`{}` entry {number} is blank; write a prompt", name())));
+            return Err(LoadError::Template(format!(
+                "`{}` entry {number} is blank; write a prompt",
+                name()
+            )));
         }
         total += prompt.len();
         if total > MAX_BYTES {
@@ -132,7 +152,9 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
 }
 
 fn reason(error: &minijinja::Error) -> String {
-    let line = error.line().map_or(String::new(), |line| format!(", line {line} of the template"));
+    let line = error.line().map_or(String::new(), |line| {
+        format!(", line {line} of the template")
+    });
     match error.detail() {
         Some(detail) => format!("{}: {detail}{line}", error.kind()),
         None => format!("{}{line}", error.kind()),
@@ -142,12 +164,19 @@ fn reason(error: &minijinja::Error) -> String {
 /// serde's words without the position, which is told by line already.
 fn category(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    message.split(" at line ").next().unwrap_or(&message).to_owned()
+    message
+        .split(" at line ")
+        .next()
+        .unwrap_or(&message)
+        .to_owned()
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
     let name = || path.display().to_string();
-    let unreadable = |reason: String| LoadError::Unreadable { path: name(), reason };
+    let unreadable = |reason: String| LoadError::Unreadable {
+        path: name(),
+        reason,
+    };
     let failed = |error: std::io::Error| unreadable(error.to_string());
     let about = std::fs::metadata(path).map_err(failed)?;
     // A pipe or a device could keep the reader for ever.
@@ -156,13 +185,23 @@ fn read(path: &Path) -> Result<String, LoadError> {
     }
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path)
+        .map_err(failed)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() > MAX_BYTES {
         return Err(LoadError::TooLarge(name()));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        LoadError::Encoding { path: name(), line: 1 + before.iter().filter(|b| **b == b'\n').count() }
+        LoadError::Encoding {
+            path: name(),
+            line: 1 + memchr::memchr_iter(b'\n', before).count(),
+        }
     })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text))
 }
