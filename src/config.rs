@@ -50,7 +50,10 @@ pub struct Problem {
 impl Problem {
     fn new(position: Position, path: String, text: &str) -> Problem {
         // What is quoted from the file may hold anything, and this may be printed to a terminal.
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         let (message, remedy) = text.split_once("; ").unwrap_or((&text, ""));
         Problem {
             line: position.line,
@@ -92,7 +95,10 @@ pub struct Invalid {
 impl Invalid {
     fn whole(file: &str, text: &str) -> Invalid {
         let problem = Problem::new(Position::default(), String::new(), text);
-        Invalid { file: file.to_owned(), problems: vec![problem] }
+        Invalid {
+            file: file.to_owned(),
+            problems: vec![problem],
+        }
     }
 }
 
@@ -143,16 +149,26 @@ pub fn parse(
     base: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
+    // Some editors put a byte order mark first; the parser takes it for content.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, duplicates) = yaml::read(text).map_err(|malformed| Invalid {
         file: origin.to_owned(),
-        problems: vec![Problem::new(malformed.position, String::new(), &malformed.message)],
+        problems: vec![Problem::new(
+            malformed.position,
+            String::new(),
+            &malformed.message,
+        )],
     })?;
-    let variables = Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
+    let variables =
+        Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
     let masked_source = masked(&tree);
 
     let found = Findings::default();
     for key in duplicates {
-        let message = format!("the key `{}` stands twice; keep one", tree::shown(tree.key(key)));
+        let message = format!(
+            "the key `{}` stands twice; keep one",
+            tree::shown(tree.key(key))
+        );
         found.borrow_mut().push(Finding { node: key, message });
     }
     found.borrow_mut().extend(variables.fill(&mut tree));
@@ -160,22 +176,27 @@ pub fn parse(
 
     let found = found.into_inner();
     if !found.is_empty() {
-        return Err(Invalid { file: origin.to_owned(), problems: problems(text, &tree, found) });
+        return Err(Invalid {
+            file: origin.to_owned(),
+            problems: problems(text, &tree, found),
+        });
     }
     let warnings = problems(text, &tree, outcome.warnings);
     Ok(Plan {
         seed: outcome.seed,
         scenarios: outcome.scenarios,
-        warnings: warnings.iter().map(|warning| format!("{origin}:{warning}")).collect(),
+        warnings: warnings
+            .iter()
+            .map(|warning| format!("{origin}:{warning}"))
+            .collect(),
         masked_source,
     })
 }
 
 /// The JSON Schema of the file, short and long form.
+#[must_use]
 pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(document::Document);
-    schema.insert("title".into(), "llmload configuration".into());
-    schema.to_value()
+    schemars::schema_for!(document::Document).to_value()
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -185,7 +206,9 @@ fn read(path: &Path) -> std::io::Result<String> {
     }
     let mut text = String::new();
     // One byte more than allowed is enough to see that it is too large.
-    std::fs::File::open(path)?.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    std::fs::File::open(path)?
+        .take(yaml::MAX_BYTES as u64 + 1)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -200,7 +223,8 @@ fn problems(text: &str, tree: &Tree, mut found: Vec<Finding>) -> Vec<Problem> {
         .iter()
         .map(|finding| {
             let position = yaml::locate(text, tree.anchor(finding.node));
-            Problem::new(position, tree.path(finding.node), &finding.message)
+            let message = as_written(tree, finding);
+            Problem::new(position, tree.path(finding.node), &message)
         })
         .collect();
     // Aliases stand where they were defined, so the text's order may still differ a little.
@@ -208,10 +232,40 @@ fn problems(text: &str, tree: &Tree, mut found: Vec<Finding>) -> Vec<Problem> {
     if more > 0
         && let Some(last) = problems.last()
     {
-        let position = Position { line: last.line, column: last.column };
-        problems.push(Problem::new(position, String::new(), &format!("and {more} more problems")));
+        let position = Position {
+            line: last.line,
+            column: last.column,
+        };
+        problems.push(Problem::new(
+            position,
+            String::new(),
+            &format!("and {more} more problems"),
+        ));
     }
     problems
+}
+
+/// Messages quote what they cannot take. Where a variable filled it, it may be a secret: then what
+/// was written is quoted instead.
+fn as_written(tree: &Tree, finding: &Finding) -> String {
+    let mut message = finding.message.clone();
+    if let Some(tree::Text {
+        written,
+        filled: Some(filled),
+    }) = tree.text(finding.node)
+    {
+        let written = tree::shown(written);
+        for text in [filled.text.as_str(), filled.text.trim()] {
+            for text in [text.to_owned(), tree::shown(text)] {
+                message = message.replace(&format!("`{text}`"), &format!("`{written}`"));
+                // A value this short is no secret, and might be part of our own words.
+                if text.len() >= 8 {
+                    message = message.replace(&text, &written);
+                }
+            }
+        }
+    }
+    message
 }
 
 /// The file for everybody's eyes: values of headers and queries masked, whatever they are, and

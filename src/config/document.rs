@@ -62,10 +62,15 @@ pub struct LongForm {
     pub scenarios: Field<Named<Scenario>>,
 }
 
-/// What a file may be.
+/// What a file may be. Only the schema is made of it: which form a file has is decided by its keys,
+/// so that the messages are about that form.
 #[derive(JsonSchema)]
-#[schemars(title = "llmload", untagged)]
-#[allow(dead_code)]
+#[schemars(
+    untagged,
+    title = "llmload configuration",
+    description = "The short form, one target and one stream of load, or the long form, everything by name."
+)]
+#[allow(dead_code, clippy::large_enum_variant)]
 pub enum Document {
     /// One target and one stream of load.
     Short(ShortForm),

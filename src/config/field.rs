@@ -21,22 +21,16 @@ pub struct At<T> {
 }
 
 /// A key's value: left out, wrong, or there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Field<T> {
     /// The key is not there.
+    #[default]
     Absent,
     /// It is, but what it holds cannot be read. That has been reported; whoever needs the value
     /// gives up in silence.
     Bad(NodeId),
     /// It is there.
     Given(At<T>),
-}
-
-// Not derived: an absent field needs no `T: Default`.
-impl<T> Default for Field<T> {
-    fn default() -> Field<T> {
-        Field::Absent
-    }
 }
 
 impl<T> Field<T> {

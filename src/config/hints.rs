@@ -4,7 +4,12 @@
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&word, &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -29,26 +34,36 @@ pub fn unknown_key(key: &str, known: &[&str]) -> String {
     match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key `{shown}`; did you mean `{near}`?"),
         None => {
-            format!("unknown key `{shown}`; the keys here are {}", and_list(known.iter().copied()))
+            format!(
+                "unknown key `{shown}`; the keys here are {}",
+                and_list(known.iter().copied())
+            )
         }
     }
 }
 
 /// The message for a reference to something that is not there.
-pub fn dangling<'a>(kind: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn dangling<'a>(
+    noun: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     let shown = super::tree::shown(name);
     let there = and_list(names.clone());
     match (nearest(name, names), there.as_str()) {
-        (_, "") => format!("there is no {kind} `{shown}`; none is defined"),
+        (_, "") => format!("there is no {noun} `{shown}`; none is defined"),
         (Some(near), _) => {
-            format!("there is no {kind} `{shown}`; did you mean `{near}`? (there: {there})")
+            format!("there is no {noun} `{shown}`; did you mean `{near}`? (there: {there})")
         }
-        (None, _) => format!("there is no {kind} `{shown}`; there: {there}"),
+        (None, _) => format!("there is no {noun} `{shown}`; there: {there}"),
     }
 }
 
 fn and_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Keys whose right form no likeness of letters would find.

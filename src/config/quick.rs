@@ -38,13 +38,16 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
         ));
     }
     if options.rate.is_some() && options.concurrency.is_some() {
-        return Err(Invalid::whole(ORIGIN, "--rate beside --concurrency; give only one of them"));
+        return Err(Invalid::whole(
+            ORIGIN,
+            "--rate beside --concurrency; give only one of them",
+        ));
     }
     let mut target = Map::from_iter([("base_url".to_owned(), json!(literal(url)))]);
     if let Some(model) = &options.model {
         target.insert("model".into(), json!(literal(model)));
     }
-    let length = humantime::format_duration(options.length.unwrap_or(Duration::from_secs(3600)));
+    let length = humantime::format_duration(options.length.unwrap_or(Duration::from_hours(1)));
     let mut phase = Map::from_iter([("for".to_owned(), json!(length.to_string()))]);
     let mut document = Map::from_iter([("target".to_owned(), Value::Object(target))]);
     if let Some(rate) = options.rate {

@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::{StrDeserializer, U32Deserializer};
-use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::hints;
@@ -55,13 +57,19 @@ impl de::Error for ReadError {
         let (what, quotes) = match found {
             Unexpected::Unit => ("nothing", false),
             Unexpected::Bool(_) => ("`true` or `false`", true),
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => ("a number", true),
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => {
+                ("a number", true)
+            }
             Unexpected::Str(_) => ("text", false),
             Unexpected::Seq => ("a list", false),
             Unexpected::Map => ("a map", false),
             _ => ("something else", false),
         };
-        let remedy = if quotes && wanted == "text" { "; put it in quotes" } else { "" };
+        let remedy = if quotes && wanted == "text" {
+            "; put it in quotes"
+        } else {
+            ""
+        };
         ReadError(format!("found {what} where {wanted} belongs{remedy}"))
     }
 
@@ -71,7 +79,10 @@ impl de::Error for ReadError {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> ReadError {
         let list = hints::or_list(expected.iter().copied());
-        ReadError(format!("`{}` is not a choice here; write {list}", shown(variant)))
+        ReadError(format!(
+            "`{}` is not a choice here; write {list}",
+            shown(variant)
+        ))
     }
 }
 
@@ -86,7 +97,11 @@ pub struct Reader<'t> {
 impl<'t> Reader<'t> {
     /// Reads from the document's root.
     pub fn new(tree: &'t Tree, found: &'t Findings) -> Reader<'t> {
-        Reader { tree, node: NodeId::ROOT, found }
+        Reader {
+            tree,
+            node: NodeId::ROOT,
+            found,
+        }
     }
 
     fn at(self, node: NodeId) -> Reader<'t> {
@@ -97,19 +112,19 @@ impl<'t> Reader<'t> {
         if let Value::Unknown = self.tree.value(self.node) {
             return;
         }
-        let mut message = error.0.clone();
-        // Messages quote what they cannot read; where a variable filled it, quote what was written.
-        if let Some(Text { written, filled: Some(filled) }) = self.tree.text(self.node)
-            && !filled.text.is_empty()
-        {
-            message = message.replace(&filled.text, &shown(written));
-        }
-        self.found.borrow_mut().push(Finding { node: self.node, message });
+        self.found.borrow_mut().push(Finding {
+            node: self.node,
+            message: error.0.clone(),
+        });
     }
 
     /// What a variable filled may serve as a number or a truth value too: YAML could not tell.
     fn scalar<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if let Some(Text { filled: Some(filled), .. }) = self.tree.text(self.node) {
+        if let Some(Text {
+            filled: Some(filled),
+            ..
+        }) = self.tree.text(self.node)
+        {
             let text = filled.text.trim();
             if let Ok(value) = text.parse::<u64>() {
                 return visitor.visit_u64(value);
@@ -140,10 +155,16 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text.as_str()),
-            Value::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter() }),
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { reader: self, entries: entries.iter(), known: None, value: None })
-            }
+            Value::List(items) => visitor.visit_seq(Items {
+                reader: self,
+                items: items.iter(),
+            }),
+            Value::Map(entries) => visitor.visit_map(Entries {
+                reader: self,
+                rest: entries.iter(),
+                known: None,
+                value: None,
+            }),
         }
     }
 
@@ -165,7 +186,10 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if name == FIELD {
-            visitor.visit_seq(FieldParts { reader: self, part: 0 })
+            visitor.visit_seq(FieldParts {
+                reader: self,
+                part: 0,
+            })
         } else {
             visitor.visit_newtype_struct(self)
         }
@@ -180,7 +204,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         match self.tree.value(self.node) {
             Value::Map(entries) => visitor.visit_map(Entries {
                 reader: self,
-                entries: entries.iter(),
+                rest: entries.iter(),
                 known: Some(known),
                 value: None,
             }),
@@ -213,7 +237,8 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                         other => other,
                     })
                     .collect();
-                let quotes = if shape.is_empty() && found != "nothing" && variants.contains(&"text") {
+                let quotes = if shape.is_empty() && found != "nothing" && variants.contains(&"text")
+                {
                     "; put it in quotes"
                 } else {
                     ""
@@ -223,7 +248,10 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                     wanted.join(" or ")
                 )));
             }
-            return visitor.visit_enum(Shaped { reader: self, shape });
+            return visitor.visit_enum(Shaped {
+                reader: self,
+                shape,
+            });
         }
         match value {
             Value::Text(text) => {
@@ -261,7 +289,9 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
             let id: U32Deserializer<ReadError> = self.reader.node.0.into_deserializer();
             return seed.deserialize(id).map(Some);
         }
-        seed.deserialize(self.reader).map(Some).inspect_err(|error| self.reader.note(error))
+        seed.deserialize(self.reader)
+            .map(Some)
+            .inspect_err(|error| self.reader.note(error))
     }
 }
 
@@ -277,13 +307,16 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ReadError> {
-        self.items.next().map(|item| seed.deserialize(self.reader.at(*item))).transpose()
+        self.items
+            .next()
+            .map(|item| seed.deserialize(self.reader.at(*item)))
+            .transpose()
     }
 }
 
 struct Entries<'t> {
     reader: Reader<'t>,
-    entries: std::slice::Iter<'t, (NodeId, NodeId)>,
+    rest: std::slice::Iter<'t, (NodeId, NodeId)>,
     /// The keys of a struct; `None` where any key may stand.
     known: Option<&'static [&'static str]>,
     value: Option<NodeId>,
@@ -296,13 +329,16 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ReadError> {
-        for (key, value) in self.entries.by_ref() {
+        for (key, value) in self.rest.by_ref() {
             let name = self.reader.tree.key(*key);
             if let Some(known) = self.known
                 && !known.contains(&name)
             {
                 let message = hints::unknown_key(name, known);
-                self.reader.found.borrow_mut().push(Finding { node: *key, message });
+                self.reader.found.borrow_mut().push(Finding {
+                    node: *key,
+                    message,
+                });
                 continue;
             }
             self.value = Some(*value);
@@ -312,7 +348,10 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ReadError> {
-        let value = self.value.take().ok_or_else(|| ReadError("a value without a key".into()))?;
+        let value = self
+            .value
+            .take()
+            .ok_or_else(|| ReadError("a value without a key".into()))?;
         seed.deserialize(self.reader.at(value))
     }
 }

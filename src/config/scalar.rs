@@ -82,18 +82,28 @@ impl Scalar for Rate {
     const WANTED: &'static str = "a rate such as `5/s`";
 
     fn from_text(text: &str) -> Result<Rate, String> {
-        text.parse().map(Rate).map_err(|error: schedule::ParseRateError| {
-            let message = error.to_string();
-            if shown(text) == text { message } else { message.replace(text, &shown(text)) }
-        })
+        text.parse()
+            .map(Rate)
+            .map_err(|error: schedule::ParseRateError| {
+                let message = error.to_string();
+                if shown(text) == text {
+                    message
+                } else {
+                    message.replace(text, &shown(text))
+                }
+            })
     }
 
     fn from_count(value: u64) -> Result<Rate, String> {
-        Err(format!("a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"))
+        Err(format!(
+            "a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"
+        ))
     }
 
     fn from_number(value: f64) -> Result<Rate, String> {
-        Err(format!("a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"))
+        Err(format!(
+            "a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"
+        ))
     }
 }
 
@@ -102,12 +112,17 @@ impl Scalar for Span {
 
     fn from_text(text: &str) -> Result<Span, String> {
         humantime::parse_duration(text).map(Span).map_err(|_| {
-            format!("`{}` is not a duration; write one such as `90s`, `1h30m` or `500ms`", shown(text))
+            format!(
+                "`{}` is not a duration; write one such as `90s`, `1h30m` or `500ms`",
+                shown(text)
+            )
         })
     }
 
     fn from_count(value: u64) -> Result<Span, String> {
-        Err(format!("a duration needs a unit; write `{value}s`, `{value}m` or `{value}ms`"))
+        Err(format!(
+            "a duration needs a unit; write `{value}s`, `{value}m` or `{value}ms`"
+        ))
     }
 
     fn from_number(_: f64) -> Result<Span, String> {
@@ -119,7 +134,12 @@ impl Scalar for Ratio {
     const WANTED: &'static str = "a ratio such as `1%`";
 
     fn from_text(text: &str) -> Result<Ratio, String> {
-        let form = || format!("`{}` is not a ratio; write one such as `1%` or `0.01`", shown(text));
+        let form = || {
+            format!(
+                "`{}` is not a ratio; write one such as `1%` or `0.01`",
+                shown(text)
+            )
+        };
         let number = text.strip_suffix('%').ok_or_else(form)?;
         let percent: f64 = number.trim().parse().map_err(|_| form())?;
         if (0.0..=100.0).contains(&percent) {
@@ -138,9 +158,13 @@ impl Scalar for Ratio {
         if (0.0..=1.0).contains(&value) {
             Ok(Ratio(value))
         } else if (1.0..=100.0).contains(&value) {
-            Err(format!("{value} is not between 0 and 1; for percent write `{value}%`"))
+            Err(format!(
+                "{value} is not between 0 and 1; for percent write `{value}%`"
+            ))
         } else {
-            Err(format!("{value} is not between 0 and 1; write a ratio such as `1%` or `0.01`"))
+            Err(format!(
+                "{value} is not between 0 and 1; write a ratio such as `1%` or `0.01`"
+            ))
         }
     }
 }
@@ -150,7 +174,11 @@ impl Scalar for Count {
 
     fn from_text(text: &str) -> Result<Count, String> {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let remedy = if plain { "leave out the quotes" } else { "write digits only" };
+        let remedy = if plain {
+            "leave out the quotes"
+        } else {
+            "write digits only"
+        };
         Err(format!("`{}` is not a whole number; {remedy}", shown(text)))
     }
 
@@ -168,7 +196,11 @@ impl Scalar for Number {
 
     fn from_text(text: &str) -> Result<Number, String> {
         let plain = text.parse::<f64>().is_ok();
-        let remedy = if plain { "leave out the quotes" } else { "write digits only" };
+        let remedy = if plain {
+            "leave out the quotes"
+        } else {
+            "write digits only"
+        };
         Err(format!("`{}` is not a number; {remedy}", shown(text)))
     }
 
@@ -193,7 +225,10 @@ impl Scalar for Repeat {
         if text == "forever" {
             Ok(Repeat::Forever)
         } else {
-            Err(format!("`{}` is not a choice here; write `forever` or a count", shown(text)))
+            Err(format!(
+                "`{}` is not a choice here; write `forever` or a count",
+                shown(text)
+            ))
         }
     }
 
@@ -202,7 +237,9 @@ impl Scalar for Repeat {
     }
 
     fn from_number(value: f64) -> Result<Repeat, String> {
-        Err(format!("{value} is not a count; write `forever` or a whole number"))
+        Err(format!(
+            "{value} is not a count; write `forever` or a whole number"
+        ))
     }
 }
 

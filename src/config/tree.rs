@@ -93,7 +93,9 @@ impl fmt::Debug for Filled {
 impl Text {
     /// What it stands for.
     pub fn as_str(&self) -> &str {
-        self.filled.as_ref().map_or(&self.written, |filled| &filled.text)
+        self.filled
+            .as_ref()
+            .map_or(&self.written, |filled| &filled.text)
     }
 }
 
@@ -101,7 +103,11 @@ impl Tree {
     /// Takes the next number; the value follows by [`Tree::set`].
     pub(super) fn push(&mut self, parent: NodeId, step: Step) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.nodes.push(Node { parent, step, value: Value::Null });
+        self.nodes.push(Node {
+            parent,
+            step,
+            value: Value::Null,
+        });
         id
     }
 
@@ -118,7 +124,9 @@ impl Tree {
 
     /// What a node holds.
     pub fn value(&self, id: NodeId) -> &Value {
-        self.nodes.get(id.index()).map_or(&Value::Null, |node| &node.value)
+        self.nodes
+            .get(id.index())
+            .map_or(&Value::Null, |node| &node.value)
     }
 
     /// The text of a node, if it is one.
@@ -137,57 +145,70 @@ impl Tree {
     /// The value of `key` in a map.
     pub fn get(&self, map: NodeId, key: &str) -> Option<NodeId> {
         match self.value(map) {
-            Value::Map(entries) => {
-                entries.iter().find(|(k, _)| self.key(*k) == key).map(|(_, value)| *value)
-            }
+            Value::Map(entries) => entries
+                .iter()
+                .find(|(k, _)| self.key(*k) == key)
+                .map(|(_, value)| *value),
             _ => None,
         }
     }
 
     /// The texts that are values, not keys.
     pub(super) fn texts_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Text)> {
-        self.nodes.iter_mut().zip(0u32..).filter_map(|(node, id)| match &mut node.value {
-            Value::Text(text) if node.step != Step::Key => Some((NodeId(id), text)),
-            _ => None,
-        })
+        self.nodes
+            .iter_mut()
+            .zip(0u32..)
+            .filter_map(|(node, id)| match &mut node.value {
+                Value::Text(text) if node.step != Step::Key => Some((NodeId(id), text)),
+                _ => None,
+            })
     }
 
     /// Where a reader looks for a problem with this node: at the value itself, or for a whole
     /// collection at the key that holds it.
     pub fn anchor(&self, id: NodeId) -> NodeId {
-        match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
+        match (
+            self.value(id),
+            self.nodes.get(id.index()).map(|node| node.step),
+        ) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),
             _ => id,
         }
     }
 
+    /// What a node hangs on; the root hangs on itself.
+    pub fn parent(&self, id: NodeId) -> NodeId {
+        self.nodes
+            .get(id.index())
+            .map_or(NodeId::ROOT, |node| node.parent)
+    }
+
     /// The path to a node: `scenarios.baseline.schedule[1].ramp.to`.
     pub fn path(&self, id: NodeId) -> String {
-        let mut path = match self.nodes.get(id.index()) {
-            None => return String::new(),
-            Some(Node { step: Step::Root, .. }) => return String::new(),
-            Some(node) => (self.path(node.parent), node.step),
+        let step = self
+            .nodes
+            .get(id.index())
+            .map_or(Step::Root, |node| node.step);
+        let key = match step {
+            Step::Root => return String::new(),
+            Step::Item(index) => return format!("{}[{index}]", self.path(self.parent(id))),
+            Step::Key => id,
+            Step::Entry => NodeId(id.0.saturating_sub(1)),
         };
-        match path.1 {
-            Step::Root => {}
-            Step::Item(index) => path.0.push_str(&format!("[{index}]")),
-            Step::Key | Step::Entry => {
-                let key = if path.1 == Step::Key { id } else { NodeId(id.0.saturating_sub(1)) };
-                if !path.0.is_empty() {
-                    path.0.push('.');
-                }
-                path.0.push_str(&shown(self.key(key)));
-            }
-        }
-        path.0
+        let above = self.path(self.parent(id));
+        let dot = if above.is_empty() { "" } else { "." };
+        format!("{above}{dot}{}", shown(self.key(key)))
     }
 }
 
 /// Text from a file made fit for a message: one line, without control characters, not long.
 pub fn shown(text: &str) -> String {
     const LIMIT: usize = 64;
-    let mut safe: String =
-        text.chars().take(LIMIT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut safe: String = text
+        .chars()
+        .take(LIMIT)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().nth(LIMIT).is_some() {
         safe.push('…');
     }

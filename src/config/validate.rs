@@ -4,6 +4,7 @@
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
 mod prompts;
+mod register;
 mod request;
 mod scenario;
 mod schedule;
@@ -19,15 +20,15 @@ use std::time::Duration;
 
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Source, Target};
 use super::field::{At, Field, Named};
-use super::hints;
 use super::reader::{Finding, Findings, Reader};
 use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};
 use super::variables::Variables;
-pub use scenario::DEFAULT_MAX_CONCURRENCY;
-pub use secret::is_sensitive;
 use crate::plan;
 use crate::prompts::Prompts;
+use register::{Register, noun};
+pub use scenario::DEFAULT_MAX_CONCURRENCY;
+pub use secret::is_sensitive;
 
 /// The most scenarios: each is a set of histograms of its own in every scrape.
 pub const MAX_SCENARIOS: usize = 32;
@@ -48,10 +49,20 @@ pub struct Outcome {
 /// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
 /// outcome counts only if nothing was.
 pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
-    let check = Checker { tree, variables, base, found, warnings: Findings::default() };
+    let check = Checker {
+        tree,
+        variables,
+        base,
+        found,
+        warnings: Findings::default(),
+    };
     let reader = Reader::new(tree, found);
     let (seed, scenarios) = match tree.value(NodeId::ROOT) {
-        Value::Map(_) if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) => {
+        Value::Map(_)
+            if ["targets", "scenarios"]
+                .iter()
+                .any(|k| tree.get(NodeId::ROOT, k).is_some()) =>
+        {
             match <LongForm as serde::Deserialize>::deserialize(reader) {
                 Ok(form) => check.long(&form),
                 Err(error) => check.nothing(&error.to_string()),
@@ -66,7 +77,11 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
              `target: http://localhost:8000/v1` and `rate: 5/s`",
         ),
     };
-    Outcome { seed, scenarios, warnings: check.warnings.into_inner() }
+    Outcome {
+        seed,
+        scenarios,
+        warnings: check.warnings.into_inner(),
+    }
 }
 
 /// What every topic needs to check its values and to note what is wrong.
@@ -78,21 +93,33 @@ struct Checker<'a> {
     warnings: Findings,
 }
 
-/// Things that scenarios refer to by name. `None` for one that is there and wrong.
-struct Register<T> {
-    kind: &'static str,
-    entries: Vec<(String, NodeId, Option<T>)>,
-    used: std::cell::RefCell<std::collections::HashSet<String>>,
-}
-
 impl Checker<'_> {
     /// Notes a problem; after a semicolon, what would be right.
     fn problem(&self, node: NodeId, message: impl Into<String>) {
-        self.found.borrow_mut().push(Finding { node, message: message.into() });
+        self.found.borrow_mut().push(Finding {
+            node,
+            message: message.into(),
+        });
+    }
+
+    /// Notes that something is missing from a map, unless a key there is a slip of the finger for
+    /// what is missing: that has been said then.
+    fn missing(&self, node: NodeId, message: impl Into<String>) {
+        let slip = self.found.borrow().iter().any(|finding| {
+            finding.message.starts_with("unknown key")
+                && finding.message.contains("did you mean")
+                && self.tree.parent(finding.node) == node
+        });
+        if !slip {
+            self.problem(node, message);
+        }
     }
 
     fn warn(&self, node: NodeId, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(Finding { node, message: message.into() });
+        self.warnings.borrow_mut().push(Finding {
+            node,
+            message: message.into(),
+        });
     }
 
     fn nothing<T>(&self, message: &str) -> (u64, Vec<T>) {
@@ -103,10 +130,16 @@ impl Checker<'_> {
     fn long(&self, form: &LongForm) -> (u64, Vec<plan::Scenario>) {
         let seed = seed(&form.seed);
         if form.targets.is_absent() {
-            self.problem(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
+            self.missing(
+                NodeId::ROOT,
+                "`targets` is missing; name at least one endpoint there",
+            );
         }
         if form.scenarios.is_absent() {
-            self.problem(NodeId::ROOT, "`scenarios` is missing; say there what load to put on the targets");
+            self.missing(
+                NodeId::ROOT,
+                "`scenarios` is missing; say there what load to put on the targets",
+            );
         }
         let targets = self.register("target", &form.targets, |name, target, node| {
             self.target(name, target, node, seed).map(Arc::new)
@@ -114,8 +147,12 @@ impl Checker<'_> {
         let prompts = self.sources(&form.prompts);
         let mut scenarios = Vec::new();
         for (name, document) in self.entries(&form.scenarios, "scenario") {
-            let Some(document) = document.given() else { continue };
-            if let Some(scenario) = self.scenario(name, &document.value, document.node, &targets, &prompts) {
+            let Some(document) = document.given() else {
+                continue;
+            };
+            if let Some(scenario) =
+                self.scenario(name, &document.value, document.node, &targets, &prompts)
+            {
                 scenarios.push(scenario);
             }
         }
@@ -141,7 +178,7 @@ impl Checker<'_> {
         let seed = seed(&form.seed);
         let target = match form.target {
             Field::Absent => {
-                self.problem(
+                self.missing(
                     NodeId::ROOT,
                     "`target` is missing; write the endpoint's URL, such as \
                      `target: http://localhost:8000/v1`",
@@ -152,9 +189,10 @@ impl Checker<'_> {
             Field::Given(At { node, value }) => {
                 let target = match value {
                     ShortTarget::Map(target) => *target,
-                    ShortTarget::Text(url) => {
-                        Target { base_url: Field::Given(At { node, value: url }), ..Target::default() }
-                    }
+                    ShortTarget::Text(url) => Target {
+                        base_url: Field::Given(At { node, value: url }),
+                        ..Target::default()
+                    },
                 };
                 self.target(ONLY, &target, node, seed).map(Arc::new)
             }
@@ -163,12 +201,14 @@ impl Checker<'_> {
         let prompts = match form.prompts {
             Field::Absent => Register::none("prompts"),
             Field::Bad(_) => Register::one("prompts", ONLY, None),
-            Field::Given(At { node, value: ShortPrompts::Map(map) }) => {
-                self.sources(&Field::Given(At { node, value: map }))
-            }
-            Field::Given(At { node, value: ShortPrompts::List(list) }) => {
-                Register::one("prompts", "inline", self.inline("inline", node, &list))
-            }
+            Field::Given(At {
+                node,
+                value: ShortPrompts::Map(map),
+            }) => self.sources(&Field::Given(At { node, value: map })),
+            Field::Given(At {
+                node,
+                value: ShortPrompts::List(list),
+            }) => Register::one("prompts", "inline", self.inline("inline", node, &list)),
         };
         if let [_, (_, second, _), ..] = prompts.entries.as_slice() {
             self.problem(
@@ -191,11 +231,18 @@ impl Checker<'_> {
             max_concurrency: form.max_concurrency,
             max_lag: form.max_lag,
         };
-        (seed, self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts).into_iter().collect())
+        (
+            seed,
+            self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts)
+                .into_iter()
+                .collect(),
+        )
     }
 
     fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
-        self.register("prompts", field, |name, source, node| self.source(name, source, node))
+        self.register("prompts", field, |name, source, node| {
+            self.source(name, source, node)
+        })
     }
 
     /// The entries of a map that the user names, each name checked.
@@ -206,54 +253,38 @@ impl Checker<'_> {
     ) -> impl Iterator<Item = (&'f str, &'f Field<T>)> {
         let entries = field.given().map(|at| {
             if at.value.0.is_empty() {
-                self.problem(at.node, format!("it is empty; name at least one {kind}"));
+                self.problem(
+                    at.node,
+                    format!("it is empty; name at least one {}", noun(kind)),
+                );
             }
             for (name, _) in &at.value.0 {
                 self.name(name, kind);
             }
-            at.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
+            at.value
+                .0
+                .iter()
+                .map(|(name, value)| (name.value.as_str(), value))
         });
         entries.into_iter().flatten()
-    }
-
-    fn register<D, T>(
-        &self,
-        kind: &'static str,
-        field: &Field<Named<D>>,
-        read: impl Fn(&str, &D, NodeId) -> Option<T>,
-    ) -> Register<T> {
-        let entries = self
-            .entries(field, kind)
-            .map(|(name, document)| {
-                let value = document.given().and_then(|at| read(name, &at.value, at.node));
-                (name.to_owned(), document.node().unwrap_or(NodeId::ROOT), value)
-            })
-            .collect();
-        // Where the whole map could not be read, nobody can say what is missing in it.
-        let entries = if field.is_bad() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
-        Register { kind, entries, used: std::cell::RefCell::default() }
     }
 
     /// Names become label values and file names.
     fn name(&self, name: &At<String>, kind: &str) {
         let good = (1..=63).contains(&name.value.len())
-            && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            && name
+                .value
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !good {
             self.problem(
                 name.node,
                 format!(
-                    "`{}` cannot be the name of a {kind}; use 1 to 63 letters, digits, `.`, `_` and `-`",
-                    shown(&name.value)
+                    "`{}` cannot be the name of a {}; use 1 to 63 letters, digits, `.`, `_` and `-`",
+                    shown(&name.value),
+                    noun(kind)
                 ),
             );
-        }
-    }
-
-    fn unused<T>(&self, register: &Register<T>) {
-        for (name, node, _) in &register.entries {
-            if !name.is_empty() && !register.used.borrow().contains(name) {
-                self.warn(*node, format!("no scenario uses it; name it as a scenario's `{}`", register.kind));
-            }
         }
     }
 
@@ -263,12 +294,17 @@ impl Checker<'_> {
             Field::Absent => Some(default),
             Field::Bad(_) => None,
             Field::Given(at) => {
-                let value = u32::try_from(at.value.0).ok().filter(|value| range.contains(value));
+                let value = u32::try_from(at.value.0)
+                    .ok()
+                    .filter(|value| range.contains(value));
                 if value.is_none() {
                     let (low, high) = (range.start(), range.end());
                     self.problem(
                         at.node,
-                        format!("{} is out of range; write a count from {low} to {high}", at.value.0),
+                        format!(
+                            "{} is out of range; write a count from {low} to {high}",
+                            at.value.0
+                        ),
                     );
                 }
                 value
@@ -278,7 +314,8 @@ impl Checker<'_> {
 
     /// As [`Checker::count`], of at least one.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
-        self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
+        self.count(field, default, 1..=highest)
+            .and_then(NonZeroU32::new)
     }
 
     /// A duration within bounds, or the default.
@@ -310,47 +347,6 @@ impl Checker<'_> {
     /// A path in the file is relative to the file.
     fn path(&self, written: &str) -> PathBuf {
         self.base.join(written)
-    }
-}
-
-impl<T: Clone> Register<T> {
-    fn none(kind: &'static str) -> Register<T> {
-        Register { kind, entries: Vec::new(), used: std::cell::RefCell::default() }
-    }
-
-    fn one(kind: &'static str, name: &str, value: Option<T>) -> Register<T> {
-        Register { entries: vec![(name.to_owned(), NodeId::ROOT, value)], ..Register::none(kind) }
-    }
-
-    /// What a scenario's reference means; the only one, where it has none.
-    fn resolve(&self, check: &Checker<'_>, reference: &Field<String>, at: NodeId) -> Option<T> {
-        let names = self.entries.iter().map(|(name, ..)| name.as_str());
-        let unreadable = self.entries.iter().any(|(name, ..)| name.is_empty());
-        let (name, _, value) = match reference {
-            _ if unreadable => return None,
-            Field::Bad(_) => return None,
-            Field::Given(reference) => {
-                let found = self.entries.iter().find(|(name, ..)| *name == reference.value);
-                if found.is_none() {
-                    check.problem(reference.node, hints::dangling(self.kind, &reference.value, names));
-                }
-                found?
-            }
-            Field::Absent => match self.entries.as_slice() {
-                [only] => only,
-                [] => return None,
-                _ => {
-                    let list = hints::or_list(names);
-                    check.problem(at, format!("`{}` is missing, and there are several; write {list}", self.kind));
-                    for (name, ..) in &self.entries {
-                        self.used.borrow_mut().insert(name.clone());
-                    }
-                    return None;
-                }
-            },
-        };
-        self.used.borrow_mut().insert(name.clone());
-        value.clone()
     }
 }
 

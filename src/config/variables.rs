@@ -28,7 +28,10 @@ impl<'a> Variables<'a> {
         folder: Option<&Path>,
     ) -> Result<Variables<'a>, String> {
         let mut beside = HashMap::new();
-        if let Some(path) = folder.map(|folder| folder.join(".env")).filter(|path| path.is_file()) {
+        if let Some(path) = folder
+            .map(|folder| folder.join(".env"))
+            .filter(|path| path.is_file())
+        {
             let unreadable = |why: String| format!("`{}` cannot be read: {why}", path.display());
             let file = std::fs::File::open(&path).map_err(|error| unreadable(error.to_string()))?;
             for (index, line) in dotenvy::from_read_iter(file.take(MAX_DOTENV_BYTES)).enumerate() {
@@ -42,7 +45,10 @@ impl<'a> Variables<'a> {
                 beside.entry(name).or_insert(value);
             }
         }
-        Ok(Variables { environment, beside })
+        Ok(Variables {
+            environment,
+            beside,
+        })
     }
 
     /// The value of a variable.
@@ -69,7 +75,10 @@ impl<'a> Variables<'a> {
     }
 
     fn expand(&self, written: &str) -> Result<Filled, String> {
-        let mut filled = Filled { text: String::with_capacity(written.len()), from_variable: false };
+        let mut filled = Filled {
+            text: String::with_capacity(written.len()),
+            from_variable: false,
+        };
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
             filled.text.push_str(before);
@@ -91,7 +100,11 @@ impl<'a> Variables<'a> {
                     ));
                 }
                 // As in a shell, `:-` also replaces a variable that is set to nothing.
-                match (self.get(name).filter(|v| default.is_none() || !v.is_empty()), default) {
+                match (
+                    self.get(name)
+                        .filter(|v| default.is_none() || !v.is_empty()),
+                    default,
+                ) {
                     (Some(value), _) => {
                         filled.from_variable = true;
                         filled.text.push_str(&value);

@@ -47,7 +47,10 @@ pub fn read(text: &str) -> Result<(Tree, Vec<NodeId>), Malformed> {
             "the file is larger than {} KiB; keep prompts in files of their own",
             MAX_BYTES / 1024
         );
-        return Err(Malformed { position: start, message });
+        return Err(Malformed {
+            position: start,
+            message,
+        });
     }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let empty = || Malformed {
@@ -58,16 +61,26 @@ pub fn read(text: &str) -> Result<(Tree, Vec<NodeId>), Malformed> {
     };
     let first = documents.next().ok_or_else(empty)?;
     let mut build = Build::new(None);
-    Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 }
-        .deserialize(first)
-        .map_err(|error| build.malformed(&error))?;
+    Grow {
+        build: &mut build,
+        parent: NodeId::ROOT,
+        step: Step::Root,
+        depth: 0,
+    }
+    .deserialize(first)
+    .map_err(|error| build.malformed(&error))?;
     if let Value::Null = build.tree.value(NodeId::ROOT) {
         return Err(empty());
     }
     if let Some(second) = documents.next() {
         let mut again = Build::new(Some(NodeId::ROOT));
         again.fault = Some("a second document begins here; write one document a file".into());
-        let seed = Grow { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+        let seed = Grow {
+            build: &mut again,
+            parent: NodeId::ROOT,
+            step: Step::Root,
+            depth: 0,
+        };
         // A trailing `---` or `...` with nothing after it does no harm.
         if let Err(error) = seed.deserialize(second) {
             return Err(again.malformed(&error));
@@ -79,7 +92,12 @@ pub fn read(text: &str) -> Result<(Tree, Vec<NodeId>), Malformed> {
 /// Where a node of this text stands.
 pub fn locate(text: &str, node: NodeId) -> Position {
     let mut build = Build::new(Some(node));
-    let seed = Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+    let seed = Grow {
+        build: &mut build,
+        parent: NodeId::ROOT,
+        step: Step::Root,
+        depth: 0,
+    };
     let found = serde_yaml::Deserializer::from_str(text)
         .next()
         .and_then(|document| seed.deserialize(document).err())
@@ -92,7 +110,12 @@ pub fn locate(text: &str, node: NodeId) -> Position {
 
 /// The document as text again, with each value that `mask` names replaced by `***`.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
-    serde_yaml::to_string(&Written { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
+    serde_yaml::to_string(&Written {
+        tree,
+        node: NodeId::ROOT,
+        mask,
+    })
+    .unwrap_or_default()
 }
 
 /// A value as text.
@@ -111,7 +134,12 @@ struct Build {
 
 impl Build {
     fn new(stop_at: Option<NodeId>) -> Build {
-        Build { tree: Tree::default(), duplicates: Vec::new(), stop_at, fault: None }
+        Build {
+            tree: Tree::default(),
+            duplicates: Vec::new(),
+            stop_at,
+            fault: None,
+        }
     }
 
     fn refuse<E: de::Error>(&mut self, message: &str) -> E {
@@ -120,11 +148,16 @@ impl Build {
     }
 
     fn malformed(&self, error: &serde_yaml::Error) -> Malformed {
-        let position = error.location().map_or(Position { line: 1, column: 1 }, |at| Position {
-            line: at.line().max(1),
-            column: at.column().max(1),
-        });
-        let message = self.fault.clone().unwrap_or_else(|| syntax(&error.to_string()));
+        let position = error
+            .location()
+            .map_or(Position { line: 1, column: 1 }, |at| Position {
+                line: at.line().max(1),
+                column: at.column().max(1),
+            });
+        let message = self
+            .fault
+            .clone()
+            .unwrap_or_else(|| syntax(&error.to_string()));
         Malformed { position, message }
     }
 }
@@ -162,7 +195,12 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
         let id = self.build.tree.push(self.parent, self.step);
         let depth = self.depth;
         let key = self.step == Step::Key;
-        from.deserialize_any(Node { build: self.build, id, depth, key })
+        from.deserialize_any(Node {
+            build: self.build,
+            id,
+            depth,
+            key,
+        })
     }
 }
 
@@ -185,13 +223,20 @@ impl Node<'_> {
             ));
         }
         if self.depth > MAX_DEPTH {
-            return Err(self.build.refuse("it is nested too deeply; 32 levels are allowed"));
+            return Err(self
+                .build
+                .refuse("it is nested too deeply; 32 levels are allowed"));
         }
         Ok(())
     }
 
     fn below(&mut self, step: Step) -> Grow<'_> {
-        Grow { step, parent: self.id, depth: self.depth + 1, build: self.build }
+        Grow {
+            step,
+            parent: self.id,
+            depth: self.depth + 1,
+            build: self.build,
+        }
     }
 
     fn leaf<E: de::Error>(mut self, value: Value) -> Result<NodeId, E> {
@@ -240,12 +285,21 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.leaf(Value::Integer(value))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<NodeId, E> {
+    fn visit_f64<E: de::Error>(mut self, value: f64) -> Result<NodeId, E> {
+        if !value.is_finite() {
+            self.enter()?;
+            return Err(self
+                .build
+                .refuse("not a finite number; nothing here is infinite"));
+        }
         self.leaf(Value::Float(value))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<NodeId, E> {
-        self.leaf(Value::Text(Text { written: value.to_owned(), filled: None }))
+        self.leaf(Value::Text(Text {
+            written: value.to_owned(),
+            filled: None,
+        }))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<NodeId, A::Error> {
@@ -282,7 +336,9 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_enum<A: de::EnumAccess<'de>>(mut self, _: A) -> Result<NodeId, A::Error> {
         self.enter()?;
-        Err(self.build.refuse("tags such as `!name` have no meaning here; leave it out"))
+        Err(self
+            .build
+            .refuse("tags such as `!name` have no meaning here; leave it out"))
     }
 }
 
@@ -306,7 +362,9 @@ impl Serialize for Written<'_> {
             Value::Text(text) => to.serialize_str(&text.written),
             Value::List(items) => {
                 let mut list = to.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(&at(*item)))?;
+                items
+                    .iter()
+                    .try_for_each(|item| list.serialize_element(&at(*item)))?;
                 list.end()
             }
             Value::Map(entries) => {

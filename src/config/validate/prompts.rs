@@ -17,7 +17,8 @@ impl Checker<'_> {
 
     /// Prompts written in place.
     pub(super) fn inline(&self, name: &str, node: NodeId, list: &List<String>) -> Option<Prompts> {
-        self.texts(node, list).and_then(|texts| Prompts::new(name, texts, Order::Sequential))
+        self.texts(node, list)
+            .and_then(|texts| Prompts::new(name, texts, Order::Sequential))
     }
 
     fn texts(&self, node: NodeId, list: &List<String>) -> Option<Vec<String>> {
@@ -50,9 +51,15 @@ impl Checker<'_> {
             }),
         };
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
-            self.problem(template, "`template` without `pairs`; only pairs are put through a template");
+            self.problem(
+                template,
+                "`template` without `pairs`; only pairs are put through a template",
+            );
         }
-        let there = [keys.inline.node(), keys.lines.node(), keys.pairs.node()].into_iter().flatten().count();
+        let there = [keys.inline.node(), keys.lines.node(), keys.pairs.node()]
+            .into_iter()
+            .flatten()
+            .count();
         if there != 1 {
             let message = if there == 0 {
                 "the source has no prompts; write one of `inline: […]`, `lines: FILE`, `pairs: FILE`"
@@ -84,6 +91,7 @@ impl Checker<'_> {
     }
 
     fn loaded(&self, node: NodeId, read: Result<Vec<String>, LoadError>) -> Option<Vec<String>> {
-        read.map_err(|error| self.problem(node, error.to_string())).ok()
+        read.map_err(|error| self.problem(node, error.to_string()))
+            .ok()
     }
 }

@@ -17,8 +17,14 @@ const OURS: [(&str, &str); 10] = [
     ("max_tokens", "write `request.max_tokens`"),
     ("max_completion_tokens", "write `request.max_tokens`"),
     ("temperature", "write `request.temperature`"),
-    ("n", "one request is one answer, else its times and tokens would be those of several"),
-    ("best_of", "one request is one answer, else its times and tokens would be those of several"),
+    (
+        "n",
+        "one request is one answer, else its times and tokens would be those of several",
+    ),
+    (
+        "best_of",
+        "one request is one answer, else its times and tokens would be those of several",
+    ),
 ];
 
 impl Checker<'_> {
@@ -29,13 +35,23 @@ impl Checker<'_> {
             Field::Bad(_) => return None,
             Field::Given(at) => &at.value,
         };
-        let max_tokens = self.positive(&given.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, 10_000_000);
+        let max_tokens = self.positive(
+            &given.max_tokens,
+            RequestParameters::DEFAULT_MAX_TOKENS,
+            10_000_000,
+        );
         let temperature = match &given.temperature {
             Field::Absent => Some(None),
             Field::Bad(_) => None,
             Field::Given(at) if (0.0..=2.0).contains(&at.value.0) => Some(Some(at.value.0)),
             Field::Given(at) => {
-                self.problem(at.node, format!("{} is out of range; write a temperature from 0 to 2", at.value.0));
+                self.problem(
+                    at.node,
+                    format!(
+                        "{} is out of range; write a temperature from 0 to 2",
+                        at.value.0
+                    ),
+                );
                 None
             }
         };
@@ -62,7 +78,10 @@ impl Checker<'_> {
         let mut good = true;
         for (name, value) in entries {
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| *ours == name.value) {
-                self.problem(name.node, format!("`{}` cannot stand in `extra`; {why}", name.value));
+                self.problem(
+                    name.node,
+                    format!("`{}` cannot stand in `extra`; {why}", name.value),
+                );
                 good = false;
             } else if let Some(value) = value.given() {
                 extra.insert(name.value.clone(), value.value.clone());

@@ -33,13 +33,17 @@ impl Checker<'_> {
         let target = targets.resolve(self, &given.target, node);
         let prompts = self.scenario_prompts(name, &given.prompts, node, sources);
         let request = self.request(&given.request);
-        let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
+        let cap = self.positive(
+            &given.max_concurrency,
+            DEFAULT_MAX_CONCURRENCY,
+            HIGHEST_MAX_CONCURRENCY,
+        );
         let schedule = self.schedule(given, node, cap);
         let repeat = self.repeat(&given.repeat);
         let max_lag = self.span(
             &given.max_lag,
             DEFAULT_MAX_LAG,
-            Duration::from_millis(1)..=Duration::from_secs(3600),
+            Duration::from_millis(1)..=Duration::from_hours(1),
         );
         Some(plan::Scenario {
             name: name.to_owned(),
@@ -68,22 +72,41 @@ impl Checker<'_> {
             Field::Bad(_) => None,
             Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
             Field::Absent => sources.resolve(self, &Field::Absent, node),
-            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
-                let name = Field::Given(At { node: *at, value: name.clone() });
+            Field::Given(At {
+                node: at,
+                value: ScenarioPrompts::Text(name),
+            }) => {
+                let name = Field::Given(At {
+                    node: *at,
+                    value: name.clone(),
+                });
                 sources.resolve(self, &name, node)
             }
-            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => self.inline(scenario, *node, list),
+            Field::Given(At {
+                node,
+                value: ScenarioPrompts::List(list),
+            }) => self.inline(scenario, *node, list),
         }
     }
 
     fn repeat(&self, field: &Field<Repeat>) -> Option<schedule::Repeat> {
         match field {
             Field::Bad(_) => None,
-            Field::Absent | Field::Given(At { value: Repeat::Forever, .. }) => Some(schedule::Repeat::Forever),
-            Field::Given(At { node, value: Repeat::Times(times) }) => {
+            Field::Absent
+            | Field::Given(At {
+                value: Repeat::Forever,
+                ..
+            }) => Some(schedule::Repeat::Forever),
+            Field::Given(At {
+                node,
+                value: Repeat::Times(times),
+            }) => {
                 let times = u32::try_from(*times).ok().and_then(NonZeroU32::new);
                 if times.is_none() {
-                    self.problem(*node, "out of range; write `forever` or a count from 1 to 4294967295");
+                    self.problem(
+                        *node,
+                        "out of range; write `forever` or a count from 1 to 4294967295",
+                    );
                 }
                 times.map(schedule::Repeat::Times)
             }

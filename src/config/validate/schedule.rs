@@ -12,10 +12,10 @@ use crate::config::tree::{NodeId, shown};
 use crate::schedule::{self, Load, Rate, Schedule};
 
 /// The longest cycle. The integers of [`crate::schedule`] are exact up to here.
-pub const MAX_LENGTH: Duration = Duration::from_secs(366 * 86_400);
+pub const MAX_LENGTH: Duration = Duration::from_hours(366 * 24);
 
 /// How long the one phase of a shorthand lasts. It only says how often arithmetic starts anew.
-const SHORTHAND_LENGTH: Duration = Duration::from_secs(3600);
+const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
 /// A phase whose name may still be missing.
 struct Draft {
@@ -47,29 +47,49 @@ impl Checker<'_> {
             ("rate", scenario.rate.node()),
             ("concurrency", scenario.concurrency.node()),
         ];
-        let mut there = ways.iter().filter_map(|(key, node)| node.map(|node| (key, node)));
+        let mut there = ways
+            .iter()
+            .filter_map(|(key, node)| node.map(|node| (key, node)));
         let first = there.next();
         if let Some((key, second)) = there.next() {
             let other = first.map_or("schedule", |(key, _)| key);
-            self.problem(second, format!("`{key}` beside `{other}`; a scenario has only one of them"));
+            self.problem(
+                second,
+                format!("`{key}` beside `{other}`; a scenario has only one of them"),
+            );
             return None;
         }
         if first.is_none() {
-            self.problem(node, "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`");
+            self.missing(
+                node,
+                "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`",
+            );
         }
-        let short = |load| Draft { name: None, load, length: SHORTHAND_LENGTH };
+        let short = |load| Draft {
+            name: None,
+            load,
+            length: SHORTHAND_LENGTH,
+        };
         let drafts = if let Some(list) = scenario.schedule.given() {
             self.phases(list, max_concurrency)?
         } else if let Some(rate) = scenario.rate.given() {
             vec![short(self.constant(rate.node, rate.value.0)?)]
         } else {
             let concurrency = scenario.concurrency.given()?;
-            vec![short(self.concurrency(concurrency.node, concurrency.value.0, max_concurrency)?)]
+            vec![short(self.concurrency(
+                concurrency.node,
+                concurrency.value.0,
+                max_concurrency,
+            )?)]
         };
         Some(Schedule::new(named(drafts)))
     }
 
-    fn phases(&self, list: &At<List<Phase>>, max_concurrency: Option<NonZeroU32>) -> Option<Vec<Draft>> {
+    fn phases(
+        &self,
+        list: &At<List<Phase>>,
+        max_concurrency: Option<NonZeroU32>,
+    ) -> Option<Vec<Draft>> {
         let entries = &list.value.0;
         if entries.is_empty() {
             self.problem(list.node, "the schedule is empty; write at least one phase");
@@ -93,13 +113,22 @@ impl Checker<'_> {
                     Some(Load::Concurrency(_)) => Before::No("after a phase of concurrency"),
                 };
                 let length = self.length(phase);
-                Some(Draft { name: name?, load: load?, length: length? })
+                Some(Draft {
+                    name: name?,
+                    load: load?,
+                    length: length?,
+                })
             })
             .collect();
         let drafts: Vec<Draft> = drafts.into_iter().collect::<Option<_>>()?;
-        let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
+        let total = drafts
+            .iter()
+            .try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
         if total.is_none_or(|total| total > MAX_LENGTH) {
-            self.problem(list.node, "all phases together last longer than 366 days; shorten them");
+            self.problem(
+                list.node,
+                "all phases together last longer than 366 days; shorten them",
+            );
             return None;
         }
         if drafts.iter().all(|draft| draft.load == Load::Pause) {
@@ -120,12 +149,18 @@ impl Checker<'_> {
                     && value.chars().count() <= 63
                     && !value.chars().any(char::is_control);
                 if !good {
-                    self.problem(*node, "not a name for a phase; use 1 to 63 printable characters");
+                    self.problem(
+                        *node,
+                        "not a name for a phase; use 1 to 63 printable characters",
+                    );
                     return None;
                 }
                 if !names.insert(value.clone()) {
                     let name = shown(value);
-                    self.problem(*node, format!("two phases are named `{name}`; give each its own name"));
+                    self.problem(
+                        *node,
+                        format!("two phases are named `{name}`; give each its own name"),
+                    );
                     return None;
                 }
                 Some(Some(value.clone()))
@@ -145,10 +180,14 @@ impl Checker<'_> {
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
-        let there: Vec<_> = kinds.iter().filter(|(_, node)| node.is_some()).map(|(kind, _)| *kind).collect();
+        let there: Vec<_> = kinds
+            .iter()
+            .filter(|(_, node)| node.is_some())
+            .map(|(kind, _)| *kind)
+            .collect();
         match there.as_slice() {
             [] => {
-                self.problem(
+                self.missing(
                     *node,
                     "the phase does not say what load; write one of `constant: 5/s`, \
                      `ramp: {to: 50/s}`, `pause: 1m`, `concurrency: 10`",
@@ -157,7 +196,10 @@ impl Checker<'_> {
             }
             [_] => {}
             [first, second, ..] => {
-                self.problem(*node, format!("`{first}` and `{second}` in one phase; write a phase for each"));
+                self.problem(
+                    *node,
+                    format!("`{first}` and `{second}` in one phase; write a phase for each"),
+                );
                 return None;
             }
         }
@@ -172,7 +214,10 @@ impl Checker<'_> {
         }
         let ramp = phase.ramp.given()?;
         if ramp.value.to.is_absent() {
-            self.problem(ramp.node, "`to` is missing; write the rate at the end, such as `to: 50/s`");
+            self.missing(
+                ramp.node,
+                "`to` is missing; write the rate at the end, such as `to: 50/s`",
+            );
         }
         let from = match (&ramp.value.from, before) {
             (Field::Given(from), _) => from.value.0,
@@ -180,7 +225,9 @@ impl Checker<'_> {
             (Field::Absent, Before::No(place)) => {
                 self.problem(
                     ramp.node,
-                    format!("there is no rate {place} to start from; write `from`, such as `from: 0/s`"),
+                    format!(
+                        "there is no rate {place} to start from; write `from`, such as `from: 0/s`"
+                    ),
                 );
                 return None;
             }
@@ -188,7 +235,10 @@ impl Checker<'_> {
         };
         let to = ramp.value.to.given()?.value.0;
         if from.is_zero() && to.is_zero() {
-            self.problem(ramp.node, "a ramp from 0 to 0 sends nothing; write `pause: 1m`");
+            self.problem(
+                ramp.node,
+                "a ramp from 0 to 0 sends nothing; write `pause: 1m`",
+            );
             return None;
         }
         Some(Load::Ramp { from, to })
@@ -196,7 +246,10 @@ impl Checker<'_> {
 
     fn constant(&self, node: NodeId, rate: Rate) -> Option<Load> {
         if rate.is_zero() {
-            self.problem(node, "a rate of 0 sends nothing; write `pause: 1m` in a schedule");
+            self.problem(
+                node,
+                "a rate of 0 sends nothing; write `pause: 1m` in a schedule",
+            );
             return None;
         }
         Some(Load::Constant(rate))
@@ -204,7 +257,10 @@ impl Checker<'_> {
 
     fn concurrency(&self, node: NodeId, level: u64, cap: Option<NonZeroU32>) -> Option<Load> {
         let Some(level) = u32::try_from(level).ok().and_then(NonZeroU32::new) else {
-            self.problem(node, format!("a concurrency of {level} is out of range; write at least 1"));
+            self.problem(
+                node,
+                format!("a concurrency of {level} is out of range; write at least 1"),
+            );
             return None;
         };
         if let Some(cap) = cap.filter(|cap| level > *cap) {
@@ -230,17 +286,32 @@ impl Checker<'_> {
             }
         };
         if field.is_absent() {
-            self.problem(*node, "`for` is missing; write how long the phase lasts, such as `for: 10m`");
+            self.missing(
+                *node,
+                "`for` is missing; write how long the phase lasts, such as `for: 10m`",
+            );
             return None;
         }
-        self.span(field, SHORTHAND_LENGTH, Duration::from_nanos(1)..=MAX_LENGTH)
+        let length = field.given()?;
+        let message = if length.value.0.is_zero() {
+            "a phase of no length does nothing; write how long it lasts, such as `10m`"
+        } else if length.value.0 > MAX_LENGTH {
+            "longer than 366 days; shorten it, the schedule repeats anyway"
+        } else {
+            return Some(length.value.0);
+        };
+        self.problem(length.node, message);
+        None
     }
 }
 
 /// Makes up the names that are missing: what the phase does, numbered where that stands already.
 fn named(drafts: Vec<Draft>) -> Vec<schedule::Phase> {
     let mut numbers: HashMap<String, u32> = HashMap::new();
-    let mut taken: HashSet<String> = drafts.iter().filter_map(|draft| draft.name.clone()).collect();
+    let mut taken: HashSet<String> = drafts
+        .iter()
+        .filter_map(|draft| draft.name.clone())
+        .collect();
     drafts
         .into_iter()
         .map(|Draft { name, load, length }| {

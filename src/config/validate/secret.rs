@@ -18,8 +18,12 @@ const MAX_BYTES: u64 = 64 << 10;
 /// Whether a header, parameter or field of this name usually carries a secret.
 pub fn is_sensitive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "sig" | "signature")
-        || ["token", "secret", "key", "password"].iter().any(|part| name.contains(part))
+    matches!(
+        name.as_str(),
+        "authorization" | "proxy-authorization" | "cookie" | "sig" | "signature"
+    ) || ["token", "secret", "key", "password"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 impl Checker<'_> {
@@ -36,7 +40,11 @@ impl Checker<'_> {
         let Some(value) = self.variables.get(variable) else {
             // A key that was pasted here has lower-case letters; a name is shown, a key is not.
             let upper = !variable.bytes().any(|b| b.is_ascii_lowercase());
-            let named = if upper { format!("the variable `{variable}`") } else { "this variable".into() };
+            let named = if upper {
+                format!("the variable `{variable}`")
+            } else {
+                "this variable".into()
+            };
             self.problem(
                 name.node,
                 format!("{named} is not set, in the environment or in the `.env` beside the file; set it"),
@@ -44,7 +52,10 @@ impl Checker<'_> {
             return None;
         };
         let value = self.usable(name.node, &value, "the variable")?;
-        Some(Secret { value, origin: SecretOrigin::Variable(variable.to_owned()) })
+        Some(Secret {
+            value,
+            origin: SecretOrigin::Variable(variable.to_owned()),
+        })
     }
 
     /// The content of a file.
@@ -56,17 +67,25 @@ impl Checker<'_> {
                 return Err(std::io::Error::other("not a file"));
             }
             let mut text = String::new();
-            std::fs::File::open(&path)?.take(MAX_BYTES).read_to_string(&mut text)?;
+            std::fs::File::open(&path)?
+                .take(MAX_BYTES)
+                .read_to_string(&mut text)?;
             Ok(text)
         };
         match read() {
             Ok(text) => {
                 let value = self.usable(name.node, &text, "the file")?;
-                Some(Secret { value, origin: SecretOrigin::File(path) })
+                Some(Secret {
+                    value,
+                    origin: SecretOrigin::File(path),
+                })
             }
             Err(error) => {
                 let remedy = "name a readable file, relative to the configuration file";
-                self.problem(name.node, format!("the file cannot be read: {error}; {remedy}"));
+                self.problem(
+                    name.node,
+                    format!("the file cannot be read: {error}; {remedy}"),
+                );
                 None
             }
         }
@@ -82,7 +101,9 @@ impl Checker<'_> {
         if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) || value.trim() != value {
             self.problem(
                 node,
-                format!("{source} holds more than one line of printable ASCII; put only the value there"),
+                format!(
+                    "{source} holds more than one line of printable ASCII; put only the value there"
+                ),
             );
             return None;
         }

@@ -23,17 +23,34 @@ impl Checker<'_> {
         };
         let slots = self.count(&given.slots, default.slots, 1..=10_000);
         let queue = self.count(&given.queue, default.queue, 0..=1_000_000);
-        let prefill = self.speed(&given.prefill_tokens_per_second, default.prefill_tokens_per_second);
-        let decode = self.speed(&given.decode_tokens_per_second, default.decode_tokens_per_second);
+        let prefill = self.speed(
+            &given.prefill_tokens_per_second,
+            default.prefill_tokens_per_second,
+        );
+        let decode = self.speed(
+            &given.decode_tokens_per_second,
+            default.decode_tokens_per_second,
+        );
         let full_load_speed = ratio(&given.full_load_speed, default.full_load_speed);
         if let (Some(share), Some(at)) = (full_load_speed, given.full_load_speed.node())
             && share <= 0.0
         {
-            self.problem(at, "at no speed nothing ever ends; write a share above 0, such as `50%`");
+            self.problem(
+                at,
+                "at no speed nothing ever ends; write a share above 0, such as `50%`",
+            );
         }
         let jitter = ratio(&given.jitter, default.jitter);
-        let reasoning_tokens = self.count(&given.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
-        let loading = self.span(&given.loading, default.loading, Duration::ZERO..=Duration::from_secs(86_400));
+        let reasoning_tokens = self.count(
+            &given.reasoning_tokens,
+            default.reasoning_tokens,
+            0..=100_000,
+        );
+        let loading = self.span(
+            &given.loading,
+            default.loading,
+            Duration::ZERO..=Duration::from_hours(24),
+        );
         let faults = match &given.faults {
             Field::Absent => Some(default.faults),
             Field::Bad(_) => None,
@@ -61,7 +78,10 @@ impl Checker<'_> {
             Field::Given(at) if (0.001..=1e9).contains(&at.value.0) => Some(at.value.0),
             Field::Given(at) => {
                 let value = at.value.0;
-                self.problem(at.node, format!("{value} is out of range; write a number from 0.001 to 1000000000"));
+                self.problem(
+                    at.node,
+                    format!("{value} is out of range; write a number from 0.001 to 1000000000"),
+                );
                 None
             }
         }
@@ -76,11 +96,21 @@ impl Checker<'_> {
             stream_error: ratio(&given.stream_error, 0.0)?,
             truncation: ratio(&given.truncation, 0.0)?,
         };
-        let sum = faults.http_429 + faults.http_500 + faults.reset + faults.stall + faults.stream_error
+        let sum = faults.http_429
+            + faults.http_500
+            + faults.reset
+            + faults.stall
+            + faults.stream_error
             + faults.truncation;
         // Ten times 10% is a little more than 100% in binary.
         if sum > 1.0 + 1e-9 {
-            self.problem(node, format!("the faults add up to {:.0}%; together at most 100%", sum * 100.0));
+            self.problem(
+                node,
+                format!(
+                    "the faults add up to {:.0}%; together at most 100%",
+                    sum * 100.0
+                ),
+            );
             return None;
         }
         Some(faults)

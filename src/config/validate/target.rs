@@ -18,12 +18,25 @@ use crate::protocol;
 
 /// Headers that describe the body and the connection, which are not the user's to set.
 const OURS: [&str; 8] = [
-    "accept", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding",
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
 ];
 
 impl Checker<'_> {
     /// A target; `None` where something was noted.
-    pub(super) fn target(&self, name: &str, target: &Target, node: NodeId, seed: u64) -> Option<plan::Target> {
+    pub(super) fn target(
+        &self,
+        name: &str,
+        target: &Target,
+        node: NodeId,
+        seed: u64,
+    ) -> Option<plan::Target> {
         let location = self.location(target, node, seed);
         let auth = self.auth(target, node);
         let headers = self.headers(&target.headers, auth.as_ref());
@@ -31,7 +44,12 @@ impl Checker<'_> {
         let timeouts = self.timeouts(&target.timeouts);
         let model = self.model(&target.model);
         let (location, auth) = (location?, auth?);
-        self.warn_of_plain_text(&location, &auth, headers.as_deref().unwrap_or_default(), target);
+        self.warn_of_plain_text(
+            &location,
+            &auth,
+            headers.as_deref().unwrap_or_default(),
+            target,
+        );
         Some(plan::Target {
             name: name.to_owned(),
             location,
@@ -51,8 +69,7 @@ impl Checker<'_> {
     fn location(&self, target: &Target, node: NodeId, seed: u64) -> Option<Location> {
         match (&target.base_url, &target.simulator) {
             (Field::Absent, Field::Absent) => {
-                self.problem(
-                    node,
+                self.missing(node,
                     "the target has no place; write `base_url: http://localhost:8000/v1` or `simulator: {}`",
                 );
                 None
@@ -64,7 +81,10 @@ impl Checker<'_> {
             (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => None,
             (_, simulator) => {
                 let at = simulator.node().unwrap_or(node);
-                self.problem(at, "`simulator` beside `base_url`; a target has only one of them");
+                self.problem(
+                    at,
+                    "`simulator` beside `base_url`; a target has only one of them",
+                );
                 None
             }
         }
@@ -89,10 +109,14 @@ impl Checker<'_> {
             return no(&format!("the URL is neither http nor https; {EXAMPLE}"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return no("a secret never stands in the URL; name the variable that holds it with `api_key_env`");
+            return no(
+                "a secret never stands in the URL; name the variable that holds it with `api_key_env`",
+            );
         }
         if url.query().is_some() {
-            return no("the URL has a query; move it to `query:`, such as `query: {api-version: 2024-10-21}`");
+            return no(
+                "the URL has a query; move it to `query:`, such as `query: {api-version: 2024-10-21}`",
+            );
         }
         if url.fragment().is_some() {
             return no("the URL has a fragment; cut it off at the `#`");
@@ -100,7 +124,9 @@ impl Checker<'_> {
         let path = url.path().trim_end_matches('/').to_owned();
         for end in ["/chat/completions", "/completions", "/models"] {
             if path.ends_with(end) {
-                return no(&format!("`{end}` is added for each request; cut it off, so that the URL ends before it"));
+                return no(&format!(
+                    "`{end}` is added for each request; cut it off, so that the URL ends before it"
+                ));
             }
         }
         url.set_path(&path);
@@ -114,7 +140,10 @@ impl Checker<'_> {
             Field::Absent => Some(None),
             Field::Bad(_) => None,
             Field::Given(at) if at.value.trim().is_empty() => {
-                self.problem(at.node, "the model is blank; name one, or leave the key out for the only one");
+                self.problem(
+                    at.node,
+                    "the model is blank; name one, or leave the key out for the only one",
+                );
                 None
             }
             Field::Given(at) => Some(Some(at.value.clone())),
@@ -130,9 +159,16 @@ impl Checker<'_> {
         let secret: Secret = match (&target.api_key_env, &target.api_key_file) {
             (Field::Absent, Field::Absent) => {
                 return match scheme {
-                    None | Some(At { value: document::Auth::None, .. }) => Some(Auth::None),
+                    None
+                    | Some(At {
+                        value: document::Auth::None,
+                        ..
+                    }) => Some(Auth::None),
                     Some(at) => {
-                        self.problem(at.node, "there is no key to send; write `api_key_env` or `api_key_file`");
+                        self.problem(
+                            at.node,
+                            "there is no key to send; write `api_key_env` or `api_key_file`",
+                        );
                         None
                     }
                 };
@@ -142,7 +178,10 @@ impl Checker<'_> {
             (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => return None,
             (_, file) => {
                 let at = file.node().unwrap_or(node);
-                self.problem(at, "`api_key_file` beside `api_key_env`; a target has only one of them");
+                self.problem(
+                    at,
+                    "`api_key_file` beside `api_key_env`; a target has only one of them",
+                );
                 return None;
             }
         };
@@ -152,7 +191,10 @@ impl Checker<'_> {
             document::Auth::XApiKey => Some(Auth::XApiKey(secret)),
             document::Auth::None => {
                 let at = scheme.map_or(node, |at| at.node);
-                self.problem(at, "`none` beside a key; leave out the one that is not meant");
+                self.problem(
+                    at,
+                    "`none` beside a key; leave out the one that is not meant",
+                );
                 None
             }
         }
@@ -177,12 +219,12 @@ impl Checker<'_> {
                 Some(header) if OURS.contains(&header.as_str()) => {
                     Some(format!("llmload sets `{header}` itself; leave it out"))
                 }
-                Some(header) if header.as_str() == taken => {
-                    Some(format!("the target's key is sent as `{header}` already; leave out one of them"))
-                }
-                Some(header) if !seen.insert(header.clone()) => {
-                    Some(format!("`{header}` stands twice, in other letters; leave out one of them"))
-                }
+                Some(header) if header.as_str() == taken => Some(format!(
+                    "the target's key is sent as `{header}` already; leave out one of them"
+                )),
+                Some(header) if !seen.insert(header.clone()) => Some(format!(
+                    "`{header}` stands twice, in other letters; leave out one of them"
+                )),
                 Some(_) => None,
             };
             if let Some(message) = fault {
@@ -223,7 +265,10 @@ impl Checker<'_> {
         match &at.value {
             Worth::Text(text) => {
                 // What a variable filled does not stand in the file.
-                let filled = self.tree.text(at.node).and_then(|text| text.filled.as_ref());
+                let filled = self
+                    .tree
+                    .text(at.node)
+                    .and_then(|text| text.filled.as_ref());
                 if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
                     self.problem(
                         at.node,
@@ -232,18 +277,28 @@ impl Checker<'_> {
                     return None;
                 }
                 if !text.bytes().all(|b| (0x20..0x7f).contains(&b)) || text.trim() != text {
-                    self.problem(at.node, "the value is not printable ASCII; write one line without blanks around it");
+                    self.problem(
+                        at.node,
+                        "the value is not printable ASCII; write one line without blanks around it",
+                    );
                     return None;
                 }
                 Some(SecretString::from(text.as_str()))
             }
             Worth::Map(from) => match (&from.env, &from.file) {
-                (Field::Given(name), Field::Absent) => self.secret_from_variable(name).map(|s| s.value),
+                (Field::Given(name), Field::Absent) => {
+                    self.secret_from_variable(name).map(|s| s.value)
+                }
                 (Field::Absent, Field::Given(file)) => self.secret_from_file(file).map(|s| s.value),
                 (Field::Bad(_), _) | (_, Field::Bad(_)) => None,
                 _ => {
                     let name = shown(name);
-                    self.problem(at.node, format!("where `{name}` is read is not clear; write either `env` or `file`"));
+                    self.problem(
+                        at.node,
+                        format!(
+                            "where `{name}` is read is not clear; write either `env` or `file`"
+                        ),
+                    );
                     None
                 }
             },
@@ -257,7 +312,7 @@ impl Checker<'_> {
             Field::Given(at) => &at.value,
         };
         let default = Timeouts::default();
-        let range = Duration::from_millis(1)..=Duration::from_secs(86_400);
+        let range = Duration::from_millis(1)..=Duration::from_hours(24);
         let total = self.span(&given.total, default.total, range.clone());
         let part = |field, default: Duration| {
             // A default gives way to a shorter total; what was written does not, and is a mistake.
@@ -267,7 +322,12 @@ impl Checker<'_> {
                 && value > total
             {
                 let total = humantime::format_duration(total);
-                self.problem(node, format!("longer than `total` ({total}), so it never ends a request; shorten it"));
+                self.problem(
+                    node,
+                    format!(
+                        "longer than `total` ({total}), so it never ends a request; shorten it"
+                    ),
+                );
                 return None;
             }
             Some(value)
@@ -275,7 +335,12 @@ impl Checker<'_> {
         let connect = part(&given.connect, default.connect);
         let first_token = part(&given.first_token, default.first_token);
         let idle = part(&given.idle, default.idle);
-        Some(Timeouts { connect: connect?, first_token: first_token?, idle: idle?, total: total? })
+        Some(Timeouts {
+            connect: connect?,
+            first_token: first_token?,
+            idle: idle?,
+            total: total?,
+        })
     }
 
     fn warn_of_plain_text(
@@ -293,7 +358,9 @@ impl Checker<'_> {
             None => false,
         };
         let secret = !matches!(auth, Auth::None)
-            || headers.iter().any(|(name, value)| is_sensitive(name.as_str()) && !value.expose_secret().is_empty());
+            || headers.iter().any(|(name, value)| {
+                is_sensitive(name.as_str()) && !value.expose_secret().is_empty()
+            });
         if let Some(node) = target.base_url.node()
             && url.scheme() == "http"
             && !near
