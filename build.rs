@@ -4,9 +4,11 @@ use std::process::Command;
 
 fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    tell("LLMLOAD_RUSTC_VERSION", words(Command::new(rustc).arg("--version")).and_then(|text| {
-        text.split_whitespace().nth(1).map(str::to_owned)
-    }));
+    tell(
+        "LLMLOAD_RUSTC_VERSION",
+        words(Command::new(rustc).arg("--version"))
+            .and_then(|text| text.split_whitespace().nth(1).map(str::to_owned)),
+    );
     tell("LLMLOAD_REVISION", words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/refs/heads");

@@ -17,9 +17,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::check::Words;
 use crate::config::{self, Invalid, QuickOptions};
+use crate::daemon;
 use crate::plan::Plan;
 use crate::schedule::Rate;
-use crate::daemon;
 use crate::simulator::{Faults, Settings, Simulator};
 
 const DEMO: &str = include_str!("../config/demo.yml");
@@ -241,7 +241,11 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         watch_signals(stop.clone(), hurry.clone())?;
-        tracing::info!(scenarios = plan.scenarios.len(), "llmload serves its status page and /metrics on {}", visible(address));
+        tracing::info!(
+            scenarios = plan.scenarios.len(),
+            "llmload serves its status page and /metrics on {}",
+            visible(address)
+        );
         daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -282,7 +286,9 @@ fn settings(args: &SimulatorArgs) -> Result<Settings, Failed> {
         *fault = *share;
     }
     if args.faults.iter().map(|(_, share)| share).sum::<f64>() > 1.0 {
-        return Err(Failed::Usage("--fault: the shares of all faults together are more than 100%".to_owned()));
+        return Err(Failed::Usage(
+            "--fault: the shares of all faults together are more than 100%".to_owned(),
+        ));
     }
     Ok(Settings {
         model: args.model.clone(),
@@ -316,7 +322,10 @@ fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::R
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -344,7 +353,8 @@ fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
         let level = &args.level;
         Failed::Usage(format!("--log.level {level}: {error}; use error, warn, info, debug or trace"))
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match args.format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
@@ -387,7 +397,8 @@ fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         Ok(text.to_owned())
     } else {
-        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`".to_owned())
+        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`"
+            .to_owned())
     }
 }
 

@@ -144,7 +144,11 @@ mod tests {
 
     #[test]
     fn phases_and_their_starts_follow_from_the_origin() {
-        let phase = |load: Load, seconds| Phase { name: load.to_string(), load, length: Duration::from_secs(seconds) };
+        let phase = |load: Load, seconds| Phase {
+            name: load.to_string(),
+            load,
+            length: Duration::from_secs(seconds),
+        };
         let slots = NonZeroU32::new(7).unwrap();
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "10/s".parse().unwrap() };
         let schedule = Schedule::new(vec![phase(ramp, 10), phase(Load::Concurrency(slots), 5)]);
@@ -154,7 +158,10 @@ mod tests {
         assert_eq!(course.standing(at(3)), Standing::default());
         course.begins(origin, wall);
         let standing = course.standing(at(20));
-        assert_eq!((standing.cycle, standing.phase, standing.remaining), (1, Some(0), Duration::from_secs(5)));
+        assert_eq!(
+            (standing.cycle, standing.phase, standing.remaining),
+            (1, Some(0), Duration::from_secs(5))
+        );
         assert!((standing.rate - 5.0).abs() < 1e-9);
         assert_eq!(course.standing(at(12)).concurrency, 7);
         assert_eq!(course.standing(at(30)), Standing::default());

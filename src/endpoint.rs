@@ -114,9 +114,8 @@ impl HttpEndpoint {
             .connector_layer(seen.layer());
         // Plain HTTP must work in an image that has no certificate store at all.
         let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-        let client = builder
-            .build()
-            .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
+        let client =
+            builder.build().map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
         Ok(HttpEndpoint { client, base, headers: headers(target)?, connections: seen })
     }
 
@@ -196,10 +195,8 @@ fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let secret = |header: &str, text: &str| {
-        let mut value = HeaderValue::from_str(text).map_err(|_| BuildError::Header {
-            target: target.name.clone(),
-            header: header.to_owned(),
-        })?;
+        let mut value = HeaderValue::from_str(text)
+            .map_err(|_| BuildError::Header { target: target.name.clone(), header: header.to_owned() })?;
         value.set_sensitive(true);
         Ok(value)
     };

@@ -80,7 +80,8 @@ async fn converse<E: Endpoint>(
         return Err(protocol::refusal(status, &body));
     }
     if !streaming {
-        return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due).await;
+        return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due)
+            .await;
     }
     if !answer.content_type().is_some_and(protocol::is_event_stream) {
         let body = start_of_body(&mut answer, &mut watch).await;

@@ -219,12 +219,7 @@ struct Slots {
 impl Slots {
     /// Takes one of `limit` slots in a phase that began at `since`: from when on it was free, or
     /// else when the next one has rested.
-    fn take(
-        &mut self,
-        limit: NonZeroU32,
-        since: Instant,
-        now: Instant,
-    ) -> Result<Instant, Option<Instant>> {
+    fn take(&mut self, limit: NonZeroU32, since: Instant, now: Instant) -> Result<Instant, Option<Instant>> {
         while let Some(rested) = self.resting.peek().map(|r| r.0).filter(|at| *at <= now) {
             self.resting.pop();
             self.free.push_back(rested);

@@ -181,11 +181,18 @@ mod tests {
         });
         assert!(panicked.join().is_err());
         let kept = start();
-        assert_eq!(ledger.arrive(|in_flight| if in_flight < 1 { Ok(()) } else { Err(DropReason::MaxConcurrency) }).unwrap_err(),
-            DropReason::MaxConcurrency);
+        assert_eq!(
+            ledger
+                .arrive(|in_flight| if in_flight < 1 { Ok(()) } else { Err(DropReason::MaxConcurrency) })
+                .unwrap_err(),
+            DropReason::MaxConcurrency
+        );
         let books = ledger.read();
         assert_eq!(books.imbalance(), None);
-        assert_eq!((books.arrivals, books.started, books.finished, books.succeeded, books.in_flight), (6, 5, 3, 1, 1));
+        assert_eq!(
+            (books.arrivals, books.started, books.finished, books.succeeded, books.in_flight),
+            (6, 5, 3, 1, 1)
+        );
         assert_eq!(books.failures().find(|f| f.0 == Failure::Internal), Some((Failure::Internal, 1)));
         assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 1);
         drop(kept);

@@ -232,9 +232,17 @@ mod tests {
         let load = [(Load::Constant(rate("20000/s")), 10_000)];
         let origin = Instant::now();
         let once = Repeat::Times(NonZeroU32::MIN);
-        let steady = dues(&mut Pacer::new(schedule(&load), once, origin), origin, (0..=10_000).map(Duration::from_millis));
+        let steady = dues(
+            &mut Pacer::new(schedule(&load), once, origin),
+            origin,
+            (0..=10_000).map(Duration::from_millis),
+        );
         // Asked at the start, then only after everything is over: 200,000 arrivals, far above the burst.
-        let stopped = dues(&mut Pacer::new(schedule(&load), once, origin), origin, [Duration::from_secs(60)].into_iter());
+        let stopped = dues(
+            &mut Pacer::new(schedule(&load), once, origin),
+            origin,
+            [Duration::from_secs(60)].into_iter(),
+        );
         assert_eq!(steady.len(), 200_000);
         assert_eq!(steady, stopped);
     }
@@ -256,7 +264,8 @@ mod tests {
     #[test]
     fn a_closed_phase_is_announced_at_its_start_and_lasts_to_its_end() {
         let slots = NonZeroU32::new(3).unwrap();
-        let load = [(Load::Pause, 1000), (Load::Concurrency(slots), 2000), (Load::Constant(rate("1/s")), 1000)];
+        let load =
+            [(Load::Pause, 1000), (Load::Concurrency(slots), 2000), (Load::Constant(rate("1/s")), 1000)];
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);
         let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, origin);

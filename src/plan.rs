@@ -24,6 +24,9 @@ pub struct Plan {
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<Scenario>,
+    /// What is allowed and probably not meant, each with its place in the file. For the log and for
+    /// `check`.
+    pub warnings: Vec<String>,
     /// The file as it was written, with what might be secret masked; served at `/config`.
     pub masked_source: String,
 }

@@ -145,7 +145,8 @@ async fn wait(scenario: &Scenario, endpoint: &HttpEndpoint, stream: &Stream, met
 /// The names are the server's own words: a few of them, made fit to be shown.
 fn some_of(models: &[String]) -> String {
     const SHOWN: usize = 8;
-    let shown: Vec<_> = models.iter().take(SHOWN).map(|model| format!("`{}`", printable(model, 80))).collect();
+    let shown: Vec<_> =
+        models.iter().take(SHOWN).map(|model| format!("`{}`", printable(model, 80))).collect();
     match models.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

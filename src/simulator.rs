@@ -177,14 +177,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves the listener until `stop` is ready, then closes every connection at once.
 ///
 /// No task outlives it. Beyond the cap of connections, further ones wait to be accepted.
-pub async fn serve(
-    settings: Settings,
-    listener: tokio::net::TcpListener,
-    stop: impl Future<Output = ()>,
-) {
-    let cap = (settings.slots as usize)
-        .saturating_add(settings.queue as usize)
-        .saturating_add(SPARE_CONNECTIONS);
+pub async fn serve(settings: Settings, listener: tokio::net::TcpListener, stop: impl Future<Output = ()>) {
+    let cap =
+        (settings.slots as usize).saturating_add(settings.queue as usize).saturating_add(SPARE_CONNECTIONS);
     let engine = Arc::new(Engine::new(settings));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);

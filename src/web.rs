@@ -91,7 +91,8 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
 impl Site {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        let known = matches!(path, "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status");
+        let known =
+            matches!(path, "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status");
         if !known {
             return text(StatusCode::NOT_FOUND, "Nothing here. The start page is at /.\n");
         }

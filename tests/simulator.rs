@@ -21,11 +21,7 @@ use tokio::net::TcpStream;
 
 /// So fast that no test waits for tokens.
 fn fast() -> Settings {
-    Settings {
-        prefill_tokens_per_second: 1e6,
-        decode_tokens_per_second: 1e5,
-        ..Settings::default()
-    }
+    Settings { prefill_tokens_per_second: 1e6, decode_tokens_per_second: 1e5, ..Settings::default() }
 }
 
 fn faulty(faults: Faults) -> Settings {
@@ -224,8 +220,7 @@ async fn an_answer_without_a_limit_ends_by_itself() {
 #[tokio::test]
 async fn reasoning_comes_before_the_answer_and_is_counted() {
     let endpoint = Endpoint::start(Settings { reasoning_tokens: 4, ..fast() });
-    let fields =
-        json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
+    let fields = json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
     let (events, _) = endpoint.chat(&ask(fields)).await.events();
     assert!(events[1..5].iter().all(|e| delta(e, "reasoning_content").is_some()));
     assert!(events[5..7].iter().all(|e| delta(e, "content").is_some()));
@@ -366,9 +361,7 @@ async fn a_client_that_does_not_stream_frees_its_slot_too() {
 fn raw_chat(body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 #[tokio::test]

@@ -86,9 +86,10 @@ fn lacks_resource(causes: &[&(dyn Error + 'static)]) -> bool {
 /// The peer went away before the head was complete.
 fn was_cut(causes: &[&(dyn Error + 'static)]) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    let by_hyper = causes.iter().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|error| {
-        error.is_incomplete_message() || error.is_canceled() || error.is_closed()
-    });
+    let by_hyper = causes
+        .iter()
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
     by_hyper
         || io_kinds(causes).any(|kind| {
             matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)

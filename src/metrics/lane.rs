@@ -42,7 +42,10 @@ impl Families {
             response_anomalies: counter(registry, &table::RESPONSE_ANOMALIES)?,
             dispatch_lag: histogram(registry, &table::DISPATCH_LAG)?,
             time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN)?,
-            time_to_first_token_from_schedule: histogram(registry, &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE)?,
+            time_to_first_token_from_schedule: histogram(
+                registry,
+                &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE,
+            )?,
             inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY)?,
             time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN)?,
             output_tokens_per_second: histogram(registry, &table::OUTPUT_TOKENS_PER_SECOND)?,
@@ -73,10 +76,13 @@ impl Families {
                 self.http_responses.with_label_values(&[target, model, scenario, &code])
             }),
             other_code: self.http_responses.with_label_values(&with("other")),
-            anomalies: Anomaly::ALL.map(|kind| self.response_anomalies.with_label_values(&with(kind.as_str()))),
+            anomalies: Anomaly::ALL
+                .map(|kind| self.response_anomalies.with_label_values(&with(kind.as_str()))),
             dispatch_lag: self.dispatch_lag.with_label_values(&plain),
             time_to_first_token: self.time_to_first_token.with_label_values(&plain),
-            time_to_first_token_from_schedule: self.time_to_first_token_from_schedule.with_label_values(&plain),
+            time_to_first_token_from_schedule: self
+                .time_to_first_token_from_schedule
+                .with_label_values(&plain),
             inter_chunk_latency: self.inter_chunk_latency.with_label_values(&plain),
             time_per_output_token: self.time_per_output_token.with_label_values(&plain),
             output_tokens_per_second: self.output_tokens_per_second.with_label_values(&plain),

@@ -157,12 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_not_sent() {
-        let plain = RequestParameters {
-            temperature: None,
-            system: None,
-            stream: false,
-            ..parameters()
-        };
+        let plain = RequestParameters { temperature: None, system: None, stream: false, ..parameters() };
         assert_eq!(
             encoded(&plain, "Hi"),
             json!({
@@ -184,22 +179,13 @@ mod tests {
             "stream_options": {"include_obfuscation": false},
         });
         let extra = serde_json::from_value(extra).unwrap();
-        let body = encoded(
-            &RequestParameters {
-                extra,
-                ..parameters()
-            },
-            "Hi",
-        );
+        let body = encoded(&RequestParameters { extra, ..parameters() }, "Hi");
         assert_eq!(body["top_p"], 0.9);
         assert_eq!(body["temperature"], 1);
         assert_eq!(body["stream"], true);
         assert_eq!(body["max_completion_tokens"], 7);
         assert_eq!(body.get("max_tokens"), None);
-        assert_eq!(
-            body["stream_options"],
-            json!({"include_usage": true, "include_obfuscation": false})
-        );
+        assert_eq!(body["stream_options"], json!({"include_usage": true, "include_obfuscation": false}));
     }
 
     #[test]

@@ -74,24 +74,20 @@ impl Answer {
         self.token_events = self.token_events.saturating_add(u32::from(frame.tokens));
         if let (false, Some(named)) = (self.model_seen, &frame.model) {
             self.model_seen = true;
-            self.model_mismatch = self
-                .requested_model
-                .as_ref()
-                .is_some_and(|asked| !same_model(asked, named));
+            self.model_mismatch =
+                self.requested_model.as_ref().is_some_and(|asked| !same_model(asked, named));
         }
         frame.tokens
     }
 
     /// The endpoint reported a failure inside its answer.
     pub(super) fn failed(&mut self, fault: Fault) {
-        self.failure
-            .get_or_insert_with(|| fault.detail(Failure::StreamError));
+        self.failure.get_or_insert_with(|| fault.detail(Failure::StreamError));
         self.fault.get_or_insert(fault);
     }
 
     pub(super) fn fail(&mut self, failure: Failure, message: &str) {
-        self.failure
-            .get_or_insert_with(|| FailureDetail::new(failure, message));
+        self.failure.get_or_insert_with(|| FailureDetail::new(failure, message));
     }
 
     /// Judges an answer that has ended. `terminal` is the end that was seen to be missing or not:
@@ -115,22 +111,14 @@ impl Answer {
         }
         // Text may be hidden (reasoning that is only counted), so a count will do as well.
         if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
-            return fail(
-                Failure::EmptyOutput,
-                "the answer ended well and held no text",
-            );
+            return fail(Failure::EmptyOutput, "the answer ended well and held no text");
         }
         let mut anomalies = Anomalies::default();
         anomalies.note(Anomaly::MissingUsage, self.usage.is_none());
         anomalies.note(Anomaly::MissingDone, streamed && !self.done);
         anomalies.note(Anomaly::MissingFinishReason, self.finish.is_none());
         anomalies.note(Anomaly::ModelMismatch, self.model_mismatch);
-        Ok(Ending {
-            finish: self.finish,
-            usage: self.usage,
-            token_events: self.token_events,
-            anomalies,
-        })
+        Ok(Ending { finish: self.finish, usage: self.usage, token_events: self.token_events, anomalies })
     }
 
     fn what_is_missing(&self) -> &'static str {
@@ -155,12 +143,7 @@ impl Answer {
 /// Whether an answer's model is the one asked for: the same name up to case, its publisher's prefix,
 /// a revision (`@main`), a tag (`:latest`) or a date (`-2024-08-06`).
 fn same_model(asked: &str, named: &str) -> bool {
-    let base = |name: &str| {
-        name.rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
-    };
+    let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let (asked, named) = (base(asked), base(named));
     let Some(suffix) = named.strip_prefix(&asked) else {
         return false;
@@ -199,9 +182,6 @@ mod tests {
         set.note(Anomaly::ModelMismatch, true);
         set.note(Anomaly::MissingUsage, true);
         set.note(Anomaly::MissingDone, false);
-        assert_eq!(
-            set.iter().collect::<Vec<_>>(),
-            [Anomaly::MissingUsage, Anomaly::ModelMismatch]
-        );
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Anomaly::MissingUsage, Anomaly::ModelMismatch]);
     }
 }

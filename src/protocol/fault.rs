@@ -83,19 +83,12 @@ impl Fault {
         {
             return Fault::from_value(&value);
         }
-        let said = if text.starts_with('<') {
-            Cow::Owned(strip_tags(text))
-        } else {
-            Cow::Borrowed(text)
-        };
+        let said = if text.starts_with('<') { Cow::Owned(strip_tags(text)) } else { Cow::Borrowed(text) };
         Fault::from_words(&said, None, None, "")
     }
 
     fn from_value(value: &Value) -> Fault {
-        let value = value
-            .as_array()
-            .and_then(|list| list.first())
-            .unwrap_or(value);
+        let value = value.as_array().and_then(|list| list.first()).unwrap_or(value);
         let inner = [
             &value["error"],
             &value["response"]["error"],
@@ -107,24 +100,13 @@ impl Fault {
         let subject = inner.unwrap_or(value);
 
         let words = ["message", "detail", "msg", "error", "description"];
-        let message = words
-            .iter()
-            .map(|word| &subject[word])
-            .find(|said| is_truthy(said))
-            .unwrap_or(subject);
-        let code = [&subject["code"], &value["code"]]
-            .into_iter()
-            .find_map(scalar);
+        let message = words.iter().map(|word| &subject[word]).find(|said| is_truthy(said)).unwrap_or(subject);
+        let code = [&subject["code"], &value["code"]].into_iter().find_map(scalar);
         let status = ["http_status_code", "status_code", "status", "code"]
             .iter()
             .flat_map(|key| [&subject[key], &value[key]])
             .filter_map(scalar)
-            .find_map(|status| {
-                status
-                    .parse()
-                    .ok()
-                    .filter(|status| (100..600).contains(status))
-            });
+            .find_map(|status| status.parse().ok().filter(|status| (100..600).contains(status)));
         let kind = scalar(&subject["type"]).unwrap_or_default();
         Fault::from_words(&sentence(message), code, status, &kind)
     }
@@ -132,11 +114,7 @@ impl Fault {
     fn from_words(message: &str, code: Option<String>, status: Option<u16>, kind: &str) -> Fault {
         let names = format!("{} {kind}", code.as_deref().unwrap_or_default()).to_ascii_lowercase();
         let reason = reason(&names, &message.to_ascii_lowercase(), status);
-        Fault {
-            message: cut(message, MESSAGE).to_owned(),
-            code,
-            reason,
-        }
+        Fault { message: cut(message, MESSAGE).to_owned(), code, reason }
     }
 
     /// Whether the account is used up: then a 429 is no rate limit.
@@ -162,22 +140,10 @@ fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     ];
     if named(&QUOTA) || names.split_whitespace().any(|name| name == "1113") || status == Some(402) {
         FaultReason::Quota
-    } else if named(&[
-        "content_filter",
-        "content_policy",
-        "safety",
-        "moderation",
-        "sensitive",
-    ]) {
+    } else if named(&["content_filter", "content_policy", "safety", "moderation", "sensitive"]) {
         FaultReason::Filtered
     } else if status == Some(429)
-        || named(&[
-            "rate_limit",
-            "ratelimit",
-            "too_many",
-            "throttl",
-            "resource_exhausted",
-        ])
+        || named(&["rate_limit", "ratelimit", "too_many", "throttl", "resource_exhausted"])
     {
         FaultReason::RateLimited
     } else if matches!(status, Some(498 | 503 | 529))
@@ -186,19 +152,10 @@ fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     {
         FaultReason::Overloaded
     } else if matches!(status, Some(400..=499))
-        || named(&[
-            "invalid",
-            "bad_request",
-            "badrequest",
-            "not_found",
-            "exceed_context",
-            "context_length",
-        ])
+        || named(&["invalid", "bad_request", "badrequest", "not_found", "exceed_context", "context_length"])
     {
         FaultReason::Invalid
-    } else if matches!(status, Some(500..=599))
-        || named(&["server", "internal", "timeout", "api_error"])
-    {
+    } else if matches!(status, Some(500..=599)) || named(&["server", "internal", "timeout", "api_error"]) {
         FaultReason::Server
     } else {
         FaultReason::Other
@@ -228,33 +185,17 @@ fn scalar(value: &Value) -> Option<String> {
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(list) => list
-            .iter()
-            .take(8)
-            .map(problem)
-            .collect::<Vec<_>>()
-            .join("; "),
+        Value::Array(list) => list.iter().take(8).map(problem).collect::<Vec<_>>().join("; "),
         other => other.to_string(),
     }
 }
 
 fn problem(value: &Value) -> String {
     let Some(said) = value["msg"].as_str().or_else(|| value["message"].as_str()) else {
-        return value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
+        return value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     };
-    let place: Vec<String> = value["loc"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(scalar)
-        .collect();
-    if place.is_empty() {
-        said.to_owned()
-    } else {
-        format!("{said} at {}", place.join("."))
-    }
+    let place: Vec<String> = value["loc"].as_array().into_iter().flatten().filter_map(scalar).collect();
+    if place.is_empty() { said.to_owned() } else { format!("{said} at {}", place.join(".")) }
 }
 
 /// What a page says once its tags, scripts and styles are gone.
@@ -264,10 +205,9 @@ fn strip_tags(html: &str) -> String {
     while let Some((text, tag)) = rest.split_once('<') {
         said.push_str(text);
         said.push(' ');
-        let hidden = ["script", "style"].into_iter().find(|name| {
-            tag.get(..name.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(name))
-        });
+        let hidden = ["script", "style"]
+            .into_iter()
+            .find(|name| tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
         let tag = match hidden.and_then(|name| find_ignoring_case(tag, &format!("</{name}"))) {
             Some(end) => &tag[end..],
             None => tag,
@@ -282,9 +222,7 @@ fn strip_tags(html: &str) -> String {
 }
 
 fn find_ignoring_case(text: &str, what: &str) -> Option<usize> {
-    text.as_bytes()
-        .windows(what.len())
-        .position(|window| window.eq_ignore_ascii_case(what.as_bytes()))
+    text.as_bytes().windows(what.len()).position(|window| window.eq_ignore_ascii_case(what.as_bytes()))
 }
 
 fn cut(text: &str, limit: usize) -> &str {
@@ -307,19 +245,13 @@ mod tests {
     #[test]
     fn messages_of_many_shapes() {
         for (body, expected) in [
-            (
-                r#"{"error":{"message":"Invalid API Key","code":401}}"#,
-                "Invalid API Key",
-            ),
+            (r#"{"error":{"message":"Invalid API Key","code":401}}"#, "Invalid API Key"),
             (r#"{"error":"no such model"}"#, "no such model"),
             (r#"{"object":"error","message":"flat","code":400}"#, "flat"),
             (r#"{"detail":"Not Found"}"#, "Not Found"),
             (r#"[{"error":{"message":"in a list"}}]"#, "in a list"),
             (r#"{"detail":{"error":{"message":"deep"}}}"#, "deep"),
-            (
-                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#,
-                "m",
-            ),
+            (r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#, "m"),
             (r#"{"error":{"code":400}}"#, r#"{"code":400}"#),
             (r#""only a string""#, "only a string"),
             ("Internal Server Error\n", "Internal Server Error"),
@@ -329,9 +261,7 @@ mod tests {
             assert_eq!(message(body), expected, "{body}");
         }
         assert_eq!(
-            message(
-                r#"{"detail":[{"type":"json_invalid","loc":["body",28],"msg":"JSON decode error"}]}"#
-            ),
+            message(r#"{"detail":[{"type":"json_invalid","loc":["body",28],"msg":"JSON decode error"}]}"#),
             "JSON decode error at body.28"
         );
     }
@@ -356,44 +286,20 @@ mod tests {
     fn reasons() {
         use FaultReason::{Filtered, Invalid, Other, Overloaded, Quota, RateLimited, Server};
         for (body, expected) in [
-            (
-                r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#,
-                Quota,
-            ),
-            (
-                r#"{"error":{"message":"m","type":"budget_exceeded","code":"400"}}"#,
-                Quota,
-            ),
-            (
-                r#"{"error":{"message":"m","code":"billing_hard_limit_reached"}}"#,
-                Quota,
-            ),
+            (r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#, Quota),
+            (r#"{"error":{"message":"m","type":"budget_exceeded","code":"400"}}"#, Quota),
+            (r#"{"error":{"message":"m","code":"billing_hard_limit_reached"}}"#, Quota),
             (r#"{"error":{"code":"1113","message":"unpaid"}}"#, Quota),
             (r#"{"error":{"code":1113,"message":"unpaid"}}"#, Quota),
             (r#"{"error":{"code":"1302","message":"m"}}"#, Other),
             (r#"{"error":{"code":402,"message":"m"}}"#, Quota),
-            (
-                r#"{"error":{"code":"content_filter","status":400}}"#,
-                Filtered,
-            ),
+            (r#"{"error":{"code":"content_filter","status":400}}"#, Filtered),
             (r#"{"error":{"message":"m","code":429}}"#, RateLimited),
             (r#"{"error":{"type":"rate_limit_exceeded"}}"#, RateLimited),
-            (
-                r#"{"error":{"message":"Model is overloaded","http_status_code":422}}"#,
-                Overloaded,
-            ),
-            (
-                r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
-                Overloaded,
-            ),
-            (
-                r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#,
-                Overloaded,
-            ),
-            (
-                r#"{"error":{"message":"m","type":"BadRequestError","param":null,"code":400}}"#,
-                Invalid,
-            ),
+            (r#"{"error":{"message":"Model is overloaded","http_status_code":422}}"#, Overloaded),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, Overloaded),
+            (r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#, Overloaded),
+            (r#"{"error":{"message":"m","type":"BadRequestError","param":null,"code":400}}"#, Invalid),
             (r#"{"error":{"message":"m","type":"server_error"}}"#, Server),
             (r#"{"error":{"message":"m","code":502}}"#, Server),
             (r#"{"error":"m"}"#, Other),

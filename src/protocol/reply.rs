@@ -86,12 +86,8 @@ impl Reply {
         let mut progress = self.advance(None, sink);
         self.finished = true;
         progress.finished = true;
-        let complete =
-            self.answer.has_ended(self.terminal) && !(self.cut && self.terminal == Terminal::Eof);
-        End {
-            progress,
-            verdict: self.answer.judge(complete, true),
-        }
+        let complete = self.answer.has_ended(self.terminal) && !(self.cut && self.terminal == Terminal::Eof);
+        End { progress, verdict: self.answer.judge(complete, true) }
     }
 
     /// The last usage that came, also from an answer that failed: it was paid for.
@@ -140,10 +136,7 @@ impl Reply {
     where
         S: FnMut(u32, Channel, &str),
     {
-        let mut progress = Progress {
-            finished: self.finished,
-            ..Progress::default()
-        };
+        let mut progress = Progress { finished: self.finished, ..Progress::default() };
         if self.finished {
             return progress;
         }
@@ -216,9 +209,5 @@ where
         progress.token_events += 1;
         progress.answer_token |= frame.answer;
     }
-    Ok(if answer.failure.is_some() {
-        ControlFlow::Break(())
-    } else {
-        ControlFlow::Continue(())
-    })
+    Ok(if answer.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
 }

@@ -32,12 +32,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            line: 1 << 20,
-            event: 4 << 20,
-            body: 64 << 20,
-            events: 200_000,
-        }
+        Limits { line: 1 << 20, event: 4 << 20, body: 64 << 20, events: 200_000 }
     }
 }
 
@@ -146,11 +141,7 @@ impl Decoder {
         if self.lines(&bytes[..allowed], on_event)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        if allowed < bytes.len() {
-            Err(TooLarge::Body)
-        } else {
-            Ok(ControlFlow::Continue(()))
-        }
+        if allowed < bytes.len() { Err(TooLarge::Body) } else { Ok(ControlFlow::Continue(())) }
     }
 
     /// The body ended. A last line without its end and a last event without its blank line count.
@@ -242,8 +233,7 @@ impl Decoder {
                 self.comments = self.comments.saturating_add(1);
                 self.comment.clear();
                 let text = line[1..].trim_ascii();
-                self.comment
-                    .extend_from_slice(&text[..text.len().min(COMMENT_KEPT)]);
+                self.comment.extend_from_slice(&text[..text.len().min(COMMENT_KEPT)]);
                 return Ok(());
             }
             Some(colon) => {
@@ -280,15 +270,8 @@ impl Decoder {
     where
         F: FnMut(Event<'_>) -> ControlFlow<()>,
     {
-        let data = if self.has_data {
-            &self.data
-        } else {
-            &self.comment
-        };
-        let event = Event {
-            name: &self.name,
-            data,
-        };
+        let data = if self.has_data { &self.data } else { &self.comment };
+        let event = Event { name: &self.name, data };
         let flow = if event.is_error() || !self.data.is_empty() {
             // Not `count_event`: the event borrows the decoder.
             if self.events == self.limits.events {

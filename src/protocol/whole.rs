@@ -21,11 +21,7 @@ pub struct WholeReply {
 impl WholeReply {
     /// An answer of which nothing has come yet.
     pub fn new(limits: Limits) -> WholeReply {
-        WholeReply {
-            body: Vec::new(),
-            limit: limits.body,
-            answer: Answer::default(),
-        }
+        WholeReply { body: Vec::new(), limit: limits.body, answer: Answer::default() }
     }
 
     /// Notes the model that was asked for, so that an answer by another is seen.
@@ -38,8 +34,7 @@ impl WholeReply {
     /// Takes what one read brought. `false`: it is too large, and there is no point in reading on.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
-            self.answer
-                .fail(Failure::TooLarge, &TooLarge::Body.to_string());
+            self.answer.fail(Failure::TooLarge, &TooLarge::Body.to_string());
             self.body = Vec::new();
         }
         if self.answer.failure.is_none() {
@@ -69,8 +64,7 @@ impl WholeReply {
     {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let Ok(json) = str::from_utf8(body) else {
-            self.answer
-                .fail(Failure::BadFrame, "the answer is not valid UTF-8");
+            self.answer.fail(Failure::BadFrame, "the answer is not valid UTF-8");
             return;
         };
         let answer = &mut self.answer;
@@ -83,15 +77,11 @@ impl WholeReply {
                 self.answer.take(&frame, json);
             }
             Err(error) if error.classify() == Category::Eof => {
-                self.answer.fail(
-                    Failure::Incomplete,
-                    "the body ended in the middle of the answer",
-                );
+                self.answer.fail(Failure::Incomplete, "the body ended in the middle of the answer");
             }
-            Err(error) => self.answer.fail(
-                Failure::BadFrame,
-                &format!("the answer could not be read: {error}"),
-            ),
+            Err(error) => {
+                self.answer.fail(Failure::BadFrame, &format!("the answer could not be read: {error}"))
+            }
         }
     }
 
@@ -125,10 +115,9 @@ pub fn not_a_stream(body: &[u8]) -> FailureDetail {
         .and_then(|json| chat::decode(json, Shape::Whole, &mut super::reply::no_sink).ok());
     match frame {
         Some(frame) if frame.failed => Fault::from_body(body).detail(Failure::StreamError),
-        Some(frame) if frame.tokens || frame.finish.is_some() => FailureDetail::new(
-            Failure::NotSse,
-            "a whole completion came instead of a stream",
-        ),
+        Some(frame) if frame.tokens || frame.finish.is_some() => {
+            FailureDetail::new(Failure::NotSse, "a whole completion came instead of a stream")
+        }
         _ => Fault::from_body(body).detail(Failure::NotSse),
     }
 }

@@ -187,7 +187,10 @@ fn rates_are_read_as_people_write_them() {
     }
     assert!(matches!("0.0000001/h".parse::<Rate>(), Err(ParseRateError::TooFine(_))));
     assert!(matches!("100001/s".parse::<Rate>(), Err(ParseRateError::TooHigh(_))));
-    assert!(matches!("99999999999999999999999999999999999999999999/s".parse::<Rate>(), Err(ParseRateError::TooHigh(_))));
+    assert!(matches!(
+        "99999999999999999999999999999999999999999999/s".parse::<Rate>(),
+        Err(ParseRateError::TooHigh(_))
+    ));
     assert_eq!(rate("300/m").to_string(), "5/s");
     assert_eq!(rate("90/m").to_string(), "1.5/s");
     assert_eq!(rate("7/h").to_string(), "7/h");

@@ -119,13 +119,7 @@ impl Envelope {
     }
 
     /// A whole answer, not streamed.
-    pub(super) fn whole(
-        &self,
-        reasoning: &str,
-        content: &str,
-        finish: Finish,
-        usage: Usage,
-    ) -> Bytes {
+    pub(super) fn whole(&self, reasoning: &str, content: &str, finish: Finish, usage: Usage) -> Bytes {
         let message = Text {
             role: Some("assistant"),
             reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
@@ -155,11 +149,7 @@ impl Envelope {
     }
 }
 
-fn choice<'a>(
-    message: Option<Text<'a>>,
-    delta: Option<Text<'a>>,
-    finish: Option<Finish>,
-) -> Choice<'a> {
+fn choice<'a>(message: Option<Text<'a>>, delta: Option<Text<'a>>, finish: Option<Finish>) -> Choice<'a> {
     Choice { index: 0, message, delta, logprobs: (), finish_reason: finish.map(Finish::as_str) }
 }
 
@@ -189,11 +179,7 @@ struct ErrorObject<'a> {
 }
 
 impl ApiError {
-    pub(super) fn new(
-        status: StatusCode,
-        kind: &'static str,
-        message: impl Into<String>,
-    ) -> ApiError {
+    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> ApiError {
         ApiError { status, kind, code: None, message: message.into() }
     }
 
@@ -322,8 +308,7 @@ mod tests {
 
     #[test]
     fn events_have_the_shape_that_clients_know() {
-        let head =
-            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","#;
+        let head = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","#;
         let delta = |delta: &str, finish: &str| {
             format!(
                 r#"{head}"choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]}}"#

@@ -51,9 +51,8 @@ impl Ask {
     /// # Errors
     /// The answer that a body gets which this endpoint cannot serve.
     pub(super) fn read(body: &[u8], model: &str) -> Result<Ask, ApiError> {
-        let document: Document = serde_json::from_slice(body).map_err(|e| {
-            ApiError::invalid_request(format!("the body is not a chat request: {e}"))
-        })?;
+        let document: Document = serde_json::from_slice(body)
+            .map_err(|e| ApiError::invalid_request(format!("the body is not a chat request: {e}")))?;
         if let Some(unknown) = document.model.filter(|name| name != model) {
             return Err(ApiError {
                 code: Some("model_not_found"),
@@ -106,11 +105,8 @@ impl Ask {
         let natural = settings.reasoning_tokens.saturating_add(fate.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT - self.prompt_tokens);
         let exact = self.ignore_eos && self.max_tokens.is_some();
-        let (total, finish) = if exact || limit < natural {
-            (limit, Finish::Length)
-        } else {
-            (natural, Finish::Stop)
-        };
+        let (total, finish) =
+            if exact || limit < natural { (limit, Finish::Length) } else { (natural, Finish::Stop) };
         Outline { reasoning: settings.reasoning_tokens.min(total), total, finish }
     }
 }
@@ -184,9 +180,7 @@ mod tests {
 
     #[test]
     fn a_prompt_has_a_token_for_every_four_characters_begun() {
-        let tokens = |messages: &str| {
-            read(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens
-        };
+        let tokens = |messages: &str| read(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens;
         assert_eq!(tokens(r#"{"role":"user","content":""}"#), 1);
         assert_eq!(tokens(r#"{"role":"assistant","content":null}"#), 1);
         assert_eq!(tokens(r#"{"role":"user","content":"12345"}"#), 2);

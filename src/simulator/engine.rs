@@ -116,9 +116,8 @@ impl Engine {
     /// A place in the engine, or none when every slot is busy and the line is full.
     pub(super) fn admit(self: &Arc<Engine>) -> Option<Place> {
         let room = self.settings.slots.max(1).saturating_add(self.settings.queue);
-        let admitted = self
-            .admitted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < room).then_some(n + 1));
+        let admitted =
+            self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < room).then_some(n + 1));
         if admitted.is_err() {
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -169,9 +168,10 @@ impl Engine {
             let kind = format!("{name} counter");
             family(&mut text, &kind, help, [(labels, count.load(Ordering::Relaxed))]);
         }
-        let faults = Fault::ALL.iter().zip(&tally.faults).map(|(fault, count)| {
-            (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed))
-        });
+        let faults = Fault::ALL
+            .iter()
+            .zip(&tally.faults)
+            .map(|(fault, count)| (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed)));
         family(&mut text, "simulator_faults_total counter", "Faults that struck.", faults);
         text
     }
@@ -308,19 +308,15 @@ mod tests {
     #[tokio::test]
     async fn every_ending_is_counted_once() {
         let engine = engine(4, 0);
-        for ending in [
-            Ending::Finished(Finish::Stop),
-            Ending::Finished(Finish::Length),
-            Ending::Abort,
-            Ending::Error,
-        ] {
+        for ending in
+            [Ending::Finished(Finish::Stop), Ending::Finished(Finish::Length), Ending::Abort, Ending::Error]
+        {
             engine.admit().unwrap().leave(ending);
         }
         drop(engine.admit());
         let metrics = engine.metrics();
         for (ending, count) in [("stop", 1), ("length", 1), ("abort", 2), ("error", 1)] {
-            let line =
-                format!("{{finished_reason=\"{ending}\",model_name=\"simulated-8b\"}} {count}\n");
+            let line = format!("{{finished_reason=\"{ending}\",model_name=\"simulated-8b\"}} {count}\n");
             assert!(metrics.contains(&line), "{metrics}");
         }
     }

@@ -22,14 +22,8 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the settings.
-    pub(super) const ALL: [Fault; 6] = [
-        Fault::Http429,
-        Fault::Http500,
-        Fault::Reset,
-        Fault::Stall,
-        Fault::StreamError,
-        Fault::Truncation,
-    ];
+    pub(super) const ALL: [Fault; 6] =
+        [Fault::Http429, Fault::Http500, Fault::Reset, Fault::Stall, Fault::StreamError, Fault::Truncation];
 
     /// Its name in the settings, and in `/metrics`.
     pub(super) fn as_str(self) -> &'static str {

@@ -226,9 +226,8 @@ mod tests {
         let faults = Faults { stall: 1.0, ..Faults::default() };
         let engine = Arc::new(Engine::new(Settings { faults, ..settings() }));
         let mut stalled = generation(&engine, 100);
-        let silence = tokio::time::timeout(Duration::from_mins(10), async {
-            while stalled.next().await.is_some() {}
-        });
+        let silence =
+            tokio::time::timeout(Duration::from_mins(10), async { while stalled.next().await.is_some() {} });
         assert!(silence.await.is_err());
         assert_eq!(engine.running(), 1);
         drop(stalled);

@@ -190,11 +190,8 @@ async fn chat(body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Re
         generation: Generation::new(place, &ask, outline, fate),
     };
     if ask.stream {
-        let mut response = response(
-            StatusCode::OK,
-            "text/event-stream; charset=utf-8",
-            streamed(answer, ask.include_usage),
-        );
+        let mut response =
+            response(StatusCode::OK, "text/event-stream; charset=utf-8", streamed(answer, ask.include_usage));
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
     } else {

@@ -152,14 +152,9 @@ mod tests {
             let factors: Vec<f64> = (0..count).map(|_| jitter.factor()).collect();
             assert!(factors.iter().all(|f| *f > 0.0));
             let mean = factors.iter().sum::<f64>() / f64::from(count);
-            let variance =
-                factors.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / f64::from(count);
+            let variance = factors.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / f64::from(count);
             assert!((mean - 1.0).abs() < 0.02, "mean {mean}");
-            assert!(
-                (variance.sqrt() / deviation - 1.0).abs() < 0.1,
-                "{} for {deviation}",
-                variance.sqrt()
-            );
+            assert!((variance.sqrt() / deviation - 1.0).abs() < 0.1, "{} for {deviation}", variance.sqrt());
         }
     }
 }

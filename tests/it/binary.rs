@@ -34,7 +34,7 @@ impl Daemon {
             let line = lines.next().expect("the daemon ended").unwrap();
             log.lock().unwrap().push_str(&format!("{line}\n"));
             if let Some((_, rest)) = line.split_once("/metrics on http://") {
-                break rest.trim_end_matches('/').parse().unwrap();
+                break rest.split('/').next().unwrap().parse().unwrap();
             }
         };
         let copy = Arc::clone(&log);
@@ -61,6 +61,18 @@ impl Daemon {
             assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log.lock().unwrap());
             pause();
         }
+    }
+
+    pub fn open_files(&self) -> usize {
+        self.count("fd")
+    }
+
+    pub fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    fn count(&self, what: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).unwrap().count()
     }
 
     pub fn signal(&self, name: &str) {

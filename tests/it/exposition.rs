@@ -101,12 +101,20 @@ fn a_real_prometheus_scrapes_it_and_answers() {
     let selector = "{scenario=\"s\"}[10s]";
     for query in [
         "up == 1".to_owned(),
-        format!("histogram_quantile(0.99, sum by (le) (rate(llmload_time_to_first_token_seconds_bucket{selector})))"),
+        format!(
+            "histogram_quantile(0.99, sum by (le) (rate(llmload_time_to_first_token_seconds_bucket{selector})))"
+        ),
         format!("sum(rate(llmload_output_tokens_total{selector})) > 0"),
         format!("sum(rate(llmload_requests_total{selector})) > 0"),
-        format!("sum(rate(llmload_request_failures_total{selector})) / sum(rate(llmload_requests_total{selector})) > 0"),
-        format!("histogram_quantile(0.5, sum by (le) (rate(llmload_output_tokens_per_second_bucket{selector}))) > 0"),
-        format!("histogram_quantile(0.5, sum by (le) (rate(llmload_queries_per_second_bucket{selector}))) > 0"),
+        format!(
+            "sum(rate(llmload_request_failures_total{selector})) / sum(rate(llmload_requests_total{selector})) > 0"
+        ),
+        format!(
+            "histogram_quantile(0.5, sum by (le) (rate(llmload_output_tokens_per_second_bucket{selector}))) > 0"
+        ),
+        format!(
+            "histogram_quantile(0.5, sum by (le) (rate(llmload_queries_per_second_bucket{selector}))) > 0"
+        ),
     ] {
         let value = prometheus.wait_for_value(&query);
         assert!(value.is_finite(), "{query} = {value}");

@@ -1,6 +1,9 @@
 //! Start, scrape, stop.
 
-use crate::binary::{Daemon, assert_balanced, request, sample};
+use tokio_util::sync::CancellationToken;
+
+use crate::binary::{Daemon, assert_balanced, pause, request, sample};
+use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, last_chunk, stream_head, token};
 
 const MIXED: &str = "
 seed: 3
@@ -55,7 +58,10 @@ fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drai
     assert_eq!(finished, failed + succeeded);
     for reason in ["rate_limited", "http_5xx", "reset", "timeout_idle", "stream_error", "truncated"] {
         let label = format!("reason=\"{reason}\"");
-        assert!(sample(&exposition, "llmload_request_failures_total", &[&label]) > 0.0, "{reason}\n{drained}");
+        assert!(
+            sample(&exposition, "llmload_request_failures_total", &[&label]) > 0.0,
+            "{reason}\n{drained}"
+        );
     }
     // A simulator that ends a schedule leaves the daemon up, ready, and asking for nothing.
     assert_eq!(daemon.get("/-/ready").0, 200);
@@ -83,15 +89,9 @@ fn a_second_signal_cuts_off_what_is_in_flight_and_it_still_exits_well() {
     assert_eq!(arrivals(&before), arrivals(&after));
     assert_eq!(daemon.get("/-/healthy").0, 200);
     daemon.signal("TERM");
-    let (status, log) = daemon_wait(daemon);
+    let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("stopped"), "{log}");
-}
-
-fn daemon_wait(mut daemon: Daemon) -> (std::process::ExitStatus, String) {
-    let status = daemon.child.wait().unwrap();
-    let log = daemon.log.lock().unwrap().clone();
-    (status, log)
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_ends_within_the_grace_period_is_finished_not_aborted() {
     );
     daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
     daemon.signal("INT");
-    let (status, log) = daemon_wait(daemon);
+    let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("aborted=0"), "{log}");
 }
@@ -118,4 +118,52 @@ fn a_target_that_is_not_there_is_waited_for_and_the_schedule_not_consumed() {
     assert_eq!(waiting["ledger"]["arrivals"], 0);
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
+}
+
+/// The target holds every answer open until all of them are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_at_once_leave_no_file_and_no_thread_behind() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let gate = CancellationToken::new();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_| {
+        let mut acts = vec![stream_head(), chunk(&token("a")), Act::WaitFor(held.clone())];
+        acts.extend([chunk(FINISH), chunk(DONE), last_chunk()]);
+        acts
+    })
+    .await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m}}}}
+scenarios:
+  s:
+    target: t
+    start: now
+    repeat: 1
+    max_concurrency: 1000
+    schedule: [{{pause: 1s}}, {{concurrency: 1000, for: 1s}}]
+",
+        upstream.url()
+    );
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let before = daemon.open_files();
+        let chunks = |text: &str| sample(text, "llmload_output_chunks_total", &[]);
+        daemon.wait_for("/metrics", |text| (chunks(text) == 1000.0).then_some(()));
+        daemon.wait_for("/api/v1/status", |text| text.contains("\"ended\"").then_some(()));
+        assert!(daemon.open_files() >= before + 1000);
+        let threads = daemon.threads();
+        gate.cancel();
+        let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
+        daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
+        // Idle connections are kept for four seconds; a file that is never closed hangs here.
+        while daemon.open_files() > before + 4 {
+            pause();
+        }
+        assert!(daemon.threads() <= threads);
+        let text = daemon.get("/metrics").2;
+        assert_balanced(&text);
+        assert_eq!(sample(&text, "llmload_requests_in_flight", &[]), 0.0);
+        sample(&text, "llmload_request_failures_total", &[])
+    });
+    assert_eq!(looked.await.unwrap(), 0.0);
 }

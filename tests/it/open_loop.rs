@@ -149,7 +149,8 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
     assert!((249..=251).contains(&late), "{late}");
     assert_eq!(books.succeeded, 1000 - late);
     let sent = bench.sent();
-    let bunched = sent.iter().filter(|at| **at >= Duration::from_secs(6) && **at < Duration::from_millis(6004));
+    let bunched =
+        sent.iter().filter(|at| **at >= Duration::from_secs(6) && **at < Duration::from_millis(6004));
     assert!(bunched.count() <= 51);
     // The last second is back on the grid of 5 ms + 10 ms · k.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
@@ -160,7 +161,9 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
 
 #[tokio::test(start_paused = true)]
 async fn the_ledger_is_whole_whatever_becomes_of_the_requests() {
-    for endpoint in [InMemory::answering(Duration::from_secs(1)), InMemory::failing(Duration::from_millis(300))] {
+    for endpoint in
+        [InMemory::answering(Duration::from_secs(1)), InMemory::failing(Duration::from_millis(300))]
+    {
         let fails = endpoint.fails;
         let bench = Bench::new(endpoint, 5);
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "20/s".parse().unwrap() };

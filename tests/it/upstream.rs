@@ -14,6 +14,7 @@ use llmload::measurement::{Failure, FailureDetail, Measurement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// What a scripted server does next with a connection that has sent a whole request.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub enum Act {
     Write(Vec<u8>),
     /// The same bytes again and again, so far apart, until the client goes.
     Trickle(Vec<u8>, Duration),
+    /// Nothing until this is cancelled.
+    WaitFor(CancellationToken),
     /// Nothing, until the client goes.
     Silence,
     /// RST.
@@ -57,7 +60,11 @@ impl Upstream {
     }
 }
 
-async fn converse(mut stream: TcpStream, script: &(dyn Fn(u64) -> Vec<Act> + Send + Sync), counter: &AtomicU64) {
+async fn converse(
+    mut stream: TcpStream,
+    script: &(dyn Fn(u64) -> Vec<Act> + Send + Sync),
+    counter: &AtomicU64,
+) {
     while read_request(&mut stream).await {
         for act in script(counter.fetch_add(1, Ordering::Relaxed)) {
             let gone = match act {
@@ -67,6 +74,10 @@ async fn converse(mut stream: TcpStream, script: &(dyn Fn(u64) -> Vec<Act> + Sen
                         tokio::time::sleep(gap).await;
                     }
                     true
+                }
+                Act::WaitFor(gate) => {
+                    gate.cancelled().await;
+                    false
                 }
                 Act::Silence => {
                     let mut rest = Vec::new();
@@ -140,7 +151,9 @@ pub fn last_chunk() -> Act {
 }
 
 pub fn token(text: &str) -> String {
-    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n")
+    format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+    )
 }
 
 pub const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -150,7 +163,15 @@ pub const DONE: &str = "data: [DONE]\n\n";
 
 /// A whole good answer.
 pub fn good() -> Vec<Act> {
-    vec![stream_head(), chunk(&token("a")), chunk(&token("b")), chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]
+    vec![
+        stream_head(),
+        chunk(&token("a")),
+        chunk(&token("b")),
+        chunk(FINISH),
+        chunk(USAGE),
+        chunk(DONE),
+        last_chunk(),
+    ]
 }
 
 /// A complete answer with a body of known length.

@@ -24,13 +24,7 @@ pub fn decode<'a, S>(json: &'a str, shape: Shape, sink: &mut S) -> serde_json::R
 where
     S: FnMut(u32, Channel, &str),
 {
-    let mut reading = Reading {
-        sink,
-        shape,
-        choice: 0,
-        reasoning: None,
-        frame: Frame::default(),
-    };
+    let mut reading = Reading { sink, shape, choice: 0, reasoning: None, frame: Frame::default() };
     let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.deserialize_map(Top(&mut reading))?;
     deserializer.end()?;
@@ -84,9 +78,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         let mut channel = channel;
         elements(raw, |part| then(self.speech(channel, part, depth + 1)))?;
         members(raw, |key, value| match key {
-            "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
-                channel = Channel::Reasoning
-            }
+            "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => channel = Channel::Reasoning,
             "text" | "summary" => then(self.speech(channel, value, depth + 1)),
             "thinking" => then(self.speech(Channel::Reasoning, value, depth + 1)),
             "refusal" => then(self.speech(Channel::Refusal, value, depth + 1)),
@@ -226,12 +218,9 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
                 }
                 TopKey::Error => reading.frame.failed |= is_truthy(raw(&mut map)?),
                 TopKey::Type | TopKey::Object => {
-                    reading.frame.failed |=
-                        matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
+                    reading.frame.failed |= matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
-                TopKey::Model => {
-                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty())
-                }
+                TopKey::Model => reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty()),
                 TopKey::Other => skip(&mut map)?,
             }
         }
@@ -310,9 +299,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
             reading.delta(delta).map_err(A::Error::custom)?;
         }
         if let Some(text) = waiting_text {
-            reading
-                .speech(Channel::Answer, text, 0)
-                .map_err(A::Error::custom)?;
+            reading.speech(Channel::Answer, text, 0).map_err(A::Error::custom)?;
         }
         Ok(())
     }

@@ -19,10 +19,7 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(inner));
     }
     let mut deserializer = serde_json::Deserializer::from_str(raw);
-    deserializer
-        .deserialize_bytes(Unescaped)
-        .ok()
-        .map(Cow::Owned)
+    deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
 struct Unescaped;
@@ -40,10 +37,7 @@ impl Visitor<'_> for Unescaped {
 }
 
 /// Calls `each` with every member of the object that `raw` is; any other value has none.
-pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
-    raw: &'a str,
-    each: F,
-) -> serde_json::Result<()> {
+pub(super) fn members<'a, F: FnMut(&str, &'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
     if !raw.starts_with('{') {
         return Ok(());
     }
@@ -141,10 +135,7 @@ mod tests {
 
     #[test]
     fn strings_are_borrowed_until_they_have_escapes() {
-        assert!(matches!(
-            string(r#""plain 😀""#),
-            Some(Cow::Borrowed("plain 😀"))
-        ));
+        assert!(matches!(string(r#""plain 😀""#), Some(Cow::Borrowed("plain 😀"))));
         assert_eq!(string(r#""a\n\u00e9\ud83d\ude00\"""#).unwrap(), "a\né😀\"");
         assert_eq!(string("null"), None);
         assert_eq!(string("3"), None);
@@ -153,22 +144,13 @@ mod tests {
     #[test]
     fn half_a_surrogate_pair_is_replaced_not_refused() {
         let text = string(r#""a\ud83d""#).unwrap();
-        assert!(
-            text.starts_with('a') && text.contains('\u{fffd}'),
-            "{text:?}"
-        );
+        assert!(text.starts_with('a') && text.contains('\u{fffd}'), "{text:?}");
     }
 
     #[test]
     fn repeated_keys_are_all_handed_out() {
         let mut seen = Vec::new();
-        members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| {
-            seen.push((k.to_owned(), v))
-        })
-        .unwrap();
-        assert_eq!(
-            seen,
-            [("a".into(), "1"), ("b".into(), "[2]"), ("a".into(), "null")]
-        );
+        members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| seen.push((k.to_owned(), v))).unwrap();
+        assert_eq!(seen, [("a".into(), "1"), ("b".into(), "[2]"), ("a".into(), "null")]);
     }
 }

@@ -29,11 +29,7 @@ fn decode<'a>(limits: Limits, reads: impl IntoIterator<Item = &'a [u8]>) -> Deco
         outcome = decoder.finish(&mut keep);
     }
     assert!(outcome.is_err() || decoder.events() as usize == events.len());
-    Decoded {
-        events,
-        comments: decoder.comments(),
-        error: outcome.err(),
-    }
+    Decoded { events, comments: decoder.comments(), error: outcome.err() }
 }
 
 /// Whole, byte by byte and at every split point; all must agree.
@@ -46,10 +42,7 @@ fn decode_every_way(limits: Limits, bytes: &[u8]) -> Decoded {
     };
     same(decode(limits, bytes.chunks(1)), "byte by byte");
     for at in 0..=bytes.len() {
-        same(
-            decode(limits, [&bytes[..at], &bytes[at..]]),
-            &format!("split at {at}"),
-        );
+        same(decode(limits, [&bytes[..at], &bytes[at..]]), &format!("split at {at}"));
     }
     whole
 }
@@ -68,27 +61,15 @@ fn the_rules_one_by_one() {
         ("\u{feff}data: a\n\n", vec![("", "a")]),
         ("\u{feff}\u{feff}data: a\n\n", vec![]),
         (": ping\n\ndata: a\n: within\n\n", vec![("", "a")]),
-        (
-            "event: x\nid: 1\nretry: 5\nfoo\ndata: a\n\ndata: b\n\n",
-            vec![("x", "a"), ("", "b")],
-        ),
+        ("event: x\nid: 1\nretry: 5\nfoo\ndata: a\n\ndata: b\n\n", vec![("x", "a"), ("", "b")]),
         ("data: a\nevent: late\n\n", vec![("late", "a")]),
         ("data:\n\ndata: \n\ndata\n\nevent: x\n\n", vec![]),
         ("dat: a\nDATA: b\n data: c\n\n", vec![]),
         ("event: error\n\n", vec![("error", "")]),
-        (
-            "event: error\n: unspecified\n\ndata: a\n\n",
-            vec![("error", "unspecified"), ("", "a")],
-        ),
-        (
-            ": said before\nevent: error\n\n",
-            vec![("error", "said before")],
-        ),
+        ("event: error\n: unspecified\n\ndata: a\n\n", vec![("error", "unspecified"), ("", "a")]),
+        (": said before\nevent: error\n\n", vec![("error", "said before")]),
         (": old\n\nevent: error\n\n", vec![("error", "")]),
-        (
-            ": old\ndata: a\n\nevent: error\n\n",
-            vec![("", "a"), ("error", "")],
-        ),
+        (": old\ndata: a\n\nevent: error\n\n", vec![("", "a"), ("error", "")]),
         ("error: {\"code\":1}\n\n", vec![("error", "{\"code\":1}")]),
         ("error\n\n", vec![("error", "")]),
         ("data: cut", vec![("", "cut")]),
@@ -98,10 +79,8 @@ fn the_rules_one_by_one() {
         ("", vec![]),
         ("\r\n\r\n\n\r", vec![]),
     ] {
-        let expected: Vec<Owned> = expected
-            .into_iter()
-            .map(|(name, data)| (name.into(), data.into()))
-            .collect();
+        let expected: Vec<Owned> =
+            expected.into_iter().map(|(name, data)| (name.into(), data.into())).collect();
         let decoded = decode_every_way(Limits::default(), bytes.as_bytes());
         assert_eq!(decoded.events, expected, "{bytes:?}");
         assert_eq!(decoded.error, None, "{bytes:?}");
@@ -111,10 +90,7 @@ fn the_rules_one_by_one() {
         decode_every_way(Limits::default(), b"\xef\xbbdata: a\n\ndata: b\n\n").events,
         [(vec![], b"b".to_vec())]
     );
-    assert_eq!(
-        decode_every_way(Limits::default(), b": a\n\n:\r\n:b\r\rdata: x\n: c\n\n").comments,
-        4
-    );
+    assert_eq!(decode_every_way(Limits::default(), b": a\n\n:\r\n:b\r\rdata: x\n: c\n\n").comments, 4);
 }
 
 #[test]
@@ -128,12 +104,7 @@ fn a_break_ends_the_read_and_leaves_the_rest() {
     assert_eq!((flow, seen), (Ok(ControlFlow::Break(())), 1));
 }
 
-const SMALL: Limits = Limits {
-    line: 16,
-    event: 24,
-    body: 64,
-    events: 3,
-};
+const SMALL: Limits = Limits { line: 16, event: 24, body: 64, events: 3 };
 
 #[test]
 fn each_limit_is_met_exactly_and_not_passed() {
@@ -143,45 +114,20 @@ fn each_limit_is_met_exactly_and_not_passed() {
         ("data: 6789abcdefg", 0, Some(TooLarge::Line)),
         (": 23456789abcdefg\n", 0, Some(TooLarge::Line)),
         ("data:56789abcdef\ndata:56789abcde\ndata:\n\n", 1, None),
-        (
-            "data:56789abcdef\ndata:56789abcdef\ndata:a\n\n",
-            0,
-            Some(TooLarge::Event),
-        ),
+        ("data:56789abcdef\ndata:56789abcdef\ndata:a\n\n", 0, Some(TooLarge::Event)),
         ("data:1\n\ndata:2\n\ndata:3\n\n", 3, None),
-        (
-            "data:1\n\ndata:2\n\ndata:3\n\ndata:4\n\n",
-            3,
-            Some(TooLarge::Events),
-        ),
-        (
-            "data:1\n\ndata:2\n\ndata:3\n\ndata:4",
-            3,
-            Some(TooLarge::Events),
-        ),
+        ("data:1\n\ndata:2\n\ndata:3\n\ndata:4\n\n", 3, Some(TooLarge::Events)),
+        ("data:1\n\ndata:2\n\ndata:3\n\ndata:4", 3, Some(TooLarge::Events)),
     ] {
         let decoded = decode_every_way(SMALL, bytes.as_bytes());
-        assert_eq!(
-            (decoded.events.len(), decoded.error),
-            (events, error),
-            "{bytes:?}"
-        );
+        assert_eq!((decoded.events.len(), decoded.error), (events, error), "{bytes:?}");
     }
     assert_eq!(decode_every_way(SMALL, &[b'\n'; 64]).error, None);
-    assert_eq!(
-        decode_every_way(SMALL, &[b'\n'; 65]).error,
-        Some(TooLarge::Body)
-    );
-    assert_eq!(
-        decode_every_way(SMALL, &b":\n".repeat(40)).error,
-        Some(TooLarge::Body)
-    );
+    assert_eq!(decode_every_way(SMALL, &[b'\n'; 65]).error, Some(TooLarge::Body));
+    assert_eq!(decode_every_way(SMALL, &b":\n".repeat(40)).error, Some(TooLarge::Body));
     let tight_event = Limits { event: 4, ..SMALL };
     assert_eq!(decode_every_way(tight_event, b"data:1234\n\n").error, None);
-    assert_eq!(
-        decode_every_way(tight_event, b"data:12345\n\n").error,
-        Some(TooLarge::Event)
-    );
+    assert_eq!(decode_every_way(tight_event, b"data:12345\n\n").error, Some(TooLarge::Event));
 }
 
 /// Feeds the same read until the decoder refuses; what it then holds and how many reads it took.
@@ -205,18 +151,12 @@ fn an_endless_answer_is_refused_with_bounded_memory() {
     let limits = Limits::default();
     let (limit, held, fed) = feed_until_refused(&[b'x'; 1000]);
     assert_eq!(limit, TooLarge::Line);
-    assert!(
-        held <= limits.line && fed <= limits.line + 1000,
-        "{held} {fed}"
-    );
+    assert!(held <= limits.line && fed <= limits.line + 1000, "{held} {fed}");
 
     let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
     let (limit, held, fed) = feed_until_refused(&line);
     assert_eq!(limit, TooLarge::Event);
-    assert!(
-        held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
-        "{held} {fed}"
-    );
+    assert!(held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050, "{held} {fed}");
 
     let (limit, held, _) = feed_until_refused(&b": keep-alive\n\n".repeat(1000));
     assert_eq!(limit, TooLarge::Body);

@@ -1,0 +1,265 @@
+//! The YAML file: read as a document, checked as a whole, and turned into a [`Plan`] or into every
+//! problem it has.
+//!
+//! `yaml` makes a tree of the text, `variables` fills `${NAME}`, `reader` reads the tree as the
+//! types of `document`, `validate` says what they mean together. None of them stops at the first
+//! mistake; this file looks up where each of them stands and puts them in the order of the text.
+
+mod document;
+mod field;
+mod hints;
+mod quick;
+mod reader;
+mod scalar;
+mod tree;
+mod validate;
+mod variables;
+mod yaml;
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+pub use quick::{QuickOptions, from_url};
+pub use validate::MAX_SCENARIOS;
+
+use crate::plan::Plan;
+use reader::{Finding, Findings};
+use tree::{NodeId, Tree, Value};
+use variables::Variables;
+use yaml::Position;
+
+/// The most problems that are told at once. Who made more will want to start over.
+const MAX_PROBLEMS: usize = 100;
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// From 1; 0 where there is no text to point at.
+    pub line: usize,
+    /// In characters, from 1; 0 where there is no text to point at.
+    pub column: usize,
+    /// The key, such as `scenarios.baseline.schedule[1].ramp.to`; empty for the whole file.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right; may be empty.
+    pub remedy: String,
+}
+
+impl Problem {
+    fn new(position: Position, path: String, text: &str) -> Problem {
+        // What is quoted from the file may hold anything, and this may be printed to a terminal.
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let (message, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+        Problem {
+            line: position.line,
+            column: position.column,
+            path,
+            message: message.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no plan: everything that is wrong with a configuration, in the order of its text.
+///
+/// Displayed one problem a line, as compilers do: `llmload.yml:12:9: scenarios.baseline.rate: …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The file as it was named.
+    pub file: String,
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl Invalid {
+    fn whole(file: &str, text: &str) -> Invalid {
+        let problem = Problem::new(Position::default(), String::new(), text);
+        Invalid { file: file.to_owned(), problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let gap = if problem.line > 0 { ":" } else { ": " };
+            write!(f, "{}{gap}{problem}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// Reads a file. Paths in it are relative to its folder; a `.env` there fills variables that `env`
+/// does not know.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Invalid> {
+    let name = path.display().to_string();
+    let text = read(path).map_err(|error| {
+        let message = if error.kind() == std::io::ErrorKind::NotFound {
+            "there is no such file; name one with --config.file, or see llmload at work without \
+             any: llmload demo"
+                .to_owned()
+        } else {
+            format!("the file cannot be read: {error}; name a readable file with --config.file")
+        };
+        Invalid::whole(&name, &message)
+    })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    parse(&text, &name, Some(base), env)
+}
+
+/// Reads a text that came from `origin`. Without a `base` folder, paths are relative to the
+/// current one and no `.env` is read.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(
+    text: &str,
+    origin: &str,
+    base: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Plan, Invalid> {
+    // Some editors put a byte order mark first; the parser takes it for content.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut tree, duplicates) = yaml::read(text).map_err(|malformed| Invalid {
+        file: origin.to_owned(),
+        problems: vec![Problem::new(malformed.position, String::new(), &malformed.message)],
+    })?;
+    let variables = Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
+    let masked_source = masked(&tree);
+
+    let found = Findings::default();
+    for key in duplicates {
+        let message = format!("the key `{}` stands twice; keep one", tree::shown(tree.key(key)));
+        found.borrow_mut().push(Finding { node: key, message });
+    }
+    found.borrow_mut().extend(variables.fill(&mut tree));
+    let outcome = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &found);
+
+    let found = found.into_inner();
+    if !found.is_empty() {
+        return Err(Invalid { file: origin.to_owned(), problems: problems(text, &tree, found) });
+    }
+    let warnings = problems(text, &tree, outcome.warnings);
+    Ok(Plan {
+        seed: outcome.seed,
+        scenarios: outcome.scenarios,
+        warnings: warnings.iter().map(|warning| format!("{origin}:{warning}")).collect(),
+        masked_source,
+    })
+}
+
+/// The JSON Schema of the file, short and long form.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(document::Document).to_value()
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    // A pipe or a device could keep the reader for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    // One byte more than allowed is enough to see that it is too large.
+    std::fs::File::open(path)?.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Findings with their places, in the order of the text.
+fn problems(text: &str, tree: &Tree, mut found: Vec<Finding>) -> Vec<Problem> {
+    // The order of nodes is the order of the text, so that the first ones are kept.
+    found.sort_by_key(|finding| tree.anchor(finding.node));
+    found.dedup();
+    let more = found.len().saturating_sub(MAX_PROBLEMS);
+    found.truncate(MAX_PROBLEMS);
+    let mut problems: Vec<Problem> = found
+        .iter()
+        .map(|finding| {
+            let position = yaml::locate(text, tree.anchor(finding.node));
+            let message = as_written(tree, finding);
+            Problem::new(position, tree.path(finding.node), &message)
+        })
+        .collect();
+    // Aliases stand where they were defined, so the text's order may still differ a little.
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    if more > 0
+        && let Some(last) = problems.last()
+    {
+        let position = Position { line: last.line, column: last.column };
+        problems.push(Problem::new(position, String::new(), &format!("and {more} more problems")));
+    }
+    problems
+}
+
+/// Messages quote what they cannot take. Where a variable filled it, it may be a secret: then what
+/// was written is quoted instead.
+fn as_written(tree: &Tree, finding: &Finding) -> String {
+    let mut message = finding.message.clone();
+    if let Some(tree::Text { written, filled: Some(filled) }) = tree.text(finding.node) {
+        let written = tree::shown(written);
+        for text in [filled.text.as_str(), filled.text.trim()] {
+            for text in [text.to_owned(), tree::shown(text)] {
+                message = message.replace(&format!("`{text}`"), &format!("`{written}`"));
+                // A value this short is no secret, and might be part of our own words.
+                if text.len() >= 8 {
+                    message = message.replace(&text, &written);
+                }
+            }
+        }
+    }
+    message
+}
+
+/// The file for everybody's eyes: values of headers and queries masked, whatever they are, and
+/// what looks like a secret among the extra fields of a request.
+fn masked(tree: &Tree) -> String {
+    let mut hidden = std::collections::HashSet::new();
+    let mut visit = vec![(NodeId::ROOT, "")];
+    while let Some((node, holder)) = visit.pop() {
+        match tree.value(node) {
+            Value::List(items) => visit.extend(items.iter().map(|item| (*item, holder))),
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    let name = tree.key(*key);
+                    let literal = !matches!(tree.value(*value), Value::Map(_) | Value::List(_));
+                    let secret = match holder {
+                        "headers" | "query" => true,
+                        "extra" => validate::is_sensitive(name),
+                        _ => false,
+                    };
+                    if literal && secret {
+                        hidden.insert(*value);
+                    }
+                    visit.push((*value, if holder == "extra" { holder } else { name }));
+                }
+            }
+            _ => {}
+        }
+    }
+    yaml::write(tree, &|node| hidden.contains(&node))
+}

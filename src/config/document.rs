@@ -1,0 +1,429 @@
+//! The file as it may be written: the raw types, and through their comments the JSON Schema.
+//!
+//! Nothing here is checked beyond the form of single values; every field may be missing. What the
+//! values mean together is the business of [`super::validate`].
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::field::{Field, List, Named};
+use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
+
+/// One target and one stream of load, in a few lines.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, extend("required" = ["target"]))]
+pub struct ShortForm {
+    /// Everything random follows from it: two runs send the same arrivals and prompts.
+    #[schemars(extend("default" = 0))]
+    pub seed: Field<Count>,
+    /// The endpoint: its URL, or the keys of a target.
+    pub target: Field<ShortTarget>,
+    /// What is asked: a list of prompts or one named source. Default: a built-in source.
+    pub prompts: Field<ShortPrompts>,
+    /// A constant rate, for ever. Instead of `schedule` or `concurrency`.
+    pub rate: Field<Rate>,
+    /// So many requests in flight, for ever. Instead of `rate` or `schedule`.
+    pub concurrency: Field<Count>,
+    /// Phases in order. Instead of `rate` or `concurrency`.
+    pub schedule: Field<List<Phase>>,
+    /// Parameters of every request.
+    pub request: Field<Request>,
+    /// How arrivals are spaced.
+    #[schemars(extend("default" = "constant"))]
+    pub arrivals: Field<Arrivals>,
+    /// What the schedule waits for before its first instant.
+    #[schemars(extend("default" = "when_ready"))]
+    pub start: Field<Start>,
+    /// How often the schedule is gone through: `forever` or a count.
+    #[schemars(extend("default" = "forever"))]
+    pub repeat: Field<Repeat>,
+    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    #[schemars(extend("default" = 256))]
+    pub max_concurrency: Field<Count>,
+    /// An arrival later than this is dropped, never bunched up.
+    #[schemars(extend("default" = "500ms"))]
+    pub max_lag: Field<Span>,
+}
+
+/// Targets, prompts and scenarios, each by name.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, extend("required" = ["targets", "scenarios"]))]
+pub struct LongForm {
+    /// Everything random follows from it: two runs send the same arrivals and prompts.
+    #[schemars(extend("default" = 0))]
+    pub seed: Field<Count>,
+    /// Endpoints by name. A name is 1 to 63 letters, digits, `.`, `_` and `-`.
+    pub targets: Field<Named<Target>>,
+    /// Sources of prompts by name. Default: a built-in source.
+    pub prompts: Field<Named<Source>>,
+    /// Streams of load by name.
+    pub scenarios: Field<Named<Scenario>>,
+}
+
+/// What a file may be. Only the schema is made of it: which form a file has is decided by its keys,
+/// so that the messages are about that form.
+#[derive(JsonSchema)]
+#[schemars(
+    untagged,
+    title = "llmload configuration",
+    description = "The short form, one target and one stream of load, or the long form, everything by name."
+)]
+#[allow(dead_code, clippy::large_enum_variant)]
+pub enum Document {
+    /// One target and one stream of load.
+    Short(ShortForm),
+    /// Everything by name.
+    Long(LongForm),
+}
+
+/// The target of the short form.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "ShortTarget", untagged, inline)]
+pub enum ShortTarget {
+    /// Its base URL.
+    Text(String),
+    /// All its keys.
+    Map(Box<Target>),
+}
+
+/// The prompts of the short form.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "ShortPrompts", untagged, inline)]
+pub enum ShortPrompts {
+    /// The prompts themselves.
+    List(List<String>),
+    /// One source by name.
+    Map(Named<Source>),
+}
+
+/// An endpoint with the model and the credentials to use there.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Target {
+    /// Root of the API, such as `http://localhost:8000/v1`: http or https, without user, password
+    /// and query. Instead of `simulator`.
+    pub base_url: Field<String>,
+    /// A simulated endpoint inside llmload, on a free loopback port. Instead of `base_url`.
+    pub simulator: Field<Simulator>,
+    /// The wire format.
+    #[schemars(extend("default" = "chat"))]
+    pub api: Field<Api>,
+    /// Model to name in requests. Default: the only one that `/models` lists.
+    pub model: Field<String>,
+    /// Environment variable that holds the API key.
+    pub api_key_env: Field<String>,
+    /// File that holds the API key, relative to this file.
+    pub api_key_file: Field<String>,
+    /// How the key is sent. Default: `bearer` where there is a key, else `none`.
+    pub auth: Field<Auth>,
+    /// Further headers of every request.
+    pub headers: Field<Named<Worth>>,
+    /// Further query parameters of every request, such as Azure's `api-version`.
+    pub query: Field<Named<Worth>>,
+    /// Which end proves that an answer is complete.
+    #[schemars(extend("default" = "finish_reason"))]
+    pub terminal: Field<Terminal>,
+    /// How long to wait for what.
+    pub timeouts: Field<Timeouts>,
+}
+
+/// The value of a header or of a query parameter.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "Worth", untagged, inline)]
+pub enum Worth {
+    /// The value itself; never a secret.
+    Text(String),
+    /// Where the value is read.
+    Map(WorthFrom),
+}
+
+/// Where a value is read.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, inline)]
+pub struct WorthFrom {
+    /// An environment variable.
+    pub env: Field<String>,
+    /// A file, relative to this one.
+    pub file: Field<String>,
+}
+
+/// The wire format.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Api {
+    /// `/chat/completions`.
+    Chat,
+}
+
+/// How a key is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Auth {
+    /// `authorization: Bearer …`
+    Bearer,
+    /// `api-key: …`, as Azure wants it.
+    ApiKey,
+    /// `x-api-key: …`, as Anthropic wants it.
+    XApiKey,
+    /// Not at all.
+    None,
+}
+
+/// Which end proves that an answer is complete.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Terminal {
+    /// A finish reason.
+    FinishReason,
+    /// `[DONE]`, for servers that never send a reason.
+    Done,
+    /// The end of the body, for servers that send neither.
+    Eof,
+}
+
+/// How long to wait for what. A limit that is left out is never longer than `total`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together.
+    #[schemars(extend("default" = "5s"))]
+    pub connect: Field<Span>,
+    /// From sending to the first token.
+    #[schemars(extend("default" = "60s"))]
+    pub first_token: Field<Span>,
+    /// Between two reads once the first token is there.
+    #[schemars(extend("default" = "60s"))]
+    pub idle: Field<Span>,
+    /// From sending to the end.
+    #[schemars(extend("default" = "10m"))]
+    pub total: Field<Span>,
+}
+
+/// How the simulated endpoint behaves.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Simulator {
+    /// The one model it serves.
+    #[schemars(extend("default" = "simulated-8b"))]
+    pub model: Field<String>,
+    /// Requests it works on at once, 1 to 10000; more wait in the queue.
+    #[schemars(extend("default" = 16))]
+    pub slots: Field<Count>,
+    /// Requests that may wait; one more is refused with 503.
+    #[schemars(extend("default" = 256))]
+    pub queue: Field<Count>,
+    /// Prompt tokens read per second by one slot.
+    #[schemars(extend("default" = 4000))]
+    pub prefill_tokens_per_second: Field<Number>,
+    /// Output tokens per second of one request while it is alone.
+    #[schemars(extend("default" = 60))]
+    pub decode_tokens_per_second: Field<Number>,
+    /// Share of that speed left to each request when every slot is busy.
+    #[schemars(extend("default" = 0.5))]
+    pub full_load_speed: Field<Ratio>,
+    /// Relative standard deviation of each delay.
+    #[schemars(extend("default" = 0.1))]
+    pub jitter: Field<Ratio>,
+    /// Reasoning tokens before each answer.
+    #[schemars(extend("default" = 0))]
+    pub reasoning_tokens: Field<Count>,
+    /// How long after its start it answers 503, as a server that loads its model does.
+    #[schemars(extend("default" = "0s"))]
+    pub loading: Field<Span>,
+    /// Faults, each with the share of requests that meet it; together at most 100%.
+    pub faults: Field<Faults>,
+}
+
+/// The share of requests that meet each fault.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Faults {
+    /// Answered 429 at once, with `retry-after`.
+    #[schemars(extend("default" = 0))]
+    pub http_429: Field<Ratio>,
+    /// Answered 500 at once.
+    #[schemars(extend("default" = 0))]
+    pub http_500: Field<Ratio>,
+    /// Connection reset before the response head.
+    #[schemars(extend("default" = 0))]
+    pub reset: Field<Ratio>,
+    /// Nothing more after a few tokens, until the client gives up.
+    #[schemars(extend("default" = 0))]
+    pub stall: Field<Ratio>,
+    /// An error object inside the 200 stream after a few tokens.
+    #[schemars(extend("default" = 0))]
+    pub stream_error: Field<Ratio>,
+    /// The connection breaks in the middle of the stream.
+    #[schemars(extend("default" = 0))]
+    pub truncation: Field<Ratio>,
+}
+
+/// A source of prompts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "Source", untagged)]
+pub enum Source {
+    /// The prompts themselves.
+    List(List<String>),
+    /// The prompts themselves or a file, with their order.
+    Map(SourceKeys),
+}
+
+/// A source of prompts with its order: one of `inline`, `lines` and `pairs`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, inline)]
+pub struct SourceKeys {
+    /// The prompts themselves.
+    pub inline: Field<List<String>>,
+    /// A text file, one prompt a line; blank lines are skipped. At most 64 MiB.
+    pub lines: Field<String>,
+    /// A JSON file: a list of objects with `context` and `prompt`, or one such object. At most
+    /// 64 MiB.
+    pub pairs: Field<String>,
+    /// How a pair becomes a prompt, in minijinja; every field of the object may stand in it.
+    #[schemars(extend("default" = "{{context}}\n\n{{prompt}}"))]
+    pub template: Field<String>,
+    /// The order in which it is gone through.
+    #[schemars(extend("default" = "sequential"))]
+    pub order: Field<Order>,
+}
+
+/// The order in which a source is gone through.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Order {
+    /// One after the other, from the first again after the last.
+    Sequential,
+    /// Drawn independently for each arrival.
+    Random,
+}
+
+/// A stream of load: one of `schedule`, `rate` and `concurrency`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name of the target. May be left out where there is only one.
+    pub target: Field<String>,
+    /// Name of a source, or a list of prompts. Default: the only source there is, else a built-in
+    /// one.
+    pub prompts: Field<ScenarioPrompts>,
+    /// Parameters of every request.
+    pub request: Field<Request>,
+    /// How arrivals are spaced.
+    #[schemars(extend("default" = "constant"))]
+    pub arrivals: Field<Arrivals>,
+    /// What the schedule waits for before its first instant.
+    #[schemars(extend("default" = "when_ready"))]
+    pub start: Field<Start>,
+    /// How often the schedule is gone through: `forever` or a count.
+    #[schemars(extend("default" = "forever"))]
+    pub repeat: Field<Repeat>,
+    /// Phases in order.
+    pub schedule: Field<List<Phase>>,
+    /// A constant rate instead of a schedule: one phase of an hour, repeated.
+    pub rate: Field<Rate>,
+    /// So many requests in flight instead of a schedule: one phase of an hour, repeated.
+    pub concurrency: Field<Count>,
+    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    #[schemars(extend("default" = 256))]
+    pub max_concurrency: Field<Count>,
+    /// An arrival later than this is dropped, never bunched up.
+    #[schemars(extend("default" = "500ms"))]
+    pub max_lag: Field<Span>,
+}
+
+/// The prompts of a scenario.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "ScenarioPrompts", untagged, inline)]
+pub enum ScenarioPrompts {
+    /// Name of a source.
+    Text(String),
+    /// The prompts themselves.
+    List(List<String>),
+}
+
+/// Parameters of every request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Request {
+    /// Upper bound of output tokens; always sent.
+    #[schemars(extend("default" = 256))]
+    pub max_tokens: Field<Count>,
+    /// Sampling temperature, 0 to 2. Default: the endpoint's own.
+    pub temperature: Field<Number>,
+    /// A system message before each prompt.
+    pub system: Field<String>,
+    /// Whether the answer is streamed. Without it there is no time to first token.
+    #[schemars(extend("default" = true))]
+    pub stream: Field<bool>,
+    /// Further fields of the request body, as they are.
+    pub extra: Field<Named<serde_json::Value>>,
+}
+
+/// How arrivals are spaced.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Arrivals {
+    /// Evenly.
+    Constant,
+}
+
+/// What a schedule waits for.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Start {
+    /// Any answer below 500 from the target's `/models`.
+    WhenReady,
+    /// Nothing.
+    Now,
+}
+
+/// One entry of a schedule: one of `constant`, `ramp`, `pause` and `concurrency`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Phase {
+    /// Shown on dashboards; unique within the schedule. Default: what the phase does.
+    pub name: Field<String>,
+    /// Open loop at one rate.
+    pub constant: Field<Rate>,
+    /// Open loop at a rate that moves in a straight line.
+    pub ramp: Field<Ramp>,
+    /// No load, for so long.
+    pub pause: Field<Span>,
+    /// Closed loop: so many requests in flight, each replaced as it ends.
+    pub concurrency: Field<Count>,
+    /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself.
+    pub r#for: Field<Span>,
+}
+
+/// A rate that moves in a straight line.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Ramp {
+    /// Rate at the start. Default: the rate before.
+    pub from: Field<Rate>,
+    /// Rate at the end.
+    pub to: Field<Rate>,
+}

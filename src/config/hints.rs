@@ -1,0 +1,77 @@
+//! What was probably meant: near names, and words for keys that people bring from elsewhere.
+
+/// The name nearest to `word`, if any is near enough to be a slip of the finger.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    names
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// `` `a`, `b` or `c` ``.
+pub fn or_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+/// The message for a key that is not one of `known`.
+pub fn unknown_key(key: &str, known: &[&str]) -> String {
+    let shown = super::tree::shown(key);
+    if let Some(hint) = familiar(key, known) {
+        return format!("unknown key `{shown}`; {hint}");
+    }
+    match nearest(key, known.iter().copied()) {
+        Some(near) => format!("unknown key `{shown}`; did you mean `{near}`?"),
+        None => {
+            format!("unknown key `{shown}`; the keys here are {}", and_list(known.iter().copied()))
+        }
+    }
+}
+
+/// The message for a reference to something that is not there.
+pub fn dangling<'a>(noun: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let shown = super::tree::shown(name);
+    let there = and_list(names.clone());
+    match (nearest(name, names), there.as_str()) {
+        (_, "") => format!("there is no {noun} `{shown}`; none is defined"),
+        (Some(near), _) => {
+            format!("there is no {noun} `{shown}`; did you mean `{near}`? (there: {there})")
+        }
+        (None, _) => format!("there is no {noun} `{shown}`; there: {there}"),
+    }
+}
+
+fn and_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Keys whose right form no likeness of letters would find.
+fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
+    let has = |name: &str| known.contains(&name);
+    Some(match key {
+        "<<" => "merge keys have no meaning here, repeat the keys",
+        "api_key" | "apikey" | "key" | "token" | "password" if has("api_key_env") => {
+            "a secret never stands in the file, name the variable that holds it with `api_key_env` \
+             or the file with `api_key_file`"
+        }
+        "url" | "endpoint" | "host" if has("base_url") => "did you mean `base_url`?",
+        "duration" | "length" if has("for") => "did you mean `for`?",
+        "qps" | "rps" | "requests_per_second" if has("rate") => "write `rate: 5/s`",
+        "users" | "vus" | "workers" if has("concurrency") => "did you mean `concurrency`?",
+        "n" if has("max_tokens") => "each request asks for one answer",
+        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "arrivals"
+        | "max_concurrency" | "max_lag"
+            if has("scenarios") =>
+        {
+            "at the top it belongs to the short form, a file without `targets` and `scenarios`; \
+             write it inside a scenario"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,302 @@
+//! From documents to a [`Plan`]: what the values mean together.
+//!
+//! Each topic has a file below. All of them note problems in one [`Checker`] and go on, so that
+//! one reading tells everything; a plan comes out only if nothing was noted.
+
+mod prompts;
+mod register;
+mod request;
+mod scenario;
+mod schedule;
+mod secret;
+mod simulator;
+mod target;
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Source, Target};
+use super::field::{At, Field, Named};
+use super::reader::{Finding, Findings, Reader};
+use super::scalar::{Count, Span};
+use super::tree::{NodeId, Tree, Value, shown};
+use super::variables::Variables;
+use crate::plan;
+use crate::prompts::Prompts;
+use register::{Register, noun};
+pub use scenario::DEFAULT_MAX_CONCURRENCY;
+pub use secret::is_sensitive;
+
+/// The most scenarios: each is a set of histograms of its own in every scrape.
+pub const MAX_SCENARIOS: usize = 32;
+
+/// The name of the one target and the one scenario of the short form.
+const ONLY: &str = "default";
+
+/// What came out well, before the text is added that makes it a [`plan::Plan`].
+pub struct Outcome {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// In the order of the file.
+    pub scenarios: Vec<plan::Scenario>,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
+/// outcome counts only if nothing was.
+pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
+    let check = Checker { tree, variables, base, found, warnings: Findings::default() };
+    let reader = Reader::new(tree, found);
+    let (seed, scenarios) = match tree.value(NodeId::ROOT) {
+        Value::Map(_) if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) => {
+            match <LongForm as serde::Deserialize>::deserialize(reader) {
+                Ok(form) => check.long(&form),
+                Err(error) => check.nothing(&error.to_string()),
+            }
+        }
+        Value::Map(_) => match <ShortForm as serde::Deserialize>::deserialize(reader) {
+            Ok(form) => check.short(form),
+            Err(error) => check.nothing(&error.to_string()),
+        },
+        _ => check.nothing(
+            "the file is not a map of keys and values; at its shortest it says \
+             `target: http://localhost:8000/v1` and `rate: 5/s`",
+        ),
+    };
+    Outcome { seed, scenarios, warnings: check.warnings.into_inner() }
+}
+
+/// What every topic needs to check its values and to note what is wrong.
+struct Checker<'a> {
+    tree: &'a Tree,
+    variables: &'a Variables<'a>,
+    base: &'a Path,
+    found: &'a Findings,
+    warnings: Findings,
+}
+
+impl Checker<'_> {
+    /// Notes a problem; after a semicolon, what would be right.
+    fn problem(&self, node: NodeId, message: impl Into<String>) {
+        self.found.borrow_mut().push(Finding { node, message: message.into() });
+    }
+
+    /// Notes that something is missing from a map, unless a key there is a slip of the finger for
+    /// what is missing: that has been said then.
+    fn missing(&self, node: NodeId, message: impl Into<String>) {
+        let slip = self.found.borrow().iter().any(|finding| {
+            finding.message.starts_with("unknown key")
+                && finding.message.contains("did you mean")
+                && self.tree.parent(finding.node) == node
+        });
+        if !slip {
+            self.problem(node, message);
+        }
+    }
+
+    fn warn(&self, node: NodeId, message: impl Into<String>) {
+        self.warnings.borrow_mut().push(Finding { node, message: message.into() });
+    }
+
+    fn nothing<T>(&self, message: &str) -> (u64, Vec<T>) {
+        self.problem(NodeId::ROOT, message);
+        (0, Vec::new())
+    }
+
+    fn long(&self, form: &LongForm) -> (u64, Vec<plan::Scenario>) {
+        let seed = seed(&form.seed);
+        if form.targets.is_absent() {
+            self.missing(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
+        }
+        if form.scenarios.is_absent() {
+            self.missing(NodeId::ROOT, "`scenarios` is missing; say there what load to put on the targets");
+        }
+        let targets = self.register("target", &form.targets, |name, target, node| {
+            self.target(name, target, node, seed).map(Arc::new)
+        });
+        let prompts = self.sources(&form.prompts);
+        let mut scenarios = Vec::new();
+        for (name, document) in self.entries(&form.scenarios, "scenario") {
+            let Some(document) = document.given() else {
+                continue;
+            };
+            if let Some(scenario) = self.scenario(name, &document.value, document.node, &targets, &prompts) {
+                scenarios.push(scenario);
+            }
+        }
+        if let Some(at) = form.scenarios.given()
+            && at.value.0.len() > MAX_SCENARIOS
+        {
+            self.problem(
+                at.node,
+                format!(
+                    "{} scenarios are too many; at most {MAX_SCENARIOS}, as each is a set of \
+                     histograms of its own in every scrape",
+                    at.value.0.len()
+                ),
+            );
+        }
+        self.unused(&targets);
+        self.unused(&prompts);
+        (seed, scenarios)
+    }
+
+    /// The short form is a long one with one nameless target and scenario.
+    fn short(&self, form: ShortForm) -> (u64, Vec<plan::Scenario>) {
+        let seed = seed(&form.seed);
+        let target = match form.target {
+            Field::Absent => {
+                self.missing(
+                    NodeId::ROOT,
+                    "`target` is missing; write the endpoint's URL, such as \
+                     `target: http://localhost:8000/v1`",
+                );
+                None
+            }
+            Field::Bad(_) => None,
+            Field::Given(At { node, value }) => {
+                let target = match value {
+                    ShortTarget::Map(target) => *target,
+                    ShortTarget::Text(url) => {
+                        Target { base_url: Field::Given(At { node, value: url }), ..Target::default() }
+                    }
+                };
+                self.target(ONLY, &target, node, seed).map(Arc::new)
+            }
+        };
+        let targets = Register::one("target", ONLY, target);
+        let prompts = match form.prompts {
+            Field::Absent => Register::none("prompts"),
+            Field::Bad(_) => Register::one("prompts", ONLY, None),
+            Field::Given(At { node, value: ShortPrompts::Map(map) }) => {
+                self.sources(&Field::Given(At { node, value: map }))
+            }
+            Field::Given(At { node, value: ShortPrompts::List(list) }) => {
+                Register::one("prompts", "inline", self.inline("inline", node, &list))
+            }
+        };
+        if let [_, (_, second, _), ..] = prompts.entries.as_slice() {
+            self.problem(
+                *second,
+                "the short form has one source of prompts; for several write `targets`, `prompts` \
+                 and `scenarios`",
+            );
+            return (seed, Vec::new());
+        }
+        let scenario = Scenario {
+            target: Field::Absent,
+            prompts: Field::Absent,
+            request: form.request,
+            arrivals: form.arrivals,
+            start: form.start,
+            repeat: form.repeat,
+            schedule: form.schedule,
+            rate: form.rate,
+            concurrency: form.concurrency,
+            max_concurrency: form.max_concurrency,
+            max_lag: form.max_lag,
+        };
+        (seed, self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts).into_iter().collect())
+    }
+
+    fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
+        self.register("prompts", field, |name, source, node| self.source(name, source, node))
+    }
+
+    /// The entries of a map that the user names, each name checked.
+    fn entries<'f, T>(
+        &self,
+        field: &'f Field<Named<T>>,
+        kind: &str,
+    ) -> impl Iterator<Item = (&'f str, &'f Field<T>)> {
+        let entries = field.given().map(|at| {
+            if at.value.0.is_empty() {
+                self.problem(at.node, format!("it is empty; name at least one {}", noun(kind)));
+            }
+            for (name, _) in &at.value.0 {
+                self.name(name, kind);
+            }
+            at.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
+        });
+        entries.into_iter().flatten()
+    }
+
+    /// Names become label values and file names.
+    fn name(&self, name: &At<String>, kind: &str) {
+        let good = (1..=63).contains(&name.value.len())
+            && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !good {
+            self.problem(
+                name.node,
+                format!(
+                    "`{}` cannot be the name of a {}; use 1 to 63 letters, digits, `.`, `_` and `-`",
+                    shown(&name.value),
+                    noun(kind)
+                ),
+            );
+        }
+    }
+
+    /// A count within bounds, or the default.
+    fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
+        match field {
+            Field::Absent => Some(default),
+            Field::Bad(_) => None,
+            Field::Given(at) => {
+                let value = u32::try_from(at.value.0).ok().filter(|value| range.contains(value));
+                if value.is_none() {
+                    let (low, high) = (range.start(), range.end());
+                    self.problem(
+                        at.node,
+                        format!("{} is out of range; write a count from {low} to {high}", at.value.0),
+                    );
+                }
+                value
+            }
+        }
+    }
+
+    /// As [`Checker::count`], of at least one.
+    fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
+        self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
+    }
+
+    /// A duration within bounds, or the default.
+    fn span(
+        &self,
+        field: &Field<Span>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        match field {
+            Field::Absent => Some(default),
+            Field::Bad(_) => None,
+            Field::Given(at) if range.contains(&at.value.0) => Some(at.value.0),
+            Field::Given(at) => {
+                self.problem(
+                    at.node,
+                    format!(
+                        "{} is out of range; write a duration from {} to {}",
+                        humantime::format_duration(at.value.0),
+                        humantime::format_duration(*range.start()),
+                        humantime::format_duration(*range.end())
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    /// A path in the file is relative to the file.
+    fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+}
+
+fn seed(field: &Field<Count>) -> u64 {
+    field.given().map_or(0, |at| at.value.0)
+}

@@ -1,0 +1,93 @@
+//! A scenario: its references looked up, its parts put together.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Checker, Register};
+use crate::config::document::{Scenario, ScenarioPrompts, Start};
+use crate::config::field::{At, Field};
+use crate::config::scalar::Repeat;
+use crate::config::tree::NodeId;
+use crate::plan;
+use crate::prompts::Prompts;
+use crate::schedule;
+
+/// Requests in flight where the file says nothing.
+pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
+/// More connections than one machine has ports for.
+const HIGHEST_MAX_CONCURRENCY: u32 = 50_000;
+/// How late an arrival may be where the file says nothing.
+const DEFAULT_MAX_LAG: Duration = Duration::from_millis(500);
+
+impl Checker<'_> {
+    /// A scenario; `None` where something was noted.
+    pub(super) fn scenario(
+        &self,
+        name: &str,
+        given: &Scenario,
+        node: NodeId,
+        targets: &Register<Arc<plan::Target>>,
+        sources: &Register<Prompts>,
+    ) -> Option<plan::Scenario> {
+        let target = targets.resolve(self, &given.target, node);
+        let prompts = self.scenario_prompts(name, &given.prompts, node, sources);
+        let request = self.request(&given.request);
+        let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
+        let schedule = self.schedule(given, node, cap);
+        let repeat = self.repeat(&given.repeat);
+        let max_lag =
+            self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
+        Some(plan::Scenario {
+            name: name.to_owned(),
+            target: target?,
+            prompts: prompts?,
+            request: request?,
+            schedule: Arc::new(schedule?),
+            repeat: repeat?,
+            start: match given.start.given().map(|at| at.value) {
+                None | Some(Start::WhenReady) => plan::Start::WhenReady,
+                Some(Start::Now) => plan::Start::Now,
+            },
+            max_concurrency: cap?,
+            max_lag: max_lag?,
+        })
+    }
+
+    fn scenario_prompts(
+        &self,
+        scenario: &str,
+        field: &Field<ScenarioPrompts>,
+        node: NodeId,
+        sources: &Register<Prompts>,
+    ) -> Option<Prompts> {
+        match field {
+            Field::Bad(_) => None,
+            Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
+            Field::Absent => sources.resolve(self, &Field::Absent, node),
+            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
+                let name = Field::Given(At { node: *at, value: name.clone() });
+                sources.resolve(self, &name, node)
+            }
+            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => {
+                self.inline(scenario, *node, list)
+            }
+        }
+    }
+
+    fn repeat(&self, field: &Field<Repeat>) -> Option<schedule::Repeat> {
+        match field {
+            Field::Bad(_) => None,
+            Field::Absent | Field::Given(At { value: Repeat::Forever, .. }) => {
+                Some(schedule::Repeat::Forever)
+            }
+            Field::Given(At { node, value: Repeat::Times(times) }) => {
+                let times = u32::try_from(*times).ok().and_then(NonZeroU32::new);
+                if times.is_none() {
+                    self.problem(*node, "out of range; write `forever` or a count from 1 to 4294967295");
+                }
+                times.map(schedule::Repeat::Times)
+            }
+        }
+    }
+}

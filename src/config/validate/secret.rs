@@ -1,0 +1,88 @@
+//! Values that may be secret: where they may stand, and how they are read.
+//!
+//! No message here ever quotes a value, and a name only where it cannot be the value itself, put
+//! in the wrong place.
+
+use std::io::Read;
+
+use secrecy::SecretString;
+
+use super::Checker;
+use crate::config::field::At;
+use crate::config::tree::NodeId;
+use crate::config::variables::is_name;
+use crate::plan::{Secret, SecretOrigin};
+
+const MAX_BYTES: u64 = 64 << 10;
+
+/// Whether a header, parameter or field of this name usually carries a secret.
+pub fn is_sensitive(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "sig" | "signature")
+        || ["token", "secret", "key", "password"].iter().any(|part| name.contains(part))
+}
+
+impl Checker<'_> {
+    /// The value of a variable.
+    pub(super) fn secret_from_variable(&self, name: &At<String>) -> Option<Secret> {
+        let variable = name.value.as_str();
+        if !is_name(variable) {
+            self.problem(name.node, "not the name of a variable; write the name, never the value itself");
+            return None;
+        }
+        let Some(value) = self.variables.get(variable) else {
+            // A key that was pasted here has lower-case letters; a name is shown, a key is not.
+            let upper = !variable.bytes().any(|b| b.is_ascii_lowercase());
+            let named = if upper { format!("the variable `{variable}`") } else { "this variable".into() };
+            self.problem(
+                name.node,
+                format!("{named} is not set, in the environment or in the `.env` beside the file; set it"),
+            );
+            return None;
+        };
+        let value = self.usable(name.node, &value, "the variable")?;
+        Some(Secret { value, origin: SecretOrigin::Variable(variable.to_owned()) })
+    }
+
+    /// The content of a file.
+    pub(super) fn secret_from_file(&self, name: &At<String>) -> Option<Secret> {
+        let path = self.path(&name.value);
+        let read = || -> std::io::Result<String> {
+            // A pipe or a device could keep the reader for ever.
+            if !std::fs::metadata(&path)?.is_file() {
+                return Err(std::io::Error::other("not a file"));
+            }
+            let mut text = String::new();
+            std::fs::File::open(&path)?.take(MAX_BYTES).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        match read() {
+            Ok(text) => {
+                let value = self.usable(name.node, &text, "the file")?;
+                Some(Secret { value, origin: SecretOrigin::File(path) })
+            }
+            Err(error) => {
+                let remedy = "name a readable file, relative to the configuration file";
+                self.problem(name.node, format!("the file cannot be read: {error}; {remedy}"));
+                None
+            }
+        }
+    }
+
+    /// A value fit for a header.
+    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<SecretString> {
+        let value = text.trim_end_matches(['\n', '\r']);
+        if value.trim().is_empty() {
+            self.problem(node, format!("{source} is empty; put the value there"));
+            return None;
+        }
+        if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) || value.trim() != value {
+            self.problem(
+                node,
+                format!("{source} holds more than one line of printable ASCII; put only the value there"),
+            );
+            return None;
+        }
+        Some(SecretString::from(value))
+    }
+}

@@ -1,0 +1,328 @@
+//! A target: where it is, who we say we are, and how long we wait.
+
+use std::collections::HashSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::HeaderName;
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use super::Checker;
+use super::secret::is_sensitive;
+use crate::config::document::{self, Target, Worth};
+use crate::config::field::{At, Field, Named};
+use crate::config::tree::{NodeId, shown};
+use crate::plan::{self, Auth, Location, Secret, Timeouts};
+use crate::protocol;
+
+/// Headers that describe the body and the connection, which are not the user's to set.
+const OURS: [&str; 8] =
+    ["accept", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding"];
+
+impl Checker<'_> {
+    /// A target; `None` where something was noted.
+    pub(super) fn target(
+        &self,
+        name: &str,
+        target: &Target,
+        node: NodeId,
+        seed: u64,
+    ) -> Option<plan::Target> {
+        let location = self.location(target, node, seed);
+        let auth = self.auth(target, node);
+        let headers = self.headers(&target.headers, auth.as_ref());
+        let query = self.query(&target.query);
+        let timeouts = self.timeouts(&target.timeouts);
+        let model = self.model(&target.model);
+        let (location, auth) = (location?, auth?);
+        self.warn_of_plain_text(&location, &auth, headers.as_deref().unwrap_or_default(), target);
+        Some(plan::Target {
+            name: name.to_owned(),
+            location,
+            model: model?,
+            auth,
+            headers: headers?,
+            query: query?,
+            terminal: match target.terminal.given().map(|at| at.value) {
+                None | Some(document::Terminal::FinishReason) => protocol::Terminal::FinishReason,
+                Some(document::Terminal::Done) => protocol::Terminal::Done,
+                Some(document::Terminal::Eof) => protocol::Terminal::Eof,
+            },
+            timeouts: timeouts?,
+        })
+    }
+
+    fn location(&self, target: &Target, node: NodeId, seed: u64) -> Option<Location> {
+        match (&target.base_url, &target.simulator) {
+            (Field::Absent, Field::Absent) => {
+                self.missing(
+                    node,
+                    "the target has no place; write `base_url: http://localhost:8000/v1` or `simulator: {}`",
+                );
+                None
+            }
+            (Field::Given(url), Field::Absent) => self.base_url(url).map(Location::Url),
+            (Field::Absent, Field::Given(at)) => self.simulator(&at.value, seed).map(Location::Simulator),
+            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => None,
+            (_, simulator) => {
+                let at = simulator.node().unwrap_or(node);
+                self.problem(at, "`simulator` beside `base_url`; a target has only one of them");
+                None
+            }
+        }
+    }
+
+    // No message quotes the URL: it may hold a password.
+    fn base_url(&self, at: &At<String>) -> Option<Url> {
+        const EXAMPLE: &str = "write one such as `http://localhost:8000/v1`";
+        let no = |message: &str| {
+            self.problem(at.node, message);
+            None
+        };
+        let text = at.value.trim();
+        if !text.contains("://") {
+            return no(&format!("the URL has no scheme; {EXAMPLE}"));
+        }
+        let mut url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => return no(&format!("not a URL ({error}); {EXAMPLE}")),
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return no(&format!("the URL is neither http nor https; {EXAMPLE}"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return no(
+                "a secret never stands in the URL; name the variable that holds it with `api_key_env`",
+            );
+        }
+        if url.query().is_some() {
+            return no(
+                "the URL has a query; move it to `query:`, such as `query: {api-version: 2024-10-21}`",
+            );
+        }
+        if url.fragment().is_some() {
+            return no("the URL has a fragment; cut it off at the `#`");
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        for end in ["/chat/completions", "/completions", "/models"] {
+            if path.ends_with(end) {
+                return no(&format!(
+                    "`{end}` is added for each request; cut it off, so that the URL ends before it"
+                ));
+            }
+        }
+        url.set_path(&path);
+        Some(url)
+    }
+
+    // The inner `None` leaves the choice to the endpoint.
+    #[allow(clippy::option_option)]
+    fn model(&self, field: &Field<String>) -> Option<Option<String>> {
+        match field {
+            Field::Absent => Some(None),
+            Field::Bad(_) => None,
+            Field::Given(at) if at.value.trim().is_empty() => {
+                self.problem(at.node, "the model is blank; name one, or leave the key out for the only one");
+                None
+            }
+            Field::Given(at) => Some(Some(at.value.clone())),
+        }
+    }
+
+    fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
+        let scheme = match &target.auth {
+            Field::Absent => None,
+            Field::Bad(_) => return None,
+            Field::Given(at) => Some(at),
+        };
+        let secret: Secret = match (&target.api_key_env, &target.api_key_file) {
+            (Field::Absent, Field::Absent) => {
+                return match scheme {
+                    None | Some(At { value: document::Auth::None, .. }) => Some(Auth::None),
+                    Some(at) => {
+                        self.problem(
+                            at.node,
+                            "there is no key to send; write `api_key_env` or `api_key_file`",
+                        );
+                        None
+                    }
+                };
+            }
+            (Field::Given(name), Field::Absent) => self.secret_from_variable(name)?,
+            (Field::Absent, Field::Given(file)) => self.secret_from_file(file)?,
+            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => return None,
+            (_, file) => {
+                let at = file.node().unwrap_or(node);
+                self.problem(at, "`api_key_file` beside `api_key_env`; a target has only one of them");
+                return None;
+            }
+        };
+        match scheme.map_or(document::Auth::Bearer, |at| at.value) {
+            document::Auth::Bearer => Some(Auth::Bearer(secret)),
+            document::Auth::ApiKey => Some(Auth::ApiKey(secret)),
+            document::Auth::XApiKey => Some(Auth::XApiKey(secret)),
+            document::Auth::None => {
+                let at = scheme.map_or(node, |at| at.node);
+                self.problem(at, "`none` beside a key; leave out the one that is not meant");
+                None
+            }
+        }
+    }
+
+    fn headers(
+        &self,
+        field: &Field<Named<Worth>>,
+        auth: Option<&Auth>,
+    ) -> Option<Vec<(HeaderName, SecretString)>> {
+        let taken = match auth {
+            Some(Auth::Bearer(_)) => "authorization",
+            Some(Auth::ApiKey(_)) => "api-key",
+            Some(Auth::XApiKey(_)) => "x-api-key",
+            Some(Auth::None) | None => "",
+        };
+        let mut seen = HashSet::new();
+        self.worths(field, |name| {
+            let header = HeaderName::from_str(&name.value).ok();
+            let fault = match &header {
+                None => Some("not the name of a header; use letters, digits and `-`".to_owned()),
+                Some(header) if OURS.contains(&header.as_str()) => {
+                    Some(format!("llmload sets `{header}` itself; leave it out"))
+                }
+                Some(header) if header.as_str() == taken => {
+                    Some(format!("the target's key is sent as `{header}` already; leave out one of them"))
+                }
+                Some(header) if !seen.insert(header.clone()) => {
+                    Some(format!("`{header}` stands twice, in other letters; leave out one of them"))
+                }
+                Some(_) => None,
+            };
+            if let Some(message) = fault {
+                self.problem(name.node, message);
+                return None;
+            }
+            header
+        })
+    }
+
+    fn query(&self, field: &Field<Named<Worth>>) -> Option<Vec<(String, SecretString)>> {
+        self.worths(field, |name| Some(name.value.clone()))
+    }
+
+    /// Named values that are literal, or read from a variable or a file.
+    fn worths<K>(
+        &self,
+        field: &Field<Named<Worth>>,
+        mut read_name: impl FnMut(&At<String>) -> Option<K>,
+    ) -> Option<Vec<(K, SecretString)>> {
+        let entries = match field {
+            Field::Absent => return Some(Vec::new()),
+            Field::Bad(_) => return None,
+            Field::Given(at) => &at.value.0,
+        };
+        let read: Vec<Option<(K, SecretString)>> = entries
+            .iter()
+            .map(|(name, worth)| {
+                let key = read_name(name);
+                let worth = worth.given().and_then(|at| self.worth(&name.value, at));
+                key.zip(worth)
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn worth(&self, name: &str, at: &At<Worth>) -> Option<SecretString> {
+        match &at.value {
+            Worth::Text(text) => {
+                // What a variable filled does not stand in the file.
+                let filled = self.tree.text(at.node).and_then(|text| text.filled.as_ref());
+                if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
+                    self.problem(
+                        at.node,
+                        "a secret never stands in the file; write {env: NAME} or {file: PATH} instead",
+                    );
+                    return None;
+                }
+                if !text.bytes().all(|b| (0x20..0x7f).contains(&b)) || text.trim() != text {
+                    self.problem(
+                        at.node,
+                        "the value is not printable ASCII; write one line without blanks around it",
+                    );
+                    return None;
+                }
+                Some(SecretString::from(text.as_str()))
+            }
+            Worth::Map(from) => match (&from.env, &from.file) {
+                (Field::Given(name), Field::Absent) => self.secret_from_variable(name).map(|s| s.value),
+                (Field::Absent, Field::Given(file)) => self.secret_from_file(file).map(|s| s.value),
+                (Field::Bad(_), _) | (_, Field::Bad(_)) => None,
+                _ => {
+                    let name = shown(name);
+                    self.problem(
+                        at.node,
+                        format!("where `{name}` is read is not clear; write either `env` or `file`"),
+                    );
+                    None
+                }
+            },
+        }
+    }
+
+    fn timeouts(&self, field: &Field<document::Timeouts>) -> Option<Timeouts> {
+        let given = match field {
+            Field::Absent => return Some(Timeouts::default()),
+            Field::Bad(_) => return None,
+            Field::Given(at) => &at.value,
+        };
+        let default = Timeouts::default();
+        let range = Duration::from_millis(1)..=Duration::from_hours(24);
+        let total = self.span(&given.total, default.total, range.clone());
+        let part = |field, default: Duration| {
+            // A default gives way to a shorter total; what was written does not, and is a mistake.
+            let default = total.map_or(default, |total| default.min(total));
+            let value = self.span(field, default, range.clone())?;
+            if let (Some(node), Some(total)) = (field.node(), total)
+                && value > total
+            {
+                let total = humantime::format_duration(total);
+                self.problem(
+                    node,
+                    format!("longer than `total` ({total}), so it never ends a request; shorten it"),
+                );
+                return None;
+            }
+            Some(value)
+        };
+        let connect = part(&given.connect, default.connect);
+        let first_token = part(&given.first_token, default.first_token);
+        let idle = part(&given.idle, default.idle);
+        Some(Timeouts { connect: connect?, first_token: first_token?, idle: idle?, total: total? })
+    }
+
+    fn warn_of_plain_text(
+        &self,
+        location: &Location,
+        auth: &Auth,
+        headers: &[(HeaderName, SecretString)],
+        target: &Target,
+    ) {
+        let Location::Url(url) = location else { return };
+        let near = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let secret = !matches!(auth, Auth::None)
+            || headers
+                .iter()
+                .any(|(name, value)| is_sensitive(name.as_str()) && !value.expose_secret().is_empty());
+        if let Some(node) = target.base_url.node()
+            && url.scheme() == "http"
+            && !near
+            && secret
+        {
+            self.warn(node, "the key goes over the network unencrypted; use https");
+        }
+    }
+}

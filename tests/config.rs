@@ -1,0 +1,375 @@
+//! The configuration as its users meet it: files that are right, files that are wrong with the
+//! exact words they get, and secrets that never come out.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use llmload::config::{self, Invalid, QuickOptions};
+use llmload::plan::{Auth, Location, Plan, SecretOrigin, Start};
+use llmload::protocol::Terminal;
+use llmload::schedule::{Load, Rate, Repeat};
+use secrecy::ExposeSecret;
+
+const CANARY: &str = "sk-canary-0123456789";
+
+fn folder(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(of)
+}
+
+fn environment(name: &str) -> Option<String> {
+    let known = HashMap::from([
+        ("STAGING_API_KEY", CANARY),
+        ("TEAM_TOKEN", CANARY),
+        ("SECRET_VALUE", CANARY),
+        ("RATE", "40/h"),
+        ("MULTI_LINE", "sk-canary-0123456789\nsecond"),
+    ]);
+    known.get(name).map(|value| (*value).to_owned())
+}
+
+fn parse(text: &str) -> Result<Plan, Invalid> {
+    config::parse(text, "llmload.yml", None, &environment)
+}
+
+/// Every message for a text that is wrong, one a line.
+fn wrong(text: &str) -> String {
+    parse(text).expect_err("it should not load").to_string()
+}
+
+#[test]
+fn wrong_files_say_exactly_what_is_wrong() {
+    let folder = folder("invalid");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "yml"));
+    files.sort();
+    assert!(files.len() > 25);
+    let mut differ = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let invalid = config::parse(&text, name, Some(&folder), &environment).expect_err(name);
+        // The folder differs from machine to machine.
+        let said = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!said.contains("canary"), "{said}");
+        let expected = file.with_extension("txt");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
+        if fs::read_to_string(&expected).unwrap_or_default() != said {
+            differ.push(format!("{}:\n{said}", expected.display()));
+        }
+    }
+    assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
+}
+
+#[test]
+fn ten_problems_are_told_at_once_each_at_its_place() {
+    let text = fs::read_to_string(folder("invalid/ten_problems.yml")).unwrap();
+    let invalid = parse(&text).unwrap_err();
+    let places: Vec<(usize, usize, &str)> =
+        invalid.problems.iter().map(|p| (p.line, p.column, p.path.as_str())).collect();
+    assert_eq!(
+        places,
+        [
+            (1, 1, "sede"),
+            (4, 15, "targets.staging.base_url"),
+            (5, 5, "targets.staging.api_key"),
+            (6, 25, "targets.staging.timeouts.connect"),
+            (9, 13, "scenarios.baseline.target"),
+            (10, 27, "scenarios.baseline.request.max_tokens"),
+            (10, 41, "scenarios.baseline.request.extra.n"),
+            (12, 20, "scenarios.baseline.schedule[0].constant"),
+            (13, 32, "scenarios.baseline.schedule[1].ramp.to"),
+            (14, 9, "scenarios.baseline.schedule[2]"),
+            (16, 5, "scenarios.baseline.max_lag"),
+        ]
+    );
+    // Each points at the very text.
+    for (line, column, path) in places {
+        let line = text.lines().nth(line - 1).unwrap();
+        let last = path.rsplit('.').next().unwrap();
+        let there = &line[column - 1..];
+        let key = line[..column - 1].trim_end_matches([' ', ':']);
+        assert!(there.starts_with(last) || key.ends_with(last) || there.starts_with('{'), "{path}: {there}");
+    }
+}
+
+#[test]
+fn the_shortest_file_means_what_the_documentation_says() {
+    let plan = config::load(&folder("valid/shortest.yml"), &environment).unwrap();
+    assert_eq!((plan.seed, plan.scenarios.len(), plan.warnings.len()), (0, 1, 0));
+    let scenario = &plan.scenarios[0];
+    assert_eq!((scenario.name.as_str(), scenario.target.name.as_str()), ("default", "default"));
+    let Location::Url(url) = &scenario.target.location else { panic!("not a URL") };
+    assert_eq!(url.as_str(), "http://localhost:8000/v1");
+    assert!(matches!(scenario.target.auth, Auth::None));
+    assert_eq!(scenario.target.model, None);
+    assert_eq!(scenario.prompts.name, "builtin");
+    assert_eq!(scenario.repeat, Repeat::Forever);
+    assert_eq!(scenario.start, Start::WhenReady);
+    assert_eq!(scenario.max_concurrency.get(), 256);
+    assert_eq!(scenario.max_lag, Duration::from_millis(500));
+    assert_eq!(scenario.request.max_tokens.get(), 256);
+    assert!(scenario.request.stream);
+    let [phase] = scenario.schedule.phases() else { panic!("not one phase") };
+    assert_eq!(phase.name, "constant 5/s");
+    assert_eq!(phase.load, Load::Constant("5/s".parse().unwrap()));
+    assert_eq!(phase.length, Duration::from_hours(1));
+}
+
+#[test]
+fn the_long_form_means_what_the_documentation_says() {
+    let plan = config::load(&folder("valid/long_form.yml"), &environment).unwrap();
+    assert_eq!(plan.seed, 7);
+    let [baseline, other] = plan.scenarios.as_slice() else { panic!("not two scenarios") };
+    let target = &baseline.target;
+    let Location::Url(url) = &target.location else { panic!("not a URL") };
+    assert_eq!(url.as_str(), "http://localhost:8000/v1");
+    let Auth::Bearer(key) = &target.auth else { panic!("not bearer") };
+    assert_eq!(key.value.expose_secret(), CANARY);
+    assert_eq!(key.origin, SecretOrigin::Variable("STAGING_API_KEY".into()));
+    assert_eq!(target.model.as_deref(), Some("Qwen/Qwen2.5-7B-Instruct"));
+    assert_eq!(target.terminal, Terminal::FinishReason);
+    let headers: Vec<_> = target.headers.iter().map(|(n, v)| (n.as_str(), v.expose_secret())).collect();
+    assert_eq!(headers, [("x-team", "staging"), ("x-token", CANARY)]);
+    let names: Vec<_> = baseline.schedule.phases().iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["steady", "climb", "constant 5/s", "constant 5/s #2", "pause", "concurrency 10"]);
+    let rate = |text: &str| -> Rate { text.parse().unwrap() };
+    assert_eq!(baseline.schedule.phases()[1].load, Load::Ramp { from: rate("5/s"), to: rate("50/s") });
+    assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
+    assert_eq!(baseline.prompts.pick(7, "baseline", 0), "What is the tallest mountain in South America?");
+    assert_eq!(baseline.max_concurrency.get(), 256);
+
+    let Location::Simulator(settings) = &other.target.location else { panic!("not simulated") };
+    assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
+    assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
+    assert_eq!(other.prompts.pick(7, "other", 9), "Only here.");
+    // `few` and `long` lie idle.
+    assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+    assert!(
+        plan.warnings[0].contains("long_form.yml:15:3: prompts.few: no scenario uses it"),
+        "{}",
+        plan.warnings[0]
+    );
+}
+
+#[test]
+fn secrets_never_come_out() {
+    let text = "targets:\n  a:\n    base_url: http://10.1.2.3/v1\n    api_key_env: STAGING_API_KEY\n    \
+                headers:\n      x-literal: sk-canary-0123456789\n      x-token: {env: TEAM_TOKEN}\n      \
+                authorization-token: Token ${SECRET_VALUE}\n    query: {q: sk-canary-0123456789}\n\
+                scenarios:\n  s:\n    rate: 1/s\n    request: {extra: {vendor_key: sk-canary-0123456789}}\n";
+    let plan = parse(text).unwrap();
+    assert!(!plan.masked_source.contains("canary"), "{}", plan.masked_source);
+    assert!(plan.masked_source.contains("x-literal: '***'"), "{}", plan.masked_source);
+    assert!(plan.masked_source.contains("env: TEAM_TOKEN"), "{}", plan.masked_source);
+    assert!(!format!("{:?}", plan.scenarios[0].target).contains("canary"));
+    assert!(plan.warnings.iter().any(|w| w.contains("unencrypted")), "{:?}", plan.warnings);
+
+    // In every place where a filled value can be wrong, its message quotes what was written.
+    for place in [
+        "target: ${SECRET_VALUE}\nrate: 1/s",
+        "target: http://a/v1\nrate: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nmax_lag: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nrepeat: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nstart: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nseed: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nrequest: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nrequest: {temperature: '${SECRET_VALUE}', stream: '${SECRET_VALUE}'}",
+        "target: {simulator: {jitter: '${SECRET_VALUE}'}}\nrate: 1/s",
+        "target: {base_url: 'http://a', api_key_env: '${SECRET_VALUE}'}\nrate: 1/s",
+        "target: {base_url: 'http://a', api_key_file: '${SECRET_VALUE}'}\nrate: 1/s",
+        "target: {base_url: 'http://${SECRET_VALUE}@a'}\nrate: 1/s",
+        "target: http://a/v1\nrate: 1/s\nprompts: {p: {lines: '${SECRET_VALUE}'}}",
+        "targets: {a: {simulator: {}}}\nscenarios: {s: {target: '${SECRET_VALUE}', rate: 1/s}}",
+        "target: http://a/v1\nschedule: [{name: '${SECRET_VALUE}', constant: 1/s, for: 1m}, \
+         {name: '${SECRET_VALUE}', constant: 1/s, for: 1m}]",
+    ] {
+        let invalid = parse(place).expect_err(place);
+        assert!(!format!("{invalid} {invalid:?}").contains("canary"), "{place}: {invalid}");
+    }
+}
+
+#[test]
+fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
+    let env = |name: &str| {
+        let value = match name {
+            "N" => "3",
+            "R" => "2/s",
+            "YES" => "false",
+            "MAP" => "{a: 1}",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let text = "target: http://localhost:1/v1\nrate: ${R}\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
+                stream: '${YES}', system: 'costs $$5, ${MAP} or $6', temperature: '${T:-0.5}'}\n";
+    let plan = config::parse(text, "x", None, &env).unwrap();
+    let request = &plan.scenarios[0].request;
+    assert_eq!((request.max_tokens.get(), request.stream, request.temperature), (3, false, Some(0.5)));
+    assert_eq!(request.system.as_deref(), Some("costs $5, {a: 1} or $6"));
+}
+
+#[test]
+fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
+    let folder = std::env::temp_dir().join(format!("llmload-config-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\n").unwrap();
+    let file = folder.join("llmload.yml");
+    fs::write(&file, "target: http://localhost:${PORT}/v1\nrate: ${RATE}\n").unwrap();
+    let plan = config::load(&file, &environment);
+    fs::write(folder.join(".env"), "PORT=1234\nthis is sk-canary-0123456789\n").unwrap();
+    let broken = config::load(&file, &environment);
+    fs::remove_dir_all(&folder).unwrap();
+    let plan = plan.unwrap();
+    let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
+    assert_eq!(url.port(), Some(1234));
+    assert_eq!(plan.scenarios[0].schedule.phases()[0].name, "constant 40/h");
+    let broken = broken.unwrap_err().to_string();
+    assert!(broken.contains(".env` cannot be read: entry 2") && !broken.contains("canary"), "{broken}");
+}
+
+#[test]
+fn a_missing_file_names_the_demo() {
+    let said = config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
+    assert!(said.starts_with("nowhere/llmload.yml: there is no such file; "), "{said}");
+    assert!(said.ends_with("llmload demo"), "{said}");
+}
+
+#[test]
+fn every_example_loads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut seen = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "yml") {
+            let plan = config::load(&path, &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
+            assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+            // What /config shows is itself a configuration of the same shape.
+            let again = config::parse(&plan.masked_source, "/config", Some(&folder), &|_| None);
+            assert_eq!(again.unwrap().scenarios.len(), plan.scenarios.len());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}
+
+#[test]
+fn the_schema_is_the_one_that_is_committed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/llmload.schema.json");
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &schema).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), schema, "UPDATE_EXPECTED=1 accepts it");
+}
+
+#[test]
+fn the_command_line_makes_the_same_plan() {
+    let options = QuickOptions {
+        rate: Some("5/s".parse().unwrap()),
+        model: Some("a$b".into()),
+        length: Some(Duration::from_secs(90)),
+        ..QuickOptions::default()
+    };
+    let plan = config::from_url("http://localhost:8000/v1/", &options).unwrap();
+    let scenario = &plan.scenarios[0];
+    assert_eq!(scenario.target.model.as_deref(), Some("a$b"));
+    assert_eq!(scenario.schedule.phases()[0].length, Duration::from_secs(90));
+    assert_eq!(scenario.schedule.phases()[0].name, "constant 5/s");
+
+    let closed = QuickOptions { concurrency: std::num::NonZeroU32::new(1000), ..QuickOptions::default() };
+    let plan = config::from_url("http://localhost:8000/v1", &closed).unwrap();
+    assert_eq!(plan.scenarios[0].max_concurrency.get(), 1000);
+
+    let said = |url, options: &QuickOptions| config::from_url(url, options).unwrap_err().to_string();
+    assert_eq!(
+        said("localhost:8000/v1", &options),
+        "command line: URL: the URL has no scheme; write one such as `http://localhost:8000/v1`"
+    );
+    assert!(said("http://a", &QuickOptions::default()).contains("--rate 5/s"));
+    let zero = QuickOptions { rate: Some(Rate::ZERO), ..QuickOptions::default() };
+    assert!(said("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing"));
+}
+
+#[test]
+fn more_problems_than_anyone_reads_are_counted() {
+    let text = format!("target: http://a\nrate: 1/s\nprompts: {{p: [{}]}}\n", "5, ".repeat(150));
+    let said = wrong(&text);
+    assert_eq!(said.lines().count(), 101);
+    assert!(said.ends_with("and 50 more problems"), "{said}");
+}
+
+#[test]
+fn bounds_hold_before_and_while_parsing() {
+    assert!(wrong(&"#".repeat((1 << 20) + 1)).contains("larger than 1024 KiB"));
+    let many = format!("target: [{}]", "a,".repeat(20_001));
+    assert!(wrong(&many).contains("too many entries"), "{}", wrong(&many));
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn valid() -> String {
+        fs::read_to_string(folder("valid/long_form.yml")).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_loader_panic(text in any::<String>()) {
+            let _ = parse(&text).map_err(|invalid| invalid.to_string());
+        }
+
+        #[test]
+        fn no_yaml_like_text_makes_the_loader_panic(
+            text in r"(?s)([ \-\[\]{}:,&*!|>'#%@`\n\t?0-9a-z$~]|target|rate|scenarios|schedule|: |\n  |- ){0,80}"
+        ) {
+            let _ = parse(&text).map_err(|invalid| invalid.to_string());
+        }
+
+        /// A file that is right but for one place: whatever is said has a place inside the file.
+        #[test]
+        fn no_slip_makes_the_loader_panic(
+            at in any::<prop::sample::Index>(),
+            length in 0usize..12,
+            put in r"[ \-\[\]{}:,&*!|>'#\n\t0-9a-z$]{0,6}",
+        ) {
+            let mut text = valid();
+            let start = at.index(text.len());
+            let end = (start + length).min(text.len());
+            text.replace_range(start..end, &put);
+            if let Err(invalid) = config::parse(&text, "x", Some(&folder("valid")), &environment) {
+                let lines = text.lines().count() + 1;
+                prop_assert!(!invalid.problems.is_empty());
+                for problem in &invalid.problems {
+                    prop_assert!((1..=lines).contains(&problem.line), "{problem:?}");
+                    prop_assert!(problem.column >= 1, "{problem:?}");
+                }
+                prop_assert!(!invalid.to_string().contains("canary"));
+            }
+        }
+
+        #[test]
+        fn a_rate_survives_being_written(micro in 1u64..360_000_000_000_000) {
+            let text = format!("{}.{:06}/h", micro / 1_000_000, micro % 1_000_000);
+            let rate: Rate = text.parse().unwrap();
+            prop_assert_eq!(rate.micro_per_hour(), micro);
+            prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
+            let plan = parse(&format!("target: http://a\nrate: {rate}\n")).unwrap();
+            prop_assert_eq!(plan.scenarios[0].schedule.phases()[0].load, Load::Constant(rate));
+        }
+
+        #[test]
+        fn a_duration_survives_being_written(nanos in 1u64..31_622_400_000_000_000) {
+            let length = Duration::from_nanos(nanos);
+            let written = humantime::format_duration(length);
+            let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");
+            prop_assert_eq!(parse(&text).unwrap().scenarios[0].schedule.phases()[0].length, length);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Every way an endpoint can fail, on a scripted TCP server: each in its class.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use llmload::endpoint::{HttpEndpoint, Request};
+use llmload::exchange::{Order, exchange};
+use llmload::ledger::Ledger;
+use llmload::measurement::Failure;
+use llmload::plan::{Auth, Location, RequestParameters, Target, Timeouts};
+use llmload::protocol::{Terminal, chat};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::upstream::{
+    Act, DONE, FINISH, Recorder, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+};
+
+fn target(url: &str) -> Target {
+    Target {
+        name: "t".into(),
+        location: Location::Url(Url::parse(url).unwrap()),
+        model: Some("m".into()),
+        auth: Auth::None,
+        headers: Vec::new(),
+        query: Vec::new(),
+        terminal: Terminal::FinishReason,
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_millis(400),
+            idle: Duration::from_millis(200),
+            total: Duration::from_millis(900),
+        },
+    }
+}
+
+fn endpoint(target: &Target) -> HttpEndpoint {
+    let Location::Url(url) = &target.location else { unreachable!() };
+    HttpEndpoint::new(target, url, 8).unwrap()
+}
+
+/// One streaming request; what became of it, and its words.
+async fn ask(
+    endpoint: &HttpEndpoint,
+    target: &Target,
+    stream: bool,
+) -> (Result<(), Failure>, String, Recorder) {
+    let recorder = Recorder::default();
+    let parameters = RequestParameters {
+        max_tokens: NonZeroU32::new(8).unwrap(),
+        temperature: None,
+        system: None,
+        stream,
+        extra: Default::default(),
+    };
+    let order = Order {
+        due: Instant::now(),
+        request: Request { path: chat::PATH, body: chat::encode("m", &parameters, "hi").into(), stream },
+        model: "m".into(),
+        terminal: target.terminal,
+        timeouts: target.timeouts,
+    };
+    let ledger = Ledger::new();
+    let started = ledger.arrive(|_| Ok(())).unwrap();
+    let outcome = exchange(endpoint, order, &recorder).await;
+    started.finish(outcome);
+    let books = ledger.read();
+    assert_eq!(books.imbalance(), None);
+    assert_eq!((books.finished, books.in_flight), (1, 0));
+    let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
+    assert_eq!(told, 1, "told exactly once");
+    let words = recorder.failed.lock().unwrap().first().map(|d| d.message.clone()).unwrap_or_default();
+    (outcome, words, recorder)
+}
+
+async fn outcome_of(script: Vec<Act>) -> (Result<(), Failure>, String, Recorder) {
+    let upstream = Upstream::start(move |_| script.clone()).await;
+    let target = target(&upstream.url());
+    ask(&endpoint(&target), &target, true).await
+}
+
+fn failure(outcome: &(Result<(), Failure>, String, Recorder)) -> Failure {
+    outcome.0.expect_err("a failure")
+}
+
+#[tokio::test]
+async fn a_good_answer_is_a_success_with_all_its_marks() {
+    let (outcome, _, recorder) = outcome_of(good()).await;
+    assert_eq!(outcome, Ok(()));
+    let succeeded = recorder.succeeded.lock().unwrap();
+    let m = &succeeded[0];
+    assert_eq!(m.usage.unwrap().output, 2);
+    assert!(
+        m.sent <= m.first_token.unwrap() && m.first_token <= m.last_token && m.last_token.unwrap() <= m.end
+    );
+    assert_eq!(m.anomalies.iter().count(), 0);
+}
+
+#[tokio::test]
+async fn statuses_have_classes_and_words() {
+    let quota = r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let unknown = r#"{"error":{"message":"The model `m` does not exist","code":"model_not_found"}}"#;
+    for (status, body, class, word) in [
+        ("401 Unauthorized", "{\"error\":\"bad key\"}", Failure::Auth, "bad key"),
+        ("403 Forbidden", "", Failure::Auth, "403"),
+        ("402 Payment Required", "", Failure::Quota, "402"),
+        ("429 Too Many Requests", "slow down", Failure::RateLimited, "slow down"),
+        ("429 Too Many Requests", quota, Failure::Quota, "quota"),
+        ("503 Service Unavailable", "", Failure::Overloaded, "503"),
+        ("529 Overloaded", "", Failure::Overloaded, "529"),
+        ("404 Not Found", unknown, Failure::Http4xx, "does not exist"),
+        ("500 Internal Server Error", "oops", Failure::Http5xx, "oops"),
+        ("204 No Content", "", Failure::HttpUnexpected, "204"),
+        ("307 Temporary Redirect", "", Failure::HttpUnexpected, "307"),
+        ("201 Created", "", Failure::HttpUnexpected, "201"),
+    ] {
+        let body = if status.starts_with("204") {
+            vec![head(status, &[])]
+        } else {
+            plain(status, "application/json", body)
+        };
+        let outcome = outcome_of(body).await;
+        assert_eq!(failure(&outcome), class, "{status}");
+        assert!(outcome.1.contains(word), "{status}: {}", outcome.1);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Upstream::start(|_| good()).await;
+    let location = format!("location: {}/chat/completions", elsewhere.url());
+    let outcome = outcome_of(vec![head("307 Temporary Redirect", &[&location, "content-length: 0"])]).await;
+    assert_eq!(failure(&outcome), Failure::HttpUnexpected);
+    assert_eq!(elsewhere.requests.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_stream_is_said_to_be_none() {
+    let whole =
+        r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let outcome = outcome_of(plain("200 OK", "application/json", whole)).await;
+    assert_eq!(failure(&outcome), Failure::NotSse);
+    let outcome = outcome_of(plain("200 OK", "text/html", "<html>Log in</html>")).await;
+    assert_eq!(failure(&outcome), Failure::NotSse);
+    let wrapped = r#"{"error":{"message":"m","code":429}}"#;
+    let outcome = outcome_of(plain("200 OK", "application/json", wrapped)).await;
+    assert_eq!(failure(&outcome), Failure::StreamError);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
+    let a = || chunk(&token("a"));
+    let error = "data: {\"error\":{\"message\":\"engine died\"}}\n\n";
+    for (name, acts, class, tokens) in [
+        ("reset before the head", vec![Act::Reset], Failure::Reset, 0),
+        ("closed before the head", vec![Act::Close], Failure::Reset, 0),
+        (
+            "half a head",
+            vec![Act::Write(b"HTTP/1.1 200 OK\r\nconte".to_vec()), Act::Close],
+            Failure::Reset,
+            0,
+        ),
+        ("reset in the stream", vec![stream_head(), a(), Act::Silence], Failure::TimeoutIdle, 1),
+        ("cut in the stream", vec![stream_head(), a(), Act::Close], Failure::Truncated, 1),
+        ("clean end without an end", vec![stream_head(), a(), last_chunk()], Failure::Incomplete, 1),
+        (
+            "[DONE] without a reason",
+            vec![stream_head(), a(), chunk(DONE), last_chunk()],
+            Failure::Incomplete,
+            1,
+        ),
+        (
+            "nothing said",
+            vec![stream_head(), chunk(FINISH), chunk(DONE), last_chunk()],
+            Failure::EmptyOutput,
+            0,
+        ),
+        ("empty body", vec![stream_head(), last_chunk()], Failure::Incomplete, 0),
+        (
+            "error in the stream",
+            vec![stream_head(), a(), chunk(error), last_chunk()],
+            Failure::StreamError,
+            1,
+        ),
+        (
+            "broken JSON",
+            vec![stream_head(), chunk("data: {\"choices\": [\n\n"), last_chunk()],
+            Failure::BadFrame,
+            0,
+        ),
+        (
+            "bad UTF-8",
+            vec![stream_head(), Act::Write(b"9\r\ndata: \xff\n\n\r\n".to_vec()), last_chunk()],
+            Failure::BadFrame,
+            0,
+        ),
+        (
+            "bad chunk size",
+            vec![stream_head(), Act::Write(b"zz\r\nxx\r\n".to_vec())],
+            Failure::HttpProtocol,
+            0,
+        ),
+        ("not HTTP", vec![Act::Write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())], Failure::HttpProtocol, 0),
+        ("silence", vec![Act::Silence], Failure::TimeoutFirstToken, 0),
+        ("a head and silence", vec![stream_head(), Act::Silence], Failure::TimeoutFirstToken, 0),
+    ] {
+        let outcome = outcome_of(acts).await;
+        assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
+        let first = outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(first, tokens, "{name}: the first token is recorded when it comes");
+    }
+}
+
+#[tokio::test]
+async fn comments_keep_nothing_alive_and_an_endless_trickle_has_an_end() {
+    let comment = b"5\r\n: hi\n\r\n".to_vec();
+    let gap = Duration::from_millis(20);
+    let outcome = outcome_of(vec![stream_head(), Act::Trickle(comment, gap)]).await;
+    assert_eq!(failure(&outcome), Failure::TimeoutFirstToken);
+    let Act::Write(more) = chunk(&token("a")) else { unreachable!() };
+    let outcome = outcome_of(vec![stream_head(), Act::Trickle(more, gap)]).await;
+    assert_eq!(failure(&outcome), Failure::TimeoutTotal);
+}
+
+#[tokio::test]
+async fn an_endless_line_is_cut_off() {
+    let junk = vec![b'x'; 64 * 1024];
+    let Act::Write(piece) = chunk(std::str::from_utf8(&junk).unwrap()) else { unreachable!() };
+    let upstream = Upstream::start(move |_| {
+        vec![stream_head(), chunk("data: "), Act::Trickle(piece.clone(), Duration::ZERO)]
+    })
+    .await;
+    let mut target = target(&upstream.url());
+    target.timeouts = Timeouts::default();
+    let outcome = ask(&endpoint(&target), &target, true).await;
+    assert_eq!(failure(&outcome), Failure::TooLarge);
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_class_says_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    drop(listener);
+    let refused = target(&url);
+    assert_eq!(failure(&ask(&endpoint(&refused), &refused, true).await), Failure::ConnectRefused);
+    let nowhere = target("http://no-such-host.invalid:1/v1");
+    assert_eq!(failure(&ask(&endpoint(&nowhere), &nowhere, true).await), Failure::Dns);
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_is_a_tls_failure() {
+    let upstream = Upstream::start(|_| vec![Act::Close]).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _sent = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    drop(upstream);
+    let target = target(&format!("https://{address}/v1"));
+    assert_eq!(failure(&ask(&endpoint(&target), &target, true).await), Failure::Tls);
+}
+
+/// F05: a kept-alive connection that dies as the next request is put on it is nobody's fault.
+#[tokio::test]
+async fn a_connection_that_went_stale_is_not_held_against_the_target() {
+    let upstream = Upstream::start(|k| {
+        let mut acts = good();
+        if k == 0 {
+            acts.push(Act::CloseOnNext);
+        }
+        acts
+    })
+    .await;
+    let target = target(&upstream.url());
+    let endpoint = endpoint(&target);
+    assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
+    let second = ask(&endpoint, &target, true).await;
+    assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
+    assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
+}
+
+#[tokio::test]
+async fn without_streaming_there_are_only_duration_and_tokens() {
+    let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    let upstream = Upstream::start(move |_| plain("200 OK", "application/json", whole)).await;
+    let target = target(&upstream.url());
+    let (outcome, _, recorder) = ask(&endpoint(&target), &target, false).await;
+    assert_eq!(outcome, Ok(()));
+    let succeeded = recorder.succeeded.lock().unwrap();
+    assert_eq!(succeeded[0].first_token, None);
+    assert_eq!(succeeded[0].usage.unwrap().output, 1);
+    assert_eq!(recorder.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
