@@ -160,7 +160,10 @@ impl FailureDetail {
             }
             safe.push(c);
         }
-        FailureDetail { failure, message: safe }
+        FailureDetail {
+            failure,
+            message: safe,
+        }
     }
 }
 

@@ -24,12 +24,22 @@ pub struct Prompts {
 impl Prompts {
     /// A source of at least one text.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: Order) -> Option<Prompts> {
-        (!texts.is_empty()).then(|| Prompts { name: name.into(), texts: texts.into(), order })
+        (!texts.is_empty()).then(|| Prompts {
+            name: name.into(),
+            texts: texts.into(),
+            order,
+        })
     }
 
     /// The built-in source: short questions of everyday kinds.
     pub fn builtin() -> Prompts {
-        let texts = ["What is the capital of Italy?"].map(str::to_owned).to_vec();
-        Prompts { name: "builtin".into(), texts: texts.into(), order: Order::Sequential }
+        let texts = ["What is the capital of Italy?"]
+            .map(str::to_owned)
+            .to_vec();
+        Prompts {
+            name: "builtin".into(),
+            texts: texts.into(),
+            order: Order::Sequential,
+        }
     }
 }

@@ -30,7 +30,9 @@ impl Rate {
     /// No arrivals.
     pub const ZERO: Rate = Rate { micro_per_hour: 0 };
     /// The highest rate: 100,000 per second.
-    pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
+    pub const MAX: Rate = Rate {
+        micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND,
+    };
 
     /// Millionths of an arrival per hour.
     pub fn micro_per_hour(self) -> u64 {
@@ -74,9 +76,17 @@ impl FromStr for Rate {
         if fraction.len() > 15 {
             return Err(ParseRateError::TooFine(text.to_owned()));
         }
-        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_high())? };
+        let whole: u128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| too_high())?
+        };
         let ten_to = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX));
-        let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
+        let part: u128 = if fraction.is_empty() {
+            0
+        } else {
+            fraction.parse().map_err(|_| form())?
+        };
         let scaled = part * u128::from(scale);
         if scaled % ten_to != 0 {
             return Err(ParseRateError::TooFine(text.to_owned()));
@@ -86,7 +96,9 @@ impl FromStr for Rate {
             .and_then(|w| w.checked_add(scaled / ten_to))
             .filter(|m| *m <= u128::from(Rate::MAX.micro_per_hour))
             .ok_or_else(too_high)?;
-        Ok(Rate { micro_per_hour: u64::try_from(micro).map_err(|_| too_high())? })
+        Ok(Rate {
+            micro_per_hour: u64::try_from(micro).map_err(|_| too_high())?,
+        })
     }
 }
 

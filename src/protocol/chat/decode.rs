@@ -1,0 +1,377 @@
+//! One event's JSON, read in a single pass.
+//!
+//! Objects down to the delta are streamed (token probabilities are most of some events, and are
+//! skipped once); text and rare fields are taken raw and read where they lie.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::text::{elements, members, string};
+use super::{Channel, Frame, Shape, finish_reason, usage};
+
+/// Deepest nesting of content parts that is listened to; servers use two.
+const PART_DEPTH: u8 = 8;
+
+/// Reads one event's data (or, as [`Shape::Whole`], one reply). Text goes to `sink` with the index
+/// of its choice.
+///
+/// # Errors
+/// It is not a JSON object, or `choices` is not of the API's shape.
+pub fn decode<'a, S>(json: &'a str, shape: Shape, sink: &mut S) -> serde_json::Result<Frame<'a>>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    let mut reading = Reading {
+        sink,
+        shape,
+        choice: 0,
+        reasoning: None,
+        frame: Frame::default(),
+    };
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer.deserialize_map(Top(&mut reading))?;
+    deserializer.end()?;
+    Ok(reading.frame)
+}
+
+/// Whether an `error` member says that there is one: anything but null, false, zero and empty.
+fn is_truthy(raw: &str) -> bool {
+    match raw.as_bytes() {
+        [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
+        b"null" | b"false" | b"\"\"" => false,
+        _ => raw.parse() != Ok(0.0),
+    }
+}
+
+/// What is known of the event so far.
+struct Reading<'s, 'de, S> {
+    sink: &'s mut S,
+    shape: Shape,
+    /// The index of the choice being read.
+    choice: u32,
+    /// Which field gave this delta's reasoning: several may repeat the same text.
+    reasoning: Option<DeltaKey>,
+    frame: Frame<'de>,
+}
+
+impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
+    fn hear(&mut self, channel: Channel, text: &str) {
+        if !text.is_empty() {
+            self.frame.tokens = true;
+            self.frame.answer |= channel.is_answer();
+            (self.sink)(self.choice, channel, text);
+        }
+    }
+
+    /// Text as servers give it: a string, a part, or an array of either.
+    fn speech(&mut self, channel: Channel, raw: &str, depth: u8) -> serde_json::Result<()> {
+        if let Some(text) = string(raw) {
+            self.hear(channel, &text);
+            return Ok(());
+        }
+        if depth == PART_DEPTH {
+            return Ok(());
+        }
+        let mut done = Ok(());
+        let mut then = |result: serde_json::Result<()>| {
+            if done.is_ok() {
+                done = result;
+            }
+        };
+        let mut channel = channel;
+        elements(raw, |part| then(self.speech(channel, part, depth + 1)))?;
+        members(raw, |key, value| match key {
+            "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
+                channel = Channel::Reasoning
+            }
+            "text" | "summary" => then(self.speech(channel, value, depth + 1)),
+            "thinking" => then(self.speech(Channel::Reasoning, value, depth + 1)),
+            "refusal" => then(self.speech(Channel::Refusal, value, depth + 1)),
+            _ => {}
+        })?;
+        done
+    }
+
+    /// A function's name and arguments. Arguments given as an object instead of as text count too.
+    fn function(&mut self, raw: &str) -> serde_json::Result<()> {
+        members(raw, |key, value| {
+            if matches!(key, "name" | "arguments") {
+                match string(value) {
+                    Some(text) => self.hear(Channel::ToolCall, &text),
+                    None if is_truthy(value) => self.hear(Channel::ToolCall, value),
+                    None => {}
+                }
+            }
+        })
+    }
+
+    fn tool_calls(&mut self, raw: &str) -> serde_json::Result<()> {
+        let mut done = Ok(());
+        elements(raw, |call| {
+            let result = members(call, |key, value| {
+                if key == "function" && done.is_ok() {
+                    done = self.function(value);
+                }
+            });
+            if done.is_ok() {
+                done = result;
+            }
+        })?;
+        done
+    }
+
+    fn usage(&mut self, raw: &str) -> serde_json::Result<()> {
+        self.frame.usage = usage::read(raw)?.or(self.frame.usage);
+        Ok(())
+    }
+
+    fn delta(&mut self, raw: &'de str) -> serde_json::Result<()> {
+        serde_json::Deserializer::from_str(raw).deserialize_option(Delta(self))
+    }
+}
+
+/// Makes `$visitor` read an object, or nothing where there is null.
+macro_rules! object {
+    ($visitor:ident, $what:literal) => {
+        impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
+            type Value = ();
+
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+                deserializer.deserialize_option(self)
+            }
+        }
+
+        impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for $visitor<'_, '_, 'de, S> {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($what)
+            }
+
+            fn visit_none<E>(self) -> Result<(), E> {
+                Ok(())
+            }
+
+            fn visit_unit<E>(self) -> Result<(), E> {
+                Ok(())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+                deserializer.deserialize_any(self)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+                self.read(map)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+                self.read_all(seq)
+            }
+        }
+    };
+}
+
+fn raw<'de, A: MapAccess<'de>>(map: &mut A) -> Result<&'de str, A::Error> {
+    Ok(map.next_value::<&'de RawValue>()?.get())
+}
+
+fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(drop)
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum TopKey {
+    Choices,
+    Usage,
+    XGroq,
+    Message,
+    Error,
+    Type,
+    Object,
+    Model,
+    #[serde(other)]
+    Other,
+}
+
+struct Top<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
+
+impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        use serde::de::Error as _;
+
+        let reading = self.0;
+        while let Some(key) = map.next_key()? {
+            match key {
+                TopKey::Choices => map.next_value_seed(Choices(reading))?,
+                TopKey::Usage => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
+                TopKey::XGroq | TopKey::Message => {
+                    let mut inner = "null";
+                    members(raw(&mut map)?, |key, value| {
+                        if key == "usage" {
+                            inner = value;
+                        }
+                    })
+                    .map_err(A::Error::custom)?;
+                    reading.usage(inner).map_err(A::Error::custom)?;
+                }
+                TopKey::Error => reading.frame.failed |= is_truthy(raw(&mut map)?),
+                TopKey::Type | TopKey::Object => {
+                    reading.frame.failed |=
+                        matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
+                }
+                TopKey::Model => {
+                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty())
+                }
+                TopKey::Other => skip(&mut map)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The array of choices; some servers send null or nothing in its place.
+struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
+
+object!(Choices, "an array of choices");
+
+impl<'de, S: FnMut(u32, Channel, &str)> Choices<'_, '_, 'de, S> {
+    fn read<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Choice(self.0).read(map)
+    }
+
+    fn read_all<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Choice(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ChoiceKey {
+    Index,
+    Delta,
+    Message,
+    Text,
+    FinishReason,
+    Usage,
+    Error,
+    #[serde(other)]
+    Other,
+}
+
+struct Choice<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
+
+object!(Choice, "a choice");
+
+impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        use serde::de::Error as _;
+
+        let reading = self.0;
+        reading.choice = 0;
+        let mut index_known = false;
+        // Text that came before its choice's index waits for it.
+        let (mut waiting_delta, mut waiting_text) = (None, None);
+        while let Some(key) = map.next_key()? {
+            match (key, reading.shape) {
+                (ChoiceKey::Index, _) => {
+                    reading.choice = raw(&mut map)?.parse().unwrap_or(0);
+                    index_known = true;
+                }
+                (ChoiceKey::Delta, Shape::Stream) | (ChoiceKey::Message, Shape::Whole) => {
+                    if index_known {
+                        map.next_value_seed(Delta(reading))?;
+                    } else {
+                        waiting_delta = Some(raw(&mut map)?);
+                    }
+                }
+                (ChoiceKey::Text, _) => waiting_text = Some(raw(&mut map)?),
+                (ChoiceKey::FinishReason, _) => {
+                    let name = string(raw(&mut map)?);
+                    let reason = name.as_deref().and_then(finish_reason);
+                    reading.frame.finish = reason.or(reading.frame.finish);
+                }
+                (ChoiceKey::Usage, _) => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
+                (ChoiceKey::Error, _) => reading.frame.failed |= is_truthy(raw(&mut map)?),
+                (ChoiceKey::Delta | ChoiceKey::Message | ChoiceKey::Other, _) => skip(&mut map)?,
+            }
+        }
+        if let Some(delta) = waiting_delta {
+            reading.delta(delta).map_err(A::Error::custom)?;
+        }
+        if let Some(text) = waiting_text {
+            reading
+                .speech(Channel::Answer, text, 0)
+                .map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+
+    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(serde::de::Error::custom("a choice is an array"))
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum DeltaKey {
+    Content,
+    ReasoningContent,
+    Reasoning,
+    ReasoningDetails,
+    Refusal,
+    ToolCalls,
+    FunctionCall,
+    #[serde(other)]
+    Other,
+}
+
+struct Delta<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
+
+object!(Delta, "a delta");
+
+impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        use serde::de::Error as _;
+
+        let reading = self.0;
+        reading.reasoning = None;
+        while let Some(key) = map.next_key()? {
+            match key {
+                DeltaKey::Content => reading.speech(Channel::Answer, raw(&mut map)?, 0),
+                DeltaKey::ReasoningContent | DeltaKey::Reasoning | DeltaKey::ReasoningDetails => {
+                    let text = raw(&mut map)?;
+                    if is_truthy(text) && *reading.reasoning.get_or_insert(key) == key {
+                        reading.speech(Channel::Reasoning, text, 0)
+                    } else {
+                        Ok(())
+                    }
+                }
+                DeltaKey::Refusal => reading.speech(Channel::Refusal, raw(&mut map)?, 0),
+                DeltaKey::ToolCalls => reading.tool_calls(raw(&mut map)?),
+                DeltaKey::FunctionCall => reading.function(raw(&mut map)?),
+                DeltaKey::Other => Ok(skip(&mut map)?),
+            }
+            .map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+
+    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(serde::de::Error::custom("a delta is an array"))
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

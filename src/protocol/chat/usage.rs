@@ -1,0 +1,128 @@
+//! The `usage` object: what an endpoint says it counted.
+
+use super::text::members;
+use crate::measurement::Usage;
+
+/// More tokens than any answer has. A larger figure is a defect over there, and one of them would
+/// spoil a counter for good.
+const PLAUSIBLE: u64 = 1_000_000_000;
+
+/// Reads a usage object; `None` where it is null or counts nothing.
+///
+/// Some servers leave reasoning out of `completion_tokens` but not out of the total, so the output
+/// is whichever is more.
+pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
+    let (mut prompt, mut completion, mut total) = (None, None, None);
+    let (mut cached, mut reasoning) = ("", "");
+    members(raw, |key, value| match key {
+        "prompt_tokens" => prompt = count(value),
+        "completion_tokens" => completion = count(value),
+        "total_tokens" => total = count(value),
+        "prompt_tokens_details" => cached = value,
+        "completion_tokens_details" => reasoning = value,
+        _ => {}
+    })?;
+    if prompt.or(completion).or(total).is_none() {
+        return Ok(None);
+    }
+    // Without a prompt count the difference would be the prompt as well.
+    let rest = prompt.zip(total).map_or(0, |(prompt, total): (u64, u64)| {
+        total.saturating_sub(prompt)
+    });
+    Ok(Some(Usage {
+        input: prompt.unwrap_or(0),
+        output: completion.unwrap_or(0).max(rest),
+        cached_input: member(cached, "cached_tokens")?,
+        reasoning: member(reasoning, "reasoning_tokens")?,
+    }))
+}
+
+fn member(raw: &str, name: &str) -> serde_json::Result<u64> {
+    let mut found = None;
+    members(raw, |key, value| {
+        if key == name {
+            found = count(value);
+        }
+    })?;
+    Ok(found.unwrap_or(0))
+}
+
+/// A count, also where it is written `13.0` or `"13"`.
+fn count(raw: &str) -> Option<u64> {
+    let whole = raw.trim_matches('"').split('.').next()?;
+    whole.parse().ok().filter(|n| *n <= PLAUSIBLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(raw: &str) -> Option<u64> {
+        read(raw).unwrap().map(|usage| usage.output)
+    }
+
+    #[test]
+    fn output_is_the_larger_of_both_ways_to_count() {
+        assert_eq!(
+            read(
+                r#"{"prompt_tokens":12,"completion_tokens":2,"total_tokens":354,
+                    "prompt_tokens_details":{"cached_tokens":7},
+                    "completion_tokens_details":{"reasoning_tokens":340}}"#
+            )
+            .unwrap(),
+            Some(Usage {
+                input: 12,
+                output: 342,
+                cached_input: 7,
+                reasoning: 340
+            })
+        );
+        assert_eq!(
+            output(r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#),
+            Some(5)
+        );
+        assert_eq!(
+            output(r#"{"completion_tokens":5,"total_tokens":50}"#),
+            Some(5)
+        );
+        assert_eq!(output(r#"{"prompt_tokens":9,"total_tokens":4}"#), Some(0));
+    }
+
+    #[test]
+    fn nothing_counted_is_no_usage() {
+        for raw in [
+            "null",
+            "{}",
+            "[]",
+            r#"{"cost":0}"#,
+            r#"{"prompt_tokens":null}"#,
+        ] {
+            assert_eq!(output(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn odd_figures_are_read_or_left_out() {
+        assert_eq!(output(r#"{"completion_tokens":"13"}"#), Some(13));
+        assert_eq!(output(r#"{"completion_tokens":13.0}"#), Some(13));
+        assert_eq!(
+            output(r#"{"prompt_tokens":1,"completion_tokens":-1}"#),
+            Some(0)
+        );
+        assert_eq!(
+            output(r#"{"prompt_tokens":1,"completion_tokens":1e300}"#),
+            Some(0)
+        );
+        assert_eq!(
+            output(r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#),
+            Some(0)
+        );
+        assert_eq!(
+            read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#)
+                .unwrap()
+                .unwrap()
+                .cached_input,
+            0
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! The decoder against its rules, its bounds, and a slow obvious reader of the same rules.
+
+use super::*;
+use proptest::prelude::*;
+
+type Owned = (Vec<u8>, Vec<u8>);
+
+struct Decoded {
+    events: Vec<Owned>,
+    comments: u32,
+    error: Option<TooLarge>,
+}
+
+fn decode<'a>(limits: Limits, reads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+    let mut decoder = Decoder::new(limits);
+    let mut events = Vec::new();
+    let mut keep = |event: Event<'_>| {
+        events.push((event.name.to_vec(), event.data.to_vec()));
+        ControlFlow::Continue(())
+    };
+    let mut outcome = Ok(ControlFlow::Continue(()));
+    for read in reads {
+        outcome = decoder.feed(read, &mut keep);
+        if outcome.is_err() {
+            break;
+        }
+    }
+    if outcome.is_ok() {
+        outcome = decoder.finish(&mut keep);
+    }
+    assert!(outcome.is_err() || decoder.events() as usize == events.len());
+    Decoded {
+        events,
+        comments: decoder.comments(),
+        error: outcome.err(),
+    }
+}
+
+/// Whole, byte by byte and at every split point; all must agree.
+fn decode_every_way(limits: Limits, bytes: &[u8]) -> Decoded {
+    let whole = decode(limits, [bytes]);
+    let same = |other: Decoded, how: &str| {
+        assert_eq!(other.events, whole.events, "{how}");
+        assert_eq!(other.comments, whole.comments, "{how}");
+        assert_eq!(other.error, whole.error, "{how}");
+    };
+    same(decode(limits, bytes.chunks(1)), "byte by byte");
+    for at in 0..=bytes.len() {
+        same(
+            decode(limits, [&bytes[..at], &bytes[at..]]),
+            &format!("split at {at}"),
+        );
+    }
+    whole
+}
+
+#[test]
+fn the_rules_one_by_one() {
+    for (bytes, expected) in [
+        ("data: a\n\n", vec![("", "a")]),
+        ("data:a\n\n", vec![("", "a")]),
+        ("data:  a \n\n", vec![("", " a ")]),
+        ("data: a\r\n\r\n", vec![("", "a")]),
+        ("data: a\r\rdata: b\r\r", vec![("", "a"), ("", "b")]),
+        ("data: a\r\n\ndata: b\n\r\n", vec![("", "a"), ("", "b")]),
+        ("data: a\n\n\n\ndata: b\n\n", vec![("", "a"), ("", "b")]),
+        ("data: a\ndata: b\ndata\n\n", vec![("", "a\nb\n")]),
+        ("\u{feff}data: a\n\n", vec![("", "a")]),
+        ("\u{feff}\u{feff}data: a\n\n", vec![]),
+        (": ping\n\ndata: a\n: within\n\n", vec![("", "a")]),
+        (
+            "event: x\nid: 1\nretry: 5\nfoo\ndata: a\n\ndata: b\n\n",
+            vec![("x", "a"), ("", "b")],
+        ),
+        ("data: a\nevent: late\n\n", vec![("late", "a")]),
+        ("data:\n\ndata: \n\ndata\n\nevent: x\n\n", vec![]),
+        ("dat: a\nDATA: b\n data: c\n\n", vec![]),
+        ("event: error\n\n", vec![("error", "")]),
+        (
+            "event: error\n: unspecified\n\ndata: a\n\n",
+            vec![("error", "unspecified"), ("", "a")],
+        ),
+        (
+            ": said before\nevent: error\n\n",
+            vec![("error", "said before")],
+        ),
+        (": old\n\nevent: error\n\n", vec![("error", "")]),
+        (
+            ": old\ndata: a\n\nevent: error\n\n",
+            vec![("", "a"), ("error", "")],
+        ),
+        ("error: {\"code\":1}\n\n", vec![("error", "{\"code\":1}")]),
+        ("error\n\n", vec![("error", "")]),
+        ("data: cut", vec![("", "cut")]),
+        ("data: cut\n", vec![("", "cut")]),
+        ("event: error", vec![("error", "")]),
+        ("data: a\n\ndata: cut\r", vec![("", "a"), ("", "cut")]),
+        ("", vec![]),
+        ("\r\n\r\n\n\r", vec![]),
+    ] {
+        let expected: Vec<Owned> = expected
+            .into_iter()
+            .map(|(name, data)| (name.into(), data.into()))
+            .collect();
+        let decoded = decode_every_way(Limits::default(), bytes.as_bytes());
+        assert_eq!(decoded.events, expected, "{bytes:?}");
+        assert_eq!(decoded.error, None, "{bytes:?}");
+    }
+    // Half a byte-order mark is a line like any other.
+    assert_eq!(
+        decode_every_way(Limits::default(), b"\xef\xbbdata: a\n\ndata: b\n\n").events,
+        [(vec![], b"b".to_vec())]
+    );
+    assert_eq!(
+        decode_every_way(Limits::default(), b": a\n\n:\r\n:b\r\rdata: x\n: c\n\n").comments,
+        4
+    );
+}
+
+#[test]
+fn a_break_ends_the_read_and_leaves_the_rest() {
+    let mut decoder = Decoder::new(Limits::default());
+    let mut seen = 0;
+    let flow = decoder.feed(b"data: a\n\ndata: b\n\n", &mut |_| {
+        seen += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!((flow, seen), (Ok(ControlFlow::Break(())), 1));
+}
+
+const SMALL: Limits = Limits {
+    line: 16,
+    event: 24,
+    body: 64,
+    events: 3,
+};
+
+#[test]
+fn each_limit_is_met_exactly_and_not_passed() {
+    for (bytes, events, error) in [
+        ("data: 6789abcdef\n\n", 1, None),
+        ("data: 6789abcdefg\n\n", 0, Some(TooLarge::Line)),
+        ("data: 6789abcdefg", 0, Some(TooLarge::Line)),
+        (": 23456789abcdefg\n", 0, Some(TooLarge::Line)),
+        ("data:56789abcdef\ndata:56789abcde\ndata:\n\n", 1, None),
+        (
+            "data:56789abcdef\ndata:56789abcdef\ndata:a\n\n",
+            0,
+            Some(TooLarge::Event),
+        ),
+        ("data:1\n\ndata:2\n\ndata:3\n\n", 3, None),
+        (
+            "data:1\n\ndata:2\n\ndata:3\n\ndata:4\n\n",
+            3,
+            Some(TooLarge::Events),
+        ),
+        (
+            "data:1\n\ndata:2\n\ndata:3\n\ndata:4",
+            3,
+            Some(TooLarge::Events),
+        ),
+    ] {
+        let decoded = decode_every_way(SMALL, bytes.as_bytes());
+        assert_eq!(
+            (decoded.events.len(), decoded.error),
+            (events, error),
+            "{bytes:?}"
+        );
+    }
+    assert_eq!(decode_every_way(SMALL, &[b'\n'; 64]).error, None);
+    assert_eq!(
+        decode_every_way(SMALL, &[b'\n'; 65]).error,
+        Some(TooLarge::Body)
+    );
+    assert_eq!(
+        decode_every_way(SMALL, &b":\n".repeat(40)).error,
+        Some(TooLarge::Body)
+    );
+    let tight_event = Limits { event: 4, ..SMALL };
+    assert_eq!(decode_every_way(tight_event, b"data:1234\n\n").error, None);
+    assert_eq!(
+        decode_every_way(tight_event, b"data:12345\n\n").error,
+        Some(TooLarge::Event)
+    );
+}
+
+/// Feeds the same read until the decoder refuses; what it then holds and how many reads it took.
+fn feed_until_refused(read: &[u8]) -> (TooLarge, usize, usize) {
+    let mut decoder = Decoder::new(Limits::default());
+    for reads in 1.. {
+        if let Err(limit) = decoder.feed(read, &mut |_| ControlFlow::Continue(())) {
+            let held = decoder.line.capacity()
+                + decoder.data.capacity()
+                + decoder.name.capacity()
+                + decoder.comment.capacity();
+            return (limit, held, reads * read.len());
+        }
+        assert!(reads * read.len() < 80 << 20, "never refused");
+    }
+    unreachable!()
+}
+
+#[test]
+fn an_endless_answer_is_refused_with_bounded_memory() {
+    let limits = Limits::default();
+    let (limit, held, fed) = feed_until_refused(&[b'x'; 1000]);
+    assert_eq!(limit, TooLarge::Line);
+    assert!(
+        held <= limits.line && fed <= limits.line + 1000,
+        "{held} {fed}"
+    );
+
+    let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
+    let (limit, held, fed) = feed_until_refused(&line);
+    assert_eq!(limit, TooLarge::Event);
+    assert!(
+        held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
+        "{held} {fed}"
+    );
+
+    let (limit, held, _) = feed_until_refused(&b": keep-alive\n\n".repeat(1000));
+    assert_eq!(limit, TooLarge::Body);
+    assert!(held < 64 << 10, "{held}");
+
+    let (limit, held, fed) = feed_until_refused(b"data: x\n\n");
+    assert_eq!((limit, fed), (TooLarge::Events, 9 * 200_001));
+    assert!(held < 1 << 10, "{held}");
+}
+
+/// The same rules, written to be obviously right: all bytes at once, one line after the other.
+fn reference(bytes: &[u8]) -> (Vec<Owned>, u32) {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut lines = vec![Vec::new()];
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\r' if bytes.get(i + 1) == Some(&b'\n') => {
+                i += 1;
+                lines.push(Vec::new());
+            }
+            b'\r' | b'\n' => lines.push(Vec::new()),
+            byte => lines.last_mut().unwrap().push(byte),
+        }
+        i += 1;
+    }
+    // A last line without its end, and a last event without its blank line, both count.
+    lines.push(Vec::new());
+
+    let (mut events, mut comments) = (Vec::new(), 0);
+    let (mut name, mut data, mut comment) = (Vec::new(), Vec::<Vec<u8>>::new(), Vec::new());
+    for line in lines {
+        if line.is_empty() {
+            let joined = data.join(&b'\n');
+            if name.eq_ignore_ascii_case(b"error") && data.is_empty() {
+                events.push((name.clone(), comment.clone()));
+            } else if name.eq_ignore_ascii_case(b"error") || !joined.is_empty() {
+                events.push((name.clone(), joined));
+            }
+            (name, data, comment) = (Vec::new(), Vec::new(), Vec::new());
+            continue;
+        }
+        let colon = line.iter().position(|b| *b == b':');
+        let (field, value) = line.split_at(colon.unwrap_or(line.len()));
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        let unspaced = value.strip_prefix(b" ").unwrap_or(value).to_vec();
+        match field {
+            b"" => {
+                comments += 1;
+                comment = value.trim_ascii().to_vec();
+            }
+            b"data" => data.push(unspaced),
+            b"event" => name = unspaced,
+            b"error" => {
+                name = b"error".to_vec();
+                data.push(unspaced);
+            }
+            _ => {}
+        }
+    }
+    (events, comments)
+}
+
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => prop::sample::select(vec![
+            &b"data: "[..], b"data:", b"data", b"event: ", b"event: error", b"error: ", b"error", b": ping", b":",
+            b"\n", b"\n", b"\n\n", b"\r\n", b"\r\n\r\n", b"\r", b"\r\r", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef", b" ",
+            b"{\"a\":1}", b"[DONE]", "é😀".as_bytes(), b"id: 7",
+        ])
+        .prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..6),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_in_any_reads_give_what_the_reference_gives(
+        bytes in pieces(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let reads = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
+        let decoded = decode(Limits::default(), reads);
+        let (events, comments) = reference(&bytes);
+        prop_assert_eq!(decoded.events, events);
+        prop_assert_eq!(decoded.comments, comments);
+        prop_assert_eq!(decoded.error, None);
+    }
+
+    #[test]
+    fn under_tight_limits_the_reads_still_make_no_difference(
+        bytes in pieces(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let at = cut.index(bytes.len() + 1);
+        let whole = decode(SMALL, [&bytes[..]]);
+        let split = decode(SMALL, [&bytes[..at], &bytes[at..]]);
+        prop_assert_eq!(split.events, whole.events);
+        prop_assert_eq!(split.error, whole.error);
+    }
+}
