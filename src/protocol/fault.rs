@@ -71,7 +71,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Reads the body of an error status: the OpenAI shape, its many relatives, plain text or HTML.
+    /// Reads the body of an error status: the usual `error` object, its many relatives, plain text or HTML.
     /// An empty or unreadable body gives an empty message.
     pub fn from_body(body: &[u8]) -> Fault {
         let head = &body[..body.len().min(PARSED)];
@@ -131,7 +131,7 @@ impl Fault {
 
     fn from_words(message: &str, code: Option<String>, status: Option<u16>, kind: &str) -> Fault {
         let names = format!("{} {kind}", code.as_deref().unwrap_or_default()).to_ascii_lowercase();
-        let reason = reason(&names, &message.to_ascii_lowercase(), status);
+        let reason = classify(&names, &message.to_ascii_lowercase(), status);
         Fault {
             message: cut(message, MESSAGE).to_owned(),
             code,
@@ -150,19 +150,24 @@ impl Fault {
     }
 }
 
-fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
-    let named = |words: &[&str]| words.iter().any(|word| names.contains(word));
-    const QUOTA: [&str; 6] = [
-        "insufficient_quota",
-        "budget_exceeded",
-        "billing",
-        "insufficient_balance",
-        "insufficient_credit",
-        "payment_required",
-    ];
-    if named(&QUOTA) || names.split_whitespace().any(|name| name == "1113") || status == Some(402) {
+/// Codes and types that say that the account is used up.
+const QUOTA: [&str; 6] = [
+    "insufficient_quota",
+    "budget_exceeded",
+    "billing",
+    "insufficient_balance",
+    "insufficient_credit",
+    "payment_required",
+];
+
+fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
+    let is_named = |words: &[&str]| words.iter().any(|word| names.contains(word));
+    if is_named(&QUOTA)
+        || names.split_whitespace().any(|name| name == "1113")
+        || status == Some(402)
+    {
         FaultReason::Quota
-    } else if named(&[
+    } else if is_named(&[
         "content_filter",
         "content_policy",
         "safety",
@@ -171,7 +176,7 @@ fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     ]) {
         FaultReason::Filtered
     } else if status == Some(429)
-        || named(&[
+        || is_named(&[
             "rate_limit",
             "ratelimit",
             "too_many",
@@ -181,12 +186,12 @@ fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     {
         FaultReason::RateLimited
     } else if matches!(status, Some(498 | 503 | 529))
-        || named(&["overload", "unavailable", "capacity"])
+        || is_named(&["overload", "unavailable", "capacity"])
         || message.contains("overload")
     {
         FaultReason::Overloaded
     } else if matches!(status, Some(400..=499))
-        || named(&[
+        || is_named(&[
             "invalid",
             "bad_request",
             "badrequest",
@@ -197,7 +202,7 @@ fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     {
         FaultReason::Invalid
     } else if matches!(status, Some(500..=599))
-        || named(&["server", "internal", "timeout", "api_error"])
+        || is_named(&["server", "internal", "timeout", "api_error"])
     {
         FaultReason::Server
     } else {
@@ -224,7 +229,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A message as one sentence, also where it is FastAPI's list of problems or an object.
+/// A message as one sentence, also where it is a validator's list of problems or an object.
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -85,7 +85,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         elements(raw, |part| then(self.speech(channel, part, depth + 1)))?;
         members(raw, |key, value| match key {
             "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
-                channel = Channel::Reasoning
+                channel = Channel::Reasoning;
             }
             "text" | "summary" => then(self.speech(channel, value, depth + 1)),
             "thinking" => then(self.speech(Channel::Reasoning, value, depth + 1)),
@@ -135,7 +135,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
 
 /// Makes `$visitor` read an object, or nothing where there is null.
 macro_rules! object {
-    ($visitor:ident, $what:literal) => {
+    ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
             type Value = ();
 
@@ -167,9 +167,7 @@ macro_rules! object {
                 self.read(map)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-                self.read_all(seq)
-            }
+            $($more)?
         }
     };
 }
@@ -230,7 +228,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
                         matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
                 TopKey::Model => {
-                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty())
+                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty());
                 }
                 TopKey::Other => skip(&mut map)?,
             }
@@ -242,16 +240,18 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
 /// The array of choices; some servers send null or nothing in its place.
 struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
-object!(Choices, "an array of choices");
+object!(
+    Choices,
+    "an array of choices",
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Choice(self.0))?.is_some() {}
+        Ok(())
+    }
+);
 
 impl<'de, S: FnMut(u32, Channel, &str)> Choices<'_, '_, 'de, S> {
     fn read<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         Choice(self.0).read(map)
-    }
-
-    fn read_all<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Choice(self.0))?.is_some() {}
-        Ok(())
     }
 }
 
@@ -316,10 +316,6 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         }
         Ok(())
     }
-
-    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(serde::de::Error::custom("a choice is an array"))
-    }
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -365,10 +361,6 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
             .map_err(A::Error::custom)?;
         }
         Ok(())
-    }
-
-    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(serde::de::Error::custom("a delta is an array"))
     }
 }
 

@@ -163,7 +163,7 @@ mod tests {
     fn repeated_keys_are_all_handed_out() {
         let mut seen = Vec::new();
         members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| {
-            seen.push((k.to_owned(), v))
+            seen.push((k.to_owned(), v));
         })
         .unwrap();
         assert_eq!(
