@@ -26,7 +26,16 @@ fn stream() -> Vec<u8> {
     event.repeat(EVENTS).into_bytes()
 }
 
-const READS: [usize; 3] = [221, 8192, 100];
+/// Bytes a read; 0 stands for one event a read, which is how streams mostly arrive.
+const READS: [usize; 3] = [0, 8192, 100];
+
+fn read_size(stream: &[u8], read: usize) -> usize {
+    if read == 0 {
+        stream.len() / EVENTS
+    } else {
+        read
+    }
+}
 
 #[divan::bench(args = READS)]
 fn decoder_alone(bencher: Bencher, read: usize) {
@@ -34,7 +43,7 @@ fn decoder_alone(bencher: Bencher, read: usize) {
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
         let mut decoder = Decoder::new(Limits::default());
         let mut bytes = 0;
-        for read in stream.chunks(read) {
+        for read in stream.chunks(read_size(&stream, read)) {
             let _ = black_box(decoder.feed(black_box(read), &mut |event| {
                 bytes += event.data.len();
                 ControlFlow::Continue(())
@@ -49,7 +58,7 @@ fn whole_reply(bencher: Bencher, read: usize) {
     let stream = stream();
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
         let mut reply = Reply::new(Terminal::default(), Limits::default());
-        for read in stream.chunks(read) {
+        for read in stream.chunks(read_size(&stream, read)) {
             black_box(reply.read(black_box(read), &mut no_sink));
         }
         assert_eq!(reply.token_events() as usize, EVENTS);
