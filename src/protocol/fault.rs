@@ -71,7 +71,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Reads the body of an error status: the OpenAI shape, its many relatives, plain text or HTML.
+    /// Reads the body of an error status: the usual `error` object, its many relatives, plain text or HTML.
     /// An empty or unreadable body gives an empty message.
     pub fn from_body(body: &[u8]) -> Fault {
         let head = &body[..body.len().min(PARSED)];
@@ -113,7 +113,7 @@ impl Fault {
 
     fn from_words(message: &str, code: Option<String>, status: Option<u16>, kind: &str) -> Fault {
         let names = format!("{} {kind}", code.as_deref().unwrap_or_default()).to_ascii_lowercase();
-        let reason = reason(&names, &message.to_ascii_lowercase(), status);
+        let reason = classify(&names, &message.to_ascii_lowercase(), status);
         Fault { message: cut(message, MESSAGE).to_owned(), code, reason }
     }
 
@@ -128,34 +128,43 @@ impl Fault {
     }
 }
 
-fn reason(names: &str, message: &str, status: Option<u16>) -> FaultReason {
-    let named = |words: &[&str]| words.iter().any(|word| names.contains(word));
-    const QUOTA: [&str; 6] = [
-        "insufficient_quota",
-        "budget_exceeded",
-        "billing",
-        "insufficient_balance",
-        "insufficient_credit",
-        "payment_required",
-    ];
-    if named(&QUOTA) || names.split_whitespace().any(|name| name == "1113") || status == Some(402) {
+/// Codes and types that say that the account is used up.
+const QUOTA: [&str; 6] = [
+    "insufficient_quota",
+    "budget_exceeded",
+    "billing",
+    "insufficient_balance",
+    "insufficient_credit",
+    "payment_required",
+];
+
+fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
+    let is_named = |words: &[&str]| words.iter().any(|word| names.contains(word));
+    if is_named(&QUOTA) || names.split_whitespace().any(|name| name == "1113") || status == Some(402) {
         FaultReason::Quota
-    } else if named(&["content_filter", "content_policy", "safety", "moderation", "sensitive"]) {
+    } else if is_named(&["content_filter", "content_policy", "safety", "moderation", "sensitive"]) {
         FaultReason::Filtered
     } else if status == Some(429)
-        || named(&["rate_limit", "ratelimit", "too_many", "throttl", "resource_exhausted"])
+        || is_named(&["rate_limit", "ratelimit", "too_many", "throttl", "resource_exhausted"])
     {
         FaultReason::RateLimited
     } else if matches!(status, Some(498 | 503 | 529))
-        || named(&["overload", "unavailable", "capacity"])
+        || is_named(&["overload", "unavailable", "capacity"])
         || message.contains("overload")
     {
         FaultReason::Overloaded
     } else if matches!(status, Some(400..=499))
-        || named(&["invalid", "bad_request", "badrequest", "not_found", "exceed_context", "context_length"])
+        || is_named(&[
+            "invalid",
+            "bad_request",
+            "badrequest",
+            "not_found",
+            "exceed_context",
+            "context_length",
+        ])
     {
         FaultReason::Invalid
-    } else if matches!(status, Some(500..=599)) || named(&["server", "internal", "timeout", "api_error"]) {
+    } else if matches!(status, Some(500..=599)) || is_named(&["server", "internal", "timeout", "api_error"]) {
         FaultReason::Server
     } else {
         FaultReason::Other
@@ -181,7 +190,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A message as one sentence, also where it is FastAPI's list of problems or an object.
+/// A message as one sentence, also where it is a validator's list of problems or an object.
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -227,6 +236,27 @@ fn find_ignoring_case(text: &str, what: &str) -> Option<usize> {
 
 fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
+}
+
+/// What an answer with another status than 200 amounts to, by its status and the start of its body.
+pub fn refusal(status: u16, body: &[u8]) -> FailureDetail {
+    let fault = Fault::from_body(body);
+    let failure = match status {
+        402 => Failure::Quota,
+        400..=499 if fault.is_quota() => Failure::Quota,
+        401 | 403 => Failure::Auth,
+        429 => Failure::RateLimited,
+        498 | 503 | 529 => Failure::Overloaded,
+        400..=499 => Failure::Http4xx,
+        500..=599 => Failure::Http5xx,
+        _ => Failure::HttpUnexpected,
+    };
+    let words = if fault.message.is_empty() {
+        format!("HTTP {status}")
+    } else {
+        format!("HTTP {status}: {}", fault.message)
+    };
+    FailureDetail::new(failure, &words)
 }
 
 #[cfg(test)]
@@ -315,25 +345,4 @@ mod tests {
         let detail = fault.detail(Failure::Http4xx);
         assert_eq!(detail.message, "a level=ERROR  [31mb");
     }
-}
-
-/// What an answer with another status than 200 amounts to, by its status and the start of its body.
-pub fn refusal(status: u16, body: &[u8]) -> FailureDetail {
-    let fault = Fault::from_body(body);
-    let failure = match status {
-        402 => Failure::Quota,
-        400..=499 if fault.is_quota() => Failure::Quota,
-        401 | 403 => Failure::Auth,
-        429 => Failure::RateLimited,
-        498 | 503 | 529 => Failure::Overloaded,
-        400..=499 => Failure::Http4xx,
-        500..=599 => Failure::Http5xx,
-        _ => Failure::HttpUnexpected,
-    };
-    let words = if fault.message.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status}: {}", fault.message)
-    };
-    FailureDetail::new(failure, &words)
 }

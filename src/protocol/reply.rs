@@ -121,6 +121,11 @@ impl Reply {
         self.answer.text_bytes(channel)
     }
 
+    /// Events so far, of any kind: the place of the newest in the stream.
+    pub fn events(&self) -> u32 {
+        self.decoder.events()
+    }
+
     /// Comment lines so far.
     pub fn comments(&self) -> u32 {
         self.decoder.comments()

@@ -78,7 +78,9 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         let mut channel = channel;
         elements(raw, |part| then(self.speech(channel, part, depth + 1)))?;
         members(raw, |key, value| match key {
-            "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => channel = Channel::Reasoning,
+            "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
+                channel = Channel::Reasoning;
+            }
             "text" | "summary" => then(self.speech(channel, value, depth + 1)),
             "thinking" => then(self.speech(Channel::Reasoning, value, depth + 1)),
             "refusal" => then(self.speech(Channel::Refusal, value, depth + 1)),
@@ -127,7 +129,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
 
 /// Makes `$visitor` read an object, or nothing where there is null.
 macro_rules! object {
-    ($visitor:ident, $what:literal) => {
+    ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
             type Value = ();
 
@@ -159,9 +161,7 @@ macro_rules! object {
                 self.read(map)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-                self.read_all(seq)
-            }
+            $($more)?
         }
     };
 }
@@ -220,7 +220,9 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
                 TopKey::Type | TopKey::Object => {
                     reading.frame.failed |= matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
-                TopKey::Model => reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty()),
+                TopKey::Model => {
+                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty());
+                }
                 TopKey::Other => skip(&mut map)?,
             }
         }
@@ -231,16 +233,18 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
 /// The array of choices; some servers send null or nothing in its place.
 struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
-object!(Choices, "an array of choices");
+object!(
+    Choices,
+    "an array of choices",
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Choice(self.0))?.is_some() {}
+        Ok(())
+    }
+);
 
 impl<'de, S: FnMut(u32, Channel, &str)> Choices<'_, '_, 'de, S> {
     fn read<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         Choice(self.0).read(map)
-    }
-
-    fn read_all<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Choice(self.0))?.is_some() {}
-        Ok(())
     }
 }
 
@@ -303,10 +307,6 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         }
         Ok(())
     }
-
-    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(serde::de::Error::custom("a choice is an array"))
-    }
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -352,10 +352,6 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
             .map_err(A::Error::custom)?;
         }
         Ok(())
-    }
-
-    fn read_all<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(serde::de::Error::custom("a delta is an array"))
     }
 }
 

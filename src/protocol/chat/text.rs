@@ -150,7 +150,10 @@ mod tests {
     #[test]
     fn repeated_keys_are_all_handed_out() {
         let mut seen = Vec::new();
-        members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| seen.push((k.to_owned(), v))).unwrap();
+        members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| {
+            seen.push((k.to_owned(), v));
+        })
+        .unwrap();
         assert_eq!(seen, [("a".into(), "1"), ("b".into(), "[2]"), ("a".into(), "null")]);
     }
 }

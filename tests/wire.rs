@@ -1,0 +1,547 @@
+//! What answers amount to: streams recorded from real servers, and the wire cases that catalogue
+//! how servers differ. Each is fed whole, byte by byte and split in two, in the line endings any
+//! server might use, and must come out the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use llmload::measurement::{Failure, FailureDetail, FinishReason, Usage};
+use llmload::protocol::chat::finish_reason;
+use llmload::protocol::{
+    Channel, Ending, Fault, FaultReason, Limits, Reply, Terminal, WholeReply, not_a_stream,
+};
+use serde_json::Value;
+
+/// Everything that can be known of an answer, and must not depend on how it was cut into reads.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    text: BTreeMap<(u32, Channel), String>,
+    token_events: u32,
+    answer_token: bool,
+    comments: u32,
+    done: bool,
+    usage: Option<Usage>,
+    finish: Option<FinishReason>,
+    fault: Option<Fault>,
+    verdict: Result<Ending, FailureDetail>,
+}
+
+/// Feeds the reads; also says in which read the first token came and how many events that was in.
+fn feed<'a>(
+    model: &str,
+    terminal: Terminal,
+    reads: impl IntoIterator<Item = &'a [u8]>,
+) -> (Seen, Option<(usize, u32)>) {
+    let mut reply = Reply::new(terminal, Limits::default());
+    if !model.is_empty() {
+        reply = reply.expecting_model(model);
+    }
+    let mut text = BTreeMap::<_, String>::new();
+    let mut sink = |choice: u32, channel, said: &str| {
+        text.entry((choice, channel)).or_default().push_str(said);
+    };
+    let (mut token_events, mut comments, mut answer_token) = (0, 0, false);
+    let mut first = None;
+    let mut last_read = 0;
+    for (i, read) in reads.into_iter().enumerate() {
+        last_read = i;
+        let progress = reply.read(read, &mut sink);
+        token_events += progress.token_events;
+        comments += progress.comments;
+        answer_token |= progress.answer_token;
+        if progress.token_events > 0 && first.is_none() {
+            first = Some((i, reply.events()));
+        }
+        if progress.finished {
+            break;
+        }
+    }
+    let end = reply.end(&mut sink);
+    assert!(end.progress.finished);
+    token_events += end.progress.token_events;
+    comments += end.progress.comments;
+    answer_token |= end.progress.answer_token;
+    if end.progress.token_events > 0 && first.is_none() {
+        first = Some((last_read, reply.events()));
+    }
+    assert_eq!((token_events, comments), (reply.token_events(), reply.comments()));
+    let seen = Seen {
+        token_events,
+        answer_token,
+        comments,
+        done: reply.done(),
+        usage: reply.usage(),
+        finish: reply.finish_reason(),
+        fault: reply.fault().cloned(),
+        verdict: end.verdict,
+        text,
+    };
+    let heard: usize = seen.text.values().map(String::len).sum();
+    let channels = [Channel::Answer, Channel::Reasoning, Channel::Refusal, Channel::ToolCall];
+    assert_eq!(heard as u64, channels.into_iter().map(|channel| reply.text_bytes(channel)).sum::<u64>());
+    (seen, first)
+}
+
+/// Feeds it whole, byte by byte and split in two at the given places: all must agree, and the first
+/// token must come with the read that completes its event. Returns what was seen and the index of
+/// the event with the first token.
+fn feed_every_way(
+    model: &str,
+    terminal: Terminal,
+    bytes: &[u8],
+    splits: impl IntoIterator<Item = usize>,
+) -> (Seen, Option<u32>) {
+    let (whole, _) = feed(model, terminal, [bytes]);
+    let (bytewise, first) = feed(model, terminal, bytes.chunks(1));
+    assert_eq!(bytewise, whole, "byte by byte");
+    let mut tried = 0;
+    for at in splits {
+        let (split, first_in_split) = feed(model, terminal, [&bytes[..at], &bytes[at..]]);
+        assert_eq!(split, whole, "split at {at}");
+        let expected = first.map(|(byte, _)| usize::from(byte >= at));
+        // An event that only the end of the body completes came with the last read, whatever it held.
+        let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
+        assert!(at_end || first_in_split.map(|(read, _)| read) == expected, "first token, split at {at}");
+        tried += 1;
+    }
+    assert!(tried > 0 || bytes.is_empty());
+    (whole, first.map(|(_, events)| events - 1))
+}
+
+/// The same stream as other servers would write it; `comments` counts what that adds.
+fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>, u32)> {
+    // A comment after each line end: before, between and within events.
+    let mut commented = b": hello\n".to_vec();
+    let mut added = 1;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        commented.extend_from_slice(line);
+        if line.ends_with(b"\n") {
+            commented.extend_from_slice(b":ping\n");
+            added += 1;
+        }
+    }
+    vec![
+        ("crlf", replace_lf(bytes, b"\r\n"), 0),
+        ("cr", replace_lf(bytes, b"\r"), 0),
+        ("bom", [b"\xef\xbb\xbf", bytes].concat(), 0),
+        ("comments", commented, added),
+    ]
+}
+
+fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
+    // What is CRLF already is left alone.
+    if bytes.contains(&b'\r') {
+        return bytes.to_vec();
+    }
+    bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
+}
+
+/// Places where a variant can differ from its original: in and around line ends and the start, and
+/// inside characters of several bytes.
+fn delicate_places(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    (0..=bytes.len()).filter(move |&at| {
+        let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
+        at < 4 || near.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0x80..))
+    })
+}
+
+/// One line that says all of a verdict that matters: `~` marks an estimate.
+fn outcome(verdict: &Result<Ending, FailureDetail>) -> String {
+    match verdict {
+        Err(detail) => detail.failure.as_str().to_owned(),
+        Ok(ending) => {
+            let (tokens, exact) = ending.output_tokens();
+            let mut line = format!("ok {}{tokens}", if exact { "" } else { "~" });
+            for anomaly in ending.anomalies.iter() {
+                line.push(' ');
+                line.push_str(anomaly.as_str());
+            }
+            line
+        }
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sse-captures")
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join(name)).unwrap()).unwrap()
+}
+
+/// What each recorded stream amounts to, by hand.
+const CAPTURES: &[(&str, &str, &str)] = &[
+    ("llamacpp-completions-usage.sse", "gemma-3-270m", "ok 8"),
+    ("llamacpp-keepalive-usage.sse", "gemma-3-270m", "ok 4"),
+    // Killed at an event boundary: fifteen tokens, and no end of any kind.
+    ("llamacpp-killed.sse", "gemma-3-270m", "incomplete"),
+    ("llamacpp-length-usage.sse", "gemma-3-270m", "ok 16"),
+    ("llamacpp-logprobs-usage.sse", "gemma-3-270m", "ok 4"),
+    // Two usages, one for each choice; the last wins. More than one choice is never asked for.
+    ("llamacpp-n2-usage.sse", "gemma-3-270m", "ok 8"),
+    ("llamacpp-one-token-usage.sse", "gemma-3-270m", "ok 1"),
+    ("llamacpp-queued-usage.sse", "gemma-3-270m", "ok 4"),
+    // The stop text was generated but is withheld: two tokens in one event.
+    ("llamacpp-short-usage.sse", "gemma-3-270m", "ok 2"),
+    ("llamacpp-short.sse", "gemma-3-270m", "ok ~1 missing_usage"),
+    ("llamacpp-unknown-model.sse", "no-such-model", "ok 4 model_mismatch"),
+    ("llamacpp-utf8-bytes-usage.sse", "gemma-3-270m", "ok 16"),
+    ("llamacpp-utf8-usage.sse", "gemma-3-270m", "ok 24"),
+    ("llamacpppython-completions-usage.sse", "gemma-3-270m", "ok ~8 missing_usage"),
+    // An event stream without a single event.
+    ("llamacpppython-error-too-long.sse", "gemma-3-270m", "incomplete"),
+    // Another request cut it off; its `[DONE]` proves nothing.
+    ("llamacpppython-interrupted.sse", "gemma-3-270m", "incomplete"),
+    // The model stopped at once: a good end, no text and no count.
+    ("llamacpppython-length-usage.sse", "gemma-3-270m", "empty_output"),
+    ("llamacpppython-n2-usage.sse", "gemma-3-270m", "empty_output"),
+    ("llamacpppython-one-token-usage.sse", "gemma-3-270m", "ok ~1 missing_usage"),
+    ("llamacpppython-short-usage.sse", "gemma-3-270m", "ok ~9 missing_usage"),
+    ("transformers-completions-usage.sse", "model/tinyhf", "ok 8 missing_done"),
+    ("transformers-error-max-tokens.sse", "model/tinyhf", "stream_error"),
+    ("transformers-length-usage.sse", "model/tinyhf", "ok 16 missing_done"),
+    ("transformers-logprobs-usage.sse", "model/tinyhf", "ok 4 missing_done"),
+    ("transformers-n2-usage.sse", "model/tinyhf", "ok 8 missing_done"),
+    ("transformers-one-token-usage.sse", "model/tinyhf", "ok 1 missing_done"),
+    ("transformers-short-usage.sse", "model/tinyhf", "ok 32 missing_done"),
+    ("transformers-short.sse", "model/tinyhf", "ok 32 missing_done"),
+];
+
+#[test]
+fn no_capture_is_left_out() {
+    let mut there: Vec<String> = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "sse"))
+        .collect();
+    there.sort();
+    assert_eq!(there, CAPTURES.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
+    assert_eq!(json("expected.json").as_object().unwrap().len(), there.len());
+}
+
+#[test]
+fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
+    let expected = json("expected.json");
+    for (name, model, verdict) in CAPTURES {
+        let bytes = std::fs::read(fixtures().join(name)).unwrap();
+        let (seen, first) = feed_every_way(model, Terminal::default(), &bytes, 0..=bytes.len());
+        assert_eq!(outcome(&seen.verdict), *verdict, "{name}");
+
+        let expected = &expected[name];
+        for (index, choice) in expected["choices"].as_object().unwrap() {
+            let said = |channel| seen.text.get(&(index.parse().unwrap(), channel)).map_or("", String::as_str);
+            assert_eq!(said(Channel::Answer), choice["content"], "{name}");
+            assert_eq!(said(Channel::Reasoning), choice["reasoning"], "{name}");
+            assert_eq!(seen.finish, choice["finish_reason"].as_str().and_then(finish_reason), "{name}");
+        }
+        let choices_with_text = expected["choices"]
+            .as_object()
+            .unwrap()
+            .values()
+            .filter(|choice| choice["content"] != "")
+            .count();
+        assert_eq!(seen.text.len(), choices_with_text, "{name}");
+        assert_eq!(Value::from(seen.token_events), expected["delta_events"], "{name}");
+        assert_eq!(first.map_or(Value::Null, Value::from), expected["first_delta_event"], "{name}");
+        assert_eq!(Value::from(seen.comments), expected["comments"], "{name}");
+        assert_eq!(Value::from(seen.done), expected["done"], "{name}");
+        assert_eq!(
+            seen.fault.as_ref().map_or(Value::Null, |fault| fault.message.as_str().into()),
+            expected["error"],
+            "{name}"
+        );
+        let usage = expected["usage"].as_array().unwrap().last().map(|usage| Usage {
+            input: usage["prompt_tokens"].as_u64().unwrap(),
+            output: usage["completion_tokens"].as_u64().unwrap(),
+            cached_input: usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
+            reasoning: 0,
+        });
+        assert_eq!(seen.usage, usage, "{name}");
+    }
+}
+
+#[test]
+fn recorded_streams_mean_the_same_in_any_dress() {
+    for (name, model, _) in CAPTURES {
+        let bytes = std::fs::read(fixtures().join(name)).unwrap();
+        let (plain, _) = feed(model, Terminal::default(), [&bytes[..]]);
+        for (dress, bytes, comments) in variants(&bytes) {
+            let places: Vec<usize> = delicate_places(&bytes).collect();
+            let (mut seen, _) = feed_every_way(model, Terminal::default(), &bytes, places);
+            // After `[DONE]` nothing is read, comments neither.
+            assert!(seen.comments <= plain.comments + comments, "{name} {dress}");
+            assert!(comments == 0 || seen.comments > plain.comments, "{name} {dress}");
+            seen.comments = plain.comments;
+            assert_eq!(seen, plain, "{name} {dress}");
+        }
+    }
+}
+
+#[test]
+fn what_an_interrupted_stream_is_depends_on_the_end_that_is_asked_for() {
+    for (name, done, eof) in [
+        ("llamacpp-killed.sse", "incomplete", "ok ~15 missing_usage missing_done missing_finish_reason"),
+        ("llamacpppython-interrupted.sse", "empty_output", "empty_output"),
+        ("llamacpppython-error-too-long.sse", "incomplete", "empty_output"),
+        ("transformers-one-token-usage.sse", "incomplete", "ok 1 missing_done"),
+        ("transformers-error-max-tokens.sse", "stream_error", "stream_error"),
+    ] {
+        let bytes = std::fs::read(fixtures().join(name)).unwrap();
+        let verdict = |terminal| outcome(&feed("", terminal, [&bytes[..]]).0.verdict);
+        assert_eq!((verdict(Terminal::Done), verdict(Terminal::Eof)), (done.into(), eof.into()), "{name}");
+    }
+}
+
+const W1: &str = concat!(
+    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"finish_reason\":null}],\"usage\":null,\"obfuscation\":\"a\"}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n",
+    "data: [DONE]\n\n",
+);
+const ONE_CHUNK: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
+const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+
+/// The catalogue of wire cases: its number, the bytes, the verdict, and the event that brought the
+/// first token.
+fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
+    let one_chunk_then = |rest: &str| format!("{ONE_CHUNK}{rest}");
+    vec![
+        ("W1", W1.into(), "ok 2", Some(1)),
+        ("W2", format!("data: {{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\",\"object\":\"\",\"prompt_filter_results\":[{{\"prompt_index\":0,\"content_filter_results\":{{}}}}]}}\n\n{W1}"), "ok 2", Some(2)),
+        ("W3", "data: {\"error\":{\"object\":\"error\",\"message\":\"not multimodal\",\"type\":\"BadRequestError\",\"param\":null,\"code\":400}}\n\ndata: [DONE]\n\n".into(), "stream_error", None),
+        ("W4", one_chunk_then("data: {\"error\": {\"message\": \"The server had an error\", \"type\": \"server_error\"}}\n\n"), "stream_error", Some(0)),
+        ("W5", ": OPENROUTER PROCESSING\n\ndata: {\"id\":\"g\",\"error\":{\"code\":400,\"message\":\"Token limit reached\"},\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":43,\"completion_tokens\":10,\"total_tokens\":53,\"cost\":0}}\n\ndata: [DONE]\n\n".into(), "stream_error", None),
+        ("W6", ": keep-alive\n\n: keep-alive\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":null,\"reasoning_content\":\"We\"},\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":null},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":6,\"completion_tokens\":212,\"total_tokens\":218}}\n\ndata: [DONE]\n\n".into(), "ok 212", Some(0)),
+        ("W7", "event: error\ndata: {\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":\"tool_use_failed\",\"status_code\":400}}\n\n".into(), "stream_error", None),
+        ("W8", "event: error\n: unspecified error\n\n".into(), "stream_error", None),
+        ("W9", "error: {\"code\":400,\"message\":\"exceeds context\",\"type\":\"invalid_request_error\"}\n\ndata: [DONE]\n\n".into(), "stream_error", None),
+        ("W10", "data:{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\r\n\r\ndata:[DONE]\r\n\r\n".into(), "ok ~1 missing_usage", Some(0)),
+        ("W11", "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":13,\"total_tokens\":32}}]}\n\ndata: [DONE]\n\n".into(), "ok 13", None),
+        ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
+        ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
+        ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
+        // No reason and no text: to a target that promises a reason, cut off; see the next test.
+        ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
+        ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
+        ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
+        ("W18", one_chunk_then(&format!("{STOP}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":12,\"completion_tokens\":2,\"total_tokens\":354,\"completion_tokens_details\":{{\"reasoning_tokens\":340}}}}}}\n\ndata: [DONE]\n\n")), "ok 342", Some(0)),
+        ("W19", "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"model\":\"\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":null}]}\n\n".into(), "incomplete", None),
+        ("W20", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
+        ("W21", "data: {\"error\":{\"message\":\"Model is overloaded\",\"http_status_code\":422}}\n\n:\n\ndata: [DONE]\n\n".into(), "stream_error", None),
+        ("W22", one_chunk_then(&format!("{STOP}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}\n\ndata: {{\"choices\":[],\"cost\":\"0\"}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
+        // And some that the catalogue only names.
+        ("trailing blanks", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}  \n\ndata: [DONE] \n\n"), "ok ~1 missing_usage", Some(0)),
+        ("no blank line at the end", one_chunk_then(&format!("{STOP}data: [DONE]")), "ok ~1 missing_usage", Some(0)),
+        ("a first token without its blank line", ONE_CHUNK.trim_end().replace("null", "\"length\""), "ok ~1 missing_usage missing_done", Some(0)),
+        ("cut inside an event", one_chunk_then("data: {\"choices\":[{\"ind"), "incomplete", Some(0)),
+        ("cut after the reason", one_chunk_then(&format!("{STOP}data: {{\"choi")), "ok ~1 missing_usage missing_done", Some(0)),
+        ("text after [DONE]", format!("{W1}{ONE_CHUNK}data: {{\n\n"), "ok 2", Some(1)),
+        ("error after the reason", one_chunk_then(&format!("{STOP}data: {{\"error\":\"late\"}}\n\n{ONE_CHUNK}")), "stream_error", Some(0)),
+        ("finish reason error", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"insufficient_system_resource\"}]}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
+        ("filtered", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"content_filter\"}]}\n\ndata: [DONE]\n\n"), "filtered", Some(0)),
+        ("filtered before any text", "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"SAFETY\"}]}\n\n".into(), "filtered", None),
+        ("a tool call alone", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"name\":\"f\",\"arguments\":\"\"}}}}]}}}}]}}\n\n{}data: [DONE]\n\n", STOP.replace("stop", "tool_calls")), "ok ~1 missing_usage", Some(0)),
+        ("not JSON", one_chunk_then("data: hello\n\ndata: [DONE]\n\n"), "bad_frame", Some(0)),
+        ("not an object", one_chunk_then("data: [1]\n\n"), "bad_frame", Some(0)),
+        ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
+        ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
+        ("an empty body", String::new(), "incomplete", None),
+    ]
+}
+
+#[test]
+fn wire_cases_end_as_the_catalogue_says() {
+    for (case, bytes, verdict, first) in wire_cases() {
+        let bytes = bytes.as_bytes();
+        let (seen, first_seen) = feed_every_way("", Terminal::default(), bytes, 0..=bytes.len());
+        assert_eq!((outcome(&seen.verdict).as_str(), first_seen), (verdict, first), "{case}");
+        for (dress, bytes, _) in variants(bytes) {
+            // What a cut line says must not gain a comment's line end.
+            let (mut dressed, _) = feed_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
+            dressed.comments = seen.comments;
+            assert_eq!(dressed.token_events, seen.token_events, "{case} {dress}");
+            assert_eq!(outcome(&dressed.verdict), verdict, "{case} {dress}");
+            assert_eq!(dressed.text, seen.text, "{case} {dress}");
+        }
+    }
+}
+
+fn wire_case(name: &str) -> String {
+    wire_cases().into_iter().find(|(case, ..)| *case == name).unwrap().1
+}
+
+#[test]
+fn a_target_without_finish_reasons_ends_with_done() {
+    for (case, verdict) in [
+        ("W13", "ok ~1 missing_usage missing_finish_reason"),
+        ("W15", "empty_output"),
+        ("W19", "incomplete"),
+        ("W14", "incomplete"),
+        ("W1", "ok 2"),
+    ] {
+        let bytes = wire_case(case);
+        let (seen, _) = feed_every_way("", Terminal::Done, bytes.as_bytes(), 0..=bytes.len());
+        assert_eq!(outcome(&seen.verdict), verdict, "{case}");
+    }
+}
+
+#[test]
+fn a_target_without_any_end_ends_with_its_body_but_not_inside_an_event() {
+    for (case, verdict) in [
+        ("W14", "ok 1 missing_done"),
+        ("W19", "empty_output"),
+        ("cut inside an event", "incomplete"),
+        ("cut after the reason", "incomplete"),
+    ] {
+        let bytes = wire_case(case);
+        let (seen, _) = feed_every_way("", Terminal::Eof, bytes.as_bytes(), 0..=bytes.len());
+        assert_eq!(outcome(&seen.verdict), verdict, "{case}");
+    }
+}
+
+#[test]
+fn a_failure_in_a_stream_keeps_its_words_its_kind_and_what_was_paid() {
+    for (case, words, reason, output) in [
+        ("W3", "not multimodal", FaultReason::Invalid, None),
+        ("W4", "The server had an error", FaultReason::Server, None),
+        ("W5", "Token limit reached", FaultReason::Invalid, Some(10)),
+        ("W7", "m", FaultReason::Invalid, None),
+        ("W8", "unspecified error", FaultReason::Other, None),
+        ("W9", "exceeds context", FaultReason::Invalid, None),
+        ("W16", "Overloaded", FaultReason::Overloaded, None),
+        ("W17", "m", FaultReason::Server, None),
+        ("W21", "Model is overloaded", FaultReason::Overloaded, None),
+        ("error after the reason", "late", FaultReason::Other, None),
+    ] {
+        let (seen, _) = feed("", Terminal::default(), [wire_case(case).as_bytes()]);
+        let fault = seen.fault.unwrap();
+        assert_eq!((fault.message.as_str(), fault.reason), (words, reason), "{case}");
+        assert_eq!(seen.usage.map(|usage| usage.output), output, "{case}");
+        assert_eq!(seen.verdict.unwrap_err(), FailureDetail::new(Failure::StreamError, words), "{case}");
+    }
+}
+
+#[test]
+fn reasoning_is_a_first_token_but_no_answer() {
+    let (w6, _) = feed("", Terminal::default(), [wire_case("W6").as_bytes()]);
+    assert_eq!((w6.token_events, w6.answer_token, w6.comments), (1, false, 2));
+    let (w12, _) = feed("", Terminal::default(), [wire_case("W12").as_bytes()]);
+    assert_eq!((w12.token_events, w12.answer_token), (2, true));
+    assert_eq!(w12.text[&(0, Channel::Reasoning)], "hm");
+    assert_eq!(w12.text[&(0, Channel::Answer)], "4");
+}
+
+#[test]
+fn one_read_may_bring_both_the_first_token_and_the_failure() {
+    let mut reply = Reply::new(Terminal::default(), Limits::default());
+    let progress = reply.read(wire_case("W4").as_bytes(), &mut |_, _, _: &str| {});
+    assert_eq!((progress.token_events, progress.answer_token, progress.finished), (1, true, true));
+}
+
+#[test]
+fn an_answer_without_bound_is_refused() {
+    let limits = Limits { line: 400, event: 4096, body: 1 << 20, events: 50 };
+    let refused = |bytes: &[u8]| {
+        let mut reply = Reply::new(Terminal::default(), limits);
+        let finished = reply.read(bytes, &mut |_, _, _: &str| {}).finished;
+        (finished, outcome(&reply.end(&mut |_, _, _: &str| {}).verdict))
+    };
+    assert_eq!(refused(W1.as_bytes()), (true, "ok 2".into()));
+    assert_eq!(refused(&[b'x'; 401]), (true, "too_large".into()));
+    assert_eq!(refused(ONE_CHUNK.repeat(51).as_bytes()), (true, "too_large".into()));
+    assert_eq!(refused(&b":\n".repeat(1 << 20)), (true, "too_large".into()));
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_a_bad_frame() {
+    let bytes = [ONE_CHUNK.as_bytes(), b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n", W1.as_bytes()].concat();
+    let (seen, first) = feed_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
+    assert_eq!((outcome(&seen.verdict).as_str(), first), ("bad_frame", Some(0)));
+}
+
+#[test]
+fn what_comes_in_place_of_a_stream() {
+    let whole = br#"{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
+    for (body, failure, words) in [
+        (&whole[..], Failure::NotSse, "a whole completion came instead of a stream"),
+        (br#"{"error":{"message":"m","code":429}}"#, Failure::StreamError, "m"),
+        (br#"{"error":"m"}"#, Failure::StreamError, "m"),
+        (br#"{"error":null,"detail":"d"}"#, Failure::NotSse, "d"),
+        (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
+        (b"", Failure::NotSse, ""),
+    ] {
+        assert_eq!(not_a_stream(body), FailureDetail::new(failure, words));
+    }
+}
+
+fn whole(body: &[u8]) -> (String, String) {
+    let mut reply = WholeReply::new(Limits { body: 4096, ..Limits::default() });
+    let mut text = String::new();
+    for read in body.chunks(7) {
+        if !reply.read(read) {
+            break;
+        }
+    }
+    let verdict = reply.end(&mut |_, _, said: &str| text.push_str(said));
+    (outcome(&verdict), text)
+}
+
+#[test]
+fn answers_that_come_at_once() {
+    let body = |name: &str| json(name)["body"].as_str().unwrap().to_owned();
+    let ok = body("llamacpp-nonstream.json");
+    assert_eq!(whole(ok.as_bytes()), ("ok 2".into(), " Rome".into()));
+    let (verdict, text) = whole(body("transformers-nonstream.json").as_bytes());
+    assert!(verdict == "ok 32" && text.contains("the ~fa") && text.contains('"'), "{verdict} {text}");
+    for (body, verdict) in [
+        (&ok[..ok.len() - 1], "incomplete"),
+        ("", "incomplete"),
+        ("<html>", "bad_frame"),
+        (r#"{"error":"m"}"#, "stream_error"),
+        (r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#, "empty_output"),
+        (r#"{"choices":[{"message":{"content":"a"},"finish_reason":"content_filter"}]}"#, "filtered"),
+        (
+            r#"{"choices":[{"message":{"reasoning_content":"a"}}]}"#,
+            "ok ~1 missing_usage missing_finish_reason",
+        ),
+    ] {
+        assert_eq!(whole(body.as_bytes()).0, verdict, "{body}");
+    }
+    assert_eq!(whole(&[b' '; 4097]).0, "too_large");
+}
+
+#[test]
+fn recorded_error_bodies_are_told_in_one_sentence() {
+    for (name, words, code) in [
+        ("llamacpp-error-auth.json", "Invalid API Key", Some("401")),
+        ("llamacpp-error-loading.json", "Loading model", Some("503")),
+        (
+            "llamacpp-error-max-tokens.json",
+            "Field 'max_tokens': Value must be between -1 <= value <= 2147483647, but got -5",
+            Some("400"),
+        ),
+        ("llamacpp-error-no-messages.json", "'messages' is required", Some("400")),
+        ("llamacpp-error-not-found.json", "File Not Found", Some("404")),
+        (
+            "llamacpp-error-too-long.json",
+            "request (3002 tokens) exceeds the available context size (1024 tokens), try increasing it",
+            Some("400"),
+        ),
+        ("llamacpppython-error-bad-json.json", "Internal Server Error", None),
+        ("llamacpppython-error-not-found.json", "Not Found", None),
+        ("transformers-error-bad-json.json", "JSON decode error at body.28", None),
+        (
+            "transformers-error-bad-model.json",
+            "Server is pinned to 'model/tinyhf'; requested 'no-such-model'.",
+            None,
+        ),
+        ("transformers-error-no-messages.json", "Internal Server Error", None),
+        ("transformers-error-not-found.json", "Not Found", None),
+    ] {
+        let fault = Fault::from_body(json(name)["body"].as_str().unwrap().as_bytes());
+        assert_eq!((fault.message.as_str(), fault.code.as_deref()), (words, code), "{name}");
+        assert!(!fault.is_quota(), "{name}");
+    }
+}
