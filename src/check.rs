@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::plan::{Auth, Location, Plan, Scenario, Secret, SecretOrigin, Start};
 use crate::schedule::{Load, Repeat};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Writes a plan in words.
 pub struct Words<'a>(pub &'a Plan);
@@ -88,7 +88,7 @@ fn day(scenario: &Scenario) -> String {
     let cycles = u32::try_from(DAY.as_nanos() / length.as_nanos().max(1)).unwrap_or(u32::MAX);
     let (cycles, rest) = match scenario.repeat {
         Repeat::Times(times) if times.get() <= cycles => (times.get(), Duration::ZERO),
-        _ => (cycles, DAY - length * cycles),
+        _ => (cycles, DAY.saturating_sub(length * cycles)),
     };
     let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
     let tokens = requests * f64::from(scenario.request.max_tokens.get());
@@ -106,7 +106,7 @@ fn count(number: f64) -> String {
     let digits = (number.round() as u64).to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

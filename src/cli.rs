@@ -57,7 +57,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DaemonArgs {
-    /// Load this endpoint instead of what a file says, such as http://localhost:8000/v1
+    /// Load this endpoint instead of what a file says, such as <http://localhost:8000/v1>
     #[arg(value_parser = endpoint_url)]
     url: Option<String>,
     /// The configuration
@@ -118,8 +118,8 @@ struct SimulatorArgs {
     /// For how long after its start it answers 503, as a server that loads its model does
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     loading: Duration,
-    /// A fault and the share of requests that meet it, such as http_429=1%; also http_500, reset,
-    /// stall, stream_error, truncation. May be given several times
+    /// A fault and the share of requests that meet it, such as `http_429=1`%; also `http_500`, reset,
+    /// stall, `stream_error`, truncation. May be given several times
     #[arg(long = "fault", value_name = "NAME=SHARE", value_parser = fault)]
     faults: Vec<(String, f64)>,
     /// Everything random follows from it

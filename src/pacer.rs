@@ -241,7 +241,7 @@ mod tests {
         let stopped = dues(
             &mut Pacer::new(schedule(&load), once, origin),
             origin,
-            [Duration::from_secs(60)].into_iter(),
+            [Duration::from_mins(1)].into_iter(),
         );
         assert_eq!(steady.len(), 200_000);
         assert_eq!(steady, stopped);
@@ -284,7 +284,7 @@ mod tests {
         let origin = Instant::now() + Duration::from_secs(100);
         let load = [(Load::Constant(rate("1/h")), 3_600_000)];
         let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, origin);
-        assert_eq!(pacer.poll(Instant::now()), Next::Wait(origin + Duration::from_secs(1800)));
+        assert_eq!(pacer.poll(Instant::now()), Next::Wait(origin + Duration::from_mins(30)));
     }
 
     proptest! {

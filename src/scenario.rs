@@ -125,8 +125,7 @@ async fn wait(scenario: &Scenario, endpoint: &HttpEndpoint, stream: &Stream, met
             Ok((status, models)) => {
                 metrics.target_answered(&stream.target);
                 match (&named, models.as_slice()) {
-                    (Some(model), _) => return model.clone(),
-                    (None, [model]) => return model.clone(),
+                    (Some(model), _) | (None, [model]) => return model.clone(),
                     (None, []) => format!("a model: /models answers {status} and lists none; set `model`"),
                     (None, several) => format!("a model: set `model` to one of {}", some_of(several)),
                 }

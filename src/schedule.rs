@@ -83,7 +83,7 @@ pub struct Phase {
 
 impl Phase {
     /// The arithmetic of ramps stays within 128 bits up to here.
-    pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+    pub const LONGEST: Duration = Duration::from_hours(8784);
 }
 
 /// How often the whole schedule is gone through.
@@ -194,7 +194,7 @@ impl Schedule {
         match self.at(time) {
             Some(Placed { phase: Phase { load: Load::Constant(rate), .. }, .. }) => rate.per_second(),
             Some(Placed { phase: Phase { load: Load::Ramp { from, to }, length, .. }, start, .. }) => {
-                let share = (time - start).as_secs_f64() / length.as_secs_f64();
+                let share = time.saturating_sub(start).as_secs_f64() / length.as_secs_f64();
                 from.per_second() + (to.per_second() - from.per_second()) * share
             }
             _ => 0.0,

@@ -49,7 +49,8 @@ pub struct Status {
 
 #[derive(Debug, Serialize)]
 struct Scenario {
-    scenario: String,
+    #[serde(rename = "scenario")]
+    name: String,
     target: String,
     address: String,
     simulated: bool,
@@ -138,7 +139,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         last: unix(incident.at),
     });
     Scenario {
-        scenario: stream.scenario.clone(),
+        name: stream.scenario.clone(),
         target: stream.target.clone(),
         address: stream.address.clone(),
         simulated: stream.simulated,

@@ -1,6 +1,8 @@
 //! The built-in endpoint as its clients meet it: real sockets on loopback, a port that the system
 //! chooses, and no assertion about how long anything takes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
+
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -2,6 +2,8 @@
 //! how servers differ. Each is fed whole, byte by byte and split in two, in the line endings any
 //! server might use, and must come out the same.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

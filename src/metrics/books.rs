@@ -1,7 +1,7 @@
 //! The families that are read at the scrape: the ledger of each stream, all of it from one copy of
 //! its books, and where its schedule stands.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -53,7 +53,7 @@ impl Books {
     pub(super) fn new() -> prometheus::Result<Books> {
         let describe = |family: &&Family| {
             let labels = family.labels.iter().map(ToString::to_string).collect();
-            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
+            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
         };
         let descriptions: Vec<Desc> = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
         Ok(Books { descriptions: descriptions.into(), streams: Arc::default() })

@@ -27,7 +27,7 @@ pub struct Family {
 macro_rules! families {
     ($($ident:ident $kind:expr, $name:literal [$($label:literal)*] $help:literal;)+) => {
         $(
-            #[doc = $help]
+            #[doc = concat!("`llmload_", $name, "`")]
             pub const $ident: Family = Family {
                 name: concat!("llmload_", $name),
                 kind: $kind,

@@ -84,7 +84,7 @@ impl FromStr for Rate {
         let ten_to = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX));
         let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
         let scaled = part * u128::from(scale);
-        if scaled % ten_to != 0 {
+        if !scaled.is_multiple_of(ten_to) {
             return Err(ParseRateError::TooFine(text.to_owned()));
         }
         let micro = whole

@@ -109,7 +109,7 @@ proptest! {
         schedule in any_schedule(), share in 0.0f64..=1.0
     ) {
         let total = schedule.total();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let wanted = Area((total.0 as f64 * share) as u128).min(total);
         let due = schedule.due(wanted).unwrap();
         prop_assert!(due <= schedule.length());

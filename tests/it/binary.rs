@@ -32,7 +32,7 @@ impl Daemon {
         let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
             let line = lines.next().expect("the daemon ended").unwrap();
-            log.lock().unwrap().push_str(&format!("{line}\n"));
+            *log.lock().unwrap() += &(line.clone() + "\n");
             if let Some((_, rest)) = line.split_once("/metrics on http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
             }
@@ -40,7 +40,7 @@ impl Daemon {
         let copy = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                copy.lock().unwrap().push_str(&format!("{line}\n"));
+                *copy.lock().unwrap() += &(line + "\n");
             }
         });
         Daemon { child, address, log, _folder: folder }

@@ -156,7 +156,7 @@ impl Prometheus {
 
     /// Asks until there is an answer that is a number.
     fn wait_for_value(&self, query: &str) -> f64 {
-        let encoded: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
+        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
         loop {
             let answer = request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
             assert_eq!(answer.0, 200, "{query}: {}", answer.2);

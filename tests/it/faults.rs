@@ -1,5 +1,6 @@
 //! Every way an endpoint can fail, on a scripted TCP server: each in its class.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ async fn ask(
         temperature: None,
         system: None,
         stream,
-        extra: Default::default(),
+        extra: BTreeMap::new(),
     };
     let order = Order {
         due: Instant::now(),

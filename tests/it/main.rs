@@ -1,6 +1,8 @@
 //! llmload from outside: real sockets, a real Prometheus, the real binary; and the loop on a paused
 //! clock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
+
 mod binary;
 mod closed_loop;
 mod exposition;
