@@ -152,7 +152,7 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
     let sent = bench.sent();
     let bunched =
         sent.iter().filter(|at| **at >= Duration::from_secs(6) && **at < Duration::from_millis(6004));
-    assert!(at_once.count() <= 51);
+    assert!(bunched.count() <= 51);
     // The last second is back on the grid of 5 ms + 10 ms · k.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
         let off = (at.as_micros() + 10_000 - 5_000) % 10_000;
