@@ -93,8 +93,12 @@ fn day(scenario: &Scenario) -> String {
     let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
     let tokens = requests * f64::from(scenario.request.max_tokens.get());
     let closed = schedule.phases().iter().any(|phase| matches!(phase.load, Load::Concurrency(_)));
-    let more = if closed { ", and what the closed-loop phases make" } else { "" };
-    format!("{} requests, at most {} output tokens{more}", count(requests), count(tokens))
+    let open = format!("{} requests, at most {} output tokens", count(requests), count(tokens));
+    match (requests > 0.0, closed) {
+        (true, false) => open,
+        (true, true) => format!("{open}, and what the closed-loop phases make"),
+        (false, _) => "as many requests as the closed-loop phases make".to_owned(),
+    }
 }
 
 /// A number with a thin mark between thousands, and decimals only where they matter.

@@ -76,9 +76,9 @@ impl Incidents {
         drop(last);
         if due {
             let (scenario, target) = (&self.scenario, &self.target);
-            let (reason, message) = (detail.failure.as_str(), &detail.message);
+            let (reason, error) = (detail.failure.as_str(), &detail.message);
             let blame = detail.failure.blame().as_str();
-            tracing::warn!(scenario, target, reason, blame, message, repeats = unlogged, "request failed");
+            tracing::warn!(scenario, target, reason, blame, error, not_logged = unlogged, "request failed");
         }
     }
 }

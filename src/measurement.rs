@@ -102,9 +102,9 @@ failures! {
     RateLimited "rate_limited" Policy,
     /// 503, 529 or 498: the endpoint says that it is overloaded.
     Overloaded "overloaded" Target,
-    /// Another 4xx: the request was refused.
+    /// A 4xx without a class of its own: the endpoint refused the request.
     Http4xx "http_4xx" Policy,
-    /// Another 5xx: the endpoint failed.
+    /// A 5xx other than an overload: the endpoint failed.
     Http5xx "http_5xx" Target,
     /// A status that does not answer such a request: 1xx, 204, 205, 3xx, another 2xx.
     HttpUnexpected "http_unexpected" Target,

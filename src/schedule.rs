@@ -77,11 +77,13 @@ pub struct Phase {
     pub name: String,
     /// What is asked for.
     pub load: Load,
-    /// For how long: more than zero, at most [`Phase::LONGEST`].
+    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`].
     pub length: Duration,
 }
 
 impl Phase {
+    /// A cycle shorter than this would be over before anybody could look at it.
+    pub const SHORTEST: Duration = Duration::from_millis(1);
     /// The arithmetic of ramps stays within 128 bits up to here.
     pub const LONGEST: Duration = Duration::from_hours(8784);
 }

@@ -21,7 +21,7 @@ pub struct QuickOptions {
     pub concurrency: Option<NonZeroU32>,
     /// `--model`; the only one that `/models` lists where it is left out.
     pub model: Option<String>,
-    /// `--for`: how long one pass lasts; an hour where it is left out.
+    /// `--for`: nothing is sent after this long; without it, the load goes on for ever.
     pub length: Option<Duration>,
 }
 
@@ -58,6 +58,9 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
         }
     }
     document.insert("schedule".into(), json!([phase]));
+    if options.length.is_some() {
+        document.insert("repeat".into(), json!(1));
+    }
 
     let text = super::yaml::print(&Value::Object(document));
     super::parse(&text, ORIGIN, None, &|_| None).map_err(|mut invalid| {

@@ -11,9 +11,6 @@ use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, shown};
 use crate::schedule::{self, Load, Rate, Schedule};
 
-/// The longest cycle. The integers of [`crate::schedule`] are exact up to here.
-pub const MAX_LENGTH: Duration = Duration::from_hours(366 * 24);
-
 /// How long the one phase of a shorthand lasts. It only says how often arithmetic starts anew.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
@@ -98,7 +95,7 @@ impl Checker<'_> {
             .collect();
         let drafts: Vec<Draft> = drafts.into_iter().collect::<Option<_>>()?;
         let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
-        if total.is_none_or(|total| total > MAX_LENGTH) {
+        if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
             self.problem(list.node, "all phases together last longer than 366 days; shorten them");
             return None;
         }
@@ -234,9 +231,9 @@ impl Checker<'_> {
             return None;
         }
         let length = field.given()?;
-        let message = if length.value.0.is_zero() {
-            "a phase of no length does nothing; write how long it lasts, such as `10m`"
-        } else if length.value.0 > MAX_LENGTH {
+        let message = if length.value.0 < schedule::Phase::SHORTEST {
+            "shorter than 1ms, a phase does nothing; write how long it lasts, such as `10m`"
+        } else if length.value.0 > schedule::Phase::LONGEST {
             "longer than 366 days; shorten it, the schedule repeats anyway"
         } else {
             return Some(length.value.0);
