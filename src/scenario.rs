@@ -72,11 +72,15 @@ pub async fn run(scenario: Scenario, endpoint: HttpEndpoint, stream: Arc<Stream>
     stream.course.begins(origin, SystemTime::now());
     tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
     match on_a_thread(driver, lane, around.draining.clone()) {
-        Ok((thread, ended)) => {
+        Ok((thread, mut ended)) => {
+            // A sender that is gone is a thread that is gone.
             tokio::select! {
-                // A sender that is gone is a thread that is gone.
-                _ended = ended => {}
-                () = around.draining.cancelled() => thread.thread().unpark(),
+                _ended = &mut ended => {}
+                () = around.draining.cancelled() => {
+                    thread.thread().unpark();
+                    // It may be launching this very moment; nothing may start once this returns.
+                    let _ended = ended.await;
+                }
             }
         }
         Err(error) => tracing::error!(scenario = scenario.name, %error, "no thread for the schedule"),
