@@ -14,7 +14,7 @@ use crate::course::Course;
 use crate::endpoint::{BuildError, HttpEndpoint};
 use crate::incidents::Incidents;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan, Target};
 use crate::scenario::{self, Surroundings};
 use crate::simulator::Simulator;
@@ -45,7 +45,7 @@ pub enum StartError {
     Socket(#[source] std::io::Error),
     /// Two metric families clash.
     #[error("the metrics cannot be set up: {0}")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] metrics::Defect),
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
         "this process may open {limit} files, and the plan may hold {needed} open (the sum of max_concurrency, \
