@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
+mod architecture;
 mod binary;
 mod closed_loop;
 mod exposition;
