@@ -10,4 +10,5 @@ mod exposition;
 mod faults;
 mod lifecycle;
 mod open_loop;
+mod secrets;
 mod upstream;
