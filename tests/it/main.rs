@@ -12,3 +12,4 @@ mod lifecycle;
 mod open_loop;
 mod secrets;
 mod upstream;
+mod web;
