@@ -10,6 +10,7 @@ mod exposition;
 mod faults;
 mod lifecycle;
 mod open_loop;
+mod resources;
 mod secrets;
 mod upstream;
 mod web;
