@@ -114,12 +114,13 @@ pub async fn run(
         started,
     });
     let no_more_questions = CancellationToken::new();
-    let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
-    let seconds = tokio::spawn(count_seconds(metrics));
     let mut scenarios = JoinSet::new();
     for (scenario, endpoint, stream) in prepared {
         scenarios.spawn(scenario::run(scenario, endpoint, stream, around.clone()));
     }
+    // Only now: the first scrape shall find every series.
+    let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
+    let seconds = tokio::spawn(count_seconds(metrics));
 
     stop.cancelled().await;
     drain(scenarios, &around, &hurry).await;
