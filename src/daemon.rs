@@ -14,7 +14,7 @@ use crate::course::Course;
 use crate::endpoint::{BuildError, HttpEndpoint};
 use crate::incidents::Incidents;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan, Target};
 use crate::scenario::{self, Surroundings};
 use crate::simulator::Simulator;
@@ -45,7 +45,7 @@ pub enum StartError {
     Socket(#[source] std::io::Error),
     /// Two metric families clash.
     #[error("the metrics cannot be set up: {0}")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] metrics::Defect),
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
         "this process may open {limit} files, and the plan may hold {needed} open (the sum of max_concurrency, \
@@ -114,12 +114,13 @@ pub async fn run(
         started,
     });
     let no_more_questions = CancellationToken::new();
-    let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
-    let seconds = tokio::spawn(count_seconds(metrics));
     let mut scenarios = JoinSet::new();
     for (scenario, endpoint, stream) in prepared {
         scenarios.spawn(scenario::run(scenario, endpoint, stream, around.clone()));
     }
+    // Only now: the first scrape shall find every series.
+    let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
+    let seconds = tokio::spawn(count_seconds(metrics));
 
     stop.cancelled().await;
     drain(scenarios, &around, &hurry).await;

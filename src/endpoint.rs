@@ -6,17 +6,19 @@
 
 mod connections;
 mod faults;
+mod redaction;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::measurement::FailureDetail;
 use crate::plan::{Auth, Target};
 use connections::Connections;
+use redaction::Redaction;
 
 /// Servers built on uvicorn close idle connections after five seconds; a connection kept longer
 /// than the server keeps it would make errors that the server is not to blame for.
@@ -30,6 +32,12 @@ pub trait Endpoint: Send + Sync + 'static {
 
     /// Sends one request and waits for the response head.
     fn send(&self, request: Request) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
+
+    /// A failure fit to be shown: whatever this endpoint was told to keep secret is masked, be it
+    /// the server that quoted it. An endpoint without secrets has nothing to do.
+    fn redact(&self, detail: FailureDetail) -> FailureDetail {
+        detail
+    }
 }
 
 /// A response whose body is still to come.
@@ -81,8 +89,11 @@ pub enum BuildError {
 pub struct HttpEndpoint {
     client: reqwest::Client,
     base: Url,
+    /// Beside the address and not in it: an address is shown.
+    query: Option<SecretString>,
     headers: HeaderMap,
     connections: Connections,
+    redaction: Redaction,
 }
 
 impl HttpEndpoint {
@@ -91,13 +102,6 @@ impl HttpEndpoint {
     /// # Errors
     /// If a header value is not allowed in HTTP or the TLS set-up fails.
     pub fn new(target: &Target, base: &Url, connections: usize) -> Result<HttpEndpoint, BuildError> {
-        let mut base = base.clone();
-        if !target.query.is_empty() {
-            let mut pairs = base.query_pairs_mut();
-            for (name, value) in &target.query {
-                pairs.append_pair(name, value.expose_secret());
-            }
-        }
         // The first client of the process installs it; later ones find it there.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let seen = Connections::default();
@@ -116,7 +120,9 @@ impl HttpEndpoint {
         let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
         let client =
             builder.build().map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
-        Ok(HttpEndpoint { client, base, headers: headers(target)?, connections: seen })
+        let (base, query, headers) = (base.clone(), query(target), headers(target)?);
+        let redaction = redaction(target);
+        Ok(HttpEndpoint { client, base, query, headers, connections: seen, redaction })
     }
 
     /// Asks for the list of models: its status, and the names if there is a list.
@@ -137,15 +143,18 @@ impl HttpEndpoint {
             }
             Ok((status, model_names(&body)))
         };
-        match tokio::time::timeout(patience, ask).await {
+        let answer = match tokio::time::timeout(patience, ask).await {
             Ok(answer) => answer,
             Err(_) => Err(faults::no_answer(patience)),
-        }
+        };
+        let names = |names: Vec<String>| names.into_iter().map(|name| self.redaction.text(name)).collect();
+        answer.map(|(status, models)| (status, names(models))).map_err(|detail| self.redact(detail))
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url.set_query(self.query.as_ref().map(ExposeSecret::expose_secret));
         self.client.request(method, url).headers(self.headers.clone())
     }
 }
@@ -169,12 +178,22 @@ impl Endpoint for HttpEndpoint {
             Err(error) => Err(faults::classify_send(&self.connections, error)),
         }
     }
+
+    fn redact(&self, detail: FailureDetail) -> FailureDetail {
+        self.redaction.of(detail)
+    }
 }
 
 /// An HTTP response whose body is still to come.
-#[derive(Debug)]
 pub struct HttpAnswer {
     response: reqwest::Response,
+}
+
+/// The status only: the response holds the address with its query, and headers that may quote ours.
+impl std::fmt::Debug for HttpAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpAnswer").field("status", &self.status()).finish_non_exhaustive()
+    }
 }
 
 impl Answer for HttpAnswer {
@@ -189,6 +208,24 @@ impl Answer for HttpAnswer {
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
         self.response.chunk().await.map_err(|error| faults::classify_body(&error))
     }
+}
+
+/// The query of every request, encoded.
+fn query(target: &Target) -> Option<SecretString> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &target.query {
+        query.append_pair(name, value.expose_secret());
+    }
+    Some(query.finish()).filter(|query| !query.is_empty()).map(SecretString::from)
+}
+
+fn redaction(target: &Target) -> Redaction {
+    let key = match &target.auth {
+        Auth::None => None,
+        Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => Some(&key.value),
+    };
+    let (headers, query) = (target.headers.iter().map(|h| &h.1), target.query.iter().map(|q| &q.1));
+    Redaction::new(key.into_iter().chain(headers).chain(query).map(ExposeSecret::expose_secret))
 }
 
 fn headers(target: &Target) -> Result<HeaderMap, BuildError> {

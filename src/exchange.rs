@@ -57,6 +57,8 @@ pub async fn exchange<E: Endpoint>(
         }
         Err(detail) => {
             let duration = sent.elapsed();
+            // The one place that every failure passes before anybody sees its words.
+            let detail = endpoint.redact(detail);
             observer.observe(Event::Failed { detail: &detail, duration });
             Err(detail.failure)
         }

@@ -8,14 +8,17 @@
 //!
 //! | layer | modules |
 //! |---|---|
+//! | beside it all, and knows nothing of it | [`simulator`] |
 //! | arithmetic and wire, pure | [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
 //! | intent | [`plan`], [`config`], [`check`] |
 //! | decisions, synchronous | [`pacer`], [`guard`] |
-//! | one request, one scenario | [`endpoint`], [`exchange`], [`launch`], [`scenario`] |
+//! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
 //! | what is shown | [`metrics`], [`incidents`], [`status`], [`web`] |
-//! | composition | [`daemon`], [`cli`] |
-//! | beside it all | [`simulator`] |
+//! | composition | [`scenario`], [`daemon`], [`cli`] |
+//!
+//! A module imports from the rows above its own and, within the row, from those before it. This and
+//! the rest of who may know what is checked in `tests/it/architecture.rs`.
 
 pub mod check;
 pub mod cli;

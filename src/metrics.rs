@@ -44,6 +44,11 @@ impl Labels {
     }
 }
 
+/// Families that clash or cannot be written: a defect of the table, not of anything a user did.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Defect(#[from] prometheus::Error);
+
 /// All metric families.
 #[derive(Debug)]
 pub struct Metrics {
@@ -62,7 +67,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If two families in the table clash: a defect.
-    pub fn new() -> prometheus::Result<Metrics> {
+    pub fn new() -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let books = Books::new()?;
         registry.register(Box::new(books.clone()))?;
@@ -126,7 +131,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If a family cannot be written: a defect.
-    pub fn expose(&self) -> prometheus::Result<Vec<u8>> {
+    pub fn expose(&self) -> Result<Vec<u8>, Defect> {
         let mut text = Vec::with_capacity(64 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -3,7 +3,6 @@
 //! These types are not deserialised from anything; `config` is the only place that makes them out
 //! of a file, and code further down never checks them again.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +15,8 @@ use crate::prompts::Prompts;
 use crate::protocol::Terminal;
 use crate::schedule::{Repeat, Schedule};
 use crate::simulator;
+
+pub use crate::protocol::RequestParameters;
 
 /// Everything the daemon was asked to do.
 #[derive(Clone, Debug)]
@@ -146,24 +147,4 @@ impl Default for Timeouts {
             total: Duration::from_mins(10),
         }
     }
-}
-
-/// The parameters that all requests of a scenario share.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RequestParameters {
-    /// Upper bound of output tokens; always sent, so that no answer is endless.
-    pub max_tokens: NonZeroU32,
-    /// Sampling temperature; the endpoint's default where `None`.
-    pub temperature: Option<f64>,
-    /// A system message before each prompt.
-    pub system: Option<String>,
-    /// Whether the answer is streamed. Without it there is no TTFT and no TPOT.
-    pub stream: bool,
-    /// Further fields of the request body.
-    pub extra: BTreeMap<String, serde_json::Value>,
-}
-
-impl RequestParameters {
-    /// `max_tokens` where the file says nothing.
-    pub const DEFAULT_MAX_TOKENS: u32 = 256;
 }

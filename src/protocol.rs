@@ -8,6 +8,9 @@
 //! say when they fail · `reply` and `whole` carry a streamed and an unstreamed answer from the first
 //! byte to the verdict · `ending` holds the rules of that verdict.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
 pub mod chat;
 pub mod ending;
 pub mod fault;
@@ -38,4 +41,24 @@ pub enum Terminal {
     Done,
     /// The end of the body, for servers that send neither.
     Eof,
+}
+
+/// The parameters that all requests of a scenario share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestParameters {
+    /// Upper bound of output tokens; always sent, so that no answer is endless.
+    pub max_tokens: NonZeroU32,
+    /// Sampling temperature; the endpoint's default where `None`.
+    pub temperature: Option<f64>,
+    /// A system message before each prompt.
+    pub system: Option<String>,
+    /// Whether the answer is streamed. Without it there is no TTFT and no TPOT.
+    pub stream: bool,
+    /// Further fields of the request body.
+    pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+impl RequestParameters {
+    /// `max_tokens` where the file says nothing.
+    pub const DEFAULT_MAX_TOKENS: u32 = 256;
 }

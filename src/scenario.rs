@@ -40,16 +40,32 @@ pub struct Surroundings {
     pub tasks: TaskTracker,
 }
 
-/// Runs a scenario until its schedule ends or the daemon drains.
-pub async fn run(scenario: Scenario, endpoint: HttpEndpoint, stream: Arc<Stream>, around: Surroundings) {
-    let mut instruments = scenario.target.model.as_ref().map(|model| bind(model, &stream, &around.metrics));
+/// Runs a scenario until its schedule ends or the daemon drains. Where its labels are known, its
+/// series are there when this returns, before the future does anything: nobody scrapes without them.
+pub fn run(
+    scenario: Scenario,
+    endpoint: HttpEndpoint,
+    stream: Arc<Stream>,
+    around: Surroundings,
+) -> impl Future<Output = ()> + Send {
+    let instruments = scenario.target.model.as_ref().map(|model| bind(model, &stream, &around.metrics));
+    go_through(scenario, endpoint, stream, around, instruments)
+}
+
+async fn go_through(
+    scenario: Scenario,
+    endpoint: HttpEndpoint,
+    stream: Arc<Stream>,
+    around: Surroundings,
+    instruments: Option<Instruments>,
+) {
     let draining = around.draining.clone();
     let model = tokio::select! {
         model = wait(&scenario, &endpoint, &stream, &around.metrics) => model,
         () = draining.cancelled() => return stream.course.ends(),
     };
     let observer = (
-        instruments.take().unwrap_or_else(|| bind(&model, &stream, &around.metrics)),
+        instruments.unwrap_or_else(|| bind(&model, &stream, &around.metrics)),
         Arc::clone(&stream.incidents),
     );
     let lane = Arc::new(Lane {

@@ -21,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{self, Metrics};
@@ -29,6 +29,9 @@ use crate::status::{Status, Stream};
 
 /// A client that has not sent a request head by then, also on a kept-alive connection, is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not taken its answer and asked again by then is cut off too: one that never
+/// reads would hold its place for ever, and enough of them would keep out the one who asks for health.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections at once, as many as Prometheus itself allows; more wait to be accepted.
 const CONNECTIONS: usize = 512;
 
@@ -71,7 +74,9 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let site = Arc::clone(&site);
+        let (asked, asks) = watch::channel(());
         let service = service_fn(move |request| {
+            asked.send_replace(());
             let response = site.answer(&request);
             async move { Ok::<_, Infallible>(response) }
         });
@@ -81,11 +86,17 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
             tokio::select! {
                 // What a client does to its own connection is its own affair.
                 _ended = connection => {}
+                () = silence(asks) => {}
                 () = stop.cancelled() => {}
             }
             drop(place);
         });
     }
+}
+
+/// Until nothing was asked for as long as patience lasts.
+async fn silence(mut asks: watch::Receiver<()>) {
+    while let Ok(Ok(())) = tokio::time::timeout(PATIENCE, asks.changed()).await {}
 }
 
 impl Site {
@@ -135,4 +146,28 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_starts_again_with_every_request_and_ends() {
+        let (asked, asks) = watch::channel(());
+        let start = Instant::now();
+        let clients = async {
+            for _ in 0..3 {
+                tokio::time::sleep(PATIENCE / 2).await;
+                asked.send_replace(());
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = silence(asks) => {}
+            () = clients => {}
+        }
+        assert_eq!(start.elapsed().as_secs(), (PATIENCE * 5 / 2).as_secs());
+    }
 }

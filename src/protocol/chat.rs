@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::RequestParameters;
 use crate::measurement::{FinishReason, Usage};
-use crate::plan::RequestParameters;
 
 mod decode;
 mod text;

@@ -12,18 +12,24 @@ pub struct Daemon {
     pub child: Child,
     pub address: SocketAddr,
     pub log: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Daemon {
     /// Starts `llmload daemon` on a configuration, on a free port, and waits until it serves.
     pub fn start(yaml: &str) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("llmload.yml");
-        std::fs::write(&file, yaml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_llmload"))
+        std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
+        Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder)
+    }
+
+    /// Starts a daemon by a command that lacks its arguments only, on the `llmload.yml` in a folder,
+    /// and waits until it serves.
+    pub fn of(mut command: Command, more: &[&str], folder: tempfile::TempDir) -> Daemon {
+        let mut child = command
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
-            .arg(&file)
+            .arg(folder.path().join("llmload.yml"))
+            .args(more)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -31,7 +37,8 @@ impl Daemon {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
-            let line = lines.next().expect("the daemon ended").unwrap();
+            let Some(line) = lines.next() else { panic!("the daemon ended:\n{}", log.lock().unwrap()) };
+            let line = line.unwrap();
             *log.lock().unwrap() += &(line.clone() + "\n");
             if let Some((_, rest)) = line.split_once("/metrics on http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
@@ -43,7 +50,7 @@ impl Daemon {
                 *copy.lock().unwrap() += &(line + "\n");
             }
         });
-        Daemon { child, address, log, _folder: folder }
+        Daemon { child, address, log, folder }
     }
 
     pub fn get(&self, path: &str) -> (u16, String, String) {

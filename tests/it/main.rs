@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
+mod architecture;
 mod binary;
 mod closed_loop;
 mod exposition;
 mod faults;
 mod lifecycle;
 mod open_loop;
+mod resources;
+mod secrets;
 mod upstream;
+mod web;

@@ -42,6 +42,11 @@ pub struct Upstream {
 
 impl Upstream {
     pub async fn start(script: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
+        Upstream::reading(move |number, _| script(number)).await
+    }
+
+    /// One whose script also depends on the head of the request.
+    pub async fn reading(script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicU64::new(0));
@@ -62,11 +67,11 @@ impl Upstream {
 
 async fn converse(
     mut stream: TcpStream,
-    script: &(dyn Fn(u64) -> Vec<Act> + Send + Sync),
+    script: &(dyn Fn(u64, &str) -> Vec<Act> + Send + Sync),
     counter: &AtomicU64,
 ) {
-    while read_request(&mut stream).await {
-        for act in script(counter.fetch_add(1, Ordering::Relaxed)) {
+    while let Some(head) = read_request(&mut stream).await {
+        for act in script(counter.fetch_add(1, Ordering::Relaxed), &head) {
             let gone = match act {
                 Act::Write(bytes) => stream.write_all(&bytes).await.is_err(),
                 Act::Trickle(bytes, gap) => {
@@ -104,21 +109,22 @@ async fn converse(
     }
 }
 
-/// Reads a head and the body that its `content-length` announces.
-async fn read_request(stream: &mut TcpStream) -> bool {
+/// Reads a head and the body that its `content-length` announces; the head.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let lower = head.to_ascii_lowercase();
+            let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
             let length: usize = length.map_or(0, |l| l.trim().parse().unwrap());
             if bytes.len() >= end + 4 + length {
-                return true;
+                return Some(head);
             }
         }
         match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(n) => bytes.extend_from_slice(&buffer[..n]),
         }
     }

@@ -1,0 +1,555 @@
+//! Who may know what, checked over the source text, so that a shortcut across the layers fails here
+//! and not in a reader's head.
+//!
+//! The rules are the tables below. A rule that cannot fail is worth nothing: each is also fed an
+//! example that breaks it.
+
+use std::path::{Path, PathBuf};
+
+/// The layers of `src/lib.rs`, lowest first. A module imports from the layers below its own and,
+/// within its layer, from those named before it.
+const LAYERS: &[&[&str]] = &[
+    &["simulator"],
+    &["schedule", "measurement", "protocol", "prompts"],
+    &["event", "ledger", "course"],
+    &["plan", "config", "check"],
+    &["pacer", "guard"],
+    &["endpoint", "exchange", "launch"],
+    &["metrics", "incidents", "status", "web"],
+    &["scenario", "daemon", "cli"],
+];
+
+/// Where each outside crate lives; a module stands for its children too. The most specific line
+/// counts.
+const HOMES: &[(&str, &[&str])] = &[
+    ("anyhow", &["cli"]),
+    ("arc_swap", &["daemon", "scenario"]),
+    ("clap", &["cli"]),
+    ("dotenvy", &["config/variables"]),
+    ("governor", &["pacer"]),
+    ("http_body_util", &["web", "simulator"]),
+    ("humantime", &["cli", "config", "check"]),
+    // The client's errors are hyper's, and have to be told apart.
+    ("hyper", &["web", "simulator", "endpoint"]),
+    ("hyper::server", &["web", "simulator"]),
+    ("hyper_util", &["web", "simulator", "endpoint"]),
+    ("hyper_util::server", &["web", "simulator"]),
+    ("memchr", &["protocol", "prompts"]),
+    ("minijinja", &["prompts"]),
+    ("prometheus", &["metrics"]),
+    ("rand", &["prompts", "schedule", "simulator"]),
+    ("rand_chacha", &["prompts", "schedule", "simulator"]),
+    ("reqwest", &["endpoint"]),
+    ("rlimit", &["daemon"]),
+    ("rustls", &["endpoint"]),
+    ("schemars", &["config"]),
+    // A secret is read, carried and sent. Nobody else opens one.
+    ("secrecy", &["config", "plan", "endpoint"]),
+    ("serde_yaml", &["config/yaml"]),
+    ("std::env", &["cli"]),
+    ("strsim", &["config"]),
+    ("tokio::signal", &["cli"]),
+    ("tower_layer", &["endpoint"]),
+    ("tower_service", &["endpoint"]),
+    ("tracing_subscriber", &["cli"]),
+    ("url", &["config", "plan", "endpoint", "daemon"]),
+];
+
+/// Outside crates that everybody may use: vocabulary rather than machinery.
+const EVERYWHERE: &[&str] =
+    &["bytes", "futures_util", "http", "serde", "serde_json", "thiserror", "tokio", "tokio_util", "tracing"];
+
+/// Modules whose answers follow from what they are given: no runtime, no clock, no log, no outside.
+const PURE: &[&str] =
+    &["schedule", "measurement", "protocol", "prompts", "event", "ledger", "course", "pacer", "guard"];
+
+/// What a pure module never mentions, and the one place in it that may. A time is a value.
+const IMPURE: &[(&str, Option<&str>)] = &[
+    ("std::env", None),
+    // Prompt files are read once, when the configuration is.
+    ("std::fs", Some("prompts/load")),
+    ("std::net", None),
+    ("std::process", None),
+    ("std::thread::sleep", None),
+    ("std::thread::spawn", None),
+    ("tokio", None),
+    ("tracing", None),
+];
+const TIME: &str = "tokio::time::Instant";
+const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
+
+/// Lines of a file that holds one idea.
+const LONG: usize = 450;
+/// Files that are longer, and why.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+// ---- The rules -------------------------------------------------------------------------------
+
+fn opens_with_its_purpose(file: &Source) -> Vec<String> {
+    let opens = file.text.starts_with("//! ");
+    if opens { Vec::new() } else { vec![format!("{}: does not open with `//!`", file.path)] }
+}
+
+fn imports_point_down(file: &Source) -> Vec<String> {
+    // The crate's root is a map, and `main.rs` stands outside.
+    let Some(own) = file.top_module() else { return Vec::new() };
+    let Some(place) = rank(own) else { return vec![format!("{}: `{own}` stands in no layer", file.path)] };
+    let wrong = |mention: &Mention| {
+        let seen = mention.path.strip_prefix("crate::")?.split("::").next()?;
+        let why = match rank(seen) {
+            _ if seen == own => return None,
+            Some(other) if other < place => return None,
+            Some(_) => "is not below it",
+            None => "stands in no layer",
+        };
+        Some(format!("{}:{}: `{own}` imports `{}`, which {why}", file.path, mention.line, mention.path))
+    };
+    // A test may reach for anything that the crate shows; production code may not.
+    let mentions = file.mentions();
+    let mut wrong: Vec<_> = mentions.iter().filter(|m| !m.in_test).filter_map(wrong).collect();
+    for mention in mentions {
+        let climbs = mention.path.split("::").take_while(|part| *part == "super").count();
+        if climbs >= file.depth() + usize::from(mention.in_test) {
+            wrong.push(format!("{}:{}: climbs out of its module; say `crate::`", file.path, mention.line));
+        }
+    }
+    wrong
+}
+
+fn crates_are_at_home(file: &Source) -> Vec<String> {
+    // Tests from outside may take what they need.
+    if file.module().is_none() {
+        return Vec::new();
+    }
+    let homeless = |mention: Mention| {
+        let lines = HOMES.iter().filter(|(name, _)| starts_with(&mention.path, name));
+        let (name, homes) = lines.max_by_key(|(name, _)| name.len())?;
+        let at_home = homes.iter().any(|home| file.is_in(home));
+        (!at_home && !mention.in_test).then(|| {
+            format!("{}:{}: `{}`; the home of `{name}` is {homes:?}", file.path, mention.line, mention.path)
+        })
+    };
+    file.mentions().into_iter().filter_map(homeless).collect()
+}
+
+fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
+    if !PURE.iter().any(|module| file.is_in(module)) {
+        return Vec::new();
+    }
+    let impure = |mention: &Mention| {
+        let forbidden = IMPURE.iter().any(|(name, except)| {
+            starts_with(&mention.path, name) && !except.is_some_and(|place| file.is_in(place))
+        });
+        let reads_clock = CLOCKS
+            .iter()
+            .any(|clock| mention.path == *clock || mention.path.ends_with(&format!("::{clock}")));
+        (forbidden && mention.path != TIME) || reads_clock
+    };
+    let mut wrong: Vec<_> = file
+        .mentions()
+        .iter()
+        .filter(|mention| !mention.in_test && impure(mention))
+        .map(|mention| format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path))
+        .collect();
+    // It reads the clock without naming it.
+    let code = code_of(&file.text);
+    let production = &code[..test_start(&code)];
+    if production.contains(".elapsed()") {
+        wrong.push(format!("{}: `.elapsed()` in a pure module", file.path));
+    }
+    wrong
+}
+
+fn names_say_something(file: &Source) -> Vec<String> {
+    let code = code_of(&file.text);
+    let modules = code.split_whitespace().zip(code.split_whitespace().skip(1));
+    let inside = modules.filter(|(word, _)| *word == "mod").map(|(_, name)| name.trim_end_matches(';'));
+    let parts = file.path.trim_end_matches(".rs").split('/').chain(inside);
+    let empty = parts.filter(|part| EMPTY_NAMES.contains(part));
+    empty.map(|part| format!("{}: `{part}` names nothing", file.path)).collect()
+}
+
+fn one_idea_a_file(file: &Source) -> Vec<String> {
+    let lines = file.text.lines().count();
+    let listed = LONG_FILES.iter().any(|(path, reason)| *path == file.path && !reason.is_empty());
+    match (file.path.starts_with("src/") && lines > LONG, listed) {
+        (true, false) => vec![format!("{}: {lines} lines; does it hold two ideas?", file.path)],
+        (false, true) => vec![format!("{}: {lines} lines; take it off the list of long files", file.path)],
+        _ => Vec::new(),
+    }
+}
+
+// ---- The sources -----------------------------------------------------------------------------
+
+/// A file, its path relative to the repository.
+struct Source {
+    path: String,
+    text: String,
+}
+
+/// A path of identifiers as code names it, `use` trees unfolded.
+#[derive(Debug, PartialEq)]
+struct Mention {
+    line: usize,
+    path: String,
+    in_test: bool,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    /// `config/validate` of `src/config/validate.rs`; nothing outside `src/`.
+    fn module(&self) -> Option<&str> {
+        self.path.strip_prefix("src/")?.strip_suffix(".rs")
+    }
+
+    fn top_module(&self) -> Option<&str> {
+        let top = self.module()?.split('/').next()?;
+        Some(top).filter(|top| !matches!(*top, "lib" | "main"))
+    }
+
+    fn depth(&self) -> usize {
+        self.module().map_or(usize::MAX - 1, |module| module.split('/').count())
+    }
+
+    fn is_in(&self, module: &str) -> bool {
+        self.module()
+            .is_some_and(|own| own.strip_prefix(module).is_some_and(|r| r.is_empty() || r.starts_with('/')))
+    }
+
+    /// Every path in the code; comments and texts are not code.
+    fn mentions(&self) -> Vec<Mention> {
+        let code = code_of(&self.text);
+        let test = if self.path.ends_with("/tests.rs") { 0 } else { test_start(&code) };
+        let mut tokens = Tokens { code: &code, at: 0 };
+        let (mut found, mut after_use) = (Vec::new(), false);
+        while let Some((at, token)) = tokens.next() {
+            if !is_identifier(token) {
+                continue;
+            }
+            let mut paths = Vec::new();
+            tokens.path("", token, &mut paths);
+            let line = code[..at].matches('\n').count() + 1;
+            let paths = paths.into_iter().filter(|path| after_use || path.contains("::"));
+            found.extend(paths.map(|path| Mention { line, path, in_test: at >= test }));
+            after_use = matches!(token, "use" | "crate");
+        }
+        found
+    }
+}
+
+struct Tokens<'a> {
+    code: &'a str,
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    fn next(&mut self) -> Option<(usize, &'a str)> {
+        let rest = &self.code[self.at..];
+        let start = self.at + (rest.len() - rest.trim_start().len());
+        let rest = &self.code[start..];
+        let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let length = match word {
+            0 if rest.starts_with("::") => 2,
+            0 => rest.chars().next()?.len_utf8(),
+            word => word,
+        };
+        self.at = start + length;
+        Some((start, &rest[..length]))
+    }
+
+    fn peek(&self) -> &'a str {
+        Tokens { ..*self }.next().map_or("", |(_, token)| token)
+    }
+
+    /// Reads on after `first`, an identifier, into every path that begins with it.
+    fn path(&mut self, prefix: &str, first: &str, paths: &mut Vec<String>) {
+        let path = if prefix.is_empty() { first.to_owned() } else { format!("{prefix}::{first}") };
+        if self.peek() != "::" {
+            return paths.push(path);
+        }
+        self.next();
+        match self.peek() {
+            "{" => {
+                self.next();
+                self.tree(&path, paths);
+            }
+            next if is_identifier(next) => {
+                self.next();
+                self.path(&path, next, paths);
+            }
+            // `::<T>` or `::*`.
+            _ => paths.push(path),
+        }
+    }
+
+    /// The inside of a group of a `use`.
+    fn tree(&mut self, prefix: &str, paths: &mut Vec<String>) {
+        while let Some((_, token)) = self.next() {
+            match token {
+                "}" => return,
+                "self" => paths.push(prefix.to_owned()),
+                "as" => _ = self.next(),
+                token if is_identifier(token) => self.path(prefix, token, paths),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_identifier(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+fn starts_with(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn rank(module: &str) -> Option<(usize, usize)> {
+    LAYERS
+        .iter()
+        .enumerate()
+        .find_map(|(layer, modules)| Some((layer, modules.iter().position(|name| *name == module)?)))
+}
+
+/// Where a file's tests begin: they stand at its end.
+fn test_start(code: &str) -> usize {
+    code.find("#[cfg(test)]\nmod ").unwrap_or(code.len())
+}
+
+/// The text with comments, strings and characters blanked out, as long as before.
+fn code_of(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let before = code.chars().next_back();
+        let length = match c {
+            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            '"' => string_length(rest),
+            'r' if !before.is_some_and(|b| b.is_alphanumeric() && b != 'b' || b == '_') => {
+                raw_string_length(rest)
+            }
+            '\'' => character_length(rest),
+            _ => 0,
+        };
+        if length == 0 {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            code.extend(rest[..length].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+            rest = &rest[length..];
+        }
+    }
+    code
+}
+
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// 0 where it is no raw string.
+fn raw_string_length(text: &str) -> usize {
+    let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
+    if !text[1 + hashes..].starts_with('"') {
+        return 0;
+    }
+    let end = format!("\"{}", "#".repeat(hashes));
+    let start = hashes + 2;
+    text[start..].find(&end).map_or(text.len(), |at| start + at + end.len())
+}
+
+/// 0 where it is a lifetime.
+fn character_length(text: &str) -> usize {
+    let mut inside = text.chars().skip(1);
+    match (inside.next(), inside.next()) {
+        (Some('\\'), Some(escaped)) => {
+            let from = 2 + escaped.len_utf8();
+            text[from..].find('\'').map_or(0, |end| from + end + 1)
+        }
+        (Some(c), Some('\'')) => c.len_utf8() + 2,
+        _ => 0,
+    }
+}
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path, into: &mut Vec<Source>) {
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(repository()).unwrap().to_str().unwrap();
+            into.push(Source::new(name, &std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// Applies a rule to every file.
+fn hold(rule: fn(&Source) -> Vec<String>) {
+    let mut sources = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        read(&repository().join(folder), &mut sources);
+    }
+    for file in ["src/lib.rs", "src/config/yaml.rs", "tests/it/architecture.rs"] {
+        assert!(sources.iter().any(|source| source.path == file), "{file} was not looked at");
+    }
+    let wrong: Vec<String> = sources.iter().flat_map(rule).collect();
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// How often a rule complains about a file with this text.
+fn complaints(rule: fn(&Source) -> Vec<String>, path: &str, text: &str) -> usize {
+    rule(&Source::new(path, text)).len()
+}
+
+// ---- The tests -------------------------------------------------------------------------------
+
+#[test]
+fn every_file_opens_with_what_it_owns() {
+    hold(opens_with_its_purpose);
+    assert_eq!(complaints(opens_with_its_purpose, "src/web.rs", "use std::fs;\n//! Late.\n"), 1);
+    assert_eq!(complaints(opens_with_its_purpose, "src/web.rs", ""), 1);
+}
+
+#[test]
+fn imports_point_down_the_layers() {
+    hold(imports_point_down);
+    let breaks = |path, text| complaints(imports_point_down, path, text);
+    assert_eq!(breaks("src/protocol/chat.rs", "use crate::plan::RequestParameters;"), 1);
+    assert_eq!(breaks("src/protocol.rs", "use crate::{plan, measurement::{Usage, Failure}, web::Site};"), 2);
+    assert_eq!(breaks("src/event.rs", "fn f(books: &crate::ledger::Books) {}"), 1, "a later sibling");
+    assert_eq!(breaks("src/ledger.rs", "use crate::event::DropReason;"), 0, "an earlier sibling");
+    assert_eq!(breaks("src/utensils.rs", ""), 1, "a module without a layer");
+    assert_eq!(breaks("src/web.rs", "use crate::utensils::Fork;"), 1);
+    assert_eq!(breaks("src/event.rs", "use super::web;"), 1, "around the rule");
+    assert_eq!(breaks("src/config/tree.rs", "use super::super::web;"), 1);
+    assert_eq!(
+        breaks("src/config/tree.rs", "use super::yaml;\n#[cfg(test)]\nmod tests { use super::*; }"),
+        0
+    );
+    assert_eq!(breaks("src/event.rs", "//! See [`crate::web`].\nlet s = \"crate::web\";"), 0);
+}
+
+/// `src/lib.rs` shows readers the same layers that are checked here.
+#[test]
+fn the_map_shows_the_layers() {
+    let map = std::fs::read_to_string(repository().join("src/lib.rs")).unwrap();
+    let rows = map.lines().filter(|line| line.starts_with("//! |") && line.contains("[`"));
+    let shown: Vec<Vec<&str>> = rows
+        .map(|row| row.split("[`").skip(1).map(|rest| rest.split_once("`]").unwrap().0).collect())
+        .collect();
+    assert_eq!(shown, LAYERS);
+    let mut declared: Vec<_> = map.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
+    let mut layered: Vec<_> = LAYERS.concat().iter().map(|name| format!("{name};")).collect();
+    declared.sort_unstable();
+    layered.sort_unstable();
+    assert_eq!(declared, layered);
+}
+
+#[test]
+fn every_outside_crate_is_used_at_home_only() {
+    hold(crates_are_at_home);
+    let breaks = |path, text| complaints(crates_are_at_home, path, text);
+    assert_eq!(breaks("src/daemon.rs", "Metrics(#[from] prometheus::Error),"), 1);
+    assert_eq!(breaks("src/endpoint/faults.rs", "use hyper::{Error, server::conn};"), 1);
+    assert_eq!(breaks("src/web.rs", "use hyper::server::conn::http1;"), 0);
+    assert_eq!(breaks("src/status.rs", "use secrecy::ExposeSecret as _;"), 1);
+    assert_eq!(breaks("src/launch.rs", "use governor as pace;"), 1);
+    assert_eq!(breaks("src/config.rs", "use serde_yaml::Value;"), 1, "not even its parent");
+    assert_eq!(breaks("src/pacer.rs", "use governor::clock;"), 0);
+    assert_eq!(breaks("src/pacers.rs", "use governor::clock;"), 1);
+    assert_eq!(breaks("src/web.rs", "/* reqwest::Client */ let a = r#\"\"reqwest::Client\"\"#;"), 0);
+}
+
+#[test]
+fn every_outside_crate_has_a_home() {
+    let manifest = std::fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = after.split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| Some(line.split_once('=')?.0.trim().replace('-', "_")));
+    let names: Vec<_> = names.collect();
+    assert!(names.contains(&"governor".to_owned()), "{names:?}");
+    let homeless = |name: &&String| {
+        !HOMES.iter().any(|(housed, _)| housed == name) && !EVERYWHERE.contains(&name.as_str())
+    };
+    let without: Vec<_> = names.iter().filter(homeless).collect();
+    assert!(without.is_empty(), "give them a home in HOMES: {without:?}");
+    assert!(homeless(&&"left_pad".to_owned()));
+}
+
+#[test]
+fn pure_modules_know_no_clock_no_runtime_and_no_outside() {
+    hold(pure_modules_stay_pure);
+    let breaks = |path, text| complaints(pure_modules_stay_pure, path, text);
+    for impure in [
+        "use tokio::net::TcpStream;",
+        "use tokio::time::{Instant, sleep};",
+        "fn f() { tokio::spawn(async {}); }",
+        "let key = std::env::var(name);",
+        "use std::{fs::File, time::Duration};",
+        "let now = SystemTime::now();",
+        "let now = tokio::time::Instant::now();",
+        "let since = start.elapsed();",
+        "tracing::warn!(k, \"late\");",
+        "use tracing::info;",
+    ] {
+        assert_eq!(breaks("src/pacer.rs", impure), 1, "{impure}");
+        assert_eq!(breaks("src/schedule/rate.rs", impure), 1, "{impure}");
+        assert_eq!(breaks("src/web.rs", impure), 0, "{impure}");
+    }
+    assert_eq!(breaks("src/pacer.rs", "use tokio::time::Instant;"), 0);
+    assert_eq!(breaks("src/pacer.rs", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }"), 0);
+    assert_eq!(breaks("src/prompts/load.rs", "use std::fs::File;"), 0);
+    assert_eq!(breaks("src/prompts.rs", "use std::fs::File;"), 1);
+}
+
+#[test]
+fn no_name_is_empty() {
+    hold(names_say_something);
+    assert_eq!(complaints(names_say_something, "src/utils.rs", ""), 1);
+    assert_eq!(complaints(names_say_something, "tests/common/setup.rs", ""), 1);
+    assert_eq!(complaints(names_say_something, "src/web.rs", "pub(crate) mod helpers;\nmod misc {}"), 2);
+}
+
+#[test]
+fn a_file_holds_one_idea() {
+    hold(one_idea_a_file);
+    assert_eq!(complaints(one_idea_a_file, "src/web.rs", &"line\n".repeat(LONG + 1)), 1);
+    assert_eq!(complaints(one_idea_a_file, "src/web.rs", &"line\n".repeat(LONG)), 0);
+    for (path, _) in LONG_FILES {
+        assert!(repository().join(path).is_file(), "{path} is on the list of long files and is gone");
+        assert_eq!(complaints(one_idea_a_file, path, ""), 1, "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_code_is_not_read_as_code() {
+    let source = Source::new(
+        "src/x.rs",
+        "// a::b\nlet c = '\"'; let d = \"\\\" e::f\"; fn g<'h>(i: &'h j::k) {} let l = r#\"m\" n::o\"#; p::q()",
+    );
+    let paths: Vec<_> = source.mentions().into_iter().map(|m| m.path).collect();
+    assert_eq!(paths, ["j::k", "p::q"]);
+    let source = Source::new("src/x.rs", "use a::{self, b::{c as d, e::*}, f};\n::g::h::<i::j>();");
+    let paths: Vec<_> = source.mentions().into_iter().map(|m| (m.line, m.path)).collect();
+    let expected = [(1, "a"), (1, "a::b::c"), (1, "a::b::e"), (1, "a::f"), (2, "g::h"), (2, "i::j")];
+    assert_eq!(paths, expected.map(|(line, path)| (line, path.to_owned())));
+}

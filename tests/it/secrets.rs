@@ -1,0 +1,300 @@
+//! Secrets never reach a log, a page, a label, an error or the debug form of a value, whatever the
+//! server does with them.
+//!
+//! Every secret here has the same mark in it. The servers quote what they received, so that a
+//! missing mask shows; and the mask is looked for, so that a server that quotes nothing shows too.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use llmload::config;
+use llmload::endpoint::HttpEndpoint;
+use llmload::plan::Location;
+
+use crate::binary::{Daemon, sample};
+use crate::upstream::{Act, FINISH, Upstream, chunk, good, head, last_chunk, plain, stream_head, token};
+
+const KEY: &str = "sk-cAnArY-key/+0123456789";
+const FILE_KEY: &str = "sk-cAnArY-file-0123456789";
+const HEADER: &str = "Basic b-cAnArY-header==";
+const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
+const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
+
+/// What no output may hold: the mark, which no start too short to be masked has in full, and the mark in base64 at each of the three alignments.
+const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
+
+/// Misdeeds whose quotes end up among the words of a failure.
+const QUOTES: [&str; 8] = [
+    "quotes_key",
+    "quotes_request",
+    "quotes_long",
+    "quotes_json",
+    "quotes_html",
+    "not_a_stream",
+    "stream_error",
+    "rate_limits",
+];
+/// Misdeeds of other kinds. Each is a target of its own, so that no message hides another.
+const OTHERS: [&str; 9] = [
+    "redirects",
+    "resets",
+    "mute",
+    "bad_frame",
+    "model_is_key",
+    "garbage",
+    "bad_header",
+    "truncates",
+    "endless_line",
+];
+
+fn header<'a>(request: &'a str, name: &str) -> &'a str {
+    let lines = request.lines().filter_map(|line| line.split_once(": "));
+    lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+}
+
+fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
+    let path = request.split(' ').nth(1).unwrap();
+    let key = header(request, "authorization").trim_start_matches("Bearer ").to_owned()
+        + header(request, "api-key");
+    let everything = request.replace("\r\n", " | ");
+    let json = |words: &str| serde_json::json!({"error": {"message": words}}).to_string();
+    let quote = format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
+    if path.contains("/models") {
+        // One of them is asked which models there are.
+        let list = serde_json::json!({"data": [{"id": key}, {"id": everything}]}).to_string();
+        return plain("200 OK", "application/json", &list);
+    }
+    match path.split('/').nth(2).unwrap() {
+        "quotes_key" => plain("401 Unauthorized", "application/json", &json(&quote)),
+        "quotes_request" => plain("403 Forbidden", "text/plain", &everything),
+        "quotes_long" => plain("500 Oops", "text/plain", &format!("{}{key}{key}", "x".repeat(225))),
+        "quotes_json" => {
+            plain("400 Bad Request", "application/json", &json(&everything)[..200].replace('/', "\\/"))
+        }
+        "quotes_html" => {
+            plain("404 Not Found", "text/html", &format!("<p>No route <b>{path}</b> for {key}</p>"))
+        }
+        "redirects" => {
+            let location = format!("location: {stranger}/?key={key}");
+            vec![head("307 Temporary Redirect", &[&location, "content-length: 0"])]
+        }
+        "resets" => vec![Act::Reset],
+        "mute" => vec![Act::Silence],
+        "not_a_stream" => plain("200 OK", "text/html", &format!("Welcome {key}")),
+        "stream_error" => vec![stream_head(), chunk(&format!("data: {}\n\n", json(&quote))), last_chunk()],
+        "bad_frame" => vec![stream_head(), chunk(&format!("data: {{\"key\": {key}}}\n\n")), last_chunk()],
+        "model_is_key" => {
+            let event = token("a").replacen('{', &format!("{{\"model\":\"{key}\","), 1);
+            vec![stream_head(), chunk(&event), chunk(FINISH), last_chunk()]
+        }
+        "garbage" => vec![Act::Write(format!("{key} {everything}\r\n\r\n").into_bytes()), Act::Close],
+        "bad_header" => vec![head("200 OK", &[&format!("{everything}: {key}")]), Act::Close],
+        "truncates" => vec![stream_head(), chunk(&token(&key)), Act::Close],
+        "endless_line" => {
+            vec![stream_head(), Act::Trickle(chunk_of(&key.repeat(1000)), std::time::Duration::ZERO)]
+        }
+        "rate_limits" => plain("429 Too Many Requests", "application/json", &json(&quote)),
+        _ => good(),
+    }
+}
+
+fn chunk_of(text: &str) -> Vec<u8> {
+    let Act::Write(bytes) = chunk(text) else { unreachable!() };
+    bytes
+}
+
+fn configuration(upstream: &Upstream) -> String {
+    let mut targets = String::from("targets:\n");
+    let mut scenarios = String::from("scenarios:\n");
+    let extras = "headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}, query: {sig: {env: CANARY_QUERY}}";
+    let mut add = |name: &str, base: &str, key: &str, start: &str| {
+        // A busy machine must not turn what a server says into a timeout.
+        let patience = if name == "mute" { "500ms" } else { "60s" };
+        let timeouts = format!("timeouts: {{connect: 2s, first_token: {patience}, idle: 60s}}");
+        let model = if start == "now" { "model: m, " } else { "" };
+        writeln!(targets, "  {name}: {{base_url: '{base}', {model}{key}, {extras}, {timeouts}}}").unwrap();
+        writeln!(
+            scenarios,
+            "  {name}: {{target: {name}, start: {start}, repeat: 1, max_concurrency: 4, max_lag: 60s, \
+             request: {{max_tokens: 8}}, schedule: [{{constant: 4/s, for: 1s}}]}}"
+        )
+        .unwrap();
+    };
+    let address = upstream.address;
+    for name in QUOTES.into_iter().chain(OTHERS) {
+        add(name, &format!("http://{address}/v1/{name}"), "api_key_env: CANARY_KEY", "now");
+    }
+    for name in QUOTES {
+        let base = format!("http://{address}/v1/{name}");
+        add(&format!("{name}_file"), &base, "api_key_file: key, auth: api-key", "now");
+    }
+    add("which_model", &format!("http://{address}/v1/which_model"), "api_key_env: CANARY_KEY", "when_ready");
+    add("no_tls", &format!("https://{address}/v1"), "api_key_env: CANARY_KEY", "now");
+    add("no_host", "http://nowhere.invalid/v1", "api_key_env: CANARY_KEY", "now");
+    targets + &scenarios
+}
+
+/// A folder with the configuration, the key file and the `.env`.
+fn folder(yaml: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("llmload.yml", yaml),
+        ("key", &format!("{FILE_KEY}\n")),
+        (".env", &format!("CANARY_DOTENV='{DOTENV}'\n")),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn variable(name: &str) -> Option<String> {
+    let variables = [("CANARY_KEY", KEY), ("CANARY_HEADER", HEADER), ("CANARY_QUERY", QUERY)];
+    variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+}
+
+fn llmload() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    for name in ["CANARY_KEY", "CANARY_HEADER", "CANARY_QUERY"] {
+        command.env(name, variable(name).unwrap());
+    }
+    command
+}
+
+fn assert_clean(what: &str, text: &str) {
+    assert!(!text.is_empty(), "{what} is empty");
+    for mark in MARKS {
+        if let Some(at) = text.find(mark) {
+            let around = text.floor_char_boundary(at.saturating_sub(200))..text.ceil_char_boundary(at + 100);
+            panic!("{what} holds a secret: …{}…", &text[around]);
+        }
+    }
+}
+
+/// Runs the daemon against all misdeeds and returns nothing but clean outputs.
+async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
+    let strangers = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&strangers);
+    let stranger = Upstream::start(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        good()
+    })
+    .await;
+    let elsewhere = format!("http://{}", stranger.address);
+    let upstream = Upstream::reading(move |_, request| misbehave(request, &elsewhere)).await;
+    let yaml = configuration(&upstream);
+    let work = move || {
+        let folder = folder(&yaml);
+        let mut daemon = Daemon::of(llmload(), &log, folder);
+        let status = daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let over = |s: &serde_json::Value| s["state"] == "ended" && s["ledger"]["in_flight"] == 0;
+            let waits =
+                |s: &serde_json::Value| s["waiting_for"].as_str().is_some_and(|w| w.contains("a model"));
+            let all = status["scenarios"].as_array().unwrap();
+            all.iter().all(|s| over(s) || s["scenario"] == "which_model" && waits(s)).then(|| text.to_owned())
+        });
+        let mut outputs = BTreeMap::from([("/api/v1/status", status)]);
+        for path in ["/metrics", "/config", "/", "/-/ready", "/nope"] {
+            outputs.insert(path, daemon.get(path).2);
+        }
+        let check = llmload().arg("check").arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
+        outputs.insert("check", String::from_utf8([check.stdout, check.stderr].concat()).unwrap());
+        daemon.signal("TERM");
+        outputs.insert("log", daemon.wait().1);
+        outputs
+    };
+    let outputs = tokio::task::spawn_blocking(work).await.unwrap();
+    for (what, text) in &outputs {
+        assert_clean(what, text);
+    }
+    assert_eq!(strangers.load(Ordering::Relaxed), 0, "a redirect was followed");
+    outputs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
+    let outputs = outputs(["--log.level", "trace", "--log.format", "text"]).await;
+    let status: serde_json::Value = serde_json::from_str(&outputs["/api/v1/status"]).unwrap();
+    let words_of = |name: &str| {
+        let scenarios = status["scenarios"].as_array().unwrap();
+        let scenario = scenarios.iter().find(|s| s["scenario"] == name).unwrap();
+        format!("{} {}", scenario["failures"], scenario["waiting_for"])
+    };
+    for name in QUOTES {
+        for name in [name.to_owned(), format!("{name}_file")] {
+            assert!(words_of(&name).contains("[redacted]"), "{name} quotes nothing: {}", words_of(&name));
+        }
+    }
+    assert!(words_of("which_model").contains("`[redacted]`"), "{}", words_of("which_model"));
+    assert!(outputs["log"].contains("Incorrect API key provided: [redacted]"), "{}", outputs["log"]);
+    // All but the misnamed model fail, those without an answer too; what was cut off is no success.
+    let failed = |name: &str| {
+        let label = format!("scenario=\"{name}\"");
+        sample(&outputs["/metrics"], "llmload_request_failures_total", &[&label])
+    };
+    let wrong = QUOTES.into_iter().chain(OTHERS).filter(|name| *name != "model_is_key");
+    for name in wrong.chain(["no_tls", "no_host"]) {
+        assert!(failed(name) > 0.0, "{name}");
+    }
+    assert!(outputs["/config"].contains("CANARY_KEY"), "names of variables may be shown");
+    assert!(outputs["check"].contains("CANARY_KEY"), "{}", outputs["check"]);
+}
+
+/// Also what the libraries say if they are asked for everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_everything_as_json_tells_no_secret() {
+    let outputs = outputs(["--log.level", "trace,llmload=trace", "--log.format", "json"]).await;
+    let log = &outputs["log"];
+    assert!(log.contains("Incorrect API key provided: [redacted]"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
+}
+
+#[test]
+fn the_debug_forms_of_plan_and_endpoint_tell_no_secret() {
+    let yaml = "
+targets:
+  t:
+    base_url: http://127.0.0.1:1/v1
+    model: m
+    api_key_file: key
+    headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}
+    query: {sig: {env: CANARY_QUERY}}
+  u: {base_url: 'http://127.0.0.1:1/v1', model: m, api_key_env: CANARY_KEY}
+scenarios:
+  s: {target: t, rate: 1/s}
+  r: {target: u, rate: 1/s}
+";
+    let folder = folder(yaml);
+    let plan = config::load(&folder.path().join("llmload.yml"), &variable).unwrap();
+    assert_clean("the plan", &format!("{plan:?} {plan:#?}"));
+    for scenario in &plan.scenarios {
+        let Location::Url(base) = &scenario.target.location else { unreachable!() };
+        let endpoint = HttpEndpoint::new(&scenario.target, base, 1).unwrap();
+        assert_clean("the endpoint", &format!("{endpoint:?} {endpoint:#?}"));
+    }
+}
+
+/// An answer remembers the address it came from, and that has the query.
+#[tokio::test]
+async fn the_debug_form_of_an_answer_tells_no_secret() {
+    use llmload::endpoint::{Endpoint as _, Request};
+    let upstream = Upstream::reading(|_, request| {
+        vec![head("200 OK", &[&format!("x-echo: {}", header(request, "x-session")), "content-length: 0"])]
+    })
+    .await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m, headers: {{x-session: {{env: CANARY_HEADER}}}}, \
+         query: {{sig: {{env: CANARY_QUERY}}}}}}}}\nscenarios: {{s: {{target: t, rate: 1/s}}}}\n",
+        upstream.url()
+    );
+    let plan = config::parse(&yaml, "test", None, &variable).unwrap();
+    let target = &plan.scenarios[0].target;
+    let Location::Url(base) = &target.location else { unreachable!() };
+    let endpoint = HttpEndpoint::new(target, base, 1).unwrap();
+    let request = Request { path: "chat/completions", body: "{}".into(), stream: true };
+    let answer = endpoint.send(request).await.unwrap();
+    assert_clean("the answer", &format!("{answer:?}"));
+}
