@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,11 @@ const DEMO: &str = include_str!("../config/demo.yml");
 /// A load daemon for LLM endpoints: scheduled, open-loop load, and what its clients experience
 /// (TTFT, TPS, QPS, errors) as Prometheus histograms.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(
+    version,
+    subcommand_precedence_over_arg = true,
+    override_usage = "llmload [OPTIONS] [URL]\n       llmload <COMMAND>"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -57,8 +62,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DaemonArgs {
-    /// Load this endpoint instead of what a file says, such as <http://localhost:8000/v1>
-    #[arg(value_parser = endpoint_url)]
+    // Not a doc comment: that would want the address in brackets, and show them.
+    #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
     url: Option<String>,
     /// The configuration
     #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml")]
@@ -166,8 +171,12 @@ impl From<anyhow::Error> for Failed {
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
     // Clap prints and exits by itself: 0 for --help, 2 for what it cannot understand.
-    let cli = Cli::parse();
-    match run(cli) {
+    let arguments = Cli::command().get_matches();
+    let done = misplaced(&arguments).and_then(|()| {
+        let cli = Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
+        run(cli)
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Usage(words)) => {
             complain(&words);
@@ -177,6 +186,21 @@ pub fn main() -> ExitCode {
             complain(&format!("llmload: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The daemon's own options mean nothing to a command that follows them, and must not be dropped in
+/// silence.
+fn misplaced(arguments: &ArgMatches) -> Result<(), Failed> {
+    let Some(command) = arguments.subcommand_name() else { return Ok(()) };
+    let daemon = DaemonArgs::augment_args(clap::Command::new("daemon"));
+    let given = |id: &str| arguments.value_source(id) == Some(ValueSource::CommandLine);
+    match daemon.get_arguments().find(|option| given(option.get_id().as_str())) {
+        Some(option) => Err(Failed::Usage(format!(
+            "error: write `{}` after the command `{command}`, if it takes it; see `llmload {command} --help`",
+            option.get_long().map_or_else(|| "URL".to_owned(), |long| format!("--{long}")),
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -235,17 +259,10 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
         tracing::warn!("{warning}");
     }
     let listener = listen(address)?;
-    // Port 0 has become a real one.
-    let address = listener.local_addr().context("the web server's socket")?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         watch_signals(stop.clone(), hurry.clone())?;
-        tracing::info!(
-            scenarios = plan.scenarios.len(),
-            "llmload serves its status page and /metrics on {}",
-            visible(address)
-        );
         daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -332,15 +349,6 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; choose another address with --web.listen-address")
     })
-}
-
-/// An address that a browser on this machine can open.
-fn visible(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("http://localhost:{}/ (all interfaces)", address.port())
-    } else {
-        format!("http://{address}/")
-    }
 }
 
 fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {

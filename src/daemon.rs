@@ -1,6 +1,6 @@
 //! Composition: a plan becomes running scenarios and a web server, and a stop becomes a drain.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -73,6 +73,7 @@ pub async fn run(
     let started = SystemTime::now();
     check_open_files(&plan)?;
     let listener = into_tokio(listener).map_err(StartError::Socket)?;
+    let address = listener.local_addr().map_err(StartError::Socket)?;
     let metrics = Arc::new(Metrics::new()?);
     metrics.config_loaded(&plan.masked_source);
     let around = Surroundings {
@@ -106,6 +107,8 @@ pub async fn run(
     }
 
     // Everything that can be refused has been: from here on it runs.
+    let scenarios = prepared.len();
+    tracing::info!(scenarios, "llmload serves its status page and /metrics on {}", visible(address));
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         streams: prepared.iter().map(|(.., stream)| Arc::clone(stream)).collect(),
@@ -185,6 +188,15 @@ impl Simulators {
 /// As many idle connections as there may be requests in flight.
 fn connections(max_concurrency: NonZeroU32) -> usize {
     usize::try_from(max_concurrency.get()).unwrap_or(usize::MAX)
+}
+
+/// An address that a browser on this machine can open.
+fn visible(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://localhost:{}/ (all interfaces)", address.port())
+    } else {
+        format!("http://{address}/")
+    }
 }
 
 fn check_open_files(plan: &Plan) -> Result<(), StartError> {

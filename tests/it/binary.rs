@@ -194,3 +194,16 @@ fn the_schema_is_json_and_the_one_in_the_repository() {
     let parse = |text| serde_json::from_str::<serde_json::Value>(text).unwrap();
     assert_eq!(parse(&out), parse(committed), "run `llmload schema > config/llmload.schema.json`");
 }
+
+#[test]
+fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_command() {
+    let (code, out, err) = llmload(&["--log.level", "debug", "schema"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with('{'));
+    let (code, _, err) = llmload(&["--config.file", "x.yml", "demo"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--config.file") && err.contains("demo"), "{err}");
+    let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "fast"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("5/s"), "{err}");
+}
