@@ -16,7 +16,7 @@ use crate::incidents::Incidents;
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan, Target};
-use crate::scenario::{self, Surroundings};
+use crate::scenario::{self, Crashed, Surroundings};
 use crate::simulator::Simulator;
 use crate::status::Stream;
 use crate::web::{self, Site};
@@ -26,9 +26,12 @@ const GRACE: Duration = Duration::from_secs(20);
 /// File descriptors for everything but requests: the web server's connections among them.
 const OTHER_FILES: u64 = 640;
 
-/// Why the daemon could not start.
+/// Why the daemon could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum Error {
+    /// A scenario's schedule crashed.
+    #[error(transparent)]
+    Crashed(#[from] Crashed),
     /// An endpoint's client could not be built.
     #[error(transparent)]
     Client(#[from] BuildError),
@@ -63,17 +66,18 @@ pub enum StartError {
 /// over. Cancelling `hurry` ends the grace at once.
 ///
 /// # Errors
-/// If something cannot be set up. Nothing has been sent then.
+/// If something cannot be set up: nothing has been sent then. Or if a schedule crashes: the daemon
+/// drains then, rather than stay up and send nothing.
 pub async fn run(
     plan: Plan,
     listener: TcpListener,
     stop: CancellationToken,
     hurry: CancellationToken,
-) -> Result<(), StartError> {
+) -> Result<(), Error> {
     let started = SystemTime::now();
     check_open_files(&plan)?;
-    let listener = into_tokio(listener).map_err(StartError::Socket)?;
-    let address = listener.local_addr().map_err(StartError::Socket)?;
+    let listener = into_tokio(listener).map_err(Error::Socket)?;
+    let address = listener.local_addr().map_err(Error::Socket)?;
     let metrics = Arc::new(Metrics::new()?);
     metrics.config_loaded(&plan.masked_source);
     let around = Surroundings {
@@ -109,9 +113,10 @@ pub async fn run(
     // Everything that can be refused has been: from here on it runs.
     let scenarios = prepared.len();
     tracing::info!(scenarios, "llmload serves its status page and /metrics on {}", visible(address));
+    let streams: Vec<_> = prepared.iter().map(|(.., stream)| Arc::clone(stream)).collect();
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
-        streams: prepared.iter().map(|(.., stream)| Arc::clone(stream)).collect(),
+        streams: streams.clone(),
         config: plan.masked_source,
         draining: stop.clone(),
         started,
@@ -125,17 +130,36 @@ pub async fn run(
     let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
     let seconds = tokio::spawn(count_seconds(metrics));
 
-    stop.cancelled().await;
-    drain(scenarios, &around, &hurry).await;
+    let crashed = watch(&mut scenarios, &stop).await;
+    stop.cancel();
+    drain(scenarios, &around, &streams, &hurry).await;
     seconds.abort();
     no_more_questions.cancel();
     // It was told to end, and whether it did so well is of no interest any more.
     let _ended = web.await;
-    Ok(())
+    crashed
+}
+
+/// Until the daemon is told to stop, or a scenario crashes. Those that end well change nothing.
+async fn watch(scenarios: &mut JoinSet<Result<(), Crashed>>, stop: &CancellationToken) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some(ended) = scenarios.join_next() => match ended {
+                Ok(ended) => ended?,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            },
+        }
+    }
 }
 
 /// No arrival starts any more; what is in flight may end within the grace period.
-async fn drain(mut scenarios: JoinSet<()>, around: &Surroundings, hurry: &CancellationToken) {
+async fn drain(
+    mut scenarios: JoinSet<Result<(), Crashed>>,
+    around: &Surroundings,
+    streams: &[Arc<Stream>],
+    hurry: &CancellationToken,
+) {
     tracing::info!(in_flight = around.tasks.len(), grace = ?GRACE, "stopping: no new requests");
     while scenarios.join_next().await.is_some() {}
     around.tasks.close();
@@ -144,9 +168,13 @@ async fn drain(mut scenarios: JoinSet<()>, around: &Surroundings, hurry: &Cancel
         () = tokio::time::sleep(GRACE) => {}
         () = hurry.cancelled() => {}
     }
-    let aborted = around.tasks.len();
     around.cut.cancel();
     around.tasks.wait().await;
+    let aborted: u64 = streams
+        .iter()
+        .flat_map(|stream| stream.ledger.read().aborted().collect::<Vec<_>>())
+        .map(|a| a.1)
+        .sum();
     tracing::info!(aborted, "stopped");
 }
 
@@ -165,12 +193,12 @@ struct Simulators(Vec<(String, Simulator)>);
 
 impl Simulators {
     /// The base URL of a target, its simulator started if it is one.
-    fn address(&mut self, target: &Target) -> Result<Url, StartError> {
+    fn address(&mut self, target: &Target) -> Result<Url, Error> {
         let settings = match &target.location {
             Location::Url(url) => return Ok(url.clone()),
             Location::Simulator(settings) => settings,
         };
-        let failed = |source| StartError::Simulator { target: target.name.clone(), source };
+        let failed = |source| Error::Simulator { target: target.name.clone(), source };
         let running = self.0.iter().position(|(name, _)| *name == target.name);
         let index = if let Some(index) = running {
             index
@@ -199,7 +227,7 @@ fn visible(address: SocketAddr) -> String {
     }
 }
 
-fn check_open_files(plan: &Plan) -> Result<(), StartError> {
+fn check_open_files(plan: &Plan) -> Result<(), Error> {
     let in_flight: u64 = plan.scenarios.iter().map(|s| u64::from(s.max_concurrency.get())).sum();
     // The simulator holds the other end of each connection.
     let simulated = plan.scenarios.iter().filter(|s| matches!(s.target.location, Location::Simulator(_)));
@@ -207,7 +235,7 @@ fn check_open_files(plan: &Plan) -> Result<(), StartError> {
     let needed = in_flight + other_ends + OTHER_FILES;
     // Where the limit cannot be read there is nothing to hold the plan against.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
-    if limit < needed { Err(StartError::Files { limit, needed }) } else { Ok(()) }
+    if limit < needed { Err(Error::Files { limit, needed }) } else { Ok(()) }
 }
 
 fn into_tokio(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {

@@ -128,6 +128,14 @@ failures! {
     Internal "internal" Client,
 }
 
+impl Failure {
+    /// Whether no connection came about.
+    pub fn is_connecting(self) -> bool {
+        use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};
+        matches!(self, Dns | ConnectRefused | ConnectTimeout | ConnectOther | Tls)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -40,6 +40,14 @@ pub struct Surroundings {
     pub tasks: TaskTracker,
 }
 
+/// The thread of a scenario's schedule could not be started, or ended by a panic: a defect.
+#[derive(Debug, thiserror::Error)]
+#[error("the schedule of scenario {scenario} came to a bad end: {cause}; please report this")]
+pub struct Crashed {
+    scenario: String,
+    cause: String,
+}
+
 /// Runs a scenario until its schedule ends or the daemon drains. Where its labels are known, its
 /// series are there when this returns, before the future does anything: nobody scrapes without them.
 pub fn run(
@@ -47,7 +55,7 @@ pub fn run(
     endpoint: HttpEndpoint,
     stream: Arc<Stream>,
     around: Surroundings,
-) -> impl Future<Output = ()> + Send {
+) -> impl Future<Output = Result<(), Crashed>> + Send {
     let instruments = scenario.target.model.as_ref().map(|model| bind(model, &stream, &around.metrics));
     go_through(scenario, endpoint, stream, around, instruments)
 }
@@ -58,11 +66,14 @@ async fn go_through(
     stream: Arc<Stream>,
     around: Surroundings,
     instruments: Option<Instruments>,
-) {
+) -> Result<(), Crashed> {
     let draining = around.draining.clone();
     let model = tokio::select! {
         model = wait(&scenario, &endpoint, &stream, &around.metrics) => model,
-        () = draining.cancelled() => return stream.course.ends(),
+        () = draining.cancelled() => {
+            stream.course.ends();
+            return Ok(());
+        }
     };
     let observer = (
         instruments.unwrap_or_else(|| bind(&model, &stream, &around.metrics)),
@@ -87,24 +98,24 @@ async fn go_through(
     let driver = Driver::new(Pacer::new(scenario.schedule, scenario.repeat, origin));
     stream.course.begins(origin, SystemTime::now());
     tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
-    match on_a_thread(driver, lane, around.draining.clone()) {
-        Ok((thread, mut ended)) => {
-            // A sender that is gone is a thread that is gone.
-            tokio::select! {
-                _ended = &mut ended => {}
-                () = around.draining.cancelled() => {
-                    thread.thread().unpark();
-                    // It may be launching this very moment; nothing may start once this returns.
-                    let _ended = ended.await;
-                }
-            }
+    let crashed = |cause: String| Crashed { scenario: scenario.name.clone(), cause };
+    let (thread, mut ended) =
+        on_a_thread(driver, lane, around.draining.clone()).map_err(|error| crashed(error.to_string()))?;
+    let well = tokio::select! {
+        well = &mut ended => well,
+        () = around.draining.cancelled() => {
+            thread.thread().unpark();
+            // It may be launching this very moment; nothing may start once this returns.
+            ended.await
         }
-        Err(error) => tracing::error!(scenario = scenario.name, %error, "no thread for the schedule"),
-    }
+    };
     stream.course.ends();
+    // The sender is gone without a word only if a panic took it along.
+    well.map_err(|_| crashed("a panic, whose words are above".to_owned()))?;
     if !around.draining.is_cancelled() {
         tracing::info!(scenario = scenario.name, "schedule ended");
     }
+    Ok(())
 }
 
 type Observer = (Instruments, Arc<Incidents>);

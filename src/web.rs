@@ -8,7 +8,9 @@
 //! - `/config` the file as it was written, with what might be secret masked
 //! - `/api/v1/status` what is going on, as JSON
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +23,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::{self, Metrics};
 use crate::status::{Status, Stream};
@@ -32,7 +35,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that has not taken its answer and asked again by then is cut off too: one that never
 /// reads would hold its place for ever, and enough of them would keep out the one who asks for health.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections at once, as many as Prometheus itself allows; more wait to be accepted.
+/// How long an answer that is on its way may take when its connection is to be closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Connections at once, as many as Prometheus itself allows; one more closes the oldest.
 const CONNECTIONS: usize = 512;
 
 const PAGE: &str = include_str!("web/page.html");
@@ -53,15 +58,17 @@ pub struct Site {
     pub started: SystemTime,
 }
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled; answers that are on their way then still get there.
 pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connections = TaskTracker::new();
+    // What cuts each open connection off, the oldest first.
+    let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -72,7 +79,17 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        if open.len() >= CONNECTIONS {
+            open.retain(|connection| !connection.is_cancelled());
+        }
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            // Whoever fills all places must not keep out the one who asks for health.
+            oldest.cancel();
+        }
+        let closed = stop.child_token();
+        open.push_back(closed.clone());
         let site = Arc::clone(&site);
         let (asked, asks) = watch::channel(());
         let service = service_fn(move |request| {
@@ -81,17 +98,22 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service);
-        let stop = stop.clone();
-        tokio::spawn(async move {
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
             tokio::select! {
                 // What a client does to its own connection is its own affair.
-                _ended = connection => {}
+                _ended = connection.as_mut() => {}
                 () = silence(asks) => {}
-                () = stop.cancelled() => {}
+                () = closed.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _in_time = tokio::time::timeout(LAST_WORDS, connection).await;
+                }
             }
-            drop(place);
+            closed.cancel();
         });
     }
+    connections.close();
+    connections.wait().await;
 }
 
 /// Until nothing was asked for as long as patience lasts.

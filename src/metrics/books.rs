@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -14,8 +15,8 @@ use super::{Labels, unix_seconds};
 use crate::course::Course;
 use crate::ledger::Ledger;
 
-/// Seconds that the rate of queries is taken over.
-const WINDOW: usize = 10;
+/// What the rate of queries is taken over.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// One collector for all of them, so that a scrape gets them together.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ struct Stream {
     ledger: Arc<Ledger>,
     course: Arc<Course>,
     limit: u32,
-    /// Successes so far at each of the last seconds.
-    successes: VecDeque<u64>,
+    /// Successes so far, second by second, back to the start of the window.
+    successes: VecDeque<(Instant, u64)>,
 }
 
 const FAMILIES: [&Family; 12] = [
@@ -63,7 +64,7 @@ impl Books {
         self.lock().push(Stream { labels, ledger, course, limit, successes: VecDeque::new() });
     }
 
-    /// Once a second: what succeeded in the last ten.
+    /// Once a second: the rate of what succeeded in the last ten.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn observe_rates(&self, families: &Families) {
         for stream in self.lock().iter_mut() {
@@ -71,12 +72,17 @@ impl Books {
                 stream.successes.clear();
                 continue;
             }
-            let now = stream.ledger.read().succeeded;
-            stream.successes.push_back(now);
-            if stream.successes.len() > WINDOW
-                && let Some(then) = stream.successes.pop_front()
+            let now = Instant::now();
+            let succeeded = stream.ledger.read().succeeded;
+            stream.successes.push_back((now, succeeded));
+            // The last second that lies a whole window back: seconds may have been missed.
+            let whole = stream.successes.partition_point(|(then, _)| *then + WINDOW <= now);
+            stream.successes.drain(..whole.saturating_sub(1));
+            if whole > 0
+                && let Some((then, before)) = stream.successes.front()
             {
-                families.observe_rate(&stream.labels, (now - then) as f64 / WINDOW as f64);
+                let span = now.saturating_duration_since(*then).as_secs_f64();
+                families.observe_rate(&stream.labels, (succeeded - before) as f64 / span);
             }
         }
     }

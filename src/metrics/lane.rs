@@ -140,9 +140,7 @@ impl Observe for Instruments {
             Event::Answered { status } => {
                 let listed = CODES.iter().position(|code| *code == status);
                 listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
-                if status < 500 {
-                    self.target_ready.set(1.0);
-                }
+                self.target_ready.set(if status < 500 { 1.0 } else { 0.0 });
             }
             Event::FirstToken { since_sent, since_due } => {
                 seconds(&self.time_to_first_token, since_sent);
@@ -160,6 +158,9 @@ impl Observe for Instruments {
             }
             Event::Succeeded(measurement) => self.succeeded(measurement),
             Event::Failed { detail, duration } => {
+                if detail.failure.is_connecting() {
+                    self.target_ready.set(0.0);
+                }
                 seconds(&self.request_failure_duration[detail.failure.blame() as usize], duration);
             }
         }

@@ -134,7 +134,7 @@ families! {
     SCENARIO_INFO Gauge, "scenario_info" ["target" "model" "scenario" "arrivals" "simulated"]
         "1 for each stream of load; simulated says whether its target is the built-in simulator.";
     TARGET_READY Gauge, "target_ready" ["target"]
-        "1 once the target has answered below 500, else 0.";
+        "1 if the target's last answer was below 500; 0 before the first, after a 5xx, or when it cannot be reached.";
     CONFIG_LAST_RELOAD_SUCCESSFUL Gauge, "config_last_reload_successful" []
         "1 if the last load of the configuration succeeded, else 0.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP Gauge, "config_last_reload_success_timestamp_seconds" []

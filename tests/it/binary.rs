@@ -7,6 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+/// Nothing here takes so long on the slowest machine; a test that waits longer would hang.
+pub const FOREVER: Duration = Duration::from_mins(2);
+
 /// A running daemon with its log; killed when the test is over.
 pub struct Daemon {
     pub child: Child,
@@ -57,15 +62,18 @@ impl Daemon {
         request(self.address, "GET", path).unwrap()
     }
 
-    /// Asks until the answer has what is wanted, for as long as the daemon lives.
+    /// Asks until the answer has what is wanted, for as long as the daemon lives, but not for ever.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let begun = Instant::now();
         loop {
             let body = self.get(path).2;
             if let Some(found) = wanted(&body) {
                 return found;
             }
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log.lock().unwrap());
+            let log = self.log.lock().unwrap().clone();
+            assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{log}");
+            assert!(begun.elapsed() < FOREVER, "not what is wanted:\n{body}\n{log}");
             pause();
         }
     }

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::binary::{Daemon, pause, request, sample};
+use tokio::time::Instant;
+
+use crate::binary::{Daemon, FOREVER, pause, request, sample};
 
 const QUIET: &str = "
 targets:
@@ -157,7 +159,9 @@ impl Prometheus {
     /// Asks until there is an answer that is a number.
     fn wait_for_value(&self, query: &str) -> f64 {
         let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < FOREVER, "no number for {query}");
             let answer = request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
             assert_eq!(answer.0, 200, "{query}: {}", answer.2);
             let body = answer.2.trim_start_matches(|c| c != '{').trim_end_matches(|c| c != '}');

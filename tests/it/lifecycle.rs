@@ -2,8 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, assert_balanced, pause, request, sample};
-use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, last_chunk, stream_head, token};
+use tokio::time::Instant;
+
+use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
+use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, last_chunk, stream_head, token};
 
 const MIXED: &str = "
 seed: 3
@@ -156,7 +158,9 @@ scenarios:
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
         // Idle connections are kept for four seconds; a file that is never closed hangs here.
+        let begun = Instant::now();
         while daemon.open_files() > before + 4 {
+            assert!(begun.elapsed() < FOREVER, "{} files are open, {before} before", daemon.open_files());
             pause();
         }
         assert!(daemon.threads() <= threads);
@@ -166,4 +170,35 @@ scenarios:
         sample(&text, "llmload_request_failures_total", &[])
     });
     assert_eq!(looked.await.unwrap(), 0.0);
+}
+
+/// Three waves of 300 streams: the memory of the third is that of the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_does_not_grow_with_what_was_sent() {
+    let upstream = Upstream::start(|_| good()).await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m}}}}
+scenarios:
+  s:
+    target: t
+    start: now
+    max_concurrency: 300
+    schedule: [{{concurrency: 300, for: 1s}}]
+",
+        upstream.url()
+    );
+    let growth = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let mut resident_after = |requests: f64| {
+            daemon.wait_for("/metrics", |text| {
+                let enough = sample(text, "llmload_requests_total", &[]) >= requests;
+                enough.then(|| sample(text, "process_resident_memory_bytes", &[]))
+            })
+        };
+        let (first, last) = (resident_after(1000.0), resident_after(6000.0));
+        last - first
+    });
+    // Five thousand records of a request's timeline alone would be a megabyte; allocators breathe more.
+    let growth = growth.await.unwrap();
+    assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

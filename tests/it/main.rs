@@ -1,9 +1,16 @@
 //! llmload from outside: real sockets, a real Prometheus, the real binary; and the loop on a paused
 //! clock.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::float_cmp,
+    clippy::cast_precision_loss
+)]
 
 mod architecture;
+mod arrivals;
 mod binary;
 mod closed_loop;
 mod exposition;

@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::binary::{Daemon, assert_balanced, request, sample};
+use tokio::time::Instant;
+
+use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
 
 const ROUTES: [&str; 6] = ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/api/v1/status"];
 
@@ -142,4 +144,19 @@ fn every_one_of_many_scrapes_at_once_sees_whole_books() {
     });
     let failures = sample(&daemon.get("/metrics").2, "llmload_request_failures_total", &[]);
     assert!(failures > 0.0, "there was something to balance");
+}
+
+#[test]
+fn whoever_fills_all_places_keeps_out_nobody() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let daemon = Daemon::start(IDLE);
+    let open: Vec<_> = (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+    // The oldest are closed, once they have had a second to take what is on its way.
+    let begun = Instant::now();
+    while daemon.open_files() > 600 {
+        assert!(begun.elapsed() < FOREVER, "{} files are open", daemon.open_files());
+        pause();
+    }
+    drop(open);
 }

@@ -1,0 +1,94 @@
+//! Arrivals as the target sees them, from a daemon that is a process of its own.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::binary::{Daemon, assert_balanced, sample};
+use crate::upstream::{Upstream, good};
+
+/// A target that notes when each request came, and a daemon that goes once through a schedule.
+async fn send(schedule: &str, meddle: impl Fn(&Daemon) + Send + 'static) -> (Vec<Instant>, String) {
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&came);
+    let upstream = Upstream::start(move |_| {
+        log.lock().unwrap().push(Instant::now());
+        good()
+    })
+    .await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m}}}}
+scenarios:
+  s: {{target: t, start: now, repeat: 1, max_concurrency: 1000, schedule: {schedule}}}
+",
+        upstream.url()
+    );
+    let exposition = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        meddle(&daemon);
+        daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let scenario = &status["scenarios"][0];
+            (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
+        });
+        daemon.get("/metrics").2
+    });
+    let exposition = exposition.await.unwrap();
+    assert_balanced(&exposition);
+    let came = came.lock().unwrap().clone();
+    (came, exposition)
+}
+
+/// Stops the daemon as soon as it has sent some, for so long.
+fn stopped(time: Duration) -> impl Fn(&Daemon) + Send + 'static {
+    move |daemon| {
+        while sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &[]) < 50.0 {
+            crate::binary::pause();
+        }
+        daemon.signal("STOP");
+        std::thread::park_timeout(time);
+        daemon.signal("CONT");
+    }
+}
+
+fn dropped(exposition: &str) -> f64 {
+    sample(exposition, "llmload_arrivals_dropped_total", &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_constant_rate_and_a_ramp_send_exactly_their_area() {
+    for (schedule, area) in [
+        ("[{constant: 200/s, for: 3s}]", 600),
+        ("[{ramp: {from: 0/s, to: 400/s}, for: 2s}, {pause: 1s}]", 400),
+    ] {
+        let (came, exposition) = send(schedule, |_| {}).await;
+        assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), f64::from(area));
+        assert_eq!(sample(&exposition, "llmload_requests_started_total", &[]), came.len() as f64);
+        assert_eq!(came.len() as f64 + dropped(&exposition), f64::from(area));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_for_a_moment_it_loses_nothing() {
+    let (came, exposition) = send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
+    assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
+    // A machine that stands still for longer by itself drops, and says so.
+    assert_eq!(came.len() as f64 + dropped(&exposition), 1000.0);
+    assert!(came.len() >= 900, "{}", came.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_for_long_it_drops_what_is_late_and_bunches_nothing_up() {
+    let (came, exposition) = send("[{constant: 200/s, for: 8s}]", stopped(Duration::from_secs(3))).await;
+    assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
+    let late = sample(&exposition, "llmload_arrivals_dropped_total", &["reason=\"late\""]);
+    // 600 were missed, and those of the last half second before it went on are sent.
+    assert!((400.0..=700.0).contains(&late), "{late}");
+    assert_eq!(came.len() as f64 + late, 1600.0);
+    let within = Duration::from_millis(100);
+    let most =
+        (0..came.len()).map(|i| came[i..].iter().take_while(|at| **at - came[i] < within).count()).max();
+    // At most rate × max_lag at once, and what is due meanwhile; 600 would be all that was missed.
+    assert!(most < Some(300), "{most:?}");
+}
