@@ -41,13 +41,11 @@ impl Daemon {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let Some(line) = lines.next() else { panic!("the daemon ended:\n{}", log.lock().unwrap()) };
-            let line = line.unwrap();
-            *log.lock().unwrap() += &(line.clone() + "\n");
-            if let Some((_, rest)) = line.split_once("/metrics on http://") {
-                break rest.split('/').next().unwrap().parse().unwrap();
-            }
+        let Some(address) = address_of(&mut lines, &log) else {
+            // Not yet in a value that would end it.
+            let _gone = child.kill();
+            let ended = child.wait();
+            panic!("the daemon does not serve ({ended:?}):\n{}", log.lock().unwrap());
         };
         let copy = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -107,6 +105,21 @@ impl Drop for Daemon {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
+}
+
+/// Reads the log up to the line that tells where the daemon serves.
+fn address_of(
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+    log: &Mutex<String>,
+) -> Option<SocketAddr> {
+    for line in lines {
+        let line = line.ok()?;
+        *log.lock().unwrap() += &(line.clone() + "\n");
+        if let Some((_, rest)) = line.split_once("/metrics on http://") {
+            return rest.split('/').next()?.parse().ok();
+        }
+    }
+    None
 }
 
 /// Between two looks at something that takes its time: long enough to leave the processor to it.
