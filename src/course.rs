@@ -58,6 +58,11 @@ impl Course {
         self.repeat
     }
 
+    /// Whether one phase goes on for ever.
+    pub fn is_endless(&self) -> bool {
+        self.repeat == Repeat::Forever && self.schedule.phases().len() == 1
+    }
+
     /// It waits for something else now.
     pub fn waits_for(&self, what: impl Into<String>) {
         *self.lock() = State::Waiting(what.into());

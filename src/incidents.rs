@@ -1,12 +1,12 @@
-//! What failed last, class by class, in words: for the log, with its repeats limited, and for the
-//! status page, so that a wrong model or path explains itself.
+//! What went wrong last, in words: for the log, with its repeats limited, and for the status page, so
+//! that a wrong model or path explains itself.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::event::{Event, Observe};
+use crate::event::{DropReason, Event, Observe};
 use crate::measurement::{Failure, FailureDetail};
 
 /// A class is logged at most this often; what comes in between is counted.
@@ -18,6 +18,14 @@ pub struct Incidents {
     scenario: String,
     target: String,
     last: Mutex<[Option<Entry>; Failure::ALL.len()]>,
+    drops: Mutex<[Drops; DropReason::ALL.len()]>,
+}
+
+/// Arrivals that were dropped for one reason.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drops {
+    logged: Option<Instant>,
+    unlogged: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +54,7 @@ impl Incidents {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
             last: Mutex::new([const { None }; Failure::ALL.len()]),
+            drops: Mutex::default(),
         }
     }
 
@@ -83,10 +92,28 @@ impl Incidents {
     }
 }
 
+impl Incidents {
+    fn dropped(&self, reason: DropReason) {
+        let now = Instant::now();
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let drops = &mut drops[reason as usize];
+        drops.unlogged += 1;
+        if drops.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {
+            return;
+        }
+        let arrivals = std::mem::take(&mut drops.unlogged);
+        drops.logged = Some(now);
+        let (scenario, target, reason) = (&self.scenario, &self.target, reason.as_str());
+        tracing::warn!(scenario, target, reason, arrivals, "arrivals dropped");
+    }
+}
+
 impl Observe for Incidents {
     fn observe(&self, event: Event<'_>) {
-        if let Event::Failed { detail, .. } = event {
-            self.note(detail);
+        match event {
+            Event::Failed { detail, .. } => self.note(detail),
+            Event::Dropped(reason) => self.dropped(reason),
+            _ => {}
         }
     }
 }

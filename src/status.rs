@@ -72,7 +72,9 @@ struct Scenario {
 #[derive(Debug, Serialize)]
 struct Phase {
     name: String,
-    remaining_seconds: f64,
+    /// Left out where the phase never ends: the only one of a schedule repeated for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,7 +151,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         cycle: standing.cycle,
         phase: phase.map(|phase| Phase {
             name: phase.name.clone(),
-            remaining_seconds: standing.remaining.as_secs_f64(),
+            remaining_seconds: (!stream.course.is_endless()).then(|| standing.remaining.as_secs_f64()),
         }),
         rate_per_second: standing.rate,
         concurrency: standing.concurrency,
