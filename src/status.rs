@@ -151,7 +151,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         cycle: standing.cycle,
         phase: phase.map(|phase| Phase {
             name: phase.name.clone(),
-            remaining_seconds: (!stream.course.is_endless()).then(|| standing.remaining.as_secs_f64()),
+            remaining_seconds: (!stream.course.is_endless()).then_some(standing.remaining.as_secs_f64()),
         }),
         rate_per_second: standing.rate,
         concurrency: standing.concurrency,
