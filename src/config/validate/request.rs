@@ -127,7 +127,8 @@ mod tests {
     /// What a scenario with this `request` sends, or all that is wrong with it.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
-        let plan = crate::config::parse(&text, "f.yml", None, &|_| None).map_err(|wrong| wrong.to_string())?;
+        let plan =
+            crate::config::parse(&text, "f.yml", None, &|_| None).map_err(|wrong| wrong.to_string())?;
         Ok(plan.scenarios.into_iter().next().expect("a scenario").request)
     }
 
