@@ -4,11 +4,14 @@
 //! request is known here and nowhere else: no timer of the HTTP library is armed but the one for
 //! connecting.
 
+use std::any::Any;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
 use crate::endpoint::{Answer, Endpoint, Request};
@@ -22,6 +25,11 @@ const ERROR_BODY: usize = 64 * 1024;
 /// How long to wait for a body to end once everything in it has been said, so that the connection
 /// can be used again.
 const FAREWELL: Duration = Duration::from_millis(100);
+
+/// How long an endpoint may be silent once the end that `terminal` names has come. What may follow
+/// is a usage chunk and `[DONE]`: engines send them in the same breath, gateways that count tokens
+/// themselves within some tenths of a second.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What to send and how to judge what comes back.
 #[derive(Clone, Debug)]
@@ -38,31 +46,57 @@ pub struct Order {
     pub timeouts: Timeouts,
 }
 
+/// A request whose outcome is known; its connection may still have an end to read.
+#[derive(Debug)]
+#[must_use = "its connection is closed unless its farewell is heard"]
+pub struct Finished<A> {
+    /// The class of the failure, if it is one. The observer has been told, with its words.
+    pub outcome: Result<(), Failure>,
+    rest: Option<A>,
+}
+
+impl<A: Answer> Finished<A> {
+    /// Reads on to the end of the body, but not for long, so that the connection can be used again.
+    /// Whether it ends well changes nothing: the request is over, and holds neither its place in
+    /// the ledger nor its slot while this goes on.
+    pub async fn farewell(self) {
+        let Some(mut answer) = self.rest else { return };
+        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
+        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
+    }
+}
+
 /// Sends an order and reads its answer, telling `observer` of everything as it happens, the end
 /// included.
-///
-/// # Errors
-/// The class of the failure, which the observer has been told with its words.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
     order: Order,
     observer: &(impl Observe + ?Sized),
-) -> Result<(), Failure> {
+) -> Finished<E::Answer> {
     let sent = Instant::now();
     observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
-    match converse(endpoint, order, sent, observer).await {
-        Ok(measurement) => {
+    // A defect ends this one request, and is told and counted like every other failure.
+    let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind().await;
+    match conversation.unwrap_or_else(|panic| Err(defect(&*panic))) {
+        Ok((measurement, rest)) => {
             observer.observe(Event::Succeeded(&measurement));
-            Ok(())
+            Finished { outcome: Ok(()), rest }
         }
         Err(detail) => {
             let duration = sent.elapsed();
             // The one place that every failure passes before anybody sees its words.
             let detail = endpoint.redact(detail);
             observer.observe(Event::Failed { detail: &detail, duration });
-            Err(detail.failure)
+            Finished { outcome: Err(detail.failure), rest: None }
         }
     }
+}
+
+/// A panic, which has been logged where it happened, as a failure.
+fn defect(panic: &(dyn Any + Send)) -> FailureDetail {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    FailureDetail::new(Failure::Internal, &format!("panicked: {}", text.unwrap_or("without words")))
 }
 
 async fn converse<E: Endpoint>(
@@ -70,20 +104,30 @@ async fn converse<E: Endpoint>(
     order: Order,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
-) -> Result<Measurement, FailureDetail> {
+) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
     let Order { due, request, model, terminal, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
     observer.observe(Event::Answered { status });
+    // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.
+    let encoding = answer.content_encoding().map(str::to_owned);
     if status != 200 {
-        let body = start_of_body(&mut answer, &mut watch).await;
+        // The status says enough where the words cannot be read.
+        let body = match encoding {
+            None => start_of_body(&mut answer, &mut watch).await,
+            Some(_) => Vec::new(),
+        };
         return Err(protocol::refusal(status, &body));
     }
+    if let Some(encoding) = encoding {
+        let words = format!("the answer is encoded as {encoding}, which was not asked for");
+        return Err(FailureDetail::new(Failure::HttpProtocol, &words));
+    }
     if !streaming {
-        return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due)
-            .await;
+        let reply = WholeReply::new(Limits::default()).expecting_model(&model);
+        return Ok((read_whole(answer, reply, watch, due).await?, None));
     }
     if !answer.content_type().is_some_and(protocol::is_event_stream) {
         let body = start_of_body(&mut answer, &mut watch).await;
@@ -93,13 +137,23 @@ async fn converse<E: Endpoint>(
     read_stream(answer, reply, watch, due, observer).await
 }
 
+/// Why reading stopped.
+enum Stop {
+    /// Nothing that matters will follow.
+    Finished,
+    /// The body ended cleanly.
+    Ended(Instant),
+    /// The answer was complete when the connection broke or fell silent.
+    Enough,
+}
+
 async fn read_stream<A: Answer>(
     mut answer: A,
     mut reply: Reply,
     mut watch: Watch,
     due: Instant,
     observer: &(impl Observe + ?Sized),
-) -> Result<Measurement, FailureDetail> {
+) -> Result<(Measurement, Option<A>), FailureDetail> {
     let sent = watch.sent;
     let (mut first_token, mut last_token) = (None, None);
     let mut spoke = |now: Instant, count: u32, watch: &mut Watch| {
@@ -118,26 +172,40 @@ async fn read_stream<A: Answer>(
         observer.observe(Event::Chunks { count, gap });
         last_token = Some(now);
     };
-    let (end, ended) = loop {
-        let Some(bytes) = watch.over(answer.chunk()).await?? else { break (Instant::now(), true) };
+    let mut last_event = sent;
+    let stop = loop {
+        let bytes = match watch.over(answer.chunk()).await {
+            Ok(Ok(Some(bytes))) => bytes,
+            Ok(Ok(None)) => break Stop::Ended(Instant::now()),
+            // The answer is complete already; how the connection ends proves nothing against it.
+            Ok(Err(_)) | Err(_) if reply.terminal_seen() => break Stop::Enough,
+            Ok(Err(detail)) | Err(detail) => return Err(detail),
+        };
         let now = Instant::now();
         watch.last_byte = now;
         let progress = reply.read(&bytes, &mut no_sink);
         spoke(now, progress.token_events, &mut watch);
+        if progress.events > 0 {
+            last_event = now;
+            watch.said_all_at(reply.terminal_seen().then_some(now));
+        }
         if progress.finished {
-            break (now, false);
+            break Stop::Finished;
         }
     };
     // An event that only the end of the body completes came with the last read.
     let last = reply.end(&mut no_sink);
     spoke(watch.last_byte, last.progress.token_events, &mut watch);
-    let ending = last.verdict?;
-    if !ended {
-        // The rest is silence; whether it ends well changes nothing.
-        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
-        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
+    if last.progress.events > 0 {
+        last_event = watch.last_byte;
     }
-    Ok(Measurement {
+    let ending = last.verdict?;
+    let end = match stop {
+        // Of an answer that names no end of its own, the end of the body is the end.
+        Stop::Ended(at) if !reply.terminal_seen() => at,
+        _ => last_event,
+    };
+    let measurement = Measurement {
         due,
         sent,
         first_token,
@@ -146,7 +214,8 @@ async fn read_stream<A: Answer>(
         usage: ending.usage,
         reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
         anomalies: ending.anomalies,
-    })
+    };
+    Ok((measurement, matches!(stop, Stop::Finished).then_some(answer)))
 }
 
 async fn read_whole<A: Answer>(
@@ -195,6 +264,8 @@ struct Watch {
     waiting_for_first_token: bool,
     streaming: bool,
     last_byte: Instant,
+    /// When the last event came, once the answer is complete.
+    said_all: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -206,6 +277,7 @@ impl Watch {
             waiting_for_first_token: streaming,
             streaming,
             last_byte: sent,
+            said_all: None,
             timer: Box::pin(tokio::time::sleep_until(sent)),
         };
         watch.set_timer();
@@ -218,10 +290,21 @@ impl Watch {
         self.set_timer();
     }
 
+    /// An event came; `at` is when, if the answer is now complete.
+    fn said_all_at(&mut self, at: Option<Instant>) {
+        let sooner = self.said_all.is_none() && at.is_some();
+        self.said_all = at;
+        if sooner {
+            self.set_timer();
+        }
+    }
+
     /// What ends the request next if nothing happens, and when.
     fn deadline(&self) -> (Instant, Failure, Duration) {
         let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
-        let earlier = if self.waiting_for_first_token {
+        let earlier = if let Some(at) = self.said_all {
+            (at + LAST_WORDS, Failure::TimeoutIdle, LAST_WORDS)
+        } else if self.waiting_for_first_token {
             let patience = self.timeouts.first_token;
             (self.sent + patience, Failure::TimeoutFirstToken, patience)
         } else if self.streaming {
@@ -229,7 +312,8 @@ impl Watch {
         } else {
             return total;
         };
-        if earlier.0 < total.0 { earlier } else { total }
+        // Of two that end together, the one that says what was waited for.
+        if earlier.0 <= total.0 { earlier } else { total }
     }
 
     fn set_timer(&mut self) {

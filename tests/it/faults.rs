@@ -7,14 +7,14 @@ use std::time::Duration;
 use llmload::endpoint::{HttpEndpoint, Request};
 use llmload::exchange::{Order, exchange};
 use llmload::ledger::Ledger;
-use llmload::measurement::Failure;
+use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::{Auth, Location, RequestParameters, Target, Timeouts};
 use llmload::protocol::{Terminal, chat};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::upstream::{
-    Act, DONE, FINISH, Recorder, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+    Act, DONE, FINISH, Recorder, USAGE, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
 };
 
 fn target(url: &str) -> Target {
@@ -63,8 +63,10 @@ async fn ask(
     };
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
-    let outcome = exchange(endpoint, order, &recorder).await;
+    let finished = exchange(endpoint, order, &recorder).await;
+    let outcome = finished.outcome;
     started.finish(outcome);
+    finished.farewell().await;
     let books = ledger.read();
     assert_eq!(books.imbalance(), None);
     assert_eq!((books.finished, books.in_flight), (1, 0));
@@ -148,6 +150,39 @@ async fn what_is_no_stream_is_said_to_be_none() {
     assert_eq!(failure(&outcome), Failure::StreamError);
 }
 
+/// F14: `accept-encoding: identity` was sent, and a small body may unfold to a huge one.
+#[tokio::test]
+async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
+    let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let encoded = |status: &str, kind: &str, lines: &[&str]| {
+        let (length, kind) = (format!("content-length: {}", gzip.len()), format!("content-type: {kind}"));
+        let lines = [lines, &[length.as_str(), kind.as_str()]].concat();
+        vec![head(status, &lines), Act::Write(gzip.to_vec())]
+    };
+    for lines in [
+        &["content-encoding: gzip"][..],
+        &["content-encoding: identity, br"],
+        &["content-encoding: identity", "content-encoding: zstd"],
+        &["content-encoding: \u{fc}"],
+    ] {
+        for kind in ["text/event-stream", "application/json"] {
+            let outcome = outcome_of(encoded("200 OK", kind, lines)).await;
+            assert_eq!(failure(&outcome), Failure::HttpProtocol, "{lines:?}: {}", outcome.1);
+            assert!(outcome.1.contains("not asked for"), "{}", outcome.1);
+        }
+    }
+    // A status has its class whatever its body is written in.
+    let outcome =
+        outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"])).await;
+    assert_eq!((failure(&outcome), outcome.1.as_str()), (Failure::RateLimited, "HTTP 429"));
+    let mut plain = good();
+    plain[0] = head(
+        "200 OK",
+        &["content-type: text/event-stream", "transfer-encoding: chunked", "content-encoding: Identity"],
+    );
+    assert_eq!(outcome_of(plain).await.0, Ok(()));
+}
+
 #[tokio::test]
 async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
     let a = || chunk(&token("a"));
@@ -209,6 +244,28 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
         assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
         let first = outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(first, tokens, "{name}: the first token is recorded when it comes");
+    }
+}
+
+/// A proxy may cut or hold a connection once the model has said its last word.
+#[tokio::test]
+async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back() {
+    for (name, rest) in [
+        ("reset", vec![Act::Reset]),
+        ("closed", vec![Act::Close]),
+        ("silent", vec![Act::Silence]),
+        ("not HTTP", vec![Act::Write(b"zz\r\nxx\r\n".to_vec())]),
+    ] {
+        let acts = [vec![stream_head(), chunk(&token("a")), chunk(FINISH), chunk(USAGE)], rest].concat();
+        let upstream = Upstream::start(move |_| acts.clone()).await;
+        let mut target = target(&upstream.url());
+        target.timeouts = Timeouts::default();
+        let (outcome, words, recorder) = ask(&endpoint(&target), &target, true).await;
+        assert_eq!(outcome, Ok(()), "{name}: {words}");
+        let succeeded = recorder.succeeded.lock().unwrap();
+        let anomalies: Vec<_> = succeeded[0].anomalies.iter().collect();
+        assert_eq!(anomalies, [Anomaly::MissingDone], "{name}");
+        assert_eq!(succeeded[0].usage.unwrap().output, 2, "{name}");
     }
 }
 
@@ -281,6 +338,25 @@ async fn a_connection_that_went_stale_is_not_held_against_the_target() {
     let second = ask(&endpoint, &target, true).await;
     assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
     assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
+}
+
+/// The list of models is asked for before the load begins, over the connections that carry it.
+#[tokio::test]
+async fn a_connection_that_carried_the_list_of_models_has_been_used() {
+    let upstream = Upstream::start(|k| {
+        let mut acts = plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
+        if k == 0 {
+            acts.push(Act::CloseOnNext);
+        }
+        acts
+    })
+    .await;
+    let target = target(&upstream.url());
+    let endpoint = endpoint(&target);
+    let models = endpoint.models(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(models, (200, vec!["m".to_owned()]));
+    let second = ask(&endpoint, &target, true).await;
+    assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
 }
 
 #[tokio::test]
