@@ -369,7 +369,7 @@ mod properties {
         #[test]
         fn a_duration_survives_being_written(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
-            let written = humantime::format_duration(length);
+            let written = config::Spelled(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");
             prop_assert_eq!(parse(&text).unwrap().scenarios[0].schedule.phases()[0].length, length);
         }

@@ -11,6 +11,7 @@ use url::{Host, Url};
 use super::Checker;
 use super::secret::is_sensitive;
 use crate::config::document::{self, Target, Worth};
+use crate::config::duration::Spelled;
 use crate::config::field::{At, Field, Named};
 use crate::config::tree::{NodeId, shown};
 use crate::plan::{self, Auth, Location, Secret, Timeouts};
@@ -284,7 +285,7 @@ impl Checker<'_> {
             if let (Some(node), Some(total)) = (field.node(), total)
                 && value > total
             {
-                let total = humantime::format_duration(total);
+                let total = Spelled(total);
                 self.problem(
                     node,
                     format!("longer than `total` ({total}), so it never ends a request; shorten it"),
