@@ -18,8 +18,17 @@ use crate::plan::{self, Auth, Location, Secret, Timeouts};
 use crate::protocol;
 
 /// Headers that describe the body and the connection, which are not the user's to set.
-const OURS: [&str; 8] =
-    ["accept", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding"];
+const OURS: [&str; 9] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+];
 
 impl Checker<'_> {
     /// A target; `None` where something was noted.
@@ -106,12 +115,18 @@ impl Checker<'_> {
             return no("the URL has a fragment; cut it off at the `#`");
         }
         let path = url.path().trim_end_matches('/').to_owned();
-        for end in ["/chat/completions", "/completions", "/models"] {
+        for end in ["/chat/completions", "/completions"] {
             if path.ends_with(end) {
                 return no(&format!(
                     "`{end}` is added for each request; cut it off, so that the URL ends before it"
                 ));
             }
+        }
+        if path.ends_with("/models") {
+            self.warn(
+                at.node,
+                "`/models` at the end is right for Azure AI only; elsewhere cut it off, so that the URL ends before it",
+            );
         }
         url.set_path(&path);
         Some(url)
