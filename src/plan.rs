@@ -85,6 +85,17 @@ pub struct Target {
     pub timeouts: Timeouts,
 }
 
+/// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes
+/// the value of a label, in every series and on every dashboard.
+pub fn model_fault(name: &str) -> Option<&'static str> {
+    match name {
+        blank if blank.trim().is_empty() => Some("is blank"),
+        long if long.len() > 256 => Some("is longer than 256 bytes"),
+        odd if odd.chars().any(char::is_control) => Some("holds control characters"),
+        _ => None,
+    }
+}
+
 /// Where an endpoint is.
 #[derive(Clone, Debug)]
 pub enum Location {

@@ -138,12 +138,20 @@ impl Checker<'_> {
         match field {
             Field::Absent => Some(None),
             Field::Bad(_) => None,
-            Field::Given(at) if at.value.trim().is_empty() => {
-                self.problem(at.node, "the model is blank; name one, or leave the key out for the only one");
-                None
-            }
-            Field::Given(at) => Some(Some(at.value.clone())),
+            Field::Given(at) => self.model_name(at).map(Some),
         }
+    }
+
+    /// The name of a model: a label's value, once it runs.
+    pub(super) fn model_name(&self, at: &At<String>) -> Option<String> {
+        if let Some(fault) = plan::model_fault(&at.value) {
+            self.problem(
+                at.node,
+                format!("the model's name {fault}; write it as the endpoint lists it, or leave the key out"),
+            );
+            return None;
+        }
+        Some(at.value.clone())
     }
 
     fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
