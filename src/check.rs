@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use crate::config::Spelled;
-use crate::plan::{Auth, Location, Plan, Scenario, Secret, SecretOrigin, Start};
+use crate::plan::{Auth, Location, Plan, Scenario, Start};
 use crate::schedule::{Load, Repeat};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -70,15 +70,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn key(auth: &Auth) -> String {
-    let from = |secret: &Secret| match &secret.origin {
-        SecretOrigin::Variable(name) => format!("the variable {name}"),
-        SecretOrigin::File(path) => format!("the file {}", path.display()),
-    };
     match auth {
         Auth::None => "none".to_owned(),
-        Auth::Bearer(secret) => format!("from {}, as bearer token", from(secret)),
-        Auth::ApiKey(secret) => format!("from {}, as `api-key`", from(secret)),
-        Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", from(secret)),
+        Auth::Bearer(secret) => format!("from {}, as bearer token", secret.origin),
+        Auth::ApiKey(secret) => format!("from {}, as `api-key`", secret.origin),
+        Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", secret.origin),
     }
 }
 

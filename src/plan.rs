@@ -3,6 +3,7 @@
 //! These types are not deserialised from anything; `config` is the only place that makes them out
 //! of a file, and code further down never checks them again.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,6 +135,16 @@ pub enum SecretOrigin {
     Variable(String),
     /// A file.
     File(PathBuf),
+}
+
+/// For a sentence: `the variable NAME`, `the file PATH`.
+impl fmt::Display for SecretOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretOrigin::Variable(name) => write!(f, "the variable {name}"),
+            SecretOrigin::File(path) => write!(f, "the file {}", path.display()),
+        }
+    }
 }
 
 /// How long to wait for what. Each ends the request with a class of its own.
