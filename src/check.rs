@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use crate::plan::{Auth, Location, Plan, Scenario, Secret, SecretOrigin, Start};
+use crate::config::Spelled;
+use crate::plan::{Auth, Location, Plan, Scenario, Start};
 use crate::schedule::{Load, Repeat};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -41,10 +42,10 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "  prompts    {} ({} of them)", scenario.prompts.name, scenario.prompts.len())?;
     let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
-    writeln!(f, "  limits     {} in flight, {:?} late", scenario.max_concurrency, scenario.max_lag)?;
+    writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;
     writeln!(f, "  start      {start}")?;
     let schedule = &scenario.schedule;
-    let length = humantime::format_duration(schedule.length());
+    let length = Spelled(schedule.length());
     match scenario.repeat {
         Repeat::Forever => writeln!(f, "  schedule   {length}, repeated for ever")?,
         Repeat::Times(times) if times.get() == 1 => writeln!(f, "  schedule   {length}, once")?,
@@ -54,7 +55,7 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for index in 0..schedule.phases().len() {
         let Some(placed) = schedule.placed(index) else { continue };
         let phase = placed.phase;
-        let mut line = format!("    {:width$}  for {}", phase.name, humantime::format_duration(phase.length));
+        let mut line = format!("    {:width$}  for {}", phase.name, Spelled(phase.length));
         match phase.load {
             Load::Constant(_) | Load::Ramp { .. } => {
                 let expected = (schedule.area(placed.end) - schedule.area(placed.start)).as_f64();
@@ -69,15 +70,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn key(auth: &Auth) -> String {
-    let from = |secret: &Secret| match &secret.origin {
-        SecretOrigin::Variable(name) => format!("the variable {name}"),
-        SecretOrigin::File(path) => format!("the file {}", path.display()),
-    };
     match auth {
         Auth::None => "none".to_owned(),
-        Auth::Bearer(secret) => format!("from {}, as bearer token", from(secret)),
-        Auth::ApiKey(secret) => format!("from {}, as `api-key`", from(secret)),
-        Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", from(secret)),
+        Auth::Bearer(secret) => format!("from {}, as bearer token", secret.origin),
+        Auth::ApiKey(secret) => format!("from {}, as `api-key`", secret.origin),
+        Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", secret.origin),
     }
 }
 

@@ -78,7 +78,7 @@ struct DaemonArgs {
     #[arg(long, requires = "url")]
     model: Option<String>,
     /// With a URL: stop sending after this long, such as 10m [default: never]
-    #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     #[command(flatten)]
     web: WebArgs,
@@ -121,7 +121,7 @@ struct SimulatorArgs {
     #[arg(long, default_value_t = 0)]
     reasoning_tokens: u32,
     /// For how long after its start it answers 503, as a server that loads its model does
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = config::read_duration)]
     loading: Duration,
     /// A fault and the share of requests that meet it, such as `http_429=1`%; also `http_500`, reset,
     /// stall, `stream_error`, truncation. May be given several times

@@ -6,6 +6,7 @@
 //! mistake; this file looks up where each of them stands and puts them in the order of the text.
 
 mod document;
+mod duration;
 mod field;
 mod hints;
 mod quick;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+pub use duration::{Spelled, read_duration};
 pub use quick::{QuickOptions, from_url};
 pub use validate::MAX_SCENARIOS;
 

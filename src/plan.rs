@@ -3,6 +3,7 @@
 //! These types are not deserialised from anything; `config` is the only place that makes them out
 //! of a file, and code further down never checks them again.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,6 +86,17 @@ pub struct Target {
     pub timeouts: Timeouts,
 }
 
+/// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes
+/// the value of a label, in every series and on every dashboard.
+pub fn model_fault(name: &str) -> Option<&'static str> {
+    match name {
+        blank if blank.trim().is_empty() => Some("is blank"),
+        long if long.len() > 256 => Some("is longer than 256 bytes"),
+        odd if odd.chars().any(char::is_control) => Some("holds control characters"),
+        _ => None,
+    }
+}
+
 /// Where an endpoint is.
 #[derive(Clone, Debug)]
 pub enum Location {
@@ -123,6 +135,16 @@ pub enum SecretOrigin {
     Variable(String),
     /// A file.
     File(PathBuf),
+}
+
+/// For a sentence: `the variable NAME`, `the file PATH`.
+impl fmt::Display for SecretOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretOrigin::Variable(name) => write!(f, "the variable {name}"),
+            SecretOrigin::File(path) => write!(f, "the file {}", path.display()),
+        }
+    }
 }
 
 /// How long to wait for what. Each ends the request with a class of its own.

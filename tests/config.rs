@@ -99,6 +99,17 @@ fn ten_problems_are_told_at_once_each_at_its_place() {
 }
 
 #[test]
+fn a_url_that_ends_in_models_is_taken_with_a_word_of_warning() {
+    let plan = parse("target: https://a.services.ai.azure.com/models/\nrate: 1/s\n").unwrap();
+    let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
+    assert_eq!(url.as_str(), "https://a.services.ai.azure.com/models");
+    let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert!(warning.starts_with("llmload.yml:1:9: target: `/models` at the end"), "{warning}");
+    let said = wrong("target: http://localhost:8000/v1/completions\nrate: 1/s\n");
+    assert!(said.contains("`/completions` is added for each request"), "{said}");
+}
+
+#[test]
 fn the_shortest_file_means_what_the_documentation_says() {
     let plan = config::load(&folder("valid/shortest.yml"), &environment).unwrap();
     assert_eq!((plan.seed, plan.scenarios.len(), plan.warnings.len()), (0, 1, 0));
@@ -369,7 +380,7 @@ mod properties {
         #[test]
         fn a_duration_survives_being_written(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
-            let written = humantime::format_duration(length);
+            let written = config::Spelled(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");
             prop_assert_eq!(parse(&text).unwrap().scenarios[0].schedule.phases()[0].length, length);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::Invalid;
+use super::duration::Spelled;
 use crate::plan::Plan;
 use crate::schedule::Rate;
 
@@ -44,7 +45,7 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
     if let Some(model) = &options.model {
         target.insert("model".into(), json!(literal(model)));
     }
-    let length = humantime::format_duration(options.length.unwrap_or(Duration::from_hours(1)));
+    let length = Spelled(options.length.unwrap_or(Duration::from_hours(1)));
     let mut phase = Map::from_iter([("for".to_owned(), json!(length.to_string()))]);
     let mut document = Map::from_iter([("target".to_owned(), Value::Object(target))]);
     if let Some(rate) = options.rate {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::duration::{PATTERN, read_duration};
 use super::tree::shown;
 use crate::schedule;
 
@@ -101,9 +102,7 @@ impl Scalar for Span {
     const WANTED: &'static str = "a duration such as `90s`";
 
     fn from_text(text: &str) -> Result<Span, String> {
-        humantime::parse_duration(text).map(Span).map_err(|_| {
-            format!("`{}` is not a duration; write one such as `90s`, `1h30m` or `500ms`", shown(text))
-        })
+        read_duration(text).map(Span)
     }
 
     fn from_count(value: u64) -> Result<Span, String> {
@@ -235,7 +234,7 @@ scalars! {
     };
     Span: deserialize_str, {
         "type": "string",
-        "pattern": r"^\s*([0-9]+\s*[a-zµ]+\s*)+$|^\s*0\s*$|\$\{",
+        "pattern": PATTERN,
         "examples": ["90s", "10m", "1h30m", "500ms"]
     };
     Ratio: deserialize_f64, {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Source, Target};
+use super::duration::Spelled;
 use super::field::{At, Field, Named};
 use super::reader::{Finding, Findings, Reader};
 use super::scalar::{Count, Span};
@@ -281,9 +282,9 @@ impl Checker<'_> {
                     at.node,
                     format!(
                         "{} is out of range; write a duration from {} to {}",
-                        humantime::format_duration(at.value.0),
-                        humantime::format_duration(*range.start()),
-                        humantime::format_duration(*range.end())
+                        Spelled(at.value.0),
+                        Spelled(*range.start()),
+                        Spelled(*range.end())
                     ),
                 );
                 None

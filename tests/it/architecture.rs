@@ -28,7 +28,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config/variables"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
-    ("humantime", &["cli", "config", "check"]),
     // The client's errors are hyper's, and have to be told apart.
     ("hyper", &["web", "simulator", "endpoint"]),
     ("hyper::server", &["web", "simulator"]),

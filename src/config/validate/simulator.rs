@@ -15,11 +15,7 @@ impl Checker<'_> {
         let model = match &given.model {
             Field::Absent => Some(default.model),
             Field::Bad(_) => None,
-            Field::Given(at) if at.value.trim().is_empty() => {
-                self.problem(at.node, "the model is blank; name it, or leave the key out");
-                None
-            }
-            Field::Given(at) => Some(at.value.clone()),
+            Field::Given(at) => self.model_name(at),
         };
         let slots = self.count(&given.slots, default.slots, 1..=10_000);
         let queue = self.count(&given.queue, default.queue, 0..=1_000_000);

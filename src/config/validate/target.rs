@@ -11,14 +11,24 @@ use url::{Host, Url};
 use super::Checker;
 use super::secret::is_sensitive;
 use crate::config::document::{self, Target, Worth};
+use crate::config::duration::Spelled;
 use crate::config::field::{At, Field, Named};
 use crate::config::tree::{NodeId, shown};
 use crate::plan::{self, Auth, Location, Secret, Timeouts};
 use crate::protocol;
 
 /// Headers that describe the body and the connection, which are not the user's to set.
-const OURS: [&str; 8] =
-    ["accept", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding"];
+const OURS: [&str; 9] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+];
 
 impl Checker<'_> {
     /// A target; `None` where something was noted.
@@ -105,12 +115,18 @@ impl Checker<'_> {
             return no("the URL has a fragment; cut it off at the `#`");
         }
         let path = url.path().trim_end_matches('/').to_owned();
-        for end in ["/chat/completions", "/completions", "/models"] {
+        for end in ["/chat/completions", "/completions"] {
             if path.ends_with(end) {
                 return no(&format!(
                     "`{end}` is added for each request; cut it off, so that the URL ends before it"
                 ));
             }
+        }
+        if path.ends_with("/models") {
+            self.warn(
+                at.node,
+                "`/models` at the end is right for Azure AI only; elsewhere cut it off, so that the URL ends before it",
+            );
         }
         url.set_path(&path);
         Some(url)
@@ -122,12 +138,20 @@ impl Checker<'_> {
         match field {
             Field::Absent => Some(None),
             Field::Bad(_) => None,
-            Field::Given(at) if at.value.trim().is_empty() => {
-                self.problem(at.node, "the model is blank; name one, or leave the key out for the only one");
-                None
-            }
-            Field::Given(at) => Some(Some(at.value.clone())),
+            Field::Given(at) => self.model_name(at).map(Some),
         }
+    }
+
+    /// The name of a model: a label's value, once it runs.
+    pub(super) fn model_name(&self, at: &At<String>) -> Option<String> {
+        if let Some(fault) = plan::model_fault(&at.value) {
+            self.problem(
+                at.node,
+                format!("the model's name {fault}; write it as the endpoint lists it, or leave the key out"),
+            );
+            return None;
+        }
+        Some(at.value.clone())
     }
 
     fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
@@ -284,7 +308,7 @@ impl Checker<'_> {
             if let (Some(node), Some(total)) = (field.node(), total)
                 && value > total
             {
-                let total = humantime::format_duration(total);
+                let total = Spelled(total);
                 self.problem(
                     node,
                     format!("longer than `total` ({total}), so it never ends a request; shorten it"),

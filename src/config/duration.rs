@@ -1,0 +1,125 @@
+//! Lengths of time as people write them: `90s`, `1h30m`.
+//!
+//! One list of units reads and writes them, so that what is shown can be pasted back. There is no
+//! month and no year, whose lengths differ, and so no `M` that a minute could be mistaken for.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::tree::shown;
+
+/// What an editor may take for a duration. Wherever one may stand, `${NAME}` may stand as well.
+pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
+
+/// The largest first, in nanoseconds.
+const UNITS: [(&str, u64); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Reads a duration such as `1h30m`.
+///
+/// # Errors
+/// Where it is none: the words for whoever wrote it.
+pub fn read_duration(text: &str) -> Result<Duration, String> {
+    parts(text.trim()).map(Duration::from_nanos).ok_or_else(|| {
+        format!(
+            "`{}` is not a duration; write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, \
+             such as `90s`, `1h30m` or `500ms`",
+            shown(text)
+        )
+    })
+}
+
+/// The sum of all parts. What is longer than five centuries is as good as that: too long.
+fn parts(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let (mut rest, mut total) = (text, None);
+    while !rest.is_empty() {
+        let (number, after) = split_after(rest, |c| c.is_ascii_digit());
+        let (unit, after) = split_after(after.trim_start(), |c| c.is_ascii_alphabetic());
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        if number.is_empty() {
+            return None;
+        }
+        let part = number.parse().unwrap_or(u64::MAX).saturating_mul(*nanos);
+        total = Some(part.saturating_add(total.unwrap_or(0)));
+        rest = after.trim_start();
+    }
+    total
+}
+
+fn split_after(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+}
+
+/// Displays a duration as [`read_duration`] reads it: `1h30m`.
+#[derive(Clone, Copy, Debug)]
+pub struct Spelled(pub Duration);
+
+impl fmt::Display for Spelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_nanos();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (name, nanos) in UNITS {
+            let (count, left) = (rest / u128::from(nanos), rest % u128::from(nanos));
+            if count > 0 {
+                write!(f, "{count}{name}")?;
+            }
+            rest = left;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_and_the_pattern_take_the_same_texts() {
+        let pattern = regex_lite::Regex::new(PATTERN).unwrap();
+        let second = 1_000_000_000;
+        for (text, nanos) in [
+            ("90s", 90 * second),
+            ("10m", 600 * second),
+            ("1h30m", 5400 * second),
+            ("1h 30m", 5400 * second),
+            (" 2 d ", 172_800 * second),
+            ("500ms", second / 2),
+            ("3us", 3000),
+            ("7ns", 7),
+            ("0", 0),
+            ("0s", 0),
+            ("1m1m", 120 * second),
+            ("99999999999999999999d", u64::MAX),
+        ] {
+            assert_eq!(read_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+            assert!(pattern.is_match(text), "{text}");
+        }
+        for text in [
+            "", " ", "1M", "1y", "1w", "1month", "1min", "5sec", "2days", "1H", "5 S", "1.5h", "0.5s", ".5s",
+            "1µs", "5", "00", "s", "-1s", "+1s", "1s,", "1hm", "1h30", "1m s", "1e3s", "１s",
+        ] {
+            let said = read_duration(text).unwrap_err();
+            assert!(said.contains("is not a duration; write") && said.contains("(minutes)"), "{said}");
+            assert!(!pattern.is_match(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_spelled_as_it_is_read() {
+        for text in ["0s", "1d", "1d2h3m4s5ms6us7ns", "90d", "500ms", "1h30m"] {
+            assert_eq!(Spelled(read_duration(text).unwrap()).to_string(), text);
+        }
+    }
+}
