@@ -4,8 +4,8 @@
 //! bound when it is bound ([`Metrics::bind`]), every label combination at 0, so that no label is
 //! looked up while requests run and no first increment is missed by `rate()`.
 
-mod books;
 mod lane;
+mod scraped;
 pub mod table;
 
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use prometheus::{
 
 use crate::course::Course;
 use crate::ledger::Ledger;
-use books::Books;
 pub use lane::Instruments;
+use scraped::Scraped;
 use table::{Family, Kind};
 
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
@@ -53,7 +53,7 @@ pub struct Defect(#[from] prometheus::Error);
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    books: Books,
+    scraped: Scraped,
     lanes: lane::Families,
     scenario_info: GaugeVec,
     target_ready: GaugeVec,
@@ -69,8 +69,8 @@ impl Metrics {
     /// If two families in the table clash: a defect.
     pub fn new() -> Result<Metrics, Defect> {
         let registry = Registry::new();
-        let books = Books::new()?;
-        registry.register(Box::new(books.clone()))?;
+        let scraped = Scraped::new()?;
+        registry.register(Box::new(scraped.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let build = gauge(&registry, &table::BUILD_INFO)?;
         let revision = env!("LLMLOAD_REVISION");
@@ -84,7 +84,7 @@ impl Metrics {
             config_timestamp: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             config_hash: gauge(&registry, &table::CONFIG_HASH)?,
             registry,
-            books,
+            scraped,
         })
     }
 
@@ -100,7 +100,7 @@ impl Metrics {
         let [target, model, scenario] = labels.values();
         let simulated = if simulated { "true" } else { "false" };
         self.scenario_info.with_label_values(&[target, model, scenario, "constant", simulated]).set(1.0);
-        self.books.add(labels.clone(), ledger, course, limit);
+        self.scraped.add(labels.clone(), ledger, course, limit);
         self.lanes.bind(labels, self.target_ready.with_label_values(&[target]))
     }
 
@@ -124,7 +124,7 @@ impl Metrics {
 
     /// Feeds what is observed once a second. Call it once a second.
     pub fn second_passed(&self) {
-        self.books.observe_rates(&self.lanes);
+        self.scraped.observe_rates(&self.lanes);
     }
 
     /// The exposition, as `GET /metrics` answers it.

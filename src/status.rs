@@ -65,7 +65,7 @@ struct Scenario {
     rate_per_second: f64,
     concurrency: u32,
     max_concurrency: u32,
-    ledger: Books,
+    ledger: Totals,
     failures: Vec<Failed>,
 }
 
@@ -78,7 +78,7 @@ struct Phase {
 }
 
 #[derive(Debug, Serialize)]
-struct Books {
+struct Totals {
     arrivals: u64,
     dropped: Vec<Counted>,
     started: u64,
@@ -157,7 +157,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         concurrency: standing.concurrency,
         max_concurrency: stream.max_concurrency,
         failures: failures.collect(),
-        ledger: Books {
+        ledger: Totals {
             arrivals: books.arrivals,
             dropped: counted(books.dropped().map(|(reason, count)| (reason.as_str(), count))),
             started: books.started,

@@ -20,13 +20,13 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// One collector for all of them, so that a scrape gets them together.
 #[derive(Clone, Debug)]
-pub(super) struct Books {
+pub(super) struct Scraped {
     descriptions: Arc<[Desc]>,
-    streams: Arc<Mutex<Vec<Stream>>>,
+    bound: Arc<Mutex<Vec<Bound>>>,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct Bound {
     labels: Labels,
     ledger: Arc<Ledger>,
     course: Arc<Course>,
@@ -50,18 +50,18 @@ const FAMILIES: [&Family; 12] = [
     &table::SCHEDULE_PHASE_START_TIMESTAMP,
 ];
 
-impl Books {
-    pub(super) fn new() -> prometheus::Result<Books> {
+impl Scraped {
+    pub(super) fn new() -> prometheus::Result<Scraped> {
         let describe = |family: &&Family| {
             let labels = family.labels.iter().map(ToString::to_string).collect();
             Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
         };
         let descriptions: Vec<Desc> = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Books { descriptions: descriptions.into(), streams: Arc::default() })
+        Ok(Scraped { descriptions: descriptions.into(), bound: Arc::default() })
     }
 
     pub(super) fn add(&self, labels: Labels, ledger: Arc<Ledger>, course: Arc<Course>, limit: u32) {
-        self.lock().push(Stream { labels, ledger, course, limit, successes: VecDeque::new() });
+        self.lock().push(Bound { labels, ledger, course, limit, successes: VecDeque::new() });
     }
 
     /// Once a second: the rate of what succeeded in the last ten.
@@ -87,12 +87,12 @@ impl Books {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Bound>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Collector for Books {
+impl Collector for Scraped {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }
