@@ -237,31 +237,49 @@ fn as_written(tree: &Tree, finding: &Finding) -> String {
     message
 }
 
-/// The file for everybody's eyes: values of headers and queries masked, whatever they are, and
-/// what looks like a secret among the extra fields of a request.
+/// The file for everybody's eyes: the texts of headers and queries masked, whatever they are, and
+/// those under a name among the extra fields of a request that looks like a secret's. No number and
+/// no truth value is a secret.
 fn masked(tree: &Tree) -> String {
     let mut hidden = std::collections::HashSet::new();
-    let mut visit = vec![(NodeId::ROOT, "")];
-    while let Some((node, holder)) = visit.pop() {
+    let mut visit = vec![(NodeId::ROOT, Place::Elsewhere)];
+    while let Some((node, place)) = visit.pop() {
         match tree.value(node) {
-            Value::List(items) => visit.extend(items.iter().map(|item| (*item, holder))),
+            Value::List(items) => visit.extend(items.iter().map(|item| (*item, place))),
             Value::Map(entries) => {
-                for (key, value) in entries {
-                    let name = tree.key(*key);
-                    let literal = !matches!(tree.value(*value), Value::Map(_) | Value::List(_));
-                    let secret = match holder {
-                        "headers" | "query" => true,
-                        "extra" => validate::is_sensitive(name),
-                        _ => false,
-                    };
-                    if literal && secret {
-                        hidden.insert(*value);
-                    }
-                    visit.push((*value, if holder == "extra" { holder } else { name }));
-                }
+                visit.extend(entries.iter().map(|(key, value)| (*value, place.under(tree.key(*key)))));
             }
+            Value::Text(_) if matches!(place, Place::Worth | Place::Secret) => _ = hidden.insert(node),
             _ => {}
         }
     }
     yaml::write(tree, &|node| hidden.contains(&node))
+}
+
+/// What stands where, as far as secrets go.
+#[derive(Clone, Copy)]
+enum Place {
+    Elsewhere,
+    /// Headers or a query, by name.
+    Worths,
+    /// The value of one of them; as a map, where it is read.
+    Worth,
+    /// The extra fields of a request, at any depth.
+    Extra,
+    /// What stands there under a name of a secret, at any depth.
+    Secret,
+}
+
+impl Place {
+    fn under(self, key: &str) -> Place {
+        match (self, key) {
+            (Place::Worths, _) => Place::Worth,
+            (Place::Secret, _) => Place::Secret,
+            (Place::Extra, _) if validate::is_sensitive(key) => Place::Secret,
+            (Place::Extra, _) => Place::Extra,
+            (Place::Elsewhere, "headers" | "query") => Place::Worths,
+            (Place::Elsewhere, "extra") => Place::Extra,
+            (Place::Worth | Place::Elsewhere, _) => Place::Elsewhere,
+        }
+    }
 }

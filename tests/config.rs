@@ -181,6 +181,19 @@ fn secrets_never_come_out() {
     assert!(!format!("{:?}", plan.scenarios[0].target).contains("canary"));
     assert!(plan.warnings.iter().any(|w| w.contains("unencrypted")), "{:?}", plan.warnings);
 
+    let extra = "request: {extra: {skip_special_tokens: true, min_tokens: 5, token: 7, stop: [shown], \
+                 bearer: canary, passwd: canary, userCredentials: {a: [canary, 3], b: {env: canary}}, \
+                 nested: [{api_key: canary}]}}";
+    let plan = parse(&format!(
+        "target: {{base_url: 'http://a/v1', headers: {{x-tokenizer: b}}}}\nrate: 1/s\n{extra}\n"
+    ));
+    let shown = plan.unwrap().masked_source;
+    assert!(!shown.contains("canary") && !shown.contains("x-tokenizer: b"), "{shown}");
+    for line in ["skip_special_tokens: true", "min_tokens: 5", "token: 7", "- shown", "- 3", "bearer: '***'"]
+    {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+
     // In every place where a filled value can be wrong, its message quotes what was written.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
