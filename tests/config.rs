@@ -230,7 +230,7 @@ fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
         };
         Some(value.to_owned())
     };
-    let text = "target: http://localhost:1/v1\nrate: ${R}\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
+    let text = "target: http://localhost:1/v1\nschedule: [{constant: '${R}', for: 1m}]\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
                 stream: '${YES}', system: 'costs $$5, ${MAP} or $6', temperature: '${T:-0.5}'}\n";
     let plan = config::parse(text, "x", None, &env).unwrap();
     let request = &plan.scenarios[0].request;
