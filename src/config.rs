@@ -160,6 +160,7 @@ pub fn parse(
         found.borrow_mut().push(Finding { node: key, message });
     }
     found.borrow_mut().extend(variables.fill(&mut tree));
+    let source_hash = tree.hash();
     let outcome = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &found);
 
     let found = found.into_inner();
@@ -172,6 +173,7 @@ pub fn parse(
         scenarios: outcome.scenarios,
         warnings: warnings.iter().map(|warning| format!("{origin}:{warning}")).collect(),
         masked_source,
+        source_hash,
     })
 }
 
@@ -276,9 +278,8 @@ impl Place {
             (Place::Worths, _) => Place::Worth,
             (Place::Secret, _) => Place::Secret,
             (Place::Extra, _) if validate::is_sensitive(key) => Place::Secret,
-            (Place::Extra, _) => Place::Extra,
+            (Place::Extra, _) | (Place::Elsewhere, "extra") => Place::Extra,
             (Place::Elsewhere, "headers" | "query") => Place::Worths,
-            (Place::Elsewhere, "extra") => Place::Extra,
             (Place::Worth | Place::Elsewhere, _) => Place::Elsewhere,
         }
     }

@@ -258,6 +258,36 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
 }
 
 #[test]
+fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
+    let hash = |text: &str, team: &str, key: &str| {
+        let env = |name: &str| match name {
+            "TEAM" => Some(team.to_owned()),
+            "KEY" => Some(key.to_owned()),
+            _ => None,
+        };
+        config::parse(text, "x", None, &env).unwrap().source_hash
+    };
+    let text = "target: {base_url: 'http://localhost:1/v1', api_key_env: KEY,\n  headers: {x-team: '${TEAM}', \
+                x-plain: one}, query: {v: a}}\nrate: 1/s\nrequest: {extra: {a: [x, y], b: 1}}\n";
+    let first = hash(text, "blue", "secret-1");
+    assert_eq!(first, hash(text, "blue", "secret-2"), "a key's value is not in it");
+    assert_ne!(first, hash(text, "green", "secret-1"), "a variable's is");
+    assert_eq!(first, hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k"));
+    for (from, to) in [
+        ("x-plain: one", "x-plain: two"),
+        ("v: a", "v: b"),
+        ("v: a", "w: a"),
+        ("_env: KEY", "_env: TEAM"),
+        ("[x, y]", "[xy]"),
+        ("b: 1", "b: 1.0"),
+        ("b: 1", "b: '1'"),
+        ("b: 1", "b: null"),
+    ] {
+        assert_ne!(first, hash(&text.replace(from, to), "blue", "secret-1"), "{to}");
+    }
+}
+
+#[test]
 fn a_missing_file_names_the_demo() {
     let said = config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
     assert!(said.starts_with("nowhere/llmload.yml: there is no such file; "), "{said}");
