@@ -22,7 +22,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use duration::{Spelled, read_duration};
-pub use quick::{QuickOptions, from_url};
+pub use quick::{QuickOptions, from_url, simulator_settings};
 pub use validate::MAX_SCENARIOS;
 
 use crate::plan::Plan;
@@ -100,15 +100,17 @@ impl Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            let gap = if problem.line > 0 { ":" } else { ": " };
-            write!(f, "{}{gap}{problem}", self.file)?;
-        }
-        Ok(())
+        f.write_str(&lines(&self.file, &self.problems).join("\n"))
     }
+}
+
+/// One line for each: the file as it was named, and the problem.
+fn lines(file: &str, problems: &[Problem]) -> Vec<String> {
+    let line = |problem: &Problem| {
+        let gap = if problem.line > 0 { ":" } else { ": " };
+        format!("{file}{gap}{problem}")
+    };
+    problems.iter().map(line).collect()
 }
 
 impl std::error::Error for Invalid {}
@@ -145,6 +147,18 @@ pub fn parse(
     base: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
+    let (mut plan, warnings) = understand(text, origin, base, env)?;
+    plan.warnings = lines(origin, &warnings);
+    Ok(plan)
+}
+
+/// A plan, and beside it the warnings, which know their places still.
+fn understand(
+    text: &str,
+    origin: &str,
+    base: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Plan, Vec<Problem>), Invalid> {
     // Some editors put a byte order mark first; the parser takes it for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, duplicates) = yaml::read(text).map_err(|malformed| Invalid {
@@ -168,13 +182,14 @@ pub fn parse(
         return Err(Invalid { file: origin.to_owned(), problems: problems(text, &tree, found) });
     }
     let warnings = problems(text, &tree, outcome.warnings);
-    Ok(Plan {
+    let plan = Plan {
         seed: outcome.seed,
         scenarios: outcome.scenarios,
-        warnings: warnings.iter().map(|warning| format!("{origin}:{warning}")).collect(),
+        warnings: Vec::new(),
         masked_source,
         source_hash,
-    })
+    };
+    Ok((plan, warnings))
 }
 
 /// The JSON Schema of the file, short and long form.

@@ -351,6 +351,55 @@ fn the_command_line_makes_the_same_plan() {
 }
 
 #[test]
+fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
+    let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
+        let faults: Vec<_> = faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
+        config::simulator_settings(options, &faults).map_err(|invalid| invalid.to_string())
+    };
+    let default = settings(&[], &[]).unwrap();
+    assert_eq!(default, llmload::simulator::Settings::default());
+    let options = [("model", "8"), ("slots", "2"), ("jitter", "0.2"), ("loading", "1m30s"), ("seed", "7")];
+    let given = settings(&options, &[("reset", "1%"), ("stall", "0.5")]).unwrap();
+    assert_eq!((given.model.as_str(), given.slots, given.jitter, given.seed), ("8", 2, 0.2, 7));
+    assert_eq!((given.loading, given.faults.reset, given.faults.stall), (Duration::from_secs(90), 0.01, 0.5));
+    for (option, text, words) in [
+        ("slots", "0", "--slots: 0 is out of range; write a count from 1 to 10000"),
+        ("slots", "-1", "--slots: -1 is not a whole number of 0 or more"),
+        ("queue", "many", "--queue: `many` is not a whole number; write digits only"),
+        (
+            "decode_tokens_per_second",
+            "inf",
+            "--decode-tokens-per-second: `inf` is not a number; write digits only",
+        ),
+        ("full_load_speed", "0%", "--full-load-speed: at no speed nothing ever ends"),
+        ("jitter", "20", "--jitter: 20 is not between 0 and 1; for percent write `20%`"),
+        ("loading", "1M", "--loading: `1M` is not a duration"),
+        ("loading", "3d", "--loading: 3d is out of range; write a duration from 0s to 1d"),
+        ("model", "", "--model: the model's name is blank"),
+        ("seed", "x", "--seed: `x` is not a whole number"),
+    ] {
+        let said = settings(&[(option, text)], &[]).unwrap_err();
+        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+    }
+    for (faults, words) in [
+        (vec![("reset", "5")], "--fault reset: 5 is not between 0 and 1; for percent write `5%`"),
+        (vec![("reste", "5%")], "--fault reste: unknown key `reste`; did you mean `reset`?"),
+        (vec![("reset", "60%"), ("stall", "60%")], "--fault: the faults add up to 120%"),
+        (vec![("reset", "1%"), ("reset", "2%")], "--fault reset: given twice"),
+    ] {
+        let said = settings(&[], &faults).unwrap_err();
+        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+    }
+}
+
+#[test]
+fn what_is_doubtful_on_a_command_line_names_the_option() {
+    let options = QuickOptions { rate: Some("5/s".parse().unwrap()), ..QuickOptions::default() };
+    let plan = config::from_url("https://a.services.ai.azure.com/models", &options).unwrap();
+    assert!(plan.warnings[0].starts_with("command line: URL: `/models` at the end"), "{:?}", plan.warnings);
+}
+
+#[test]
 fn more_problems_than_anyone_reads_are_counted() {
     let text = format!("target: http://a\nrate: 1/s\nprompts: {{p: [{}]}}\n", "5, ".repeat(150));
     let said = wrong(&text);
