@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ struct DaemonArgs {
     #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
     url: Option<String>,
     /// The configuration
-    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml")]
+    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml", conflicts_with = "url")]
     config_file: PathBuf,
     /// With a URL: the rate, such as 5/s, 300/m or 40/h
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
@@ -225,8 +226,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         Command::Simulator(args) => simulate(&args),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
-            print(&schema);
-            Ok(())
+            Ok(print(&schema)?)
         }
     }
 }
@@ -242,7 +242,16 @@ fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
             };
             config::from_url(url, &options)
         }
-        None => config::load(&args.config_file, &variable),
+        None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
+            // Who has no file may want another, or none; who has one mends it.
+            if !args.config_file.exists() {
+                for problem in &mut invalid.problems {
+                    "name one with --config.file, or see llmload at work without any: llmload demo"
+                        .clone_into(&mut problem.remedy);
+                }
+            }
+            invalid
+        }),
     }
 }
 
@@ -251,7 +260,7 @@ fn check(files: &[PathBuf]) -> Result<(), Failed> {
     for file in files {
         match config::load(file, &variable) {
             Ok(plan) => {
-                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)));
+                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)))?;
                 warn(&plan);
             }
             Err(invalid) => wrong.push(invalid.to_string()),
@@ -269,6 +278,7 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         watch_signals(stop.clone(), hurry.clone())?;
+        watch_hangups()?;
         daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -306,7 +316,8 @@ fn settings(args: &SimulatorArgs) -> Result<Settings, Invalid> {
     config::simulator_settings(&options, &args.faults)
 }
 
-/// The first SIGTERM or SIGINT stops, the second hurries, a third is not waited for.
+/// The first SIGTERM or SIGINT stops, the second hurries. Any more change nothing: by then everything
+/// in flight is cut off, and the process is about to end.
 fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
@@ -317,6 +328,20 @@ fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::R
                 _ = interrupt.recv() => {}
             }
             token.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// A reload is asked for by SIGHUP, whose default is to kill, and closing a terminal sends it too: a
+/// daemon that cannot reload yet must not die of it with requests in flight.
+fn watch_hangups() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP: llmload cannot reload yet and goes on as it is; restart it to read the file"
+            );
         }
     });
     Ok(())
@@ -345,8 +370,12 @@ fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
         let level = &args.level;
         Failed::Usage(format!("--log.level {level}: {error}; use error, warn, info, debug or trace"))
     })?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would tell of a closed stderr on stderr, and panic.
+        .log_internal_errors(false);
     match args.format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
@@ -394,12 +423,15 @@ fn warn(plan: &Plan) {
     }
 }
 
-#[allow(clippy::print_stdout)]
-fn print(text: &str) {
-    println!("{text}");
+/// Whoever reads may have read enough, as `head` has: that is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
-#[allow(clippy::print_stderr)]
 fn complain(text: &str) {
-    eprintln!("{text}");
+    // Where stderr is closed nobody is left to be told.
+    let _unheard = writeln!(std::io::stderr(), "{text}");
 }

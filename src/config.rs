@@ -124,11 +124,9 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
     let name = path.display().to_string();
     let text = read(path).map_err(|error| {
         let message = if error.kind() == std::io::ErrorKind::NotFound {
-            "there is no such file; name one with --config.file, or see llmload at work without \
-             any: llmload demo"
-                .to_owned()
+            "there is no such file".to_owned()
         } else {
-            format!("the file cannot be read: {error}; name a readable file with --config.file")
+            format!("the file cannot be read: {error}; name one that can")
         };
         Invalid::whole(&name, &message)
     })?;
