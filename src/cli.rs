@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::check::Words;
-use crate::config::{self, Invalid, QuickOptions};
+use crate::config::{self, Invalid, QuickOptions, Spelled};
 use crate::daemon;
 use crate::plan::Plan;
 use crate::schedule::Rate;
-use crate::simulator::{Faults, Settings, Simulator};
+use crate::simulator::{Settings, Simulator};
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
@@ -66,7 +67,7 @@ struct DaemonArgs {
     #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
     url: Option<String>,
     /// The configuration
-    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml")]
+    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml", conflicts_with = "url")]
     config_file: PathBuf,
     /// With a URL: the rate, such as 5/s, 300/m or 40/h
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
@@ -91,45 +92,51 @@ struct WebArgs {
     listen_address: SocketAddr,
 }
 
+// What they may be is said once, by the rules of the file.
 #[derive(Debug, Args)]
 struct SimulatorArgs {
     /// Where it is served
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
     /// The one model it serves
-    #[arg(long, default_value = "simulated-8b")]
+    #[arg(long, value_name = "NAME", default_value_t = Settings::default().model)]
     model: String,
     /// Requests it works on at once
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    slots: u32,
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slots.to_string())]
+    slots: String,
     /// Requests that may wait; one more is refused with 503
-    #[arg(long, default_value_t = 256)]
-    queue: u32,
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().queue.to_string())]
+    queue: String,
     /// Prompt tokens read per second by one slot
-    #[arg(long, default_value_t = 4000.0, value_parser = positive)]
-    prefill_tokens_per_second: f64,
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().prefill_tokens_per_second.to_string())]
+    prefill_tokens_per_second: String,
     /// Output tokens per second of a request that is alone
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
-    decode_tokens_per_second: f64,
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().decode_tokens_per_second.to_string())]
+    decode_tokens_per_second: String,
     /// Share of that speed that is left to each request when all slots are busy
-    #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share)]
-    full_load_speed: f64,
+    #[arg(long, value_name = "SHARE", default_value_t = percent(Settings::default().full_load_speed))]
+    full_load_speed: String,
     /// Relative standard deviation of each delay
-    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
-    jitter: f64,
+    #[arg(long, value_name = "SHARE", default_value_t = percent(Settings::default().jitter))]
+    jitter: String,
     /// Reasoning tokens before each answer
-    #[arg(long, default_value_t = 0)]
-    reasoning_tokens: u32,
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().reasoning_tokens.to_string())]
+    reasoning_tokens: String,
     /// For how long after its start it answers 503, as a server that loads its model does
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = config::read_duration)]
-    loading: Duration,
-    /// A fault and the share of requests that meet it, such as `http_429=1`%; also `http_500`, reset,
-    /// stall, `stream_error`, truncation. May be given several times
-    #[arg(long = "fault", value_name = "NAME=SHARE", value_parser = fault)]
-    faults: Vec<(String, f64)>,
+    #[arg(long, value_name = "DURATION", default_value_t = Spelled(Settings::default().loading).to_string())]
+    loading: String,
+    // Not a doc comment: that would want the names in backticks, and show them.
+    #[arg(
+        long = "fault",
+        value_name = "NAME=SHARE",
+        value_parser = fault,
+        help = "A fault and the share of requests that meet it, such as http_429=1%: http_429, http_500, reset, \
+                stall, stream_error or truncation. May be given several times"
+    )]
+    faults: Vec<(String, String)>,
     /// Everything random follows from it
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().seed.to_string())]
+    seed: String,
 }
 
 #[derive(Debug, Args)]
@@ -219,8 +226,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         Command::Simulator(args) => simulate(&args),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
-            print(&schema);
-            Ok(())
+            Ok(print(&schema)?)
         }
     }
 }
@@ -236,7 +242,16 @@ fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
             };
             config::from_url(url, &options)
         }
-        None => config::load(&args.config_file, &variable),
+        None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
+            // Who has no file may want another, or none; who has one mends it.
+            if !args.config_file.exists() {
+                for problem in &mut invalid.problems {
+                    "name one with --config.file, or see llmload at work without any: llmload demo"
+                        .clone_into(&mut problem.remedy);
+                }
+            }
+            invalid
+        }),
     }
 }
 
@@ -245,7 +260,7 @@ fn check(files: &[PathBuf]) -> Result<(), Failed> {
     for file in files {
         match config::load(file, &variable) {
             Ok(plan) => {
-                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)));
+                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)))?;
                 warn(&plan);
             }
             Err(invalid) => wrong.push(invalid.to_string()),
@@ -263,6 +278,7 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         watch_signals(stop.clone(), hurry.clone())?;
+        watch_hangups()?;
         daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -284,45 +300,24 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn settings(args: &SimulatorArgs) -> Result<Settings, Failed> {
-    let mut faults = Faults::default();
-    for (name, share) in &args.faults {
-        let fault = match name.as_str() {
-            "http_429" => &mut faults.http_429,
-            "http_500" => &mut faults.http_500,
-            "reset" => &mut faults.reset,
-            "stall" => &mut faults.stall,
-            "stream_error" => &mut faults.stream_error,
-            "truncation" => &mut faults.truncation,
-            unknown => {
-                return Err(Failed::Usage(format!(
-                    "--fault {unknown}: no such fault; there are http_429, http_500, reset, stall, stream_error, truncation"
-                )));
-            }
-        };
-        *fault = *share;
-    }
-    if args.faults.iter().map(|(_, share)| share).sum::<f64>() > 1.0 {
-        return Err(Failed::Usage(
-            "--fault: the shares of all faults together are more than 100%".to_owned(),
-        ));
-    }
-    Ok(Settings {
-        model: args.model.clone(),
-        slots: args.slots,
-        queue: args.queue,
-        prefill_tokens_per_second: args.prefill_tokens_per_second,
-        decode_tokens_per_second: args.decode_tokens_per_second,
-        full_load_speed: args.full_load_speed,
-        jitter: args.jitter,
-        reasoning_tokens: args.reasoning_tokens,
-        loading: args.loading,
-        faults,
-        seed: args.seed,
-    })
+fn settings(args: &SimulatorArgs) -> Result<Settings, Invalid> {
+    let options = [
+        ("model", args.model.as_str()),
+        ("slots", &args.slots),
+        ("queue", &args.queue),
+        ("prefill_tokens_per_second", &args.prefill_tokens_per_second),
+        ("decode_tokens_per_second", &args.decode_tokens_per_second),
+        ("full_load_speed", &args.full_load_speed),
+        ("jitter", &args.jitter),
+        ("reasoning_tokens", &args.reasoning_tokens),
+        ("loading", &args.loading),
+        ("seed", &args.seed),
+    ];
+    config::simulator_settings(&options, &args.faults)
 }
 
-/// The first SIGTERM or SIGINT stops, the second hurries, a third is not waited for.
+/// The first SIGTERM or SIGINT stops, the second hurries. Any more change nothing: by then everything
+/// in flight is cut off, and the process is about to end.
 fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
@@ -333,6 +328,20 @@ fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::R
                 _ = interrupt.recv() => {}
             }
             token.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// A reload is asked for by SIGHUP, whose default is to kill, and closing a terminal sends it too: a
+/// daemon that cannot reload yet must not die of it with requests in flight.
+fn watch_hangups() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP: llmload cannot reload yet and goes on as it is; restart it to read the file"
+            );
         }
     });
     Ok(())
@@ -361,8 +370,12 @@ fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
         let level = &args.level;
         Failed::Usage(format!("--log.level {level}: {error}; use error, warn, info, debug or trace"))
     })?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would tell of a closed stderr on stderr, and panic.
+        .log_internal_errors(false);
     match args.format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
@@ -380,24 +393,14 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "expected a number above 0".to_owned())
+/// A share as a person would write it.
+fn percent(share: f64) -> String {
+    format!("{}%", share * 100.0)
 }
 
-/// `1%` or `0.01`.
-fn share(text: &str) -> Result<f64, String> {
-    let number = match text.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-        None => text.parse(),
-    };
-    let share = number.ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "expected a share from 0% to 100%, such as 1% or 0.01".to_owned())
-}
-
-fn fault(text: &str) -> Result<(String, f64), String> {
-    let (name, ratio) = text.split_once('=').ok_or("expected NAME=SHARE, such as http_429=1%")?;
-    Ok((name.to_owned(), share(ratio)?))
+fn fault(text: &str) -> Result<(String, String), String> {
+    let (name, share) = text.split_once('=').ok_or("expected NAME=SHARE, such as http_429=1%")?;
+    Ok((name.to_owned(), share.to_owned()))
 }
 
 /// A word that is no URL is more likely a mistyped command.
@@ -420,12 +423,15 @@ fn warn(plan: &Plan) {
     }
 }
 
-#[allow(clippy::print_stdout)]
-fn print(text: &str) {
-    println!("{text}");
+/// Whoever reads may have read enough, as `head` has: that is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
-#[allow(clippy::print_stderr)]
 fn complain(text: &str) {
-    eprintln!("{text}");
+    // Where stderr is closed nobody is left to be told.
+    let _unheard = writeln!(std::io::stderr(), "{text}");
 }

@@ -22,7 +22,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use duration::{Spelled, read_duration};
-pub use quick::{QuickOptions, from_url};
+pub use quick::{QuickOptions, from_url, simulator_settings};
 pub use validate::MAX_SCENARIOS;
 
 use crate::plan::Plan;
@@ -100,15 +100,17 @@ impl Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            let gap = if problem.line > 0 { ":" } else { ": " };
-            write!(f, "{}{gap}{problem}", self.file)?;
-        }
-        Ok(())
+        f.write_str(&lines(&self.file, &self.problems).join("\n"))
     }
+}
+
+/// One line for each: the file as it was named, and the problem.
+fn lines(file: &str, problems: &[Problem]) -> Vec<String> {
+    let line = |problem: &Problem| {
+        let gap = if problem.line > 0 { ":" } else { ": " };
+        format!("{file}{gap}{problem}")
+    };
+    problems.iter().map(line).collect()
 }
 
 impl std::error::Error for Invalid {}
@@ -122,11 +124,9 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
     let name = path.display().to_string();
     let text = read(path).map_err(|error| {
         let message = if error.kind() == std::io::ErrorKind::NotFound {
-            "there is no such file; name one with --config.file, or see llmload at work without \
-             any: llmload demo"
-                .to_owned()
+            "there is no such file".to_owned()
         } else {
-            format!("the file cannot be read: {error}; name a readable file with --config.file")
+            format!("the file cannot be read: {error}; name one that can")
         };
         Invalid::whole(&name, &message)
     })?;
@@ -145,6 +145,18 @@ pub fn parse(
     base: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
+    let (mut plan, warnings) = understand(text, origin, base, env)?;
+    plan.warnings = lines(origin, &warnings);
+    Ok(plan)
+}
+
+/// A plan, and beside it the warnings, which know their places still.
+fn understand(
+    text: &str,
+    origin: &str,
+    base: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Plan, Vec<Problem>), Invalid> {
     // Some editors put a byte order mark first; the parser takes it for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, duplicates) = yaml::read(text).map_err(|malformed| Invalid {
@@ -160,6 +172,7 @@ pub fn parse(
         found.borrow_mut().push(Finding { node: key, message });
     }
     found.borrow_mut().extend(variables.fill(&mut tree));
+    let source_hash = tree.hash();
     let outcome = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &found);
 
     let found = found.into_inner();
@@ -167,12 +180,14 @@ pub fn parse(
         return Err(Invalid { file: origin.to_owned(), problems: problems(text, &tree, found) });
     }
     let warnings = problems(text, &tree, outcome.warnings);
-    Ok(Plan {
+    let plan = Plan {
         seed: outcome.seed,
         scenarios: outcome.scenarios,
-        warnings: warnings.iter().map(|warning| format!("{origin}:{warning}")).collect(),
+        warnings: Vec::new(),
         masked_source,
-    })
+        source_hash,
+    };
+    Ok((plan, warnings))
 }
 
 /// The JSON Schema of the file, short and long form.
@@ -237,31 +252,48 @@ fn as_written(tree: &Tree, finding: &Finding) -> String {
     message
 }
 
-/// The file for everybody's eyes: values of headers and queries masked, whatever they are, and
-/// what looks like a secret among the extra fields of a request.
+/// The file for everybody's eyes: the texts of headers and queries masked, whatever they are, and
+/// those under a name among the extra fields of a request that looks like a secret's. No number and
+/// no truth value is a secret.
 fn masked(tree: &Tree) -> String {
     let mut hidden = std::collections::HashSet::new();
-    let mut visit = vec![(NodeId::ROOT, "")];
-    while let Some((node, holder)) = visit.pop() {
+    let mut visit = vec![(NodeId::ROOT, Place::Elsewhere)];
+    while let Some((node, place)) = visit.pop() {
         match tree.value(node) {
-            Value::List(items) => visit.extend(items.iter().map(|item| (*item, holder))),
+            Value::List(items) => visit.extend(items.iter().map(|item| (*item, place))),
             Value::Map(entries) => {
-                for (key, value) in entries {
-                    let name = tree.key(*key);
-                    let literal = !matches!(tree.value(*value), Value::Map(_) | Value::List(_));
-                    let secret = match holder {
-                        "headers" | "query" => true,
-                        "extra" => validate::is_sensitive(name),
-                        _ => false,
-                    };
-                    if literal && secret {
-                        hidden.insert(*value);
-                    }
-                    visit.push((*value, if holder == "extra" { holder } else { name }));
-                }
+                visit.extend(entries.iter().map(|(key, value)| (*value, place.under(tree.key(*key)))));
             }
+            Value::Text(_) if matches!(place, Place::Worth | Place::Secret) => _ = hidden.insert(node),
             _ => {}
         }
     }
     yaml::write(tree, &|node| hidden.contains(&node))
+}
+
+/// What stands where, as far as secrets go.
+#[derive(Clone, Copy)]
+enum Place {
+    Elsewhere,
+    /// Headers or a query, by name.
+    Worths,
+    /// The value of one of them; as a map, where it is read.
+    Worth,
+    /// The extra fields of a request, at any depth.
+    Extra,
+    /// What stands there under a name of a secret, at any depth.
+    Secret,
+}
+
+impl Place {
+    fn under(self, key: &str) -> Place {
+        match (self, key) {
+            (Place::Worths, _) => Place::Worth,
+            (Place::Secret, _) => Place::Secret,
+            (Place::Extra, _) if validate::is_sensitive(key) => Place::Secret,
+            (Place::Extra, _) | (Place::Elsewhere, "extra") => Place::Extra,
+            (Place::Elsewhere, "headers" | "query") => Place::Worths,
+            (Place::Worth | Place::Elsewhere, _) => Place::Elsewhere,
+        }
+    }
 }

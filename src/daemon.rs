@@ -79,7 +79,7 @@ pub async fn run(
     let listener = into_tokio(listener).map_err(Error::Socket)?;
     let address = listener.local_addr().map_err(Error::Socket)?;
     let metrics = Arc::new(Metrics::new()?);
-    metrics.config_loaded(&plan.masked_source);
+    metrics.config_loaded(plan.source_hash);
     let around = Surroundings {
         metrics: Arc::clone(&metrics),
         seed: plan.seed,

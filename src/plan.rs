@@ -31,6 +31,10 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// The file as it was written, with what might be secret masked; served at `/config`.
     pub masked_source: String,
+    /// Of the file with its variables filled: two runs with the same mean the same. A secret that the
+    /// file only says where to read does not enter it. One that `${NAME}` puts into a text does, and
+    /// whoever guesses it could tell.
+    pub source_hash: u64,
 }
 
 /// A named stream of load.

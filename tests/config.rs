@@ -181,6 +181,19 @@ fn secrets_never_come_out() {
     assert!(!format!("{:?}", plan.scenarios[0].target).contains("canary"));
     assert!(plan.warnings.iter().any(|w| w.contains("unencrypted")), "{:?}", plan.warnings);
 
+    let extra = "request: {extra: {skip_special_tokens: true, min_tokens: 5, token: 7, stop: [shown], \
+                 bearer: canary, passwd: canary, userCredentials: {a: [canary, 3], b: {env: canary}}, \
+                 nested: [{api_key: canary}]}}";
+    let plan = parse(&format!(
+        "target: {{base_url: 'http://a/v1', headers: {{x-tokenizer: b}}}}\nrate: 1/s\n{extra}\n"
+    ));
+    let shown = plan.unwrap().masked_source;
+    assert!(!shown.contains("canary") && !shown.contains("x-tokenizer: b"), "{shown}");
+    for line in ["skip_special_tokens: true", "min_tokens: 5", "token: 7", "- shown", "- 3", "bearer: '***'"]
+    {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+
     // In every place where a filled value can be wrong, its message quotes what was written.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
@@ -217,7 +230,7 @@ fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
         };
         Some(value.to_owned())
     };
-    let text = "target: http://localhost:1/v1\nrate: ${R}\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
+    let text = "target: http://localhost:1/v1\nschedule: [{constant: '${R}', for: 1m}]\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
                 stream: '${YES}', system: 'costs $$5, ${MAP} or $6', temperature: '${T:-0.5}'}\n";
     let plan = config::parse(text, "x", None, &env).unwrap();
     let request = &plan.scenarios[0].request;
@@ -245,10 +258,39 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
 }
 
 #[test]
-fn a_missing_file_names_the_demo() {
+fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
+    let hash = |text: &str, team: &str, key: &str| {
+        let env = |name: &str| match name {
+            "TEAM" => Some(team.to_owned()),
+            "KEY" => Some(key.to_owned()),
+            _ => None,
+        };
+        config::parse(text, "x", None, &env).unwrap().source_hash
+    };
+    let text = "target: {base_url: 'http://localhost:1/v1', api_key_env: KEY,\n  headers: {x-team: '${TEAM}', \
+                x-plain: one}, query: {v: a}}\nrate: 1/s\nrequest: {extra: {a: [x, y], b: 1}}\n";
+    let first = hash(text, "blue", "secret-1");
+    assert_eq!(first, hash(text, "blue", "secret-2"), "a key's value is not in it");
+    assert_ne!(first, hash(text, "green", "secret-1"), "a variable's is");
+    assert_eq!(first, hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k"));
+    for (from, to) in [
+        ("x-plain: one", "x-plain: two"),
+        ("v: a", "v: b"),
+        ("v: a", "w: a"),
+        ("_env: KEY", "_env: TEAM"),
+        ("[x, y]", "[xy]"),
+        ("b: 1", "b: 1.0"),
+        ("b: 1", "b: '1'"),
+        ("b: 1", "b: null"),
+    ] {
+        assert_ne!(first, hash(&text.replace(from, to), "blue", "secret-1"), "{to}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_told() {
     let said = config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
-    assert!(said.starts_with("nowhere/llmload.yml: there is no such file; "), "{said}");
-    assert!(said.ends_with("llmload demo"), "{said}");
+    assert_eq!(said, "nowhere/llmload.yml: there is no such file");
 }
 
 #[test]
@@ -305,6 +347,55 @@ fn the_command_line_makes_the_same_plan() {
     assert!(said("http://a", &QuickOptions::default()).contains("--rate 5/s"));
     let zero = QuickOptions { rate: Some(Rate::ZERO), ..QuickOptions::default() };
     assert!(said("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing"));
+}
+
+#[test]
+fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
+    let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
+        let faults: Vec<_> = faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
+        config::simulator_settings(options, &faults).map_err(|invalid| invalid.to_string())
+    };
+    let default = settings(&[], &[]).unwrap();
+    assert_eq!(default, llmload::simulator::Settings::default());
+    let options = [("model", "8"), ("slots", "2"), ("jitter", "0.2"), ("loading", "1m30s"), ("seed", "7")];
+    let given = settings(&options, &[("reset", "1%"), ("stall", "0.5")]).unwrap();
+    assert_eq!((given.model.as_str(), given.slots, given.jitter, given.seed), ("8", 2, 0.2, 7));
+    assert_eq!((given.loading, given.faults.reset, given.faults.stall), (Duration::from_secs(90), 0.01, 0.5));
+    for (option, text, words) in [
+        ("slots", "0", "--slots: 0 is out of range; write a count from 1 to 10000"),
+        ("slots", "-1", "--slots: -1 is not a whole number of 0 or more"),
+        ("queue", "many", "--queue: `many` is not a whole number; write digits only"),
+        (
+            "decode_tokens_per_second",
+            "inf",
+            "--decode-tokens-per-second: `inf` is not a number; write digits only",
+        ),
+        ("full_load_speed", "0%", "--full-load-speed: at no speed nothing ever ends"),
+        ("jitter", "20", "--jitter: 20 is not between 0 and 1; for percent write `20%`"),
+        ("loading", "1M", "--loading: `1M` is not a duration"),
+        ("loading", "3d", "--loading: 3d is out of range; write a duration from 0s to 1d"),
+        ("model", "", "--model: the model's name is blank"),
+        ("seed", "x", "--seed: `x` is not a whole number"),
+    ] {
+        let said = settings(&[(option, text)], &[]).unwrap_err();
+        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+    }
+    for (faults, words) in [
+        (vec![("reset", "5")], "--fault reset: 5 is not between 0 and 1; for percent write `5%`"),
+        (vec![("reste", "5%")], "--fault reste: unknown key `reste`; did you mean `reset`?"),
+        (vec![("reset", "60%"), ("stall", "60%")], "--fault: the faults add up to 120%"),
+        (vec![("reset", "1%"), ("reset", "2%")], "--fault reset: given twice"),
+    ] {
+        let said = settings(&[], &faults).unwrap_err();
+        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+    }
+}
+
+#[test]
+fn what_is_doubtful_on_a_command_line_names_the_option() {
+    let options = QuickOptions { rate: Some("5/s".parse().unwrap()), ..QuickOptions::default() };
+    let plan = config::from_url("https://a.services.ai.azure.com/models", &options).unwrap();
+    assert!(plan.warnings[0].starts_with("command line: URL: `/models` at the end"), "{:?}", plan.warnings);
 }
 
 #[test]

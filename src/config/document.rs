@@ -35,7 +35,7 @@ pub struct ShortForm {
     /// What the schedule waits for before its first instant.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// How often the schedule is gone through: `forever` or a count.
+    /// How often the `schedule` is gone through: `forever` or a count.
     #[schemars(extend("default" = "forever"))]
     pub repeat: Field<Repeat>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
@@ -331,7 +331,7 @@ pub struct Scenario {
     /// What the schedule waits for before its first instant.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// How often the schedule is gone through: `forever` or a count.
+    /// How often the `schedule` is gone through: `forever` or a count.
     #[schemars(extend("default" = "forever"))]
     pub repeat: Field<Repeat>,
     /// Phases in order.

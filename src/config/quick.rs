@@ -1,6 +1,6 @@
-//! The command line's form: a URL and a rate instead of a file.
+//! What a command line says instead of a file: a URL and a rate, or a simulator's settings.
 //!
-//! It writes the very file that a user could have written and reads that, so that both ways mean
+//! It becomes the very file that a user could have written, and that is read, so that both ways mean
 //! the same and are checked by the same rules; only the places of problems become options.
 
 use std::num::NonZeroU32;
@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Invalid;
 use super::duration::Spelled;
-use crate::plan::Plan;
+use super::{Invalid, Problem};
+use crate::plan::{Location, Plan};
 use crate::schedule::Rate;
+use crate::simulator::Settings;
+
+/// Where problems are, in place of a file's name.
+const ORIGIN: &str = "command line";
 
 /// What stands beside the URL on a command line.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +35,6 @@ pub struct QuickOptions {
 /// # Errors
 /// What is wrong with the URL or the options.
 pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
-    const ORIGIN: &str = "command line";
     if options.rate.is_none() && options.concurrency.is_none() {
         return Err(Invalid::whole(
             ORIGIN,
@@ -62,22 +65,84 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
     if options.length.is_some() {
         document.insert("repeat".into(), json!(1));
     }
-
-    let text = super::yaml::print(&Value::Object(document));
-    super::parse(&text, ORIGIN, None, &|_| None).map_err(|mut invalid| {
-        for problem in &mut invalid.problems {
-            (problem.line, problem.column) = (0, 0);
-            problem.path = match problem.path.as_str() {
-                "target" | "target.base_url" => "URL".into(),
-                "target.model" => "--model".into(),
-                "schedule[0].constant" => "--rate".into(),
-                "schedule[0].concurrency" | "max_concurrency" => "--concurrency".into(),
-                "schedule[0].for" => "--for".into(),
-                _ => std::mem::take(&mut problem.path),
-            };
-        }
-        invalid
+    read(document, |path| {
+        Some(match path {
+            "target" | "target.base_url" => "URL".into(),
+            "target.model" => "--model".into(),
+            "schedule[0].constant" => "--rate".into(),
+            "schedule[0].concurrency" | "max_concurrency" => "--concurrency".into(),
+            "schedule[0].for" => "--for".into(),
+            _ => return None,
+        })
     })
+}
+
+/// A simulator's settings from options: keys of `simulator` in the file with what was written for
+/// them, and likewise the faults by name. The key `seed` is the seed of the file.
+///
+/// # Errors
+/// What is wrong with the options.
+pub fn simulator_settings(
+    options: &[(&str, &str)],
+    faults: &[(String, String)],
+) -> Result<Settings, Invalid> {
+    let mut simulator = Map::new();
+    let mut document = Map::from_iter([("rate".to_owned(), json!("1/s"))]);
+    for (key, text) in options {
+        match *key {
+            "seed" => document.insert("seed".into(), scalar(text)),
+            "model" | "loading" => simulator.insert((*key).to_owned(), json!(literal(text))),
+            _ => simulator.insert((*key).to_owned(), scalar(text)),
+        };
+    }
+    let mut shares = Map::new();
+    for (name, share) in faults {
+        if shares.insert(name.clone(), scalar(share)).is_some() {
+            return Err(Invalid::whole(ORIGIN, &format!("--fault {name}: given twice; give it once")));
+        }
+    }
+    if !shares.is_empty() {
+        simulator.insert("faults".into(), Value::Object(shares));
+    }
+    document.insert("target".into(), json!({ "simulator": simulator }));
+    let plan = read(document, |path| {
+        let key = path.strip_prefix("target.simulator.").unwrap_or(path);
+        Some(match key.strip_prefix("faults") {
+            Some(name) => format!("--fault {}", name.trim_start_matches('.')).trim_end().to_owned(),
+            None => format!("--{}", key.replace('_', "-")),
+        })
+    })?;
+    match plan.scenarios.first().map(|scenario| &scenario.target.location) {
+        Some(Location::Simulator(settings)) => Ok(settings.clone()),
+        _ => Err(Invalid::whole(ORIGIN, "no settings came out of the options; this is a defect of llmload")),
+    }
+}
+
+/// Reads a document. What is wrong or doubtful stands at an option, where a path means one.
+fn read(document: Map<String, Value>, option: impl Fn(&str) -> Option<String>) -> Result<Plan, Invalid> {
+    let moved = |problems: Vec<Problem>| -> Vec<Problem> {
+        let there = |problem: Problem| {
+            let path = option(&problem.path).unwrap_or(problem.path);
+            Problem { line: 0, column: 0, path, ..problem }
+        };
+        problems.into_iter().map(there).collect()
+    };
+    let text = super::yaml::print(&Value::Object(document));
+    match super::understand(&text, ORIGIN, None, &|_| None) {
+        Ok((plan, warnings)) => Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan }),
+        Err(Invalid { file, problems }) => Err(Invalid { file, problems: moved(problems) }),
+    }
+}
+
+/// A number where it is one, as YAML would have read it.
+fn scalar(text: &str) -> Value {
+    let text = text.trim();
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    match (text.parse::<u64>(), number) {
+        (Ok(count), _) => json!(count),
+        (_, Some(number)) => json!(number),
+        _ => json!(literal(text)),
+    }
 }
 
 /// The shell has filled its variables already.

@@ -166,7 +166,7 @@ impl Scalar for Number {
     const WANTED: &'static str = "a number";
 
     fn from_text(text: &str) -> Result<Number, String> {
-        let plain = text.parse::<f64>().is_ok();
+        let plain = text.parse::<f64>().is_ok_and(f64::is_finite);
         let remedy = if plain { "leave out the quotes" } else { "write digits only" };
         Err(format!("`{}` is not a number; {remedy}", shown(text)))
     }

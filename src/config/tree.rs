@@ -142,6 +142,31 @@ impl Tree {
         }
     }
 
+    /// FNV-1a over what stands there once variables are filled, whatever its comments and layout: the
+    /// same on every machine and in every release, so that fleets can be compared.
+    pub fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |kind: u8, bytes: &[u8]| {
+            // With its kind and length, no value runs into the next.
+            let length = (bytes.len() as u64).to_le_bytes();
+            for byte in [kind].iter().chain(&length).chain(bytes) {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        for node in &self.nodes {
+            match &node.value {
+                Value::Null | Value::Unknown => add(0, &[]),
+                Value::Bool(value) => add(1, &[u8::from(*value)]),
+                Value::Integer(value) => add(2, &value.to_le_bytes()),
+                Value::Float(value) => add(3, &value.to_le_bytes()),
+                Value::Text(text) => add(4, text.as_str().as_bytes()),
+                Value::List(items) => add(5, &(items.len() as u64).to_le_bytes()),
+                Value::Map(entries) => add(6, &(entries.len() as u64).to_le_bytes()),
+            }
+        }
+        hash
+    }
+
     /// The texts that are values, not keys.
     pub(super) fn texts_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Text)> {
         self.nodes.iter_mut().zip(0u32..).filter_map(|(node, id)| match &mut node.value {

@@ -140,7 +140,7 @@ families! {
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP Gauge, "config_last_reload_success_timestamp_seconds" []
         "When the running configuration was loaded, in Unix time.";
     CONFIG_HASH Gauge, "config_hash" []
-        "48 bits of a hash of the running configuration.";
+        "48 bits of a hash of the running configuration, its variables filled.";
     BUILD_INFO Gauge, "build_info" ["version" "revision" "rustc_version"]
         "1, with the version of llmload.";
 }

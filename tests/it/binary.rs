@@ -173,6 +173,8 @@ fn without_a_configuration_it_names_the_demo() {
     assert_eq!(code, Some(2));
     assert_eq!(out, "");
     assert!(err.contains("llmload.yml") && err.contains("llmload demo"), "{err}");
+    let (code, _, err) = llmload(&["check", "missing.yml"]);
+    assert_eq!((code, err.as_str()), (Some(2), "missing.yml: there is no such file\n"));
 }
 
 #[test]
@@ -224,7 +226,65 @@ fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_com
     let (code, _, err) = llmload(&["--config.file", "x.yml", "demo"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--config.file") && err.contains("demo"), "{err}");
+    let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "1/s", "--config.file", "x.yml"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--config.file") && err.contains("cannot be used with"), "{err}");
     let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "fast"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("5/s"), "{err}");
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
+    for args in [vec!["schema"], vec!["check", examples.to_str().unwrap()], vec!["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_llmload")).args(&args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_llmload")).arg("schema").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "what could not be written is one");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mistyped = Command::new(env!("CARGO_BIN_EXE_llmload")).arg("check").arg("x").stderr(writer).status();
+    assert_eq!(mistyped.unwrap().code(), Some(2));
+}
+
+#[test]
+fn a_hangup_is_answered_in_the_log_and_changes_nothing() {
+    let mut daemon = Daemon::start("target: {simulator: {}}\nrate: 1/s\n");
+    daemon.signal("HUP");
+    while !daemon.log.lock().unwrap().contains("cannot reload yet") {
+        assert_eq!(daemon.child.try_wait().unwrap(), None, "{}", daemon.log.lock().unwrap());
+        pause();
+    }
+    assert_eq!(daemon.get("/-/ready").0, 200);
+    daemon.signal("TERM");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// `llmload demo 2>&1 | head`.
+#[test]
+fn a_daemon_outlives_whoever_reads_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "target: {simulator: {}}\nrate: 1/s\n";
+    std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_llmload"))
+        .args(["--web.listen-address", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    log.read_line(&mut String::new()).unwrap();
+    drop(log);
+    let kill =
+        |name: &str| Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    // The first is answered by a line that nobody reads.
+    assert!(kill("HUP").success());
+    assert!(kill("TERM").success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -35,7 +35,7 @@ impl Checker<'_> {
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
         let schedule = self.schedule(given, node, cap);
-        let repeat = self.repeat(&given.repeat);
+        let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
         Some(plan::Scenario {
@@ -75,13 +75,29 @@ impl Checker<'_> {
         }
     }
 
-    fn repeat(&self, field: &Field<Repeat>) -> Option<schedule::Repeat> {
-        match field {
+    fn repeat(&self, given: &Scenario) -> Option<schedule::Repeat> {
+        match &given.repeat {
             Field::Bad(_) => None,
             Field::Absent | Field::Given(At { value: Repeat::Forever, .. }) => {
                 Some(schedule::Repeat::Forever)
             }
             Field::Given(At { node, value: Repeat::Times(times) }) => {
+                // The one phase of a shorthand has a length that nobody wrote.
+                let shorthand = match (given.rate.is_absent(), given.concurrency.is_absent()) {
+                    (false, _) => Some(("rate", "constant: 5/s")),
+                    (_, false) => Some(("concurrency", "concurrency: 10")),
+                    _ => None,
+                };
+                if let Some((key, phase)) = shorthand {
+                    self.problem(
+                        *node,
+                        format!(
+                            "a count beside `{key}`, which has no end to count; write how long it lasts, \
+                             `schedule: [{{{phase}, for: 10m}}]`"
+                        ),
+                    );
+                    return None;
+                }
                 let times = u32::try_from(*times).ok().and_then(NonZeroU32::new);
                 if times.is_none() {
                     self.problem(*node, "out of range; write `forever` or a count from 1 to 4294967295");

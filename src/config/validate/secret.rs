@@ -15,11 +15,58 @@ use crate::plan::{Secret, SecretOrigin};
 
 const MAX_BYTES: u64 = 64 << 10;
 
+/// Words that say that what follows is secret, alone or as part of a name. Not `tokens`: where
+/// models are spoken to, those are counted.
+const SENSITIVE: [&str; 28] = [
+    "accesskey",
+    "accesstoken",
+    "apikey",
+    "auth",
+    "authorization",
+    "authtoken",
+    "bearer",
+    "cookie",
+    "cookies",
+    "credential",
+    "credentials",
+    "jwt",
+    "key",
+    "keys",
+    "oauth",
+    "passphrase",
+    "passwd",
+    "password",
+    "passwords",
+    "privatekey",
+    "pwd",
+    "secret",
+    "secretkey",
+    "secrets",
+    "sessionid",
+    "sig",
+    "signature",
+    "token",
+];
+
 /// Whether a header, parameter or field of this name usually carries a secret.
 pub fn is_sensitive(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "sig" | "signature")
-        || ["token", "secret", "key", "password"].iter().any(|part| name.contains(part))
+    words(name).any(|word| SENSITIVE.contains(&word.as_str()))
+}
+
+/// The words of `x-api-key`, `user_id`, `apiKey2` or `APIKey`, in lower case.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let mut spaced = String::with_capacity(2 * name.len());
+    let letters: Vec<char> = name.chars().collect();
+    for (i, &letter) in letters.iter().enumerate() {
+        let before = i.checked_sub(1).and_then(|i| letters.get(i)).is_some_and(|c| c.is_lowercase());
+        let after = letters.get(i + 1).is_some_and(|c| c.is_lowercase());
+        if letter.is_uppercase() && (before || after) {
+            spaced.push(' ');
+        }
+        spaced.push(letter);
+    }
+    let words = spaced.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().into_iter()
 }
 
 impl Checker<'_> {
@@ -84,5 +131,56 @@ impl Checker<'_> {
             return None;
         }
         Some(SecretString::from(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_sensitive;
+
+    #[test]
+    fn a_name_is_sensitive_by_its_words_not_by_its_letters() {
+        for name in [
+            "key",
+            "api_key",
+            "x-api-key",
+            "apiKey",
+            "APIKey",
+            "APIKEY",
+            "apikey",
+            "api.key",
+            "key2",
+            "Authorization",
+            "proxy-authorization",
+            "bearer",
+            "db_passwd",
+            "credentials",
+            "x-auth-token",
+            "accessToken",
+            "client_secret",
+            "Set-Cookie",
+            "sig",
+        ] {
+            assert!(is_sensitive(name), "{name}");
+        }
+        for name in [
+            "",
+            "max_tokens",
+            "min_tokens",
+            "skip_special_tokens",
+            "maxTokens",
+            "x-tokenizer",
+            "tokenizer",
+            "tokenize",
+            "keyboard",
+            "monkey",
+            "author",
+            "x-secretary",
+            "top_logprobs",
+            "design",
+            "api-version",
+        ] {
+            assert!(!is_sensitive(name), "{name}");
+        }
     }
 }

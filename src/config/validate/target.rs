@@ -147,7 +147,7 @@ impl Checker<'_> {
         if let Some(fault) = plan::model_fault(&at.value) {
             self.problem(
                 at.node,
-                format!("the model's name {fault}; write it as the endpoint lists it, or leave the key out"),
+                format!("the model's name {fault}; write it as the endpoint lists it, or leave it out"),
             );
             return None;
         }
