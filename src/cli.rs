@@ -4,7 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -175,6 +175,9 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
+/// Signals closer together than this are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
     // Clap prints and exits by itself: 0 for --help, 2 for what it cannot understand.
@@ -322,12 +325,22 @@ fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::R
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     tokio::spawn(async move {
-        for token in [stop, hurry] {
+        let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        };
+        for token in [stop, hurry] {
+            next().await;
             token.cancel();
+            // Whoever signals a process and its group, as `timeout` does, means it once.
+            let echoes = async {
+                loop {
+                    next().await
+                }
+            };
+            let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, echoes).await;
         }
     });
     Ok(())
@@ -355,7 +368,15 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| {
+    let bound = TcpListener::bind(address).or_else(|error| {
+        // All interfaces, on a machine without IPv6.
+        if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        } else {
+            Err(error)
+        }
+    });
+    bound.with_context(|| {
         format!("cannot listen on {address}; choose another address with --web.listen-address")
     })
 }
@@ -364,7 +385,12 @@ fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
     // What the HTTP libraries say below warnings is of use to those who ask for it by name.
     let directives = match args.level.as_str() {
         level @ ("error" | "warn" | "info" | "debug" | "trace") => format!("warn,llmload={level}"),
-        directives => directives.to_owned(),
+        // A filter names what it is about; a lone word is a mistyped level, and would silence everything.
+        filter if filter.contains('=') => filter.to_owned(),
+        word => {
+            let words = format!("--log.level {word}: no such level; use error, warn, info, debug or trace");
+            return Err(Failed::Usage(words));
+        }
     };
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
         let level = &args.level;
@@ -383,9 +409,10 @@ fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-/// `:9899` listens on all interfaces, as Prometheus and its exporters read it.
+/// `:9899` listens on all interfaces, IPv4 and IPv6, as Prometheus and its exporters read it: a pod may
+/// have an address of either kind.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     full.parse().or_else(|_| {
         use std::net::ToSocketAddrs as _;
         let resolved = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());

@@ -166,7 +166,7 @@ async fn drain(
     tokio::select! {
         () = around.tasks.wait() => {}
         () = tokio::time::sleep(GRACE) => {}
-        () = hurry.cancelled() => {}
+        () = hurry.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
     }
     around.cut.cancel();
     around.tasks.wait().await;

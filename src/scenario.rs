@@ -113,7 +113,10 @@ async fn go_through(
     // The sender is gone without a word only if a panic took it along.
     well.map_err(|_| crashed("a panic, whose words are above".to_owned()))?;
     if !around.draining.is_cancelled() {
-        tracing::info!(scenario = scenario.name, "schedule ended");
+        tracing::info!(
+            scenario = scenario.name,
+            "schedule ended; the daemon stays up and serves /metrics until a signal"
+        );
     }
     Ok(())
 }

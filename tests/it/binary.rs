@@ -229,6 +229,9 @@ fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_com
     let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "1/s", "--config.file", "x.yml"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--config.file") && err.contains("cannot be used with"), "{err}");
+    let (code, _, err) = llmload(&["--log.level", "inof", "demo"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("inof") && err.contains("info"), "{err}");
     let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "fast"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("5/s"), "{err}");
