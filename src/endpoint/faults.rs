@@ -27,10 +27,8 @@ pub(super) fn classify_send(connections: &Connections, error: reqwest::Error) ->
         Failure::ClientResource
     } else if error.is_connect() {
         connect_failure(&error, &causes)
-    } else if was_cut(&causes) {
-        if used_before { Failure::StaleConnection } else { Failure::Reset }
     } else {
-        Failure::HttpProtocol
+        established_failure(&causes, used_before)
     };
     detail(failure, &causes)
 }
@@ -75,6 +73,21 @@ fn connect_failure(error: &reqwest::Error, causes: &[&(dyn Error + 'static)]) ->
     Failure::ConnectOther
 }
 
+/// What befell an established connection before the response head. It is the protocol's fault only
+/// where bytes came that are not HTTP: the network can fail in more ways than have names here.
+fn established_failure(causes: &[&(dyn Error + 'static)], used_before: bool) -> Failure {
+    if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
+        // With TLS 1.3 a server turns a client's certificate down after the handshake.
+        Failure::Tls
+    } else if was_cut(causes) {
+        if used_before { Failure::StaleConnection } else { Failure::Reset }
+    } else if causes.iter().any(|cause| is_malformed(*cause)) {
+        Failure::HttpProtocol
+    } else {
+        Failure::Reset
+    }
+}
+
 /// EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM: this machine ran out of something.
 fn lacks_resource(causes: &[&(dyn Error + 'static)]) -> bool {
     causes
@@ -109,9 +122,9 @@ fn io_kinds<'a>(causes: &'a [&(dyn Error + 'static)]) -> impl Iterator<Item = io
 }
 
 /// The error and everything behind it, outermost first.
-fn causes(error: &reqwest::Error) -> Vec<&(dyn Error + 'static)> {
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut all = Vec::new();
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    let mut next = Some(error);
     while let Some(cause) = next {
         all.push(cause);
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -127,4 +140,54 @@ fn causes(error: &reqwest::Error) -> Vec<&(dyn Error + 'static)> {
 fn detail(failure: Failure, causes: &[&(dyn Error + 'static)]) -> FailureDetail {
     let words = causes.last().map(ToString::to_string).unwrap_or_default();
     FailureDetail::new(failure, &words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the layers of the client wrap what the system says.
+    fn wrapped(cause: io::Error) -> io::Error {
+        io::Error::other(io::Error::new(cause.kind(), cause))
+    }
+
+    #[test]
+    fn only_bytes_that_are_not_http_are_the_protocols_fault() {
+        use Failure::{HttpProtocol, Reset, StaleConnection};
+        for (code, fresh, used) in [
+            (104, Reset, StaleConnection), // ECONNRESET
+            (32, Reset, StaleConnection),  // EPIPE
+            (110, Reset, Reset),           // ETIMEDOUT
+            (113, Reset, Reset),           // EHOSTUNREACH
+            (101, Reset, Reset),           // ENETUNREACH
+            (100, Reset, Reset),           // ENETDOWN
+            (5, Reset, Reset),             // EIO
+        ] {
+            let error = wrapped(io::Error::from_raw_os_error(code));
+            let causes = causes(&error);
+            assert!(!lacks_resource(&causes), "{error}");
+            assert_eq!(established_failure(&causes, false), fresh, "{error}");
+            assert_eq!(established_failure(&causes, true), used, "{error}");
+        }
+        let malformed = wrapped(io::Error::new(io::ErrorKind::InvalidData, "bad chunk size"));
+        assert_eq!(established_failure(&causes(&malformed), false), HttpProtocol);
+        let unknown = io::Error::other("something new");
+        assert_eq!(established_failure(&causes(&unknown), false), Reset);
+    }
+
+    #[test]
+    fn a_late_word_of_tls_is_a_failure_of_tls() {
+        let refused = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let error = wrapped(io::Error::new(io::ErrorKind::InvalidData, refused));
+        assert_eq!(established_failure(&causes(&error), false), Failure::Tls);
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_seen_however_deep_it_lies() {
+        for (code, lacks) in [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)] {
+            let error = wrapped(wrapped(io::Error::from_raw_os_error(code)));
+            assert_eq!(lacks_resource(&causes(&error)), lacks, "{error}");
+        }
+        assert!(!lacks_resource(&causes(&io::Error::other("EMFILE"))));
+    }
 }
