@@ -133,6 +133,7 @@ impl HttpEndpoint {
         let ask = async {
             let response = self.request(reqwest::Method::GET, "models").send().await;
             let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
+            self.connections.used(response.extensions());
             let status = response.status().as_u16();
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {

@@ -283,6 +283,25 @@ async fn a_connection_that_went_stale_is_not_held_against_the_target() {
     assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
 }
 
+/// The list of models is asked for before the load begins, over the connections that carry it.
+#[tokio::test]
+async fn a_connection_that_carried_the_list_of_models_has_been_used() {
+    let upstream = Upstream::start(|k| {
+        let mut acts = plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
+        if k == 0 {
+            acts.push(Act::CloseOnNext);
+        }
+        acts
+    })
+    .await;
+    let target = target(&upstream.url());
+    let endpoint = endpoint(&target);
+    let models = endpoint.models(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(models, (200, vec!["m".to_owned()]));
+    let second = ask(&endpoint, &target, true).await;
+    assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
+}
+
 #[tokio::test]
 async fn without_streaming_there_are_only_duration_and_tokens() {
     let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
