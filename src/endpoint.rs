@@ -11,7 +11,9 @@ mod redaction;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -47,6 +49,9 @@ pub trait Answer: Send {
 
     /// The `content-type` header, where there is a readable one.
     fn content_type(&self) -> Option<&str>;
+
+    /// The `content-encoding` of the body, where there is one; `identity` is none.
+    fn content_encoding(&self) -> Option<&str>;
 
     /// The bytes of one read; `None` after a clean end.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FailureDetail>> + Send;
@@ -204,6 +209,14 @@ impl Answer for HttpAnswer {
 
     fn content_type(&self) -> Option<&str> {
         self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
+    }
+
+    fn content_encoding(&self) -> Option<&str> {
+        let values = self.response.headers().get_all(CONTENT_ENCODING).into_iter();
+        // One that cannot be read is none that was asked for either.
+        let names = values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
+        let mut applied = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+        applied.next()
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {

@@ -77,9 +77,19 @@ async fn converse<E: Endpoint>(
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
     observer.observe(Event::Answered { status });
+    // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.
+    let encoding = answer.content_encoding().map(str::to_owned);
     if status != 200 {
-        let body = start_of_body(&mut answer, &mut watch).await;
+        // The status says enough where the words cannot be read.
+        let body = match encoding {
+            None => start_of_body(&mut answer, &mut watch).await,
+            Some(_) => Vec::new(),
+        };
         return Err(protocol::refusal(status, &body));
+    }
+    if let Some(encoding) = encoding {
+        let words = format!("the answer is encoded as {encoding}, which was not asked for");
+        return Err(FailureDetail::new(Failure::HttpProtocol, &words));
     }
     if !streaming {
         return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due)

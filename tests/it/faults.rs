@@ -148,6 +148,39 @@ async fn what_is_no_stream_is_said_to_be_none() {
     assert_eq!(failure(&outcome), Failure::StreamError);
 }
 
+/// F14: `accept-encoding: identity` was sent, and a small body may unfold to a huge one.
+#[tokio::test]
+async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
+    let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let encoded = |status: &str, kind: &str, lines: &[&str]| {
+        let (length, kind) = (format!("content-length: {}", gzip.len()), format!("content-type: {kind}"));
+        let lines = [lines, &[length.as_str(), kind.as_str()]].concat();
+        vec![head(status, &lines), Act::Write(gzip.to_vec())]
+    };
+    for lines in [
+        &["content-encoding: gzip"][..],
+        &["content-encoding: identity, br"],
+        &["content-encoding: identity", "content-encoding: zstd"],
+        &["content-encoding: \u{fc}"],
+    ] {
+        for kind in ["text/event-stream", "application/json"] {
+            let outcome = outcome_of(encoded("200 OK", kind, lines)).await;
+            assert_eq!(failure(&outcome), Failure::HttpProtocol, "{lines:?}: {}", outcome.1);
+            assert!(outcome.1.contains("not asked for"), "{}", outcome.1);
+        }
+    }
+    // A status has its class whatever its body is written in.
+    let outcome =
+        outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"])).await;
+    assert_eq!((failure(&outcome), outcome.1.as_str()), (Failure::RateLimited, "HTTP 429"));
+    let mut plain = good();
+    plain[0] = head(
+        "200 OK",
+        &["content-type: text/event-stream", "transfer-encoding: chunked", "content-encoding: Identity"],
+    );
+    assert_eq!(outcome_of(plain).await.0, Ok(()));
+}
+
 #[tokio::test]
 async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
     let a = || chunk(&token("a"));

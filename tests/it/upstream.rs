@@ -239,6 +239,10 @@ impl Answer for Canned {
         Some("text/event-stream")
     }
 
+    fn content_encoding(&self) -> Option<&str> {
+        None
+    }
+
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
         Ok(self.0.pop_front())
     }
