@@ -23,6 +23,11 @@ const ERROR_BODY: usize = 64 * 1024;
 /// can be used again.
 const FAREWELL: Duration = Duration::from_millis(100);
 
+/// How long an endpoint may be silent once the end that `terminal` names has come. What may follow
+/// is a usage chunk and `[DONE]`: engines send them in the same breath, gateways that count tokens
+/// themselves within some tenths of a second.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What to send and how to judge what comes back.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -103,6 +108,16 @@ async fn converse<E: Endpoint>(
     read_stream(answer, reply, watch, due, observer).await
 }
 
+/// Why reading stopped.
+enum Stop {
+    /// Nothing that matters will follow.
+    Finished,
+    /// The body ended cleanly.
+    Ended(Instant),
+    /// The answer was complete when the connection broke or fell silent.
+    Enough,
+}
+
 async fn read_stream<A: Answer>(
     mut answer: A,
     mut reply: Reply,
@@ -128,21 +143,40 @@ async fn read_stream<A: Answer>(
         observer.observe(Event::Chunks { count, gap });
         last_token = Some(now);
     };
-    let (end, ended) = loop {
-        let Some(bytes) = watch.over(answer.chunk()).await?? else { break (Instant::now(), true) };
+    let mut last_event = sent;
+    let stop = loop {
+        let bytes = match watch.over(answer.chunk()).await {
+            Ok(Ok(Some(bytes))) => bytes,
+            Ok(Ok(None)) => break Stop::Ended(Instant::now()),
+            // The answer is complete already; how the connection ends proves nothing against it.
+            Ok(Err(_)) | Err(_) if reply.terminal_seen() => break Stop::Enough,
+            Ok(Err(detail)) | Err(detail) => return Err(detail),
+        };
         let now = Instant::now();
         watch.last_byte = now;
         let progress = reply.read(&bytes, &mut no_sink);
         spoke(now, progress.token_events, &mut watch);
+        if progress.events > 0 {
+            last_event = now;
+            watch.said_all_at(reply.terminal_seen().then_some(now));
+        }
         if progress.finished {
-            break (now, false);
+            break Stop::Finished;
         }
     };
     // An event that only the end of the body completes came with the last read.
     let last = reply.end(&mut no_sink);
     spoke(watch.last_byte, last.progress.token_events, &mut watch);
+    if last.progress.events > 0 {
+        last_event = watch.last_byte;
+    }
     let ending = last.verdict?;
-    if !ended {
+    let end = match stop {
+        // Of an answer that names no end of its own, the end of the body is the end.
+        Stop::Ended(at) if !reply.terminal_seen() => at,
+        _ => last_event,
+    };
+    if matches!(stop, Stop::Finished) {
         // The rest is silence; whether it ends well changes nothing.
         let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
         let _in_time = tokio::time::timeout(FAREWELL, rest).await;
@@ -205,6 +239,8 @@ struct Watch {
     waiting_for_first_token: bool,
     streaming: bool,
     last_byte: Instant,
+    /// When the last event came, once the answer is complete.
+    said_all: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -216,6 +252,7 @@ impl Watch {
             waiting_for_first_token: streaming,
             streaming,
             last_byte: sent,
+            said_all: None,
             timer: Box::pin(tokio::time::sleep_until(sent)),
         };
         watch.set_timer();
@@ -228,10 +265,21 @@ impl Watch {
         self.set_timer();
     }
 
+    /// An event came; `at` is when, if the answer is now complete.
+    fn said_all_at(&mut self, at: Option<Instant>) {
+        let sooner = self.said_all.is_none() && at.is_some();
+        self.said_all = at;
+        if sooner {
+            self.set_timer();
+        }
+    }
+
     /// What ends the request next if nothing happens, and when.
     fn deadline(&self) -> (Instant, Failure, Duration) {
         let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
-        let earlier = if self.waiting_for_first_token {
+        let earlier = if let Some(at) = self.said_all {
+            (at + LAST_WORDS, Failure::TimeoutIdle, LAST_WORDS)
+        } else if self.waiting_for_first_token {
             let patience = self.timeouts.first_token;
             (self.sent + patience, Failure::TimeoutFirstToken, patience)
         } else if self.streaming {

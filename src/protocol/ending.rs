@@ -38,6 +38,8 @@ pub(super) struct Answer {
     requested_model: Option<Box<str>>,
     pub(super) finish: Option<FinishReason>,
     pub(super) usage: Option<Usage>,
+    /// Text came in a later event than a finish reason.
+    pub(super) spoke_on: bool,
     pub(super) done: bool,
     pub(super) token_events: u32,
     text: [u64; 4],
@@ -70,6 +72,7 @@ impl Answer {
             self.failed(Fault::from_body(json.as_bytes()));
             return false;
         }
+        self.spoke_on |= frame.tokens && self.finish.is_some();
         self.finish = frame.finish.or(self.finish);
         self.token_events = self.token_events.saturating_add(u32::from(frame.tokens));
         if let (false, Some(named)) = (self.model_seen, &frame.model) {

@@ -22,6 +22,8 @@ use crate::measurement::{Failure, FailureDetail, FinishReason, Usage};
 pub struct Progress {
     /// Events that carried text of any kind: content, reasoning, refusal, tool calls.
     pub token_events: u32,
+    /// Events of any kind.
+    pub events: u32,
     /// Among them one with text that is not reasoning.
     pub answer_token: bool,
     /// Comment lines: the endpoint is alive.
@@ -105,10 +107,15 @@ impl Reply {
         self.answer.done
     }
 
-    /// Whether the end that `terminal` names has come. Never so for [`Terminal::Eof`], which only
-    /// the shell sees.
+    /// Whether the end that `terminal` names has come: from then on neither silence nor a broken
+    /// connection disproves the answer. Never so for [`Terminal::Eof`], which only the shell sees,
+    /// nor where text followed the finish reason: some servers send one with every event.
     pub fn terminal_seen(&self) -> bool {
-        self.terminal != Terminal::Eof && self.answer.has_ended(self.terminal)
+        match self.terminal {
+            Terminal::FinishReason => self.answer.finish.is_some() && !self.answer.spoke_on,
+            Terminal::Done => self.answer.done,
+            Terminal::Eof => false,
+        }
     }
 
     /// Events so far that carried text: an estimate of the output tokens where usage is missing.
@@ -145,7 +152,7 @@ impl Reply {
         if self.finished {
             return progress;
         }
-        let comments = self.decoder.comments();
+        let (comments, events) = (self.decoder.comments(), self.decoder.events());
         let (answer, cut) = (&mut self.answer, &mut self.cut);
         let mut on_event = |event: Event<'_>| match take(answer, event, sink, &mut progress) {
             // The end of the body cut this event short: that is the defect, not its JSON.
@@ -171,6 +178,7 @@ impl Reply {
             }
         }
         progress.comments = self.decoder.comments() - comments;
+        progress.events = self.decoder.events() - events;
         progress.finished = self.finished;
         progress
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use llmload::endpoint::{HttpEndpoint, Request};
 use llmload::exchange::{Order, exchange};
 use llmload::ledger::Ledger;
-use llmload::measurement::Failure;
+use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::{Auth, Location, RequestParameters, Target, Timeouts};
 use llmload::protocol::{Terminal, chat};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::upstream::{
-    Act, DONE, FINISH, Recorder, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+    Act, DONE, FINISH, Recorder, USAGE, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
 };
 
 fn target(url: &str) -> Target {
@@ -242,6 +242,28 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
         assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
         let first = outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(first, tokens, "{name}: the first token is recorded when it comes");
+    }
+}
+
+/// A proxy may cut or hold a connection once the model has said its last word.
+#[tokio::test]
+async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back() {
+    for (name, rest) in [
+        ("reset", vec![Act::Reset]),
+        ("closed", vec![Act::Close]),
+        ("silent", vec![Act::Silence]),
+        ("not HTTP", vec![Act::Write(b"zz\r\nxx\r\n".to_vec())]),
+    ] {
+        let acts = [vec![stream_head(), chunk(&token("a")), chunk(FINISH), chunk(USAGE)], rest].concat();
+        let upstream = Upstream::start(move |_| acts.clone()).await;
+        let mut target = target(&upstream.url());
+        target.timeouts = Timeouts::default();
+        let (outcome, words, recorder) = ask(&endpoint(&target), &target, true).await;
+        assert_eq!(outcome, Ok(()), "{name}: {words}");
+        let succeeded = recorder.succeeded.lock().unwrap();
+        let anomalies: Vec<_> = succeeded[0].anomalies.iter().collect();
+        assert_eq!(anomalies, [Anomaly::MissingDone], "{name}");
+        assert_eq!(succeeded[0].usage.unwrap().output, 2, "{name}");
     }
 }
 

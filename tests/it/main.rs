@@ -6,6 +6,7 @@
 mod architecture;
 mod binary;
 mod closed_loop;
+mod exchange;
 mod exposition;
 mod faults;
 mod lifecycle;

@@ -186,25 +186,53 @@ pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     vec![head(status, &[&format!("content-type: {kind}"), &length]), Act::Write(body.as_bytes().to_vec())]
 }
 
+/// What an answer in memory does next.
+#[derive(Clone, Debug)]
+pub enum Beat {
+    /// One read brings this.
+    Says(String),
+    /// Nothing happens for so long.
+    Waits(Duration),
+    /// Nothing ever happens again.
+    Mute,
+    /// The connection breaks.
+    Breaks,
+    /// A defect of llmload's own.
+    Panics,
+}
+
+/// One read that brings these events.
+pub fn says(events: &[&str]) -> Beat {
+    Beat::Says(events.concat())
+}
+
 /// An endpoint in memory: each answer takes its time on tokio's clock.
 pub struct InMemory {
     /// Until the head; `None` never answers.
     pub takes: Option<Duration>,
     pub fails: bool,
+    /// After the head; a clean end follows.
+    pub body: Vec<Beat>,
     pub sent: Mutex<Vec<Instant>>,
 }
 
 impl InMemory {
     pub fn answering(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: false, sent: Mutex::default() })
+        let body = vec![says(&[&token("a"), FINISH, USAGE, DONE])];
+        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
     }
 
     pub fn failing(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: true, sent: Mutex::default() })
+        Arc::new(InMemory { takes: Some(takes), fails: true, body: Vec::new(), sent: Mutex::default() })
     }
 
     pub fn mute() -> Arc<InMemory> {
-        Arc::new(InMemory { takes: None, fails: false, sent: Mutex::default() })
+        Arc::new(InMemory { takes: None, fails: false, body: Vec::new(), sent: Mutex::default() })
+    }
+
+    /// One whose head comes after `takes`, and then this.
+    pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
+        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
     }
 }
 
@@ -223,12 +251,11 @@ impl Endpoint for Shared {
         if self.0.fails {
             return Err(FailureDetail::new(Failure::Reset, "on purpose"));
         }
-        let body = format!("{}{FINISH}{USAGE}{DONE}", token("a"));
-        Ok(Canned(VecDeque::from([Bytes::from(body)])))
+        Ok(Canned(self.0.body.iter().cloned().collect()))
     }
 }
 
-pub struct Canned(VecDeque<Bytes>);
+pub struct Canned(VecDeque<Beat>);
 
 impl Answer for Canned {
     fn status(&self) -> u16 {
@@ -244,7 +271,16 @@ impl Answer for Canned {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
-        Ok(self.0.pop_front())
+        loop {
+            match self.0.pop_front() {
+                Some(Beat::Says(text)) => return Ok(Some(Bytes::from(text))),
+                Some(Beat::Waits(time)) => tokio::time::sleep(time).await,
+                Some(Beat::Mute) => std::future::pending().await,
+                Some(Beat::Breaks) => return Err(FailureDetail::new(Failure::Truncated, "on purpose")),
+                Some(Beat::Panics) => panic!("a defect"),
+                None => return Ok(None),
+            }
+        }
     }
 }
 
@@ -253,6 +289,8 @@ impl Answer for Canned {
 pub struct Recorder {
     pub succeeded: Mutex<Vec<Measurement>>,
     pub failed: Mutex<Vec<FailureDetail>>,
+    /// How long those took.
+    pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
     pub chunks: AtomicU64,
 }
@@ -261,7 +299,10 @@ impl Observe for Recorder {
     fn observe(&self, event: Event<'_>) {
         match event {
             Event::Succeeded(measurement) => self.succeeded.lock().unwrap().push(measurement.clone()),
-            Event::Failed { detail, .. } => self.failed.lock().unwrap().push(detail.clone()),
+            Event::Failed { detail, duration } => {
+                self.failed.lock().unwrap().push(detail.clone());
+                self.failed_after.lock().unwrap().push(duration);
+            }
             Event::FirstToken { .. } => _ = self.first_tokens.fetch_add(1, Ordering::Relaxed),
             Event::Chunks { count, .. } => _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed),
             _ => {}
