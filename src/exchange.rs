@@ -287,7 +287,8 @@ impl Watch {
         } else {
             return total;
         };
-        if earlier.0 < total.0 { earlier } else { total }
+        // Of two that end together, the one that says what was waited for.
+        if earlier.0 <= total.0 { earlier } else { total }
     }
 
     fn set_timer(&mut self) {

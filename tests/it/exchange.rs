@@ -42,6 +42,29 @@ async fn ask(
     (outcome, recorder)
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_two_timeouts_that_end_together_the_one_that_says_more_is_told() {
+    let mute = || InMemory::playing(millis(0), vec![Beat::Mute]);
+    let silent =
+        || InMemory::playing(millis(0), vec![Beat::Waits(millis(500)), says(&[&token("a")]), Beat::Mute]);
+    let limits = |first_token, idle| Timeouts {
+        first_token: millis(first_token),
+        idle: millis(idle),
+        total: millis(2_000),
+        ..Timeouts::default()
+    };
+    for (endpoint, timeouts, class) in [
+        (mute(), limits(2_000, 1_000), Failure::TimeoutFirstToken),
+        (mute(), limits(2_001, 1_000), Failure::TimeoutTotal),
+        (silent(), limits(1_000, 1_500), Failure::TimeoutIdle),
+        (silent(), limits(1_000, 1_501), Failure::TimeoutTotal),
+    ] {
+        let (outcome, recorder) = ask(endpoint, Terminal::FinishReason, timeouts).await;
+        assert_eq!(outcome, Err(class));
+        assert_eq!(recorder.failed_after.lock().unwrap()[0].as_millis(), 2_000);
+    }
+}
+
 /// An answer of which one token came after 100 ms and the finish reason after 200.
 fn finished_then(rest: Vec<Beat>) -> Arc<InMemory> {
     let mut body =
