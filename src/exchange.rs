@@ -4,11 +4,14 @@
 //! request is known here and nowhere else: no timer of the HTTP library is armed but the one for
 //! connecting.
 
+use std::any::Any;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
 use crate::endpoint::{Answer, Endpoint, Request};
@@ -55,7 +58,9 @@ pub async fn exchange<E: Endpoint>(
 ) -> Result<(), Failure> {
     let sent = Instant::now();
     observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
-    match converse(endpoint, order, sent, observer).await {
+    // A defect ends this one request, and is told and counted like every other failure.
+    let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind().await;
+    match conversation.unwrap_or_else(|panic| Err(defect(&*panic))) {
         Ok(measurement) => {
             observer.observe(Event::Succeeded(&measurement));
             Ok(())
@@ -68,6 +73,13 @@ pub async fn exchange<E: Endpoint>(
             Err(detail.failure)
         }
     }
+}
+
+/// A panic, which has been logged where it happened, as a failure.
+fn defect(panic: &(dyn Any + Send)) -> FailureDetail {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    FailureDetail::new(Failure::Internal, &format!("panicked: {}", text.unwrap_or("without words")))
 }
 
 async fn converse<E: Endpoint>(

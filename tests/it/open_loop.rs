@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use llmload::event::DropReason;
 use llmload::guard::Guard;
 use llmload::launch::{Driver, Lane};
 use llmload::ledger::{Books, Ledger};
+use llmload::measurement::{Failure, FailureDetail};
 use llmload::pacer::Pacer;
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::upstream::{InMemory, Recorder, Shared};
+use crate::upstream::{Beat, InMemory, Recorder, Shared, says, token};
 
 pub const ONCE: Repeat = Repeat::Times(NonZeroU32::MIN);
 
@@ -190,4 +192,22 @@ async fn a_stop_ends_arrivals_at_once() {
     let books = bench.settle().await;
     assert!((999..=1000).contains(&books.arrivals), "{}", books.arrivals);
     assert_eq!(books.succeeded, books.arrivals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_request_is_a_failure_that_everybody_is_told_of_once() {
+    let late = vec![says(&[&token("a")]), Beat::Waits(Duration::from_millis(400)), Beat::Panics];
+    for (body, first_tokens) in [(vec![Beat::Panics], 0), (late, 20)] {
+        let bench = Bench::new(InMemory::playing(Duration::from_millis(100), body), 100);
+        let books = bench.run(vec![constant("10/s", 2)]).await;
+        assert_eq!((books.arrivals, books.finished, books.succeeded, books.in_flight), (20, 20, 0, 0));
+        let internal = books.failures().find(|(failure, _)| *failure == Failure::Internal).unwrap();
+        let told = bench.recorder.failed.lock().unwrap();
+        assert_eq!((internal.1, told.len()), (20, 20));
+        assert!(
+            told.iter().all(|detail| *detail == FailureDetail::new(Failure::Internal, "panicked: a defect"))
+        );
+        assert_eq!(bench.recorder.first_tokens.load(Ordering::Relaxed), first_tokens);
+        assert!(bench.recorder.succeeded.lock().unwrap().is_empty());
+    }
 }
