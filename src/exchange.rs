@@ -46,31 +46,48 @@ pub struct Order {
     pub timeouts: Timeouts,
 }
 
+/// A request whose outcome is known; its connection may still have an end to read.
+#[derive(Debug)]
+#[must_use = "its connection is closed unless its farewell is heard"]
+pub struct Finished<A> {
+    /// The class of the failure, if it is one. The observer has been told, with its words.
+    pub outcome: Result<(), Failure>,
+    rest: Option<A>,
+}
+
+impl<A: Answer> Finished<A> {
+    /// Reads on to the end of the body, but not for long, so that the connection can be used again.
+    /// Whether it ends well changes nothing: the request is over, and holds neither its place in
+    /// the ledger nor its slot while this goes on.
+    pub async fn farewell(self) {
+        let Some(mut answer) = self.rest else { return };
+        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
+        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
+    }
+}
+
 /// Sends an order and reads its answer, telling `observer` of everything as it happens, the end
 /// included.
-///
-/// # Errors
-/// The class of the failure, which the observer has been told with its words.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
     order: Order,
     observer: &(impl Observe + ?Sized),
-) -> Result<(), Failure> {
+) -> Finished<E::Answer> {
     let sent = Instant::now();
     observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
     // A defect ends this one request, and is told and counted like every other failure.
     let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind().await;
     match conversation.unwrap_or_else(|panic| Err(defect(&*panic))) {
-        Ok(measurement) => {
+        Ok((measurement, rest)) => {
             observer.observe(Event::Succeeded(&measurement));
-            Ok(())
+            Finished { outcome: Ok(()), rest }
         }
         Err(detail) => {
             let duration = sent.elapsed();
             // The one place that every failure passes before anybody sees its words.
             let detail = endpoint.redact(detail);
             observer.observe(Event::Failed { detail: &detail, duration });
-            Err(detail.failure)
+            Finished { outcome: Err(detail.failure), rest: None }
         }
     }
 }
@@ -87,7 +104,7 @@ async fn converse<E: Endpoint>(
     order: Order,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
-) -> Result<Measurement, FailureDetail> {
+) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
     let Order { due, request, model, terminal, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
@@ -109,8 +126,8 @@ async fn converse<E: Endpoint>(
         return Err(FailureDetail::new(Failure::HttpProtocol, &words));
     }
     if !streaming {
-        return read_whole(answer, WholeReply::new(Limits::default()).expecting_model(&model), watch, due)
-            .await;
+        let reply = WholeReply::new(Limits::default()).expecting_model(&model);
+        return Ok((read_whole(answer, reply, watch, due).await?, None));
     }
     if !answer.content_type().is_some_and(protocol::is_event_stream) {
         let body = start_of_body(&mut answer, &mut watch).await;
@@ -136,7 +153,7 @@ async fn read_stream<A: Answer>(
     mut watch: Watch,
     due: Instant,
     observer: &(impl Observe + ?Sized),
-) -> Result<Measurement, FailureDetail> {
+) -> Result<(Measurement, Option<A>), FailureDetail> {
     let sent = watch.sent;
     let (mut first_token, mut last_token) = (None, None);
     let mut spoke = |now: Instant, count: u32, watch: &mut Watch| {
@@ -188,12 +205,7 @@ async fn read_stream<A: Answer>(
         Stop::Ended(at) if !reply.terminal_seen() => at,
         _ => last_event,
     };
-    if matches!(stop, Stop::Finished) {
-        // The rest is silence; whether it ends well changes nothing.
-        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
-        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
-    }
-    Ok(Measurement {
+    let measurement = Measurement {
         due,
         sent,
         first_token,
@@ -202,7 +214,8 @@ async fn read_stream<A: Answer>(
         usage: ending.usage,
         reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
         anomalies: ending.anomalies,
-    })
+    };
+    Ok((measurement, matches!(stop, Stop::Finished).then_some(answer)))
 }
 
 async fn read_whole<A: Answer>(

@@ -80,7 +80,7 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
         }
     }
 
-    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, mut slot: Option<Slot>) {
+    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, slot: Option<Slot>) {
         let prompt = self.prompts.pick(self.seed, &self.scenario, arrival.k);
         let order = Order {
             due: arrival.due,
@@ -93,15 +93,19 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
             terminal: self.terminal,
             timeouts: self.timeouts,
         };
-        tokio::select! {
+        let finished = tokio::select! {
             biased;
-            outcome = exchange(&self.endpoint, order, &self.observer) => {
-                if let Some(slot) = &mut slot {
-                    slot.succeeded = outcome.is_ok();
-                }
-                started.finish(outcome);
-            }
-            () = self.cut.cancelled() => drop(started),
+            finished = exchange(&self.endpoint, order, &self.observer) => finished,
+            () = self.cut.cancelled() => return drop(started),
+        };
+        // Entered before the slot is free, so that whoever takes it does not find the place taken.
+        started.finish(finished.outcome);
+        if let Some(mut slot) = slot {
+            slot.succeeded = finished.outcome.is_ok();
+        }
+        tokio::select! {
+            () = finished.farewell() => {}
+            () = self.cut.cancelled() => {}
         }
     }
 }

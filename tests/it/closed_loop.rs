@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use llmload::schedule::{Load, Phase};
 
-use crate::open_loop::{Bench, constant, phase};
-use crate::upstream::InMemory;
+use crate::open_loop::{Bench, ONCE, constant, phase};
+use crate::upstream::{Beat, DONE, FINISH, InMemory, USAGE, says, token};
 
 fn concurrency(slots: u32, seconds: u64) -> Phase {
     phase(Load::Concurrency(NonZeroU32::new(slots).unwrap()), Duration::from_secs(seconds))
@@ -34,7 +34,7 @@ async fn a_slot_whose_request_failed_rests_until_a_second_after_the_attempt() {
 async fn a_refused_slot_rests_too_and_is_counted() {
     // The cap is below the concurrency asked for: configuration refuses that, the loop survives it.
     let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
-    let driver = bench.driver(vec![concurrency(4, 10)], crate::open_loop::ONCE);
+    let driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     driver.run_on_tokio(&bench.lane, &bench.stop).await;
     let books = bench.settle().await;
     assert_eq!(books.started, 2);
@@ -56,4 +56,42 @@ async fn open_and_closed_phases_take_turns() {
     let sent = bench.sent();
     assert_eq!(sent.iter().filter(|at| **at < Duration::from_secs(2)).count(), 20);
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
+}
+
+/// An answer that was said to its end, on a connection that stays open a while longer.
+fn lingering() -> Vec<Beat> {
+    vec![says(&[&token("a"), FINISH, USAGE, DONE]), Beat::Mute]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_free_as_soon_as_its_answer_is_complete() {
+    let bench = Bench::new(InMemory::playing(Duration::from_millis(100), lingering()), 1);
+    let books = bench.run(vec![concurrency(1, 10)]).await;
+    // Ten a second; half as many where the end of the connection is waited for.
+    assert!((98..=100).contains(&books.succeeded), "{}", books.succeeded);
+    assert_eq!(books.arrivals, books.succeeded, "none met the cap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
+    let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
+    // One request, 50 ms before the schedule ends.
+    let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
+    bench.driver(vec![schedule], ONCE).run_on_tokio(&bench.lane, &bench.stop).await;
+    tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
+    let books = bench.books();
+    assert_eq!((books.succeeded, books.in_flight, bench.lane.tasks.len()), (1, 0, 1), "its end is awaited");
+    bench.lane.cut.cancel();
+    let books = bench.settle().await;
+    assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "no longer than that");
+    assert_eq!((books.succeeded, books.aborted().map(|a| a.1).sum::<u64>()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_does_not_come_is_not_awaited_for_long() {
+    let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
+    let driver = bench.driver(vec![constant("1/s", 1)], ONCE);
+    driver.run_on_tokio(&bench.lane, &bench.stop).await;
+    bench.settle().await;
+    assert!(bench.sent_at(0).elapsed() < Duration::from_secs(1));
 }

@@ -63,8 +63,10 @@ async fn ask(
     };
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
-    let outcome = exchange(endpoint, order, &recorder).await;
+    let finished = exchange(endpoint, order, &recorder).await;
+    let outcome = finished.outcome;
     started.finish(outcome);
+    finished.farewell().await;
     let books = ledger.read();
     assert_eq!(books.imbalance(), None);
     assert_eq!((books.finished, books.in_flight), (1, 0));

@@ -96,6 +96,11 @@ impl Bench {
         books
     }
 
+    /// When a request, by its number, reached the endpoint.
+    pub fn sent_at(&self, number: usize) -> Instant {
+        self.endpoint.sent.lock().unwrap()[number]
+    }
+
     pub fn sent(&self) -> Vec<Duration> {
         self.endpoint.sent.lock().unwrap().iter().map(|at| *at - self.origin).collect()
     }
