@@ -252,22 +252,33 @@ async fn the_same_seed_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn the_other_routes_answer_under_any_prefix() {
+async fn the_api_is_below_v1_and_nowhere_else_and_the_rest_is_at_the_root() {
     let endpoint = Endpoint::start(fast());
-    for path in ["/v1/chat/completions", "/chat/completions", "/proxy/a/v1/chat/completions/"] {
-        let answer = endpoint.fetch(Method::POST, path, ask(json!({})).to_string()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}");
-    }
-    for path in ["/v1/models", "/models", "/proxy/v1/models"] {
-        let models = endpoint.get(path).await.json();
-        assert_eq!(models["data"].as_array().unwrap().len(), 1, "{path}");
-        assert_eq!(models["data"][0]["id"], "simulated-8b", "{path}");
-    }
+    let body = ask(json!({})).to_string();
+    let answer = endpoint.fetch(Method::POST, "/v1/chat/completions", body.clone()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let models = endpoint.get("/v1/models").await.json();
+    assert_eq!(models["data"].as_array().unwrap().len(), 1);
+    assert_eq!(models["data"][0]["id"], "simulated-8b");
     assert_eq!(endpoint.get("/health").await.status, StatusCode::OK);
     assert!(endpoint.get("/version").await.json()["version"].is_string());
     let metrics = endpoint.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
-    assert_eq!(endpoint.metric("simulator_requests_total").await, 3);
+    for (method, path) in [
+        (Method::POST, "/chat/completions"),
+        (Method::POST, "/v1/v1/chat/completions"),
+        (Method::POST, "/v1/chat/completions/"),
+        (Method::GET, "/models"),
+        (Method::GET, "/v1/health"),
+        (Method::GET, "/v1/metrics"),
+        (Method::GET, "/"),
+    ] {
+        let answer = endpoint.fetch(method, path, body.clone()).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(&format!("{path};")) && message.contains("below /v1"), "{message}");
+    }
+    assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
 
 #[tokio::test]

@@ -93,18 +93,16 @@ enum Route {
 }
 
 impl Route {
-    /// By the end of the path: the endpoint serves under any prefix, with and without `/v1`.
+    /// As real servers serve them: a base URL without `/v1` fails here too.
     fn of(path: &str) -> Option<Route> {
-        let path = path.trim_end_matches('/');
-        [
-            ("/chat/completions", Route::Chat),
-            ("/models", Route::Models),
-            ("/health", Route::Health),
-            ("/version", Route::Version),
-            ("/metrics", Route::Metrics),
-        ]
-        .into_iter()
-        .find_map(|(end, route)| path.ends_with(end).then_some(route))
+        Some(match path {
+            "/v1/chat/completions" => Route::Chat,
+            "/v1/models" => Route::Models,
+            "/health" => Route::Health,
+            "/version" => Route::Version,
+            "/metrics" => Route::Metrics,
+            _ => return None,
+        })
     }
 
     fn method(self) -> Method {
@@ -114,7 +112,8 @@ impl Route {
 
 async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Response<Body>, Reset> {
     let Some(route) = Route::of(request.uri().path()) else {
-        let message = format!("no such path: {}", request.uri().path());
+        let path = request.uri().path();
+        let message = format!("no such path: {path}; the API is below /v1, as in /v1/chat/completions");
         return Ok(refusal(&ApiError {
             status: StatusCode::NOT_FOUND,
             ..ApiError::invalid_request(message)
