@@ -444,7 +444,7 @@ fn one_read_may_bring_both_the_first_token_and_the_failure() {
 
 #[test]
 fn an_answer_without_bound_is_refused() {
-    let limits = Limits { line: 400, event: 4096, body: 1 << 20, events: 50 };
+    let limits = Limits { line: 400, event: 4096, body: 1 << 20, events: 50, ..Limits::default() };
     let refused = |bytes: &[u8]| {
         let mut reply = Reply::new(Terminal::default(), limits);
         let finished = reply.read(bytes, &mut |_, _, _: &str| {}).finished;
@@ -479,7 +479,7 @@ fn what_comes_in_place_of_a_stream() {
 }
 
 fn whole(body: &[u8]) -> (String, String) {
-    let mut reply = WholeReply::new(Limits { body: 4096, ..Limits::default() });
+    let mut reply = WholeReply::new(Limits { whole: 4096, ..Limits::default() });
     let mut text = String::new();
     for read in body.chunks(7) {
         if !reply.read(read) {
@@ -512,6 +512,20 @@ fn answers_that_come_at_once() {
         assert_eq!(whole(body.as_bytes()).0, verdict, "{body}");
     }
     assert_eq!(whole(&[b' '; 4097]).0, "too_large");
+}
+
+/// Unlike a stream, it is kept in memory, by each request in flight.
+#[test]
+fn an_answer_that_comes_at_once_has_a_bound_of_its_own() {
+    let verdict = |length: usize| {
+        let mut body = br#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#.to_vec();
+        body.resize(length, b' ');
+        let mut reply = WholeReply::new(Limits::default());
+        let room = body.chunks(1 << 16).all(|read| reply.read(read));
+        (room, outcome(&reply.end(&mut |_, _, _: &str| {})))
+    };
+    assert_eq!(verdict(4 << 20), (true, "ok ~1 missing_usage".into()));
+    assert_eq!(verdict((4 << 20) + 1), (false, "too_large".into()));
 }
 
 #[test]

@@ -24,15 +24,18 @@ pub struct Limits {
     pub line: usize,
     /// Bytes of one event's joined data.
     pub event: usize,
-    /// Bytes of the whole body.
+    /// Bytes of the whole body of a stream, which is read and let go event by event.
     pub body: usize,
+    /// Bytes of an answer that comes at once. Every request in flight holds its own in memory up to
+    /// its end; a hundred thousand tokens of text are about half a megabyte.
+    pub whole: usize,
     /// Events in one answer.
     pub events: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { line: 1 << 20, event: 4 << 20, body: 64 << 20, events: 200_000 }
+        Limits { line: 1 << 20, event: 4 << 20, body: 64 << 20, whole: 4 << 20, events: 200_000 }
     }
 }
 

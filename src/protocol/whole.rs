@@ -21,7 +21,7 @@ pub struct WholeReply {
 impl WholeReply {
     /// An answer of which nothing has come yet.
     pub fn new(limits: Limits) -> WholeReply {
-        WholeReply { body: Vec::new(), limit: limits.body, answer: Answer::default() }
+        WholeReply { body: Vec::new(), limit: limits.whole, answer: Answer::default() }
     }
 
     /// Notes the model that was asked for, so that an answer by another is seen.

@@ -104,7 +104,7 @@ fn a_break_ends_the_read_and_leaves_the_rest() {
     assert_eq!((flow, seen), (Ok(ControlFlow::Break(())), 1));
 }
 
-const SMALL: Limits = Limits { line: 16, event: 24, body: 64, events: 3 };
+const SMALL: Limits = Limits { line: 16, event: 24, body: 64, whole: 64, events: 3 };
 
 #[test]
 fn each_limit_is_met_exactly_and_not_passed() {
