@@ -40,13 +40,21 @@ fn endpoint(target: &Target) -> HttpEndpoint {
     HttpEndpoint::new(target, url, 8).unwrap()
 }
 
-/// One streaming request; what became of it, and its words.
+/// One request; what became of it, and its words.
 async fn ask(
     endpoint: &HttpEndpoint,
     target: &Target,
     stream: bool,
 ) -> (Result<(), Failure>, String, Recorder) {
-    let recorder = Recorder::default();
+    ask_telling(endpoint, target, stream, Recorder::default()).await
+}
+
+async fn ask_telling(
+    endpoint: &HttpEndpoint,
+    target: &Target,
+    stream: bool,
+    recorder: Recorder,
+) -> (Result<(), Failure>, String, Recorder) {
     let parameters = RequestParameters {
         max_tokens: NonZeroU32::new(8).unwrap(),
         temperature: None,
@@ -196,7 +204,7 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
             Failure::Reset,
             0,
         ),
-        ("reset in the stream", vec![stream_head(), a(), Act::Silence], Failure::TimeoutIdle, 1),
+        ("silence in the stream", vec![stream_head(), a(), Act::Silence], Failure::TimeoutIdle, 1),
         ("cut in the stream", vec![stream_head(), a(), Act::Close], Failure::Truncated, 1),
         ("clean end without an end", vec![stream_head(), a(), last_chunk()], Failure::Incomplete, 1),
         (
@@ -245,6 +253,22 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
         let first = outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(first, tokens, "{name}: the first token is recorded when it comes");
     }
+}
+
+/// F06. The reset waits for the token to be seen: one that overtakes it is another case.
+#[tokio::test]
+async fn a_reset_in_the_stream_is_a_truncated_answer() {
+    let recorder = Recorder::default();
+    let seen = recorder.first_token.clone();
+    let upstream = Upstream::start(move |_| {
+        vec![stream_head(), chunk(&token("a")), Act::WaitFor(seen.clone()), Act::Reset]
+    })
+    .await;
+    let target = target(&upstream.url());
+    let outcome = ask_telling(&endpoint(&target), &target, true, recorder).await;
+    assert_eq!(failure(&outcome), Failure::Truncated, "{}", outcome.1);
+    assert!(outcome.1.to_lowercase().contains("reset"), "{}", outcome.1);
+    assert_eq!(outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 /// A proxy may cut or hold a connection once the model has said its last word.
@@ -301,7 +325,9 @@ async fn where_nobody_listens_the_class_says_so() {
     drop(listener);
     let refused = target(&url);
     assert_eq!(failure(&ask(&endpoint(&refused), &refused, true).await), Failure::ConnectRefused);
-    let nowhere = target("http://no-such-host.invalid:1/v1");
+    let mut nowhere = target("http://no-such-host.invalid:1/v1");
+    // Some resolvers take their time to say no.
+    nowhere.timeouts = Timeouts::default();
     assert_eq!(failure(&ask(&endpoint(&nowhere), &nowhere, true).await), Failure::Dns);
 }
 
@@ -319,6 +345,60 @@ async fn tls_to_a_plain_port_is_a_tls_failure() {
     drop(upstream);
     let target = target(&format!("https://{address}/v1"));
     assert_eq!(failure(&ask(&endpoint(&target), &target, true).await), Failure::Tls);
+}
+
+/// F04: the handshake goes well up to the certificate, which nobody vouches for. Its key opens
+/// nothing else; both come from `openssl req -x509`, for localhost and a hundred years.
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
+    let certificate = include_bytes!("../fixtures/tls/self-signed.crt.der").to_vec().into();
+    let key = include_bytes!("../fixtures/tls/self-signed.key.der").to_vec().try_into().unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = target(&format!("https://{}/v1", listener.local_addr().unwrap()));
+    let refused = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = rustls::ServerConnection::new(server.into()).unwrap();
+        connection.complete_io(&mut stream).map(drop).unwrap_err().to_string()
+    });
+    let outcome = ask(&endpoint(&target), &target, true).await;
+    assert_eq!(failure(&outcome), Failure::Tls, "{}", outcome.1);
+    assert!(outcome.1.contains("certificate"), "{}", outcome.1);
+    let refused = refused.join().unwrap();
+    assert!(refused.contains("UnknownCA"), "no other reason, and no request: {refused}");
+}
+
+/// F03: the queue of a listener that nobody accepts from is full, so that the kernel lets the next
+/// connection wait.
+#[tokio::test]
+async fn a_connection_that_nobody_takes_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let _listener = socket.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let connect = tokio::net::TcpStream::connect(address);
+        match tokio::time::timeout(Duration::from_millis(300), connect).await {
+            Ok(connection) => waiting.push(connection.unwrap()),
+            Err(_) => break,
+        }
+        assert!(waiting.len() < 100, "the queue has no end");
+    }
+    let mut target = target(&format!("http://{address}/v1"));
+    target.timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
+    let outcome = ask(&endpoint(&target), &target, true).await;
+    assert_eq!(failure(&outcome), Failure::ConnectTimeout, "{}", outcome.1);
+    // The target's clock for the first token runs from the start, and may ring before.
+    target.timeouts = Timeouts { first_token: Duration::from_millis(200), ..Timeouts::default() };
+    let outcome = ask(&endpoint(&target), &target, true).await;
+    assert_eq!(failure(&outcome), Failure::TimeoutFirstToken, "{}", outcome.1);
 }
 
 /// F05: a kept-alive connection that dies as the next request is put on it is nobody's fault.
@@ -370,4 +450,32 @@ async fn without_streaming_there_are_only_duration_and_tokens() {
     assert_eq!(succeeded[0].first_token, None);
     assert_eq!(succeeded[0].usage.unwrap().output, 1);
     assert_eq!(recorder.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn without_streaming_failures_have_the_same_classes() {
+    let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let json = |status, body| plain(status, "application/json", body);
+    let cut = |act| [head("200 OK", &["content-length: 100"]), Act::Write(whole.into()), act].to_vec();
+    for (name, acts, class, words) in [
+        ("key", json("401 Unauthorized", r#"{"error":"bad key"}"#), Failure::Auth, "bad key"),
+        ("rate", json("429 Too Many Requests", "slow down"), Failure::RateLimited, "slow down"),
+        ("model", json("404 Not Found", r#"{"detail":"no model"}"#), Failure::Http4xx, "no model"),
+        ("server", json("500 Internal Server Error", "oops"), Failure::Http5xx, "oops"),
+        ("busy", json("503 Service Unavailable", ""), Failure::Overloaded, "503"),
+        ("empty", vec![head("204 No Content", &[])], Failure::HttpUnexpected, "204"),
+        ("error in a 200", json("200 OK", r#"{"error":{"message":"died"}}"#), Failure::StreamError, "died"),
+        ("not JSON", json("200 OK", "<html>"), Failure::BadFrame, ""),
+        ("half of it", json("200 OK", &whole[..40]), Failure::Incomplete, ""),
+        ("cut", cut(Act::Close), Failure::Truncated, ""),
+        ("no head", vec![Act::Silence], Failure::TimeoutTotal, "900ms"),
+        ("no end", cut(Act::Silence), Failure::TimeoutTotal, "900ms"),
+    ] {
+        let upstream = Upstream::start(move |_| acts.clone()).await;
+        let target = target(&upstream.url());
+        let outcome = ask(&endpoint(&target), &target, false).await;
+        assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
+        assert!(outcome.1.contains(words), "{name}: {}", outcome.1);
+        assert_eq!(outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 0, "{name}");
+    }
 }

@@ -292,6 +292,8 @@ pub struct Recorder {
     /// How long those took.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
+    /// Cancelled with the first of them.
+    pub first_token: CancellationToken,
     pub chunks: AtomicU64,
 }
 
@@ -303,7 +305,10 @@ impl Observe for Recorder {
                 self.failed.lock().unwrap().push(detail.clone());
                 self.failed_after.lock().unwrap().push(duration);
             }
-            Event::FirstToken { .. } => _ = self.first_tokens.fetch_add(1, Ordering::Relaxed),
+            Event::FirstToken { .. } => {
+                self.first_tokens.fetch_add(1, Ordering::Relaxed);
+                self.first_token.cancel();
+            }
             Event::Chunks { count, .. } => _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed),
             _ => {}
         }
