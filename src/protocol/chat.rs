@@ -30,13 +30,6 @@ pub enum Channel {
     ToolCall,
 }
 
-impl Channel {
-    /// Whether this text is (part of) the answer, rather than the way to it.
-    pub fn is_answer(self) -> bool {
-        self != Channel::Reasoning
-    }
-}
-
 /// Whether an answer comes piece by piece or at once: which field holds the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -51,8 +44,6 @@ pub enum Shape {
 pub struct Frame<'a> {
     /// It carries text of any kind: it counts as a token event.
     pub tokens: bool,
-    /// It carries text that is not reasoning.
-    pub answer: bool,
     /// The last finish reason in it.
     pub finish: Option<FinishReason>,
     /// The last usage in it, wherever it stands.

@@ -21,17 +21,6 @@ pub struct Ending {
     pub anomalies: Anomalies,
 }
 
-impl Ending {
-    /// Output tokens, and whether the endpoint counted them; else they are estimated as one per
-    /// event.
-    pub fn output_tokens(&self) -> (u64, bool) {
-        match self.usage {
-            Some(usage) => (usage.output, true),
-            None => (u64::from(self.token_events), false),
-        }
-    }
-}
-
 /// What is known of an answer so far, streamed or whole.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -43,11 +32,10 @@ pub(super) struct Answer {
     pub(super) done: bool,
     pub(super) token_events: u32,
     text: [u64; 4],
-    model_seen: bool,
-    model_mismatch: bool,
+    /// Whether the first model it named is the one that was asked for.
+    same_model: Option<bool>,
     /// The first thing that made it a failure.
     pub(super) failure: Option<FailureDetail>,
-    pub(super) fault: Option<Fault>,
 }
 
 impl Answer {
@@ -69,24 +57,22 @@ impl Answer {
     pub(super) fn take(&mut self, frame: &Frame<'_>, json: &str) -> bool {
         self.usage = frame.usage.or(self.usage);
         if frame.failed {
-            self.failed(Fault::from_body(json.as_bytes()));
+            self.failed(&Fault::from_body(json.as_bytes()));
             return false;
         }
         self.spoke_on |= frame.tokens && self.finish.is_some();
         self.finish = frame.finish.or(self.finish);
         self.token_events = self.token_events.saturating_add(u32::from(frame.tokens));
-        if let (false, Some(named)) = (self.model_seen, &frame.model) {
-            self.model_seen = true;
-            self.model_mismatch =
-                self.requested_model.as_ref().is_some_and(|asked| !same_model(asked, named));
+        if let (None, Some(named)) = (self.same_model, &frame.model) {
+            let asked = self.requested_model.as_ref();
+            self.same_model = Some(asked.is_none_or(|asked| same_model(asked, named)));
         }
         frame.tokens
     }
 
     /// The endpoint reported a failure inside its answer.
-    pub(super) fn failed(&mut self, fault: Fault) {
+    pub(super) fn failed(&mut self, fault: &Fault) {
         self.failure.get_or_insert_with(|| fault.detail(Failure::StreamError));
-        self.fault.get_or_insert(fault);
     }
 
     pub(super) fn fail(&mut self, failure: Failure, message: &str) {
@@ -120,7 +106,7 @@ impl Answer {
         anomalies.note(Anomaly::MissingUsage, self.usage.is_none());
         anomalies.note(Anomaly::MissingDone, streamed && !self.done);
         anomalies.note(Anomaly::MissingFinishReason, self.finish.is_none());
-        anomalies.note(Anomaly::ModelMismatch, self.model_mismatch);
+        anomalies.note(Anomaly::ModelMismatch, self.same_model == Some(false));
         Ok(Ending { finish: self.finish, usage: self.usage, token_events: self.token_events, anomalies })
     }
 

@@ -33,32 +33,6 @@ pub enum FaultReason {
     Other,
 }
 
-impl FaultReason {
-    /// Every value.
-    pub const ALL: [FaultReason; 7] = [
-        FaultReason::RateLimited,
-        FaultReason::Overloaded,
-        FaultReason::Quota,
-        FaultReason::Filtered,
-        FaultReason::Invalid,
-        FaultReason::Server,
-        FaultReason::Other,
-    ];
-
-    /// Its name, for labels and reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FaultReason::RateLimited => "rate_limited",
-            FaultReason::Overloaded => "overloaded",
-            FaultReason::Quota => "quota",
-            FaultReason::Filtered => "filtered",
-            FaultReason::Invalid => "invalid",
-            FaultReason::Server => "server",
-            FaultReason::Other => "other",
-        }
-    }
-}
-
 /// A failure in the endpoint's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -332,6 +306,13 @@ mod tests {
             (r#"{"error":{"message":"m","type":"BadRequestError","param":null,"code":400}}"#, Invalid),
             (r#"{"error":{"message":"m","type":"server_error"}}"#, Server),
             (r#"{"error":{"message":"m","code":502}}"#, Server),
+            (r#"{"error":{"message":"Model is overloaded"}}"#, Overloaded),
+            (r#"{"error":{"code":400,"message":"Token limit reached"},"choices":[]}"#, Invalid),
+            (r#"{"code":400,"message":"exceeds context","type":"invalid_request_error"}"#, Invalid),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#,
+                Server,
+            ),
             (r#"{"error":"m"}"#, Other),
             ("Internal Server Error", Other),
         ] {

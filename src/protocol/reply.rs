@@ -15,7 +15,7 @@ use super::chat::{self, Channel, Shape};
 use super::ending::{Answer, Ending};
 use super::fault::Fault;
 use super::sse::{Decoder, Event, Limits};
-use crate::measurement::{Failure, FailureDetail, FinishReason, Usage};
+use crate::measurement::{Failure, FailureDetail};
 
 /// What one read brought. All of it bears the instant of that read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,10 +24,6 @@ pub struct Progress {
     pub token_events: u32,
     /// Events of any kind.
     pub events: u32,
-    /// Among them one with text that is not reasoning.
-    pub answer_token: bool,
-    /// Comment lines: the endpoint is alive.
-    pub comments: u32,
     /// Nothing that matters will follow: `[DONE]` came, or a failure. Ask for the verdict.
     pub finished: bool,
 }
@@ -92,21 +88,6 @@ impl Reply {
         End { progress, verdict: self.answer.judge(complete, true) }
     }
 
-    /// The last usage that came, also from an answer that failed: it was paid for.
-    pub fn usage(&self) -> Option<Usage> {
-        self.answer.usage
-    }
-
-    /// The last finish reason that came.
-    pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.answer.finish
-    }
-
-    /// Whether `[DONE]` came.
-    pub fn done(&self) -> bool {
-        self.answer.done
-    }
-
     /// Whether the end that `terminal` names has come: from then on neither silence nor a broken
     /// connection disproves the answer. Never so for [`Terminal::Eof`], which only the shell sees,
     /// nor where text followed the finish reason: some servers send one with every event.
@@ -118,29 +99,9 @@ impl Reply {
         }
     }
 
-    /// Events so far that carried text: an estimate of the output tokens where usage is missing.
-    pub fn token_events(&self) -> u32 {
-        self.answer.token_events
-    }
-
     /// Bytes of text so far on one channel.
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.answer.text_bytes(channel)
-    }
-
-    /// Events so far, of any kind: the place of the newest in the stream.
-    pub fn events(&self) -> u32 {
-        self.decoder.events()
-    }
-
-    /// Comment lines so far.
-    pub fn comments(&self) -> u32 {
-        self.decoder.comments()
-    }
-
-    /// What the endpoint said, where it reported a failure inside the stream.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.answer.fault.as_ref()
     }
 
     /// Runs the decoder over a read, or over the end of the body, and gathers what came of it.
@@ -152,7 +113,7 @@ impl Reply {
         if self.finished {
             return progress;
         }
-        let (comments, events) = (self.decoder.comments(), self.decoder.events());
+        let events = self.decoder.events();
         let (answer, cut) = (&mut self.answer, &mut self.cut);
         let mut on_event = |event: Event<'_>| match take(answer, event, sink, &mut progress) {
             // The end of the body cut this event short: that is the defect, not its JSON.
@@ -177,7 +138,6 @@ impl Reply {
                 self.finished = true;
             }
         }
-        progress.comments = self.decoder.comments() - comments;
         progress.events = self.decoder.events() - events;
         progress.finished = self.finished;
         progress
@@ -201,7 +161,7 @@ where
     S: FnMut(u32, Channel, &str),
 {
     if event.is_error() {
-        answer.failed(Fault::from_body(event.data));
+        answer.failed(&Fault::from_body(event.data));
         return Ok(ControlFlow::Break(()));
     }
     let data = event.data.trim_ascii();
@@ -220,7 +180,6 @@ where
     .map_err(|error| BadFrame(format!("an event could not be read: {error}")))?;
     if answer.take(&frame, json) {
         progress.token_events += 1;
-        progress.answer_token |= frame.answer;
     }
     Ok(if answer.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
 }

@@ -97,7 +97,6 @@ pub struct Decoder {
     skip_lf: bool,
     /// Bytes of a byte-order mark seen so far; `None` once past the start.
     bom: Option<usize>,
-    comments: u32,
     events: u32,
     body: usize,
 }
@@ -114,15 +113,9 @@ impl Decoder {
             comment: Vec::new(),
             skip_lf: false,
             bom: Some(0),
-            comments: 0,
             events: 0,
             body: 0,
         }
-    }
-
-    /// Comment lines so far: keep-alives, mostly.
-    pub fn comments(&self) -> u32 {
-        self.comments
     }
 
     /// Events handed out so far.
@@ -233,7 +226,6 @@ impl Decoder {
     fn field(&mut self, line: &[u8]) -> Result<(), TooLarge> {
         let (field, value) = match memchr(b':', line) {
             Some(0) => {
-                self.comments = self.comments.saturating_add(1);
                 self.comment.clear();
                 let text = line[1..].trim_ascii();
                 self.comment.extend_from_slice(&text[..text.len().min(COMMENT_KEPT)]);

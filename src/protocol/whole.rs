@@ -7,7 +7,7 @@ use super::chat::{self, Channel, Shape};
 use super::ending::{Answer, Ending};
 use super::fault::Fault;
 use super::sse::{Limits, TooLarge};
-use crate::measurement::{Failure, FailureDetail, FinishReason, Usage};
+use crate::measurement::{Failure, FailureDetail};
 
 /// The answer to a request that asked for no stream. Its end is its closing brace, whatever
 /// `terminal` the target names.
@@ -85,24 +85,9 @@ impl WholeReply {
         }
     }
 
-    /// Its usage, once judged, also from an answer that failed.
-    pub fn usage(&self) -> Option<Usage> {
-        self.answer.usage
-    }
-
-    /// Its finish reason, once judged.
-    pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.answer.finish
-    }
-
     /// Bytes of text on one channel, once judged.
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.answer.text_bytes(channel)
-    }
-
-    /// What the endpoint said, where it reported a failure inside a 200.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.answer.fault.as_ref()
     }
 }
 

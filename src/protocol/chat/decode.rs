@@ -55,7 +55,6 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     fn hear(&mut self, channel: Channel, text: &str) {
         if !text.is_empty() {
             self.frame.tokens = true;
-            self.frame.answer |= channel.is_answer();
             (self.sink)(self.choice, channel, text);
         }
     }
