@@ -89,12 +89,17 @@ fn day(scenario: &Scenario) -> String {
     };
     let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
     let tokens = requests * f64::from(scenario.request.max_tokens.get());
-    let closed = schedule.phases().iter().any(|phase| matches!(phase.load, Load::Concurrency(_)));
     let open = format!("{} requests, at most {} output tokens", count(requests), count(tokens));
+    let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
+    let closed = placed().any(|at| at.start < DAY && matches!(at.phase.load, Load::Concurrency(_)));
     match (requests > 0.0, closed) {
         (true, false) => open,
         (true, true) => format!("{open}, and what the closed-loop phases make"),
-        (false, _) => "as many requests as the closed-loop phases make".to_owned(),
+        (false, true) => "as many requests as the closed-loop phases make".to_owned(),
+        (false, false) => match placed().find(|at| at.phase.load != Load::Pause) {
+            Some(first) => format!("nothing: the first phase with load comes after {}", Spelled(first.start)),
+            None => "nothing".to_owned(),
+        },
     }
 }
 
@@ -116,8 +121,31 @@ fn count(number: f64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::count;
+    use super::{Words, count};
+
+    /// The last line of what is said about a schedule.
+    fn day(schedule: &str) -> String {
+        let text =
+            format!("target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n");
+        let plan = crate::config::parse(&text, "test", None, &|_| None).unwrap();
+        let words = Words(&plan).to_string();
+        words.lines().last().unwrap().strip_prefix("  next 24 h  ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_day_is_told_by_what_it_holds() {
+        assert_eq!(day("{constant: 1/s, for: 1h}"), "86,400 requests, at most 864,000 output tokens");
+        assert_eq!(day("{concurrency: 2, for: 1h}"), "as many requests as the closed-loop phases make");
+        let both = day("{constant: 1/h, for: 1h}, {concurrency: 2, for: 1h}");
+        assert_eq!(both, "12 requests, at most 120 output tokens, and what the closed-loop phases make");
+        let late = "nothing: the first phase with load comes after 1d6h";
+        assert_eq!(day("{pause: 30h}, {constant: 1/s, for: 1h}"), late);
+        assert_eq!(day("{pause: 30h}, {concurrency: 2, for: 1h}"), late);
+        let only_open = day("{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
+        assert_eq!(only_open, "24 requests, at most 240 output tokens");
+    }
 
     #[test]
     fn counts_read_well() {
