@@ -4,6 +4,9 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::io::Write as _;
+mod logs;
+mod signals;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +14,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::check::Words;
 use crate::config::{self, Invalid, QuickOptions, Spelled};
@@ -40,7 +41,7 @@ struct Cli {
     #[command(flatten)]
     daemon: DaemonArgs,
     #[command(flatten)]
-    log: LogArgs,
+    log: logs::LogArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -139,22 +140,6 @@ struct SimulatorArgs {
     seed: String,
 }
 
-#[derive(Debug, Args)]
-struct LogArgs {
-    /// error, warn, info, debug or trace; or a filter such as llmload=debug,hyper=info
-    #[arg(long = "log.level", global = true, value_name = "LEVEL", default_value = "info")]
-    level: String,
-    /// How log lines look
-    #[arg(long = "log.format", global = true, value_name = "FORMAT", default_value = "text")]
-    format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 /// Why a command ended badly.
 enum Failed {
     /// The user can mend it: usage or configuration.
@@ -174,9 +159,6 @@ impl From<anyhow::Error> for Failed {
         Failed::Runtime(error)
     }
 }
-
-/// Signals closer together than this are one.
-const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
@@ -215,7 +197,7 @@ fn misplaced(arguments: &ArgMatches) -> Result<(), Failed> {
 }
 
 fn run(cli: Cli) -> Result<(), Failed> {
-    set_up_logs(&cli.log)?;
+    logs::set_up(&cli.log).map_err(Failed::Usage)?;
     match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
         Command::Daemon(args) => {
             let plan = plan_of(&args)?;
@@ -280,8 +262,8 @@ fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        watch_signals(stop.clone(), hurry.clone())?;
-        watch_hangups()?;
+        signals::watch(stop.clone(), hurry.clone())?;
+        signals::watch_hangups()?;
         daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -295,7 +277,7 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     let simulator = Simulator::start(settings, listener).context("the simulator could not be started")?;
     tracing::info!("the simulator serves http://{}/v1", simulator.address());
     runtime.block_on(async {
-        watch_signals(stop.clone(), CancellationToken::new())?;
+        signals::watch(stop.clone(), CancellationToken::new())?;
         stop.cancelled().await;
         anyhow::Ok(())
     })?;
@@ -319,47 +301,6 @@ fn settings(args: &SimulatorArgs) -> Result<Settings, Invalid> {
     config::simulator_settings(&options, &args.faults)
 }
 
-/// The first SIGTERM or SIGINT stops, the second hurries. Any more change nothing: by then everything
-/// in flight is cut off, and the process is about to end.
-fn watch_signals(stop: CancellationToken, hurry: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        for token in [stop, hurry] {
-            next().await;
-            token.cancel();
-            // Whoever signals a process and its group, as `timeout` does, means it once.
-            let echoes = async {
-                loop {
-                    next().await
-                }
-            };
-            let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, echoes).await;
-        }
-    });
-    Ok(())
-}
-
-/// A reload is asked for by SIGHUP, whose default is to kill, and closing a terminal sends it too: a
-/// daemon that cannot reload yet must not die of it with requests in flight.
-fn watch_hangups() -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP: llmload cannot reload yet and goes on as it is; restart it to read the file"
-            );
-        }
-    });
-    Ok(())
-}
-
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -379,34 +320,6 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.with_context(|| {
         format!("cannot listen on {address}; choose another address with --web.listen-address")
     })
-}
-
-fn set_up_logs(args: &LogArgs) -> Result<(), Failed> {
-    // What the HTTP libraries say below warnings is of use to those who ask for it by name.
-    let directives = match args.level.as_str() {
-        level @ ("error" | "warn" | "info" | "debug" | "trace") => format!("warn,llmload={level}"),
-        // A filter names what it is about; a lone word is a mistyped level, and would silence everything.
-        filter if filter.contains('=') => filter.to_owned(),
-        word => {
-            let words = format!("--log.level {word}: no such level; use error, warn, info, debug or trace");
-            return Err(Failed::Usage(words));
-        }
-    };
-    let filter = EnvFilter::try_new(&directives).map_err(|error| {
-        let level = &args.level;
-        Failed::Usage(format!("--log.level {level}: {error}; use error, warn, info, debug or trace"))
-    })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        // It would tell of a closed stderr on stderr, and panic.
-        .log_internal_errors(false);
-    match args.format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
 }
 
 /// `:9899` listens on all interfaces, IPv4 and IPv6, as Prometheus and its exporters read it: a pod may

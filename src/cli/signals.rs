@@ -1,0 +1,51 @@
+//! What signals mean to a running daemon.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Signals closer together than this are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
+/// The first SIGTERM or SIGINT stops, the second hurries. Any more change nothing: by then everything
+/// in flight is cut off, and the process is about to end.
+pub(super) fn watch(stop: CancellationToken, hurry: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        for token in [stop, hurry] {
+            next().await;
+            token.cancel();
+            // Whoever signals a process and its group, as `timeout` does, means it once.
+            let echoes = async {
+                loop {
+                    next().await;
+                }
+            };
+            let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, echoes).await;
+        }
+    });
+    Ok(())
+}
+
+/// A reload is asked for by SIGHUP, whose default is to kill, and closing a terminal sends it too: a
+/// daemon that cannot reload yet must not die of it with requests in flight.
+pub(super) fn watch_hangups() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP: llmload cannot reload yet and goes on as it is; restart it to read the file"
+            );
+        }
+    });
+    Ok(())
+}
