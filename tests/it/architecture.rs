@@ -25,7 +25,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("arc_swap", &["daemon", "scenario"]),
     ("clap", &["cli"]),
-    ("dotenvy", &["config/variables"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
