@@ -23,7 +23,6 @@ const LAYERS: &[&[&str]] = &[
 /// counts.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
-    ("arc_swap", &["daemon", "scenario"]),
     ("clap", &["cli"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
