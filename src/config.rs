@@ -6,6 +6,7 @@
 //! mistake; this file looks up where each of them stands and puts them in the order of the text.
 
 mod document;
+mod dotenv;
 mod duration;
 mod field;
 mod hints;

@@ -242,9 +242,10 @@ fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
 fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
     let folder = std::env::temp_dir().join(format!("llmload-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\n").unwrap();
+    fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\nMODEL='a$PORT'\n").unwrap();
     let file = folder.join("llmload.yml");
-    fs::write(&file, "target: http://localhost:${PORT}/v1\nrate: ${RATE}\n").unwrap();
+    fs::write(&file, "target: {base_url: 'http://localhost:${PORT}/v1', model: '${MODEL}'}\nrate: ${RATE}\n")
+        .unwrap();
     let plan = config::load(&file, &environment);
     fs::write(folder.join(".env"), "PORT=1234\nthis is sk-canary-0123456789\n").unwrap();
     let broken = config::load(&file, &environment);
@@ -252,9 +253,10 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
     let plan = plan.unwrap();
     let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
     assert_eq!(url.port(), Some(1234));
+    assert_eq!(plan.scenarios[0].target.model.as_deref(), Some("a$PORT"), "nothing is put into a value");
     assert_eq!(plan.scenarios[0].schedule.phases()[0].name, "constant 40/h");
     let broken = broken.unwrap_err().to_string();
-    assert!(broken.contains(".env` cannot be read: entry 2") && !broken.contains("canary"), "{broken}");
+    assert!(broken.contains(".env` cannot be read: line 2") && !broken.contains("canary"), "{broken}");
 }
 
 #[test]

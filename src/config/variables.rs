@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use super::dotenv;
 use super::reader::Finding;
 use super::tree::{Filled, Tree, Value, shown};
 
@@ -31,16 +32,15 @@ impl<'a> Variables<'a> {
         if let Some(path) = folder.map(|folder| folder.join(".env")).filter(|path| path.is_file()) {
             let unreadable = |why: String| format!("`{}` cannot be read: {why}", path.display());
             let file = std::fs::File::open(&path).map_err(|error| unreadable(error.to_string()))?;
-            for (index, line) in dotenvy::from_read_iter(file.take(MAX_DOTENV_BYTES)).enumerate() {
-                let (name, value) = line.map_err(|error| match error {
-                    dotenvy::Error::Io(error) => unreadable(error.to_string()),
-                    _ => unreadable(format!(
-                        "entry {} is not valid; write NAME=value, and quote a value with spaces",
-                        index + 1
-                    )),
-                })?;
-                beside.entry(name).or_insert(value);
+            let mut text = String::new();
+            let read = file.take(MAX_DOTENV_BYTES + 1).read_to_string(&mut text);
+            read.map_err(|error| unreadable(error.to_string()))?;
+            if text.len() as u64 > MAX_DOTENV_BYTES {
+                return Err(unreadable("it is larger than 1 MiB; is it the right file?".into()));
             }
+            beside = dotenv::read(&text).map_err(|line| {
+                unreadable(format!("line {line} is not valid; write NAME=value, and close every quote"))
+            })?;
         }
         Ok(Variables { environment, beside })
     }

@@ -23,9 +23,7 @@ const LAYERS: &[&[&str]] = &[
 /// counts.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
-    ("arc_swap", &["daemon", "scenario"]),
     ("clap", &["cli"]),
-    ("dotenvy", &["config/variables"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
