@@ -121,7 +121,6 @@ fn count(number: f64) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{Words, count};
 
