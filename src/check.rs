@@ -26,9 +26,11 @@ impl fmt::Display for Words<'_> {
 
 fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let target = &scenario.target;
-    let place = match &target.location {
-        Location::Url(url) => url.to_string(),
-        Location::Simulator(_) => "the built-in simulator".to_owned(),
+    let (place, only) = match &target.location {
+        Location::Url(url) => (format!("{} at {url}", target.name), "the only one that /models lists"),
+        Location::Simulator(settings) => {
+            (format!("{}, a built-in simulator", target.name), settings.model.as_str())
+        }
     };
     let start = match scenario.start {
         Start::WhenReady => "once the target answers",
@@ -36,8 +38,8 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     };
     let request = &scenario.request;
     writeln!(f, "scenario {}", scenario.name)?;
-    writeln!(f, "  target     {} at {place}", target.name)?;
-    writeln!(f, "  model      {}", target.model.as_deref().unwrap_or("the only one that /models lists"))?;
+    writeln!(f, "  target     {place}")?;
+    writeln!(f, "  model      {}", target.model.as_deref().unwrap_or(only))?;
     writeln!(f, "  key        {}", key(&target.auth))?;
     writeln!(f, "  prompts    {} ({} of them)", scenario.prompts.name, scenario.prompts.len())?;
     let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };

@@ -50,7 +50,7 @@ enum Command {
     Daemon(DaemonArgs),
     /// The daemon on the built-in simulator with a lively schedule: nothing else needed
     Demo(WebArgs),
-    /// Tell every problem of configuration files, or what they would do; send nothing
+    /// Read configuration files: print all that is wrong with them, or what they would send; send nothing
     Check {
         /// The files
         #[arg(required = true, value_name = "FILE")]
@@ -74,10 +74,10 @@ struct DaemonArgs {
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
     rate: Option<Rate>,
     /// With a URL: keep so many requests in flight, instead of a rate
-    #[arg(long, requires = "url")]
+    #[arg(long, requires = "url", value_name = "COUNT")]
     concurrency: Option<std::num::NonZeroU32>,
     /// With a URL: the model [default: the only one that /models lists]
-    #[arg(long, requires = "url")]
+    #[arg(long, requires = "url", value_name = "NAME")]
     model: Option<String>,
     /// With a URL: stop sending after this long, such as 10m [default: never]
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]

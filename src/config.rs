@@ -127,7 +127,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
         let message = if error.kind() == std::io::ErrorKind::NotFound {
             "there is no such file".to_owned()
         } else {
-            format!("the file cannot be read: {error}; name one that can")
+            format!("the file cannot be read: {error}; name a readable file")
         };
         Invalid::whole(&name, &message)
     })?;

@@ -99,12 +99,15 @@ fn ten_problems_are_told_at_once_each_at_its_place() {
 }
 
 #[test]
-fn a_url_that_ends_in_models_is_taken_with_a_word_of_warning() {
+fn a_url_that_is_unusual_is_taken_with_a_word_of_warning() {
     let plan = parse("target: https://a.services.ai.azure.com/models/\nrate: 1/s\n").unwrap();
     let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
     assert_eq!(url.as_str(), "https://a.services.ai.azure.com/models");
     let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
     assert!(warning.starts_with("llmload.yml:1:9: target: `/models` at the end"), "{warning}");
+    let plan = parse("target: http://localhost:8000/\nrate: 1/s\n").unwrap();
+    let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert!(warning.ends_with("the URL has no path; most servers want `/v1` at its end"), "{warning}");
     let said = wrong("target: http://localhost:8000/v1/completions\nrate: 1/s\n");
     assert!(said.contains("`/completions` is added for each request"), "{said}");
 }

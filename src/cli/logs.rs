@@ -6,10 +6,22 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
     /// error, warn, info, debug or trace; or a filter such as llmload=debug,hyper=info
-    #[arg(long = "log.level", global = true, value_name = "LEVEL", default_value = "info")]
+    #[arg(
+        long = "log.level",
+        global = true,
+        display_order = 900,
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
     level: String,
     /// How log lines look
-    #[arg(long = "log.format", global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long = "log.format",
+        global = true,
+        display_order = 900,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     format: LogFormat,
 }
 

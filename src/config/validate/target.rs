@@ -122,6 +122,9 @@ impl Checker<'_> {
                 ));
             }
         }
+        if path.is_empty() {
+            self.warn(at.node, "the URL has no path; most servers want `/v1` at its end");
+        }
         if path.ends_with("/models") {
             self.warn(
                 at.node,
