@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Spelled;
 use crate::plan::{Auth, Location, Plan, Scenario, Start};
-use crate::schedule::{Load, Repeat};
+use crate::schedule::{Arrivals, Load, Repeat};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -46,6 +46,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
     writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;
     writeln!(f, "  start      {start}")?;
+    match scenario.arrivals {
+        Arrivals::Constant => {}
+        Arrivals::Poisson => writeln!(f, "  arrivals   at random (Poisson)")?,
+        Arrivals::Burstiness(shape) => writeln!(f, "  arrivals   at random (gamma, burstiness {shape})")?,
+    }
     let schedule = &scenario.schedule;
     let length = Spelled(schedule.length());
     match scenario.repeat {
@@ -59,7 +64,7 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = placed.phase;
         let mut line = format!("    {:width$}  for {}", phase.name, Spelled(phase.length));
         match phase.load {
-            Load::Constant(_) | Load::Ramp { .. } => {
+            Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } => {
                 let expected = (schedule.area(placed.end) - schedule.area(placed.start)).as_f64();
                 write!(line, ": {} requests", count(expected))?;
             }

@@ -1,6 +1,7 @@
 //! Where a scenario stands: waiting, running since some instant, or ended. The schedule says the
 //! rest, as a function of the time that is passed in.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,8 @@ use crate::schedule::{Load, Repeat, Schedule};
 #[derive(Debug)]
 pub struct Course {
     schedule: Arc<Schedule>,
+    /// The positions of the phases of each name: repeats of a phase share theirs.
+    names: Vec<(String, Vec<usize>)>,
     repeat: Repeat,
     state: Mutex<State>,
 }
@@ -45,7 +48,16 @@ pub struct Standing {
 impl Course {
     /// A scenario that waits.
     pub fn new(schedule: Arc<Schedule>, repeat: Repeat, waiting_for: impl Into<String>) -> Course {
-        Course { schedule, repeat, state: Mutex::new(State::Waiting(waiting_for.into())) }
+        let mut names: Vec<(String, Vec<usize>)> = Vec::new();
+        let mut positions = HashMap::new();
+        for (index, phase) in schedule.phases().iter().enumerate() {
+            let position = *positions.entry(phase.name.clone()).or_insert_with(|| {
+                names.push((phase.name.clone(), Vec::new()));
+                names.len() - 1
+            });
+            names[position].1.push(index);
+        }
+        Course { schedule, names, repeat, state: Mutex::new(State::Waiting(waiting_for.into())) }
     }
 
     /// The schedule.
@@ -108,8 +120,18 @@ impl Course {
         }
     }
 
+    /// Each name of a phase, whether one of that name is on, and when one last started.
+    pub fn names(&self, now: Instant) -> impl Iterator<Item = (&str, bool, Option<SystemTime>)> {
+        let on = self.standing(now).phase;
+        self.names.iter().map(move |(name, positions)| {
+            let active = on.is_some_and(|on| positions.contains(&on));
+            let started = positions.iter().filter_map(|index| self.last_start(*index, now)).max();
+            (name.as_str(), active, started)
+        })
+    }
+
     /// When a phase last started, by the wall clock.
-    pub fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
+    fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
         let State::Running(origin, wall) = self.state() else { return None };
         let elapsed = now.saturating_duration_since(origin);
         let start = self.schedule.placed(phase)?.start;
@@ -174,5 +196,23 @@ mod tests {
         assert_eq!(course.last_start(1, at(20)), Some(wall + Duration::from_secs(10)));
         assert_eq!(course.last_start(0, at(20)), Some(wall + Duration::from_secs(15)));
         assert_eq!(course.last_start(0, at(100)), Some(wall + Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn repeats_of_a_phase_are_one_name() {
+        let phase =
+            |name: &str| Phase { name: name.into(), load: Load::Pause, length: Duration::from_secs(1) };
+        let schedule = Schedule::new(vec![phase("a"), phase("b"), phase("a"), phase("b")]);
+        let course = Course::new(Arc::new(schedule), Repeat::Forever, "nothing");
+        let (origin, wall) = (Instant::now(), SystemTime::now());
+        course.begins(origin, wall);
+        let names: Vec<_> = course.names(origin + Duration::from_millis(2500)).collect();
+        assert_eq!(
+            names,
+            [
+                ("a", true, Some(wall + Duration::from_secs(2))),
+                ("b", false, Some(wall + Duration::from_secs(1))),
+            ]
+        );
     }
 }

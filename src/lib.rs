@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
 //! | intent | [`plan`], [`config`], [`check`] |
 //! | decisions, synchronous | [`pacer`], [`guard`] |
@@ -38,6 +38,7 @@ pub mod pacer;
 pub mod plan;
 pub mod prompts;
 pub mod protocol;
+pub mod random;
 pub mod scenario;
 pub mod schedule;
 pub mod simulator;

@@ -19,6 +19,7 @@ use prometheus::{
 
 use crate::course::Course;
 use crate::ledger::Ledger;
+use crate::schedule::Arrivals;
 pub use lane::Instruments;
 use scraped::Scraped;
 use table::{Family, Kind};
@@ -48,6 +49,15 @@ impl Labels {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Defect(#[from] prometheus::Error);
+
+/// What does not change about a stream of load, for `llmload_scenario_info`.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// How arrivals are spread about the rate.
+    pub arrivals: Arrivals,
+    /// Whether the target is the built-in simulator.
+    pub simulated: bool,
+}
 
 /// All metric families.
 #[derive(Debug)]
@@ -95,11 +105,16 @@ impl Metrics {
         ledger: Arc<Ledger>,
         course: Arc<Course>,
         limit: u32,
-        simulated: bool,
+        facts: Facts,
     ) -> Instruments {
         let [target, model, scenario] = labels.values();
-        let simulated = if simulated { "true" } else { "false" };
-        self.scenario_info.with_label_values(&[target, model, scenario, "constant", simulated]).set(1.0);
+        let arrivals = match facts.arrivals {
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "poisson",
+            Arrivals::Burstiness(_) => "gamma",
+        };
+        let simulated = if facts.simulated { "true" } else { "false" };
+        self.scenario_info.with_label_values(&[target, model, scenario, arrivals, simulated]).set(1.0);
         self.scraped.add(labels.clone(), ledger, course, limit);
         self.lanes.bind(labels, self.target_ready.with_label_values(&[target]))
     }

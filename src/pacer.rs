@@ -1,9 +1,10 @@
 //! When to send: governor on a clock of marks. The one home of the crate `governor`.
 //!
-//! Arrivals have marks in millionths of an arrival: evenly spaced, each 10⁶ after the one before.
-//! governor's limiter replenishes one cell per unit of *its* clock, and its clock reads Λ(now) in
-//! millionths, so a cell of weight 10⁶ conforms exactly when the next mark is reached: constant
-//! rates, ramps and pauses are one code path, and no request leaves without governor's `Ok`.
+//! Arrivals have marks in millionths of an arrival, each so far after the one before as the series
+//! says: 10⁶ if they stand evenly. governor's limiter replenishes one cell per unit of *its* clock,
+//! and its clock reads Λ(now) in millionths, so cells of that weight conform exactly when the next
+//! mark is reached: every shape of load and every spread of arrivals is one code path, and no
+//! request leaves without governor's `Ok`.
 //!
 //! Three things keep it exact:
 //! - The bucket is emptied at birth, so there is no initial burst.
@@ -11,7 +12,8 @@
 //!   GCRA forgets time past its burst; with this bound it never has any to forget, so nothing is
 //!   skipped inside it, however long the process was stopped.
 //! - Each cycle of the schedule has a limiter of its own, whose clock starts at the last mark of the
-//!   cycle before; only that distance is carried over.
+//!   cycle before; only that distance is carried over. A random series starts anew with each cycle,
+//!   at its start, so that a cycle is a function of its number.
 //!
 //! [`Pacer`] is a synchronous value: time is passed in, and what it answers is obeyed elsewhere.
 
@@ -27,10 +29,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::schedule::{Area, Load, Repeat, Schedule};
+use crate::schedule::{Area, Arrivals, Load, Repeat, SPACING, Schedule, Series};
 
-/// The distance of evenly spaced arrivals.
-const SPACING: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
 const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
@@ -55,18 +55,33 @@ pub enum Next {
     End,
 }
 
+/// How the arrivals of a scenario are spread: what they are a function of, beside the schedule.
+#[derive(Clone, Debug, Default)]
+pub struct Spread {
+    /// Evenly or at random.
+    pub arrivals: Arrivals,
+    /// The seed of the configuration.
+    pub seed: u64,
+    /// The scenario's name.
+    pub scenario: String,
+}
+
 /// Walks the arrivals of a schedule from a first instant.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
     repeat: Repeat,
+    spread: Spread,
     cycle: u64,
     cycle_start: Instant,
-    /// From the last mark before this cycle to its start; half a spacing before the first, so that
-    /// a phase of whole arrivals has none on its edges.
+    /// From the last mark before this cycle to its start. Evenly spread arrivals begin with half a
+    /// distance, so that a phase of whole arrivals has none on its edges.
     carry: Area,
+    series: Series,
     /// The sum of the weights granted in this cycle.
     granted: u64,
+    /// What is missing to the next mark.
+    missing: u64,
     clock: MarkClock,
     limiter: Limiter,
 }
@@ -75,10 +90,24 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Na
 
 impl Pacer {
     /// A pacer whose schedule starts at `origin`.
-    pub fn new(schedule: Arc<Schedule>, repeat: Repeat, origin: Instant) -> Pacer {
+    pub fn new(schedule: Arc<Schedule>, repeat: Repeat, spread: Spread, origin: Instant) -> Pacer {
         let (clock, limiter) = limiter();
-        let carry = Area::from_micro(u64::from(SPACING.get()) / 2);
-        Pacer { schedule, repeat, cycle: 0, cycle_start: origin, carry, granted: 0, clock, limiter }
+        let mut series = spread.series(0);
+        let carry = if series.is_even() { Area::from_micro(SPACING / 2) } else { Area::ZERO };
+        let missing = series.next_distance();
+        Pacer {
+            schedule,
+            repeat,
+            spread,
+            cycle: 0,
+            cycle_start: origin,
+            carry,
+            series,
+            granted: 0,
+            missing,
+            clock,
+            limiter,
+        }
     }
 
     /// What to do at `now`. Each arrival is told once; ask again until it is time to wait.
@@ -86,16 +115,8 @@ impl Pacer {
         while self.repeat.includes(self.cycle) {
             let elapsed = now.saturating_duration_since(self.cycle_start);
             let reading = (self.schedule.area(elapsed) + self.carry).micro();
-            let most = self.granted + u64::from(BURST.get());
-            self.clock.set(u64::try_from(reading).unwrap_or(u64::MAX).min(most));
-            let wanted = match self.limiter.check_n(SPACING) {
-                Ok(Ok(())) => {
-                    self.granted += u64::from(SPACING.get());
-                    return Next::Due(self.instant_of(self.granted).unwrap_or(now));
-                }
-                Ok(Err(not_until)) => not_until.earliest_possible().as_u64(),
-                // Only a weight above the burst can come here, and the spacing is below it.
-                Err(_) => return Next::End,
+            let Err(wanted) = self.ask(u64::try_from(reading).unwrap_or(u64::MAX)) else {
+                return Next::Due(self.mark_reached(now));
             };
             let end = self.cycle_start + self.schedule.length();
             if let Some(placed) = self.schedule.at(elapsed)
@@ -105,7 +126,16 @@ impl Pacer {
                 let (since, until) = (self.cycle_start + placed.start, self.cycle_start + placed.end);
                 return Next::Closed { slots, since, until };
             }
-            let wake = self.instant_of(wanted).unwrap_or(end);
+            let wake = match self.instant_of(wanted) {
+                // Floating point may step back by a billionth where a sine is almost flat: what Λ⁻¹
+                // calls reached has been reached.
+                Some(due) if due <= now => match self.ask(wanted) {
+                    Ok(()) => return Next::Due(self.mark_reached(now)),
+                    Err(_) => continue,
+                },
+                Some(due) => due,
+                None => end,
+            };
             let wake = self.next_closed_phase(elapsed).map_or(wake, |closed| wake.min(closed));
             if now < wake {
                 return Next::Wait(wake);
@@ -113,6 +143,29 @@ impl Pacer {
             self.start_next_cycle(end);
         }
         Next::End
+    }
+
+    /// Puts the clock at a reading and asks governor for the next mark, in pieces that it can count.
+    /// What it refuses comes with the reading at which it would not.
+    fn ask(&mut self, reading: u64) -> Result<(), u64> {
+        while let Some(piece) = NonZeroU32::new(u32::try_from(self.missing).unwrap_or(u32::MAX)) {
+            self.clock.set(reading.min(self.granted + u64::from(BURST.get())));
+            match self.limiter.check_n(piece) {
+                Ok(Ok(())) => {}
+                Ok(Err(not_until)) => return Err(not_until.earliest_possible().as_u64()),
+                // Only a weight above the burst could come here, and no piece is.
+                Err(_) => return Err(u64::MAX),
+            }
+            self.granted += u64::from(piece.get());
+            self.missing -= u64::from(piece.get());
+        }
+        Ok(())
+    }
+
+    /// The due instant of the mark that governor has just granted; the next one becomes the goal.
+    fn mark_reached(&mut self, now: Instant) -> Instant {
+        self.missing = self.series.next_distance();
+        self.instant_of(self.granted).unwrap_or(now)
     }
 
     /// When this cycle reaches a sum of weights, if it does.
@@ -131,11 +184,22 @@ impl Pacer {
     }
 
     fn start_next_cycle(&mut self, start: Instant) {
-        self.carry = self.schedule.total() + self.carry - Area::from_micro(self.granted);
         self.cycle += 1;
         self.cycle_start = start;
+        if self.series.is_even() {
+            self.carry = self.schedule.total() + self.carry - Area::from_micro(self.granted);
+        } else {
+            self.series = self.spread.series(self.cycle);
+        }
+        self.missing = self.series.next_distance();
         self.granted = 0;
         (self.clock, self.limiter) = limiter();
+    }
+}
+
+impl Spread {
+    fn series(&self, cycle: u64) -> Series {
+        Series::new(self.arrivals, self.seed, &self.scenario, cycle)
     }
 }
 
@@ -208,7 +272,8 @@ mod tests {
     fn arrivals_come_when_they_are_due_if_its_advice_is_followed() {
         let load = [(Load::Ramp { from: Rate::ZERO, to: rate("400/s") }, 20_000)];
         let origin = Instant::now();
-        let mut pacer = Pacer::new(schedule(&load), Repeat::Times(NonZeroU32::MIN), origin);
+        let mut pacer =
+            Pacer::new(schedule(&load), Repeat::Times(NonZeroU32::MIN), Spread::default(), origin);
         let (mut now, mut count) = (origin, 0);
         loop {
             match pacer.poll(now) {
@@ -233,13 +298,13 @@ mod tests {
         let origin = Instant::now();
         let once = Repeat::Times(NonZeroU32::MIN);
         let steady = dues(
-            &mut Pacer::new(schedule(&load), once, origin),
+            &mut Pacer::new(schedule(&load), once, Spread::default(), origin),
             origin,
             (0..=10_000).map(Duration::from_millis),
         );
         // Asked at the start, then only after everything is over: 200,000 arrivals, far above the burst.
         let stopped = dues(
-            &mut Pacer::new(schedule(&load), once, origin),
+            &mut Pacer::new(schedule(&load), once, Spread::default(), origin),
             origin,
             [Duration::from_mins(1)].into_iter(),
         );
@@ -252,7 +317,12 @@ mod tests {
         // 0.7 arrivals a cycle: 1,000 cycles are one schedule of 700, never a tenth more or less.
         let load = [(Load::Constant(rate("7/s")), 100)];
         let origin = Instant::now();
-        let mut pacer = Pacer::new(schedule(&load), Repeat::Times(NonZeroU32::new(1000).unwrap()), origin);
+        let mut pacer = Pacer::new(
+            schedule(&load),
+            Repeat::Times(NonZeroU32::new(1000).unwrap()),
+            Spread::default(),
+            origin,
+        );
         let dues = dues(&mut pacer, origin, (0..=100).map(Duration::from_secs));
         assert_eq!(dues.len(), 700);
         for (k, due) in dues.iter().enumerate() {
@@ -268,7 +338,7 @@ mod tests {
             [(Load::Pause, 1000), (Load::Concurrency(slots), 2000), (Load::Constant(rate("1/s")), 1000)];
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);
-        let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, origin);
+        let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, Spread::default(), origin);
         assert_eq!(pacer.poll(origin), Next::Wait(at(1000)));
         assert_eq!(pacer.poll(at(1000)), Next::Closed { slots, since: at(1000), until: at(3000) });
         assert_eq!(pacer.poll(at(2999)), Next::Closed { slots, since: at(1000), until: at(3000) });
@@ -283,8 +353,51 @@ mod tests {
     fn before_its_origin_it_waits() {
         let origin = Instant::now() + Duration::from_secs(100);
         let load = [(Load::Constant(rate("1/h")), 3_600_000)];
-        let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, origin);
+        let mut pacer = Pacer::new(schedule(&load), Repeat::Forever, Spread::default(), origin);
         assert_eq!(pacer.poll(Instant::now()), Next::Wait(origin + Duration::from_mins(30)));
+    }
+
+    #[test]
+    fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle() {
+        let load = [(Load::Constant(rate("100/s")), 10_000)];
+        let origin = Instant::now();
+        let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
+        let walk = |seed| {
+            let spread = Spread { arrivals: Arrivals::Poisson, seed, scenario: "s".into() };
+            let mut pacer = Pacer::new(schedule(&load), twice, spread, origin);
+            dues(&mut pacer, origin, (0..=20).map(Duration::from_secs))
+        };
+        let dues = walk(1);
+        assert_eq!(dues, walk(1));
+        assert_ne!(dues, walk(2));
+        // 2,000 expected, with a standard deviation of 45.
+        assert!((1800..2200).contains(&dues.len()), "{}", dues.len());
+        assert!(dues.is_sorted());
+        let second: Vec<_> = dues.iter().filter_map(|due| due.checked_sub(Duration::from_secs(10))).collect();
+        assert_ne!(second[..10], dues[..10], "a cycle draws its own");
+    }
+
+    /// Bursts so rare that their distances exceed what governor counts at once.
+    #[test]
+    fn a_distance_beyond_what_governor_can_count_is_walked_in_pieces() {
+        let load = [(Load::Constant(rate("100000/s")), 10_000)];
+        let origin = Instant::now();
+        let once = Repeat::Times(NonZeroU32::MIN);
+        let spread = Spread { arrivals: Arrivals::Burstiness(0.0001), seed: 5, scenario: "s".into() };
+        let mut series = spread.series(0);
+        let mut sum = 0;
+        let marks: Vec<u64> = std::iter::repeat_with(|| {
+            sum += series.next_distance();
+            sum
+        })
+        .take_while(|mark| *mark <= 1_000_000_000_000)
+        .collect();
+        let far = marks.windows(2).any(|pair| pair[1] - pair[0] > u64::from(u32::MAX));
+        assert!(far, "the seed has such a distance");
+        let mut pacer = Pacer::new(schedule(&load), once, spread, origin);
+        let dues = dues(&mut pacer, origin, (0..=10).map(Duration::from_secs));
+        let exact: Vec<_> = marks.iter().map(|mark| Duration::from_nanos(mark.div_ceil(100))).collect();
+        assert_eq!(dues, exact);
     }
 
     proptest! {
@@ -301,7 +414,7 @@ mod tests {
             let mut now = Duration::ZERO;
             let asked = gaps.iter().map(|gap| { now += Duration::from_nanos(*gap); now }).collect::<Vec<_>>();
             let end = schedule.length() * cycles;
-            let told = dues(&mut Pacer::new(Arc::clone(&schedule), repeat, origin), origin,
+            let told = dues(&mut Pacer::new(Arc::clone(&schedule), repeat, Spread::default(), origin), origin,
                 asked.into_iter().chain([end.max(now)]));
             // The same marks on one long Λ, without a limiter.
             let mut expected = Vec::new();

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::prompts::Prompts;
 use crate::protocol::Terminal;
-use crate::schedule::{Repeat, Schedule};
+use crate::schedule::{Arrivals, Repeat, Schedule};
 use crate::simulator;
 
 pub use crate::protocol::RequestParameters;
@@ -50,6 +50,8 @@ pub struct Scenario {
     pub request: RequestParameters,
     /// When they are due.
     pub schedule: Arc<Schedule>,
+    /// How its open-loop arrivals are spread about the rate.
+    pub arrivals: Arrivals,
     /// How often the schedule is gone through.
     pub repeat: Repeat,
     /// What the schedule waits for before its first instant.

@@ -9,8 +9,9 @@ mod load;
 use std::fmt;
 use std::sync::Arc;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
+
+use crate::random::{self, Purpose};
 
 pub use load::{DEFAULT_TEMPLATE, LoadError, MAX_BYTES, lines, pairs};
 
@@ -86,22 +87,11 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// The number at place `k` of a stream. `ChaCha` is a function of a key and a counter, so that any
-/// place is reached at once, and it is defined by a standard: the series outlives this version.
+/// The number at place `k` of a stream: any place is reached at once.
 fn draw(seed: u64, stream: &str, k: u64) -> u64 {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&fnv(stream).to_le_bytes());
-    let mut series = ChaCha8Rng::from_seed(key);
+    let mut series = random::generator(seed, stream, Purpose::Prompts);
     series.set_stream(k);
     series.next_u64()
-}
-
-/// FNV-1a: only has to tell names apart, and to be the same in every build.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use crate::guard::Guard;
 use crate::incidents::Incidents;
 use crate::launch::{Driver, Lane};
 use crate::measurement::{FailureDetail, printable};
-use crate::metrics::{Instruments, Labels, Metrics};
-use crate::pacer::Pacer;
+use crate::metrics::{Facts, Instruments, Labels, Metrics};
+use crate::pacer::{Pacer, Spread};
 use crate::plan::{self, Auth, Scenario, Start, Target};
+use crate::schedule::Arrivals;
 use crate::status::Stream;
 
 /// How long one question for the list of models may take.
@@ -56,7 +57,8 @@ pub fn run(
     stream: Arc<Stream>,
     around: Surroundings,
 ) -> impl Future<Output = Result<(), Crashed>> + Send {
-    let instruments = scenario.target.model.as_ref().map(|model| bind(model, &stream, &around.metrics));
+    let instruments =
+        scenario.target.model.as_ref().map(|model| bind(model, scenario.arrivals, &stream, &around.metrics));
     go_through(scenario, endpoint, stream, around, instruments)
 }
 
@@ -76,7 +78,7 @@ async fn go_through(
         }
     };
     let observer = (
-        instruments.unwrap_or_else(|| bind(&model, &stream, &around.metrics)),
+        instruments.unwrap_or_else(|| bind(&model, scenario.arrivals, &stream, &around.metrics)),
         Arc::clone(&stream.incidents),
     );
     let lane = Arc::new(Lane {
@@ -95,7 +97,8 @@ async fn go_through(
         tasks: around.tasks,
     });
     let origin = Instant::now();
-    let driver = Driver::new(Pacer::new(scenario.schedule, scenario.repeat, origin));
+    let spread = Spread { arrivals: scenario.arrivals, seed: around.seed, scenario: scenario.name.clone() };
+    let driver = Driver::new(Pacer::new(scenario.schedule, scenario.repeat, spread, origin));
     stream.course.begins(origin, SystemTime::now());
     tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
     let crashed = |cause: String| Crashed { scenario: scenario.name.clone(), cause };
@@ -138,11 +141,12 @@ fn on_a_thread(
     Ok((thread, ended))
 }
 
-fn bind(model: &str, stream: &Stream, metrics: &Metrics) -> Instruments {
+fn bind(model: &str, arrivals: Arrivals, stream: &Stream, metrics: &Metrics) -> Instruments {
     let model = stream.model.get_or_init(|| model.to_owned()).clone();
     let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
     let (ledger, course) = (Arc::clone(&stream.ledger), Arc::clone(&stream.course));
-    metrics.bind(&labels, ledger, course, stream.max_concurrency, stream.simulated)
+    let facts = Facts { arrivals, simulated: stream.simulated };
+    metrics.bind(&labels, ledger, course, stream.max_concurrency, facts)
 }
 
 /// Waits for what the scenario waits for, and learns the model if the file does not name it.

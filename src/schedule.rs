@@ -8,6 +8,7 @@
 //! per hour, times are nanoseconds (3.6·10¹² to the hour), and a ramp halves once.
 
 mod rate;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use rate::{Area, ParseRateError, Rate};
+pub use series::{Arrivals, SPACING, Series};
 
 /// What a phase asks for while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +31,15 @@ pub enum Load {
         /// Rate at the end.
         to: Rate,
     },
+    /// Open loop at a rate that swings about a mean: mean + amplitude · sin(2πt/period).
+    Sine {
+        /// The rate at the start, and on the average of a period.
+        mean: Rate,
+        /// How far it swings; at most the mean.
+        amplitude: Rate,
+        /// How long one swing takes.
+        period: Duration,
+    },
     /// No load.
     Pause,
     /// Closed loop: this many requests in flight, each replaced as it ends.
@@ -41,6 +52,7 @@ impl Load {
         match self {
             Load::Constant(rate) => Area::constant(rate, time),
             Load::Ramp { from, to } => Area::ramp(from, to, time, length),
+            Load::Sine { mean, amplitude, period } => Area::sine(mean, amplitude, rate::nanos(period), time),
             Load::Pause | Load::Concurrency(_) => Area::ZERO,
         }
     }
@@ -51,6 +63,10 @@ impl Load {
             Load::Constant(rate) => area.over(rate),
             Load::Ramp { from, to } => {
                 let guess = straight_line_inverse(from, to, area, length);
+                first_reached(guess, length, |time| self.area(time, length) >= area)
+            }
+            Load::Sine { mean, .. } => {
+                let guess = area.over(mean).min(length);
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
             Load::Pause | Load::Concurrency(_) => 0,
@@ -64,6 +80,7 @@ impl fmt::Display for Load {
         match self {
             Load::Constant(rate) => write!(f, "constant {rate}"),
             Load::Ramp { from, to } => write!(f, "ramp {from} to {to}"),
+            Load::Sine { mean, amplitude, .. } => write!(f, "sine {mean} ± {amplitude}"),
             Load::Pause => f.write_str("pause"),
             Load::Concurrency(slots) => write!(f, "concurrency {slots}"),
         }
@@ -198,6 +215,13 @@ impl Schedule {
             Some(Placed { phase: Phase { load: Load::Ramp { from, to }, length, .. }, start, .. }) => {
                 let share = time.saturating_sub(start).as_secs_f64() / length.as_secs_f64();
                 from.per_second() + (to.per_second() - from.per_second()) * share
+            }
+            Some(Placed {
+                phase: Phase { load: Load::Sine { mean, amplitude, period }, .. }, start, ..
+            }) => {
+                let turns = time.saturating_sub(start).as_secs_f64() / period.as_secs_f64();
+                let rate = mean.per_second() + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
+                rate.max(0.0)
             }
             _ => 0.0,
         }

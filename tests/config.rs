@@ -11,7 +11,7 @@ use std::time::Duration;
 use llmload::config::{self, Invalid, QuickOptions};
 use llmload::plan::{Auth, Location, Plan, SecretOrigin, Start};
 use llmload::protocol::Terminal;
-use llmload::schedule::{Load, Rate, Repeat};
+use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
 const CANARY: &str = "sk-canary-0123456789";
@@ -133,6 +133,55 @@ fn the_shortest_file_means_what_the_documentation_says() {
     assert_eq!(phase.name, "constant 5/s");
     assert_eq!(phase.load, Load::Constant("5/s".parse().unwrap()));
     assert_eq!(phase.length, Duration::from_hours(1));
+}
+
+/// Levels, loops and their names, written out.
+#[test]
+fn shapes_of_several_phases_are_written_out() {
+    let text = "
+target: http://localhost:8000/v1
+arrivals: {burstiness: 0.5}
+schedule:
+  - {name: stairs, steps: {from: 10/s, to: 25/s, by: 10/s}, for: 2m}
+  - {steps: {from: 3/s, to: 1/s, by: 2/s}, for: 1m}
+  - {concurrency: [5, 7], for: 1m}
+  - repeat: 2
+    phases:
+      - {sine: {mean: 20/s, amplitude: 15/s, period: 1h}, for: 6h}
+      - {repeat: 2, phases: [{name: burst, constant: 50/s, for: 10s}, {constant: 10/s, for: 50s}]}
+      - {ramp: {to: 0/s}, for: 1m}
+";
+    let plan = parse(text).unwrap();
+    let [scenario] = plan.scenarios.as_slice() else { panic!("not one scenario") };
+    assert_eq!(scenario.arrivals, Arrivals::Burstiness(0.5));
+    let phases: Vec<_> =
+        scenario.schedule.phases().iter().map(|p| (p.name.as_str(), p.load.to_string())).collect();
+    let once = [
+        ("sine 20/s ± 15/s", "sine 20/s ± 15/s"),
+        ("burst", "constant 50/s"),
+        ("constant 10/s", "constant 10/s"),
+        ("burst", "constant 50/s"),
+        ("constant 10/s", "constant 10/s"),
+        ("ramp 10/s to 0/s", "ramp 10/s to 0/s"),
+    ];
+    let mut expected = vec![
+        ("stairs 10/s", "constant 10/s"),
+        ("stairs 20/s", "constant 20/s"),
+        ("stairs 25/s", "constant 25/s"),
+        ("constant 3/s", "constant 3/s"),
+        ("constant 1/s", "constant 1/s"),
+        ("concurrency 5", "concurrency 5"),
+        ("concurrency 7", "concurrency 7"),
+    ];
+    expected.extend(once);
+    expected.extend(once);
+    let phases: Vec<_> = phases.iter().map(|(name, load)| (*name, load.as_str())).collect();
+    assert_eq!(phases, expected);
+    assert_eq!(scenario.schedule.phases()[0].length, Duration::from_mins(2));
+    // 2 · (10 + 20 + 25) + 3 + 1 per minute, and per loop a sine's mean, two bursts and half a ramp.
+    let minutes = 2 * (10 + 20 + 25) + 3 + 1;
+    let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
+    assert_eq!(scenario.schedule.total(), Area::from_micro((minutes * 60 + 2 * per_loop) * 1_000_000));
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //! Nothing here is checked beyond the form of single values; every field may be missing. What the
 //! values mean together is the business of [`super::validate`].
 
+mod load;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Sine, Steps};
 
 use super::field::{Field, List, Named};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
@@ -29,7 +33,7 @@ pub struct ShortForm {
     pub schedule: Field<List<Phase>>,
     /// Parameters of every request.
     pub request: Field<Request>,
-    /// How arrivals are spaced.
+    /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
     /// What the schedule waits for before its first instant.
@@ -325,7 +329,7 @@ pub struct Scenario {
     pub prompts: Field<ScenarioPrompts>,
     /// Parameters of every request.
     pub request: Field<Request>,
-    /// How arrivals are spaced.
+    /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
     /// What the schedule waits for before its first instant.
@@ -378,15 +382,6 @@ pub struct Request {
     pub extra: Field<Named<serde_json::Value>>,
 }
 
-/// How arrivals are spaced.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Arrivals {
-    /// Evenly.
-    Constant,
-}
-
 /// What a schedule waits for.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -396,34 +391,4 @@ pub enum Start {
     WhenReady,
     /// Nothing.
     Now,
-}
-
-/// One entry of a schedule: one of `constant`, `ramp`, `pause` and `concurrency`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Phase {
-    /// Shown on dashboards; unique within the schedule. Default: what the phase does.
-    pub name: Field<String>,
-    /// Open loop at one rate.
-    pub constant: Field<Rate>,
-    /// Open loop at a rate that moves in a straight line.
-    pub ramp: Field<Ramp>,
-    /// No load, for so long.
-    pub pause: Field<Span>,
-    /// Closed loop: so many requests in flight, each replaced as it ends.
-    pub concurrency: Field<Count>,
-    /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself.
-    pub r#for: Field<Span>,
-}
-
-/// A rate that moves in a straight line.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Ramp {
-    /// Rate at the start. Default: the rate before.
-    pub from: Field<Rate>,
-    /// Rate at the end.
-    pub to: Field<Rate>,
 }

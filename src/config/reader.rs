@@ -195,7 +195,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 Value::Map(_) => ("map", "a map"),
                 Value::Null | Value::Unknown => ("", "nothing"),
                 Value::Bool(_) => ("", "`true` or `false`"),
-                Value::Integer(_) | Value::Float(_) => ("", "a number"),
+                Value::Integer(_) | Value::Float(_) => ("number", "a number"),
+            };
+            // A filled variable is text, and may be meant as a number.
+            let shape = if shape == "text" && !variants.contains(&shape) && variants.contains(&"number") {
+                "number"
+            } else {
+                shape
             };
             if !variants.contains(&shape) {
                 let wanted: Vec<_> = variants
@@ -203,10 +209,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                     .map(|v| match *v {
                         "list" => "a list",
                         "map" => "a map",
+                        "number" => "a number",
                         other => other,
                     })
                     .collect();
-                let quotes = if shape.is_empty() && found != "nothing" && variants.contains(&"text") {
+                let scalar = shape.is_empty() || shape == "number";
+                let quotes = if scalar && found != "nothing" && variants.contains(&"text") {
                     "; put it in quotes"
                 } else {
                     ""

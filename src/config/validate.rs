@@ -9,6 +9,7 @@ mod request;
 mod scenario;
 mod schedule;
 mod secret;
+mod shapes;
 mod simulator;
 mod target;
 

@@ -130,12 +130,11 @@ impl Collector for Scraped {
                 continue;
             }
             scenarios.push(scenario.to_owned());
-            for (index, phase) in stream.course.schedule().phases().iter().enumerate() {
-                let labels = [scenario, &phase.name];
-                let active = standing.phase == Some(index);
+            for (phase, active, started) in stream.course.names(now) {
+                let labels = [scenario, phase];
                 page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(active)));
-                if let Some(start) = stream.course.last_start(index, now) {
-                    page.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, unix_seconds(start));
+                if let Some(started) = started {
+                    page.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, unix_seconds(started));
                 }
             }
         }

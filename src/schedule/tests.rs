@@ -66,6 +66,38 @@ fn ends_of_rates_that_do_not_divide_a_second_are_exact() {
     assert_eq!(down.due(down.total()), Some(down.length()));
 }
 
+fn sine(mean: &str, amplitude: &str, period: u64, seconds: u64) -> Phase {
+    let load =
+        Load::Sine { mean: rate(mean), amplitude: rate(amplitude), period: Duration::from_secs(period) };
+    phase(load, seconds)
+}
+
+#[test]
+fn a_sine_holds_its_mean_over_whole_periods_and_its_swing_between() {
+    let schedule = Schedule::new(vec![sine("20/s", "15/s", 3600, 6 * 3600)]);
+    assert_eq!(schedule.total().arrivals(), 20 * 6 * 3600);
+    // Half a period holds the mean and amplitude · period/π.
+    let half = schedule.area(Duration::from_mins(30)).as_f64();
+    assert!((half - (36_000.0 + 15.0 * 3600.0 / std::f64::consts::PI)).abs() < 1e-6);
+    assert!((schedule.rate(Duration::from_mins(15)) - 35.0).abs() < 1e-9);
+    assert!((schedule.rate(Duration::from_mins(45)) - 5.0).abs() < 1e-9);
+    assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(24_999_591)));
+}
+
+/// The rate, integrated by Simpson's rule in steps of a second, which shares nothing with the closed
+/// form.
+#[test]
+fn a_sine_is_the_integral_of_its_rate_at_every_second() {
+    let schedule = Schedule::new(vec![sine("20/s", "20/s", 600, 1200)]);
+    let mut integral = 0.0;
+    for second in 0..1200u64 {
+        let rate = |millis: u64| schedule.rate(Duration::from_millis(second * 1000 + millis));
+        integral += (rate(0) + 4.0 * rate(500) + if second == 1199 { 20.0 } else { rate(1000) }) / 6.0;
+        let area = schedule.area(Duration::from_secs(second + 1)).as_f64();
+        assert!((area - integral).abs() < 1e-6, "{second}: {area} {integral}");
+    }
+}
+
 #[test]
 fn the_phase_of_an_instant_starts_with_it() {
     let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5)]);
@@ -89,6 +121,12 @@ fn any_phase() -> impl Strategy<Value = Phase> {
     let load = prop_oneof![
         4 => any_rate().prop_map(Load::Constant),
         4 => (any_rate(), any_rate()).prop_map(|(from, to)| Load::Ramp { from, to }),
+        4 => (any_rate(), 0.0f64..1.0, 1u64..100_000_000_000_000).prop_map(|(mean, share, period)| {
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let amplitude = (mean.micro_per_hour() as f64 * share) as u64;
+            let amplitude = Rate::from_micro_per_hour(amplitude).unwrap();
+            Load::Sine { mean, amplitude, period: Duration::from_nanos(period) }
+        }),
         1 => Just(Load::Pause),
     ];
     let length = prop_oneof![1u64..1_000_000, 1u64..10_000_000_000, 1u64..31_622_400_000_000_000];

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["schedule", "measurement", "protocol", "prompts"],
+    &["random", "schedule", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
     &["plan", "config", "check"],
     &["pacer", "guard"],
@@ -34,8 +34,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
     ("prometheus", &["metrics"]),
-    ("rand", &["prompts", "schedule", "simulator"]),
-    ("rand_chacha", &["prompts", "schedule", "simulator"]),
+    ("rand", &["random", "prompts", "schedule", "simulator"]),
+    ("rand_chacha", &["random", "schedule", "simulator"]),
+    ("rand_distr", &["schedule"]),
     ("reqwest", &["endpoint"]),
     ("rlimit", &["daemon"]),
     ("rustls", &["endpoint"]),
@@ -57,8 +58,18 @@ const EVERYWHERE: &[&str] =
     &["bytes", "futures_util", "http", "serde", "serde_json", "thiserror", "tokio", "tokio_util", "tracing"];
 
 /// Modules whose answers follow from what they are given: no runtime, no clock, no log, no outside.
-const PURE: &[&str] =
-    &["schedule", "measurement", "protocol", "prompts", "event", "ledger", "course", "pacer", "guard"];
+const PURE: &[&str] = &[
+    "random",
+    "schedule",
+    "measurement",
+    "protocol",
+    "prompts",
+    "event",
+    "ledger",
+    "course",
+    "pacer",
+    "guard",
+];
 
 /// What a pure module never mentions, and the one place in it that may. A time is a value.
 const IMPURE: &[(&str, Option<&str>)] = &[

@@ -11,7 +11,7 @@ use llmload::guard::Guard;
 use llmload::launch::{Driver, Lane};
 use llmload::ledger::{Books, Ledger};
 use llmload::measurement::{Failure, FailureDetail};
-use llmload::pacer::Pacer;
+use llmload::pacer::{Pacer, Spread};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
 use llmload::protocol::Terminal;
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
-        Driver::new(Pacer::new(Arc::new(Schedule::new(phases)), repeat, self.origin))
+        Driver::new(Pacer::new(Arc::new(Schedule::new(phases)), repeat, Spread::default(), self.origin))
     }
 
     /// Goes through the whole schedule and lets what is in flight end.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Checker, Register};
-use crate::config::document::{Scenario, ScenarioPrompts, Start};
+use crate::config::document::{Arrivals, ArrivalsName, Scenario, ScenarioPrompts, Start};
 use crate::config::field::{At, Field};
 use crate::config::scalar::Repeat;
 use crate::config::tree::NodeId;
@@ -35,6 +35,7 @@ impl Checker<'_> {
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
         let schedule = self.schedule(given, node, cap);
+        let arrivals = self.arrivals(&given.arrivals);
         let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
@@ -44,6 +45,7 @@ impl Checker<'_> {
             prompts: prompts?,
             request: request?,
             schedule: Arc::new(schedule?),
+            arrivals: arrivals?,
             repeat: repeat?,
             start: match given.start.given().map(|at| at.value) {
                 None | Some(Start::WhenReady) => plan::Start::WhenReady,
@@ -73,6 +75,28 @@ impl Checker<'_> {
                 self.inline(scenario, *node, list)
             }
         }
+    }
+
+    fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {
+        let gamma = match field {
+            Field::Bad(_) => return None,
+            Field::Absent | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
+                return Some(schedule::Arrivals::Constant);
+            }
+            Field::Given(At { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
+                return Some(schedule::Arrivals::Poisson);
+            }
+            Field::Given(At { node, value: Arrivals::Map(gamma) }) => (node, &gamma.burstiness),
+        };
+        if gamma.1.is_absent() {
+            self.missing(*gamma.0, "`burstiness` is missing; write `{burstiness: 0.5}`");
+        }
+        let shape = gamma.1.given()?;
+        if !(0.01..=100.0).contains(&shape.value.0) {
+            self.problem(shape.node, "out of range; write a burstiness from 0.01 (bursts) to 100 (even)");
+            return None;
+        }
+        Some(schedule::Arrivals::Burstiness(shape.value.0))
     }
 
     fn repeat(&self, given: &Scenario) -> Option<schedule::Repeat> {

@@ -14,8 +14,14 @@ use crate::schedule::{self, Load, Rate, Schedule};
 /// How long the one phase of a shorthand lasts. It only says how often arithmetic starts anew.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
+/// The most phases a schedule may have once its loops and levels are written out.
+pub(super) const MOST_PHASES: usize = 10_000;
+
 /// A phase whose name may still be missing.
+#[derive(Clone)]
 struct Draft {
+    /// The same for all the repeats of a phase, which share its name.
+    id: usize,
     name: Option<String>,
     load: Load,
     length: Duration,
@@ -23,12 +29,38 @@ struct Draft {
 
 /// The rate in force where a phase begins.
 #[derive(Clone, Copy)]
-enum Before {
+pub(super) enum Before {
     /// Nothing comes before, or something that has no rate.
     No(&'static str),
     /// Something that could not be read.
     Unknown,
     Rate(Rate),
+}
+
+impl Before {
+    fn after(load: Load) -> Before {
+        match load {
+            Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
+            Load::Sine { .. } => Before::No("after a sine"),
+            Load::Pause => Before::Rate(Rate::ZERO),
+            Load::Concurrency(_) => Before::No("after a phase of concurrency"),
+        }
+    }
+}
+
+/// What is known while the entries of a schedule are gone through.
+struct Walk {
+    before: Before,
+    names: HashSet<String>,
+    cap: Option<NonZeroU32>,
+    drafts: usize,
+}
+
+impl Walk {
+    fn draft(&mut self, name: Option<String>, load: Load, length: Duration) -> Draft {
+        self.drafts += 1;
+        Draft { id: self.drafts, name, load, length }
+    }
 }
 
 impl Checker<'_> {
@@ -54,46 +86,22 @@ impl Checker<'_> {
         if first.is_none() {
             self.missing(node, "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`");
         }
-        let short = |load| Draft { name: None, load, length: SHORTHAND_LENGTH };
+        let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
         let drafts = if let Some(list) = scenario.schedule.given() {
             self.phases(list, max_concurrency)?
         } else if let Some(rate) = scenario.rate.given() {
-            vec![short(self.constant(rate.node, rate.value.0)?)]
+            short(self.constant(rate.node, rate.value.0)?)
         } else {
             let concurrency = scenario.concurrency.given()?;
-            vec![short(self.concurrency(concurrency.node, concurrency.value.0, max_concurrency)?)]
+            short(self.level(concurrency.node, concurrency.value.0, max_concurrency)?)
         };
         Some(Schedule::new(named(drafts)))
     }
 
-    fn phases(&self, list: &At<List<Phase>>, max_concurrency: Option<NonZeroU32>) -> Option<Vec<Draft>> {
-        let entries = &list.value.0;
-        if entries.is_empty() {
-            self.problem(list.node, "the schedule is empty; write at least one phase");
-            return None;
-        }
-        let mut before = Before::No("before the first phase");
-        let mut names = HashSet::new();
-        let drafts: Vec<Option<Draft>> = entries
-            .iter()
-            .map(|entry| {
-                let Some(phase) = entry.given() else {
-                    before = Before::Unknown;
-                    return None;
-                };
-                let name = self.phase_name(&phase.value, &mut names);
-                let load = self.load(phase, before, max_concurrency);
-                before = match load {
-                    None => Before::Unknown,
-                    Some(Load::Constant(rate) | Load::Ramp { to: rate, .. }) => Before::Rate(rate),
-                    Some(Load::Pause) => Before::Rate(Rate::ZERO),
-                    Some(Load::Concurrency(_)) => Before::No("after a phase of concurrency"),
-                };
-                let length = self.length(phase);
-                Some(Draft { name: name?, load: load?, length: length? })
-            })
-            .collect();
-        let drafts: Vec<Draft> = drafts.into_iter().collect::<Option<_>>()?;
+    fn phases(&self, list: &At<List<Phase>>, cap: Option<NonZeroU32>) -> Option<Vec<Draft>> {
+        let mut walk =
+            Walk { before: Before::No("before the first phase"), names: HashSet::new(), cap, drafts: 0 };
+        let drafts = self.written_out(list, &mut walk)?;
         let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
         if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
             self.problem(list.node, "all phases together last longer than 366 days; shorten them");
@@ -104,6 +112,92 @@ impl Checker<'_> {
             return None;
         }
         Some(drafts)
+    }
+
+    /// The phases of a list, its loops and levels written out.
+    fn written_out(&self, list: &At<List<Phase>>, walk: &mut Walk) -> Option<Vec<Draft>> {
+        if list.value.0.is_empty() {
+            self.problem(list.node, "the schedule is empty; write at least one phase");
+            return None;
+        }
+        let mut all = Some(Vec::new());
+        for entry in &list.value.0 {
+            let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
+            walk.before = match &drafts {
+                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(last.load)),
+                None => Before::Unknown,
+            };
+            // One that is wrong spoils the schedule, and the others are still looked at.
+            all = all.zip(drafts).map(|(mut all, drafts)| {
+                all.extend(drafts);
+                all
+            });
+            if all.as_ref().is_some_and(|all| all.len() > MOST_PHASES) {
+                self.problem(
+                    list.node,
+                    "more than 10000 phases, loops and levels written out; repeat the whole schedule instead",
+                );
+                return None;
+            }
+        }
+        all
+    }
+
+    /// The phases that one entry stands for.
+    fn entry(&self, phase: &At<Phase>, walk: &mut Walk) -> Option<Vec<Draft>> {
+        let name = self.phase_name(&phase.value, &mut walk.names);
+        if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
+            let loads = self.loads(phase, walk.before, walk.cap);
+            let length = self.length(phase);
+            let (name, loads, length) = (name?, loads?, length?);
+            let several = loads.len() > 1;
+            let drafts = loads.into_iter().map(|(level, load)| {
+                let name =
+                    name.as_ref().map(|name| if several { format!("{name} {level}") } else { name.clone() });
+                walk.draft(name, load, length)
+            });
+            return Some(drafts.collect());
+        }
+        let given = &phase.value;
+        let strangers = [
+            ("name", given.name.node()),
+            ("constant", given.constant.node()),
+            ("ramp", given.ramp.node()),
+            ("steps", given.steps.node()),
+            ("sine", given.sine.node()),
+            ("pause", given.pause.node()),
+            ("concurrency", given.concurrency.node()),
+            ("for", given.r#for.node()),
+        ];
+        let mut good = true;
+        for (key, node) in strangers.iter().filter_map(|(key, node)| Some((key, (*node)?))) {
+            self.problem(node, format!("`{key}` beside `repeat`; write it in one of the `phases`"));
+            good = false;
+        }
+        if given.phases.is_absent() {
+            self.missing(
+                phase.node,
+                "`phases` is missing; write what is repeated, such as `phases: [{constant: 5/s, for: 1m}]`",
+            );
+        }
+        if given.repeat.is_absent() {
+            self.missing(phase.node, "`repeat` is missing; write how often, such as `repeat: 3`");
+        }
+        let once = given.phases.given().and_then(|phases| self.written_out(phases, walk));
+        let times = given.repeat.given()?;
+        let once = once.filter(|_| good)?;
+        let count = usize::try_from(times.value.0)
+            .ok()
+            .filter(|count| (1..=MOST_PHASES / once.len()).contains(count));
+        let Some(count) = count else {
+            let most = MOST_PHASES / once.len();
+            self.problem(
+                times.node,
+                format!("out of range; write a count from 1 to {most}, or repeat the whole schedule"),
+            );
+            return None;
+        };
+        Some(std::iter::repeat_n(once, count).flatten().collect())
     }
 
     /// The inner `None` is a name to be made up; the outer one a name that is wrong.
@@ -130,15 +224,18 @@ impl Checker<'_> {
         }
     }
 
-    fn load(
+    /// The load of an entry; several with what tells them apart where it stands for several levels.
+    fn loads(
         &self,
         At { node, value: phase }: &At<Phase>,
         before: Before,
-        max_concurrency: Option<NonZeroU32>,
-    ) -> Option<Load> {
+        cap: Option<NonZeroU32>,
+    ) -> Option<Vec<(String, Load)>> {
         let kinds = [
             ("constant", phase.constant.node()),
             ("ramp", phase.ramp.node()),
+            ("steps", phase.steps.node()),
+            ("sine", phase.sine.node()),
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
@@ -147,8 +244,8 @@ impl Checker<'_> {
             [] => {
                 self.missing(
                     *node,
-                    "the phase does not say what load; write one of `constant: 5/s`, \
-                     `ramp: {to: 50/s}`, `pause: 1m`, `concurrency: 10`",
+                    "the phase does not say what load; write one of `constant: 5/s`, `ramp: {to: 50/s}`, \
+                     `steps`, `sine`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
                 );
                 return None;
             }
@@ -158,60 +255,20 @@ impl Checker<'_> {
                 return None;
             }
         }
+        let one = |load| vec![(String::new(), load)];
         if let Some(rate) = phase.constant.given() {
-            return self.constant(rate.node, rate.value.0);
+            self.constant(rate.node, rate.value.0).map(one)
+        } else if let Some(levels) = phase.concurrency.given() {
+            self.levels(levels, cap)
+        } else if let Some(steps) = phase.steps.given() {
+            self.steps(steps)
+        } else if let Some(sine) = phase.sine.given() {
+            self.sine(sine).map(one)
+        } else if phase.pause.given().is_some() {
+            Some(one(Load::Pause))
+        } else {
+            self.ramp(phase.ramp.given()?, before).map(one)
         }
-        if let Some(level) = phase.concurrency.given() {
-            return self.concurrency(level.node, level.value.0, max_concurrency);
-        }
-        if phase.pause.given().is_some() {
-            return Some(Load::Pause);
-        }
-        let ramp = phase.ramp.given()?;
-        if ramp.value.to.is_absent() {
-            self.missing(ramp.node, "`to` is missing; write the rate at the end, such as `to: 50/s`");
-        }
-        let from = match (&ramp.value.from, before) {
-            (Field::Given(from), _) => from.value.0,
-            (Field::Absent, Before::Rate(rate)) => rate,
-            (Field::Absent, Before::No(place)) => {
-                self.problem(
-                    ramp.node,
-                    format!("there is no rate {place} to start from; write `from`, such as `from: 0/s`"),
-                );
-                return None;
-            }
-            (Field::Absent, Before::Unknown) | (Field::Bad(_), _) => return None,
-        };
-        let to = ramp.value.to.given()?.value.0;
-        if from.is_zero() && to.is_zero() {
-            self.problem(ramp.node, "a ramp from 0 to 0 sends nothing; write `pause: 1m`");
-            return None;
-        }
-        Some(Load::Ramp { from, to })
-    }
-
-    fn constant(&self, node: NodeId, rate: Rate) -> Option<Load> {
-        if rate.is_zero() {
-            self.problem(node, "a rate of 0 sends nothing; write `pause: 1m` in a schedule");
-            return None;
-        }
-        Some(Load::Constant(rate))
-    }
-
-    fn concurrency(&self, node: NodeId, level: u64, cap: Option<NonZeroU32>) -> Option<Load> {
-        let Some(level) = u32::try_from(level).ok().and_then(NonZeroU32::new) else {
-            self.problem(node, format!("a concurrency of {level} is out of range; write at least 1"));
-            return None;
-        };
-        if let Some(cap) = cap.filter(|cap| level > *cap) {
-            self.problem(
-                node,
-                format!("a concurrency of {level} exceeds max_concurrency ({cap}); raise `max_concurrency`"),
-            );
-            return None;
-        }
-        Some(Load::Concurrency(level))
     }
 
     fn length(&self, At { node, value: phase }: &At<Phase>) -> Option<Duration> {
@@ -245,31 +302,20 @@ impl Checker<'_> {
 
 /// Makes up the names that are missing: what the phase does, numbered where that stands already.
 fn named(drafts: Vec<Draft>) -> Vec<schedule::Phase> {
-    let mut numbers: HashMap<String, u32> = HashMap::new();
     let mut taken: HashSet<String> = drafts.iter().filter_map(|draft| draft.name.clone()).collect();
-    drafts
-        .into_iter()
-        .map(|Draft { name, load, length }| {
-            let name = name.unwrap_or_else(|| {
-                let plain = describe(load);
-                let number = numbers.entry(plain.clone()).or_insert(1);
-                let mut name = plain.clone();
-                while !taken.insert(name.clone()) {
-                    *number += 1;
-                    name = format!("{plain} #{number}");
-                }
-                name
-            });
-            schedule::Phase { name, load, length }
-        })
-        .collect()
-}
-
-fn describe(load: Load) -> String {
-    match load {
-        Load::Constant(rate) => format!("constant {rate}"),
-        Load::Ramp { from, to } => format!("ramp {from} to {to}"),
-        Load::Pause => "pause".into(),
-        Load::Concurrency(level) => format!("concurrency {level}"),
-    }
+    let mut made_up: HashMap<usize, String> = HashMap::new();
+    let mut phase = |Draft { id, name, load, length }| {
+        let name = name.unwrap_or_else(|| {
+            let make_up = || {
+                let plain = load.to_string();
+                let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));
+                let name =
+                    std::iter::once(plain.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
+                name.unwrap_or(plain)
+            };
+            made_up.entry(id).or_insert_with(make_up).clone()
+        });
+        schedule::Phase { name, load, length }
+    };
+    drafts.into_iter().map(&mut phase).collect()
 }

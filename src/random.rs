@@ -1,0 +1,30 @@
+//! Everything random follows from the seed of the configuration: generators keyed by it and by what
+//! they are for, so that two runs draw the same, and one stream's draws never shift another's.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What a generator is for. Each purpose draws from a series of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Which prompt.
+    Prompts = 0,
+    /// When.
+    Arrivals = 1,
+}
+
+/// The generator for a scenario. `ChaCha` is defined by a standard: its series outlives this version.
+pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&fnv(scenario).to_le_bytes());
+    key[16] = purpose as u8;
+    ChaCha8Rng::from_seed(key)
+}
+
+/// FNV-1a: tells texts apart, and is the same in every build.
+pub fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
