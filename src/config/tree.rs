@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::random::Fnv;
+
 /// A node's place in the order of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(super) u32);
@@ -145,13 +147,13 @@ impl Tree {
     /// FNV-1a over what stands there once variables are filled, whatever its comments and layout: the
     /// same on every machine and in every release, so that fleets can be compared.
     pub fn hash(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut hash = Fnv::default();
         let mut add = |kind: u8, bytes: &[u8]| {
             // With its kind and length, no value runs into the next.
             let length = (bytes.len() as u64).to_le_bytes();
-            for byte in [kind].iter().chain(&length).chain(bytes) {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
+            hash.add(&[kind]);
+            hash.add(&length);
+            hash.add(bytes);
         };
         for node in &self.nodes {
             match &node.value {
@@ -164,7 +166,7 @@ impl Tree {
                 Value::Map(entries) => add(6, &(entries.len() as u64).to_le_bytes()),
             }
         }
-        hash
+        hash.0
     }
 
     /// The texts that are values, not keys.
