@@ -32,9 +32,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (format!("{}, a built-in simulator", target.name), settings.model.as_str())
         }
     };
-    let start = match scenario.start {
+    let start = match &scenario.start {
         Start::WhenReady => "once the target answers",
         Start::Now => "at once",
+        Start::WallClock(_) => "by the wall clock",
+        Start::Cron(_) => "by cron",
     };
     let request = &scenario.request;
     writeln!(f, "scenario {}", scenario.name)?;
@@ -69,6 +71,7 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(line, ": {} requests", count(expected))?;
             }
             Load::Concurrency(slots) => write!(line, ": {slots} in flight, as many requests as they make")?,
+            Load::Requests { slots, count } => write!(line, ": {count} requests, {slots} in flight")?,
             Load::Pause => {}
         }
         writeln!(f, "{line}")?;

@@ -9,15 +9,17 @@
 
 mod rate;
 mod series;
+mod shard;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 pub use rate::{Area, ParseRateError, Rate};
-pub use series::{Arrivals, SPACING, Series};
+pub use series::{Arrivals, SPACING, Series, Spread};
+pub use shard::Shard;
 
 /// What a phase asks for while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +46,14 @@ pub enum Load {
     Pause,
     /// Closed loop: this many requests in flight, each replaced as it ends.
     Concurrency(NonZeroU32),
+    /// The same until so many requests have ended. In the time of the schedule it takes none: the
+    /// schedule stands still until it is over.
+    Requests {
+        /// Requests in flight.
+        slots: NonZeroU32,
+        /// Requests in all.
+        count: NonZeroU64,
+    },
 }
 
 impl Load {
@@ -53,7 +63,7 @@ impl Load {
             Load::Constant(rate) => Area::constant(rate, time),
             Load::Ramp { from, to } => Area::ramp(from, to, time, length),
             Load::Sine { mean, amplitude, period } => Area::sine(mean, amplitude, rate::nanos(period), time),
-            Load::Pause | Load::Concurrency(_) => Area::ZERO,
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => Area::ZERO,
         }
     }
 
@@ -69,7 +79,7 @@ impl Load {
                 let guess = area.over(mean).min(length);
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
-            Load::Pause | Load::Concurrency(_) => 0,
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0,
         }
     }
 }
@@ -83,6 +93,7 @@ impl fmt::Display for Load {
             Load::Sine { mean, amplitude, .. } => write!(f, "sine {mean} ± {amplitude}"),
             Load::Pause => f.write_str("pause"),
             Load::Concurrency(slots) => write!(f, "concurrency {slots}"),
+            Load::Requests { slots, count } => write!(f, "concurrency {slots}, {count} requests"),
         }
     }
 }
@@ -94,7 +105,7 @@ pub struct Phase {
     pub name: String,
     /// What is asked for.
     pub load: Load,
-    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`].
+    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`]; zero where requests are counted.
     pub length: Duration,
 }
 
@@ -176,10 +187,32 @@ impl Schedule {
         self.end().1
     }
 
+    /// How many arrivals the cycles before this one hold if they stand evenly, and what is left over:
+    /// the distance from the last of them to the start of the cycle. The first stands half a distance
+    /// after the start of cycle 0, so that a phase of whole arrivals has none on its edges.
+    pub fn before(&self, cycle: u64) -> (u64, Area) {
+        let cycle = u128::from(cycle);
+        let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
+        // Cycles and a fraction of an arrival: below 2⁶⁴ · 2⁶³.
+        let rest = cycle * rest + Area::ARRIVAL.0 / 2;
+        let count = cycle.wrapping_mul(whole).wrapping_add(rest / Area::ARRIVAL.0);
+        (low_bits(count), Area(rest % Area::ARRIVAL.0))
+    }
+
+    /// The arrivals expected before the phase at this position begins.
+    pub fn area_before(&self, index: usize) -> Area {
+        index.checked_sub(1).and_then(|i| self.ends.get(i)).map_or(Area::ZERO, |end| end.1)
+    }
+
+    /// Whether every phase lasts a time that is known beforehand.
+    pub fn is_timed(&self) -> bool {
+        !self.phases.iter().any(|phase| matches!(phase.load, Load::Requests { .. }))
+    }
+
     /// Λ(t): the arrivals expected in the first `time` of a cycle.
     pub fn area(&self, time: Duration) -> Area {
         let Some(at) = self.at(time) else { return self.total() };
-        let before = at.index.checked_sub(1).map_or(Area::ZERO, |i| self.ends[i].1);
+        let before = self.area_before(at.index);
         let within = rate::nanos(time) - rate::nanos(at.start);
         before + at.phase.load.area(within, rate::nanos(at.phase.length))
     }
@@ -230,6 +263,11 @@ impl Schedule {
     fn end(&self) -> (u64, Area) {
         self.ends.last().copied().unwrap_or_default()
     }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn low_bits(count: u128) -> u64 {
+    count as u64
 }
 
 /// Where a straight line of rates reaches an area, in floating point: right to some nanoseconds.

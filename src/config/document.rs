@@ -8,7 +8,7 @@ mod load;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Sine, Steps};
+pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Requests, RequestsName, Sine, Steps};
 
 use super::field::{Field, List, Named};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
@@ -42,6 +42,9 @@ pub struct ShortForm {
     /// How often the `schedule` is gone through: `forever` or a count.
     #[schemars(extend("default" = "forever"))]
     pub repeat: Field<Repeat>,
+    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    #[schemars(extend("default" = 0))]
+    pub warmup: Field<Count>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
@@ -344,6 +347,9 @@ pub struct Scenario {
     pub rate: Field<Rate>,
     /// So many requests in flight instead of a schedule: one phase of an hour, repeated.
     pub concurrency: Field<Count>,
+    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    #[schemars(extend("default" = 0))]
+    pub warmup: Field<Count>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "schedule", "measurement", "protocol", "prompts"],
+    &["random", "calendar", "schedule", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
     &["plan", "config", "check"],
-    &["pacer", "guard"],
+    &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "incidents", "status", "web"],
+    &["metrics", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -50,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
-    ("url", &["config", "plan", "endpoint", "daemon"]),
+    ("url", &["config", "plan", "endpoint", "daemon", "web"]),
 ];
 
 /// Outside crates that everybody may use: vocabulary rather than machinery.
@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "ledger",
     "course",
     "pacer",
+    "timetable",
     "guard",
 ];
 

@@ -37,7 +37,7 @@ fn target(url: &str) -> Target {
 
 fn endpoint(target: &Target) -> HttpEndpoint {
     let Location::Url(url) = &target.location else { unreachable!() };
-    HttpEndpoint::new(target, url, 8).unwrap()
+    HttpEndpoint::new(target, url).unwrap()
 }
 
 /// One request; what became of it, and its words.

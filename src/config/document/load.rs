@@ -59,6 +59,9 @@ pub struct Phase {
     /// Closed loop: so many requests in flight, each replaced as it ends. A list is one level after the
     /// other; `for` is how long each lasts.
     pub concurrency: Field<Levels>,
+    /// With `concurrency`, instead of `for`: until so many requests have ended, or `each_prompt` was
+    /// asked once; for each level where there are several.
+    pub requests: Field<Requests>,
     /// How often `phases` are gone through.
     pub repeat: Field<Count>,
     /// Phases to repeat.
@@ -76,6 +79,26 @@ pub enum Levels {
     Number(Count),
     /// One after the other.
     List(List<Count>),
+}
+
+/// How many requests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "Requests", untagged, inline)]
+pub enum Requests {
+    /// As many as there are prompts.
+    Text(RequestsName),
+    /// So many.
+    Number(Count),
+}
+
+/// A number of requests that follows from something.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RequestsName {
+    /// As many as there are prompts.
+    EachPrompt,
 }
 
 /// A staircase of rates.

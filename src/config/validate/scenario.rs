@@ -34,11 +34,13 @@ impl Checker<'_> {
         let prompts = self.scenario_prompts(name, &given.prompts, node, sources);
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
-        let schedule = self.schedule(given, node, cap);
+        let distinct = prompts.as_ref().map(|prompts| prompts.len() as u64);
+        let schedule = self.schedule(given, node, cap, distinct);
         let arrivals = self.arrivals(&given.arrivals);
         let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
+        let warmup = self.count(&given.warmup, 0, 0..=10_000);
         Some(plan::Scenario {
             name: name.to_owned(),
             target: target?,
@@ -51,6 +53,8 @@ impl Checker<'_> {
                 None | Some(Start::WhenReady) => plan::Start::WhenReady,
                 Some(Start::Now) => plan::Start::Now,
             },
+            active: None,
+            warmup: warmup?,
             max_concurrency: cap?,
             max_lag: max_lag?,
         })

@@ -1,11 +1,11 @@
 //! A scenario's phases: each of exactly one kind, named, of a length that the arithmetic bears.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::Checker;
-use crate::config::document::{Phase, Scenario};
+use crate::config::document::{Phase, Requests, RequestsName, Scenario};
 use crate::config::field::{At, Field, List};
 use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, shown};
@@ -43,7 +43,7 @@ impl Before {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
             Load::Sine { .. } => Before::No("after a sine"),
             Load::Pause => Before::Rate(Rate::ZERO),
-            Load::Concurrency(_) => Before::No("after a phase of concurrency"),
+            Load::Concurrency(_) | Load::Requests { .. } => Before::No("after a phase of concurrency"),
         }
     }
 }
@@ -53,6 +53,8 @@ struct Walk {
     before: Before,
     names: HashSet<String>,
     cap: Option<NonZeroU32>,
+    /// How many prompts there are.
+    prompts: Option<u64>,
     drafts: usize,
 }
 
@@ -70,6 +72,7 @@ impl Checker<'_> {
         scenario: &Scenario,
         node: NodeId,
         max_concurrency: Option<NonZeroU32>,
+        prompts: Option<u64>,
     ) -> Option<Schedule> {
         let ways = [
             ("schedule", scenario.schedule.node()),
@@ -88,7 +91,7 @@ impl Checker<'_> {
         }
         let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
         let drafts = if let Some(list) = scenario.schedule.given() {
-            self.phases(list, max_concurrency)?
+            self.phases(list, max_concurrency, prompts)?
         } else if let Some(rate) = scenario.rate.given() {
             short(self.constant(rate.node, rate.value.0)?)
         } else {
@@ -98,9 +101,14 @@ impl Checker<'_> {
         Some(Schedule::new(named(drafts)))
     }
 
-    fn phases(&self, list: &At<List<Phase>>, cap: Option<NonZeroU32>) -> Option<Vec<Draft>> {
-        let mut walk =
-            Walk { before: Before::No("before the first phase"), names: HashSet::new(), cap, drafts: 0 };
+    fn phases(
+        &self,
+        list: &At<List<Phase>>,
+        cap: Option<NonZeroU32>,
+        prompts: Option<u64>,
+    ) -> Option<Vec<Draft>> {
+        let before = Before::No("before the first phase");
+        let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
         let drafts = self.written_out(list, &mut walk)?;
         let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
         if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
@@ -148,12 +156,19 @@ impl Checker<'_> {
         let name = self.phase_name(&phase.value, &mut walk.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
             let loads = self.loads(phase, walk.before, walk.cap);
-            let length = self.length(phase);
+            let count = self.requests(phase, walk.prompts);
+            let length =
+                if phase.value.requests.is_absent() { self.length(phase) } else { Some(Duration::ZERO) };
+            let count = count?;
             let (name, loads, length) = (name?, loads?, length?);
             let several = loads.len() > 1;
             let drafts = loads.into_iter().map(|(level, load)| {
                 let name =
                     name.as_ref().map(|name| if several { format!("{name} {level}") } else { name.clone() });
+                let load = match (load, count) {
+                    (Load::Concurrency(slots), Some(count)) => Load::Requests { slots, count },
+                    (load, _) => load,
+                };
                 walk.draft(name, load, length)
             });
             return Some(drafts.collect());
@@ -167,6 +182,7 @@ impl Checker<'_> {
             ("sine", given.sine.node()),
             ("pause", given.pause.node()),
             ("concurrency", given.concurrency.node()),
+            ("requests", given.requests.node()),
             ("for", given.r#for.node()),
         ];
         let mut good = true;
@@ -269,6 +285,42 @@ impl Checker<'_> {
         } else {
             self.ramp(phase.ramp.given()?, before).map(one)
         }
+    }
+
+    /// The outer `None` is a count that is wrong; the inner one that requests are not counted.
+    #[allow(clippy::option_option)]
+    fn requests(
+        &self,
+        At { value: phase, .. }: &At<Phase>,
+        prompts: Option<u64>,
+    ) -> Option<Option<NonZeroU64>> {
+        let at = match &phase.requests {
+            Field::Absent => return Some(None),
+            Field::Bad(_) => return None,
+            Field::Given(at) => at,
+        };
+        if phase.concurrency.is_absent() {
+            self.problem(
+                at.node,
+                "`requests` without `concurrency`; write `for: 10m`, or `concurrency: 10` beside it",
+            );
+            return None;
+        }
+        if let Some(length) = phase.r#for.node() {
+            self.problem(length, "`for` beside `requests`; the phase ends with the last of them");
+            return None;
+        }
+        let count = match &at.value {
+            Requests::Number(count) => Some(count.0),
+            Requests::Text(RequestsName::EachPrompt) => prompts,
+        };
+        let count = count?;
+        let most = 1_000_000_000;
+        let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
+            self.problem(at.node, format!("out of range; write a count from 1 to {most}, or `each_prompt`"));
+            return None;
+        };
+        Some(Some(count))
     }
 
     fn length(&self, At { node, value: phase }: &At<Phase>) -> Option<Duration> {
