@@ -13,6 +13,7 @@ mod hints;
 mod quick;
 mod reader;
 mod scalar;
+mod trace;
 mod tree;
 mod validate;
 mod variables;

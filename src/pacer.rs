@@ -240,7 +240,7 @@ mod tests {
     use crate::schedule::{Phase, Rate};
 
     fn schedule(phases: &[(Load, u64)]) -> Arc<Schedule> {
-        let phases = phases.iter().map(|&(load, millis)| Phase {
+        let phases = phases.iter().cloned().map(|(load, millis)| Phase {
             name: load.to_string(),
             load,
             length: Duration::from_millis(millis),

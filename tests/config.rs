@@ -519,7 +519,7 @@ mod properties {
             prop_assert_eq!(rate.micro_per_hour(), micro);
             prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
             let plan = parse(&format!("target: http://a\nrate: {rate}\n")).unwrap();
-            prop_assert_eq!(plan.scenarios[0].schedule.phases()[0].load, Load::Constant(rate));
+            prop_assert_eq!(&plan.scenarios[0].schedule.phases()[0].load, &Load::Constant(rate));
         }
 
         #[test]

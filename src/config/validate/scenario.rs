@@ -36,6 +36,7 @@ impl Checker<'_> {
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
         let schedule = self.schedule(given, node, cap);
         let arrivals = self.arrivals(&given.arrivals);
+        self.replay_beside_arrivals(given);
         let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));

@@ -38,10 +38,11 @@ pub(super) enum Before {
 }
 
 impl Before {
-    fn after(load: Load) -> Before {
-        match load {
+    fn after(load: &Load) -> Before {
+        match *load {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
             Load::Sine { .. } => Before::No("after a sine"),
+            Load::Replay(_) => Before::No("after a replay"),
             Load::Pause => Before::Rate(Rate::ZERO),
             Load::Concurrency(_) => Before::No("after a phase of concurrency"),
         }
@@ -124,7 +125,7 @@ impl Checker<'_> {
         for entry in &list.value.0 {
             let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
             walk.before = match &drafts {
-                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(last.load)),
+                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(&last.load)),
                 None => Before::Unknown,
             };
             // One that is wrong spoils the schedule, and the others are still looked at.
@@ -148,7 +149,13 @@ impl Checker<'_> {
         let name = self.phase_name(&phase.value, &mut walk.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
             let loads = self.loads(phase, walk.before, walk.cap);
-            let length = self.length(phase);
+            let length = match (&phase.value.replay, &phase.value.r#for, loads.as_deref()) {
+                (Field::Given(replay), Field::Absent, Some([(_, load)])) => {
+                    self.length_of_trace(replay, load)
+                }
+                (Field::Given(_) | Field::Bad(_), Field::Absent, _) => None,
+                _ => self.length(phase),
+            };
             let (name, loads, length) = (name?, loads?, length?);
             let several = loads.len() > 1;
             let drafts = loads.into_iter().map(|(level, load)| {
@@ -165,6 +172,7 @@ impl Checker<'_> {
             ("ramp", given.ramp.node()),
             ("steps", given.steps.node()),
             ("sine", given.sine.node()),
+            ("replay", given.replay.node()),
             ("pause", given.pause.node()),
             ("concurrency", given.concurrency.node()),
             ("for", given.r#for.node()),
@@ -236,6 +244,7 @@ impl Checker<'_> {
             ("ramp", phase.ramp.node()),
             ("steps", phase.steps.node()),
             ("sine", phase.sine.node()),
+            ("replay", phase.replay.node()),
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
@@ -245,7 +254,7 @@ impl Checker<'_> {
                 self.missing(
                     *node,
                     "the phase does not say what load; write one of `constant: 5/s`, `ramp: {to: 50/s}`, \
-                     `steps`, `sine`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
+                     `steps`, `sine`, `replay`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
                 );
                 return None;
             }
@@ -264,6 +273,8 @@ impl Checker<'_> {
             self.steps(steps)
         } else if let Some(sine) = phase.sine.given() {
             self.sine(sine).map(one)
+        } else if let Some(replay) = phase.replay.given() {
+            self.replay(replay, &phase.r#for).map(one)
         } else if phase.pause.given().is_some() {
             Some(one(Load::Pause))
         } else {
