@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_counts_its_rows_and_begins_no_cycle_that_does_not_take_place() {
+        let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/traces/mooncake.jsonl");
+        let hourly = day(&format!("{{replay: {{file: {trace}}}, for: 1h}}"));
+        assert_eq!(hourly, "72 requests, at most 720 output tokens");
+        let half = day(&format!("{{constant: 1/h, for: 13h}}, {{replay: {{file: {trace}}}, for: 13h}}"));
+        assert_eq!(half, "16 requests, at most 160 output tokens");
+    }
+
+    #[test]
     fn counts_read_well() {
         assert_eq!(count(0.7), "0.70");
         assert_eq!(count(3.0), "3");

@@ -237,10 +237,9 @@ proptest! {
         let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
 
         // All marks of a cycle, the last of the cycle before so long before its start.
-        let marks: Vec<Area> = (1..)
-            .map(|k| Area::from_micro(k * SPACING - carry))
-            .take_while(|mark| *mark <= schedule.total())
-            .collect();
+        let mark = |k| Area::from_micro(k * SPACING - carry);
+        let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
+        let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
         let told: Vec<(u64, u32)> = marks
             .iter()
             .filter_map(|mark| {
