@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Spelled;
 use crate::plan::{Auth, Location, Plan, Scenario, Start};
-use crate::schedule::{Arrivals, Load, Repeat};
+use crate::schedule::{Area, Arrivals, Load, Repeat};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -66,9 +66,8 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = placed.phase;
         let mut line = format!("    {:width$}  for {}", phase.name, Spelled(phase.length));
         match phase.load {
-            Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } => {
-                let expected = (schedule.area(placed.end) - schedule.area(placed.start)).as_f64();
-                write!(line, ": {} requests", count(expected))?;
+            Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) => {
+                write!(line, ": {} requests", count(placed.total.as_f64()))?;
             }
             Load::Concurrency(slots) => write!(line, ": {slots} in flight, as many requests as they make")?,
             Load::Requests { slots, count } => write!(line, ": {count} requests, {slots} in flight")?,
@@ -97,7 +96,9 @@ fn day(scenario: &Scenario) -> String {
         Repeat::Times(times) if times.get() <= cycles => (times.get(), Duration::ZERO),
         _ => (cycles, DAY.saturating_sub(length * cycles)),
     };
-    let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
+    // A cycle that does not begin sends nothing, not even the first row of a trace.
+    let begun = if rest.is_zero() { Area::ZERO } else { schedule.area(rest) };
+    let requests = schedule.total().as_f64() * f64::from(cycles) + begun.as_f64();
     let tokens = requests * f64::from(scenario.request.max_tokens.get());
     let open = format!("{} requests, at most {} output tokens", count(requests), count(tokens));
     let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
@@ -154,6 +155,15 @@ mod tests {
         assert_eq!(day("{pause: 30h}, {concurrency: 2, for: 1h}"), late);
         let only_open = day("{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
         assert_eq!(only_open, "24 requests, at most 240 output tokens");
+    }
+
+    #[test]
+    fn a_replay_counts_its_rows_and_begins_no_cycle_that_does_not_take_place() {
+        let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/traces/mooncake.jsonl");
+        let hourly = day(&format!("{{replay: {{file: {trace}}}, for: 1h}}"));
+        assert_eq!(hourly, "72 requests, at most 720 output tokens");
+        let half = day(&format!("{{constant: 1/h, for: 13h}}, {{replay: {{file: {trace}}}, for: 13h}}"));
+        assert_eq!(half, "16 requests, at most 160 output tokens");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod quick;
 mod reader;
 mod scalar;
 mod shard;
+mod trace;
 mod tree;
 mod validate;
 mod variables;

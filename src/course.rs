@@ -187,7 +187,7 @@ impl Course {
         else {
             return Standing::default();
         };
-        let concurrency = match inner.schedule.phases().get(phase).map(|phase| phase.load) {
+        let concurrency = match inner.schedule.phases().get(phase).map(|phase| &phase.load) {
             Some(Load::Concurrency(slots) | Load::Requests { slots, .. }) => {
                 u32::try_from(self.shard.part(slots.get().into())).unwrap_or(u32::MAX)
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::measurement::{FailureDetail, Measurement};
+use crate::schedule::Lengths;
 
 /// One scheduled instant of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Arrival {
     pub k: u64,
     /// When it was due.
     pub due: Instant,
+    /// How long its prompt and answer shall be, where a trace says so.
+    pub lengths: Option<Lengths>,
 }
 
 /// Why an arrival was not sent.

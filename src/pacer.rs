@@ -28,7 +28,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::schedule::{Area, Load, Schedule, Series, Spread};
+use crate::schedule::{Area, Lengths, Load, Schedule, Series, Spread};
 
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
@@ -43,6 +43,8 @@ pub enum Next {
         due: Instant,
         /// Its number in the one series that all shards share.
         k: u64,
+        /// How long its prompt and answer shall be, where a trace says so.
+        lengths: Option<Lengths>,
     },
     /// Nothing before this instant.
     Wait(Instant),
@@ -256,7 +258,8 @@ impl Pacer {
         let due = self.instant_of(self.granted).unwrap_or(now);
         let k = self.next;
         self.next = self.next.wrapping_add(self.step);
-        Next::Due { due, k }
+        let lengths = self.schedule.lengths_at(Area::from_micro(self.granted) - self.carry);
+        Next::Due { due, k, lengths }
     }
 
     /// When this cycle reaches a sum of weights, if it does.
@@ -323,7 +326,7 @@ mod tests {
     use crate::schedule::{Arrivals, Phase, Rate, Shard};
 
     fn schedule(phases: &[(Load, u64)]) -> Arc<Schedule> {
-        let phases = phases.iter().map(|&(load, millis)| Phase {
+        let phases = phases.iter().cloned().map(|(load, millis)| Phase {
             name: load.to_string(),
             load,
             length: Duration::from_millis(millis),
@@ -374,8 +377,8 @@ mod tests {
         let (mut now, mut count) = (origin, 0);
         loop {
             match pacer.poll(now) {
-                Next::Due { due, k } => {
-                    assert_eq!((due, k), (now, count));
+                Next::Due { due, k, lengths } => {
+                    assert_eq!((due, k, lengths), (now, count, None));
                     count += 1;
                 }
                 Next::Wait(until) => {
@@ -424,7 +427,7 @@ mod tests {
         assert_eq!(pacer.poll(at(1000)), Next::Closed { slots, since: at(1000), until: at(3000) });
         assert_eq!(pacer.poll(at(2999)), Next::Closed { slots, since: at(1000), until: at(3000) });
         assert_eq!(pacer.poll(at(3000)), Next::Wait(at(3500)));
-        assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0 });
+        assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0, lengths: None });
         assert_eq!(pacer.poll(at(3500)), Next::Wait(at(4000)));
         assert_eq!(pacer.poll(at(4000)), Next::Over(at(4000)));
     }
@@ -446,8 +449,8 @@ mod tests {
         assert_eq!(pacer.poll(at(700)), counted(0, origin));
         pacer.go_on(at(700));
         assert_eq!(pacer.poll(at(700)), Next::Wait(at(1200)));
-        assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0 });
-        assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1 });
+        assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, lengths: None });
+        assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, lengths: None });
         assert_eq!(pacer.poll(at(5000)), counted(2, at(2700)));
         pacer.go_on(at(5000));
         assert_eq!(pacer.poll(at(5000)), counted(3, at(5000)));
@@ -546,7 +549,7 @@ mod tests {
                 let stretch = Stretch { cycle, start, after, until };
                 let mut pacer = Pacer::new(Arc::clone(&schedule), &spread, stretch);
                 let mut told = Vec::new();
-                while let Next::Due { due, k } = pacer.poll(start + Duration::from_secs(10)) {
+                while let Next::Due { due, k, .. } = pacer.poll(start + Duration::from_secs(10)) {
                     told.push((due - start, k));
                 }
                 told

@@ -8,7 +8,7 @@ mod load;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Requests, RequestsName, Sine, Steps};
+pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps};
 
 use super::field::{Field, List, Named};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};

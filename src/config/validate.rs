@@ -5,6 +5,7 @@
 
 mod prompts;
 mod register;
+mod replay;
 mod request;
 mod scenario;
 mod schedule;

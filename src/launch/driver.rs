@@ -117,8 +117,8 @@ impl Driver {
                     None => continue,
                 },
             };
-            if let Next::Due { due, k } = next {
-                return Step::Launch(Arrival { k, due }, None);
+            if let Next::Due { due, k, lengths } = next {
+                return Step::Launch(Arrival { k, due, lengths }, None);
             }
             // Orders take effect once everything that was due until now has been told.
             if self.mailbox.has_orders() {
@@ -242,7 +242,7 @@ impl Driver {
         // A part of nothing was refused when the configuration was read.
         let mine = u32::try_from(self.spread.shard.part(slots.get().into())).ok().and_then(NonZeroU32::new);
         let due = self.slots.take(mine.unwrap_or(NonZeroU32::MIN), since, now)?;
-        Ok(Step::Launch(Arrival { k, due }, Some(Slot::new(now, &self.mailbox))))
+        Ok(Step::Launch(Arrival { k, due, lengths: None }, Some(Slot::new(now, &self.mailbox))))
     }
 
     /// Goes on with a phase that counts its requests; nothing once they have ended.

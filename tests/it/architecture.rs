@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
@@ -31,6 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
+    ("jiff", &["config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
     ("prometheus", &["metrics"]),

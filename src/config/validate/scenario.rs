@@ -37,6 +37,7 @@ impl Checker<'_> {
         let distinct = prompts.as_ref().map(|prompts| prompts.len() as u64);
         let schedule = self.schedule(given, node, cap, distinct);
         let arrivals = self.arrivals(&given.arrivals);
+        self.replay_beside_arrivals(given);
         let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));

@@ -38,10 +38,11 @@ pub(super) enum Before {
 }
 
 impl Before {
-    fn after(load: Load) -> Before {
-        match load {
+    fn after(load: &Load) -> Before {
+        match *load {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
             Load::Sine { .. } => Before::No("after a sine"),
+            Load::Replay(_) => Before::No("after a replay"),
             Load::Pause => Before::Rate(Rate::ZERO),
             Load::Concurrency(_) | Load::Requests { .. } => Before::No("after a phase of concurrency"),
         }
@@ -132,7 +133,7 @@ impl Checker<'_> {
         for entry in &list.value.0 {
             let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
             walk.before = match &drafts {
-                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(last.load)),
+                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(&last.load)),
                 None => Before::Unknown,
             };
             // One that is wrong spoils the schedule, and the others are still looked at.
@@ -156,10 +157,15 @@ impl Checker<'_> {
         let name = self.phase_name(&phase.value, &mut walk.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
             let loads = self.loads(phase, walk.before, walk.cap);
-            let count = self.requests(phase, walk.prompts);
-            let length =
-                if phase.value.requests.is_absent() { self.length(phase) } else { Some(Duration::ZERO) };
-            let count = count?;
+            let length = match (&phase.value.replay, &phase.value.r#for, loads.as_deref()) {
+                _ if !phase.value.requests.is_absent() => Some(Duration::ZERO),
+                (Field::Given(replay), Field::Absent, Some([(_, load)])) => {
+                    self.length_of_trace(replay, load)
+                }
+                (Field::Given(_) | Field::Bad(_), Field::Absent, _) => None,
+                _ => self.length(phase),
+            };
+            let count = self.requests(phase, walk.prompts)?;
             let (name, loads, length) = (name?, loads?, length?);
             let several = loads.len() > 1;
             let drafts = loads.into_iter().map(|(level, load)| {
@@ -180,6 +186,7 @@ impl Checker<'_> {
             ("ramp", given.ramp.node()),
             ("steps", given.steps.node()),
             ("sine", given.sine.node()),
+            ("replay", given.replay.node()),
             ("pause", given.pause.node()),
             ("concurrency", given.concurrency.node()),
             ("requests", given.requests.node()),
@@ -252,6 +259,7 @@ impl Checker<'_> {
             ("ramp", phase.ramp.node()),
             ("steps", phase.steps.node()),
             ("sine", phase.sine.node()),
+            ("replay", phase.replay.node()),
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
@@ -261,7 +269,7 @@ impl Checker<'_> {
                 self.missing(
                     *node,
                     "the phase does not say what load; write one of `constant: 5/s`, `ramp: {to: 50/s}`, \
-                     `steps`, `sine`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
+                     `steps`, `sine`, `replay`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
                 );
                 return None;
             }
@@ -280,6 +288,8 @@ impl Checker<'_> {
             self.steps(steps)
         } else if let Some(sine) = phase.sine.given() {
             self.sine(sine).map(one)
+        } else if let Some(replay) = phase.replay.given() {
+            self.replay(replay, &phase.r#for).map(one)
         } else if phase.pause.given().is_some() {
             Some(one(Load::Pause))
         } else {
