@@ -23,6 +23,7 @@ use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{Order, exchange};
 use crate::guard::Guard;
 use crate::ledger::{Ledger, Started};
+use crate::measurement::{Failure, FailureDetail};
 use crate::pacer::{Next, Pacer};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
@@ -81,12 +82,20 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
     }
 
     async fn request(self: Arc<Self>, arrival: Arrival, started: Started, slot: Option<Slot>) {
-        let prompt = self.prompts.pick(self.seed, &self.scenario, arrival.k);
+        let asked = match self.prompts.pick(self.seed, &self.scenario, arrival.k, None) {
+            Ok(asked) => asked,
+            Err(unavailable) => {
+                let detail = FailureDetail::new(Failure::ClientResource, &unavailable.to_string());
+                let detail = self.endpoint.redact(detail);
+                self.observer.observe(Event::Failed { detail: &detail, duration: Duration::ZERO });
+                return started.finish(Err(detail.failure));
+            }
+        };
         let order = Order {
             due: arrival.due,
             request: Request {
                 path: chat::PATH,
-                body: chat::encode(&self.model, &self.parameters, prompt).into(),
+                body: chat::encode(&self.model, &self.parameters, &asked).into(),
                 stream: self.parameters.stream,
             },
             model: self.model.clone(),

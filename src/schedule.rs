@@ -105,6 +105,15 @@ impl Phase {
     pub const LONGEST: Duration = Duration::from_hours(8784);
 }
 
+/// How long one request of a recorded trace was, in tokens; `None` where the trace does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Lengths {
+    /// The prompt.
+    pub input: Option<NonZeroU32>,
+    /// The answer.
+    pub output: Option<NonZeroU32>,
+}
+
 /// How often the whole schedule is gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repeat {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmload::config::{self, Invalid, QuickOptions};
-use llmload::plan::{Auth, Location, Plan, SecretOrigin, Start};
+use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
+use llmload::protocol::asked::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
@@ -33,6 +34,13 @@ fn environment(name: &str) -> Option<String> {
 
 fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
+}
+
+/// What arrival `k` of a scenario says first.
+fn asked(scenario: &Scenario, k: u64) -> String {
+    let asked = scenario.prompts.pick(7, &scenario.name, k, None).unwrap();
+    let Content::Conversation(messages) = asked.content else { panic!("a payload") };
+    messages[0].text.clone().into_owned()
 }
 
 /// Every message for a text that is wrong, one a line.
@@ -204,13 +212,13 @@ fn the_long_form_means_what_the_documentation_says() {
     let rate = |text: &str| -> Rate { text.parse().unwrap() };
     assert_eq!(baseline.schedule.phases()[1].load, Load::Ramp { from: rate("5/s"), to: rate("50/s") });
     assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
-    assert_eq!(baseline.prompts.pick(7, "baseline", 0), "What is the tallest mountain in South America?");
+    assert_eq!(asked(baseline, 0), "What is the tallest mountain in South America?");
     assert_eq!(baseline.max_concurrency.get(), 256);
 
     let Location::Simulator(settings) = &other.target.location else { panic!("not simulated") };
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
-    assert_eq!(other.prompts.pick(7, "other", 9), "Only here.");
+    assert_eq!(asked(other, 9), "Only here.");
     // `few` and `long` lie idle.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(

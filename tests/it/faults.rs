@@ -64,7 +64,11 @@ async fn ask_telling(
     };
     let order = Order {
         due: Instant::now(),
-        request: Request { path: chat::PATH, body: chat::encode("m", &parameters, "hi").into(), stream },
+        request: Request {
+            path: chat::PATH,
+            body: chat::encode("m", &parameters, &"hi".into()).into(),
+            stream,
+        },
         model: "m".into(),
         terminal: target.terminal,
         timeouts: target.timeouts,
