@@ -228,6 +228,46 @@ fn the_long_form_means_what_the_documentation_says() {
     );
 }
 
+/// One of every kind of source, through to the body of a request.
+#[test]
+fn every_source_asks_what_its_file_says() {
+    let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
+    assert_eq!(plan.warnings, [""; 0]);
+    let body = |scenario: &str, k: u64| -> serde_json::Value {
+        let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
+        let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
+        serde_json::from_slice(&llmload::protocol::chat::encode("m", &scenario.request, &asked)).unwrap()
+    };
+    let said =
+        |scenario: &str, k: u64| body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned();
+
+    let drawn: String = (0..32).map(|k| said("lines", k)).collect();
+    assert!(drawn.contains("One.One.") && drawn.contains("Two.Two."), "{drawn}");
+    let recorded = body("bodies", 9);
+    assert_eq!((&recorded["seed"], &recorded["max_tokens"]), (&1.into(), &5.into()));
+    assert_eq!((&recorded["model"], &recorded["stream"]), (&"m".into(), &true.into()));
+    assert_eq!([0, 1, 2].map(|k| said("talks", k)), ["First.", "Second.", "First."]);
+    let salts = [0, 1].map(|k| body("talks_by_line", k)["cache_salt"].as_str().unwrap().to_owned());
+    assert_ne!(salts[0], salts[1]);
+    let [first, second] = [0, 1].map(|k| said("messages", k));
+    assert!(first != second && first.ends_with(". Be brief.") && first.starts_with("The "), "{first}");
+    assert_eq!(body("messages", 0)["messages"][1]["content"], "Hi.");
+
+    let made_up = body("made_up", 3);
+    assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
+    let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
+    assert!((0..200).all(|k| (280..=980).contains(&tokens(&said("made_up", k)))));
+    // 256 tokens are 233 words and 23 marks.
+    let starts = |words: usize| -> usize {
+        let start = |k| said("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
+        (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
+    };
+    assert_eq!((starts(233), starts(240)), (4, 200));
+    let mixed: Vec<_> = (0..8).map(|k| said("mixed", k)).collect();
+    assert_eq!(mixed, ["One.", "Two.", "How?", "One.", "Two.", "One.", "Who?", "Two."]);
+    assert_eq!((&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]), (&7.into(), &256.into()));
+}
+
 #[test]
 fn secrets_never_come_out() {
     let text = "targets:\n  a:\n    base_url: http://10.1.2.3/v1\n    api_key_env: STAGING_API_KEY\n    \

@@ -163,7 +163,9 @@ impl Cutter {
                 return Err(self.wrong("neither `,` nor `]` after an object; put one there"));
             }
             _ => {
-                return Err(self.wrong("something follows the list; take it away, or write one object a line"));
+                return Err(
+                    self.wrong("something follows the list; take it away, or write one object a line")
+                );
             }
         };
         Ok(())

@@ -82,7 +82,8 @@ fn what_is_made_up_is_a_function_of_seed_stream_and_k_too() {
     assert_eq!((asked.max_tokens, asked.ignore_eos, prompts.len()), (NonZeroU32::new(9), true, None));
 }
 
-const STILL: &str = "The";
+const STILL: &str = "The common room raised the leaf around the good ocean. The good sound brought the word for \
+                     the wide The bright finger reached the coat outside the old fish.";
 
 #[test]
 fn a_trace_gives_lengths_to_what_is_made_up_and_bounds_to_the_rest() {

@@ -74,7 +74,7 @@ impl Checker<'_> {
         let prompts = match &given.order {
             Field::Bad(_) => return None,
             Field::Absent => prompts,
-            given => prompts.in_order(order(given)?),
+            Field::Given(_) => prompts.in_order(order(&given.order)?),
         };
         Some(prompts.with_prefix_cache(match &given.prefix_cache {
             Field::Bad(_) => return None,

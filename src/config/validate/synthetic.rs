@@ -36,15 +36,17 @@ impl Checker<'_> {
             self.warn(at, "every answer goes on to `max_tokens`; write `output_tokens` for other lengths");
         }
         let (input, shared_prefix, template) = (input?, shared_prefix?, template?);
+        let mut good = true;
         for (field, tokens, rest) in [
             (&given.shared_prefix_tokens, shared_prefix, "nothing of a prompt would be its own"),
             (&given.template_tokens, template, "nothing would be left for the prompt"),
         ] {
             if let (Some(at), true) = (field.node(), f64::from(tokens) >= input.mean) {
                 self.problem(at, format!("{rest}; write less than `input_tokens`, {}", input.mean));
-                return None;
+                good = false;
             }
         }
+        good.then_some(())?;
         Some(Synthetic {
             input,
             output: output?,
