@@ -43,7 +43,8 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "  target     {place}")?;
     writeln!(f, "  model      {}", target.model.as_deref().unwrap_or(only))?;
     writeln!(f, "  key        {}", key(&target.auth))?;
-    writeln!(f, "  prompts    {} ({} of them)", scenario.prompts.name, scenario.prompts.len())?;
+    let prompts = scenario.prompts.len().map_or("made up".to_owned(), |count| format!("{count} of them"));
+    writeln!(f, "  prompts    {} ({prompts})", scenario.prompts.name)?;
     let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
     writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;

@@ -23,6 +23,7 @@ use crate::event::{AbortReason, Arrival, Event, Observe};
 use crate::exchange::{Order, exchange};
 use crate::guard::Guard;
 use crate::ledger::{Ledger, Started};
+use crate::measurement::{Failure, FailureDetail};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
 use crate::protocol::{Terminal, chat};
@@ -119,10 +120,10 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
         started: Started,
         slot: Option<Arc<Slot>>,
     ) {
-        let order = terms.order(arrival);
+        let exchange = exchange(&*terms.endpoint, || terms.order(arrival), &self.observer);
         let finished = tokio::select! {
             biased;
-            finished = exchange(&*terms.endpoint, order, &self.observer) => finished,
+            finished = exchange => finished,
             reason = self.cut.happened() => return started.abort(reason),
         };
         // Entered before the slot is free, so that whoever takes it does not find the place taken.
@@ -141,19 +142,24 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
 
 impl<E> Terms<E> {
     /// What an arrival sends.
-    pub fn order(&self, arrival: Arrival) -> Order {
-        let prompt = self.prompts.pick(self.seed, &self.scenario, arrival.k);
-        Order {
+    ///
+    /// # Errors
+    /// If its prompt cannot be read any more.
+    pub fn order(&self, arrival: Arrival) -> Result<Order, FailureDetail> {
+        let asked = self.prompts.pick(self.seed, &self.scenario, arrival.k, arrival.lengths);
+        let asked = asked
+            .map_err(|unavailable| FailureDetail::new(Failure::ClientResource, &unavailable.to_string()))?;
+        Ok(Order {
             due: arrival.due,
             request: Request {
                 path: chat::PATH,
-                body: chat::encode(&self.model, &self.parameters, prompt).into(),
+                body: chat::encode(&self.model, &self.parameters, &asked).into(),
                 stream: self.parameters.stream,
             },
             model: self.model.clone(),
             terminal: self.terminal,
             timeouts: self.timeouts,
-        }
+        })
     }
 }
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmload::config::{self, Invalid, QuickOptions};
-use llmload::plan::{Auth, Location, Plan, SecretOrigin, Start};
+use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
+use llmload::protocol::asked::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
@@ -33,6 +34,13 @@ fn environment(name: &str) -> Option<String> {
 
 fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
+}
+
+/// What arrival `k` of a scenario says first.
+fn asked(scenario: &Scenario, k: u64) -> String {
+    let asked = scenario.prompts.pick(7, &scenario.name, k, None).unwrap();
+    let Content::Conversation(messages) = asked.content else { panic!("a payload") };
+    messages[0].text.clone().into_owned()
 }
 
 /// Every message for a text that is wrong, one a line.
@@ -204,13 +212,13 @@ fn the_long_form_means_what_the_documentation_says() {
     let rate = |text: &str| -> Rate { text.parse().unwrap() };
     assert_eq!(baseline.schedule.phases()[1].load, Load::Ramp { from: rate("5/s"), to: rate("50/s") });
     assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
-    assert_eq!(baseline.prompts.pick(7, "baseline", 0), "What is the tallest mountain in South America?");
+    assert_eq!(asked(baseline, 0), "What is the tallest mountain in South America?");
     assert_eq!(baseline.max_concurrency.get(), 256);
 
     let Location::Simulator(settings) = &other.target.location else { panic!("not simulated") };
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
-    assert_eq!(other.prompts.pick(7, "other", 9), "Only here.");
+    assert_eq!(asked(other, 9), "Only here.");
     // `few` and `long` lie idle.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(
@@ -323,6 +331,46 @@ fn a_trace_is_bounded_and_read_no_further_than_its_phase_lasts() {
     assert_eq!(said(", for: 7s").unwrap().total().arrivals(), 8);
     let invalid = said(", for: 1h").unwrap_err().to_string();
     assert!(invalid.contains("a.csv` line 11: longer than 1 MiB"), "{invalid}");
+}
+
+/// One of every kind of source, through to the body of a request.
+#[test]
+fn every_source_asks_what_its_file_says() {
+    let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
+    assert_eq!(plan.warnings, [""; 0]);
+    let body = |scenario: &str, k: u64| -> serde_json::Value {
+        let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
+        let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
+        serde_json::from_slice(&llmload::protocol::chat::encode("m", &scenario.request, &asked)).unwrap()
+    };
+    let said =
+        |scenario: &str, k: u64| body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned();
+
+    let drawn: String = (0..32).map(|k| said("lines", k)).collect();
+    assert!(drawn.contains("One.One.") && drawn.contains("Two.Two."), "{drawn}");
+    let recorded = body("bodies", 9);
+    assert_eq!((&recorded["seed"], &recorded["max_tokens"]), (&1.into(), &5.into()));
+    assert_eq!((&recorded["model"], &recorded["stream"]), (&"m".into(), &true.into()));
+    assert_eq!([0, 1, 2].map(|k| said("talks", k)), ["First.", "Second.", "First."]);
+    let salts = [0, 1].map(|k| body("talks_by_line", k)["cache_salt"].as_str().unwrap().to_owned());
+    assert_ne!(salts[0], salts[1]);
+    let [first, second] = [0, 1].map(|k| said("messages", k));
+    assert!(first != second && first.ends_with(". Be brief.") && first.starts_with("The "), "{first}");
+    assert_eq!(body("messages", 0)["messages"][1]["content"], "Hi.");
+
+    let made_up = body("made_up", 3);
+    assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
+    let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
+    assert!((0..200).all(|k| (280..=980).contains(&tokens(&said("made_up", k)))));
+    // 256 tokens are 233 words and 23 marks.
+    let starts = |words: usize| -> usize {
+        let start = |k| said("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
+        (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
+    };
+    assert_eq!((starts(233), starts(240)), (4, 200));
+    let mixed: Vec<_> = (0..8).map(|k| said("mixed", k)).collect();
+    assert_eq!(mixed, ["One.", "Two.", "How?", "One.", "Two.", "One.", "Who?", "Two."]);
+    assert_eq!((&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]), (&7.into(), &256.into()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod schedule;
 mod secret;
 mod shapes;
 mod simulator;
+mod synthetic;
 mod target;
 
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Source, Target};
+use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::Spelled;
 use super::field::{At, Field, Named};
 use super::reader::{Finding, Findings, Reader};
@@ -29,7 +30,6 @@ use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};
 use super::variables::Variables;
 use crate::plan;
-use crate::prompts::Prompts;
 use register::{Register, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
@@ -198,6 +198,8 @@ impl Checker<'_> {
         let scenario = Scenario {
             target: Field::Absent,
             prompts: Field::Absent,
+            order: form.order,
+            prefix_cache: form.prefix_cache,
             request: form.request,
             arrivals: form.arrivals,
             start: form.start,
@@ -210,10 +212,6 @@ impl Checker<'_> {
             warmup: form.warmup,
         };
         (seed, self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts).into_iter().collect())
-    }
-
-    fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
-        self.register("prompts", field, |name, source, node| self.source(name, source, node))
     }
 
     /// The entries of a map that the user names, each name checked.

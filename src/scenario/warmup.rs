@@ -18,8 +18,8 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: 
     let mut failed = 0;
     for k in 0..u64::from(count) {
         let terms = lane.terms();
-        let order = terms.order(Arrival { k, due: Instant::now(), lengths: None });
-        let finished = exchange(&*terms.endpoint, order, &last_words).await;
+        let arrival = Arrival { k, due: Instant::now(), lengths: None };
+        let finished = exchange(&*terms.endpoint, || terms.order(arrival), &last_words).await;
         if let Some(labels) = stream.labels() {
             metrics.warmed_up(&labels);
         }

@@ -38,7 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     ("rand", &["random", "prompts", "schedule", "simulator"]),
     ("rand_chacha", &["random", "schedule", "simulator"]),
-    ("rand_distr", &["schedule"]),
+    ("rand_distr", &["prompts", "schedule"]),
     ("reqwest", &["endpoint"]),
     ("rlimit", &["daemon"]),
     ("rustls", &["endpoint"]),

@@ -45,6 +45,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(endpoint: Arc<InMemory>, max_concurrency: u32) -> Bench {
+        Bench::asking(endpoint, max_concurrency, Prompts::builtin())
+    }
+
+    pub fn asking(endpoint: Arc<InMemory>, max_concurrency: u32, prompts: Prompts) -> Bench {
         let (stop, paused) = (CancellationToken::new(), Pause::default());
         let recorder = Arc::new(Recorder::default());
         let parameters = RequestParameters {
@@ -57,7 +61,7 @@ impl Bench {
         let terms = Terms {
             endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
-            prompts: Prompts::builtin(),
+            prompts,
             scenario: "s".into(),
             seed: 0,
             parameters,
