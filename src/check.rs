@@ -32,9 +32,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (format!("{}, a built-in simulator", target.name), settings.model.as_str())
         }
     };
-    let start = match scenario.start {
-        Start::WhenReady => "once the target answers",
-        Start::Now => "at once",
+    let start = match &scenario.start {
+        Start::WhenReady => "once the target answers".to_owned(),
+        Start::Now => "at once".to_owned(),
+        Start::WallClock(anchor) => format!("by the clock on the wall, {anchor}"),
+        Start::Cron(cron) => format!("whenever `{cron}` fires in {}", cron.zone()),
     };
     let request = &scenario.request;
     writeln!(f, "scenario {}", scenario.name)?;
@@ -46,6 +48,9 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
     writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;
     writeln!(f, "  start      {start}")?;
+    if let Some(windows) = &scenario.active {
+        writeln!(f, "  active     {windows}")?;
+    }
     match scenario.arrivals {
         Arrivals::Constant => {}
         Arrivals::Poisson => writeln!(f, "  arrivals   at random (Poisson)")?,
@@ -151,6 +156,25 @@ mod tests {
         assert_eq!(day("{pause: 30h}, {concurrency: 2, for: 1h}"), late);
         let only_open = day("{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
         assert_eq!(only_open, "24 requests, at most 240 output tokens");
+    }
+
+    #[test]
+    fn when_it_starts_and_is_active_is_told() {
+        let told = |keys: &str, row: &str| {
+            let text =
+                format!("target: http://localhost:1/v1\nschedule: [{{constant: 1/s, for: 1h}}]\n{keys}\n");
+            let plan = crate::config::parse(&text, "test", None, &|_| None).unwrap();
+            let words = Words(&plan).to_string();
+            words.lines().find_map(|line| line.trim_start().strip_prefix(row)).unwrap_or("").trim().to_owned()
+        };
+        let cron = "start: {cron: '0 2 * * *', timezone: Asia/Shanghai}";
+        assert_eq!(told(cron, "start"), "whenever `0 2 * * *` fires in Asia/Shanghai");
+        let midnight = "start: {wall_clock: {timezone: Europe/Berlin}}";
+        let words = "by the clock on the wall, cycles counted from midnight in Europe/Berlin";
+        assert_eq!(told(midnight, "start"), words);
+        let active = "active: {days: mon-fri, hours: '22:00-06:00'}";
+        assert_eq!(told(active, "active"), "mon-fri 22:00-06:00 UTC");
+        assert_eq!(told("", "active"), "");
     }
 
     #[test]

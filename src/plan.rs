@@ -12,6 +12,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::calendar::{Anchor, Cron, Windows};
 use crate::prompts::Prompts;
 use crate::protocol::Terminal;
 use crate::schedule::{Arrivals, Repeat, Schedule};
@@ -52,23 +53,29 @@ pub struct Scenario {
     pub schedule: Arc<Schedule>,
     /// How its open-loop arrivals are spread about the rate.
     pub arrivals: Arrivals,
-    /// How often the schedule is gone through.
+    /// How often the schedule is gone through; from each firing on, where a cron starts it.
     pub repeat: Repeat,
-    /// What the schedule waits for before its first instant.
+    /// When it begins.
     pub start: Start,
+    /// When load is sent at all; always, where there are none.
+    pub active: Option<Windows>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     pub max_concurrency: NonZeroU32,
     /// An arrival later than this is dropped.
     pub max_lag: Duration,
 }
 
-/// What a schedule waits for before its first instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When a schedule begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Any answer below 500 from the target's `/models`.
+    /// Once the target's `/models` gives any answer below 500.
     WhenReady,
-    /// Nothing.
+    /// At once.
     Now,
+    /// In the midst of the cycle that is on by the clock on the wall.
+    WallClock(Anchor),
+    /// At each firing; one that comes while the schedule still runs is skipped.
+    Cron(Cron),
 }
 
 /// An endpoint with the model and the credentials to use there.

@@ -152,7 +152,7 @@ fn bind(model: &str, arrivals: Arrivals, stream: &Stream, metrics: &Metrics) -> 
 /// Waits for what the scenario waits for, and learns the model if the file does not name it.
 async fn wait(scenario: &Scenario, endpoint: &HttpEndpoint, stream: &Stream, metrics: &Metrics) -> String {
     let named = scenario.target.model.clone();
-    if let (Start::Now, Some(model)) = (scenario.start, &named) {
+    if let (Start::Now, Some(model)) = (&scenario.start, &named) {
         return model.clone();
     }
     let mut told = String::new();

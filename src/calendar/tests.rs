@@ -352,7 +352,7 @@ fn field(values: &BTreeSet<i8>) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Each firing comes at the minute at which the watched clock says so, in order, and none is skipped.
     #[test]

@@ -92,7 +92,7 @@ impl FromStr for Hours {
         let wrong = |what: &str| ParseError(format!("not a part of the day: {what}"));
         let parts = text.split_once('-').and_then(|(from, to)| minutes(from).zip(minutes(to)));
         let Some((from, to)) = parts else {
-            return Err(wrong("it has no two times; write `08:00-20:00`, from 00:00 up to 24:00"));
+            return Err(wrong("its two times cannot be read; write `08:00-20:00`, from 00:00 up to 24:00"));
         };
         match (from, to) {
             (DAY, _) => Err(wrong("a day cannot begin at its end; write `00:00` for midnight")),
