@@ -176,6 +176,6 @@ fn just_before(reading: DateTime) -> DateTime {
 /// The place in a list of names of a word that is one of them or its first three letters.
 fn named(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
-    let is = |name: &&str| **name == word || name.get(..3).is_some_and(|short| short == word);
-    names.iter().position(|name| is(&name)).and_then(|place| u32::try_from(place).ok())
+    let is = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);
+    names.iter().position(|name| is(name)).and_then(|place| u32::try_from(place).ok())
 }
