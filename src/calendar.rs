@@ -7,8 +7,6 @@
 //! once, the first time. All else about daylight saving follows from that.
 
 mod cron;
-#[cfg(test)]
-mod tests;
 mod windows;
 
 use std::fmt;
@@ -179,3 +177,6 @@ fn named(names: &[&str], word: &str) -> Option<u32> {
     let is = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);
     names.iter().position(|name| is(name)).and_then(|place| u32::try_from(place).ok())
 }
+
+#[cfg(test)]
+mod tests;
