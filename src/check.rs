@@ -33,10 +33,10 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
     };
     let start = match &scenario.start {
-        Start::WhenReady => "once the target answers",
-        Start::Now => "at once",
-        Start::WallClock(_) => "by the wall clock",
-        Start::Cron(_) => "by cron",
+        Start::WhenReady => "once the target answers".to_owned(),
+        Start::Now => "at once".to_owned(),
+        Start::WallClock(anchor) => format!("by the clock on the wall, {anchor}"),
+        Start::Cron(cron) => format!("whenever `{cron}` fires in {}", cron.zone()),
     };
     let request = &scenario.request;
     writeln!(f, "scenario {}", scenario.name)?;
@@ -49,6 +49,9 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
     writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;
     writeln!(f, "  start      {start}")?;
+    if let Some(windows) = &scenario.active {
+        writeln!(f, "  active     {windows}")?;
+    }
     match scenario.arrivals {
         Arrivals::Constant => {}
         Arrivals::Poisson => writeln!(f, "  arrivals   at random (Poisson)")?,

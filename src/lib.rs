@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`calendar`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
 //! | intent | [`plan`], [`config`], [`check`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "calendar", "schedule", "measurement", "protocol", "prompts"],
+    &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
     &["plan", "config", "check"],
     &["pacer", "timetable", "guard"],
@@ -32,7 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
-    ("jiff", &["config"]),
+    ("jiff", &["calendar", "config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
     ("prometheus", &["metrics"]),
@@ -63,6 +63,7 @@ const EVERYWHERE: &[&str] =
 const PURE: &[&str] = &[
     "random",
     "schedule",
+    "calendar",
     "measurement",
     "protocol",
     "prompts",
