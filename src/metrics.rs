@@ -14,11 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
 use crate::course::Course;
 use crate::ledger::Ledger;
+use crate::plan::Prices;
 use crate::schedule::Arrivals;
 pub use lane::Instruments;
 use scraped::Scraped;
@@ -51,12 +52,14 @@ impl Labels {
 pub struct Defect(#[from] prometheus::Error);
 
 /// What does not change about a stream of load, for `llmload_scenario_info`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// How arrivals are spread about the rate.
     pub arrivals: Arrivals,
     /// Whether the target is the built-in simulator.
     pub simulated: bool,
+    /// What the target's tokens cost; where nothing is known, nothing is counted.
+    pub prices: Option<Prices>,
 }
 
 /// All metric families.
@@ -116,7 +119,7 @@ impl Metrics {
         let simulated = if facts.simulated { "true" } else { "false" };
         self.scenario_info.with_label_values(&[target, model, scenario, arrivals, simulated]).set(1.0);
         self.scraped.add(labels.clone(), ledger, course, limit);
-        self.lanes.bind(labels, self.target_ready.with_label_values(&[target]))
+        self.lanes.bind(labels, self.target_ready.with_label_values(&[target]), facts.prices)
     }
 
     /// Makes the series of a target, which has not answered yet.
@@ -173,6 +176,11 @@ fn gauge(registry: &Registry, family: &Family) -> prometheus::Result<GaugeVec> {
 
 fn counter(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
     registered(registry, IntCounterVec::new(opts(family), family.labels)?)
+}
+
+/// A counter of something that comes in fractions.
+fn amounts(registry: &Registry, family: &Family) -> prometheus::Result<CounterVec> {
+    registered(registry, CounterVec::new(opts(family), family.labels)?)
 }
 
 fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<HistogramVec> {

@@ -18,7 +18,6 @@ use crate::measurement::{FailureDetail, printable};
 use crate::metrics::{Facts, Instruments, Labels, Metrics};
 use crate::pacer::{Pacer, Spread};
 use crate::plan::{self, Auth, Scenario, Start, Target};
-use crate::schedule::Arrivals;
 use crate::status::Stream;
 
 /// How long one question for the list of models may take.
@@ -58,7 +57,7 @@ pub fn run(
     around: Surroundings,
 ) -> impl Future<Output = Result<(), Crashed>> + Send {
     let instruments =
-        scenario.target.model.as_ref().map(|model| bind(model, scenario.arrivals, &stream, &around.metrics));
+        scenario.target.model.as_ref().map(|model| bind(model, &scenario, &stream, &around.metrics));
     go_through(scenario, endpoint, stream, around, instruments)
 }
 
@@ -78,7 +77,7 @@ async fn go_through(
         }
     };
     let observer = (
-        instruments.unwrap_or_else(|| bind(&model, scenario.arrivals, &stream, &around.metrics)),
+        instruments.unwrap_or_else(|| bind(&model, &scenario, &stream, &around.metrics)),
         Arc::clone(&stream.incidents),
     );
     let lane = Arc::new(Lane {
@@ -141,11 +140,15 @@ fn on_a_thread(
     Ok((thread, ended))
 }
 
-fn bind(model: &str, arrivals: Arrivals, stream: &Stream, metrics: &Metrics) -> Instruments {
+fn bind(model: &str, scenario: &Scenario, stream: &Stream, metrics: &Metrics) -> Instruments {
     let model = stream.model.get_or_init(|| model.to_owned()).clone();
     let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
     let (ledger, course) = (Arc::clone(&stream.ledger), Arc::clone(&stream.course));
-    let facts = Facts { arrivals, simulated: stream.simulated };
+    let facts = Facts {
+        arrivals: scenario.arrivals,
+        simulated: stream.simulated,
+        prices: scenario.target.prices.clone(),
+    };
     metrics.bind(&labels, ledger, course, stream.max_concurrency, facts)
 }
 

@@ -3,6 +3,7 @@
 //! Each topic has a file below. All of them note problems in one [`Checker`] and go on, so that
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
+mod prices;
 mod prompts;
 mod register;
 mod request;
