@@ -11,10 +11,10 @@
 //! | beside it all, and knows nothing of it | [`simulator`] |
 //! | arithmetic and wire, pure | [`random`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
-//! | intent | [`plan`], [`config`], [`check`] |
+//! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown | [`metrics`], [`incidents`], [`status`], [`web`] |
+//! | what is shown | [`metrics`], [`check`], [`incidents`], [`status`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and

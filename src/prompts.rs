@@ -54,6 +54,14 @@ impl Prompts {
         self.texts.len()
     }
 
+    /// How long a text is, on the average, in bytes.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn mean_bytes(&self) -> f64 {
+        let bytes: usize = self.texts.iter().map(String::len).sum();
+        bytes as f64 / self.texts.len() as f64
+    }
+
     /// The order they are gone through.
     #[must_use]
     pub fn order(&self) -> Order {

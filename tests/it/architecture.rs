@@ -12,10 +12,10 @@ const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "schedule", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
-    &["plan", "config", "check"],
+    &["plan", "config"],
     &["pacer", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "incidents", "status", "web"],
+    &["metrics", "check", "incidents", "status", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
     ("strsim", &["config"]),
+    ("terminal_size", &["cli"]),
     ("tokio::signal", &["cli"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
