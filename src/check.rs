@@ -33,6 +33,13 @@ pub struct Checked {
     pub forecast: Option<Forecast>,
 }
 
+/// What `--json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Document {
+    /// In the order in which they were named.
+    pub files: Vec<Checked>,
+}
+
 impl Checked {
     /// Looks at a plan that came from `file`.
     ///

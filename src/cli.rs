@@ -18,8 +18,8 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::check::Checked;
 use crate::check::words::Paper;
+use crate::check::{Checked, Document};
 use crate::config::{self, Invalid, QuickOptions, Spelled};
 use crate::daemon;
 use crate::plan::Plan;
@@ -270,8 +270,7 @@ fn check(args: &CheckArgs) -> Result<(), Failed> {
         }
     }
     if args.json {
-        let document = serde_json::json!({ "files": all });
-        print(&serde_json::to_string_pretty(&document).context("the forecast")?)?;
+        print(&serde_json::to_string_pretty(&Document { files: all }).context("the forecast")?)?;
     }
     match (wrong.is_empty(), args.json) {
         (true, _) => Ok(()),

@@ -1,7 +1,7 @@
 //! What a plan sends in its coming day, as numbers: a pure function of the plan.
 //!
 //! The schedule is asked only for areas, rates and phases. How the time since the start becomes a
-//! cycle and a time in it is decided in one place, [`place`]; whatever stops or moves a schedule
+//! cycle and a time in it is decided in one function, `place`; whatever stops or moves a schedule
 //! belongs there. What is said about tokens and money is an upper bound or a stated estimate, never
 //! a promise: a server may answer in fewer tokens, and count those of a prompt differently.
 //!

@@ -92,8 +92,8 @@ fn cost_follows_from_counted_tokens_and_is_there_only_where_prices_are() {
     let mut daemon = Daemon::start(
         "
 targets:
-  paid: {simulator: {}, model: m, prices: {input_per_million: 30, output_per_million: 700, currency: EUR}}
-  free: {simulator: {}, model: m}
+  paid: {simulator: {}, prices: {input_per_million: 30, output_per_million: 700, currency: EUR}}
+  free: {simulator: {}}
 scenarios:
   s: {target: paid, repeat: 1, schedule: [{constant: 20/s, for: 1s}], request: {max_tokens: 7}}
   t: {target: free, repeat: 1, schedule: [{constant: 20/s, for: 1s}], request: {max_tokens: 7}}

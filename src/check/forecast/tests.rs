@@ -1,3 +1,5 @@
+//! Forecasts of small plans by hand, and of any plan by a walk that nobody would wait for.
+
 #![allow(clippy::float_cmp)]
 
 use proptest::prelude::*;

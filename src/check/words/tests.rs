@@ -1,3 +1,5 @@
+//! What is drawn and said, to the letter where a reader would notice.
+
 use super::*;
 use crate::check::Checked;
 
