@@ -103,6 +103,26 @@ pub struct Target {
     pub terminal: Terminal,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What its tokens cost, where the file says so.
+    pub prices: Option<Prices>,
+}
+
+/// What tokens cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prices {
+    /// A million tokens of prompts.
+    pub input_per_million: f64,
+    /// A million generated tokens.
+    pub output_per_million: f64,
+    /// ISO 4217: three capital letters.
+    pub currency: String,
+}
+
+impl Prices {
+    /// What so many tokens cost.
+    pub fn cost(&self, input: f64, output: f64) -> f64 {
+        (input * self.input_per_million + output * self.output_per_million) / 1e6
+    }
 }
 
 /// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes

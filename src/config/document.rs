@@ -141,6 +141,9 @@ pub struct Target {
     pub terminal: Field<Terminal>,
     /// How long to wait for what.
     pub timeouts: Field<Timeouts>,
+    /// What tokens cost here. With it there is `llmload_cost_total`, and `check` says what a day
+    /// costs.
+    pub prices: Field<Prices>,
 }
 
 /// The value of a header or of a query parameter.
@@ -219,6 +222,20 @@ pub struct Timeouts {
     /// From sending to the end.
     #[schemars(extend("default" = "10m"))]
     pub total: Field<Span>,
+}
+
+/// What a million tokens cost. A cached prompt token counts as any other.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, extend("required" = ["input_per_million", "output_per_million"]))]
+pub struct Prices {
+    /// Of prompts; 0 where they are free.
+    pub input_per_million: Field<Number>,
+    /// Of answers, hidden reasoning included; 0 where they are free.
+    pub output_per_million: Field<Number>,
+    /// Three capital letters, as ISO 4217 has them; the value of a label.
+    #[schemars(extend("default" = "USD"))]
+    pub currency: Field<String>,
 }
 
 /// How the simulated endpoint behaves.

@@ -4,6 +4,7 @@
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
 mod calendar;
+mod prices;
 mod prompts;
 mod register;
 mod replay;

@@ -12,10 +12,10 @@ const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
-    &["plan", "config", "check"],
+    &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "incidents", "status", "control", "web"],
+    &["metrics", "check", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
     ("strsim", &["config"]),
+    ("terminal_size", &["cli"]),
     ("tokio::signal", &["cli"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),

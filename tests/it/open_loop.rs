@@ -9,8 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use llmload::course::Course;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Driver, Lane, Terms};
-use llmload::ledger::{Books, Ledger};
+use llmload::launch::{Driver, Lane};
+use llmload::ledger::Books;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
@@ -58,7 +58,7 @@ impl Bench {
             stream: true,
             extra: BTreeMap::new(),
         };
-        let terms = Terms {
+        let lane = Lane {
             endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
             prompts,
@@ -73,8 +73,10 @@ impl Bench {
                 Duration::from_millis(500),
                 NonZeroU32::new(max_concurrency).unwrap(),
             ),
+            observer: Arc::clone(&recorder),
+            traffic: Arc::default(),
         };
-        let lane = Arc::new(Lane::new(terms, Ledger::new(), Arc::clone(&recorder)));
+        let lane = Arc::new(lane);
         let epoch = Moment { instant: Instant::now(), wall: UNIX_EPOCH };
         Bench { endpoint, lane, recorder, stop, paused, origin: epoch.instant, epoch }
     }
@@ -102,13 +104,13 @@ impl Bench {
     }
 
     pub async fn settle(&self) -> Books {
-        self.lane.tasks.close();
-        self.lane.tasks.wait().await;
+        self.lane.traffic.tasks.close();
+        self.lane.traffic.tasks.wait().await;
         self.books()
     }
 
     pub fn books(&self) -> Books {
-        let books = self.lane.ledger.read();
+        let books = self.lane.traffic.ledger.read();
         assert_eq!(books.imbalance(), None);
         books
     }
@@ -140,7 +142,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
         // tokio's wheel rounds up to the next millisecond.
         assert!(*at >= due && *at < due + Duration::from_millis(2), "{k}: {at:?}");
     }
-    bench.lane.cut.cut(AbortReason::Shutdown);
+    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
     let books = bench.settle().await;
     assert_eq!((books.arrivals, books.started, books.finished, books.in_flight), (200, 200, 0, 0));
     assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 200);
@@ -153,7 +155,7 @@ async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
     let books = bench.books();
     assert_eq!((books.arrivals, books.started, books.in_flight), (20, 7, 7));
     assert_eq!(dropped(&books, DropReason::MaxConcurrency), 13);
-    bench.lane.cut.cut(AbortReason::Shutdown);
+    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
     bench.settle().await;
 }
 
