@@ -208,6 +208,11 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Shuts it: what comes next waits.
+    pub fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
     /// Opens it.
     pub fn open(&self) {
         self.open.store(true, Ordering::Relaxed);
@@ -231,7 +236,7 @@ impl Observe for Gate {
         match event {
             Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
-                self.open.store(false, Ordering::Relaxed);
+                self.shut();
             }
             _ => {}
         }
