@@ -21,6 +21,7 @@ mod lifecycle;
 mod open_loop;
 mod orders;
 mod prompts;
+mod reload;
 mod resources;
 mod secrets;
 mod timetable;
