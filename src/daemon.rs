@@ -238,11 +238,13 @@ fn visible(address: SocketAddr) -> String {
 }
 
 fn check_open_files(plan: &Plan) -> Result<(), Error> {
-    let in_flight: u64 = plan.scenarios.iter().map(|s| u64::from(s.max_concurrency.get())).sum();
-    // The simulator holds the other end of each connection.
-    let simulated = plan.scenarios.iter().filter(|s| matches!(s.target.location, Location::Simulator(_)));
-    let other_ends: u64 = simulated.map(|s| u64::from(s.max_concurrency.get())).sum();
-    let needed = in_flight + other_ends + OTHER_FILES;
+    let ends = plan.scenarios.iter().flat_map(|scenario| {
+        // The simulator holds the other end of each connection.
+        let ends = |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
+        let cap = u64::from(scenario.max_concurrency.get());
+        scenario.targets().map(move |target| cap * ends(&target.location))
+    });
+    let needed = ends.sum::<u64>() + OTHER_FILES;
     // Where the limit cannot be read there is nothing to hold the plan against.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     if limit < needed { Err(Error::Files { limit, needed }) } else { Ok(()) }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
 //! | arithmetic and wire, pure | [`random`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
-//! | facts | [`event`], [`ledger`], [`course`] |
+//! | facts | [`event`], [`ledger`], [`course`], [`comparison`] |
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
@@ -23,6 +23,7 @@
 pub mod calendar;
 pub mod check;
 pub mod cli;
+pub mod comparison;
 pub mod config;
 pub mod control;
 pub mod course;

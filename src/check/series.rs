@@ -22,8 +22,9 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
     metrics.shard(plan.shard);
     metrics.paused(false);
     let mut phases = BTreeSet::new();
-    for scenario in &plan.scenarios {
-        let target = &scenario.target;
+    for (scenario, target) in
+        plan.scenarios.iter().flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
+    {
         metrics.target_known(&target.name);
         let labels = Labels {
             target: target.name.clone(),

@@ -14,6 +14,10 @@ use crate::status::Stream;
 
 /// Sends so many requests, each once the one before has ended, however it did.
 pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: &Metrics) {
+    if count == 0 {
+        return;
+    }
+    stream.course.waits_for("its warm-up");
     let last_words = LastWords::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {

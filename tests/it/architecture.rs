@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
-    &["event", "ledger", "course"],
+    &["event", "ledger", "course", "comparison"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
@@ -71,6 +71,7 @@ const PURE: &[&str] = &[
     "event",
     "ledger",
     "course",
+    "comparison",
     "pacer",
     "timetable",
     "guard",

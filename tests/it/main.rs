@@ -24,6 +24,7 @@ mod prompts;
 mod reload;
 mod resources;
 mod secrets;
+mod several;
 mod timetable;
 mod upstream;
 mod web;

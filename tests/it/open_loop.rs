@@ -60,6 +60,7 @@ impl Bench {
             extra: BTreeMap::new(),
         };
         let lane = Lane {
+            target: "t".into(),
             endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
             prompts,

@@ -140,9 +140,7 @@ scenarios:
 fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     let good = "target: {simulator: {}}\nrate: 5/s\n";
     let mut daemon = Daemon::start(good);
-    daemon.wait_for("/metrics", |text| {
-        (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(())
-    });
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
     write(&daemon, "target: {simulator: {}}\nrate: 5\nspeed: 3\n");
     let (status, answer) = reload(&daemon);
     assert_eq!(status, 500);
@@ -232,12 +230,13 @@ scenarios:
 ",
     );
     let of_s = ["scenario=\"s\""];
-    daemon.wait_for("/metrics", |text| {
-        (sample(text, "llmload_requests_total", &of_s) > 5.0).then_some(())
-    });
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &of_s) > 5.0).then_some(()));
 
     assert_eq!(daemon.get("/-/pause").0, 405);
-    assert_eq!(post(&daemon, "/-/pause", "", ""), (200, "The load is paused: what comes due is dropped.\n".into()));
+    assert_eq!(
+        post(&daemon, "/-/pause", "", ""),
+        (200, "The load is paused: what comes due is dropped.\n".into())
+    );
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_arrivals_dropped_total", &["reason=\"paused\""]) > 5.0).then_some(())
     });
@@ -308,9 +307,7 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
     );
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
-        daemon.wait_for("/metrics", |text| {
-            (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(())
-        });
+        daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
         loading.store(true, Ordering::Relaxed);
         daemon.wait_for("/api/v1/status", |status| {
             (scenario(status, "default").unwrap()["state"] == "waiting").then_some(())
@@ -408,7 +405,9 @@ schedule: [{{constant: 20/s, for: 1s}}]
         let arrivals = |text: &str| sample(text, "llmload_arrivals_total", &[]);
         let expositions: Vec<_> = daemons
             .iter_mut()
-            .map(|daemon| daemon.wait_for("/metrics", |text| (arrivals(text) > 30.0).then(|| text.to_owned())))
+            .map(|daemon| {
+                daemon.wait_for("/metrics", |text| (arrivals(text) > 30.0).then(|| text.to_owned()))
+            })
             .collect();
         let asked = asked.lock().unwrap().clone();
         (expositions, asked)

@@ -184,8 +184,8 @@ scenarios:
 ";
     let plan = || config::parse(text, "x.yml", None, &|_| None).unwrap();
     let caps = |count| -> Vec<u32> {
-        let divided =
-            (0..count).map(|index| config::divide(plan(), "x.yml", Shard::new(index, count).unwrap()).unwrap());
+        let divided = (0..count)
+            .map(|index| config::divide(plan(), "x.yml", Shard::new(index, count).unwrap()).unwrap());
         divided.map(|plan| plan.scenarios[0].max_concurrency.get()).collect()
     };
     assert_eq!(caps(1), [8]);
