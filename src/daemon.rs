@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::course::Course;
 use crate::endpoint::{BuildError, HttpEndpoint};
+use crate::generator::{self, Generator};
 use crate::incidents::Incidents;
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
@@ -78,7 +79,8 @@ pub async fn run(
     check_open_files(&plan)?;
     let listener = into_tokio(listener).map_err(Error::Socket)?;
     let address = listener.local_addr().map_err(Error::Socket)?;
-    let metrics = Arc::new(Metrics::new()?);
+    let generator = Generator::new();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&generator))?);
     metrics.config_loaded(plan.source_hash);
     let around = Surroundings {
         metrics: Arc::clone(&metrics),
@@ -116,6 +118,7 @@ pub async fn run(
     let streams: Vec<_> = prepared.iter().map(|(.., stream)| Arc::clone(stream)).collect();
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
+        generator: Arc::clone(&generator),
         streams: streams.clone(),
         config: plan.masked_source,
         draining: stop.clone(),
@@ -128,12 +131,14 @@ pub async fn run(
     }
     // Only now: the first scrape shall find every series.
     let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
-    let seconds = tokio::spawn(count_seconds(metrics));
+    let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
+    let itself = tokio::spawn(generator::watch(generator, move |delay| metrics.event_loop_delayed(delay)));
 
     let crashed = watch(&mut scenarios, &stop).await;
     stop.cancel();
     drain(scenarios, &around, &streams, &hurry).await;
     seconds.abort();
+    itself.abort();
     no_more_questions.cancel();
     // It was told to end, and whether it did so well is of no interest any more.
     let _ended = web.await;

@@ -14,7 +14,7 @@
 //! | intent | [`plan`], [`config`], [`check`] |
 //! | decisions, synchronous | [`pacer`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown | [`metrics`], [`incidents`], [`status`], [`web`] |
+//! | what is shown | [`generator`], [`metrics`], [`incidents`], [`status`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -28,6 +28,7 @@ pub mod daemon;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;
+pub mod generator;
 pub mod guard;
 pub mod incidents;
 pub mod launch;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::course::{Course, State};
+use crate::generator::Generator;
 use crate::incidents::Incidents;
 use crate::ledger::Ledger;
 
@@ -44,7 +45,24 @@ pub struct Status {
     started: f64,
     /// Unix time of this answer.
     now: f64,
+    measurement: Measurement,
     scenarios: Vec<Scenario>,
+}
+
+/// Whether the figures can be believed, and what speaks against it.
+#[derive(Debug, Serialize)]
+struct Measurement {
+    valid: bool,
+    distortions: Vec<Distorted>,
+}
+
+#[derive(Debug, Serialize)]
+struct Distorted {
+    kind: &'static str,
+    meaning: &'static str,
+    message: String,
+    /// Unix time.
+    last: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,7 +127,7 @@ struct Failed {
 
 impl Status {
     /// Everything as it is now.
-    pub fn of(streams: &[Arc<Stream>], draining: bool, started: SystemTime) -> Status {
+    pub fn of(streams: &[Arc<Stream>], generator: &Generator, draining: bool, started: SystemTime) -> Status {
         let now = Instant::now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -117,9 +135,21 @@ impl Status {
             state: if draining { "draining" } else { "serving" },
             started: unix(started),
             now: unix(SystemTime::now()),
+            measurement: measurement(generator, now),
             scenarios: streams.iter().map(|stream| scenario(stream, now)).collect(),
         }
     }
+}
+
+fn measurement(generator: &Generator, now: Instant) -> Measurement {
+    let distorted = generator.claims().into_iter().map(|claim| Distorted {
+        kind: claim.kind.as_str(),
+        meaning: claim.kind.meaning(),
+        message: claim.message,
+        last: unix(SystemTime::now() - now.saturating_duration_since(claim.last)),
+    });
+    let distortions: Vec<_> = distorted.collect();
+    Measurement { valid: distortions.is_empty(), distortions }
 }
 
 fn scenario(stream: &Stream, now: Instant) -> Scenario {

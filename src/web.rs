@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::generator::Generator;
 use crate::metrics::{self, Metrics};
 use crate::status::{Status, Stream};
 
@@ -48,6 +49,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub struct Site {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// For the verdict on the status page.
+    pub generator: Arc<Generator>,
     /// For the status page.
     pub streams: Vec<Arc<Stream>>,
     /// For `/config`.
@@ -146,7 +149,8 @@ impl Site {
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
             "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.config.clone()),
             "/api/v1/status" => {
-                let status = Status::of(&self.streams, self.draining.is_cancelled(), self.started);
+                let status =
+                    Status::of(&self.streams, &self.generator, self.draining.is_cancelled(), self.started);
                 match serde_json::to_vec(&status) {
                     Ok(body) => response(StatusCode::OK, "application/json", body),
                     Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

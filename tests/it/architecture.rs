@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "config", "check"],
     &["pacer", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "incidents", "status", "web"],
+    &["generator", "metrics", "incidents", "status", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -69,6 +69,8 @@ const PURE: &[&str] = &[
     "course",
     "pacer",
     "guard",
+    "generator/judgement",
+    "generator/probe",
 ];
 
 /// What a pure module never mentions, and the one place in it that may. A time is a value.
