@@ -207,6 +207,30 @@ mod tests {
         assert!(!generator.is_valid());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn it_is_judged_once_a_second_and_recovers_after_a_quiet_half_minute() {
+        let generator = Generator::new();
+        let until = async |valid| {
+            while generator.is_valid() != valid {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Instant::now()
+        };
+        let story = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let began = Instant::now();
+            generator.sent(Duration::from_secs(1));
+            let fell = until(false).await;
+            assert!(fell - began < Duration::from_secs(2), "{:?}", fell - began);
+            let stood = until(true).await - fell;
+            assert!((58..62).contains(&stood.as_secs()), "{stood:?}");
+        };
+        tokio::select! {
+            () = watch(Arc::clone(&generator), |_| {}) => {}
+            () = story => {}
+        }
+    }
+
     /// The loop that is probed is the one that is held up.
     #[tokio::test]
     async fn a_loop_that_is_held_up_is_seen() {

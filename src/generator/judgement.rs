@@ -290,7 +290,7 @@ mod tests {
             (Some(Distortion::Throttled), |r| r.throttled = Some(44)),
             (None, |r| (r.throttled, r.period) = (Some(46), Duration::from_millis(50))),
             (Some(Distortion::Throttled), |r| {
-                (r.throttled, r.period) = (Some(47), Duration::from_millis(50))
+                (r.throttled, r.period) = (Some(47), Duration::from_millis(50));
             }),
             (None, |r| r.throttled = None),
             (None, |r| r.open_files = Some(900)),

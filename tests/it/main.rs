@@ -13,6 +13,7 @@ mod architecture;
 mod arrivals;
 mod binary;
 mod closed_loop;
+mod distortion;
 mod exchange;
 mod exposition;
 mod faults;
