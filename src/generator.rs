@@ -2,7 +2,7 @@
 //!
 //! What is sent late is counted where it is sent ([`Generator::sent`]); a probe on the runtime that
 //! requests run on tells how late that is; once a second both are read, with what the kernel tells of
-//! the process and of its control group, and [judged](judgement) together.
+//! the process and of its control group, and judged together.
 
 mod cgroup;
 mod judgement;
