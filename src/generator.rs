@@ -240,7 +240,7 @@ mod tests {
         let hold_up = async {
             tokio::time::sleep(probe::INTERVAL).await;
             let begun = Instant::now();
-            while begun.elapsed() < Duration::from_millis(400) {
+            while begun.elapsed() < Duration::from_millis(600) {
                 std::hint::spin_loop();
             }
             while generator.delayed.load(Relaxed) == 0 {
@@ -251,10 +251,10 @@ mod tests {
             () = watched => {}
             () = hold_up => {}
         }
-        // 400 ms hold 20 instants of the grid, all but the last of which were late.
-        assert!(generator.delayed.load(Relaxed) >= 17, "{generator:?}");
+        // 600 ms hold six instants of the grid, all but the last of which were late for sure.
+        assert!(generator.delayed.load(Relaxed) >= 5, "{generator:?}");
         let told = told.into_inner().unwrap();
         assert_eq!(told.len() as u64, generator.probes.load(Relaxed));
-        assert!(told.iter().max() > Some(&Duration::from_millis(370)), "{told:?}");
+        assert!(told.iter().max() > Some(&Duration::from_millis(490)), "{told:?}");
     }
 }

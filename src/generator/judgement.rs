@@ -256,7 +256,7 @@ mod tests {
         let mut judge = Judge::default();
         judge.note(rest(begin));
         let mut last = rest(begin + WINDOW);
-        last.probes += 1500;
+        last.probes += 300;
         after(&mut last);
         judge.note(last);
         judge.claims().map(|claim| claim.kind).collect()
@@ -277,9 +277,9 @@ mod tests {
             (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
             (Some(Distortion::DispatchLag), |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11)),
             (Some(Distortion::DispatchLag), |r| (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1)),
-            (None, |r| r.delayed += 15),
-            (Some(Distortion::EventLoopDelay), |r| r.delayed += 16),
-            (None, |r| (r.probes, r.delayed) = (r.probes + 1500, r.delayed + 30)),
+            (None, |r| r.delayed += 3),
+            (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
+            (None, |r| (r.probes, r.delayed) = (r.probes + 300, r.delayed + 6)),
             (None, |r| r.cpu = Some(Duration::from_secs(100 + 54))),
             (Some(Distortion::Cpu), |r| r.cpu = Some(Duration::from_millis(154_010))),
             (Some(Distortion::Cpu), |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5))),
@@ -308,7 +308,7 @@ mod tests {
         let mut judge = Judge::default();
         let reading = |second: u64, late: u64| {
             let mut reading = rest(begin + Duration::from_secs(second));
-            reading.probes += second * 50;
+            reading.probes += second * 10;
             reading.arrivals += second * 200;
             reading.late += late;
             reading
@@ -368,8 +368,8 @@ mod tests {
         judge.note(rest(begin));
         for second in 1..=10 {
             let mut reading = rest(begin + Duration::from_secs(second));
-            reading.probes += second * 50;
-            reading.delayed += 10;
+            reading.probes += second * 10;
+            reading.delayed += 3;
             reading.cpu = reading.cpu.map(|cpu| cpu + Duration::from_secs(2 * second));
             let began = judge.note(reading).began;
             assert_eq!(began.len(), usize::from(second == 10), "{began:?}");
@@ -390,7 +390,7 @@ mod tests {
     fn every_message_ends_with_a_remedy() {
         let first = rest(Instant::now());
         let mut last = rest(first.at + WINDOW);
-        (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 51_500, 1500);
+        (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
         (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
         last.open_files = Some(1000);
         for kind in Distortion::ALL {

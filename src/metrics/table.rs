@@ -141,7 +141,7 @@ families! {
     GENERATOR_DISTORTION Gauge, "generator_distortion" ["kind"]
         "1 while this is what makes the measurement invalid, else 0.";
     EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
-        "How late the event loop that requests run on was, looked at 50 times a second; a millisecond or two of it are the resolution of its timers.";
+        "How late the event loop that requests run on was, looked at ten times a second; a millisecond or two of it are the resolution of its timers.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
         "CPUs that the process may use: those it may run on, but no more than the quota of its control groups.";
     CGROUP_CPU_PERIODS Counter, "cgroup_cpu_periods_total" []

@@ -45,7 +45,7 @@ scenarios:
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(3));
     daemon.signal("CONT");
-    // Three hundred arrivals were held up, and a hundred and fifty instants of the event loop.
+    // Three hundred arrivals were held up, and thirty instants of the event loop.
     daemon.wait_for("/api/v1/status", |text| {
         let kinds = kinds(text);
         ["dispatch_lag", "event_loop_delay"]
@@ -59,7 +59,7 @@ scenarios:
     assert!(stands(&text, "dispatch_lag") && stands(&text, "event_loop_delay"), "{text}");
     let slow = sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"+Inf\""])
         - sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"0.1\""]);
-    assert!(slow >= 140.0, "{slow} instants were held up");
+    assert!(slow >= 25.0, "{slow} instants were held up");
     while !daemon.log.lock().unwrap().contains("llmload distorts what it measures: ") {
         pause();
     }
