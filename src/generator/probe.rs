@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Ten times a second: waking up a runtime that sleeps costs more than one would think, up to a tenth of a
-/// millisecond on virtual machines, and the cost of looking shall stay below a thousandth of a CPU.
+/// Ten times a second. To wake a runtime that sleeps costs up to a tenth of a millisecond on a virtual
+/// machine: so it is about a thousandth of a CPU.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// A stop of more than a minute tells nothing that a minute would not.
 const MOST: u32 = 600;
