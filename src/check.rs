@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Spelled;
 use crate::plan::{Auth, Location, Plan, Scenario, Start};
-use crate::schedule::{Arrivals, Load, Repeat};
+use crate::schedule::{Area, Arrivals, Load, Repeat};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -32,16 +32,19 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (format!("{}, a built-in simulator", target.name), settings.model.as_str())
         }
     };
-    let start = match scenario.start {
+    let start = match &scenario.start {
         Start::WhenReady => "once the target answers",
         Start::Now => "at once",
+        Start::WallClock(_) => "by the wall clock",
+        Start::Cron(_) => "by cron",
     };
     let request = &scenario.request;
     writeln!(f, "scenario {}", scenario.name)?;
     writeln!(f, "  target     {place}")?;
     writeln!(f, "  model      {}", target.model.as_deref().unwrap_or(only))?;
     writeln!(f, "  key        {}", key(&target.auth))?;
-    writeln!(f, "  prompts    {} ({} of them)", scenario.prompts.name, scenario.prompts.len())?;
+    let prompts = scenario.prompts.len().map_or("made up".to_owned(), |count| format!("{count} of them"));
+    writeln!(f, "  prompts    {} ({prompts})", scenario.prompts.name)?;
     let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
     writeln!(f, "  request    up to {} output tokens, {answers}", request.max_tokens)?;
     writeln!(f, "  limits     {} in flight, {} late", scenario.max_concurrency, Spelled(scenario.max_lag))?;
@@ -64,11 +67,11 @@ fn describe(scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = placed.phase;
         let mut line = format!("    {:width$}  for {}", phase.name, Spelled(phase.length));
         match phase.load {
-            Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } => {
-                let expected = (schedule.area(placed.end) - schedule.area(placed.start)).as_f64();
-                write!(line, ": {} requests", count(expected))?;
+            Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) => {
+                write!(line, ": {} requests", count(placed.total.as_f64()))?;
             }
             Load::Concurrency(slots) => write!(line, ": {slots} in flight, as many requests as they make")?,
+            Load::Requests { slots, count } => write!(line, ": {count} requests, {slots} in flight")?,
             Load::Pause => {}
         }
         writeln!(f, "{line}")?;
@@ -94,7 +97,9 @@ fn day(scenario: &Scenario) -> String {
         Repeat::Times(times) if times.get() <= cycles => (times.get(), Duration::ZERO),
         _ => (cycles, DAY.saturating_sub(length * cycles)),
     };
-    let requests = schedule.total().as_f64() * f64::from(cycles) + schedule.area(rest).as_f64();
+    // A cycle that does not begin sends nothing, not even the first row of a trace.
+    let begun = if rest.is_zero() { Area::ZERO } else { schedule.area(rest) };
+    let requests = schedule.total().as_f64() * f64::from(cycles) + begun.as_f64();
     let tokens = requests * f64::from(scenario.request.max_tokens.get());
     let open = format!("{} requests, at most {} output tokens", count(requests), count(tokens));
     let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
@@ -151,6 +156,15 @@ mod tests {
         assert_eq!(day("{pause: 30h}, {concurrency: 2, for: 1h}"), late);
         let only_open = day("{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
         assert_eq!(only_open, "24 requests, at most 240 output tokens");
+    }
+
+    #[test]
+    fn a_replay_counts_its_rows_and_begins_no_cycle_that_does_not_take_place() {
+        let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/traces/mooncake.jsonl");
+        let hourly = day(&format!("{{replay: {{file: {trace}}}, for: 1h}}"));
+        assert_eq!(hourly, "72 requests, at most 720 output tokens");
+        let half = day(&format!("{{constant: 1/h, for: 13h}}, {{replay: {{file: {trace}}}, for: 13h}}"));
+        assert_eq!(half, "16 requests, at most 160 output tokens");
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 use std::io::Write as _;
 mod logs;
+mod shard;
 mod signals;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::Words;
 use crate::config::{self, Invalid, QuickOptions, Spelled};
-use crate::daemon;
+use crate::control::Control;
+use crate::daemon::{self, Source};
 use crate::plan::Plan;
-use crate::schedule::Rate;
+use crate::schedule::{Rate, Shard};
 use crate::simulator::{Settings, Simulator};
 
 const DEMO: &str = include_str!("../config/demo.yml");
@@ -82,6 +85,14 @@ struct DaemonArgs {
     /// With a URL: stop sending after this long, such as 10m [default: never]
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
+    /// Take the configuration anew when what stands in its files changes: looked at every 5 s, also
+    /// prompts and secrets
+    #[arg(long = "config.auto-reload", conflicts_with = "url")]
+    auto_reload: bool,
+    /// Send every N-th arrival only, as number I of 0 to N-1; N daemons then send one schedule. Also by
+    /// `LLMLOAD_SHARD=I/N`, or `LLMLOAD_SHARDS=N` and the number at the end of the host's name
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     #[command(flatten)]
     web: WebArgs,
 }
@@ -91,6 +102,10 @@ struct WebArgs {
     /// Where /metrics and the status page are served
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
     listen_address: SocketAddr,
+    /// Take orders (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines too, not only
+    /// from this one
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
 }
 
 // What they may be is said once, by the rules of the file.
@@ -200,12 +215,16 @@ fn run(cli: Cli) -> Result<(), Failed> {
     logs::set_up(&cli.log).map_err(Failed::Usage)?;
     match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
         Command::Daemon(args) => {
-            let plan = plan_of(&args)?;
-            start(plan, args.web.listen_address)
+            let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
+            let plan = plan_of(&args, shard)?;
+            let file = args.config_file.clone();
+            let again = move || config::load(&file, &variable).and_then(|plan| divided(plan, &file, shard));
+            let source = args.url.is_none().then(|| Arc::new(again) as Source);
+            start(plan, source, args.auto_reload, &args.web)
         }
         Command::Demo(web) => {
             let plan = config::parse(DEMO, "the demo", None, &|_| None)?;
-            start(plan, web.listen_address)
+            start(plan, None, false, &web)
         }
         Command::Check { files } => check(&files),
         Command::Simulator(args) => simulate(&args),
@@ -216,8 +235,12 @@ fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
-    match &args.url {
+fn divided(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
+    config::divide(plan, &file.display().to_string(), shard)
+}
+
+fn plan_of(args: &DaemonArgs, shard: Shard) -> Result<Plan, Invalid> {
+    let plan = match &args.url {
         Some(url) => {
             let options = QuickOptions {
                 rate: args.rate,
@@ -225,7 +248,7 @@ fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
                 model: args.model.clone(),
                 length: args.length,
             };
-            config::from_url(url, &options)
+            config::from_url(url, &options)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
             // Who has no file may want another, or none; who has one mends it.
@@ -236,8 +259,9 @@ fn plan_of(args: &DaemonArgs) -> Result<Plan, Invalid> {
                 }
             }
             invalid
-        }),
-    }
+        })?,
+    };
+    divided(plan, args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")), shard)
 }
 
 fn check(files: &[PathBuf]) -> Result<(), Failed> {
@@ -254,17 +278,20 @@ fn check(files: &[PathBuf]) -> Result<(), Failed> {
     if wrong.is_empty() { Ok(()) } else { Err(Failed::Usage(wrong.join("\n"))) }
 }
 
-fn start(plan: Plan, address: SocketAddr) -> Result<(), Failed> {
+fn start(plan: Plan, source: Option<Source>, auto_reload: bool, web: &WebArgs) -> Result<(), Failed> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    let listener = listen(address)?;
+    let listener = listen(web.listen_address)?;
+    let lifecycle = web.enable_lifecycle;
     let runtime = runtime()?;
     runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         signals::watch(stop.clone(), hurry.clone())?;
-        signals::watch_hangups()?;
-        daemon::run(plan, listener, stop, hurry).await.map_err(anyhow::Error::new)
+        let (control, orders) = Control::new();
+        signals::watch_hangups(control.clone())?;
+        let settings = daemon::Settings { plan, source, auto_reload, listener, lifecycle };
+        daemon::run(settings, (control, orders), stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
 }

@@ -13,6 +13,8 @@ mod hints;
 mod quick;
 mod reader;
 mod scalar;
+mod shard;
+mod trace;
 mod tree;
 mod validate;
 mod variables;
@@ -20,13 +22,16 @@ mod yaml;
 
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use duration::{Spelled, read_duration};
 pub use quick::{QuickOptions, from_url, simulator_settings};
+pub use shard::divide;
 pub use validate::MAX_SCENARIOS;
 
 use crate::plan::Plan;
+use crate::random::Fnv;
+use crate::schedule::Shard;
 use reader::{Finding, Findings};
 use tree::{NodeId, Tree, Value};
 use variables::Variables;
@@ -132,7 +137,28 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
         Invalid::whole(&name, &message)
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    parse(&text, &name, Some(base), env)
+    let mut plan = parse(&text, &name, Some(base), env)?;
+    plan.files.extend([path.to_owned(), base.join(".env")]);
+    Ok(plan)
+}
+
+/// Of what stands in files, and of which of them cannot be read: it changes when that does. Of large
+/// files only their size and time count.
+pub fn fingerprint(files: &[PathBuf]) -> u64 {
+    let mut hash = Fnv::default();
+    for file in files {
+        let about = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file);
+        let length = about.as_ref().map_or(u64::MAX, std::fs::Metadata::len);
+        hash.add(&length.to_le_bytes());
+        if length <= yaml::MAX_BYTES as u64 {
+            // What was there a moment ago and is gone now has changed.
+            hash.add(&std::fs::read(file).unwrap_or_default());
+        } else if let Some(modified) = about.and_then(|about| about.modified().ok()) {
+            let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            hash.add(&since.as_nanos().to_le_bytes());
+        }
+    }
+    hash.0
 }
 
 /// Reads a text that came from `origin`. Without a `base` folder, paths are relative to the
@@ -187,6 +213,8 @@ fn understand(
         warnings: Vec::new(),
         masked_source,
         source_hash,
+        files: outcome.files,
+        shard: Shard::ALL,
     };
     Ok((plan, warnings))
 }

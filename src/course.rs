@@ -1,5 +1,5 @@
-//! Where a scenario stands: waiting, running since some instant, or ended. The schedule says the
-//! rest, as a function of the time that is passed in.
+//! Where a scenario stands: waiting, in some cycle of its schedule, or ended. Its driver enters what
+//! happens, and the schedule says the rest, as a function of the time that is passed in.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,16 +7,29 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::schedule::{Load, Repeat, Schedule};
+use crate::schedule::{Load, Rate, Schedule, Shard};
 
 /// The state of a scenario, shared by those who change it and those who show it.
 #[derive(Debug)]
 pub struct Course {
+    shard: Shard,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     schedule: Arc<Schedule>,
+    /// Whether its one phase goes on for ever.
+    endless: bool,
     /// The positions of the phases of each name: repeats of a phase share theirs.
     names: Vec<(String, Vec<usize>)>,
-    repeat: Repeat,
-    state: Mutex<State>,
+    state: State,
+    /// A rate that was set by hand, and until when.
+    set_rate: Option<(Rate, SystemTime)>,
+    /// When the cycle before the last began.
+    before: Option<SystemTime>,
+    last: Option<(u64, SystemTime)>,
+    skipped: u64,
 }
 
 /// What a scenario is doing.
@@ -24,142 +37,228 @@ pub struct Course {
 pub enum State {
     /// It waits, for the reason given in words.
     Waiting(String),
-    /// Its schedule began at this instant, by both clocks.
-    Running(Instant, SystemTime),
+    /// A cycle is on.
+    Running {
+        /// Its number, from 0.
+        cycle: u64,
+        /// When it began.
+        start: Instant,
+        /// The position of the phase whose requests are counted, for which the schedule stands still.
+        counting: Option<usize>,
+    },
+    /// Nothing is due until then.
+    Idle(SystemTime),
     /// No arrival will come any more.
     Ended,
 }
 
 /// Where a schedule stands at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standing {
     /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// The position of the phase that is on.
-    pub phase: Option<usize>,
-    /// What is left of it.
-    pub remaining: Duration,
-    /// Arrivals per second asked for.
+    /// The name of the phase that is on.
+    pub phase: Option<String>,
+    /// What is left of it, where that is known.
+    pub remaining: Option<Duration>,
+    /// Arrivals per second asked for, of this shard.
     pub rate: f64,
-    /// Requests in flight asked for.
+    /// Requests in flight asked for, of this shard.
     pub concurrency: u32,
+    /// Until when a rate holds that was set by hand.
+    pub set_until: Option<SystemTime>,
+}
+
+/// A name of a phase: whether one of that name is on, and when one last started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// Whether one is on.
+    pub active: bool,
+    /// When one last started.
+    pub started: Option<SystemTime>,
 }
 
 impl Course {
     /// A scenario that waits.
-    pub fn new(schedule: Arc<Schedule>, repeat: Repeat, waiting_for: impl Into<String>) -> Course {
-        let mut names: Vec<(String, Vec<usize>)> = Vec::new();
-        let mut positions = HashMap::new();
-        for (index, phase) in schedule.phases().iter().enumerate() {
-            let position = *positions.entry(phase.name.clone()).or_insert_with(|| {
-                names.push((phase.name.clone(), Vec::new()));
-                names.len() - 1
-            });
-            names[position].1.push(index);
-        }
-        Course { schedule, names, repeat, state: Mutex::new(State::Waiting(waiting_for.into())) }
+    pub fn new(
+        schedule: Arc<Schedule>,
+        endless: bool,
+        shard: Shard,
+        waiting_for: impl Into<String>,
+    ) -> Course {
+        let inner = Inner {
+            names: names(&schedule),
+            schedule,
+            endless,
+            state: State::Waiting(waiting_for.into()),
+            set_rate: None,
+            before: None,
+            last: None,
+            skipped: 0,
+        };
+        Course { shard, inner: Mutex::new(inner) }
     }
 
     /// The schedule.
-    pub fn schedule(&self) -> &Arc<Schedule> {
-        &self.schedule
+    pub fn schedule(&self) -> Arc<Schedule> {
+        Arc::clone(&self.lock().schedule)
     }
 
-    /// How often it is gone through.
-    pub fn repeat(&self) -> Repeat {
-        self.repeat
+    /// Another schedule takes its place.
+    pub fn replace(&self, schedule: Arc<Schedule>, endless: bool) {
+        let mut inner = self.lock();
+        inner.names = names(&schedule);
+        (inner.schedule, inner.endless) = (schedule, endless);
+        (inner.before, inner.last) = (None, None);
     }
 
-    /// Whether one phase goes on for ever.
-    pub fn is_endless(&self) -> bool {
-        self.repeat == Repeat::Forever && self.schedule.phases().len() == 1
-    }
-
-    /// It waits for something else now.
+    /// It waits for something.
     pub fn waits_for(&self, what: impl Into<String>) {
-        *self.lock() = State::Waiting(what.into());
+        self.lock().state = State::Waiting(what.into());
     }
 
-    /// The schedule begins at this instant.
-    pub fn begins(&self, origin: Instant, wall: SystemTime) {
-        *self.lock() = State::Running(origin, wall);
+    /// A cycle is on that began at this instant, by both clocks; or it was moved there.
+    pub fn cycle_begins(&self, cycle: u64, start: Instant, wall: SystemTime) {
+        let mut inner = self.lock();
+        if let Some((last, began)) = inner.last
+            && last != cycle
+        {
+            inner.before = Some(began);
+        }
+        inner.last = Some((cycle, wall));
+        inner.state = State::Running { cycle, start, counting: None };
     }
 
-    /// It has ended.
+    /// The schedule stands still for the phase at this position, or goes on.
+    pub fn counts_out(&self, phase: Option<usize>) {
+        if let State::Running { counting, .. } = &mut self.lock().state {
+            *counting = phase;
+        }
+    }
+
+    /// Nothing is due until then.
+    pub fn idles(&self, until: SystemTime) {
+        self.lock().state = State::Idle(until);
+    }
+
+    /// Nothing is to come.
     pub fn ends(&self) {
-        *self.lock() = State::Ended;
+        self.lock().state = State::Ended;
+    }
+
+    /// A rate was set by hand, until then; or it holds no longer.
+    pub fn rate_is_set(&self, rate: Option<(Rate, SystemTime)>) {
+        self.lock().set_rate = rate;
+    }
+
+    /// So many firings of its cron expression were skipped so far.
+    pub fn skipped(&self, firings: u64) {
+        self.lock().skipped = firings;
+    }
+
+    /// How many firings of its cron expression were skipped so far.
+    pub fn skipped_firings(&self) -> u64 {
+        self.lock().skipped
     }
 
     /// What it is doing.
     pub fn state(&self) -> State {
-        self.lock().clone()
+        self.lock().state.clone()
     }
 
     /// Whether arrivals may come.
     pub fn is_running(&self) -> bool {
-        matches!(*self.lock(), State::Running(..))
+        let inner = self.lock();
+        matches!(inner.state, State::Running { .. }) || inner.set_rate.is_some()
     }
 
     /// Where it stands.
     pub fn standing(&self, now: Instant) -> Standing {
-        let State::Running(origin, _) = self.state() else { return Standing::default() };
-        let Some((cycle, time)) = self.cycle_at(now.saturating_duration_since(origin)) else {
+        let inner = self.lock();
+        let share = f64::from(self.shard.count()).recip();
+        if let Some((rate, until)) = inner.set_rate {
+            let rate = rate.per_second() * share;
+            return Standing { rate, set_until: Some(until), ..Standing::default() };
+        }
+        let (Some((phase, remaining)), State::Running { cycle, start, .. }) =
+            (inner.phase(now), &inner.state)
+        else {
             return Standing::default();
         };
-        let Some(placed) = self.schedule.at(time) else { return Standing::default() };
-        let concurrency = match placed.phase.load {
-            Load::Concurrency(slots) => slots.get(),
+        let concurrency = match inner.schedule.phases().get(phase).map(|phase| &phase.load) {
+            Some(Load::Concurrency(slots) | Load::Requests { slots, .. }) => {
+                u32::try_from(self.shard.part(slots.get().into())).unwrap_or(u32::MAX)
+            }
             _ => 0,
         };
+        let time = now.saturating_duration_since(*start);
         Standing {
-            cycle,
-            phase: Some(placed.index),
-            remaining: placed.end.saturating_sub(time),
-            rate: self.schedule.rate(time),
+            cycle: *cycle,
+            phase: inner.schedule.phases().get(phase).map(|phase| phase.name.clone()),
+            remaining: remaining.filter(|_| !inner.endless),
+            rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * share },
             concurrency,
+            set_until: None,
         }
     }
 
-    /// Each name of a phase, whether one of that name is on, and when one last started.
-    pub fn names(&self, now: Instant) -> impl Iterator<Item = (&str, bool, Option<SystemTime>)> {
-        let on = self.standing(now).phase;
-        self.names.iter().map(move |(name, positions)| {
-            let active = on.is_some_and(|on| positions.contains(&on));
-            let started = positions.iter().filter_map(|index| self.last_start(*index, now)).max();
-            (name.as_str(), active, started)
-        })
+    /// What is known of the phases of each name.
+    pub fn names(&self, now: Instant) -> Vec<Named> {
+        let inner = self.lock();
+        let on = inner.phase(now).filter(|_| inner.set_rate.is_none()).map(|on| on.0);
+        let named = inner.names.iter().map(|(name, positions)| Named {
+            name: name.clone(),
+            active: on.is_some_and(|on| positions.contains(&on)),
+            started: positions.iter().filter_map(|index| inner.last_start(*index, now)).max(),
+        });
+        named.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The position of the phase that is on, and what is left of it where that is known.
+    fn phase(&self, now: Instant) -> Option<(usize, Option<Duration>)> {
+        let State::Running { start, counting, .. } = self.state else { return None };
+        if let Some(phase) = counting {
+            return Some((phase, None));
+        }
+        let time = now.saturating_duration_since(start);
+        let placed = self.schedule.at(time)?;
+        Some((placed.index, Some(placed.end.saturating_sub(time))))
     }
 
     /// When a phase last started, by the wall clock.
     fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
-        let State::Running(origin, wall) = self.state() else { return None };
-        let elapsed = now.saturating_duration_since(origin);
         let start = self.schedule.placed(phase)?.start;
-        let length = self.schedule.length();
-        let last_cycle = match self.repeat {
-            Repeat::Forever => u64::MAX,
-            Repeat::Times(times) => u64::from(times.get()) - 1,
+        let (_, wall) = self.last?;
+        let begun = match self.state {
+            State::Running { start: cycle, counting, .. } => match counting {
+                Some(counting) => phase <= counting,
+                None => now.saturating_duration_since(cycle) >= start,
+            },
+            _ => true,
         };
-        let cycles = u64::try_from(elapsed.checked_sub(start)?.as_nanos() / length.as_nanos().max(1)).ok()?;
-        let cycles = cycles.min(last_cycle);
-        Some(wall + times(length, cycles) + start)
-    }
-
-    fn cycle_at(&self, elapsed: Duration) -> Option<(u64, Duration)> {
-        let length = self.schedule.length().as_nanos().max(1);
-        let cycle = u64::try_from(elapsed.as_nanos() / length).ok()?;
-        let time = Duration::from_nanos(u64::try_from(elapsed.as_nanos() % length).ok()?);
-        self.repeat.includes(cycle).then_some((cycle, time))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        if begun { Some(wall + start) } else { self.before.map(|before| before + start) }
     }
 }
 
-fn times(length: Duration, factor: u64) -> Duration {
-    let nanos = length.as_nanos().saturating_mul(u128::from(factor));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+fn names(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
+    let mut names: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut positions = HashMap::new();
+    for (index, phase) in schedule.phases().iter().enumerate() {
+        let position = *positions.entry(phase.name.clone()).or_insert_with(|| {
+            names.push((phase.name.clone(), Vec::new()));
+            names.len() - 1
+        });
+        names[position].1.push(index);
+    }
+    names
 }
 
 #[cfg(test)]
@@ -169,8 +268,11 @@ mod tests {
     use super::*;
     use crate::schedule::Phase;
 
-    #[test]
-    fn phases_and_their_starts_follow_from_the_origin() {
+    fn at(origin: Instant, seconds: u64) -> Instant {
+        origin + Duration::from_secs(seconds)
+    }
+
+    fn course() -> Course {
         let phase = |load: Load, seconds| Phase {
             name: load.to_string(),
             load,
@@ -179,23 +281,42 @@ mod tests {
         let slots = NonZeroU32::new(7).unwrap();
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "10/s".parse().unwrap() };
         let schedule = Schedule::new(vec![phase(ramp, 10), phase(Load::Concurrency(slots), 5)]);
-        let course = Course::new(Arc::new(schedule), Repeat::Times(NonZeroU32::new(2).unwrap()), "nothing");
+        Course::new(Arc::new(schedule), false, Shard::ALL, "nothing")
+    }
+
+    #[test]
+    fn phases_and_their_starts_follow_from_the_cycle() {
+        let course = course();
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        let at = |seconds| origin + Duration::from_secs(seconds);
-        assert_eq!(course.standing(at(3)), Standing::default());
-        course.begins(origin, wall);
-        let standing = course.standing(at(20));
-        assert_eq!(
-            (standing.cycle, standing.phase, standing.remaining),
-            (1, Some(0), Duration::from_secs(5))
-        );
+        let started =
+            |second| course.names(at(origin, second)).iter().map(|named| named.started).collect::<Vec<_>>();
+        let after = |seconds| Some(wall + Duration::from_secs(seconds));
+        assert_eq!(course.standing(at(origin, 3)), Standing::default());
+        course.cycle_begins(0, origin, wall);
+        assert_eq!(course.standing(at(origin, 12)).concurrency, 7);
+        assert_eq!(started(9), [after(0), None]);
+        course.cycle_begins(1, at(origin, 15), wall + Duration::from_secs(15));
+        let standing = course.standing(at(origin, 20));
+        assert_eq!((standing.cycle, standing.remaining), (1, Some(Duration::from_secs(5))));
         assert!((standing.rate - 5.0).abs() < 1e-9);
-        assert_eq!(course.standing(at(12)).concurrency, 7);
-        assert_eq!(course.standing(at(30)), Standing::default());
-        assert_eq!(course.last_start(1, at(9)), None);
-        assert_eq!(course.last_start(1, at(20)), Some(wall + Duration::from_secs(10)));
-        assert_eq!(course.last_start(0, at(20)), Some(wall + Duration::from_secs(15)));
-        assert_eq!(course.last_start(0, at(100)), Some(wall + Duration::from_secs(15)));
+        assert_eq!(started(20), [after(15), after(10)]);
+        assert_eq!(started(26), [after(15), after(25)]);
+        course.ends();
+        assert_eq!(course.standing(at(origin, 30)), Standing::default());
+        assert_eq!(started(100), [after(15), after(25)]);
+    }
+
+    #[test]
+    fn a_rate_set_by_hand_stands_in_place_of_the_schedule() {
+        let course = course();
+        let (origin, wall) = (Instant::now(), SystemTime::now());
+        course.cycle_begins(0, origin, wall);
+        course.rate_is_set(Some(("3/s".parse().unwrap(), wall)));
+        let standing = course.standing(at(origin, 12));
+        assert_eq!((standing.rate, standing.concurrency, standing.set_until), (3.0, 0, Some(wall)));
+        assert!(course.names(at(origin, 12)).iter().all(|named| !named.active));
+        course.rate_is_set(None);
+        assert_eq!(course.standing(at(origin, 12)).concurrency, 7);
     }
 
     #[test]
@@ -203,16 +324,14 @@ mod tests {
         let phase =
             |name: &str| Phase { name: name.into(), load: Load::Pause, length: Duration::from_secs(1) };
         let schedule = Schedule::new(vec![phase("a"), phase("b"), phase("a"), phase("b")]);
-        let course = Course::new(Arc::new(schedule), Repeat::Forever, "nothing");
+        let course = Course::new(Arc::new(schedule), false, Shard::ALL, "nothing");
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        course.begins(origin, wall);
-        let names: Vec<_> = course.names(origin + Duration::from_millis(2500)).collect();
-        assert_eq!(
-            names,
-            [
-                ("a", true, Some(wall + Duration::from_secs(2))),
-                ("b", false, Some(wall + Duration::from_secs(1))),
-            ]
-        );
+        course.cycle_begins(0, origin, wall);
+        let named = |name: &str, active, seconds| {
+            let started = Some(wall + Duration::from_secs(seconds));
+            Named { name: name.into(), active, started }
+        };
+        let names = course.names(origin + Duration::from_millis(2500));
+        assert_eq!(names, [named("a", true, 2), named("b", false, 1)]);
     }
 }

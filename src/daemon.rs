@@ -1,26 +1,34 @@
-//! Composition: a plan becomes running scenarios and a web server, and a stop becomes a drain.
+//! Composition: a plan becomes running scenarios and a web server, orders change them, and a stop
+//! becomes a drain.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+mod fleet;
+mod reload;
+mod simulators;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use url::Url;
 
-use crate::course::Course;
-use crate::endpoint::{BuildError, HttpEndpoint};
+use crate::config::{Invalid, Spelled};
+use crate::control::{Asked, Control, Order, Refused};
+use crate::endpoint::BuildError;
+use crate::event::AbortReason;
 use crate::generator::{self, Generator};
-use crate::incidents::Incidents;
-use crate::ledger::Ledger;
+use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
-use crate::plan::{Location, Plan, Target};
-use crate::scenario::{self, Crashed, Surroundings};
-use crate::simulator::Simulator;
-use crate::status::Stream;
+use crate::plan::{Location, Plan};
+use crate::scenario::{Crashed, Surroundings};
+use crate::schedule::Rate;
+use crate::status::Board;
 use crate::web::{self, Site};
+use fleet::Fleet;
+use reload::Reloader;
+
+/// How often what was read is looked at again, where that is asked for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long requests in flight may go on once the daemon was told to stop. Kubernetes gives 30 s.
 const GRACE: Duration = Duration::from_secs(20);
@@ -63,80 +71,105 @@ pub enum Error {
     },
 }
 
+/// What a daemon is started with.
+pub struct Settings {
+    /// What to do.
+    pub plan: Plan,
+    /// Reads the configuration again; where it did not come from a file there is nothing to read.
+    pub source: Option<Source>,
+    /// Whether a change of what was read is looked for, and taken.
+    pub auto_reload: bool,
+    /// Where the web server listens.
+    pub listener: TcpListener,
+    /// Whether orders are taken from other machines too.
+    pub lifecycle: bool,
+}
+
+/// Reads the configuration again.
+pub type Source = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
+
 /// Runs a plan until `stop` is cancelled and what was in flight then has ended or its grace is
-/// over. Cancelling `hurry` ends the grace at once.
+/// over. Cancelling `hurry` ends the grace at once. What is asked of `control` is done meanwhile.
 ///
 /// # Errors
 /// If something cannot be set up: nothing has been sent then. Or if a schedule crashes: the daemon
 /// drains then, rather than stay up and send nothing.
 pub async fn run(
-    plan: Plan,
-    listener: TcpListener,
+    settings: Settings,
+    (control, mut orders): (Control, mpsc::Receiver<Asked>),
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Result<(), Error> {
     let started = SystemTime::now();
-    check_open_files(&plan)?;
-    let listener = into_tokio(listener).map_err(Error::Socket)?;
+    let listener = into_tokio(settings.listener).map_err(Error::Socket)?;
     let address = listener.local_addr().map_err(Error::Socket)?;
     let generator = Generator::new();
     let metrics = Arc::new(Metrics::new(Arc::clone(&generator))?);
-    metrics.config_loaded(plan.source_hash);
-    let around = Surroundings {
-        metrics: Arc::clone(&metrics),
-        seed: plan.seed,
-        draining: stop.clone(),
-        cut: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    };
-
-    let mut simulators = Simulators::default();
-    let mut prepared = Vec::new();
-    for scenario in plan.scenarios {
-        let target = &scenario.target;
-        let address = simulators.address(target)?;
-        metrics.target_known(&target.name);
-        let endpoint = HttpEndpoint::new(target, &address, connections(scenario.max_concurrency))?;
-        let course = Course::new(Arc::clone(&scenario.schedule), scenario.repeat, "the target");
-        let stream = Arc::new(Stream {
-            scenario: scenario.name.clone(),
-            target: target.name.clone(),
-            simulated: matches!(target.location, Location::Simulator(_)),
-            address: address.to_string(),
-            model: OnceLock::new(),
-            max_concurrency: scenario.max_concurrency.get(),
-            ledger: Ledger::new(),
-            course: Arc::new(course),
-            incidents: Arc::new(Incidents::new(&scenario.name, &target.name)),
-        });
-        prepared.push((scenario, endpoint, stream));
-    }
-
-    // Everything that can be refused has been: from here on it runs.
-    let scenarios = prepared.len();
-    tracing::info!(scenarios, "llmload serves its status page and /metrics on {}", visible(address));
-    let streams: Vec<_> = prepared.iter().map(|(.., stream)| Arc::clone(stream)).collect();
+    let board = Arc::new(Board::default());
+    let (shard, paused) = (settings.plan.shard, Pause::default());
+    metrics.shard(shard);
+    metrics.paused(false);
+    let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
+    let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone() };
+    let mut reloader = Reloader::new(settings.source, &settings.plan);
+    let mut fleet = Fleet::new(around, Arc::clone(&board));
+    fleet.change_to(settings.plan)?;
+    tracing::info!(
+        scenarios = fleet.len(),
+        "llmload serves its status page and /metrics on {}",
+        visible(address)
+    );
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
-        streams: streams.clone(),
-        config: plan.masked_source,
+        board,
+        control: control.clone(),
+        lifecycle: settings.lifecycle,
+        paused: paused.clone(),
         draining: stop.clone(),
+        shard,
         started,
     });
     let no_more_questions = CancellationToken::new();
-    let mut scenarios = JoinSet::new();
-    for (scenario, endpoint, stream) in prepared {
-        scenarios.spawn(scenario::run(scenario, endpoint, stream, around.clone()));
-    }
     // Only now: the first scrape shall find every series.
     let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
-    let itself = tokio::spawn(generator::watch(generator, move |delay| metrics.event_loop_delayed(delay)));
+    let observed = Arc::clone(&metrics);
+    let itself = tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
-    let crashed = watch(&mut scenarios, &stop).await;
+    let crashed = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            Some(ended) = fleet.lives.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(crashed)) => break Err(crashed.into()),
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            },
+            Some((order, answer)) = orders.recv() => {
+                let done = match order {
+                    Order::Reload => reloader.reload(&mut fleet, &metrics).await,
+                    Order::Pause(on) => Ok(pause(&paused, on, &metrics)),
+                    Order::SetRate { scenario, rate } => set_rate(&fleet, &scenario, rate),
+                    Order::Quit => {
+                        stop.cancel();
+                        Ok("llmload drains and ends.".to_owned())
+                    }
+                };
+                // Whoever asked may have gone.
+                let _gone = answer.send(done);
+            }
+            _ = look.tick(), if settings.auto_reload => {
+                if reloader.is_outdated().await {
+                    // What came of it is in the log and in the metrics.
+                    let _told = reloader.reload(&mut fleet, &metrics).await;
+                }
+            }
+        }
+    };
     stop.cancel();
-    drain(scenarios, &around, &streams, &hurry).await;
+    drain(fleet, &hurry).await;
     seconds.abort();
     itself.abort();
     no_more_questions.cancel();
@@ -145,41 +178,50 @@ pub async fn run(
     crashed
 }
 
-/// Until the daemon is told to stop, or a scenario crashes. Those that end well change nothing.
-async fn watch(scenarios: &mut JoinSet<Result<(), Crashed>>, stop: &CancellationToken) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            Some(ended) = scenarios.join_next() => match ended {
-                Ok(ended) => ended?,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            },
-        }
+fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
+    let changed = paused.set(on);
+    metrics.paused(on);
+    let state = if on { "paused: what comes due is dropped" } else { "resumed" };
+    if changed {
+        tracing::info!("{state}");
     }
+    format!("The load is {state}.")
+}
+
+fn set_rate(fleet: &Fleet, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<String, Refused> {
+    fleet.set_rate(scenario, rate)?;
+    let words = match rate {
+        Some((rate, length)) => format!("a rate of {rate} is set by hand for {}", Spelled(length)),
+        None => "back to its schedule".to_owned(),
+    };
+    tracing::info!(scenario, "{words}");
+    Ok(format!("Scenario {scenario}: {words}."))
 }
 
 /// No arrival starts any more; what is in flight may end within the grace period.
-async fn drain(
-    mut scenarios: JoinSet<Result<(), Crashed>>,
-    around: &Surroundings,
-    streams: &[Arc<Stream>],
-    hurry: &CancellationToken,
-) {
-    tracing::info!(in_flight = around.tasks.len(), grace = ?GRACE, "stopping: no new requests");
-    while scenarios.join_next().await.is_some() {}
-    around.tasks.close();
+async fn drain(mut fleet: Fleet, hurry: &CancellationToken) {
+    let in_flight: usize = fleet.lanes().iter().map(|lane| lane.tasks.len()).sum();
+    tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
+    while fleet.lives.join_next().await.is_some() {}
+    let lanes = fleet.lanes();
+    let ended = async {
+        for lane in &lanes {
+            lane.tasks.close();
+            lane.tasks.wait().await;
+        }
+    };
     tokio::select! {
-        () = around.tasks.wait() => {}
+        () = ended => {}
         () = tokio::time::sleep(GRACE) => {}
         () = hurry.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
     }
-    around.cut.cancel();
-    around.tasks.wait().await;
-    let aborted: u64 = streams
-        .iter()
-        .flat_map(|stream| stream.ledger.read().aborted().collect::<Vec<_>>())
-        .map(|a| a.1)
-        .sum();
+    let mut aborted = 0;
+    for lane in &lanes {
+        lane.cut.cut(AbortReason::Shutdown);
+        lane.tasks.close();
+        lane.tasks.wait().await;
+        aborted += lane.ledger.read().aborted().map(|a| a.1).sum::<u64>();
+    }
     tracing::info!(aborted, "stopped");
 }
 
@@ -190,37 +232,6 @@ async fn count_seconds(metrics: Arc<Metrics>) {
         second.tick().await;
         metrics.second_passed();
     }
-}
-
-/// The simulators of targets, one each, for as long as this lives.
-#[derive(Default)]
-struct Simulators(Vec<(String, Simulator)>);
-
-impl Simulators {
-    /// The base URL of a target, its simulator started if it is one.
-    fn address(&mut self, target: &Target) -> Result<Url, Error> {
-        let settings = match &target.location {
-            Location::Url(url) => return Ok(url.clone()),
-            Location::Simulator(settings) => settings,
-        };
-        let failed = |source| Error::Simulator { target: target.name.clone(), source };
-        let running = self.0.iter().position(|(name, _)| *name == target.name);
-        let index = if let Some(index) = running {
-            index
-        } else {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-            let simulator = Simulator::start(settings.clone(), listener).map_err(failed)?;
-            self.0.push((target.name.clone(), simulator));
-            self.0.len() - 1
-        };
-        let address = format!("http://{}/v1", self.0[index].1.address());
-        Url::parse(&address).map_err(|error| failed(std::io::Error::other(error)))
-    }
-}
-
-/// As many idle connections as there may be requests in flight.
-fn connections(max_concurrency: NonZeroU32) -> usize {
-    usize::try_from(max_concurrency.get()).unwrap_or(usize::MAX)
 }
 
 /// An address that a browser on this machine can open.

@@ -102,11 +102,11 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// A client for a target at this address, which keeps up to `connections` connections open.
+    /// A client for a target at this address.
     ///
     /// # Errors
     /// If a header value is not allowed in HTTP or the TLS set-up fails.
-    pub fn new(target: &Target, base: &Url, connections: usize) -> Result<HttpEndpoint, BuildError> {
+    pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
         // The first client of the process installs it; later ones find it there.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let seen = Connections::default();
@@ -118,7 +118,6 @@ impl HttpEndpoint {
             .retry(reqwest::retry::never())
             .connect_timeout(target.timeouts.connect)
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(connections)
             .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
             .connector_layer(seen.layer());
         // Plain HTTP must work in an image that has no certificate store at all.

@@ -8,14 +8,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::measurement::{FailureDetail, Measurement};
+use crate::schedule::Lengths;
 
 /// One scheduled instant of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Its number within the scenario, from 0; prompts follow from it.
+    /// Its number in the one series that all shards of the scenario share; prompts follow from it.
     pub k: u64,
     /// When it was due.
     pub due: Instant,
+    /// How long its prompt and answer shall be, where a trace says so.
+    pub lengths: Option<Lengths>,
 }
 
 /// Why an arrival was not sent.
@@ -23,6 +26,8 @@ pub struct Arrival {
 pub enum DropReason {
     /// The daemon was shutting down.
     Draining,
+    /// Somebody paused the load.
+    Paused,
     /// It came up later than `max_lag`: the generator was held up.
     Late,
     /// `max_concurrency` requests were in flight.
@@ -31,12 +36,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order in which they are tried.
-    pub const ALL: [DropReason; 3] = [DropReason::Draining, DropReason::Late, DropReason::MaxConcurrency];
+    pub const ALL: [DropReason; 4] =
+        [DropReason::Draining, DropReason::Paused, DropReason::Late, DropReason::MaxConcurrency];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             DropReason::Draining => "draining",
+            DropReason::Paused => "paused",
             DropReason::Late => "late",
             DropReason::MaxConcurrency => "max_concurrency",
         }
@@ -48,16 +55,19 @@ impl DropReason {
 pub enum AbortReason {
     /// It outlived the grace period of a shutdown.
     Shutdown,
+    /// It outlived the grace period of a stream of load that a reload removed.
+    Reload,
 }
 
 impl AbortReason {
     /// Every reason.
-    pub const ALL: [AbortReason; 1] = [AbortReason::Shutdown];
+    pub const ALL: [AbortReason; 2] = [AbortReason::Shutdown, AbortReason::Reload];
 
     /// The value of the `reason` label.
     pub fn as_str(self) -> &'static str {
         match self {
             AbortReason::Shutdown => "shutdown",
+            AbortReason::Reload => "reload",
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -66,18 +66,25 @@ impl<A: Answer> Finished<A> {
     }
 }
 
-/// Sends an order and reads its answer, telling `observer` of everything as it happens, the end
-/// included.
+/// Makes an order, sends it and reads its answer, telling `observer` of everything as it happens, the
+/// end included.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
-    order: Order,
+    order: impl FnOnce() -> Result<Order, FailureDetail>,
     observer: &(impl Observe + ?Sized),
 ) -> Finished<E::Answer> {
-    let sent = Instant::now();
-    observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
     // A defect ends this one request, and is told and counted like every other failure.
-    let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind().await;
-    match conversation.unwrap_or_else(|panic| Err(defect(&*panic))) {
+    let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
+    let sent = Instant::now();
+    let conversation = match order {
+        Ok(order) => {
+            observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
+            let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind();
+            conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
+        }
+        Err(detail) => Err(detail),
+    };
+    match conversation {
         Ok((measurement, rest)) => {
             observer.observe(Event::Succeeded(&measurement));
             Finished { outcome: Ok(()), rest }

@@ -3,6 +3,8 @@
 //! A try never waits: what it refuses is dropped at once, with the reason, and counted.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,14 +16,20 @@ use crate::event::DropReason;
 #[derive(Clone, Debug)]
 pub struct Guard {
     draining: CancellationToken,
+    paused: Pause,
     max_lag: Duration,
     max_concurrency: NonZeroU32,
 }
 
 impl Guard {
-    /// A guard that refuses everything once `draining` is cancelled.
-    pub fn new(draining: CancellationToken, max_lag: Duration, max_concurrency: NonZeroU32) -> Guard {
-        Guard { draining, max_lag, max_concurrency }
+    /// A guard that refuses everything once `draining` is cancelled, and while `paused` is on.
+    pub fn new(
+        draining: CancellationToken,
+        paused: Pause,
+        max_lag: Duration,
+        max_concurrency: NonZeroU32,
+    ) -> Guard {
+        Guard { draining, paused, max_lag, max_concurrency }
     }
 
     /// Whether an arrival may be sent.
@@ -31,6 +39,8 @@ impl Guard {
     pub fn admit(&self, due: Instant, now: Instant, in_flight: u64) -> Result<(), DropReason> {
         if self.draining.is_cancelled() {
             Err(DropReason::Draining)
+        } else if self.paused.is_on() {
+            Err(DropReason::Paused)
         } else if now.saturating_duration_since(due) > self.max_lag {
             Err(DropReason::Late)
         } else if in_flight >= u64::from(self.max_concurrency.get()) {
@@ -41,19 +51,38 @@ impl Guard {
     }
 }
 
+/// Whether the load is paused; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Pause(Arc<AtomicBool>);
+
+impl Pause {
+    /// Pauses or resumes; whether that changed anything.
+    pub fn set(&self, on: bool) -> bool {
+        self.0.swap(on, Ordering::Relaxed) != on
+    }
+
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn reasons_are_tried_in_order() {
-        let draining = CancellationToken::new();
-        let guard = Guard::new(draining.clone(), Duration::from_millis(500), NonZeroU32::new(2).unwrap());
+        let (draining, paused) = (CancellationToken::new(), Pause::default());
+        let two = NonZeroU32::new(2).unwrap();
+        let guard = Guard::new(draining.clone(), paused.clone(), Duration::from_millis(500), two);
         let due = Instant::now();
         let late = due + Duration::from_millis(501);
         assert_eq!(guard.admit(due, due + Duration::from_millis(500), 1), Ok(()));
         assert_eq!(guard.admit(due, due, 2), Err(DropReason::MaxConcurrency));
         assert_eq!(guard.admit(due, late, 2), Err(DropReason::Late));
+        assert!(paused.set(true) && !paused.set(true));
+        assert_eq!(guard.admit(due, late, 2), Err(DropReason::Paused));
         draining.cancel();
         assert_eq!(guard.admit(due, late, 2), Err(DropReason::Draining));
     }

@@ -129,6 +129,11 @@ impl Started {
         });
     }
 
+    /// llmload cut the request off.
+    pub fn abort(mut self, reason: AbortReason) {
+        self.close(|books| books.aborted[reason as usize] += 1);
+    }
+
     fn close(&mut self, enter: impl FnOnce(&mut Books)) {
         if let Some(ledger) = self.ledger.take() {
             let mut books = ledger.lock();
@@ -138,7 +143,7 @@ impl Started {
     }
 }
 
-/// Nobody finished it: llmload cut it off, or panicked.
+/// Nobody finished it: its task ended with the runtime, or panicked.
 impl Drop for Started {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
@@ -165,6 +170,9 @@ mod tests {
         for (i, failure) in Failure::ALL.into_iter().enumerate() {
             assert_eq!(failure as usize, i);
         }
+        for (i, reason) in AbortReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+        }
     }
 
     #[test]
@@ -173,6 +181,7 @@ mod tests {
         let start = || ledger.arrive(|_| Ok(())).unwrap();
         start().finish(Ok(()));
         start().finish(Err(Failure::Truncated));
+        start().abort(AbortReason::Reload);
         drop(start());
         let started = start();
         let panicked = std::thread::spawn(move || {
@@ -191,10 +200,13 @@ mod tests {
         assert_eq!(books.imbalance(), None);
         assert_eq!(
             (books.arrivals, books.started, books.finished, books.succeeded, books.in_flight),
-            (6, 5, 3, 1, 1)
+            (7, 6, 3, 1, 1)
         );
         assert_eq!(books.failures().find(|f| f.0 == Failure::Internal), Some((Failure::Internal, 1)));
-        assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 1);
+        assert_eq!(
+            books.aborted().collect::<Vec<_>>(),
+            [(AbortReason::Shutdown, 1), (AbortReason::Reload, 1)]
+        );
         drop(kept);
         assert_eq!(ledger.read().in_flight, 0);
     }

@@ -9,20 +9,22 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`calendar`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
 //! | intent | [`plan`], [`config`], [`check`] |
-//! | decisions, synchronous | [`pacer`], [`guard`] |
+//! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown | [`generator`], [`metrics`], [`incidents`], [`status`], [`web`] |
+//! | what is shown, and asked | [`generator`], [`metrics`], [`incidents`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
 //! the rest of who may know what is checked in `tests/it/architecture.rs`.
 
+pub mod calendar;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod course;
 pub mod daemon;
 pub mod endpoint;
@@ -44,4 +46,5 @@ pub mod scenario;
 pub mod schedule;
 pub mod simulator;
 pub mod status;
+pub mod timetable;
 pub mod web;

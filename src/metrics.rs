@@ -21,7 +21,7 @@ use prometheus::{
 use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
-use crate::schedule::Arrivals;
+use crate::schedule::{Arrivals, Shard};
 pub use lane::Instruments;
 use scraped::Scraped;
 use table::{Family, Kind};
@@ -53,13 +53,27 @@ impl Labels {
 #[error(transparent)]
 pub struct Defect(#[from] prometheus::Error);
 
-/// What does not change about a stream of load, for `llmload_scenario_info`.
-#[derive(Clone, Copy, Debug)]
+/// What only a reload changes about a stream of load.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Facts {
     /// How arrivals are spread about the rate.
     pub arrivals: Arrivals,
     /// Whether the target is the built-in simulator.
     pub simulated: bool,
+    /// The most requests in flight.
+    pub limit: u32,
+}
+
+impl Facts {
+    /// The last labels of `llmload_scenario_info`.
+    fn values(self) -> [&'static str; 2] {
+        let arrivals = match self.arrivals {
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "poisson",
+            Arrivals::Burstiness(_) => "gamma",
+        };
+        [arrivals, if self.simulated { "true" } else { "false" }]
+    }
 }
 
 /// All metric families.
@@ -75,6 +89,8 @@ pub struct Metrics {
     config_successful: GaugeVec,
     config_timestamp: GaugeVec,
     config_hash: GaugeVec,
+    paused: GaugeVec,
+    shard_info: GaugeVec,
 }
 
 impl Metrics {
@@ -101,40 +117,82 @@ impl Metrics {
             config_successful: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
             config_timestamp: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             config_hash: gauge(&registry, &table::CONFIG_HASH)?,
+            paused: gauge(&registry, &table::PAUSED)?,
+            shard_info: gauge(&registry, &table::SHARD_INFO)?,
             registry,
             scraped,
         })
     }
 
-    /// Makes the series of a stream of load, all at 0, and its handles.
+    /// Makes the series of a stream of load, all at 0, and its handles. Where they are there already
+    /// they go on, with the books and facts that are given now.
     pub fn bind(
         &self,
         labels: &Labels,
         ledger: Arc<Ledger>,
         course: Arc<Course>,
-        limit: u32,
         facts: Facts,
     ) -> Instruments {
         let [target, model, scenario] = labels.values();
-        let arrivals = match facts.arrivals {
-            Arrivals::Constant => "constant",
-            Arrivals::Poisson => "poisson",
-            Arrivals::Burstiness(_) => "gamma",
+        let info = |facts: Facts| {
+            let [arrivals, simulated] = facts.values();
+            [target, model, scenario, arrivals, simulated]
         };
-        let simulated = if facts.simulated { "true" } else { "false" };
-        self.scenario_info.with_label_values(&[target, model, scenario, arrivals, simulated]).set(1.0);
-        self.scraped.add(labels.clone(), ledger, course, limit);
+        if let Some(before) = self.scraped.add(labels.clone(), ledger, course, facts) {
+            // It may not have been there.
+            let _gone = self.scenario_info.remove_label_values(&info(before));
+        }
+        self.scenario_info.with_label_values(&info(facts)).set(1.0);
         self.lanes.bind(labels, self.target_ready.with_label_values(&[target]), Arc::clone(&self.generator))
+    }
+
+    /// Ends the series of a stream of load, unless others than these books are bound to them by now.
+    pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
+        if let Some(facts) = self.scraped.remove(labels, ledger) {
+            let [target, model, scenario] = labels.values();
+            let [arrivals, simulated] = facts.values();
+            let info = [target, model, scenario, arrivals, simulated];
+            let _gone = self.scenario_info.remove_label_values(&info);
+            self.lanes.unbind(labels);
+        }
     }
 
     /// Makes the series of a target, which has not answered yet.
     pub fn target_known(&self, target: &str) {
-        self.target_ready.with_label_values(&[target]).set(0.0);
+        self.target_ready.with_label_values(&[target]);
+    }
+
+    /// Ends the series of a target that nothing is sent to any more.
+    pub fn target_gone(&self, target: &str) {
+        let _gone = self.target_ready.remove_label_values(&[target]);
+    }
+
+    /// A warm-up request has ended.
+    pub fn warmed_up(&self, labels: &Labels) {
+        self.lanes.warmed_up(labels);
+    }
+
+    /// Whether the load is paused.
+    pub fn paused(&self, paused: bool) {
+        let none: &[&str] = &[];
+        self.paused.with_label_values(none).set(f64::from(u8::from(paused)));
+    }
+
+    /// Which of how many shards this is.
+    pub fn shard(&self, shard: Shard) {
+        let (index, count) = (shard.index().to_string(), shard.count().to_string());
+        self.shard_info.with_label_values(&[index.as_str(), &count]).set(1.0);
     }
 
     /// A target has answered below 500.
     pub fn target_answered(&self, target: &str) {
         self.target_ready.with_label_values(&[target]).set(1.0);
+    }
+
+    /// A configuration could not be loaded; the one before goes on.
+    pub fn config_refused(&self) {
+        let none: &[&str] = &[];
+        self.config_successful.with_label_values(none).set(0.0);
     }
 
     /// A configuration of this hash was loaded now.

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::calendar::{Anchor, Cron, Windows};
 use crate::prompts::Prompts;
 use crate::protocol::Terminal;
-use crate::schedule::{Arrivals, Repeat, Schedule};
+use crate::schedule::{Arrivals, Repeat, Schedule, Shard};
 use crate::simulator;
 
 pub use crate::protocol::RequestParameters;
@@ -22,6 +23,8 @@ pub use crate::protocol::RequestParameters;
 /// Everything the daemon was asked to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Which of the arrivals are ours; caps are already the part of this shard.
+    pub shard: Shard,
     /// Everything random follows from it.
     pub seed: u64,
     /// In the order of the file.
@@ -35,10 +38,12 @@ pub struct Plan {
     /// file only says where to read does not enter it. One that `${NAME}` puts into a text does, and
     /// whoever guesses it could tell.
     pub source_hash: u64,
+    /// The files that it was read from, those of prompts and secrets among them.
+    pub files: Vec<PathBuf>,
 }
 
 /// A named stream of load.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// The value of the `scenario` label.
     pub name: String,
@@ -56,6 +61,10 @@ pub struct Scenario {
     pub repeat: Repeat,
     /// What the schedule waits for before its first instant.
     pub start: Start,
+    /// When it may send at all; `None` is always.
+    pub active: Option<Windows>,
+    /// Requests sent first, one by one, outside of what is measured.
+    pub warmup: u32,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     pub max_concurrency: NonZeroU32,
     /// An arrival later than this is dropped.
@@ -63,16 +72,20 @@ pub struct Scenario {
 }
 
 /// What a schedule waits for before its first instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Start {
     /// Any answer below 500 from the target's `/models`.
     WhenReady,
     /// Nothing.
     Now,
+    /// Its cycles begin where the wall clock says.
+    WallClock(Anchor),
+    /// It begins at each firing.
+    Cron(Cron),
 }
 
 /// An endpoint with the model and the credentials to use there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The value of the `target` label.
     pub name: String,
@@ -83,9 +96,9 @@ pub struct Target {
     /// How requests identify themselves.
     pub auth: Auth,
     /// Extra headers, each held as a secret: any of them may carry a key.
-    pub headers: Vec<(http::HeaderName, SecretString)>,
+    pub headers: Vec<(http::HeaderName, Sensitive)>,
     /// Extra query parameters, likewise.
-    pub query: Vec<(String, SecretString)>,
+    pub query: Vec<(String, Sensitive)>,
     /// Which end proves that an answer is complete.
     pub terminal: Terminal,
     /// How long to wait for what.
@@ -103,8 +116,30 @@ pub fn model_fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Where an endpoint is.
+/// A text that may be secret: it is never shown, but can be told from another.
 #[derive(Clone, Debug)]
+pub struct Sensitive(SecretString);
+
+impl From<String> for Sensitive {
+    fn from(text: String) -> Sensitive {
+        Sensitive(SecretString::from(text))
+    }
+}
+
+impl ExposeSecret<str> for Sensitive {
+    fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for Sensitive {
+    fn eq(&self, other: &Sensitive) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Location {
     /// The API's root, such as `http://localhost:8000/v1`, without a trailing slash, query or userinfo.
     Url(Url),
@@ -113,7 +148,7 @@ pub enum Location {
 }
 
 /// How requests identify themselves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
     /// They do not.
     None,
@@ -126,10 +161,10 @@ pub enum Auth {
 }
 
 /// A secret and where it came from; only the latter is ever shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
     /// The value.
-    pub value: SecretString,
+    pub value: Sensitive,
     /// Where it was read.
     pub origin: SecretOrigin,
 }

@@ -1,19 +1,33 @@
 //! What is asked: which conversation an arrival sends, as a function of (seed, k).
 //!
 //! There is no state: the k-th prompt of a stream is the same whoever asks for it, in whatever
-//! order. So a shard that sends every N-th arrival, and a run that is repeated, ask the same.
+//! order. So a shard that sends every N-th arrival, and a run that is repeated, ask the same. The one
+//! exception is there to be one: the nonce of [`PrefixCache::Cold`].
 
 mod builtin;
+mod cut;
+mod format;
 mod load;
+mod mix;
+mod prose;
+mod synthetic;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::Rng;
 
+use crate::protocol::Asked;
 use crate::random::{self, Purpose};
+use crate::schedule::Lengths;
 
-pub use load::{DEFAULT_TEMPLATE, LoadError, MAX_BYTES, lines, pairs};
+pub use format::Format;
+pub use load::{DEFAULT_TEMPLATE, LoadError, MAX_BYTES, Rows, Unavailable, pairs, rows};
+pub use synthetic::{MOST_TOKENS, Spread, Synthetic};
+
+/// The most turns in the pattern of a mix: the sum of its weights.
+pub const MOST_TURNS: u32 = 10_000;
 
 /// The order in which a source is gone through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,54 +39,169 @@ pub enum Order {
     Random,
 }
 
-/// A source of user messages.
-#[derive(Clone, PartialEq, Eq)]
+/// What an engine that keeps the prefixes of prompts may find of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PrefixCache {
+    /// Whatever was asked before.
+    #[default]
+    Warm,
+    /// Nothing: each prompt opens with words that none before it had, in no run.
+    Cold,
+    /// Nothing, by vLLM's `cache_salt`: the words stay as they are.
+    Salted,
+}
+
+/// A source of what to ask.
+#[derive(Clone)]
 pub struct Prompts {
     /// The name in the YAML, or `builtin`.
     pub name: String,
-    texts: Arc<[String]>,
+    source: Source,
     order: Order,
+    prefix_cache: PrefixCache,
+    /// What tells this run's nonces from those of any other, and each from the one before.
+    run: Arc<AtomicU64>,
+}
+
+#[derive(Clone, PartialEq)]
+enum Source {
+    Texts(Arc<[String]>),
+    Rows(Rows),
+    Synthetic(Arc<str>, Synthetic),
+    Mix(mix::Turns, Arc<[Prompts]>),
+}
+
+/// What is the same for all sources that one prompt is made of.
+#[derive(Clone, Copy)]
+struct Wish {
+    seed: u64,
+    lengths: Lengths,
+    /// Tokens that stand before the text.
+    taken: u32,
+}
+
+/// Whether the same is asked; nonces differ in any case.
+impl PartialEq for Prompts {
+    fn eq(&self, other: &Prompts) -> bool {
+        let way = |prompts: &Prompts| (prompts.order, prompts.prefix_cache);
+        self.name == other.name && way(self) == way(other) && self.source == other.source
+    }
 }
 
 impl Prompts {
     /// A source of at least one text.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: Order) -> Option<Prompts> {
-        (!texts.is_empty()).then(|| Prompts { name: name.into(), texts: texts.into(), order })
+        (!texts.is_empty()).then(|| Prompts::of(name, Source::Texts(texts.into()), order))
+    }
+
+    /// What a file holds.
+    pub fn from_rows(name: impl Into<String>, rows: Rows, order: Order) -> Prompts {
+        Prompts::of(name, Source::Rows(rows), order)
+    }
+
+    /// What is made up.
+    pub fn synthetic(name: &str, synthetic: Synthetic) -> Prompts {
+        Prompts::of(name, Source::Synthetic(name.into(), synthetic), Order::Sequential)
+    }
+
+    /// Several sources by weight; at least one, each weight at least 1, together at most
+    /// [`MOST_TURNS`].
+    pub fn mixed(name: impl Into<String>, members: Vec<(Prompts, u32)>, order: Order) -> Option<Prompts> {
+        let (members, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let fit = !weights.is_empty()
+            && !weights.contains(&0)
+            && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>() <= u64::from(MOST_TURNS);
+        fit.then(|| Prompts::of(name, Source::Mix(mix::Turns::new(&weights), members.into()), order))
     }
 
     /// The built-in source: questions and tasks of everyday kinds, from a line to a page, so that
     /// reading them takes an endpoint different times.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
-        Prompts { name: "builtin".into(), texts: texts.into(), order: Order::Sequential }
+        Prompts::of("builtin", Source::Texts(texts.into()), Order::Sequential)
     }
 
-    /// How many there are; at least one.
+    fn of(name: impl Into<String>, source: Source, order: Order) -> Prompts {
+        Prompts { name: name.into(), source, order, prefix_cache: PrefixCache::Warm, run: Arc::default() }
+    }
+
+    /// The same in another order.
+    #[must_use]
+    pub fn in_order(self, order: Order) -> Prompts {
+        Prompts { order, ..self }
+    }
+
+    /// The same for an engine that keeps prefixes.
+    #[must_use]
+    pub fn with_prefix_cache(self, prefix_cache: PrefixCache) -> Prompts {
+        Prompts { prefix_cache, run: Arc::new(random::unrepeatable().into()), ..self }
+    }
+
+    /// How many there are, at least one; `None` where each is made up.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    /// The order they are gone through.
-    #[must_use]
-    pub fn order(&self) -> Order {
-        self.order
+    pub fn len(&self) -> Option<u64> {
+        match &self.source {
+            Source::Texts(texts) => Some(texts.len() as u64),
+            Source::Rows(rows) => Some(rows.count()),
+            Source::Synthetic(..) => None,
+            Source::Mix(_, members) => members.iter().map(Prompts::len).sum(),
+        }
     }
 
     /// What the arrival `k`, counted from 0, of a stream asks. Streams of different names draw
-    /// differently from the same seed.
-    pub fn pick(&self, seed: u64, stream: &str, k: u64) -> &str {
-        let count = self.texts.len() as u64;
-        let index = match self.order {
-            Order::Sequential => k % count,
-            Order::Random => {
-                let draw = u128::from(draw(seed, stream, k));
-                // Scaled, not taken modulo: each text is drawn equally often to within 2⁻⁴⁰.
-                u64::try_from((draw * u128::from(count)) >> 64).unwrap_or_default()
-            }
+    /// differently from the same seed. Where a trace gives `lengths`, prompts that are made up have
+    /// them, and every other source takes that of the answer as its bound.
+    ///
+    /// This may read a row of a large file from the disk.
+    ///
+    /// # Errors
+    /// Where that file is not what it was.
+    pub fn pick(
+        &self,
+        seed: u64,
+        stream: &str,
+        k: u64,
+        lengths: Option<Lengths>,
+    ) -> Result<Asked<'_>, Unavailable> {
+        // The number at place `k` of a stream: any place is reached at once.
+        let mut series = random::generator(seed, stream, Purpose::Prompts);
+        series.set_stream(k);
+        let lengths = lengths.unwrap_or_default();
+        let cold = self.prefix_cache == PrefixCache::Cold;
+        let taken = if cold { prose::NONCE } else { 0 };
+        let mut asked = self.ask(k, Wish { seed, lengths, taken }, &mut series)?;
+        if lengths.output.is_some() {
+            asked.max_tokens = lengths.output;
+        }
+        let own = || unlike_any_other(&self.run);
+        match self.prefix_cache {
+            PrefixCache::Warm => {}
+            PrefixCache::Cold => asked.nonce = Some(prose::nonce(own())),
+            PrefixCache::Salted => asked.cache_salt = Some(format!("{:016x}", own())),
+        }
+        Ok(asked)
+    }
+
+    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Asked<'_>, Unavailable> {
+        let mut place = |count: u64| match self.order {
+            Order::Sequential => k % count.max(1),
+            Order::Random => synthetic::scaled(series.next_u64(), count),
         };
-        self.texts.get(usize::try_from(index).unwrap_or_default()).map_or("", String::as_str)
+        match &self.source {
+            Source::Texts(texts) => {
+                let place = usize::try_from(place(texts.len() as u64)).unwrap_or_default();
+                Ok(texts.get(place).map_or("", String::as_str).into())
+            }
+            Source::Rows(rows) => rows.ask(place(rows.count())),
+            Source::Synthetic(name, synthetic) => {
+                Ok(synthetic.ask(name, wish.seed, wish.lengths, wish.taken, series))
+            }
+            Source::Mix(turns, members) => {
+                let (member, own) = turns.at(k, self.order, place);
+                members.get(member).map_or_else(|| Ok("".into()), |member| member.ask(own, wish, series))
+            }
+        }
     }
 }
 
@@ -81,63 +210,21 @@ impl fmt::Debug for Prompts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prompts")
             .field("name", &self.name)
-            .field("texts", &self.texts.len())
+            .field("len", &self.len())
             .field("order", &self.order)
-            .finish()
+            .field("prefix_cache", &self.prefix_cache)
+            .finish_non_exhaustive()
     }
 }
 
-/// The number at place `k` of a stream: any place is reached at once.
-fn draw(seed: u64, stream: &str, k: u64) -> u64 {
-    let mut series = random::generator(seed, stream, Purpose::Prompts);
-    series.set_stream(k);
-    series.next_u64()
+/// A number that no other request of this run has (each step can be undone), and hardly any of another
+/// run: SplitMix64 from where the run began.
+fn unlike_any_other(run: &AtomicU64) -> u64 {
+    let mut mixed = run.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn three(order: Order) -> Prompts {
-        Prompts::new("three", ["a", "b", "c"].map(str::to_owned).to_vec(), order).unwrap()
-    }
-
-    #[test]
-    fn sequential_goes_round() {
-        let prompts = three(Order::Sequential);
-        let picked: String = (0..7).map(|k| prompts.pick(9, "s", k)).collect();
-        assert_eq!(picked, "abcabca");
-    }
-
-    #[test]
-    fn random_is_a_function_of_seed_stream_and_k() {
-        let prompts = three(Order::Random);
-        let series = |seed, stream| -> String { (0..64).map(|k| prompts.pick(seed, stream, k)).collect() };
-        assert_eq!(series(7, "s"), series(7, "s"));
-        assert_ne!(series(7, "s"), series(8, "s"));
-        assert_ne!(series(7, "s"), series(7, "t"));
-        // Held still: a new version must send what the old one sent.
-        assert!(series(7, "s").starts_with(STILL), "{}", series(7, "s"));
-        // Any place is reached without the ones before it.
-        assert_eq!(prompts.pick(7, "s", u64::MAX), prompts.pick(7, "s", u64::MAX));
-    }
-
-    const STILL: &str = "baabcccbbaca";
-
-    #[test]
-    fn random_draws_each_text_about_equally_often() {
-        let prompts = three(Order::Random);
-        let a = (0..3000).filter(|k| prompts.pick(1, "s", *k) == "a").count();
-        assert!((850..1150).contains(&a), "{a}");
-    }
-
-    #[test]
-    fn the_built_in_source_varies() {
-        let prompts = Prompts::builtin();
-        let words = |text: &String| text.split_whitespace().count();
-        assert!(prompts.len() >= 40);
-        assert!(prompts.texts.iter().any(|text| words(text) < 10));
-        assert!(prompts.texts.iter().filter(|text| words(text) >= 150).count() >= 4);
-        assert!(prompts.texts.iter().all(|text| words(text) <= 320 && text.trim() == text));
-    }
-}
+mod tests;

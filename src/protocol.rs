@@ -4,13 +4,14 @@
 //! stamps the instant first, hands the bytes over, and obeys what comes back. That is why every
 //! case can be tested at every split point of its bytes.
 //!
-//! `sse` cuts bytes into events · `chat` says what one event means · `fault` reads what endpoints
+//! `asked` is what a request is about · `sse` cuts bytes into events · `chat` says what one event means · `fault` reads what endpoints
 //! say when they fail · `reply` and `whole` carry a streamed and an unstreamed answer from the first
 //! byte to the verdict · `ending` holds the rules of that verdict.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+pub mod asked;
 pub mod chat;
 pub mod ending;
 pub mod fault;
@@ -18,6 +19,7 @@ pub mod reply;
 pub mod sse;
 pub mod whole;
 
+pub use asked::Asked;
 pub use chat::Channel;
 pub use ending::Ending;
 pub use fault::{Fault, FaultReason, refusal};

@@ -1,6 +1,8 @@
 //! Everything random follows from the seed of the configuration: generators keyed by it and by what
 //! they are for, so that two runs draw the same, and one stream's draws never shift another's.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -11,6 +13,8 @@ pub enum Purpose {
     Prompts = 0,
     /// When.
     Arrivals = 1,
+    /// The text that synthetic prompts begin with together.
+    Prefixes = 2,
 }
 
 /// The generator for a scenario. `ChaCha` is defined by a standard: its series outlives this version.
@@ -20,6 +24,11 @@ pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     key[8..16].copy_from_slice(&fnv(scenario).to_le_bytes());
     key[16] = purpose as u8;
     ChaCha8Rng::from_seed(key)
+}
+
+/// A number that no other run has: for what must not be repeated, such as a nonce.
+pub fn unrepeatable() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// FNV-1a of a text.

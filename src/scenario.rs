@@ -1,44 +1,40 @@
-//! One scenario from waiting to its end: readiness, the model, then its schedule on a thread.
+//! The life of one scenario: it waits for its target and learns the model, warms up, then runs its
+//! schedule on a thread of its own until it is stopped. What a reload changes reaches it there.
 
-use std::sync::Arc;
+mod readiness;
+mod warmup;
+
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::course::Course;
 use crate::endpoint::HttpEndpoint;
-use crate::guard::Guard;
+use crate::guard::{Guard, Pause};
 use crate::incidents::Incidents;
-use crate::launch::{Driver, Lane};
-use crate::measurement::{FailureDetail, printable};
+use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox, Terms};
 use crate::metrics::{Facts, Instruments, Labels, Metrics};
-use crate::pacer::{Pacer, Spread};
-use crate::plan::{self, Auth, Scenario, Start, Target};
-use crate::schedule::Arrivals;
+use crate::plan::{self, Start};
+use crate::schedule::{Rate, Shard, Spread};
 use crate::status::Stream;
-
-/// How long one question for the list of models may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long until the next one.
-const AGAIN: Duration = Duration::from_secs(1);
+use crate::timetable::{Cycles, Timetable};
 
 /// What scenarios share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where series are bound.
     pub metrics: Arc<Metrics>,
-    /// Everything random follows from it.
-    pub seed: u64,
+    /// Which of the arrivals are ours.
+    pub shard: Shard,
     /// No arrival is sent once this is cancelled.
     pub draining: CancellationToken,
-    /// Requests in flight are cut off once this is cancelled.
-    pub cut: CancellationToken,
-    /// The requests in flight.
-    pub tasks: TaskTracker,
+    /// No arrival is sent while this is on.
+    pub paused: Pause,
 }
 
 /// The thread of a scenario's schedule could not be started, or ended by a panic: a defect.
@@ -49,248 +45,287 @@ pub struct Crashed {
     cause: String,
 }
 
-/// Runs a scenario until its schedule ends or the daemon drains. Where its labels are known, its
-/// series are there when this returns, before the future does anything: nobody scrapes without them.
-pub fn run(
-    scenario: Scenario,
-    endpoint: HttpEndpoint,
-    stream: Arc<Stream>,
-    around: Surroundings,
-) -> impl Future<Output = Result<(), Crashed>> + Send {
-    let instruments =
-        scenario.target.model.as_ref().map(|model| bind(model, scenario.arrivals, &stream, &around.metrics));
-    go_through(scenario, endpoint, stream, around, instruments)
+/// Who is told what becomes of a request.
+pub type Observer = (Instruments, (Arc<Incidents>, Arc<Gate>));
+/// A stream of load over HTTP.
+pub type HttpLane = Lane<HttpEndpoint, Observer>;
+
+/// A scenario of the plan with the seed it draws from, and the client of its target.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// What is asked for.
+    pub scenario: plan::Scenario,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// The client of its target.
+    pub endpoint: Arc<HttpEndpoint>,
+}
+
+/// A scenario at work, as it is reached from outside.
+#[derive(Debug)]
+pub struct Work {
+    /// Where it is shown.
+    pub stream: Arc<Stream>,
+    /// Cancelled once nothing is launched any more.
+    pub ended: CancellationToken,
+    stop: CancellationToken,
+    live: Arc<OnceLock<Live>>,
+}
+
+/// What there is once the schedule runs.
+#[derive(Debug)]
+struct Live {
+    mailbox: Arc<Mailbox>,
+    lanes: Arc<Lanes<HttpEndpoint, Observer>>,
+    gate: Arc<Gate>,
+}
+
+impl Setting {
+    /// What new requests have in common.
+    fn terms(&self, model: &str, around: &Surroundings) -> Terms<HttpEndpoint> {
+        let scenario = &self.scenario;
+        let (draining, paused) = (around.draining.clone(), around.paused.clone());
+        Terms {
+            endpoint: Arc::clone(&self.endpoint),
+            model: model.to_owned(),
+            prompts: scenario.prompts.clone(),
+            scenario: scenario.name.clone(),
+            seed: self.seed,
+            parameters: scenario.request.clone(),
+            terminal: scenario.target.terminal,
+            timeouts: scenario.target.timeouts,
+            guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
+        }
+    }
+
+    fn spread(&self, shard: Shard) -> Spread {
+        let (arrivals, scenario) = (self.scenario.arrivals, self.scenario.name.clone());
+        Spread { arrivals, seed: self.seed, scenario, shard }
+    }
+
+    /// A course for it that waits.
+    pub fn course(&self, shard: Shard) -> Arc<Course> {
+        let timetable = timetable(&self.scenario);
+        let schedule = Arc::clone(timetable.schedule());
+        Arc::new(Course::new(schedule, timetable.is_endless(), shard, "the target"))
+    }
+
+    /// Whether what another setting says of arrivals is the same: then they go on undisturbed.
+    fn is_timed_like(&self, other: &Setting) -> bool {
+        let timing = |setting: &Setting| {
+            let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &setting.scenario;
+            (Arc::clone(schedule), *arrivals, *repeat, start.clone(), active.clone())
+        };
+        self.seed == other.seed && timing(self) == timing(other)
+    }
+}
+
+/// When the cycles of a scenario begin.
+fn timetable(scenario: &plan::Scenario) -> Timetable {
+    let repeat = scenario.repeat;
+    let cycles = match &scenario.start {
+        Start::WhenReady => Cycles::Running { repeat, when_ready: true },
+        Start::Now => Cycles::Running { repeat, when_ready: false },
+        Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
+        Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
+    };
+    Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
+}
+
+/// Makes the series of a stream of load, and a lane whose requests enter them.
+fn lane(
+    setting: &Setting,
+    model: &str,
+    stream: &Arc<Stream>,
+    gate: &Arc<Gate>,
+    around: &Surroundings,
+) -> Arc<HttpLane> {
+    let instruments = bind(setting, model, stream, &around.metrics);
+    let observer = (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate)));
+    Arc::new(Lane::new(setting.terms(model, around), Arc::clone(&stream.ledger), observer))
+}
+
+fn bind(setting: &Setting, model: &str, stream: &Stream, metrics: &Metrics) -> Instruments {
+    let model = stream.model.get_or_init(|| model.to_owned()).clone();
+    let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
+    let (arrivals, terms) = (setting.scenario.arrivals, stream.terms());
+    let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency };
+    metrics.bind(&labels, Arc::clone(&stream.ledger), Arc::clone(&stream.course), facts)
+}
+
+impl Work {
+    /// A scenario that begins its life with the future that comes with it. Where its labels are
+    /// known, its series are there when this returns: nobody scrapes without them.
+    pub fn begin(
+        setting: Setting,
+        stream: Arc<Stream>,
+        around: &Surroundings,
+    ) -> (Work, impl Future<Output = Result<(), Crashed>> + Send + use<>) {
+        if let Some(model) = &setting.scenario.target.model {
+            bind(&setting, model, &stream, &around.metrics);
+        }
+        let (live, stop) = (Arc::new(OnceLock::new()), around.draining.child_token());
+        let ended = CancellationToken::new();
+        let work = Work {
+            stream: Arc::clone(&stream),
+            ended: ended.clone(),
+            stop: stop.clone(),
+            live: Arc::clone(&live),
+        };
+        let life = go_through(setting, stream, around.clone(), live, stop);
+        let life = async move {
+            let _however_it_ends = ended.drop_guard();
+            life.await
+        };
+        (work, life)
+    }
+
+    /// Whether its schedule runs, so that it can be changed without a new beginning.
+    pub fn is_live(&self) -> bool {
+        self.live.get().is_some()
+    }
+
+    /// The lanes that its arrivals go to.
+    pub fn lanes(&self) -> Vec<Arc<HttpLane>> {
+        self.live.get().map_or_else(Vec::new, |live| live.lanes.now().to_vec())
+    }
+
+    /// Stops its arrivals.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        if let Some(live) = self.live.get() {
+            live.mailbox.wake();
+        }
+    }
+
+    /// Sets a rate in place of the schedule for a while, or goes back to it; false before its schedule
+    /// runs.
+    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> bool {
+        let Some(live) = self.live.get() else { return false };
+        live.mailbox.set_rate(rate);
+        true
+    }
+
+    /// Changes what new requests have in common, and the schedule if it is another; false before its
+    /// schedule runs. Where the target or the model has another name, requests are from now on those
+    /// of another stream: the lanes that nothing is sent on any more come back.
+    pub fn change(
+        &mut self,
+        before: &Setting,
+        after: &Setting,
+        model: &str,
+        stream: impl FnOnce(Arc<Course>) -> Arc<Stream>,
+        around: &Surroundings,
+    ) -> Vec<Arc<HttpLane>> {
+        let Some(live) = self.live.get() else { return Vec::new() };
+        let same = before.scenario.target.name == after.scenario.target.name
+            && self.stream.model.get().is_some_and(|current| current == model);
+        let left = if same {
+            for lane in live.lanes.now().iter() {
+                lane.change(after.terms(model, around));
+            }
+            bind(after, model, &self.stream, &around.metrics);
+            Vec::new()
+        } else {
+            let left = live.lanes.now().to_vec();
+            self.stream = stream(Arc::clone(&self.stream.course));
+            live.lanes.exchange(vec![lane(after, model, &self.stream, &live.gate, around)]);
+            left
+        };
+        if !before.is_timed_like(after) {
+            live.mailbox.replace(timetable(&after.scenario), after.spread(around.shard));
+        }
+        left
+    }
 }
 
 async fn go_through(
-    scenario: Scenario,
-    endpoint: HttpEndpoint,
+    setting: Setting,
     stream: Arc<Stream>,
     around: Surroundings,
-    instruments: Option<Instruments>,
+    live: Arc<OnceLock<Live>>,
+    stop: CancellationToken,
 ) -> Result<(), Crashed> {
-    let draining = around.draining.clone();
-    let model = tokio::select! {
-        model = wait(&scenario, &endpoint, &stream, &around.metrics) => model,
-        () = draining.cancelled() => {
+    let scenario = &setting.scenario;
+    let gate = Arc::new(Gate::default());
+    let begun = async {
+        let model = readiness::wait(scenario, &setting.endpoint, &stream, &around.metrics).await;
+        let lane = lane(&setting, &model, &stream, &gate, &around);
+        if scenario.warmup > 0 {
+            stream.course.waits_for("its warm-up");
+            warmup::send(&lane, scenario.warmup, &stream, &around.metrics).await;
+        }
+        lane
+    };
+    let lane = tokio::select! {
+        lane = begun => lane,
+        () = stop.cancelled() => {
             stream.course.ends();
             return Ok(());
         }
     };
-    let observer = (
-        instruments.unwrap_or_else(|| bind(&model, scenario.arrivals, &stream, &around.metrics)),
-        Arc::clone(&stream.incidents),
+    tracing::info!(
+        scenario = scenario.name,
+        target = stream.target,
+        model = lane.terms().model,
+        "schedule begins"
     );
-    let lane = Arc::new(Lane {
-        endpoint,
-        model,
-        prompts: scenario.prompts,
-        scenario: scenario.name.clone(),
-        seed: around.seed,
-        parameters: scenario.request,
-        terminal: scenario.target.terminal,
-        timeouts: scenario.target.timeouts,
-        guard: Guard::new(around.draining.clone(), scenario.max_lag, scenario.max_concurrency),
-        ledger: Arc::clone(&stream.ledger),
-        observer,
-        cut: around.cut,
-        tasks: around.tasks,
-    });
-    let origin = Instant::now();
-    let spread = Spread { arrivals: scenario.arrivals, seed: around.seed, scenario: scenario.name.clone() };
-    let driver = Driver::new(Pacer::new(scenario.schedule, scenario.repeat, spread, origin));
-    stream.course.begins(origin, SystemTime::now());
-    tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
+    let spread = setting.spread(around.shard);
+    let driver = Driver::new(timetable(scenario), spread, Arc::clone(&stream.course), Instant::now());
+    let driver = driver.behind(Arc::clone(&gate));
+    let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(vec![lane])));
     let crashed = |cause: String| Crashed { scenario: scenario.name.clone(), cause };
-    let (thread, mut ended) =
-        on_a_thread(driver, lane, around.draining.clone()).map_err(|error| crashed(error.to_string()))?;
+    let (_thread, mut ended) = on_a_thread(driver, Arc::clone(&lanes), stop.clone(), &scenario.name)
+        .map_err(|error| crashed(error.to_string()))?;
+    let (mailbox_of_work, lanes_of_work) = (Arc::clone(&mailbox), Arc::clone(&lanes));
+    // Nobody else sets it.
+    let _set = live.set(Live { mailbox: mailbox_of_work, lanes: lanes_of_work, gate: Arc::clone(&gate) });
+    let let_in = async {
+        loop {
+            gate.asked().await;
+            if let Some(lane) = lanes.now().first() {
+                let endpoint = Arc::clone(&lane.terms().endpoint);
+                readiness::comes_back(&stream.target, &endpoint, &around.metrics).await;
+            }
+            mailbox.ready();
+        }
+    };
     let well = tokio::select! {
         well = &mut ended => well,
-        () = around.draining.cancelled() => {
-            thread.thread().unpark();
+        () = let_in => return Ok(()),
+        () = stop.cancelled() => {
+            mailbox.wake();
             // It may be launching this very moment; nothing may start once this returns.
             ended.await
         }
     };
     stream.course.ends();
     // The sender is gone without a word only if a panic took it along.
-    well.map_err(|_| crashed("a panic, whose words are above".to_owned()))?;
-    if !around.draining.is_cancelled() {
-        tracing::info!(
-            scenario = scenario.name,
-            "schedule ended; the daemon stays up and serves /metrics until a signal"
-        );
-    }
-    Ok(())
+    well.map_err(|_| crashed("a panic, whose words are above".to_owned()))
 }
 
-type Observer = (Instruments, Arc<Incidents>);
-
+/// Runs the schedule until `stop`; where it ends before, another may take its place.
 fn on_a_thread(
-    driver: Driver,
-    lane: Arc<Lane<HttpEndpoint, Observer>>,
-    draining: CancellationToken,
+    mut driver: Driver,
+    lanes: Arc<Lanes<HttpEndpoint, Observer>>,
+    stop: CancellationToken,
+    scenario: &str,
 ) -> std::io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
-    let runtime = Handle::current();
+    let (runtime, scenario) = (Handle::current(), scenario.to_owned());
     let (end, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("pacer".into()).spawn(move || {
-        driver.run(&lane, &runtime, &draining);
+        while !stop.is_cancelled() {
+            driver.run(&*lanes, &runtime, &stop);
+            if !stop.is_cancelled() {
+                tracing::info!(
+                    scenario,
+                    "schedule ended; the daemon stays up and serves /metrics until a signal"
+                );
+            }
+            driver.sleep(&stop);
+        }
         // Whoever waits may have gone.
         let _gone = end.send(());
     })?;
     Ok((thread, ended))
-}
-
-fn bind(model: &str, arrivals: Arrivals, stream: &Stream, metrics: &Metrics) -> Instruments {
-    let model = stream.model.get_or_init(|| model.to_owned()).clone();
-    let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
-    let (ledger, course) = (Arc::clone(&stream.ledger), Arc::clone(&stream.course));
-    let facts = Facts { arrivals, simulated: stream.simulated };
-    metrics.bind(&labels, ledger, course, stream.max_concurrency, facts)
-}
-
-/// Waits for what the scenario waits for, and learns the model if the file does not name it.
-async fn wait(scenario: &Scenario, endpoint: &HttpEndpoint, stream: &Stream, metrics: &Metrics) -> String {
-    let named = scenario.target.model.clone();
-    if let (Start::Now, Some(model)) = (scenario.start, &named) {
-        return model.clone();
-    }
-    let mut told = String::new();
-    loop {
-        let asked = Instant::now();
-        let obstacle = match endpoint.models(PATIENCE).await {
-            Ok((status, _)) if status >= 500 => format!("the target: /models answers {status}"),
-            Ok((status, models)) => {
-                metrics.target_answered(&stream.target);
-                let doubt = doubt(&scenario.target, &stream.address, status, &models);
-                if let Some(model) = named {
-                    // It answers, and its list may be wrong. But if requests fail now, nobody shall
-                    // have to guess why.
-                    if let Some(doubt) = doubt {
-                        tracing::warn!(scenario = scenario.name, target = stream.target, "{doubt}");
-                    }
-                    return model;
-                }
-                match (doubt, models.as_slice()) {
-                    (Some(doubt), _) => format!("a model: {doubt} (or set `model`)"),
-                    (None, [model]) => return model.clone(),
-                    (None, []) => format!("a model: /models answers {status} and lists none; set `model`"),
-                    (None, several) => format!("a model: set `model` to one of {}", some_of(several)),
-                }
-            }
-            Err(FailureDetail { failure, message }) => format!("the target: {failure} ({message})"),
-        };
-        if obstacle != told {
-            tracing::info!(scenario = scenario.name, target = stream.target, "waiting for {obstacle}");
-            told.clone_from(&obstacle);
-        }
-        stream.course.waits_for(obstacle);
-        tokio::time::sleep_until(asked + AGAIN).await;
-    }
-}
-
-/// What is probably wrong with a target that answers its list of models so.
-fn doubt(target: &Target, address: &str, status: u16, models: &[String]) -> Option<String> {
-    match (status, &target.model, models) {
-        (401 | 403, ..) => Some(format!("/models answers {status}: {}", rejected(target))),
-        (404, _, []) => {
-            let question = if address.trim_end_matches('/').ends_with("/v1") {
-                "is its path right?"
-            } else {
-                "is `/v1` missing from `base_url`?"
-            };
-            Some(format!("there is no /models under {address}: {question}"))
-        }
-        (_, None, [model]) => plan::model_fault(model)
-            .map(|fault| format!("the name of the only one that /models lists {fault}")),
-        (_, Some(model), [_, ..]) if !models.contains(model) => {
-            Some(format!("/models does not list `{}`, but {}", printable(model, 80), some_of(models)))
-        }
-        _ => None,
-    }
-}
-
-/// What a target does not let in.
-fn rejected(target: &Target) -> String {
-    let keys = ["authorization", "api-key", "x-api-key"];
-    match &target.auth {
-        Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
-            format!("the key from {} is not accepted", key.origin)
-        }
-        Auth::None => match target.headers.iter().find(|(name, _)| keys.contains(&name.as_str())) {
-            Some((name, _)) => format!("the header `{name}` is not accepted"),
-            None => "no key is set, name the variable that holds it with `api_key_env`".to_owned(),
-        },
-    }
-}
-
-/// The names are the server's own words: a few of them, made fit to be shown.
-fn some_of(models: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<_> =
-        models.iter().take(SHOWN).map(|model| format!("`{}`", printable(model, 80))).collect();
-    match models.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URL: &str = "http://localhost:8000/v1";
-
-    fn target(keys: &str) -> Target {
-        let text = format!("target: {{base_url: '{URL}'{keys}}}\nrate: 1/s\n");
-        let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
-        let plan = crate::config::parse(&text, "test", None, &key).unwrap();
-        Target::clone(&plan.scenarios[0].target)
-    }
-
-    fn said(keys: &str, address: &str, status: u16, models: &[&str]) -> String {
-        let models: Vec<_> = models.iter().map(|&model| model.to_owned()).collect();
-        doubt(&target(keys), address, status, &models).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_key_that_is_refused_is_named_by_its_origin() {
-        let key = ", api_key_env: KEY";
-        assert_eq!(
-            said(key, URL, 401, &[]),
-            "/models answers 401: the key from the variable KEY is not accepted"
-        );
-        assert_eq!(said(&format!("{key}, model: m"), URL, 403, &["m"]), said(key, URL, 403, &[]));
-        assert!(
-            said("", URL, 401, &[])
-                .ends_with("no key is set, name the variable that holds it with `api_key_env`")
-        );
-        let header = ", headers: {Authorization: {env: KEY}}";
-        assert!(said(header, URL, 403, &[]).ends_with("the header `authorization` is not accepted"));
-    }
-
-    #[test]
-    fn a_path_that_is_not_there_asks_for_the_usual_one() {
-        let asked = said("", "http://localhost:8000/", 404, &[]);
-        assert_eq!(
-            asked,
-            "there is no /models under http://localhost:8000/: is `/v1` missing from `base_url`?"
-        );
-        assert!(said(", model: m", URL, 404, &[]).ends_with("is its path right?"));
-        assert_eq!(said("", URL, 404, &["m"]), "", "a list is a list");
-        assert_eq!(said("", URL, 418, &[]), "");
-    }
-
-    #[test]
-    fn a_model_that_is_not_listed_or_cannot_be_a_label_is_told() {
-        assert_eq!(said(", model: a", URL, 200, &["b", "c"]), "/models does not list `a`, but `b`, `c`");
-        assert_eq!(said(", model: a", URL, 200, &["b", "a"]), "");
-        assert_eq!(said(", model: a", URL, 200, &[]), "");
-        assert_eq!(said("", URL, 200, &["a"]), "");
-        assert_eq!(said("", URL, 200, &["a", "b"]), "");
-        for name in ["", "a\nb", &"x".repeat(257)] {
-            let said = said("", URL, 200, &[name]);
-            assert!(said.starts_with("the name of the only one that /models lists "), "{said}");
-        }
-    }
 }

@@ -9,18 +9,22 @@
 
 mod rate;
 mod series;
+mod shard;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 pub use rate::{Area, ParseRateError, Rate};
-pub use series::{Arrivals, SPACING, Series};
+pub use series::{Arrivals, SPACING, Series, Spread};
+pub use shard::Shard;
+pub use trace::{Lengths, Row, Trace};
 
 /// What a phase asks for while it lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
     /// Open loop at one rate.
     Constant(Rate),
@@ -40,26 +44,38 @@ pub enum Load {
         /// How long one swing takes.
         period: Duration,
     },
+    /// Open loop at the instants of a recorded trace.
+    Replay(Trace),
     /// No load.
     Pause,
     /// Closed loop: this many requests in flight, each replaced as it ends.
     Concurrency(NonZeroU32),
+    /// The same until so many requests have ended. In the time of the schedule it takes none: the
+    /// schedule stands still until it is over.
+    Requests {
+        /// Requests in flight.
+        slots: NonZeroU32,
+        /// Requests in all.
+        count: NonZeroU64,
+    },
 }
 
 impl Load {
-    /// Λ: the arrivals expected in the first `time` of a phase that lasts `length`.
-    fn area(self, time: u64, length: u64) -> Area {
-        match self {
+    /// Λ: the arrivals expected in the first `time` of a phase that lasts `length`. A trace has its first
+    /// at 0 already.
+    fn area(&self, time: u64, length: u64) -> Area {
+        match *self {
             Load::Constant(rate) => Area::constant(rate, time),
             Load::Ramp { from, to } => Area::ramp(from, to, time, length),
             Load::Sine { mean, amplitude, period } => Area::sine(mean, amplitude, rate::nanos(period), time),
-            Load::Pause | Load::Concurrency(_) => Area::ZERO,
+            Load::Replay(ref trace) => trace.area(time),
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => Area::ZERO,
         }
     }
 
     /// Λ⁻¹: the first nanosecond at which `area` is reached, which the phase must hold.
-    fn due(self, area: Area, length: u64) -> u64 {
-        match self {
+    fn due(&self, area: Area, length: u64) -> u64 {
+        match *self {
             Load::Constant(rate) => area.over(rate),
             Load::Ramp { from, to } => {
                 let guess = straight_line_inverse(from, to, area, length);
@@ -69,20 +85,41 @@ impl Load {
                 let guess = area.over(mean).min(length);
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
-            Load::Pause | Load::Concurrency(_) => 0,
+            Load::Replay(ref trace) => trace.due(area),
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0,
+        }
+    }
+
+    /// λ: arrivals per second asked for at a time of a phase that lasts `length`.
+    fn rate(&self, time: Duration, length: Duration) -> f64 {
+        match *self {
+            Load::Constant(rate) => rate.per_second(),
+            Load::Ramp { from, to } => {
+                let share = time.as_secs_f64() / length.as_secs_f64();
+                from.per_second() + (to.per_second() - from.per_second()) * share
+            }
+            Load::Sine { mean, amplitude, period } => {
+                let turns = time.as_secs_f64() / period.as_secs_f64();
+                let rate = mean.per_second() + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
+                rate.max(0.0)
+            }
+            Load::Replay(ref trace) => trace.rate(rate::nanos(time), rate::nanos(length)),
+            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0.0,
         }
     }
 }
 
-/// As it stands in the file: `constant 5/s`, `ramp 5/s to 50/s`, `pause`, `concurrency 10`.
+/// As it stands in the file: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`, `concurrency 10`.
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Load::Constant(rate) => write!(f, "constant {rate}"),
             Load::Ramp { from, to } => write!(f, "ramp {from} to {to}"),
             Load::Sine { mean, amplitude, .. } => write!(f, "sine {mean} ± {amplitude}"),
+            Load::Replay(trace) => write!(f, "replay {}", trace.name()),
             Load::Pause => f.write_str("pause"),
             Load::Concurrency(slots) => write!(f, "concurrency {slots}"),
+            Load::Requests { slots, count } => write!(f, "concurrency {slots}, {count} requests"),
         }
     }
 }
@@ -94,7 +131,7 @@ pub struct Phase {
     pub name: String,
     /// What is asked for.
     pub load: Load,
-    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`].
+    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`]; zero where requests are counted.
     pub length: Duration,
 }
 
@@ -135,6 +172,9 @@ pub struct Placed<'a> {
     pub start: Duration,
     /// When it ends.
     pub end: Duration,
+    /// The open-loop arrivals expected in it. Not the difference of Λ at its ends: Λ at its start counts
+    /// what a trace sends at that very instant.
+    pub total: Area,
 }
 
 /// Phases in order, gone through once; one such pass is a cycle.
@@ -176,10 +216,33 @@ impl Schedule {
         self.end().1
     }
 
-    /// Λ(t): the arrivals expected in the first `time` of a cycle.
+    /// How many arrivals the cycles before this one hold if they stand evenly, and what is left over:
+    /// the distance from the last of them to the start of the cycle. The first stands half a distance
+    /// after the start of cycle 0, so that a phase of whole arrivals has none on its edges.
+    pub fn before(&self, cycle: u64) -> (u64, Area) {
+        let cycle = u128::from(cycle);
+        let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
+        // Cycles and a fraction of an arrival: below 2⁶⁴ · 2⁶³.
+        let rest = cycle * rest + Area::ARRIVAL.0 / 2;
+        let count = cycle.wrapping_mul(whole).wrapping_add(rest / Area::ARRIVAL.0);
+        (low_bits(count), Area(rest % Area::ARRIVAL.0))
+    }
+
+    /// The arrivals expected before the phase at this position begins.
+    pub fn area_before(&self, index: usize) -> Area {
+        index.checked_sub(1).and_then(|i| self.ends.get(i)).map_or(Area::ZERO, |end| end.1)
+    }
+
+    /// Whether every phase lasts a time that is known beforehand.
+    pub fn is_timed(&self) -> bool {
+        !self.phases.iter().any(|phase| matches!(phase.load, Load::Requests { .. }))
+    }
+
+    /// Λ(t): the arrivals expected in the first `time` of a cycle, those of its last instant included: a
+    /// trace at the start makes it more than nothing at 0.
     pub fn area(&self, time: Duration) -> Area {
         let Some(at) = self.at(time) else { return self.total() };
-        let before = at.index.checked_sub(1).map_or(Area::ZERO, |i| self.ends[i].1);
+        let before = self.area_before(at.index);
         let within = rate::nanos(time) - rate::nanos(at.start);
         before + at.phase.load.area(within, rate::nanos(at.phase.length))
     }
@@ -187,9 +250,7 @@ impl Schedule {
     /// Λ⁻¹: the first nanosecond of a cycle at which `area` is reached, if the cycle reaches it.
     /// Where the rate is zero for a while, that is the first instant of the plateau.
     pub fn due(&self, area: Area) -> Option<Duration> {
-        let index = self.ends.partition_point(|&(_, end)| end < area);
-        let phase = self.phases.get(index)?;
-        let (start, before) = index.checked_sub(1).map_or((0, Area::ZERO), |i| self.ends[i]);
+        let (phase, (start, before)) = self.reached(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));
         Some(Duration::from_nanos(start + within))
     }
@@ -203,33 +264,46 @@ impl Schedule {
     /// The phase at this position.
     pub fn placed(&self, index: usize) -> Option<Placed<'_>> {
         let phase = self.phases.get(index)?;
-        let start = index.checked_sub(1).map_or(0, |i| self.ends[i].0);
-        let end = Duration::from_nanos(self.ends[index].0);
-        Some(Placed { index, phase, start: Duration::from_nanos(start), end })
+        let (start, before) = index.checked_sub(1).map_or_else(Default::default, |i| self.ends[i]);
+        let (end, area) = self.ends[index];
+        Some(Placed {
+            index,
+            phase,
+            start: Duration::from_nanos(start),
+            end: Duration::from_nanos(end),
+            total: area - before,
+        })
     }
 
-    /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle.
+    /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle. A trace has no
+    /// rate but that of the ten seconds around.
     pub fn rate(&self, time: Duration) -> f64 {
-        match self.at(time) {
-            Some(Placed { phase: Phase { load: Load::Constant(rate), .. }, .. }) => rate.per_second(),
-            Some(Placed { phase: Phase { load: Load::Ramp { from, to }, length, .. }, start, .. }) => {
-                let share = time.saturating_sub(start).as_secs_f64() / length.as_secs_f64();
-                from.per_second() + (to.per_second() - from.per_second()) * share
-            }
-            Some(Placed {
-                phase: Phase { load: Load::Sine { mean, amplitude, period }, .. }, start, ..
-            }) => {
-                let turns = time.saturating_sub(start).as_secs_f64() / period.as_secs_f64();
-                let rate = mean.per_second() + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
-                rate.max(0.0)
-            }
-            _ => 0.0,
+        self.at(time).map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
+    }
+
+    /// The lengths of the request that reaches `area`, where it stands in a trace.
+    pub fn lengths_at(&self, area: Area) -> Option<Lengths> {
+        match self.reached(area)? {
+            (Phase { load: Load::Replay(trace), .. }, (_, before)) => trace.lengths(area - before),
+            _ => None,
         }
+    }
+
+    /// The phase that reaches an area, and the time and the area at its start.
+    fn reached(&self, area: Area) -> Option<(&Phase, (u64, Area))> {
+        let index = self.ends.partition_point(|&(_, end)| end < area);
+        let before = index.checked_sub(1).map_or_else(Default::default, |before| self.ends[before]);
+        Some((self.phases.get(index)?, before))
     }
 
     fn end(&self) -> (u64, Area) {
         self.ends.last().copied().unwrap_or_default()
     }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn low_bits(count: u128) -> u64 {
+    count as u64
 }
 
 /// Where a straight line of rates reaches an area, in floating point: right to some nanoseconds.

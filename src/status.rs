@@ -1,6 +1,6 @@
 //! What is going on, as `/api/v1/status` tells it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -10,6 +10,33 @@ use crate::course::{Course, State};
 use crate::generator::Generator;
 use crate::incidents::Incidents;
 use crate::ledger::Ledger;
+use crate::metrics::Labels;
+use crate::schedule::Shard;
+
+/// What the daemon has to show; a reload changes it.
+#[derive(Debug, Default)]
+pub struct Board {
+    streams: Mutex<Vec<Arc<Stream>>>,
+    config: Mutex<String>,
+}
+
+impl Board {
+    /// From now on these streams and this configuration, its secrets masked.
+    pub fn show(&self, streams: Vec<Arc<Stream>>, config: String) {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = streams;
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The streams of load.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The configuration, its secrets masked.
+    pub fn config(&self) -> String {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// One stream of load, as it can be looked at while it runs.
 #[derive(Debug)]
@@ -18,20 +45,58 @@ pub struct Stream {
     pub scenario: String,
     /// `targets.NAME`.
     pub target: String,
-    /// Whether that is the built-in simulator.
-    pub simulated: bool,
-    /// The base URL, once it is known.
-    pub address: String,
     /// The model, once it is known.
     pub model: OnceLock<String>,
-    /// `max_concurrency`.
-    pub max_concurrency: u32,
     /// The books.
     pub ledger: Arc<Ledger>,
     /// Where the schedule stands.
     pub course: Arc<Course>,
     /// What failed last.
     pub incidents: Arc<Incidents>,
+    /// What a reload may change.
+    terms: Mutex<Terms>,
+}
+
+/// What a reload may change about a stream of load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The base URL.
+    pub address: String,
+    /// Whether that is the built-in simulator.
+    pub simulated: bool,
+    /// `max_concurrency`.
+    pub max_concurrency: u32,
+}
+
+impl Stream {
+    /// A stream of load whose books are empty.
+    pub fn new(scenario: &str, target: &str, course: Arc<Course>, terms: Terms) -> Stream {
+        Stream {
+            scenario: scenario.to_owned(),
+            target: target.to_owned(),
+            model: OnceLock::new(),
+            ledger: Ledger::new(),
+            course,
+            incidents: Arc::new(Incidents::new(scenario, target)),
+            terms: Mutex::new(terms),
+        }
+    }
+
+    /// What a reload may change.
+    pub fn terms(&self) -> Terms {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on these.
+    pub fn change(&self, terms: Terms) {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
+    }
+
+    /// The labels of its series, once the model is known.
+    pub fn labels(&self) -> Option<Labels> {
+        let (target, scenario) = (self.target.clone(), self.scenario.clone());
+        Some(Labels { target, model: self.model.get()?.clone(), scenario })
+    }
 }
 
 /// The whole answer.
@@ -39,8 +104,11 @@ pub struct Stream {
 pub struct Status {
     version: &'static str,
     revision: &'static str,
-    /// `serving` or `draining`.
+    /// `serving`, `paused` or `draining`.
     state: &'static str,
+    /// Which of how many shards this is, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     /// Unix time.
     started: f64,
     /// Unix time of this answer.
@@ -73,10 +141,16 @@ struct Scenario {
     address: String,
     simulated: bool,
     model: Option<String>,
-    /// `waiting`, `running` or `ended`.
+    /// `waiting`, `running`, `idle` or `ended`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<String>,
+    /// Unix time at which an idle one goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_until: Option<f64>,
+    /// Unix time until which a rate holds that was set by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_set_until: Option<f64>,
     cycle: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
@@ -90,7 +164,7 @@ struct Scenario {
 #[derive(Debug, Serialize)]
 struct Phase {
     name: String,
-    /// Left out where the phase never ends: the only one of a schedule repeated for ever.
+    /// Left out where the phase never ends, or nobody knows when.
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining_seconds: Option<f64>,
 }
@@ -127,16 +201,23 @@ struct Failed {
 
 impl Status {
     /// Everything as it is now.
-    pub fn of(streams: &[Arc<Stream>], generator: &Generator, draining: bool, started: SystemTime) -> Status {
+    pub fn of(
+        board: &Board,
+        generator: &Generator,
+        state: &'static str,
+        shard: Shard,
+        started: SystemTime,
+    ) -> Status {
         let now = Instant::now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("LLMLOAD_REVISION"),
-            state: if draining { "draining" } else { "serving" },
+            state,
+            shard: (shard != Shard::ALL).then(|| shard.to_string()),
             started: unix(started),
             now: unix(SystemTime::now()),
             measurement: measurement(generator, now),
-            scenarios: streams.iter().map(|stream| scenario(stream, now)).collect(),
+            scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
         }
     }
 }
@@ -154,12 +235,14 @@ fn measurement(generator: &Generator, now: Instant) -> Measurement {
 
 fn scenario(stream: &Stream, now: Instant) -> Scenario {
     let standing = stream.course.standing(now);
-    let (state, waiting_for) = match stream.course.state() {
-        State::Waiting(what) => ("waiting", Some(what)),
-        State::Running(..) => ("running", None),
-        State::Ended => ("ended", None),
+    let (state, waiting_for, idle_until) = match stream.course.state() {
+        _ if standing.set_until.is_some() => ("running", None, None),
+        State::Waiting(what) => ("waiting", Some(what), None),
+        State::Running { .. } => ("running", None, None),
+        State::Idle(until) => ("idle", None, Some(unix(until))),
+        State::Ended => ("ended", None, None),
     };
-    let phase = standing.phase.and_then(|index| stream.course.schedule().phases().get(index));
+    let terms = stream.terms();
     let books = stream.ledger.read();
     let count_of = |failure| books.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failures = stream.incidents.last().into_iter().map(|incident| Failed {
@@ -173,19 +256,21 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
     Scenario {
         name: stream.scenario.clone(),
         target: stream.target.clone(),
-        address: stream.address.clone(),
-        simulated: stream.simulated,
+        address: terms.address,
+        simulated: terms.simulated,
         model: stream.model.get().cloned(),
         state,
         waiting_for,
+        idle_until,
+        rate_set_until: standing.set_until.map(unix),
         cycle: standing.cycle,
-        phase: phase.map(|phase| Phase {
-            name: phase.name.clone(),
-            remaining_seconds: (!stream.course.is_endless()).then_some(standing.remaining.as_secs_f64()),
+        phase: standing.phase.map(|name| Phase {
+            name,
+            remaining_seconds: standing.remaining.map(|remaining| remaining.as_secs_f64()),
         }),
         rate_per_second: standing.rate,
         concurrency: standing.concurrency,
-        max_concurrency: stream.max_concurrency,
+        max_concurrency: terms.max_concurrency,
         failures: failures.collect(),
         ledger: Totals {
             arrivals: books.arrivals,

@@ -7,9 +7,14 @@
 //!   sidecar never takes its pod out of service
 //! - `/config` the file as it was written, with what might be secret masked
 //! - `/api/v1/status` what is going on, as JSON
+//! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
+//!   `/api/v1/scenarios/NAME/rate`: from this machine always, from others only if that was allowed
+
+mod orders;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,9 +32,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::control::Control;
 use crate::generator::Generator;
+use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
-use crate::status::{Status, Stream};
+use crate::schedule::Shard;
+use crate::status::{Board, Status};
 
 /// A client that has not sent a request head by then, also on a kept-alive connection, is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,10 +59,16 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// For the verdict on the status page.
     pub generator: Arc<Generator>,
-    /// For the status page.
-    pub streams: Vec<Arc<Stream>>,
-    /// For `/config`.
-    pub config: String,
+    /// For the status page and `/config`.
+    pub board: Arc<Board>,
+    /// Where orders go.
+    pub control: Control,
+    /// Whether orders are taken from other machines too.
+    pub lifecycle: bool,
+    /// Whether the load is paused.
+    pub paused: Pause,
+    /// Which of the arrivals are ours.
+    pub shard: Shard,
     /// Whether it is shutting down.
     pub draining: CancellationToken,
     /// When the daemon started.
@@ -73,8 +87,8 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, mostly: those in use come back, trying at once would spin.
                 tracing::warn!(%error, "a connection to the daemon's port could not be accepted");
@@ -97,8 +111,8 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         let (asked, asks) = watch::channel(());
         let service = service_fn(move |request| {
             asked.send_replace(());
-            let response = site.answer(&request);
-            async move { Ok::<_, Infallible>(response) }
+            let site = Arc::clone(&site);
+            async move { Ok::<_, Infallible>(site.answer(request, peer.ip()).await) }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service);
         connections.spawn(async move {
@@ -125,17 +139,18 @@ async fn silence(mut asks: watch::Receiver<()>) {
 }
 
 impl Site {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path();
+        if let Some(asked) = orders::Asked::of(path) {
+            return self.obey(asked, request, peer).await;
+        }
         let known =
             matches!(path, "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status");
         if !known {
             return text(StatusCode::NOT_FOUND, "Nothing here. The start page is at /.\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD here.\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return wrong_method("GET, HEAD");
         }
         match path {
             "/metrics" => match self.metrics.expose() {
@@ -147,10 +162,14 @@ impl Site {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
             }
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
-            "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.config.clone()),
+            "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config()),
             "/api/v1/status" => {
-                let status =
-                    Status::of(&self.streams, &self.generator, self.draining.is_cancelled(), self.started);
+                let state = match (self.draining.is_cancelled(), self.paused.is_on()) {
+                    (true, _) => "draining",
+                    (false, true) => "paused",
+                    (false, false) => "serving",
+                };
+                let status = Status::of(&self.board, &self.generator, state, self.shard, self.started);
                 match serde_json::to_vec(&status) {
                     Ok(body) => response(StatusCode::OK, "application/json", body),
                     Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -159,6 +178,12 @@ impl Site {
             _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         }
     }
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} here.\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmload::config::{self, Invalid, QuickOptions};
-use llmload::plan::{Auth, Location, Plan, SecretOrigin, Start};
+use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
+use llmload::protocol::asked::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
@@ -33,6 +34,13 @@ fn environment(name: &str) -> Option<String> {
 
 fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
+}
+
+/// What arrival `k` of a scenario says first.
+fn asked(scenario: &Scenario, k: u64) -> String {
+    let asked = scenario.prompts.pick(7, &scenario.name, k, None).unwrap();
+    let Content::Conversation(messages) = asked.content else { panic!("a payload") };
+    messages[0].text.clone().into_owned()
 }
 
 /// Every message for a text that is wrong, one a line.
@@ -204,13 +212,13 @@ fn the_long_form_means_what_the_documentation_says() {
     let rate = |text: &str| -> Rate { text.parse().unwrap() };
     assert_eq!(baseline.schedule.phases()[1].load, Load::Ramp { from: rate("5/s"), to: rate("50/s") });
     assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
-    assert_eq!(baseline.prompts.pick(7, "baseline", 0), "What is the tallest mountain in South America?");
+    assert_eq!(asked(baseline, 0), "What is the tallest mountain in South America?");
     assert_eq!(baseline.max_concurrency.get(), 256);
 
     let Location::Simulator(settings) = &other.target.location else { panic!("not simulated") };
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
-    assert_eq!(other.prompts.pick(7, "other", 9), "Only here.");
+    assert_eq!(asked(other, 9), "Only here.");
     // `few` and `long` lie idle.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(
@@ -218,6 +226,151 @@ fn the_long_form_means_what_the_documentation_says() {
         "{}",
         plan.warnings[0]
     );
+}
+
+/// The instants of a replay in nanoseconds, with the lengths of its rows.
+fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
+    let text = format!("target: http://localhost:1/v1\nschedule: [{{replay: {{file: {file}}}{keys}}}]\n");
+    let plan = config::parse(&text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
+    let schedule = &plan.scenarios[0].schedule;
+    let marks = (0..schedule.total().micro() / 1_000_000).map(|k| {
+        let mark = Area::from_micro(u64::try_from(k).unwrap() * 1_000_000 + 500_000);
+        let lengths = schedule.lengths_at(mark).unwrap();
+        (schedule.due(mark).unwrap().as_nanos(), lengths.input.map(u32::from), lengths.output.map(u32::from))
+    });
+    marks.collect()
+}
+
+#[test]
+fn traces_are_read_as_they_are_published() {
+    let (ms, s) = (1_000_000, 1_000_000_000);
+    // Ticks of 100 ns, lines that end as on Windows, an answer of nothing.
+    assert_eq!(
+        replayed("azure-2023.csv", ""),
+        [
+            (0, Some(4808), Some(10)),
+            (52 * ms, Some(3180), Some(8)),
+            (52 * ms, Some(110), Some(27)),
+            (60 * s + 100, Some(7433), Some(1)),
+        ]
+    );
+    // Over midnight, offsets from UTC, a whole second without decimals.
+    assert_eq!(
+        replayed("azure-2024.csv", ""),
+        [
+            (0, Some(2162), Some(5)),
+            (7_405_000, Some(2399), Some(6)),
+            (990_070_000, Some(76), Some(15)),
+            (s, Some(2376), Some(4)),
+        ]
+    );
+    let mooncake = [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
+    assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
+    // Columns in any order, a byte order mark, quotes, blank lines, lengths left open.
+    let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
+    assert_eq!(replayed("plain.csv", ""), plain);
+    let lines = [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
+    assert_eq!(replayed("plain.jsonl", ""), lines);
+    // The phase's end cuts them off.
+    assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
+    assert_eq!(replayed("plain.jsonl", ", for: 1h"), lines);
+}
+
+#[test]
+fn a_replay_lasts_as_long_as_its_trace_at_its_speed_or_as_it_says() {
+    let text = "target: http://localhost:1/v1
+schedule:
+  - {replay: {file: mooncake.jsonl}}
+  - {replay: {file: mooncake.jsonl, speed: 2}}
+  - {replay: {file: mooncake.jsonl, speed: 0.5}, for: 1m}
+  - {repeat: 2, phases: [{name: again, replay: {file: mooncake.jsonl}, for: 2s}, {ramp: {from: 0/s, to: 1/s}, for: 2s}]}
+";
+    let plan = config::parse(text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
+    let schedule = &plan.scenarios[0].schedule;
+    let phases: Vec<_> = (0..schedule.phases().len())
+        .map(|index| schedule.placed(index).unwrap())
+        .map(|placed| (placed.phase.name.as_str(), placed.phase.length.as_micros(), placed.total.arrivals()))
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            ("replay mooncake.jsonl", 3_053_000, 3),
+            ("replay mooncake.jsonl #2", 1_526_500, 3),
+            ("replay mooncake.jsonl #3", 60_000_000, 3),
+            ("again", 2_000_000, 2),
+            ("ramp 0/s to 1/s", 2_000_000, 1),
+            ("again", 2_000_000, 2),
+            ("ramp 0/s to 1/s", 2_000_000, 1),
+        ]
+    );
+    // At half the speed the last row comes after twice the time.
+    let eighth = Area::from_micro(8_500_000);
+    assert_eq!(schedule.due(eighth).unwrap().as_micros(), 3_053_000 + 1_526_500 + 6_106_000);
+}
+
+/// A week of a busy service is larger than what is kept: an hour of it is not.
+#[test]
+fn a_trace_is_bounded_and_read_no_further_than_its_phase_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |keys: &str| {
+        let text = format!("target: http://a/v1\nschedule: [{{replay: {{file: a.csv}}{keys}}}]\n");
+        config::parse(&text, "x", Some(folder.path()), &environment)
+            .map(|plan| plan.scenarios[0].schedule.clone())
+    };
+    let seconds = (0..1_000_001).map(|second: u32| second.to_string() + ",,\n");
+    let mut rows = "offset_seconds,input_tokens,output_tokens\n".to_owned() + &seconds.collect::<String>();
+    fs::write(folder.path().join("a.csv"), &rows).unwrap();
+    let invalid = said("").unwrap_err().to_string();
+    assert!(invalid.contains("a.csv` is larger than 1000000 rows; cut it with `for`"), "{invalid}");
+    assert_eq!(said(", for: 1h").unwrap().total().arrivals(), 3601);
+
+    // A line that never ends, behind the end of the phase and before it.
+    rows.truncate(rows.find("\n9,").unwrap() + 1);
+    rows.push_str(&"9".repeat(1 << 21));
+    fs::write(folder.path().join("a.csv"), &rows).unwrap();
+    assert_eq!(said(", for: 7s").unwrap().total().arrivals(), 8);
+    let invalid = said(", for: 1h").unwrap_err().to_string();
+    assert!(invalid.contains("a.csv` line 11: longer than 1 MiB"), "{invalid}");
+}
+
+/// One of every kind of source, through to the body of a request.
+#[test]
+fn every_source_asks_what_its_file_says() {
+    let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
+    assert_eq!(plan.warnings, [""; 0]);
+    let body = |scenario: &str, k: u64| -> serde_json::Value {
+        let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
+        let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
+        serde_json::from_slice(&llmload::protocol::chat::encode("m", &scenario.request, &asked)).unwrap()
+    };
+    let said =
+        |scenario: &str, k: u64| body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned();
+
+    let drawn: String = (0..32).map(|k| said("lines", k)).collect();
+    assert!(drawn.contains("One.One.") && drawn.contains("Two.Two."), "{drawn}");
+    let recorded = body("bodies", 9);
+    assert_eq!((&recorded["seed"], &recorded["max_tokens"]), (&1.into(), &5.into()));
+    assert_eq!((&recorded["model"], &recorded["stream"]), (&"m".into(), &true.into()));
+    assert_eq!([0, 1, 2].map(|k| said("talks", k)), ["First.", "Second.", "First."]);
+    let salts = [0, 1].map(|k| body("talks_by_line", k)["cache_salt"].as_str().unwrap().to_owned());
+    assert_ne!(salts[0], salts[1]);
+    let [first, second] = [0, 1].map(|k| said("messages", k));
+    assert!(first != second && first.ends_with(". Be brief.") && first.starts_with("The "), "{first}");
+    assert_eq!(body("messages", 0)["messages"][1]["content"], "Hi.");
+
+    let made_up = body("made_up", 3);
+    assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
+    let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
+    assert!((0..200).all(|k| (280..=980).contains(&tokens(&said("made_up", k)))));
+    // 256 tokens are 233 words and 23 marks.
+    let starts = |words: usize| -> usize {
+        let start = |k| said("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
+        (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
+    };
+    assert_eq!((starts(233), starts(240)), (4, 200));
+    let mixed: Vec<_> = (0..8).map(|k| said("mixed", k)).collect();
+    assert_eq!(mixed, ["One.", "Two.", "How?", "One.", "Two.", "One.", "Who?", "Two."]);
+    assert_eq!((&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]), (&7.into(), &256.into()));
 }
 
 #[test]
@@ -261,6 +414,8 @@ fn secrets_never_come_out() {
         "target: {base_url: 'http://a', api_key_file: '${SECRET_VALUE}'}\nrate: 1/s",
         "target: {base_url: 'http://${SECRET_VALUE}@a'}\nrate: 1/s",
         "target: http://a/v1\nrate: 1/s\nprompts: {p: {lines: '${SECRET_VALUE}'}}",
+        "target: http://a/v1\nschedule: [{replay: {file: '${SECRET_VALUE}'}}]",
+        "target: http://a/v1\nschedule: [{replay: {file: '${SECRET_VALUE}.csv', speed: '${SECRET_VALUE}'}}]",
         "targets: {a: {simulator: {}}}\nscenarios: {s: {target: '${SECRET_VALUE}', rate: 1/s}}",
         "target: http://a/v1\nschedule: [{name: '${SECRET_VALUE}', constant: 1/s, for: 1m}, \
          {name: '${SECRET_VALUE}', constant: 1/s, for: 1m}]",
@@ -512,6 +667,21 @@ mod properties {
             }
         }
 
+        /// Whatever a trace holds, the worst of it is a line that is told.
+        #[test]
+        fn no_trace_makes_the_loader_panic(
+            text in r#"(?s)(offset_seconds,input_tokens,output_tokens\n|TIMESTAMP,ContextTokens,GeneratedTokens\n)?([0-9.,:"{}\n \-+eE]|2024-05-10 00:00:00|offset_seconds|timestamp|null|\PC){0,60}"#
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for file in ["a.csv", "a.jsonl"] {
+                fs::write(folder.path().join(file), &text).unwrap();
+                let yaml = format!("target: http://a/v1\nschedule: [{{replay: {{file: {file}}}, for: 1m}}]\n");
+                if let Err(invalid) = config::parse(&yaml, "x", Some(folder.path()), &environment) {
+                    prop_assert!(invalid.to_string().contains(file), "{invalid}");
+                }
+            }
+        }
+
         #[test]
         fn a_rate_survives_being_written(micro in 1u64..360_000_000_000_000) {
             let text = format!("{}.{:06}/h", micro / 1_000_000, micro % 1_000_000);
@@ -519,7 +689,7 @@ mod properties {
             prop_assert_eq!(rate.micro_per_hour(), micro);
             prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
             let plan = parse(&format!("target: http://a\nrate: {rate}\n")).unwrap();
-            prop_assert_eq!(plan.scenarios[0].schedule.phases()[0].load, Load::Constant(rate));
+            prop_assert_eq!(&plan.scenarios[0].schedule.phases()[0].load, &Load::Constant(rate));
         }
 
         #[test]

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::{Control, Order, Refused};
+
 /// Signals closer together than this are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
@@ -36,15 +38,14 @@ pub(super) fn watch(stop: CancellationToken, hurry: CancellationToken) -> anyhow
     Ok(())
 }
 
-/// A reload is asked for by SIGHUP, whose default is to kill, and closing a terminal sends it too: a
-/// daemon that cannot reload yet must not die of it with requests in flight.
-pub(super) fn watch_hangups() -> anyhow::Result<()> {
+/// SIGHUP reloads; what came of it is in the log.
+pub(super) fn watch_hangups(control: Control) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP: llmload cannot reload yet and goes on as it is; restart it to read the file"
-            );
+            if let Err(Refused::NotNow(why)) = control.ask(Order::Reload).await {
+                tracing::warn!("SIGHUP: nothing is reloaded, {why}");
+            }
         }
     });
     Ok(())

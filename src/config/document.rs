@@ -4,11 +4,15 @@
 //! values mean together is the business of [`super::validate`].
 
 mod load;
+mod prompts;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Sine, Steps};
+pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps};
+pub use prompts::{
+    Length, Order, PrefixCache, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread, Synthetic,
+};
 
 use super::field::{Field, List, Named};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
@@ -25,6 +29,11 @@ pub struct ShortForm {
     pub target: Field<ShortTarget>,
     /// What is asked: a list of prompts or one named source. Default: a built-in source.
     pub prompts: Field<ShortPrompts>,
+    /// The order in which the prompts are gone through. Default: that of their source.
+    pub order: Field<Order>,
+    /// What an engine that keeps the prefixes of prompts may find of them.
+    #[schemars(extend("default" = "warm"))]
+    pub prefix_cache: Field<PrefixCache>,
     /// A constant rate, for ever. Instead of `schedule` or `concurrency`.
     pub rate: Field<Rate>,
     /// So many requests in flight, for ever. Instead of `rate` or `schedule`.
@@ -42,6 +51,9 @@ pub struct ShortForm {
     /// How often the `schedule` is gone through: `forever` or a count.
     #[schemars(extend("default" = "forever"))]
     pub repeat: Field<Repeat>,
+    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    #[schemars(extend("default" = 0))]
+    pub warmup: Field<Count>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
@@ -91,17 +103,6 @@ pub enum ShortTarget {
     Text(String),
     /// All its keys.
     Map(Box<Target>),
-}
-
-/// The prompts of the short form.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
-#[schemars(rename = "ShortPrompts", untagged, inline)]
-pub enum ShortPrompts {
-    /// The prompts themselves.
-    List(List<String>),
-    /// One source by name.
-    Map(Named<Source>),
 }
 
 /// An endpoint with the model and the credentials to use there.
@@ -275,48 +276,6 @@ pub struct Faults {
     pub truncation: Field<Ratio>,
 }
 
-/// A source of prompts.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
-#[schemars(rename = "Source", untagged)]
-pub enum Source {
-    /// The prompts themselves.
-    List(List<String>),
-    /// The prompts themselves or a file, with their order.
-    Map(SourceKeys),
-}
-
-/// A source of prompts with its order: one of `inline`, `lines` and `pairs`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields, inline)]
-pub struct SourceKeys {
-    /// The prompts themselves.
-    pub inline: Field<List<String>>,
-    /// A text file, one prompt a line; blank lines are skipped. At most 64 MiB.
-    pub lines: Field<String>,
-    /// A JSON file: a list of objects with `context` and `prompt`, or one such object. At most
-    /// 64 MiB.
-    pub pairs: Field<String>,
-    /// How a pair becomes a prompt, in minijinja; every field of the object may stand in it.
-    #[schemars(extend("default" = "{{context}}\n\n{{prompt}}"))]
-    pub template: Field<String>,
-    /// The order in which it is gone through.
-    #[schemars(extend("default" = "sequential"))]
-    pub order: Field<Order>,
-}
-
-/// The order in which a source is gone through.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Order {
-    /// One after the other, from the first again after the last.
-    Sequential,
-    /// Drawn independently for each arrival.
-    Random,
-}
-
 /// A stream of load: one of `schedule`, `rate` and `concurrency`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -327,6 +286,11 @@ pub struct Scenario {
     /// Name of a source, or a list of prompts. Default: the only source there is, else a built-in
     /// one.
     pub prompts: Field<ScenarioPrompts>,
+    /// The order in which the prompts are gone through. Default: that of their source.
+    pub order: Field<Order>,
+    /// What an engine that keeps the prefixes of prompts may find of them.
+    #[schemars(extend("default" = "warm"))]
+    pub prefix_cache: Field<PrefixCache>,
     /// Parameters of every request.
     pub request: Field<Request>,
     /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
@@ -344,23 +308,15 @@ pub struct Scenario {
     pub rate: Field<Rate>,
     /// So many requests in flight instead of a schedule: one phase of an hour, repeated.
     pub concurrency: Field<Count>,
+    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    #[schemars(extend("default" = 0))]
+    pub warmup: Field<Count>,
     /// Hard cap of requests in flight; an arrival that meets it is dropped.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
     /// An arrival later than this is dropped, never bunched up.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-}
-
-/// The prompts of a scenario.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
-#[schemars(rename = "ScenarioPrompts", untagged, inline)]
-pub enum ScenarioPrompts {
-    /// Name of a source.
-    Text(String),
-    /// The prompts themselves.
-    List(List<String>),
 }
 
 /// Parameters of every request.

@@ -5,21 +5,24 @@
 
 mod prompts;
 mod register;
+mod replay;
 mod request;
 mod scenario;
 mod schedule;
 mod secret;
 mod shapes;
 mod simulator;
+mod synthetic;
 mod target;
 
+use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Source, Target};
+use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::Spelled;
 use super::field::{At, Field, Named};
 use super::reader::{Finding, Findings, Reader};
@@ -27,7 +30,6 @@ use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};
 use super::variables::Variables;
 use crate::plan;
-use crate::prompts::Prompts;
 use register::{Register, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
@@ -46,12 +48,15 @@ pub struct Outcome {
     pub scenarios: Vec<plan::Scenario>,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Finding>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
 /// outcome counts only if nothing was.
 pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
-    let check = Checker { tree, variables, base, found, warnings: Findings::default() };
+    let check =
+        Checker { tree, variables, base, found, warnings: Findings::default(), files: RefCell::default() };
     let reader = Reader::new(tree, found);
     let (seed, scenarios) = match tree.value(NodeId::ROOT) {
         Value::Map(_) if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) => {
@@ -69,7 +74,7 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
              `target: http://localhost:8000/v1` and `rate: 5/s`",
         ),
     };
-    Outcome { seed, scenarios, warnings: check.warnings.into_inner() }
+    Outcome { seed, scenarios, warnings: check.warnings.into_inner(), files: check.files.into_inner() }
 }
 
 /// What every topic needs to check its values and to note what is wrong.
@@ -79,6 +84,7 @@ struct Checker<'a> {
     base: &'a Path,
     found: &'a Findings,
     warnings: Findings,
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl Checker<'_> {
@@ -192,6 +198,8 @@ impl Checker<'_> {
         let scenario = Scenario {
             target: Field::Absent,
             prompts: Field::Absent,
+            order: form.order,
+            prefix_cache: form.prefix_cache,
             request: form.request,
             arrivals: form.arrivals,
             start: form.start,
@@ -201,12 +209,9 @@ impl Checker<'_> {
             concurrency: form.concurrency,
             max_concurrency: form.max_concurrency,
             max_lag: form.max_lag,
+            warmup: form.warmup,
         };
         (seed, self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts).into_iter().collect())
-    }
-
-    fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
-        self.register("prompts", field, |name, source, node| self.source(name, source, node))
     }
 
     /// The entries of a map that the user names, each name checked.
@@ -293,9 +298,11 @@ impl Checker<'_> {
         }
     }
 
-    /// A path in the file is relative to the file.
+    /// A path in the file is relative to the file. What stands there is going to be read.
     fn path(&self, written: &str) -> PathBuf {
-        self.base.join(written)
+        let path = self.base.join(written);
+        self.files.borrow_mut().push(path.clone());
+        path
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Families {
     output_chunks: IntCounterVec,
     request_input_tokens: HistogramVec,
     request_output_tokens: HistogramVec,
+    warmup_requests: IntCounterVec,
 }
 
 impl Families {
@@ -62,6 +63,7 @@ impl Families {
             output_chunks: counter(registry, &table::OUTPUT_CHUNKS)?,
             request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS)?,
             request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS)?,
+            warmup_requests: counter(registry, &table::WARMUP_REQUESTS)?,
         })
     }
 
@@ -76,6 +78,7 @@ impl Families {
         let plain = [target, model, scenario];
         let with = |last| [target, model, scenario, last];
         self.queries_per_second.with_label_values(&plain);
+        self.warmup_requests.with_label_values(&plain);
         Instruments {
             generator,
             target_ready,
@@ -106,6 +109,54 @@ impl Families {
             request_input_tokens: self.request_input_tokens.with_label_values(&plain),
             request_output_tokens: self.request_output_tokens.with_label_values(&plain),
         }
+    }
+
+    /// Ends all series of a stream.
+    pub(super) fn unbind(&self, labels: &Labels) {
+        let plain = labels.values();
+        let [target, model, scenario] = plain;
+        let with = |last| [target, model, scenario, last];
+        let histograms = [
+            &self.dispatch_lag,
+            &self.time_to_first_token,
+            &self.time_to_first_token_from_schedule,
+            &self.inter_chunk_latency,
+            &self.time_per_output_token,
+            &self.output_tokens_per_second,
+            &self.request_duration,
+            &self.request_duration_from_schedule,
+            &self.queries_per_second,
+            &self.request_input_tokens,
+            &self.request_output_tokens,
+        ];
+        let counters = [
+            &self.input_tokens,
+            &self.output_tokens,
+            &self.cached_input_tokens,
+            &self.reasoning_tokens,
+            &self.output_chunks,
+            &self.warmup_requests,
+        ];
+        // Whatever is not there need not go.
+        for family in histograms {
+            let _gone = family.remove_label_values(&plain);
+        }
+        for family in counters {
+            let _gone = family.remove_label_values(&plain);
+        }
+        for code in CODES.iter().map(ToString::to_string).chain(["other".to_owned()]) {
+            let _gone = self.http_responses.remove_label_values(&[target, model, scenario, &code]);
+        }
+        for kind in Anomaly::ALL {
+            let _gone = self.response_anomalies.remove_label_values(&with(kind.as_str()));
+        }
+        for blame in Blame::ALL {
+            let _gone = self.request_failure_duration.remove_label_values(&with(blame.as_str()));
+        }
+    }
+
+    pub(super) fn warmed_up(&self, labels: &Labels) {
+        self.warmup_requests.with_label_values(&labels.values()).inc();
     }
 
     /// The successes of the last ten seconds / 10.

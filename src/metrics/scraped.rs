@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::lane::Families;
 use super::page::{self, Page};
 use super::table::{self, Family};
-use super::{Labels, unix_seconds};
+use super::{Facts, Labels, unix_seconds};
 use crate::course::Course;
 use crate::ledger::Ledger;
 
@@ -31,12 +31,12 @@ struct Bound {
     labels: Labels,
     ledger: Arc<Ledger>,
     course: Arc<Course>,
-    limit: u32,
+    facts: Facts,
     /// Successes so far, second by second, back to the start of the window.
     successes: VecDeque<(Instant, u64)>,
 }
 
-const FAMILIES: [&Family; 12] = [
+const FAMILIES: [&Family; 14] = [
     &table::ARRIVALS,
     &table::ARRIVALS_DROPPED,
     &table::REQUESTS_STARTED,
@@ -49,6 +49,8 @@ const FAMILIES: [&Family; 12] = [
     &table::SCHEDULE_TARGET_CONCURRENCY,
     &table::SCHEDULE_PHASE_ACTIVE,
     &table::SCHEDULE_PHASE_START_TIMESTAMP,
+    &table::SCHEDULE_RATE_OVERRIDE_ACTIVE,
+    &table::SCHEDULE_FIRINGS_SKIPPED,
 ];
 
 impl Scraped {
@@ -56,8 +58,32 @@ impl Scraped {
         Ok(Scraped { descriptions: page::describe(&FAMILIES)?, bound: Arc::default() })
     }
 
-    pub(super) fn add(&self, labels: Labels, ledger: Arc<Ledger>, course: Arc<Course>, limit: u32) {
-        self.lock().push(Bound { labels, ledger, course, limit, successes: VecDeque::new() });
+    /// Binds books and facts to labels; the facts that were bound to them before.
+    pub(super) fn add(
+        &self,
+        labels: Labels,
+        ledger: Arc<Ledger>,
+        course: Arc<Course>,
+        facts: Facts,
+    ) -> Option<Facts> {
+        let mut all = self.lock();
+        let Some(bound) = all.iter_mut().find(|bound| bound.labels == labels) else {
+            all.push(Bound { labels, ledger, course, facts, successes: VecDeque::new() });
+            return None;
+        };
+        if !Arc::ptr_eq(&bound.ledger, &ledger) {
+            bound.successes.clear();
+        }
+        (bound.ledger, bound.course) = (ledger, course);
+        Some(std::mem::replace(&mut bound.facts, facts))
+    }
+
+    /// Ends the binding of these books; its facts, if it was there.
+    pub(super) fn remove(&self, labels: &Labels, ledger: &Arc<Ledger>) -> Option<Facts> {
+        let mut all = self.lock();
+        let bound = |bound: &Bound| bound.labels == *labels && Arc::ptr_eq(&bound.ledger, ledger);
+        let position = all.iter().position(bound)?;
+        Some(all.remove(position).facts)
     }
 
     /// Once a second: the rate of what succeeded in the last ten.
@@ -118,7 +144,7 @@ impl Collector for Scraped {
                 page.add(&table::REQUESTS_ABORTED, &labels, count as f64);
             }
             page.add(&table::REQUESTS_IN_FLIGHT, &labels, books.in_flight as f64);
-            page.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(stream.limit));
+            page.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(stream.facts.limit));
             let standing = stream.course.standing(now);
             page.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, standing.rate);
             page.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, f64::from(standing.concurrency));
@@ -126,10 +152,14 @@ impl Collector for Scraped {
                 continue;
             }
             scenarios.push(scenario.to_owned());
-            for (phase, active, started) in stream.course.names(now) {
-                let labels = [scenario, phase];
-                page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(active)));
-                if let Some(started) = started {
+            let by_hand = f64::from(u8::from(standing.set_until.is_some()));
+            page.add(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE, &[scenario], by_hand);
+            let skipped = stream.course.skipped_firings() as f64;
+            page.add(&table::SCHEDULE_FIRINGS_SKIPPED, &[scenario], skipped);
+            for phase in stream.course.names(now) {
+                let labels = [scenario, &phase.name];
+                page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(phase.active)));
+                if let Some(started) = phase.started {
                     page.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, unix_seconds(started));
                 }
             }

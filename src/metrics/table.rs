@@ -134,6 +134,16 @@ families! {
         "1 while the phase runs, else 0.";
     SCHEDULE_PHASE_START_TIMESTAMP Gauge, "schedule_phase_start_timestamp_seconds" ["scenario" "phase"]
         "When the phase last started, in Unix time; absent before the first time.";
+    SCHEDULE_RATE_OVERRIDE_ACTIVE Gauge, "schedule_rate_override_active" ["scenario"]
+        "1 while a rate holds that was set by hand, in place of the schedule, else 0.";
+    SCHEDULE_FIRINGS_SKIPPED Counter, "schedule_firings_skipped_total" ["scenario"]
+        "Firings of a cron expression that were skipped because the schedule of the one before was still on.";
+    WARMUP_REQUESTS Counter, "warmup_requests_total" ["target" "model" "scenario"]
+        "Requests sent before the schedule began, outside every other family.";
+    PAUSED Gauge, "paused" []
+        "1 while the load is paused by /-/pause: what comes due is dropped, else 0.";
+    SHARD_INFO Gauge, "shard_info" ["shard" "shards"]
+        "1, with the number of this shard, from 0, and how many there are.";
     SCENARIO_INFO Gauge, "scenario_info" ["target" "model" "scenario" "arrivals" "simulated"]
         "1 for each stream of load; simulated says whether its target is the built-in simulator.";
     MEASUREMENT_VALID Gauge, "measurement_valid" []

@@ -1,12 +1,16 @@
-//! Prompts from files: one a line, or pairs of a context and a question.
+//! Prompts from files: rows of many kinds, or pairs of a context and a question.
 
-use std::fs::File;
+mod rows;
+
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
 use minijinja::{Environment, UndefinedBehavior};
 
-/// The largest file of prompts, and the most that templates may make of it, in bytes.
+pub use rows::{Rows, Unavailable, rows};
+
+/// The largest file that is held in memory, and the most that templates may make of it, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
 
 /// How a pair becomes a prompt where nothing else is said.
@@ -24,9 +28,14 @@ pub enum LoadError {
         /// The operating system's words.
         reason: String,
     },
-    /// Above [`MAX_BYTES`].
-    #[error("`{0}` is larger than 64 MiB; use a part of it")]
-    TooLarge(String),
+    /// Above what can be held or indexed.
+    #[error("`{path}` is larger than {limit}; use a part of it")]
+    TooLarge {
+        /// As it was looked for.
+        path: String,
+        /// What it may have.
+        limit: &'static str,
+    },
     /// Not UTF-8.
     #[error("`{path}` is not UTF-8 at line {line}; convert it")]
     Encoding {
@@ -48,20 +57,17 @@ pub enum LoadError {
         /// What is wrong; what would be right.
         message: String,
     },
+    /// Rows with problems beside those that are told.
+    #[error("`{path}`: {count} more of its rows are wrong; mend those above first")]
+    More {
+        /// As it was looked for.
+        path: String,
+        /// How many.
+        count: usize,
+    },
     /// The template does not fit an entry, or any.
     #[error("{0}")]
     Template(String),
-}
-
-/// One prompt a line. Blank lines, a byte order mark and carriage returns are skipped.
-///
-/// # Errors
-/// Where the file cannot be read or has no prompts.
-pub fn lines(path: &Path) -> Result<Vec<String>, LoadError> {
-    let text = read(path)?;
-    let prompts: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if prompts.is_empty() { Err(LoadError::Empty(path.display().to_string())) } else { Ok(prompts) }
 }
 
 /// One prompt for each object of a JSON list, or for the one object that the file holds.
@@ -124,7 +130,7 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
         }
         total += prompt.len();
         if total > MAX_BYTES {
-            return Err(LoadError::TooLarge(name()));
+            return Err(LoadError::TooLarge { path: name(), limit: "64 MiB" });
         }
         prompts.push(prompt);
     }
@@ -147,22 +153,28 @@ fn category(error: &serde_json::Error) -> String {
 
 fn read(path: &Path) -> Result<String, LoadError> {
     let name = || path.display().to_string();
-    let unreadable = |reason: String| LoadError::Unreadable { path: name(), reason };
-    let failed = |error: std::io::Error| unreadable(error.to_string());
-    let about = std::fs::metadata(path).map_err(failed)?;
-    // A pipe or a device could keep the reader for ever.
-    if !about.is_file() {
-        return Err(unreadable("not a file".into()));
-    }
+    let (file, _) = open(path)?;
     let mut bytes = Vec::new();
-    let limit = MAX_BYTES as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| LoadError::Unreadable { path: name(), reason: error.to_string() })?;
     if bytes.len() > MAX_BYTES {
-        return Err(LoadError::TooLarge(name()));
+        return Err(LoadError::TooLarge { path: name(), limit: "64 MiB" });
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         LoadError::Encoding { path: name(), line: 1 + memchr::memchr_iter(b'\n', before).count() }
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
+    let unreadable = |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
+    let failed = |error: std::io::Error| unreadable(error.to_string());
+    // A pipe or a device could keep the reader for ever, and the one for opening it.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(unreadable("not a file".into()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    Ok((file, about))
 }

@@ -3,9 +3,10 @@
 //! Meaning is kept apart from keeping: text goes to a sink while it still lies in the read buffer,
 //! so the measured path allocates nothing, and a probe that wants the words passes another sink.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::RequestParameters;
+use super::asked::{Asked, Content, Role};
 use crate::measurement::{FinishReason, Usage};
 
 mod decode;
@@ -54,42 +55,19 @@ pub struct Frame<'a> {
     pub model: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// The body of a request for one prompt.
-///
-/// `extra` wins over what stands beside it in the parameters, except for `stream`, on which the
-/// reading of the answer depends. Where it holds `max_completion_tokens`, `max_tokens` is left out:
-/// the servers that want the one refuse the other.
-pub fn encode(model: &str, parameters: &RequestParameters, prompt: &str) -> Vec<u8> {
-    let mut messages = Vec::with_capacity(2);
-    if let Some(system) = &parameters.system {
-        messages.push(json!({"role": "system", "content": system}));
+/// The body of a request.
+pub fn encode(model: &str, parameters: &RequestParameters, asked: &Asked<'_>) -> Vec<u8> {
+    let mut words = Map::new();
+    if let Content::Conversation(messages) = &asked.content {
+        let opened =
+            messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+        let system = parameters.system.as_deref().filter(|_| !opened).map(|text| (Role::System, text));
+        let said = messages.iter().map(|message| (message.role, message.text.as_ref()));
+        let messages = system.into_iter().chain(said);
+        let messages = messages.map(|(role, text)| json!({"role": role.as_str(), "content": text}));
+        words.insert("messages".into(), messages.collect());
     }
-    messages.push(json!({"role": "user", "content": prompt}));
-
-    let mut body = Map::new();
-    body.insert("model".into(), model.into());
-    body.insert("messages".into(), messages.into());
-    if !parameters.extra.contains_key("max_completion_tokens") {
-        body.insert("max_tokens".into(), parameters.max_tokens.get().into());
-    }
-    if let Some(temperature) = parameters.temperature {
-        body.insert("temperature".into(), temperature.into());
-    }
-    if parameters.stream {
-        body.insert("stream_options".into(), json!({"include_usage": true}));
-    }
-    for (key, value) in &parameters.extra {
-        match (body.get_mut(key), value) {
-            (Some(Value::Object(ours)), Value::Object(theirs)) => {
-                ours.extend(theirs.iter().map(|(k, v)| (k.clone(), v.clone())));
-            }
-            _ => {
-                body.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    body.insert("stream".into(), parameters.stream.into());
-    Value::Object(body).to_string().into_bytes()
+    asked.body(model, parameters, words)
 }
 
 /// Every name servers give the end of an answer. Blank ones are no reason: some servers fill the
@@ -114,6 +92,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::num::NonZeroU32;
 
+    use serde_json::Value;
+
     fn parameters() -> RequestParameters {
         RequestParameters {
             max_tokens: NonZeroU32::new(16).unwrap(),
@@ -125,7 +105,7 @@ mod tests {
     }
 
     fn encoded(parameters: &RequestParameters, prompt: &str) -> Value {
-        serde_json::from_slice(&encode("m", parameters, prompt)).unwrap()
+        serde_json::from_slice(&encode("m", parameters, &prompt.into())).unwrap()
     }
 
     #[test]

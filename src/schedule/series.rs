@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
 
+use super::Shard;
 use crate::random::{self, Purpose};
 
 /// A mean distance.
@@ -21,10 +22,27 @@ pub enum Arrivals {
     Burstiness(f64),
 }
 
+/// How the arrivals of a scenario are spread, and which of them are ours: what they are a function of
+/// beside the schedule.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// Evenly or at random.
+    pub arrivals: Arrivals,
+    /// The seed of the configuration.
+    pub seed: u64,
+    /// The scenario's name.
+    pub scenario: String,
+    /// Which of them are ours.
+    pub shard: Shard,
+}
+
 /// The distances of one cycle, as a function of (seed, scenario, cycle).
 #[derive(Clone, Debug)]
 pub struct Series {
     source: Source,
+    shard: Shard,
+    /// How many arrivals, all shards taken together, the next distance spans.
+    stride: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -36,13 +54,13 @@ enum Source {
 
 impl Series {
     /// The distances of a cycle.
-    pub fn new(arrivals: Arrivals, seed: u64, scenario: &str, cycle: u64) -> Series {
+    pub fn new(spread: &Spread, cycle: u64) -> Series {
         let random = || {
-            let mut random = random::generator(seed, scenario, Purpose::Arrivals);
+            let mut random = random::generator(spread.seed, &spread.scenario, Purpose::Arrivals);
             random.set_stream(cycle);
             random
         };
-        let source = match arrivals {
+        let source = match spread.arrivals {
             Arrivals::Constant => Source::Even,
             Arrivals::Poisson => Source::Exponential(random()),
             // A shape that the distribution refuses is not burstiness; configuration has said so.
@@ -51,7 +69,8 @@ impl Series {
                 Err(_) => Source::Even,
             },
         };
-        Series { source }
+        let shard = spread.shard;
+        Series { source, shard, stride: u64::from(shard.index()) + 1 }
     }
 
     /// Whether distances are all the same, so that only a fraction is carried from cycle to cycle.
@@ -59,9 +78,17 @@ impl Series {
         matches!(self.source, Source::Even)
     }
 
-    /// The distance to the next arrival; at least 1.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    /// The distance to the next arrival of this shard; at least 1.
     pub fn next_distance(&mut self) -> u64 {
+        let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
+        match self.source {
+            Source::Even => stride * SPACING,
+            _ => (0..stride).map(|_| self.draw()).sum(),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    fn draw(&mut self) -> u64 {
         let mean_distances: f64 = match &mut self.source {
             Source::Even => return SPACING,
             Source::Exponential(random) => Exp1.sample(random),
@@ -78,7 +105,8 @@ mod tests {
     use super::*;
 
     fn distances(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
-        let mut series = Series::new(arrivals, seed, "s", 0);
+        let spread = Spread { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
+        let mut series = Series::new(&spread, 0);
         (0..n).map(|_| series.next_distance() as f64 / SPACING as f64).collect()
     }
 
@@ -93,12 +121,37 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_series_and_another_another() {
         let poisson = |seed, scenario, cycle| {
-            let mut series = Series::new(Arrivals::Poisson, seed, scenario, cycle);
+            let spread = Spread {
+                arrivals: Arrivals::Poisson,
+                seed,
+                scenario: String::from(scenario),
+                shard: Shard::ALL,
+            };
+            let mut series = Series::new(&spread, cycle);
             std::iter::repeat_with(|| series.next_distance()).take(8).collect::<Vec<_>>()
         };
         assert_eq!(poisson(1, "a", 0), poisson(1, "a", 0));
         for other in [poisson(2, "a", 0), poisson(1, "b", 0), poisson(1, "a", 1)] {
             assert_ne!(poisson(1, "a", 0), other);
+        }
+    }
+
+    #[test]
+    fn shards_are_the_one_series_dealt_out() {
+        for arrivals in [Arrivals::Constant, Arrivals::Poisson, Arrivals::Burstiness(0.5)] {
+            let marks = |shard: Shard, n: usize| {
+                let mut series = Series::new(&Spread { arrivals, seed: 5, scenario: "s".into(), shard }, 3);
+                let marks = (0..n).scan(0, move |at, _| {
+                    *at += series.next_distance();
+                    Some(*at)
+                });
+                marks.collect::<Vec<u64>>()
+            };
+            let whole = marks(Shard::ALL, 30);
+            for index in 0..3 {
+                let dealt: Vec<_> = whole.iter().copied().skip(index as usize).step_by(3).collect();
+                assert_eq!(marks(Shard::new(index, 3).unwrap(), 10), dealt);
+            }
         }
     }
 

@@ -108,6 +108,57 @@ fn the_phase_of_an_instant_starts_with_it() {
     assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
 }
 
+/// A replay of rows at these milliseconds; the k-th has k + 1 tokens to read.
+fn replay(millis: &[u64], length: u64) -> Phase {
+    let row = |(k, at): (usize, &u64)| {
+        let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
+        Row::new(Duration::from_millis(*at), Lengths { input, output: None })
+    };
+    let trace = Trace::new("trace.csv", millis.iter().enumerate().map(row).collect());
+    Phase { name: "replay".into(), load: Load::Replay(trace), length: Duration::from_millis(length) }
+}
+
+#[test]
+fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
+    let rows = [0, 0, 250, 1000, 1000, 4000];
+    let schedule = Schedule::new(vec![constant("2/s", 1), replay(&rows, 4000), constant("2/s", 1)]);
+    assert_eq!(schedule.total().arrivals(), 10);
+    let millis = |k| schedule.due(mark(k)).unwrap().as_nanos() / 1_000_000;
+    assert_eq!(
+        (0..10).map(millis).collect::<Vec<_>>(),
+        [250, 750, 1000, 1000, 1250, 2000, 2000, 5000, 5250, 5750]
+    );
+    let input = |k| schedule.lengths_at(mark(k)).map(|lengths| lengths.input.unwrap().get());
+    assert_eq!(
+        (0..11).map(input).collect::<Vec<_>>(),
+        [None, None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None, None, None]
+    );
+    let totals: Vec<_> = (0..3).map(|i| schedule.placed(i).unwrap().total.arrivals()).collect();
+    assert_eq!(totals, [2, 6, 2]);
+}
+
+#[test]
+fn a_replay_is_cut_where_its_phase_ends_and_silent_after_its_last_row() {
+    let cut = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 1000)]);
+    assert_eq!((cut.total().arrivals(), cut.due(mark(3))), (3, None));
+    let long = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 60_000), constant("1/s", 1)]);
+    assert_eq!(long.due(mark(3)), Some(Duration::from_secs(4)));
+    assert_eq!(long.due(mark(4)), Some(Duration::from_millis(60_500)));
+}
+
+#[test]
+fn the_rate_of_a_replay_is_that_of_the_ten_seconds_around() {
+    let rows: Vec<u64> = (0..200).map(|k| k * 500).collect();
+    let schedule = Schedule::new(vec![replay(&rows, 200_000)]);
+    let rate = |second| schedule.rate(Duration::from_secs(second));
+    // Two a second, and both ends of the window count.
+    assert!((rate(50) - 2.1).abs() < 1e-9, "{}", rate(50));
+    assert!((rate(0) - 2.2).abs() < 1e-9, "at the start, the five seconds after: {}", rate(0));
+    assert!(rate(150).abs() < 1e-9);
+    let short = Schedule::new(vec![Phase { length: Phase::SHORTEST, ..replay(&[0], 0) }]);
+    assert!((short.rate(Duration::ZERO) - 1000.0).abs() < 1e-9);
+}
+
 fn any_rate() -> impl Strategy<Value = Rate> {
     prop_oneof![
         Just(Rate::ZERO),
@@ -126,6 +177,10 @@ fn any_phase() -> impl Strategy<Value = Phase> {
             let amplitude = (mean.micro_per_hour() as f64 * share) as u64;
             let amplitude = Rate::from_micro_per_hour(amplitude).unwrap();
             Load::Sine { mean, amplitude, period: Duration::from_nanos(period) }
+        }),
+        4 => prop::collection::vec(0u64..20_000_000_000, 1..40).prop_map(|instants| {
+            let row = |at| Row::new(Duration::from_nanos(at), Lengths::default());
+            Load::Replay(Trace::new("trace.csv", instants.into_iter().map(row).collect()))
         }),
         1 => Just(Load::Pause),
     ];
@@ -166,6 +221,36 @@ proptest! {
         prop_assert!(schedule.area(early) <= schedule.area(late));
         prop_assert!(schedule.area(late) <= schedule.total());
         prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
+    }
+
+    /// However the phases around it leave off, within an arrival or between two, and whatever the cycle
+    /// before has left: every row is one arrival, at its own instant, with its own lengths.
+    #[test]
+    fn a_replay_among_fractions_of_arrivals_is_told_row_by_row(
+        before in 0u64..100_000_000_000, after in 0u64..100_000_000_000, carry in 0u64..1_000_000,
+        gaps in prop::collection::vec(prop_oneof![Just(0u64), 1u64..5000], 1..50), silence in 0u64..1000,
+    ) {
+        let mut at = 0;
+        let rows: Vec<u64> = gaps.iter().map(|gap| { at += gap; at }).collect();
+        let rate = |micro| Load::Constant(Rate::from_micro_per_hour(micro).unwrap());
+        let (first, last) = (phase(rate(before), 1), phase(rate(after), 1));
+        let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
+
+        // All marks of a cycle, the last of the cycle before so long before its start.
+        let mark = |k| Area::from_micro(k * SPACING - carry);
+        let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
+        let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
+        let told: Vec<(u64, u32)> = marks
+            .iter()
+            .filter_map(|mark| {
+                let input = schedule.lengths_at(*mark)?.input?;
+                Some((u64::try_from(schedule.due(*mark)?.as_nanos()).ok()?, input.get()))
+            })
+            .collect();
+        let expected: Vec<(u64, u32)> =
+            rows.iter().zip(1..).map(|(at, k)| (1_000_000_000 + at * 1_000_000, k)).collect();
+        prop_assert_eq!(told, expected);
+        prop_assert_eq!(schedule.due(schedule.total() + Area(1)), None);
     }
 
     #[test]

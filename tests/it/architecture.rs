@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "schedule", "measurement", "protocol", "prompts"],
+    &["random", "calendar", "schedule", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
     &["plan", "config", "check"],
-    &["pacer", "guard"],
+    &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["generator", "metrics", "incidents", "status", "web"],
+    &["generator", "metrics", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
@@ -31,12 +32,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
+    ("jiff", &["config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
     ("prometheus", &["metrics"]),
     ("rand", &["random", "prompts", "schedule", "simulator"]),
     ("rand_chacha", &["random", "schedule", "simulator"]),
-    ("rand_distr", &["schedule"]),
+    ("rand_distr", &["prompts", "schedule"]),
     ("reqwest", &["endpoint"]),
     ("rlimit", &["daemon"]),
     ("rustls", &["endpoint"]),
@@ -50,7 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
-    ("url", &["config", "plan", "endpoint", "daemon"]),
+    ("url", &["config", "plan", "endpoint", "daemon", "web"]),
 ];
 
 /// Outside crates that everybody may use: vocabulary rather than machinery.
@@ -68,6 +70,7 @@ const PURE: &[&str] = &[
     "ledger",
     "course",
     "pacer",
+    "timetable",
     "guard",
     "generator/judgement",
     "generator/probe",

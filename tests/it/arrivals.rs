@@ -70,6 +70,26 @@ async fn a_constant_rate_and_a_ramp_send_exactly_their_area() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_sends_its_rows_and_is_silent_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let instants = [0, 0, 0, 0, 6000, 6000, 6000];
+    let row = |at| format!("{{\"timestamp\": {at}, \"input_length\": 9, \"output_length\": 3}}\n");
+    std::fs::write(&file, instants.map(row).concat()).unwrap();
+    // Half an arrival before it and half after it.
+    let around = "{constant: 1/s, for: 500ms}";
+    let schedule = format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
+    let (came, exposition) = send(&schedule, |_| {}).await;
+    assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
+    assert_eq!(came.len() as f64 + dropped(&exposition), 8.0);
+    if came.len() == 8 {
+        // The mark ½ is reached where the first phase ends, so it and four rows come before the silence.
+        let longest = (1..8).max_by_key(|i| came[*i] - came[i - 1]);
+        assert_eq!(longest, Some(5), "{came:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_for_a_moment_it_loses_nothing() {
     let (came, exposition) = send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use llmload::event::AbortReason;
 use llmload::schedule::{Load, Phase};
 
 use crate::open_loop::{Bench, ONCE, constant, phase};
@@ -34,8 +35,8 @@ async fn a_slot_whose_request_failed_rests_until_a_second_after_the_attempt() {
 async fn a_refused_slot_rests_too_and_is_counted() {
     // The cap is below the concurrency asked for: configuration refuses that, the loop survives it.
     let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
-    let driver = bench.driver(vec![concurrency(4, 10)], ONCE);
-    driver.run_on_tokio(&bench.lane, &bench.stop).await;
+    let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
+    bench.drive(&mut driver).await;
     let books = bench.settle().await;
     assert_eq!(books.started, 2);
     assert!((18..=22).contains(&(books.arrivals - books.started)), "{}", books.arrivals);
@@ -77,11 +78,11 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
     // One request, 50 ms before the schedule ends.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
-    bench.driver(vec![schedule], ONCE).run_on_tokio(&bench.lane, &bench.stop).await;
+    bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
     let books = bench.books();
     assert_eq!((books.succeeded, books.in_flight, bench.lane.tasks.len()), (1, 0, 1), "its end is awaited");
-    bench.lane.cut.cancel();
+    bench.lane.cut.cut(AbortReason::Shutdown);
     let books = bench.settle().await;
     assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "no longer than that");
     assert_eq!((books.succeeded, books.aborted().map(|a| a.1).sum::<u64>()), (1, 0));
@@ -90,8 +91,8 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn an_end_that_does_not_come_is_not_awaited_for_long() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
-    let driver = bench.driver(vec![constant("1/s", 1)], ONCE);
-    driver.run_on_tokio(&bench.lane, &bench.stop).await;
+    let mut driver = bench.driver(vec![constant("1/s", 1)], ONCE);
+    bench.drive(&mut driver).await;
     bench.settle().await;
     assert!(bench.sent_at(0).elapsed() < Duration::from_secs(1));
 }

@@ -37,7 +37,7 @@ fn target(url: &str) -> Target {
 
 fn endpoint(target: &Target) -> HttpEndpoint {
     let Location::Url(url) = &target.location else { unreachable!() };
-    HttpEndpoint::new(target, url, 8).unwrap()
+    HttpEndpoint::new(target, url).unwrap()
 }
 
 /// One request; what became of it, and its words.
@@ -64,14 +64,18 @@ async fn ask_telling(
     };
     let order = Order {
         due: Instant::now(),
-        request: Request { path: chat::PATH, body: chat::encode("m", &parameters, "hi").into(), stream },
+        request: Request {
+            path: chat::PATH,
+            body: chat::encode("m", &parameters, &"hi".into()).into(),
+            stream,
+        },
         model: "m".into(),
         terminal: target.terminal,
         timeouts: target.timeouts,
     };
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
-    let finished = exchange(endpoint, order, &recorder).await;
+    let finished = exchange(endpoint, || Ok(order), &recorder).await;
     let outcome = finished.outcome;
     started.finish(outcome);
     finished.farewell().await;

@@ -19,6 +19,7 @@ mod exposition;
 mod faults;
 mod lifecycle;
 mod open_loop;
+mod prompts;
 mod resources;
 mod secrets;
 mod upstream;

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use llmload::event::DropReason;
-use llmload::guard::Guard;
-use llmload::launch::{Driver, Lane};
+use llmload::course::Course;
+use llmload::event::{AbortReason, DropReason};
+use llmload::guard::{Guard, Pause};
+use llmload::launch::{Driver, Lane, Terms};
 use llmload::ledger::{Books, Ledger};
 use llmload::measurement::{Failure, FailureDetail};
-use llmload::pacer::{Pacer, Spread};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
 use llmload::protocol::Terminal;
-use llmload::schedule::{Load, Phase, Repeat, Schedule};
+use llmload::schedule::{Load, Phase, Repeat, Schedule, Spread};
+use llmload::timetable::{Cycles, Moment, Timetable};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::upstream::{Beat, InMemory, Recorder, Shared, says, token};
 
@@ -38,12 +38,18 @@ pub struct Bench {
     pub lane: Arc<Lane<Shared, Arc<Recorder>>>,
     pub recorder: Arc<Recorder>,
     pub stop: CancellationToken,
+    pub paused: Pause,
     pub origin: Instant,
+    pub epoch: Moment,
 }
 
 impl Bench {
     pub fn new(endpoint: Arc<InMemory>, max_concurrency: u32) -> Bench {
-        let stop = CancellationToken::new();
+        Bench::asking(endpoint, max_concurrency, Prompts::builtin())
+    }
+
+    pub fn asking(endpoint: Arc<InMemory>, max_concurrency: u32, prompts: Prompts) -> Bench {
+        let (stop, paused) = (CancellationToken::new(), Pause::default());
         let recorder = Arc::new(Recorder::default());
         let parameters = RequestParameters {
             max_tokens: NonZeroU32::new(16).unwrap(),
@@ -52,10 +58,10 @@ impl Bench {
             stream: true,
             extra: BTreeMap::new(),
         };
-        let lane = Lane {
-            endpoint: Shared(Arc::clone(&endpoint)),
+        let terms = Terms {
+            endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
-            prompts: Prompts::builtin(),
+            prompts,
             scenario: "s".into(),
             seed: 0,
             parameters,
@@ -63,24 +69,35 @@ impl Bench {
             timeouts: Timeouts::default(),
             guard: Guard::new(
                 stop.clone(),
+                paused.clone(),
                 Duration::from_millis(500),
                 NonZeroU32::new(max_concurrency).unwrap(),
             ),
-            ledger: Ledger::new(),
-            observer: Arc::clone(&recorder),
-            cut: CancellationToken::new(),
-            tasks: TaskTracker::new(),
         };
-        Bench { endpoint, lane: Arc::new(lane), recorder, stop, origin: Instant::now() }
+        let lane = Arc::new(Lane::new(terms, Ledger::new(), Arc::clone(&recorder)));
+        let epoch = Moment { instant: Instant::now(), wall: UNIX_EPOCH };
+        Bench { endpoint, lane, recorder, stop, paused, origin: epoch.instant, epoch }
     }
 
     pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
-        Driver::new(Pacer::new(Arc::new(Schedule::new(phases)), repeat, Spread::default(), self.origin))
+        self.driver_by(phases, Cycles::Running { repeat, when_ready: true }, Spread::default())
+    }
+
+    pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: Spread) -> Driver {
+        let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, None);
+        let schedule = Arc::clone(timetable.schedule());
+        let course = Course::new(schedule, timetable.is_endless(), spread.shard, "nothing");
+        Driver::new(timetable, spread, Arc::new(course), self.origin)
+    }
+
+    /// Goes on until nothing is to come.
+    pub async fn drive(&self, driver: &mut Driver) {
+        driver.run_on_tokio(&self.lane, self.epoch, &self.stop).await;
     }
 
     /// Goes through the whole schedule and lets what is in flight end.
     pub async fn run(&self, phases: Vec<Phase>) -> Books {
-        self.driver(phases, ONCE).run_on_tokio(&self.lane, &self.stop).await;
+        self.drive(&mut self.driver(phases, ONCE)).await;
         self.settle().await
     }
 
@@ -113,8 +130,8 @@ pub fn dropped(books: &Books, reason: DropReason) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a_target_that_never_answers_changes_no_arrival() {
     let bench = Bench::new(InMemory::mute(), 1000);
-    let driver = bench.driver(vec![constant("10/s", 20)], ONCE);
-    driver.run_on_tokio(&bench.lane, &bench.stop).await;
+    let mut driver = bench.driver(vec![constant("10/s", 20)], ONCE);
+    bench.drive(&mut driver).await;
     tokio::task::yield_now().await;
     let sent = bench.sent();
     assert_eq!(sent.len(), 200);
@@ -123,7 +140,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
         // tokio's wheel rounds up to the next millisecond.
         assert!(*at >= due && *at < due + Duration::from_millis(2), "{k}: {at:?}");
     }
-    bench.lane.cut.cancel();
+    bench.lane.cut.cut(AbortReason::Shutdown);
     let books = bench.settle().await;
     assert_eq!((books.arrivals, books.started, books.finished, books.in_flight), (200, 200, 0, 0));
     assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 200);
@@ -132,21 +149,20 @@ async fn a_target_that_never_answers_changes_no_arrival() {
 #[tokio::test(start_paused = true)]
 async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
     let bench = Bench::new(InMemory::mute(), 7);
-    bench.driver(vec![constant("10/s", 2)], ONCE).run_on_tokio(&bench.lane, &bench.stop).await;
+    bench.drive(&mut bench.driver(vec![constant("10/s", 2)], ONCE)).await;
     let books = bench.books();
     assert_eq!((books.arrivals, books.started, books.in_flight), (20, 7, 7));
     assert_eq!(dropped(&books, DropReason::MaxConcurrency), 13);
-    bench.lane.cut.cancel();
+    bench.lane.cut.cut(AbortReason::Shutdown);
     bench.settle().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
-    let lane = Arc::clone(&bench.lane);
-    let stop = bench.stop.clone();
-    let driver = bench.driver(vec![constant("100/s", 10)], ONCE);
-    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, &stop).await });
+    let (lane, stop, epoch) = (Arc::clone(&bench.lane), bench.stop.clone(), bench.epoch);
+    let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
+    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, epoch, &stop).await });
     tokio::time::sleep(Duration::from_secs(3)).await;
     // The clock leaps: 3 s in which nobody was asked.
     tokio::time::advance(Duration::from_secs(3)).await;
@@ -187,9 +203,9 @@ async fn the_ledger_is_whole_whatever_becomes_of_the_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_arrivals_at_once() {
     let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 1000);
-    let (lane, stop) = (Arc::clone(&bench.lane), bench.stop.clone());
-    let driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
-    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, &stop).await });
+    let (lane, stop, epoch) = (Arc::clone(&bench.lane), bench.stop.clone(), bench.epoch);
+    let mut driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
+    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, epoch, &stop).await });
     tokio::time::sleep(Duration::from_secs(10)).await;
     bench.stop.cancel();
     running.await.unwrap();

@@ -272,7 +272,7 @@ scenarios:
     assert_clean("the plan", &format!("{plan:?} {plan:#?}"));
     for scenario in &plan.scenarios {
         let Location::Url(base) = &scenario.target.location else { unreachable!() };
-        let endpoint = HttpEndpoint::new(&scenario.target, base, 1).unwrap();
+        let endpoint = HttpEndpoint::new(&scenario.target, base).unwrap();
         assert_clean("the endpoint", &format!("{endpoint:?} {endpoint:#?}"));
     }
 }
@@ -293,7 +293,7 @@ async fn the_debug_form_of_an_answer_tells_no_secret() {
     let plan = config::parse(&yaml, "test", None, &variable).unwrap();
     let target = &plan.scenarios[0].target;
     let Location::Url(base) = &target.location else { unreachable!() };
-    let endpoint = HttpEndpoint::new(target, base, 1).unwrap();
+    let endpoint = HttpEndpoint::new(target, base).unwrap();
     let request = Request { path: "chat/completions", body: "{}".into(), stream: true };
     let answer = endpoint.send(request).await.unwrap();
     assert_clean("the answer", &format!("{answer:?}"));

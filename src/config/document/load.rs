@@ -38,8 +38,8 @@ pub struct Gamma {
     pub burstiness: Field<Number>,
 }
 
-/// One entry of a schedule: one of `constant`, `ramp`, `steps`, `sine`, `pause`, `concurrency`, and
-/// `phases` to `repeat`.
+/// One entry of a schedule: one of `constant`, `ramp`, `steps`, `sine`, `replay`, `pause`, `concurrency`,
+/// and `phases` to `repeat`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -54,16 +54,22 @@ pub struct Phase {
     pub steps: Field<Steps>,
     /// Open loop at a rate that swings about a mean.
     pub sine: Field<Sine>,
+    /// Open loop at the instants of a recorded trace, each request as long as it was then.
+    pub replay: Field<Replay>,
     /// No load, for so long.
     pub pause: Field<Span>,
     /// Closed loop: so many requests in flight, each replaced as it ends. A list is one level after the
     /// other; `for` is how long each lasts.
     pub concurrency: Field<Levels>,
+    /// With `concurrency`, instead of `for`: until so many requests have ended, or `each_prompt` was
+    /// asked once; for each level where there are several.
+    pub requests: Field<Requests>,
     /// How often `phases` are gone through.
     pub repeat: Field<Count>,
     /// Phases to repeat.
     pub phases: Field<List<Phase>>,
-    /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself.
+    /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself. A replay ends
+    /// with its last row where this is left out; else it is cut there, or followed by silence.
     pub r#for: Field<Span>,
 }
 
@@ -76,6 +82,26 @@ pub enum Levels {
     Number(Count),
     /// One after the other.
     List(List<Count>),
+}
+
+/// How many requests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$shape", rename_all = "lowercase")]
+#[schemars(rename = "Requests", untagged, inline)]
+pub enum Requests {
+    /// As many as there are prompts.
+    Text(RequestsName),
+    /// So many.
+    Number(Count),
+}
+
+/// A number of requests that follows from something.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RequestsName {
+    /// As many as there are prompts.
+    EachPrompt,
 }
 
 /// A staircase of rates.
@@ -102,6 +128,21 @@ pub struct Sine {
     pub amplitude: Field<Rate>,
     /// How long one swing takes.
     pub period: Field<Span>,
+}
+
+/// A recorded trace.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Replay {
+    /// The file. A `.csv` of Azure (`TIMESTAMP,ContextTokens,GeneratedTokens`) or with the header
+    /// `offset_seconds,input_tokens,output_tokens`; a `.jsonl` of Mooncake (`timestamp` in milliseconds,
+    /// `input_length`, `output_length`) or with the keys of that header. Rows in order of time, which counts
+    /// from the first; at most a million, and 256 MiB, up to the end of the phase.
+    pub file: Field<String>,
+    /// What the trace's time is divided by, from 0.001 to 1000: 2 replays it in half the time.
+    #[schemars(extend("default" = 1))]
+    pub speed: Field<Number>,
 }
 
 /// A rate that moves in a straight line.

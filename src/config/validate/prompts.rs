@@ -1,23 +1,90 @@
-//! Sources of prompts: written in place, or read from files.
+//! Sources of prompts: written in place, read from files, or mixed of others; and which of them a
+//! scenario goes through, and how.
 
-use super::Checker;
-use crate::config::document::{self, Source, SourceKeys};
-use crate::config::field::{Field, List};
+use super::{Checker, Register};
+use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKeys};
+use crate::config::field::{At, Field, List, Named};
+use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
-use crate::prompts::{self, LoadError, Order, Prompts};
+use crate::prompts::{self, Format, LoadError, MOST_TURNS, Order, PrefixCache, Prompts};
+
+/// Every key that says where prompts come from, as the message about none writes it.
+const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
+                       `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
 
 impl Checker<'_> {
-    /// A source by name.
-    pub(super) fn source(&self, name: &str, source: &Source, node: NodeId) -> Option<Prompts> {
+    /// All sources by name: first those that stand for themselves, then the mixes of them.
+    pub(super) fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
+        let mut register =
+            self.register("prompts", field, |name, source, node| self.source(name, source, node));
+        let entries = field.given().map_or(&[][..], |at| &at.value.0);
+        let mixes = |entry: &Field<Source>| match entry.given() {
+            Some(At { value: Source::Map(keys), .. }) => !keys.mix.is_absent(),
+            _ => false,
+        };
+        let is_mix: Vec<bool> = entries.iter().map(|(_, entry)| mixes(entry)).collect();
+        for (index, (name, entry)) in entries.iter().enumerate() {
+            if let Some(At { node, value: Source::Map(keys) }) = entry.given()
+                && is_mix[index]
+                && self.has_one_origin(keys, *node)
+            {
+                let mixed = self.mix(&name.value, keys, &register, |name| {
+                    entries.iter().zip(&is_mix).any(|((other, _), is_mix)| *is_mix && other.value == name)
+                });
+                register.entries[index].2 = mixed;
+            }
+        }
+        register
+    }
+
+    /// A source by name; `None` for a mix, too.
+    fn source(&self, name: &str, source: &Source, node: NodeId) -> Option<Prompts> {
         match source {
             Source::List(list) => self.inline(name, node, list),
-            Source::Map(keys) => self.source_keys(name, keys, node),
+            Source::Map(keys) if keys.mix.is_absent() => self.source_keys(name, keys, node),
+            Source::Map(_) => None,
         }
     }
 
     /// Prompts written in place.
     pub(super) fn inline(&self, name: &str, node: NodeId, list: &List<String>) -> Option<Prompts> {
         self.texts(node, list).and_then(|texts| Prompts::new(name, texts, Order::Sequential))
+    }
+
+    /// What a scenario asks, in its order.
+    pub(super) fn scenario_prompts(
+        &self,
+        scenario: &str,
+        given: &Scenario,
+        node: NodeId,
+        sources: &Register<Prompts>,
+    ) -> Option<Prompts> {
+        let prompts = match &given.prompts {
+            Field::Bad(_) => None,
+            Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
+            Field::Absent => sources.resolve(self, &Field::Absent, node),
+            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
+                let name = Field::Given(At { node: *at, value: name.clone() });
+                sources.resolve(self, &name, node)
+            }
+            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => {
+                self.inline(scenario, *node, list)
+            }
+        }?;
+        let prompts = match &given.order {
+            Field::Bad(_) => return None,
+            Field::Absent => prompts,
+            Field::Given(_) => prompts.in_order(order(&given.order)?),
+        };
+        Some(prompts.with_prefix_cache(match &given.prefix_cache {
+            Field::Bad(_) => return None,
+            Field::Absent => PrefixCache::Warm,
+            Field::Given(at) => match at.value {
+                document::PrefixCache::Warm => PrefixCache::Warm,
+                document::PrefixCache::Cold => PrefixCache::Cold,
+                document::PrefixCache::CacheSalt => PrefixCache::Salted,
+            },
+        }))
     }
 
     fn texts(&self, node: NodeId, list: &List<String>) -> Option<Vec<String>> {
@@ -40,50 +107,133 @@ impl Checker<'_> {
         texts.into_iter().collect()
     }
 
-    fn source_keys(&self, name: &str, keys: &SourceKeys, node: NodeId) -> Option<Prompts> {
-        let order = match &keys.order {
-            Field::Bad(_) => None,
-            Field::Absent => Some(Order::Sequential),
-            Field::Given(at) => Some(match at.value {
-                document::Order::Sequential => Order::Sequential,
-                document::Order::Random => Order::Random,
-            }),
-        };
+    fn has_one_origin(&self, keys: &SourceKeys, node: NodeId) -> bool {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
             self.problem(template, "`template` without `pairs`; only pairs are put through a template");
         }
-        let there = [keys.inline.node(), keys.lines.node(), keys.pairs.node()].into_iter().flatten().count();
-        if there != 1 {
-            let message = if there == 0 {
-                "the source has no prompts; write one of `inline: […]`, `lines: FILE`, `pairs: FILE`"
-            } else {
-                "the source has more than one origin; write one of `inline`, `lines`, `pairs`"
-            };
-            self.problem(node, message);
-            return None;
+        if let (Some(field), true) = (keys.field.node(), keys.jsonl.is_absent()) {
+            self.problem(field, "`field` without `jsonl`; only its objects have fields to choose from");
         }
-        let texts = if let Some(list) = keys.inline.given() {
-            self.texts(list.node, &list.value)?
-        } else if let Some(file) = keys.lines.given() {
-            self.loaded(file.node, prompts::lines(&self.path(&file.value)))?
-        } else {
-            let file = keys.pairs.given()?;
-            let template = match &keys.template {
-                Field::Bad(_) => return None,
-                Field::Absent => prompts::DEFAULT_TEMPLATE,
-                Field::Given(at) => &at.value,
-            };
-            let read = prompts::pairs(&self.path(&file.value), template);
-            let at = match (&read, keys.template.node()) {
-                (Err(LoadError::Template(_)), Some(template)) => template,
-                _ => file.node,
-            };
-            self.loaded(at, read)?
-        };
-        Prompts::new(name, texts, order?)
+        let there = [
+            keys.inline.node(),
+            keys.lines.node(),
+            keys.pairs.node(),
+            keys.payloads.node(),
+            keys.sharegpt.node(),
+            keys.jsonl.node(),
+            keys.synthetic.node(),
+            keys.mix.node(),
+        ];
+        let there = there.into_iter().flatten().count();
+        if there == 0 {
+            self.problem(node, format!("the source has no prompts; write one of {ORIGINS}"));
+        } else if there > 1 {
+            self.problem(node, format!("the source has more than one origin; write only one of {ORIGINS}"));
+        }
+        there == 1
     }
 
-    fn loaded(&self, node: NodeId, read: Result<Vec<String>, LoadError>) -> Option<Vec<String>> {
-        read.map_err(|error| self.problem(node, error.to_string())).ok()
+    fn source_keys(&self, name: &str, keys: &SourceKeys, node: NodeId) -> Option<Prompts> {
+        if !self.has_one_origin(keys, node) {
+            return None;
+        }
+        if let (Some(at), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
+            self.problem(at, "`order` beside `synthetic`; each is made up anew, leave it out");
+        }
+        let order = order(&keys.order);
+        if let Some(list) = keys.inline.given() {
+            return Prompts::new(name, self.texts(list.node, &list.value)?, order?);
+        }
+        if !keys.pairs.is_absent() {
+            return Prompts::new(name, self.pairs(keys)?, order?);
+        }
+        if let Some(made_up) = keys.synthetic.given() {
+            return self.synthetic(made_up).map(|made_up| Prompts::synthetic(name, made_up));
+        }
+        let field = match &keys.field {
+            Field::Bad(_) => return None,
+            Field::Absent => None,
+            Field::Given(at) => Some(at.value.clone()),
+        };
+        let files = [
+            (&keys.lines, Format::Lines),
+            (&keys.payloads, Format::Payloads),
+            (&keys.sharegpt, Format::Sharegpt),
+            (&keys.jsonl, Format::Jsonl(field)),
+        ];
+        let (file, format) = files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
+        match prompts::rows(&self.path(&file.value), format) {
+            Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
+            Err(wrong) => {
+                for error in wrong {
+                    self.problem(file.node, error.to_string());
+                }
+                None
+            }
+        }
+    }
+
+    fn pairs(&self, keys: &SourceKeys) -> Option<Vec<String>> {
+        let file = keys.pairs.given()?;
+        let template = match &keys.template {
+            Field::Bad(_) => return None,
+            Field::Absent => prompts::DEFAULT_TEMPLATE,
+            Field::Given(at) => &at.value,
+        };
+        let read = prompts::pairs(&self.path(&file.value), template);
+        let at = match (&read, keys.template.node()) {
+            (Err(LoadError::Template(_)), Some(template)) => template,
+            _ => file.node,
+        };
+        read.map_err(|error| self.problem(at, error.to_string())).ok()
+    }
+
+    fn mix(
+        &self,
+        name: &str,
+        keys: &SourceKeys,
+        sources: &Register<Prompts>,
+        is_mix: impl Fn(&str) -> bool,
+    ) -> Option<Prompts> {
+        let mix = keys.mix.given()?;
+        if mix.value.0.is_empty() {
+            self.problem(
+                mix.node,
+                "the mix is empty; write sources with their weights, `{short: 3, long: 1}`",
+            );
+        }
+        let mut total = 0_u64;
+        let members = mix.value.0.iter().map(|(source, weight)| {
+            if is_mix(&source.value) {
+                self.problem(source.node, "a mix of mixes; name the sources themselves");
+                return None;
+            }
+            let reference = Field::Given(source.clone());
+            let prompts = sources.resolve(self, &reference, source.node);
+            total = total.saturating_add(weight.given().map_or(0, |at: &At<Count>| at.value.0));
+            let weight = self.positive(weight, 1, MOST_TURNS);
+            Some((prompts?, weight?.get()))
+        });
+        // All of them are looked at, also after one that is wrong.
+        let members: Vec<_> = members.collect();
+        let members: Option<Vec<_>> = members.into_iter().collect();
+        if members.is_some() && total > u64::from(MOST_TURNS) {
+            let message =
+                format!("the weights add up to {total}; write smaller ones, together at most {MOST_TURNS}");
+            self.problem(mix.node, message);
+            return None;
+        }
+        Prompts::mixed(name, members?, order(&keys.order)?)
+    }
+}
+
+fn order(field: &Field<document::Order>) -> Option<Order> {
+    match field {
+        Field::Bad(_) => None,
+        Field::Absent => Some(Order::Sequential),
+        Field::Given(at) => Some(match at.value {
+            document::Order::Sequential => Order::Sequential,
+            document::Order::Random => Order::Random,
+        }),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Checker, Register};
-use crate::config::document::{Arrivals, ArrivalsName, Scenario, ScenarioPrompts, Start};
+use crate::config::document::{Arrivals, ArrivalsName, Scenario, Start};
 use crate::config::field::{At, Field};
 use crate::config::scalar::Repeat;
 use crate::config::tree::NodeId;
@@ -31,14 +31,17 @@ impl Checker<'_> {
         sources: &Register<Prompts>,
     ) -> Option<plan::Scenario> {
         let target = targets.resolve(self, &given.target, node);
-        let prompts = self.scenario_prompts(name, &given.prompts, node, sources);
+        let prompts = self.scenario_prompts(name, given, node, sources);
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
-        let schedule = self.schedule(given, node, cap);
+        let distinct = prompts.as_ref().and_then(Prompts::len);
+        let schedule = self.schedule(given, node, cap, distinct);
         let arrivals = self.arrivals(&given.arrivals);
+        self.replay_beside_arrivals(given);
         let repeat = self.repeat(given);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
+        let warmup = self.count(&given.warmup, 0, 0..=10_000);
         Some(plan::Scenario {
             name: name.to_owned(),
             target: target?,
@@ -51,30 +54,11 @@ impl Checker<'_> {
                 None | Some(Start::WhenReady) => plan::Start::WhenReady,
                 Some(Start::Now) => plan::Start::Now,
             },
+            active: None,
+            warmup: warmup?,
             max_concurrency: cap?,
             max_lag: max_lag?,
         })
-    }
-
-    fn scenario_prompts(
-        &self,
-        scenario: &str,
-        field: &Field<ScenarioPrompts>,
-        node: NodeId,
-        sources: &Register<Prompts>,
-    ) -> Option<Prompts> {
-        match field {
-            Field::Bad(_) => None,
-            Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
-            Field::Absent => sources.resolve(self, &Field::Absent, node),
-            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
-                let name = Field::Given(At { node: *at, value: name.clone() });
-                sources.resolve(self, &name, node)
-            }
-            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => {
-                self.inline(scenario, *node, list)
-            }
-        }
     }
 
     fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {

@@ -1,11 +1,11 @@
 //! A scenario's phases: each of exactly one kind, named, of a length that the arithmetic bears.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::Checker;
-use crate::config::document::{Phase, Scenario};
+use crate::config::document::{Phase, Requests, RequestsName, Scenario};
 use crate::config::field::{At, Field, List};
 use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, shown};
@@ -38,12 +38,13 @@ pub(super) enum Before {
 }
 
 impl Before {
-    fn after(load: Load) -> Before {
-        match load {
+    fn after(load: &Load) -> Before {
+        match *load {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
             Load::Sine { .. } => Before::No("after a sine"),
+            Load::Replay(_) => Before::No("after a replay"),
             Load::Pause => Before::Rate(Rate::ZERO),
-            Load::Concurrency(_) => Before::No("after a phase of concurrency"),
+            Load::Concurrency(_) | Load::Requests { .. } => Before::No("after a phase of concurrency"),
         }
     }
 }
@@ -53,6 +54,8 @@ struct Walk {
     before: Before,
     names: HashSet<String>,
     cap: Option<NonZeroU32>,
+    /// How many prompts there are.
+    prompts: Option<u64>,
     drafts: usize,
 }
 
@@ -70,6 +73,7 @@ impl Checker<'_> {
         scenario: &Scenario,
         node: NodeId,
         max_concurrency: Option<NonZeroU32>,
+        prompts: Option<u64>,
     ) -> Option<Schedule> {
         let ways = [
             ("schedule", scenario.schedule.node()),
@@ -88,7 +92,7 @@ impl Checker<'_> {
         }
         let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
         let drafts = if let Some(list) = scenario.schedule.given() {
-            self.phases(list, max_concurrency)?
+            self.phases(list, max_concurrency, prompts)?
         } else if let Some(rate) = scenario.rate.given() {
             short(self.constant(rate.node, rate.value.0)?)
         } else {
@@ -98,9 +102,14 @@ impl Checker<'_> {
         Some(Schedule::new(named(drafts)))
     }
 
-    fn phases(&self, list: &At<List<Phase>>, cap: Option<NonZeroU32>) -> Option<Vec<Draft>> {
-        let mut walk =
-            Walk { before: Before::No("before the first phase"), names: HashSet::new(), cap, drafts: 0 };
+    fn phases(
+        &self,
+        list: &At<List<Phase>>,
+        cap: Option<NonZeroU32>,
+        prompts: Option<u64>,
+    ) -> Option<Vec<Draft>> {
+        let before = Before::No("before the first phase");
+        let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
         let drafts = self.written_out(list, &mut walk)?;
         let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
         if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
@@ -124,7 +133,7 @@ impl Checker<'_> {
         for entry in &list.value.0 {
             let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
             walk.before = match &drafts {
-                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(last.load)),
+                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(&last.load)),
                 None => Before::Unknown,
             };
             // One that is wrong spoils the schedule, and the others are still looked at.
@@ -148,12 +157,24 @@ impl Checker<'_> {
         let name = self.phase_name(&phase.value, &mut walk.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
             let loads = self.loads(phase, walk.before, walk.cap);
-            let length = self.length(phase);
+            let length = match (&phase.value.replay, &phase.value.r#for, loads.as_deref()) {
+                _ if !phase.value.requests.is_absent() => Some(Duration::ZERO),
+                (Field::Given(replay), Field::Absent, Some([(_, load)])) => {
+                    self.length_of_trace(replay, load)
+                }
+                (Field::Given(_) | Field::Bad(_), Field::Absent, _) => None,
+                _ => self.length(phase),
+            };
+            let count = self.requests(phase, walk.prompts)?;
             let (name, loads, length) = (name?, loads?, length?);
             let several = loads.len() > 1;
             let drafts = loads.into_iter().map(|(level, load)| {
                 let name =
                     name.as_ref().map(|name| if several { format!("{name} {level}") } else { name.clone() });
+                let load = match (load, count) {
+                    (Load::Concurrency(slots), Some(count)) => Load::Requests { slots, count },
+                    (load, _) => load,
+                };
                 walk.draft(name, load, length)
             });
             return Some(drafts.collect());
@@ -165,8 +186,10 @@ impl Checker<'_> {
             ("ramp", given.ramp.node()),
             ("steps", given.steps.node()),
             ("sine", given.sine.node()),
+            ("replay", given.replay.node()),
             ("pause", given.pause.node()),
             ("concurrency", given.concurrency.node()),
+            ("requests", given.requests.node()),
             ("for", given.r#for.node()),
         ];
         let mut good = true;
@@ -236,6 +259,7 @@ impl Checker<'_> {
             ("ramp", phase.ramp.node()),
             ("steps", phase.steps.node()),
             ("sine", phase.sine.node()),
+            ("replay", phase.replay.node()),
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
@@ -245,7 +269,7 @@ impl Checker<'_> {
                 self.missing(
                     *node,
                     "the phase does not say what load; write one of `constant: 5/s`, `ramp: {to: 50/s}`, \
-                     `steps`, `sine`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
+                     `steps`, `sine`, `replay`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
                 );
                 return None;
             }
@@ -264,11 +288,49 @@ impl Checker<'_> {
             self.steps(steps)
         } else if let Some(sine) = phase.sine.given() {
             self.sine(sine).map(one)
+        } else if let Some(replay) = phase.replay.given() {
+            self.replay(replay, &phase.r#for).map(one)
         } else if phase.pause.given().is_some() {
             Some(one(Load::Pause))
         } else {
             self.ramp(phase.ramp.given()?, before).map(one)
         }
+    }
+
+    /// The outer `None` is a count that is wrong; the inner one that requests are not counted.
+    #[allow(clippy::option_option)]
+    fn requests(
+        &self,
+        At { value: phase, .. }: &At<Phase>,
+        prompts: Option<u64>,
+    ) -> Option<Option<NonZeroU64>> {
+        let at = match &phase.requests {
+            Field::Absent => return Some(None),
+            Field::Bad(_) => return None,
+            Field::Given(at) => at,
+        };
+        if phase.concurrency.is_absent() {
+            self.problem(
+                at.node,
+                "`requests` without `concurrency`; write `for: 10m`, or `concurrency: 10` beside it",
+            );
+            return None;
+        }
+        if let Some(length) = phase.r#for.node() {
+            self.problem(length, "`for` beside `requests`; the phase ends with the last of them");
+            return None;
+        }
+        let count = match &at.value {
+            Requests::Number(count) => Some(count.0),
+            Requests::Text(RequestsName::EachPrompt) => prompts,
+        };
+        let count = count?;
+        let most = 1_000_000_000;
+        let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
+            self.problem(at.node, format!("out of range; write a count from 1 to {most}, or `each_prompt`"));
+            return None;
+        };
+        Some(Some(count))
     }
 
     fn length(&self, At { node, value: phase }: &At<Phase>) -> Option<Duration> {

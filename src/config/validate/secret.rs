@@ -5,13 +5,11 @@
 
 use std::io::Read;
 
-use secrecy::SecretString;
-
 use super::Checker;
 use crate::config::field::At;
 use crate::config::tree::NodeId;
 use crate::config::variables::is_name;
-use crate::plan::{Secret, SecretOrigin};
+use crate::plan::{Secret, SecretOrigin, Sensitive};
 
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -117,7 +115,7 @@ impl Checker<'_> {
     }
 
     /// A value fit for a header.
-    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<SecretString> {
+    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<Sensitive> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
             self.problem(node, format!("{source} is empty; put the value there"));
@@ -130,7 +128,7 @@ impl Checker<'_> {
             );
             return None;
         }
-        Some(SecretString::from(value))
+        Some(Sensitive::from(value.to_owned()))
     }
 }
 

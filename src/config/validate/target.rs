@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use url::{Host, Url};
 
 use super::Checker;
@@ -14,7 +14,7 @@ use crate::config::document::{self, Target, Worth};
 use crate::config::duration::Spelled;
 use crate::config::field::{At, Field, Named};
 use crate::config::tree::{NodeId, shown};
-use crate::plan::{self, Auth, Location, Secret, Timeouts};
+use crate::plan::{self, Auth, Location, Secret, Sensitive, Timeouts};
 use crate::protocol;
 
 /// Headers that describe the body and the connection, which are not the user's to set.
@@ -201,7 +201,7 @@ impl Checker<'_> {
         &self,
         field: &Field<Named<Worth>>,
         auth: Option<&Auth>,
-    ) -> Option<Vec<(HeaderName, SecretString)>> {
+    ) -> Option<Vec<(HeaderName, Sensitive)>> {
         let taken = match auth {
             Some(Auth::Bearer(_)) => "authorization",
             Some(Auth::ApiKey(_)) => "api-key",
@@ -232,7 +232,7 @@ impl Checker<'_> {
         })
     }
 
-    fn query(&self, field: &Field<Named<Worth>>) -> Option<Vec<(String, SecretString)>> {
+    fn query(&self, field: &Field<Named<Worth>>) -> Option<Vec<(String, Sensitive)>> {
         self.worths(field, |name| Some(name.value.clone()))
     }
 
@@ -241,13 +241,13 @@ impl Checker<'_> {
         &self,
         field: &Field<Named<Worth>>,
         mut read_name: impl FnMut(&At<String>) -> Option<K>,
-    ) -> Option<Vec<(K, SecretString)>> {
+    ) -> Option<Vec<(K, Sensitive)>> {
         let entries = match field {
             Field::Absent => return Some(Vec::new()),
             Field::Bad(_) => return None,
             Field::Given(at) => &at.value.0,
         };
-        let read: Vec<Option<(K, SecretString)>> = entries
+        let read: Vec<Option<(K, Sensitive)>> = entries
             .iter()
             .map(|(name, worth)| {
                 let key = read_name(name);
@@ -258,7 +258,7 @@ impl Checker<'_> {
         read.into_iter().collect()
     }
 
-    fn worth(&self, name: &str, at: &At<Worth>) -> Option<SecretString> {
+    fn worth(&self, name: &str, at: &At<Worth>) -> Option<Sensitive> {
         match &at.value {
             Worth::Text(text) => {
                 // What a variable filled does not stand in the file.
@@ -277,7 +277,7 @@ impl Checker<'_> {
                     );
                     return None;
                 }
-                Some(SecretString::from(text.as_str()))
+                Some(Sensitive::from(text.clone()))
             }
             Worth::Map(from) => match (&from.env, &from.file) {
                 (Field::Given(name), Field::Absent) => self.secret_from_variable(name).map(|s| s.value),
@@ -330,7 +330,7 @@ impl Checker<'_> {
         &self,
         location: &Location,
         auth: &Auth,
-        headers: &[(HeaderName, SecretString)],
+        headers: &[(HeaderName, Sensitive)],
         target: &Target,
     ) {
         let Location::Url(url) = location else { return };

@@ -1,0 +1,65 @@
+//! Which shard this process is: by option, by variable, or by its place in a `StatefulSet`.
+
+use crate::schedule::Shard;
+
+/// The shard that the option or the environment names; the only one where neither does.
+pub(super) fn of_this_process(option: Option<Shard>) -> Result<Shard, String> {
+    match option {
+        Some(shard) => Ok(shard),
+        None => of(&|name| std::env::var(name).ok(), &host_name),
+    }
+}
+
+fn of(variable: &dyn Fn(&str) -> Option<String>, host: &dyn Fn() -> String) -> Result<Shard, String> {
+    if let Some(text) = variable("LLMLOAD_SHARD") {
+        return text.parse().map_err(|error| format!("LLMLOAD_SHARD: {error}"));
+    }
+    let Some(shards) = variable("LLMLOAD_SHARDS") else { return Ok(Shard::ALL) };
+    let count: u32 = shards.trim().parse().ok().filter(|count| *count > 0).ok_or_else(|| {
+        format!("LLMLOAD_SHARDS: `{shards}` is not how many shards there are; write a count, such as 3")
+    })?;
+    // Pods of a `StatefulSet` are NAME-0, NAME-1 and so on.
+    let host = host();
+    let ordinal = host.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
+    let ordinal = ordinal.ok_or_else(|| {
+        format!("LLMLOAD_SHARDS is set, but the host name `{host}` ends in no number; set LLMLOAD_SHARD=I/N")
+    })?;
+    Shard::new(ordinal, count).ok_or_else(|| {
+        format!(
+            "the host name `{host}` says shard {ordinal}, but LLMLOAD_SHARDS says there are {count}; raise it"
+        )
+    })
+}
+
+/// As pods get it: in the environment, or else from the system.
+fn host_name() -> String {
+    let from_system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| from_system());
+    name.trim().split('.').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shard, of};
+
+    #[test]
+    fn a_shard_is_read_from_a_variable_or_from_the_place_in_a_stateful_set() {
+        let read = |variables: &[(&str, &str)], host: &str| {
+            let variable = |name: &str| {
+                variables.iter().find(|(its, _)| *its == name).map(|(_, value)| (*value).to_owned())
+            };
+            of(&variable, &|| host.to_owned())
+        };
+        assert_eq!(read(&[], "x"), Ok(Shard::ALL));
+        assert_eq!(read(&[("LLMLOAD_SHARD", "1/3")], "x"), Ok(Shard::new(1, 3).unwrap()));
+        assert_eq!(read(&[("LLMLOAD_SHARDS", "3")], "llmload-2"), Ok(Shard::new(2, 3).unwrap()));
+        for (variables, host) in [
+            (("LLMLOAD_SHARD", "3/3"), "x"),
+            (("LLMLOAD_SHARDS", "0"), "x-0"),
+            (("LLMLOAD_SHARDS", "3"), "host"),
+            (("LLMLOAD_SHARDS", "3"), "llmload-3"),
+        ] {
+            assert!(read(&[variables], host).is_err(), "{variables:?} {host}");
+        }
+    }
+}

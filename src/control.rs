@@ -1,0 +1,69 @@
+//! What can be asked of a running daemon. The asking and the doing are apart: whoever asks gets an
+//! answer in words, and there is never more than a handful of questions on their way.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::schedule::Rate;
+
+/// Questions on their way; whoever asks one more waits.
+const ON_THEIR_WAY: usize = 16;
+
+/// One question.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again and change over to it, or change nothing.
+    Reload,
+    /// Drop what comes due from now on, or send it again.
+    Pause(bool),
+    /// Set the rate of a scenario for a while, or go back to its schedule.
+    SetRate {
+        /// Its name.
+        scenario: String,
+        /// The rate and for how long.
+        rate: Option<(Rate, Duration)>,
+    },
+    /// Drain and end.
+    Quit,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such thing.
+    #[error("{0}")]
+    Unknown(String),
+    /// Not now.
+    #[error("{0}")]
+    NotNow(String),
+    /// What was to be done is wrong in itself; nothing was changed.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// An order, and where its answer goes.
+pub type Asked = (Order, oneshot::Sender<Result<String, Refused>>);
+
+/// A way to ask.
+#[derive(Clone, Debug)]
+pub struct Control(mpsc::Sender<Asked>);
+
+impl Control {
+    /// A way to ask, and the end at which it is done.
+    pub fn new() -> (Control, mpsc::Receiver<Asked>) {
+        let (asks, orders) = mpsc::channel(ON_THEIR_WAY);
+        (Control(asks), orders)
+    }
+
+    /// Asks for something, and waits until it is done: then, what was done in words.
+    ///
+    /// # Errors
+    /// If it was not done.
+    pub async fn ask(&self, order: Order) -> Result<String, Refused> {
+        let gone = || Refused::NotNow("llmload is shutting down".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.0.send((order, answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}

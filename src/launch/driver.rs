@@ -1,0 +1,332 @@
+//! What happens next in a scenario: arrivals by the schedule, and by the slots that become free in a
+//! closed-loop phase.
+//!
+//! [`Driver`] is a synchronous value. Two thin shells obey it: a thread of its own, which sleeps to a
+//! tenth of a millisecond where tokio's timer wheel knows whole ones, and a task on tokio's clock,
+//! for tests on paused time. Either waits for the clock, its mailbox and the stop signal, and for
+//! nothing else.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::mailbox::{Mailbox, Wake};
+use super::slots::{Slot, Slots};
+use super::{Gate, Launch};
+use crate::course::Course;
+use crate::event::Arrival;
+use crate::pacer::{Next, Pacer, Stretch};
+use crate::schedule::{Load, Phase, Rate, Schedule, Spread};
+use crate::timetable::{Moment, Part, Timetable};
+
+/// How many launches the task shell makes before it lets others run.
+const BATCH: u32 = 64;
+/// The longest sleep: the wall clock may be set in the meantime.
+const NAP: Duration = Duration::from_secs(30);
+
+/// What happens next.
+#[derive(Debug)]
+enum Step {
+    /// Send this one; in a closed loop, for this slot.
+    Launch(Arrival, Option<Arc<Slot>>),
+    /// Nothing before this instant, unless something comes into the mailbox.
+    Wait(Instant),
+    /// Nothing ever again, unless something comes into the mailbox.
+    End,
+}
+
+/// Decides what happens next in one scenario.
+#[derive(Debug)]
+pub struct Driver {
+    timetable: Timetable,
+    spread: Spread,
+    course: Arc<Course>,
+    gate: Option<Arc<Gate>>,
+    mailbox: Arc<Mailbox>,
+    /// The end of what has been walked.
+    at: Instant,
+    walk: Option<Walk>,
+    slots: Slots,
+    /// How many arrivals closed loops had.
+    looped: u64,
+    counting: Option<Counting>,
+}
+
+#[derive(Debug)]
+enum Walk {
+    Scheduled(Pacer),
+    /// A rate was set by hand.
+    Set(Pacer),
+}
+
+/// How far the phase that counts its requests has come.
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    phase: usize,
+    launched: u64,
+}
+
+impl Driver {
+    /// A driver whose timetable begins at `origin`.
+    pub fn new(timetable: Timetable, spread: Spread, course: Arc<Course>, origin: Instant) -> Driver {
+        Driver {
+            timetable,
+            spread,
+            course,
+            gate: None,
+            mailbox: Arc::default(),
+            at: origin,
+            walk: None,
+            slots: Slots::default(),
+            looped: 0,
+            counting: None,
+        }
+    }
+
+    /// Cycles that may be put off wait until this gate is open.
+    #[must_use]
+    pub fn behind(mut self, gate: Arc<Gate>) -> Driver {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Where it is reached while it runs.
+    pub fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
+    fn step(&mut self, now: Moment) -> Step {
+        for slot in self.mailbox.returned() {
+            self.slots.put_back(slot);
+        }
+        loop {
+            let next = match &mut self.walk {
+                Some(Walk::Scheduled(pacer) | Walk::Set(pacer)) => pacer.poll(now.instant),
+                None => match self.begin(now) {
+                    Some(step) if self.mailbox.has_orders() => {
+                        drop(step);
+                        self.obey(now);
+                        continue;
+                    }
+                    Some(step) => return step,
+                    None => continue,
+                },
+            };
+            if let Next::Due { due, k, lengths } = next {
+                return Step::Launch(Arrival { k, due, lengths }, None);
+            }
+            // Orders take effect once everything that was due until now has been told.
+            if self.mailbox.has_orders() {
+                self.obey(now);
+                continue;
+            }
+            match next {
+                Next::Due { .. } => {}
+                Next::Wait(until) => return Step::Wait(until),
+                Next::Closed { slots, since, until } => {
+                    let k = self.spread.shard.number(self.looped);
+                    return match self.fill(slots, since, now.instant, k) {
+                        Ok(launch) => {
+                            self.looped = self.looped.wrapping_add(1);
+                            launch
+                        }
+                        Err(rested) => Step::Wait(rested.map_or(until, |at| at.min(until))),
+                    };
+                }
+                Next::Counted { phase, slots, count, since } => {
+                    if let Some(step) = self.count_out(phase, slots, count, since, now) {
+                        return step;
+                    }
+                }
+                Next::Over(at) => self.leave(at, true),
+            }
+        }
+    }
+
+    /// Finds what is on from where the last stretch ended. What it returns is to be waited for.
+    fn begin(&mut self, now: Moment) -> Option<Step> {
+        if let Some(gate) = &self.gate
+            && self.timetable.may_be_put_off()
+            && !gate.is_open()
+        {
+            self.course.waits_for("the target, which went away");
+            gate.ask();
+            return Some(Step::Wait(now.instant + NAP));
+        }
+        let from = Moment { instant: self.at, wall: now.wall_at(self.at) };
+        let part = self.timetable.from(from);
+        self.course.skipped(self.timetable.skipped());
+        match part {
+            Part::On(stretch) => {
+                self.course.cycle_begins(stretch.cycle, stretch.start, now.wall_at(stretch.start));
+                let schedule = Arc::clone(self.timetable.schedule());
+                self.walk = Some(Walk::Scheduled(Pacer::new(schedule, &self.spread, stretch)));
+                None
+            }
+            Part::Off(until) if until <= now.instant => {
+                self.at = until;
+                None
+            }
+            Part::Off(until) => {
+                self.course.idles(now.wall_at(until));
+                Some(Step::Wait(until.min(now.instant + NAP)))
+            }
+            Part::Over => {
+                self.course.ends();
+                Some(Step::End)
+            }
+        }
+    }
+
+    /// Leaves what is walked, at its end or before it.
+    fn leave(&mut self, at: Instant, walked: bool) {
+        match self.walk.take() {
+            Some(Walk::Scheduled(pacer)) => self.timetable.left(pacer.stretch(), walked),
+            Some(Walk::Set(_)) => self.course.rate_is_set(None),
+            None => {}
+        }
+        self.counting = None;
+        self.at = at;
+    }
+
+    fn obey(&mut self, now: Moment) {
+        let orders = self.mailbox.orders();
+        if orders.ready
+            && let Some(gate) = &self.gate
+        {
+            gate.open();
+            if self.walk.is_none() && self.timetable.may_be_put_off() {
+                self.at = now.instant;
+            }
+        }
+        if let Some((timetable, spread)) = orders.replacement {
+            self.leave(now.instant, false);
+            self.course.replace(Arc::clone(timetable.schedule()), timetable.is_endless());
+            (self.timetable, self.spread) = (timetable, spread);
+        }
+        match orders.rate {
+            None => {}
+            Some(None) if matches!(self.walk, Some(Walk::Set(_))) => self.leave(now.instant, false),
+            Some(None) => {}
+            Some(Some((rate, length))) => {
+                self.leave(now.instant, false);
+                self.course.rate_is_set(Some((rate, now.wall + length)));
+                self.walk = Some(Walk::Set(self.at_rate(rate, length, now.instant)));
+            }
+        }
+    }
+
+    /// A pacer for a rate that was set by hand.
+    fn at_rate(&self, rate: Rate, length: Duration, now: Instant) -> Pacer {
+        let load = Load::Constant(rate);
+        let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
+        let stretch = Stretch::whole(&schedule, 0, now);
+        // Random arrivals draw a series of their own.
+        let spread = Spread { scenario: format!("{} by hand", self.spread.scenario), ..self.spread.clone() };
+        Pacer::new(Arc::new(schedule), &spread, stretch)
+    }
+
+    /// An arrival for a slot that is free, or when the next one has rested.
+    fn fill(
+        &mut self,
+        slots: NonZeroU32,
+        since: Instant,
+        now: Instant,
+        k: u64,
+    ) -> Result<Step, Option<Instant>> {
+        // A part of nothing was refused when the configuration was read.
+        let mine = u32::try_from(self.spread.shard.part(slots.get().into())).ok().and_then(NonZeroU32::new);
+        let due = self.slots.take(mine.unwrap_or(NonZeroU32::MIN), since, now)?;
+        Ok(Step::Launch(Arrival { k, due, lengths: None }, Some(Slot::new(now, &self.mailbox))))
+    }
+
+    /// Goes on with a phase that counts its requests; nothing once they have ended.
+    fn count_out(
+        &mut self,
+        phase: usize,
+        slots: NonZeroU32,
+        count: NonZeroU64,
+        since: Instant,
+        now: Moment,
+    ) -> Option<Step> {
+        let mut counting = self.counting.filter(|counting| counting.phase == phase).unwrap_or_else(|| {
+            self.course.counts_out(Some(phase));
+            Counting { phase, launched: 0 }
+        });
+        let mine = self.spread.shard.part(count.get());
+        let step = if counting.launched < mine {
+            // From the first prompt on, whatever was asked before.
+            let k = self.spread.shard.number(counting.launched);
+            let step = self.fill(slots, since, now.instant, k);
+            counting.launched += u64::from(step.is_ok());
+            step.unwrap_or_else(|rested| Step::Wait(rested.unwrap_or(now.instant + NAP)))
+        } else if self.slots.are_free() {
+            self.counting = None;
+            self.course.counts_out(None);
+            if let Some(Walk::Scheduled(pacer)) = &mut self.walk {
+                pacer.go_on(now.instant);
+                let Stretch { cycle, start, .. } = pacer.stretch();
+                self.course.cycle_begins(cycle, start, now.wall_at(start));
+            }
+            return None;
+        } else {
+            Step::Wait(now.instant + NAP)
+        };
+        self.counting = Some(counting);
+        Some(step)
+    }
+
+    /// Runs on the current thread until nothing is to come or `stop` is cancelled; wake it by its
+    /// mailbox after cancelling. Requests run on `runtime`.
+    pub fn run(&mut self, lanes: &impl Launch, runtime: &Handle, stop: &CancellationToken) {
+        self.mailbox.wakes(Wake::Thread(std::thread::current()));
+        while !stop.is_cancelled() {
+            let now = Moment { instant: Instant::now(), wall: SystemTime::now() };
+            match self.step(now) {
+                Step::Launch(arrival, slot) => lanes.launch(arrival, slot, runtime),
+                Step::Wait(until) => {
+                    std::thread::park_timeout(until.saturating_duration_since(now.instant));
+                }
+                Step::End => return,
+            }
+        }
+    }
+
+    /// Sleeps on the current thread until something comes into the mailbox or `stop` is cancelled.
+    pub fn sleep(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() && !self.mailbox.has_orders() {
+            std::thread::park();
+        }
+    }
+
+    /// [`Driver::run`] on tokio's clock, in the current runtime; `epoch` ties the wall clock to it.
+    pub async fn run_on_tokio(&mut self, lanes: &impl Launch, epoch: Moment, stop: &CancellationToken) {
+        let runtime = Handle::current();
+        let woken = Arc::new(Notify::new());
+        self.mailbox.wakes(Wake::Task(Arc::clone(&woken)));
+        let mut launched = 0;
+        while !stop.is_cancelled() {
+            let instant = Instant::now();
+            match self.step(Moment { instant, wall: epoch.wall_at(instant) }) {
+                Step::Launch(arrival, slot) => {
+                    lanes.launch(arrival, slot, &runtime);
+                    launched += 1;
+                    if launched % BATCH == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Step::Wait(until) => tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = woken.notified() => {}
+                    () = stop.cancelled() => {}
+                },
+                Step::End => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What reaches the driver of a scenario from outside: slots that become free, and what it is told.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::slots::Return;
+use crate::schedule::{Rate, Spread};
+use crate::timetable::Timetable;
+
+/// Slots on their way back, never more than are in use, and at most one order of each kind.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    returned: Vec<Return>,
+    orders: Orders,
+    wake: Wake,
+}
+
+/// What the driver was told since it last looked.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Another schedule, from now on.
+    pub replacement: Option<(Timetable, Spread)>,
+    /// Another rate for a time, or none any more.
+    pub rate: Option<Option<(Rate, Duration)>>,
+    /// What a cycle waited for is there.
+    pub ready: bool,
+}
+
+impl Orders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.replacement.is_none() && self.rate.is_none() && !self.ready
+    }
+}
+
+impl Mailbox {
+    /// From now on this schedule, and any rate that was set is forgotten.
+    pub fn replace(&self, timetable: Timetable, spread: Spread) {
+        self.order(|orders| {
+            orders.replacement = Some((timetable, spread));
+            orders.rate = None;
+        });
+    }
+
+    /// Arrivals at this rate for a while, in place of those of the schedule; `None` goes back to it.
+    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) {
+        self.order(|orders| orders.rate = Some(rate));
+    }
+
+    /// What a cycle waited for is there.
+    pub fn ready(&self) {
+        self.order(|orders| orders.ready = true);
+    }
+
+    /// Makes the driver look about.
+    pub fn wake(&self) {
+        self.lock().wake.wake();
+    }
+
+    pub(super) fn put_back(&self, slot: Return) {
+        let mut inner = self.lock();
+        inner.returned.push(slot);
+        inner.wake.wake();
+    }
+
+    pub(super) fn returned(&self) -> Vec<Return> {
+        std::mem::take(&mut self.lock().returned)
+    }
+
+    pub(super) fn orders(&self) -> Orders {
+        std::mem::take(&mut self.lock().orders)
+    }
+
+    pub(super) fn has_orders(&self) -> bool {
+        !self.lock().orders.is_empty()
+    }
+
+    pub(super) fn wakes(&self, wake: Wake) {
+        self.lock().wake = wake;
+    }
+
+    fn order(&self, give: impl FnOnce(&mut Orders)) {
+        let mut inner = self.lock();
+        give(&mut inner.orders);
+        inner.wake.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who sleeps over the mailbox.
+#[derive(Debug, Default)]
+pub(super) enum Wake {
+    #[default]
+    Nobody,
+    Thread(Thread),
+    Task(Arc<Notify>),
+}
+
+impl Wake {
+    fn wake(&self) {
+        match self {
+            Wake::Nobody => {}
+            Wake::Thread(thread) => thread.unpark(),
+            Wake::Task(task) => task.notify_one(),
+        }
+    }
+}

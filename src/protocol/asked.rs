@@ -1,0 +1,289 @@
+//! What one request asks, in no dialect yet: a conversation, or a whole body that somebody recorded.
+//!
+//! The prompts make it, the dialects write it down. What is the same in every dialect's body stands
+//! here as well, so that a parameter means the same in all of them.
+
+use std::borrow::Cow;
+use std::num::NonZeroU32;
+
+use serde_json::{Map, Value, json};
+
+use super::RequestParameters;
+
+/// Names of the bound of output tokens, the one that endpoints with both prefer first.
+const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+
+/// What a request asks, with what it sets aside from its scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked<'a> {
+    /// The words.
+    pub content: Content<'a>,
+    /// Upper bound of output tokens, in place of any other.
+    pub max_tokens: Option<NonZeroU32>,
+    /// Asks the engine to go on to the bound (`ignore_eos`, which is vLLM's, SGLang's and llama.cpp's).
+    pub ignore_eos: bool,
+    /// Stands at the very start of the first message, so that no engine has seen this prefix.
+    pub nonce: Option<String>,
+    /// vLLM's `cache_salt`: prefixes are shared only among requests with the same.
+    pub cache_salt: Option<String>,
+}
+
+/// The words of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content<'a> {
+    /// Messages; the first may be a system message, which stands in place of the scenario's.
+    Conversation(Vec<Message<'a>>),
+    /// A request body. What it sets wins over the scenario's parameters, but for `model` and
+    /// `stream`: the measurement is about that model, and the reading of the answer depends on the
+    /// other.
+    Payload(Map<String, Value>),
+}
+
+/// Something said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// By whom.
+    pub role: Role,
+    /// What.
+    pub text: Cow<'a, str>,
+}
+
+/// Who says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Whoever runs the model.
+    System,
+    /// The same, as newer endpoints call it.
+    Developer,
+    /// Who asks.
+    User,
+    /// The model, earlier.
+    Assistant,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+impl<'a> From<Content<'a>> for Asked<'a> {
+    fn from(content: Content<'a>) -> Asked<'a> {
+        Asked { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
+    }
+}
+
+/// One message of the user.
+impl<'a> From<Cow<'a, str>> for Asked<'a> {
+    fn from(text: Cow<'a, str>) -> Asked<'a> {
+        Content::Conversation(vec![Message { role: Role::User, text }]).into()
+    }
+}
+
+impl<'a> From<&'a str> for Asked<'a> {
+    fn from(text: &'a str) -> Asked<'a> {
+        Cow::Borrowed(text).into()
+    }
+}
+
+impl Asked<'_> {
+    /// The body in a dialect that has put the words of a conversation into `words`.
+    ///
+    /// Whoever comes later wins: the scenario's parameters, its `extra`, a recorded body, what this
+    /// one request sets. Where a bound goes by the name `max_completion_tokens`, `max_tokens` is left
+    /// out: the servers that want the one refuse the other.
+    pub(super) fn body(
+        &self,
+        model: &str,
+        parameters: &RequestParameters,
+        words: Map<String, Value>,
+    ) -> Vec<u8> {
+        let mut body = words;
+        body.insert("max_tokens".into(), parameters.max_tokens.get().into());
+        if let Some(temperature) = parameters.temperature {
+            body.insert("temperature".into(), temperature.into());
+        }
+        if parameters.stream {
+            body.insert("stream_options".into(), json!({"include_usage": true}));
+        }
+        for (key, value) in &parameters.extra {
+            set(&mut body, key, value);
+        }
+        if let Content::Payload(payload) = &self.content {
+            for (key, value) in payload {
+                set(&mut body, key, value);
+            }
+            match body.get_mut("stream_options") {
+                Some(Value::Object(options)) if parameters.stream => {
+                    options.insert("include_usage".into(), true.into());
+                }
+                _ if parameters.stream => {
+                    body.insert("stream_options".into(), json!({"include_usage": true}));
+                }
+                _ => _ = body.remove("stream_options"),
+            }
+        }
+        if let Some(limit) = self.max_tokens {
+            let name = LIMITS.iter().find(|name| body.contains_key(**name)).unwrap_or(&LIMITS[1]);
+            body.insert((*name).into(), limit.get().into());
+        }
+        if self.ignore_eos {
+            body.insert("ignore_eos".into(), true.into());
+        }
+        if let Some(nonce) = &self.nonce {
+            open_with(&mut body, nonce);
+        }
+        if let Some(salt) = &self.cache_salt {
+            body.insert("cache_salt".into(), salt.as_str().into());
+        }
+        body.insert("model".into(), model.into());
+        body.insert("stream".into(), parameters.stream.into());
+        Value::Object(body).to_string().into_bytes()
+    }
+}
+
+/// Sets a field: maps are merged, and one name of the bound takes the place of the other.
+fn set(body: &mut Map<String, Value>, key: &str, value: &Value) {
+    if LIMITS.contains(&key) {
+        for name in LIMITS {
+            body.remove(name);
+        }
+    }
+    match (body.get_mut(key), value) {
+        (Some(Value::Object(ours)), Value::Object(theirs)) => {
+            ours.extend(theirs.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        _ => _ = body.insert(key.to_owned(), value.clone()),
+    }
+}
+
+/// Puts a text before the first words of a body, wherever its dialect keeps them: text, a list of
+/// texts, or a list of parts of which one is text.
+fn open_with(body: &mut Map<String, Value>, nonce: &str) {
+    let first = body.get_mut("messages").and_then(|messages| messages.get_mut(0)?.get_mut("content"));
+    let words = match first {
+        Some(content) => Some(content),
+        None => body.get_mut("prompt"),
+    };
+    let text = match words {
+        Some(Value::Array(parts)) if parts.iter().any(Value::is_object) => {
+            parts.iter_mut().find_map(|part| part.get_mut("text"))
+        }
+        Some(Value::Array(texts)) => texts.first_mut(),
+        words => words,
+    };
+    if let Some(Value::String(text)) = text {
+        text.insert_str(0, nonce);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::chat;
+
+    fn parameters(extra: &Value, stream: bool) -> RequestParameters {
+        RequestParameters {
+            max_tokens: NonZeroU32::new(16).unwrap(),
+            temperature: Some(0.5),
+            system: Some("Be brief.".into()),
+            stream,
+            extra: serde_json::from_value(extra.clone()).unwrap(),
+        }
+    }
+
+    fn encoded(asked: &Asked<'_>, extra: &Value, stream: bool) -> Value {
+        serde_json::from_slice(&chat::encode("m", &parameters(extra, stream), asked)).unwrap()
+    }
+
+    fn payload(body: &Value) -> Asked<'static> {
+        Content::Payload(body.as_object().unwrap().clone()).into()
+    }
+
+    #[test]
+    fn a_payload_wins_over_the_parameters_but_for_model_and_stream() {
+        let body = json!({
+            "model": "other", "stream": false, "messages": [{"role": "user", "content": "Hi"}], "temperature": 1,
+            "max_tokens": 7, "stream_options": {"include_usage": false, "chunks": 2}, "top_k": 3,
+        });
+        let expected = json!({
+            "model": "m", "stream": true, "messages": [{"role": "user", "content": "Hi"}], "temperature": 1,
+            "max_tokens": 7, "stream_options": {"include_usage": true, "chunks": 2}, "top_k": 3, "top_p": 0.9,
+        });
+        let extra = json!({"top_p": 0.9, "max_completion_tokens": 9});
+        assert_eq!(encoded(&payload(&body), &extra, true), expected);
+        let unstreamed = encoded(&payload(&body), &json!({}), false);
+        assert_eq!((unstreamed.get("stream_options"), &unstreamed["stream"]), (None, &json!(false)));
+        let odd = json!({"prompt": "Hi", "stream_options": null, "max_completion_tokens": 5});
+        let odd = encoded(&payload(&odd), &json!({}), true);
+        assert_eq!(odd["stream_options"], json!({"include_usage": true}));
+        assert_eq!((odd.get("max_tokens"), &odd["max_completion_tokens"]), (None, &json!(5)));
+    }
+
+    #[test]
+    fn what_one_request_sets_wins_over_everything() {
+        let asked = Asked {
+            max_tokens: NonZeroU32::new(3),
+            ignore_eos: true,
+            cache_salt: Some("salt".into()),
+            ..Asked::from("Hi")
+        };
+        let body = encoded(&asked, &json!({}), true);
+        assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
+        assert_eq!(body["cache_salt"], "salt");
+        // Under the name that the endpoint knows.
+        let body = encoded(&asked, &json!({"max_completion_tokens": 9}), true);
+        assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
+        let plain = encoded(&"Hi".into(), &json!({}), true);
+        assert!(plain.get("ignore_eos").is_none() && plain.get("cache_salt").is_none());
+    }
+
+    #[test]
+    fn a_conversation_brings_its_own_system_message_or_gets_the_scenarios() {
+        let message = |role, text: &'static str| Message { role, text: text.into() };
+        let talk = vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];
+        let body = encoded(&Content::Conversation(talk.clone()).into(), &json!({}), true);
+        let roles = |body: &Value| -> Vec<String> {
+            let messages = body["messages"].as_array().unwrap();
+            messages.iter().map(|m| format!("{} {}", m["role"].as_str().unwrap(), m["content"])).collect()
+        };
+        assert_eq!(roles(&body), ["system \"Be brief.\"", "user \"a\"", "assistant \"b\"", "user \"c\""]);
+        for role in [Role::System, Role::Developer] {
+            let own = [vec![message(role, "Be long.")], talk.clone()].concat();
+            let body = encoded(&Content::Conversation(own).into(), &json!({}), true);
+            assert_eq!(roles(&body)[0], format!("{} \"Be long.\"", role.as_str()));
+            assert_eq!(roles(&body).len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_nonce_opens_the_first_words_wherever_they_stand() {
+        let nonce = |asked: Asked<'static>| {
+            let asked = Asked { nonce: Some("N. ".into()), ..asked };
+            encoded(&asked, &json!({}), true)
+        };
+        let first = |body: &Value| body["messages"][0]["content"].clone();
+        assert_eq!(first(&nonce("Hi".into())), "N. Be brief.");
+        let bodies = [
+            (json!({"messages": [{"role": "user", "content": "Hi"}]}), "/messages/0/content"),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "Hi"}]}]}),
+                "/messages/0/content/1/text",
+            ),
+            (json!({"prompt": "Hi"}), "/prompt"),
+            (json!({"prompt": ["Hi"]}), "/prompt/0"),
+        ];
+        for (body, place) in bodies {
+            assert_eq!(nonce(payload(&body)).pointer(place), Some(&json!("N. Hi")), "{body}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Requests that are sent first, one by one, outside ledger and histograms: what a server does once
+//! after its start (graphs, caches, pools) shall not look like load.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use tokio::time::Instant;
+
+use super::HttpLane;
+use crate::event::{Arrival, Event, Observe};
+use crate::exchange::exchange;
+use crate::metrics::Metrics;
+use crate::status::Stream;
+
+/// Sends so many requests, each once the one before has ended, however it did.
+pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: &Metrics) {
+    let last_words = LastWords::default();
+    let mut failed = 0;
+    for k in 0..u64::from(count) {
+        let terms = lane.terms();
+        let arrival = Arrival { k, due: Instant::now(), lengths: None };
+        let finished = exchange(&*terms.endpoint, || terms.order(arrival), &last_words).await;
+        if let Some(labels) = stream.labels() {
+            metrics.warmed_up(&labels);
+        }
+        failed += u32::from(finished.outcome.is_err());
+        finished.farewell().await;
+    }
+    let (scenario, target) = (&stream.scenario, &stream.target);
+    match last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(words) => tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}"),
+        None => tracing::info!(scenario, target, count, "warmed up"),
+    }
+}
+
+/// How the last failure put it.
+#[derive(Default)]
+struct LastWords(Mutex<Option<String>>);
+
+impl Observe for LastWords {
+    fn observe(&self, event: Event<'_>) {
+        if let Event::Failed { detail, .. } = event {
+            let words = format!("{}: {}", detail.failure, detail.message);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
+    }
+}

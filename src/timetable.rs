@@ -1,0 +1,235 @@
+//! Which part of a schedule is on: when its cycles begin, and when nothing is due at all.
+//!
+//! A [`Timetable`] is asked for one instant after another, each the end of the stretch before, so
+//! that stretches cover all of time and no arrival falls between two of them, however late the
+//! question comes. The time of the wall at that instant is passed in: cycles that follow the wall
+//! clock are placed anew at each beginning, and never so that a part of a cycle comes twice.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::calendar::{Anchor, Cron, Windows};
+use crate::pacer::Stretch;
+use crate::schedule::{Repeat, Schedule};
+
+/// A firing so shortly ago is not over: nobody asks at the very nanosecond.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// One instant by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// On the monotonic clock.
+    pub instant: Instant,
+    /// On the wall.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// Where the wall clock will be at an instant, or was.
+    pub fn wall_at(self, instant: Instant) -> SystemTime {
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => self.wall + later,
+            None => self.wall - self.instant.saturating_duration_since(instant),
+        }
+    }
+
+    /// The instant at which the wall clock shows a time, or showed it.
+    pub fn instant_at(self, wall: SystemTime) -> Instant {
+        match wall.duration_since(self.wall) {
+            Ok(later) => self.instant + later,
+            // The monotonic clock may be younger than the time asked for.
+            Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
+        }
+    }
+}
+
+/// When the cycles of a schedule begin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cycles {
+    /// One after the other, the first at once.
+    Running {
+        /// So many.
+        repeat: Repeat,
+        /// Whether each may wait until the target is ready.
+        when_ready: bool,
+    },
+    /// Where the wall clock says, for ever.
+    WallClock(Anchor),
+    /// So many from each firing on; a firing while they are on is skipped.
+    Cron(Cron, Repeat),
+}
+
+/// What is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// This stretch.
+    On(Stretch),
+    /// Nothing before this instant.
+    Off(Instant),
+    /// Nothing ever again.
+    Over,
+}
+
+/// The cycles and the active windows of one schedule.
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    schedule: Arc<Schedule>,
+    cycles: Cycles,
+    active: Option<Windows>,
+    /// The cycle that was on last.
+    last: Option<Last>,
+    /// When cron fired last, or the time from which firings count.
+    fired: Option<SystemTime>,
+    skipped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    number: u64,
+    start: Instant,
+    /// How long it is when nothing cuts it short.
+    length: Duration,
+    /// Whether it was walked to its end.
+    done: bool,
+}
+
+impl Timetable {
+    /// A timetable that has not begun.
+    pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
+        Timetable { schedule, cycles, active, last: None, fired: None, skipped: 0 }
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> &Arc<Schedule> {
+        &self.schedule
+    }
+
+    /// Whether its one phase goes on for ever.
+    pub fn is_endless(&self) -> bool {
+        let for_ever = match self.cycles {
+            Cycles::Running { repeat, .. } => repeat == Repeat::Forever,
+            Cycles::WallClock(_) => true,
+            Cycles::Cron(..) => false,
+        };
+        for_ever && self.active.is_none() && self.schedule.phases().len() == 1
+    }
+
+    /// How many firings were skipped so far because the one before was still on.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Whether what comes next is a cycle from its beginning that may as well begin later. Of a load
+    /// that goes on unchanged for ever, cycles are nothing but arithmetic.
+    pub fn may_be_put_off(&self) -> bool {
+        let begins = self.last.is_none_or(|last| last.done);
+        begins && !self.is_endless() && matches!(self.cycles, Cycles::Running { when_ready: true, .. })
+    }
+
+    /// A stretch was walked to its end, or left before it.
+    pub fn left(&mut self, stretch: Stretch, walked: bool) {
+        if let Some(last) = &mut self.last {
+            // Requests that were counted may have moved it.
+            last.start = stretch.start;
+            last.done = walked && stretch.until >= last.length;
+        }
+    }
+
+    /// What is on from `at`, the end of what was on before.
+    pub fn from(&mut self, at: Moment) -> Part {
+        let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
+            None | Some((true, None)) => None,
+            Some((true, Some(closes))) => Some(at.instant_at(closes)),
+            Some((false, Some(opens))) => return Part::Off(at.instant_at(opens)),
+            Some((false, None)) => return Part::Over,
+        };
+        let part = match self.cycles.clone() {
+            Cycles::Running { repeat, .. } => self.running(repeat, at.instant),
+            Cycles::WallClock(anchor) => self.by_the_wall(&anchor, at),
+            Cycles::Cron(cron, repeat) => self.by_cron(&cron, repeat, at),
+        };
+        match (part, change) {
+            (Part::On(mut stretch), Some(closes)) => {
+                stretch.until = stretch.until.min(closes.saturating_duration_since(stretch.start));
+                Part::On(stretch)
+            }
+            (part, _) => part,
+        }
+    }
+
+    /// The cycle that is on at an instant, if they follow one another; the first begins here.
+    fn running(&mut self, repeat: Repeat, at: Instant) -> Part {
+        let length = self.schedule.length();
+        let (number, start, after) = match self.last {
+            None => (0, at, None),
+            Some(last) if last.done || length.is_zero() => (last.number + 1, at, None),
+            Some(last) => {
+                // More than one cycle may have passed while something else was on.
+                let elapsed = at.saturating_duration_since(last.start).as_nanos();
+                let (cycles, time) = (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
+                let number = last.number.saturating_add(u64::try_from(cycles).unwrap_or(u64::MAX));
+                (number, at.checked_sub(time).unwrap_or(at), Some(time))
+            }
+        };
+        if !repeat.includes(number) {
+            return Part::Over;
+        }
+        self.on(Stretch { cycle: number, start, after, until: length })
+    }
+
+    fn by_the_wall(&mut self, anchor: &Anchor, at: Moment) -> Part {
+        let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
+        let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
+        let after = match self.last {
+            // The wall clock was set back into a cycle that is over.
+            Some(last) if cycle.number < last.number || (cycle.number == last.number && last.done) => {
+                return Part::Off(end.max(at.instant));
+            }
+            // It may be a little ahead; what was due since the cycle began is late, not lost.
+            Some(last) if cycle.number == last.number + 1 && last.done => None,
+            _ => Some(at.instant.saturating_duration_since(start)),
+        };
+        let until = self.schedule.length().min(end.saturating_duration_since(start));
+        self.on(Stretch { cycle: cycle.number, start, after, until })
+    }
+
+    fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> Part {
+        loop {
+            if self.last.is_some() {
+                if let part @ Part::On(_) = self.running(repeat, at.instant) {
+                    return part;
+                }
+                self.last = None;
+                while let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired))
+                    && firing < at.wall
+                {
+                    self.skipped += 1;
+                    self.fired = Some(firing);
+                }
+            }
+            let since = *self.fired.get_or_insert(at.wall);
+            let Some(firing) = cron.next_after(since) else { return Part::Over };
+            let Ok(past) = at.wall.duration_since(firing) else { return Part::Off(at.instant_at(firing)) };
+            self.fired = Some(firing);
+            let start = at.instant.checked_sub(past).unwrap_or(at.instant);
+            let until = self.schedule.length();
+            let part = self.on(Stretch { cycle: 0, start, after: None, until });
+            if past < PROMPT {
+                return part;
+            }
+            // It fired while the window was closed: what is left of it is on.
+        }
+    }
+
+    fn on(&mut self, stretch: Stretch) -> Part {
+        let Stretch { cycle, start, until, .. } = stretch;
+        self.last = Some(Last { number: cycle, start, length: until, done: false });
+        Part::On(stretch)
+    }
+}
+
+fn nanos(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,141 @@
+//! Orders over HTTP: who may give them, what they are, and what is answered.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+
+use super::{Site, text, wrong_method};
+use crate::config::read_duration;
+use crate::control::{Order, Refused};
+use crate::schedule::Rate;
+
+/// Room for a rate and a duration, many times over.
+const BODY: usize = 4096;
+/// How long a rate that was set by hand may hold.
+const LONGEST: Duration = Duration::from_hours(24 * 30);
+
+/// What a path asks for.
+pub(super) enum Asked {
+    Reload,
+    Pause,
+    Resume,
+    Quit,
+    /// Of the scenario of this name.
+    Rate(String),
+}
+
+impl Asked {
+    pub(super) fn of(path: &str) -> Option<Asked> {
+        match path {
+            "/-/reload" => Some(Asked::Reload),
+            "/-/pause" => Some(Asked::Pause),
+            "/-/resume" => Some(Asked::Resume),
+            "/-/quit" => Some(Asked::Quit),
+            path => {
+                let name = path.strip_prefix("/api/v1/scenarios/")?.strip_suffix("/rate")?;
+                (!name.contains('/')).then(|| Asked::Rate(name.to_owned()))
+            }
+        }
+    }
+}
+
+impl Site {
+    pub(super) async fn obey(
+        &self,
+        asked: Asked,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>> {
+        let back = *request.method() == Method::DELETE && matches!(asked, Asked::Rate(_));
+        if *request.method() != Method::POST && !back {
+            return wrong_method(if matches!(asked, Asked::Rate(_)) { "POST, DELETE" } else { "POST" });
+        }
+        if let Err(why) = self.may_order(request.headers(), peer) {
+            return text(StatusCode::FORBIDDEN, format!("{why}\n"));
+        }
+        let order = match asked {
+            Asked::Reload => Order::Reload,
+            Asked::Pause => Order::Pause(true),
+            Asked::Resume => Order::Pause(false),
+            Asked::Quit => Order::Quit,
+            Asked::Rate(scenario) if back => Order::SetRate { scenario, rate: None },
+            Asked::Rate(scenario) => match rate(request).await {
+                Ok(rate) => Order::SetRate { scenario, rate: Some(rate) },
+                Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            },
+        };
+        match self.control.ask(order).await {
+            Ok(done) => text(StatusCode::OK, format!("{done}\n")),
+            Err(refused) => {
+                let status = match refused {
+                    Refused::Unknown(_) => StatusCode::NOT_FOUND,
+                    Refused::NotNow(_) => StatusCode::CONFLICT,
+                    // As Prometheus answers a reload that failed.
+                    Refused::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                text(status, format!("{refused}\n"))
+            }
+        }
+    }
+
+    fn may_order(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
+        if !self.lifecycle && !peer.to_canonical().is_loopback() {
+            return Err(
+                "Orders are taken from this machine only; start llmload with --web.enable-lifecycle \
+                        to take them from others.",
+            );
+        }
+        // A page from elsewhere, open in a browser on this machine, comes from loopback too.
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let foreign = headers.get(ORIGIN).is_some_and(|origin| {
+            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            origin.map(|origin| origin.1) != host
+        });
+        if foreign { Err("A page of another site may not give orders.") } else { Ok(()) }
+    }
+}
+
+/// The rate and for how long, from a form in the body or from the query.
+async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let body = Limited::new(request.into_body(), BODY).collect().await;
+    let body = body.map_err(|_| "The body could not be read, or is too long.".to_owned())?.to_bytes();
+    let (mut rate, mut length) = (None, None);
+    let fields = url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(&body));
+    for (name, value) in fields {
+        match &*name {
+            "rate" => rate = Some(value.parse::<Rate>().map_err(|error| error.to_string())?),
+            "for" => length = Some(read_duration(&value)?),
+            _ => return Err(format!("`{name}` is not known here; write `rate=20/s` and `for=5m`")),
+        }
+    }
+    let usage = "write both, such as `curl -d rate=20/s -d for=5m`";
+    let rate = rate.ok_or_else(|| format!("`rate` is missing; {usage}"))?;
+    let length = length.ok_or_else(|| format!("`for` is missing; {usage}"))?;
+    if rate.is_zero() {
+        return Err("a rate of 0 sends nothing and counts nothing; POST to /-/pause instead".to_owned());
+    }
+    if !(Duration::from_secs(1)..=LONGEST).contains(&length) {
+        return Err("`for` is out of range; write a duration from 1s to 30d".to_owned());
+    }
+    Ok((rate, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Asked;
+
+    #[test]
+    fn a_path_names_an_order_or_none() {
+        assert!(matches!(Asked::of("/api/v1/scenarios/a.b/rate"), Some(Asked::Rate(name)) if name == "a.b"));
+        for none in ["/-/", "/-/reload/", "/api/v1/scenarios/a/b/rate", "/api/v1/scenarios/rate", "/metrics"]
+        {
+            assert!(Asked::of(none).is_none(), "{none}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Prompts on their way out: a file on the disk that changes under the daemon, and lengths that the
+//! simulator counts back.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use llmload::measurement::Failure;
+use llmload::prompts::{Format, Order, Prompts, rows};
+
+use crate::binary::{Daemon, assert_balanced, sample};
+use crate::open_loop::{Bench, constant};
+use crate::upstream::InMemory;
+
+/// 65 MiB: more than is held in memory.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_else() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let line = [vec![b'a'; 1 << 20], vec![b'\n']].concat();
+    for _ in 0..65 {
+        file.write_all(&line).unwrap();
+    }
+    let rows = rows(file.path(), Format::Lines).unwrap();
+    let prompts = Prompts::from_rows("large", rows, Order::Sequential);
+    assert_eq!(prompts.len(), Some(65));
+    let mut bench = Bench::asking(InMemory::answering(Duration::from_millis(1)), 10, prompts);
+    let books = bench.run(vec![constant("1/s", 3)]).await;
+    assert_eq!((books.started, books.succeeded), (3, 3));
+
+    file.write_all(b"one more\n").unwrap();
+    bench.lane.tasks.reopen();
+    bench.origin = tokio::time::Instant::now();
+    let books = bench.run(vec![constant("1/s", 2)]).await;
+    assert_eq!((books.started, books.succeeded, books.in_flight), (5, 3, 0));
+    assert_eq!(bench.sent().len(), 3, "nothing was sent");
+    let failed = bench.recorder.failed.lock().unwrap();
+    assert_eq!(failed.len(), 2);
+    for detail in failed.iter() {
+        assert_eq!(detail.failure, Failure::ClientResource);
+        assert!(detail.message.contains("has changed since it was loaded"), "{}", detail.message);
+    }
+}
+
+/// The whole way, from the file to what an endpoint counts: answers as long as was asked for.
+#[test]
+fn answers_are_as_long_as_what_is_made_up_asks_for() {
+    let mut daemon = Daemon::start(
+        "
+targets: {sim: {simulator: {decode_tokens_per_second: 2000, prefill_tokens_per_second: 1000000}}}
+prompts:
+  made_up: {synthetic: {input_tokens: 300, output_tokens: 5, shared_prefix_tokens: 100, ignore_eos: true}}
+scenarios:
+  s: {target: sim, prompts: made_up, prefix_cache: cold, repeat: 1, schedule: [{constant: 20/s, for: 1s}]}
+",
+    );
+    let exposition = daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) == 20.0).then(|| text.to_owned())
+    });
+    assert_balanced(&exposition);
+    assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
+    assert_eq!(sample(&exposition, "llmload_output_tokens_total", &[]), 100.0);
+}
