@@ -20,7 +20,8 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::check::Words;
+use crate::check::words::Paper;
+use crate::check::{Checked, Document};
 use crate::config::{self, Invalid, QuickOptions, Spelled};
 use crate::control::Control;
 use crate::daemon::{self, Source};
@@ -53,12 +54,8 @@ enum Command {
     Daemon(DaemonArgs),
     /// The daemon on the built-in simulator with a lively schedule: nothing else needed
     Demo(WebArgs),
-    /// Read configuration files: print all that is wrong with them, or what they would send; send nothing
-    Check {
-        /// The files
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
+    Check(CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
     Simulator(SimulatorArgs),
     /// Print the JSON Schema of the configuration
@@ -95,6 +92,16 @@ struct DaemonArgs {
     shard: Option<Shard>,
     #[command(flatten)]
     web: WebArgs,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON document instead of words, problems included
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +166,8 @@ struct SimulatorArgs {
 enum Failed {
     /// The user can mend it: usage or configuration.
     Usage(String),
+    /// Likewise, and it stands in what was printed.
+    Said,
     /// It went wrong at run time.
     Runtime(anyhow::Error),
 }
@@ -189,6 +198,7 @@ pub fn main() -> ExitCode {
             complain(&words);
             ExitCode::from(2)
         }
+        Err(Failed::Said) => ExitCode::from(2),
         Err(Failed::Runtime(error)) => {
             complain(&format!("llmload: {error:#}"));
             ExitCode::FAILURE
@@ -226,7 +236,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             let plan = config::parse(DEMO, "the demo", None, &|_| None)?;
             start(plan, None, false, &web)
         }
-        Command::Check { files } => check(&files),
+        Command::Check(args) => check(&args),
         Command::Simulator(args) => simulate(&args),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
@@ -264,18 +274,43 @@ fn plan_of(args: &DaemonArgs, shard: Shard) -> Result<Plan, Invalid> {
     divided(plan, args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")), shard)
 }
 
-fn check(files: &[PathBuf]) -> Result<(), Failed> {
-    let mut wrong = Vec::new();
-    for file in files {
+fn check(args: &CheckArgs) -> Result<(), Failed> {
+    let paper = paper();
+    let (mut all, mut wrong) = (Vec::new(), Vec::new());
+    for file in &args.files {
         match config::load(file, &variable) {
             Ok(plan) => {
-                print(&format!("{}: fine\n\n{}", file.display(), Words(&plan)))?;
-                warn(&plan);
+                let name = file.display().to_string();
+                let checked = Checked::plan(&name, &plan).map_err(anyhow::Error::new)?;
+                if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
+                    print(&format!("{name}: fine\n\n{words}"))?;
+                }
+                all.push(checked);
             }
-            Err(invalid) => wrong.push(invalid.to_string()),
+            Err(invalid) => {
+                all.push(Checked::invalid(&invalid));
+                wrong.push(invalid.to_string());
+            }
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Failed::Usage(wrong.join("\n"))) }
+    if args.json {
+        print(&serde_json::to_string_pretty(&Document { files: all }).context("the forecast")?)?;
+    }
+    match (wrong.is_empty(), args.json) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failed::Said),
+        (false, false) => Err(Failed::Usage(wrong.join("\n"))),
+    }
+}
+
+/// What stdout is: a terminal as wide as it says, or a file.
+fn paper() -> Paper {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout());
+    Paper {
+        width: terminal.map_or(80, |(width, _)| usize::from(width.0).max(40)),
+        // https://no-color.org
+        colours: terminal.is_some() && variable("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
 }
 
 fn start(plan: Plan, source: Option<Source>, auto_reload: bool, web: &WebArgs) -> Result<(), Failed> {
@@ -382,12 +417,6 @@ fn endpoint_url(text: &str) -> Result<String, String> {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-fn warn(plan: &Plan) {
-    for warning in &plan.warnings {
-        complain(&format!("warning: {warning}"));
-    }
 }
 
 /// Whoever reads may have read enough, as `head` has: that is no failure.

@@ -41,7 +41,7 @@ use yaml::Position;
 const MAX_PROBLEMS: usize = 100;
 
 /// One thing that is wrong with a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// From 1; 0 where there is no text to point at.
     pub line: usize,

@@ -18,6 +18,7 @@ use crate::endpoint::BuildError;
 use crate::event::AbortReason;
 use crate::generator::{self, Generator};
 use crate::guard::Pause;
+use crate::launch::Traffic;
 use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan};
 use crate::scenario::{Crashed, Surroundings};
@@ -200,14 +201,14 @@ fn set_rate(fleet: &Fleet, scenario: &str, rate: Option<(Rate, Duration)>) -> Re
 
 /// No arrival starts any more; what is in flight may end within the grace period.
 async fn drain(mut fleet: Fleet, hurry: &CancellationToken) {
-    let in_flight: usize = fleet.lanes().iter().map(|lane| lane.tasks.len()).sum();
+    let in_flight: usize = fleet.traffic().iter().map(|traffic| traffic.tasks.len()).sum();
     tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
     while fleet.lives.join_next().await.is_some() {}
-    let lanes = fleet.lanes();
+    let all = fleet.traffic();
     let ended = async {
-        for lane in &lanes {
-            lane.tasks.close();
-            lane.tasks.wait().await;
+        for traffic in &all {
+            traffic.tasks.close();
+            traffic.tasks.wait().await;
         }
     };
     tokio::select! {
@@ -216,11 +217,11 @@ async fn drain(mut fleet: Fleet, hurry: &CancellationToken) {
         () = hurry.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
     }
     let mut aborted = 0;
-    for lane in &lanes {
-        lane.cut.cut(AbortReason::Shutdown);
-        lane.tasks.close();
-        lane.tasks.wait().await;
-        aborted += lane.ledger.read().aborted().map(|a| a.1).sum::<u64>();
+    for Traffic { ledger, tasks, cut } in all.iter().map(AsRef::as_ref) {
+        cut.cut(AbortReason::Shutdown);
+        tasks.close();
+        tasks.wait().await;
+        aborted += ledger.read().aborted().map(|a| a.1).sum::<u64>();
     }
     tracing::info!(aborted, "stopped");
 }

@@ -1,9 +1,9 @@
 //! The open loop, and the closed loop of a concurrency phase: arrivals become requests, at once or
 //! not at all.
 //!
-//! [`Driver`] decides what happens next. A [`Lane`] is one stream of load, from a scenario to a
-//! target, with its books: what cannot be sent there at once is dropped. What requests have in
-//! common can change while they run ([`Terms`]); the lane, its books and its series stay.
+//! [`Driver`] decides what happens next. A [`Lane`] leads from a scenario to a target and holds what
+//! all requests there have in common: what cannot be sent at once is dropped. A reload puts another
+//! lane in its place; the [`Traffic`], which is the books and what is in flight, goes on.
 
 mod driver;
 mod mailbox;
@@ -38,9 +38,9 @@ pub trait Launch {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle);
 }
 
-/// What all requests of one stream of load have in common, until the configuration changes.
+/// The way from a scenario to a target: what all requests on it have in common.
 #[derive(Debug)]
-pub struct Terms<E> {
+pub struct Lane<E, O> {
     /// Where they go.
     pub endpoint: Arc<E>,
     /// The model they name.
@@ -59,48 +59,31 @@ pub struct Terms<E> {
     pub timeouts: Timeouts,
     /// Every reason not to send.
     pub guard: Guard,
-}
-
-/// One stream of load.
-#[derive(Debug)]
-pub struct Lane<E, O> {
-    terms: Mutex<Arc<Terms<E>>>,
-    /// The books.
-    pub ledger: Arc<Ledger>,
     /// Who is told.
     pub observer: O,
-    /// Cuts off what is still in flight.
-    pub cut: Cut,
-    /// The requests in flight.
-    pub tasks: TaskTracker,
+    /// The books, and what is in flight.
+    pub traffic: Arc<Traffic>,
 }
 
-impl<E, O> Lane<E, O> {
-    /// A lane on which nothing is in flight.
-    pub fn new(terms: Terms<E>, ledger: Arc<Ledger>, observer: O) -> Lane<E, O> {
-        let terms = Mutex::new(Arc::new(terms));
-        Lane { terms, ledger, observer, cut: Cut::default(), tasks: TaskTracker::new() }
-    }
-
-    /// What new requests have in common.
-    pub fn terms(&self) -> Arc<Terms<E>> {
-        Arc::clone(&self.terms.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// From now on, new requests are sent on these terms.
-    pub fn change(&self, terms: Terms<E>) {
-        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
-    }
+/// What is counted and in flight of one stream of load, whatever becomes of the terms it is sent on.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// The books.
+    pub ledger: Arc<Ledger>,
+    /// The requests in flight.
+    pub tasks: TaskTracker,
+    /// Cuts them off.
+    pub cut: Cut,
 }
 
 impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Lane<E, O>> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
-        let (terms, now) = (self.terms(), Instant::now());
-        let admit = |in_flight| terms.guard.admit(arrival.due, now, in_flight);
-        match self.ledger.arrive(admit) {
+        let now = Instant::now();
+        let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
+        match self.traffic.ledger.arrive(admit) {
             Ok(started) => {
-                let request = Arc::clone(self).request(terms, arrival, started, slot);
-                self.tasks.spawn_on(request, runtime);
+                let request = Arc::clone(self).request(arrival, started, slot);
+                self.traffic.tasks.spawn_on(request, runtime);
             }
             Err(reason) => {
                 if let Some(slot) = slot {
@@ -113,18 +96,12 @@ impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Lane<E, O>> {
 }
 
 impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
-    async fn request(
-        self: Arc<Self>,
-        terms: Arc<Terms<E>>,
-        arrival: Arrival,
-        started: Started,
-        slot: Option<Arc<Slot>>,
-    ) {
-        let exchange = exchange(&*terms.endpoint, || terms.order(arrival), &self.observer);
+    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, slot: Option<Arc<Slot>>) {
+        let cut = &self.traffic.cut;
         let finished = tokio::select! {
             biased;
-            finished = exchange => finished,
-            reason = self.cut.happened() => return started.abort(reason),
+            finished = exchange(&*self.endpoint, || self.order(arrival), &self.observer) => finished,
+            reason = cut.happened() => return started.abort(reason),
         };
         // Entered before the slot is free, so that whoever takes it does not find the place taken.
         started.finish(finished.outcome);
@@ -135,12 +112,12 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
         }
         tokio::select! {
             () = finished.farewell() => {}
-            _ = self.cut.happened() => {}
+            _ = cut.happened() => {}
         }
     }
 }
 
-impl<E> Terms<E> {
+impl<E, O> Lane<E, O> {
     /// What an arrival sends.
     ///
     /// # Errors
@@ -231,6 +208,11 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Shuts it: what comes next waits.
+    pub fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
     /// Opens it.
     pub fn open(&self) {
         self.open.store(true, Ordering::Relaxed);
@@ -254,7 +236,7 @@ impl Observe for Gate {
         match event {
             Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
-                self.open.store(false, Ordering::Relaxed);
+                self.shut();
             }
             _ => {}
         }

@@ -9,12 +9,12 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`calendar`], [`schedule`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`] |
-//! | intent | [`plan`], [`config`], [`check`] |
+//! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`generator`], [`metrics`], [`incidents`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and

@@ -15,12 +15,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
+use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 pub use lane::Instruments;
 use scraped::Scraped;
@@ -54,7 +56,7 @@ impl Labels {
 pub struct Defect(#[from] prometheus::Error);
 
 /// What only a reload changes about a stream of load.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// How arrivals are spread about the rate.
     pub arrivals: Arrivals,
@@ -62,11 +64,13 @@ pub struct Facts {
     pub simulated: bool,
     /// The most requests in flight.
     pub limit: u32,
+    /// What the target's tokens cost; where nothing is known, nothing is counted.
+    pub prices: Option<Prices>,
 }
 
 impl Facts {
     /// The last labels of `llmload_scenario_info`.
-    fn values(self) -> [&'static str; 2] {
+    fn values(&self) -> [&'static str; 2] {
         let arrivals = match self.arrivals {
             Arrivals::Constant => "constant",
             Arrivals::Poisson => "poisson",
@@ -134,16 +138,26 @@ impl Metrics {
         facts: Facts,
     ) -> Instruments {
         let [target, model, scenario] = labels.values();
-        let info = |facts: Facts| {
+        let info = |facts: &Facts| {
             let [arrivals, simulated] = facts.values();
             [target, model, scenario, arrivals, simulated]
         };
+        let (prices, after) = (facts.prices.clone(), info(&facts));
         if let Some(before) = self.scraped.add(labels.clone(), ledger, course, facts) {
             // It may not have been there.
-            let _gone = self.scenario_info.remove_label_values(&info(before));
+            let _gone = self.scenario_info.remove_label_values(&info(&before));
+            let currency = |prices: &Option<Prices>| prices.as_ref().map(|prices| prices.currency.clone());
+            if currency(&before.prices) != currency(&prices) {
+                self.lanes.unprice(labels, before.prices.as_ref());
+            }
         }
-        self.scenario_info.with_label_values(&info(facts)).set(1.0);
-        self.lanes.bind(labels, self.target_ready.with_label_values(&[target]), Arc::clone(&self.generator))
+        self.scenario_info.with_label_values(&after).set(1.0);
+        self.lanes.bind(
+            labels,
+            self.target_ready.with_label_values(&[target]),
+            prices,
+            Arc::clone(&self.generator),
+        )
     }
 
     /// Ends the series of a stream of load, unless others than these books are bound to them by now.
@@ -154,6 +168,7 @@ impl Metrics {
             let info = [target, model, scenario, arrivals, simulated];
             let _gone = self.scenario_info.remove_label_values(&info);
             self.lanes.unbind(labels);
+            self.lanes.unprice(labels, facts.prices.as_ref());
         }
     }
 
@@ -244,6 +259,11 @@ fn gauge(registry: &Registry, family: &Family) -> prometheus::Result<GaugeVec> {
 
 fn counter(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
     registered(registry, IntCounterVec::new(opts(family), family.labels)?)
+}
+
+/// A counter of something that comes in fractions.
+fn amounts(registry: &Registry, family: &Family) -> prometheus::Result<CounterVec> {
+    registered(registry, CounterVec::new(opts(family), family.labels)?)
 }
 
 fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<HistogramVec> {

@@ -57,11 +57,11 @@ pub struct Scenario {
     pub schedule: Arc<Schedule>,
     /// How its open-loop arrivals are spread about the rate.
     pub arrivals: Arrivals,
-    /// How often the schedule is gone through.
+    /// How often the schedule is gone through; from each firing on, where a cron starts it.
     pub repeat: Repeat,
-    /// What the schedule waits for before its first instant.
+    /// When it begins.
     pub start: Start,
-    /// When it may send at all; `None` is always.
+    /// When load is sent at all; always, where there are none.
     pub active: Option<Windows>,
     /// Requests sent first, one by one, outside of what is measured.
     pub warmup: u32,
@@ -71,16 +71,16 @@ pub struct Scenario {
     pub max_lag: Duration,
 }
 
-/// What a schedule waits for before its first instant.
-#[derive(Clone, Debug, PartialEq)]
+/// When a schedule begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Any answer below 500 from the target's `/models`.
+    /// Once the target's `/models` gives any answer below 500.
     WhenReady,
-    /// Nothing.
+    /// At once.
     Now,
-    /// Its cycles begin where the wall clock says.
+    /// In the midst of the cycle that is on by the clock on the wall.
     WallClock(Anchor),
-    /// It begins at each firing.
+    /// At each firing; one that comes while the schedule still runs is skipped.
     Cron(Cron),
 }
 
@@ -103,6 +103,26 @@ pub struct Target {
     pub terminal: Terminal,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What its tokens cost, where the file says so.
+    pub prices: Option<Prices>,
+}
+
+/// What tokens cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prices {
+    /// A million tokens of prompts.
+    pub input_per_million: f64,
+    /// A million generated tokens.
+    pub output_per_million: f64,
+    /// ISO 4217: three capital letters.
+    pub currency: String,
+}
+
+impl Prices {
+    /// What so many tokens cost.
+    pub fn cost(&self, input: f64, output: f64) -> f64 {
+        (input * self.input_per_million + output * self.output_per_million) / 1e6
+    }
 }
 
 /// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes

@@ -29,6 +29,10 @@ pub use synthetic::{MOST_TOKENS, Spread, Synthetic};
 /// The most turns in the pattern of a mix: the sum of its weights.
 pub const MOST_TURNS: u32 = 10_000;
 
+/// Bytes of text to a token, by and large: four letters of English, a little over one character of
+/// Chinese, which takes three.
+const BYTES_PER_TOKEN: f64 = 4.0;
+
 /// The order in which a source is gone through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
@@ -137,6 +141,12 @@ impl Prompts {
         Prompts { prefix_cache, run: Arc::new(random::unrepeatable().into()), ..self }
     }
 
+    /// Whether an engine may find the prefixes of prompts in its cache.
+    #[must_use]
+    pub fn is_warm(&self) -> bool {
+        self.prefix_cache == PrefixCache::Warm
+    }
+
     /// How many there are, at least one; `None` where each is made up.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
@@ -146,6 +156,23 @@ impl Prompts {
             Source::Rows(rows) => Some(rows.count()),
             Source::Synthetic(..) => None,
             Source::Mix(_, members) => members.iter().map(Prompts::len).sum(),
+        }
+    }
+
+    /// Tokens of what is asked, on the average, by and large: exact only where it is made up.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn mean_tokens(&self) -> f64 {
+        match &self.source {
+            Source::Texts(texts) => {
+                let bytes: usize = texts.iter().map(String::len).sum();
+                bytes as f64 / texts.len().max(1) as f64 / BYTES_PER_TOKEN
+            }
+            Source::Rows(rows) => rows.mean_bytes() / BYTES_PER_TOKEN,
+            Source::Synthetic(_, synthetic) => synthetic.input.mean,
+            Source::Mix(turns, members) => {
+                members.iter().zip(turns.shares()).map(|(member, share)| member.mean_tokens() * share).sum()
+            }
         }
     }
 

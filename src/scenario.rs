@@ -17,7 +17,7 @@ use crate::course::Course;
 use crate::endpoint::HttpEndpoint;
 use crate::guard::{Guard, Pause};
 use crate::incidents::Incidents;
-use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox, Terms};
+use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox};
 use crate::metrics::{Facts, Instruments, Labels, Metrics};
 use crate::plan::{self, Start};
 use crate::schedule::{Rate, Shard, Spread};
@@ -81,11 +81,12 @@ struct Live {
 }
 
 impl Setting {
-    /// What new requests have in common.
-    fn terms(&self, model: &str, around: &Surroundings) -> Terms<HttpEndpoint> {
+    /// The way to its target, whose series are made with it.
+    fn lane(&self, model: &str, stream: &Stream, gate: &Arc<Gate>, around: &Surroundings) -> Arc<HttpLane> {
         let scenario = &self.scenario;
         let (draining, paused) = (around.draining.clone(), around.paused.clone());
-        Terms {
+        let instruments = bind(self, model, stream, &around.metrics);
+        Arc::new(Lane {
             endpoint: Arc::clone(&self.endpoint),
             model: model.to_owned(),
             prompts: scenario.prompts.clone(),
@@ -95,7 +96,9 @@ impl Setting {
             terminal: scenario.target.terminal,
             timeouts: scenario.target.timeouts,
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
-        }
+            observer: (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate))),
+            traffic: Arc::clone(&stream.traffic),
+        })
     }
 
     fn spread(&self, shard: Shard) -> Spread {
@@ -132,25 +135,14 @@ fn timetable(scenario: &plan::Scenario) -> Timetable {
     Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
 }
 
-/// Makes the series of a stream of load, and a lane whose requests enter them.
-fn lane(
-    setting: &Setting,
-    model: &str,
-    stream: &Arc<Stream>,
-    gate: &Arc<Gate>,
-    around: &Surroundings,
-) -> Arc<HttpLane> {
-    let instruments = bind(setting, model, stream, &around.metrics);
-    let observer = (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate)));
-    Arc::new(Lane::new(setting.terms(model, around), Arc::clone(&stream.ledger), observer))
-}
-
+/// Makes the series of a stream of load.
 fn bind(setting: &Setting, model: &str, stream: &Stream, metrics: &Metrics) -> Instruments {
     let model = stream.model.get_or_init(|| model.to_owned()).clone();
     let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
     let (arrivals, terms) = (setting.scenario.arrivals, stream.terms());
-    let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency };
-    metrics.bind(&labels, Arc::clone(&stream.ledger), Arc::clone(&stream.course), facts)
+    let prices = setting.scenario.target.prices.clone();
+    let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency, prices };
+    metrics.bind(&labels, Arc::clone(&stream.traffic.ledger), Arc::clone(&stream.course), facts)
 }
 
 impl Work {
@@ -185,11 +177,6 @@ impl Work {
         self.live.get().is_some()
     }
 
-    /// The lanes that its arrivals go to.
-    pub fn lanes(&self) -> Vec<Arc<HttpLane>> {
-        self.live.get().map_or_else(Vec::new, |live| live.lanes.now().to_vec())
-    }
-
     /// Stops its arrivals.
     pub fn stop(&self) {
         self.stop.cancel();
@@ -206,36 +193,22 @@ impl Work {
         true
     }
 
-    /// Changes what new requests have in common, and the schedule if it is another; false before its
-    /// schedule runs. Where the target or the model has another name, requests are from now on those
-    /// of another stream: the lanes that nothing is sent on any more come back.
+    /// Changes what new requests have in common, and the schedule if it is another; nothing before its
+    /// schedule runs. They may be those of another `stream` from now on.
     pub fn change(
         &mut self,
         before: &Setting,
         after: &Setting,
         model: &str,
-        stream: impl FnOnce(Arc<Course>) -> Arc<Stream>,
+        stream: Arc<Stream>,
         around: &Surroundings,
-    ) -> Vec<Arc<HttpLane>> {
-        let Some(live) = self.live.get() else { return Vec::new() };
-        let same = before.scenario.target.name == after.scenario.target.name
-            && self.stream.model.get().is_some_and(|current| current == model);
-        let left = if same {
-            for lane in live.lanes.now().iter() {
-                lane.change(after.terms(model, around));
-            }
-            bind(after, model, &self.stream, &around.metrics);
-            Vec::new()
-        } else {
-            let left = live.lanes.now().to_vec();
-            self.stream = stream(Arc::clone(&self.stream.course));
-            live.lanes.exchange(vec![lane(after, model, &self.stream, &live.gate, around)]);
-            left
-        };
+    ) {
+        let Some(live) = self.live.get() else { return };
+        live.lanes.exchange(vec![after.lane(model, &stream, &live.gate, around)]);
+        self.stream = stream;
         if !before.is_timed_like(after) {
             live.mailbox.replace(timetable(&after.scenario), after.spread(around.shard));
         }
-        left
     }
 }
 
@@ -250,7 +223,7 @@ async fn go_through(
     let gate = Arc::new(Gate::default());
     let begun = async {
         let model = readiness::wait(scenario, &setting.endpoint, &stream, &around.metrics).await;
-        let lane = lane(&setting, &model, &stream, &gate, &around);
+        let lane = setting.lane(&model, &stream, &gate, &around);
         if scenario.warmup > 0 {
             stream.course.waits_for("its warm-up");
             warmup::send(&lane, scenario.warmup, &stream, &around.metrics).await;
@@ -264,12 +237,7 @@ async fn go_through(
             return Ok(());
         }
     };
-    tracing::info!(
-        scenario = scenario.name,
-        target = stream.target,
-        model = lane.terms().model,
-        "schedule begins"
-    );
+    tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
     let spread = setting.spread(around.shard);
     let driver = Driver::new(timetable(scenario), spread, Arc::clone(&stream.course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
@@ -284,7 +252,7 @@ async fn go_through(
         loop {
             gate.asked().await;
             if let Some(lane) = lanes.now().first() {
-                let endpoint = Arc::clone(&lane.terms().endpoint);
+                let endpoint = Arc::clone(&lane.endpoint);
                 readiness::comes_back(&stream.target, &endpoint, &around.metrics).await;
             }
             mailbox.ready();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::course::{Course, State};
 use crate::generator::Generator;
 use crate::incidents::Incidents;
-use crate::ledger::Ledger;
+use crate::launch::Traffic;
 use crate::metrics::Labels;
 use crate::schedule::Shard;
 
@@ -47,8 +47,8 @@ pub struct Stream {
     pub target: String,
     /// The model, once it is known.
     pub model: OnceLock<String>,
-    /// The books.
-    pub ledger: Arc<Ledger>,
+    /// The books, and what is in flight.
+    pub traffic: Arc<Traffic>,
     /// Where the schedule stands.
     pub course: Arc<Course>,
     /// What failed last.
@@ -75,7 +75,7 @@ impl Stream {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
             model: OnceLock::new(),
-            ledger: Ledger::new(),
+            traffic: Arc::default(),
             course,
             incidents: Arc::new(Incidents::new(scenario, target)),
             terms: Mutex::new(terms),
@@ -243,7 +243,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         State::Ended => ("ended", None, None),
     };
     let terms = stream.terms();
-    let books = stream.ledger.read();
+    let books = stream.traffic.ledger.read();
     let count_of = |failure| books.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failures = stream.incidents.last().into_iter().map(|incident| Failed {
         reason: incident.failure.as_str(),

@@ -14,7 +14,8 @@ use crate::calendar::{Anchor, Cron, Windows};
 use crate::pacer::Stretch;
 use crate::schedule::{Repeat, Schedule};
 
-/// A firing so shortly ago is not over: nobody asks at the very nanosecond.
+/// What began so shortly ago has been seen to begin: nobody asks at the very nanosecond, and clocks are
+/// put right by milliseconds.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// One instant by both clocks.
@@ -187,8 +188,8 @@ impl Timetable {
             Some(last) if cycle.number < last.number || (cycle.number == last.number && last.done) => {
                 return Part::Off(end.max(at.instant));
             }
-            // It may be a little ahead; what was due since the cycle began is late, not lost.
-            Some(last) if cycle.number == last.number + 1 && last.done => None,
+            // The clock may be a little ahead; what was due since the cycle began is late, not lost.
+            Some(last) if last.done && start <= last.start + last.length + PROMPT => None,
             _ => Some(at.instant.saturating_duration_since(start)),
         };
         let until = self.schedule.length().min(end.saturating_duration_since(start));

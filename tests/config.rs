@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use llmload::calendar::{Anchor, Cron, Zone};
 use llmload::config::{self, Invalid, QuickOptions};
 use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
@@ -190,6 +191,52 @@ schedule:
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
     assert_eq!(scenario.schedule.total(), Area::from_micro((minutes * 60 + 2 * per_loop) * 1_000_000));
+}
+
+/// When scenarios begin and are active by the clock on the wall.
+#[test]
+fn the_calendar_of_a_scenario_means_what_it_says() {
+    let scenario = |keys: &str| {
+        let plan = parse(&format!("target: http://localhost:8000/v1\n{keys}\n")).unwrap();
+        (plan.scenarios[0].clone(), plan.warnings)
+    };
+    let zone = |name| Zone::named(name).unwrap();
+    assert_eq!(scenario("rate: 1/s").0.active, None);
+    let (curve, warnings) = scenario("start: wall_clock\nschedule: [{constant: 1/s, for: 36h}]");
+    assert_eq!((curve.start, curve.repeat), (Start::WallClock(Anchor::Epoch), Repeat::Forever));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let midnight = "start: {wall_clock: {timezone: europe/berlin}}\nschedule: [{constant: 1/s, for: ";
+    let (daily, warnings) = scenario(&format!("{midnight}24h}}]"));
+    assert_eq!(daily.start, Start::WallClock(Anchor::Midnight(zone("Europe/Berlin"))));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let (_, warnings) = scenario(&format!("{midnight}36h}}]"));
+    assert!(warnings[0].contains("start: the schedule lasts 1d12h, and each midnight"), "{warnings:?}");
+
+    let cron = |keys: &str, length: &str| {
+        scenario(&format!("start: {{cron: {keys}}}\nschedule: [{{constant: 1/s, for: {length}}}]"))
+    };
+    let (nightly, warnings) = cron("\"0 2 * * *\", timezone: Asia/Shanghai", "24h");
+    assert_eq!(nightly.start, Start::Cron(Cron::new("0 2 * * *", zone("Asia/Shanghai")).unwrap()));
+    assert!(matches!(nightly.repeat, Repeat::Times(once) if once.get() == 1));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let (utc, _) = cron("\"@daily\"", "1h");
+    assert_eq!(utc.start, Start::Cron(Cron::new("@daily", Zone::UTC).unwrap()));
+    let (_, warnings) = cron("\"0 2 * * *\", timezone: Europe/Berlin", "24h");
+    assert!(warnings[0].contains("start: it may fire while the schedule still runs"), "{warnings:?}");
+    let twice = "start: {cron: '0 * * * *'}\nrepeat: 2\nschedule: [{constant: 1/s, for: 31m}]";
+    let (twice, warnings) = scenario(twice);
+    assert!(matches!(twice.repeat, Repeat::Times(times) if times.get() == 2));
+    assert!(warnings[0].contains("which takes 1h2m, and such a firing is skipped"), "{warnings:?}");
+
+    let active = |keys: &str| scenario(&format!("rate: 1/s\nactive: {keys}")).0.active.unwrap().to_string();
+    assert_eq!(
+        active("{days: [mon-fri, sun], hours: \"08:00-20:00\", timezone: Europe/Berlin}"),
+        "mon-fri,sun 08:00-20:00 Europe/Berlin"
+    );
+    assert_eq!(
+        active("[{days: sat-sun}, {hours: 22:00-06:00}]"),
+        "sat-sun all day UTC, daily 22:00-06:00 UTC"
+    );
 }
 
 #[test]
@@ -406,6 +453,10 @@ fn secrets_never_come_out() {
         "target: http://a/v1\nrate: 1/s\nmax_lag: ${SECRET_VALUE}",
         "target: http://a/v1\nrate: 1/s\nrepeat: ${SECRET_VALUE}",
         "target: http://a/v1\nrate: 1/s\nstart: ${SECRET_VALUE}",
+        "target: http://a/v1\nrate: 1/s\nstart: {cron: '${SECRET_VALUE}', timezone: '${SECRET_VALUE}'}",
+        "target: http://a/v1\nrate: 1/s\nstart: {cron: '1 2 ${SECRET_VALUE} * *'}",
+        "target: http://a/v1\nrate: 1/s\nactive: {days: '${SECRET_VALUE}', hours: '${SECRET_VALUE}'}",
+        "target: http://a/v1\nrate: 1/s\nactive: {days: ['${SECRET_VALUE}'], timezone: '${SECRET_VALUE}'}",
         "target: http://a/v1\nrate: 1/s\nseed: ${SECRET_VALUE}",
         "target: http://a/v1\nrate: 1/s\nrequest: ${SECRET_VALUE}",
         "target: http://a/v1\nrate: 1/s\nrequest: {temperature: '${SECRET_VALUE}', stream: '${SECRET_VALUE}'}",

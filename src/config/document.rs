@@ -3,12 +3,14 @@
 //! Nothing here is checked beyond the form of single values; every field may be missing. What the
 //! values mean together is the business of [`super::validate`].
 
+mod calendar;
 mod load;
 mod prompts;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use calendar::{Active, Days, Start, Window};
 pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps};
 pub use prompts::{
     Length, Order, PrefixCache, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread, Synthetic,
@@ -45,11 +47,15 @@ pub struct ShortForm {
     /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// What the schedule waits for before its first instant.
+    /// When the schedule begins: `when_ready`, `now`, `wall_clock`, `{wall_clock: {timezone: Europe/Berlin}}`
+    /// or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// How often the `schedule` is gone through: `forever` or a count.
-    #[schemars(extend("default" = "forever"))]
+    /// When load is sent at all: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`, or a
+    /// list of such windows. Default: always.
+    pub active: Field<Active>,
+    /// How often the `schedule` is gone through: `forever` or a count; beside a cron, a count for each
+    /// firing. Default: `forever`, beside a cron 1.
     pub repeat: Field<Repeat>,
     /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
     #[schemars(extend("default" = 0))]
@@ -135,6 +141,9 @@ pub struct Target {
     pub terminal: Field<Terminal>,
     /// How long to wait for what.
     pub timeouts: Field<Timeouts>,
+    /// What tokens cost here. With it there is `llmload_cost_total`, and `check` says what a day
+    /// costs.
+    pub prices: Field<Prices>,
 }
 
 /// The value of a header or of a query parameter.
@@ -213,6 +222,20 @@ pub struct Timeouts {
     /// From sending to the end.
     #[schemars(extend("default" = "10m"))]
     pub total: Field<Span>,
+}
+
+/// What a million tokens cost. A cached prompt token counts as any other.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields, extend("required" = ["input_per_million", "output_per_million"]))]
+pub struct Prices {
+    /// Of prompts; 0 where they are free.
+    pub input_per_million: Field<Number>,
+    /// Of answers, hidden reasoning included; 0 where they are free.
+    pub output_per_million: Field<Number>,
+    /// Three capital letters, as ISO 4217 has them; the value of a label.
+    #[schemars(extend("default" = "USD"))]
+    pub currency: Field<String>,
 }
 
 /// How the simulated endpoint behaves.
@@ -296,11 +319,15 @@ pub struct Scenario {
     /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// What the schedule waits for before its first instant.
+    /// When the schedule begins: `when_ready`, `now`, `wall_clock`, `{wall_clock: {timezone: Europe/Berlin}}`
+    /// or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// How often the `schedule` is gone through: `forever` or a count.
-    #[schemars(extend("default" = "forever"))]
+    /// When load is sent at all: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`, or a
+    /// list of such windows. Default: always.
+    pub active: Field<Active>,
+    /// How often the `schedule` is gone through: `forever` or a count; beside a cron, a count for each
+    /// firing. Default: `forever`, beside a cron 1.
     pub repeat: Field<Repeat>,
     /// Phases in order.
     pub schedule: Field<List<Phase>>,
@@ -336,15 +363,4 @@ pub struct Request {
     pub stream: Field<bool>,
     /// Further fields of the request body, as they are.
     pub extra: Field<Named<serde_json::Value>>,
-}
-
-/// What a schedule waits for.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Start {
-    /// Any answer below 500 from the target's `/models`.
-    WhenReady,
-    /// Nothing.
-    Now,
 }

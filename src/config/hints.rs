@@ -47,6 +47,20 @@ pub fn dangling<'a>(noun: &str, name: &str, names: impl Iterator<Item = &'a str>
     }
 }
 
+/// The message for a time zone that is not there: a near name, or the one that ends in this city.
+pub fn unknown_zone(name: &str, zones: &[String]) -> String {
+    let shown = super::tree::shown(name);
+    let city = name.trim().to_lowercase().replace(' ', "_");
+    let ends = |zone: &&String| zone.rsplit('/').next().is_some_and(|end| end.to_lowercase() == city);
+    let near = || nearest(name, zones.iter().map(String::as_str));
+    match zones.iter().find(ends).map(String::as_str).or_else(near) {
+        Some(near) => format!("there is no time zone `{shown}`; did you mean `{near}`?"),
+        None => {
+            format!("there is no time zone `{shown}`; write an IANA name such as `Europe/Berlin` or `UTC`")
+        }
+    }
+}
+
 fn and_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
@@ -63,10 +77,11 @@ fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
         "url" | "endpoint" | "host" if has("base_url") => "did you mean `base_url`?",
         "duration" | "length" if has("for") => "did you mean `for`?",
         "qps" | "rps" | "requests_per_second" if has("rate") => "write `rate: 5/s`",
+        "tz" | "zone" if has("timezone") => "did you mean `timezone`?",
         "users" | "vus" | "workers" if has("concurrency") => "did you mean `concurrency`?",
         "n" if has("max_tokens") => "each request asks for one answer",
-        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "arrivals"
-        | "max_concurrency" | "max_lag"
+        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
+        | "arrivals" | "max_concurrency" | "max_lag"
             if has("scenarios") =>
         {
             "at the top it belongs to the short form, a file without `targets` and `scenarios`; \

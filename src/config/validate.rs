@@ -3,6 +3,8 @@
 //! Each topic has a file below. All of them note problems in one [`Checker`] and go on, so that
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
+mod calendar;
+mod prices;
 mod prompts;
 mod register;
 mod replay;
@@ -203,6 +205,7 @@ impl Checker<'_> {
             request: form.request,
             arrivals: form.arrivals,
             start: form.start,
+            active: form.active,
             repeat: form.repeat,
             schedule: form.schedule,
             rate: form.rate,

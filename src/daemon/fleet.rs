@@ -18,8 +18,9 @@ use crate::control::Refused;
 use crate::course::Course;
 use crate::endpoint::HttpEndpoint;
 use crate::event::AbortReason;
+use crate::launch::Traffic;
 use crate::plan::{self, Location, Plan};
-use crate::scenario::{Crashed, HttpLane, Setting, Surroundings, Work};
+use crate::scenario::{Crashed, Setting, Surroundings, Work};
 use crate::schedule::Rate;
 use crate::status::{Board, Stream, Terms};
 
@@ -29,8 +30,8 @@ pub(super) struct Fleet {
     board: Arc<Board>,
     members: Vec<Member>,
     simulators: Simulators,
-    /// Lanes that nothing is sent on any more, with requests in flight.
-    retiring: Vec<Arc<HttpLane>>,
+    /// What is in flight of streams that nothing is sent on any more.
+    retiring: Vec<Arc<Traffic>>,
     /// The lives of the scenarios.
     pub(super) lives: JoinSet<Result<(), Crashed>>,
 }
@@ -117,9 +118,9 @@ impl Fleet {
         }
     }
 
-    /// Every lane that requests may be in flight on.
-    pub(super) fn lanes(&self) -> Vec<Arc<HttpLane>> {
-        let at_work = self.members.iter().flat_map(|member| member.work.lanes());
+    /// All that may be in flight.
+    pub(super) fn traffic(&self) -> Vec<Arc<Traffic>> {
+        let at_work = self.members.iter().map(|member| Arc::clone(&member.work.stream.traffic));
         at_work.chain(self.retiring.iter().cloned()).collect()
     }
 
@@ -172,41 +173,42 @@ impl Fleet {
         };
         tracing::info!(scenario = after.name, "changed");
         let old = Arc::clone(&member.work.stream);
-        let show = |course| stream(&next.setting, &next.terms, course);
-        old.change(next.terms.clone());
-        let left = member.work.change(&member.setting, &next.setting, &model, show, &self.around);
-        self.retire(left, old, None);
+        let same = before.target.name == after.target.name && old.model.get() == Some(&model);
+        let stream = if same {
+            old.change(next.terms.clone());
+            Arc::clone(&old)
+        } else {
+            stream(&next.setting, &next.terms, Arc::clone(&old.course))
+        };
+        member.work.change(&member.setting, &next.setting, &model, stream, &self.around);
+        if !same {
+            self.retire(old, None);
+        }
         Member { setting: next.setting, terms: next.terms, work: member.work }
     }
 
     fn dismiss(&mut self, member: Member) {
         member.work.stop();
-        let (stream, ended) = (Arc::clone(&member.work.stream), member.work.ended.clone());
-        self.retire(member.work.lanes(), stream, Some(ended));
+        self.retire(member.work.stream, Some(member.work.ended));
     }
 
-    /// What is in flight may end; then the series go. Where no lane was left there is nothing to do,
-    /// unless a life ends with it.
-    fn retire(&mut self, lanes: Vec<Arc<HttpLane>>, stream: Arc<Stream>, ended: Option<CancellationToken>) {
-        self.retiring.retain(|lane| !lane.tasks.is_empty());
-        if lanes.is_empty() && ended.is_none() {
-            return;
-        }
-        self.retiring.extend(lanes.iter().cloned());
+    /// Once nothing is launched any more, what is in flight may end; then the series go.
+    fn retire(&mut self, stream: Arc<Stream>, launched: Option<CancellationToken>) {
+        self.retiring.retain(|traffic| !(traffic.tasks.is_closed() && traffic.tasks.is_empty()));
+        self.retiring.push(Arc::clone(&stream.traffic));
         let metrics = Arc::clone(&self.around.metrics);
         tokio::spawn(async move {
-            if let Some(ended) = ended {
-                ended.cancelled().await;
+            if let Some(launched) = launched {
+                launched.cancelled().await;
             }
-            for lane in &lanes {
-                lane.tasks.close();
-                if tokio::time::timeout(GRACE, lane.tasks.wait()).await.is_err() {
-                    lane.cut.cut(AbortReason::Reload);
-                    lane.tasks.wait().await;
-                }
+            let Traffic { ledger, tasks, cut } = &*stream.traffic;
+            tasks.close();
+            if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+                cut.cut(AbortReason::Reload);
+                tasks.wait().await;
             }
             if let Some(labels) = stream.labels() {
-                metrics.unbind(&labels, &stream.ledger);
+                metrics.unbind(&labels, ledger);
             }
         });
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::{Labels, counter, histogram, table};
+use super::{Labels, amounts, counter, histogram, table};
 use crate::event::{DropReason, Event, Observe};
 use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
+use crate::plan::Prices;
 
 /// Statuses that are counted by themselves; any other is `other`.
 const CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
@@ -32,6 +33,7 @@ pub(super) struct Families {
     output_tokens: IntCounterVec,
     cached_input_tokens: IntCounterVec,
     reasoning_tokens: IntCounterVec,
+    cost: CounterVec,
     output_chunks: IntCounterVec,
     request_input_tokens: HistogramVec,
     request_output_tokens: HistogramVec,
@@ -60,6 +62,7 @@ impl Families {
             output_tokens: counter(registry, &table::OUTPUT_TOKENS)?,
             cached_input_tokens: counter(registry, &table::CACHED_INPUT_TOKENS)?,
             reasoning_tokens: counter(registry, &table::REASONING_TOKENS)?,
+            cost: amounts(registry, &table::COST)?,
             output_chunks: counter(registry, &table::OUTPUT_CHUNKS)?,
             request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS)?,
             request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS)?,
@@ -72,6 +75,7 @@ impl Families {
         &self,
         labels: &Labels,
         target_ready: Gauge,
+        prices: Option<Prices>,
         generator: Arc<Generator>,
     ) -> Instruments {
         let [target, model, scenario] = labels.values();
@@ -105,6 +109,10 @@ impl Families {
             output_tokens: self.output_tokens.with_label_values(&plain),
             cached_input_tokens: self.cached_input_tokens.with_label_values(&plain),
             reasoning_tokens: self.reasoning_tokens.with_label_values(&plain),
+            spending: prices.map(|prices| Spending {
+                total: self.cost.with_label_values(&[target, model, scenario, &prices.currency]),
+                prices,
+            }),
             output_chunks: self.output_chunks.with_label_values(&plain),
             request_input_tokens: self.request_input_tokens.with_label_values(&plain),
             request_output_tokens: self.request_output_tokens.with_label_values(&plain),
@@ -155,6 +163,14 @@ impl Families {
         }
     }
 
+    /// Ends the series of what was spent at these prices.
+    pub(super) fn unprice(&self, labels: &Labels, prices: Option<&Prices>) {
+        if let Some(prices) = prices {
+            let [target, model, scenario] = labels.values();
+            let _gone = self.cost.remove_label_values(&[target, model, scenario, &prices.currency]);
+        }
+    }
+
     pub(super) fn warmed_up(&self, labels: &Labels) {
         self.warmup_requests.with_label_values(&labels.values()).inc();
     }
@@ -186,9 +202,17 @@ pub struct Instruments {
     output_tokens: IntCounter,
     cached_input_tokens: IntCounter,
     reasoning_tokens: IntCounter,
+    spending: Option<Spending>,
     output_chunks: IntCounter,
     request_input_tokens: Histogram,
     request_output_tokens: Histogram,
+}
+
+/// What is spent, and by which prices.
+#[derive(Debug)]
+struct Spending {
+    prices: Prices,
+    total: Counter,
 }
 
 impl Observe for Instruments {
@@ -247,6 +271,9 @@ impl Instruments {
             self.output_tokens.inc_by(usage.output);
             self.cached_input_tokens.inc_by(usage.cached_input);
             self.reasoning_tokens.inc_by(usage.reasoning);
+            if let Some(Spending { prices, total }) = &self.spending {
+                total.inc_by(prices.cost(usage.input as f64, usage.output as f64));
+            }
             self.request_input_tokens.observe(usage.input as f64);
             self.request_output_tokens.observe(usage.output as f64);
         }

@@ -120,6 +120,8 @@ families! {
         "The part of the prompt tokens that came from a prefix cache.";
     REASONING_TOKENS Counter, "reasoning_tokens_total" ["target" "model" "scenario"]
         "The part of the generated tokens spent on reasoning.";
+    COST Counter, "cost_total" ["target" "model" "scenario" "currency"]
+        "What successes cost: their tokens as the endpoint counted them, at the prices of the file; only where it has some.";
     OUTPUT_CHUNKS Counter, "output_chunks_total" ["target" "model" "scenario"]
         "Events with text, counted as they arrive.";
     REQUEST_INPUT_TOKENS Histogram(TOKENS), "request_input_tokens" ["target" "model" "scenario"]

@@ -42,6 +42,12 @@ impl Turns {
         Turns { pattern: pattern.into(), weights: weights.into() }
     }
 
+    /// The share of each member.
+    pub(super) fn shares(&self) -> impl Iterator<Item = f64> + '_ {
+        let total: u32 = self.weights.iter().sum();
+        self.weights.iter().map(move |weight| f64::from(*weight) / f64::from(total.max(1)))
+    }
+
     /// Who answers for arrival `k`, and with the how-manieth of its own.
     pub(super) fn at(&self, k: u64, order: Order, draw: impl FnOnce(u64) -> u64) -> (usize, u64) {
         let length = self.pattern.len() as u64;

@@ -17,9 +17,8 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: 
     let last_words = LastWords::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {
-        let terms = lane.terms();
         let arrival = Arrival { k, due: Instant::now(), lengths: None };
-        let finished = exchange(&*terms.endpoint, || terms.order(arrival), &last_words).await;
+        let finished = exchange(&*lane.endpoint, || lane.order(arrival), &last_words).await;
         if let Some(labels) = stream.labels() {
             metrics.warmed_up(&labels);
         }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "calendar", "schedule", "measurement", "protocol", "prompts"],
+    &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course"],
-    &["plan", "config", "check"],
+    &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["generator", "metrics", "incidents", "status", "control", "web"],
+    &["generator", "metrics", "check", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -32,7 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
-    ("jiff", &["config"]),
+    ("jiff", &["calendar", "config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
     ("prometheus", &["metrics"]),
@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
     ("strsim", &["config"]),
+    ("terminal_size", &["cli"]),
     ("tokio::signal", &["cli"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
@@ -63,6 +64,7 @@ const EVERYWHERE: &[&str] =
 const PURE: &[&str] = &[
     "random",
     "schedule",
+    "calendar",
     "measurement",
     "protocol",
     "prompts",

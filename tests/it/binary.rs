@@ -159,7 +159,7 @@ pub fn assert_balanced(exposition: &str) {
     assert_eq!(started, finished + open, "{exposition}");
 }
 
-fn llmload(args: &[&str]) -> (Option<i32>, String, String) {
+pub fn llmload(args: &[&str]) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let output =
         Command::new(env!("CARGO_BIN_EXE_llmload")).args(args).current_dir(folder.path()).output().unwrap();
@@ -198,7 +198,7 @@ fn check_tells_a_plan_and_all_problems() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     let (code, out, _) = llmload(&["check", examples.to_str().unwrap()]);
     assert_eq!(code, Some(0));
-    assert!(out.contains("climb") && out.contains("next 24 h"), "{out}");
+    assert!(out.contains("climb") && out.contains(" in 24 h"), "{out}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.yml");
     std::fs::write(&file, "target: localhost\nrate: 5\nspeed: 3\n").unwrap();
@@ -253,20 +253,6 @@ fn a_reader_that_has_read_enough_is_no_failure() {
     drop(reader);
     let mistyped = Command::new(env!("CARGO_BIN_EXE_llmload")).arg("check").arg("x").stderr(writer).status();
     assert_eq!(mistyped.unwrap().code(), Some(2));
-}
-
-#[test]
-fn a_hangup_is_answered_in_the_log_and_changes_nothing() {
-    let mut daemon = Daemon::start("target: {simulator: {}}\nrate: 1/s\n");
-    daemon.signal("HUP");
-    while !daemon.log.lock().unwrap().contains("cannot reload yet") {
-        assert_eq!(daemon.child.try_wait().unwrap(), None, "{}", daemon.log.lock().unwrap());
-        pause();
-    }
-    assert_eq!(daemon.get("/-/ready").0, 200);
-    daemon.signal("TERM");
-    let (status, log) = daemon.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 /// `llmload demo 2>&1 | head`.

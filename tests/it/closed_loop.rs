@@ -81,8 +81,12 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
     let books = bench.books();
-    assert_eq!((books.succeeded, books.in_flight, bench.lane.tasks.len()), (1, 0, 1), "its end is awaited");
-    bench.lane.cut.cut(AbortReason::Shutdown);
+    assert_eq!(
+        (books.succeeded, books.in_flight, bench.lane.traffic.tasks.len()),
+        (1, 0, 1),
+        "its end is awaited"
+    );
+    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
     let books = bench.settle().await;
     assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "no longer than that");
     assert_eq!((books.succeeded, books.aborted().map(|a| a.1).sum::<u64>()), (1, 0));

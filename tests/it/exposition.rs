@@ -10,7 +10,7 @@ use crate::binary::{Daemon, FOREVER, pause, request, sample};
 
 const QUIET: &str = "
 targets:
-  sim: {simulator: {}, model: simulated-8b}
+  sim: {simulator: {}, model: simulated-8b, prices: {input_per_million: 1, output_per_million: 2}}
 scenarios:
   idle:
     target: sim
@@ -88,6 +88,31 @@ fn routes_answer_as_those_of_prometheus_do() {
     }
     assert_eq!(daemon.get("/nope").0, 404);
     assert!(daemon.get("/config").2.contains("127.0.0.1"));
+}
+
+/// The prices have no power of ten in common, so that what was multiplied by what shows.
+#[test]
+fn cost_follows_from_counted_tokens_and_is_there_only_where_prices_are() {
+    let mut daemon = Daemon::start(
+        "
+targets:
+  paid: {simulator: {}, prices: {input_per_million: 30, output_per_million: 700, currency: EUR}}
+  free: {simulator: {}}
+scenarios:
+  s: {target: paid, repeat: 1, schedule: [{constant: 20/s, for: 1s}], request: {max_tokens: 7}}
+  t: {target: free, repeat: 1, schedule: [{constant: 20/s, for: 1s}], request: {max_tokens: 7}}
+",
+    );
+    let text = daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) >= 40.0).then(|| text.to_owned())
+    });
+    let paid = |family| sample(&text, family, &["scenario=\"s\""]);
+    let (input, output) = (paid("llmload_input_tokens_total"), paid("llmload_output_tokens_total"));
+    assert!(input > 0.0 && output > 0.0, "{text}");
+    let cost = paid("llmload_cost_total");
+    assert!((cost - (30.0 * input + 700.0 * output) / 1e6).abs() < 1e-9, "{cost}\n{text}");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("llmload_cost_total{")).collect();
+    assert!(matches!(lines.as_slice(), [one] if one.contains("currency=\"EUR\"")), "{lines:?}");
 }
 
 /// A real Prometheus scrapes the daemon and answers the questions that dashboards ask.

@@ -32,6 +32,7 @@ fn target(url: &str) -> Target {
             idle: Duration::from_millis(200),
             total: Duration::from_millis(900),
         },
+        prices: None,
     }
 }
 

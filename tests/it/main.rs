@@ -12,6 +12,7 @@
 mod architecture;
 mod arrivals;
 mod binary;
+mod check;
 mod closed_loop;
 mod distortion;
 mod exchange;
@@ -19,8 +20,10 @@ mod exposition;
 mod faults;
 mod lifecycle;
 mod open_loop;
+mod orders;
 mod prompts;
 mod resources;
 mod secrets;
+mod timetable;
 mod upstream;
 mod web;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use llmload::calendar::Windows;
 use llmload::course::Course;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Driver, Lane, Terms};
-use llmload::ledger::{Books, Ledger};
+use llmload::launch::{Driver, Lane};
+use llmload::ledger::Books;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
@@ -58,7 +59,7 @@ impl Bench {
             stream: true,
             extra: BTreeMap::new(),
         };
-        let terms = Terms {
+        let lane = Lane {
             endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
             prompts,
@@ -73,8 +74,10 @@ impl Bench {
                 Duration::from_millis(500),
                 NonZeroU32::new(max_concurrency).unwrap(),
             ),
+            observer: Arc::clone(&recorder),
+            traffic: Arc::default(),
         };
-        let lane = Arc::new(Lane::new(terms, Ledger::new(), Arc::clone(&recorder)));
+        let lane = Arc::new(lane);
         let epoch = Moment { instant: Instant::now(), wall: UNIX_EPOCH };
         Bench { endpoint, lane, recorder, stop, paused, origin: epoch.instant, epoch }
     }
@@ -84,10 +87,20 @@ impl Bench {
     }
 
     pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: Spread) -> Driver {
-        let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, None);
+        self.watched(phases, cycles, spread, None).0
+    }
+
+    pub fn watched(
+        &self,
+        phases: Vec<Phase>,
+        cycles: Cycles,
+        spread: Spread,
+        active: Option<Windows>,
+    ) -> (Driver, Arc<Course>) {
+        let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, active);
         let schedule = Arc::clone(timetable.schedule());
-        let course = Course::new(schedule, timetable.is_endless(), spread.shard, "nothing");
-        Driver::new(timetable, spread, Arc::new(course), self.origin)
+        let course = Arc::new(Course::new(schedule, timetable.is_endless(), spread.shard, "nothing"));
+        (Driver::new(timetable, spread, Arc::clone(&course), self.origin), course)
     }
 
     /// Goes on until nothing is to come.
@@ -102,13 +115,13 @@ impl Bench {
     }
 
     pub async fn settle(&self) -> Books {
-        self.lane.tasks.close();
-        self.lane.tasks.wait().await;
+        self.lane.traffic.tasks.close();
+        self.lane.traffic.tasks.wait().await;
         self.books()
     }
 
     pub fn books(&self) -> Books {
-        let books = self.lane.ledger.read();
+        let books = self.lane.traffic.ledger.read();
         assert_eq!(books.imbalance(), None);
         books
     }
@@ -140,7 +153,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
         // tokio's wheel rounds up to the next millisecond.
         assert!(*at >= due && *at < due + Duration::from_millis(2), "{k}: {at:?}");
     }
-    bench.lane.cut.cut(AbortReason::Shutdown);
+    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
     let books = bench.settle().await;
     assert_eq!((books.arrivals, books.started, books.finished, books.in_flight), (200, 200, 0, 0));
     assert_eq!(books.aborted().map(|a| a.1).sum::<u64>(), 200);
@@ -153,7 +166,7 @@ async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
     let books = bench.books();
     assert_eq!((books.arrivals, books.started, books.in_flight), (20, 7, 7));
     assert_eq!(dropped(&books, DropReason::MaxConcurrency), 13);
-    bench.lane.cut.cut(AbortReason::Shutdown);
+    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
     bench.settle().await;
 }
 

@@ -27,7 +27,7 @@ async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_els
     assert_eq!((books.started, books.succeeded), (3, 3));
 
     file.write_all(b"one more\n").unwrap();
-    bench.lane.tasks.reopen();
+    bench.lane.traffic.tasks.reopen();
     bench.origin = tokio::time::Instant::now();
     let books = bench.run(vec![constant("1/s", 2)]).await;
     assert_eq!((books.started, books.succeeded, books.in_flight), (5, 3, 0));

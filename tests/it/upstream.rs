@@ -214,25 +214,50 @@ pub struct InMemory {
     /// After the head; a clean end follows.
     pub body: Vec<Beat>,
     pub sent: Mutex<Vec<Instant>>,
+    pub bodies: Mutex<Vec<bytes::Bytes>>,
 }
 
 impl InMemory {
     pub fn answering(takes: Duration) -> Arc<InMemory> {
         let body = vec![says(&[&token("a"), FINISH, USAGE, DONE])];
-        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: false,
+            body,
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     pub fn failing(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: true, body: Vec::new(), sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: true,
+            body: Vec::new(),
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     pub fn mute() -> Arc<InMemory> {
-        Arc::new(InMemory { takes: None, fails: false, body: Vec::new(), sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: None,
+            fails: false,
+            body: Vec::new(),
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     /// One whose head comes after `takes`, and then this.
     pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: false,
+            body,
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 }
 
@@ -242,8 +267,9 @@ pub struct Shared(pub Arc<InMemory>);
 impl Endpoint for Shared {
     type Answer = Canned;
 
-    async fn send(&self, _: Request) -> Result<Canned, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<Canned, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
+        self.0.bodies.lock().unwrap().push(request.body.clone());
         match self.0.takes {
             Some(time) => tokio::time::sleep(time).await,
             None => std::future::pending().await,

@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::schedule::Prompts as Distinct;
 use super::{Checker, Register};
-use crate::config::document::{Arrivals, ArrivalsName, Scenario, Start};
+use crate::config::document::{Arrivals, ArrivalsName, Scenario};
 use crate::config::field::{At, Field};
 use crate::config::scalar::Repeat;
 use crate::config::tree::NodeId;
@@ -34,14 +35,23 @@ impl Checker<'_> {
         let prompts = self.scenario_prompts(name, given, node, sources);
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
-        let distinct = prompts.as_ref().and_then(Prompts::len);
+        let distinct = match prompts.as_ref().map(Prompts::len) {
+            None => Distinct::Wrong,
+            Some(None) => Distinct::Endless,
+            Some(Some(number)) => Distinct::Number(number),
+        };
         let schedule = self.schedule(given, node, cap, distinct);
         let arrivals = self.arrivals(&given.arrivals);
         self.replay_beside_arrivals(given);
-        let repeat = self.repeat(given);
+        let warmup = self.count(&given.warmup, 0, 0..=10_000);
+        let start = self.start(&given.start);
+        let repeat = self.repeat(given, start.as_ref());
+        let active = self.active(&given.active);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
-        let warmup = self.count(&given.warmup, 0, 0..=10_000);
+        if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
+            self.fits(given, start, schedule, repeat);
+        }
         Some(plan::Scenario {
             name: name.to_owned(),
             target: target?,
@@ -50,12 +60,9 @@ impl Checker<'_> {
             schedule: Arc::new(schedule?),
             arrivals: arrivals?,
             repeat: repeat?,
-            start: match given.start.given().map(|at| at.value) {
-                None | Some(Start::WhenReady) => plan::Start::WhenReady,
-                Some(Start::Now) => plan::Start::Now,
-            },
-            active: None,
             warmup: warmup?,
+            start: start?,
+            active: active?,
             max_concurrency: cap?,
             max_lag: max_lag?,
         })
@@ -83,35 +90,52 @@ impl Checker<'_> {
         Some(schedule::Arrivals::Burstiness(shape.value.0))
     }
 
-    fn repeat(&self, given: &Scenario) -> Option<schedule::Repeat> {
-        match &given.repeat {
-            Field::Bad(_) => None,
-            Field::Absent | Field::Given(At { value: Repeat::Forever, .. }) => {
-                Some(schedule::Repeat::Forever)
+    fn repeat(&self, given: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
+        let cron = matches!(start, Some(plan::Start::Cron(_)));
+        // The one phase of a shorthand has a length that nobody wrote.
+        let shorthand = match (given.rate.node(), given.concurrency.node()) {
+            (Some(_), _) => Some(("rate", "constant: 5/s")),
+            (_, Some(_)) => Some(("concurrency", "concurrency: 10")),
+            _ => None,
+        };
+        let (node, repeat) = match &given.repeat {
+            Field::Bad(_) => return None,
+            Field::Absent if cron => (given.start.node()?, Repeat::Times(1)),
+            Field::Absent => return Some(schedule::Repeat::Forever),
+            Field::Given(At { node, value }) => (*node, *value),
+        };
+        let Repeat::Times(times) = repeat else {
+            if cron {
+                self.problem(
+                    node,
+                    "for ever beside a cron, whose next firing would find it running; leave `repeat` out, or \
+                     write how often each firing goes through the schedule",
+                );
             }
-            Field::Given(At { node, value: Repeat::Times(times) }) => {
-                // The one phase of a shorthand has a length that nobody wrote.
-                let shorthand = match (given.rate.is_absent(), given.concurrency.is_absent()) {
-                    (false, _) => Some(("rate", "constant: 5/s")),
-                    (_, false) => Some(("concurrency", "concurrency: 10")),
-                    _ => None,
-                };
-                if let Some((key, phase)) = shorthand {
-                    self.problem(
-                        *node,
-                        format!(
-                            "a count beside `{key}`, which has no end to count; write how long it lasts, \
-                             `schedule: [{{{phase}, for: 10m}}]`"
-                        ),
-                    );
-                    return None;
-                }
-                let times = u32::try_from(*times).ok().and_then(NonZeroU32::new);
-                if times.is_none() {
-                    self.problem(*node, "out of range; write `forever` or a count from 1 to 4294967295");
-                }
-                times.map(schedule::Repeat::Times)
-            }
+            return (!cron).then_some(schedule::Repeat::Forever);
+        };
+        if let Some((key, phase)) = shorthand {
+            let what = if given.repeat.is_absent() { "a cron" } else { "a count" };
+            self.problem(
+                node,
+                format!(
+                    "{what} beside `{key}`, which has no end to count; write how long it lasts, \
+                     `schedule: [{{{phase}, for: 10m}}]`"
+                ),
+            );
+            return None;
         }
+        if let Some(plan::Start::WallClock(_)) = start {
+            self.problem(
+                node,
+                "a count beside `wall_clock`, which has no first cycle to count from; leave `repeat` out",
+            );
+            return None;
+        }
+        let times = u32::try_from(times).ok().and_then(NonZeroU32::new);
+        if times.is_none() {
+            self.problem(node, "out of range; write `forever` or a count from 1 to 4294967295");
+        }
+        times.map(schedule::Repeat::Times)
     }
 }

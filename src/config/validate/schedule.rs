@@ -49,13 +49,22 @@ impl Before {
     }
 }
 
+/// How many prompts there are to count.
+#[derive(Clone, Copy)]
+pub(super) enum Prompts {
+    /// They could not be read.
+    Wrong,
+    /// They are made up.
+    Endless,
+    Number(u64),
+}
+
 /// What is known while the entries of a schedule are gone through.
 struct Walk {
     before: Before,
     names: HashSet<String>,
     cap: Option<NonZeroU32>,
-    /// How many prompts there are.
-    prompts: Option<u64>,
+    prompts: Prompts,
     drafts: usize,
 }
 
@@ -73,7 +82,7 @@ impl Checker<'_> {
         scenario: &Scenario,
         node: NodeId,
         max_concurrency: Option<NonZeroU32>,
-        prompts: Option<u64>,
+        prompts: Prompts,
     ) -> Option<Schedule> {
         let ways = [
             ("schedule", scenario.schedule.node()),
@@ -106,7 +115,7 @@ impl Checker<'_> {
         &self,
         list: &At<List<Phase>>,
         cap: Option<NonZeroU32>,
-        prompts: Option<u64>,
+        prompts: Prompts,
     ) -> Option<Vec<Draft>> {
         let before = Before::No("before the first phase");
         let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
@@ -299,11 +308,7 @@ impl Checker<'_> {
 
     /// The outer `None` is a count that is wrong; the inner one that requests are not counted.
     #[allow(clippy::option_option)]
-    fn requests(
-        &self,
-        At { value: phase, .. }: &At<Phase>,
-        prompts: Option<u64>,
-    ) -> Option<Option<NonZeroU64>> {
+    fn requests(&self, At { value: phase, .. }: &At<Phase>, prompts: Prompts) -> Option<Option<NonZeroU64>> {
         let at = match &phase.requests {
             Field::Absent => return Some(None),
             Field::Bad(_) => return None,
@@ -320,11 +325,19 @@ impl Checker<'_> {
             self.problem(length, "`for` beside `requests`; the phase ends with the last of them");
             return None;
         }
-        let count = match &at.value {
-            Requests::Number(count) => Some(count.0),
-            Requests::Text(RequestsName::EachPrompt) => prompts,
+        let count = match (&at.value, prompts) {
+            (Requests::Number(count), _) => count.0,
+            (Requests::Text(RequestsName::EachPrompt), Prompts::Number(prompts)) => prompts,
+            (_, Prompts::Endless) => {
+                self.problem(
+                    at.node,
+                    "the prompts are made up and have no number; write a count, such as `requests: 100`",
+                );
+                return None;
+            }
+            // What is wrong with them has been said.
+            (_, Prompts::Wrong) => return None,
         };
-        let count = count?;
         let most = 1_000_000_000;
         let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
             self.problem(at.node, format!("out of range; write a count from 1 to {most}, or `each_prompt`"));

@@ -44,6 +44,7 @@ impl Checker<'_> {
         let headers = self.headers(&target.headers, auth.as_ref());
         let query = self.query(&target.query);
         let timeouts = self.timeouts(&target.timeouts);
+        let prices = self.prices(&target.prices);
         let model = self.model(&target.model);
         let (location, auth) = (location?, auth?);
         self.warn_of_plain_text(&location, &auth, headers.as_deref().unwrap_or_default(), target);
@@ -60,6 +61,7 @@ impl Checker<'_> {
                 Some(document::Terminal::Eof) => protocol::Terminal::Eof,
             },
             timeouts: timeouts?,
+            prices: prices?,
         })
     }
 

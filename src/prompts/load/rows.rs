@@ -144,6 +144,13 @@ impl Rows {
         self.index.len() as u64
     }
 
+    /// How long a row is, on the average.
+    #[allow(clippy::cast_precision_loss)]
+    pub(in crate::prompts) fn mean_bytes(&self) -> f64 {
+        let bytes: u64 = self.index.iter().map(|entry| entry & ((1 << LENGTH_BITS) - 1)).sum();
+        bytes as f64 / self.index.len().max(1) as f64
+    }
+
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
     pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Asked<'_>, Unavailable> {
         let entry =

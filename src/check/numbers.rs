@@ -1,0 +1,107 @@
+//! Numbers as people read them at a glance.
+
+/// With commas between thousands, and decimals only where they matter.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn count(number: f64) -> String {
+    if number < 10.0 && (number - number.round()).abs() > 0.005 {
+        return format!("{number:.2}");
+    }
+    grouped(number.round() as u64)
+}
+
+/// A sum of money: two decimals, or two digits that say something.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn money(amount: f64) -> String {
+    if amount > 0.0 && amount < 0.01 {
+        let decimals = (-amount.log10()).ceil() as usize + 1;
+        return format!("{amount:.decimals$}");
+    }
+    let cents = (amount * 100.0).round() as u64;
+    format!("{}.{:02}", grouped(cents / 100), cents % 100)
+}
+
+/// In the unit in which it reads best, to three digits: `5/s`, `12.5/s`, `40/h`.
+pub fn rate(per_second: f64) -> String {
+    if per_second <= 0.0 {
+        return "0/s".to_owned();
+    }
+    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let reads_well = |scale: f64| {
+        let scaled = per_second * scale;
+        scaled >= 1.0 || (scaled >= 0.1 && (scaled * 10.0 - (scaled * 10.0).round()).abs() < 1e-4)
+    };
+    let (unit, scale) = units.into_iter().find(|(_, scale)| reads_well(*scale)).unwrap_or(("h", 3600.0));
+    format!("{}/{unit}", three_digits(per_second * scale))
+}
+
+/// `0.4 s`, `12.8 s`, `256 s`.
+pub fn short_seconds(seconds: f64) -> String {
+    format!("{} s", three_digits(seconds))
+}
+
+fn three_digits(number: f64) -> String {
+    let decimals = match number {
+        large if large >= 99.95 => return count(large),
+        ten if ten >= 9.995 => 1,
+        one if one >= 0.9995 => 2,
+        _ => 3,
+    };
+    let text = format!("{number:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_well() {
+        for (number, text) in
+            [(0.0, "0"), (0.7, "0.70"), (3.0, "3"), (999.6, "1,000"), (1_728_000_000.2, "1,728,000,000")]
+        {
+            assert_eq!(count(number), text);
+        }
+    }
+
+    #[test]
+    fn money_reads_well() {
+        for (amount, text) in
+            [(0.0, "0.00"), (0.00012, "0.00012"), (0.5, "0.50"), (1.999, "2.00"), (12_345.678, "12,345.68")]
+        {
+            assert_eq!(money(amount), text);
+        }
+    }
+
+    #[test]
+    fn rates_read_well_in_the_unit_that_suits_them() {
+        for (per_second, text) in [
+            (0.0, "0/s"),
+            (5.0, "5/s"),
+            (0.2, "0.2/s"),
+            (0.1, "0.1/s"),
+            (1.0 / 3.0, "20/m"),
+            (40.0 / 3600.0, "40/h"),
+            (49.999_999, "50/s"),
+            (12.345, "12.3/s"),
+            (1.5, "1.5/s"),
+            (99.96, "100/s"),
+            (0.999_99, "1/s"),
+            (100_000.0, "100,000/s"),
+            (0.5 / 3600.0, "0.5/h"),
+        ] {
+            assert_eq!(rate(per_second), text);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! How many time series a plan makes, counted on the very registry that the daemon would serve: a
+//! family that is added, or a label, cannot be forgotten here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::course::Course;
+use crate::generator::Generator;
+use crate::ledger::Ledger;
+use crate::metrics::{Defect, Facts, Labels, Metrics};
+use crate::plan::{Location, Plan};
+
+/// Stands for a model that the endpoint will name.
+const SOME_MODEL: &str = "model";
+
+/// The samples of a scrape once every phase has begun.
+///
+/// # Errors
+/// If the metrics cannot be set up: a defect.
+pub fn series(plan: &Plan) -> Result<usize, Defect> {
+    let metrics = Metrics::new(Generator::new())?;
+    metrics.config_loaded(plan.source_hash);
+    metrics.shard(plan.shard);
+    metrics.paused(false);
+    let mut phases = BTreeSet::new();
+    for scenario in &plan.scenarios {
+        let target = &scenario.target;
+        metrics.target_known(&target.name);
+        let labels = Labels {
+            target: target.name.clone(),
+            model: target.model.clone().unwrap_or_else(|| SOME_MODEL.to_owned()),
+            scenario: scenario.name.clone(),
+        };
+        let course = Course::new(Arc::clone(&scenario.schedule), false, plan.shard, "");
+        let facts = Facts {
+            arrivals: scenario.arrivals,
+            simulated: matches!(target.location, Location::Simulator(_)),
+            limit: scenario.max_concurrency.get(),
+            prices: target.prices.clone(),
+        };
+        metrics.bind(&labels, Ledger::new(), Arc::new(course), facts);
+        // The instant of its beginning is a series of its own, which is absent before.
+        phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
+    }
+    let exposition = metrics.expose()?;
+    let lines = exposition.split(|byte| *byte == b'\n');
+    let samples = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
+    Ok(samples + phases.len())
+}

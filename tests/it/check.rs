@@ -1,0 +1,119 @@
+//! `llmload check`: what it says of files, that it says it in JSON too, and that it sends nothing.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::binary::{Daemon, llmload};
+
+fn written(yaml: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    std::fs::write(&file, yaml).unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+fn in_json(path: &str) -> (Option<i32>, Value) {
+    let (code, out, err) = llmload(&["check", path, "--json"]);
+    assert_eq!(err, "", "all of it is in the document");
+    (code, serde_json::from_str(&out).unwrap())
+}
+
+#[test]
+fn the_forecast_is_told_in_words_and_in_json_and_nothing_is_sent() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_folder, path) = written(&format!(
+        "target: {{base_url: 'http://{}/v1', model: m, prices: {{input_per_million: 1, output_per_million: 2}}}}
+prompts: [{:?}]
+request: {{max_tokens: 100}}
+max_concurrency: 8
+schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, for: 12h}}]
+",
+        endpoint.local_addr().unwrap(),
+        "Four ".repeat(80),
+    ));
+    let (code, out, err) = llmload(&["check", &path]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for words in [
+        "172,800 in 24 h (on average 2/s, at most 3/s)",
+        "about 17,280,000 (prompts' bytes / 4)",
+        "at most 17,280,000",
+        "at most 51.84 USD in 24 h, 1,555.20 in 30 days like this",
+        "at most 8 (max_concurrency); 3/s reaches that when answers take 2.67 s",
+        "warning: ",
+        "the only prompt is sent 172,800 times a day",
+    ] {
+        let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(words), "{words}\n{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 80 || line.contains("127.0.0.1")), "{out}");
+    assert!(!out.contains('\u{1b}'), "a file has no colours");
+
+    let (code, document) = in_json(&path);
+    assert_eq!(code, Some(0));
+    let [file] = document["files"].as_array().unwrap().as_slice() else { panic!("{document}") };
+    assert_eq!((&file["file"], &file["problems"]), (&json!(path), &json!([])));
+    let warnings = file["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[1].as_str().unwrap().contains("at 3/s the 8 places in flight are taken"),
+        "{warnings:?}"
+    );
+    let forecast = &file["forecast"];
+    assert_eq!((&forecast["span_seconds"], &forecast["bucket_seconds"]), (&json!(86400.0), &json!(900.0)));
+    let scenario = &forecast["scenarios"][0];
+    assert_eq!(scenario["amounts"]["requests"], json!(172_800.0));
+    assert_eq!(scenario["cost_at_most"], json!({"amount": 51.84, "currency": "USD"}));
+    assert_eq!(scenario["phases"][1]["name"], json!("high"));
+    assert_eq!(scenario["buckets"].as_array().unwrap().len(), 96);
+    assert_eq!(scenario["buckets"][95]["rate_max"], json!(3.0));
+    assert_eq!(scenario["in_flight"]["at_most"], json!(8));
+    assert_eq!(forecast["sum"]["peak_rate"], json!(3.0));
+
+    endpoint.set_nonblocking(true).unwrap();
+    assert_eq!(endpoint.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn problems_are_told_in_json_beside_files_that_are_fine() {
+    let (_folder, bad) = written("target: localhost\nrate: 5\n");
+    let good = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
+    let (code, out, err) = llmload(&["check", "--json", &bad, good.to_str().unwrap(), "nowhere.yml"]);
+    assert_eq!((code, err.as_str()), (Some(2), ""));
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let [bad, good, nowhere] = document["files"].as_array().unwrap().as_slice() else { panic!("{out}") };
+    assert_eq!(bad["forecast"], Value::Null);
+    let rate = json!({
+        "line": 2, "column": 7, "path": "rate",
+        "message": "a rate needs a unit", "remedy": "write `5/s`, `5/m` or `5/h`",
+    });
+    assert_eq!((bad["problems"].as_array().unwrap().len(), &bad["problems"][1]), (2, &rate));
+    assert!(good["forecast"]["series"].as_u64().unwrap() > 100);
+    assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
+}
+
+/// Two targets, a model that the endpoint names, prices, phases that share a name.
+#[test]
+fn it_foretells_as_many_series_as_a_scrape_has_once_every_phase_has_begun() {
+    let yaml = "
+targets:
+  paid: {simulator: {}, model: m, prices: {input_per_million: 1, output_per_million: 1}}
+  free: {simulator: {}}
+scenarios:
+  a: {target: paid, schedule: [{name: x, constant: 9/s, for: 100ms}, {repeat: 2, phases: [{name: y, pause: 100ms}]}]}
+  b: {target: free, arrivals: poisson, repeat: 1, schedule: [{concurrency: [1, 2], for: 100ms}]}
+  c: {target: free, rate: 1/s}
+";
+    let (_folder, path) = written(yaml);
+    let (_, document) = in_json(&path);
+    let foretold = document["files"][0]["forecast"]["series"].as_u64().unwrap();
+    let mut daemon = Daemon::start(yaml);
+    let count =
+        |text: &str| text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count() as u64;
+    daemon.wait_for("/metrics", |text| {
+        assert!(count(text) <= foretold, "{} series, not {foretold}\n{text}", count(text));
+        (count(text) == foretold).then_some(())
+    });
+}
