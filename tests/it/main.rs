@@ -22,6 +22,7 @@ mod lifecycle;
 mod open_loop;
 mod orders;
 mod prompts;
+mod reload;
 mod resources;
 mod secrets;
 mod timetable;
