@@ -14,7 +14,7 @@
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -31,6 +31,7 @@ pub mod daemon;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;
+pub mod generator;
 pub mod guard;
 pub mod incidents;
 pub mod launch;

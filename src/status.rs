@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::comparison::{Difference, Mean};
 use crate::course::{Course, State};
+use crate::generator::Generator;
 use crate::incidents::Incidents;
 use crate::launch::Traffic;
 use crate::metrics::Labels;
@@ -116,7 +117,24 @@ pub struct Status {
     started: f64,
     /// Unix time of this answer.
     now: f64,
+    measurement: Measurement,
     scenarios: Vec<Scenario>,
+}
+
+/// Whether the figures can be believed, and what speaks against it.
+#[derive(Debug, Serialize)]
+struct Measurement {
+    valid: bool,
+    distortions: Vec<Distorted>,
+}
+
+#[derive(Debug, Serialize)]
+struct Distorted {
+    kind: &'static str,
+    meaning: &'static str,
+    message: String,
+    /// Unix time.
+    last: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -213,7 +231,13 @@ struct Failed {
 
 impl Status {
     /// Everything as it is now.
-    pub fn of(board: &Board, state: &'static str, shard: Shard, started: SystemTime) -> Status {
+    pub fn of(
+        board: &Board,
+        generator: &Generator,
+        state: &'static str,
+        shard: Shard,
+        started: SystemTime,
+    ) -> Status {
         let now = Instant::now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -222,9 +246,21 @@ impl Status {
             shard: (shard != Shard::ALL).then(|| shard.to_string()),
             started: unix(started),
             now: unix(SystemTime::now()),
+            measurement: measurement(generator, now),
             scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
         }
     }
+}
+
+fn measurement(generator: &Generator, now: Instant) -> Measurement {
+    let distorted = generator.claims().into_iter().map(|claim| Distorted {
+        kind: claim.kind.as_str(),
+        meaning: claim.kind.meaning(),
+        message: claim.message,
+        last: unix(SystemTime::now() - now.saturating_duration_since(claim.last)),
+    });
+    let distortions: Vec<_> = distorted.collect();
+    Measurement { valid: distortions.is_empty(), distortions }
 }
 
 fn scenario(stream: &Stream, now: Instant) -> Scenario {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::course::Course;
+use crate::generator::Generator;
 use crate::ledger::Ledger;
 use crate::metrics::{Defect, Facts, Labels, Metrics};
 use crate::plan::{Location, Plan};
@@ -17,7 +18,7 @@ const SOME_MODEL: &str = "model";
 /// # Errors
 /// If the metrics cannot be set up: a defect.
 pub fn series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new(Generator::new())?;
     metrics.config_loaded(plan.source_hash);
     metrics.shard(plan.shard);
     metrics.paused(false);

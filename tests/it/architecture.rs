@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "check", "incidents", "status", "control", "web"],
+    &["generator", "metrics", "check", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -75,6 +75,8 @@ const PURE: &[&str] = &[
     "pacer",
     "timetable",
     "guard",
+    "generator/judgement",
+    "generator/probe",
 ];
 
 /// What a pure module never mentions, and the one place in it that may. A time is a value.
