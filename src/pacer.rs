@@ -223,14 +223,11 @@ impl Pacer {
         });
         let first =
             counted.take(1).find_map(|counted| Some((counted, self.schedule.placed(counted.0)?.start)));
-        match first.filter(|(_, start)| *start <= self.stretch.until) {
-            Some((counted, time)) => {
-                Barrier { time, area: self.schedule.area_before(counted.0), counted: Some(counted) }
-            }
-            None => {
-                let time = self.stretch.until;
-                Barrier { time, area: self.schedule.area(time), counted: None }
-            }
+        if let Some((counted, time)) = first.filter(|(_, start)| *start <= self.stretch.until) {
+            Barrier { time, area: self.schedule.area_before(counted.0), counted: Some(counted) }
+        } else {
+            let time = self.stretch.until;
+            Barrier { time, area: self.schedule.area(time), counted: None }
         }
     }
 

@@ -171,12 +171,12 @@ struct Scenario {
 
 #[derive(Debug, Serialize)]
 struct Paired {
-    time_to_first_token: Option<Seconds>,
-    duration: Option<Seconds>,
+    time_to_first_token: Option<MeanDifference>,
+    duration: Option<MeanDifference>,
 }
 
 #[derive(Debug, Serialize)]
-struct Seconds {
+struct MeanDifference {
     pairs: u64,
     mean_seconds: f64,
     /// The true mean lies within this of it with a probability of 95 %; from 30 pairs on.
@@ -184,10 +184,10 @@ struct Seconds {
     margin_seconds: Option<f64>,
 }
 
-impl Seconds {
-    fn of(mean: Mean) -> Option<Seconds> {
+impl MeanDifference {
+    fn of(mean: Mean) -> Option<MeanDifference> {
         let (pairs, mean_seconds) = (mean.count, mean.mean);
-        (pairs > 0).then(|| Seconds { pairs, mean_seconds, margin_seconds: mean.margin() })
+        (pairs > 0).then(|| MeanDifference { pairs, mean_seconds, margin_seconds: mean.margin() })
     }
 }
 
@@ -320,8 +320,10 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
 /// There are none of the first target, nor before the first pair.
 fn paired(stream: &Stream) -> Option<Paired> {
     let all = stream.difference.read();
-    let paired =
-        Paired { time_to_first_token: Seconds::of(all.first_token), duration: Seconds::of(all.duration) };
+    let paired = Paired {
+        time_to_first_token: MeanDifference::of(all.first_token),
+        duration: MeanDifference::of(all.duration),
+    };
     paired.duration.is_some().then_some(paired)
 }
 

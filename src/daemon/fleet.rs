@@ -73,12 +73,11 @@ impl Fleet {
             let name = &next.scenario.name;
             let member = before.iter().position(|member| member.setting.scenario.name == *name);
             let member = member.map(|position| before.remove(position));
-            let member = match member {
-                Some(member) => self.changed(member, next),
-                None => {
-                    let course = next.course(self.around.shard);
-                    self.begin(next, &course)
-                }
+            let member = if let Some(member) = member {
+                self.changed(member, next)
+            } else {
+                let course = next.course(self.around.shard);
+                self.begin(next, &course)
             };
             self.members.push(member);
         }

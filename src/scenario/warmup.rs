@@ -30,9 +30,10 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: 
         finished.farewell().await;
     }
     let (scenario, target) = (&stream.scenario, &stream.target);
-    match last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(words) => tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}"),
-        None => tracing::info!(scenario, target, count, "warmed up"),
+    if let Some(words) = last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}");
+    } else {
+        tracing::info!(scenario, target, count, "warmed up");
     }
 }
 
