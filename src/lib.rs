@@ -14,7 +14,7 @@
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`recent`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -43,6 +43,7 @@ pub mod plan;
 pub mod prompts;
 pub mod protocol;
 pub mod random;
+pub mod recent;
 pub mod scenario;
 pub mod schedule;
 pub mod simulator;

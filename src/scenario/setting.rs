@@ -95,7 +95,10 @@ impl Setting {
             terminal: way.target.terminal,
             timeouts: way.target.timeouts,
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
-            observer: (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate))),
+            observer: (
+                instruments,
+                (Arc::clone(&stream.incidents), (Arc::clone(&stream.recent), Arc::clone(gate))),
+            ),
             traffic: Arc::clone(&stream.traffic),
         }))
     }

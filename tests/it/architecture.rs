@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["generator", "metrics", "check", "incidents", "status", "control", "web"],
+    &["generator", "metrics", "check", "incidents", "recent", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
