@@ -19,10 +19,10 @@ use crate::guard::{Guard, Pause};
 use crate::incidents::Incidents;
 use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox};
 use crate::metrics::{Facts, Instruments, Labels, Metrics};
-use crate::plan::{self, Start};
+use crate::plan;
 use crate::schedule::{Rate, Shard, Spread};
 use crate::status::Stream;
-use crate::timetable::{Cycles, Timetable};
+use crate::timetable::Timetable;
 
 /// What scenarios share.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl Setting {
 
     /// A course for it that waits.
     pub fn course(&self, shard: Shard) -> Arc<Course> {
-        let timetable = timetable(&self.scenario);
+        let timetable = Timetable::of(&self.scenario);
         let schedule = Arc::clone(timetable.schedule());
         Arc::new(Course::new(schedule, timetable.is_endless(), shard, "the target"))
     }
@@ -121,18 +121,6 @@ impl Setting {
         };
         self.seed == other.seed && timing(self) == timing(other)
     }
-}
-
-/// When the cycles of a scenario begin.
-fn timetable(scenario: &plan::Scenario) -> Timetable {
-    let repeat = scenario.repeat;
-    let cycles = match &scenario.start {
-        Start::WhenReady => Cycles::Running { repeat, when_ready: true },
-        Start::Now => Cycles::Running { repeat, when_ready: false },
-        Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
-        Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
-    };
-    Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
 }
 
 /// Makes the series of a stream of load.
@@ -207,7 +195,7 @@ impl Work {
         live.lanes.exchange(vec![after.lane(model, &stream, &live.gate, around)]);
         self.stream = stream;
         if !before.is_timed_like(after) {
-            live.mailbox.replace(timetable(&after.scenario), after.spread(around.shard));
+            live.mailbox.replace(Timetable::of(&after.scenario), after.spread(around.shard));
         }
     }
 }
@@ -239,7 +227,7 @@ async fn go_through(
     };
     tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
     let spread = setting.spread(around.shard);
-    let driver = Driver::new(timetable(scenario), spread, Arc::clone(&stream.course), Instant::now());
+    let driver = Driver::new(Timetable::of(scenario), spread, Arc::clone(&stream.course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(vec![lane])));
     let crashed = |cause: String| Crashed { scenario: scenario.name.clone(), cause };
