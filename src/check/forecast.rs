@@ -1,8 +1,8 @@
 //! What a plan sends in its coming day, as numbers: a function of the plan and of the time at which it
 //! begins.
 //!
-//! When which part of a schedule is on stands in its [`Itinerary`], what that part sends in its
-//! [`Meter`]; here the two are put together. What is said about tokens and money is an upper bound or a
+//! When which part of a schedule is on stands in its `Itinerary`, what that part sends in its
+//! `Meter`; here the two are put together. What is said about tokens and money is an upper bound or a
 //! stated estimate, never a promise: a server may answer in fewer tokens, and count those of a prompt
 //! differently.
 //!
@@ -58,8 +58,10 @@ pub struct Forecast {
 pub struct Stream {
     /// Its name.
     pub scenario: String,
-    /// The name of its target.
+    /// The name of its target, the first where it has several.
     pub target: String,
+    /// Those to which the same goes again; all other figures are of one target.
+    pub further: Vec<Further>,
     /// One pass of its schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
@@ -91,6 +93,17 @@ pub struct Stream {
     pub phases: Vec<PhaseForecast>,
     /// The time ahead, in equal parts.
     pub buckets: Vec<Bucket>,
+}
+
+/// Another target of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Further {
+    /// Its name.
+    pub target: String,
+    /// What the tokens cost there, where it has prices.
+    pub cost_at_most: Option<Cost>,
+    /// How many requests are in flight there at worst.
+    pub in_flight: InFlight,
 }
 
 /// Money.
@@ -234,9 +247,15 @@ fn stream(
     };
     let firings =
         std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| cron?.next_after(*last));
+    let further = scenario.further.iter().map(|target| Further {
+        target: target.name.clone(),
+        cost_at_most: cost(target, amounts),
+        in_flight: in_flight(scenario, target, peak_rate, closed_loop_slots),
+    });
     Stream {
         scenario: scenario.name.clone(),
         target: scenario.target.name.clone(),
+        further: further.collect(),
         cycle: schedule.length(),
         cycles: match (&scenario.start, scenario.repeat) {
             (Start::WallClock(_), _) | (_, Repeat::Forever) => None,
@@ -250,7 +269,7 @@ fn stream(
         cost_at_most: cost(&scenario.target, amounts),
         peak_rate,
         closed_loop_slots,
-        in_flight: in_flight(scenario, peak_rate, closed_loop_slots),
+        in_flight: in_flight(scenario, &scenario.target, peak_rate, closed_loop_slots),
         phases,
         buckets,
     }
@@ -325,9 +344,9 @@ fn cost(target: &Target, amounts: Amounts) -> Option<Cost> {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn in_flight(scenario: &Scenario, peak_rate: f64, slots: u32) -> InFlight {
+fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -> InFlight {
     let cap = scenario.max_concurrency.get();
-    let longest_request = scenario.target.timeouts.total;
+    let longest_request = target.timeouts.total;
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
         // One alone is in flight too, however rare.
@@ -349,19 +368,26 @@ fn sum(streams: &[Stream]) -> Sum {
         buckets: streams.first().map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
     };
     for stream in streams {
-        sum.amounts.requests += stream.amounts.requests;
-        sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
-        sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
-        if let Some(cost) = &stream.cost_at_most {
+        let costs = stream.further.iter().map(|further| &further.cost_at_most);
+        for cost in costs.chain([&stream.cost_at_most]).flatten() {
             *sum.cost_at_most.entry(cost.currency.clone()).or_default() += cost.amount;
         }
-        sum.in_flight_at_most += u64::from(stream.in_flight.at_most);
+        let in_flight = stream.further.iter().map(|further| &further.in_flight);
+        for in_flight in in_flight.chain([&stream.in_flight]) {
+            sum.in_flight_at_most += u64::from(in_flight.at_most);
+            // The same again for each target.
+            sum.amounts.requests += stream.amounts.requests;
+            sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
+            sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let targets = (1 + stream.further.len()) as f64;
         for (all, one) in sum.buckets.iter_mut().zip(&stream.buckets) {
             all.start_seconds = one.start_seconds;
-            all.requests += one.requests;
-            all.rate_min += one.rate_min;
-            all.rate_mean += one.rate_mean;
-            all.rate_max += one.rate_max;
+            all.requests += targets * one.requests;
+            all.rate_min += targets * one.rate_min;
+            all.rate_mean += targets * one.rate_mean;
+            all.rate_max += targets * one.rate_max;
             all.closed_loop_slots += one.closed_loop_slots;
         }
     }

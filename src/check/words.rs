@@ -11,7 +11,7 @@ use super::phases;
 use super::when::{self, Axis};
 use crate::calendar::Zone;
 use crate::config::Spelled;
-use crate::plan::{Auth, Location, Plan, Scenario, Start};
+use crate::plan::{Auth, Location, Plan, Scenario, Start, Target};
 use crate::schedule::{Arrivals, Load, Shard};
 
 /// Where a schedule is gone through more often than this in the time ahead, its passes run into one
@@ -72,7 +72,7 @@ impl Display for Words<'_> {
             self.totals(scenario, stream, f)?;
             writeln!(f)?;
         }
-        if self.forecast.scenarios.len() > 1 {
+        if self.plan.scenarios.iter().flat_map(Scenario::targets).count() > 1 {
             self.all_together(f)?;
         }
         self.line("series", format_args!("{} on /metrics", count(as_f64(self.forecast.series))), f)?;
@@ -96,15 +96,20 @@ impl Words<'_> {
     /// Where requests go, and as what.
     fn setting(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &scenario.target;
-        let (place, only) = match &target.location {
-            Location::Url(url) => (format!("{} at {url}", target.name), "the only one that /models lists"),
-            Location::Simulator(settings) => {
-                (format!("{}, a built-in simulator", target.name), settings.model.as_str())
-            }
+        let place = |target: &Target| match &target.location {
+            Location::Url(url) => format!("{} at {url}", target.name),
+            Location::Simulator(_) => format!("{}, a built-in simulator", target.name),
+        };
+        let only = match &target.location {
+            Location::Url(_) => "the only one that /models lists",
+            Location::Simulator(settings) => settings.model.as_str(),
         };
         let request = &scenario.request;
         writeln!(f, "{}", self.paper.bold(format!("scenario {}", scenario.name)))?;
-        self.line("target", place, f)?;
+        self.line("target", place(target), f)?;
+        for further in &scenario.further {
+            self.line("and target", format!("{}: the same again", place(further)), f)?;
+        }
         self.line("model", target.model.as_deref().unwrap_or(only), f)?;
         self.line("key", key(&target.auth), f)?;
         let (prompts, (input, output)) = (&scenario.prompts, tokens_each(scenario, stream));
@@ -209,6 +214,12 @@ impl Words<'_> {
             if let Some(Cost { amount, currency }) = &stream.cost_at_most {
                 self.line("cost", self.spend(*amount, currency), f)?;
             }
+            for further in &stream.further {
+                if let Some(Cost { amount, currency }) = &further.cost_at_most {
+                    let cost = format!("{}: {}", further.target, self.spend(*amount, currency));
+                    self.line("and cost", cost, f)?;
+                }
+            }
         } else {
             self.line("requests", self.none(scenario, stream, closed), f)?;
         }
@@ -282,7 +293,11 @@ impl Words<'_> {
 
     fn all_together(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
-        writeln!(f, "{}", self.paper.bold(format!("all {} scenarios", self.forecast.scenarios.len())))?;
+        let all = match self.forecast.scenarios.len() {
+            1 => "all targets".to_owned(),
+            scenarios => format!("all {scenarios} scenarios"),
+        };
+        writeln!(f, "{}", self.paper.bold(all))?;
         let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(when::zone).collect();
         let one = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
         // Clocks that differ are told by the one that belongs to nobody.

@@ -347,3 +347,20 @@ schedule: [{constant: 6/s, for: 30m}, {concurrency: 7, for: 30m}]",
     assert_eq!((forecast.shard.as_str(), stream.peak_rate, stream.closed_loop_slots), ("0/3", 2.0, 3));
     assert_eq!((stream.amounts.requests, stream.phases[0].requests), (86_400.0, 3600.0));
 }
+
+#[test]
+fn what_goes_to_several_targets_is_sent_and_paid_for_as_often() {
+    let forecast = of_plan(&plan(
+        "targets:
+  a: {base_url: 'http://localhost:1/v1', prices: {input_per_million: 0, output_per_million: 500000}}
+  b: {base_url: 'http://localhost:2/v1', prices: {input_per_million: 0, output_per_million: 1000000}, timeouts: {total: 60s}}
+scenarios:
+  s: {targets: [a, b], schedule: [{constant: 1/h, for: 1h}], repeat: 1, request: {max_tokens: 2}}",
+    ));
+    let stream = &forecast.scenarios[0];
+    assert_eq!((stream.amounts.requests, stream.further.len()), (1.0, 1));
+    let amount = |cost: &Option<Cost>| cost.as_ref().unwrap().amount;
+    assert_eq!((amount(&stream.cost_at_most), amount(&stream.further[0].cost_at_most)), (1.0, 2.0));
+    assert_eq!((forecast.sum.amounts.requests, forecast.sum.cost_at_most["USD"]), (2.0, 3.0));
+    assert_eq!(forecast.sum.in_flight_at_most, 2);
+}
