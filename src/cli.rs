@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -281,7 +281,7 @@ fn check(args: &CheckArgs) -> Result<(), Failed> {
         match config::load(file, &variable) {
             Ok(plan) => {
                 let name = file.display().to_string();
-                let checked = Checked::plan(&name, &plan).map_err(anyhow::Error::new)?;
+                let checked = Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
                 if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
                     print(&format!("{name}: fine\n\n{words}"))?;
                 }

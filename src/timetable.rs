@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::calendar::{Anchor, Cron, Windows};
 use crate::pacer::Stretch;
+use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
 /// What began so shortly ago has been seen to begin: nobody asks at the very nanosecond, and clocks are
@@ -100,6 +101,18 @@ impl Timetable {
     /// A timetable that has not begun.
     pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
         Timetable { schedule, cycles, active, last: None, fired: None, skipped: 0 }
+    }
+
+    /// That of a scenario.
+    pub fn of(scenario: &Scenario) -> Timetable {
+        let repeat = scenario.repeat;
+        let cycles = match &scenario.start {
+            Start::WhenReady => Cycles::Running { repeat, when_ready: true },
+            Start::Now => Cycles::Running { repeat, when_ready: false },
+            Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
+            Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
+        };
+        Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
     }
 
     /// The schedule.
