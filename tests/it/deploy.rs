@@ -146,8 +146,8 @@ fn the_services_of_compose_run_as_their_commands_say() {
     let words = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success() && words.contains(&target), "{words}");
     assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
-    let sidecar = repository().join("deploy/sidecar/llmload.yml");
-    assert_eq!(llmload(&["check", sidecar.to_str().unwrap()]).0, Some(0));
+    let example = repository().join("deploy/example/llmload.yml");
+    assert_eq!(llmload(&["check", example.to_str().unwrap()]).0, Some(0));
 }
 
 #[test]
@@ -325,13 +325,13 @@ fn the_sidecar_is_given_what_its_arguments_and_its_file_name() {
         let volumes = pod["spec"]["volumes"].as_sequence().unwrap();
         volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap()
     };
-    let generated = &kustomization["configMapGenerator"][0];
+    let generated = &yaml("deploy/example/kustomization.yaml")["configMapGenerator"][0];
     assert_eq!(mounted("/etc/llmload")["configMap"]["name"], generated["name"]);
     assert_eq!(texts(&generated["files"]), ["llmload.yml"]);
     assert!(texts(&container["args"]).contains(&"--config.file=/etc/llmload/llmload.yml"));
     assert_eq!(generated["options"]["disableNameSuffixHash"], Value::Bool(true));
     assert_eq!(mounted("/run/secrets/llmload")["secret"]["optional"], Value::Bool(true));
-    assert!(read("deploy/sidecar/llmload.yml").contains("api_key_file: /run/secrets/llmload/"));
+    assert!(read("deploy/example/llmload.yml").contains("api_key_file: /run/secrets/llmload/"));
 
     let port = &container["ports"][0]["name"];
     assert_eq!(&container["livenessProbe"]["httpGet"]["port"], port);

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -120,9 +121,8 @@ impl Image {
         let root = image.folder.path();
         std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
         image.install(Path::new(env!("CARGO_BIN_EXE_llmload")), "llmload");
-        for tool in ["setpriv", "unshare"] {
-            image.install(&found(tool), tool);
-        }
+        // Whoever gives up being root can no longer change its root.
+        image.install(&found("setpriv"), "setpriv");
         image.write("etc/llmload/llmload.yml", yaml);
         image.write("run/secrets/llmload/api-key", "sk-from-a-file\n");
         std::fs::create_dir(root.join("proc")).unwrap();
@@ -155,14 +155,15 @@ impl Image {
     /// llmload in it, as nobody who may do anything.
     fn llmload(&self, pod: &Machine) -> Command {
         let mut command = pod.enter();
-        command.arg("chroot").arg(self.folder.path());
+        let root = self.folder.path().display();
         if is_root() {
-            command.args(["/setpriv", "--reuid=65532", "--regid=65532", "--clear-groups"]);
-            command.args(["--inh-caps=-all", "--bounding-set=-all"]);
+            command.args(["chroot", &root.to_string(), "/setpriv", "--reuid=65532", "--regid=65532"]);
+            command.args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
         } else {
-            command.args(["/unshare", "--user", "--map-user=65532", "--map-group=65532", "/setpriv"]);
+            command.args(["setpriv", "--no-new-privs", "unshare", "--user", &format!("--root={root}")]);
+            command.args(["--map-user=65532", "--map-group=65532"]);
         }
-        command.args(["--no-new-privs", "/llmload"]);
+        command.arg("/llmload");
         command
     }
 }
@@ -205,15 +206,42 @@ impl Prometheus<'_> {
         value.split(' ').next()?.parse().ok()
     }
 
-    fn until(&self, expression: &str, enough: f64, log: &Path) {
+    fn until(&self, expression: &str, enough: f64, daemon: &mut Daemon) {
+        let patience = FOREVER + Duration::from_secs_f64(absence());
+        daemon.until(patience, expression, || self.tells(expression).is_some_and(|value| value >= enough));
+    }
+}
+
+/// The daemon in its image, with its log beside it.
+struct Daemon {
+    process: Running,
+    notes: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(image: &Image, pod: &Machine) -> Daemon {
+        let notes = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(notes.path().join("log")).unwrap();
+        let mut command = image.llmload(pod);
+        let process = Running(command.args(texts(&container()["args"])).stderr(log).spawn().unwrap());
+        Daemon { process, notes }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.notes.path().join("log")).unwrap()
+    }
+
+    /// Its own, in `/proc`.
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).unwrap()
+    }
+
+    fn until(&mut self, patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
         let begun = Instant::now();
-        loop {
-            let value = self.tells(expression);
-            if value.is_some_and(|value| value >= enough) {
-                return;
-            }
-            let log = std::fs::read_to_string(log).unwrap();
-            assert!(begun.elapsed() < FOREVER, "{expression} is {value:?}, not {enough}\n{log}");
+        while !is_so() {
+            let ended = self.process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log());
+            assert!(begun.elapsed() < patience, "in vain: {what}\n{}", self.log());
             pause();
         }
     }
@@ -228,28 +256,22 @@ fn absence() -> f64 {
 fn beside_a_server_that_comes_late_it_is_healthy_fails_nothing_and_sends_the_whole_ramp() {
     let (pod, scraper) = machines();
     let image = Image::new(&pod, RAMP);
-    let prometheus = Prometheus::start(&scraper);
-    let notes = tempfile::tempdir().unwrap();
-    let log = notes.path().join("log");
-    let mut daemon = Running(
-        image
-            .llmload(&pod)
-            .args(texts(&container()["args"]))
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap(),
-    );
-
-    prometheus.until("sum(count_over_time(up[1h]))", absence(), &log);
-    prometheus.until("count(llmload_target_ready == 0)", 1.0, &log);
-    assert_eq!(prometheus.tells("sum(llmload_arrivals_total)").unwrap_or_default(), 0.0);
+    let mut daemon = Daemon::start(&image, &pod);
     for page in ["healthy", "ready"] {
         // From the other machine, as a kubelet asks, and from inside, as Docker does.
-        let url = format!("http://{POD}:9899/-/{page}");
-        said(scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &url]));
+        let outside = format!("http://{POD}:9899/-/{page}");
+        daemon.until(FOREVER, &outside, || {
+            let asked = scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &outside]).output();
+            asked.unwrap().status.success()
+        });
         said(image.llmload(&pod).args(["health", &format!("http://127.0.0.1:9899/-/{page}")]));
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
+    let prometheus = Prometheus::start(&scraper);
+    prometheus.until("sum(count_over_time(up[1h]))", absence(), &mut daemon);
+    prometheus.until("count(llmload_target_ready == 0)", 1.0, &mut daemon);
+    assert_eq!(prometheus.tells("sum(llmload_arrivals_total)").unwrap_or_default(), 0.0);
+
+    let status = daemon.file("status");
     let has = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim_start_matches(':').trim().to_owned()
@@ -261,25 +283,26 @@ fn beside_a_server_that_comes_late_it_is_healthy_fails_nothing_and_sends_the_who
     if is_root() {
         assert_eq!(has("Uid"), "65532\t65532\t65532\t65532");
     }
-    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", daemon.0.id())).unwrap();
+    let mounts = daemon.file("mountinfo");
     let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
     assert!(root.split(' ').nth(5).unwrap().split(',').any(|option| option == "ro"), "{root}");
 
     let server = image.llmload(&pod).arg("simulator").stderr(Stdio::null()).spawn().unwrap();
     let _server = Running(server);
-    prometheus.until("sum(llmload_requests_total)", ARRIVALS, &log);
-    let log = std::fs::read_to_string(&log).unwrap();
+    prometheus.until("sum(llmload_requests_total)", ARRIVALS, &mut daemon);
+    let log = daemon.log();
     for (expression, value) in [
         ("sum(llmload_arrivals_total)", ARRIVALS),
         ("sum(llmload_request_duration_seconds_count)", ARRIVALS),
         ("sum(llmload_request_failures_total)", 0.0),
         ("sum(llmload_arrivals_dropped_total)", 0.0),
+        ("min(min_over_time(up[1h]))", 1.0),
         ("sum(changes(process_start_time_seconds[1h]))", 0.0),
     ] {
         assert_eq!(prometheus.tells(expression), Some(value), "{expression}\n{log}");
     }
     assert!(!log.contains("sk-from-a-file"), "{log}");
     // Through nsenter and chroot, which have become it.
-    said(Command::new("kill").args(["-s", "TERM", &daemon.0.id().to_string()]));
-    assert_eq!(daemon.0.wait().unwrap().code(), Some(0), "{log}");
+    said(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
+    assert_eq!(daemon.process.0.wait().unwrap().code(), Some(0), "{log}");
 }
