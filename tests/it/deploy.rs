@@ -212,7 +212,9 @@ fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_nobody() {
     let channel = channel.split('"').next().unwrap();
     let from = lines("FROM ");
     assert_eq!(from[0], format!("rust:{channel}-bookworm AS build"));
-    from.iter().for_each(|image| assert_pinned(image.split(' ').next().unwrap()));
+    for image in from {
+        assert_pinned(image.split(' ').next().unwrap());
+    }
     assert_eq!(lines("USER "), ["65532:65532"]);
     let entry = lines("ENTRYPOINT ")[0];
     let check = lines("HEALTHCHECK ")[0].split_once("CMD ").unwrap().1;
@@ -373,23 +375,26 @@ fn the_rules_and_dashboards_of_the_cluster_are_those_of_the_repository() {
         ),
     );
 
-    let mut dashboards = "# The dashboards as ConfigMaps, for the sidecar that Grafana's chart finds them with. \
-                          Here, because kustomize\n# reads no file outside of its folder. One for each: all \
-                          together are more than a ConfigMap holds.\n\
-                          apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
-                          generatorOptions:\n  disableNameSuffixHash: true\n  labels: {grafana_dashboard: \"1\"}\n\
-                          configMapGenerator:\n"
-        .to_owned();
-    for name in files("grafana/dashboards", ".json") {
+    let entries = files("grafana/dashboards", ".json").into_iter().map(|name| {
         let bytes = std::fs::metadata(repository().join("grafana/dashboards").join(&name)).unwrap().len();
         assert!(bytes < 1 << 20, "{name} is more than a ConfigMap holds");
-        let stem = name.trim_end_matches(".json");
-        dashboards += &format!("  - {{name: llmload-{stem}, files: [dashboards/{name}]}}\n");
-    }
-    is_generated("grafana/kustomization.yaml", &dashboards);
+        format!("  - {{name: llmload-{}, files: [dashboards/{name}]}}\n", name.trim_end_matches(".json"))
+    });
+    is_generated("grafana/kustomization.yaml", &(DASHBOARDS.to_owned() + &entries.collect::<String>()));
     let monitoring = yaml("deploy/monitoring/kustomization.yaml");
     assert_eq!(texts(&monitoring["resources"]), ["prometheusrule.yaml", "../../grafana"]);
 }
+
+const DASHBOARDS: &str = "\
+# The dashboards as ConfigMaps, labelled as the Grafana of kube-prometheus-stack looks for them. The
+# list stands here because kustomize reads no file outside of its folder.
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+generatorOptions:
+  disableNameSuffixHash: true
+  labels: {grafana_dashboard: \"1\"}
+configMapGenerator:
+";
 
 fn is_generated(path: &str, expected: &str) {
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
