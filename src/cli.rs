@@ -4,6 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::io::Write as _;
+mod health;
 mod logs;
 mod shard;
 mod signals;
@@ -58,6 +59,8 @@ enum Command {
     Check(CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
     Simulator(SimulatorArgs),
+    /// Ask a running daemon whether it is healthy: exit code 0 or 1
+    Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -238,6 +241,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         }
         Command::Check(args) => check(&args),
         Command::Simulator(args) => simulate(&args),
+        Command::Health(args) => Ok(health::ask(&args)?),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
             Ok(print(&schema)?)
