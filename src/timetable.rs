@@ -153,6 +153,8 @@ impl Timetable {
 
     /// What is on from `at`, the end of what was on before.
     pub fn from(&mut self, at: Moment) -> Part {
+        // A firing counts from here on, also one that comes before the first window opens.
+        self.fired.get_or_insert(at.wall);
         let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
@@ -223,8 +225,7 @@ impl Timetable {
                     self.fired = Some(firing);
                 }
             }
-            let since = *self.fired.get_or_insert(at.wall);
-            let Some(firing) = cron.next_after(since) else { return Part::Over };
+            let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else { return Part::Over };
             let Ok(past) = at.wall.duration_since(firing) else { return Part::Off(at.instant_at(firing)) };
             self.fired = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);

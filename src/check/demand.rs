@@ -204,8 +204,8 @@ impl<'a> Meter<'a> {
     /// What a cycle sends up to a time; of the phases that count theirs, those that have `begun`.
     fn of_cycle(&self, cycle: u64, time: Duration, begun: impl Fn(Duration) -> bool) -> Sent {
         let area = self.schedule.area(time);
-        let (_, left_over) = self.schedule.before(cycle);
-        let arrived = self.mine(low((left_over + area).arrivals()));
+        let (before, left_over) = self.schedule.before(cycle);
+        let arrived = self.mine(before, before.wrapping_add(low((left_over + area).arrivals())));
         let counted = self.counted.iter().filter(|(begin, _)| begun(*begin)).map(|(_, count)| count).sum();
         let replayed = self.replays.iter().map(|replay| replay.until(time)).sum();
         self.assembled(area.as_f64(), arrived, counted, replayed)
@@ -214,15 +214,8 @@ impl<'a> Meter<'a> {
     /// What so many whole cycles send.
     fn of_cycles(&self, first: u64, cycles: u64) -> Sent {
         let total = self.schedule.total();
-        let arrived = self.schedule.before(first.wrapping_add(cycles)).0;
-        let arrived = arrived.wrapping_sub(self.schedule.before(first).0);
-        // Each has a whole number of arrivals, some one more.
-        let fewer = low(total.arrivals());
-        let with_one_more = arrived.wrapping_sub(cycles.wrapping_mul(fewer));
-        let with_fewer = cycles.saturating_sub(with_one_more);
-        let mine = with_one_more
-            .saturating_mul(self.mine(fewer + 1))
-            .saturating_add(with_fewer.saturating_mul(self.mine(fewer)));
+        let mine =
+            self.mine(self.schedule.before(first).0, self.schedule.before(first.wrapping_add(cycles)).0);
         let times = as_f64(cycles);
         let counted: f64 = self.counted.iter().map(|(_, count)| count).sum();
         let replayed: Replayed = self.replays.iter().map(|replay| replay.until(Duration::MAX)).sum();
@@ -242,10 +235,10 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Of so many arrivals of a cycle, those of this shard.
-    fn mine(&self, arrivals: u64) -> u64 {
-        let (index, count) = (u64::from(self.shard.index()), u64::from(self.shard.count()));
-        (arrivals + count - 1).saturating_sub(index) / count
+    /// Of the arrivals with these numbers, those of this shard.
+    fn mine(&self, from: u64, to: u64) -> u64 {
+        let first = from.wrapping_add(self.shard.first_after(from));
+        to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))
     }
 
     /// Between two times of a cycle.

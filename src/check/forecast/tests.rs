@@ -128,7 +128,7 @@ fn phases() -> impl Strategy<Value = Vec<String>> {
         2 => format!(
             "{{sine: {{mean: {}/s, amplitude: {a}/s, period: {}ms}}, for: {millis}ms}}",
             a + b,
-            millis / 3 + 1
+            millis / 3 + 1000
         ),
         _ => format!("{{pause: {millis}ms}}"),
     });
