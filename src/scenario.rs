@@ -2,6 +2,7 @@
 //! schedule on a thread of its own until it is stopped. What a reload changes reaches it there.
 
 mod readiness;
+mod version;
 mod warmup;
 
 use std::sync::{Arc, OnceLock};
@@ -93,6 +94,8 @@ impl Setting {
             scenario: scenario.name.clone(),
             seed: self.seed,
             parameters: scenario.request.clone(),
+            dialect: scenario.target.dialect.clone(),
+            traceparent: scenario.target.traceparent,
             terminal: scenario.target.terminal,
             timeouts: scenario.target.timeouts,
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
@@ -258,9 +261,12 @@ async fn go_through(
             mailbox.ready();
         }
     };
+    let of_lane = || lanes.now().first().map(|lane| Arc::clone(&lane.endpoint));
+    let version = version::keep(&stream.target, of_lane, &around.metrics);
     let well = tokio::select! {
         well = &mut ended => well,
         () = let_in => return Ok(()),
+        () = version => return Ok(()),
         () = stop.cancelled() => {
             mailbox.wake();
             // It may be launching this very moment; nothing may start once this returns.

@@ -1,0 +1,28 @@
+//! Which version of its server a target runs, asked again now and then: a roll-out over there explains
+//! what changes in the figures here.
+
+use std::time::Duration;
+
+use crate::endpoint::HttpEndpoint;
+use crate::metrics::Metrics;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer is believed.
+const AGAIN: Duration = Duration::from_mins(10);
+
+/// Keeps `llmload_target_info` true, for ever. A server that does not answer or tell keeps what it said.
+pub(super) async fn keep(
+    target: &str,
+    endpoint: impl Fn() -> Option<std::sync::Arc<HttpEndpoint>>,
+    metrics: &Metrics,
+) {
+    loop {
+        if let Some(endpoint) = endpoint()
+            && let Ok(Some(version)) = endpoint.version(PATIENCE).await
+        {
+            metrics.target_version(target, &version);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
