@@ -156,12 +156,12 @@ impl HttpEndpoint {
             let version =
                 Some(said.body).filter(|_| said.status == 200).and_then(|body| version::read(&body));
             if let Some(version) = version {
-                return Ok(Some(version::label(self.redaction.text(version))));
+                return Ok(Some(version::label(&self.redaction.text(version))));
             }
             server = said.server;
         }
         let server = server.filter(|server| version::tells_one(server));
-        Ok(server.map(|server| version::label(self.redaction.text(server))))
+        Ok(server.map(|server| version::label(&self.redaction.text(server))))
     }
 
     /// Asks for something about the endpoint itself.

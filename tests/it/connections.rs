@@ -59,7 +59,7 @@ impl Observe for Told {
     fn observe(&self, event: Event<'_>) {
         match event {
             Event::Connected { dns, connect } => {
-                self.connected.lock().unwrap().push((dns.is_some(), connect))
+                self.connected.lock().unwrap().push((dns.is_some(), connect));
             }
             Event::Limits(limits) => self.limits.lock().unwrap().push(*limits),
             Event::Failed { detail, names, .. } => {
@@ -278,7 +278,7 @@ async fn an_end_in_the_midst_of_http_2_has_its_class() {
     let answer = frame(1, 4, 1, &fields);
     let body = frame(0, 0, 1, token("a").as_bytes());
     let reset = |code: u8| frame(3, 0, 1, &[0, 0, 0, code]);
-    let goodbye = |code: u8| frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, code]);
+    let goodbye = |code: u8| frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, code]);
     for (name, frames, class) in [
         ("the stream is given up", vec![&answer, &body, &reset(2)], Failure::Truncated),
         ("the connection is cut", vec![&answer, &body], Failure::Truncated),
@@ -406,7 +406,7 @@ async fn sent(path: &str, keys: &str) -> (String, String) {
     let heard = Arc::new(Mutex::new(String::new()));
     let request = Arc::clone(&heard);
     let upstream = Upstream::reading(move |_, head| {
-        *request.lock().unwrap() = head.to_owned();
+        head.clone_into(&mut request.lock().unwrap());
         good()
     })
     .await;

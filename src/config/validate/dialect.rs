@@ -25,8 +25,11 @@ impl Checker<'_> {
             None | Some(Api::Chat) => protocol::Api::Chat,
             Some(Api::Completions) => protocol::Api::Completions,
         };
-        if let (protocol::Api::Completions, Some(at)) = (api, target.simulator.given()) {
-            self.problem(at.node, "the simulator answers `api: chat` only; leave `api` out");
+        if api == protocol::Api::Completions
+            && !target.simulator.is_absent()
+            && let Some(node) = target.api.node()
+        {
+            self.problem(node, "the simulator answers `api: chat` only; leave `api` out");
             return None;
         }
         let max_tokens_field = match target.max_tokens_field.given() {
