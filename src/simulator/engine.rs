@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::ask::Finish;
 use super::fate::Fault;
+use super::first_tokens::FirstTokens;
 use super::pace::Pace;
 
 /// The longest time of loading: a year, which an instant can surely hold.
@@ -43,6 +44,7 @@ struct Tally {
     endings: [AtomicU64; ENDINGS.len()],
     prompt_tokens: AtomicU64,
     output_tokens: AtomicU64,
+    first_tokens: FirstTokens,
 }
 
 /// How a request leaves the engine.
@@ -145,6 +147,15 @@ impl Engine {
             "Requests in the queue.",
             [(model.clone(), (admitted - running).into())],
         );
+        let slots = f64::from(self.settings.slots.max(1));
+        let _ = writeln!(
+            text,
+            "# HELP vllm:kv_cache_usage_perc Share of the cache in use: each slot has an equal part.\n\
+             # TYPE vllm:kv_cache_usage_perc gauge\n\
+             vllm:kv_cache_usage_perc{{{model}}} {}",
+            f64::from(running) / slots
+        );
+        tally.first_tokens.write(&mut text, &model);
         let endings = ENDINGS.iter().zip(&tally.endings).map(|(ending, count)| {
             (format!("finished_reason=\"{ending}\",{model}"), count.load(Ordering::Relaxed))
         });
@@ -226,6 +237,11 @@ impl Place {
     /// Counts a prompt as read.
     pub(super) fn read_prompt(&self, tokens: u32) {
         self.engine.tally.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
+    }
+
+    /// Counts the time that a request waited for its first token.
+    pub(super) fn first_token_after(&self, time: Duration) {
+        self.engine.tally.first_tokens.observe(time);
     }
 
     /// Counts one token as generated.

@@ -1,0 +1,100 @@
+//! A real Prometheus.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::binary::{FOREVER, pause, request};
+
+/// A running Prometheus that scrapes once a second; killed when the test is over.
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes these addresses, each as a job of its own.
+    pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
+        let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n".to_owned();
+        for (job, address) in jobs {
+            config += &format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        // Prometheus cannot tell which port it got, so a free one is found first; should somebody
+        // take it in between, it exits and the next try finds another.
+        loop {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            drop(listener);
+            let mut child = Command::new("prometheus")
+                .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
+                .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("prometheus, which Debian has as a package");
+            loop {
+                if request(address, "GET", "/-/ready").is_ok_and(|answer| answer.0 == 200) {
+                    return Prometheus { child, address, _folder: folder };
+                }
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                pause();
+            }
+        }
+    }
+
+    /// The values that a query has now.
+    pub fn values(&self, query: &str) -> Result<Vec<f64>, String> {
+        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let (status, _, body) =
+            request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
+        // A long answer comes in chunks, whose lengths stand on lines of their own.
+        let mut lines = body.lines();
+        let text: String = if body.starts_with('{') {
+            body.clone()
+        } else {
+            let mut text = String::new();
+            while let (Some(_), Some(chunk)) = (lines.next(), lines.next()) {
+                text += chunk;
+            }
+            text
+        };
+        let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {body}"))?;
+        if status != 200 {
+            return Err(answer["error"].to_string());
+        }
+        let result = &answer["data"]["result"];
+        if answer["data"]["resultType"] == "scalar" {
+            return Ok(result[1].as_str().and_then(|value| value.parse().ok()).into_iter().collect());
+        }
+        let series = result.as_array().ok_or("no result")?;
+        Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
+    }
+
+    /// Asks until there is an answer that is a number.
+    pub fn wait_for_value(&self, query: &str) -> f64 {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < FOREVER, "no number for {query}");
+            let values = self.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+            if let Some(value) = values.first().filter(|value| value.is_finite()) {
+                return *value;
+            }
+            pause();
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
