@@ -124,7 +124,7 @@ impl Engine {
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place { engine: Arc::clone(self), slot: None, ending: Ending::Abort })
+        Some(Place { engine: Arc::clone(self), since: Instant::now(), slot: None, ending: Ending::Abort })
     }
 
     /// The counts in Prometheus' text format, named as vLLM names them where it has a name.
@@ -215,6 +215,7 @@ fn label_value(value: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Place {
     engine: Arc<Engine>,
+    since: Instant,
     slot: Option<OwnedSemaphorePermit>,
     ending: Ending,
 }
@@ -239,9 +240,9 @@ impl Place {
         self.engine.tally.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
     }
 
-    /// Counts the time that a request waited for its first token.
-    pub(super) fn first_token_after(&self, time: Duration) {
-        self.engine.tally.first_tokens.observe(time);
+    /// Counts how long the request has waited for its first token, which comes now.
+    pub(super) fn first_token(&self) {
+        self.engine.tally.first_tokens.observe(self.since.elapsed());
     }
 
     /// Counts one token as generated.

@@ -8,10 +8,13 @@
 mod capacity;
 mod comparison;
 mod dashboard;
+mod documentation;
 mod generator;
+mod lint;
 mod overview;
 mod panel;
 mod promql;
 mod server;
 mod shipped;
 mod slo;
+mod vocabulary;

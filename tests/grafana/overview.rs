@@ -161,7 +161,7 @@ fn throughput() -> [Panel; 8] {
             .query("output spent on reasoning", ratio(&rate(&table::REASONING_TOKENS), &rate(&table::OUTPUT_TOKENS)))
             .at_most_one(),
         quantiles("Tokens of a prompt", Unit::Count, &table::REQUEST_INPUT_TOKENS)
-            .about("llmload_request_input_tokens: is the load what it was meant to be?"),
+            .about("llmload_request_input_tokens: what was really asked. Other prompts than were meant are another load."),
         quantiles("Tokens of an answer", Unit::Count, &table::REQUEST_OUTPUT_TOKENS)
             .about("llmload_request_output_tokens: an endpoint that answers shorter looks faster."),
         Panel::lines("Tokens per chunk", Unit::Count)

@@ -130,11 +130,6 @@ impl Panel {
         self
     }
 
-    pub fn high(mut self, height: u64) -> Panel {
-        self.height = height;
-        self
-    }
-
     /// Says this where nothing came back.
     pub fn none(mut self, text: &'static str) -> Panel {
         self.none = text;

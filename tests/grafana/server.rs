@@ -139,7 +139,7 @@ fn engine() -> [Panel; 4] {
             .query("server", GENERATED.any(|name| format!("sum(rate({name}{HERE}[{WINDOW}]))")))
             .none(UNKNOWN),
         Panel::lines("Waiting, of running", Unit::Count)
-            .about("Requests in the server's queue for each that runs: above 0 for long, and it takes more than it can do.")
+            .about("vllm:num_requests_waiting / vllm:num_requests_running, or what the others call them: what waits for each that runs. Above 0 for long, and it takes more than it can do.")
             .query("waiting / running", format!("({}) / (({}) > 0)", sum(&WAITING), sum(&RUNNING)))
             .none(UNKNOWN),
     ]

@@ -46,7 +46,7 @@ pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Val
 fn within(family: &Family, variable: &str, by: &str) -> String {
     let good = select(family, "_bucket", &format!("le=~\"${variable}([.]0)?\""));
     let all = select(family, "_count", "");
-    ratio(&format!("sum{by} (rate({good}[{WINDOW}]))"), &format!("sum{by} (rate({all}[{WINDOW}]))"))
+    ratio(&format!("sum{by}(rate({good}[{WINDOW}]))"), &format!("sum{by}(rate({all}[{WINDOW}]))"))
 }
 
 fn verdicts() -> [Panel; 5] {
@@ -83,8 +83,8 @@ fn shares() -> [Panel; 4] {
             .dashed("objective")
             .at_most_one()
     };
-    let by = " by (scenario)";
-    let rate = |family| format!("sum{by} (rate({}[{WINDOW}]))", crate::promql::series(family));
+    let by = " by (scenario) ";
+    let rate = |family| format!("sum{by}(rate({}[{WINDOW}]))", crate::promql::series(family));
     let failed = ratio(&rate(&table::REQUEST_FAILURES), &rate(&table::REQUESTS));
     [
         lines("Success", format!("1 - {failed}"))

@@ -113,8 +113,9 @@ scenarios:
     let ask = |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
     // Half a minute of scrapes, and the window no longer reaches into the ramp.
     prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
-    prometheus
-        .wait_for_value("min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1");
+    prometheus.wait_for_value(
+        "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
+    );
 
     let mut wrong = String::new();
     let queries = queries();
