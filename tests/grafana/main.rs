@@ -14,6 +14,7 @@ mod lint;
 mod overview;
 mod panel;
 mod promql;
+mod rules;
 mod server;
 mod shipped;
 mod slo;

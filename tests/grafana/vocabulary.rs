@@ -13,8 +13,8 @@ pub struct Vocabulary {
     series: BTreeMap<String, BTreeMap<String, Option<Vec<String>>>>,
 }
 
-/// Labels that Prometheus itself adds.
-const OF_THE_SCRAPE: [&str; 2] = ["job", "instance"];
+/// Labels that Prometheus adds, in a cluster with its operator.
+const OF_THE_SCRAPE: [&str; 3] = ["job", "instance", "pod"];
 
 /// A metric that is named in a query, with all that is said of its labels.
 #[derive(Debug)]

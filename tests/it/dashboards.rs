@@ -140,7 +140,18 @@ scenarios:
         "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
     );
     assert!((in_flight - little).abs() <= 0.15 * little, "in flight {in_flight}, λW {little}");
-    assert_eq!(ask("count(ALERTS)"), Vec::<f64>::new());
+    // The rules work on real series too, and none of them sees anything wrong with llmload itself.
+    let rules = prometheus.get("/api/v1/rules").1;
+    let groups = rules["data"]["groups"].as_array().unwrap();
+    let rules: Vec<&Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > 30, "{rules:?}");
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+    let ours = ask("count(ALERTS{alertname!~\".*BudgetFastBurn.*|.*BudgetSlowBurn.*\"})");
+    assert_eq!(ours, Vec::<f64>::new(), "{:?}", prometheus.get("/api/v1/alerts").1);
+    let burning = ask("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\"})");
+    assert_eq!(burning, [1.0], "one in ten fails, where one in a hundred may");
 
     // Nothing starts any more and everything has ended: now both sides have to agree exactly.
     assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);

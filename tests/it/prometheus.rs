@@ -1,6 +1,7 @@
 //! A real Prometheus.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::binary::{FOREVER, pause, request};
 
-/// A running Prometheus that scrapes once a second; killed when the test is over.
+/// A running Prometheus that scrapes and evaluates our rules once a second; killed when the test is over.
 pub struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -18,7 +19,11 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes these addresses, each as a job of its own.
     pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
-        let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n".to_owned();
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
+        let mut config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n",
+            rules.display()
+        );
         for (job, address) in jobs {
             config += &format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n");
         }
@@ -53,20 +58,7 @@ impl Prometheus {
     /// The values that a query has now.
     pub fn values(&self, query: &str) -> Result<Vec<f64>, String> {
         let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let (status, _, body) =
-            request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
-        // A long answer comes in chunks, whose lengths stand on lines of their own.
-        let mut lines = body.lines();
-        let text: String = if body.starts_with('{') {
-            body.clone()
-        } else {
-            let mut text = String::new();
-            while let (Some(_), Some(chunk)) = (lines.next(), lines.next()) {
-                text += chunk;
-            }
-            text
-        };
-        let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {body}"))?;
+        let (status, answer) = self.get(&format!("/api/v1/query?query={encoded}"));
         if status != 200 {
             return Err(answer["error"].to_string());
         }
@@ -76,6 +68,14 @@ impl Prometheus {
         }
         let series = result.as_array().ok_or("no result")?;
         Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
+    }
+
+    /// What it answers, of its HTTP API.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        let (status, _, body) = request(self.address, "GET", path).unwrap();
+        // A long answer comes in chunks, whose lengths stand on lines of their own.
+        let text = if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
+        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
     }
 
     /// Asks until there is an answer that is a number.
