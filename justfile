@@ -30,6 +30,10 @@ demo:
 schema:
     cargo run --quiet --locked -- schema > config/llmload.schema.json
 
+# Write the dashboards and docs/metrics.md anew
+dashboards:
+    UPDATE_EXPECTED=1 cargo test --quiet --locked --test grafana
+
 # Licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:
     cargo deny check

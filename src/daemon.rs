@@ -16,6 +16,7 @@ use crate::config::{Invalid, Spelled};
 use crate::control::{Asked, Control, Order, Refused};
 use crate::endpoint::BuildError;
 use crate::event::AbortReason;
+use crate::generator::{self, Generator};
 use crate::guard::Pause;
 use crate::launch::Traffic;
 use crate::metrics::{self, Metrics};
@@ -103,7 +104,9 @@ pub async fn run(
     let started = SystemTime::now();
     let listener = into_tokio(settings.listener).map_err(Error::Socket)?;
     let address = listener.local_addr().map_err(Error::Socket)?;
-    let (metrics, board) = (Arc::new(Metrics::new()?), Arc::new(Board::default()));
+    let generator = Generator::new();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&generator))?);
+    let board = Arc::new(Board::default());
     let (shard, paused) = (settings.plan.shard, Pause::default());
     metrics.shard(shard);
     metrics.paused(false);
@@ -119,6 +122,7 @@ pub async fn run(
     );
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
+        generator: Arc::clone(&generator),
         board,
         control: control.clone(),
         lifecycle: settings.lifecycle,
@@ -131,6 +135,8 @@ pub async fn run(
     // Only now: the first scrape shall find every series.
     let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
+    let observed = Arc::clone(&metrics);
+    let itself = tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
@@ -166,6 +172,7 @@ pub async fn run(
     stop.cancel();
     drain(fleet, &hurry).await;
     seconds.abort();
+    itself.abort();
     no_more_questions.cancel();
     // It was told to end, and whether it did so well is of no interest any more.
     let _ended = web.await;
@@ -238,11 +245,13 @@ fn visible(address: SocketAddr) -> String {
 }
 
 fn check_open_files(plan: &Plan) -> Result<(), Error> {
-    let in_flight: u64 = plan.scenarios.iter().map(|s| u64::from(s.max_concurrency.get())).sum();
-    // The simulator holds the other end of each connection.
-    let simulated = plan.scenarios.iter().filter(|s| matches!(s.target.location, Location::Simulator(_)));
-    let other_ends: u64 = simulated.map(|s| u64::from(s.max_concurrency.get())).sum();
-    let needed = in_flight + other_ends + OTHER_FILES;
+    let ends = plan.scenarios.iter().flat_map(|scenario| {
+        // The simulator holds the other end of each connection.
+        let ends = |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
+        let cap = u64::from(scenario.max_concurrency.get());
+        scenario.targets().map(move |target| cap * ends(&target.location))
+    });
+    let needed = ends.sum::<u64>() + OTHER_FILES;
     // Where the limit cannot be read there is nothing to hold the plan against.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     if limit < needed { Err(Error::Files { limit, needed }) } else { Ok(()) }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
+use crate::comparison::Took;
 use crate::endpoint::{Answer, Endpoint, Request};
 use crate::event::{Event, Observe};
 use crate::measurement::{Failure, FailureDetail, Measurement};
@@ -50,8 +51,8 @@ pub struct Order {
 #[derive(Debug)]
 #[must_use = "its connection is closed unless its farewell is heard"]
 pub struct Finished<A> {
-    /// The class of the failure, if it is one. The observer has been told, with its words.
-    pub outcome: Result<(), Failure>,
+    /// What it took, or the class of the failure. The observer has been told, with its words.
+    pub outcome: Result<Took, Failure>,
     rest: Option<A>,
 }
 
@@ -87,7 +88,9 @@ pub async fn exchange<E: Endpoint>(
     match conversation {
         Ok((measurement, rest)) => {
             observer.observe(Event::Succeeded(&measurement));
-            Finished { outcome: Ok(()), rest }
+            let first_token = measurement.time_to_first_token();
+            let took = Took { first_token, duration: measurement.duration() };
+            Finished { outcome: Ok(took), rest }
         }
         Err(detail) => {
             let duration = sent.elapsed();

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::comparison::{Difference, Took};
 use crate::endpoint::{Endpoint, Request};
 use crate::event::{AbortReason, Arrival, Event, Observe};
 use crate::exchange::{Order, exchange};
@@ -38,9 +39,58 @@ pub trait Launch {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle);
 }
 
+/// What a request has beside its lane: the slot of a closed loop, and the others of its arrival.
+#[derive(Debug, Default)]
+struct Place {
+    slot: Option<Arc<Slot>>,
+    together: Option<(Arc<Together>, usize)>,
+}
+
+impl Place {
+    /// The request has ended: what it took, if it succeeded.
+    fn done(self, took: Option<Took>) {
+        if let (Some(slot), None) = (&self.slot, took) {
+            slot.failed();
+        }
+        if let Some((together, index)) = self.together {
+            together.ended(index, took);
+        }
+    }
+}
+
+/// The requests of one arrival to several targets. When the last of them has ended, those that the
+/// first target finished too are compared with it.
+#[derive(Debug)]
+struct Together {
+    took: Mutex<Vec<Option<Took>>>,
+    differences: Arc<[Arc<Difference>]>,
+}
+
+impl Together {
+    fn ended(&self, index: usize, took: Option<Took>) {
+        if let Some(place) = self.took.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *place = took;
+        }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        let took = self.took.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(Some(baseline)) = took.first().copied() else { return };
+        for (took, difference) in took.iter().skip(1).zip(self.differences.iter()) {
+            if let Some(took) = took {
+                difference.enter(baseline, *took);
+            }
+        }
+    }
+}
+
 /// The way from a scenario to a target: what all requests on it have in common.
 #[derive(Debug)]
 pub struct Lane<E, O> {
+    /// The name of the target.
+    pub target: String,
     /// Where they go.
     pub endpoint: Arc<E>,
     /// The model they name.
@@ -78,25 +128,27 @@ pub struct Traffic {
 
 impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Lane<E, O>> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
-        let now = Instant::now();
-        let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
-        match self.traffic.ledger.arrive(admit) {
-            Ok(started) => {
-                let request = Arc::clone(self).request(arrival, started, slot);
-                self.traffic.tasks.spawn_on(request, runtime);
-            }
-            Err(reason) => {
-                if let Some(slot) = slot {
-                    slot.failed();
-                }
-                self.observer.observe(Event::Dropped(reason));
-            }
-        }
+        self.send(arrival, Place { slot, together: None }, runtime);
     }
 }
 
 impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
-    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, slot: Option<Arc<Slot>>) {
+    fn send(self: &Arc<Self>, arrival: Arrival, place: Place, runtime: &Handle) {
+        let now = Instant::now();
+        let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
+        match self.traffic.ledger.arrive(admit) {
+            Ok(started) => {
+                let request = Arc::clone(self).request(arrival, started, place);
+                self.traffic.tasks.spawn_on(request, runtime);
+            }
+            Err(reason) => {
+                place.done(None);
+                self.observer.observe(Event::Dropped(reason));
+            }
+        }
+    }
+
+    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, place: Place) {
         let cut = &self.traffic.cut;
         let finished = tokio::select! {
             biased;
@@ -104,12 +156,8 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
             reason = cut.happened() => return started.abort(reason),
         };
         // Entered before the slot is free, so that whoever takes it does not find the place taken.
-        started.finish(finished.outcome);
-        if let Some(slot) = slot
-            && finished.outcome.is_err()
-        {
-            slot.failed();
-        }
+        started.finish(finished.outcome.map(|_| ()));
+        place.done(finished.outcome.ok());
         tokio::select! {
             () = finished.farewell() => {}
             _ = cut.happened() => {}
@@ -142,29 +190,45 @@ impl<E, O> Lane<E, O> {
 
 /// The lanes of a scenario, one to each of its targets. They may be exchanged while it runs.
 #[derive(Debug)]
-pub struct Lanes<E, O>(Mutex<Arc<[Arc<Lane<E, O>>]>>);
+pub struct Lanes<E, O>(Mutex<Arc<Ways<E, O>>>);
+
+/// The lanes, and how each but the first differs from the first.
+#[derive(Debug)]
+pub struct Ways<E, O> {
+    /// At least one.
+    pub lanes: Vec<Arc<Lane<E, O>>>,
+    /// One less.
+    pub differences: Arc<[Arc<Difference>]>,
+}
 
 impl<E, O> Lanes<E, O> {
     /// These.
-    pub fn new(lanes: Vec<Arc<Lane<E, O>>>) -> Lanes<E, O> {
-        Lanes(Mutex::new(lanes.into()))
+    pub fn new(ways: Ways<E, O>) -> Lanes<E, O> {
+        Lanes(Mutex::new(Arc::new(ways)))
     }
 
     /// From now on, arrivals go to these.
-    pub fn exchange(&self, lanes: Vec<Arc<Lane<E, O>>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lanes.into();
+    pub fn exchange(&self, ways: Ways<E, O>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ways);
     }
 
     /// Those that arrivals go to.
-    pub fn now(&self) -> Arc<[Arc<Lane<E, O>>]> {
+    pub fn now(&self) -> Arc<Ways<E, O>> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl<E: Endpoint, O: Observe + 'static> Launch for Lanes<E, O> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
-        for lane in self.now().iter() {
-            lane.launch(arrival, slot.clone(), runtime);
+        let ways = self.now();
+        if let [only] = ways.lanes.as_slice() {
+            return only.launch(arrival, slot, runtime);
+        }
+        let took = Mutex::new(vec![None; ways.lanes.len()]);
+        let together = Arc::new(Together { took, differences: Arc::clone(&ways.differences) });
+        for (index, lane) in ways.lanes.iter().enumerate() {
+            let together = Some((Arc::clone(&together), index));
+            lane.send(arrival, Place { slot: slot.clone(), together }, runtime);
         }
     }
 }
@@ -208,6 +272,11 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Shuts it: what comes next waits.
+    pub fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
     /// Opens it.
     pub fn open(&self) {
         self.open.store(true, Ordering::Relaxed);
@@ -231,7 +300,7 @@ impl Observe for Gate {
         match event {
             Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
-                self.open.store(false, Ordering::Relaxed);
+                self.shut();
             }
             _ => {}
         }

@@ -10,11 +10,11 @@
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
 //! | arithmetic and wire, pure | [`random`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
-//! | facts | [`event`], [`ledger`], [`course`] |
+//! | facts | [`event`], [`ledger`], [`course`], [`comparison`] |
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -23,6 +23,7 @@
 pub mod calendar;
 pub mod check;
 pub mod cli;
+pub mod comparison;
 pub mod config;
 pub mod control;
 pub mod course;
@@ -30,6 +31,7 @@ pub mod daemon;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;
+pub mod generator;
 pub mod guard;
 pub mod incidents;
 pub mod launch;

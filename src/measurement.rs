@@ -284,6 +284,11 @@ impl Measurement {
         self.end.saturating_duration_since(self.sent)
     }
 
+    /// From sending to the first token, where there was one to see.
+    pub fn time_to_first_token(&self) -> Option<Duration> {
+        self.first_token.map(|first| first.saturating_duration_since(self.sent))
+    }
+
     /// From the due instant to the end.
     pub fn duration_from_schedule(&self) -> Duration {
         self.end.saturating_duration_since(self.due)

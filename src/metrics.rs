@@ -5,25 +5,29 @@
 //! looked up while requests run and no first increment is missed by `rate()`.
 
 mod lane;
+mod page;
 mod scraped;
 pub mod table;
+mod vitals;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::course::Course;
+use crate::generator::Generator;
 use crate::ledger::Ledger;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 pub use lane::Instruments;
 use scraped::Scraped;
 use table::{Family, Kind};
+use vitals::Vitals;
 
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -82,6 +86,8 @@ pub struct Metrics {
     registry: Registry,
     scraped: Scraped,
     lanes: lane::Families,
+    generator: Arc<Generator>,
+    event_loop_delay: Histogram,
     scenario_info: GaugeVec,
     target_ready: GaugeVec,
     config_successful: GaugeVec,
@@ -92,21 +98,24 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All families, with what is known at the start.
+    /// All families, with what is known at the start; `generator` is told what is sent late.
     ///
     /// # Errors
     /// If two families in the table clash: a defect.
-    pub fn new() -> Result<Metrics, Defect> {
+    pub fn new(generator: Arc<Generator>) -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let scraped = Scraped::new()?;
         registry.register(Box::new(scraped.clone()))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(Vitals::of(Arc::clone(&generator))?))?;
         let build = gauge(&registry, &table::BUILD_INFO)?;
         let revision = env!("LLMLOAD_REVISION");
         let rustc = env!("LLMLOAD_RUSTC_VERSION");
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1.0);
+        let none: &[&str] = &[];
         Ok(Metrics {
             lanes: lane::Families::new(&registry)?,
+            generator,
+            event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY)?.with_label_values(none),
             scenario_info: gauge(&registry, &table::SCENARIO_INFO)?,
             target_ready: gauge(&registry, &table::TARGET_READY)?,
             config_successful: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
@@ -143,7 +152,12 @@ impl Metrics {
             }
         }
         self.scenario_info.with_label_values(&after).set(1.0);
-        self.lanes.bind(labels, self.target_ready.with_label_values(&[target]), prices)
+        self.lanes.bind(
+            labels,
+            self.target_ready.with_label_values(&[target]),
+            prices,
+            Arc::clone(&self.generator),
+        )
     }
 
     /// Ends the series of a stream of load, unless others than these books are bound to them by now.
@@ -202,6 +216,11 @@ impl Metrics {
         self.config_successful.with_label_values(none).set(1.0);
         self.config_timestamp.with_label_values(none).set(unix_seconds(SystemTime::now()));
         self.config_hash.with_label_values(none).set(folded(hash));
+    }
+
+    /// The event loop was so late at an instant at which it was looked at.
+    pub fn event_loop_delayed(&self, delay: Duration) {
+        self.event_loop_delay.observe(delay.as_secs_f64());
     }
 
     /// Feeds what is observed once a second. Call it once a second.

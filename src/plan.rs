@@ -49,6 +49,8 @@ pub struct Scenario {
     pub name: String,
     /// Where requests go.
     pub target: Arc<Target>,
+    /// Where the same requests go at the same instants.
+    pub further: Vec<Arc<Target>>,
     /// What they ask.
     pub prompts: Prompts,
     /// The parameters all of them share.
@@ -69,6 +71,13 @@ pub struct Scenario {
     pub max_concurrency: NonZeroU32,
     /// An arrival later than this is dropped.
     pub max_lag: Duration,
+}
+
+impl Scenario {
+    /// All targets, the one that the others are held against first.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        std::iter::once(&self.target).chain(&self.further)
+    }
 }
 
 /// When a schedule begins.

@@ -245,7 +245,7 @@ impl fmt::Debug for Prompts {
 }
 
 /// A number that no other request of this run has (each step can be undone), and hardly any of another
-/// run: SplitMix64 from where the run began.
+/// run: `SplitMix64` from where the run began.
 fn unlike_any_other(run: &AtomicU64) -> u64 {
     let mut mixed = run.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

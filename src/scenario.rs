@@ -2,6 +2,7 @@
 //! schedule on a thread of its own until it is stopped. What a reload changes reaches it there.
 
 mod readiness;
+mod setting;
 mod warmup;
 
 use std::sync::{Arc, OnceLock};
@@ -13,16 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::course::Course;
 use crate::endpoint::HttpEndpoint;
-use crate::guard::{Guard, Pause};
+use crate::guard::Pause;
 use crate::incidents::Incidents;
 use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox};
-use crate::metrics::{Facts, Instruments, Labels, Metrics};
-use crate::plan::{self, Start};
-use crate::schedule::{Rate, Shard, Spread};
+use crate::metrics::{Instruments, Metrics};
+use crate::schedule::{Rate, Shard};
 use crate::status::Stream;
-use crate::timetable::{Cycles, Timetable};
+pub use setting::{Setting, Way};
 
 /// What scenarios share.
 #[derive(Clone, Debug)]
@@ -50,22 +49,11 @@ pub type Observer = (Instruments, (Arc<Incidents>, Arc<Gate>));
 /// A stream of load over HTTP.
 pub type HttpLane = Lane<HttpEndpoint, Observer>;
 
-/// A scenario of the plan with the seed it draws from, and the client of its target.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// What is asked for.
-    pub scenario: plan::Scenario,
-    /// Everything random follows from it.
-    pub seed: u64,
-    /// The client of its target.
-    pub endpoint: Arc<HttpEndpoint>,
-}
-
 /// A scenario at work, as it is reached from outside.
 #[derive(Debug)]
 pub struct Work {
-    /// Where it is shown.
-    pub stream: Arc<Stream>,
+    /// Where it is shown, one to each target.
+    pub streams: Vec<Arc<Stream>>,
     /// Cancelled once nothing is launched any more.
     pub ended: CancellationToken,
     stop: CancellationToken,
@@ -80,91 +68,27 @@ struct Live {
     gate: Arc<Gate>,
 }
 
-impl Setting {
-    /// The way to its target, whose series are made with it.
-    fn lane(&self, model: &str, stream: &Stream, gate: &Arc<Gate>, around: &Surroundings) -> Arc<HttpLane> {
-        let scenario = &self.scenario;
-        let (draining, paused) = (around.draining.clone(), around.paused.clone());
-        let instruments = bind(self, model, stream, &around.metrics);
-        Arc::new(Lane {
-            endpoint: Arc::clone(&self.endpoint),
-            model: model.to_owned(),
-            prompts: scenario.prompts.clone(),
-            scenario: scenario.name.clone(),
-            seed: self.seed,
-            parameters: scenario.request.clone(),
-            terminal: scenario.target.terminal,
-            timeouts: scenario.target.timeouts,
-            guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
-            observer: (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate))),
-            traffic: Arc::clone(&stream.traffic),
-        })
-    }
-
-    fn spread(&self, shard: Shard) -> Spread {
-        let (arrivals, scenario) = (self.scenario.arrivals, self.scenario.name.clone());
-        Spread { arrivals, seed: self.seed, scenario, shard }
-    }
-
-    /// A course for it that waits.
-    pub fn course(&self, shard: Shard) -> Arc<Course> {
-        let timetable = timetable(&self.scenario);
-        let schedule = Arc::clone(timetable.schedule());
-        Arc::new(Course::new(schedule, timetable.is_endless(), shard, "the target"))
-    }
-
-    /// Whether what another setting says of arrivals is the same: then they go on undisturbed.
-    fn is_timed_like(&self, other: &Setting) -> bool {
-        let timing = |setting: &Setting| {
-            let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &setting.scenario;
-            (Arc::clone(schedule), *arrivals, *repeat, start.clone(), active.clone())
-        };
-        self.seed == other.seed && timing(self) == timing(other)
-    }
-}
-
-/// When the cycles of a scenario begin.
-fn timetable(scenario: &plan::Scenario) -> Timetable {
-    let repeat = scenario.repeat;
-    let cycles = match &scenario.start {
-        Start::WhenReady => Cycles::Running { repeat, when_ready: true },
-        Start::Now => Cycles::Running { repeat, when_ready: false },
-        Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
-        Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
-    };
-    Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
-}
-
-/// Makes the series of a stream of load.
-fn bind(setting: &Setting, model: &str, stream: &Stream, metrics: &Metrics) -> Instruments {
-    let model = stream.model.get_or_init(|| model.to_owned()).clone();
-    let labels = Labels { target: stream.target.clone(), model, scenario: stream.scenario.clone() };
-    let (arrivals, terms) = (setting.scenario.arrivals, stream.terms());
-    let prices = setting.scenario.target.prices.clone();
-    let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency, prices };
-    metrics.bind(&labels, Arc::clone(&stream.traffic.ledger), Arc::clone(&stream.course), facts)
-}
-
 impl Work {
     /// A scenario that begins its life with the future that comes with it. Where its labels are
     /// known, its series are there when this returns: nobody scrapes without them.
     pub fn begin(
         setting: Setting,
-        stream: Arc<Stream>,
+        streams: Vec<Arc<Stream>>,
         around: &Surroundings,
     ) -> (Work, impl Future<Output = Result<(), Crashed>> + Send + use<>) {
-        if let Some(model) = &setting.scenario.target.model {
-            bind(&setting, model, &stream, &around.metrics);
+        for (way, stream) in setting.ways.iter().zip(&streams) {
+            // Those whose model is unknown have no labels yet.
+            let _known = setting.bind(way, stream, around);
         }
         let (live, stop) = (Arc::new(OnceLock::new()), around.draining.child_token());
         let ended = CancellationToken::new();
         let work = Work {
-            stream: Arc::clone(&stream),
+            streams: streams.clone(),
             ended: ended.clone(),
             stop: stop.clone(),
             live: Arc::clone(&live),
         };
-        let life = go_through(setting, stream, around.clone(), live, stop);
+        let life = go_through(setting, streams, around.clone(), live, stop);
         let life = async move {
             let _however_it_ends = ended.drop_guard();
             life.await
@@ -194,67 +118,69 @@ impl Work {
     }
 
     /// Changes what new requests have in common, and the schedule if it is another; nothing before its
-    /// schedule runs. They may be those of another `stream` from now on.
+    /// schedule runs. They may be those of other streams from now on, whose models are known.
     pub fn change(
         &mut self,
         before: &Setting,
         after: &Setting,
-        model: &str,
-        stream: Arc<Stream>,
+        streams: Vec<Arc<Stream>>,
         around: &Surroundings,
     ) {
         let Some(live) = self.live.get() else { return };
-        live.lanes.exchange(vec![after.lane(model, &stream, &live.gate, around)]);
-        self.stream = stream;
+        live.lanes.exchange(after.lanes(&streams, &live.gate, around));
+        self.streams = streams;
         if !before.is_timed_like(after) {
-            live.mailbox.replace(timetable(&after.scenario), after.spread(around.shard));
+            live.mailbox.replace(after.timetable(), after.spread(around.shard));
         }
     }
 }
 
 async fn go_through(
     setting: Setting,
-    stream: Arc<Stream>,
+    streams: Vec<Arc<Stream>>,
     around: Surroundings,
     live: Arc<OnceLock<Live>>,
     stop: CancellationToken,
 ) -> Result<(), Crashed> {
-    let scenario = &setting.scenario;
+    let name = setting.scenario.name.as_str();
+    let Some(course) = streams.first().map(|stream| Arc::clone(&stream.course)) else { return Ok(()) };
     let gate = Arc::new(Gate::default());
     let begun = async {
-        let model = readiness::wait(scenario, &setting.endpoint, &stream, &around.metrics).await;
-        let lane = setting.lane(&model, &stream, &gate, &around);
-        if scenario.warmup > 0 {
-            stream.course.waits_for("its warm-up");
-            warmup::send(&lane, scenario.warmup, &stream, &around.metrics).await;
+        for (way, stream) in setting.ways.iter().zip(&streams) {
+            let model = readiness::wait(&setting.scenario.start, way, stream, &around.metrics).await;
+            // It is that of the file where that names one.
+            let _known = stream.model.set(model);
         }
-        lane
+        let ways = setting.lanes(&streams, &gate, &around);
+        for (lane, stream) in ways.lanes.iter().zip(&streams) {
+            warmup::send(lane, setting.scenario.warmup, stream, &around.metrics).await;
+        }
+        ways
     };
-    let lane = tokio::select! {
-        lane = begun => lane,
+    let ways = tokio::select! {
+        ways = begun => ways,
         () = stop.cancelled() => {
-            stream.course.ends();
+            course.ends();
             return Ok(());
         }
     };
-    tracing::info!(scenario = scenario.name, target = stream.target, model = lane.model, "schedule begins");
+    for lane in &ways.lanes {
+        tracing::info!(scenario = name, target = lane.target, model = lane.model, "schedule begins");
+    }
     let spread = setting.spread(around.shard);
-    let driver = Driver::new(timetable(scenario), spread, Arc::clone(&stream.course), Instant::now());
+    let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
-    let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(vec![lane])));
-    let crashed = |cause: String| Crashed { scenario: scenario.name.clone(), cause };
-    let (_thread, mut ended) = on_a_thread(driver, Arc::clone(&lanes), stop.clone(), &scenario.name)
+    let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
+    let crashed = |cause: String| Crashed { scenario: name.to_owned(), cause };
+    let (_thread, mut ended) = on_a_thread(driver, Arc::clone(&lanes), stop.clone(), name)
         .map_err(|error| crashed(error.to_string()))?;
-    let (mailbox_of_work, lanes_of_work) = (Arc::clone(&mailbox), Arc::clone(&lanes));
+    let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
     // Nobody else sets it.
-    let _set = live.set(Live { mailbox: mailbox_of_work, lanes: lanes_of_work, gate: Arc::clone(&gate) });
+    let _set = live.set(reached);
     let let_in = async {
         loop {
             gate.asked().await;
-            if let Some(lane) = lanes.now().first() {
-                let endpoint = Arc::clone(&lane.endpoint);
-                readiness::comes_back(&stream.target, &endpoint, &around.metrics).await;
-            }
+            readiness::comes_back(&lanes.now().lanes, &around.metrics).await;
             mailbox.ready();
         }
     };
@@ -267,7 +193,7 @@ async fn go_through(
             ended.await
         }
     };
-    stream.course.ends();
+    course.ends();
     // The sender is gone without a word only if a panic took it along.
     well.map_err(|_| crashed("a panic, whose words are above".to_owned()))
 }

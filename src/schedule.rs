@@ -10,8 +10,6 @@
 mod rate;
 mod series;
 mod shard;
-#[cfg(test)]
-mod tests;
 mod trace;
 
 use std::fmt;
@@ -343,3 +341,6 @@ fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
     }
     low
 }
+
+#[cfg(test)]
+mod tests;

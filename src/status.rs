@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::comparison::{Difference, Mean};
 use crate::course::{Course, State};
+use crate::generator::Generator;
 use crate::incidents::Incidents;
 use crate::launch::Traffic;
 use crate::metrics::Labels;
@@ -52,6 +54,8 @@ pub struct Stream {
     pub course: Arc<Course>,
     /// What failed last.
     pub incidents: Arc<Incidents>,
+    /// How it differs from the first target of its scenario; nothing for that one itself.
+    pub difference: Arc<Difference>,
     /// What a reload may change.
     terms: Mutex<Terms>,
 }
@@ -77,6 +81,7 @@ impl Stream {
             traffic: Arc::default(),
             course,
             incidents: Arc::new(Incidents::new(scenario, target)),
+            difference: Arc::default(),
             terms: Mutex::new(terms),
         }
     }
@@ -112,7 +117,24 @@ pub struct Status {
     started: f64,
     /// Unix time of this answer.
     now: f64,
+    measurement: Measurement,
     scenarios: Vec<Scenario>,
+}
+
+/// Whether the figures can be believed, and what speaks against it.
+#[derive(Debug, Serialize)]
+struct Measurement {
+    valid: bool,
+    distortions: Vec<Distorted>,
+}
+
+#[derive(Debug, Serialize)]
+struct Distorted {
+    kind: &'static str,
+    meaning: &'static str,
+    message: String,
+    /// Unix time.
+    last: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,6 +163,32 @@ struct Scenario {
     max_concurrency: u32,
     ledger: Totals,
     failures: Vec<Failed>,
+    /// Of the pairs that this target and the scenario's first both finished, this one's less the
+    /// first's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Paired>,
+}
+
+#[derive(Debug, Serialize)]
+struct Paired {
+    time_to_first_token: Option<MeanDifference>,
+    duration: Option<MeanDifference>,
+}
+
+#[derive(Debug, Serialize)]
+struct MeanDifference {
+    pairs: u64,
+    mean_seconds: f64,
+    /// The true mean lies within this of it with a probability of 95 %; from 30 pairs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin_seconds: Option<f64>,
+}
+
+impl MeanDifference {
+    fn of(mean: Mean) -> Option<MeanDifference> {
+        let (pairs, mean_seconds) = (mean.count, mean.mean);
+        (pairs > 0).then(|| MeanDifference { pairs, mean_seconds, margin_seconds: mean.margin() })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -183,7 +231,13 @@ struct Failed {
 
 impl Status {
     /// Everything as it is now.
-    pub fn of(board: &Board, state: &'static str, shard: Shard, started: SystemTime) -> Status {
+    pub fn of(
+        board: &Board,
+        generator: &Generator,
+        state: &'static str,
+        shard: Shard,
+        started: SystemTime,
+    ) -> Status {
         let now = Instant::now();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -192,9 +246,21 @@ impl Status {
             shard: (shard != Shard::ALL).then(|| shard.to_string()),
             started: unix(started),
             now: unix(SystemTime::now()),
+            measurement: measurement(generator, now),
             scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
         }
     }
+}
+
+fn measurement(generator: &Generator, now: Instant) -> Measurement {
+    let distorted = generator.claims().into_iter().map(|claim| Distorted {
+        kind: claim.kind.as_str(),
+        meaning: claim.kind.meaning(),
+        message: claim.message,
+        last: unix(SystemTime::now() - now.saturating_duration_since(claim.last)),
+    });
+    let distortions: Vec<_> = distorted.collect();
+    Measurement { valid: distortions.is_empty(), distortions }
 }
 
 fn scenario(stream: &Stream, now: Instant) -> Scenario {
@@ -236,6 +302,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         concurrency: standing.concurrency,
         max_concurrency: terms.max_concurrency,
         failures: failures.collect(),
+        difference: paired(stream),
         ledger: Totals {
             arrivals: books.arrivals,
             dropped: counted(books.dropped().map(|(reason, count)| (reason.as_str(), count))),
@@ -248,6 +315,16 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
             balanced: books.imbalance().is_none(),
         },
     }
+}
+
+/// There are none of the first target, nor before the first pair.
+fn paired(stream: &Stream) -> Option<Paired> {
+    let all = stream.difference.read();
+    let paired = Paired {
+        time_to_first_token: MeanDifference::of(all.first_token),
+        duration: MeanDifference::of(all.duration),
+    };
+    paired.duration.is_some().then_some(paired)
 }
 
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<Counted> {

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::control::Control;
+use crate::generator::Generator;
 use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
@@ -56,6 +57,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub struct Site {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// For the verdict on the status page.
+    pub generator: Arc<Generator>,
     /// For the status page and `/config`.
     pub board: Arc<Board>,
     /// Where orders go.
@@ -166,7 +169,7 @@ impl Site {
                     (false, true) => "paused",
                     (false, false) => "serving",
                 };
-                let status = Status::of(&self.board, state, self.shard, self.started);
+                let status = Status::of(&self.board, &self.generator, state, self.shard, self.started);
                 match serde_json::to_vec(&status) {
                     Ok(body) => response(StatusCode::OK, "application/json", body),
                     Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::course::Course;
+use crate::generator::Generator;
 use crate::ledger::Ledger;
 use crate::metrics::{Defect, Facts, Labels, Metrics};
 use crate::plan::{Location, Plan};
@@ -17,13 +18,14 @@ const SOME_MODEL: &str = "model";
 /// # Errors
 /// If the metrics cannot be set up: a defect.
 pub fn series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new(Generator::new())?;
     metrics.config_loaded(plan.source_hash);
     metrics.shard(plan.shard);
     metrics.paused(false);
     let mut phases = BTreeSet::new();
-    for scenario in &plan.scenarios {
-        let target = &scenario.target;
+    for (scenario, target) in
+        plan.scenarios.iter().flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
+    {
         metrics.target_known(&target.name);
         let labels = Labels {
             target: target.name.clone(),

@@ -306,6 +306,9 @@ pub struct Faults {
 pub struct Scenario {
     /// Name of the target. May be left out where there is only one.
     pub target: Field<String>,
+    /// Names of several targets instead: each gets the same prompts at the same instants, and the
+    /// others are held against the first.
+    pub targets: Field<List<String>>,
     /// Name of a source, or a list of prompts. Default: the only source there is, else a built-in
     /// one.
     pub prompts: Field<ScenarioPrompts>,

@@ -139,14 +139,15 @@ impl Checker<'_> {
             }
         }
         if let Some(at) = form.scenarios.given()
-            && at.value.0.len() > MAX_SCENARIOS
+            && let streams = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>()
+            && streams.max(at.value.0.len()) > MAX_SCENARIOS
         {
             self.problem(
                 at.node,
                 format!(
-                    "{} scenarios are too many; at most {MAX_SCENARIOS}, as each is a set of \
-                     histograms of its own in every scrape",
-                    at.value.0.len()
+                    "{} scenarios, counted once for each of their targets, are too many; at most \
+                     {MAX_SCENARIOS}, as each is a set of histograms of its own in every scrape",
+                    streams.max(at.value.0.len())
                 ),
             );
         }
@@ -199,6 +200,7 @@ impl Checker<'_> {
         }
         let scenario = Scenario {
             target: Field::Absent,
+            targets: Field::Absent,
             prompts: Field::Absent,
             order: form.order,
             prefix_cache: form.prefix_cache,

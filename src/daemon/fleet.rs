@@ -5,6 +5,7 @@
 //! and its connections, unless another endpoint wants to be waited for; one that is gone drains, and
 //! then its series go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::endpoint::HttpEndpoint;
 use crate::event::AbortReason;
 use crate::launch::Traffic;
 use crate::plan::{self, Location, Plan};
-use crate::scenario::{Crashed, Setting, Surroundings, Work};
+use crate::scenario::{Crashed, Setting, Surroundings, Way, Work};
 use crate::schedule::Rate;
 use crate::status::{Board, Stream, Terms};
 
@@ -38,14 +39,7 @@ pub(super) struct Fleet {
 
 struct Member {
     setting: Setting,
-    terms: Terms,
     work: Work,
-}
-
-/// A scenario of the next plan whose client could be built.
-struct Prepared {
-    setting: Setting,
-    terms: Terms,
 }
 
 impl Fleet {
@@ -72,32 +66,30 @@ impl Fleet {
         }
         // Everything that can be refused has been: from here on it changes.
         let metrics = Arc::clone(&self.around.metrics);
+        let targets = self.targets();
         let mut before = std::mem::take(&mut self.members);
         for next in prepared {
-            metrics.target_known(&next.setting.scenario.target.name);
-            let name = &next.setting.scenario.name;
+            next.ways.iter().for_each(|way| metrics.target_known(&way.target.name));
+            let name = &next.scenario.name;
             let member = before.iter().position(|member| member.setting.scenario.name == *name);
             let member = member.map(|position| before.remove(position));
-            let member = match member {
-                Some(member) => self.changed(member, next),
-                None => {
-                    let course = next.setting.course(self.around.shard);
-                    self.begin(next, course)
-                }
+            let member = if let Some(member) = member {
+                self.changed(member, next)
+            } else {
+                let course = next.course(self.around.shard);
+                self.begin(next, &course)
             };
             self.members.push(member);
         }
-        for target in before.iter().map(|member| &member.setting.scenario.target.name) {
-            if !self.members.iter().any(|member| member.setting.scenario.target.name == *target) {
-                metrics.target_gone(target);
-            }
+        for target in targets.difference(&self.targets()) {
+            metrics.target_gone(target);
         }
         for gone in before {
             tracing::info!(scenario = gone.setting.scenario.name, "removed: it drains");
             self.dismiss(gone);
         }
         outlive(std::mem::replace(&mut self.simulators, simulators));
-        let streams = self.members.iter().map(|member| Arc::clone(&member.work.stream)).collect();
+        let streams = self.members.iter().flat_map(|member| member.work.streams.iter().cloned()).collect();
         self.board.show(streams, plan.masked_source);
         metrics.config_loaded(plan.source_hash);
         Ok(())
@@ -120,76 +112,81 @@ impl Fleet {
 
     /// All that may be in flight.
     pub(super) fn traffic(&self) -> Vec<Arc<Traffic>> {
-        let at_work = self.members.iter().map(|member| Arc::clone(&member.work.stream.traffic));
+        let streams = self.members.iter().flat_map(|member| &member.work.streams);
+        let at_work = streams.map(|stream| Arc::clone(&stream.traffic));
         at_work.chain(self.retiring.iter().cloned()).collect()
     }
 
-    /// The client of a scenario, and what is shown of it. The client stays, and with it its
+    fn targets(&self) -> BTreeSet<String> {
+        let ways = self.members.iter().flat_map(|member| &member.setting.ways);
+        ways.map(|way| way.target.name.clone()).collect()
+    }
+
+    /// The clients of a scenario, and what is shown of them. A client stays, and with it its
     /// connections, where the target is the same.
     fn prepare(
         &self,
         scenario: plan::Scenario,
         seed: u64,
         simulators: &mut Simulators,
-    ) -> Result<Prepared, Error> {
-        let target = &scenario.target;
-        let address: Url = simulators.address(target, &self.simulators)?;
+    ) -> Result<Setting, Error> {
         let member = self.members.iter().find(|member| member.setting.scenario.name == scenario.name);
-        let endpoint = match member {
-            Some(member) if member.setting.scenario.target == *target => Arc::clone(&member.setting.endpoint),
-            _ => Arc::new(HttpEndpoint::new(target, &address)?),
-        };
-        let terms = Terms {
-            address: address.to_string(),
-            simulated: matches!(target.location, Location::Simulator(_)),
-            max_concurrency: scenario.max_concurrency.get(),
-        };
-        Ok(Prepared { setting: Setting { scenario, seed, endpoint }, terms })
+        let before = member.map_or(&[][..], |member| member.setting.ways.as_slice());
+        let ways = scenario.targets().map(|target| {
+            let address: Url = simulators.address(target, &self.simulators)?;
+            let terms = Terms {
+                address: address.to_string(),
+                simulated: matches!(target.location, Location::Simulator(_)),
+                max_concurrency: scenario.max_concurrency.get(),
+            };
+            let same = before.iter().find(|way| way.target == *target && way.terms.address == terms.address);
+            let endpoint = match same {
+                Some(way) => Arc::clone(&way.endpoint),
+                None => Arc::new(HttpEndpoint::new(target, &address)?),
+            };
+            Ok(Way { target: Arc::clone(target), endpoint, terms })
+        });
+        let ways = ways.collect::<Result<Vec<_>, Error>>()?;
+        Ok(Setting { scenario, seed, ways })
     }
 
-    fn begin(&mut self, Prepared { setting, terms }: Prepared, course: Arc<Course>) -> Member {
-        let stream = stream(&setting, &terms, course);
-        let (work, life) = Work::begin(setting.clone(), stream, &self.around);
+    fn begin(&mut self, setting: Setting, course: &Arc<Course>) -> Member {
+        let streams = setting.streams(course);
+        let (work, life) = Work::begin(setting.clone(), streams, &self.around);
         self.lives.spawn(life);
-        Member { setting, terms, work }
+        Member { setting, work }
     }
 
     /// A scenario that was there before goes on, changed or not, or begins anew.
-    fn changed(&mut self, mut member: Member, next: Prepared) -> Member {
-        let (before, after) = (&member.setting.scenario, &next.setting.scenario);
-        if *before == *after && member.setting.seed == next.setting.seed && member.terms == next.terms {
+    fn changed(&mut self, mut member: Member, next: Setting) -> Member {
+        let before = &member.setting;
+        let terms = |setting: &Setting| setting.ways.iter().map(|way| way.terms.clone()).collect::<Vec<_>>();
+        if before.scenario == next.scenario && before.seed == next.seed && terms(before) == terms(&next) {
             return member;
         }
-        // A model that was learned is that of the same endpoint.
-        let same_place =
-            before.target.name == after.target.name && member.terms.address == next.terms.address;
-        let learned = member.work.stream.model.get().filter(|_| same_place);
-        let model = after.target.model.clone().or_else(|| learned.cloned());
-        let Some(model) = model.filter(|_| member.work.is_live()) else {
-            tracing::info!(scenario = after.name, "changed: it begins anew");
+        let streams = next.ways.iter().map(|way| goes_on(&member, &next, way)).collect::<Option<Vec<_>>>();
+        let Some(streams) = streams.filter(|_| member.work.is_live()) else {
+            tracing::info!(scenario = next.scenario.name, "changed: it begins anew");
             self.dismiss(member);
-            let course = next.setting.course(self.around.shard);
-            return self.begin(next, course);
+            let course = next.course(self.around.shard);
+            return self.begin(next, &course);
         };
-        tracing::info!(scenario = after.name, "changed");
-        let old = Arc::clone(&member.work.stream);
-        let same = before.target.name == after.target.name && old.model.get() == Some(&model);
-        let stream = if same {
-            old.change(next.terms.clone());
-            Arc::clone(&old)
-        } else {
-            stream(&next.setting, &next.terms, Arc::clone(&old.course))
-        };
-        member.work.change(&member.setting, &next.setting, &model, stream, &self.around);
-        if !same {
-            self.retire(old, None);
+        tracing::info!(scenario = next.scenario.name, "changed");
+        let left = member.work.streams.clone();
+        let left = left.into_iter().filter(|old| !streams.iter().any(|stream| Arc::ptr_eq(stream, old)));
+        let left: Vec<_> = left.collect();
+        member.work.change(&member.setting, &next, streams, &self.around);
+        for stream in left {
+            self.retire(stream, None);
         }
-        Member { setting: next.setting, terms: next.terms, work: member.work }
+        Member { setting: next, work: member.work }
     }
 
     fn dismiss(&mut self, member: Member) {
         member.work.stop();
-        self.retire(member.work.stream, Some(member.work.ended));
+        for stream in member.work.streams {
+            self.retire(stream, Some(member.work.ended.clone()));
+        }
     }
 
     /// Once nothing is launched any more, what is in flight may end; then the series go.
@@ -214,9 +211,24 @@ impl Fleet {
     }
 }
 
-fn stream(setting: &Setting, terms: &Terms, course: Arc<Course>) -> Arc<Stream> {
-    let scenario = &setting.scenario;
-    Arc::new(Stream::new(&scenario.name, &scenario.target.name, course, terms.clone()))
+/// The stream of load to a target of the next setting: the one there is, if it has the same name and
+/// model, else another. None where the model would have to be learned.
+fn goes_on(member: &Member, next: &Setting, way: &Way) -> Option<Arc<Stream>> {
+    let mut all = member.setting.ways.iter().zip(&member.work.streams);
+    let old = all.find(|(old, _)| old.target.name == way.target.name);
+    let Some((before, stream)) = old else {
+        let course = &member.work.streams.first()?.course;
+        return way.target.model.is_some().then(|| next.stream(way, course));
+    };
+    // A model that was learned is that of the same endpoint.
+    let learned = stream.model.get().filter(|_| before.terms.address == way.terms.address);
+    let model = way.target.model.as_ref().or(learned)?;
+    if stream.model.get() == Some(model) {
+        stream.change(way.terms.clone());
+        Some(Arc::clone(stream))
+    } else {
+        Some(next.stream(way, &stream.course))
+    }
 }
 
 /// Simulators that a plan no longer asks for serve what is in flight to them.

@@ -22,12 +22,12 @@ impl Simulators {
             Location::Simulator(settings) => settings,
         };
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
-        let simulator = match self.of(&target.name).or_else(|| running.with(&target.name, settings)) {
-            Some(simulator) => simulator,
-            None => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-                Arc::new(Simulator::start(settings.clone(), listener).map_err(failed)?)
-            }
+        let there = self.of(&target.name).or_else(|| running.with(&target.name, settings));
+        let simulator = if let Some(simulator) = there {
+            simulator
+        } else {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+            Arc::new(Simulator::start(settings.clone(), listener).map_err(failed)?)
         };
         let address = format!("http://{}/v1", simulator.address());
         if self.of(&target.name).is_none() {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::{Mailbox, Wake};
+use super::mailbox::{HandSet, Mailbox, Wake};
 use super::slots::{Slot, Slots};
 use super::{Gate, Launch};
 use crate::course::Course;
@@ -210,10 +210,9 @@ impl Driver {
             (self.timetable, self.spread) = (timetable, spread);
         }
         match orders.rate {
-            None => {}
-            Some(None) if matches!(self.walk, Some(Walk::Set(_))) => self.leave(now.instant, false),
-            Some(None) => {}
-            Some(Some((rate, length))) => {
+            Some(HandSet::Back) if matches!(self.walk, Some(Walk::Set(_))) => self.leave(now.instant, false),
+            None | Some(HandSet::Back) => {}
+            Some(HandSet::To(rate, length)) => {
                 self.leave(now.instant, false);
                 self.course.rate_is_set(Some((rate, now.wall + length)));
                 self.walk = Some(Walk::Set(self.at_rate(rate, length, now.instant)));

@@ -23,13 +23,22 @@ struct Inner {
     wake: Wake,
 }
 
+/// What becomes of a rate that is set by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandSet {
+    /// It holds for so long.
+    To(Rate, Duration),
+    /// The schedule holds again.
+    Back,
+}
+
 /// What the driver was told since it last looked.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     /// Another schedule, from now on.
     pub replacement: Option<(Timetable, Spread)>,
     /// Another rate for a time, or none any more.
-    pub rate: Option<Option<(Rate, Duration)>>,
+    pub rate: Option<HandSet>,
     /// What a cycle waited for is there.
     pub ready: bool,
 }
@@ -51,7 +60,8 @@ impl Mailbox {
 
     /// Arrivals at this rate for a while, in place of those of the schedule; `None` goes back to it.
     pub fn set_rate(&self, rate: Option<(Rate, Duration)>) {
-        self.order(|orders| orders.rate = Some(rate));
+        let set = rate.map_or(HandSet::Back, |(rate, length)| HandSet::To(rate, length));
+        self.order(|orders| orders.rate = Some(set));
     }
 
     /// What a cycle waited for is there.

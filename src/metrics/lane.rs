@@ -1,12 +1,14 @@
 //! The handles of one stream of load: what an event does to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::table::CODES;
 use super::{Labels, amounts, counter, histogram, table};
-use crate::event::{Event, Observe};
+use crate::event::{DropReason, Event, Observe};
+use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
 use crate::plan::Prices;
 
@@ -67,13 +69,20 @@ impl Families {
     }
 
     /// Makes all series of a stream, at 0.
-    pub(super) fn bind(&self, labels: &Labels, target_ready: Gauge, prices: Option<Prices>) -> Instruments {
+    pub(super) fn bind(
+        &self,
+        labels: &Labels,
+        target_ready: Gauge,
+        prices: Option<Prices>,
+        generator: Arc<Generator>,
+    ) -> Instruments {
         let [target, model, scenario] = labels.values();
         let plain = [target, model, scenario];
         let with = |last| [target, model, scenario, last];
         self.queries_per_second.with_label_values(&plain);
         self.warmup_requests.with_label_values(&plain);
         Instruments {
+            generator,
             target_ready,
             codes: CODES.map(|code| {
                 let code = code.to_string();
@@ -173,6 +182,7 @@ impl Families {
 /// The handles of one stream of load.
 #[derive(Debug)]
 pub struct Instruments {
+    generator: Arc<Generator>,
     target_ready: Gauge,
     codes: [IntCounter; CODES.len()],
     other_code: IntCounter,
@@ -206,9 +216,13 @@ struct Spending {
 impl Observe for Instruments {
     fn observe(&self, event: Event<'_>) {
         match event {
-            // The ledger counts it.
+            Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
+            // The ledger counts them.
             Event::Dropped(_) => {}
-            Event::Sent { lag } => seconds(&self.dispatch_lag, lag),
+            Event::Sent { lag } => {
+                self.generator.sent(lag);
+                seconds(&self.dispatch_lag, lag);
+            }
             Event::Answered { status } => {
                 let listed = CODES.iter().position(|code| *code == status);
                 listed.map_or(&self.other_code, |i| &self.codes[i]).inc();

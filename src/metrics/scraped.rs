@@ -1,16 +1,17 @@
 //! The families that are read at the scrape: the ledger of each stream, all of it from one copy of
 //! its books, and where its schedule stands.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 use tokio::time::Instant;
 
 use super::lane::Families;
-use super::table::{self, Family, Kind};
+use super::page::{self, Page};
+use super::table::{self, Family};
 use super::{Facts, Labels, unix_seconds};
 use crate::course::Course;
 use crate::ledger::Ledger;
@@ -54,12 +55,7 @@ const FAMILIES: [&Family; 14] = [
 
 impl Scraped {
     pub(super) fn new() -> prometheus::Result<Scraped> {
-        let describe = |family: &&Family| {
-            let labels = family.labels.iter().map(ToString::to_string).collect();
-            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
-        };
-        let descriptions: Vec<Desc> = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Scraped { descriptions: descriptions.into(), bound: Arc::default() })
+        Ok(Scraped { descriptions: page::describe(&FAMILIES)?, bound: Arc::default() })
     }
 
     /// Binds books and facts to labels; the facts that were bound to them before.
@@ -125,7 +121,7 @@ impl Collector for Scraped {
 
     #[allow(clippy::cast_precision_loss)]
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut page = Page { metrics: FAMILIES.map(|_| Vec::new()) };
+        let mut page = Page::of(&FAMILIES);
         let mut scenarios = Vec::new();
         let now = Instant::now();
         for stream in self.lock().iter() {
@@ -169,50 +165,5 @@ impl Collector for Scraped {
             }
         }
         page.families()
-    }
-}
-
-/// Samples on their way to being families.
-struct Page {
-    metrics: [Vec<Metric>; FAMILIES.len()],
-}
-
-impl Page {
-    fn add(&mut self, family: &Family, values: &[&str], value: f64) {
-        let Some(position) = FAMILIES.iter().position(|f| f.name == family.name) else { return };
-        let labels = family.labels.iter().zip(values).map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut labels: Vec<LabelPair> = labels.collect();
-        labels.sort();
-        let mut metric = Metric::from_label(labels);
-        if family.kind == Kind::Counter {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        self.metrics[position].push(metric);
-    }
-
-    fn families(self) -> Vec<MetricFamily> {
-        let filled = FAMILIES.iter().zip(self.metrics).filter(|(_, metrics)| !metrics.is_empty());
-        filled
-            .map(|(family, metrics)| {
-                let kind = if family.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE };
-                let mut out = MetricFamily::default();
-                out.set_name(family.name.to_owned());
-                out.set_help(family.help.to_owned());
-                out.set_field_type(kind);
-                out.set_metric(metrics);
-                out
-            })
-            .collect()
     }
 }

@@ -2,6 +2,7 @@
 //! documentation, the dashboards and the tests of the rules are made of it too.
 
 use crate::event::{AbortReason, DropReason};
+use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
 
 /// Statuses that are counted by themselves; any other is `other`.
@@ -42,6 +43,7 @@ impl Family {
             "reason" if *self == REQUEST_FAILURES => words(&Failure::ALL.map(Failure::as_str)),
             "blame" => words(&Blame::ALL.map(Blame::as_str)),
             "kind" if *self == RESPONSE_ANOMALIES => words(&Anomaly::ALL.map(Anomaly::as_str)),
+            "kind" if *self == GENERATOR_DISTORTION => words(&Distortion::ALL.map(Distortion::as_str)),
             "code" => CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect(),
             "arrivals" => words(&["constant", "poisson", "gamma"]),
             "simulated" => words(&["true", "false"]),
@@ -51,18 +53,19 @@ impl Family {
 }
 
 macro_rules! families {
-    ($($ident:ident $kind:expr, $name:literal [$($label:literal)*] $help:literal;)+) => {
+    ($(#[$doc:meta])* $all:ident $prefix:literal
+     $($ident:ident $kind:expr, $name:literal [$($label:literal)*] $help:literal;)+) => {
         $(
-            #[doc = concat!("`llmload_", $name, "`")]
+            #[doc = concat!("`", $prefix, $name, "`")]
             pub const $ident: Family = Family {
-                name: concat!("llmload_", $name),
+                name: concat!($prefix, $name),
                 kind: $kind,
                 labels: &[$($label),*],
                 help: $help,
             };
         )+
-        /// All of them, in the order of a request's life.
-        pub const ALL: &[Family] = &[$($ident),+];
+        $(#[$doc])*
+        pub const $all: &[Family] = &[$($ident),+];
     };
 }
 
@@ -95,6 +98,8 @@ const QUERIES_PER_SECOND: &[f64] =
     &[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
 families! {
+    /// All of them that are llmload's own, in the order of a request's life.
+    ALL "llmload_"
     ARRIVALS Counter, "arrivals_total" ["target" "model" "scenario"]
         "Arrivals that came due by the schedule, sent or not: the offered load.";
     ARRIVALS_DROPPED Counter, "arrivals_dropped_total" ["target" "model" "scenario" "reason"]
@@ -171,6 +176,20 @@ families! {
         "1, with the number of this shard, from 0, and how many there are.";
     SCENARIO_INFO Gauge, "scenario_info" ["target" "model" "scenario" "arrivals" "simulated"]
         "1 for each stream of load; simulated says whether its target is the built-in simulator.";
+    MEASUREMENT_VALID Gauge, "measurement_valid" []
+        "1 while nothing says that llmload itself distorts what it measures; 0 from the first second that does until a quiet half minute has passed.";
+    GENERATOR_DISTORTION Gauge, "generator_distortion" ["kind"]
+        "1 while this is what makes the measurement invalid, else 0.";
+    EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
+        "How late the event loop that requests run on was, looked at ten times a second; a millisecond or two of it are the resolution of its timers.";
+    CPUS_ALLOWED Gauge, "cpus_allowed" []
+        "CPUs that the process may use: those it may run on, but no more than the quota of its control groups.";
+    CGROUP_CPU_PERIODS Counter, "cgroup_cpu_periods_total" []
+        "Periods in which the control group of the process ran under a CPU quota; absent without control groups.";
+    CGROUP_CPU_THROTTLED_PERIODS Counter, "cgroup_cpu_throttled_periods_total" []
+        "Periods in which a control group of the process was stopped because it had used its quota.";
+    CGROUP_CPU_THROTTLED_SECONDS Counter, "cgroup_cpu_throttled_seconds_total" []
+        "For how long control groups of the process were stopped, over all CPUs.";
     TARGET_READY Gauge, "target_ready" ["target"]
         "1 if the target's last answer was below 500; 0 before the first, after a 5xx, or when it cannot be reached.";
     CONFIG_LAST_RELOAD_SUCCESSFUL Gauge, "config_last_reload_successful" []
@@ -183,13 +202,32 @@ families! {
         "1, with the version of llmload.";
 }
 
+families! {
+    /// What every exporter tells of its own process, under the names that they all have.
+    PROCESS "process_"
+    PROCESS_CPU_SECONDS Counter, "cpu_seconds_total" []
+        "User and system CPU time spent.";
+    PROCESS_OPEN_FDS Gauge, "open_fds" []
+        "Open file descriptors.";
+    PROCESS_MAX_FDS Gauge, "max_fds" []
+        "File descriptors that may be open at once.";
+    PROCESS_VIRTUAL_MEMORY Gauge, "virtual_memory_bytes" []
+        "Size of the virtual memory.";
+    PROCESS_RESIDENT_MEMORY Gauge, "resident_memory_bytes" []
+        "Size of the resident memory.";
+    PROCESS_START_TIME Gauge, "start_time_seconds" []
+        "When the process started, in Unix time.";
+    PROCESS_THREADS Gauge, "threads" []
+        "Threads of the process.";
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn buckets_rise_and_labels_stay_clear_of_those_of_scrapes() {
-        for family in ALL {
+        for family in ALL.iter().chain(PROCESS) {
             if let Histogram(buckets) = family.kind {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);
             }

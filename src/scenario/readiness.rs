@@ -1,13 +1,14 @@
 //! Whether a target is there, and which model it serves: asked by its list of models.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::HttpEndpoint;
+use super::{HttpLane, Way};
 use crate::measurement::{FailureDetail, printable};
 use crate::metrics::Metrics;
-use crate::plan::{self, Auth, Scenario, Start, Target};
+use crate::plan::{self, Auth, Start, Target};
 use crate::status::Stream;
 
 /// How long one question for the list of models may take.
@@ -16,14 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Waits for what the scenario waits for, and learns the model if the file does not name it.
-pub(super) async fn wait(
-    scenario: &Scenario,
-    endpoint: &HttpEndpoint,
-    stream: &Stream,
-    metrics: &Metrics,
-) -> String {
-    let named = scenario.target.model.clone();
-    if let (false, Some(model)) = (scenario.start == Start::WhenReady, &named) {
+pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Metrics) -> String {
+    let Way { target, endpoint, .. } = way;
+    let scenario = &stream.scenario;
+    let named = target.model.clone();
+    if let (false, Some(model)) = (*start == Start::WhenReady, &named) {
         return model.clone();
     }
     let address = stream.terms().address;
@@ -34,12 +32,12 @@ pub(super) async fn wait(
             Ok((status, _)) if status >= 500 => format!("the target: /models answers {status}"),
             Ok((status, models)) => {
                 metrics.target_answered(&stream.target);
-                let doubt = doubt(&scenario.target, &address, status, &models);
+                let doubt = doubt(target, &address, status, &models);
                 if let Some(model) = named {
                     // It answers, and its list may be wrong. But if requests fail now, nobody shall
                     // have to guess why.
                     if let Some(doubt) = doubt {
-                        tracing::warn!(scenario = scenario.name, target = stream.target, "{doubt}");
+                        tracing::warn!(scenario, target = stream.target, "{doubt}");
                     }
                     return model;
                 }
@@ -53,7 +51,7 @@ pub(super) async fn wait(
             Err(FailureDetail { failure, message }) => format!("the target: {failure} ({message})"),
         };
         if obstacle != told {
-            tracing::info!(scenario = scenario.name, target = stream.target, "waiting for {obstacle}");
+            tracing::info!(scenario, target = stream.target, "waiting for {obstacle}");
             told.clone_from(&obstacle);
         }
         stream.course.waits_for(obstacle);
@@ -61,15 +59,18 @@ pub(super) async fn wait(
     }
 }
 
-/// Waits until a target that went away answers again.
-pub(super) async fn comes_back(target: &str, endpoint: &HttpEndpoint, metrics: &Metrics) {
+/// Waits until one of the targets that went away answers again: a load on several does not end with
+/// one of them.
+pub(super) async fn comes_back(lanes: &[Arc<HttpLane>], metrics: &Metrics) {
     loop {
         let asked = Instant::now();
-        if let Ok((status, _)) = endpoint.models(PATIENCE).await
-            && status < 500
-        {
-            metrics.target_answered(target);
-            return;
+        for lane in lanes {
+            if let Ok((status, _)) = lane.endpoint.models(PATIENCE).await
+                && status < 500
+            {
+                metrics.target_answered(&lane.target);
+                return;
+            }
         }
         tokio::time::sleep_until(asked + AGAIN).await;
     }

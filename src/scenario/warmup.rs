@@ -14,6 +14,10 @@ use crate::status::Stream;
 
 /// Sends so many requests, each once the one before has ended, however it did.
 pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: &Metrics) {
+    if count == 0 {
+        return;
+    }
+    stream.course.waits_for("its warm-up");
     let last_words = LastWords::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {
@@ -26,9 +30,10 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: 
         finished.farewell().await;
     }
     let (scenario, target) = (&stream.scenario, &stream.target);
-    match last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(words) => tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}"),
-        None => tracing::info!(scenario, target, count, "warmed up"),
+    if let Some(words) = last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}");
+    } else {
+        tracing::info!(scenario, target, count, "warmed up");
     }
 }
 

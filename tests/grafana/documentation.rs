@@ -1,10 +1,10 @@
 //! `docs/metrics.md`, made of the table that the daemon exposes.
 
 use llmload::measurement::Failure;
-use llmload::metrics::table::{self, Family, Kind};
+use llmload::metrics::table::{Family, Kind};
 
 use crate::shipped::assert_committed;
-use crate::vocabulary::process_metrics;
+use crate::vocabulary::families;
 
 const OPENING: &str = "# Metrics
 
@@ -32,15 +32,12 @@ fn coded<T: ToString>(words: impl IntoIterator<Item = T>) -> String {
 fn the_documentation_of_metrics_is_that_of_the_table() {
     let mut page = OPENING.to_owned();
     page += "| name | type | labels | meaning |\n|---|---|---|---|\n";
-    for family in table::ALL {
+    for family in families() {
         let labels = coded(family.labels);
         page += &format!("| `{}` | {} | {labels} | {} |\n", family.name, kind(family), family.help);
     }
-    for (name, kind, help) in process_metrics() {
-        page += &format!("| `{name}` | {kind} | | {help} |\n");
-    }
     page += "\n## Values of labels\n\n| metric | label | values |\n|---|---|---|\n";
-    for family in table::ALL {
+    for family in families() {
         for label in family.labels {
             if let Some(values) = family.values(label) {
                 page += &format!("| `{}` | `{label}` | {} |\n", family.name, coded(values));
@@ -54,7 +51,7 @@ fn the_documentation_of_metrics_is_that_of_the_table() {
     }
     page += "\n## Buckets\n\nUpper bounds; values above the last are counted too.\n\n";
     page += "| metric | buckets |\n|---|---|\n";
-    for family in table::ALL {
+    for family in families() {
         if let Kind::Histogram(buckets) = family.kind {
             let bounds: Vec<String> = buckets.iter().map(ToString::to_string).collect();
             page += &format!("| `{}` | {} |\n", family.name, bounds.join(" "));

@@ -5,7 +5,7 @@ use llmload::metrics::table;
 use crate::dashboard::Dashboard;
 use crate::overview::quantiles;
 use crate::panel::{Panel, Unit};
-use crate::promql::{WINDOW, buckets, process, quantile, rate, rate_where, ratio, samples, series};
+use crate::promql::{WINDOW, buckets, quantile, rate, rate_where, ratio, samples, series};
 
 pub fn dashboard() -> Dashboard {
     Dashboard::new(
@@ -26,8 +26,15 @@ fn dropped(reason: &str) -> String {
     ratio(&dropped, &rate(&table::ARRIVALS))
 }
 
-fn verdicts() -> [Panel; 6] {
+fn verdicts() -> [Panel; 7] {
     [
+        Panel::states("Can the numbers be believed?")
+            .about("llmload_measurement_valid: 0 while llmload itself distorts what it measures, and llmload_generator_distortion: by what.")
+            .query("valid: {{instance}}", format!("min by (instance) ({})", series(&table::MEASUREMENT_VALID)))
+            .query("not distorted by {{kind}}", format!("1 - max by (kind) ({})", series(&table::GENERATOR_DISTORTION)))
+            .none("llmload is down")
+            .word("0", "no", "red")
+            .word("1", "yes", "green"),
         Panel::number("Lag p99", Unit::Seconds)
             .about("llmload_dispatch_lag_seconds: from the due instant to the hand-over. Above 0.1 s do not trust latencies.")
             .query("p99", quantile("0.99", &table::DISPATCH_LAG))
@@ -54,7 +61,7 @@ fn verdicts() -> [Panel; 6] {
             .from(0.001, "red"),
         Panel::number("Files open of allowed", Unit::Share)
             .about("process_open_fds of process_max_fds.")
-            .query("files", format!("max({} / {})", process("process_open_fds"), process("process_max_fds")))
+            .query("files", format!("max({} / {})", series(&table::PROCESS_OPEN_FDS), series(&table::PROCESS_MAX_FDS)))
             .none("llmload is down")
             .wide(4)
             .at_first("green")
@@ -66,13 +73,15 @@ fn verdicts() -> [Panel; 6] {
     ]
 }
 
-fn lateness() -> [Panel; 4] {
+fn lateness() -> [Panel; 5] {
     [
         quantiles("Dispatch lag", Unit::Seconds, &table::DISPATCH_LAG)
             .about("llmload_dispatch_lag_seconds: from the due instant to the hand-over: how late the generator itself is."),
         Panel::heatmap("Dispatch lag, all of it", Unit::Seconds)
             .about("llmload_dispatch_lag_seconds_bucket: requests by how late they were handed over.")
             .query("{{le}}", buckets(&table::DISPATCH_LAG)),
+        quantiles("Delay of the event loop", Unit::Seconds, &table::EVENT_LOOP_DELAY)
+            .about("llmload_event_loop_delay_seconds: how late the loop is that requests run on. What waits there is in every latency."),
         Panel::lines("Dropped for reasons of the generator", Unit::PerSecond)
             .about("llmload_arrivals_dropped_total: `late` is the generator's doing, `max_concurrency` the cap's.")
             .query("{{reason}}", format!("sum by (reason) (rate({}[{WINDOW}]))", crate::promql::select(&table::ARRIVALS_DROPPED, "", "reason=~\"late|max_concurrency\"")))
@@ -100,24 +109,34 @@ fn ledger() -> [Panel; 2] {
     ]
 }
 
-fn process_panels() -> [Panel; 4] {
+fn process_panels() -> [Panel; 6] {
     [
         Panel::lines("Processors in use", Unit::Count)
-            .about("process_cpu_seconds_total per second: 1 is one processor.")
-            .query("{{instance}}", format!("sum by (instance) (rate({}[{WINDOW}]))", process("process_cpu_seconds_total")))
+            .about("process_cpu_seconds_total per second: 1 is one processor; and llmload_cpus_allowed.")
+            .query("allowed: {{instance}}", format!("sum by (instance) ({})", series(&table::CPUS_ALLOWED)))
+            .query("in use: {{instance}}", format!("sum by (instance) (rate({}[{WINDOW}]))", series(&table::PROCESS_CPU_SECONDS)))
             .none("llmload is down"),
+        Panel::lines("Periods stopped for its quota", Unit::Share)
+            .about("llmload_cgroup_cpu_throttled_periods_total of llmload_cgroup_cpu_periods_total: a stop is a tenth of a second in which nothing is sent or read. A limit on processors does this.")
+            .query("stopped", ratio(&rate(&table::CGROUP_CPU_THROTTLED_PERIODS), &rate(&table::CGROUP_CPU_PERIODS)))
+            .none("No quota")
+            .at_most_one(),
+        Panel::lines("Time stopped for its quota, each second", Unit::Seconds)
+            .about("llmload_cgroup_cpu_throttled_seconds_total per second, over all processors.")
+            .query("stopped", rate(&table::CGROUP_CPU_THROTTLED_SECONDS))
+            .none("No quota"),
         Panel::lines("Memory", Unit::Bytes)
             .about("process_resident_memory_bytes: level over weeks, for nothing in llmload grows with what it has sent.")
-            .query("{{instance}}", format!("sum by (instance) ({})", process("process_resident_memory_bytes")))
+            .query("{{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_RESIDENT_MEMORY)))
             .none("llmload is down"),
         Panel::lines("Files open", Unit::Count)
             .about("process_open_fds and process_max_fds: each request in flight holds one.")
-            .query("open: {{instance}}", format!("sum by (instance) ({})", process("process_open_fds")))
-            .query("allowed: {{instance}}", format!("sum by (instance) ({})", process("process_max_fds")))
+            .query("open: {{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_OPEN_FDS)))
+            .query("allowed: {{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_MAX_FDS)))
             .none("llmload is down"),
         Panel::lines("Threads", Unit::Count)
             .about("process_threads.")
-            .query("{{instance}}", format!("sum by (instance) ({})", process("process_threads")))
+            .query("{{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)))
             .none("llmload is down"),
     ]
 }

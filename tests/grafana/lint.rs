@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use llmload::metrics::table;
 use serde_json::Value;
 
 use crate::shipped::{dashboards, files, repository};
-use crate::vocabulary::{Vocabulary, process_metrics};
+use crate::vocabulary::{Vocabulary, families};
 
 /// Metrics that stand on no panel, and why.
 const WITHOUT_A_PANEL: &[(&str, &str)] = &[
@@ -80,18 +79,17 @@ fn every_metric_is_on_a_panel_or_there_is_a_reason() {
             }
         }
     }
-    let own = table::ALL.iter().map(|family| family.name.to_owned());
-    let exposed: Vec<String> = own.chain(process_metrics().into_iter().map(|(name, ..)| name)).collect();
+    let exposed: Vec<&str> = families().map(|family| family.name).collect();
     for name in &exposed {
         let excused = WITHOUT_A_PANEL.iter().any(|(excused, reason)| excused == name && !reason.is_empty());
         assert!(
-            shown.contains(name) || excused,
+            shown.contains(*name) || excused,
             "{name} is on no panel: add one in tests/grafana, or say in WITHOUT_A_PANEL of tests/grafana/lint.rs why not"
         );
-        assert!(!(shown.contains(name) && excused), "{name} is on a panel: take it off WITHOUT_A_PANEL");
+        assert!(!(shown.contains(*name) && excused), "{name} is on a panel: take it off WITHOUT_A_PANEL");
     }
     for (name, _) in WITHOUT_A_PANEL {
-        assert!(exposed.iter().any(|exposed| exposed == name), "{name} is gone: take it off WITHOUT_A_PANEL");
+        assert!(exposed.contains(name), "{name} is gone: take it off WITHOUT_A_PANEL");
     }
 }
 
@@ -239,7 +237,7 @@ fn queries_are_of_the_chosen_and_added_up() {
                     "vector(",
                 ];
                 assert!(starts.iter().any(|start| expression.starts_with(start)), "{place}");
-                for counter in table::ALL.iter().filter(|family| family.name.ends_with("_total")) {
+                for counter in families().filter(|family| family.name.ends_with("_total")) {
                     let total = ["What the ledger has lost", "Arrivals and requests so far"]
                         .contains(&text(&panel["title"]));
                     for (at, _) in expression.match_indices(&format!("{}{{", counter.name)) {

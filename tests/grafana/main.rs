@@ -3,7 +3,7 @@
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test grafana` writes it anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 
 mod capacity;
 mod comparison;

@@ -28,11 +28,6 @@ pub fn series(family: &Family) -> String {
     select(family, "", "")
 }
 
-/// A metric of the process itself, which the client library names.
-pub fn process(name: &str) -> String {
-    format!("{name}{{job=~\"$job\",instance=~\"$instance\"}}")
-}
-
 /// What a counter grows by, per second.
 pub fn rate(family: &Family) -> String {
     format!("sum(rate({}[{WINDOW}]))", series(family))

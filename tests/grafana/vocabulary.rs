@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use llmload::metrics::Metrics;
-use llmload::metrics::table::{self, Kind};
+use llmload::metrics::table::{self, Family, Kind};
 
 use crate::server;
 
@@ -27,17 +26,13 @@ impl Vocabulary {
     /// Of the daemon, of Prometheus itself and of the servers that it is laid over.
     pub fn new() -> Vocabulary {
         let mut vocabulary = Vocabulary { series: BTreeMap::new() };
-        for family in table::ALL {
+        for family in families() {
             let labels = family.labels.iter().map(|label| {
                 let values =
                     family.values(label).map(|values| values.iter().map(ToString::to_string).collect());
                 ((*label).to_owned(), values)
             });
             vocabulary.add(family.name, matches!(family.kind, Kind::Histogram(_)), &labels.collect());
-        }
-        for (name, kind, _) in process_metrics() {
-            assert_ne!(kind, "histogram", "{name}");
-            vocabulary.add(&name, false, &BTreeMap::new());
         }
         for name in ["up", "scrape_duration_seconds", "scrape_samples_scraped"] {
             vocabulary.add(name, false, &BTreeMap::new());
@@ -130,7 +125,7 @@ impl Vocabulary {
 /// A histogram's series have its name and more.
 fn family_of(name: &str) -> &str {
     let is_histogram = |family: &&str| {
-        table::ALL.iter().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
+        families().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
     };
     let suffixes = ["_bucket", "_sum", "_count"].into_iter();
     suffixes.filter_map(|suffix| name.strip_suffix(suffix)).find(is_histogram).unwrap_or(name)
@@ -195,19 +190,9 @@ fn mentions(expression: &str) -> Vec<Mention<'_>> {
     found
 }
 
-/// The metrics that the client library adds: name, type and help.
-pub fn process_metrics() -> Vec<(String, String, String)> {
-    let text = String::from_utf8(Metrics::new().unwrap().expose().unwrap()).unwrap();
-    let mut metrics = Vec::new();
-    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP process_")) {
-        let (name, help) = line.split_once(' ').unwrap();
-        let name = format!("process_{name}");
-        let kind = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
-        if !table::ALL.iter().any(|family| family.name == name) {
-            metrics.push((name.clone(), kind.to_owned(), help.to_owned()));
-        }
-    }
-    metrics
+/// Every family that the daemon exposes.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    table::ALL.iter().chain(table::PROCESS)
 }
 
 #[test]

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
-    &["event", "ledger", "course"],
+    &["event", "ledger", "course", "comparison"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["metrics", "check", "incidents", "status", "control", "web"],
+    &["generator", "metrics", "check", "incidents", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -71,9 +71,12 @@ const PURE: &[&str] = &[
     "event",
     "ledger",
     "course",
+    "comparison",
     "pacer",
     "timetable",
     "guard",
+    "generator/judgement",
+    "generator/probe",
 ];
 
 /// What a pure module never mentions, and the one place in it that may. A time is a value.

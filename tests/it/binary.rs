@@ -76,6 +76,17 @@ impl Daemon {
         }
     }
 
+    /// Waits until the log says something, for as long as the daemon lives, but not for ever.
+    pub fn wait_for_log(&mut self, words: &str) {
+        let begun = Instant::now();
+        while !self.log.lock().unwrap().contains(words) {
+            let ended = self.child.try_wait().unwrap();
+            let log = self.log.lock().unwrap().clone();
+            assert!(ended.is_none() && begun.elapsed() < FOREVER, "nothing of {words} ({ended:?}):\n{log}");
+            pause();
+        }
+    }
+
     pub fn open_files(&self) -> usize {
         self.count("fd")
     }

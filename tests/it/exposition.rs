@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use llmload::metrics::table::{ALL, PROCESS};
+
 use crate::binary::{Daemon, request, sample};
 use crate::prometheus::Prometheus;
 
@@ -19,10 +21,12 @@ scenarios:
 fn every_series_is_there_at_zero_before_anything_happens() {
     let daemon = Daemon::start(QUIET);
     let (_, _, text) = daemon.get("/metrics");
-    for family in llmload::metrics::table::ALL {
+    for family in ALL.iter().chain(PROCESS) {
         assert!(
             text.contains(&format!("# TYPE {} ", family.name))
-                || family.name == "llmload_schedule_phase_start_timestamp_seconds",
+                || family.name == "llmload_schedule_phase_start_timestamp_seconds"
+                // Absent where there are no control groups.
+                || family.name.starts_with("llmload_cgroup_"),
             "{} is missing",
             family.name
         );
@@ -38,7 +42,8 @@ fn every_series_is_there_at_zero_before_anything_happens() {
     }
     let failures = text.lines().filter(|line| line.starts_with("llmload_request_failures_total{"));
     assert_eq!(failures.count(), llmload::measurement::Failure::ALL.len());
-    assert!(text.contains("process_resident_memory_bytes"), "{text}");
+    let kinds = text.lines().filter(|line| line.starts_with("llmload_generator_distortion{"));
+    assert_eq!(kinds.count(), llmload::generator::Distortion::ALL.len());
 }
 
 #[test]

@@ -77,7 +77,7 @@ async fn ask_telling(
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, || Ok(order), &recorder).await;
-    let outcome = finished.outcome;
+    let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
     finished.farewell().await;
     let books = ledger.read();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use llmload::calendar::Windows;
 use llmload::course::Course;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
@@ -59,6 +60,7 @@ impl Bench {
             extra: BTreeMap::new(),
         };
         let lane = Lane {
+            target: "t".into(),
             endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
             model: "m".into(),
             prompts,
@@ -86,10 +88,20 @@ impl Bench {
     }
 
     pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: Spread) -> Driver {
-        let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, None);
+        self.watched(phases, cycles, spread, None).0
+    }
+
+    pub fn watched(
+        &self,
+        phases: Vec<Phase>,
+        cycles: Cycles,
+        spread: Spread,
+        active: Option<Windows>,
+    ) -> (Driver, Arc<Course>) {
+        let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, active);
         let schedule = Arc::clone(timetable.schedule());
-        let course = Course::new(schedule, timetable.is_endless(), spread.shard, "nothing");
-        Driver::new(timetable, spread, Arc::new(course), self.origin)
+        let course = Arc::new(Course::new(schedule, timetable.is_endless(), spread.shard, "nothing"));
+        (Driver::new(timetable, spread, Arc::clone(&course), self.origin), course)
     }
 
     /// Goes on until nothing is to come.

@@ -24,9 +24,9 @@ impl Prometheus {
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n",
             rules.display()
         );
-        for (job, address) in jobs {
-            config += &format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n");
-        }
+        config.extend(jobs.iter().map(|(job, address)| {
+            format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n")
+        }));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         // Prometheus cannot tell which port it got, so a free one is found first; should somebody

@@ -22,6 +22,8 @@ pub enum Act {
     Write(Vec<u8>),
     /// The same bytes again and again, so far apart, until the client goes.
     Trickle(Vec<u8>, Duration),
+    /// Nothing for so long.
+    Pause(Duration),
     /// Nothing until this is cancelled.
     WaitFor(CancellationToken),
     /// Nothing, until the client goes.
@@ -79,6 +81,10 @@ async fn converse(
                         tokio::time::sleep(gap).await;
                     }
                     true
+                }
+                Act::Pause(time) => {
+                    tokio::time::sleep(time).await;
+                    false
                 }
                 Act::WaitFor(gate) => {
                     gate.cancelled().await;
@@ -214,25 +220,50 @@ pub struct InMemory {
     /// After the head; a clean end follows.
     pub body: Vec<Beat>,
     pub sent: Mutex<Vec<Instant>>,
+    pub bodies: Mutex<Vec<bytes::Bytes>>,
 }
 
 impl InMemory {
     pub fn answering(takes: Duration) -> Arc<InMemory> {
         let body = vec![says(&[&token("a"), FINISH, USAGE, DONE])];
-        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: false,
+            body,
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     pub fn failing(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: true, body: Vec::new(), sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: true,
+            body: Vec::new(),
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     pub fn mute() -> Arc<InMemory> {
-        Arc::new(InMemory { takes: None, fails: false, body: Vec::new(), sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: None,
+            fails: false,
+            body: Vec::new(),
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 
     /// One whose head comes after `takes`, and then this.
     pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: false, body, sent: Mutex::default() })
+        Arc::new(InMemory {
+            takes: Some(takes),
+            fails: false,
+            body,
+            sent: Mutex::default(),
+            bodies: Mutex::default(),
+        })
     }
 }
 
@@ -242,8 +273,9 @@ pub struct Shared(pub Arc<InMemory>);
 impl Endpoint for Shared {
     type Answer = Canned;
 
-    async fn send(&self, _: Request) -> Result<Canned, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<Canned, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
+        self.0.bodies.lock().unwrap().push(request.body.clone());
         match self.0.takes {
             Some(time) => tokio::time::sleep(time).await,
             None => std::future::pending().await,

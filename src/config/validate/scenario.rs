@@ -1,5 +1,6 @@
 //! A scenario: its references looked up, its parts put together.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::{Checker, Register};
 use crate::config::document::{Arrivals, ArrivalsName, Scenario};
 use crate::config::field::{At, Field};
 use crate::config::scalar::Repeat;
-use crate::config::tree::NodeId;
+use crate::config::tree::{NodeId, shown};
 use crate::plan;
 use crate::prompts::Prompts;
 use crate::schedule;
@@ -31,7 +32,7 @@ impl Checker<'_> {
         targets: &Register<Arc<plan::Target>>,
         sources: &Register<Prompts>,
     ) -> Option<plan::Scenario> {
-        let target = targets.resolve(self, &given.target, node);
+        let all = self.targets_of(given, node, targets);
         let prompts = self.scenario_prompts(name, given, node, sources);
         let request = self.request(&given.request);
         let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
@@ -52,9 +53,12 @@ impl Checker<'_> {
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.fits(given, start, schedule, repeat);
         }
+        let mut all = all?.into_iter();
+        let target = all.next()?;
         Some(plan::Scenario {
             name: name.to_owned(),
-            target: target?,
+            target,
+            further: all.collect(),
             prompts: prompts?,
             request: request?,
             schedule: Arc::new(schedule?),
@@ -66,6 +70,42 @@ impl Checker<'_> {
             max_concurrency: cap?,
             max_lag: max_lag?,
         })
+    }
+
+    /// The one target, or several of different names.
+    fn targets_of(
+        &self,
+        given: &Scenario,
+        node: NodeId,
+        targets: &Register<Arc<plan::Target>>,
+    ) -> Option<Vec<Arc<plan::Target>>> {
+        let list = match &given.targets {
+            Field::Absent => return targets.resolve(self, &given.target, node).map(|target| vec![target]),
+            Field::Bad(_) => return None,
+            Field::Given(list) => list,
+        };
+        if let Some(target) = given.target.node() {
+            self.problem(target, "`target` beside `targets`; write one of them");
+            return None;
+        }
+        if list.value.0.is_empty() {
+            self.problem(list.node, "no target; write at least one, such as `targets: [a, b]`");
+        }
+        let mut names = HashSet::new();
+        let found = list.value.0.iter().map(|name| {
+            if let Some(name) = name.given()
+                && !names.insert(name.value.as_str())
+            {
+                self.problem(
+                    name.node,
+                    format!("`{}` stands twice; name each target once", shown(&name.value)),
+                );
+            }
+            // Absent would mean the only one there is.
+            if name.is_absent() { None } else { targets.resolve(self, name, node) }
+        });
+        // All of them are looked at, also after one that is wrong.
+        found.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {

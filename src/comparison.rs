@@ -1,0 +1,99 @@
+//! How two targets differ that are sent the same requests at the same instants: of each pair that
+//! both finished, the difference, and of all of them the mean and how sure it is.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// What one request took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// To its first token, where it was streamed.
+    pub first_token: Option<Duration>,
+    /// To its end.
+    pub duration: Duration,
+}
+
+/// The differences of a target from the one that it is held against.
+#[derive(Debug, Default)]
+pub struct Difference(Mutex<Differences>);
+
+/// A copy of them; each is this target's less the other's, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Differences {
+    /// Time to the first token.
+    pub first_token: Mean,
+    /// Time to the end.
+    pub duration: Mean,
+}
+
+/// A mean of numbers that are not kept (Welford's method).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mean {
+    /// How many there were.
+    pub count: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// The sum of their squared distances from it.
+    squares: f64,
+}
+
+impl Difference {
+    /// Enters a pair.
+    pub fn enter(&self, baseline: Took, other: Took) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.duration.enter(other.duration.as_secs_f64() - baseline.duration.as_secs_f64());
+        if let (Some(baseline), Some(other)) = (baseline.first_token, other.first_token) {
+            all.first_token.enter(other.as_secs_f64() - baseline.as_secs_f64());
+        }
+    }
+
+    /// A copy of them.
+    pub fn read(&self) -> Differences {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mean {
+    #[allow(clippy::cast_precision_loss)]
+    fn enter(&mut self, number: f64) {
+        self.count += 1;
+        let before = number - self.mean;
+        self.mean += before / self.count as f64;
+        self.squares += before * (number - self.mean);
+    }
+
+    /// Half of the interval in which the true mean lies with a probability of 95 %: 1.96 standard
+    /// errors, as the normal distribution has it. Nothing for fewer than 30 pairs, of which it would
+    /// promise too much.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn margin(&self) -> Option<f64> {
+        let count = self.count as f64;
+        (self.count >= 30).then(|| 1.96 * (self.squares / (count - 1.0) / count).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_the_mean_of_pairs_and_knows_how_sure_it_is() {
+        let difference = Difference::default();
+        let took = |first: u64, whole: u64| Took {
+            first_token: Some(Duration::from_millis(first)),
+            duration: Duration::from_millis(whole),
+        };
+        for i in 0..40 {
+            // 10 ms slower to the first token, give or take 2; a tenth of a second faster at the end.
+            difference.enter(took(50, 900), took(58 + 4 * (i % 2), 800));
+        }
+        let without = Took { first_token: None, duration: Duration::from_millis(800) };
+        difference.enter(took(50, 900), without);
+        let Differences { first_token, duration } = difference.read();
+        assert_eq!((first_token.count, duration.count), (40, 41));
+        assert!((first_token.mean - 0.010).abs() < 1e-9 && (duration.mean + 0.1).abs() < 1e-9);
+        // A standard deviation of 2.026 ms over the root of 40.
+        assert!((first_token.margin().unwrap() - 1.96 * 0.002_025_5 / 40_f64.sqrt()).abs() < 1e-6);
+        assert_eq!(Mean { count: 29, ..first_token }.margin(), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! "Is it me?": the generator watches itself, and says so when it distorts what it measures.
+//!
+//! What is sent late is counted where it is sent ([`Generator::sent`]); a probe on the runtime that
+//! requests run on tells how late that is; once a second both are read, with what the kernel tells of
+//! the process and of its control group, and judged together.
+
+mod cgroup;
+mod judgement;
+mod probe;
+mod process;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use cgroup::{Cgroup, Quota, Throttling};
+pub use judgement::{Claim, Distortion};
+use judgement::{Judge, Reading};
+pub use process::Process;
+
+/// Where the kernel tells about processes.
+const PROC: &str = "/proc";
+
+/// What the generator knows of itself.
+#[derive(Debug)]
+pub struct Generator {
+    booted: Option<u64>,
+    levels: cgroup::Levels,
+    /// Arrivals sent, or dropped as late, and those of them that were late.
+    arrivals: AtomicU64,
+    late: AtomicU64,
+    probes: AtomicU64,
+    delayed: AtomicU64,
+    judge: Mutex<Judge>,
+}
+
+/// What the kernel tells of it at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// The process.
+    pub process: Process,
+    /// Its control groups.
+    pub cgroup: Cgroup,
+}
+
+impl Vitals {
+    /// How many CPUs the process may use: those that it may run on, but no more than its quota.
+    pub fn cpus(&self) -> Option<f64> {
+        let quota = self.cgroup.quota.map(|quota| quota.cpus);
+        let here = self.process.cpus.map(f64::from);
+        quota.zip(here).map(|(quota, here)| quota.min(here)).or(quota).or(here)
+    }
+}
+
+impl Generator {
+    /// This process, with nothing against it.
+    pub fn new() -> Arc<Generator> {
+        Arc::new(Generator {
+            booted: process::booted(Path::new(PROC)),
+            levels: cgroup::Levels::find(Path::new(PROC)),
+            arrivals: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            probes: AtomicU64::new(0),
+            delayed: AtomicU64::new(0),
+            judge: Mutex::default(),
+        })
+    }
+
+    /// An arrival was sent, so long after it was due.
+    pub fn sent(&self, lag: Duration) {
+        self.arrivals.fetch_add(1, Relaxed);
+        if lag > judgement::LAG {
+            self.late.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An arrival was so late that it was not sent.
+    pub fn dropped_as_late(&self) {
+        self.arrivals.fetch_add(1, Relaxed);
+        self.late.fetch_add(1, Relaxed);
+    }
+
+    /// Whether nothing speaks against what is measured.
+    pub fn is_valid(&self) -> bool {
+        self.lock().claims().next().is_none()
+    }
+
+    /// What speaks against it.
+    pub fn claims(&self) -> Vec<Claim> {
+        self.lock().claims().cloned().collect()
+    }
+
+    /// What the kernel tells now. It reads some small files.
+    pub fn vitals(&self) -> Vitals {
+        Vitals { process: Process::read(Path::new(PROC), self.booted), cgroup: self.levels.read() }
+    }
+
+    fn reading(&self, at: Instant, vitals: &Vitals) -> Reading {
+        // What was late is read first: counted meanwhile, it must not outnumber what it is a part of.
+        let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
+        Reading {
+            at,
+            late,
+            delayed,
+            arrivals: self.arrivals.load(Relaxed),
+            probes: self.probes.load(Relaxed),
+            cpu: vitals.process.cpu,
+            cpus: vitals.cpus(),
+            throttled: vitals.cgroup.throttling.map(|throttling| throttling.throttled),
+            period: vitals.cgroup.period(),
+            open_files: vitals.process.open_files,
+            max_files: vitals.process.max_files,
+        }
+    }
+
+    fn judge(&self, reading: Reading) {
+        let change = self.lock().note(reading);
+        for claim in change.began {
+            let kind = claim.kind.as_str();
+            tracing::warn!(kind, "llmload distorts what it measures: {}", claim.message);
+        }
+        if change.recovered {
+            tracing::info!("nothing distorts what llmload measures any more");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Judge> {
+        // A judgement is a value that a panic leaves whole.
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches the generator for as long as it is polled; `delayed` is told how late the event loop was
+/// at each instant at which it was looked at.
+pub async fn watch(generator: Arc<Generator>, delayed: impl Fn(Duration)) {
+    tokio::join!(look(&generator), probe(&generator, delayed));
+}
+
+async fn look(generator: &Arc<Generator>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        let reads = Arc::clone(generator);
+        // A folder of ten thousand open files takes its time on an old kernel. Without an answer, as
+        // when the runtime ends, the second goes by.
+        let Ok(vitals) = tokio::task::spawn_blocking(move || reads.vitals()).await else { continue };
+        generator.judge(generator.reading(Instant::now(), &vitals));
+    }
+}
+
+async fn probe(generator: &Generator, delayed: impl Fn(Duration)) {
+    let mut probe = probe::Probe::new(Instant::now());
+    loop {
+        tokio::time::sleep_until(probe.next()).await;
+        for delay in probe.woke(Instant::now()) {
+            generator.probes.fetch_add(1, Relaxed);
+            if delay > judgement::DELAY {
+                generator.delayed.fetch_add(1, Relaxed);
+            }
+            delayed(delay);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tighter_of_quota_and_affinity_is_what_it_may_use() {
+        let cpus = |quota: Option<f64>, here| {
+            let quota = quota.map(|cpus| Quota { cpus, period: Duration::from_millis(100) });
+            let process = Process { cpus: here, ..Process::default() };
+            Vitals { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
+        };
+        assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));
+        assert_eq!(cpus(Some(8.0), Some(4)), Some(4.0));
+        assert_eq!(cpus(None, Some(4)), Some(4.0));
+        assert_eq!(cpus(Some(0.5), None), Some(0.5));
+        assert_eq!(cpus(None, None), None);
+    }
+
+    #[test]
+    fn what_is_sent_late_or_not_at_all_counts_against_it() {
+        let generator = Generator::new();
+        let kinds = || generator.claims().into_iter().map(|claim| claim.kind).collect::<Vec<_>>();
+        let begin = Instant::now();
+        let after = |seconds| generator.reading(begin + Duration::from_secs(seconds), &Vitals::default());
+        generator.judge(after(0));
+        for _ in 0..198 {
+            generator.sent(judgement::LAG);
+        }
+        generator.sent(judgement::LAG + Duration::from_nanos(1));
+        generator.judge(after(1));
+        assert!(generator.is_valid());
+        generator.sent(Duration::ZERO);
+        generator.dropped_as_late();
+        generator.judge(after(2));
+        assert_eq!(kinds(), [], "2 of 200");
+        generator.dropped_as_late();
+        generator.judge(after(3));
+        assert_eq!(kinds(), [Distortion::DispatchLag]);
+        assert!(!generator.is_valid());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_judged_once_a_second_and_recovers_after_a_quiet_half_minute() {
+        let generator = Generator::new();
+        let until = async |valid| {
+            while generator.is_valid() != valid {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Instant::now()
+        };
+        let story = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let began = Instant::now();
+            generator.sent(Duration::from_secs(1));
+            let fell = until(false).await;
+            assert!(fell - began < Duration::from_secs(2), "{:?}", fell - began);
+            let stood = until(true).await - fell;
+            assert!((58..62).contains(&stood.as_secs()), "{stood:?}");
+        };
+        tokio::select! {
+            () = watch(Arc::clone(&generator), |_| {}) => {}
+            () = story => {}
+        }
+    }
+
+    /// The loop that is probed is the one that is held up.
+    #[tokio::test]
+    async fn a_loop_that_is_held_up_is_seen() {
+        let generator = Generator::new();
+        let told = Mutex::new(Vec::new());
+        let watched = probe(&generator, |delay| told.lock().unwrap().push(delay));
+        let hold_up = async {
+            tokio::time::sleep(probe::INTERVAL).await;
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(600) {
+                std::hint::spin_loop();
+            }
+            while generator.delayed.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = watched => {}
+            () = hold_up => {}
+        }
+        // 600 ms hold six instants of the grid, all but the last of which were late for sure.
+        assert!(generator.delayed.load(Relaxed) >= 5, "{generator:?}");
+        let told = told.into_inner().unwrap();
+        assert_eq!(told.len() as u64, generator.probes.load(Relaxed));
+        assert!(told.iter().max() > Some(&Duration::from_millis(490)), "{told:?}");
+    }
+}

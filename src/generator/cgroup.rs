@@ -1,0 +1,234 @@
+//! How much CPU the control groups of this process leave it, and how often they stopped it.
+//!
+//! A limit may stand at any level above a process (a container's, its pod's, a service's slice), so
+//! every level that can be seen counts. Both versions of control groups are read; where neither
+//! is there, nothing is claimed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The kernel's own default for the time over which a quota is held.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// What the groups say at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cgroup {
+    /// The least of the quotas.
+    pub quota: Option<Quota>,
+    /// How often they held it up, all levels together.
+    pub throttling: Option<Throttling>,
+}
+
+/// So many CPUs, held over periods of this length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quota {
+    /// May be a fraction.
+    pub cpus: f64,
+    /// A group that has used its share of a period is stopped until the next one.
+    pub period: Duration,
+}
+
+/// Counts since the group was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Periods in which the group ran under a quota.
+    pub periods: u64,
+    /// Those of them in which it was stopped.
+    pub throttled: u64,
+    /// For how long, over all CPUs.
+    pub time: Duration,
+}
+
+/// Where the groups are, from the process's own upwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Levels {
+    version: Version,
+    folders: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Version {
+    One,
+    #[default]
+    Two,
+}
+
+impl Levels {
+    /// Finds the groups of this process, which it does not leave.
+    pub(super) fn find(proc: &Path) -> Levels {
+        let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
+        Levels::of(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
+    }
+
+    fn of(cgroup: &str, mounts: &str) -> Option<Levels> {
+        // `hierarchy:controllers:path`; version two has no controllers here. Where both are mounted, the one
+        // that lists the controller has it.
+        let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let one = groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
+        let two = groups().find(|(controllers, _)| controllers.is_empty());
+        let (version, path) = match (one, two) {
+            (Some((_, path)), _) => (Version::One, path),
+            (None, Some((_, path))) => (Version::Two, path),
+            (None, None) => return None,
+        };
+        let (root, mount) = mounts.lines().find_map(|line| mounted(line, version))?;
+        // Inside a container the mount shows a part of the tree, and the path may be told from
+        // outside: then the mount itself is the container's group.
+        let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+        let below = if path.contains("/..") { Path::new("") } else { below };
+        let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
+        Some(Levels { version, folders })
+    }
+
+    /// What they say now.
+    pub(super) fn read(&self) -> Cgroup {
+        let mut all = Cgroup::default();
+        for folder in &self.folders {
+            let text = |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+            let quota = match self.version {
+                Version::One => quota(&text("cpu.cfs_quota_us"), &text("cpu.cfs_period_us")),
+                Version::Two => {
+                    text("cpu.max").split_once(' ').and_then(|(most, period)| quota(most, period))
+                }
+            };
+            let tighter = |quota: &Quota| all.quota.is_none_or(|least| quota.cpus < least.cpus);
+            all.quota = quota.filter(tighter).or(all.quota);
+            if let Some(level) = throttling(&text("cpu.stat")) {
+                let sum = all.throttling.get_or_insert_default();
+                // The periods of the levels are the same ones.
+                sum.periods = sum.periods.max(level.periods);
+                sum.throttled += level.throttled;
+                sum.time += level.time;
+            }
+        }
+        all
+    }
+}
+
+impl Cgroup {
+    /// How long a throttled period may have stopped it at most.
+    pub fn period(&self) -> Duration {
+        self.quota.map_or(PERIOD, |quota| quota.period)
+    }
+}
+
+/// The root and the place of a mount, if it is that of the CPU controller: a line is `id parent
+/// device root place options … - type source options`.
+fn mounted(line: &str, version: Version) -> Option<(&str, &str)> {
+    let (mount, system) = line.split_once(" - ")?;
+    let mut system = system.split(' ');
+    let kind = system.next()?;
+    let right = match version {
+        Version::One => kind == "cgroup" && system.nth(1)?.split(',').any(|name| name == "cpu"),
+        Version::Two => kind == "cgroup2",
+    };
+    let mut words = mount.split(' ').skip(3);
+    right.then_some((words.next()?, words.next()?))
+}
+
+/// Microseconds of CPU per period in microseconds; `max` and -1 mean none.
+fn quota(most: &str, period: &str) -> Option<Quota> {
+    let most = Duration::from_micros(most.trim().parse().ok()?);
+    let period = Duration::from_micros(period.trim().parse().ok().filter(|period| *period > 0)?);
+    Some(Quota { cpus: most.as_secs_f64() / period.as_secs_f64(), period })
+}
+
+fn throttling(stat: &str) -> Option<Throttling> {
+    let number = |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+    // Version one tells nanoseconds under a name of its own.
+    let time = number("throttled_usec ").map(Duration::from_micros);
+    let time = time.or_else(|| number("throttled_time ").map(Duration::from_nanos))?;
+    Some(Throttling { periods: number("nr_periods ")?, throttled: number("nr_throttled ")?, time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const ONE: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                       32 31 0:29 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n\
+                       33 31 0:33 /docker/abc /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n";
+
+    fn folders(cgroup: &str, mounts: &str) -> Vec<String> {
+        let levels = Levels::of(cgroup, mounts).unwrap_or_default();
+        levels
+            .folders
+            .iter()
+            .map(|folder| folder.to_str().unwrap().trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn groups_are_found_from_the_own_one_upwards() {
+        let service = folders("0::/system.slice/llmload.service\n", TWO);
+        let expected =
+            ["/system.slice/llmload.service", "/system.slice", ""].map(|p| format!("/sys/fs/cgroup{p}"));
+        assert_eq!(service, expected);
+        assert_eq!(folders("0::/\n", TWO), ["/sys/fs/cgroup"], "a container with a name space of its own");
+        assert_eq!(folders("0::/../other\n", TWO), ["/sys/fs/cgroup"], "told from outside that name space");
+        let docker = "4:cpuset:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/docker/abc\n";
+        assert_eq!(folders(docker, ONE), ["/sys/fs/cgroup/cpu,cpuacct"]);
+        assert_eq!(
+            folders("3:cpu,cpuacct:/docker/abc/inner\n", ONE),
+            ["/sys/fs/cgroup/cpu,cpuacct/inner", "/sys/fs/cgroup/cpu,cpuacct"]
+        );
+        for (cgroup, mounts) in
+            [("", TWO), ("0::/\n", ""), ("0::/\n", ONE), ("4:cpuset:/\n", ONE), ("x", "y")]
+        {
+            assert_eq!(folders(cgroup, mounts), [""; 0], "{cgroup} {mounts}");
+        }
+    }
+
+    fn read(version: Version, levels: &[&[(&str, &str)]]) -> Cgroup {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |(level, files): (usize, &&[(&str, &str)])| {
+            let folder = folder.path().join(level.to_string());
+            std::fs::create_dir(&folder).unwrap();
+            for (name, text) in *files {
+                std::fs::write(folder.join(name), text).unwrap();
+            }
+            folder
+        };
+        Levels { version, folders: levels.iter().enumerate().map(write).collect() }.read()
+    }
+
+    #[test]
+    fn the_tightest_level_is_the_quota_and_every_level_may_throttle() {
+        let stat = "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\n";
+        let group = read(
+            Version::Two,
+            &[
+                &[("cpu.max", "150000 100000\n"), ("cpu.stat", stat)],
+                &[("cpu.max", "50000 50000\n"), ("cpu.stat", stat)],
+                &[("cpu.max", "max 100000\n"), ("cpu.stat", "usage_usec 9\n")],
+                &[],
+            ],
+        );
+        let expected = Cgroup {
+            quota: Some(Quota { cpus: 1.0, period: Duration::from_millis(50) }),
+            throttling: Some(Throttling { periods: 40, throttled: 14, time: Duration::from_millis(700) }),
+        };
+        assert_eq!(group, expected);
+    }
+
+    #[test]
+    fn version_one_says_the_same_in_other_files() {
+        let stat = "nr_periods 12\nnr_throttled 3\nthrottled_time 250000000\n";
+        let files =
+            |quota| [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", stat)];
+        let (half, none) = (files("50000\n"), files("-1\n"));
+        let group = read(Version::One, &[&half]);
+        assert_eq!(group.quota, Some(Quota { cpus: 0.5, period: Duration::from_millis(100) }));
+        let throttling = Throttling { periods: 12, throttled: 3, time: Duration::from_millis(250) };
+        assert_eq!(group.throttling, Some(throttling));
+        assert_eq!(read(Version::One, &[&none]).quota, None);
+    }
+
+    #[test]
+    fn where_nothing_is_told_nothing_is_claimed() {
+        assert_eq!(read(Version::Two, &[&[("cpu.max", "much\n"), ("cpu.stat", "\n")]]), Cgroup::default());
+        assert_eq!(Levels::default().read(), Cgroup::default());
+        assert_eq!(read(Version::Two, &[&[("cpu.max", "1000 0\n")]]).quota, None);
+    }
+}

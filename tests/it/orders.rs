@@ -1,0 +1,179 @@
+//! What a driver is told while it runs, on a paused clock: each order takes effect at one instant, and
+//! no arrival is lost or doubled there.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llmload::event::DropReason;
+use llmload::launch::Gate;
+use llmload::schedule::{Load, Repeat, Schedule, Spread};
+use llmload::timetable::{Cycles, Timetable};
+
+use crate::open_loop::{Bench, ONCE, constant, dropped, phase};
+use crate::upstream::InMemory;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn bench() -> Bench {
+    Bench::new(InMemory::answering(Duration::from_millis(1)), 1000)
+}
+
+/// How many requests were sent in each second.
+fn by_second(bench: &Bench) -> Vec<usize> {
+    let sent = bench.sent();
+    let last = sent.last().map_or(0, Duration::as_secs);
+    (0..=last).map(|second| sent.iter().filter(|at| at.as_secs() == second).count()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_is_dropped_and_counted() {
+    let bench = bench();
+    let (mut driver, paused) = (bench.driver(vec![constant("10/s", 9)], ONCE), bench.paused.clone());
+    let pauses = async {
+        tokio::time::sleep(seconds(3)).await;
+        assert!(paused.set(true));
+        tokio::time::sleep(seconds(3)).await;
+        assert!(paused.set(false));
+    };
+    tokio::join!(bench.drive(&mut driver), pauses);
+    let books = bench.settle().await;
+    assert_eq!((books.arrivals, books.started, dropped(&books, DropReason::Paused)), (90, 60, 30));
+    assert_eq!(by_second(&bench), [10, 10, 10, 0, 0, 0, 10, 10, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_set_by_hand_holds_for_its_time_and_then_the_schedule_is_where_it_would_be() {
+    let bench = bench();
+    let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
+    let (mut driver, course) = bench.watched(
+        vec![phase(ramp, seconds(10))],
+        Cycles::Running { repeat: ONCE, when_ready: true },
+        Spread::default(),
+        None,
+    );
+    let mailbox = driver.mailbox();
+    let orders = async {
+        tokio::time::sleep(seconds(2)).await;
+        mailbox.set_rate(Some(("4/s".parse().unwrap(), seconds(60))));
+        tokio::time::sleep(seconds(1)).await;
+        let standing = course.standing(tokio::time::Instant::now());
+        assert!((standing.rate - 4.0).abs() < 1e-9 && standing.set_until.is_some());
+        // Another one, and then back.
+        mailbox.set_rate(Some(("8/s".parse().unwrap(), seconds(60))));
+        tokio::time::sleep(seconds(3)).await;
+        mailbox.set_rate(None);
+        tokio::time::sleep(seconds(1)).await;
+        let standing = course.standing(tokio::time::Instant::now());
+        assert!(standing.set_until.is_none() && (standing.rate - 70.0).abs() < 1e-9);
+    };
+    tokio::join!(bench.drive(&mut driver), orders);
+    bench.settle().await;
+    assert_eq!(by_second(&bench), [5, 15, 4, 8, 8, 8, 65, 75, 85, 95]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_set_by_hand_outlives_the_schedule_and_ends_by_itself() {
+    let bench = bench();
+    let mut driver = bench.driver(vec![constant("2/s", 3)], ONCE);
+    let mailbox = driver.mailbox();
+    bench.drive(&mut driver).await;
+    mailbox.set_rate(Some(("5/s".parse().unwrap(), seconds(2))));
+    bench.drive(&mut driver).await;
+    bench.settle().await;
+    assert_eq!(by_second(&bench), [2, 2, 2, 5, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_schedule_begins_at_the_instant_of_the_order() {
+    let bench = bench();
+    let mut driver = bench.driver(vec![constant("10/s", 60)], Repeat::Forever);
+    let mailbox = driver.mailbox();
+    let orders = async {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let schedule = Schedule::new(vec![phase(Load::Pause, seconds(1)), constant("40/s", 2)]);
+        let cycles = Cycles::Running { repeat: ONCE, when_ready: true };
+        mailbox.replace(Timetable::new(Arc::new(schedule), cycles, None), Spread::default());
+    };
+    tokio::join!(bench.drive(&mut driver), orders);
+    let books = bench.settle().await;
+    assert_eq!((books.arrivals, books.succeeded), (25 + 80, 25 + 80));
+    assert_eq!(by_second(&bench), [10, 10, 5, 20, 40, 20]);
+}
+
+/// A hundred orders at all kinds of instants: what was due before each is sent, what came after is the
+/// new schedule's.
+#[tokio::test(start_paused = true)]
+async fn however_often_a_schedule_is_exchanged_no_arrival_is_lost_or_doubled() {
+    let bench = bench();
+    let mut driver = bench.driver(vec![constant("200/s", 60)], Repeat::Forever);
+    let mailbox = driver.mailbox();
+    let orders = async {
+        for order in 0..100 {
+            tokio::time::sleep(Duration::from_millis(37 + order % 11)).await;
+            let schedule = Arc::new(Schedule::new(vec![constant("200/s", 60)]));
+            let cycles = Cycles::Running { repeat: Repeat::Forever, when_ready: true };
+            mailbox.replace(Timetable::new(schedule, cycles, None), Spread::default());
+        }
+        tokio::time::sleep(seconds(1)).await;
+        bench.stop.cancel();
+    };
+    tokio::join!(bench.drive(&mut driver), orders);
+    let books = bench.settle().await;
+    assert_eq!(books.arrivals, books.succeeded);
+    // Each schedule holds one arrival every 5 ms, the first after 2.5 ms.
+    let expected: u64 = (0..100).map(|order| (37 + order % 11 + 2) / 5).sum::<u64>() + 200;
+    assert!(books.arrivals.abs_diff(expected) <= 1, "{} for {expected}", books.arrivals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phase_that_counts_requests_ends_with_the_last_of_them() {
+    let bench = Bench::new(InMemory::answering(Duration::from_millis(500)), 100);
+    let count = |slots, count| {
+        let (slots, count) = (NonZeroU32::new(slots).unwrap(), NonZeroU64::new(count).unwrap());
+        phase(Load::Requests { slots, count }, Duration::ZERO)
+    };
+    let phases = vec![count(5, 12), constant("10/s", 1), count(2, 3)];
+    let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
+    bench.drive(&mut bench.driver(phases, twice)).await;
+    let books = bench.settle().await;
+    assert_eq!((books.arrivals, books.succeeded), (50, 50));
+    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5 s.
+    let sent = bench.sent();
+    let second_pass = sent[25];
+    assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");
+    assert!(sent[12] >= Duration::from_millis(1500), "the schedule stood still until then");
+}
+
+/// A target that went away: what is on goes on, the next cycle waits.
+#[tokio::test(start_paused = true)]
+async fn a_cycle_waits_before_a_closed_gate_and_is_whole_when_it_opens() {
+    let bench = bench();
+    let gate = Arc::new(Gate::default());
+    let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];
+    let (driver, course) = bench.watched(
+        phases,
+        Cycles::Running { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
+        Spread::default(),
+        None,
+    );
+    let mut driver = driver.behind(Arc::clone(&gate));
+    let mailbox = driver.mailbox();
+    let away = async {
+        tokio::time::sleep(seconds(1)).await;
+        gate.shut();
+        gate.asked().await;
+        assert_eq!(bench.origin.elapsed(), seconds(3), "it is asked for at the end of the cycle");
+        tokio::time::sleep(seconds(60)).await;
+        assert!(matches!(course.state(), llmload::course::State::Waiting(_)));
+        mailbox.ready();
+    };
+    tokio::join!(bench.drive(&mut driver), away);
+    bench.settle().await;
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 40);
+    assert_eq!(sent.iter().filter(|at| **at < seconds(2)).count(), 20);
+    assert!(sent[20] >= seconds(63), "{:?}", sent[20]);
+}

@@ -1,0 +1,430 @@
+//! What reaches a running daemon from outside: reloads and orders, over real sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::binary::{Daemon, assert_balanced, request, sample};
+use crate::upstream::{Act, Upstream, good};
+
+fn write(daemon: &Daemon, yaml: &str) {
+    std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
+}
+
+fn reload(daemon: &Daemon) -> (u16, String) {
+    let (status, _, body) = request(daemon.address, "POST", "/-/reload").unwrap();
+    (status, body)
+}
+
+/// One scenario of the status page.
+fn scenario(status: &str, name: &str) -> Option<serde_json::Value> {
+    let status: serde_json::Value = serde_json::from_str(status).unwrap();
+    status["scenarios"].as_array().unwrap().iter().find(|scenario| scenario["scenario"] == name).cloned()
+}
+
+fn is_over(status: &str, name: &str) -> Option<()> {
+    let scenario = scenario(status, name)?;
+    (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
+}
+
+/// A hundred reloads at 200/s, half of the files broken; in the good ones the terms of the scenario
+/// change, and another comes and goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_under_load_lose_double_and_cut_nothing() {
+    let upstream = Upstream::start(|_| good()).await;
+    let url = upstream.url();
+    let yaml = move |turn: u32| {
+        let guest = if turn.is_multiple_of(4) { "  guest: {rate: 1/s, start: now}\n" } else { "" };
+        let broken = if turn % 2 == 1 { "    speed: 3\n" } else { "" };
+        format!(
+            "targets: {{t: {{base_url: '{url}', model: m}}}}
+scenarios:
+  s:
+    {{start: now, repeat: 1, max_concurrency: {}, max_lag: 10s, schedule: [{{constant: 200/s, for: 6s}}]}}
+{guest}{broken}",
+            500 + turn
+        )
+    };
+    let exposition = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml(0));
+        let mut observed = 0.0;
+        for turn in 1..=100 {
+            write(&daemon, &yaml(turn));
+            let (status, answer) = reload(&daemon);
+            assert_eq!(status, if turn % 2 == 1 { 500 } else { 200 }, "{turn}: {answer}");
+            let exposition = daemon.get("/metrics").2;
+            let last = sample(&exposition, "llmload_config_last_reload_successful", &[]);
+            assert_eq!(last, f64::from(u8::from(turn % 2 == 0)));
+            let labels = ["scenario=\"s\""];
+            let seen = sample(&exposition, "llmload_time_to_first_token_seconds_count", &labels);
+            assert!(seen >= observed, "a histogram was reset");
+            observed = seen;
+            // The limit is that of the last good file.
+            let limit = sample(&exposition, "llmload_requests_in_flight_limit", &labels);
+            assert_eq!(limit, f64::from(500 + turn - turn % 2));
+        }
+        daemon.wait_for("/api/v1/status", |status| is_over(status, "s"));
+        daemon.get("/metrics").2
+    });
+    let exposition = exposition.await.unwrap();
+    let of_s = |name: &str| sample(&exposition, name, &["scenario=\"s\""]);
+    assert_eq!(of_s("llmload_arrivals_total"), 1200.0);
+    assert_eq!(of_s("llmload_requests_started_total"), 1200.0);
+    assert_eq!(of_s("llmload_requests_total"), 1200.0);
+    assert_eq!(of_s("llmload_request_failures_total"), 0.0, "no connection was cut");
+    assert_eq!(of_s("llmload_time_to_first_token_seconds_count"), 1200.0);
+    assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
+    assert_balanced(&exposition);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_schedule_goes_over_a_removed_one_drains_and_its_series_go() {
+    let gate = CancellationToken::new();
+    let held = gate.clone();
+    // What the guest sends hangs until it is let go.
+    let upstream = Upstream::reading(move |_, head| {
+        if head.contains("x-who: guest") {
+            [vec![Act::WaitFor(held.clone())], good()].concat()
+        } else {
+            good()
+        }
+    })
+    .await;
+    let url = upstream.url();
+    tokio::task::spawn_blocking(move || {
+        let targets = format!(
+            "targets:
+  t: {{base_url: '{url}', model: m}}
+  g: {{base_url: '{url}', model: m, headers: {{x-who: guest}}}}
+scenarios:
+  s: {{target: t, schedule: [{{name: NAME, constant: RATE, for: 1h}}]}}
+"
+        );
+        let kept = |name: &str, rate: &str| targets.replace("NAME", name).replace("RATE", rate);
+        let guest = "  guest: {target: g, start: now, repeat: 1, schedule: [{constant: 100/s, for: 20ms}]}\n";
+        let mut daemon = Daemon::start(&(kept("first", "20/s") + guest));
+        let label = ["scenario=\"guest\""];
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_in_flight", &label) >= 2.0).then_some(())
+        });
+        write(&daemon, &kept("second", "40/s").replace("  g: ", "  #g: "));
+        let (status, answer) = reload(&daemon);
+        assert_eq!(status, 200, "{answer}");
+        // It is not shown any more, but its series are there as long as something is in flight.
+        assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
+        assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
+        let now = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
+        assert_eq!((&now["phase"]["name"], &now["rate_per_second"]), (&"second".into(), &40.0.into()));
+        let exposition = daemon.get("/metrics").2;
+        assert!(!exposition.contains("phase=\"first\""), "{exposition}");
+        assert_balanced(&exposition);
+        gate.cancel();
+        daemon.wait_for("/metrics", |text| (!text.contains("guest")).then_some(()));
+        assert!(!daemon.get("/metrics").2.contains("target=\"g\""));
+        // What is left goes on.
+        let before = sample(&daemon.get("/metrics").2, "llmload_requests_total", &[]);
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_total", &[]) >= before + 10.0).then_some(())
+        });
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
+    let good = "target: {simulator: {}}\nrate: 5/s\n";
+    let mut daemon = Daemon::start(good);
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
+    write(&daemon, "target: {simulator: {}}\nrate: 5\nspeed: 3\n");
+    let (status, answer) = reload(&daemon);
+    assert_eq!(status, 500);
+    assert!(answer.contains("llmload.yml:2:") && answer.contains("llmload.yml:3:"), "{answer}");
+    let config = daemon.get("/config").2;
+    assert!(config.contains("5/s") && !config.contains("speed"), "{config}");
+    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 0.0);
+    // In the log too, where SIGHUP left it.
+    daemon.signal("HUP");
+    daemon.wait_for_log("llmload.yml:3:");
+    write(&daemon, good);
+    assert_eq!(reload(&daemon).0, 200);
+    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 1.0);
+    // A file that is gone is wrong too.
+    std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
+    let (status, answer) = reload(&daemon);
+    assert!(status == 500 && answer.contains("there is no such file"), "{answer}");
+}
+
+/// As a mounted `ConfigMap` changes: links are swapped, times and names of files stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
+    let keys = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = Arc::clone(&keys);
+    let upstream = Upstream::reading(move |_, head| {
+        let key = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
+        seen.lock().unwrap().extend(key.map(str::to_owned));
+        good()
+    })
+    .await;
+    let yaml = format!(
+        "target: {{base_url: '{}', model: m, api_key_file: key}}\nrate: 20/s\nstart: now\n",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, key, rate) in [("1", "sk-the-old-one", "20/s"), ("2", "sk-the-new-one", "30/s")] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("key"), key).unwrap();
+            std::fs::write(at(version).join("llmload.yml"), yaml.replace("20/s", rate)).unwrap();
+        }
+        std::os::unix::fs::symlink("1", at("data")).unwrap();
+        std::os::unix::fs::symlink("data/llmload.yml", at("llmload.yml")).unwrap();
+        std::os::unix::fs::symlink("data/key", at("key")).unwrap();
+        let (one, two) = (at("data"), at("swap"));
+        let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+        let mut daemon = Daemon::of(llmload, &["--config.auto-reload"], folder);
+        let old = |keys: &BTreeSet<String>| keys.contains("sk-the-old-one");
+        daemon.wait_for("/metrics", |_| old(&keys.lock().unwrap()).then_some(()));
+        assert_eq!(keys.lock().unwrap().len(), 1);
+        std::os::unix::fs::symlink("2", &two).unwrap();
+        std::fs::rename(&two, &one).unwrap();
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 30.0).then_some(())
+        });
+        daemon.wait_for("/metrics", |_| keys.lock().unwrap().contains("sk-the-new-one").then_some(()));
+        let log = daemon.log.lock().unwrap().clone();
+        assert!(!log.contains("sk-the"), "{log}");
+    })
+    .await
+    .unwrap();
+}
+
+/// Status and body of a POST with a form and one more header.
+fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(daemon.address).unwrap();
+    let length = form.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {length}\r\n{header}\r\n{form}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn orders_are_obeyed_shown_and_refused_with_a_reason() {
+    let mut daemon = Daemon::start(
+        "targets: {sim: {simulator: {}}, away: {base_url: 'http://127.0.0.1:9/v1'}}
+scenarios:
+  s: {target: sim, rate: 50/s}
+  waiting: {target: away, rate: 1/s}
+",
+    );
+    let of_s = ["scenario=\"s\""];
+    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &of_s) > 5.0).then_some(()));
+
+    assert_eq!(daemon.get("/-/pause").0, 405);
+    assert_eq!(
+        post(&daemon, "/-/pause", "", ""),
+        (200, "The load is paused: what comes due is dropped.\n".into())
+    );
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_arrivals_dropped_total", &["reason=\"paused\""]) > 5.0).then_some(())
+    });
+    let paused = daemon.get("/metrics").2;
+    assert_eq!(sample(&paused, "llmload_paused", &[]), 1.0);
+    assert_balanced(&paused);
+    let started = sample(&paused, "llmload_requests_started_total", &of_s);
+    assert!(daemon.get("/api/v1/status").2.contains("\"state\":\"paused\""));
+    assert_eq!(daemon.get("/-/ready").0, 200);
+    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
+    assert_eq!(post(&daemon, "/-/resume", "", "").0, 200);
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_started_total", &of_s) > started).then_some(())
+    });
+
+    let path = "/api/v1/scenarios/s/rate";
+    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
+    assert_eq!((status, answer.as_str()), (200, "Scenario s: a rate of 7/s is set by hand for 10m.\n"));
+    let set = |text: &str, rate: f64, active: f64| {
+        let now = sample(text, "llmload_schedule_target_requests_per_second", &of_s);
+        let by_hand = sample(text, "llmload_schedule_rate_override_active", &of_s);
+        (now == rate && by_hand == active).then_some(())
+    };
+    daemon.wait_for("/metrics", |text| set(text, 7.0, 1.0));
+    assert!(scenario(&daemon.get("/api/v1/status").2, "s").unwrap()["rate_set_until"].is_number());
+    assert_eq!(request(daemon.address, "DELETE", path).unwrap().0, 200);
+    daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
+
+    for (form, words) in [
+        ("", "`rate` is missing"),
+        ("rate=5", "not a rate"),
+        ("rate=5/s", "`for` is missing"),
+        ("rate=0/s&for=1m", "/-/pause"),
+        ("rate=5/s&for=0s", "out of range"),
+        ("rate=5/s&for=1m&who=me", "`who` is not known"),
+    ] {
+        let (status, answer) = post(&daemon, path, form, "");
+        assert!(status == 400 && answer.contains(words), "{form}: {status} {answer}");
+    }
+    assert_eq!(post(&daemon, "/api/v1/scenarios/none/rate", "rate=5/s&for=1m", "").0, 404);
+    assert_eq!(post(&daemon, "/api/v1/scenarios/waiting/rate", "rate=5/s&for=1m", "").0, 409);
+    // A page from elsewhere, open in a browser on this machine.
+    assert_eq!(post(&daemon, "/-/quit", "", "origin: http://evil.example\r\n").0, 403);
+    assert_eq!(post(&daemon, "/-/resume", "", "origin: http://t\r\n").0, 200);
+
+    assert_eq!(post(&daemon, "/-/quit", "", "").0, 200);
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// A server that is loaded anew while a schedule runs: what is on fails and is told, but the next
+/// cycle begins only once it is back, whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_comes_back_finds_the_next_cycle_whole() {
+    let loading = Arc::new(AtomicBool::new(false));
+    let is_loading = Arc::clone(&loading);
+    let upstream = Upstream::start(move |_| {
+        let unavailable = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        if is_loading.load(Ordering::Relaxed) { vec![Act::Write(unavailable.to_vec())] } else { good() }
+    })
+    .await;
+    let yaml = format!(
+        "target: {{base_url: '{}', model: m}}
+repeat: 2
+schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
+",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
+        loading.store(true, Ordering::Relaxed);
+        daemon.wait_for("/api/v1/status", |status| {
+            (scenario(status, "default").unwrap()["state"] == "waiting").then_some(())
+        });
+        let exposition = daemon.get("/metrics").2;
+        assert_eq!(sample(&exposition, "llmload_target_ready", &[]), 0.0);
+        let failed = sample(&exposition, "llmload_request_failures_total", &[]);
+        assert!(failed > 0.0, "an outage is told");
+        assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 50.0);
+        loading.store(false, Ordering::Relaxed);
+        daemon.wait_for("/api/v1/status", |status| is_over(status, "default"));
+        let exposition = daemon.get("/metrics").2;
+        assert_eq!(sample(&exposition, "llmload_target_ready", &[]), 1.0);
+        assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 100.0);
+        assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), failed);
+        assert_balanced(&exposition);
+    })
+    .await
+    .unwrap();
+}
+
+/// SIGKILL in the midst of a ramp on the wall clock: the next daemon stands on the curve.
+#[test]
+fn after_a_kill_the_rate_goes_on_by_the_wall_clock() {
+    let yaml = "target: {simulator: {}}
+start: wall_clock
+schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}]
+";
+    for _ in 0..2 {
+        let mut daemon = Daemon::start(yaml);
+        daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let scenario = scenario(text, "default").filter(|scenario| scenario["state"] == "running")?;
+            let time = status["now"].as_f64().unwrap() % 20.0;
+            let rate = if time < 10.0 { time * 10.0 } else { 200.0 - time * 10.0 };
+            let shown = scenario["rate_per_second"].as_f64().unwrap();
+            // Both are read for one answer, some microseconds apart.
+            assert!((shown - rate).abs() < 1.0, "{shown} at {time}");
+            Some(())
+        });
+        daemon.child.kill().unwrap();
+    }
+}
+
+#[test]
+fn warm_up_requests_come_first_and_are_counted_apart() {
+    let mut daemon = Daemon::start(
+        "target: {simulator: {}}\nwarmup: 3\nstart: now\nrepeat: 1\nschedule: [{constant: 10/s, for: 1s}]\n",
+    );
+    daemon.wait_for("/api/v1/status", |status| is_over(status, "default"));
+    let exposition = daemon.get("/metrics").2;
+    let get = |name: &str| sample(&exposition, name, &[]);
+    assert_eq!(get("llmload_warmup_requests_total"), 3.0);
+    assert_eq!(get("llmload_arrivals_total"), 10.0);
+    assert_eq!(get("llmload_time_to_first_token_seconds_count"), 10.0);
+    assert_balanced(&exposition);
+}
+
+/// Three processes, one target: what it sees is the one schedule, each arrival from one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_daemons_send_one_schedule() {
+    // How often each daemon asked each prompt, told apart by a header and by length.
+    let asked = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
+    let log = Arc::clone(&asked);
+    let upstream = Upstream::reading(move |_, head| {
+        let value = |name: &str| -> Option<usize> {
+            head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().parse().unwrap())
+        };
+        if let (Some(daemon), Some(length)) = (value("x-daemon:"), value("content-length:")) {
+            *log.lock().unwrap()[daemon].entry(length).or_default() += 1;
+        }
+        good()
+    })
+    .await;
+    let prompts: Vec<String> = (1..=20).map(|length| "x".repeat(length)).collect();
+    let yaml = format!(
+        "target: {{base_url: '{}', model: m, headers: {{x-daemon: '?'}}}}
+prompts: {}
+start: wall_clock
+max_concurrency: 10
+max_lag: 1m
+schedule: [{{constant: 20/s, for: 1s}}]
+",
+        upstream.url(),
+        serde_json::to_string(&prompts).unwrap()
+    );
+    let (expositions, asked) = tokio::task::spawn_blocking(move || {
+        let daemon = |shard: u32| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("llmload.yml"), yaml.replace('?', &shard.to_string())).unwrap();
+            let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+            Daemon::of(llmload, &["--shard", &format!("{shard}/3")], folder)
+        };
+        let mut daemons: Vec<_> = (0..3).map(daemon).collect();
+        let arrivals = |text: &str| sample(text, "llmload_arrivals_total", &[]);
+        let expositions: Vec<_> = daemons
+            .iter_mut()
+            .map(|daemon| {
+                daemon.wait_for("/metrics", |text| (arrivals(text) > 30.0).then(|| text.to_owned()))
+            })
+            .collect();
+        let asked = asked.lock().unwrap().clone();
+        (expositions, asked)
+    })
+    .await
+    .unwrap();
+    let shortest = *asked.iter().flat_map(BTreeMap::keys).min().unwrap();
+    for (shard, counts) in asked.iter().enumerate() {
+        let indices: Vec<_> = counts.keys().map(|length| length - shortest).collect();
+        assert_eq!(indices, (shard..20).step_by(3).collect::<Vec<_>>(), "its own, all of them, no other");
+        let (fewest, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+        assert!(most - fewest <= 1, "each once in a cycle: {counts:?}");
+    }
+    for (shard, (exposition, cap)) in expositions.iter().zip([4.0, 3.0, 3.0]).enumerate() {
+        assert_eq!(sample(exposition, "llmload_requests_in_flight_limit", &[]), cap);
+        assert_eq!(sample(exposition, "llmload_shard_info", &[&format!("shard=\"{shard}\"")]), 1.0);
+        let rate = sample(exposition, "llmload_schedule_target_requests_per_second", &[]);
+        assert!((rate - 20.0 / 3.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,85 @@
+//! Several targets of one scenario: the same requests at the same instants, and how they differ.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::binary::{Daemon, assert_balanced, sample};
+use crate::upstream::{Act, Upstream, good};
+
+/// The lengths of the bodies that a target got, and the instants they came at.
+type Came = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
+
+async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Came) {
+    let came = Came::default();
+    let log = Arc::clone(&came);
+    let upstream = Upstream::reading(move |number, head| {
+        let length = head.lines().find(|line| line.starts_with("content-length:")).unwrap_or_default();
+        log.lock().unwrap().push((length.to_owned(), tokio::time::Instant::now()));
+        acts(number)
+    })
+    .await;
+    (upstream, came)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_target_gets_the_same_prompts_and_their_pairs_are_compared() {
+    let (fast, to_fast) = target(|_| good()).await;
+    // Each answer comes a twentieth of a second later, and every fifth request fails.
+    let (slow, to_slow) = target(|number| {
+        if number % 5 == 4 {
+            vec![Act::Reset]
+        } else {
+            [vec![Act::Pause(Duration::from_millis(50))], good()].concat()
+        }
+    })
+    .await;
+    let prompts: Vec<String> = (1..=7).map(|length| "x".repeat(length)).collect();
+    let yaml = format!(
+        "targets:
+  fast: {{base_url: '{}', model: m}}
+  slow: {{base_url: '{}', model: m2}}
+scenarios:
+  both: {{targets: [fast, slow], prompts: {}, start: now, repeat: 1, max_lag: 1m, schedule: [{{constant: 50/s, for: 1s}}]}}
+",
+        fast.url(),
+        slow.url(),
+        serde_json::to_string(&prompts).unwrap()
+    );
+    let (status, exposition) = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let status = daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let over = |scenario: &serde_json::Value| {
+                scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
+            };
+            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
+        });
+        (status, daemon.get("/metrics").2)
+    })
+    .await
+    .unwrap();
+
+    assert_balanced(&exposition);
+    for target in ["target=\"fast\"", "target=\"slow\""] {
+        assert_eq!(sample(&exposition, "llmload_arrivals_total", &[target]), 50.0);
+    }
+    assert_eq!(sample(&exposition, "llmload_request_failures_total", &["target=\"slow\""]), 10.0);
+    let lengths = |came: &Came| {
+        let mut lengths: Vec<_> = came.lock().unwrap().iter().map(|(length, _)| length.clone()).collect();
+        lengths.sort_unstable();
+        lengths
+    };
+    // The names of the models differ by one letter.
+    let (to_fast, to_slow) = (lengths(&to_fast), lengths(&to_slow));
+    assert_eq!((to_fast.len(), to_slow.len()), (50, 50));
+    let number = |length: &String| length.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(to_fast.iter().zip(&to_slow).all(|(fast, slow)| number(fast) + 1 == number(slow)));
+
+    let scenarios = status["scenarios"].as_array().unwrap();
+    assert!(scenarios[0].get("difference").is_none(), "the first is what the others are held against");
+    let difference = &scenarios[1]["difference"]["time_to_first_token"];
+    assert_eq!(difference["pairs"], 40, "only where both finished");
+    let mean = difference["mean_seconds"].as_f64().unwrap();
+    assert!(mean > 0.04, "{mean}");
+    assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
+}
