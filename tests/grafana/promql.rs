@@ -1,4 +1,4 @@
-//! The questions, in PromQL. Names and labels come from the table of metrics, so that a query for
+//! The questions, in the language of Prometheus. Names and labels come from the table of metrics, so that a query for
 //! something that is not exposed does not compile, or has no such label to ask for.
 //!
 //! A division by what may be nothing is guarded by `> 0`, and a quantile by `>= 0`, which no NaN is: an

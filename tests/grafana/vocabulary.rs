@@ -136,7 +136,7 @@ fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(start).map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
 }
 
-/// Each metric in an expression. A name in PromQL is a metric's if a selector or a range follows it, or
+/// Each metric in an expression. A name is a metric's if a selector or a range follows it, or
 /// nothing that would make it a function, a label or an operator.
 fn mentions(expression: &str) -> Vec<Mention<'_>> {
     // What stands in parentheses after these are labels.
