@@ -7,12 +7,13 @@
 mod connections;
 mod faults;
 mod redaction;
+mod version;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -25,6 +26,9 @@ use redaction::Redaction;
 /// Servers built on uvicorn close idle connections after five seconds; a connection kept longer
 /// than the server keeps it would make errors that the server is not to blame for.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// The most that is read of an answer to a question about the endpoint itself.
+const ABOUT_ITSELF: usize = 1 << 20;
 
 /// Something that answers requests. Real ones speak HTTP; tests of the loop on a paused clock
 /// answer from memory, since sockets do not know about paused time.
@@ -134,34 +138,73 @@ impl HttpEndpoint {
     /// # Errors
     /// If there was no answer within `patience`.
     pub async fn models(&self, patience: Duration) -> Result<(u16, Vec<String>), FailureDetail> {
+        let said = self.get(self.url("models"), patience).await?;
+        let names = model_names(&said.body).into_iter().map(|name| self.redaction.text(name));
+        Ok((said.status, names.collect()))
+    }
+
+    /// The version of the server, in its own words; `None` where it does not tell.
+    ///
+    /// # Errors
+    /// If there was no answer within `patience`.
+    pub async fn version(&self, patience: Duration) -> Result<Option<String>, FailureDetail> {
+        let mut server = None;
+        for path in version::PATHS {
+            let said = self.get(version::url(&self.base, path), patience).await?;
+            let version =
+                Some(said.body).filter(|_| said.status == 200).and_then(|body| version::read(&body));
+            if let Some(version) = version {
+                return Ok(Some(version::label(self.redaction.text(version))));
+            }
+            server = said.server;
+        }
+        let server = server.filter(|server| version::tells_one(server));
+        Ok(server.map(|server| version::label(self.redaction.text(server))))
+    }
+
+    /// Asks for something about the endpoint itself.
+    async fn get(&self, url: Url, patience: Duration) -> Result<Said, FailureDetail> {
         let ask = async {
-            let response = self.request(reqwest::Method::GET, "models").send().await;
+            let response = self.request(reqwest::Method::GET, url).send().await;
             let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
             self.connections.used(response.extensions());
             let status = response.status().as_u16();
+            let server =
+                response.headers().get(SERVER).and_then(|server| server.to_str().ok()).map(str::to_owned);
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {
                 body.extend_from_slice(&chunk);
-                if body.len() > 1 << 20 {
+                if body.len() > ABOUT_ITSELF {
                     break;
                 }
             }
-            Ok((status, model_names(&body)))
+            Ok(Said { status, server, body })
         };
-        let answer = match tokio::time::timeout(patience, ask).await {
-            Ok(answer) => answer,
+        let said = match tokio::time::timeout(patience, ask).await {
+            Ok(said) => said,
             Err(_) => Err(faults::no_answer(patience)),
         };
-        let names = |names: Vec<String>| names.into_iter().map(|name| self.redaction.text(name)).collect();
-        answer.map(|(status, models)| (status, names(models))).map_err(|detail| self.redact(detail))
+        said.map_err(|detail| self.redact(detail))
     }
 
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    fn request(&self, method: reqwest::Method, mut url: Url) -> reqwest::RequestBuilder {
         url.set_query(self.query.as_ref().map(ExposeSecret::expose_secret));
         self.client.request(method, url).headers(self.headers.clone())
     }
+}
+
+/// What an endpoint says about itself.
+struct Said {
+    status: u16,
+    /// The header `server`.
+    server: Option<String>,
+    body: Vec<u8>,
 }
 
 impl Endpoint for HttpEndpoint {
@@ -170,7 +213,7 @@ impl Endpoint for HttpEndpoint {
     async fn send(&self, request: Request) -> Result<HttpAnswer, FailureDetail> {
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         let sending = self
-            .request(reqwest::Method::POST, request.path)
+            .request(reqwest::Method::POST, self.url(request.path))
             .header(ACCEPT, accept)
             .header(CONTENT_TYPE, "application/json")
             .body(request.body)

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use crate::comparison::{Difference, Mean};
 use crate::course::{Course, State};
 use crate::generator::Generator;
-use crate::incidents::Incidents;
+use crate::incidents::{Incident, Incidents};
 use crate::launch::Traffic;
 use crate::metrics::Labels;
+use crate::plan::Target;
+use crate::remedy::Patient;
 use crate::schedule::Shard;
 
 /// What the daemon has to show; a reload changes it.
@@ -61,8 +63,10 @@ pub struct Stream {
 }
 
 /// What a reload may change about a stream of load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
+    /// As it is configured: what mends its failures follows from it.
+    pub configured: Arc<Target>,
     /// The base URL.
     pub address: String,
     /// Whether that is the built-in simulator.
@@ -225,6 +229,7 @@ struct Failed {
     meaning: &'static str,
     count: u64,
     last_message: String,
+    remedy: String,
     /// Unix time.
     last: f64,
 }
@@ -274,15 +279,18 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
     };
     let terms = stream.terms();
     let books = stream.traffic.ledger.read();
+    let patient = Patient { target: &terms.configured, address: &terms.address };
     let count_of = |failure| books.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
-    let failures = stream.incidents.last().into_iter().map(|incident| Failed {
+    let failed = |incident: Incident| Failed {
         reason: incident.failure.as_str(),
         blame: incident.failure.blame().as_str(),
         meaning: incident.failure.meaning().trim(),
         count: count_of(incident.failure),
+        remedy: patient.remedy(incident.failure, &incident.message),
         last_message: incident.message,
         last: unix(incident.at),
-    });
+    };
+    let failures = stream.incidents.last().into_iter().map(failed).collect();
     Scenario {
         name: stream.scenario.clone(),
         target: stream.target.clone(),
@@ -301,7 +309,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         rate_per_second: standing.rate,
         concurrency: standing.concurrency,
         max_concurrency: terms.max_concurrency,
-        failures: failures.collect(),
+        failures,
         difference: paired(stream),
         ledger: Totals {
             arrivals: books.arrivals,

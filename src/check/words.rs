@@ -32,16 +32,20 @@ pub struct Paper {
 }
 
 impl Paper {
-    fn bold(self, text: impl Display) -> String {
+    pub(crate) fn bold(self, text: impl Display) -> String {
         self.in_style("1", text)
     }
 
-    fn faint(self, text: impl Display) -> String {
+    pub(crate) fn faint(self, text: impl Display) -> String {
         self.in_style("2", text)
     }
 
-    fn yellow(self, text: impl Display) -> String {
+    pub(crate) fn yellow(self, text: impl Display) -> String {
         self.in_style("33", text)
+    }
+
+    pub(crate) fn red(self, text: impl Display) -> String {
+        self.in_style("31", text)
     }
 
     fn in_style(self, code: &str, text: impl Display) -> String {
@@ -362,7 +366,8 @@ fn curve(scenario: &Scenario, phase: &PhaseForecast, top: f64, most: u32) -> Str
     sparkline((0..parts).map(|part| scenario.schedule.rate(middle(part))), top)
 }
 
-fn key(auth: &Auth) -> String {
+/// Whence the key is, and how it is sent.
+pub(crate) fn key(auth: &Auth) -> String {
     match auth {
         Auth::None => "none".to_owned(),
         Auth::Bearer(secret) => format!("from {}, as bearer token", secret.origin),
@@ -376,7 +381,7 @@ fn tokens(number: f64) -> String {
 }
 
 /// Lines of at most so many characters, broken at blanks; a word that is longer keeps its line.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let Some(line) = lines.last_mut() else { break };

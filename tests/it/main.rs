@@ -21,6 +21,7 @@ mod faults;
 mod lifecycle;
 mod open_loop;
 mod orders;
+mod probe;
 mod prompts;
 mod reload;
 mod resources;
