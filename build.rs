@@ -9,7 +9,11 @@ fn main() {
         words(Command::new(rustc).arg("--version"))
             .and_then(|text| text.split_whitespace().nth(1).map(str::to_owned)),
     );
-    tell("LLMLOAD_REVISION", words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
+    // An image is built without the history, and told.
+    let told = std::env::var("LLMLOAD_REVISION").ok().filter(|revision| !revision.is_empty());
+    let revision = told.or_else(|| words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
+    tell("LLMLOAD_REVISION", revision);
+    println!("cargo::rerun-if-env-changed=LLMLOAD_REVISION");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/refs/heads");
     println!("cargo::rerun-if-changed=build.rs");

@@ -30,6 +30,10 @@ demo:
 schema:
     cargo run --quiet --locked -- schema > config/llmload.schema.json
 
+# The Kubernetes manifests against the schemas (needs python3, and kubectl or npm)
+manifests:
+    deploy/validate
+
 # Licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:
     cargo deny check

@@ -46,6 +46,16 @@ impl Zone {
         jiff::tz::db().available().map(|name| name.to_string())
     }
 
+    /// The time of the day that its clock shows: `06:30`.
+    pub fn time(&self, at: SystemTime) -> String {
+        self.reading(timestamp(at)).strftime("%H:%M").to_string()
+    }
+
+    /// The same with the day: `Sat 22 Nov 06:30`.
+    pub fn day_and_time(&self, at: SystemTime) -> String {
+        self.reading(timestamp(at)).strftime("%a %-d %b %H:%M").to_string()
+    }
+
     /// What the clock on the wall reads.
     fn reading(&self, at: Timestamp) -> DateTime {
         self.0.to_datetime(at)
@@ -85,6 +95,11 @@ impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.iana_name().unwrap_or("UTC"))
     }
+}
+
+/// An instant as RFC 3339 writes it, in UTC.
+pub fn rfc3339(at: SystemTime) -> String {
+    timestamp(at).to_string()
 }
 
 /// From where the cycles of a schedule are counted by the clock on the wall.

@@ -1,7 +1,8 @@
 //! A plan before anything is sent: what it will send in the coming day, what that will cost, and what
 //! its author will regret.
 //!
-//! [`forecast`] makes numbers of a plan, [`regrets`] judges them; [`words`] and the JSON of [`Checked`]
+//! An `itinerary` says when which part of a schedule is on, a `demand` what is asked for then;
+//! [`forecast`] makes numbers of the two, [`regrets`] judges them; [`words`] and the JSON of [`Checked`]
 //! are two views of the same.
 
 pub mod forecast;
@@ -9,8 +10,14 @@ pub mod regrets;
 pub mod words;
 
 mod chart;
+mod demand;
+mod itinerary;
 mod numbers;
+mod phases;
 mod series;
+mod when;
+
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -41,12 +48,12 @@ pub struct Document {
 }
 
 impl Checked {
-    /// Looks at a plan that came from `file`.
+    /// Looks at a plan that came from `file` and begins `now`.
     ///
     /// # Errors
     /// If the metrics cannot be set up: a defect.
-    pub fn plan(file: &str, plan: &Plan) -> Result<Checked, Defect> {
-        let forecast = Forecast::of(plan, series::series(plan)?);
+    pub fn plan(file: &str, plan: &Plan, now: SystemTime) -> Result<Checked, Defect> {
+        let forecast = Forecast::of(plan, now, series::series(plan)?);
         let mut warnings = plan.warnings.clone();
         warnings.extend(regrets::regrets(file, plan, &forecast));
         Ok(Checked { file: file.to_owned(), problems: Vec::new(), warnings, forecast: Some(forecast) })

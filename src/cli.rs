@@ -4,6 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::io::Write as _;
+mod health;
 mod logs;
 mod probe;
 mod shard;
@@ -13,7 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -61,6 +62,8 @@ enum Command {
     Check(CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
     Simulator(SimulatorArgs),
+    /// Ask a running daemon whether it is healthy: exit code 0 or 1
+    Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -245,6 +248,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check(&args),
         Command::Simulator(args) => simulate(&args),
+        Command::Health(args) => Ok(health::ask(&args)?),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
             Ok(print(&schema)?)
@@ -289,7 +293,7 @@ fn check(args: &CheckArgs) -> Result<(), Failed> {
         match config::load(file, &variable) {
             Ok(plan) => {
                 let name = file.display().to_string();
-                let checked = Checked::plan(&name, &plan).map_err(anyhow::Error::new)?;
+                let checked = Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
                 if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
                     print(&format!("{name}: fine\n\n{words}"))?;
                 }

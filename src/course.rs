@@ -106,6 +106,19 @@ impl Course {
         Arc::clone(&self.lock().schedule)
     }
 
+    /// Which of the arrivals are ours.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// How far the cycle is that is on.
+    pub fn position(&self, now: Instant) -> Option<Duration> {
+        match self.lock().state {
+            State::Running { start, .. } => Some(now.saturating_duration_since(start)),
+            _ => None,
+        }
+    }
+
     /// Another schedule takes its place.
     pub fn replace(&self, schedule: Arc<Schedule>, endless: bool) {
         let mut inner = self.lock();

@@ -121,13 +121,13 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Na
 impl Pacer {
     /// A pacer for a stretch of a schedule.
     pub fn new(schedule: Arc<Schedule>, spread: &Spread, stretch: Stretch) -> Pacer {
-        let mut series = Series::new(spread, stretch.cycle);
         let (before, left_over) = schedule.before(stretch.cycle);
+        let mut series = Series::new(spread, stretch.cycle, before);
         // A random series starts anew at the start of its cycle, so that a cycle is a function of its
         // number.
         let carry = if series.is_even() { left_over } else { Area::ZERO };
-        let (mut next, step) = (before.wrapping_add(spread.shard.number(0)), spread.shard.number(1));
-        let step = step - spread.shard.number(0);
+        let mut next = before.wrapping_add(spread.shard.first_after(before));
+        let step = u64::from(spread.shard.count());
         let (mut granted, mut missing, mut uncounted) = (0, series.next_distance(), 0);
         if let Some(after) = stretch.after {
             let passed = micro(schedule.area(after) + carry);

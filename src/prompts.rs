@@ -13,6 +13,7 @@ mod prose;
 mod synthetic;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -159,21 +160,32 @@ impl Prompts {
         }
     }
 
-    /// Tokens of what is asked, on the average, by and large: exact only where it is made up.
+    /// Tokens of what is asked and the most of what is answered, on the average and by and large, where
+    /// a request without a bound of its own has `limit`: exact only where it is made up, or where a trace
+    /// gives `lengths`.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
-    pub fn mean_tokens(&self) -> f64 {
-        match &self.source {
+    pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
+        let given = |tokens: Option<NonZeroU32>| tokens.map(|tokens| f64::from(tokens.get()));
+        let (input, output) = match &self.source {
             Source::Texts(texts) => {
                 let bytes: usize = texts.iter().map(String::len).sum();
-                bytes as f64 / texts.len().max(1) as f64 / BYTES_PER_TOKEN
+                (bytes as f64 / texts.len().max(1) as f64 / BYTES_PER_TOKEN, limit)
             }
-            Source::Rows(rows) => rows.mean_bytes() / BYTES_PER_TOKEN,
-            Source::Synthetic(_, synthetic) => synthetic.input.mean,
+            Source::Rows(rows) => (rows.mean_bytes() / BYTES_PER_TOKEN, rows.mean_limit(limit)),
+            Source::Synthetic(_, synthetic) => {
+                let drawn = synthetic.output.map_or(limit, |output| output.mean);
+                (given(lengths.input).unwrap_or(synthetic.input.mean), drawn)
+            }
             Source::Mix(turns, members) => {
-                members.iter().zip(turns.shares()).map(|(member, share)| member.mean_tokens() * share).sum()
+                let each = members.iter().zip(turns.shares());
+                each.fold((0.0, 0.0), |(input, output), (member, share)| {
+                    let (one, other) = member.mean_tokens(lengths, limit);
+                    (input + one * share, output + other * share)
+                })
             }
-        }
+        };
+        (input, given(lengths.output).unwrap_or(output))
     }
 
     /// What the arrival `k`, counted from 0, of a stream asks. Streams of different names draw

@@ -19,6 +19,7 @@ use crate::guard::Pause;
 use crate::incidents::Incidents;
 use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox};
 use crate::metrics::{Instruments, Metrics};
+use crate::recent::Recent;
 use crate::schedule::{Rate, Shard};
 use crate::status::Stream;
 pub use setting::{Setting, Way};
@@ -45,7 +46,7 @@ pub struct Crashed {
 }
 
 /// Who is told what becomes of a request.
-pub type Observer = (Instruments, (Arc<Incidents>, Arc<Gate>));
+pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, Arc<Gate>)));
 /// A stream of load over HTTP.
 pub type HttpLane = Lane<HttpEndpoint, Observer>;
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::calendar::{Anchor, Cron, Windows};
 use crate::pacer::Stretch;
+use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
 /// What began so shortly ago has been seen to begin: nobody asks at the very nanosecond, and clocks are
@@ -102,6 +103,18 @@ impl Timetable {
         Timetable { schedule, cycles, active, last: None, fired: None, skipped: 0 }
     }
 
+    /// That of a scenario.
+    pub fn of(scenario: &Scenario) -> Timetable {
+        let repeat = scenario.repeat;
+        let cycles = match &scenario.start {
+            Start::WhenReady => Cycles::Running { repeat, when_ready: true },
+            Start::Now => Cycles::Running { repeat, when_ready: false },
+            Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
+            Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
+        };
+        Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
+    }
+
     /// The schedule.
     pub fn schedule(&self) -> &Arc<Schedule> {
         &self.schedule
@@ -140,6 +153,8 @@ impl Timetable {
 
     /// What is on from `at`, the end of what was on before.
     pub fn from(&mut self, at: Moment) -> Part {
+        // A firing counts from here on, also one that comes before the first window opens.
+        self.fired.get_or_insert(at.wall);
         let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
@@ -210,8 +225,7 @@ impl Timetable {
                     self.fired = Some(firing);
                 }
             }
-            let since = *self.fired.get_or_insert(at.wall);
-            let Some(firing) = cron.next_after(since) else { return Part::Over };
+            let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else { return Part::Over };
             let Ok(past) = at.wall.duration_since(firing) else { return Part::Off(at.instant_at(firing)) };
             self.fired = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);

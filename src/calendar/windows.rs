@@ -167,6 +167,11 @@ impl Windows {
         Windows(windows)
     }
 
+    /// Whose clock the first of them means.
+    pub fn zone(&self) -> Option<&Zone> {
+        self.0.first().map(|window| &window.zone)
+    }
+
     /// Whether an instant is inside a window, and when that changes next; `None` where it never does.
     /// A window begins and ends when the clock on the wall first reads so, and what touches is one.
     pub fn at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {

@@ -1,19 +1,23 @@
-//! What a plan sends in its coming day, as numbers: a pure function of the plan.
+//! What a plan sends in its coming day, as numbers: a function of the plan and of the time at which it
+//! begins.
 //!
-//! The schedule is asked only for areas, rates and phases. How the time since the start becomes a
-//! cycle and a time in it is decided in one function, `place`; whatever stops or moves a schedule
-//! belongs there. What is said about tokens and money is an upper bound or a stated estimate, never
-//! a promise: a server may answer in fewer tokens, and count those of a prompt differently.
+//! When which part of a schedule is on stands in its `Itinerary`, what that part sends in its
+//! `Meter`; here the two are put together. What is said about tokens and money is an upper bound or a
+//! stated estimate, never a promise: a server may answer in fewer tokens, and count those of a prompt
+//! differently.
 //!
 //! The types are serialised as they stand: their names are what `llmload check --json` prints.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use crate::plan::{Plan, RequestParameters, Scenario, Target};
-use crate::schedule::{Load, Placed, Repeat, Schedule};
+use super::demand::{Asked, Meter, Sent, mean_tokens, tidy};
+use super::itinerary::{Itinerary, Run};
+use crate::calendar::rfc3339;
+use crate::plan::{Plan, Scenario, Start, Target};
+use crate::schedule::{Lengths, Placed, Repeat, Shard};
 
 /// How far ahead is looked.
 pub const DAY: Duration = Duration::from_hours(24);
@@ -21,15 +25,26 @@ pub const DAY: Duration = Duration::from_hours(24);
 /// Into how many parts the time ahead is cut: quarters of an hour, where it is a day.
 pub const BUCKETS: u32 = 96;
 
+/// How many firings of a cron are told.
+const FIRINGS: usize = 3;
+
 /// What a plan sends in the coming day, or until the last schedule has ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
+    /// The time at which it looks; everything is foretold as if the targets were ready by then.
+    #[serde(serialize_with = "absolute")]
+    pub from: SystemTime,
+    /// Until when.
+    #[serde(serialize_with = "absolute")]
+    pub to: SystemTime,
     /// How far it looks: a day, or less if every schedule ends sooner.
     #[serde(rename = "span_seconds", serialize_with = "seconds")]
     pub span: Duration,
     /// The length of each bucket.
     #[serde(rename = "bucket_seconds", serialize_with = "seconds")]
     pub bucket: Duration,
+    /// Whose part it is, of how many: `0/1` is all of it.
+    pub shard: String,
     /// In the order of the file.
     pub scenarios: Vec<Stream>,
     /// All of them together.
@@ -43,18 +58,31 @@ pub struct Forecast {
 pub struct Stream {
     /// Its name.
     pub scenario: String,
-    /// The name of its target.
+    /// The name of its target, the first where it has several.
     pub target: String,
+    /// Those to which the same goes again; all other figures are of one target.
+    pub further: Vec<Further>,
     /// One pass of its schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
-    /// How many passes; nothing where it goes on for ever.
+    /// How many passes, from each firing where a cron starts it; nothing where it goes on for ever.
     pub cycles: Option<u32>,
-    /// What its open-loop phases send.
+    /// For how much of the time ahead it is on.
+    #[serde(rename = "on_seconds", serialize_with = "seconds")]
+    pub on: Duration,
+    /// When its cron fires next.
+    #[serde(serialize_with = "absolutes")]
+    pub next_firings: Vec<SystemTime>,
+    /// Firings in the time ahead that come while it is still on.
+    pub firings_skipped: u64,
+    /// Whether some of its phases last until so many requests have ended. Nobody knows how long that
+    /// takes; the schedule is foretold as if it took no time, and so sends less than this or later.
+    pub counts_requests: bool,
+    /// What its open-loop phases send, and those that count their requests.
     pub amounts: Amounts,
     /// What its tokens cost at most, where the target has prices.
     pub cost_at_most: Option<Cost>,
-    /// The highest rate, in requests per second.
+    /// The highest rate, in requests per second; of a replay, the most that come within a second.
     pub peak_rate: f64,
     /// The most requests that closed-loop phases keep in flight; how many they send depends on the
     /// answers, and no total holds them.
@@ -65,6 +93,17 @@ pub struct Stream {
     pub phases: Vec<PhaseForecast>,
     /// The time ahead, in equal parts.
     pub buckets: Vec<Bucket>,
+}
+
+/// Another target of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Further {
+    /// Its name.
+    pub target: String,
+    /// What the tokens cost there, where it has prices.
+    pub cost_at_most: Option<Cost>,
+    /// How many requests are in flight there at worst.
+    pub in_flight: InFlight,
 }
 
 /// Money.
@@ -79,11 +118,11 @@ pub struct Cost {
 /// What is sent, and what comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Amounts {
-    /// Requests, as an expectation: a fraction of one is a request that may come or not.
+    /// Requests: as many as there will be, or of random arrivals the expectation.
     pub requests: f64,
-    /// Tokens of their prompts and system messages, at four bytes a token.
+    /// Tokens of their prompts and system messages: as drawn or recorded, else at four bytes a token.
     pub input_tokens_estimated: f64,
-    /// Tokens of their answers, if each were as long as `max_tokens` allows.
+    /// Tokens of their answers, if each were as long as its bound allows: its own, or `max_tokens`.
     pub output_tokens_at_most: f64,
 }
 
@@ -116,7 +155,7 @@ pub struct PhaseForecast {
     /// How long it lasts.
     #[serde(rename = "length_seconds", serialize_with = "seconds")]
     pub length: Duration,
-    /// What it sends, where it is open-loop.
+    /// What it sends, where it is open-loop or counts its requests.
     pub requests: f64,
     /// The lowest rate in it.
     pub rate_min: f64,
@@ -129,7 +168,7 @@ pub struct PhaseForecast {
 /// A part of the time ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bucket {
-    /// From the start of the schedule.
+    /// From now.
     pub start_seconds: f64,
     /// What is sent in it.
     pub requests: f64,
@@ -137,7 +176,7 @@ pub struct Bucket {
     pub rate_min: f64,
     /// On the average.
     pub rate_mean: f64,
-    /// The highest.
+    /// The highest; of a replay, the most that come within a second.
     pub rate_max: f64,
     /// The most requests that a closed loop keeps in flight in it.
     pub closed_loop_slots: u32,
@@ -161,201 +200,141 @@ pub struct Sum {
 }
 
 impl Forecast {
-    /// Of a plan that makes so many series.
-    pub fn of(plan: &Plan, series: usize) -> Forecast {
-        let span = plan.scenarios.iter().map(|scenario| end(scenario).min(DAY)).max().unwrap_or(DAY);
-        let scenarios: Vec<Stream> = plan.scenarios.iter().map(|scenario| stream(scenario, span)).collect();
+    /// Of a plan that makes so many series, from `now` on.
+    pub fn of(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
+        let itineraries: Vec<Itinerary> =
+            plan.scenarios.iter().map(|scenario| Itinerary::of(scenario, now, DAY)).collect();
+        let until = |itinerary: &Itinerary| if itinerary.is_over { itinerary.end() } else { DAY };
+        let span = itineraries.iter().map(until).max().unwrap_or(DAY);
+        let pairs = plan.scenarios.iter().zip(&itineraries);
+        let scenarios: Vec<Stream> =
+            pairs.map(|(scenario, itinerary)| stream(scenario, plan.shard, itinerary, now, span)).collect();
         let sum = sum(&scenarios);
-        Forecast { span, bucket: span / BUCKETS, scenarios, sum, series }
+        let shard = plan.shard.to_string();
+        Forecast { from: now, to: now + span, span, bucket: span / BUCKETS, shard, scenarios, sum, series }
     }
 }
 
-/// The cycle a scenario is in, and the time in it, so long after its start. Never falls; once the
-/// schedule has ended it stays at the end.
-fn place(scenario: &Scenario, since_start: Duration) -> (u32, Duration) {
-    let length = scenario.schedule.length().as_nanos().max(1);
-    let cycle = u32::try_from(since_start.as_nanos() / length).unwrap_or(u32::MAX);
-    match scenario.repeat {
-        Repeat::Times(times) if cycle >= times.get() => (times.get(), Duration::ZERO),
-        _ => (cycle, since_start.saturating_sub(scenario.schedule.length().saturating_mul(cycle))),
-    }
-}
-
-/// When its last cycle is over.
-fn end(scenario: &Scenario) -> Duration {
-    match scenario.repeat {
-        Repeat::Forever => Duration::MAX,
-        Repeat::Times(times) => scenario.schedule.length().saturating_mul(times.get()),
-    }
-}
-
-/// What a scenario asks for between two places of its schedule.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Asked {
-    rate_min: f64,
-    rate_max: f64,
-    slots: u32,
-}
-
-impl Asked {
-    /// In no time at all.
-    const NOTHING: Asked = Asked { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
-
-    /// In both of two stretches.
-    fn and(self, other: Asked) -> Asked {
-        Asked {
-            rate_min: self.rate_min.min(other.rate_min),
-            rate_max: self.rate_max.max(other.rate_max),
-            slots: self.slots.max(other.slots),
-        }
-    }
-
-    fn bucket(self, from: Duration, to: Duration, requests: f64) -> Bucket {
-        Bucket {
-            start_seconds: from.as_secs_f64(),
-            requests: tidy(requests),
-            rate_min: self.rate_min,
-            rate_mean: tidy(requests / to.saturating_sub(from).as_secs_f64()),
-            rate_max: self.rate_max,
-            closed_loop_slots: self.slots,
-        }
-    }
-}
-
-fn stream(scenario: &Scenario, span: Duration) -> Stream {
+fn stream(
+    scenario: &Scenario,
+    shard: Shard,
+    itinerary: &Itinerary,
+    now: SystemTime,
+    span: Duration,
+) -> Stream {
     let schedule = &scenario.schedule;
-    let phases: Vec<PhaseForecast> = (0..schedule.phases().len())
-        .filter_map(|index| Some(phase(schedule, schedule.placed(index)?)))
-        .collect();
-    let whole = within(schedule, Duration::ZERO, schedule.length());
-    let edge = |index: u32| span * index / BUCKETS;
-    let buckets: Vec<Bucket> =
-        (0..BUCKETS).map(|index| bucket(scenario, whole, edge(index), edge(index + 1))).collect();
-    let requests = tidy(sent(scenario, span) - sent(scenario, Duration::ZERO));
-    let peak_rate = buckets.iter().map(|bucket| bucket.rate_max).fold(0.0, f64::max);
-    let closed_loop_slots = buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
-    let amounts = Amounts {
-        requests,
-        input_tokens_estimated: requests * input_tokens(scenario),
-        output_tokens_at_most: requests * most_output_tokens(&scenario.request),
+    let meter = Meter::new(scenario, shard);
+    let placed = (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
+    let phases: Vec<PhaseForecast> = placed.map(|placed| phase(&meter, &placed)).collect();
+    let buckets = in_buckets(&meter, &itinerary.runs, span);
+    let all = || {
+        itinerary
+            .runs
+            .iter()
+            .map(|run| (meter.sent(run, run.begin, run.end), meter.asked(run, run.begin, run.end)))
     };
+    let sent: Sent = all().map(|(sent, _)| sent).sum();
+    let asked = all().map(|(_, asked)| asked).fold(Asked::NOTHING, Asked::and);
+    let (peak_rate, closed_loop_slots) = (asked.rate_max, asked.slots);
+    let amounts = Amounts {
+        requests: tidy(sent.requests),
+        input_tokens_estimated: tidy(sent.input),
+        output_tokens_at_most: tidy(sent.output),
+    };
+    let cron = match &scenario.start {
+        Start::Cron(cron) => Some(cron),
+        _ => None,
+    };
+    let firings =
+        std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| cron?.next_after(*last));
+    let further = scenario.further.iter().map(|target| Further {
+        target: target.name.clone(),
+        cost_at_most: cost(target, amounts),
+        in_flight: in_flight(scenario, target, peak_rate, closed_loop_slots),
+    });
     Stream {
         scenario: scenario.name.clone(),
         target: scenario.target.name.clone(),
+        further: further.collect(),
         cycle: schedule.length(),
-        cycles: match scenario.repeat {
-            Repeat::Forever => None,
-            Repeat::Times(times) => Some(times.get()),
+        cycles: match (&scenario.start, scenario.repeat) {
+            (Start::WallClock(_), _) | (_, Repeat::Forever) => None,
+            (_, Repeat::Times(times)) => Some(times.get()),
         },
+        on: itinerary.on(),
+        next_firings: firings.take(FIRINGS).collect(),
+        firings_skipped: itinerary.skipped,
+        counts_requests: !schedule.is_timed(),
         amounts,
         cost_at_most: cost(&scenario.target, amounts),
         peak_rate,
         closed_loop_slots,
-        in_flight: in_flight(scenario, peak_rate, closed_loop_slots),
+        in_flight: in_flight(scenario, &scenario.target, peak_rate, closed_loop_slots),
         phases,
         buckets,
     }
 }
 
-fn phase(schedule: &Schedule, placed: Placed<'_>) -> PhaseForecast {
-    let asked = within(schedule, placed.start, placed.end);
+/// Tokens of a request: of its prompt, and the most of its answer, on the average.
+pub fn tokens_each(scenario: &Scenario, stream: &Stream) -> (f64, f64) {
+    let Amounts { requests, input_tokens_estimated, output_tokens_at_most } = stream.amounts;
+    if requests > 0.0 {
+        (input_tokens_estimated / requests, output_tokens_at_most / requests)
+    } else {
+        mean_tokens(scenario, Lengths::default())
+    }
+}
+
+fn phase(meter: &Meter<'_>, placed: &Placed<'_>) -> PhaseForecast {
+    let (asked, requests) = meter.phase(placed);
     PhaseForecast {
         name: placed.phase.name.clone(),
         start: placed.start,
         length: placed.phase.length,
-        requests: tidy(placed.total.as_f64()),
-        rate_min: asked.rate_min,
+        requests: tidy(requests),
+        rate_min: lowest(asked),
         rate_max: asked.rate_max,
         closed_loop_slots: asked.slots,
     }
 }
 
-/// The requests expected so long after the start.
-fn sent(scenario: &Scenario, since_start: Duration) -> f64 {
-    let (cycle, time) = place(scenario, since_start);
-    f64::from(cycle) * scenario.schedule.total().as_f64() + scenario.schedule.area(time).as_f64()
-}
-
-fn bucket(scenario: &Scenario, whole: Asked, from: Duration, to: Duration) -> Bucket {
-    let schedule = &scenario.schedule;
-    let ((first, a), (last, b)) = (place(scenario, from), place(scenario, to));
-    let mut asked = match last - first {
-        0 => within(schedule, a, b),
-        1 if b < a => within(schedule, a, schedule.length()).and(within(schedule, Duration::ZERO, b)),
-        _ => whole,
-    };
-    // Where the schedule did not move for a while, nothing was asked for.
-    let moved = (schedule.length().saturating_mul(last - first) + b).saturating_sub(a);
-    if moved < to.saturating_sub(from) {
-        asked.rate_min = 0.0;
-    }
-    asked.bucket(from, to, sent(scenario, to) - sent(scenario, from))
-}
-
 /// One pass of a schedule, in equal parts.
-pub fn one_pass(schedule: &Schedule) -> Vec<Bucket> {
-    let edge = |index: u32| schedule.length() * index / BUCKETS;
-    let part = |index: u32| {
-        let (from, to) = (edge(index), edge(index + 1));
-        within(schedule, from, to).bucket(from, to, (schedule.area(to) - schedule.area(from)).as_f64())
-    };
-    (0..BUCKETS).map(part).collect()
+pub fn one_pass(scenario: &Scenario, shard: Shard) -> Vec<Bucket> {
+    let meter = Meter::new(scenario, shard);
+    in_buckets(&meter, &[meter.one_pass()], scenario.schedule.length())
 }
 
-/// Between two times of a cycle.
-fn within(schedule: &Schedule, from: Duration, to: Duration) -> Asked {
-    let (mut asked, mut time) = (Asked::NOTHING, from);
-    while let Some(placed) = schedule.at(time).filter(|_| time < to) {
-        let until = placed.end.min(to);
-        let (rate_min, rate_max) = extremes(schedule, &placed, time, until);
-        let slots = match placed.phase.load {
-            Load::Concurrency(slots) => slots.get(),
-            _ => 0,
-        };
-        asked = asked.and(Asked { rate_min, rate_max, slots });
-        time = until;
+/// A span of time in equal parts; none, where there is no time.
+fn in_buckets(meter: &Meter<'_>, runs: &[Run], span: Duration) -> Vec<Bucket> {
+    let edge = |index: u32| span * index / BUCKETS;
+    let count = if span.is_zero() { 0 } else { BUCKETS };
+    (0..count).map(|index| bucket(meter, runs, edge(index), edge(index + 1))).collect()
+}
+
+fn bucket(meter: &Meter<'_>, runs: &[Run], from: Duration, to: Duration) -> Bucket {
+    let first = runs.partition_point(|run| run.end <= from && run.begin < from);
+    let (mut asked, mut sent, mut on) = (Asked::NOTHING, Sent::default(), Duration::ZERO);
+    for run in runs.iter().skip(first).take_while(|run| run.begin < to) {
+        let (a, b) = (run.begin.max(from), run.end.min(to));
+        asked = asked.and(meter.asked(run, a, b));
+        sent = sent + meter.sent(run, a, b);
+        on += b.saturating_sub(a);
     }
-    asked
-}
-
-/// The lowest and the highest rate of a part of a phase. A straight line has them at its ends, a sine
-/// also where it turns.
-fn extremes(schedule: &Schedule, placed: &Placed<'_>, from: Duration, to: Duration) -> (f64, f64) {
-    let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
-    let mut look: Vec<Duration> = vec![from, last];
-    match placed.phase.load {
-        Load::Constant(_)
-        | Load::Ramp { .. }
-        | Load::Pause
-        | Load::Concurrency(_)
-        | Load::Requests { .. }
-        | Load::Replay(_) => {}
-        Load::Sine { period, .. } => {
-            let half = (period / 2).max(Duration::from_nanos(1));
-            let first = placed.start + period / 4;
-            let skipped = from.saturating_sub(first).as_nanos().div_ceil(half.as_nanos());
-            let next = first + half.saturating_mul(u32::try_from(skipped).unwrap_or(u32::MAX));
-            look.extend([next, next + half].into_iter().filter(|turn| *turn < to));
-        }
+    let length = to.saturating_sub(from);
+    Bucket {
+        start_seconds: from.as_secs_f64(),
+        requests: tidy(sent.requests),
+        // Where the schedule did not move for a while, nothing was asked for.
+        rate_min: if on < length { 0.0 } else { lowest(asked) },
+        rate_mean: tidy(sent.expected / length.as_secs_f64()),
+        rate_max: asked.rate_max,
+        closed_loop_slots: asked.slots,
     }
-    let rates = look.into_iter().map(|time| schedule.rate(time));
-    let (low, high) =
-        rates.fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)));
-    (tidy(low), tidy(high))
 }
 
-/// Tokens of a prompt and its system message, by and large; at least one.
-pub fn input_tokens(scenario: &Scenario) -> f64 {
-    let system = scenario.request.system.as_ref().map_or(0, String::len);
-    #[allow(clippy::cast_precision_loss)]
-    let system = system as f64 / 4.0;
-    (scenario.prompts.mean_tokens() + system).ceil()
-}
-
-/// Tokens of the longest answer that a request allows, under whichever name the bound is sent.
-pub fn most_output_tokens(request: &RequestParameters) -> f64 {
-    let extra = request.extra.get("max_completion_tokens").and_then(serde_json::Value::as_f64);
-    extra.unwrap_or(f64::from(request.max_tokens.get()))
+/// The lowest rate, also of what has none.
+fn lowest(asked: Asked) -> f64 {
+    if asked.rate_min.is_finite() { asked.rate_min } else { 0.0 }
 }
 
 fn cost(target: &Target, amounts: Amounts) -> Option<Cost> {
@@ -365,9 +344,9 @@ fn cost(target: &Target, amounts: Amounts) -> Option<Cost> {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn in_flight(scenario: &Scenario, peak_rate: f64, slots: u32) -> InFlight {
+fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -> InFlight {
     let cap = scenario.max_concurrency.get();
-    let longest_request = scenario.target.timeouts.total;
+    let longest_request = target.timeouts.total;
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
         // One alone is in flight too, however rare.
@@ -389,19 +368,26 @@ fn sum(streams: &[Stream]) -> Sum {
         buckets: streams.first().map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
     };
     for stream in streams {
-        sum.amounts.requests += stream.amounts.requests;
-        sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
-        sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
-        if let Some(cost) = &stream.cost_at_most {
+        let costs = stream.further.iter().map(|further| &further.cost_at_most);
+        for cost in costs.chain([&stream.cost_at_most]).flatten() {
             *sum.cost_at_most.entry(cost.currency.clone()).or_default() += cost.amount;
         }
-        sum.in_flight_at_most += u64::from(stream.in_flight.at_most);
+        let in_flight = stream.further.iter().map(|further| &further.in_flight);
+        for in_flight in in_flight.chain([&stream.in_flight]) {
+            sum.in_flight_at_most += u64::from(in_flight.at_most);
+            // The same again for each target.
+            sum.amounts.requests += stream.amounts.requests;
+            sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
+            sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let targets = (1 + stream.further.len()) as f64;
         for (all, one) in sum.buckets.iter_mut().zip(&stream.buckets) {
             all.start_seconds = one.start_seconds;
-            all.requests += one.requests;
-            all.rate_min += one.rate_min;
-            all.rate_mean += one.rate_mean;
-            all.rate_max += one.rate_max;
+            all.requests += targets * one.requests;
+            all.rate_min += targets * one.rate_min;
+            all.rate_mean += targets * one.rate_mean;
+            all.rate_max += targets * one.rate_max;
             all.closed_loop_slots += one.closed_loop_slots;
         }
     }
@@ -410,9 +396,12 @@ fn sum(streams: &[Stream]) -> Sum {
     sum
 }
 
-/// To a millionth, as finely as rates are written: a ramp ends a nanosecond before its last rate.
-fn tidy(number: f64) -> f64 {
-    (number * 1e6).round() / 1e6
+fn absolute<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&rfc3339(*at))
+}
+
+fn absolutes<S: Serializer>(all: &[SystemTime], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all.iter().map(|at| rfc3339(*at)))
 }
 
 fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {

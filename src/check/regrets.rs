@@ -2,7 +2,7 @@
 //!
 //! Few rules, each for something that spoils the figures and is not seen on a dashboard.
 
-use super::forecast::{DAY, Forecast, Stream, input_tokens, most_output_tokens};
+use super::forecast::{DAY, Forecast, Stream, tokens_each};
 use super::numbers::{count, rate, short_seconds};
 use crate::plan::{Location, Plan, Scenario};
 
@@ -31,7 +31,9 @@ pub fn regrets(file: &str, plan: &Plan, forecast: &Forecast) -> Vec<String> {
 #[allow(clippy::cast_precision_loss)]
 fn few_prompts(scenario: &Scenario, stream: &Stream, forecast: &Forecast) -> Option<String> {
     // The built-in one has no cache.
-    if matches!(scenario.target.location, Location::Simulator(_)) || input_tokens(scenario) < WORTH_CACHING {
+    if matches!(scenario.target.location, Location::Simulator(_))
+        || tokens_each(scenario, stream).0 < WORTH_CACHING
+    {
         return None;
     }
     // What is made up is new each time, and so is what opens with a nonce.
@@ -55,7 +57,7 @@ fn few_prompts(scenario: &Scenario, stream: &Stream, forecast: &Forecast) -> Opt
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn low_cap(scenario: &Scenario, stream: &Stream) -> Option<String> {
     let fill = stream.in_flight.seconds_to_fill?;
-    let tokens = most_output_tokens(&scenario.request);
+    let (_, tokens) = tokens_each(scenario, stream);
     let slow = (tokens / SLOW_TOKENS_PER_SECOND).min(stream.in_flight.longest_request.as_secs_f64());
     if fill >= slow {
         return None;
@@ -74,11 +76,13 @@ fn low_cap(scenario: &Scenario, stream: &Stream) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use crate::check::Checked;
 
     fn warnings(text: &str) -> Vec<String> {
         let plan = crate::config::parse(text, "f.yml", None, &|_| None).unwrap();
-        Checked::plan("f.yml", &plan).unwrap().warnings
+        Checked::plan("f.yml", &plan, SystemTime::UNIX_EPOCH).unwrap().warnings
     }
 
     fn long_prompts(number: usize) -> String {
@@ -91,7 +95,7 @@ mod tests {
         let many = long_prompts(10);
         let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else { panic!() };
         let expected = "f.yml: scenario default: each of the 10 prompts is sent 24 times a day, so TTFT measures \
-                        the endpoint's prefix cache; write more prompts, ";
+                        the endpoint's prefix cache; write more prompts or `prefix_cache: cold`, or ";
         assert!(warning.starts_with(expected), "{warning}");
         assert_eq!(warnings(&format!("{many}http://localhost:1/v1\nrate: 9.9/h")), [""; 0], "too seldom");
         assert_eq!(warnings(&format!("{many}{{simulator: {{}}}}\nrate: 10/s")), [""; 0], "it has no cache");

@@ -4,23 +4,19 @@ use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use super::chart::{self, Column, chart, sparkline};
-use super::forecast::{
-    Bucket, Cost, DAY, Forecast, PhaseForecast, Stream, input_tokens, most_output_tokens, one_pass,
-};
+use super::demand::most_output_tokens;
+use super::forecast::{Bucket, Cost, DAY, Forecast, Stream, one_pass, tokens_each};
 use super::numbers::{count, money, rate, short_seconds};
+use super::phases;
+use super::when::{self, Axis};
+use crate::calendar::Zone;
 use crate::config::Spelled;
-use crate::plan::{Auth, Location, Plan, Scenario, Start};
-use crate::schedule::{Arrivals, Repeat, Schedule};
+use crate::plan::{Auth, Location, Plan, Scenario, Start, Target};
+use crate::schedule::{Arrivals, Load, Shard};
 
-/// Phases that are drawn; a schedule may have thousands once its loops are written out.
-const MOST_PHASES: usize = 40;
 /// Where a schedule is gone through more often than this in the time ahead, its passes run into one
 /// another in a drawing: then one of them is drawn.
 const MOST_PASSES: f64 = 12.0;
-/// Characters of a phase's little curve.
-const CURVE: usize = 8;
-/// A phase's name is cut off here.
-const LONGEST_NAME: usize = 24;
 
 /// What it is written for.
 #[derive(Clone, Copy, Debug)]
@@ -68,20 +64,19 @@ pub struct Words<'a> {
 
 impl Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (scenario, stream) in self.plan.scenarios.iter().zip(&self.forecast.scenarios) {
-            self.setting(scenario, f)?;
-            let passes = self.forecast.span.as_secs_f64() / stream.cycle.as_secs_f64();
-            if passes > MOST_PASSES && stream.phases.len() > 1 {
-                let alike = format!("one of {} passes in {}", count(passes.floor()), self.ahead());
-                self.drawing(&one_pass(&scenario.schedule), stream.cycle, &alike, f)?;
-            } else {
-                self.drawing(&stream.buckets, self.forecast.span, "", f)?;
-            }
-            self.cycle(scenario, stream, f)?;
-            self.totals(stream, f)?;
+        if self.plan.shard != Shard::ALL {
+            let (shard, count) = (self.plan.shard, self.plan.shard.count());
+            self.line("shard", format!("{shard}: one of {count} daemons; all figures are its own"), f)?;
             writeln!(f)?;
         }
-        if self.forecast.scenarios.len() > 1 {
+        for (scenario, stream) in self.plan.scenarios.iter().zip(&self.forecast.scenarios) {
+            self.setting(scenario, stream, f)?;
+            self.time_ahead(scenario, stream, f)?;
+            self.cycle(scenario, stream, f)?;
+            self.totals(scenario, stream, f)?;
+            writeln!(f)?;
+        }
+        if self.plan.scenarios.iter().flat_map(Scenario::targets).count() > 1 {
             self.all_together(f)?;
         }
         self.line("series", format_args!("{} on /metrics", count(as_f64(self.forecast.series))), f)?;
@@ -103,28 +98,35 @@ impl Words<'_> {
     }
 
     /// Where requests go, and as what.
-    fn setting(&self, scenario: &Scenario, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn setting(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = &scenario.target;
-        let (place, only) = match &target.location {
-            Location::Url(url) => (format!("{} at {url}", target.name), "the only one that /models lists"),
-            Location::Simulator(settings) => {
-                (format!("{}, a built-in simulator", target.name), settings.model.as_str())
-            }
+        let place = |target: &Target| match &target.location {
+            Location::Url(url) => format!("{} at {url}", target.name),
+            Location::Simulator(_) => format!("{}, a built-in simulator", target.name),
+        };
+        let only = match &target.location {
+            Location::Url(_) => "the only one that /models lists",
+            Location::Simulator(settings) => settings.model.as_str(),
         };
         let request = &scenario.request;
         writeln!(f, "{}", self.paper.bold(format!("scenario {}", scenario.name)))?;
-        self.line("target", place, f)?;
+        self.line("target", place(target), f)?;
+        for further in &scenario.further {
+            self.line("and target", format!("{}: the same again", place(further)), f)?;
+        }
         self.line("model", target.model.as_deref().unwrap_or(only), f)?;
         self.line("key", key(&target.auth), f)?;
-        let (prompts, each) = (&scenario.prompts, tokens(input_tokens(scenario)));
+        let (prompts, (input, output)) = (&scenario.prompts, tokens_each(scenario, stream));
+        let each = tokens(input.ceil());
         let number = prompts.len().map_or("made up".to_owned(), |number| {
             count(as_f64(usize::try_from(number).unwrap_or(usize::MAX)))
         });
         let system = if request.system.is_some() { " with the system message" } else { "" };
         self.line("prompts", format!("{}: {number}, about {each} each{system}", prompts.name), f)?;
         let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
-        let most = tokens(most_output_tokens(request));
-        self.line("answers", format!("at most {most} each, {answers}"), f)?;
+        let own = (output - most_output_tokens(request)).abs() > 0.5;
+        let average = if own { " on the average" } else { "" };
+        self.line("answers", format!("at most {} each{average}, {answers}", tokens(output.round())), f)?;
         match scenario.arrivals {
             Arrivals::Constant => {}
             Arrivals::Poisson => self.line("arrivals", "at random (Poisson)", f)?,
@@ -132,104 +134,107 @@ impl Words<'_> {
                 self.line("arrivals", format!("at random (gamma, burstiness {shape})"), f)?;
             }
         }
-        let start = match &scenario.start {
-            Start::WhenReady => "once the target answers".to_owned(),
-            Start::Now => "at once".to_owned(),
-            Start::WallClock(anchor) => format!("by the clock on the wall, {anchor}"),
-            Start::Cron(cron) => format!("whenever `{cron}` fires in {}", cron.zone()),
-        };
-        self.line("start", start, f)?;
-        if let Some(windows) = &scenario.active {
-            self.line("active", windows, f)?;
+        self.line("start", when::start(scenario, &stream.next_firings), f)?;
+        if let Some(active) = when::active(scenario, self.forecast.from) {
+            self.line("active", active, f)?;
+        }
+        if scenario.warmup > 0 {
+            let warmup = count(f64::from(scenario.warmup));
+            self.line("warm-up", format!("{warmup} requests first, one by one, in no figure here"), f)?;
         }
         let lag = Spelled(scenario.max_lag);
         self.line("limits", format!("{} in flight, {lag} late", scenario.max_concurrency), f)
     }
 
-    /// Rates over a span of time, and closed loops below them.
-    fn drawing(
-        &self,
-        buckets: &[Bucket],
-        span: Duration,
-        caption: &str,
-        f: &mut fmt::Formatter<'_>,
-    ) -> fmt::Result {
+    /// The time ahead; or one pass, where many that are alike would run into one another.
+    fn time_ahead(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passes = self.forecast.span.as_secs_f64() / stream.cycle.as_secs_f64();
+        let alike = !matches!(scenario.start, Start::Cron(_)) && scenario.active.is_none();
+        if alike && passes > MOST_PASSES && passes.is_finite() && stream.phases.len() > 1 {
+            let axis = Axis::since_start(stream.cycle);
+            let caption = format!("one of {} passes in {}", count(passes.floor()), self.ahead());
+            let pass = one_pass(scenario, self.plan.shard);
+            return self.drawing(&pass, &Axis { caption, ..axis }, f);
+        }
+        let axis = Axis::ahead(self.forecast, when::zone(scenario).as_ref());
+        self.drawing(&stream.buckets, &axis, f)
+    }
+
+    /// Rates over a span of time, and closed loops below them; nothing, where there are none.
+    fn drawing(&self, buckets: &[Bucket], axis: &Axis, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = columns(buckets, chart::columns(self.paper.width, buckets.len()));
-        let marks = [0, 1, 2, 3, 4].map(|quarter| mark(span * quarter / 4));
         let rates: Vec<Column> = columns.iter().map(|column| column.rate).collect();
         let slots: Vec<Column> = columns.iter().map(|column| column.slots).collect();
         let highest = |of: &[Column]| of.iter().map(|column| column.highest).fold(0.0, f64::max);
         let most = highest(&slots);
         let open = |slots: f64| format!("{} open", count(slots));
         writeln!(f)?;
-        let lines =
-            if highest(&rates) > 0.0 { chart(&rates, &marks, rate) } else { chart(&slots, &marks, open) };
-        for (i, line) in lines.iter().enumerate() {
+        let lines = match (highest(&rates) > 0.0, most > 0.0) {
+            (true, _) => chart(&rates, &axis.marks, rate),
+            (false, true) => chart(&slots, &axis.marks, open),
+            (false, false) => return Ok(()),
+        };
+        for line in lines {
             writeln!(f, "{line}")?;
-            if i + 1 == lines.len() && !caption.is_empty() {
-                writeln!(f, "{:11}{}", "", self.paper.faint(caption))?;
-            }
         }
         if most > 0.0 && highest(&rates) > 0.0 {
             let line = sparkline(slots.iter().map(|column| column.highest), most);
             writeln!(f, "{:>9}  {line}  {}", open(most), self.paper.faint("closed loop"))?;
         }
+        if !axis.caption.is_empty() {
+            writeln!(f, "{:11}{}", "", self.paper.faint(&axis.caption))?;
+        }
         writeln!(f)
     }
 
-    /// The phases of one pass, each with its curve; all on one scale.
+    /// How long a pass is, how often it comes, and what it consists of.
     fn cycle(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = Spelled(stream.cycle);
-        let times = match scenario.repeat {
-            Repeat::Forever => "repeated for ever".to_owned(),
-            Repeat::Times(times) if times.get() == 1 => "once".to_owned(),
-            Repeat::Times(times) => format!("{times} times"),
-        };
-        self.line("schedule", format_args!("{length}, {times}"), f)?;
-        let shown = &stream.phases[..stream.phases.len().min(MOST_PHASES)];
-        let rows: Vec<[String; 4]> = shown.iter().map(|phase| row(scenario, phase)).collect();
-        let widest = |cell: usize| rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or(0);
-        let [names, lengths, loads, counts] = [0, 1, 2, 3].map(widest);
-        let top = stream.phases.iter().map(|phase| phase.rate_max).fold(0.0, f64::max);
-        let most = stream.phases.iter().map(|phase| phase.closed_loop_slots).max().unwrap_or(0);
-        for (phase, [name, length, load, requests]) in shown.iter().zip(&rows) {
-            let curve = curve(scenario, phase, top, most);
-            let line =
-                format!("    {curve}  {name:names$}  {length:>lengths$}  {load:loads$}  {requests:>counts$}");
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        if stream.phases.len() > MOST_PHASES {
-            writeln!(f, "    and {} more phases", count(as_f64(stream.phases.len() - MOST_PHASES)))?;
+        self.line("schedule", phases::summary(scenario, stream), f)?;
+        for line in phases::table(scenario, stream, self.plan.shard) {
+            writeln!(f, "{line}")?;
         }
         writeln!(f)
     }
 
-    fn totals(&self, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn totals(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amounts = &stream.amounts;
-        let closed = stream.closed_loop_slots > 0;
+        let endless =
+            scenario.schedule.phases().iter().any(|phase| matches!(phase.load, Load::Concurrency(_)));
+        let closed = stream.closed_loop_slots > 0 && (endless || amounts.requests <= 0.0);
         if amounts.requests > 0.0 {
             let besides = if closed { ", besides what the closed-loop phases send" } else { "" };
             let requests = self.requests(amounts.requests, stream.peak_rate);
             self.line("requests", format!("{requests}{besides}"), f)?;
+            let basis = match scenario.prompts.len() {
+                None => "their lengths as made up",
+                Some(_) => "prompts' bytes / 4",
+            };
             self.line(
                 "input tokens",
-                format!("about {} (prompts' bytes / 4)", count(amounts.input_tokens_estimated)),
+                format!("about {} ({basis})", count(amounts.input_tokens_estimated)),
                 f,
             )?;
             self.line("output tokens", format!("at most {}", count(amounts.output_tokens_at_most)), f)?;
             if let Some(Cost { amount, currency }) = &stream.cost_at_most {
                 self.line("cost", self.spend(*amount, currency), f)?;
             }
-        }
-        match (closed, amounts.requests > 0.0) {
-            (_, true) => {}
-            (true, false) => self.line("requests", "as many as the closed-loop phases make", f)?,
-            (false, false) => {
-                let first = stream.phases.iter().find(|p| p.rate_max > 0.0 || p.closed_loop_slots > 0);
-                let late = first.map_or(Duration::ZERO, |phase| phase.start);
-                let text = format!("none: the first phase with load comes after {}", Spelled(late));
-                self.line("requests", text, f)?;
+            for further in &stream.further {
+                if let Some(Cost { amount, currency }) = &further.cost_at_most {
+                    let cost = format!("{}: {}", further.target, self.spend(*amount, currency));
+                    self.line("and cost", cost, f)?;
+                }
             }
+        } else {
+            self.line("requests", self.none(scenario, stream, closed), f)?;
+        }
+        if stream.counts_requests && stream.cycle > Duration::ZERO {
+            let text = "told as if counting requests took no time; while it does, the schedule stands still, \
+                        and what comes after comes later";
+            self.line("counted", text, f)?;
+        }
+        if stream.firings_skipped > 0 {
+            let skipped = count(as_f64(usize::try_from(stream.firings_skipped).unwrap_or(usize::MAX)));
+            self.line("skipped", format!("{skipped} firings, which come while the schedule is still on"), f)?;
         }
         let flight = &stream.in_flight;
         let mut text = format!("at most {}", count(f64::from(flight.at_most)));
@@ -251,7 +256,23 @@ impl Words<'_> {
         self.line("in flight", text, f)
     }
 
+    /// Why no number of requests can be told.
+    fn none(&self, scenario: &Scenario, stream: &Stream, closed: bool) -> String {
+        let first = stream.phases.iter().find(|p| p.rate_max > 0.0 || p.closed_loop_slots > 0);
+        match first {
+            _ if closed => "as many as the closed-loop phases make".to_owned(),
+            _ if stream.on.is_zero() => format!("none in {}: nothing is on", self.ahead()),
+            Some(first) if when::zone(scenario).is_none() && stream.on <= first.start => {
+                format!("none: the first phase with load comes after {}", Spelled(first.start))
+            }
+            _ => format!("none in {}", self.ahead()),
+        }
+    }
+
     fn requests(&self, requests: f64, peak: f64) -> String {
+        if peak <= 0.0 || self.forecast.span.is_zero() {
+            return count(requests);
+        }
         let mean = requests / self.forecast.span.as_secs_f64();
         let rates = if (peak - mean).abs() < 1e-3 * peak {
             format!("always {}", rate(peak))
@@ -276,8 +297,16 @@ impl Words<'_> {
 
     fn all_together(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
-        writeln!(f, "{}", self.paper.bold(format!("all {} scenarios", self.forecast.scenarios.len())))?;
-        self.drawing(&sum.buckets, self.forecast.span, "", f)?;
+        let all = match self.forecast.scenarios.len() {
+            1 => "all targets".to_owned(),
+            scenarios => format!("all {scenarios} scenarios"),
+        };
+        writeln!(f, "{}", self.paper.bold(all))?;
+        let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(when::zone).collect();
+        let one = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
+        // Clocks that differ are told by the one that belongs to nobody.
+        let zone = one.or_else(|| (!zones.is_empty()).then_some(Zone::UTC));
+        self.drawing(&sum.buckets, &Axis::ahead(self.forecast, zone.as_ref()), f)?;
         let closed = if sum.closed_loop_slots > 0 { ", besides closed loops" } else { "" };
         let requests = self.requests(sum.amounts.requests, sum.peak_rate);
         self.line("requests", format!("{requests}{closed}"), f)?;
@@ -315,55 +344,13 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<Drawn> {
         Drawn {
             rate: Column {
                 mean: some.iter().map(|bucket| bucket.rate_mean).sum::<f64>() / as_f64(some.len()),
-                highest: some.iter().map(|bucket| bucket.rate_max).fold(0.0, f64::max),
+                // The most of a second may be less than the mean of less than one.
+                highest: some.iter().map(|bucket| bucket.rate_max.max(bucket.rate_mean)).fold(0.0, f64::max),
             },
             slots: Column { mean: f64::from(slots), highest: f64::from(slots) },
         }
     });
     drawn.collect()
-}
-
-/// A time on the axis.
-fn mark(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds < 10.0 {
-        return short_seconds(seconds).replace(' ', "");
-    }
-    Spelled(Duration::from_secs_f64(seconds.round())).to_string()
-}
-
-/// A phase's name, length, load and requests.
-fn row(scenario: &Scenario, phase: &PhaseForecast) -> [String; 4] {
-    let (load, requests) = if phase.closed_loop_slots > 0 {
-        (format!("{} in flight", count(f64::from(phase.closed_loop_slots))), String::new())
-    } else if phase.rate_max <= 0.0 {
-        (String::new(), String::new())
-    } else {
-        let (low, high) = (rate(phase.rate_min), rate(phase.rate_max));
-        let falls = |schedule: &Schedule| schedule.rate(phase.start) >= phase.rate_max;
-        let load = match low == high {
-            true => low,
-            false if falls(&scenario.schedule) => format!("{high} to {low}"),
-            false => format!("{low} to {high}"),
-        };
-        (load, format!("{} requests", count(phase.requests)))
-    };
-    let name = if phase.name.chars().count() > LONGEST_NAME {
-        phase.name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
-    } else {
-        phase.name.clone()
-    };
-    [name, Spelled(phase.length).to_string(), load, requests]
-}
-
-/// The rate of a phase in a few characters, each the middle of its part.
-fn curve(scenario: &Scenario, phase: &PhaseForecast, top: f64, most: u32) -> String {
-    let parts = u32::try_from(CURVE).unwrap_or(1);
-    if phase.closed_loop_slots > 0 {
-        return sparkline(std::iter::repeat_n(f64::from(phase.closed_loop_slots), CURVE), f64::from(most));
-    }
-    let middle = |part: u32| phase.start + phase.length * (2 * part + 1) / (2 * parts);
-    sparkline((0..parts).map(|part| scenario.schedule.rate(middle(part))), top)
 }
 
 /// Whence the key is, and how it is sent.

@@ -168,7 +168,7 @@ fn a_distance_beyond_what_governor_can_count_is_walked_in_pieces() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
     let arrivals = Arrivals::Burstiness(0.0001);
     let spread = Spread { arrivals, seed: 5, scenario: "s".into(), shard: Shard::ALL };
-    let mut series = Series::new(&spread, 0);
+    let mut series = Series::new(&spread, 0, 0);
     let mut sum = 0;
     let marks: Vec<u64> = std::iter::repeat_with(|| {
         sum += series.next_distance();

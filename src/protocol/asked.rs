@@ -96,6 +96,16 @@ impl<'a> From<&'a str> for Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The bound of output tokens that it brings along, in place of its scenario's.
+    pub fn own_limit(&self) -> Option<u64> {
+        let recorded = match &self.content {
+            Content::Payload(body) => body.iter().rfind(|(key, _)| LIMITS.contains(&key.as_str())),
+            Content::Conversation(_) => None,
+        };
+        let own = self.max_tokens.map(|limit| u64::from(limit.get()));
+        own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
+    }
+
     /// The body in a dialect that has put the words of a conversation into `words`.
     ///
     /// Whoever comes later wins: the scenario's parameters, its `extra`, a recorded body, what this

@@ -10,10 +10,10 @@ use crate::endpoint::HttpEndpoint;
 use crate::guard::Guard;
 use crate::launch::{Gate, Lane, Ways};
 use crate::metrics::{Facts, Instruments, Labels};
-use crate::plan::{self, Start, Target};
+use crate::plan::{self, Target};
 use crate::schedule::{Shard, Spread};
 use crate::status::{Stream, Terms};
-use crate::timetable::{Cycles, Timetable};
+use crate::timetable::Timetable;
 
 /// A scenario of the plan, with the seed it draws from and the ways to its targets.
 #[derive(Clone, Debug)]
@@ -95,7 +95,10 @@ impl Setting {
             terminal: way.target.terminal,
             timeouts: way.target.timeouts,
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
-            observer: (instruments, (Arc::clone(&stream.incidents), Arc::clone(gate))),
+            observer: (
+                instruments,
+                (Arc::clone(&stream.incidents), (Arc::clone(&stream.recent), Arc::clone(gate))),
+            ),
             traffic: Arc::clone(&stream.traffic),
         }))
     }
@@ -116,15 +119,7 @@ impl Setting {
 
     /// When its cycles begin.
     pub(super) fn timetable(&self) -> Timetable {
-        let plan::Scenario { schedule, repeat, start, active, .. } = &self.scenario;
-        let repeat = *repeat;
-        let cycles = match start {
-            Start::WhenReady => Cycles::Running { repeat, when_ready: true },
-            Start::Now => Cycles::Running { repeat, when_ready: false },
-            Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
-            Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
-        };
-        Timetable::new(Arc::clone(schedule), cycles, active.clone())
+        Timetable::of(&self.scenario)
     }
 
     /// Whether what another setting says of arrivals is the same: then they go on undisturbed.

@@ -53,8 +53,8 @@ enum Source {
 }
 
 impl Series {
-    /// The distances of a cycle.
-    pub fn new(spread: &Spread, cycle: u64) -> Series {
+    /// The distances of a cycle that so many arrivals came before.
+    pub fn new(spread: &Spread, cycle: u64, before: u64) -> Series {
         let random = || {
             let mut random = random::generator(spread.seed, &spread.scenario, Purpose::Arrivals);
             random.set_stream(cycle);
@@ -70,7 +70,7 @@ impl Series {
             },
         };
         let shard = spread.shard;
-        Series { source, shard, stride: u64::from(shard.index()) + 1 }
+        Series { source, shard, stride: shard.first_after(before) + 1 }
     }
 
     /// Whether distances are all the same, so that only a fraction is carried from cycle to cycle.
@@ -106,7 +106,7 @@ mod tests {
 
     fn distances(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
         let spread = Spread { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
-        let mut series = Series::new(&spread, 0);
+        let mut series = Series::new(&spread, 0, 0);
         (0..n).map(|_| series.next_distance() as f64 / SPACING as f64).collect()
     }
 
@@ -127,7 +127,7 @@ mod tests {
                 scenario: String::from(scenario),
                 shard: Shard::ALL,
             };
-            let mut series = Series::new(&spread, cycle);
+            let mut series = Series::new(&spread, cycle, 0);
             std::iter::repeat_with(|| series.next_distance()).take(8).collect::<Vec<_>>()
         };
         assert_eq!(poisson(1, "a", 0), poisson(1, "a", 0));
@@ -140,7 +140,8 @@ mod tests {
     fn shards_are_the_one_series_dealt_out() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson, Arrivals::Burstiness(0.5)] {
             let marks = |shard: Shard, n: usize| {
-                let mut series = Series::new(&Spread { arrivals, seed: 5, scenario: "s".into(), shard }, 3);
+                let mut series =
+                    Series::new(&Spread { arrivals, seed: 5, scenario: "s".into(), shard }, 3, 600);
                 let marks = (0..n).scan(0, move |at, _| {
                     *at += series.next_distance();
                     Some(*at)

@@ -43,6 +43,13 @@ impl Shard {
         total / count + u64::from(u64::from(self.index) < total % count)
     }
 
+    /// How many arrivals come before its first one after so many of the series: it takes every N-th of
+    /// all, so that short cycles are dealt out as evenly as long ones.
+    pub fn first_after(self, before: u64) -> u64 {
+        let count = u64::from(self.count.get());
+        (u64::from(self.index) + count - before % count) % count
+    }
+
     /// The number, in the whole series, of the n-th arrival of this shard.
     pub fn number(self, n: u64) -> u64 {
         n.wrapping_mul(u64::from(self.count.get())).wrapping_add(u64::from(self.index))
@@ -83,6 +90,21 @@ mod tests {
             for count in 1..8 {
                 let parts = (0..count).map(|index| Shard::new(index, count).unwrap().part(total));
                 assert_eq!(parts.sum::<u64>(), total);
+            }
+        }
+    }
+
+    #[test]
+    fn each_arrival_is_that_of_one_shard_wherever_counting_begins() {
+        for before in 0..20 {
+            for count in 1..5 {
+                let first = |index| Shard::new(index, count).unwrap().first_after(before);
+                let mut firsts: Vec<u64> = (0..count).map(first).collect();
+                firsts.sort_unstable();
+                assert_eq!(firsts, (0..u64::from(count)).collect::<Vec<_>>());
+                assert!(
+                    (0..count).all(|index| (before + first(index)) % u64::from(count) == u64::from(index))
+                );
             }
         }
     }

@@ -30,6 +30,16 @@ impl Row {
     pub fn new(at: Duration, lengths: Lengths) -> Row {
         Row { at: nanos(at), lengths }
     }
+
+    /// When it is due, from the start of the trace.
+    pub fn at(&self) -> Duration {
+        Duration::from_nanos(self.at)
+    }
+
+    /// How many tokens it had.
+    pub fn lengths(&self) -> Lengths {
+        self.lengths
+    }
 }
 
 /// Requests in the order of their instants, shared by all phases that replay them.
@@ -52,6 +62,11 @@ impl Trace {
     /// The name of its file.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its requests, in order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// When its last row is due.

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["remedy", "generator", "metrics", "check", "probe", "incidents", "status", "control", "web"],
+    &["remedy", "generator", "metrics", "check", "probe", "incidents", "recent", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 

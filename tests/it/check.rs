@@ -94,6 +94,61 @@ fn problems_are_told_in_json_beside_files_that_are_fine() {
     assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
 }
 
+/// Questions with answers of their own length, payloads with theirs, and what is made up, in turns.
+#[test]
+fn tokens_are_those_that_prompts_bring_along() {
+    let (folder, path) = written(
+        "targets: {local: {base_url: 'http://localhost:1/v1'}}
+prompts:
+  questions: {jsonl: questions.jsonl}
+  bodies: {payloads: bodies.jsonl}
+  made: {synthetic: {input_tokens: 30, output_tokens: 5}}
+  all: {mix: {questions: 2, bodies: 1, made: 1}}
+scenarios:
+  questions: {prompts: questions, rate: 1/h, request: {max_tokens: 100}}
+  bodies: {prompts: bodies, rate: 1/h, request: {max_tokens: 100}}
+  made: {prompts: made, rate: 1/h, request: {max_tokens: 100}}
+  all: {prompts: all, rate: 1/h, request: {max_tokens: 100}}
+",
+    );
+    let file = |name: &str, rows: &str| std::fs::write(folder.path().join(name), rows).unwrap();
+    file("questions.jsonl", "{\"prompt\": \"Hi\", \"output_tokens\": 20}\n{\"prompt\": \"Hi\"}\n");
+    file(
+        "bodies.jsonl",
+        "{\"prompt\": \"Hi\", \"max_completion_tokens\": 40}\n{\"prompt\": \"Hi\", \"max_tokens\": 200}\n",
+    );
+    let (code, document) = in_json(&path);
+    assert_eq!(code, Some(0), "{document}");
+    let scenarios = document["files"][0]["forecast"]["scenarios"].as_array().unwrap();
+    let output = |index: usize| scenarios[index]["amounts"]["output_tokens_at_most"].as_f64().unwrap() / 24.0;
+    assert_eq!([0, 1, 2, 3].map(output), [60.0, 120.0, 5.0, (2.0 * 60.0 + 120.0 + 5.0) / 4.0]);
+    assert_eq!(scenarios[2]["amounts"]["input_tokens_estimated"], json!(720.0));
+}
+
+#[test]
+fn what_goes_by_the_wall_has_its_instants_in_json() {
+    let (_folder, path) = written(
+        "target: http://localhost:1/v1
+start: {cron: '0 3 * * *', timezone: Asia/Shanghai}
+schedule: [{constant: 1/s, for: 10m}]
+",
+    );
+    let (_, document) = in_json(&path);
+    let forecast = &document["files"][0]["forecast"];
+    let time = |at: &Value| seconds(at.as_str().unwrap());
+    assert_eq!(time(&forecast["to"]) - time(&forecast["from"]), 86_400);
+    let firings = forecast["scenarios"][0]["next_firings"].as_array().unwrap();
+    assert_eq!(firings.len(), 3);
+    // Three o'clock in Shanghai, where clocks are never changed.
+    assert!(firings.iter().all(|at| at.as_str().unwrap().ends_with("T19:00:00Z")), "{firings:?}");
+    assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
+}
+
+/// Seconds since the epoch.
+fn seconds(text: &str) -> i64 {
+    text.parse::<jiff::Timestamp>().unwrap().as_second()
+}
+
 /// Two targets, a model that the endpoint names, prices, phases that share a name.
 #[test]
 fn it_foretells_as_many_series_as_a_scrape_has_once_every_phase_has_begun() {

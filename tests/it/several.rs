@@ -80,6 +80,6 @@ scenarios:
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
     assert_eq!(difference["pairs"], 40, "only where both finished");
     let mean = difference["mean_seconds"].as_f64().unwrap();
-    assert!(mean > 0.04, "{mean}");
+    assert!(mean > 0.0, "{mean}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
 }

@@ -1,11 +1,18 @@
 //! What is drawn and said, to the letter where a reader would notice.
 
+use std::time::SystemTime;
+
 use super::*;
 use crate::check::Checked;
 
+/// A Saturday, hours before clocks are put forward in Europe.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_hours(484_244)
+}
+
 fn words(text: &str, width: usize, colours: bool) -> String {
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
-    let checked = Checked::plan("test", &plan).unwrap();
+    let checked = Checked::plan("test", &plan, now()).unwrap();
     checked.words(&plan, Paper { width, colours }).unwrap().to_string()
 }
 
@@ -84,4 +91,56 @@ schedule:
         assert!(!words.contains('\u{1b}'));
     }
     assert!(words(text, 80, true).contains("\u{1b}[33mwarning:\u{1b}[0m"));
+}
+
+/// 20:00 in London and 21:00 in Berlin, where the clock then leaps from two to three.
+#[test]
+fn what_goes_by_the_wall_is_told_by_its_clock() {
+    let text = "
+target: {simulator: {}}
+prompts: [Hi]
+start: {cron: '30 3 * * *', timezone: Europe/Berlin}
+active: {hours: '01:00-04:00', timezone: Europe/London}
+schedule: [{name: night, constant: 1/s, for: 3h}]
+";
+    let drawn = words(text, 80, false);
+    let expected = "\
+      1/s ┤           ███
+        0 └┬───────────┬───────────┬───────────┬───────────┐
+         21:00       04:00       10:00       16:00       22:00
+           from Sat 29 Mar 21:00 on, the time in Europe/Berlin
+";
+    let flat = drawn.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "fires in Europe/Berlin: next Sun 30 Mar 03:30, Mon 31 Mar 03:30, Tue 1 Apr 03:30",
+        "active daily 01:00-04:00 Europe/London; now closed until Sun 30 Mar 02:00",
+        "schedule 3h, once at each firing",
+        // From 01:30 UTC until the window closes at 03:00 UTC.
+        "requests 5,400 in 24 h",
+    ] {
+        assert!(flat.contains(said), "{said}\n{drawn}");
+    }
+    let chart: Vec<&str> = drawn.lines().collect();
+    for line in expected.lines().skip(1) {
+        assert!(chart.contains(&line), "{line}\n{drawn}");
+    }
+}
+
+#[test]
+fn phases_that_count_requests_are_told_without_a_time() {
+    let once = |phases: &str| {
+        words(&format!("target: {{simulator: {{}}}}\nrepeat: 2\nschedule: [{phases}]"), 200, false)
+    };
+    let only = once("{name: c, concurrency: 3, requests: 50}");
+    assert!(only.contains("schedule       as long as answers take, 2 times\n"), "{only}");
+    assert!(only.contains("    ████████  c  ?  3 in flight  50 requests\n"), "{only}");
+    assert!(only.contains("requests       100\n") && only.contains("in flight      at most 3\n"), "{only}");
+    let beside = once("{constant: 1/s, for: 1m}, {name: c, concurrency: 3, requests: 50}");
+    assert!(beside.contains("schedule       1m and as long as answers take, 2 times\n"), "{beside}");
+    assert!(
+        beside.contains("requests       220 in 2m (") && beside.contains("counted        told as if"),
+        "{beside}"
+    );
+    let endless = words("target: {simulator: {}}\nschedule: [{concurrency: 3, requests: 50}]", 200, false);
+    assert!(endless.contains("requests       as many as the closed-loop phases make\n"), "{endless}");
 }

@@ -48,6 +48,8 @@ pub struct Rows {
     format: Format,
     /// Where each stands and how long it is: the offset above, the length in the lower 24 bits.
     index: Arc<[u64]>,
+    /// How many bring along a bound of output tokens, and the sum of these.
+    limits: (u64, u64),
     bytes: Bytes,
     path: Arc<str>,
 }
@@ -104,8 +106,14 @@ impl Rows {
             return Err(vec![LoadError::TooLarge { path: name, limit: "1 TiB" }]);
         }
 
-        let mut survey =
-            Survey { format: &format, path: &name, index: Vec::new(), wrong: Vec::new(), more: 0 };
+        let mut survey = Survey {
+            format: &format,
+            path: &name,
+            index: Vec::new(),
+            limits: (0, 0),
+            wrong: Vec::new(),
+            more: 0,
+        };
         let mut cutter = Cutter::new(format.is_json());
         let mut held = (version.length <= hold).then(Vec::new);
         let mut part = vec![0; PART];
@@ -131,12 +139,13 @@ impl Rows {
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
+        let limits = survey.limits;
         let index: Arc<[u64]> = survey.finish()?.into();
         let bytes = match held {
             Some(held) => Bytes::Held(held.into()),
             None => Bytes::OnDisk(Arc::new(OnDisk { file, version })),
         };
-        Ok(Rows { format, index, bytes, path: name.into() })
+        Ok(Rows { format, index, limits, bytes, path: name.into() })
     }
 
     /// How many there are.
@@ -149,6 +158,14 @@ impl Rows {
     pub(in crate::prompts) fn mean_bytes(&self) -> f64 {
         let bytes: u64 = self.index.iter().map(|entry| entry & ((1 << LENGTH_BITS) - 1)).sum();
         bytes as f64 / self.index.len().max(1) as f64
+    }
+
+    /// The most tokens of an answer, on the average, where rows that do not say so are bound by `limit`.
+    #[allow(clippy::cast_precision_loss)]
+    pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
+        let (count, sum) = (self.limits.0 as f64, self.limits.1 as f64);
+        let all = self.count().max(1) as f64;
+        (sum + (all - count) * limit) / all
     }
 
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
@@ -197,6 +214,7 @@ struct Survey<'a> {
     format: &'a Format,
     path: &'a str,
     index: Vec<u64>,
+    limits: (u64, u64),
     wrong: Vec<LoadError>,
     more: usize,
 }
@@ -215,7 +233,12 @@ impl Survey<'_> {
             return;
         }
         match self.format.read(text.into()) {
-            Ok(Some(_)) => self.index.push(packed(start, text.len())),
+            Ok(Some(asked)) => {
+                self.index.push(packed(start, text.len()));
+                if let Some(limit) = asked.own_limit() {
+                    self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
+                }
+            }
             Ok(None) => {}
             Err(unfit) => {
                 let line = row.line + unfit.line;

@@ -1,0 +1,70 @@
+//! `llmload health`, the check of an image that has nothing else to ask with.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use crate::binary::{Daemon, llmload};
+
+/// Plays an endpoint that answers each connection with these bytes, one write each, and says where.
+fn answering(pieces: &'static [&'static [u8]]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let _asked = stream.read(&mut [0; 1024]).unwrap();
+        for piece in pieces {
+            stream.write_all(piece).unwrap();
+        }
+        // Until the client has gone: what it did not read must not become a reset.
+        let _gone = stream.read(&mut [0; 1]);
+    });
+    format!("http://{address}/health")
+}
+
+#[test]
+fn a_daemon_is_healthy_while_it_waits_and_while_it_drains() {
+    let mut daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
+    let healthy = format!("http://{}/-/healthy", daemon.address);
+    assert_eq!(llmload(&["health", &healthy]), (Some(0), String::new(), String::new()));
+    let by_name = format!("http://localhost:{}/-/ready", daemon.address.port());
+    assert_eq!(llmload(&["health", &by_name]).0, Some(0));
+    let (code, _, err) = llmload(&["health", &format!("http://{}/nowhere", daemon.address)]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("answers `HTTP/1.1 404`"), "{err}");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let (code, _, err) = llmload(&["health", &healthy]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(&healthy) && err.contains("refused"), "{err}");
+}
+
+/// What an endpoint writes, and what comes of it.
+const ANSWERS: &[(&[&[u8]], i32, &str)] = &[
+    (&[b"HTTP/1.1 200 OK\r\n\r\n"], 0, ""),
+    (&[b"H", b"TTP/1.", b"0 2", b"00", b"\r\n\r\n"], 0, ""),
+    (&[b"HTTP/1.1 503 Service Unavailable\r\n\r\n"], 1, "503"),
+    (&[b"HTTP/1.1 2"], 1, "does not answer"),
+    (&[b"SSH-2.0-OpenSSH_9 200\r\n"], 1, "SSH"),
+    (&[b"\x1b[2J\x1b[2J\x1b[2J\x1b[2J"], 1, "\\u{1b}"),
+    (&[], 1, "timed out"),
+];
+
+#[test]
+fn only_200_is_healthy_however_it_comes() {
+    for (pieces, code, words) in ANSWERS {
+        let url = answering(pieces);
+        let (exit, _, err) = llmload(&["health", &url]);
+        assert_eq!(exit, Some(*code), "{pieces:?}: {err}");
+        assert!(err.contains(words) && !err.contains('\x1b'), "{pieces:?}: {err}");
+    }
+}
+
+#[test]
+fn what_is_no_page_is_a_mistake_of_usage() {
+    for url in ["https://127.0.0.1/-/healthy", "127.0.0.1:9899", "/-/healthy", "http://", "ftp://x/"] {
+        let (code, _, err) = llmload(&["health", url]);
+        assert_eq!(code, Some(2), "{url}");
+        assert!(err.contains("http://127.0.0.1:9899/-/healthy"), "{url}: {err}");
+    }
+}
