@@ -4,12 +4,13 @@
 //! no decompression, no referer. Every one of those would send or measure something that nobody
 //! scheduled, and a redirect would carry the key to a stranger.
 
+mod client;
 mod connections;
 mod faults;
 mod redaction;
 mod version;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -20,12 +21,10 @@ use url::Url;
 
 use crate::measurement::FailureDetail;
 use crate::plan::{Auth, Target};
+use crate::protocol::{RateLimits, Trace, headers};
+pub use connections::Connecting;
 use connections::Connections;
 use redaction::Redaction;
-
-/// Servers built on uvicorn close idle connections after five seconds; a connection kept longer
-/// than the server keeps it would make errors that the server is not to blame for.
-const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// The most that is read of an answer to a question about the endpoint itself.
 const ABOUT_ITSELF: usize = 1 << 20;
@@ -39,10 +38,10 @@ pub trait Endpoint: Send + Sync + 'static {
     /// Sends one request and waits for the response head.
     fn send(&self, request: Request) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
 
-    /// A failure fit to be shown: whatever this endpoint was told to keep secret is masked, be it
-    /// the server that quoted it. An endpoint without secrets has nothing to do.
-    fn redact(&self, detail: FailureDetail) -> FailureDetail {
-        detail
+    /// Words from over there fit to be shown: whatever this endpoint was told to keep secret is masked,
+    /// be it the server that quoted it. An endpoint without secrets has nothing to do.
+    fn redact(&self, words: String) -> String {
+        words
     }
 }
 
@@ -57,12 +56,27 @@ pub trait Answer: Send {
     /// The `content-encoding` of the body, where there is one; `identity` is none.
     fn content_encoding(&self) -> Option<&str>;
 
+    /// How long it took to make the connection, where this is the first answer on it.
+    fn connected(&self) -> Option<Connecting> {
+        None
+    }
+
+    /// What the endpoint says of its limits.
+    fn rate_limits(&self) -> Option<RateLimits> {
+        None
+    }
+
+    /// By which name the endpoint knows the request.
+    fn request_id(&self) -> Option<String> {
+        None
+    }
+
     /// The bytes of one read; `None` after a clean end.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FailureDetail>> + Send;
 }
 
 /// A request as the wire sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Under the base URL, such as `chat/completions`.
     pub path: &'static str,
@@ -70,6 +84,8 @@ pub struct Request {
     pub body: Bytes,
     /// Whether an event stream is asked for.
     pub stream: bool,
+    /// By which name the traces of others shall know it.
+    pub trace: Option<Trace>,
 }
 
 /// Why a client could not be built.
@@ -83,7 +99,7 @@ pub enum BuildError {
         /// The header's name.
         header: String,
     },
-    /// The TLS set-up failed.
+    /// The set-up of TLS or of the proxy failed.
     #[error("target {target}: the HTTP client could not be built: {source}")]
     Client {
         /// The target.
@@ -109,25 +125,11 @@ impl HttpEndpoint {
     /// A client for a target at this address.
     ///
     /// # Errors
-    /// If a header value is not allowed in HTTP or the TLS set-up fails.
+    /// If a header value is not allowed in HTTP or the set-up of TLS fails.
     pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
-        // The first client of the process installs it; later ones find it there.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let seen = Connections::default();
-        let builder = reqwest::Client::builder()
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .connect_timeout(target.timeouts.connect)
-            .pool_idle_timeout(POOL_IDLE)
-            .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
-            .connector_layer(seen.layer());
-        // Plain HTTP must work in an image that has no certificate store at all.
-        let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-        let client =
-            builder.build().map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
+        let client = client::build(target, base, &seen)
+            .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
         let (base, query, headers) = (base.clone(), query(target), headers(target)?);
         let redaction = redaction(target);
         Ok(HttpEndpoint { client, base, query, headers, connections: seen, redaction })
@@ -154,12 +156,12 @@ impl HttpEndpoint {
             let version =
                 Some(said.body).filter(|_| said.status == 200).and_then(|body| version::read(&body));
             if let Some(version) = version {
-                return Ok(Some(version::label(self.redaction.text(version))));
+                return Ok(Some(version::label(&self.redaction.text(version))));
             }
             server = said.server;
         }
         let server = server.filter(|server| version::tells_one(server));
-        Ok(server.map(|server| version::label(self.redaction.text(server))))
+        Ok(server.map(|server| version::label(&self.redaction.text(server))))
     }
 
     /// Asks for something about the endpoint itself.
@@ -184,7 +186,7 @@ impl HttpEndpoint {
             Ok(said) => said,
             Err(_) => Err(faults::no_answer(patience)),
         };
-        said.map_err(|detail| self.redact(detail))
+        said.map_err(|detail| FailureDetail::new(detail.failure, &self.redaction.text(detail.message)))
     }
 
     fn url(&self, path: &str) -> Url {
@@ -216,25 +218,35 @@ impl Endpoint for HttpEndpoint {
             .request(reqwest::Method::POST, self.url(request.path))
             .header(ACCEPT, accept)
             .header(CONTENT_TYPE, "application/json")
-            .body(request.body)
-            .send();
-        match sending.await {
+            .body(request.body);
+        let sending = match request.trace {
+            Some(trace) => sending.header(Trace::HEADER, trace.to_string()),
+            None => sending,
+        };
+        match sending.send().await {
             Ok(response) => {
-                self.connections.used(response.extensions());
-                Ok(HttpAnswer { response })
+                let connected = self.connections.used(response.extensions());
+                Ok(HttpAnswer { response, connected })
             }
             Err(error) => Err(faults::classify_send(&self.connections, error)),
         }
     }
 
-    fn redact(&self, detail: FailureDetail) -> FailureDetail {
-        self.redaction.of(detail)
+    fn redact(&self, words: String) -> String {
+        self.redaction.text(words)
     }
 }
 
 /// An HTTP response whose body is still to come.
 pub struct HttpAnswer {
     response: reqwest::Response,
+    connected: Option<Connecting>,
+}
+
+impl HttpAnswer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
 }
 
 /// The status only: the response holds the address with its query, and headers that may quote ours.
@@ -250,7 +262,7 @@ impl Answer for HttpAnswer {
     }
 
     fn content_type(&self) -> Option<&str> {
-        self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
+        self.header(CONTENT_TYPE.as_str())
     }
 
     fn content_encoding(&self) -> Option<&str> {
@@ -259,6 +271,18 @@ impl Answer for HttpAnswer {
         let names = values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
         let mut applied = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
         applied.next()
+    }
+
+    fn connected(&self) -> Option<Connecting> {
+        self.connected
+    }
+
+    fn rate_limits(&self) -> Option<RateLimits> {
+        RateLimits::read(|name| self.header(name), SystemTime::now())
+    }
+
+    fn request_id(&self) -> Option<String> {
+        headers::request_id(|name| self.header(name))
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {

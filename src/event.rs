@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::measurement::{FailureDetail, Measurement};
+use crate::protocol::{RateLimits, Trace};
 use crate::schedule::Lengths;
 
 /// One scheduled instant of a scenario.
@@ -87,6 +88,15 @@ pub enum Event<'a> {
         /// The HTTP status.
         status: u16,
     },
+    /// It was the first that was answered on its connection, which had taken so long to make.
+    Connected {
+        /// To find the addresses of a name, where one was looked up.
+        dns: Option<Duration>,
+        /// To connect then, TLS included.
+        connect: Duration,
+    },
+    /// The endpoint said how much it still grants.
+    Limits(&'a RateLimits),
     /// The first text came; it counts even if the request fails later.
     FirstToken {
         /// Since sending: TTFT.
@@ -109,7 +119,18 @@ pub enum Event<'a> {
         detail: &'a FailureDetail,
         /// Since sending.
         duration: Duration,
+        /// By which names others know it.
+        names: &'a Names,
     },
+}
+
+/// By which names others know a request: with them its part of the story is found over there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// In traces.
+    pub trace: Option<Trace>,
+    /// At the endpoint or its gateway, in their own words, fit to be shown.
+    pub request_id: Option<String>,
 }
 
 /// Somebody who is told.

@@ -15,8 +15,8 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
 use crate::comparison::Took;
-use crate::endpoint::{Answer, Endpoint, Request};
-use crate::event::{Event, Observe};
+use crate::endpoint::{Answer, Connecting, Endpoint, Request};
+use crate::event::{Event, Names, Observe};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::plan::Timeouts;
 use crate::protocol::{self, Channel, Limits, Reply, Terminal, WholeReply, no_sink};
@@ -43,6 +43,8 @@ pub struct Order {
     pub model: String,
     /// Which end proves that the answer is complete.
     pub terminal: Terminal,
+    /// Whether it asks for usage, so that it is odd if none comes.
+    pub usage_asked: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -77,10 +79,13 @@ pub async fn exchange<E: Endpoint>(
     // A defect ends this one request, and is told and counted like every other failure.
     let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
     let sent = Instant::now();
+    let mut names = Names::default();
     let conversation = match order {
         Ok(order) => {
+            names.trace = order.request.trace;
             observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
-            let conversation = AssertUnwindSafe(converse(endpoint, order, sent, observer)).catch_unwind();
+            let conversation = converse(endpoint, order, sent, observer, &mut names.request_id);
+            let conversation = AssertUnwindSafe(conversation).catch_unwind();
             conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
         }
         Err(detail) => Err(detail),
@@ -95,8 +100,9 @@ pub async fn exchange<E: Endpoint>(
         Err(detail) => {
             let duration = sent.elapsed();
             // The one place that every failure passes before anybody sees its words.
-            let detail = endpoint.redact(detail);
-            observer.observe(Event::Failed { detail: &detail, duration });
+            let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
+            names.request_id = names.request_id.map(|id| endpoint.redact(id));
+            observer.observe(Event::Failed { detail: &detail, duration, names: &names });
             Finished { outcome: Err(detail.failure), rest: None }
         }
     }
@@ -114,13 +120,21 @@ async fn converse<E: Endpoint>(
     order: Order,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
+    request_id: &mut Option<String>,
 ) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
-    let Order { due, request, model, terminal, timeouts } = order;
+    let Order { due, request, model, terminal, usage_asked, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
+    if let Some(Connecting { dns, connect }) = answer.connected() {
+        observer.observe(Event::Connected { dns, connect });
+    }
     observer.observe(Event::Answered { status });
+    if let Some(limits) = answer.rate_limits() {
+        observer.observe(Event::Limits(&limits));
+    }
+    *request_id = answer.request_id();
     // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.
     let encoding = answer.content_encoding().map(str::to_owned);
     if status != 200 {
@@ -143,7 +157,7 @@ async fn converse<E: Endpoint>(
         let body = start_of_body(&mut answer, &mut watch).await;
         return Err(protocol::not_a_stream(&body));
     }
-    let reply = Reply::new(terminal, Limits::default()).expecting_model(&model);
+    let reply = Reply::new(terminal, Limits::default()).expecting_model(&model).expecting_usage(usage_asked);
     read_stream(answer, reply, watch, due, observer).await
 }
 

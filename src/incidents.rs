@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::event::{DropReason, Event, Observe};
+use crate::event::{DropReason, Event, Names, Observe};
 use crate::measurement::{Failure, FailureDetail};
+use crate::protocol::Trace;
 
 /// A class is logged at most this often; what comes in between is counted.
 const QUIET: Duration = Duration::from_secs(10);
@@ -68,7 +69,7 @@ impl Incidents {
         Failure::ALL.into_iter().zip(last.iter()).filter_map(incident).collect()
     }
 
-    fn note(&self, detail: &FailureDetail) {
+    fn note(&self, detail: &FailureDetail, names: &Names) {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut last[detail.failure as usize];
@@ -87,7 +88,19 @@ impl Incidents {
             let (scenario, target) = (&self.scenario, &self.target);
             let (reason, error) = (detail.failure.as_str(), &detail.message);
             let blame = detail.failure.blame().as_str();
-            tracing::warn!(scenario, target, reason, blame, error, not_logged = unlogged, "request failed");
+            let trace_id = names.trace.map(Trace::id);
+            let request_id = names.request_id.as_deref();
+            tracing::warn!(
+                scenario,
+                target,
+                reason,
+                blame,
+                error,
+                trace_id,
+                request_id,
+                not_logged = unlogged,
+                "request failed"
+            );
         }
     }
 }
@@ -111,7 +124,7 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, event: Event<'_>) {
         match event {
-            Event::Failed { detail, .. } => self.note(detail),
+            Event::Failed { detail, names, .. } => self.note(detail, names),
             Event::Dropped(reason) => self.dropped(reason),
             _ => {}
         }
@@ -126,9 +139,9 @@ mod tests {
     fn the_last_words_of_each_class_are_kept() {
         let incidents = Incidents::new("s", "t");
         for words in ["first", "second"] {
-            incidents.note(&FailureDetail::new(Failure::Auth, words));
+            incidents.note(&FailureDetail::new(Failure::Auth, words), &Names::default());
         }
-        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"));
+        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"), &Names::default());
         let last: Vec<_> = incidents.last().into_iter().map(|i| (i.failure, i.message)).collect();
         assert_eq!(last, [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]);
     }

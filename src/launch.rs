@@ -27,7 +27,8 @@ use crate::ledger::{Ledger, Started};
 use crate::measurement::{Failure, FailureDetail};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
-use crate::protocol::{Terminal, chat};
+use crate::protocol::{Dialect, Terminal, Trace};
+use crate::random::unrepeatable;
 
 pub use driver::Driver;
 pub use mailbox::Mailbox;
@@ -103,6 +104,10 @@ pub struct Lane<E, O> {
     pub seed: u64,
     /// Their parameters.
     pub parameters: RequestParameters,
+    /// How the target wants to be spoken to.
+    pub dialect: Dialect,
+    /// Whether each of them carries a trace context.
+    pub traceparent: bool,
     /// Which end proves an answer complete.
     pub terminal: Terminal,
     /// How long to wait for what.
@@ -177,12 +182,14 @@ impl<E, O> Lane<E, O> {
         Ok(Order {
             due: arrival.due,
             request: Request {
-                path: chat::PATH,
-                body: chat::encode(&self.model, &self.parameters, &asked).into(),
+                path: self.dialect.path(),
+                body: self.dialect.encode(&self.model, &self.parameters, &asked).into(),
                 stream: self.parameters.stream,
+                trace: self.traceparent.then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
             },
             model: self.model.clone(),
             terminal: self.terminal,
+            usage_asked: self.dialect.include_usage,
             timeouts: self.timeouts,
         })
     }

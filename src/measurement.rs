@@ -118,7 +118,7 @@ failures! {
     Incomplete "incomplete" Target,
     /// An event is not valid UTF-8 or JSON, or not of the API's shape.
     BadFrame "bad_frame" Target,
-    /// A line, event or body exceeded its bound.
+    /// A head, line, event or body exceeded its bound.
     TooLarge "too_large" Target,
     /// The answer was withheld or cut by a content filter.
     Filtered "filtered" Policy,

@@ -5,12 +5,14 @@
 //! looked up while requests run and no first increment is missed by `rate()`.
 
 mod lane;
+mod limits;
 mod page;
 mod scraped;
 pub mod table;
 mod vitals;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
@@ -31,6 +33,9 @@ use vitals::Vitals;
 
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The version of a target whose server has not told it.
+const UNKNOWN: &str = "unknown";
 
 /// The labels L that name a stream of load. All of them come from the configuration, or, for a
 /// model that it leaves out, once from the target's list of models.
@@ -90,6 +95,9 @@ pub struct Metrics {
     event_loop_delay: Histogram,
     scenario_info: GaugeVec,
     target_ready: GaugeVec,
+    target_info: GaugeVec,
+    /// The version that each target's series has now.
+    versions: Mutex<HashMap<String, String>>,
     config_successful: GaugeVec,
     config_timestamp: GaugeVec,
     config_hash: GaugeVec,
@@ -118,6 +126,8 @@ impl Metrics {
             event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY)?.with_label_values(none),
             scenario_info: gauge(&registry, &table::SCENARIO_INFO)?,
             target_ready: gauge(&registry, &table::TARGET_READY)?,
+            target_info: gauge(&registry, &table::TARGET_INFO)?,
+            versions: Mutex::default(),
             config_successful: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
             config_timestamp: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             config_hash: gauge(&registry, &table::CONFIG_HASH)?,
@@ -175,11 +185,33 @@ impl Metrics {
     /// Makes the series of a target, which has not answered yet.
     pub fn target_known(&self, target: &str) {
         self.target_ready.with_label_values(&[target]);
+        self.versions().entry(target.to_owned()).or_insert_with(|| {
+            self.target_info.with_label_values(&[target, UNKNOWN]).set(1.0);
+            UNKNOWN.to_owned()
+        });
+    }
+
+    /// A target's server says that it is of this version; nothing, where the target is gone by now.
+    pub fn target_version(&self, target: &str, version: &str) {
+        if let Some(before) = self.versions().get_mut(target)
+            && before != version
+        {
+            let _gone = self.target_info.remove_label_values(&[target, before]);
+            self.target_info.with_label_values(&[target, version]).set(1.0);
+            version.clone_into(before);
+        }
+    }
+
+    fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the series of a target that nothing is sent to any more.
     pub fn target_gone(&self, target: &str) {
         let _gone = self.target_ready.remove_label_values(&[target]);
+        if let Some(version) = self.versions().remove(target) {
+            let _gone = self.target_info.remove_label_values(&[target, version.as_str()]);
+        }
     }
 
     /// A warm-up request has ended.

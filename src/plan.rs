@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::calendar::{Anchor, Cron, Windows};
 use crate::prompts::Prompts;
-use crate::protocol::Terminal;
+use crate::protocol::{Dialect, Terminal};
 use crate::schedule::{Arrivals, Repeat, Schedule, Shard};
 use crate::simulator;
 
@@ -108,12 +108,33 @@ pub struct Target {
     pub headers: Vec<(http::HeaderName, Sensitive)>,
     /// Extra query parameters, likewise.
     pub query: Vec<(String, Sensitive)>,
+    /// How it wants to be spoken to.
+    pub dialect: Dialect,
+    /// How it is reached.
+    pub connection: Connection,
+    /// Whether each request carries a trace context.
+    pub traceparent: bool,
     /// Which end proves that an answer is complete.
     pub terminal: Terminal,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// What its tokens cost, where the file says so.
     pub prices: Option<Prices>,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connection {
+    /// HTTP/2: without negotiation over http, by ALPN over https.
+    pub http2: bool,
+    /// Who may vouch for the endpoint, in PEM, in place of the system's.
+    pub ca: Option<String>,
+    /// What llmload shows for itself: its certificates and its key, in PEM.
+    pub identity: Option<Sensitive>,
+    /// Takes whatever certificate comes.
+    pub insecure_skip_verify: bool,
+    /// What to go through.
+    pub proxy: Option<Url>,
 }
 
 /// What tokens cost.

@@ -9,16 +9,14 @@ pub mod tap;
 mod troubles;
 pub mod words;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
-use url::{Host, Url};
+use tokio::time::Instant;
+use url::Url;
 
-use crate::endpoint::{BuildError, HttpEndpoint};
+use crate::endpoint::{BuildError, Connecting, HttpEndpoint};
 use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
@@ -48,8 +46,6 @@ pub struct Seen {
     pub address: String,
     /// What else is to be said, such as of its configuration.
     pub warnings: Vec<String>,
-    /// How a connection came about that carried nothing.
-    pub way: Way,
     /// What its list of models answered, and after how long.
     pub listed: Result<(u16, Vec<String>), FailureDetail>,
     /// How long that took.
@@ -64,18 +60,11 @@ pub struct Seen {
     pub below: Option<String>,
 }
 
-/// How a connection came about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Way {
-    /// How long the name took; `None` where an address stood in its place, or it did not resolve.
-    pub name: Option<Duration>,
-    /// Whom it led to, and how long TCP took.
-    pub peer: Option<(SocketAddr, Duration)>,
-}
-
 /// One streamed answer. Times are since its request was sent.
 #[derive(Clone, Debug)]
 pub struct Streamed {
+    /// How long its connection took to make, where it had none to use again.
+    pub connected: Option<Connecting>,
     /// When the response head came, and its status.
     pub head: Option<(u16, Duration)>,
     /// When the first event of any kind came.
@@ -117,8 +106,7 @@ impl Probe {
     /// If no client could be built for the target.
     pub async fn ask(self) -> Result<Seen, BuildError> {
         let Probe { target, base, warnings } = self;
-        let endpoint = Arc::new(HttpEndpoint::new(&target, &base)?);
-        let way = way(&base, target.timeouts.connect).await;
+        let endpoint = HttpEndpoint::new(&target, &base)?;
         let began = Instant::now();
         let listed = endpoint.models(PATIENCE).await;
         let listing = began.elapsed();
@@ -127,7 +115,6 @@ impl Probe {
             target,
             address,
             warnings,
-            way,
             listed,
             listing,
             version: None,
@@ -144,6 +131,8 @@ impl Probe {
             // Nobody has asked this before, so the first answer finds nothing in a cache.
             let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
             let prompt = format!("Night {nonce}. {TEXT}");
+            // A client of its own: its first request has to connect, and what that takes is seen.
+            let endpoint = Arc::new(HttpEndpoint::new(&seen.target, &base)?);
             for _ in 0..2 {
                 let streamed = tap::stream(&endpoint, &seen.target, model, &parameters(), &prompt).await;
                 let failed = streamed.outcome.is_err();
@@ -172,31 +161,6 @@ fn parameters() -> RequestParameters {
         stream: true,
         extra: std::collections::BTreeMap::new(),
     }
-}
-
-/// Looks the name up and connects once, to see what each takes: the client of the requests does both in
-/// one. What goes wrong here goes wrong there too, and is told there.
-async fn way(base: &Url, patience: Duration) -> Way {
-    let mut way = Way::default();
-    let port = base.port_or_known_default().unwrap_or_default();
-    let began = Instant::now();
-    let addresses: Vec<SocketAddr> = match base.host() {
-        None => return way,
-        Some(Host::Ipv4(address)) => vec![(address, port).into()],
-        Some(Host::Ipv6(address)) => vec![(address, port).into()],
-        Some(Host::Domain(name)) => match timeout(patience, lookup_host((name, port))).await {
-            Ok(Ok(addresses)) => {
-                way.name = Some(began.elapsed());
-                addresses.collect()
-            }
-            Ok(Err(_)) | Err(_) => return way,
-        },
-    };
-    let began = Instant::now();
-    if let Ok(Ok(connection)) = timeout(patience, TcpStream::connect(addresses.as_slice())).await {
-        way.peer = connection.peer_addr().ok().map(|peer| (peer, began.elapsed()));
-    }
-    way
 }
 
 /// The address below `/v1`, if models are listed there, or would be to somebody with a key.

@@ -4,8 +4,9 @@
 //! stamps the instant first, hands the bytes over, and obeys what comes back. That is why every
 //! case can be tested at every split point of its bytes.
 //!
-//! `asked` is what a request is about · `sse` cuts bytes into events · `chat` says what one event means · `fault` reads what endpoints
-//! say when they fail · `reply` and `whole` carry a streamed and an unstreamed answer from the first
+//! `asked` is what a request is about · `dialect` says how an endpoint wants to be asked, `chat` and `completions` put it so ·
+//! `sse` cuts bytes into events · `chat` says what one event means · `fault` reads what endpoints say when they fail ·
+//! `headers` what the head of an answer says beside its status · `trace` names a request to the traces of others · `reply` and `whole` carry a streamed and an unstreamed answer from the first
 //! byte to the verdict · `ending` holds the rules of that verdict.
 
 use std::collections::BTreeMap;
@@ -13,18 +14,25 @@ use std::num::NonZeroU32;
 
 pub mod asked;
 pub mod chat;
+pub mod completions;
+pub mod dialect;
 pub mod ending;
 pub mod fault;
+pub mod headers;
 pub mod reply;
 pub mod sse;
+pub mod trace;
 pub mod whole;
 
 pub use asked::Asked;
 pub use chat::Channel;
+pub use dialect::{Api, Dialect, MaxTokensField};
 pub use ending::Ending;
 pub use fault::{Fault, FaultReason, refusal};
+pub use headers::RateLimits;
 pub use reply::{End, Progress, Reply, no_sink};
 pub use sse::Limits;
+pub use trace::Trace;
 pub use whole::{WholeReply, not_a_stream};
 
 /// Whether a content type is that of an event stream.

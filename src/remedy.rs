@@ -167,8 +167,8 @@ impl Patient<'_> {
         if said("corrupt message") || said("eof") || said("EOF") {
             format!("write {insecure}, if that port speaks plain HTTP")
         } else if said("UnknownIssuer") || said("UnknownCA") || said("unknown issuer") || said("CaUsedAs") {
-            "have this machine trust who signed the certificate, or name that authority's file with the \
-             variable SSL_CERT_FILE"
+            "name the file of the authority that signed the certificate with `tls.ca_file` (or the variable \
+             SSL_CERT_FILE)"
                 .to_owned()
         } else if said("not valid for") || said("NotValidForName") {
             "write the host name that stands in the server's certificate".to_owned()
@@ -230,8 +230,11 @@ impl Patient<'_> {
             return self.or_tls("check the address");
         }
         if said.contains("max_completion_tokens") {
-            return "set `max_completion_tokens` in `request.extra`: this model takes no `max_tokens`"
+            return "set `max_tokens_field: max_completion_tokens`: this model takes no `max_tokens`"
                 .to_owned();
+        }
+        if said.contains("stream_options") {
+            return "set `stream_options: none`: this endpoint does not know the field".to_owned();
         }
         if names_model && (status == Some(404) || unknown.iter().any(|words| said.contains(words))) {
             return "set `model` (or `--model`) to one that /models lists".to_owned();

@@ -3,6 +3,7 @@
 
 mod readiness;
 mod setting;
+mod version;
 mod warmup;
 
 use std::sync::{Arc, OnceLock};
@@ -185,9 +186,11 @@ async fn go_through(
             mailbox.ready();
         }
     };
+    let version = version::keep(&lanes, &around.metrics);
     let well = tokio::select! {
         well = &mut ended => well,
         () = let_in => return Ok(()),
+        () = version => return Ok(()),
         () = stop.cancelled() => {
             mailbox.wake();
             // It may be launching this very moment; nothing may start once this returns.

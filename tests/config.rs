@@ -388,7 +388,8 @@ fn every_source_asks_what_its_file_says() {
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
         let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
-        serde_json::from_slice(&llmload::protocol::chat::encode("m", &scenario.request, &asked)).unwrap()
+        serde_json::from_slice(&llmload::protocol::Dialect::default().encode("m", &scenario.request, &asked))
+            .unwrap()
     };
     let said =
         |scenario: &str, k: u64| body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned();

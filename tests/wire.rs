@@ -290,6 +290,24 @@ const ONE_CHUNK: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
 const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
+/// A stream of the older API, as vLLM writes it.
+fn completions() -> String {
+    let event = |text: &str, finish: &str| {
+        format!(
+            "data: {{\"object\":\"text_completion\",\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":{finish}}}],\"usage\":null}}\n\n"
+        )
+    };
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3,\"total_tokens\":6}}\n\n";
+    [
+        event("", "null"),
+        event(" é😀", "null"),
+        event(" end", "\"length\""),
+        usage.into(),
+        "data: [DONE]\n\n".into(),
+    ]
+    .concat()
+}
+
 /// The catalogue of wire cases: its number, the bytes, the verdict, and the event that brought the
 /// first token.
 fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
@@ -335,6 +353,17 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
         ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
         ("an empty body", String::new(), "incomplete", None),
+        // The older API: text beside the choice, and the last of it with the reason.
+        ("completions", completions(), "ok 3", Some(1)),
+        ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
+        ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
+        // Usage is where each gateway puts it; where it grows from chunk to chunk, the last counts.
+        ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
+        ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
+        ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
+        ("a flat error", one_chunk_then("data: {\"object\":\"error\",\"message\":\"m\",\"type\":\"InternalServerError\",\"code\":500}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
+        ("an error in a choice", one_chunk_then("data: {\"choices\":[{\"index\":0,\"delta\":{},\"error\":{\"code\":502,\"message\":\"m\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
+        ("an error as a text", one_chunk_then("data: {\"error\":\"engine died\"}\n\n"), "stream_error", Some(0)),
     ]
 }
 

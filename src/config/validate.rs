@@ -4,6 +4,8 @@
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
 mod calendar;
+mod connection;
+mod dialect;
 mod prices;
 mod prompts;
 mod register;

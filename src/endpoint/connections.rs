@@ -2,18 +2,53 @@
 //!
 //! A server may close a kept-alive connection at the very moment a request is put on it. That is
 //! a race that nobody is to blame for, but only if the connection was an old one; so each new one
-//! is noted when it is made and struck off with its first answer or error.
+//! is noted when it is made and struck off with its first answer or error. With it goes how long it
+//! took to make: it counts once, for the request that was first answered on it.
 
-use std::collections::HashSet;
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Extensions;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
+use reqwest::dns::{Name, Resolve, Resolving};
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
+
+tokio::task_local! {
+    /// How long the name took of the connection that is being made.
+    static NAMED: Cell<Option<Duration>>;
+}
+
+/// How long a connection took to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connecting {
+    /// To find the addresses of its name; `None` where an address stood in its place.
+    pub dns: Option<Duration>,
+    /// What came then: TCP, and TLS where there is some.
+    pub connect: Duration,
+}
+
+/// Asks the system for the addresses of a name, each time a connection is made: what a name means may
+/// change while the daemon runs. Nothing is kept here; how long an answer holds is the system's to know.
+pub(super) struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let asked = Instant::now();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            // Outside of a connection nobody asks.
+            let _nobody = NAMED.try_with(|named| named.set(Some(asked.elapsed())));
+            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
+        })
+    }
+}
 
 /// A connection's own and its peer's address.
 type Ends = (SocketAddr, SocketAddr);
@@ -22,7 +57,7 @@ type Ends = (SocketAddr, SocketAddr);
 /// local ports: a port that is taken again is the same entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
-    fresh: Arc<Mutex<HashSet<Ends>>>,
+    fresh: Arc<Mutex<HashMap<Ends, Connecting>>>,
 }
 
 impl Connections {
@@ -31,21 +66,20 @@ impl Connections {
         NoteLayer { connections: self.clone() }
     }
 
-    /// A response came over a connection with these extensions.
-    pub(super) fn used(&self, extensions: &Extensions) {
-        if let Some(ends) = ends(extensions) {
-            self.take(ends);
-        }
+    /// A response came over a connection with these extensions; where it is the first, how long that
+    /// took to make.
+    pub(super) fn used(&self, extensions: &Extensions) -> Option<Connecting> {
+        self.take(ends(extensions)?)
     }
 
     /// Whether this connection had been used before an error struck it.
     pub(super) fn was_used(&self, connected: &Connected) -> bool {
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
-        ends(&extensions).is_some_and(|ends| !self.take(ends))
+        ends(&extensions).is_some_and(|ends| self.take(ends).is_none())
     }
 
-    fn take(&self, ends: Ends) -> bool {
+    fn take(&self, ends: Ends) -> Option<Connecting> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).remove(&ends)
     }
 }
@@ -91,14 +125,18 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let connecting = self.connector.call(request);
         let connections = self.connections.clone();
-        Box::pin(async move {
+        Box::pin(NAMED.scope(Cell::new(None), async move {
+            let began = Instant::now();
             let connection = connecting.await?;
+            let dns = NAMED.with(Cell::get);
+            let connect = began.elapsed().saturating_sub(dns.unwrap_or_default());
             let mut extensions = Extensions::new();
             connection.connected().get_extras(&mut extensions);
             if let Some(ends) = ends(&extensions) {
-                connections.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(ends);
+                let mut fresh = connections.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+                fresh.insert(ends, Connecting { dns, connect });
             }
             Ok(connection)
-        })
+        }))
     }
 }

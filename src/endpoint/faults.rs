@@ -23,6 +23,8 @@ pub(super) fn classify_send(connections: &Connections, error: reqwest::Error) ->
         .is_some_and(|connected| connections.was_used(connected));
     let failure = if error.is_builder() {
         Failure::Internal
+    } else if causes.iter().any(|cause| is_too_large(*cause)) {
+        Failure::TooLarge
     } else if lacks_resource(&causes) {
         Failure::ClientResource
     } else if error.is_connect() {
@@ -109,12 +111,25 @@ fn was_cut(causes: &[&(dyn Error + 'static)]) -> bool {
         })
 }
 
+/// A head without end.
+fn is_too_large(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+}
+
 fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
     let parse = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
     let framing = cause.downcast_ref::<io::Error>().is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
     });
-    parse || framing
+    // What this side found wrong, or the other side says was: not a stream or a connection that was
+    // given up, which the network or the server may have had reasons for.
+    let version2 = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+        use h2::Reason;
+        let broken = [Reason::PROTOCOL_ERROR, Reason::FRAME_SIZE_ERROR, Reason::COMPRESSION_ERROR];
+        !error.is_io()
+            && (error.is_library() || error.reason().is_some_and(|reason| broken.contains(&reason)))
+    });
+    parse || framing || version2
 }
 
 fn io_kinds<'a>(causes: &'a [&(dyn Error + 'static)]) -> impl Iterator<Item = io::ErrorKind> + 'a {

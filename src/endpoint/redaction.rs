@@ -11,8 +11,6 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded::byte_serialize;
 
-use crate::measurement::FailureDetail;
-
 /// What stands in place of a secret.
 const MASK: &str = "[redacted]";
 /// Shorter values are no secrets but `true`, `blue` or `EMPTY`, and would be found in ordinary words.
@@ -35,11 +33,6 @@ impl Redaction {
         forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         forms.dedup();
         Redaction { forms: forms.into_iter().map(SecretString::from).collect() }
-    }
-
-    /// The same failure, its words without secrets.
-    pub(super) fn of(&self, detail: FailureDetail) -> FailureDetail {
-        FailureDetail::new(detail.failure, &self.text(detail.message))
     }
 
     /// The same words without secrets.
@@ -90,13 +83,14 @@ fn started_at(text: &str, secret: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measurement::Failure;
+    use crate::measurement::{Failure, FailureDetail};
 
     const KEY: &str = "sk/canary+0123456789";
 
     fn redacted(words: &str) -> String {
-        let detail = FailureDetail::new(Failure::Auth, words);
-        Redaction::new(["Bearer sk/canary+0123456789", "blue"].into_iter()).of(detail).message
+        let words = FailureDetail::new(Failure::Auth, words).message;
+        let words = Redaction::new(["Bearer sk/canary+0123456789", "blue"].into_iter()).text(words);
+        FailureDetail::new(Failure::Auth, &words).message
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn tells_one(server: &str) -> bool {
 }
 
 /// Fit to be a label.
-pub(super) fn label(version: String) -> String {
+pub(super) fn label(version: &str) -> String {
     let plain: String = version.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
     printable(&plain, LONGEST)
 }
@@ -62,7 +62,7 @@ mod tests {
         for body in [&b"{}"[..], b"null", b"{\"version\":\" \"}", b"{\"version\":7}", b"<html>", b"\xff"] {
             assert_eq!(read(body), None);
         }
-        let odd = label(format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));
+        let odd = label(&format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));
         assert!(odd.len() <= LONGEST && odd.starts_with("1.0"), "{odd}");
         assert!(odd.chars().all(|c| c == ' ' || c == '…' || c.is_ascii_graphic()), "{odd}");
         assert!(tells_one("vllm/0.6") && !tells_one("uvicorn"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
+use super::limits::{self, Limits};
 use super::{Labels, amounts, counter, histogram, table};
 use crate::event::{DropReason, Event, Observe};
 use crate::generator::Generator;
@@ -20,6 +21,9 @@ pub(super) struct Families {
     http_responses: IntCounterVec,
     response_anomalies: IntCounterVec,
     dispatch_lag: HistogramVec,
+    dns_duration: HistogramVec,
+    connect_duration: HistogramVec,
+    limits: limits::Families,
     time_to_first_token: HistogramVec,
     time_to_first_token_from_schedule: HistogramVec,
     inter_chunk_latency: HistogramVec,
@@ -46,6 +50,9 @@ impl Families {
             http_responses: counter(registry, &table::HTTP_RESPONSES)?,
             response_anomalies: counter(registry, &table::RESPONSE_ANOMALIES)?,
             dispatch_lag: histogram(registry, &table::DISPATCH_LAG)?,
+            dns_duration: histogram(registry, &table::DNS_DURATION)?,
+            connect_duration: histogram(registry, &table::CONNECT_DURATION)?,
+            limits: limits::Families::new(registry)?,
             time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN)?,
             time_to_first_token_from_schedule: histogram(
                 registry,
@@ -94,6 +101,9 @@ impl Families {
             anomalies: Anomaly::ALL
                 .map(|kind| self.response_anomalies.with_label_values(&with(kind.as_str()))),
             dispatch_lag: self.dispatch_lag.with_label_values(&plain),
+            dns_duration: self.dns_duration.with_label_values(&plain),
+            connect_duration: self.connect_duration.with_label_values(&plain),
+            limits: self.limits.bind(labels),
             time_to_first_token: self.time_to_first_token.with_label_values(&plain),
             time_to_first_token_from_schedule: self
                 .time_to_first_token_from_schedule
@@ -126,6 +136,8 @@ impl Families {
         let with = |last| [target, model, scenario, last];
         let histograms = [
             &self.dispatch_lag,
+            &self.dns_duration,
+            &self.connect_duration,
             &self.time_to_first_token,
             &self.time_to_first_token_from_schedule,
             &self.inter_chunk_latency,
@@ -145,6 +157,7 @@ impl Families {
             &self.output_chunks,
             &self.warmup_requests,
         ];
+        self.limits.unbind(labels);
         // Whatever is not there need not go.
         for family in histograms {
             let _gone = family.remove_label_values(&plain);
@@ -190,6 +203,9 @@ pub struct Instruments {
     other_code: IntCounter,
     anomalies: [IntCounter; Anomaly::ALL.len()],
     dispatch_lag: Histogram,
+    dns_duration: Histogram,
+    connect_duration: Histogram,
+    limits: Limits,
     time_to_first_token: Histogram,
     time_to_first_token_from_schedule: Histogram,
     inter_chunk_latency: Histogram,
@@ -230,6 +246,13 @@ impl Observe for Instruments {
                 listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
                 self.target_ready.set(if status < 500 { 1.0 } else { 0.0 });
             }
+            Event::Connected { dns, connect } => {
+                if let Some(dns) = dns {
+                    seconds(&self.dns_duration, dns);
+                }
+                seconds(&self.connect_duration, connect);
+            }
+            Event::Limits(limits) => self.limits.set(limits),
             Event::FirstToken { since_sent, since_due } => {
                 seconds(&self.time_to_first_token, since_sent);
                 seconds(&self.time_to_first_token_from_schedule, since_due);
@@ -245,7 +268,7 @@ impl Observe for Instruments {
                 }
             }
             Event::Succeeded(measurement) => self.succeeded(measurement),
-            Event::Failed { detail, duration } => {
+            Event::Failed { detail, duration, .. } => {
                 if detail.failure.is_connecting() {
                     self.target_ready.set(0.0);
                 }

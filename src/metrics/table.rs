@@ -44,6 +44,8 @@ macro_rules! families {
 use Kind::{Counter, Gauge, Histogram};
 
 const LAG: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const CONNECT: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const FIRST_TOKEN: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0,
     20.0, 30.0, 45.0, 60.0, 90.0,
@@ -94,6 +96,24 @@ families! {
         "Successes that bent the protocol, by kind.";
     DISPATCH_LAG Histogram(LAG), "dispatch_lag_seconds" ["target" "model" "scenario"]
         "Time from the due instant to the hand-over of each request: how late the generator itself was.";
+    DNS_DURATION Histogram(CONNECT), "dns_duration_seconds" ["target" "model" "scenario"]
+        "Time to find the addresses of the target's name, of each new connection with its first answer; none where the file has an address.";
+    CONNECT_DURATION Histogram(CONNECT), "connect_duration_seconds" ["target" "model" "scenario"]
+        "Time to connect after that, TLS included, of each new connection with its first answer.";
+    RATE_LIMIT_REQUESTS_LIMIT Gauge, "rate_limit_requests_limit" ["target" "model" "scenario"]
+        "Requests the endpoint grants in all, by its last x-ratelimit-limit-requests; absent before the first.";
+    RATE_LIMIT_REQUESTS_REMAINING Gauge, "rate_limit_requests_remaining" ["target" "model" "scenario"]
+        "Requests it still grants, by its last x-ratelimit-remaining-requests; absent before the first.";
+    RATE_LIMIT_REQUESTS_RESET Gauge, "rate_limit_requests_reset_seconds" ["target" "model" "scenario"]
+        "Time until all of them are granted again, by its last x-ratelimit-reset-requests; absent before the first.";
+    RATE_LIMIT_TOKENS_LIMIT Gauge, "rate_limit_tokens_limit" ["target" "model" "scenario"]
+        "Tokens the endpoint grants in all, by its last x-ratelimit-limit-tokens; absent before the first.";
+    RATE_LIMIT_TOKENS_REMAINING Gauge, "rate_limit_tokens_remaining" ["target" "model" "scenario"]
+        "Tokens it still grants, by its last x-ratelimit-remaining-tokens; absent before the first.";
+    RATE_LIMIT_TOKENS_RESET Gauge, "rate_limit_tokens_reset_seconds" ["target" "model" "scenario"]
+        "Time until all of them are granted again, by its last x-ratelimit-reset-tokens; absent before the first.";
+    RETRY_AFTER Gauge, "retry_after_seconds" ["target" "model" "scenario"]
+        "How long the endpoint last asked to be left alone, by retry-after; absent before the first. Load goes on as scheduled.";
     TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds" ["target" "model" "scenario"]
         "TTFT: time from sending, connecting included, to the first event with content, reasoning, refusal or tool-call text; observed when it comes, also if the request fails later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
     TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds" ["target" "model" "scenario"]
@@ -164,6 +184,8 @@ families! {
         "For how long control groups of the process were stopped, over all CPUs.";
     TARGET_READY Gauge, "target_ready" ["target"]
         "1 if the target's last answer was below 500; 0 before the first, after a 5xx, or when it cannot be reached.";
+    TARGET_INFO Gauge, "target_info" ["target" "version"]
+        "1, with the version of the server in its own words, or unknown.";
     CONFIG_LAST_RELOAD_SUCCESSFUL Gauge, "config_last_reload_successful" []
         "1 if the last load of the configuration succeeded, else 0.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP Gauge, "config_last_reload_success_timestamp_seconds" []
@@ -192,6 +214,17 @@ families! {
     PROCESS_THREADS Gauge, "threads" []
         "Threads of the process.";
 }
+/// Families without a series before what they tell of has happened.
+pub const LATE: &[Family] = &[
+    SCHEDULE_PHASE_START_TIMESTAMP,
+    RATE_LIMIT_REQUESTS_LIMIT,
+    RATE_LIMIT_REQUESTS_REMAINING,
+    RATE_LIMIT_REQUESTS_RESET,
+    RATE_LIMIT_TOKENS_LIMIT,
+    RATE_LIMIT_TOKENS_REMAINING,
+    RATE_LIMIT_TOKENS_RESET,
+    RETRY_AFTER,
+];
 
 #[cfg(test)]
 mod tests {

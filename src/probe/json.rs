@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Seen, Streamed};
-use crate::measurement::{FinishReason, Measurement};
+use crate::measurement::{Anomaly, FinishReason, Measurement};
 use crate::protocol::Channel;
 
 impl Seen {
@@ -20,9 +20,6 @@ impl Seen {
             "well": self.is_well(),
             "troubles": troubles.collect::<Vec<_>>(),
             "warnings": self.warnings,
-            "peer": self.way.peer.map(|(peer, _)| peer.to_string()),
-            "name_seconds": seconds(self.way.name),
-            "tcp_seconds": seconds(self.way.peer.map(|(_, time)| time)),
             "models_status": models.map(|(status, _)| status),
             "models": models.map(|(_, names)| names),
             "models_seconds": seconds(Some(self.listing)),
@@ -53,6 +50,8 @@ fn request(stream: &Streamed) -> Value {
         Channel::ToolCall => "tool_call",
     });
     json!({
+        "name_seconds": seconds(stream.connected.and_then(|connected| connected.dns)),
+        "connect_seconds": seconds(stream.connected.map(|connected| connected.connect)),
         "status": stream.head.map(|(status, _)| status),
         "head_seconds": seconds(stream.head.map(|(_, at)| at)),
         "first_event_seconds": seconds(stream.first_event),
@@ -79,7 +78,7 @@ fn answered(measurement: &Measurement) -> Value {
         "time_per_output_token_seconds": seconds(measurement.time_per_output_token()),
         "output_tokens_per_second": measurement.tokens_per_second(),
         "usage": usage,
-        "anomalies": measurement.anomalies.iter().map(|anomaly| anomaly.as_str()).collect::<Vec<_>>(),
+        "anomalies": measurement.anomalies.iter().map(Anomaly::as_str).collect::<Vec<_>>(),
     })
 }
 

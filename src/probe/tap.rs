@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Streamed;
-use crate::endpoint::{Answer, Endpoint, Request};
+use crate::endpoint::{Answer, Connecting, Endpoint, Request};
 use crate::event::{Event, Observe};
 use crate::exchange::{Order, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
-use crate::protocol::{Channel, Limits, Reply, Terminal, chat};
+use crate::protocol::{Channel, Limits, Reply, Terminal};
 
 /// Sends one prompt and hears the answer out.
 pub async fn stream<E: Endpoint>(
@@ -28,12 +28,14 @@ pub async fn stream<E: Endpoint>(
         Ok(Order {
             due: Instant::now(),
             request: Request {
-                path: chat::PATH,
-                body: chat::encode(model, parameters, &prompt.into()).into(),
+                path: target.dialect.path(),
+                body: target.dialect.encode(model, parameters, &prompt.into()).into(),
                 stream: parameters.stream,
+                trace: None,
             },
             model: model.to_owned(),
             terminal: target.terminal,
+            usage_asked: target.dialect.include_usage,
             timeouts: target.timeouts,
         })
     };
@@ -44,6 +46,7 @@ pub async fn stream<E: Endpoint>(
     let since =
         |at: Instant| notes.sent.map_or_else(Default::default, |sent| at.saturating_duration_since(sent));
     Streamed {
+        connected: notes.connected,
         head: notes.head.map(|(status, at)| (status, since(at))),
         first_event: ear.first_event.map(since),
         chunks: notes.chunks,
@@ -60,6 +63,7 @@ pub async fn stream<E: Endpoint>(
 #[derive(Default)]
 struct Notes {
     sent: Option<Instant>,
+    connected: Option<Connecting>,
     head: Option<(u16, Instant)>,
     chunks: u32,
     reads: u32,
@@ -78,7 +82,8 @@ impl Observe for Mutex<Notes> {
             }
             Event::Succeeded(measurement) => notes.outcome = Some(Ok(measurement.clone())),
             Event::Failed { detail, .. } => notes.outcome = Some(Err(detail.clone())),
-            Event::FirstToken { .. } | Event::Dropped(_) => {}
+            Event::Connected { dns, connect } => notes.connected = Some(Connecting { dns, connect }),
+            Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
         }
     }
 }
@@ -125,8 +130,8 @@ impl<E: Endpoint> Endpoint for Tap<E> {
         Ok(Tapped { answer, ear: Arc::clone(&self.ear) })
     }
 
-    fn redact(&self, detail: FailureDetail) -> FailureDetail {
-        self.endpoint.redact(detail)
+    fn redact(&self, words: String) -> String {
+        self.endpoint.redact(words)
     }
 }
 
@@ -146,6 +151,10 @@ impl<A: Answer> Answer for Tapped<A> {
 
     fn content_encoding(&self) -> Option<&str> {
         self.answer.content_encoding()
+    }
+
+    fn connected(&self) -> Option<Connecting> {
+        self.answer.connected()
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {

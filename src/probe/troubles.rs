@@ -52,9 +52,8 @@ impl Seen {
             match &stream.outcome {
                 Err(detail) if well => warnings.push(failed(patient, name, detail)),
                 Err(detail) if self.below.is_none() => errors.push(failed(patient, name, detail)),
-                Err(_) => {}
                 Ok(measurement) if name == "the request" => warnings.extend(oddities(stream, measurement)),
-                Ok(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         let graded = |grade| move |trouble| Found { grade, trouble };

@@ -24,9 +24,6 @@ impl Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seen = self.seen;
         writeln!(f, "{}", self.paper.bold(&seen.address))?;
-        if let Some((peer, _)) = seen.way.peer {
-            self.line("reached", peer, f)?;
-        }
         self.line("key", key(&seen.target.auth), f)?;
         if let Ok((status, models)) = &seen.listed {
             self.line("models", listed(*status, models), f)?;
@@ -111,17 +108,9 @@ impl Words<'_> {
     /// What each step took, of the first request and of the second.
     fn clock(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seen = self.seen;
-        let once = |time: Duration| [Some(time), None];
         let mut rows: Vec<(&str, [Option<Duration>; 2], &str)> = Vec::new();
-        rows.extend(seen.way.name.map(|time| ("name", once(time), "")));
-        rows.extend(seen.way.peer.map(|(_, time)| ("TCP", once(time), "")));
         if seen.listed.is_ok() {
-            let tls = if seen.address.starts_with("https") {
-                "on a new connection, TLS included"
-            } else {
-                "on a new connection"
-            };
-            rows.push(("/models", once(seen.listing), tls));
+            rows.push(("/models", [Some(seen.listing), None], "on a connection of its own"));
         }
         let steps: Vec<_> = seen.streams.iter().filter_map(measured).map(|(s, m)| steps(s, m)).collect();
         for (i, (name, note)) in STEPS.into_iter().enumerate() {
@@ -146,22 +135,29 @@ impl Words<'_> {
 }
 
 /// The steps of one answer, each from the one before.
-const STEPS: [(&str, &str); 6] = [
-    ("head", "from sending"),
-    ("first token", "from there"),
-    ("last token", "from there"),
-    ("end", "from there"),
-    ("TTFT", "head and first token"),
-    ("TPOT", "a token after the first"),
+const STEPS: [(&str, &str); 8] = [
+    ("name", "from sending"),
+    ("connect", "TLS included"),
+    ("head", ""),
+    ("first token", ""),
+    ("last token", ""),
+    ("end", ""),
+    ("TTFT", "all up to the first token"),
+    ("TPOT", "for each token after it"),
 ];
 
-fn steps(stream: &Streamed, measurement: &Measurement) -> [Option<Duration>; 6] {
+fn steps(stream: &Streamed, measurement: &Measurement) -> [Option<Duration>; 8] {
     let since = |at: tokio::time::Instant| at.saturating_duration_since(measurement.sent);
+    let name = stream.connected.and_then(|connected| connected.dns);
+    let connect = stream.connected.map(|connected| connected.connect);
+    let ready = name.unwrap_or_default() + connect.unwrap_or_default();
     let head = stream.head.map(|(_, at)| at);
     let (first, last) = (measurement.first_token.map(since), measurement.last_token.map(since));
     let between = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
     [
-        head,
+        name,
+        connect,
+        between(Some(ready), head),
         between(head, first),
         between(first, last),
         between(last.or(head), Some(measurement.duration())),

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use serde_json::{Map, Value, json};
 
-use super::RequestParameters;
+use super::{Dialect, RequestParameters};
 
 /// Names of the bound of output tokens, the one that endpoints with both prefer first.
 const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
@@ -95,6 +95,19 @@ impl<'a> From<&'a str> for Asked<'a> {
     }
 }
 
+impl Content<'_> {
+    /// What is said, by whom, where it is a conversation: the system message is its own or the
+    /// scenario's.
+    pub(super) fn said<'a>(&'a self, parameters: &'a RequestParameters) -> Option<Vec<(Role, &'a str)>> {
+        let Content::Conversation(messages) = self else { return None };
+        let opened =
+            messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+        let system = parameters.system.as_deref().filter(|_| !opened).map(|text| (Role::System, text));
+        let said = messages.iter().map(|message| (message.role, message.text.as_ref()));
+        Some(system.into_iter().chain(said).collect())
+    }
+}
+
 impl Asked<'_> {
     /// The bound of output tokens that it brings along, in place of its scenario's.
     pub fn own_limit(&self) -> Option<u64> {
@@ -108,39 +121,34 @@ impl Asked<'_> {
 
     /// The body in a dialect that has put the words of a conversation into `words`.
     ///
-    /// Whoever comes later wins: the scenario's parameters, its `extra`, a recorded body, what this
-    /// one request sets. Where a bound goes by the name `max_completion_tokens`, `max_tokens` is left
+    /// Whoever comes later wins: the scenario's parameters, the target's further fields, the scenario's, a
+    /// recorded body, what this one request sets. Where a bound goes by the name `max_completion_tokens`, `max_tokens` is left
     /// out: the servers that want the one refuse the other.
     pub(super) fn body(
         &self,
+        dialect: &Dialect,
         model: &str,
         parameters: &RequestParameters,
         words: Map<String, Value>,
     ) -> Vec<u8> {
         let mut body = words;
-        body.insert("max_tokens".into(), parameters.max_tokens.get().into());
+        body.insert(dialect.max_tokens_field.as_str().into(), parameters.max_tokens.get().into());
         if let Some(temperature) = parameters.temperature {
             body.insert("temperature".into(), temperature.into());
         }
-        if parameters.stream {
-            body.insert("stream_options".into(), json!({"include_usage": true}));
-        }
-        for (key, value) in &parameters.extra {
+        for (key, value) in dialect.extra_body.iter().chain(&parameters.extra) {
             set(&mut body, key, value);
         }
         if let Content::Payload(payload) = &self.content {
             for (key, value) in payload {
                 set(&mut body, key, value);
             }
-            match body.get_mut("stream_options") {
-                Some(Value::Object(options)) if parameters.stream => {
-                    options.insert("include_usage".into(), true.into());
-                }
-                _ if parameters.stream => {
-                    body.insert("stream_options".into(), json!({"include_usage": true}));
-                }
-                _ => _ = body.remove("stream_options"),
-            }
+        }
+        match body.get_mut("stream_options") {
+            // Endpoints refuse it without a stream.
+            _ if !(parameters.stream && dialect.include_usage) => _ = body.remove("stream_options"),
+            Some(Value::Object(options)) => _ = options.insert("include_usage".into(), true.into()),
+            _ => _ = body.insert("stream_options".into(), json!({"include_usage": true})),
         }
         if let Some(limit) = self.max_tokens {
             let name = LIMITS.iter().find(|name| body.contains_key(**name)).unwrap_or(&LIMITS[1]);
@@ -199,7 +207,6 @@ fn open_with(body: &mut Map<String, Value>, nonce: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::chat;
 
     fn parameters(extra: &Value, stream: bool) -> RequestParameters {
         RequestParameters {
@@ -212,7 +219,7 @@ mod tests {
     }
 
     fn encoded(asked: &Asked<'_>, extra: &Value, stream: bool) -> Value {
-        serde_json::from_slice(&chat::encode("m", &parameters(extra, stream), asked)).unwrap()
+        serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), asked)).unwrap()
     }
 
     fn payload(body: &Value) -> Asked<'static> {

@@ -3,10 +3,9 @@
 //! Meaning is kept apart from keeping: text goes to a sink while it still lies in the read buffer,
 //! so the measured path allocates nothing, and a probe that wants the words passes another sink.
 
-use serde_json::{Map, json};
+use serde_json::{Value, json};
 
-use super::RequestParameters;
-use super::asked::{Asked, Content, Role};
+use super::asked::Role;
 use crate::measurement::{FinishReason, Usage};
 
 mod decode;
@@ -55,19 +54,10 @@ pub struct Frame<'a> {
     pub model: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// The body of a request.
-pub fn encode(model: &str, parameters: &RequestParameters, asked: &Asked<'_>) -> Vec<u8> {
-    let mut words = Map::new();
-    if let Content::Conversation(messages) = &asked.content {
-        let opened =
-            messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
-        let system = parameters.system.as_deref().filter(|_| !opened).map(|text| (Role::System, text));
-        let said = messages.iter().map(|message| (message.role, message.text.as_ref()));
-        let messages = system.into_iter().chain(said);
-        let messages = messages.map(|(role, text)| json!({"role": role.as_str(), "content": text}));
-        words.insert("messages".into(), messages.collect());
-    }
-    asked.body(model, parameters, words)
+/// The words of a conversation, as messages.
+pub(super) fn words(said: &[(Role, &str)]) -> (&'static str, Value) {
+    let messages = said.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text}));
+    ("messages", messages.collect())
 }
 
 /// Every name servers give the end of an answer. Blank ones are no reason: some servers fill the
@@ -89,10 +79,11 @@ pub fn finish_reason(name: &str) -> Option<FinishReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::RequestParameters;
     use std::collections::BTreeMap;
     use std::num::NonZeroU32;
 
-    use serde_json::Value;
+    use crate::protocol::Dialect;
 
     fn parameters() -> RequestParameters {
         RequestParameters {
@@ -105,7 +96,7 @@ mod tests {
     }
 
     fn encoded(parameters: &RequestParameters, prompt: &str) -> Value {
-        serde_json::from_slice(&encode("m", parameters, &prompt.into())).unwrap()
+        serde_json::from_slice(&Dialect::default().encode("m", parameters, &prompt.into())).unwrap()
     }
 
     #[test]

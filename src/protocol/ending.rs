@@ -25,6 +25,7 @@ pub struct Ending {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     requested_model: Option<Box<str>>,
+    pub(super) usage_unasked: bool,
     pub(super) finish: Option<FinishReason>,
     pub(super) usage: Option<Usage>,
     /// Text came in a later event than a finish reason.
@@ -103,7 +104,7 @@ impl Answer {
             return fail(Failure::EmptyOutput, "the answer ended well and held no text");
         }
         let mut anomalies = Anomalies::default();
-        anomalies.note(Anomaly::MissingUsage, self.usage.is_none());
+        anomalies.note(Anomaly::MissingUsage, self.usage.is_none() && !self.usage_unasked);
         anomalies.note(Anomaly::MissingDone, streamed && !self.done);
         anomalies.note(Anomaly::MissingFinishReason, self.finish.is_none());
         anomalies.note(Anomaly::ModelMismatch, self.same_model == Some(false));

@@ -67,6 +67,13 @@ impl Reply {
         self
     }
 
+    /// Notes whether usage was asked for, so that its absence is odd.
+    #[must_use]
+    pub fn expecting_usage(mut self, asked: bool) -> Reply {
+        self.answer.usage_unasked = !asked;
+        self
+    }
+
     /// Takes what one read brought. Text goes to `sink` with the index of its choice; pass
     /// [`no_sink`] to keep none. After the answer has finished, further bytes are ignored.
     pub fn read<S>(&mut self, bytes: &[u8], sink: &mut S) -> Progress

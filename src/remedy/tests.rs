@@ -98,7 +98,9 @@ fn the_words_of_a_refusal_say_what_is_to_be_mended() {
     assert!(refused(URL, 404, "").contains("http://localhost:8000/v1/chat/completions"));
     assert!(refused(URL, 400, "This model's maximum context length is 512").starts_with("send what"));
     let field = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead with this model.";
-    assert!(refused(URL, 400, field).contains("`max_completion_tokens`"));
+    assert!(refused(URL, 400, field).contains("`max_tokens_field: max_completion_tokens`"));
+    let unknown = r#"{"detail":"Extra inputs are not permitted: stream_options"}"#;
+    assert!(refused(URL, 422, unknown).contains("`stream_options: none`"));
     let plain = "Client sent an HTTP request to an HTTPS server.";
     assert!(refused(URL, 400, plain).contains("https://localhost:8000/v1"));
     assert!(refused(URL, 308, "").contains("the address that it leads to"));
@@ -140,5 +142,19 @@ fn every_failure_has_one_remedy() {
                 assert!(!remedy.contains("; "), "{failure}: {remedy}");
             }
         }
+    }
+}
+
+/// A remedy that the file refuses would be none.
+#[test]
+fn the_keys_that_remedies_name_are_keys_of_the_file() {
+    target(", max_tokens_field: max_completion_tokens, stream_options: none, terminal: done, model: m");
+    for (failure, words, key) in [
+        (Failure::Incomplete, "[DONE] without a finish reason", "terminal: done"),
+        (Failure::Incomplete, "the body ended without [DONE]", "terminal: finish_reason"),
+        (Failure::Incomplete, "the body ended before any text", "terminal: eof"),
+    ] {
+        assert!(remedy(URL, &FailureDetail::new(failure, words)).contains(&format!("`{key}`")), "{words}");
+        target(&format!(", {key}"));
     }
 }

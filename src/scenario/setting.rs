@@ -92,6 +92,8 @@ impl Setting {
             scenario: scenario.name.clone(),
             seed: self.seed,
             parameters: scenario.request.clone(),
+            dialect: way.target.dialect.clone(),
+            traceparent: way.target.traceparent,
             terminal: way.target.terminal,
             timeouts: way.target.timeouts,
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),

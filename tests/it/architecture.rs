@@ -26,12 +26,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
+    // Errors of HTTP/2 say only by this crate what they are.
+    ("h2", &["endpoint"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
     ("hyper", &["web", "simulator", "endpoint"]),
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
     ("hyper_util::server", &["web", "simulator"]),
+    ("httpdate", &["protocol"]),
     ("jiff", &["calendar", "config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts"]),
@@ -42,6 +45,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["endpoint"]),
     ("rlimit", &["daemon"]),
     ("rustls", &["endpoint"]),
+    // Whether a file holds certificates is seen when the configuration is read.
+    ("rustls::pki_types", &["config/validate/connection", "endpoint"]),
     ("schemars", &["config"]),
     // A secret is read, carried and sent. Nobody else opens one.
     ("secrecy", &["config", "plan", "endpoint"]),

@@ -31,9 +31,10 @@ async fn ask(
     let recorder = Recorder::default();
     let order = Order {
         due: Instant::now(),
-        request: Request { path: chat::PATH, body: Bytes::new(), stream: true },
+        request: Request { path: chat::PATH, body: Bytes::new(), stream: true, trace: None },
         model: "m".into(),
         terminal,
+        usage_asked: true,
         timeouts,
     };
     let outcome = exchange(&Shared(endpoint), || Ok(order), &recorder).await.outcome.map(|_| ());

@@ -8,8 +8,8 @@ use llmload::endpoint::{HttpEndpoint, Request};
 use llmload::exchange::{Order, exchange};
 use llmload::ledger::Ledger;
 use llmload::measurement::{Anomaly, Failure};
-use llmload::plan::{Auth, Location, RequestParameters, Target, Timeouts};
-use llmload::protocol::{Terminal, chat};
+use llmload::plan::{Auth, Connection, Location, RequestParameters, Target, Timeouts};
+use llmload::protocol::{Dialect, Terminal, Trace};
 use tokio::time::Instant;
 use url::Url;
 
@@ -25,6 +25,9 @@ fn target(url: &str) -> Target {
         auth: Auth::None,
         headers: Vec::new(),
         query: Vec::new(),
+        dialect: Dialect::default(),
+        connection: Connection::default(),
+        traceparent: true,
         terminal: Terminal::FinishReason,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
@@ -66,12 +69,14 @@ async fn ask_telling(
     let order = Order {
         due: Instant::now(),
         request: Request {
-            path: chat::PATH,
-            body: chat::encode("m", &parameters, &"hi".into()).into(),
+            path: target.dialect.path(),
+            body: target.dialect.encode("m", &parameters, &"hi".into()).into(),
             stream,
+            trace: target.traceparent.then(|| Trace::new(1, 2, 3)),
         },
         model: "m".into(),
         terminal: target.terminal,
+        usage_asked: target.dialect.include_usage,
         timeouts: target.timeouts,
     };
     let ledger = Ledger::new();

@@ -14,6 +14,7 @@ mod arrivals;
 mod binary;
 mod check;
 mod closed_loop;
+mod connections;
 mod deploy;
 mod distortion;
 mod exchange;

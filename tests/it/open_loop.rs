@@ -15,7 +15,7 @@ use llmload::ledger::Books;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
-use llmload::protocol::Terminal;
+use llmload::protocol::{Dialect, Terminal};
 use llmload::schedule::{Load, Phase, Repeat, Schedule, Spread};
 use llmload::timetable::{Cycles, Moment, Timetable};
 use tokio::time::Instant;
@@ -67,6 +67,8 @@ impl Bench {
             scenario: "s".into(),
             seed: 0,
             parameters,
+            dialect: Dialect::default(),
+            traceparent: true,
             terminal: Terminal::FinishReason,
             timeouts: Timeouts::default(),
             guard: Guard::new(

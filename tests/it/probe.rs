@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use llmload::check::words::Paper;
 use llmload::config;
+use llmload::endpoint::Connecting;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
 use llmload::probe::words::Words;
-use llmload::probe::{Seen, Streamed, Way, tap};
+use llmload::probe::{Seen, Streamed, tap};
 use llmload::protocol::RequestParameters;
 use llmload::simulator::{Settings, Simulator};
 use serde_json::{Value, json};
@@ -339,6 +340,8 @@ async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
         let usage = &request["outcome"]["usage"];
         assert_eq!((&usage["output_tokens"], &request["chunks"]), (&json!(32), &json!(32)), "{out}");
     }
+    let connects = |request: usize| seen["requests"][request]["connect_seconds"].is_number();
+    assert!(connects(0) && !connects(1), "the second goes over the connection of the first: {out}");
     assert_eq!(seen["requests"].as_array().unwrap().len(), 2);
 }
 
@@ -364,10 +367,6 @@ fn seen(streams: Vec<Streamed>) -> Seen {
         target: target(),
         address: "http://h:8000/v1".into(),
         warnings: Vec::new(),
-        way: Way {
-            name: Some(Duration::from_micros(400)),
-            peer: Some(("127.0.0.1:8000".parse().unwrap(), Duration::from_micros(200))),
-        },
         listed: Ok((200, vec!["m".into()])),
         listing: Duration::from_millis(2),
         version: Some("0.11.0".into()),
@@ -401,10 +400,11 @@ async fn what_was_seen_is_told_in_these_words() {
             says(&[FINISH, usage, DONE]),
         ]
     };
-    let (first, second) = (streamed(answer(USAGE)).await, streamed(answer(&cached)).await);
+    let (mut first, second) = (streamed(answer(USAGE)).await, streamed(answer(&cached)).await);
+    let (dns, connect) = (Some(Duration::from_micros(400)), Duration::from_micros(1_600));
+    first.connected = Some(Connecting { dns, connect });
     let expected = "\
 http://h:8000/v1
-  reached        127.0.0.1:8000
   key            none
   models         m
   server         0.11.0
@@ -418,15 +418,15 @@ http://h:8000/v1
   prefix cache   2 of 3 prompt tokens, the second time
 
   clock               first      again
-  name               0.4 ms
-  TCP                0.2 ms
-  /models            2.0 ms             on a new connection
-  head               5.0 ms     5.0 ms  from sending
-  first token       40.0 ms    40.0 ms  from there
-  last token        40.0 ms    40.0 ms  from there
-  end                0.0 ms     0.0 ms  from there
-  TTFT              45.0 ms    45.0 ms  head and first token
-  TPOT              40.0 ms    40.0 ms  a token after the first
+  /models            2.0 ms             on a connection of its own
+  name               0.4 ms             from sending
+  connect            1.6 ms             TLS included
+  head               3.0 ms     5.0 ms
+  first token       40.0 ms    40.0 ms
+  last token        40.0 ms    40.0 ms
+  end                0.0 ms     0.0 ms
+  TTFT              45.0 ms    45.0 ms  all up to the first token
+  TPOT              40.0 ms    40.0 ms  for each token after it
 
 A stream came as it should.";
     assert_eq!(words(&seen(vec![first, second])), expected);

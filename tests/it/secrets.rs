@@ -304,7 +304,7 @@ async fn the_debug_form_of_an_answer_tells_no_secret() {
     let target = &plan.scenarios[0].target;
     let Location::Url(base) = &target.location else { unreachable!() };
     let endpoint = HttpEndpoint::new(target, base).unwrap();
-    let request = Request { path: "chat/completions", body: "{}".into(), stream: true };
+    let request = Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
     let answer = endpoint.send(request).await.unwrap();
     assert_clean("the answer", &format!("{answer:?}"));
 }

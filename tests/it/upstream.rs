@@ -333,7 +333,7 @@ impl Observe for Recorder {
     fn observe(&self, event: Event<'_>) {
         match event {
             Event::Succeeded(measurement) => self.succeeded.lock().unwrap().push(measurement.clone()),
-            Event::Failed { detail, duration } => {
+            Event::Failed { detail, duration, .. } => {
                 self.failed.lock().unwrap().push(detail.clone());
                 self.failed_after.lock().unwrap().push(duration);
             }

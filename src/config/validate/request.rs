@@ -11,7 +11,7 @@ use crate::config::field::{At, Field};
 use crate::plan::RequestParameters;
 
 /// Fields of a request body that llmload writes itself, and why they cannot stand in `extra`.
-const OURS: [(&str, &str); 8] = [
+pub(super) const OURS: [(&str, &str); 8] = [
     ("model", "it is the target's; write it there"),
     ("messages", "they come from the prompts"),
     ("prompt", "it comes from the prompts"),
@@ -140,7 +140,7 @@ mod tests {
         let parameters = parameters.unwrap();
         assert_eq!(parameters.max_tokens.get(), 9, "the one that is sent");
         assert_eq!(parameters.extra["stream_options"], json!({"include_obfuscation": false}));
-        let body = crate::protocol::chat::encode("m", &parameters, &"hi".into());
+        let body = crate::protocol::Dialect::default().encode("m", &parameters, &"hi".into());
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(9), None));
         assert_eq!(body["stream_options"], json!({"include_usage": true, "include_obfuscation": false}));

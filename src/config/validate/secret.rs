@@ -4,6 +4,7 @@
 //! in the wrong place.
 
 use std::io::Read;
+use std::path::Path;
 
 use super::Checker;
 use crate::config::field::At;
@@ -51,6 +52,17 @@ pub fn is_sensitive(name: &str) -> bool {
     words(name).any(|word| SENSITIVE.contains(&word.as_str()))
 }
 
+/// A file as a person writes or a cluster mounts it; what lies behind so many bytes is not read.
+pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
+    // A pipe or a device could keep the reader for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(bytes).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The words of `x-api-key`, `user_id`, `apiKey2` or `APIKey`, in lower case.
 fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
@@ -92,16 +104,7 @@ impl Checker<'_> {
     /// The content of a file.
     pub(super) fn secret_from_file(&self, name: &At<String>) -> Option<Secret> {
         let path = self.path(&name.value);
-        let read = || -> std::io::Result<String> {
-            // A pipe or a device could keep the reader for ever.
-            if !std::fs::metadata(&path)?.is_file() {
-                return Err(std::io::Error::other("not a file"));
-            }
-            let mut text = String::new();
-            std::fs::File::open(&path)?.take(MAX_BYTES).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        match read() {
+        match read_start(&path, MAX_BYTES) {
             Ok(text) => {
                 let value = self.usable(name.node, &text, "the file")?;
                 Some(Secret { value, origin: SecretOrigin::File(path) })

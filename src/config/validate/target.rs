@@ -46,6 +46,8 @@ impl Checker<'_> {
         let timeouts = self.timeouts(&target.timeouts);
         let prices = self.prices(&target.prices);
         let model = self.model(&target.model);
+        let dialect = self.dialect(target);
+        let connection = self.connection(target, location.as_ref());
         let (location, auth) = (location?, auth?);
         self.warn_of_plain_text(&location, &auth, headers.as_deref().unwrap_or_default(), target);
         Some(plan::Target {
@@ -55,6 +57,9 @@ impl Checker<'_> {
             auth,
             headers: headers?,
             query: query?,
+            dialect: dialect?,
+            connection: connection?,
+            traceparent: target.traceparent.given().is_none_or(|at| at.value),
             terminal: match target.terminal.given().map(|at| at.value) {
                 None | Some(document::Terminal::FinishReason) => protocol::Terminal::FinishReason,
                 Some(document::Terminal::Done) => protocol::Terminal::Done,

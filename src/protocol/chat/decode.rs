@@ -180,6 +180,7 @@ enum TopKey {
     Usage,
     XGroq,
     Message,
+    Response,
     Error,
     Type,
     Object,
@@ -205,7 +206,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
             match key {
                 TopKey::Choices => map.next_value_seed(Choices(reading))?,
                 TopKey::Usage => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
-                TopKey::XGroq | TopKey::Message => {
+                TopKey::XGroq | TopKey::Message | TopKey::Response => {
                     let mut inner = "null";
                     members(raw(&mut map)?, |key, value| {
                         if key == "usage" {

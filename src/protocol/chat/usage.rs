@@ -10,16 +10,16 @@ const PLAUSIBLE: u64 = 1_000_000_000;
 /// Reads a usage object; `None` where it is null or counts nothing.
 ///
 /// Some servers leave reasoning out of `completion_tokens` but not out of the total, so the output
-/// is whichever is more.
+/// is whichever is more. Gateways may use the names of newer APIs in the older one.
 pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut reasoning) = ("", "");
     members(raw, |key, value| match key {
-        "prompt_tokens" => prompt = count(value),
-        "completion_tokens" => completion = count(value),
+        "prompt_tokens" | "input_tokens" => prompt = count(value).or(prompt),
+        "completion_tokens" | "output_tokens" => completion = count(value).or(completion),
         "total_tokens" => total = count(value),
-        "prompt_tokens_details" => cached = value,
-        "completion_tokens_details" => reasoning = value,
+        "prompt_tokens_details" | "input_tokens_details" => cached = value,
+        "completion_tokens_details" | "output_tokens_details" => reasoning = value,
         _ => {}
     })?;
     if prompt.or(completion).or(total).is_none() {
@@ -73,6 +73,15 @@ mod tests {
         assert_eq!(output(r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#), Some(5));
         assert_eq!(output(r#"{"completion_tokens":5,"total_tokens":50}"#), Some(5));
         assert_eq!(output(r#"{"prompt_tokens":9,"total_tokens":4}"#), Some(0));
+    }
+
+    #[test]
+    fn newer_names_count_too() {
+        let raw = r#"{"input_tokens":18,"output_tokens":9,"total_tokens":27,"input_tokens_details":{"cached_tokens":4}}"#;
+        let expected = Usage { input: 18, output: 9, cached_input: 4, reasoning: 0 };
+        assert_eq!(read(raw).unwrap(), Some(expected));
+        let both = r#"{"prompt_tokens":18,"input_tokens":null,"completion_tokens":9}"#;
+        assert_eq!(read(both).unwrap().unwrap().input, 18);
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! How a target wants to be spoken to.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Checker;
+use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};
+use crate::config::field::Field;
+use crate::protocol::{self, Dialect};
+
+/// Fields that cannot stand in `extra_body`, and where they are said instead.
+const ELSEWHERE: [(&str, &str); 3] = [
+    (
+        "max_completion_tokens",
+        "write `max_tokens_field: max_completion_tokens`, and the bound in `request.max_tokens`",
+    ),
+    ("stream_options", "write `stream_options: none` to leave it out, or what it holds in `request.extra`"),
+    ("system", "write `request.system`"),
+];
+
+impl Checker<'_> {
+    pub(super) fn dialect(&self, target: &Target) -> Option<Dialect> {
+        let api = match target.api.given().map(|at| at.value) {
+            None | Some(Api::Chat) => protocol::Api::Chat,
+            Some(Api::Completions) => protocol::Api::Completions,
+        };
+        if api == protocol::Api::Completions
+            && !target.simulator.is_absent()
+            && let Some(node) = target.api.node()
+        {
+            self.problem(node, "the simulator answers `api: chat` only; leave `api` out");
+            return None;
+        }
+        let max_tokens_field = match target.max_tokens_field.given() {
+            Some(at) if matches!(at.value, MaxTokensField::MaxCompletionTokens) => {
+                if api == protocol::Api::Completions {
+                    let message =
+                        "`/completions` knows no `max_completion_tokens`; leave `max_tokens_field` out";
+                    self.problem(at.node, message);
+                    return None;
+                }
+                protocol::MaxTokensField::MaxCompletionTokens
+            }
+            _ => protocol::MaxTokensField::MaxTokens,
+        };
+        let options = target.stream_options.given().map(|at| at.value);
+        let include_usage = options != Some(StreamOptions::None);
+        let extra_body = self.extra_body(target)?;
+        Some(Dialect { api, max_tokens_field, include_usage, extra_body })
+    }
+
+    fn extra_body(&self, target: &Target) -> Option<BTreeMap<String, Value>> {
+        let entries = match &target.extra_body {
+            Field::Absent => return Some(BTreeMap::new()),
+            Field::Bad(_) => return None,
+            Field::Given(at) => &at.value.0,
+        };
+        let mut extra = BTreeMap::new();
+        let mut good = true;
+        for (name, value) in entries {
+            let mut reserved = ELSEWHERE.iter().chain(&super::request::OURS);
+            if let Some((_, why)) = reserved.find(|(ours, _)| *ours == name.value) {
+                self.problem(name.node, format!("`{}` cannot stand in `extra_body`; {why}", name.value));
+                good = false;
+            } else if let Some(value) = value.given() {
+                extra.insert(name.value.clone(), value.value.clone());
+            } else {
+                good = false;
+            }
+        }
+        good.then_some(extra)
+    }
+}
