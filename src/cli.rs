@@ -6,6 +6,7 @@
 use std::io::Write as _;
 mod health;
 mod logs;
+mod probe;
 mod shard;
 mod signals;
 
@@ -55,6 +56,8 @@ enum Command {
     Daemon(DaemonArgs),
     /// The daemon on the built-in simulator with a lively schedule: nothing else needed
     Demo(WebArgs),
+    /// Two small requests to an endpoint, and in words how it answered and what would mend it
+    Probe(probe::ProbeArgs),
     /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
     Check(CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
@@ -82,6 +85,9 @@ struct DaemonArgs {
     /// With a URL: the model [default: the only one that /models lists]
     #[arg(long, requires = "url", value_name = "NAME")]
     model: Option<String>,
+    /// With a URL: the environment variable that holds the key, never the key itself
+    #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
+    api_key_env: Option<String>,
     /// With a URL: stop sending after this long, such as 10m [default: never]
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
@@ -169,8 +175,8 @@ struct SimulatorArgs {
 enum Failed {
     /// The user can mend it: usage or configuration.
     Usage(String),
-    /// Likewise, and it stands in what was printed.
-    Said,
+    /// It stands in what was printed; with this exit code.
+    Said(u8),
     /// It went wrong at run time.
     Runtime(anyhow::Error),
 }
@@ -201,7 +207,7 @@ pub fn main() -> ExitCode {
             complain(&words);
             ExitCode::from(2)
         }
-        Err(Failed::Said) => ExitCode::from(2),
+        Err(Failed::Said(code)) => ExitCode::from(code),
         Err(Failed::Runtime(error)) => {
             complain(&format!("llmload: {error:#}"));
             ExitCode::FAILURE
@@ -239,6 +245,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             let plan = config::parse(DEMO, "the demo", None, &|_| None)?;
             start(plan, None, false, &web)
         }
+        Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check(&args),
         Command::Simulator(args) => simulate(&args),
         Command::Health(args) => Ok(health::ask(&args)?),
@@ -260,9 +267,10 @@ fn plan_of(args: &DaemonArgs, shard: Shard) -> Result<Plan, Invalid> {
                 rate: args.rate,
                 concurrency: args.concurrency,
                 model: args.model.clone(),
+                api_key_env: args.api_key_env.clone(),
                 length: args.length,
             };
-            config::from_url(url, &options)?
+            config::from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
             // Who has no file may want another, or none; who has one mends it.
@@ -302,7 +310,7 @@ fn check(args: &CheckArgs) -> Result<(), Failed> {
     }
     match (wrong.is_empty(), args.json) {
         (true, _) => Ok(()),
-        (false, true) => Err(Failed::Said),
+        (false, true) => Err(Failed::Said(2)),
         (false, false) => Err(Failed::Usage(wrong.join("\n"))),
     }
 }

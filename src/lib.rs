@@ -14,7 +14,7 @@
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`generator`], [`metrics`], [`check`], [`incidents`], [`recent`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`status`], [`control`], [`web`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -40,10 +40,12 @@ pub mod measurement;
 pub mod metrics;
 pub mod pacer;
 pub mod plan;
+pub mod probe;
 pub mod prompts;
 pub mod protocol;
 pub mod random;
 pub mod recent;
+pub mod remedy;
 pub mod scenario;
 pub mod schedule;
 pub mod simulator;

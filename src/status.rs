@@ -9,6 +9,7 @@ use crate::course::Course;
 use crate::incidents::Incidents;
 use crate::launch::Traffic;
 use crate::metrics::Labels;
+use crate::plan::Target;
 use crate::recent::Recent;
 pub use answer::Status;
 
@@ -61,8 +62,10 @@ pub struct Stream {
 }
 
 /// What a reload may change about a stream of load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
+    /// As it is configured: what mends its failures follows from it.
+    pub configured: Arc<Target>,
     /// The base URL.
     pub address: String,
     /// Whether that is the built-in simulator.

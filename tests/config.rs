@@ -590,22 +590,36 @@ fn the_command_line_makes_the_same_plan() {
         length: Some(Duration::from_secs(90)),
         ..QuickOptions::default()
     };
-    let plan = config::from_url("http://localhost:8000/v1/", &options).unwrap();
+    let plan = config::from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
     let scenario = &plan.scenarios[0];
     assert_eq!(scenario.target.model.as_deref(), Some("a$b"));
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_secs(90));
     assert_eq!(scenario.schedule.phases()[0].name, "constant 5/s");
 
     let closed = QuickOptions { concurrency: std::num::NonZeroU32::new(1000), ..QuickOptions::default() };
-    let plan = config::from_url("http://localhost:8000/v1", &closed).unwrap();
+    let plan = config::from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
     assert_eq!(plan.scenarios[0].max_concurrency.get(), 1000);
 
-    let said = |url, options: &QuickOptions| config::from_url(url, options).unwrap_err().to_string();
+    let said =
+        |url, options: &QuickOptions| config::from_url(url, options, &|_| None).unwrap_err().to_string();
     assert_eq!(
         said("localhost:8000/v1", &options),
         "command line: URL: the URL has no scheme; write one such as `http://localhost:8000/v1`"
     );
     assert!(said("http://a", &QuickOptions::default()).contains("--rate 5/s"));
+    let key = QuickOptions { api_key_env: Some("KEY".into()), ..options.clone() };
+    let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
+    let plan = config::from_url("http://localhost:8000/v1", &key, &env).unwrap();
+    assert!(
+        matches!(&plan.scenarios[0].target.auth, Auth::Bearer(key) if key.origin.to_string() == "the variable KEY")
+    );
+    let unset = "command line: --api-key-env: the variable `KEY` is not set";
+    assert!(said("http://a/v1", &key).starts_with(unset), "{}", said("http://a/v1", &key));
+    let pasted = said("http://a/v1", &QuickOptions { api_key_env: Some("sk-0123456789".into()), ..key });
+    assert!(
+        pasted.contains("write the name, never the value itself") && !pasted.contains("0123"),
+        "{pasted}"
+    );
     let zero = QuickOptions { rate: Some(Rate::ZERO), ..QuickOptions::default() };
     assert!(said("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing"));
 }
@@ -655,7 +669,7 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
 #[test]
 fn what_is_doubtful_on_a_command_line_names_the_option() {
     let options = QuickOptions { rate: Some("5/s".parse().unwrap()), ..QuickOptions::default() };
-    let plan = config::from_url("https://a.services.ai.azure.com/models", &options).unwrap();
+    let plan = config::from_url("https://a.services.ai.azure.com/models", &options, &|_| None).unwrap();
     assert!(plan.warnings[0].starts_with("command line: URL: `/models` at the end"), "{:?}", plan.warnings);
 }
 

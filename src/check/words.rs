@@ -28,16 +28,20 @@ pub struct Paper {
 }
 
 impl Paper {
-    fn bold(self, text: impl Display) -> String {
+    pub(crate) fn bold(self, text: impl Display) -> String {
         self.in_style("1", text)
     }
 
-    fn faint(self, text: impl Display) -> String {
+    pub(crate) fn faint(self, text: impl Display) -> String {
         self.in_style("2", text)
     }
 
-    fn yellow(self, text: impl Display) -> String {
+    pub(crate) fn yellow(self, text: impl Display) -> String {
         self.in_style("33", text)
+    }
+
+    pub(crate) fn red(self, text: impl Display) -> String {
+        self.in_style("31", text)
     }
 
     fn in_style(self, code: &str, text: impl Display) -> String {
@@ -349,7 +353,8 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<Drawn> {
     drawn.collect()
 }
 
-fn key(auth: &Auth) -> String {
+/// Whence the key is, and how it is sent.
+pub(crate) fn key(auth: &Auth) -> String {
     match auth {
         Auth::None => "none".to_owned(),
         Auth::Bearer(secret) => format!("from {}, as bearer token", secret.origin),
@@ -363,7 +368,7 @@ fn tokens(number: f64) -> String {
 }
 
 /// Lines of at most so many characters, broken at blanks; a word that is longer keeps its line.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let Some(line) = lines.last_mut() else { break };

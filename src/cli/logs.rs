@@ -35,7 +35,10 @@ enum LogFormat {
 pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     // What the HTTP libraries say below warnings is of use to those who ask for it by name.
     let directives = match args.level.as_str() {
-        level @ ("error" | "warn" | "info" | "debug" | "trace") => format!("warn,llmload={level}"),
+        // The verifier of certificates would say of every request what its failure says already.
+        level @ ("error" | "warn" | "info" | "debug" | "trace") => {
+            format!("warn,rustls_platform_verifier=off,llmload={level}")
+        }
         // A filter names what it is about; a lone word is a mistyped level, and would silence everything.
         filter if filter.contains('=') => filter.to_owned(),
         word => {

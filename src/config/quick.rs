@@ -26,6 +26,8 @@ pub struct QuickOptions {
     pub concurrency: Option<NonZeroU32>,
     /// `--model`; the only one that `/models` lists where it is left out.
     pub model: Option<String>,
+    /// `--api-key-env`: the variable that holds the key.
+    pub api_key_env: Option<String>,
     /// `--for`: nothing is sent after this long; without it, the load goes on for ever.
     pub length: Option<Duration>,
 }
@@ -34,7 +36,11 @@ pub struct QuickOptions {
 ///
 /// # Errors
 /// What is wrong with the URL or the options.
-pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
+pub fn from_url(
+    url: &str,
+    options: &QuickOptions,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Plan, Invalid> {
     if options.rate.is_none() && options.concurrency.is_none() {
         return Err(Invalid::whole(
             ORIGIN,
@@ -47,6 +53,9 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
     let mut target = Map::from_iter([("base_url".to_owned(), json!(literal(url)))]);
     if let Some(model) = &options.model {
         target.insert("model".into(), json!(literal(model)));
+    }
+    if let Some(name) = &options.api_key_env {
+        target.insert("api_key_env".into(), json!(literal(name)));
     }
     let length = Spelled(options.length.unwrap_or(Duration::from_hours(1)));
     let mut phase = Map::from_iter([("for".to_owned(), json!(length.to_string()))]);
@@ -65,10 +74,11 @@ pub fn from_url(url: &str, options: &QuickOptions) -> Result<Plan, Invalid> {
     if options.length.is_some() {
         document.insert("repeat".into(), json!(1));
     }
-    read(document, |path| {
+    read(document, env, |path| {
         Some(match path {
             "target" | "target.base_url" => "URL".into(),
             "target.model" => "--model".into(),
+            "target.api_key_env" => "--api-key-env".into(),
             "schedule[0].constant" => "--rate".into(),
             "schedule[0].concurrency" | "max_concurrency" => "--concurrency".into(),
             "schedule[0].for" => "--for".into(),
@@ -105,7 +115,7 @@ pub fn simulator_settings(
         simulator.insert("faults".into(), Value::Object(shares));
     }
     document.insert("target".into(), json!({ "simulator": simulator }));
-    let plan = read(document, |path| {
+    let plan = read(document, &|_| None, |path| {
         let key = path.strip_prefix("target.simulator.").unwrap_or(path);
         Some(match key.strip_prefix("faults") {
             Some(name) => format!("--fault {}", name.trim_start_matches('.')).trim_end().to_owned(),
@@ -119,7 +129,11 @@ pub fn simulator_settings(
 }
 
 /// Reads a document. What is wrong or doubtful stands at an option, where a path means one.
-fn read(document: Map<String, Value>, option: impl Fn(&str) -> Option<String>) -> Result<Plan, Invalid> {
+fn read(
+    document: Map<String, Value>,
+    env: &dyn Fn(&str) -> Option<String>,
+    option: impl Fn(&str) -> Option<String>,
+) -> Result<Plan, Invalid> {
     let moved = |problems: Vec<Problem>| -> Vec<Problem> {
         let there = |problem: Problem| {
             let path = option(&problem.path).unwrap_or(problem.path);
@@ -128,7 +142,7 @@ fn read(document: Map<String, Value>, option: impl Fn(&str) -> Option<String>) -
         problems.into_iter().map(there).collect()
     };
     let text = super::yaml::print(&Value::Object(document));
-    match super::understand(&text, ORIGIN, None, &|_| None) {
+    match super::understand(&text, ORIGIN, None, env) {
         Ok((plan, warnings)) => Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan }),
         Err(Invalid { file, problems }) => Err(Invalid { file, problems: moved(problems) }),
     }

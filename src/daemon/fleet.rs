@@ -135,6 +135,7 @@ impl Fleet {
         let ways = scenario.targets().map(|target| {
             let address: Url = simulators.address(target, &self.simulators)?;
             let terms = Terms {
+                configured: Arc::clone(target),
                 address: address.to_string(),
                 simulated: matches!(target.location, Location::Simulator(_)),
                 max_concurrency: scenario.max_concurrency.get(),

@@ -9,7 +9,9 @@ use super::{Board, Stream};
 use crate::comparison::Mean;
 use crate::course::State;
 use crate::generator::Generator;
+use crate::incidents::Incident;
 use crate::recent::{Counts, WINDOW};
+use crate::remedy::Patient;
 use crate::schedule::{Load, Shard};
 
 /// The whole answer.
@@ -178,6 +180,7 @@ struct Failed {
     meaning: &'static str,
     count: u64,
     last_message: String,
+    remedy: String,
     /// Unix time.
     last: f64,
 }
@@ -226,16 +229,19 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         State::Ended => ("ended", None, None),
     };
     let terms = stream.terms();
+    let patient = Patient { target: &terms.configured, address: &terms.address };
     let books = stream.traffic.ledger.read();
     let count_of = |failure| books.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
-    let failures = stream.incidents.last().into_iter().map(|incident| Failed {
+    let failed = |incident: Incident| Failed {
         reason: incident.failure.as_str(),
         blame: incident.failure.blame().as_str(),
         meaning: incident.failure.meaning().trim(),
         count: count_of(incident.failure),
+        remedy: patient.remedy(incident.failure, &incident.message),
         last_message: incident.message,
         last: unix(incident.at),
-    });
+    };
+    let failures = stream.incidents.last().into_iter().map(failed).collect();
     Scenario {
         name: stream.scenario.clone(),
         target: stream.target.clone(),
@@ -256,7 +262,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         max_concurrency: terms.max_concurrency,
         curve: curve(stream, now),
         recent: recently(stream, now),
-        failures: failures.collect(),
+        failures,
         difference: paired(stream),
         ledger: Totals {
             arrivals: books.arrivals,

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["generator", "metrics", "check", "incidents", "recent", "status", "control", "web"],
+    &["remedy", "generator", "metrics", "check", "probe", "incidents", "recent", "status", "control", "web"],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -58,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
-    ("url", &["config", "plan", "endpoint", "daemon", "web"]),
+    ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
 ];
 
 /// Outside crates that everybody may use: vocabulary rather than machinery.
@@ -80,6 +80,7 @@ const PURE: &[&str] = &[
     "pacer",
     "timetable",
     "guard",
+    "remedy",
     "generator/judgement",
     "generator/probe",
 ];

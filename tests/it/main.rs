@@ -25,6 +25,7 @@ mod health;
 mod lifecycle;
 mod open_loop;
 mod orders;
+mod probe;
 mod prometheus;
 mod prompts;
 mod reload;

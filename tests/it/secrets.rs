@@ -202,6 +202,14 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
         }
         let check = llmload().arg("check").arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
         outputs.insert("check", String::from_utf8([check.stdout, check.stderr].concat()).unwrap());
+        let mut probed = String::new();
+        for target in QUOTES.into_iter().chain(["which_model"]) {
+            let mut probe = llmload();
+            probe.args(["probe", "--target", target]).args(log).arg("--config.file");
+            let probe = probe.arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
+            probed += &String::from_utf8([probe.stdout, probe.stderr].concat()).unwrap();
+        }
+        outputs.insert("probe", probed);
         daemon.signal("TERM");
         outputs.insert("log", daemon.wait().1);
         outputs
@@ -241,6 +249,8 @@ async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
     }
     assert!(outputs["/config"].contains("CANARY_KEY"), "names of variables may be shown");
     assert!(outputs["check"].contains("CANARY_KEY"), "{}", outputs["check"]);
+    let probed = outputs["probe"].split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(probed.contains("CANARY_KEY") && probed.contains("[redacted]"), "{probed}");
 }
 
 /// Also what the libraries say if they are asked for everything.
