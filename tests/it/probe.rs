@@ -1,6 +1,7 @@
 //! `llmload probe` and the daemon's status among a beginner's mistakes, typed on purpose: each is
 //! named, with what mends it, and no key is shown.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -238,8 +239,8 @@ async fn the_status_page_names_the_same_remedies() {
     let (mistakes, _upstreams, _simulator) = mistakes().await;
     let (mut targets, mut scenarios) = ("targets:\n".to_owned(), "scenarios:\n".to_owned());
     for Mistake { name, url, keys, .. } in &mistakes {
-        targets += &format!("  {name}: {{base_url: '{url}'{keys}}}\n");
-        scenarios += &format!("  {name}: {{target: {name}, rate: 5/s}}\n");
+        writeln!(targets, "  {name}: {{base_url: '{url}'{keys}}}").unwrap();
+        writeln!(scenarios, "  {name}: {{target: {name}, rate: 5/s}}").unwrap();
     }
     let run = move || {
         let folder = tempfile::tempdir().unwrap();
