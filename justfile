@@ -33,6 +33,9 @@ schema:
 # The Kubernetes manifests against the schemas (needs python3, and kubectl or npm)
 manifests:
     deploy/validate
+# Write the dashboards and docs/metrics.md anew
+dashboards:
+    UPDATE_EXPECTED=1 cargo test --quiet --locked --test grafana
 
 # Licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:

@@ -13,6 +13,7 @@
 //! | `ask` | what a request body asks for |
 //! | `prose` | the words of the answers |
 //! | `engine` | slots, the line before them, counts |
+//! | `first_tokens` | how soon first tokens came, as the server sees it |
 //! | `generation` | one answer, token by token, in time |
 //! | `answer` | the bytes of answers and errors |
 //! | `http` | routes and connections |
@@ -21,6 +22,7 @@ mod answer;
 mod ask;
 mod engine;
 mod fate;
+mod first_tokens;
 mod generation;
 mod http;
 mod pace;

@@ -6,14 +6,12 @@ use std::time::Duration;
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::limits::{self, Limits};
+use super::table::CODES;
 use super::{Labels, amounts, counter, histogram, table};
 use crate::event::{DropReason, Event, Observe};
 use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
 use crate::plan::Prices;
-
-/// Statuses that are counted by themselves; any other is `other`.
-const CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
 
 /// The families that streams of load have handles in.
 #[derive(Debug)]

@@ -1,4 +1,12 @@
-//! Every metric family: name, type, labels, buckets and help, in one place.
+//! Every metric family: name, type, labels and their values, buckets and help, in one place. The
+//! documentation, the dashboards and the tests of the rules are made of it too.
+
+use crate::event::{AbortReason, DropReason};
+use crate::generator::Distortion;
+use crate::measurement::{Anomaly, Blame, Failure};
+
+/// Statuses that are counted by themselves; any other is `other`.
+pub const CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
 
 /// What kind of series a family has.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +30,26 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// What it means.
     pub help: &'static str,
+}
+
+impl Family {
+    /// The values that one of its labels may have, where these are a closed set; the others come from
+    /// the configuration.
+    pub fn values(&self, label: &str) -> Option<Vec<String>> {
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        Some(match label {
+            "reason" if *self == ARRIVALS_DROPPED => words(&DropReason::ALL.map(DropReason::as_str)),
+            "reason" if *self == REQUESTS_ABORTED => words(&AbortReason::ALL.map(AbortReason::as_str)),
+            "reason" if *self == REQUEST_FAILURES => words(&Failure::ALL.map(Failure::as_str)),
+            "blame" => words(&Blame::ALL.map(Blame::as_str)),
+            "kind" if *self == RESPONSE_ANOMALIES => words(&Anomaly::ALL.map(Anomaly::as_str)),
+            "kind" if *self == GENERATOR_DISTORTION => words(&Distortion::ALL.map(Distortion::as_str)),
+            "code" => CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect(),
+            "arrivals" => words(&["constant", "poisson", "gamma"]),
+            "simulated" => words(&["true", "false"]),
+            _ => return None,
+        })
+    }
 }
 
 macro_rules! families {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::ask::Finish;
 use super::fate::Fault;
+use super::first_tokens::FirstTokens;
 use super::pace::Pace;
 
 /// The longest time of loading: a year, which an instant can surely hold.
@@ -43,6 +44,7 @@ struct Tally {
     endings: [AtomicU64; ENDINGS.len()],
     prompt_tokens: AtomicU64,
     output_tokens: AtomicU64,
+    first_tokens: FirstTokens,
 }
 
 /// How a request leaves the engine.
@@ -122,7 +124,7 @@ impl Engine {
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place { engine: Arc::clone(self), slot: None, ending: Ending::Abort })
+        Some(Place { engine: Arc::clone(self), since: Instant::now(), slot: None, ending: Ending::Abort })
     }
 
     /// The counts in Prometheus' text format, named as vLLM names them where it has a name.
@@ -145,6 +147,15 @@ impl Engine {
             "Requests in the queue.",
             [(model.clone(), (admitted - running).into())],
         );
+        let slots = f64::from(self.settings.slots.max(1));
+        let _ = writeln!(
+            text,
+            "# HELP vllm:kv_cache_usage_perc Share of the cache in use: each slot has an equal part.\n\
+             # TYPE vllm:kv_cache_usage_perc gauge\n\
+             vllm:kv_cache_usage_perc{{{model}}} {}",
+            f64::from(running) / slots
+        );
+        tally.first_tokens.write(&mut text, &model);
         let endings = ENDINGS.iter().zip(&tally.endings).map(|(ending, count)| {
             (format!("finished_reason=\"{ending}\",{model}"), count.load(Ordering::Relaxed))
         });
@@ -204,6 +215,7 @@ fn label_value(value: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Place {
     engine: Arc<Engine>,
+    since: Instant,
     slot: Option<OwnedSemaphorePermit>,
     ending: Ending,
 }
@@ -226,6 +238,11 @@ impl Place {
     /// Counts a prompt as read.
     pub(super) fn read_prompt(&self, tokens: u32) {
         self.engine.tally.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
+    }
+
+    /// Counts how long the request has waited for its first token, which comes now.
+    pub(super) fn first_token(&self) {
+        self.engine.tally.first_tokens.observe(self.since.elapsed());
     }
 
     /// Counts one token as generated.

@@ -85,6 +85,8 @@ impl Generation {
             let due = due + engine.pace().decode(engine.running(), &mut self.fate.jitter);
             sleep_until(due).await;
             self.due = Some(due);
+        } else {
+            place.first_token();
         }
         place.generate();
         self.sent += 1;

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use llmload::metrics::table::{ALL, PROCESS};
-use tokio::time::Instant;
 
-use crate::binary::{Daemon, FOREVER, pause, request, sample};
+use crate::binary::{Daemon, request, sample};
+use crate::prometheus::Prometheus;
 
 const QUIET: &str = "
 targets:
@@ -122,13 +122,7 @@ fn a_real_prometheus_scrapes_it_and_answers() {
         "targets: {sim: {simulator: {faults: {http_429: 20%}}}}\nscenarios: {s: {target: sim, rate: 40/s, request: {max_tokens: 16}}}\n",
     );
     daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
-    let folder = tempfile::tempdir().unwrap();
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: llmload\n    static_configs: [{{targets: ['{}']}}]\n",
-        daemon.address
-    );
-    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-    let prometheus = Prometheus::start(folder.path());
+    let prometheus = Prometheus::scraping(&[("llmload", daemon.address)]);
     let selector = "{scenario=\"s\"}[10s]";
     for query in [
         "up == 1".to_owned(),
@@ -149,64 +143,5 @@ fn a_real_prometheus_scrapes_it_and_answers() {
     ] {
         let value = prometheus.wait_for_value(&query);
         assert!(value.is_finite(), "{query} = {value}");
-    }
-}
-
-struct Prometheus {
-    child: std::process::Child,
-    address: std::net::SocketAddr,
-}
-
-impl Prometheus {
-    fn start(folder: &std::path::Path) -> Prometheus {
-        // Prometheus cannot tell which port it got, so a free one is found first; should somebody
-        // take it in between, it exits and the next try finds another.
-        loop {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            drop(listener);
-            let mut child = Command::new("prometheus")
-                .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
-                .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-                .arg(format!("--web.listen-address={address}"))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("prometheus, which Debian has as a package");
-            loop {
-                if request(address, "GET", "/-/ready").is_ok_and(|answer| answer.0 == 200) {
-                    return Prometheus { child, address };
-                }
-                if child.try_wait().unwrap().is_some() {
-                    break;
-                }
-                pause();
-            }
-        }
-    }
-
-    /// Asks until there is an answer that is a number.
-    fn wait_for_value(&self, query: &str) -> f64 {
-        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < FOREVER, "no number for {query}");
-            let answer = request(self.address, "GET", &format!("/api/v1/query?query={encoded}")).unwrap();
-            assert_eq!(answer.0, 200, "{query}: {}", answer.2);
-            let body = answer.2.trim_start_matches(|c| c != '{').trim_end_matches(|c| c != '}');
-            let answer: serde_json::Value = serde_json::from_str(body).unwrap();
-            let value = answer["data"]["result"][0]["value"][1].as_str().and_then(|v| v.parse::<f64>().ok());
-            if let Some(value) = value.filter(|value| value.is_finite()) {
-                return value;
-            }
-            pause();
-        }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
     }
 }

@@ -1,0 +1,69 @@
+//! The server's own view of the time to first token, as vLLM exposes it: from the instant at which it
+//! had the request.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The upper bounds of vLLM's buckets, in milliseconds.
+const BOUNDS: [u64; 22] = [
+    1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000, 80_000,
+    160_000, 640_000, 2_560_000,
+];
+
+/// How many first tokens came how soon.
+#[derive(Debug, Default)]
+pub(super) struct FirstTokens {
+    /// Each first token in the first bucket that holds it; the last is beyond all bounds.
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    microseconds: AtomicU64,
+}
+
+impl FirstTokens {
+    pub(super) fn observe(&self, time: Duration) {
+        let bucket = BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < time);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.microseconds.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// Writes the family in Prometheus' text format, with these labels.
+    pub(super) fn write(&self, text: &mut String, labels: &str) {
+        const NAME: &str = "vllm:time_to_first_token_seconds";
+        let sum = Duration::from_micros(self.microseconds.load(Ordering::Relaxed)).as_secs_f64();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "# HELP {NAME} Time from the arrival of a request to its first token.\n# TYPE {NAME} histogram"
+        );
+        let mut below = 0;
+        for (at, count) in self.counts.iter().enumerate() {
+            below += count.load(Ordering::Relaxed);
+            let bound = BOUNDS.get(at).map(|bound| Duration::from_millis(*bound).as_secs_f64());
+            let bound = bound.map_or("+Inf".to_owned(), |bound| format!("{bound:?}"));
+            let _ = writeln!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(text, "{NAME}_sum{{{labels}}} {sum}\n{NAME}_count{{{labels}}} {below}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_is_in_the_first_bucket_that_holds_it_and_in_all_above() {
+        let times = FirstTokens::default();
+        for millis in [1, 2, 5, 3_000_000] {
+            times.observe(Duration::from_millis(millis));
+        }
+        let mut text = String::new();
+        times.write(&mut text, "model_name=\"m\"");
+        let value = |le: &str| {
+            let line = text.lines().find(|line| line.contains(&format!("le=\"{le}\"")));
+            line.and_then(|line| line.rsplit(' ').next()).unwrap().to_owned()
+        };
+        assert_eq!(["0.001", "0.005", "1.0", "2560.0", "+Inf"].map(value), ["1", "3", "3", "3", "4"]);
+        assert!(text.ends_with("_sum{model_name=\"m\"} 3000.008\nvllm:time_to_first_token_seconds_count{model_name=\"m\"} 4\n"), "{text}");
+    }
+}

@@ -1,0 +1,179 @@
+//! A dashboard as Grafana's JSON says it: variables that follow from one another, rows of panels laid
+//! out from left to right, phases drawn as regions, and links to the other dashboards.
+
+use llmload::metrics::table;
+use serde_json::{Value, json};
+
+use crate::panel::{Panel, source};
+
+/// The newest of the classic schema that Grafana 10 reads too.
+const SCHEMA: u32 = 39;
+/// All dashboards have it; links among them go by it.
+const TAG: &str = "llmload";
+const COLUMNS: u64 = 24;
+
+pub struct Dashboard {
+    /// The name of its file.
+    pub name: &'static str,
+    title: &'static str,
+    about: &'static str,
+    since: &'static str,
+    variables: Vec<Value>,
+    panels: Vec<Value>,
+    y: u64,
+}
+
+impl Dashboard {
+    pub fn new(name: &'static str, title: &'static str, about: &'static str) -> Dashboard {
+        let (scenario, job) = (table::SCENARIO_INFO.name, "job=~\"$job\"");
+        let instance = format!("{job},instance=~\"$instance\"");
+        let target = format!("{instance},target=~\"$target\"");
+        let model = format!("{target},model=~\"$model\"");
+        let variables = vec![
+            json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1, "hide": 0}),
+            chosen("job", &format!("label_values({scenario}, job)")),
+            chosen("instance", &format!("label_values({scenario}{{{job}}}, instance)")),
+            chosen("target", &format!("label_values({scenario}{{{instance}}}, target)")),
+            chosen("model", &format!("label_values({scenario}{{{target}}}, model)")),
+            chosen("scenario", &format!("label_values({scenario}{{{model}}}, scenario)")),
+            one_of(
+                "window",
+                "The range of every rate and quantile; at least four scrapes. A quantile is worth what its number of samples is worth.",
+                &["30s", "1m", "5m", "15m", "1h", "6h"],
+                "1m",
+            ),
+        ];
+        Dashboard { name, title, about, since: "now-30m", variables, panels: Vec::new(), y: 0 }
+    }
+
+    pub fn variable(mut self, variable: Value) -> Dashboard {
+        self.variables.push(variable);
+        self
+    }
+
+    /// How far back it looks at first.
+    pub fn since(mut self, since: &'static str) -> Dashboard {
+        self.since = since;
+        self
+    }
+
+    /// A heading and the panels below it, from left to right and then down.
+    pub fn row<const N: usize>(mut self, title: &str, panels: [Panel; N]) -> Dashboard {
+        self.panels.push(json!({
+            "id": self.panels.len() + 1,
+            "type": "row",
+            "title": title,
+            "collapsed": false,
+            "gridPos": {"x": 0, "y": self.y, "w": COLUMNS, "h": 1},
+            "panels": [],
+        }));
+        self.y += 1;
+        let (mut x, mut highest) = (0, 0);
+        for panel in panels {
+            if x + panel.width > COLUMNS {
+                self.y += highest;
+                (x, highest) = (0, 0);
+            }
+            self.panels.push(panel.json(self.panels.len() + 1, x, self.y));
+            x += panel.width;
+            highest = highest.max(panel.height);
+        }
+        self.y += highest;
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        let marks = |name: &str, colour: &str, expression: String, title: &str, of_value: bool| {
+            json!({
+                "name": name,
+                "datasource": source(),
+                "enable": true,
+                "iconColor": colour,
+                "expr": expression,
+                "step": "5s",
+                "titleFormat": title,
+                "useValueForTime": of_value,
+            })
+        };
+        let here = "job=~\"$job\",instance=~\"$instance\"";
+        let phase = format!(
+            "max by (scenario, phase) ({}{{{here},scenario=~\"$scenario\"}}) == 1",
+            table::SCHEDULE_PHASE_ACTIVE.name
+        );
+        // Grafana reads the value as milliseconds.
+        let loaded = format!(
+            "max by (job, instance) ({}{{{here}}}) * 1000",
+            table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.name
+        );
+        json!({
+            "uid": format!("llmload-{}", self.name),
+            "id": null,
+            "title": format!("llmload / {}", self.title),
+            "description": self.about,
+            "tags": [TAG],
+            "schemaVersion": SCHEMA,
+            "version": 1,
+            "editable": false,
+            "graphTooltip": 1,
+            "refresh": "10s",
+            "time": {"from": self.since, "to": "now"},
+            "timezone": "browser",
+            "templating": {"list": self.variables},
+            "annotations": {"list": [
+                marks("Phases", "blue", phase, "{{scenario}}: {{phase}}", false),
+                marks("Configuration loaded", "purple", loaded, "configuration loaded by {{instance}}", true),
+            ]},
+            "links": [{
+                "type": "dashboards",
+                "title": "llmload",
+                "tags": [TAG],
+                "asDropdown": true,
+                "includeVars": true,
+                "keepTime": true,
+                "targetBlank": false,
+                "icon": "external link",
+                "tooltip": "",
+                "url": "",
+            }],
+            "panels": self.panels,
+        })
+    }
+}
+
+/// A variable of values that Prometheus has seen, all of them at first.
+pub fn chosen(name: &str, query: &str) -> Value {
+    json!({
+        "name": name,
+        "label": name,
+        "type": "query",
+        "datasource": source(),
+        "query": {"query": query, "refId": "Variable"},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": true,
+        "includeAll": true,
+        "allValue": ".+",
+        "current": {"selected": true, "text": ["All"], "value": ["$__all"]},
+        "hide": 0,
+    })
+}
+
+/// A variable of values that are given.
+pub fn one_of(name: &str, about: &str, values: &[&str], current: &str) -> Value {
+    let option = |value: &&str| json!({"text": value, "value": value, "selected": *value == current});
+    let options: Vec<Value> = values.iter().map(option).collect();
+    assert!(values.contains(&current));
+    json!({
+        "name": name,
+        "label": name.replace('_', " "),
+        "description": about,
+        "type": "custom",
+        "query": values.join(","),
+        "options": options,
+        "current": {"text": current, "value": current, "selected": true},
+        "multi": false,
+        "includeAll": false,
+        "hide": 0,
+    })
+}

@@ -1,0 +1,61 @@
+//! `docs/metrics.md`, made of the table that the daemon exposes.
+
+use llmload::measurement::Failure;
+use llmload::metrics::table::{Family, Kind};
+
+use crate::shipped::assert_committed;
+use crate::vocabulary::families;
+
+const OPENING: &str = "# Metrics
+
+What `GET /metrics` exposes. Made from the table in `src/metrics/table.rs`; `UPDATE_EXPECTED=1 cargo test --test grafana`
+writes it anew. Names, labels and types are part of the interface.
+
+`target`, `model` and `scenario` come from the configuration, never from what a server says. Every series that can be known is
+there from the start, at 0, so that `rate()` misses no first event. Families about a stream of load end when a reload removes it.
+
+";
+
+fn kind(family: &Family) -> &'static str {
+    match family.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
+    }
+}
+
+fn coded<T: ToString>(words: impl IntoIterator<Item = T>) -> String {
+    words.into_iter().map(|word| format!("`{}`", word.to_string())).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_documentation_of_metrics_is_that_of_the_table() {
+    let mut page = OPENING.to_owned();
+    page += "| name | type | labels | meaning |\n|---|---|---|---|\n";
+    for family in families() {
+        let labels = coded(family.labels);
+        page += &format!("| `{}` | {} | {labels} | {} |\n", family.name, kind(family), family.help);
+    }
+    page += "\n## Values of labels\n\n| metric | label | values |\n|---|---|---|\n";
+    for family in families() {
+        for label in family.labels {
+            if let Some(values) = family.values(label) {
+                page += &format!("| `{}` | `{label}` | {} |\n", family.name, coded(values));
+            }
+        }
+    }
+    page += "\n## Failures\n\n| reason | blame | meaning |\n|---|---|---|\n";
+    for failure in Failure::ALL {
+        let meaning = failure.meaning().trim();
+        page += &format!("| `{}` | {} | {meaning} |\n", failure.as_str(), failure.blame().as_str());
+    }
+    page += "\n## Buckets\n\nUpper bounds; values above the last are counted too.\n\n";
+    page += "| metric | buckets |\n|---|---|\n";
+    for family in families() {
+        if let Kind::Histogram(buckets) = family.kind {
+            let bounds: Vec<String> = buckets.iter().map(ToString::to_string).collect();
+            page += &format!("| `{}` | {} |\n", family.name, bounds.join(" "));
+        }
+    }
+    assert_committed("docs/metrics.md", &page);
+}

@@ -1,0 +1,227 @@
+//! What may be asked for at all: every family that the daemon exposes, with the labels it has and the
+//! values they may take.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use llmload::metrics::table::{self, Family, Kind};
+
+use crate::server;
+
+/// The names of series and, for each, its labels with their values; none where these are free.
+pub struct Vocabulary {
+    series: BTreeMap<String, BTreeMap<String, Option<Vec<String>>>>,
+}
+
+/// Labels that Prometheus adds, in a cluster with its operator.
+const OF_THE_SCRAPE: [&str; 3] = ["job", "instance", "pod"];
+
+/// A metric that is named in a query, with all that is said of its labels.
+#[derive(Debug)]
+struct Mention<'a> {
+    name: &'a str,
+    matchers: &'a str,
+}
+
+impl Vocabulary {
+    /// Of the daemon, of Prometheus itself and of the servers that it is laid over.
+    pub fn new() -> Vocabulary {
+        let mut vocabulary = Vocabulary { series: BTreeMap::new() };
+        for family in families() {
+            let labels = family.labels.iter().map(|label| {
+                let values =
+                    family.values(label).map(|values| values.iter().map(ToString::to_string).collect());
+                ((*label).to_owned(), values)
+            });
+            vocabulary.add(family.name, matches!(family.kind, Kind::Histogram(_)), &labels.collect());
+        }
+        for name in ["up", "scrape_duration_seconds", "scrape_samples_scraped"] {
+            vocabulary.add(name, false, &BTreeMap::new());
+        }
+        for name in server::names() {
+            let model = BTreeMap::from([("model_name".to_owned(), None)]);
+            vocabulary.add(name, name.ends_with("_seconds"), &model);
+        }
+        vocabulary
+    }
+
+    /// Makes a name known, such as that of a recording rule.
+    pub fn add(&mut self, name: &str, histogram: bool, labels: &BTreeMap<String, Option<Vec<String>>>) {
+        let mut labels = labels.clone();
+        labels.extend(OF_THE_SCRAPE.map(|label| (label.to_owned(), None)));
+        if histogram {
+            for suffix in ["_sum", "_count"] {
+                self.series.insert(format!("{name}{suffix}"), labels.clone());
+            }
+            labels.insert("le".to_owned(), None);
+            self.series.insert(format!("{name}_bucket"), labels);
+        } else {
+            self.series.insert(name.to_owned(), labels);
+        }
+    }
+
+    /// What an expression, or the question of a variable, names that there is not.
+    pub fn unknown(&self, expression: &str) -> Vec<String> {
+        if let Some((series, label)) = expression
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.strip_suffix(')')?.rsplit_once(", "))
+        {
+            return self.unknown(&format!("count by ({label}) ({series})"));
+        }
+        let (mut wrong, mut labels) = (Vec::new(), BTreeSet::from(["__name__"]));
+        let mentions = mentions(expression);
+        if mentions.is_empty() && !expression.starts_with("vector(") {
+            wrong.push("it asks for no metric".to_owned());
+        }
+        for Mention { name, matchers } in mentions {
+            if name.is_empty() {
+                // A selector by names alone.
+                for name in after(matchers, "__name__=~\"").flat_map(|names| names.split('|')) {
+                    match self.series.get(name) {
+                        Some(known) => labels.extend(known.keys().map(String::as_str)),
+                        None => wrong.push(format!("no metric `{name}`")),
+                    }
+                }
+                continue;
+            }
+            let Some(known) = self.series.get(name) else {
+                wrong.push(format!("no metric `{name}`"));
+                continue;
+            };
+            labels.extend(known.keys().map(String::as_str));
+            let matcher = regex_lite::Regex::new("(\\w+)(=~|!~|!=|=)\"([^\"]*)\"").unwrap();
+            for found in matcher.captures_iter(matchers) {
+                let (label, value) = (found.get(1).unwrap().as_str(), found.get(3).unwrap().as_str());
+                let Some(values) = known.get(label) else {
+                    wrong.push(format!("`{name}` has no label `{label}`"));
+                    continue;
+                };
+                let literal = |value: &&str| !value.starts_with('$') && !value.is_empty();
+                if let Some(values) = values {
+                    let strange =
+                        value.split('|').filter(literal).filter(|value| !values.iter().any(|v| v == value));
+                    wrong.extend(strange.map(|value| format!("`{label}` of `{name}` is never `{value}`")));
+                }
+            }
+        }
+        let grouping =
+            regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\(([^)]*)\\)")
+                .unwrap();
+        for found in grouping.captures_iter(expression) {
+            let names = found.get(1).unwrap().as_str().split(',').map(str::trim);
+            let strange =
+                names.filter(|name| !name.is_empty() && !name.starts_with('$') && !labels.contains(name));
+            wrong.extend(strange.map(|name| format!("no metric in it has a label `{name}`")));
+        }
+        wrong
+    }
+
+    /// Which of the daemon's families an expression names.
+    pub fn families(expression: &str) -> BTreeSet<String> {
+        let names = mentions(expression).into_iter().map(|mention| mention.name);
+        names.map(|name| family_of(name).to_owned()).collect()
+    }
+}
+
+/// A histogram's series have its name and more.
+fn family_of(name: &str) -> &str {
+    let is_histogram = |family: &&str| {
+        families().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
+    };
+    let suffixes = ["_bucket", "_sum", "_count"].into_iter();
+    suffixes.filter_map(|suffix| name.strip_suffix(suffix)).find(is_histogram).unwrap_or(name)
+}
+
+/// What follows each place where `start` stands, up to the next quote.
+fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(start).map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
+}
+
+/// Each metric in an expression. A name is a metric's if a selector or a range follows it, or
+/// nothing that would make it a function, a label or an operator.
+fn mentions(expression: &str) -> Vec<Mention<'_>> {
+    // What stands in parentheses after these are labels.
+    let groups =
+        regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\([^)]*\\)").unwrap();
+    let lists: Vec<_> = groups.find_iter(expression).map(|found| found.range()).collect();
+    let token = regex_lite::Regex::new(
+        "\\$?[a-zA-Z_:][a-zA-Z0-9_:]*|\\{[^}]*\\}|\"[^\"]*\"|\\[[^\\]]*\\]|[0-9][0-9a-z.]*|\\$?\\{",
+    )
+    .unwrap();
+    let operators = [
+        "and",
+        "or",
+        "unless",
+        "offset",
+        "bool",
+        "by",
+        "without",
+        "on",
+        "ignoring",
+        "group_left",
+        "group_right",
+    ];
+    let mut found: Vec<Mention<'_>> = Vec::new();
+    for hit in token.find_iter(expression) {
+        let text = hit.as_str();
+        let rest = expression[hit.end()..].trim_start();
+        if lists.iter().any(|list| list.contains(&hit.start())) {
+            continue;
+        }
+        if text.starts_with('{') {
+            match found.last_mut() {
+                Some(last)
+                    if expression[..hit.start()].ends_with(last.name)
+                        && last.matchers.is_empty()
+                        && !last.name.is_empty() =>
+                {
+                    last.matchers = text;
+                }
+                _ => found.push(Mention { name: "", matchers: text }),
+            }
+        } else if text.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == ':')
+            && !rest.starts_with('(')
+            && !operators.contains(&text)
+            // `sum by (…) (…)`: the operator is followed by its labels.
+            && !["by", "without"].iter().any(|word| rest.starts_with(word))
+        {
+            found.push(Mention { name: text, matchers: "" });
+        }
+    }
+    found
+}
+
+/// Every family that the daemon exposes.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    table::ALL.iter().chain(table::PROCESS)
+}
+
+#[test]
+fn what_there_is_not_is_found() {
+    let vocabulary = Vocabulary::new();
+    let wrong = |expression: &str| vocabulary.unknown(expression);
+    let none = Vec::<String>::new();
+    assert_eq!(
+        wrong("sum by (le) (rate(llmload_time_to_first_token_seconds_bucket{job=~\"$job\"}[5m]))"),
+        none
+    );
+    assert_eq!(wrong("up{job=\"x\"} == 0 and on (job, instance) llmload_build_info"), none);
+    assert_eq!(
+        wrong("label_values({__name__=~\"vllm:num_requests_running\",job=~\"$server_job\"}, job)"),
+        none
+    );
+    for (expression, problem) in [
+        ("sum(llmload_arrival_total)", "no metric `llmload_arrival_total`"),
+        ("llmload_time_to_first_token_seconds{job=\"x\"}", "no metric `llmload_time_to_first_token_seconds`"),
+        ("rate(llmload_arrivals_total{phase=\"x\"}[5m])", "`llmload_arrivals_total` has no label `phase`"),
+        (
+            "llmload_arrivals_dropped_total{reason=~\"late|lazy\"}",
+            "`reason` of `llmload_arrivals_dropped_total` is never `lazy`",
+        ),
+        ("sum by (reason) (llmload_arrivals_total)", "no metric in it has a label `reason`"),
+        ("label_values({__name__=~\"vllm:gone\"}, job)", "no metric `vllm:gone`"),
+        ("vector(0) + 1", ""),
+        ("1 + 1", "it asks for no metric"),
+    ] {
+        assert_eq!(wrong(expression).first().map_or("", String::as_str), problem, "{expression}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The dashboards as Grafana would ask them: every query of the committed files, on a real Prometheus
+//! that scrapes a daemon under a short ramp and the simulator that it is sent to.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use llmload::simulator::{Faults, Settings, Simulator};
+use serde_json::Value;
+
+use crate::binary::{Daemon, assert_balanced, request, sample};
+use crate::prometheus::Prometheus;
+
+/// As a user sets it, but for the range, which has to fit into the test.
+const RANGE: &str = "10s";
+
+/// Where a query of a dashboard stands, and the query with its variables filled.
+struct Query {
+    place: String,
+    expression: String,
+}
+
+/// Every query of every committed dashboard: of panels, of variables and of annotations.
+fn queries() -> Vec<Query> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
+    let mut queries = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        let list = |value: &Value| value.as_array().unwrap().clone();
+        let variables = list(&dashboard["templating"]["list"]);
+        let mut add = |what: &str, expression: &str| {
+            let place = format!("{} / {what}", dashboard["title"].as_str().unwrap());
+            queries.push(Query { place, expression: filled(expression, &variables) });
+        };
+        for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+            let query = variable["query"]["query"].as_str().unwrap();
+            let (series, label) =
+                query.strip_prefix("label_values(").unwrap().trim_end_matches(')').rsplit_once(", ").unwrap();
+            add(variable["name"].as_str().unwrap(), &format!("count by ({label}) ({series})"));
+        }
+        for annotation in list(&dashboard["annotations"]["list"]) {
+            add(annotation["name"].as_str().unwrap(), annotation["expr"].as_str().unwrap());
+        }
+        for panel in list(&dashboard["panels"]) {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                add(panel["title"].as_str().unwrap(), target["expr"].as_str().unwrap());
+            }
+        }
+    }
+    queries
+}
+
+/// The expression with its variables filled as Grafana fills them.
+fn filled(expression: &str, variables: &[Value]) -> String {
+    let mut values: Vec<(&str, &str)> = vec![
+        ("__rate_interval", RANGE),
+        ("__interval", "5s"),
+        ("__range", "30s"),
+        ("window", RANGE),
+        // What was long ago is a few seconds ago here: the query is the same.
+        ("ago", "5s"),
+        // One request in ten is refused here, and no objective to choose is so modest.
+        ("slo_objective", "0.5"),
+    ];
+    for variable in variables {
+        let name = variable["name"].as_str().unwrap();
+        match variable["type"].as_str().unwrap() {
+            "query" => values.push((name, ".+")),
+            "custom" if !values.iter().any(|(known, _)| *known == name) => {
+                values.push((name, variable["current"]["value"].as_str().unwrap()));
+            }
+            _ => {}
+        }
+    }
+    values.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    let mut filled = expression.to_owned();
+    for (name, value) in values {
+        filled = filled.replace(&format!("${name}"), value);
+    }
+    assert!(!filled.contains('$'), "a variable without a value: {filled}");
+    filled
+}
+
+/// After half a minute on a ramp every query of every dashboard has an answer, each value a number; and
+/// what the numbers say is what was done.
+#[test]
+fn every_query_of_every_dashboard_has_an_answer_and_the_numbers_are_true() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings {
+        slots: 64,
+        faults: Faults { http_429: 0.1, ..Faults::default() },
+        seed: 7,
+        ..Settings::default()
+    };
+    let simulator = Simulator::start(settings, listener).unwrap();
+    let mut daemon = Daemon::start(&format!(
+        "
+targets:
+  staging: {{base_url: 'http://{}/v1', prices: {{input_per_million: 1, output_per_million: 2}}}}
+  demo: {{simulator: {{}}}}
+scenarios:
+  chat:
+    target: staging
+    request: {{max_tokens: 48}}
+    schedule:
+      - {{name: climb, ramp: {{from: 5/s, to: 20/s}}, for: 10s}}
+      - {{name: steady, constant: 20/s, for: 1h}}
+  beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
+",
+        simulator.address()
+    ));
+    let prometheus = Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
+    let ask = |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+    // Half a minute of scrapes, and the window no longer reaches into the ramp.
+    prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
+    prometheus.wait_for_value(
+        "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
+    );
+
+    let mut wrong = Vec::new();
+    let queries = queries();
+    assert!(queries.len() > 100, "{}", queries.len());
+    // What control groups tell is there only where they are, and no ratio where they set no quota.
+    let quota = |expression: &str| expression.contains("llmload_cgroup_cpu_");
+    for Query { place, expression } in queries.iter().filter(|query| !quota(&query.expression)) {
+        match prometheus.values(expression) {
+            Ok(values) if values.is_empty() => wrong.push(format!("{place}: nothing for {expression}")),
+            Ok(values) if values.iter().all(|value| value.is_finite()) => {}
+            other => wrong.push(format!("{place}: {other:?} for {expression}")),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+
+    let one = |query: &str| prometheus.wait_for_value(query);
+    let (set, offered) = (
+        one("sum(avg_over_time(llmload_schedule_target_requests_per_second[10s]))"),
+        one("sum(rate(llmload_arrivals_total[10s]))"),
+    );
+    assert!((offered - set).abs() <= 0.02 * set, "offered {offered} of {set} per second");
+    let in_flight = one("sum(avg_over_time(llmload_requests_in_flight[10s]))");
+    let little = one(
+        "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
+    );
+    assert!((in_flight - little).abs() <= 0.15 * little, "in flight {in_flight}, λW {little}");
+    // The rules work on real series too.
+    let rules = prometheus.get("/api/v1/rules").1;
+    let groups = rules["data"]["groups"].as_array().unwrap();
+    let rules: Vec<&Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > 30, "{rules:?}");
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+    // Whether llmload was disturbed hangs on the machine; the rest does not.
+    let ours = "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
+    let ours = ask(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
+    assert_eq!(ours, Vec::<f64>::new(), "{:?}", prometheus.get("/api/v1/alerts").1);
+    let burning = ask("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\"})");
+    assert_eq!(burning, [1.0], "one in ten fails, where one in a hundred may");
+
+    // Nothing starts any more and everything has ended: now both sides have to agree exactly.
+    assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);
+    let text = daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then(|| text.to_owned())
+    });
+    assert_balanced(&text);
+    let theirs = request(simulator.address(), "GET", "/metrics").unwrap().2;
+    let sent = |family, label| sample(&text, family, &["target=\"staging\"", label]);
+    let started = sent("llmload_requests_started_total", "");
+    assert_eq!(sample(&theirs, "simulator_requests_total", &[]), started);
+    let limited = sent("llmload_request_failures_total", "reason=\"rate_limited\"");
+    assert_eq!(limited, sample(&theirs, "simulator_faults_total", &["fault=\"http_429\""]));
+    // Five standard deviations of a share of one in ten.
+    let error = 5.0 * (0.1 * 0.9 / started).sqrt();
+    assert!((limited / started - 0.1).abs() < error, "{limited} of {started}");
+}

@@ -1,0 +1,100 @@
+//! A real Prometheus.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::binary::{FOREVER, pause, request};
+
+/// A running Prometheus that scrapes and evaluates our rules once a second; killed when the test is over.
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes these addresses, each as a job of its own.
+    pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
+        let mut config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n",
+            rules.display()
+        );
+        config.extend(jobs.iter().map(|(job, address)| {
+            format!("  - {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n")
+        }));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        // Prometheus cannot tell which port it got, so a free one is found first; should somebody
+        // take it in between, it exits and the next try finds another.
+        loop {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            drop(listener);
+            let mut child = Command::new("prometheus")
+                .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
+                .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("prometheus, which Debian has as a package");
+            loop {
+                if request(address, "GET", "/-/ready").is_ok_and(|answer| answer.0 == 200) {
+                    return Prometheus { child, address, _folder: folder };
+                }
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                pause();
+            }
+        }
+    }
+
+    /// The values that a query has now.
+    pub fn values(&self, query: &str) -> Result<Vec<f64>, String> {
+        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let (status, answer) = self.get(&format!("/api/v1/query?query={encoded}"));
+        if status != 200 {
+            return Err(answer["error"].to_string());
+        }
+        let result = &answer["data"]["result"];
+        if answer["data"]["resultType"] == "scalar" {
+            return Ok(result[1].as_str().and_then(|value| value.parse().ok()).into_iter().collect());
+        }
+        let series = result.as_array().ok_or("no result")?;
+        Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
+    }
+
+    /// What it answers, of its HTTP API.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        let (status, _, body) = request(self.address, "GET", path).unwrap();
+        // A long answer comes in chunks, whose lengths stand on lines of their own.
+        let text = if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
+        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
+    }
+
+    /// Asks until there is an answer that is a number.
+    pub fn wait_for_value(&self, query: &str) -> f64 {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < FOREVER, "no number for {query}");
+            let values = self.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+            if let Some(value) = values.first().filter(|value| value.is_finite()) {
+                return *value;
+            }
+            pause();
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
