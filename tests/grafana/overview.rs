@@ -15,6 +15,7 @@ pub fn dashboard() -> Dashboard {
         .row("Latency", latency())
         .row("Tokens and queries", throughput())
         .row("Failures", failures())
+        .row("Connections and what is granted", connections())
         .row("Schedule", schedule())
 }
 
@@ -235,5 +236,38 @@ fn schedule() -> [Panel; 6] {
         Panel::lines("Warm-up", Unit::Count)
             .about("llmload_warmup_requests_total: requests before the schedule began, outside of everything else here.")
             .query("{{scenario}}", format!("sum by (scenario) (increase({}[{}]))", series(&table::WARMUP_REQUESTS), crate::promql::WINDOW)),
+    ]
+}
+
+fn connections() -> [Panel; 6] {
+    let granted = |family| format!("min by (target, scenario) ({})", series(family));
+    [
+        quantiles("Connecting", Unit::Seconds, &table::CONNECT_DURATION)
+            .about("llmload_connect_duration_seconds: TCP and TLS of each new connection. It is part of the TTFT of the request that needed it.")
+            .none("No new connection"),
+        quantiles("Finding the address", Unit::Seconds, &table::DNS_DURATION)
+            .about("llmload_dns_duration_seconds: of each new connection, where the file has a name and not an address.")
+            .none("No name was looked up"),
+        Panel::lines("Requests still granted", Unit::Count)
+            .about("llmload_rate_limit_requests_remaining of llmload_rate_limit_requests_limit, as the endpoint said last, and llmload_rate_limit_requests_reset_seconds.")
+            .query("remaining: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_REMAINING))
+            .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_LIMIT))
+            .query("seconds to reset: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_RESET))
+            .none("The endpoint says nothing of limits"),
+        Panel::lines("Tokens still granted", Unit::Count)
+            .about("llmload_rate_limit_tokens_remaining of llmload_rate_limit_tokens_limit, as the endpoint said last, and llmload_rate_limit_tokens_reset_seconds.")
+            .query("remaining: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_REMAINING))
+            .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_LIMIT))
+            .query("seconds to reset: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_RESET))
+            .none("The endpoint says nothing of limits"),
+        Panel::lines("Asked to wait", Unit::Seconds)
+            .about("llmload_retry_after_seconds: how long the endpoint last asked to be left alone. Load goes on as scheduled.")
+            .query("{{target}} {{scenario}}", format!("max by (target, scenario) ({})", series(&table::RETRY_AFTER)))
+            .none("Never"),
+        Panel::table("Versions of the servers", Unit::Plain)
+            .about("llmload_target_info: what each target's server says that it is.")
+            .query("", format!("max by (target, version) ({})", series(&table::TARGET_INFO)))
+            .none("llmload is down")
+            .columns(&[("target", "target"), ("version", "version")]),
     ]
 }
