@@ -1,6 +1,6 @@
 //! `llmload probe`: two small requests to one endpoint, and everything there is to see about them.
 //!
-//! This file asks; what was [`Seen`] is a value, `troubles` judges it, [`words`] and [`Seen::json`] show
+//! This file asks; what was [`Seen`] is a value, [`Seen::troubles`] judges it, [`words`] and [`Seen::json`] show
 //! it. Requests go through the same exchange as those of a load, with a [`tap`] between: what is
 //! seen here is what a load measures.
 

@@ -114,6 +114,7 @@ impl Words<'_> {
         }
         let steps: Vec<_> = seen.streams.iter().filter_map(measured).map(|(s, m)| steps(s, m)).collect();
         for (i, (name, note)) in STEPS.into_iter().enumerate() {
+            let note = if name == "connect" && !seen.address.starts_with("https") { "" } else { note };
             let times = [0, 1].map(|which| steps.get(which).and_then(|steps| steps[i]));
             if times[0].is_some() {
                 rows.push((name, times, note));

@@ -421,7 +421,7 @@ http://h:8000/v1
   clock               first      again
   /models            2.0 ms             on a connection of its own
   name               0.4 ms             from sending
-  connect            1.6 ms             TLS included
+  connect            1.6 ms
   head               3.0 ms     5.0 ms
   first token       40.0 ms    40.0 ms
   last token        40.0 ms    40.0 ms
@@ -430,7 +430,10 @@ http://h:8000/v1
   TPOT              40.0 ms    40.0 ms  for each token after it
 
 A stream came as it should.";
-    assert_eq!(words(&seen(vec![first, second])), expected);
+    let mut seen = seen(vec![first, second]);
+    assert_eq!(words(&seen), expected);
+    seen.address = "https://h/v1".into();
+    assert!(words(&seen).contains("  connect            1.6 ms             TLS included\n"));
 }
 
 #[tokio::test(start_paused = true)]
