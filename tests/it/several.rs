@@ -12,10 +12,15 @@ type Came = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
 async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Came) {
     let came = Came::default();
     let log = Arc::clone(&came);
-    let upstream = Upstream::reading(move |number, head| {
+    let upstream = Upstream::reading(move |_, head| {
+        // Questions about the server itself are no load.
+        if !head.starts_with("POST") {
+            return good();
+        }
         let length = head.lines().find(|line| line.starts_with("content-length:")).unwrap_or_default();
-        log.lock().unwrap().push((length.to_owned(), tokio::time::Instant::now()));
-        acts(number)
+        let mut log = log.lock().unwrap();
+        log.push((length.to_owned(), tokio::time::Instant::now()));
+        acts(log.len() as u64 - 1)
     })
     .await;
     (upstream, came)
