@@ -47,6 +47,11 @@ impl Difference {
         }
     }
 
+    /// They are held against another from now on.
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Differences::default();
+    }
+
     /// A copy of them.
     pub fn read(&self) -> Differences {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -132,14 +132,20 @@ impl Course {
         self.lock().state = State::Waiting(what.into());
     }
 
-    /// A cycle is on that began at this instant, by both clocks; or it was moved there.
+    /// A cycle is on that began at this instant, by both clocks.
     pub fn cycle_begins(&self, cycle: u64, start: Instant, wall: SystemTime) {
-        let mut inner = self.lock();
-        if let Some((last, began)) = inner.last
-            && last != cycle
+        if let Inner { last: Some((last, began)), before, .. } = &mut *self.lock()
+            // Each firing of a cron begins with cycle 0.
+            && (*last != cycle || wall > *began + Duration::from_secs(1))
         {
-            inner.before = Some(began);
+            *before = Some(*began);
         }
+        self.cycle_moved(cycle, start, wall);
+    }
+
+    /// The cycle that is on now counts as begun at this instant: the schedule stood still for a while.
+    pub fn cycle_moved(&self, cycle: u64, start: Instant, wall: SystemTime) {
+        let mut inner = self.lock();
         inner.last = Some((cycle, wall));
         inner.state = State::Running { cycle, start, counting: None };
     }

@@ -123,7 +123,7 @@ pub async fn run(
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
-        board,
+        board: Arc::clone(&board),
         control: control.clone(),
         lifecycle: settings.lifecycle,
         paused: paused.clone(),
@@ -150,7 +150,10 @@ pub async fn run(
             },
             Some((order, answer)) = orders.recv() => {
                 let done = match order {
-                    Order::Reload => reloader.reload(&mut fleet, &metrics).await,
+                    Order::Reload => tokio::select! {
+                        done = reloader.reload(&mut fleet, &metrics, &board) => done,
+                        () = stop.cancelled() => break Ok(()),
+                    },
                     Order::Pause(on) => Ok(pause(&paused, on, &metrics)),
                     Order::SetRate { scenario, rate } => set_rate(&fleet, &scenario, rate),
                     Order::Quit => {
@@ -164,11 +167,13 @@ pub async fn run(
             _ = look.tick(), if settings.auto_reload => {
                 if reloader.is_outdated().await {
                     // What came of it is in the log and in the metrics.
-                    let _told = reloader.reload(&mut fleet, &metrics).await;
+                    let _told = reloader.reload(&mut fleet, &metrics, &board).await;
                 }
             }
         }
     };
+    // Whoever asks from here on is told that it is too late.
+    drop(orders);
     stop.cancel();
     drain(fleet, &hurry).await;
     seconds.abort();
@@ -221,7 +226,8 @@ async fn drain(mut fleet: Fleet, hurry: &CancellationToken) {
         cut.cut(AbortReason::Shutdown);
         tasks.close();
         tasks.wait().await;
-        aborted += ledger.read().aborted().map(|a| a.1).sum::<u64>();
+        let by_the_stop = |(reason, count)| if reason == AbortReason::Shutdown { count } else { 0 };
+        aborted += ledger.read().aborted().map(by_the_stop).sum::<u64>();
     }
     tracing::info!(aborted, "stopped");
 }

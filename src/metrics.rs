@@ -90,6 +90,8 @@ impl Facts {
 pub struct Metrics {
     registry: Registry,
     scraped: Scraped,
+    /// Held while series of a stream begin or end.
+    binding: Mutex<()>,
     lanes: lane::Families,
     generator: Arc<Generator>,
     event_loop_delay: Histogram,
@@ -121,6 +123,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1.0);
         let none: &[&str] = &[];
         Ok(Metrics {
+            binding: Mutex::default(),
             lanes: lane::Families::new(&registry)?,
             generator,
             event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY)?.with_label_values(none),
@@ -147,6 +150,8 @@ impl Metrics {
         course: Arc<Course>,
         facts: Facts,
     ) -> Instruments {
+        // What ends is not to take along what begins.
+        let _alone = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
         let [target, model, scenario] = labels.values();
         let info = |facts: &Facts| {
             let [arrivals, simulated] = facts.values();
@@ -172,6 +177,7 @@ impl Metrics {
 
     /// Ends the series of a stream of load, unless others than these books are bound to them by now.
     pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
+        let _alone = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(facts) = self.scraped.remove(labels, ledger) {
             let [target, model, scenario] = labels.values();
             let [arrivals, simulated] = facts.values();

@@ -188,7 +188,9 @@ impl Pacer {
                 && now < barrier
             {
                 let until = (self.stretch.start + placed.end).min(barrier);
-                return Next::Closed { slots, since: self.stretch.start + placed.start, until };
+                // Where the phase is joined in its midst, nothing was due before.
+                let since = placed.start.max(self.stretch.after.unwrap_or_default());
+                return Next::Closed { slots, since: self.stretch.start + since, until };
             }
             match self.instant_of(wanted).filter(|_| wanted <= micro(area + self.carry)) {
                 // Floating point may step back by a billionth where a sine is almost flat: what Λ⁻¹
@@ -205,6 +207,13 @@ impl Pacer {
                 }
             }
         }
+    }
+
+    /// Requests are still counted at `now`, and something else is on from here: until now the schedule
+    /// stood still.
+    pub fn stood_still(&mut self, now: Instant) {
+        let Barrier { time, .. } = self.barrier();
+        self.stretch.start += now.saturating_duration_since(self.stretch.start + time);
     }
 
     /// The requests that were counted have ended: the schedule, which stood still, goes on.

@@ -241,7 +241,8 @@ impl Patient<'_> {
         }
         match status {
             Some(404 | 405) => self.other_path().unwrap_or_else(|| {
-                format!("check the path: requests go to {}/chat/completions", self.bare())
+                let path = self.target.dialect.path();
+                format!("check the path and `api`: requests go to {}/{path}", self.bare())
             }),
             _ => "send what the endpoint takes: its words say what it refuses".to_owned(),
         }

@@ -155,7 +155,7 @@ async fn go_through(
         }
         let ways = setting.lanes(&streams, &gate, &around);
         for (lane, stream) in ways.lanes.iter().zip(&streams) {
-            warmup::send(lane, setting.scenario.warmup, stream, &around.metrics).await;
+            warmup::send(lane, setting.scenario.warmup, stream, &around).await;
         }
         ways
     };
@@ -167,7 +167,12 @@ async fn go_through(
         }
     };
     for lane in &ways.lanes {
-        tracing::info!(scenario = name, target = lane.target, model = lane.model, "schedule begins");
+        tracing::info!(
+            scenario = name,
+            target = lane.target,
+            model = lane.model,
+            "ready: requests come when they are due"
+        );
     }
     let spread = setting.spread(around.shard);
     let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
@@ -182,7 +187,7 @@ async fn go_through(
     let let_in = async {
         loop {
             gate.asked().await;
-            readiness::comes_back(&lanes.now().lanes, &around.metrics).await;
+            readiness::comes_back(&lanes, &around.metrics).await;
             mailbox.ready();
         }
     };

@@ -18,6 +18,7 @@ pub use answer::Status;
 pub struct Board {
     streams: Mutex<Vec<Arc<Stream>>>,
     config: Mutex<String>,
+    refused: Mutex<Option<String>>,
 }
 
 impl Board {
@@ -25,6 +26,17 @@ impl Board {
     pub fn show(&self, streams: Vec<Arc<Stream>>, config: String) {
         *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = streams;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What stands in the file was refused, for these reasons; what was shown before goes on.
+    pub fn refuse(&self, why: String) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Why the last reload changed nothing, if it was refused.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The streams of load.

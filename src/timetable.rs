@@ -204,7 +204,11 @@ impl Timetable {
                 return Part::Off(end.max(at.instant));
             }
             // The clock may be a little ahead; what was due since the cycle began is late, not lost.
-            Some(last) if last.done && start <= last.start + last.length + PROMPT => None,
+            Some(last) if last.done && at.instant <= start + PROMPT => None,
+            // Set back in the midst of a cycle: what was due before has been told.
+            Some(last) if cycle.number == last.number => {
+                Some(at.instant.saturating_duration_since(start.min(last.start)))
+            }
             _ => Some(at.instant.saturating_duration_since(start)),
         };
         let until = self.schedule.length().min(end.saturating_duration_since(start));

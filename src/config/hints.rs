@@ -87,6 +87,12 @@ fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
             "at the top it belongs to the short form, a file without `targets` and `scenarios`; \
              write it inside a scenario"
         }
+        "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers" | "auth"
+        | "prices" | "tls" | "terminal"
+            if has("target") && !has("base_url") =>
+        {
+            "it belongs to the target, write `target: {base_url: http://localhost:8000/v1, …}` with it"
+        }
         _ => return None,
     })
 }

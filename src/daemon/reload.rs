@@ -8,6 +8,7 @@ use crate::config::{self, Invalid};
 use crate::control::Refused;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::status::Board;
 
 /// Knows where the configuration came from and what was read.
 pub(super) struct Reloader {
@@ -33,9 +34,15 @@ impl Reloader {
     }
 
     /// Reads the configuration again and changes over to it; what was done, in words.
-    pub(super) async fn reload(&mut self, fleet: &mut Fleet, metrics: &Metrics) -> Result<String, Refused> {
+    pub(super) async fn reload(
+        &mut self,
+        fleet: &mut Fleet,
+        metrics: &Metrics,
+        board: &Board,
+    ) -> Result<String, Refused> {
         let refused = |words: String| {
             metrics.config_refused();
+            board.refuse(words.clone());
             tracing::error!("the configuration was not reloaded, the one before goes on: {words}");
             Err(Refused::Wrong(words))
         };
@@ -67,7 +74,8 @@ impl Reloader {
             return refused(error.to_string());
         }
         if files != self.files {
-            self.fingerprint = config::fingerprint(&files);
+            // Nobody looked at the others before they were read: once more will do no harm.
+            self.fingerprint = 0;
             self.files = files;
         }
         let scenarios = fleet.len();

@@ -50,6 +50,8 @@ pub struct Driver {
     mailbox: Arc<Mailbox>,
     /// The end of what has been walked.
     at: Instant,
+    /// A cycle waits before the gate: only being told that what it waits for is there lets it on.
+    held: bool,
     walk: Option<Walk>,
     slots: Slots,
     /// How many arrivals closed loops had.
@@ -81,6 +83,7 @@ impl Driver {
             gate: None,
             mailbox: Arc::default(),
             at: origin,
+            held: false,
             walk: None,
             slots: Slots::default(),
             looped: 0,
@@ -151,9 +154,9 @@ impl Driver {
     /// Finds what is on from where the last stretch ended. What it returns is to be waited for.
     fn begin(&mut self, now: Moment) -> Option<Step> {
         if let Some(gate) = &self.gate
-            && self.timetable.may_be_put_off()
-            && !gate.is_open()
+            && (self.held || self.timetable.may_be_put_off() && !gate.is_open())
         {
+            self.held = true;
             self.course.waits_for("the target, which went away");
             gate.ask();
             return Some(Step::Wait(now.instant + NAP));
@@ -186,7 +189,12 @@ impl Driver {
     /// Leaves what is walked, at its end or before it.
     fn leave(&mut self, at: Instant, walked: bool) {
         match self.walk.take() {
-            Some(Walk::Scheduled(pacer)) => self.timetable.left(pacer.stretch(), walked),
+            Some(Walk::Scheduled(mut pacer)) => {
+                if self.counting.is_some() {
+                    pacer.stood_still(at);
+                }
+                self.timetable.left(pacer.stretch(), walked);
+            }
             Some(Walk::Set(_)) => self.course.rate_is_set(None),
             None => {}
         }
@@ -200,12 +208,13 @@ impl Driver {
             && let Some(gate) = &self.gate
         {
             gate.open();
-            if self.walk.is_none() && self.timetable.may_be_put_off() {
+            if std::mem::take(&mut self.held) {
                 self.at = now.instant;
             }
         }
         if let Some((timetable, spread)) = orders.replacement {
             self.leave(now.instant, false);
+            self.held = false;
             self.course.replace(Arc::clone(timetable.schedule()), timetable.is_endless());
             (self.timetable, self.spread) = (timetable, spread);
         }
@@ -270,7 +279,7 @@ impl Driver {
             if let Some(Walk::Scheduled(pacer)) = &mut self.walk {
                 pacer.go_on(now.instant);
                 let Stretch { cycle, start, .. } = pacer.stretch();
-                self.course.cycle_begins(cycle, start, now.wall_at(start));
+                self.course.cycle_moved(cycle, start, now.wall_at(start));
             }
             return None;
         } else {

@@ -124,7 +124,8 @@ impl Collector for Scraped {
         let mut page = Page::of(&FAMILIES);
         let mut scenarios = Vec::new();
         let now = Instant::now();
-        for stream in self.lock().iter() {
+        // The last that was bound speaks for its scenario: those before it only drain.
+        for stream in self.lock().iter().rev() {
             let labels = stream.labels.values();
             let [target, model, scenario] = labels;
             let books = stream.ledger.read();

@@ -1,11 +1,12 @@
 //! Whether a target is there, and which model it serves: asked by its list of models.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{HttpLane, Way};
+use super::{Observer, Way};
+use crate::endpoint::HttpEndpoint;
+use crate::launch::Lanes;
 use crate::measurement::FailureDetail;
 use crate::metrics::Metrics;
 use crate::plan::Start;
@@ -61,10 +62,11 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
 
 /// Waits until one of the targets that went away answers again: a load on several does not end with
 /// one of them.
-pub(super) async fn comes_back(lanes: &[Arc<HttpLane>], metrics: &Metrics) {
+pub(super) async fn comes_back(lanes: &Lanes<HttpEndpoint, Observer>, metrics: &Metrics) {
     loop {
         let asked = Instant::now();
-        for lane in lanes {
+        // A reload may have put others in their place.
+        for lane in &lanes.now().lanes {
             if let Ok((status, _)) = lane.endpoint.models(PATIENCE).await
                 && status < 500
             {

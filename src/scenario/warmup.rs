@@ -3,17 +3,20 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::HttpLane;
+use super::{HttpLane, Surroundings};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
-use crate::metrics::Metrics;
 use crate::status::Stream;
 
+/// How long until a pause is looked at again.
+const PAUSED: Duration = Duration::from_millis(100);
+
 /// Sends so many requests, each once the one before has ended, however it did.
-pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: &Metrics) {
+pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, around: &Surroundings) {
     if count == 0 {
         return;
     }
@@ -21,10 +24,13 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, metrics: 
     let last_words = LastWords::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {
+        while around.paused.is_on() {
+            tokio::time::sleep(PAUSED).await;
+        }
         let arrival = Arrival { k, due: Instant::now(), lengths: None };
         let finished = exchange(&*lane.endpoint, || lane.order(arrival), &last_words).await;
         if let Some(labels) = stream.labels() {
-            metrics.warmed_up(&labels);
+            around.metrics.warmed_up(&labels);
         }
         failed += u32::from(finished.outcome.is_err());
         finished.farewell().await;

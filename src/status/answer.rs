@@ -28,6 +28,9 @@ pub struct Status {
     started: f64,
     /// Unix time of this answer.
     now: f64,
+    /// Why the last reload was refused; left out where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_refused: Option<String>,
     measurement: Measurement,
     scenarios: Vec<Scenario>,
 }
@@ -202,6 +205,7 @@ impl Status {
             shard: (shard != Shard::ALL).then(|| shard.to_string()),
             started: unix(started),
             now: unix(SystemTime::now()),
+            reload_refused: board.refused(),
             measurement: measurement(generator, now),
             scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
         }

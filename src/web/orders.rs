@@ -94,10 +94,16 @@ impl Site {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let foreign = headers.get(ORIGIN).is_some_and(|origin| {
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-            origin.map(|origin| origin.1) != host
+            origin.map(|origin| origin.1) != host || !self.lifecycle && !host.is_some_and(is_this_machine)
         });
         if foreign { Err("A page of another site may not give orders.") } else { Ok(()) }
     }
+}
+
+/// Whether a host is named as only this machine is: any other name may have been pointed here.
+fn is_this_machine(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// The rate and for how long, from a form in the body or from the query.

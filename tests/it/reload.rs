@@ -145,6 +145,7 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     let (status, answer) = reload(&daemon);
     assert_eq!(status, 500);
     assert!(answer.contains("llmload.yml:2:") && answer.contains("llmload.yml:3:"), "{answer}");
+    assert!(daemon.get("/api/v1/status").2.contains("\"reload_refused\":\""));
     let config = daemon.get("/config").2;
     assert!(config.contains("5/s") && !config.contains("speed"), "{config}");
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 0.0);
@@ -211,7 +212,7 @@ fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) 
     let length = form.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {length}\r\n{header}\r\n{form}"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{header}\r\n{form}"
     )
     .unwrap();
     let mut answer = String::new();
@@ -279,8 +280,10 @@ scenarios:
     assert_eq!(post(&daemon, "/api/v1/scenarios/none/rate", "rate=5/s&for=1m", "").0, 404);
     assert_eq!(post(&daemon, "/api/v1/scenarios/waiting/rate", "rate=5/s&for=1m", "").0, 409);
     // A page from elsewhere, open in a browser on this machine.
-    assert_eq!(post(&daemon, "/-/quit", "", "origin: http://evil.example\r\n").0, 403);
-    assert_eq!(post(&daemon, "/-/resume", "", "origin: http://t\r\n").0, 200);
+    for foreign in ["http://evil.example", "null", "http://localhost.evil.example"] {
+        assert_eq!(post(&daemon, "/-/quit", "", &format!("origin: {foreign}\r\n")).0, 403);
+    }
+    assert_eq!(post(&daemon, "/-/resume", "", "origin: http://localhost\r\n").0, 200);
 
     assert_eq!(post(&daemon, "/-/quit", "", "").0, 200);
     let (status, log) = daemon.wait();

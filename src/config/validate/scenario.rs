@@ -44,6 +44,15 @@ impl Checker<'_> {
         let schedule = self.schedule(given, node, cap, distinct);
         let arrivals = self.arrivals(&given.arrivals);
         self.replay_beside_arrivals(given);
+        if let (Some(active), Some(false)) =
+            (given.active.node(), schedule.as_ref().map(schedule::Schedule::is_timed))
+        {
+            self.problem(
+                active,
+                "a phase that counts `requests` takes as long as it takes, also beyond a window; write `for` in \
+                 place of `requests`, or leave `active` out",
+            );
+        }
         let warmup = self.count(&given.warmup, 0, 0..=10_000);
         let start = self.start(&given.start);
         let repeat = self.repeat(given, start.as_ref());
