@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 pub use duration::{Spelled, read_duration};
 pub use quick::{QuickOptions, from_url, simulator_settings};
 pub use shard::divide;
-pub use validate::MAX_SCENARIOS;
 
 use crate::plan::Plan;
 use crate::random::Fnv;
@@ -210,6 +209,7 @@ fn understand(
     let plan = Plan {
         seed: outcome.seed,
         scenarios: outcome.scenarios,
+        buckets: outcome.buckets,
         warnings: Vec::new(),
         masked_source,
         source_hash,

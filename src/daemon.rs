@@ -59,6 +59,12 @@ pub enum Error {
     /// Two metric families clash.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] metrics::Defect),
+    /// Histograms that run have other buckets than the plan asks for.
+    #[error(
+        "the buckets of {0} would change, and what was counted in the old ones cannot be counted anew; put them \
+         back, or start llmload again"
+    )]
+    Buckets(String),
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
         "this process may open {limit} files, and the plan may hold {needed} open (the sum of max_concurrency, \
@@ -105,7 +111,7 @@ pub async fn run(
     let listener = into_tokio(settings.listener).map_err(Error::Socket)?;
     let address = listener.local_addr().map_err(Error::Socket)?;
     let generator = Generator::new();
-    let metrics = Arc::new(Metrics::new(Arc::clone(&generator))?);
+    let metrics = Arc::new(Metrics::new(Arc::clone(&generator), settings.plan.buckets.clone())?);
     let board = Arc::new(Board::default());
     let (shard, paused) = (settings.plan.shard, Pause::default());
     metrics.shard(shard);

@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`], [`comparison`] |
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
@@ -20,6 +20,7 @@
 //! A module imports from the rows above its own and, within the row, from those before it. This and
 //! the rest of who may know what is checked in `tests/it/architecture.rs`.
 
+pub mod buckets;
 pub mod calendar;
 pub mod check;
 pub mod cli;

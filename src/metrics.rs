@@ -21,6 +21,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::buckets::Buckets;
 use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
@@ -28,7 +29,7 @@ use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 pub use lane::Instruments;
 use scraped::Scraped;
-use table::{Family, Kind};
+use table::Family;
 use vitals::Vitals;
 
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
@@ -89,6 +90,7 @@ impl Facts {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    buckets: Buckets,
     scraped: Scraped,
     /// Held while series of a stream begin or end.
     binding: Mutex<()>,
@@ -108,11 +110,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All families, with what is known at the start; `generator` is told what is sent late.
+    /// All families, with what is known at the start; `generator` is told what is sent late. The
+    /// buckets are for good: a histogram cannot be counted anew.
     ///
     /// # Errors
     /// If two families in the table clash: a defect.
-    pub fn new(generator: Arc<Generator>) -> Result<Metrics, Defect> {
+    pub fn new(generator: Arc<Generator>, buckets: Buckets) -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let scraped = Scraped::new()?;
         registry.register(Box::new(scraped.clone()))?;
@@ -124,9 +127,10 @@ impl Metrics {
         let none: &[&str] = &[];
         Ok(Metrics {
             binding: Mutex::default(),
-            lanes: lane::Families::new(&registry)?,
+            lanes: lane::Families::new(&registry, &buckets)?,
             generator,
-            event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY)?.with_label_values(none),
+            event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY, &buckets)?
+                .with_label_values(none),
             scenario_info: gauge(&registry, &table::SCENARIO_INFO)?,
             target_ready: gauge(&registry, &table::TARGET_READY)?,
             target_info: gauge(&registry, &table::TARGET_INFO)?,
@@ -137,8 +141,14 @@ impl Metrics {
             paused: gauge(&registry, &table::PAUSED)?,
             shard_info: gauge(&registry, &table::SHARD_INFO)?,
             registry,
+            buckets,
             scraped,
         })
+    }
+
+    /// Where the buckets of its histograms lie.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
     }
 
     /// Makes the series of a stream of load, all at 0, and its handles. Where they are there already
@@ -304,12 +314,9 @@ fn amounts(registry: &Registry, family: &Family) -> prometheus::Result<CounterVe
     registered(registry, CounterVec::new(opts(family), family.labels)?)
 }
 
-fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<HistogramVec> {
-    let buckets = match family.kind {
-        Kind::Histogram(buckets) => buckets.to_vec(),
-        Kind::Counter | Kind::Gauge => Vec::new(),
-    };
-    let options = HistogramOpts::from(opts(family)).buckets(buckets);
+fn histogram(registry: &Registry, family: &Family, buckets: &Buckets) -> prometheus::Result<HistogramVec> {
+    let bounds = buckets.of(family.short_name()).to_vec();
+    let options = HistogramOpts::from(opts(family)).buckets(bounds);
     registered(registry, HistogramVec::new(options, family.labels)?)
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::buckets::Buckets;
 use crate::calendar::{Anchor, Cron, Windows};
 use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<Scenario>,
+    /// Where the buckets of the histograms lie.
+    pub buckets: Buckets,
     /// What is allowed and probably not meant, each with its place in the file. For the log and for
     /// `check`.
     pub warnings: Vec<String>,

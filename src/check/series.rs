@@ -18,7 +18,7 @@ const SOME_MODEL: &str = "model";
 /// # Errors
 /// If the metrics cannot be set up: a defect.
 pub fn series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new(Generator::new())?;
+    let metrics = Metrics::new(Generator::new(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
     metrics.shard(plan.shard);
     metrics.paused(false);

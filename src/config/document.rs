@@ -5,6 +5,7 @@
 
 mod calendar;
 mod load;
+mod metrics;
 mod prompts;
 mod target;
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use calendar::{Active, Days, Start, Window};
 pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps};
+pub use metrics::Metrics;
 pub use prompts::{
     Length, Order, PrefixCache, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread, Synthetic,
 };
@@ -69,6 +71,8 @@ pub struct ShortForm {
     /// An arrival later than this is dropped, never bunched up.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
+    /// What the exposition holds.
+    pub metrics: Field<Metrics>,
 }
 
 /// Targets, prompts and scenarios, each by name.
@@ -85,6 +89,8 @@ pub struct LongForm {
     pub prompts: Field<Named<Source>>,
     /// Streams of load by name.
     pub scenarios: Field<Named<Scenario>>,
+    /// What the exposition holds.
+    pub metrics: Field<Metrics>,
 }
 
 /// What a file may be. Only the schema is made of it: which form a file has is decided by its keys,

@@ -6,6 +6,7 @@
 mod calendar;
 mod connection;
 mod dialect;
+mod metrics;
 mod prices;
 mod prompts;
 mod register;
@@ -33,13 +34,11 @@ use super::reader::{Finding, Findings, Reader};
 use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};
 use super::variables::Variables;
+use crate::buckets::Buckets;
 use crate::plan;
 use register::{Register, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
-
-/// The most scenarios: each is a set of histograms of its own in every scrape.
-pub const MAX_SCENARIOS: usize = 32;
 
 /// The name of the one target and the one scenario of the short form.
 const ONLY: &str = "default";
@@ -50,6 +49,8 @@ pub struct Outcome {
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<plan::Scenario>,
+    /// Where the buckets of the histograms lie.
+    pub buckets: Buckets,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Finding>,
     /// The files that were read.
@@ -62,7 +63,7 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
     let check =
         Checker { tree, variables, base, found, warnings: Findings::default(), files: RefCell::default() };
     let reader = Reader::new(tree, found);
-    let (seed, scenarios) = match tree.value(NodeId::ROOT) {
+    let (seed, scenarios, buckets) = match tree.value(NodeId::ROOT) {
         Value::Map(_) if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) => {
             match <LongForm as serde::Deserialize>::deserialize(reader) {
                 Ok(form) => check.long(&form),
@@ -78,8 +79,12 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
              `target: http://localhost:8000/v1` and `rate: 5/s`",
         ),
     };
-    Outcome { seed, scenarios, warnings: check.warnings.into_inner(), files: check.files.into_inner() }
+    let (warnings, files) = (check.warnings.into_inner(), check.files.into_inner());
+    Outcome { seed, scenarios, buckets, warnings, files }
 }
+
+/// The seed, the scenarios and the buckets of either form.
+type Meaning = (u64, Vec<plan::Scenario>, Buckets);
 
 /// What every topic needs to check its values and to note what is wrong.
 struct Checker<'a> {
@@ -114,12 +119,12 @@ impl Checker<'_> {
         self.warnings.borrow_mut().push(Finding { node, message: message.into() });
     }
 
-    fn nothing<T>(&self, message: &str) -> (u64, Vec<T>) {
+    fn nothing(&self, message: &str) -> Meaning {
         self.problem(NodeId::ROOT, message);
-        (0, Vec::new())
+        (0, Vec::new(), Buckets::default())
     }
 
-    fn long(&self, form: &LongForm) -> (u64, Vec<plan::Scenario>) {
+    fn long(&self, form: &LongForm) -> Meaning {
         let seed = seed(&form.seed);
         if form.targets.is_absent() {
             self.missing(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
@@ -140,27 +145,21 @@ impl Checker<'_> {
                 scenarios.push(scenario);
             }
         }
-        if let Some(at) = form.scenarios.given()
-            && let streams = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>()
-            && streams.max(at.value.0.len()) > MAX_SCENARIOS
-        {
-            self.problem(
-                at.node,
-                format!(
-                    "{} scenarios, counted once for each of their targets, are too many; at most \
-                     {MAX_SCENARIOS}, as each is a set of histograms of its own in every scrape",
-                    streams.max(at.value.0.len())
-                ),
-            );
+        let (most, buckets) = self.metrics(&form.metrics);
+        if let (Some(at), Some(most)) = (form.scenarios.given(), most) {
+            let streams = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
+            self.combinations(at.node, streams.max(at.value.0.len()), most);
         }
         self.unused(&targets);
         self.unused(&prompts);
-        (seed, scenarios)
+        (seed, scenarios, buckets)
     }
 
     /// The short form is a long one with one nameless target and scenario.
-    fn short(&self, form: ShortForm) -> (u64, Vec<plan::Scenario>) {
+    fn short(&self, form: ShortForm) -> Meaning {
         let seed = seed(&form.seed);
+        // One stream is within any limit.
+        let (_, buckets) = self.metrics(&form.metrics);
         let target = match form.target {
             Field::Absent => {
                 self.missing(
@@ -198,7 +197,7 @@ impl Checker<'_> {
                 "the short form has one source of prompts; for several write `targets`, `prompts` \
                  and `scenarios`",
             );
-            return (seed, Vec::new());
+            return (seed, Vec::new(), buckets);
         }
         let scenario = Scenario {
             target: Field::Absent,
@@ -218,7 +217,8 @@ impl Checker<'_> {
             max_lag: form.max_lag,
             warmup: form.warmup,
         };
-        (seed, self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts).into_iter().collect())
+        let scenario = self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts);
+        (seed, scenario.into_iter().collect(), buckets)
     }
 
     /// The entries of a map that the user names, each name checked.

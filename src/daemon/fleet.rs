@@ -59,6 +59,11 @@ impl Fleet {
     /// If something in it cannot be set up: nothing has changed then.
     pub(super) fn change_to(&mut self, plan: Plan) -> Result<(), Error> {
         check_open_files(&plan)?;
+        let changed = self.around.metrics.buckets().differing(&plan.buckets);
+        if !changed.is_empty() {
+            let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
+            return Err(Error::Buckets(names.join(", ")));
+        }
         let mut simulators = Simulators::default();
         let mut prepared = Vec::new();
         for scenario in plan.scenarios {

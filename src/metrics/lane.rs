@@ -8,6 +8,7 @@ use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter
 use super::limits::{self, Limits};
 use super::table::CODES;
 use super::{Labels, amounts, counter, histogram, table};
+use crate::buckets::Buckets;
 use crate::event::{DropReason, Event, Observe};
 use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
@@ -43,34 +44,39 @@ pub(super) struct Families {
 }
 
 impl Families {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Families> {
+    pub(super) fn new(registry: &Registry, buckets: &Buckets) -> prometheus::Result<Families> {
         Ok(Families {
             http_responses: counter(registry, &table::HTTP_RESPONSES)?,
             response_anomalies: counter(registry, &table::RESPONSE_ANOMALIES)?,
-            dispatch_lag: histogram(registry, &table::DISPATCH_LAG)?,
-            dns_duration: histogram(registry, &table::DNS_DURATION)?,
-            connect_duration: histogram(registry, &table::CONNECT_DURATION)?,
+            dispatch_lag: histogram(registry, &table::DISPATCH_LAG, buckets)?,
+            dns_duration: histogram(registry, &table::DNS_DURATION, buckets)?,
+            connect_duration: histogram(registry, &table::CONNECT_DURATION, buckets)?,
             limits: limits::Families::new(registry)?,
-            time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN)?,
+            time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN, buckets)?,
             time_to_first_token_from_schedule: histogram(
                 registry,
                 &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE,
+                buckets,
             )?,
-            inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY)?,
-            time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN)?,
-            output_tokens_per_second: histogram(registry, &table::OUTPUT_TOKENS_PER_SECOND)?,
-            request_duration: histogram(registry, &table::REQUEST_DURATION)?,
-            request_duration_from_schedule: histogram(registry, &table::REQUEST_DURATION_FROM_SCHEDULE)?,
-            request_failure_duration: histogram(registry, &table::REQUEST_FAILURE_DURATION)?,
-            queries_per_second: histogram(registry, &table::QUERIES_PER_SECOND_OBSERVED)?,
+            inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY, buckets)?,
+            time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN, buckets)?,
+            output_tokens_per_second: histogram(registry, &table::OUTPUT_TOKENS_PER_SECOND, buckets)?,
+            request_duration: histogram(registry, &table::REQUEST_DURATION, buckets)?,
+            request_duration_from_schedule: histogram(
+                registry,
+                &table::REQUEST_DURATION_FROM_SCHEDULE,
+                buckets,
+            )?,
+            request_failure_duration: histogram(registry, &table::REQUEST_FAILURE_DURATION, buckets)?,
+            queries_per_second: histogram(registry, &table::QUERIES_PER_SECOND_OBSERVED, buckets)?,
             input_tokens: counter(registry, &table::INPUT_TOKENS)?,
             output_tokens: counter(registry, &table::OUTPUT_TOKENS)?,
             cached_input_tokens: counter(registry, &table::CACHED_INPUT_TOKENS)?,
             reasoning_tokens: counter(registry, &table::REASONING_TOKENS)?,
             cost: amounts(registry, &table::COST)?,
             output_chunks: counter(registry, &table::OUTPUT_CHUNKS)?,
-            request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS)?,
-            request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS)?,
+            request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS, buckets)?,
+            request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS, buckets)?,
             warmup_requests: counter(registry, &table::WARMUP_REQUESTS)?,
         })
     }

@@ -1,6 +1,9 @@
 //! Every metric family: name, type, labels and their values, buckets and help, in one place. The
 //! documentation, the dashboards and the tests of the rules are made of it too.
 
+use crate::buckets::{
+    CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS, TOKENS_PER_SECOND,
+};
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
@@ -15,7 +18,7 @@ pub enum Kind {
     Counter,
     /// A state.
     Gauge,
-    /// A distribution with these upper bounds.
+    /// A distribution, with these upper bounds where the configuration says nothing else.
     Histogram(&'static [f64]),
 }
 
@@ -33,6 +36,11 @@ pub struct Family {
 }
 
 impl Family {
+    /// The name as the configuration has it.
+    pub fn short_name(&self) -> &'static str {
+        self.name.strip_prefix("llmload_").unwrap_or(self.name)
+    }
+
     /// The values that one of its labels may have, where these are a closed set; the others come from
     /// the configuration.
     pub fn values(&self, label: &str) -> Option<Vec<String>> {
@@ -70,34 +78,6 @@ macro_rules! families {
 }
 
 use Kind::{Counter, Gauge, Histogram};
-
-const LAG: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const CONNECT: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const FIRST_TOKEN: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0,
-    20.0, 30.0, 45.0, 60.0, 90.0,
-];
-const GAP: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 80.0,
-];
-const PER_TOKEN: &[f64] = &[
-    0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08,
-    0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-const DURATION: &[f64] = &[
-    0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0,
-    600.0, 1200.0,
-];
-const TOKENS: &[f64] =
-    &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 131_072.0];
-const TOKENS_PER_SECOND: &[f64] = &[
-    1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 500.0,
-    1000.0,
-];
-const QUERIES_PER_SECOND: &[f64] =
-    &[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
 families! {
     /// All of them that are llmload's own, in the order of a request's life.
@@ -257,6 +237,16 @@ pub const LATE: &[Family] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buckets::HISTOGRAMS;
+
+    #[test]
+    fn the_histograms_of_a_configuration_are_those_of_the_table() {
+        let families = ALL.iter().filter_map(|family| match family.kind {
+            Histogram(bounds) => Some((family.short_name(), bounds)),
+            Counter | Gauge => None,
+        });
+        assert_eq!(families.collect::<Vec<_>>(), HISTOGRAMS);
+    }
 
     #[test]
     fn buckets_rise_and_labels_stay_clear_of_those_of_scrapes() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "schedule", "calendar", "measurement", "protocol", "prompts"],
+    &["random", "buckets", "schedule", "calendar", "measurement", "protocol", "prompts"],
     &["event", "ledger", "course", "comparison"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
@@ -68,6 +68,7 @@ const EVERYWHERE: &[&str] =
 /// Modules whose answers follow from what they are given: no runtime, no clock, no log, no outside.
 const PURE: &[&str] = &[
     "random",
+    "buckets",
     "schedule",
     "calendar",
     "measurement",

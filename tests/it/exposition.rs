@@ -1,11 +1,13 @@
 //! What Prometheus gets, by Prometheus' own tools.
 
+use std::fmt::Write as _;
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use llmload::metrics::table::{ALL, PROCESS};
 
-use crate::binary::{Daemon, request, sample};
+use crate::binary::{Daemon, assert_balanced, request, sample};
 use crate::prometheus::Prometheus;
 
 const QUIET: &str = "
@@ -143,5 +145,87 @@ fn a_real_prometheus_scrapes_it_and_answers() {
     ] {
         let value = prometheus.wait_for_value(&query);
         assert!(value.is_finite(), "{query} = {value}");
+    }
+}
+
+/// Where the buckets of a histogram lie, as its first series shows them.
+fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
+    let of = format!("{family}_bucket{{");
+    let lines = exposition.lines().filter(|line| line.starts_with(&of));
+    lines.filter_map(|line| line.split_once("le=\"")?.1.split('"').next()).collect()
+}
+
+#[test]
+fn buckets_lie_where_the_file_says_and_no_reload_moves_them() {
+    let yaml = |bounds: &str, rate: u32| {
+        let buckets = format!("time_to_first_token_seconds: {bounds}, event_loop_delay_seconds: [0.5]");
+        format!("target: {{simulator: {{}}}}\nrate: {rate}/s\nmetrics: {{buckets: {{{buckets}}}}}\n")
+    };
+    let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
+    let ttft = "llmload_time_to_first_token_seconds";
+    let text = daemon.wait_for("/metrics", |text| text.contains(ttft).then(|| text.to_owned()));
+    assert_eq!(bounds(&text, ttft), ["0.25", "5", "+Inf"]);
+    assert_eq!(bounds(&text, "llmload_event_loop_delay_seconds"), ["0.5", "+Inf"]);
+    assert_eq!(bounds(&text, "llmload_dispatch_lag_seconds").len(), 15, "the others stay");
+    let mut reload = |yaml: String| {
+        std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
+        let (status, _, answer) = request(daemon.address, "POST", "/-/reload").unwrap();
+        let asked = daemon.wait_for("/metrics", |text| {
+            let rate = sample(text, "llmload_schedule_target_requests_per_second", &[]);
+            // Nothing is asked for while a schedule begins anew.
+            (rate > 0.0).then_some(rate)
+        });
+        (status, answer, asked)
+    };
+    let (status, answer, rate) = reload(yaml("[0.25, 5, 10]", 2));
+    assert_eq!((status, rate), (500, 1.0), "nothing of it has changed: {answer}");
+    assert!(
+        answer.contains("`time_to_first_token_seconds`") && answer.contains("start llmload again"),
+        "{answer}"
+    );
+    assert!(!answer.contains("event_loop"), "{answer}");
+    // The same ones written otherwise are the same ones.
+    let (status, answer, rate) = reload(yaml("[0.250, 5.0]", 2));
+    assert_eq!((status, rate), (200, 2.0), "{answer}");
+    assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
+}
+
+/// As many streams of load as there may be without a word, under load, while readers that never read
+/// hang on the page: every arrival is sent, and whoever does read gets all of it.
+#[test]
+fn ten_thousand_series_and_readers_that_never_read_hold_up_no_arrival() {
+    const SCENARIOS: usize = 32;
+    const EACH: usize = 30;
+    // So many in flight that no cap is met, and so late that no machine is.
+    let mut yaml =
+        "targets: {sim: {simulator: {slots: 256, queue: 1000}, model: m}}\nscenarios:\n".to_owned();
+    for i in 0..SCENARIOS {
+        let terms = format!("max_concurrency: {EACH}, max_lag: 10m, request: {{max_tokens: 4}}");
+        let load = format!("repeat: 1, schedule: [{{constant: {}/s, for: 6s}}]", EACH / 6);
+        writeln!(yaml, "  s{i}: {{target: sim, {terms}, {load}}}").unwrap();
+    }
+    let mut daemon = Daemon::start(&yaml);
+    let hang = || {
+        let mut stream = TcpStream::connect(daemon.address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // More of the page than any buffer between here and there holds.
+        stream.write_all(&b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(20)).unwrap();
+        stream
+    };
+    let hanging: Vec<_> = (0..40).map(|_| hang()).collect();
+    let all = (SCENARIOS * EACH) as f64;
+    let text = daemon.wait_for("/metrics", |text| {
+        assert_balanced(text);
+        (sample(text, "llmload_requests_total", &[]) == all).then(|| text.to_owned())
+    });
+    drop(hanging);
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series >= 9_000, "{series}");
+    assert_eq!(sample(&text, "llmload_arrivals_total", &[]), all);
+    assert_eq!(sample(&text, "llmload_requests_started_total", &[]), all);
+    assert_eq!(sample(&text, "llmload_arrivals_dropped_total", &[]), 0.0);
+    for i in 0..SCENARIOS {
+        let label = format!("scenario=\"s{i}\"");
+        assert_eq!(sample(&text, "llmload_arrivals_total", &[&label]), EACH as f64, "{label}");
     }
 }

@@ -12,6 +12,7 @@
 mod architecture;
 mod arrivals;
 mod binary;
+mod browser;
 mod check;
 mod closed_loop;
 mod connections;
