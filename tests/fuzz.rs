@@ -1,13 +1,18 @@
 //! Whatever bytes come, nothing panics, nothing outgrows its bound, and where the reads fall changes
-//! nothing. The bytes are the recorded streams, damaged at random. A short run is part of every test run;
-//! `FUZZ_RUNS=1000000 cargo test --release --test fuzz` is the long one, and `FUZZ_SEED` another series.
+//! nothing. The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random; only
+//! usage is made whole, so that what is told can be compared with what was meant. A short run is part of
+//! every test run; `docs/fuzzing.md` has the long one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use llmload::measurement::FailureDetail;
+use llmload::measurement::{FailureDetail, Usage};
+use llmload::protocol::chat::{self, Shape};
+use llmload::protocol::sse::{Decoder, Event, TooLarge};
 use llmload::protocol::{
     Ending, Fault, Limits, RateLimits, Reply, Terminal, WholeReply, headers, no_sink, not_a_stream, refusal,
 };
@@ -42,26 +47,65 @@ const PIECES: [&[u8]; 24] = [
     b"6m0s",
 ];
 
+// ---- Runs and seeds -----------------------------------------------------------------------------
+
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// The seeds of all runs. Each run can be had again alone: `FUZZ_RUNS=1` with its seed.
+fn seeds() -> Range<u64> {
+    let first = from_environment("FUZZ_SEED", 0);
+    first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
+}
+
+/// A harness that only ever makes rubbish, or none, looks at nothing.
+fn assert_both_were_met(good: u64, bad: u64) {
+    let runs = seeds().end - seeds().start;
+    assert!(runs < 1000 || (good > runs / 100 && bad > runs / 100), "{good} good, {bad} bad of {runs}");
+}
+
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sse-captures");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files =
+        |folder: &str| std::fs::read_dir(tests.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = files("fixtures/sse-captures").chain(files("corpus")).collect();
     paths.retain(|path| {
         path.extension().is_some_and(|kind| kind == "sse") || path.to_string_lossy().contains("-error-")
     });
     paths.sort();
+    assert!(paths.len() > 25, "{paths:?}");
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// The `data` lines of the corpus: what single events say.
+fn events() -> Vec<Vec<u8>> {
+    let corpus = corpus();
+    let lines = corpus.iter().flat_map(|body| body.split(|byte| matches!(byte, b'\r' | b'\n')));
+    lines.filter_map(|line| line.strip_prefix(b"data:")).map(|data| data.trim_ascii().to_vec()).collect()
+}
+
+/// Heads of answers, name by name.
+fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
+    let field = |line: &str| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.to_owned(), value.as_bytes().to_vec())
+    };
+    let head = |paragraph: &str| paragraph.lines().map(field).collect();
+    include_str!("corpus/heads.txt").split("\n\n").map(head).collect()
 }
 
 /// A part of one of them, with some of it cut out, doubled, overwritten or put in.
 fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     let whole = &corpus[random.random_range(0..corpus.len())];
     let start = random.random_range(0..=whole.len());
-    let mut bytes = whole[start..whole.len().min(start + 2048)].to_vec();
-    for _ in 0..random.random_range(0..8) {
+    let part = whole[start..whole.len().min(start + 2048)].to_vec();
+    let times = random.random_range(0..8);
+    damage(part, times, random)
+}
+
+fn damage(mut bytes: Vec<u8>, times: u32, random: &mut ChaCha8Rng) -> Vec<u8> {
+    for _ in 0..times {
         let at = random.random_range(0..=bytes.len());
         let to = random.random_range(at..=bytes.len().min(at + 40));
         match random.random_range(0..4) {
@@ -76,6 +120,22 @@ fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     }
     bytes
 }
+
+fn cuts(length: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut cuts: Vec<usize> = (0..6).map(|_| random.random_range(0..=length)).collect();
+    cuts.sort_unstable();
+    cuts
+}
+
+/// Bounds as they are, or so tight that most bodies exceed them.
+fn limits(random: &mut ChaCha8Rng) -> Limits {
+    if random.random_bool(0.2) {
+        return Limits { line: 200, event: 400, body: 1500, whole: 1000, events: 9 };
+    }
+    Limits::default()
+}
+
+// ---- Answers ------------------------------------------------------------------------------------
 
 fn verdict(
     bytes: &[u8],
@@ -96,24 +156,16 @@ fn verdict(
 
 #[test]
 fn no_bytes_are_too_strange() {
-    let (runs, seed) = (from_environment("FUZZ_RUNS", 3000), from_environment("FUZZ_SEED", 0));
     let corpus = corpus();
-    assert!(corpus.len() > 20);
     let (mut good, mut bad) = (0, 0);
-    for run in 0..runs {
-        // Each run can be had again alone.
-        let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(run));
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         let bytes = damaged(&corpus, &mut random);
         let terminal = [Terminal::FinishReason, Terminal::Done, Terminal::Eof][random.random_range(0..3)];
-        let mut limits = Limits::default();
-        if random.random_bool(0.2) {
-            limits = Limits { line: 200, event: 400, body: 1500, whole: 1000, events: 9 };
-        }
-        let mut cuts: Vec<usize> = (0..6).map(|_| random.random_range(0..=bytes.len())).collect();
-        cuts.sort_unstable();
+        let limits = limits(&mut random);
         let whole = verdict(&bytes, terminal, limits, &[]);
-        let cut = verdict(&bytes, terminal, limits, &cuts);
-        assert_eq!(cut, whole, "FUZZ_SEED={} FUZZ_RUNS=1: {}", seed.wrapping_add(run), bytes.escape_ascii());
+        let cut = verdict(&bytes, terminal, limits, &cuts(bytes.len(), &mut random));
+        assert_eq!(cut, whole, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
         match &whole {
             Ok(_) => good += 1,
             Err(detail) => {
@@ -127,10 +179,221 @@ fn no_bytes_are_too_strange() {
         let _verdict = reply.end(&mut no_sink);
         assert!(Fault::from_body(&bytes).message.len() <= 1 << 10);
         let _details = (not_a_stream(&bytes), refusal(random.random_range(0..1000), &bytes));
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
-        let _limits = RateLimits::read(|_| Some(text.as_ref()), SystemTime::UNIX_EPOCH);
-        assert!(headers::request_id(|_| Some(text.as_ref())).is_none_or(|id| id.len() <= 64));
     }
-    // A harness that only ever makes rubbish, or none, looks at nothing.
-    assert!(runs < 1000 || (good > runs / 100 && bad > runs / 100), "{good} good, {bad} bad");
+    assert_both_were_met(good, bad);
+}
+
+// ---- Event streams ------------------------------------------------------------------------------
+
+/// Every event of a body that is read in these pieces, its name and its data.
+fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<TooLarge>) {
+    let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
+    let mut keep = |event: Event<'_>| {
+        events.push((event.name.to_vec(), event.data.to_vec()));
+        ControlFlow::Continue(())
+    };
+    let mut from = 0;
+    for &to in cuts.iter().chain([&bytes.len()]) {
+        if let Err(limit) = decoder.feed(&bytes[from..to], &mut keep) {
+            return (events, Some(limit));
+        }
+        from = to;
+    }
+    let limit = decoder.finish(&mut keep).err();
+    (events, limit)
+}
+
+#[test]
+fn an_event_stream_is_cut_the_same_wherever_reads_fall_and_never_grows() {
+    let corpus = corpus();
+    let (mut within, mut beyond) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let bytes = damaged(&corpus, &mut random);
+        let limits = limits(&mut random);
+        let (events, limit) = decoded(&bytes, limits, &[]);
+        let cut = decoded(&bytes, limits, &cuts(bytes.len(), &mut random));
+        assert_eq!(cut, (events.clone(), limit), "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
+        assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
+        // An event without data carries its comment: nothing is ever told twice.
+        assert!(events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(), "FUZZ_SEED={seed}");
+        *(if limit.is_none() { &mut within } else { &mut beyond }) += 1;
+    }
+    assert_both_were_met(within, beyond);
+}
+
+// ---- What one event means -----------------------------------------------------------------------
+
+#[test]
+fn no_event_of_any_dialect_says_more_than_it_holds() {
+    let events = events();
+    let (mut read, mut refused) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // Of a whole event, and little: most of what is cut out of JSON is none.
+        let whole = events[random.random_range(0..events.len())].clone();
+        let times = random.random_range(0..4);
+        let bytes = damage(whole, times, &mut random);
+        let json = String::from_utf8_lossy(&bytes);
+        for shape in [Shape::Stream, Shape::Whole] {
+            let mut heard = 0;
+            let frame = chat::decode(&json, shape, &mut |_, _, text: &str| heard += text.len());
+            // Every text lies in the JSON between quotes, and escapes are longer than what they mean.
+            assert!(heard <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
+            match frame {
+                Ok(frame) => {
+                    assert_eq!(frame.tokens, heard > 0, "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
+                    assert!(serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok(), "{json}");
+                    read += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert_both_were_met(read, refused);
+}
+
+// ---- Usage --------------------------------------------------------------------------------------
+
+/// Figures as servers write them, and what is to be understood.
+const FIGURES: [(&str, Option<u64>); 15] = [
+    ("0", Some(0)),
+    ("1", Some(1)),
+    ("13.0", Some(13)),
+    ("\"21\"", Some(21)),
+    ("4096", Some(4096)),
+    ("1000000000", Some(1_000_000_000)),
+    ("1000000001", None),
+    ("18446744073709551616", None),
+    ("1e300", None),
+    ("-1", None),
+    ("null", None),
+    ("true", None),
+    ("\"many\"", None),
+    ("[7]", None),
+    ("{}", None),
+];
+
+/// A usage object with any of its members in any order, and what it amounts to by rules put
+/// another way than the reader does: each member looked up by name, not met in passing.
+fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
+    let mut members: Vec<(&str, &str, Option<u64>)> = Vec::new();
+    let names = [
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "reasoning_tokens",
+        "queue_time",
+    ];
+    // Each name once at most: what stands there twice is nobody's to say.
+    for name in names {
+        if random.random_bool(0.6) {
+            let (text, count) = FIGURES[random.random_range(0..FIGURES.len())];
+            let at = random.random_range(0..=members.len());
+            members.insert(at, (name, text, count));
+        }
+    }
+    let newer = random.random_bool(0.3);
+    let text: Vec<String> = members
+        .iter()
+        .map(|(name, text, _)| match (*name, newer) {
+            ("cached_tokens", false) => format!("\"prompt_tokens_details\":{{\"cached_tokens\":{text}}}"),
+            ("cached_tokens", true) => format!("\"input_tokens_details\":{{\"cached_tokens\": {text} }}"),
+            ("reasoning_tokens", false) => {
+                format!("\"completion_tokens_details\":{{\"x\":[{{}}],\"reasoning_tokens\":{text}}}")
+            }
+            ("reasoning_tokens", true) => {
+                format!("\"output_tokens_details\":{{\"reasoning_tokens\":{text}}}")
+            }
+            ("prompt_tokens", true) => format!("\"prompt_tokens\":null, \"input_tokens\" :{text}"),
+            ("completion_tokens", true) => format!("\"output_tokens\":{text}"),
+            (name, _) => format!("\"{name}\":{text}"),
+        })
+        .collect();
+    let count = |name: &str| members.iter().find(|member| member.0 == name).and_then(|member| member.2);
+    let (input, output) = (count("prompt_tokens"), count("completion_tokens"));
+    let total = count("total_tokens");
+    let counts = input.is_some() || output.is_some() || total.is_some();
+    let hidden = match (input, total) {
+        (Some(input), Some(total)) if total > input => total - input,
+        _ => 0,
+    };
+    let meant = counts.then(|| Usage {
+        input: input.unwrap_or(0),
+        output: output.unwrap_or(0).max(hidden),
+        cached_input: count("cached_tokens").unwrap_or(0),
+        reasoning: count("reasoning_tokens").unwrap_or(0),
+    });
+    (format!("{{{}}}", text.join(",")), meant)
+}
+
+#[test]
+fn of_all_usage_in_an_answer_the_last_that_counts_is_told() {
+    let (mut counted, mut uncounted) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (mut body, mut meant) = (String::new(), None);
+        for _ in 0..random.random_range(1..5) {
+            let (text, said) = usage(&mut random);
+            meant = said.or(meant);
+            let choice = "{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"";
+            body += &match random.random_range(0..4) {
+                0 => format!("data: {{\"choices\":[{choice}}}],\"usage\":{text}}}\n\n"),
+                1 => format!("data: {{\"usage\":{text},\"choices\":[]}}\n\n"),
+                2 => format!("data: {{\"x_groq\":{{\"usage\":{text}}},\"usage\":null}}\n\n"),
+                _ => format!("data: {{\"choices\":[{choice},\"usage\":{text}}}]}}\n\n"),
+            };
+        }
+        body += "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n";
+        body += "data: [DONE]\n\n";
+        let cuts = cuts(body.len(), &mut random);
+        let ending = verdict(body.as_bytes(), Terminal::FinishReason, Limits::default(), &cuts);
+        let told = ending.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
+        assert_eq!(told, meant, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");
+        *(if meant.is_some() { &mut counted } else { &mut uncounted }) += 1;
+    }
+    assert_both_were_met(counted, uncounted);
+}
+
+// ---- Heads --------------------------------------------------------------------------------------
+
+#[test]
+fn no_head_of_an_answer_grants_more_than_is_plausible() {
+    let heads = heads();
+    let values: Vec<Vec<u8>> = heads.iter().flat_map(BTreeMap::values).cloned().collect();
+    // Moved to other names, values mean something else: a date is no amount.
+    let names: Vec<&String> = heads.iter().flat_map(BTreeMap::keys).collect();
+    let (mut told, mut silent) = (0, 0);
+    for seed in seeds() {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut head: BTreeMap<String, String> = BTreeMap::new();
+        for _ in 0..random.random_range(1..5) {
+            let name = names[random.random_range(0..names.len())].clone();
+            let value = if random.random_bool(0.3) {
+                values[random.random_range(0..values.len())].clone()
+            } else {
+                damaged(&values, &mut random)
+            };
+            head.insert(name, String::from_utf8_lossy(&value).into_owned());
+        }
+        let find = |name: &str| head.get(name).map(String::as_str);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(random.random_range(0..4_000_000_000));
+        let limits = RateLimits::read(find, now);
+        *(if limits.is_some() { &mut told } else { &mut silent }) += 1;
+        let limits = limits.unwrap_or_default();
+        let year = Duration::from_hours(366 * 24);
+        for allowance in [limits.requests, limits.tokens] {
+            for amount in [allowance.limit, allowance.remaining].into_iter().flatten() {
+                assert!((0.0..=1e12).contains(&amount), "FUZZ_SEED={seed} FUZZ_RUNS=1: {amount} {head:?}");
+            }
+            assert!(allowance.reset.is_none_or(|reset| reset <= year), "FUZZ_SEED={seed}: {head:?}");
+        }
+        assert!(limits.retry_after.is_none_or(|wait| wait <= year), "FUZZ_SEED={seed}: {head:?}");
+        if let Some(id) = headers::request_id(find) {
+            assert!(id.len() <= 64 && !id.contains(char::is_control), "FUZZ_SEED={seed}: {head:?}");
+        }
+    }
+    assert_both_were_met(told, silent);
 }

@@ -352,6 +352,46 @@ async fn no_connection_is_used_that_was_idle_as_long_as_servers_keep_theirs() {
     }
 }
 
+/// The same from the server's side, at its worst: a request that comes after five idle seconds meets a
+/// reset, never an answer, as when it crosses the closing of its connection.
+#[tokio::test]
+async fn a_server_that_closes_what_idles_fails_no_request_whatever_lies_between_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (reused, resets) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (again, reset) = (Arc::clone(&reused), Arc::clone(&resets));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (again, reset) = (Arc::clone(&again), Arc::clone(&reset));
+            let answered = Arc::new(Mutex::new(None::<Instant>));
+            let service = service_fn(move |_: HttpRequest<hyper::body::Incoming>| {
+                let idle = answered.lock().unwrap().replace(Instant::now()).map(|then| then.elapsed());
+                again.fetch_add(u64::from(idle.is_some()), Ordering::Relaxed);
+                let gone = idle.is_some_and(|idle| idle >= Duration::from_secs(5));
+                reset.fetch_add(u64::from(gone), Ordering::Relaxed);
+                let answer = Response::new(Full::new(Bytes::from_static(WHOLE.as_bytes())));
+                std::future::ready(
+                    if gone { Err(std::io::ErrorKind::TimedOut) } else { Ok(answer) }
+                        .map_err(std::io::Error::from),
+                )
+            });
+            let served = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let target = target(&url, "");
+    // Twenty requests six seconds apart, then ever longer waits about the limits of both sides.
+    let waits = [6000; 20].into_iter().chain((3000..6000).step_by(250));
+    for millis in waits {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(millis)).await;
+        tokio::time::resume();
+        assert_eq!(ask(&target, false).await.0, Ok(()), "after {millis} ms");
+    }
+    assert_eq!(resets.load(Ordering::Relaxed), 0);
+    assert!(reused.load(Ordering::Relaxed) > 0, "what idled for three seconds is used again");
+}
+
 #[tokio::test]
 async fn a_proxy_is_used_only_where_the_file_names_it() {
     let asked = Arc::new(Mutex::new(Vec::new()));

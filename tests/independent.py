@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""llmload against OpenAI-compatible servers that nobody here wrote: what it counts and times beside what
+they were told to do, and what they say they did. Installs two servers under target/independent, then
+
+    tests/independent.py [target/debug/llmload]
+
+prints one row a case and ends with 1 where they disagree. Times are held from below only: what a server
+was told to wait is the least that a client can see.
+"""
+import collections, json, os, pathlib, re, socket, subprocess, sys, time, urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+HOME = ROOT / "target/independent"
+LLMOCK = HOME / "venv/bin/llmock"
+AIMOCK = HOME / "node_modules/.bin/llmock"
+PATIENCE = 120
+
+
+def install():
+    HOME.mkdir(parents=True, exist_ok=True)
+    if not LLMOCK.exists():
+        subprocess.check_call([sys.executable, "-m", "venv", HOME / "venv"])
+        subprocess.check_call([HOME / "venv/bin/pip", "install", "-q", "llmock==0.2.2"])
+    if not AIMOCK.exists():
+        subprocess.check_call(["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund",
+                               "--prefix", HOME, "@copilotkit/aimock@1.43.0"])
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def get(url):
+    # Straight there, whatever the environment says of proxies.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(url, timeout=5).read().decode()
+
+
+def wait_for(what, process):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if (found := what()) is not None:
+                return found
+        except OSError:
+            pass
+        time.sleep(0.1)
+    sys.exit(f"{process.args[0]} did not get there")
+
+
+def started(command):
+    return subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Page:
+    """What llmload says on /metrics, added up over labels but those asked for."""
+
+    def __init__(self, text):
+        self.rows = re.findall(r'^llmload_(\w+)\{(.*)\} (\S+)$', text, re.M)
+
+    def sum(self, name):
+        return sum(float(value) for known, _, value in self.rows if known == name)
+
+    def mean(self, name):
+        return self.sum(name + "_sum") / max(1, self.sum(name + "_count"))
+
+    def failures(self):
+        reasons = collections.Counter()
+        for name, labels, value in self.rows:
+            if name == "request_failures_total" and float(value):
+                reasons[re.search(r'reason="(\w+)"', labels)[1]] += int(float(value))
+        return dict(reasons)
+
+    def finished(self):
+        return self.sum("requests_total")
+
+
+def load(llmload, port, phase):
+    """One pass of a phase; the page once all that was started has finished."""
+    config, own = HOME / "llmload.yml", free_port()
+    config.write_text(json.dumps({
+        "targets": {"it": {"base_url": f"http://127.0.0.1:{port}/v1", "model": "gpt-4o"}},
+        "scenarios": {"s": {"target": "it", "start": "now", "repeat": 1, "prompts": ["Name a colour, please."],
+                            "request": {"max_tokens": 64}, "schedule": [phase]}}}))
+    daemon = started([llmload, "--config.file", config, "--web.listen-address", f"127.0.0.1:{own}"])
+    expected = phase["requests"]
+
+    def done():
+        page = Page(get(f"http://127.0.0.1:{own}/metrics"))
+        return page if page.finished() >= expected else None
+    try:
+        return wait_for(done, daemon)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def case(llmload, name, server, probe, phase, told):
+    port = free_port()
+    process = started([*server, "--port", port])
+    try:
+        wait_for(lambda: get(f"http://127.0.0.1:{port}{probe}"), process)
+        page = load(llmload, port, phase)
+        journal = json.loads(get(f"http://127.0.0.1:{port}/_llmock/requests"))["requests"] if server[0] == LLMOCK else []
+    finally:
+        process.terminate()
+        process.wait()
+    wrong = []
+    for what, seen, wanted, holds in told(page, [row for row in journal if row["method"] == "POST"]):
+        if not holds:
+            wrong.append(what)
+        print(f"| {name} | {what} | {wanted} | {seen} | {'yes' if holds else 'NO'} |", flush=True)
+    return wrong
+
+
+def same(what, seen, wanted):
+    return (what, seen, wanted, seen == wanted)
+
+
+def at_least(what, seconds, told):
+    # Timers of Node round down to the millisecond.
+    return (what, f"{seconds * 1e3:.1f} ms", f"≥ {told * 1e3:.0f} ms", seconds >= told - 0.002)
+
+
+def fixture(name, response, **more):
+    path = HOME / f"{name}.json"
+    path.write_text(json.dumps({"fixtures": [{"match": {"userMessage": "colour"}, "response": response, **more}]}))
+    return [AIMOCK, "--log-level", "silent", "--fixtures", path]
+
+
+def journalled(page, rows):
+    """The class of each answer by what the server says it did to it."""
+    classes = {"disconnect": "truncated", "truncate": "incomplete", "malformed": "bad_frame",
+               503: "overloaded", 429: "rate_limited", 400: "http_4xx"}
+    failed = collections.Counter()
+    # Usage and [DONE] come after the finish reason: a stream that ends there has said all.
+    complete = max((row["chunks_sent"] for row in rows), default=0) - 2
+    for row in rows:
+        kind, _, at = (row["fault"] or "").split(":")[-1].partition("@")
+        kind = row["status"] if row["status"] >= 400 else kind
+        if kind and not (kind in ("disconnect", "truncate") and int(at) >= complete):
+            failed[classes.get(kind, str(kind))] += 1
+    good = len(rows) - sum(failed.values())
+    return [same("requests", int(page.finished()), len(rows)),
+            same("failures", dict(sorted(page.failures().items())), dict(sorted(failed.items()))),
+            same("successes", int(page.sum("request_duration_seconds_count")), good)]
+
+
+def main():
+    llmload = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/debug/llmload").resolve()
+    install()
+    phase = lambda requests: {"concurrency": 6, "requests": requests}
+    text, usage = "abcd " * 20, {"prompt_tokens": 37, "completion_tokens": 20, "total_tokens": 57}
+    paced = {"chunkSize": 5, "streamingProfile": {"ttft": 300, "tps": 20}}
+    ok = {"content": text, "usage": usage}
+    wrong = []
+    print("| server, case | what | told | llmload | agree |\n|---|---|---|---|---|")
+    wrong += case(llmload, "aimock, paced", fixture("paced", ok, **paced), "/health", phase(24), lambda page, _: [
+        same("failures", page.failures(), {}),
+        same("output tokens", int(page.sum("output_tokens_total")), 24 * 20),
+        same("input tokens", int(page.sum("input_tokens_total")), 24 * 37),
+        same("chunks", int(page.sum("output_chunks_total")), 24 * 20),
+        # The role delta comes after `ttft`, the first text one pace later.
+        at_least("mean TTFT", page.mean("time_to_first_token_seconds"), 0.350),
+        at_least("mean TPOT", page.mean("time_per_output_token_seconds"), 0.050)])
+    wrong += case(llmload, "aimock, cut after 5 chunks", fixture("cut", ok, truncateAfterChunks=5, **paced), "/health",
+                  phase(12), lambda page, _: [same("failures", page.failures(), {"truncated": 12})])
+    error = {"error": {"message": "slow down", "type": "rate_limit_error"}, "status": 429, "retryAfter": 7}
+    wrong += case(llmload, "aimock, 429", fixture("limited", error), "/health", phase(12), lambda page, _: [
+        same("failures", page.failures(), {"rate_limited": 12}),
+        same("Retry-After", page.sum("retry_after_seconds"), 7.0)])
+    llmock = [LLMOCK, "serve", "--response-style", "static", "--log-level", "error"]
+    wrong += case(llmload, "llmock, 200 ms, then 20 ms a chunk", [*llmock, "--latency-ms", "200", "--stream-chunk-delay-ms", "20"],
+                  "/health", phase(24), lambda page, rows: journalled(page, rows) + [
+        # Beside its text an answer has four: role, finish reason, usage, [DONE].
+        same("chunks", int(page.sum("output_chunks_total")), sum(row["chunks_sent"] - 4 for row in rows)),
+        at_least("mean TTFT", page.mean("time_to_first_token_seconds"), 0.220)])
+    faults = [word for kind in ("disconnect", "truncate", "malformed") for word in ("--stream-fault", f"{kind}=0.25")]
+    wrong += case(llmload, "llmock, broken streams", [*llmock, *faults], "/health", phase(40), journalled)
+    errors = [word for rate in ("503=0.3", "429=0.2", "400=0.2") for word in ("--error-rate", rate)]
+    wrong += case(llmload, "llmock, error statuses", [*llmock, *errors], "/health", phase(40), journalled)
+    sys.exit(f"disagreement: {wrong}" if wrong else 0)
+
+
+main()
