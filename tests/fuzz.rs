@@ -186,7 +186,10 @@ fn no_bytes_are_too_strange() {
 // ---- Event streams ------------------------------------------------------------------------------
 
 /// Every event of a body that is read in these pieces, its name and its data.
-fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<TooLarge>) {
+/// Names and data of events.
+type Events = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
     let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
     let mut keep = |event: Event<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec()));
@@ -339,12 +342,13 @@ fn of_all_usage_in_an_answer_the_last_that_counts_is_told() {
             let (text, said) = usage(&mut random);
             meant = said.or(meant);
             let choice = "{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"";
-            body += &match random.random_range(0..4) {
+            let event = match random.random_range(0..4) {
                 0 => format!("data: {{\"choices\":[{choice}}}],\"usage\":{text}}}\n\n"),
                 1 => format!("data: {{\"usage\":{text},\"choices\":[]}}\n\n"),
                 2 => format!("data: {{\"x_groq\":{{\"usage\":{text}}},\"usage\":null}}\n\n"),
                 _ => format!("data: {{\"choices\":[{choice},\"usage\":{text}}}]}}\n\n"),
             };
+            body.push_str(&event);
         }
         body += "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n";
         body += "data: [DONE]\n\n";

@@ -180,7 +180,9 @@ impl Fleet {
         tracing::info!(scenario = next.scenario.name, "changed");
         let baseline = |streams: &[Arc<Stream>]| streams.first().map(Arc::as_ptr);
         if baseline(&streams) != baseline(&member.work.streams) {
-            streams.iter().for_each(|stream| stream.difference.forget());
+            for stream in &streams {
+                stream.difference.forget();
+            }
         }
         let left = member.work.streams.clone();
         let left = left.into_iter().filter(|old| !streams.iter().any(|stream| Arc::ptr_eq(stream, old)));
