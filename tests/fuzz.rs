@@ -185,10 +185,10 @@ fn no_bytes_are_too_strange() {
 
 // ---- Event streams ------------------------------------------------------------------------------
 
-/// Every event of a body that is read in these pieces, its name and its data.
 /// Names and data of events.
 type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Every event of a body that is read in these pieces, its name and its data.
 fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
     let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
     let mut keep = |event: Event<'_>| {
