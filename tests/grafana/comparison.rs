@@ -23,6 +23,7 @@ pub fn dashboard() -> Dashboard {
     .since("now-6h")
     .row("Slower?", changes())
     .row("Latency: now, and dashed then", latency())
+    .row("By version of the server", versions())
     .row("Load and success: now, and dashed then", load())
 }
 
@@ -106,6 +107,30 @@ fn latency() -> [Panel; 5] {
             .query(NOW, format!("sum by ($by) (increase({}[{WINDOW}]))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
             .query(THEN, format!("sum by ($by) (increase({}[{WINDOW}] offset $ago))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
             .dashed_where("/ ago$/"),
+    ]
+}
+
+/// A histogram's series with the version that their target's server has.
+fn by_version(family: &Family, suffix: &str) -> String {
+    let version =
+        format!("max by (job, instance, target, version) ({})", select(&table::TARGET_INFO, "", ""));
+    format!(
+        "rate({}[{WINDOW}]) * on (job, instance, target) group_left (version) {version}",
+        select(family, suffix, "")
+    )
+}
+
+fn versions() -> [Panel; 2] {
+    let by_version = |title, family: &'static Family| {
+        let buckets = format!("sum by (le, version) ({})", by_version(family, "_bucket"));
+        Panel::lines(title, Unit::Seconds)
+            .query("{{version}}", format!("histogram_quantile($quantile, {buckets}) >= 0"))
+    };
+    [
+        by_version("TTFT by version", &table::TIME_TO_FIRST_TOKEN)
+            .about("llmload_time_to_first_token_seconds at the quantile chosen, by the version in llmload_target_info: after a roll-out the line has another name."),
+        by_version("Duration by version", &table::REQUEST_DURATION)
+            .about("llmload_request_duration_seconds at the quantile chosen, by the version in llmload_target_info."),
     ]
 }
 
