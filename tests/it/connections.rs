@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use llmload::config;
 use llmload::endpoint::{Answer as _, Endpoint as _, HttpEndpoint, Request};
 use llmload::event::{Event, Observe};
-use llmload::exchange::{Order, exchange};
+use llmload::exchange::exchange;
 use llmload::measurement::Failure;
 use llmload::plan::{Location, Target};
 use llmload::protocol::Trace;
@@ -71,26 +71,7 @@ impl Observe for Told {
 }
 
 async fn ask((target, endpoint): &(Arc<Target>, HttpEndpoint), stream: bool) -> (Result<(), Failure>, Told) {
-    let parameters = llmload::plan::RequestParameters {
-        max_tokens: 8.try_into().unwrap(),
-        temperature: None,
-        system: None,
-        stream,
-        extra: std::collections::BTreeMap::new(),
-    };
-    let order = Order {
-        due: Instant::now(),
-        request: Request {
-            path: target.dialect.path(),
-            body: target.dialect.encode("m", &parameters, &"hi".into()).into(),
-            stream,
-            trace: target.traceparent.then(|| Trace::new(1, 2, 3)),
-        },
-        model: "m".into(),
-        terminal: target.terminal,
-        usage_asked: target.dialect.include_usage,
-        timeouts: target.timeouts,
-    };
+    let order = crate::faults::order(target, stream);
     let told = Told::default();
     let finished = exchange(endpoint, || Ok(order), &told).await;
     let outcome = finished.outcome.map(|_| ());

@@ -53,12 +53,8 @@ async fn ask(
     ask_telling(endpoint, target, stream, Recorder::default()).await
 }
 
-async fn ask_telling(
-    endpoint: &HttpEndpoint,
-    target: &Target,
-    stream: bool,
-    recorder: Recorder,
-) -> (Result<(), Failure>, String, Recorder) {
+/// A small request to a target, due now.
+pub fn order(target: &Target, stream: bool) -> Order {
     let parameters = RequestParameters {
         max_tokens: NonZeroU32::new(8).unwrap(),
         temperature: None,
@@ -66,7 +62,7 @@ async fn ask_telling(
         stream,
         extra: BTreeMap::new(),
     };
-    let order = Order {
+    Order {
         due: Instant::now(),
         request: Request {
             path: target.dialect.path(),
@@ -78,7 +74,16 @@ async fn ask_telling(
         terminal: target.terminal,
         usage_asked: target.dialect.include_usage,
         timeouts: target.timeouts,
-    };
+    }
+}
+
+async fn ask_telling(
+    endpoint: &HttpEndpoint,
+    target: &Target,
+    stream: bool,
+    recorder: Recorder,
+) -> (Result<(), Failure>, String, Recorder) {
+    let order = order(target, stream);
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, || Ok(order), &recorder).await;

@@ -1,12 +1,7 @@
 //! How a target wants to be spoken to.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
 use super::Checker;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};
-use crate::config::field::Field;
 use crate::protocol::{self, Dialect};
 
 /// Fields that cannot stand in `extra_body`, and where they are said instead.
@@ -46,29 +41,8 @@ impl Checker<'_> {
         };
         let options = target.stream_options.given().map(|at| at.value);
         let include_usage = options != Some(StreamOptions::None);
-        let extra_body = self.extra_body(target)?;
+        let reserved = ELSEWHERE.iter().chain(&super::request::OURS);
+        let extra_body = self.own_fields("extra_body", &target.extra_body, reserved, |_, _| true)?;
         Some(Dialect { api, max_tokens_field, include_usage, extra_body })
-    }
-
-    fn extra_body(&self, target: &Target) -> Option<BTreeMap<String, Value>> {
-        let entries = match &target.extra_body {
-            Field::Absent => return Some(BTreeMap::new()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value.0,
-        };
-        let mut extra = BTreeMap::new();
-        let mut good = true;
-        for (name, value) in entries {
-            let mut reserved = ELSEWHERE.iter().chain(&super::request::OURS);
-            if let Some((_, why)) = reserved.find(|(ours, _)| *ours == name.value) {
-                self.problem(name.node, format!("`{}` cannot stand in `extra_body`; {why}", name.value));
-                good = false;
-            } else if let Some(value) = value.given() {
-                extra.insert(name.value.clone(), value.value.clone());
-            } else {
-                good = false;
-            }
-        }
-        good.then_some(extra)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Checker;
 use crate::config::document::Request;
-use crate::config::field::{At, Field};
+use crate::config::field::{At, Field, Named};
 use crate::plan::RequestParameters;
 
 /// Fields of a request body that llmload writes itself, and why they cannot stand in `extra`.
@@ -48,7 +48,8 @@ impl Checker<'_> {
                 None
             }
         };
-        let extra = self.extra(given);
+        let fit = |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
+        let extra = self.own_fields("extra", &given.extra, OURS.iter(), fit);
         if given.system.is_bad() || given.stream.is_bad() {
             return None;
         }
@@ -63,26 +64,34 @@ impl Checker<'_> {
         })
     }
 
-    fn extra(&self, given: &Request) -> Option<BTreeMap<String, Value>> {
-        let entries = match &given.extra {
+    /// Fields of a body as they stand in the file, but for those that are written elsewhere, each with
+    /// where. A field that is not `fit` has been said to be so.
+    pub(super) fn own_fields<'r>(
+        &self,
+        key: &str,
+        field: &Field<Named<Value>>,
+        reserved: impl Iterator<Item = &'r (&'r str, &'r str)> + Clone,
+        fit: impl Fn(&At<String>, &At<Value>) -> bool,
+    ) -> Option<BTreeMap<String, Value>> {
+        let entries = match field {
             Field::Absent => return Some(BTreeMap::new()),
             Field::Bad(_) => return None,
             Field::Given(at) => &at.value.0,
         };
-        let mut extra = BTreeMap::new();
+        let mut fields = BTreeMap::new();
         let mut good = true;
         for (name, value) in entries {
-            if let Some((_, why)) = OURS.iter().find(|(ours, _)| *ours == name.value) {
-                self.problem(name.node, format!("`{}` cannot stand in `extra`; {why}", name.value));
+            if let Some((_, why)) = reserved.clone().find(|(ours, _)| *ours == name.value) {
+                self.problem(name.node, format!("`{}` cannot stand in `{key}`; {why}", name.value));
                 good = false;
             } else if let Some(value) = value.given() {
-                good &= self.is_fit(&name.value, value, streams(given));
-                extra.insert(name.value.clone(), value.value.clone());
+                good &= fit(name, value);
+                fields.insert(name.value.clone(), value.value.clone());
             } else {
                 good = false;
             }
         }
-        good.then_some(extra)
+        good.then_some(fields)
     }
 
     /// Two fields may stand in `extra` and yet not hold anything: one bounds the answer, the other
