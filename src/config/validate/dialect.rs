@@ -41,8 +41,12 @@ impl Checker<'_> {
         };
         let options = target.stream_options.given().map(|at| at.value);
         let include_usage = options != Some(StreamOptions::None);
-        let reserved = ELSEWHERE.iter().chain(&super::request::OURS);
-        let extra_body = self.own_fields("extra_body", &target.extra_body, reserved, |_, _| true)?;
+        let extra_body = self.own_fields(
+            "extra_body",
+            &target.extra_body,
+            &[&ELSEWHERE, &super::request::OURS],
+            |_, _| true,
+        )?;
         Some(Dialect { api, max_tokens_field, include_usage, extra_body })
     }
 }

@@ -49,7 +49,7 @@ impl Checker<'_> {
             }
         };
         let fit = |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
-        let extra = self.own_fields("extra", &given.extra, OURS.iter(), fit);
+        let extra = self.own_fields("extra", &given.extra, &[&OURS], fit);
         if given.system.is_bad() || given.stream.is_bad() {
             return None;
         }
@@ -66,11 +66,11 @@ impl Checker<'_> {
 
     /// Fields of a body as they stand in the file, but for those that are written elsewhere, each with
     /// where. A field that is not `fit` has been said to be so.
-    pub(super) fn own_fields<'r>(
+    pub(super) fn own_fields(
         &self,
         key: &str,
         field: &Field<Named<Value>>,
-        reserved: impl Iterator<Item = &'r (&'r str, &'r str)> + Clone,
+        reserved: &[&[(&str, &str)]],
         fit: impl Fn(&At<String>, &At<Value>) -> bool,
     ) -> Option<BTreeMap<String, Value>> {
         let entries = match field {
@@ -81,7 +81,7 @@ impl Checker<'_> {
         let mut fields = BTreeMap::new();
         let mut good = true;
         for (name, value) in entries {
-            if let Some((_, why)) = reserved.clone().find(|(ours, _)| *ours == name.value) {
+            if let Some((_, why)) = reserved.iter().copied().flatten().find(|(ours, _)| *ours == name.value) {
                 self.problem(name.node, format!("`{}` cannot stand in `{key}`; {why}", name.value));
                 good = false;
             } else if let Some(value) = value.given() {
