@@ -5,6 +5,7 @@
 //! all requests there have in common: what cannot be sent at once is dropped. A reload puts another
 //! lane in its place; the [`Traffic`], which is the books and what is in flight, goes on.
 
+mod alarm;
 mod driver;
 mod mailbox;
 mod slots;
@@ -30,6 +31,7 @@ use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal, Trace};
 use crate::random::unrepeatable;
 
+pub use alarm::Alarm;
 pub use driver::Driver;
 pub use mailbox::Mailbox;
 pub use slots::Slot;

@@ -32,6 +32,8 @@ use crate::schedule::{Area, Lengths, Load, Schedule, Series, Spread};
 
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
+/// How many marks of the past are drawn at one question.
+const PIECE: u32 = 4096;
 const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
 
 /// What to do next.
@@ -108,6 +110,8 @@ pub struct Pacer {
     granted: u64,
     /// What is missing to the next mark.
     missing: u64,
+    /// Marks up to here were due before the stretch.
+    passed: u64,
     /// Where the clock of the limiter stood at its birth.
     born: u64,
     /// The position of the first phase that may still be counted out.
@@ -128,9 +132,9 @@ impl Pacer {
         let carry = if series.is_even() { left_over } else { Area::ZERO };
         let mut next = before.wrapping_add(spread.shard.first_after(before));
         let step = u64::from(spread.shard.count());
-        let (mut granted, mut missing, mut uncounted) = (0, series.next_distance(), 0);
+        let (mut granted, mut missing, mut passed, mut uncounted) = (0, series.next_distance(), 0, 0);
         if let Some(after) = stretch.after {
-            let passed = micro(schedule.area(after) + carry);
+            passed = micro(schedule.area(after) + carry);
             // Even marks are skipped in one step.
             if series.is_even() && passed > granted + missing {
                 let distance = series.next_distance();
@@ -139,16 +143,10 @@ impl Pacer {
                 next = next.wrapping_add((marks + 1).wrapping_mul(step));
                 missing = distance;
             }
-            while granted + missing <= passed {
-                granted += missing;
-                missing = series.next_distance();
-                next = next.wrapping_add(step);
-            }
             let begun = |index| schedule.placed(index).is_some_and(|placed| placed.start < after);
             uncounted = (0..schedule.phases().len()).find(|index| !begun(*index)).unwrap_or(usize::MAX);
         }
         let (clock, limiter) = limiter();
-        let born = granted;
         Pacer {
             schedule,
             stretch,
@@ -158,7 +156,8 @@ impl Pacer {
             step,
             granted,
             missing,
-            born,
+            passed,
+            born: granted,
             uncounted,
             clock,
             limiter,
@@ -170,8 +169,12 @@ impl Pacer {
         self.stretch
     }
 
-    /// What to do at `now`. Each arrival is told once; ask again until it is time to wait.
+    /// What to do at `now`. Each arrival is told once; ask again until it is time to wait. What waits
+    /// for `now` itself still draws what came before its stretch.
     pub fn poll(&mut self, now: Instant) -> Next {
+        if !self.has_caught_up() {
+            return Next::Wait(now);
+        }
         let Barrier { time, area, counted } = self.barrier();
         let barrier = self.stretch.start + time;
         let elapsed = now.saturating_duration_since(self.stretch.start).min(time);
@@ -221,6 +224,20 @@ impl Pacer {
         let Barrier { time, counted: Some((phase, ..)), .. } = self.barrier() else { return };
         self.uncounted = phase + 1;
         self.stretch.start += now.saturating_duration_since(self.stretch.start + time);
+    }
+
+    /// Draws what was due before the stretch. Of random marks, hours may have been: a piece at a time.
+    fn has_caught_up(&mut self) -> bool {
+        for _ in 0..PIECE {
+            if self.granted + self.missing > self.passed {
+                return true;
+            }
+            self.granted += self.missing;
+            self.born = self.granted;
+            self.missing = self.series.next_distance();
+            self.next = self.next.wrapping_add(self.step);
+        }
+        false
     }
 
     /// What stops the schedule next: requests to be counted, or the end of the stretch.

@@ -1,5 +1,5 @@
 //! The life of one scenario: it waits for its target and learns the model, warms up, then runs its
-//! schedule on a thread of its own until it is stopped. What a reload changes reaches it there.
+//! schedule until it is stopped. What a reload changes reaches it there.
 
 mod readiness;
 mod setting;
@@ -7,18 +7,15 @@ mod version;
 mod warmup;
 
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
 use crate::incidents::Incidents;
-use crate::launch::{Driver, Gate, Lane, Lanes, Mailbox};
+use crate::launch::{Alarm, Driver, Gate, Lane, Lanes, Mailbox};
 use crate::metrics::{Instruments, Metrics};
 use crate::recent::Recent;
 use crate::schedule::{Rate, Shard};
@@ -38,12 +35,11 @@ pub struct Surroundings {
     pub paused: Pause,
 }
 
-/// The thread of a scenario's schedule could not be started, or ended by a panic: a defect.
+/// A scenario's schedule ended by a panic: a defect.
 #[derive(Debug, thiserror::Error)]
-#[error("the schedule of scenario {scenario} came to a bad end: {cause}; please report this")]
+#[error("the schedule of scenario {scenario} ended by a panic, whose words are above; please report this")]
 pub struct Crashed {
     scenario: String,
-    cause: String,
 }
 
 /// Who is told what becomes of a request.
@@ -106,9 +102,6 @@ impl Work {
     /// Stops its arrivals.
     pub fn stop(&self) {
         self.stop.cancel();
-        if let Some(live) = self.live.get() {
-            live.mailbox.wake();
-        }
     }
 
     /// Sets a rate in place of the schedule for a while, or goes back to it; false before its schedule
@@ -178,9 +171,7 @@ async fn go_through(
     let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
-    let crashed = |cause: String| Crashed { scenario: name.to_owned(), cause };
-    let (_thread, mut ended) = on_a_thread(driver, Arc::clone(&lanes), stop.clone(), name)
-        .map_err(|error| crashed(error.to_string()))?;
+    let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.to_owned()));
     let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
     // Nobody else sets it.
     let _set = live.set(reached);
@@ -193,42 +184,35 @@ async fn go_through(
     };
     let version = version::keep(&lanes, &around.metrics);
     let well = tokio::select! {
-        well = &mut ended => well,
+        well = &mut schedule => well,
         () = let_in => return Ok(()),
         () = version => return Ok(()),
-        () = stop.cancelled() => {
-            mailbox.wake();
-            // It may be launching this very moment; nothing may start once this returns.
-            ended.await
-        }
+        // It may be launching this very moment; nothing may start once this returns.
+        () = stop.cancelled() => schedule.await,
     };
     course.ends();
-    // The sender is gone without a word only if a panic took it along.
-    well.map_err(|_| crashed("a panic, whose words are above".to_owned()))
+    well.map_err(|_| Crashed { scenario: name.to_owned() })
 }
 
 /// Runs the schedule until `stop`; where it ends before, another may take its place.
-fn on_a_thread(
+async fn keep_to(
     mut driver: Driver,
     lanes: Arc<Lanes<HttpEndpoint, Observer>>,
     stop: CancellationToken,
-    scenario: &str,
-) -> std::io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
-    let (runtime, scenario) = (Handle::current(), scenario.to_owned());
-    let (end, ended) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("pacer".into()).spawn(move || {
-        while !stop.is_cancelled() {
-            driver.run(&*lanes, &runtime, &stop);
-            if !stop.is_cancelled() {
-                tracing::info!(
-                    scenario,
-                    "schedule ended; the daemon stays up and serves /metrics until a signal"
-                );
-            }
-            driver.sleep(&stop);
+    scenario: String,
+) {
+    let mut alarm = Alarm::of_this_machine();
+    while !stop.is_cancelled() {
+        driver.run(&*lanes, &mut alarm, &stop).await;
+        if !stop.is_cancelled() {
+            tracing::info!(
+                scenario,
+                "schedule ended; the daemon stays up and serves /metrics until a signal"
+            );
         }
-        // Whoever waits may have gone.
-        let _gone = end.send(());
-    })?;
-    Ok((thread, ended))
+        tokio::select! {
+            () = driver.is_told() => {}
+            () = stop.cancelled() => {}
+        }
+    }
 }

@@ -1,21 +1,19 @@
 //! What happens next in a scenario: arrivals by the schedule, and by the slots that become free in a
 //! closed-loop phase.
 //!
-//! [`Driver`] is a synchronous value. Two thin shells obey it: a thread of its own, which sleeps to a
-//! tenth of a millisecond where tokio's timer wheel knows whole ones, and a task on tokio's clock,
-//! for tests on paused time. Either waits for the clock, its mailbox and the stop signal, and for
-//! nothing else.
+//! [`Driver`] is a synchronous value in a thin shell, a task that obeys it: it waits for the clock, its
+//! mailbox and the stop signal, and for nothing else.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::{HandSet, Mailbox, Wake};
+use super::alarm::Alarm;
+use super::mailbox::{HandSet, Mailbox};
 use super::slots::{Slot, Slots};
 use super::{Gate, Launch};
 use crate::course::Course;
@@ -24,8 +22,9 @@ use crate::pacer::{Next, Pacer, Stretch};
 use crate::schedule::{Load, Phase, Rate, Schedule, Spread};
 use crate::timetable::{Moment, Part, Timetable};
 
-/// How many launches the task shell makes before it lets others run.
-const BATCH: u32 = 64;
+/// How many launches the shell makes before it lets others run: a burst goes through the guard as one,
+/// before its own requests make it late.
+const BURST: u32 = 1024;
 /// The longest sleep: the wall clock may be set in the meantime.
 const NAP: Duration = Duration::from_secs(30);
 
@@ -289,52 +288,40 @@ impl Driver {
         Some(step)
     }
 
-    /// Runs on the current thread until nothing is to come or `stop` is cancelled; wake it by its
-    /// mailbox after cancelling. Requests run on `runtime`.
-    pub fn run(&mut self, lanes: &impl Launch, runtime: &Handle, stop: &CancellationToken) {
-        self.mailbox.wakes(Wake::Thread(std::thread::current()));
-        while !stop.is_cancelled() {
-            let now = Moment { instant: Instant::now(), wall: SystemTime::now() };
-            match self.step(now) {
-                Step::Launch(arrival, slot) => lanes.launch(arrival, slot, runtime),
-                Step::Wait(until) => {
-                    std::thread::park_timeout(until.saturating_duration_since(now.instant));
-                }
-                Step::End => return,
-            }
-        }
-    }
-
-    /// Sleeps on the current thread until something comes into the mailbox or `stop` is cancelled.
-    pub fn sleep(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() && !self.mailbox.has_orders() {
-            std::thread::park();
-        }
-    }
-
-    /// [`Driver::run`] on tokio's clock, in the current runtime; `epoch` ties the wall clock to it.
-    pub async fn run_on_tokio(&mut self, lanes: &impl Launch, epoch: Moment, stop: &CancellationToken) {
+    /// Runs until nothing is to come or `stop` is cancelled, in the current runtime, as requests do.
+    pub async fn run(&mut self, lanes: &impl Launch, alarm: &mut Alarm, stop: &CancellationToken) {
         let runtime = Handle::current();
-        let woken = Arc::new(Notify::new());
-        self.mailbox.wakes(Wake::Task(Arc::clone(&woken)));
+        let mailbox = Arc::clone(&self.mailbox);
         let mut launched = 0;
         while !stop.is_cancelled() {
-            let instant = Instant::now();
-            match self.step(Moment { instant, wall: epoch.wall_at(instant) }) {
+            match self.step(alarm.now()) {
                 Step::Launch(arrival, slot) => {
                     lanes.launch(arrival, slot, &runtime);
                     launched += 1;
-                    if launched % BATCH == 0 {
+                    if launched == BURST {
+                        launched = 0;
                         tokio::task::yield_now().await;
                     }
                 }
+                // What was launched goes out before the alarm is set.
+                Step::Wait(_) if launched > 0 => {
+                    launched = 0;
+                    tokio::task::yield_now().await;
+                }
                 Step::Wait(until) => tokio::select! {
-                    () = tokio::time::sleep_until(until) => {}
-                    () = woken.notified() => {}
+                    () = alarm.rings_at(until) => {}
+                    () = mailbox.woken() => {}
                     () = stop.cancelled() => {}
                 },
                 Step::End => return,
             }
+        }
+    }
+
+    /// Until something comes into the mailbox.
+    pub async fn is_told(&self) {
+        while !self.mailbox.has_orders() {
+            self.mailbox.woken().await;
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What reaches the driver of a scenario from outside: slots that become free, and what it is told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,13 +13,13 @@ use crate::timetable::Timetable;
 #[derive(Debug, Default)]
 pub struct Mailbox {
     inner: Mutex<Inner>,
+    woken: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     returned: Vec<Return>,
     orders: Orders,
-    wake: Wake,
 }
 
 /// What becomes of a rate that is set by hand.
@@ -69,15 +68,14 @@ impl Mailbox {
         self.order(|orders| orders.ready = true);
     }
 
-    /// Makes the driver look about.
-    pub fn wake(&self) {
-        self.lock().wake.wake();
+    /// Until something came in since this was last asked.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     pub(super) fn put_back(&self, slot: Return) {
-        let mut inner = self.lock();
-        inner.returned.push(slot);
-        inner.wake.wake();
+        self.lock().returned.push(slot);
+        self.woken.notify_one();
     }
 
     pub(super) fn returned(&self) -> Vec<Return> {
@@ -92,36 +90,12 @@ impl Mailbox {
         !self.lock().orders.is_empty()
     }
 
-    pub(super) fn wakes(&self, wake: Wake) {
-        self.lock().wake = wake;
-    }
-
     fn order(&self, give: impl FnOnce(&mut Orders)) {
-        let mut inner = self.lock();
-        give(&mut inner.orders);
-        inner.wake.wake();
+        give(&mut self.lock().orders);
+        self.woken.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Who sleeps over the mailbox.
-#[derive(Debug, Default)]
-pub(super) enum Wake {
-    #[default]
-    Nobody,
-    Thread(Thread),
-    Task(Arc<Notify>),
-}
-
-impl Wake {
-    fn wake(&self) {
-        match self {
-            Wake::Nobody => {}
-            Wake::Thread(thread) => thread.unpark(),
-            Wake::Task(task) => task.notify_one(),
-        }
     }
 }

@@ -164,6 +164,28 @@ fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle
 
 /// Bursts so rare that their distances exceed what governor counts at once.
 #[test]
+fn a_random_cycle_is_joined_hours_in_a_piece_at_a_time_and_goes_on_as_if_it_had_been_walked() {
+    let spread = Spread { arrivals: Arrivals::Poisson, ..Spread::default() };
+    let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
+    let (start, after) = (Instant::now(), Duration::from_secs(3 * 3600));
+    let (now, until) = (start + after, schedule.length());
+    let mut walked = Pacer::new(Arc::clone(&schedule), &spread, Stretch::whole(&schedule, 0, start));
+    while let Next::Due { .. } = walked.poll(now) {}
+    let mut joined = Pacer::new(schedule, &spread, Stretch { cycle: 0, start, after: Some(after), until });
+    let pieces = std::iter::repeat_with(|| joined.poll(now)).take_while(|next| *next == Next::Wait(now));
+    assert_eq!(pieces.count(), 2 * 3 * 3600 / PIECE as usize);
+    let end = start + until;
+    let rest = |pacer: &mut Pacer| {
+        let all =
+            std::iter::repeat_with(|| pacer.poll(end)).take_while(|next| matches!(next, Next::Due { .. }));
+        all.collect::<Vec<_>>()
+    };
+    let walked = rest(&mut walked);
+    assert!(walked.len() > 7000);
+    assert_eq!(rest(&mut joined), walked);
+}
+
+#[test]
 fn a_distance_beyond_what_governor_can_count_is_walked_in_pieces() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
     let arrivals = Arrivals::Burstiness(0.0001);

@@ -10,7 +10,7 @@ use llmload::calendar::Windows;
 use llmload::course::Course;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Driver, Lane};
+use llmload::launch::{Alarm, Driver, Lane};
 use llmload::ledger::Books;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
@@ -108,7 +108,7 @@ impl Bench {
 
     /// Goes on until nothing is to come.
     pub async fn drive(&self, driver: &mut Driver) {
-        driver.run_on_tokio(&self.lane, self.epoch, &self.stop).await;
+        driver.run(&self.lane, &mut Alarm::Tokio(self.epoch), &self.stop).await;
     }
 
     /// Goes through the whole schedule and lets what is in flight end.
@@ -178,7 +178,7 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
     let bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     let (lane, stop, epoch) = (Arc::clone(&bench.lane), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
-    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, epoch, &stop).await });
+    let running = tokio::spawn(async move { driver.run(&lane, &mut Alarm::Tokio(epoch), &stop).await });
     tokio::time::sleep(Duration::from_secs(3)).await;
     // The clock leaps: 3 s in which nobody was asked.
     tokio::time::advance(Duration::from_secs(3)).await;
@@ -221,7 +221,7 @@ async fn a_stop_ends_arrivals_at_once() {
     let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 1000);
     let (lane, stop, epoch) = (Arc::clone(&bench.lane), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
-    let running = tokio::spawn(async move { driver.run_on_tokio(&lane, epoch, &stop).await });
+    let running = tokio::spawn(async move { driver.run(&lane, &mut Alarm::Tokio(epoch), &stop).await });
     tokio::time::sleep(Duration::from_secs(10)).await;
     bench.stop.cancel();
     running.await.unwrap();
