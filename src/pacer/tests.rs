@@ -167,7 +167,7 @@ fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle
 fn a_random_cycle_is_joined_hours_in_a_piece_at_a_time_and_goes_on_as_if_it_had_been_walked() {
     let spread = Spread { arrivals: Arrivals::Poisson, ..Spread::default() };
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
-    let (start, after) = (Instant::now(), Duration::from_secs(3 * 3600));
+    let (start, after) = (Instant::now(), Duration::from_hours(3));
     let (now, until) = (start + after, schedule.length());
     let mut walked = Pacer::new(Arc::clone(&schedule), &spread, Stretch::whole(&schedule, 0, start));
     while let Next::Due { .. } = walked.poll(now) {}
