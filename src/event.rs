@@ -18,6 +18,8 @@ pub struct Arrival {
     pub k: u64,
     /// When it was due.
     pub due: Instant,
+    /// The position of its phase in the schedule; none where a rate was set by hand.
+    pub phase: Option<usize>,
     /// How long its prompt and answer shall be, where a trace says so.
     pub lengths: Option<Lengths>,
 }
@@ -135,20 +137,20 @@ pub struct Names {
 
 /// Somebody who is told.
 pub trait Observe: Send + Sync {
-    /// Takes note; must not wait.
-    fn observe(&self, event: Event<'_>);
+    /// Takes note of what happened to an arrival; must not wait.
+    fn observe(&self, arrival: &Arrival, event: Event<'_>);
 }
 
 impl<T: Observe + ?Sized> Observe for std::sync::Arc<T> {
-    fn observe(&self, event: Event<'_>) {
-        (**self).observe(event);
+    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
+        (**self).observe(arrival, event);
     }
 }
 
 /// Both are told.
 impl<A: Observe, B: Observe> Observe for (A, B) {
-    fn observe(&self, event: Event<'_>) {
-        self.0.observe(event);
-        self.1.observe(event);
+    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
+        self.0.observe(arrival, event);
+        self.1.observe(arrival, event);
     }
 }

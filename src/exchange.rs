@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::comparison::Took;
 use crate::endpoint::{Answer, Connecting, Endpoint, Request};
-use crate::event::{Event, Names, Observe};
+use crate::event::{Arrival, Event, Names, Observe};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::plan::Timeouts;
 use crate::protocol::{self, Channel, Limits, Reply, Terminal, WholeReply, no_sink};
@@ -35,8 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What to send and how to judge what comes back.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// When the schedule wanted it sent.
-    pub due: Instant,
     /// The request.
     pub request: Request,
     /// The model it names.
@@ -69,10 +67,11 @@ impl<A: Answer> Finished<A> {
     }
 }
 
-/// Makes an order, sends it and reads its answer, telling `observer` of everything as it happens, the
-/// end included.
+/// Makes the order of an arrival, sends it and reads its answer, telling `observer` of everything as it
+/// happens, the end included.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
+    arrival: Arrival,
     order: impl FnOnce() -> Result<Order, FailureDetail>,
     observer: &(impl Observe + ?Sized),
 ) -> Finished<E::Answer> {
@@ -83,8 +82,9 @@ pub async fn exchange<E: Endpoint>(
     let conversation = match order {
         Ok(order) => {
             names.trace = order.request.trace;
-            observer.observe(Event::Sent { lag: sent.saturating_duration_since(order.due) });
-            let conversation = converse(endpoint, order, sent, observer, &mut names.request_id);
+            let lag = sent.saturating_duration_since(arrival.due);
+            observer.observe(&arrival, Event::Sent { lag });
+            let conversation = converse(endpoint, &arrival, order, sent, observer, &mut names.request_id);
             let conversation = AssertUnwindSafe(conversation).catch_unwind();
             conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
         }
@@ -92,7 +92,7 @@ pub async fn exchange<E: Endpoint>(
     };
     match conversation {
         Ok((measurement, rest)) => {
-            observer.observe(Event::Succeeded(&measurement));
+            observer.observe(&arrival, Event::Succeeded(&measurement));
             let first_token = measurement.time_to_first_token();
             let took = Took { first_token, duration: measurement.duration() };
             Finished { outcome: Ok(took), rest }
@@ -102,7 +102,7 @@ pub async fn exchange<E: Endpoint>(
             // The one place that every failure passes before anybody sees its words.
             let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
-            observer.observe(Event::Failed { detail: &detail, duration, names: &names });
+            observer.observe(&arrival, Event::Failed { detail: &detail, duration, names: &names });
             Finished { outcome: Err(detail.failure), rest: None }
         }
     }
@@ -117,22 +117,23 @@ fn defect(panic: &(dyn Any + Send)) -> FailureDetail {
 
 async fn converse<E: Endpoint>(
     endpoint: &E,
+    arrival: &Arrival,
     order: Order,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
     request_id: &mut Option<String>,
 ) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
-    let Order { due, request, model, terminal, usage_asked, timeouts } = order;
+    let Order { request, model, terminal, usage_asked, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
     if let Some(Connecting { dns, connect }) = answer.connected() {
-        observer.observe(Event::Connected { dns, connect });
+        observer.observe(arrival, Event::Connected { dns, connect });
     }
-    observer.observe(Event::Answered { status });
+    observer.observe(arrival, Event::Answered { status });
     if let Some(limits) = answer.rate_limits() {
-        observer.observe(Event::Limits(&limits));
+        observer.observe(arrival, Event::Limits(&limits));
     }
     *request_id = answer.request_id();
     // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.
@@ -151,14 +152,14 @@ async fn converse<E: Endpoint>(
     }
     if !streaming {
         let reply = WholeReply::new(Limits::default()).expecting_model(&model);
-        return Ok((read_whole(answer, reply, watch, due).await?, None));
+        return Ok((read_whole(answer, reply, watch, arrival.due).await?, None));
     }
     if !answer.content_type().is_some_and(protocol::is_event_stream) {
         let body = start_of_body(&mut answer, &mut watch).await;
         return Err(protocol::not_a_stream(&body));
     }
     let reply = Reply::new(terminal, Limits::default()).expecting_model(&model).expecting_usage(usage_asked);
-    read_stream(answer, reply, watch, due, observer).await
+    read_stream(answer, reply, watch, arrival, observer).await
 }
 
 /// Why reading stopped.
@@ -175,7 +176,7 @@ async fn read_stream<A: Answer>(
     mut answer: A,
     mut reply: Reply,
     mut watch: Watch,
-    due: Instant,
+    arrival: &Arrival,
     observer: &(impl Observe + ?Sized),
 ) -> Result<(Measurement, Option<A>), FailureDetail> {
     let sent = watch.sent;
@@ -187,13 +188,12 @@ async fn read_stream<A: Answer>(
         if first_token.is_none() {
             first_token = Some(now);
             watch.first_token_came();
-            observer.observe(Event::FirstToken {
-                since_sent: now.saturating_duration_since(sent),
-                since_due: now.saturating_duration_since(due),
-            });
+            let since_sent = now.saturating_duration_since(sent);
+            let since_due = now.saturating_duration_since(arrival.due);
+            observer.observe(arrival, Event::FirstToken { since_sent, since_due });
         }
         let gap = last_token.map(|last| now.saturating_duration_since(last));
-        observer.observe(Event::Chunks { count, gap });
+        observer.observe(arrival, Event::Chunks { count, gap });
         last_token = Some(now);
     };
     let mut last_event = sent;
@@ -230,7 +230,7 @@ async fn read_stream<A: Answer>(
         _ => last_event,
     };
     let measurement = Measurement {
-        due,
+        due: arrival.due,
         sent,
         first_token,
         last_token,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::event::{DropReason, Event, Names, Observe};
+use crate::event::{Arrival, DropReason, Event, Names, Observe};
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
 
@@ -122,7 +122,7 @@ impl Incidents {
 }
 
 impl Observe for Incidents {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Failed { detail, names, .. } => self.note(detail, names),
             Event::Dropped(reason) => self.dropped(reason),

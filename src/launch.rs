@@ -150,7 +150,7 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
             }
             Err(reason) => {
                 place.done(None);
-                self.observer.observe(Event::Dropped(reason));
+                self.observer.observe(&arrival, Event::Dropped(reason));
             }
         }
     }
@@ -159,7 +159,7 @@ impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
         let cut = &self.traffic.cut;
         let finished = tokio::select! {
             biased;
-            finished = exchange(&*self.endpoint, || self.order(arrival), &self.observer) => finished,
+            finished = exchange(&*self.endpoint, arrival, || self.order(arrival), &self.observer) => finished,
             reason = cut.happened() => return started.abort(reason),
         };
         // Entered before the slot is free, so that whoever takes it does not find the place taken.
@@ -182,7 +182,6 @@ impl<E, O> Lane<E, O> {
         let asked = asked
             .map_err(|unavailable| FailureDetail::new(Failure::ClientResource, &unavailable.to_string()))?;
         Ok(Order {
-            due: arrival.due,
             request: Request {
                 path: self.dialect.path(),
                 body: self.dialect.encode(&self.model, &self.parameters, &asked).into(),
@@ -305,7 +304,7 @@ impl Gate {
 /// It sees what becomes of requests: a target that cannot be connected to, or answers with a server
 /// error, is away until it answers otherwise.
 impl Observe for Gate {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {

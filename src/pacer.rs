@@ -45,6 +45,8 @@ pub enum Next {
         due: Instant,
         /// Its number in the one series that all shards share.
         k: u64,
+        /// The position of its phase.
+        phase: usize,
         /// How long its prompt and answer shall be, where a trace says so.
         lengths: Option<Lengths>,
     },
@@ -52,6 +54,8 @@ pub enum Next {
     Wait(Instant),
     /// A closed-loop phase is on: keep so many requests in flight until this instant.
     Closed {
+        /// The position of the phase.
+        phase: usize,
         /// How many.
         slots: NonZeroU32,
         /// The start of the phase.
@@ -193,7 +197,7 @@ impl Pacer {
                 let until = (self.stretch.start + placed.end).min(barrier);
                 // Where the phase is joined in its midst, nothing was due before.
                 let since = placed.start.max(self.stretch.after.unwrap_or_default());
-                return Next::Closed { slots, since: self.stretch.start + since, until };
+                return Next::Closed { phase: placed.index, slots, since: self.stretch.start + since, until };
             }
             match self.instant_of(wanted).filter(|_| wanted <= micro(area + self.carry)) {
                 // Floating point may step back by a billionth where a sine is almost flat: what Λ⁻¹
@@ -281,8 +285,9 @@ impl Pacer {
         let due = self.instant_of(self.granted).unwrap_or(now);
         let k = self.next;
         self.next = self.next.wrapping_add(self.step);
-        let lengths = self.schedule.lengths_at(Area::from_micro(self.granted) - self.carry);
-        Next::Due { due, k, lengths }
+        let reaching = self.schedule.reaching(Area::from_micro(self.granted) - self.carry);
+        let (phase, lengths) = reaching.unwrap_or_default();
+        Next::Due { due, k, phase, lengths }
     }
 
     /// When this cycle reaches a sum of weights, if it does.

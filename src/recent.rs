@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event::{Event, Observe};
+use crate::event::{Arrival, Event, Observe};
 
 /// How far back it looks.
 pub const WINDOW: Duration = Duration::from_mins(5);
@@ -85,7 +85,7 @@ impl Recent {
 }
 
 impl Observe for Recent {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::FirstToken { since_sent, .. } => {
                 self.enter(|part| part.first_token.enter(since_sent.as_secs_f64()));
@@ -149,16 +149,17 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn first_token(seconds: f64) -> Event<'static> {
+    fn first_token(recent: &Recent, seconds: f64) {
         let since_sent = Duration::from_secs_f64(seconds);
-        Event::FirstToken { since_sent, since_due: since_sent }
+        let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None };
+        recent.observe(&arrival, Event::FirstToken { since_sent, since_due: since_sent });
     }
 
     #[tokio::test(start_paused = true)]
     async fn quantiles_are_good_to_a_twentieth_and_old_ones_are_forgotten() {
         let recent = Recent::default();
         for i in 1..=1000 {
-            recent.observe(first_token(f64::from(i) / 100.0));
+            first_token(&recent, f64::from(i) / 100.0);
         }
         let (counts, none) = recent.read(Instant::now());
         assert_eq!((counts.count(), none.count()), (1000, 0));
@@ -167,13 +168,13 @@ mod tests {
             assert!((quantile / exact - 1.0).abs() < 0.06, "{share}: {quantile}");
         }
         tokio::time::advance(PART * 29).await;
-        recent.observe(first_token(0.0));
+        first_token(&recent, 0.0);
         assert_eq!(recent.read(Instant::now()).0.count(), 1001);
         tokio::time::advance(PART).await;
         assert_eq!(recent.read(Instant::now()).0.count(), 1);
         // The place of a part that was left out for a whole turn is used again.
         tokio::time::advance(WINDOW * 2).await;
-        recent.observe(first_token(1.0));
+        first_token(&recent, 1.0);
         assert_eq!(recent.read(Instant::now()).0.count(), 1);
     }
 

@@ -248,7 +248,7 @@ impl Schedule {
     /// Λ⁻¹: the first nanosecond of a cycle at which `area` is reached, if the cycle reaches it.
     /// Where the rate is zero for a while, that is the first instant of the plateau.
     pub fn due(&self, area: Area) -> Option<Duration> {
-        let (phase, (start, before)) = self.reached(area)?;
+        let (_, phase, (start, before)) = self.reached(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));
         Some(Duration::from_nanos(start + within))
     }
@@ -279,19 +279,22 @@ impl Schedule {
         self.at(time).map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
     }
 
-    /// The lengths of the request that reaches `area`, where it stands in a trace.
-    pub fn lengths_at(&self, area: Area) -> Option<Lengths> {
-        match self.reached(area)? {
-            (Phase { load: Load::Replay(trace), .. }, (_, before)) => trace.lengths(area - before),
+    /// The position of the phase that reaches `area`, and the lengths of the request that does, where it
+    /// stands in a trace.
+    pub fn reaching(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
+        let (index, phase, (_, before)) = self.reached(area)?;
+        let lengths = match &phase.load {
+            Load::Replay(trace) => trace.lengths(area - before),
             _ => None,
-        }
+        };
+        Some((index, lengths))
     }
 
-    /// The phase that reaches an area, and the time and the area at its start.
-    fn reached(&self, area: Area) -> Option<(&Phase, (u64, Area))> {
+    /// The phase that reaches an area and its position, and the time and the area at its start.
+    fn reached(&self, area: Area) -> Option<(usize, &Phase, (u64, Area))> {
         let index = self.ends.partition_point(|&(_, end)| end < area);
         let before = index.checked_sub(1).map_or_else(Default::default, |before| self.ends[before]);
-        Some((self.phases.get(index)?, before))
+        Some((index, self.phases.get(index)?, before))
     }
 
     fn end(&self) -> (u64, Area) {

@@ -282,7 +282,7 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
     let schedule = &plan.scenarios[0].schedule;
     let marks = (0..schedule.total().micro() / 1_000_000).map(|k| {
         let mark = Area::from_micro(u64::try_from(k).unwrap() * 1_000_000 + 500_000);
-        let lengths = schedule.lengths_at(mark).unwrap();
+        let lengths = schedule.reaching(mark).unwrap().1.unwrap();
         (schedule.due(mark).unwrap().as_nanos(), lengths.input.map(u32::from), lengths.output.map(u32::from))
     });
     marks.collect()

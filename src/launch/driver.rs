@@ -119,8 +119,9 @@ impl Driver {
                     None => continue,
                 },
             };
-            if let Next::Due { due, k, lengths } = next {
-                return Step::Launch(Arrival { k, due, lengths }, None);
+            if let Next::Due { due, k, phase, lengths } = next {
+                let phase = Some(phase).filter(|_| matches!(self.walk, Some(Walk::Scheduled(_))));
+                return Step::Launch(Arrival { k, due, phase, lengths }, None);
             }
             // Orders take effect once everything that was due until now has been told.
             if self.mailbox.has_orders() {
@@ -130,9 +131,9 @@ impl Driver {
             match next {
                 Next::Due { .. } => {}
                 Next::Wait(until) => return Step::Wait(until),
-                Next::Closed { slots, since, until } => {
+                Next::Closed { phase, slots, since, until } => {
                     let k = self.spread.shard.number(self.looped);
-                    return match self.fill(slots, since, now.instant, k) {
+                    return match self.fill(phase, slots, since, now.instant, k) {
                         Ok(launch) => {
                             self.looped = self.looped.wrapping_add(1);
                             launch
@@ -241,6 +242,7 @@ impl Driver {
     /// An arrival for a slot that is free, or when the next one has rested.
     fn fill(
         &mut self,
+        phase: usize,
         slots: NonZeroU32,
         since: Instant,
         now: Instant,
@@ -249,7 +251,10 @@ impl Driver {
         // A part of nothing was refused when the configuration was read.
         let mine = u32::try_from(self.spread.shard.part(slots.get().into())).ok().and_then(NonZeroU32::new);
         let due = self.slots.take(mine.unwrap_or(NonZeroU32::MIN), since, now)?;
-        Ok(Step::Launch(Arrival { k, due, lengths: None }, Some(Slot::new(now, &self.mailbox))))
+        Ok(Step::Launch(
+            Arrival { k, due, phase: Some(phase), lengths: None },
+            Some(Slot::new(now, &self.mailbox)),
+        ))
     }
 
     /// Goes on with a phase that counts its requests; nothing once they have ended.
@@ -269,7 +274,7 @@ impl Driver {
         let step = if counting.launched < mine {
             // From the first prompt on, whatever was asked before.
             let k = self.spread.shard.number(counting.launched);
-            let step = self.fill(slots, since, now.instant, k);
+            let step = self.fill(phase, slots, since, now.instant, k);
             counting.launched += u64::from(step.is_ok());
             step.unwrap_or_else(|rested| Step::Wait(rested.unwrap_or(now.instant + NAP)))
         } else if self.slots.are_free() {

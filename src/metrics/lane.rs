@@ -9,7 +9,7 @@ use super::limits::{self, Limits};
 use super::table::CODES;
 use super::{Labels, amounts, counter, histogram, table};
 use crate::buckets::Buckets;
-use crate::event::{DropReason, Event, Observe};
+use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
 use crate::plan::Prices;
@@ -236,7 +236,7 @@ struct Spending {
 }
 
 impl Observe for Instruments {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
             // The ledger counts them.

@@ -57,7 +57,7 @@ fn arrivals_come_when_they_are_due_if_its_advice_is_followed() {
     let (mut now, mut count) = (origin, 0);
     loop {
         match pacer.poll(now) {
-            Next::Due { due, k, lengths } => {
+            Next::Due { due, k, lengths, .. } => {
                 assert_eq!((due, k, lengths), (now, count, None));
                 count += 1;
             }
@@ -103,10 +103,10 @@ fn a_closed_phase_is_announced_at_its_start_and_lasts_to_its_end() {
     let at = |millis| origin + Duration::from_millis(millis);
     let mut pacer = whole(&load, origin);
     assert_eq!(pacer.poll(origin), Next::Wait(at(1000)));
-    assert_eq!(pacer.poll(at(1000)), Next::Closed { slots, since: at(1000), until: at(3000) });
-    assert_eq!(pacer.poll(at(2999)), Next::Closed { slots, since: at(1000), until: at(3000) });
+    assert_eq!(pacer.poll(at(1000)), Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) });
+    assert_eq!(pacer.poll(at(2999)), Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) });
     assert_eq!(pacer.poll(at(3000)), Next::Wait(at(3500)));
-    assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0, lengths: None });
+    assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0, phase: 2, lengths: None });
     assert_eq!(pacer.poll(at(3500)), Next::Wait(at(4000)));
     assert_eq!(pacer.poll(at(4000)), Next::Over(at(4000)));
 }
@@ -128,8 +128,8 @@ fn a_counted_phase_holds_the_schedule_until_it_is_told_to_go_on() {
     assert_eq!(pacer.poll(at(700)), counted(0, origin));
     pacer.go_on(at(700));
     assert_eq!(pacer.poll(at(700)), Next::Wait(at(1200)));
-    assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, lengths: None });
-    assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, lengths: None });
+    assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, phase: 1, lengths: None });
+    assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), counted(2, at(2700)));
     pacer.go_on(at(5000));
     assert_eq!(pacer.poll(at(5000)), counted(3, at(5000)));

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Streamed;
 use crate::endpoint::{Answer, Connecting, Endpoint, Request};
-use crate::event::{Event, Observe};
+use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{Order, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
@@ -26,7 +26,6 @@ pub async fn stream<E: Endpoint>(
     let tap = Tap { endpoint: Arc::clone(endpoint), ear: Arc::clone(&ear) };
     let order = || {
         Ok(Order {
-            due: Instant::now(),
             request: Request {
                 path: target.dialect.path(),
                 body: target.dialect.encode(model, parameters, &prompt.into()).into(),
@@ -40,7 +39,8 @@ pub async fn stream<E: Endpoint>(
         })
     };
     let notes = Mutex::new(Notes::default());
-    exchange(&tap, order, &notes).await.farewell().await;
+    let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None };
+    exchange(&tap, arrival, order, &notes).await.farewell().await;
     let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut ear = ear.lock().unwrap_or_else(PoisonError::into_inner);
     let since =
@@ -71,7 +71,7 @@ struct Notes {
 }
 
 impl Observe for Mutex<Notes> {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         let mut notes = self.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Sent { .. } => notes.sent = Some(Instant::now()),

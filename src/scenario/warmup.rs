@@ -27,8 +27,8 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, around: &
         while around.paused.is_on() {
             tokio::time::sleep(PAUSED).await;
         }
-        let arrival = Arrival { k, due: Instant::now(), lengths: None };
-        let finished = exchange(&*lane.endpoint, || lane.order(arrival), &last_words).await;
+        let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
+        let finished = exchange(&*lane.endpoint, arrival, || lane.order(arrival), &last_words).await;
         if let Some(labels) = stream.labels() {
             around.metrics.warmed_up(&labels);
         }
@@ -48,7 +48,7 @@ pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, around: &
 struct LastWords(Mutex<Option<String>>);
 
 impl Observe for LastWords {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         if let Event::Failed { detail, .. } = event {
             let words = format!("{}: {}", detail.failure, detail.message);
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);

@@ -128,7 +128,7 @@ fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
         (0..10).map(millis).collect::<Vec<_>>(),
         [250, 750, 1000, 1000, 1250, 2000, 2000, 5000, 5250, 5750]
     );
-    let input = |k| schedule.lengths_at(mark(k)).map(|lengths| lengths.input.unwrap().get());
+    let input = |k| schedule.reaching(mark(k)).and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()));
     assert_eq!(
         (0..11).map(input).collect::<Vec<_>>(),
         [None, None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None, None, None]
@@ -243,7 +243,7 @@ proptest! {
         let told: Vec<(u64, u32)> = marks
             .iter()
             .filter_map(|mark| {
-                let input = schedule.lengths_at(*mark)?.input?;
+                let input = schedule.reaching(*mark)?.1?.input?;
                 Some((u64::try_from(schedule.due(*mark)?.as_nanos()).ok()?, input.get()))
             })
             .collect();

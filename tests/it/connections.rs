@@ -14,7 +14,7 @@ use hyper::{Request as HttpRequest, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use llmload::config;
 use llmload::endpoint::{Answer as _, Endpoint as _, HttpEndpoint, Request};
-use llmload::event::{Event, Observe};
+use llmload::event::{Arrival, Event, Observe};
 use llmload::exchange::exchange;
 use llmload::measurement::Failure;
 use llmload::plan::{Location, Target};
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, sample};
 use crate::upstream::{
-    Act, DONE, FINISH, USAGE, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+    Act, DONE, FINISH, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain, stream_head, token,
 };
 
 // ---- What is asked, and what came of it ---------------------------------------------------------
@@ -56,7 +56,7 @@ struct Told {
 }
 
 impl Observe for Told {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Connected { dns, connect } => {
                 self.connected.lock().unwrap().push((dns.is_some(), connect));
@@ -73,7 +73,7 @@ impl Observe for Told {
 async fn ask((target, endpoint): &(Arc<Target>, HttpEndpoint), stream: bool) -> (Result<(), Failure>, Told) {
     let order = crate::faults::order(target, stream);
     let told = Told::default();
-    let finished = exchange(endpoint, || Ok(order), &told).await;
+    let finished = exchange(endpoint, arrival_now(), || Ok(order), &told).await;
     let outcome = finished.outcome.map(|_| ());
     finished.farewell().await;
     (outcome, told)

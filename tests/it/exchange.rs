@@ -11,7 +11,7 @@ use llmload::plan::Timeouts;
 use llmload::protocol::{Terminal, chat};
 use tokio::time::Instant;
 
-use crate::upstream::{Beat, DONE, FINISH, InMemory, Recorder, Shared, USAGE, says, token};
+use crate::upstream::{Beat, DONE, FINISH, InMemory, Recorder, Shared, USAGE, arrival_now, says, token};
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -30,14 +30,14 @@ async fn ask(
 ) -> (Result<(), Failure>, Recorder) {
     let recorder = Recorder::default();
     let order = Order {
-        due: Instant::now(),
         request: Request { path: chat::PATH, body: Bytes::new(), stream: true, trace: None },
         model: "m".into(),
         terminal,
         usage_asked: true,
         timeouts,
     };
-    let outcome = exchange(&Shared(endpoint), || Ok(order), &recorder).await.outcome.map(|_| ());
+    let outcome =
+        exchange(&Shared(endpoint), arrival_now(), || Ok(order), &recorder).await.outcome.map(|_| ());
     let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
     assert_eq!(told, 1, "told exactly once");
     (outcome, recorder)

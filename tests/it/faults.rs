@@ -10,11 +10,11 @@ use llmload::ledger::Ledger;
 use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::{Auth, Connection, Location, RequestParameters, Target, Timeouts};
 use llmload::protocol::{Dialect, Terminal, Trace};
-use tokio::time::Instant;
 use url::Url;
 
 use crate::upstream::{
-    Act, DONE, FINISH, Recorder, USAGE, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+    Act, DONE, FINISH, Recorder, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain,
+    stream_head, token,
 };
 
 fn target(url: &str) -> Target {
@@ -63,7 +63,6 @@ pub fn order(target: &Target, stream: bool) -> Order {
         extra: BTreeMap::new(),
     };
     Order {
-        due: Instant::now(),
         request: Request {
             path: target.dialect.path(),
             body: target.dialect.encode("m", &parameters, &"hi".into()).into(),
@@ -86,7 +85,7 @@ async fn ask_telling(
     let order = order(target, stream);
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
-    let finished = exchange(endpoint, || Ok(order), &recorder).await;
+    let finished = exchange(endpoint, arrival_now(), || Ok(order), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
     finished.farewell().await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use llmload::endpoint::{Answer, Endpoint, Request};
-use llmload::event::{Event, Observe};
+use llmload::event::{Arrival, Event, Observe};
 use llmload::measurement::{Failure, FailureDetail, Measurement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -316,6 +316,11 @@ impl Answer for Canned {
     }
 }
 
+/// An arrival that is due now.
+pub fn arrival_now() -> Arrival {
+    Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
+}
+
 /// Keeps what it is told.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -330,7 +335,7 @@ pub struct Recorder {
 }
 
 impl Observe for Recorder {
-    fn observe(&self, event: Event<'_>) {
+    fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Succeeded(measurement) => self.succeeded.lock().unwrap().push(measurement.clone()),
             Event::Failed { detail, duration, .. } => {
