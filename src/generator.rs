@@ -35,6 +35,8 @@ pub struct Generator {
     probes: AtomicU64,
     delayed: AtomicU64,
     judge: Mutex<Judge>,
+    /// Each kind of distortion that was claimed since the start, as it was first.
+    ever: Mutex<Vec<Claim>>,
 }
 
 /// What the kernel tells of it at one instant.
@@ -66,6 +68,7 @@ impl Generator {
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             judge: Mutex::default(),
+            ever: Mutex::default(),
         })
     }
 
@@ -91,6 +94,11 @@ impl Generator {
     /// What speaks against it.
     pub fn claims(&self) -> Vec<Claim> {
         self.lock().claims().cloned().collect()
+    }
+
+    /// What spoke against it at any time, each kind as it was first.
+    pub fn ever_claimed(&self) -> Vec<Claim> {
+        self.ever.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the kernel tells now. It reads some small files.
@@ -121,6 +129,10 @@ impl Generator {
         for claim in change.began {
             let kind = claim.kind.as_str();
             tracing::warn!(kind, "llmload distorts what it measures: {}", claim.message);
+            let mut ever = self.ever.lock().unwrap_or_else(PoisonError::into_inner);
+            if ever.iter().all(|told| told.kind != claim.kind) {
+                ever.push(claim);
+            }
         }
         if change.recovered {
             tracing::info!("nothing distorts what llmload measures any more");
@@ -205,6 +217,12 @@ mod tests {
         generator.judge(after(3));
         assert_eq!(kinds(), [Distortion::DispatchLag]);
         assert!(!generator.is_valid());
+        // It recovers, and it is not forgotten.
+        for second in (4..200).step_by(10) {
+            generator.judge(after(second));
+        }
+        assert!(generator.is_valid());
+        assert_eq!(generator.ever_claimed().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

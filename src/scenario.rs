@@ -20,6 +20,7 @@ use crate::metrics::{Instruments, Metrics};
 use crate::recent::Recent;
 use crate::schedule::{Rate, Shard};
 use crate::status::Stream;
+use crate::tally::Tally;
 pub use setting::{Setting, Way};
 
 /// What scenarios share.
@@ -33,6 +34,17 @@ pub struct Surroundings {
     pub draining: CancellationToken,
     /// No arrival is sent while this is on.
     pub paused: Pause,
+    /// Each scenario ends with its schedule; else it stays, for whatever a reload brings.
+    pub pass: Option<Pass>,
+}
+
+/// A run that ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// What is not due by then, from the beginning of a schedule, is not sent.
+    pub limit: Option<Duration>,
+    /// How long targets may take to be ready.
+    pub patience: Duration,
 }
 
 /// A scenario's schedule ended by a panic: a defect.
@@ -43,7 +55,7 @@ pub struct Crashed {
 }
 
 /// Who is told what becomes of a request.
-pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, Arc<Gate>)));
+pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, (Arc<Gate>, Option<Arc<Tally>>))));
 /// A stream of load over HTTP.
 pub type HttpLane = Lane<HttpEndpoint, Observer>;
 
@@ -171,7 +183,8 @@ async fn go_through(
     let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
-    let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.to_owned()));
+    let mut schedule =
+        tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.to_owned(), around.pass));
     let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
     // Nobody else sets it.
     let _set = live.set(reached);
@@ -194,14 +207,24 @@ async fn go_through(
     well.map_err(|_| Crashed { scenario: name.to_owned() })
 }
 
-/// Runs the schedule until `stop`; where it ends before, another may take its place.
+/// Runs the schedule until `stop`; where it ends before, another may take its place, but not in a pass.
 async fn keep_to(
     mut driver: Driver,
     lanes: Arc<Lanes<HttpEndpoint, Observer>>,
     stop: CancellationToken,
     scenario: String,
+    pass: Option<Pass>,
 ) {
     let mut alarm = Alarm::of_this_machine();
+    if let Some(Pass { limit, .. }) = pass {
+        let all = driver.run(&*lanes, &mut alarm, &stop);
+        match limit {
+            // Ended or cut, what was launched is in flight.
+            Some(limit) => _ = tokio::time::timeout(limit, all).await,
+            None => all.await,
+        }
+        return;
+    }
     while !stop.is_cancelled() {
         driver.run(&*lanes, &mut alarm, &stop).await;
         if !stop.is_cancelled() {
