@@ -6,6 +6,7 @@
 
 mod lane;
 mod limits;
+mod objectives;
 mod page;
 mod scraped;
 pub mod table;
@@ -27,6 +28,7 @@ use crate::generator::Generator;
 use crate::ledger::Ledger;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
+use crate::slo::Slo;
 pub use lane::Instruments;
 use scraped::Scraped;
 use table::Family;
@@ -72,6 +74,8 @@ pub struct Facts {
     pub limit: u32,
     /// What the target's tokens cost; where nothing is known, nothing is counted.
     pub prices: Option<Prices>,
+    /// What its requests must meet, where the file says so.
+    pub slo: Option<Arc<Slo>>,
 }
 
 impl Facts {
@@ -167,7 +171,7 @@ impl Metrics {
             let [arrivals, simulated] = facts.values();
             [target, model, scenario, arrivals, simulated]
         };
-        let (prices, after) = (facts.prices.clone(), info(&facts));
+        let (prices, slo, after) = (facts.prices.clone(), facts.slo.clone(), info(&facts));
         if let Some(before) = self.scraped.add(labels.clone(), ledger, course, facts) {
             // It may not have been there.
             let _gone = self.scenario_info.remove_label_values(&info(&before));
@@ -175,12 +179,13 @@ impl Metrics {
             if currency(&before.prices) != currency(&prices) {
                 self.lanes.unprice(labels, before.prices.as_ref());
             }
+            self.lanes.unobject(labels, before.slo.as_deref(), slo.as_deref());
         }
         self.scenario_info.with_label_values(&after).set(1.0);
         self.lanes.bind(
             labels,
             self.target_ready.with_label_values(&[target]),
-            prices,
+            (prices, slo),
             Arc::clone(&self.generator),
         )
     }
@@ -195,6 +200,7 @@ impl Metrics {
             let _gone = self.scenario_info.remove_label_values(&info);
             self.lanes.unbind(labels);
             self.lanes.unprice(labels, facts.prices.as_ref());
+            self.lanes.unobject(labels, facts.slo.as_deref(), None);
         }
     }
 

@@ -81,24 +81,61 @@ impl fmt::Display for Share {
     }
 }
 
-/// A threshold, and the share of requests that must stay within it.
+/// What a request must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Stay within a threshold.
+    Within(Measure, Duration),
+    /// Succeed.
+    Succeed,
+}
+
+/// A goal, and the share of requests that must reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objective {
-    /// What is held against it.
-    pub measure: Measure,
+    /// What they must do.
+    pub goal: Goal,
     /// How many must: p99 is 99 %.
     pub share: Share,
-    /// It.
-    pub threshold: Duration,
+}
+
+impl Objective {
+    /// Whether a request that finished, so or with a failure, reached it; nothing where it cannot be held
+    /// against it.
+    fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
+        match (self.goal, finished) {
+            (Goal::Within(measure, threshold), Some(measurement)) => {
+                Some(measure.of(measurement)? <= threshold)
+            }
+            (Goal::Succeed, Some(_)) => Some(true),
+            (_, None) => Some(false),
+        }
+    }
+
+    /// What it must stay within.
+    pub fn threshold(&self) -> Option<Duration> {
+        match self.goal {
+            Goal::Within(_, threshold) => Some(threshold),
+            Goal::Succeed => None,
+        }
+    }
+}
+
+/// The value of the `slo` label: `ttft_p99`, `success_rate`.
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.goal {
+            Goal::Within(measure, _) => write!(f, "{}_p{}", measure.as_str(), self.share),
+            Goal::Succeed => f.write_str("success_rate"),
+        }
+    }
 }
 
 /// The objectives of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slo {
-    /// Each with a threshold, in the order of [`Measure::ALL`] and of their shares.
+    /// No two with the same label, in the order of [`Measure::ALL`] and of their shares.
     pub objectives: Vec<Objective>,
-    /// The share of finished requests that must succeed.
-    pub success_rate: Option<Share>,
 }
 
 /// How many requests were held against something, and how many met it.
@@ -125,15 +162,10 @@ impl Tried {
 }
 
 impl Slo {
-    /// A request finished, so or with a failure: enters it for each objective, in their order.
-    pub fn enter(&self, finished: Option<&Measurement>, tried: &mut [Tried]) {
-        for (objective, tried) in self.objectives.iter().zip(tried) {
-            match finished.map(|measurement| objective.measure.of(measurement)) {
-                Some(Some(took)) => tried.enter(took <= objective.threshold),
-                Some(None) => {}
-                None => tried.enter(false),
-            }
-        }
+    /// A request finished, so or with a failure: which objectives it met, in their order, and nothing of
+    /// those that it cannot be held against.
+    pub fn judge(&self, finished: Option<&Measurement>) -> impl Iterator<Item = Option<bool>> {
+        self.objectives.iter().map(move |objective| objective.is_met(finished))
     }
 }
 
@@ -159,15 +191,15 @@ mod tests {
     #[test]
     fn failures_miss_everything_and_what_has_no_measure_is_not_held_against_it() {
         let share = Share::new(0.5).unwrap();
-        let objective =
-            |measure, millis| Objective { measure, share, threshold: Duration::from_millis(millis) };
+        let within =
+            |measure, millis| Objective { goal: Goal::Within(measure, Duration::from_millis(millis)), share };
         let slo = Slo {
             objectives: vec![
-                objective(Measure::Ttft, 100),
-                objective(Measure::Tpot, 10),
-                objective(Measure::E2eLatency, 499),
+                within(Measure::Ttft, 100),
+                within(Measure::Tpot, 10),
+                within(Measure::E2eLatency, 499),
+                Objective { goal: Goal::Succeed, share },
             ],
-            success_rate: None,
         };
         let sent = Instant::now();
         let at = |millis| sent + Duration::from_millis(millis);
@@ -181,11 +213,11 @@ mod tests {
             reasoning_shown: false,
             anomalies: Anomalies::default(),
         };
-        let mut tried = [Tried::default(); 3];
-        slo.enter(Some(&of(31)), &mut tried);
-        slo.enter(Some(&of(1)), &mut tried);
-        slo.enter(None, &mut tried);
-        let tried = tried.map(|tried| (tried.met, tried.of));
-        assert_eq!(tried, [(2, 3), (1, 2), (0, 3)]);
+        let judged = |finished: Option<&Measurement>| slo.judge(finished).collect::<Vec<_>>();
+        assert_eq!(judged(Some(&of(31))), [Some(true), Some(true), Some(false), Some(true)]);
+        assert_eq!(judged(Some(&of(1))), [Some(true), None, Some(false), Some(true)]);
+        assert_eq!(judged(None), [Some(false); 4]);
+        let names: Vec<_> = slo.objectives.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["ttft_p50", "tpot_p50", "e2e_latency_p50", "success_rate"]);
     }
 }

@@ -157,19 +157,24 @@ impl Figures {
             }
             Event::Succeeded(measurement) => {
                 self.succeeded(measurement);
-                if let Some(slo) = slo {
-                    slo.enter(Some(measurement), &mut self.tried);
-                }
+                self.judge(slo, Some(measurement));
             }
             Event::Failed { detail, duration, .. } => {
                 self.reach(arrival.due, arrival.due + duration);
                 self.failures[detail.failure as usize] += 1;
                 self.busy += duration;
-                if let Some(slo) = slo {
-                    slo.enter(None, &mut self.tried);
-                }
+                self.judge(slo, None);
             }
             Event::Answered { .. } | Event::Connected { .. } | Event::Limits(_) => {}
+        }
+    }
+
+    fn judge(&mut self, slo: Option<&Slo>, finished: Option<&Measurement>) {
+        let judged = slo.into_iter().flat_map(|slo| slo.judge(finished));
+        for (tried, met) in self.tried.iter_mut().zip(judged) {
+            if let Some(met) = met {
+                tried.enter(met);
+            }
         }
     }
 
@@ -282,7 +287,7 @@ mod tests {
     use crate::event::Names;
     use crate::measurement::{Anomalies, FailureDetail};
     use crate::schedule::{Load, Phase};
-    use crate::slo::{Measure, Objective, Share};
+    use crate::slo::{Goal, Measure, Objective, Share};
 
     fn schedule(names: &[&str]) -> Schedule {
         let load = Load::Concurrency(NonZeroU32::MIN);
@@ -297,11 +302,10 @@ mod tests {
     #[test]
     fn each_phase_has_its_row_repeats_share_theirs_and_the_whole_is_their_sum() {
         let objective = Objective {
-            measure: Measure::Ttft,
+            goal: Goal::Within(Measure::Ttft, Duration::from_millis(150)),
             share: Share::new(0.5).unwrap(),
-            threshold: Duration::from_millis(150),
         };
-        let slo = Slo { objectives: vec![objective], success_rate: None };
+        let slo = Slo { objectives: vec![objective] };
         let tally = Tally::new(&schedule(&["a", "b", "a"]), Some(Arc::new(slo)));
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);

@@ -38,6 +38,7 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
             simulated: matches!(target.location, Location::Simulator(_)),
             limit: scenario.max_concurrency.get(),
             prices: target.prices.clone(),
+            slo: scenario.slo.clone(),
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(course), facts);
         // The instant of its beginning is a series of its own, which is absent before.

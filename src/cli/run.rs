@@ -101,7 +101,7 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<Report, Failed> {
         let forward = async {
             signalled.cancelled().await;
             stopped.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
             ended = daemon::run(settings, (control, orders), stop, hurry) => ended,

@@ -73,7 +73,7 @@ pub struct ShortForm {
     /// An arrival later than this is dropped, never bunched up.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-    /// What requests must meet: judged by `llmload run`, and shown in metrics by the daemon.
+    /// What requests must meet: counted by `llmload_slo_…`, and the verdict of `llmload run`.
     pub slo: Field<Slo>,
     /// What the exposition holds.
     pub metrics: Field<Metrics>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::limits::{self, Limits};
+use super::objectives::{self, Objectives};
 use super::table::CODES;
 use super::{Labels, amounts, counter, histogram, table};
 use crate::buckets::Buckets;
@@ -13,6 +14,7 @@ use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::generator::Generator;
 use crate::measurement::{Anomaly, Blame, Measurement};
 use crate::plan::Prices;
+use crate::slo::Slo;
 
 /// The families that streams of load have handles in.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Families {
     dns_duration: HistogramVec,
     connect_duration: HistogramVec,
     limits: limits::Families,
+    objectives: objectives::Families,
     time_to_first_token: HistogramVec,
     time_to_first_token_from_schedule: HistogramVec,
     inter_chunk_latency: HistogramVec,
@@ -52,6 +55,7 @@ impl Families {
             dns_duration: histogram(registry, &table::DNS_DURATION, buckets)?,
             connect_duration: histogram(registry, &table::CONNECT_DURATION, buckets)?,
             limits: limits::Families::new(registry)?,
+            objectives: objectives::Families::new(registry)?,
             time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN, buckets)?,
             time_to_first_token_from_schedule: histogram(
                 registry,
@@ -86,7 +90,7 @@ impl Families {
         &self,
         labels: &Labels,
         target_ready: Gauge,
-        prices: Option<Prices>,
+        (prices, slo): (Option<Prices>, Option<Arc<Slo>>),
         generator: Arc<Generator>,
     ) -> Instruments {
         let [target, model, scenario] = labels.values();
@@ -108,6 +112,7 @@ impl Families {
             dns_duration: self.dns_duration.with_label_values(&plain),
             connect_duration: self.connect_duration.with_label_values(&plain),
             limits: self.limits.bind(labels),
+            objectives: slo.map(|slo| self.objectives.bind(labels, slo)),
             time_to_first_token: self.time_to_first_token.with_label_values(&plain),
             time_to_first_token_from_schedule: self
                 .time_to_first_token_from_schedule
@@ -180,6 +185,11 @@ impl Families {
         }
     }
 
+    /// Ends the series of objectives, but for those that stay.
+    pub(super) fn unobject(&self, labels: &Labels, slo: Option<&Slo>, stay: Option<&Slo>) {
+        self.objectives.unbind(labels, slo, stay);
+    }
+
     /// Ends the series of what was spent at these prices.
     pub(super) fn unprice(&self, labels: &Labels, prices: Option<&Prices>) {
         if let Some(prices) = prices {
@@ -210,6 +220,7 @@ pub struct Instruments {
     dns_duration: Histogram,
     connect_duration: Histogram,
     limits: Limits,
+    objectives: Option<Objectives>,
     time_to_first_token: Histogram,
     time_to_first_token_from_schedule: Histogram,
     inter_chunk_latency: Histogram,
@@ -276,6 +287,9 @@ impl Observe for Instruments {
                 if detail.failure.is_connecting() {
                     self.target_ready.set(0.0);
                 }
+                if let Some(objectives) = &self.objectives {
+                    objectives.finished(None);
+                }
                 seconds(&self.request_failure_duration[detail.failure.blame() as usize], duration);
             }
         }
@@ -285,6 +299,9 @@ impl Observe for Instruments {
 impl Instruments {
     #[allow(clippy::cast_precision_loss)]
     fn succeeded(&self, measurement: &Measurement) {
+        if let Some(objectives) = &self.objectives {
+            objectives.finished(Some(measurement));
+        }
         seconds(&self.request_duration, measurement.duration());
         seconds(&self.request_duration_from_schedule, measurement.duration_from_schedule());
         if let Some(time) = measurement.time_per_output_token() {

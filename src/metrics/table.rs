@@ -156,6 +156,16 @@ families! {
         "Prompt tokens of each success as the endpoint counted them.";
     REQUEST_OUTPUT_TOKENS Histogram(TOKENS), "request_output_tokens" ["target" "model" "scenario"]
         "Generated tokens of each success as the endpoint counted them.";
+    SLO_REQUESTS Counter, "slo_requests_total" ["target" "model" "scenario" "slo"]
+        "Requests that finished and were held against an objective of the file, such as ttft_p99; only where it has some. One without the measure, such as a time between tokens of one token, is not among them.";
+    SLO_VIOLATIONS Counter, "slo_violations_total" ["target" "model" "scenario" "slo"]
+        "Those of them that missed its threshold; one that failed misses every threshold.";
+    SLO_GOOD_REQUESTS Counter, "slo_good_requests_total" ["target" "model" "scenario"]
+        "Successes that missed no objective of the file: goodput.";
+    SLO_THRESHOLD Gauge, "slo_threshold_seconds" ["target" "model" "scenario" "slo"]
+        "The threshold of an objective that has one.";
+    SLO_OBJECTIVE Gauge, "slo_objective_ratio" ["target" "model" "scenario" "slo"]
+        "The share of requests that must meet an objective.";
     SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second" ["target" "model" "scenario"]
         "The rate the schedule asks for now; 0 while it waits, pauses, runs a closed loop or has ended.";
     SCHEDULE_TARGET_CONCURRENCY Gauge, "schedule_target_concurrency" ["target" "model" "scenario"]

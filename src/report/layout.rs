@@ -120,7 +120,8 @@ fn ledger(load: &Load) -> String {
     );
     let aborted: u64 = ledger.aborted.values().sum();
     if aborted > 0 {
-        words += &format!(" · {} cut off{}", whole(aborted), parts(&ledger.aborted));
+        let cut = format!(" · {} cut off{}", whole(aborted), parts(&ledger.aborted));
+        words.push_str(&cut);
     }
     words
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Distorted, Load};
-use crate::slo::{Share, Slo, Tried};
+use crate::slo::{Goal, Share, Slo};
 use crate::tally;
 
 /// The share of arrivals that may be dropped: beyond it, the load was not the one that was asked for.
@@ -37,22 +37,19 @@ pub struct Objective {
 }
 
 pub(super) fn objectives(slo: &Slo, whole: &tally::Figures) -> Vec<Objective> {
-    let objective = |measure: &str, share: Share, threshold_seconds, tried: Tried| Objective {
-        measure: measure.to_owned(),
-        share: share.as_f64(),
-        threshold_seconds,
+    let objectives = slo.objectives.iter().zip(&whole.tried).map(|(objective, tried)| Objective {
+        measure: match objective.goal {
+            Goal::Within(measure, _) => measure.as_str(),
+            Goal::Succeed => "success_rate",
+        }
+        .to_owned(),
+        share: objective.share.as_f64(),
+        threshold_seconds: objective.threshold().map(|threshold| threshold.as_secs_f64()),
         of: tried.of,
         met: tried.met,
-        passed: tried.of > 0 && share.is_reached(tried.met, tried.of),
-    };
-    let timed = slo.objectives.iter().zip(&whole.tried).map(|(goal, tried)| {
-        objective(goal.measure.as_str(), goal.share, Some(goal.threshold.as_secs_f64()), *tried)
+        passed: tried.of > 0 && objective.share.is_reached(tried.met, tried.of),
     });
-    let succeeded = slo.success_rate.map(|share| {
-        let tried = Tried { of: whole.succeeded + whole.failed(), met: whole.succeeded };
-        objective("success_rate", share, None, tried)
-    });
-    timed.chain(succeeded).collect()
+    objectives.collect()
 }
 
 pub(super) fn of(streams: &[Load], distortions: &[Distorted], interrupted: bool) -> Verdict {

@@ -117,7 +117,8 @@ impl Setting {
     pub(super) fn bind(&self, way: &Way, stream: &Stream, around: &Surroundings) -> Option<Instruments> {
         let labels: Labels = stream.labels()?;
         let (arrivals, terms, prices) = (self.scenario.arrivals, stream.terms(), way.target.prices.clone());
-        let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency, prices };
+        let slo = self.scenario.slo.clone();
+        let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency, prices, slo };
         let (ledger, course) = (Arc::clone(&stream.traffic.ledger), Arc::clone(&stream.course));
         Some(around.metrics.bind(&labels, ledger, course, facts))
     }

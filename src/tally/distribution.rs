@@ -108,6 +108,8 @@ impl Distribution {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
     use proptest::prelude::*;
 
     use super::*;

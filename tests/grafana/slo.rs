@@ -19,6 +19,7 @@ pub fn dashboard() -> Dashboard {
     .variable(threshold("slo_tpot", "The longest TPOT, in seconds, that is good.", &table::TIME_PER_OUTPUT_TOKEN, "0.05"))
     .variable(threshold("slo_duration", "The longest duration, in seconds, that is good.", &table::REQUEST_DURATION, "30"))
     .variable(objective())
+    .row("Objectives of the file (slo)", of_the_file())
     .row("Met?", verdicts())
     .row("Over time", shares())
     .row("Burn rates", burn())
@@ -47,6 +48,30 @@ fn within(family: &Family, variable: &str, by: &str) -> String {
     let good = select(family, "_bucket", &format!("le=~\"${variable}([.]0)?\""));
     let all = select(family, "_count", "");
     ratio(&format!("sum{by}(rate({good}[{WINDOW}]))"), &format!("sum{by}(rate({all}[{WINDOW}]))"))
+}
+
+/// What the file asks for is counted request by request: exact at any threshold.
+fn of_the_file() -> [Panel; 4] {
+    let by = " by (scenario, target, slo) ";
+    let rate = |family| format!("sum{by}(rate({}[{WINDOW}]))", crate::promql::series(family));
+    let missed = ratio(&rate(&table::SLO_VIOLATIONS), &rate(&table::SLO_REQUESTS));
+    let max = |family| format!("max{by}({})", crate::promql::series(family));
+    [
+        Panel::lines("Requests that meet each objective", Unit::Share)
+            .about("1 - llmload_slo_violations_total of llmload_slo_requests_total: of the requests that finished, those within the threshold of the file. One that failed misses every threshold.")
+            .query("{{scenario}} {{target}} {{slo}}", format!("1 - {missed}"))
+            .at_most_one(),
+        Panel::lines("Misses, against what each objective leaves", Unit::Plain)
+            .about("llmload_slo_violations_total of llmload_slo_requests_total, as a multiple of 1 - llmload_slo_objective_ratio: above 1, the objective is not met.")
+            .query("{{scenario}} {{target}} {{slo}}", format!("({missed}) / ((1 - {}) > 0)", max(&table::SLO_OBJECTIVE))),
+        Panel::lines("Goodput", Unit::PerSecond)
+            .about("llmload_slo_good_requests_total: successes that missed no objective, beside all successes and failures of llmload_requests_total.")
+            .query("good, {{scenario}} {{target}}", format!("sum by (scenario, target) (rate({}[{WINDOW}]))", crate::promql::series(&table::SLO_GOOD_REQUESTS)))
+            .query("finished, {{scenario}} {{target}}", format!("sum by (scenario, target) (rate({}[{WINDOW}]))", crate::promql::series(&table::REQUESTS))),
+        Panel::lines("Thresholds", Unit::Seconds)
+            .about("llmload_slo_threshold_seconds: what the file asks for.")
+            .query("{{scenario}} {{target}} {{slo}}", max(&table::SLO_THRESHOLD)),
+    ]
 }
 
 fn verdicts() -> [Panel; 5] {

@@ -16,6 +16,7 @@ targets:
 scenarios:
   idle:
     target: sim
+    slo: {ttft: {p99: 1s}, success_rate: 99%}
     schedule: [{pause: 1h}, {constant: 1/s, for: 1s}]
 ";
 
@@ -39,6 +40,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
         format!("llmload_requests_in_flight{{{labels}}} 0"),
         format!("llmload_time_to_first_token_seconds_count{{{labels}}} 0"),
         format!("llmload_queries_per_second_count{{{labels}}} 0"),
+        "llmload_slo_violations_total{model=\"simulated-8b\",scenario=\"idle\",slo=\"ttft_p99\",target=\"sim\"} 0".into(),
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

@@ -82,6 +82,50 @@ scenarios:
     assert_balanced(&exposition);
 }
 
+/// Each request is held against every objective, a failure misses all of them, and a reload moves a
+/// threshold without a seam.
+#[test]
+fn objectives_are_counted_request_by_request_and_go_with_the_file() {
+    let yaml = |slo: &str| {
+        format!(
+            "targets: {{sim: {{simulator: {{faults: {{http_500: 30%}}}}}}}}
+scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
+"
+        )
+    };
+    let mut daemon =
+        Daemon::start(&yaml(", slo: {ttft: {p50: 1us, p99: 1m}, tpot: {p99: 1m}, success_rate: 90%}"));
+    let of = |text: &str, family: &str, slo: &str| {
+        sample(text, &format!("llmload_slo_{family}"), &[&format!("slo=\"{slo}\"")])
+    };
+    let text = daemon.wait_for("/metrics", |text| {
+        let failed = sample(text, "llmload_request_failures_total", &[]);
+        (failed > 10.0 && of(text, "violations_total", "ttft_p50") > 30.0).then(|| text.to_owned())
+    });
+    assert_eq!(of(&text, "threshold_seconds", "ttft_p99"), 60.0);
+    assert_eq!(of(&text, "objective_ratio", "success_rate"), 0.9);
+    let all = of(&text, "requests_total", "success_rate");
+    for slo in ["ttft_p50", "ttft_p99", "tpot_p99"] {
+        assert!((of(&text, "requests_total", slo) - all).abs() <= 1.0, "{slo}: one may be entered just now");
+    }
+    let violations = |slo| of(&text, "violations_total", slo);
+    assert!((violations("ttft_p50") - all).abs() <= 1.0, "nothing is that fast");
+    assert!((violations("ttft_p99") - violations("success_rate")).abs() <= 1.0);
+    assert_eq!(sample(&text, "llmload_slo_good_requests_total", &[]), 0.0);
+    write(&daemon, &yaml(", slo: {ttft: {p99: 2m}}"));
+    assert_eq!(reload(&daemon).0, 200);
+    let text = daemon.get("/metrics").2;
+    assert_eq!(of(&text, "threshold_seconds", "ttft_p99"), 120.0);
+    assert!(of(&text, "requests_total", "ttft_p99") >= all - 1.0, "it goes on");
+    assert!(!text.contains("ttft_p50") && !text.contains("success_rate"), "{text}");
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_slo_good_requests_total", &[]) > 0.0).then_some(())
+    });
+    write(&daemon, &yaml(""));
+    assert_eq!(reload(&daemon).0, 200);
+    assert!(!daemon.get("/metrics").2.contains("llmload_slo_good_requests_total{"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_schedule_goes_over_a_removed_one_drains_and_its_series_go() {
     let gate = CancellationToken::new();

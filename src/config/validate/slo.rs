@@ -7,7 +7,7 @@ use crate::config::document;
 use crate::config::field::{At, Field, Named};
 use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, shown};
-use crate::slo::{Measure, Objective, Share, Slo};
+use crate::slo::{Goal, Measure, Objective, Share, Slo};
 
 impl Checker<'_> {
     // The inner `None` is a scenario without objectives.
@@ -34,24 +34,18 @@ impl Checker<'_> {
             }
             self.thresholds(measure, at, &mut objectives);
         }
-        let success_rate = match &given.success_rate {
-            Field::Given(At { node, value }) => {
-                let share = Share::new(value.0);
-                if share.is_none() {
-                    self.problem(
-                        *node,
-                        "every share of successes reaches 0%; write one above it, such as `99%`",
-                    );
-                }
-                share
+        if let Some(At { node, value }) = given.success_rate.given() {
+            match Share::new(value.0) {
+                Some(share) => objectives.push(Objective { goal: Goal::Succeed, share }),
+                None => self
+                    .problem(*node, "every share of successes reaches 0%; write one above it, such as `99%`"),
             }
-            Field::Absent | Field::Bad(_) => None,
-        };
+        }
         let fields = [&given.ttft, &given.tpot, &given.e2e_latency];
         if given.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
             self.missing(*node, "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`");
         }
-        Some(Some(Slo { objectives, success_rate }))
+        Some(Some(Slo { objectives }))
     }
 
     fn thresholds(&self, measure: Measure, given: &At<Named<Span>>, into: &mut Vec<Objective>) {
@@ -66,7 +60,10 @@ impl Checker<'_> {
                 self.problem(threshold.node, "no request is that fast; write a longer one, such as `1s`");
                 continue;
             }
-            found.push(Objective { measure, share, threshold: threshold.value.0 });
+            if found.iter().any(|objective: &Objective| objective.share == share) {
+                self.problem(name.node, format!("p{share} stands here twice; write one threshold for it"));
+            }
+            found.push(Objective { goal: Goal::Within(measure, threshold.value.0), share });
         }
         found.sort_by_key(|objective| objective.share);
         into.extend(found);
