@@ -4,6 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
 
 use std::io::Write as _;
+mod check;
 mod health;
 mod logs;
 mod probe;
@@ -14,7 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -23,7 +24,6 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::words::Paper;
-use crate::check::{Checked, Document};
 use crate::config::{self, Invalid, QuickOptions, Spelled};
 use crate::control::Control;
 use crate::daemon::{self, Source};
@@ -59,7 +59,7 @@ enum Command {
     /// Two small requests to an endpoint, and in words how it answered and what would mend it
     Probe(probe::ProbeArgs),
     /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
-    Check(CheckArgs),
+    Check(check::CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
     Simulator(SimulatorArgs),
     /// Ask a running daemon whether it is healthy: exit code 0 or 1
@@ -101,16 +101,6 @@ struct DaemonArgs {
     shard: Option<Shard>,
     #[command(flatten)]
     web: WebArgs,
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// The files
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print one JSON document instead of words, problems included
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -246,7 +236,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             start(plan, None, false, &web)
         }
         Command::Probe(args) => probe::probe(&args),
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check::check(&args),
         Command::Simulator(args) => simulate(&args),
         Command::Health(args) => Ok(health::ask(&args)?),
         Command::Schema => {
@@ -284,35 +274,6 @@ fn plan_of(args: &DaemonArgs, shard: Shard) -> Result<Plan, Invalid> {
         })?,
     };
     divided(plan, args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")), shard)
-}
-
-fn check(args: &CheckArgs) -> Result<(), Failed> {
-    let paper = paper();
-    let (mut all, mut wrong) = (Vec::new(), Vec::new());
-    for file in &args.files {
-        match config::load(file, &variable) {
-            Ok(plan) => {
-                let name = file.display().to_string();
-                let checked = Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
-                if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
-                    print(&format!("{name}: fine\n\n{words}"))?;
-                }
-                all.push(checked);
-            }
-            Err(invalid) => {
-                all.push(Checked::invalid(&invalid));
-                wrong.push(invalid.to_string());
-            }
-        }
-    }
-    if args.json {
-        print(&serde_json::to_string_pretty(&Document { files: all }).context("the forecast")?)?;
-    }
-    match (wrong.is_empty(), args.json) {
-        (true, _) => Ok(()),
-        (false, true) => Err(Failed::Said(2)),
-        (false, false) => Err(Failed::Usage(wrong.join("\n"))),
-    }
 }
 
 /// What stdout is: a terminal as wide as it says, or a file.
