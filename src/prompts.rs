@@ -160,6 +160,16 @@ impl Prompts {
         }
     }
 
+    /// How many have no words of their own, so that no nonce can stand before them.
+    #[must_use]
+    pub fn wordless(&self) -> u64 {
+        match &self.source {
+            Source::Texts(_) | Source::Synthetic(..) => 0,
+            Source::Rows(rows) => rows.wordless(),
+            Source::Mix(_, members) => members.iter().map(Prompts::wordless).sum(),
+        }
+    }
+
     /// Tokens of what is asked and the most of what is answered, on the average and by and large, where
     /// a request without a bound of its own has `limit`: exact only where it is made up, or where a trace
     /// gives `lengths`.

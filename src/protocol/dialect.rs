@@ -29,7 +29,7 @@ pub enum MaxTokensField {
 
 impl MaxTokensField {
     /// Its name on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             MaxTokensField::MaxTokens => "max_tokens",
             MaxTokensField::MaxCompletionTokens => "max_completion_tokens",

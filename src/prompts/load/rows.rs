@@ -50,6 +50,8 @@ pub struct Rows {
     index: Arc<[u64]>,
     /// How many bring along a bound of output tokens, and the sum of these.
     limits: (u64, u64),
+    /// How many have no words that others could be put before.
+    wordless: u64,
     bytes: Bytes,
     path: Arc<str>,
 }
@@ -111,6 +113,7 @@ impl Rows {
             path: &name,
             index: Vec::new(),
             limits: (0, 0),
+            wordless: 0,
             wrong: Vec::new(),
             more: 0,
         };
@@ -139,18 +142,23 @@ impl Rows {
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
-        let limits = survey.limits;
+        let (limits, wordless) = (survey.limits, survey.wordless);
         let index: Arc<[u64]> = survey.finish()?.into();
         let bytes = match held {
             Some(held) => Bytes::Held(held.into()),
             None => Bytes::OnDisk(Arc::new(OnDisk { file, version })),
         };
-        Ok(Rows { format, index, limits, bytes, path: name.into() })
+        Ok(Rows { format, index, limits, wordless, bytes, path: name.into() })
     }
 
     /// How many there are.
     pub(in crate::prompts) fn count(&self) -> u64 {
         self.index.len() as u64
+    }
+
+    /// How many have no words that others could be put before.
+    pub(in crate::prompts) fn wordless(&self) -> u64 {
+        self.wordless
     }
 
     /// How long a row is, on the average.
@@ -215,6 +223,7 @@ struct Survey<'a> {
     path: &'a str,
     index: Vec<u64>,
     limits: (u64, u64),
+    wordless: u64,
     wrong: Vec<LoadError>,
     more: usize,
 }
@@ -238,6 +247,7 @@ impl Survey<'_> {
                 if let Some(limit) = asked.own_limit() {
                     self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
                 }
+                self.wordless += u64::from(!asked.has_first_words());
             }
             Ok(None) => {}
             Err(unfit) => {
