@@ -88,7 +88,8 @@ struct DaemonArgs {
     /// With a URL: the environment variable that holds the key, never the key itself
     #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
     api_key_env: Option<String>,
-    /// With a URL: stop sending after this long, such as 10m [default: never]
+    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon itself stays up
+    /// and goes on serving /metrics until a signal
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     /// Take the configuration anew when what stands in its files changes: looked at every 5 s, also
@@ -381,11 +382,11 @@ fn fault(text: &str) -> Result<(String, String), String> {
 /// A word that is no URL is more likely a mistyped command.
 fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
-        Ok(text.to_owned())
-    } else {
-        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`"
-            .to_owned())
+        return Ok(text.to_owned());
     }
+    let remedy = config::with_scheme(text)
+        .map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
+    Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hints;
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::Spelled;
 use super::field::{At, Field, Named};
@@ -191,7 +192,11 @@ impl Checker<'_> {
                 Register::one("prompts", "inline", self.inline("inline", node, &list))
             }
         };
-        if let [_, (_, second, _), ..] = prompts.entries.as_slice() {
+        if let [_, (second_name, second, value), ..] = prompts.entries.as_slice() {
+            // That its keys want a name before them has been said.
+            if value.is_none() && hints::names_source_key(second_name) {
+                return (seed, Vec::new(), buckets);
+            }
             self.problem(
                 *second,
                 "the short form has one source of prompts; for several write `targets`, `prompts` \

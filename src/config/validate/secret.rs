@@ -93,7 +93,7 @@ impl Checker<'_> {
             let named = if upper { format!("the variable `{variable}`") } else { "this variable".into() };
             self.problem(
                 name.node,
-                format!("{named} is not set, in the environment or in the `.env` beside the file; set it"),
+                format!("{named} is not set, {}; set it", self.variables.places()),
             );
             return None;
         };
