@@ -384,8 +384,8 @@ fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
-    let remedy = config::with_scheme(text)
-        .map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
+    let remedy =
+        config::with_scheme(text).map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
     Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }
 

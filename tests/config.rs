@@ -12,7 +12,7 @@ use llmload::calendar::{Anchor, Cron, Zone};
 use llmload::config::{self, Invalid, QuickOptions};
 use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
-use llmload::protocol::asked::Content;
+use llmload::protocol::question::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 

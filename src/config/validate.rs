@@ -27,10 +27,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hints;
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::Spelled;
 use super::field::{At, Field, Named};
+use super::hints;
 use super::reader::{Finding, Findings, Reader};
 use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};

@@ -61,7 +61,10 @@ fn a_path_that_is_not_there_asks_for_the_usual_one() {
         ("/v2", "check the path /v2: most servers have their API at http://h/v1"),
         ("/v1/x/", "check the path /v1/x: most servers have their API at http://h/v1"),
         ("/x/v1", "check the path /x/v1: most servers have their API at http://h/v1"),
-        ("/api", "check the path /api: most servers have their API at http://h/api/v1, others at http://h/v1"),
+        (
+            "/api",
+            "check the path /api: most servers have their API at http://h/api/v1, others at http://h/v1",
+        ),
     ] {
         let said = said("", &format!("http://h{path}"), 404, &[]);
         assert!(said.ends_with(&format!("; {remedy}")), "{said}");

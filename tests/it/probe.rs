@@ -274,7 +274,10 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
             vec!["http://h/v1/chat/completions"],
             "URL: `/chat/completions` is added for each request; write `http://h/v1`",
         ),
-        (vec!["localhost:8000/v1"], "a URL that starts with http:// or https://; write http://localhost:8000/v1"),
+        (
+            vec!["localhost:8000/v1"],
+            "a URL that starts with http:// or https://; write http://localhost:8000/v1",
+        ),
         (vec!["api.example.com/v1"], "; write https://api.example.com/v1"),
         (vec!["prode"], "a URL that starts with http:// or https://; see"),
         (vec![], "give a URL, as in llmload probe http://localhost:8000/v1"),
@@ -360,7 +363,8 @@ fn target() -> Arc<Target> {
 #[tokio::test]
 async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
     let told = |streamed: Streamed| words(&seen(vec![streamed])).contains("an event without text came");
-    let silent = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let silent =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || says(&[FINISH, USAGE, DONE]);
     let wait = || Beat::Waits(Duration::from_millis(2));
     // On the real clock, where each look at it is later than the one before.
@@ -376,7 +380,8 @@ async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
-        let beats: Vec<Beat> = text.split_inclusive("\n\n").flat_map(|event| [wait(), says(&[event])]).collect();
+        let beats: Vec<Beat> =
+            text.split_inclusive("\n\n").flat_map(|event| [wait(), says(&[event])]).collect();
         let streamed = streamed(beats).await;
         if streamed.outcome.is_err() || streamed.first_text.is_none() {
             continue;

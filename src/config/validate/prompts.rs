@@ -79,11 +79,7 @@ impl Checker<'_> {
         self.prefix_cache(&given.prefix_cache, &prompts).map(|cache| prompts.with_prefix_cache(cache))
     }
 
-    fn prefix_cache(
-        &self,
-        field: &Field<document::PrefixCache>,
-        prompts: &Prompts,
-    ) -> Option<PrefixCache> {
+    fn prefix_cache(&self, field: &Field<document::PrefixCache>, prompts: &Prompts) -> Option<PrefixCache> {
         let at = match field {
             Field::Bad(_) => return None,
             Field::Absent => return Some(PrefixCache::Warm),

@@ -11,12 +11,11 @@ use serde_json::{Map, Value, json};
 use super::{Dialect, MaxTokensField, RequestParameters};
 
 /// Names of the bound of output tokens, the one that endpoints with both prefer first.
-const LIMITS: [&str; 2] =
-    [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
+const LIMITS: [&str; 2] = [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
 /// What a request asks, with what it sets aside from its scenario.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked<'a> {
+pub struct Question<'a> {
     /// The words.
     pub content: Content<'a>,
     /// Upper bound of output tokens, in place of any other.
@@ -77,21 +76,21 @@ impl Role {
     }
 }
 
-impl<'a> From<Content<'a>> for Asked<'a> {
-    fn from(content: Content<'a>) -> Asked<'a> {
-        Asked { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
+impl<'a> From<Content<'a>> for Question<'a> {
+    fn from(content: Content<'a>) -> Question<'a> {
+        Question { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
     }
 }
 
 /// One message of the user.
-impl<'a> From<Cow<'a, str>> for Asked<'a> {
-    fn from(text: Cow<'a, str>) -> Asked<'a> {
+impl<'a> From<Cow<'a, str>> for Question<'a> {
+    fn from(text: Cow<'a, str>) -> Question<'a> {
         Content::Conversation(vec![Message { role: Role::User, text }]).into()
     }
 }
 
-impl<'a> From<&'a str> for Asked<'a> {
-    fn from(text: &'a str) -> Asked<'a> {
+impl<'a> From<&'a str> for Question<'a> {
+    fn from(text: &'a str) -> Question<'a> {
         Cow::Borrowed(text).into()
     }
 }
@@ -109,7 +108,7 @@ impl Content<'_> {
     }
 }
 
-impl Asked<'_> {
+impl Question<'_> {
     /// The bound of output tokens that it brings along, in place of its scenario's.
     pub fn own_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
@@ -211,9 +210,9 @@ fn lay_over<'a>(
 fn limit<'a>(
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
 ) -> Option<(&'static str, &'a Value)> {
-    let all = LIMITS.into_iter().filter_map(|name| {
-        fields.clone().find_map(|(key, value)| (key == name).then_some((name, value)))
-    });
+    let all = LIMITS
+        .into_iter()
+        .filter_map(|name| fields.clone().find_map(|(key, value)| (key == name).then_some((name, value))));
     all.clone().find(|(_, value)| !value.is_null()).or_else(|| all.clone().next())
 }
 
@@ -253,11 +252,11 @@ mod tests {
         }
     }
 
-    fn encoded(asked: &Asked<'_>, extra: &Value, stream: bool) -> Value {
+    fn encoded(asked: &Question<'_>, extra: &Value, stream: bool) -> Value {
         serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), asked)).unwrap()
     }
 
-    fn payload(body: &Value) -> Asked<'static> {
+    fn payload(body: &Value) -> Question<'static> {
         Content::Payload(body.as_object().unwrap().clone()).into()
     }
 
@@ -284,12 +283,11 @@ mod tests {
     #[test]
     fn there_is_one_bound_by_the_name_that_the_endpoint_takes() {
         let (old, new) = ("max_tokens", "max_completion_tokens");
-        let newer =
-            Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+        let newer = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
         let sent = |dialect: &Dialect, extra: &Value, body: &Value| {
             let mut body = body.as_object().unwrap().clone();
             body.insert("prompt".into(), "Hi".into());
-            let asked: Asked<'_> = Content::Payload(body).into();
+            let asked: Question<'_> = Content::Payload(body).into();
             let own = asked.own_limit();
             let bytes = dialect.encode("m", &parameters(extra, true), &asked);
             let mut body: Map<String, Value> = serde_json::from_slice(&bytes).unwrap();
@@ -313,11 +311,11 @@ mod tests {
 
     #[test]
     fn what_one_request_sets_wins_over_everything() {
-        let asked = Asked {
+        let asked = Question {
             max_tokens: NonZeroU32::new(3),
             ignore_eos: true,
             cache_salt: Some("salt".into()),
-            ..Asked::from("Hi")
+            ..Question::from("Hi")
         };
         let body = encoded(&asked, &json!({}), true);
         assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
@@ -349,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_nonce_opens_the_first_words_wherever_they_stand() {
-        let nonce = |asked: Asked<'static>| {
-            let asked = Asked { nonce: Some("N. ".into()), ..asked };
+        let nonce = |asked: Question<'static>| {
+            let asked = Question { nonce: Some("N. ".into()), ..asked };
             encoded(&asked, &json!({}), true)
         };
         let first = |body: &Value| body["messages"][0]["content"].clone();
