@@ -229,23 +229,24 @@ impl Words<'_> {
         let closed = stream.closed_loop_slots > 0 && (endless || amounts.requests <= 0.0);
         if amounts.requests > 0.0 {
             let besides = if closed { ", besides what the closed-loop phases send" } else { "" };
-            let each = match stream.further.len() {
-                0 => String::new(),
-                further => format!(" to each of the {} targets", further + 1),
-            };
-            let requests = self.requests(amounts.requests, stream.peak_rate, &each);
+            let several = (!stream.further.is_empty())
+                .then(|| format!("each of the {} targets", stream.further.len() + 1));
+            let before =
+                |word: &str| several.as_ref().map_or_else(String::new, |each| format!(" {word} {each}"));
+            let requests = self.requests(amounts.requests, stream.peak_rate, &before("to"));
             self.line("requests", format!("{requests}{besides}"), f)?;
+            let for_each = before("for");
             let basis = match scenario.prompts.len() {
                 None => "their lengths as made up",
                 Some(_) => "prompts' bytes / 4",
             };
             self.line(
                 "input tokens",
-                format!("about {}{each} ({basis})", count(amounts.input_tokens_estimated)),
+                format!("about {}{for_each} ({basis})", count(amounts.input_tokens_estimated)),
                 f,
             )?;
             let output = count(amounts.output_tokens_at_most);
-            self.line("output tokens", format!("at most {output}{each}"), f)?;
+            self.line("output tokens", format!("at most {output}{for_each}"), f)?;
             if let Some(Cost { amount, currency }) = &stream.cost_at_most {
                 self.line("cost", format!("{}{}", whose(stream), self.spend(*amount, currency)), f)?;
             }

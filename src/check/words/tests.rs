@@ -120,7 +120,7 @@ scenarios:
     for line in [
         "  requests       43,200 in 24 h to each of the 2 targets (on average 0.5/s, at most 1/s), besides what the \
          closed-loop phases send\n",
-        "  output tokens  at most 4,320,000 to each of the 2 targets\n",
+        "  output tokens  at most 4,320,000 for each of the 2 targets\n",
         "  cost           a: at most 8.64 USD in 24 h",
         "  and cost       b: at most 12.96 USD in 24 h",
         "  in flight      a: at most 256 (max_concurrency); ",
