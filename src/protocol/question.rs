@@ -112,7 +112,7 @@ impl Question<'_> {
     /// The bound of output tokens that it brings along, in place of its scenario's.
     pub fn own_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
-            Content::Payload(body) => limit(body.iter()),
+            Content::Payload(body) => limit(&body.iter()),
             Content::Conversation(_) => None,
         };
         let own = self.max_tokens.map(|limit| u64::from(limit.get()));
@@ -189,7 +189,7 @@ fn lay_over<'a>(
     body: &mut Map<String, Value>,
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
 ) {
-    if let Some((name, limit)) = limit(fields.clone()) {
+    if let Some((name, limit)) = limit(&fields) {
         for name in LIMITS {
             body.remove(name);
         }
@@ -208,7 +208,7 @@ fn lay_over<'a>(
 /// The bound of output tokens among some fields, by its name: of two the one that endpoints with both go
 /// by, but for a `null`.
 fn limit<'a>(
-    fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
+    fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {
     let all = LIMITS
         .into_iter()

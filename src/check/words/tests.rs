@@ -65,7 +65,7 @@ schedule:
 #[test]
 fn a_replay_has_one_rate() {
     let folder = tempfile::tempdir().unwrap();
-    let rows: String = (0..20).map(|row| format!("0.0{row:02},1,1\n")).collect();
+    let rows = (0..20).map(|row| format!("0.0{row:02},1,1")).collect::<Vec<_>>().join("\n");
     std::fs::write(folder.path().join("t.csv"), format!("offset_seconds,input_tokens,output_tokens\n{rows}"))
         .unwrap();
     let text = "
