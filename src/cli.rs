@@ -4,6 +4,7 @@
 //! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration, 3 a run that did not pass.
 
 use std::io::Write as _;
+mod check;
 mod health;
 mod load;
 mod logs;
@@ -14,10 +15,9 @@ mod shard;
 mod signals;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::parser::ValueSource;
@@ -27,7 +27,6 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::words::Paper;
-use crate::check::{Checked, Document};
 use crate::config::{self, Invalid, Spelled};
 use crate::control::Control;
 use crate::daemon::{self, Source};
@@ -66,7 +65,7 @@ enum Command {
     /// Two small requests to an endpoint, and in words how it answered and what would mend it
     Probe(probe::ProbeArgs),
     /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
-    Check(CheckArgs),
+    Check(check::CheckArgs),
     /// The built-in OpenAI-compatible endpoint, alone
     Simulator(SimulatorArgs),
     /// Ask a running daemon whether it is healthy: exit code 0 or 1
@@ -79,7 +78,8 @@ enum Command {
 struct DaemonArgs {
     #[command(flatten)]
     load: LoadArgs,
-    /// With a URL: stop sending after this long, such as 10m [default: never]
+    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon itself stays up
+    /// and goes on serving /metrics until a signal
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     /// Take the configuration anew when what stands in its files changes: looked at every 5 s, also
@@ -92,16 +92,6 @@ struct DaemonArgs {
     shard: Option<Shard>,
     #[command(flatten)]
     web: WebArgs,
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// The files
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print one JSON document instead of words, problems included
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -238,42 +228,13 @@ fn obey(cli: Cli) -> Result<(), Failed> {
         }
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::probe(&args),
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check::check(&args),
         Command::Simulator(args) => simulate(&args),
         Command::Health(args) => Ok(health::ask(&args)?),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
             Ok(print(&schema)?)
         }
-    }
-}
-
-fn check(args: &CheckArgs) -> Result<(), Failed> {
-    let paper = paper();
-    let (mut all, mut wrong) = (Vec::new(), Vec::new());
-    for file in &args.files {
-        match config::load(file, &variable) {
-            Ok(plan) => {
-                let name = file.display().to_string();
-                let checked = Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
-                if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
-                    print(&format!("{name}: fine\n\n{words}"))?;
-                }
-                all.push(checked);
-            }
-            Err(invalid) => {
-                all.push(Checked::invalid(&invalid));
-                wrong.push(invalid.to_string());
-            }
-        }
-    }
-    if args.json {
-        print(&serde_json::to_string_pretty(&Document { files: all }).context("the forecast")?)?;
-    }
-    match (wrong.is_empty(), args.json) {
-        (true, _) => Ok(()),
-        (false, true) => Err(Failed::Said(2)),
-        (false, false) => Err(Failed::Usage(wrong.join("\n"))),
     }
 }
 

@@ -25,6 +25,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use duration::{Spelled, read_duration};
+pub use hints::with_scheme;
 pub use quick::{QuickOptions, from_url, simulator_settings};
 pub use shard::divide;
 
@@ -185,7 +186,7 @@ fn understand(
 ) -> Result<(Plan, Vec<Problem>), Invalid> {
     // Some editors put a byte order mark first; the parser takes it for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut tree, duplicates) = yaml::read(text).map_err(|malformed| Invalid {
+    let (mut tree, wrong) = yaml::read(text).map_err(|malformed| Invalid {
         file: origin.to_owned(),
         problems: vec![Problem::new(malformed.position, String::new(), &malformed.message)],
     })?;
@@ -193,10 +194,7 @@ fn understand(
     let masked_source = masked(&tree);
 
     let found = Findings::default();
-    for key in duplicates {
-        let message = format!("the key `{}` stands twice; keep one", tree::shown(tree.key(key)));
-        found.borrow_mut().push(Finding { node: key, message });
-    }
+    found.borrow_mut().extend(wrong.into_iter().map(|(node, message)| Finding { node, message }));
     found.borrow_mut().extend(variables.fill(&mut tree));
     let source_hash = tree.hash();
     let outcome = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &found);

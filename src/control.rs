@@ -43,15 +43,15 @@ pub enum Refused {
 }
 
 /// An order, and where its answer goes.
-pub type Asked = (Order, oneshot::Sender<Result<String, Refused>>);
+pub type Awaited = (Order, oneshot::Sender<Result<String, Refused>>);
 
 /// A way to ask.
 #[derive(Clone, Debug)]
-pub struct Control(mpsc::Sender<Asked>);
+pub struct Control(mpsc::Sender<Awaited>);
 
 impl Control {
     /// A way to ask, and the end at which it is done.
-    pub fn new() -> (Control, mpsc::Receiver<Asked>) {
+    pub fn new() -> (Control, mpsc::Receiver<Awaited>) {
         let (asks, orders) = mpsc::channel(ON_THEIR_WAY);
         (Control(asks), orders)
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Invalid, Spelled};
-use crate::control::{Asked, Control, Order, Refused};
+use crate::control::{Awaited, Control, Order, Refused};
 use crate::endpoint::BuildError;
 use crate::event::AbortReason;
 use crate::generator::{self, Generator};
@@ -119,7 +119,7 @@ pub type Source = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 /// drains then, rather than stay up and send nothing.
 pub async fn run(
     settings: Settings,
-    (control, mut orders): (Control, mpsc::Receiver<Asked>),
+    (control, mut orders): (Control, mpsc::Receiver<Awaited>),
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Result<(), Error> {

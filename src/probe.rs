@@ -20,7 +20,7 @@ use crate::endpoint::{BuildError, Connecting, HttpEndpoint};
 use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
-use crate::remedy::Patient;
+use crate::remedy::{Patient, usual_paths};
 pub use troubles::{Found, Grade};
 
 /// How long a question about the endpoint itself may take.
@@ -56,8 +56,8 @@ pub struct Seen {
     pub model: Option<String>,
     /// The request, and the same once more; less where it makes no sense.
     pub streams: Vec<Streamed>,
-    /// An address below `/v1` that looks more like the API than the one that was given.
-    pub below: Option<String>,
+    /// An address that looks more like that of the API than the one that was given.
+    pub elsewhere: Option<String>,
 }
 
 /// One streamed answer. Times are since its request was sent.
@@ -69,6 +69,8 @@ pub struct Streamed {
     pub head: Option<(u16, Duration)>,
     /// When the first event of any kind came.
     pub first_event: Option<Duration>,
+    /// When the first event with text came, by the same look at the bytes.
+    pub first_text_event: Option<Duration>,
     /// Events that carried text.
     pub chunks: u32,
     /// Reads that brought such events: less, where something on the way gathers them.
@@ -120,7 +122,7 @@ impl Probe {
             version: None,
             model: None,
             streams: Vec::new(),
-            below: None,
+            elsewhere: None,
         };
         // Who cannot be asked for a list cannot be asked for anything.
         let Ok((status, models)) = &seen.listed else { return Ok(seen) };
@@ -143,8 +145,8 @@ impl Probe {
             }
         }
         if nowhere && !seen.streams.iter().any(|stream| stream.outcome.is_ok()) {
-            seen.below = below(&seen.target, &base).await?;
-            if seen.below.is_some() {
+            seen.elsewhere = elsewhere(&seen.target, &base).await?;
+            if seen.elsewhere.is_some() {
                 // It explains what is doubtful about the address.
                 seen.warnings.clear();
             }
@@ -163,18 +165,23 @@ fn parameters() -> RequestParameters {
     }
 }
 
-/// The address below `/v1`, if models are listed there, or would be to somebody with a key.
-async fn below(target: &Target, base: &Url) -> Result<Option<String>, BuildError> {
-    let path = base.path().trim_end_matches('/');
-    if path.ends_with("/v1") {
-        return Ok(None);
+/// The first of the usual addresses where models are listed, or would be to somebody with a key.
+async fn elsewhere(target: &Target, base: &Url) -> Result<Option<String>, BuildError> {
+    let address = base.as_str().trim_end_matches('/');
+    for path in usual_paths(base.path()) {
+        let mut other = base.clone();
+        other.set_path(&path);
+        if other.as_str() == address {
+            continue;
+        }
+        let there = match HttpEndpoint::new(target, &other)?.models(PATIENCE).await {
+            Ok((200, models)) => !models.is_empty(),
+            Ok((status, _)) => matches!(status, 401 | 403),
+            Err(_) => false,
+        };
+        if there {
+            return Ok(Some(other.to_string()));
+        }
     }
-    let mut deeper = base.clone();
-    deeper.set_path(&format!("{path}/v1"));
-    let there = match HttpEndpoint::new(target, &deeper)?.models(PATIENCE).await {
-        Ok((200, models)) => !models.is_empty(),
-        Ok((status, _)) => matches!(status, 401 | 403),
-        Err(_) => false,
-    };
-    Ok(there.then(|| deeper.to_string()))
+    Ok(None)
 }

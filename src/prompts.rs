@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::Rng;
 
-use crate::protocol::Asked;
+use crate::protocol::Question;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
@@ -160,6 +160,28 @@ impl Prompts {
         }
     }
 
+    /// What it is put together from: the name of each source, its share of what is asked, and how many
+    /// prompts it has; of all but a mix itself alone.
+    pub fn parts(&self) -> Vec<(&str, f64, Option<u64>)> {
+        match &self.source {
+            Source::Mix(turns, members) => {
+                let parts = members.iter().zip(turns.shares());
+                parts.map(|(member, share)| (member.name.as_str(), share, member.len())).collect()
+            }
+            _ => vec![(self.name.as_str(), 1.0, self.len())],
+        }
+    }
+
+    /// How many have no words of their own, so that no nonce can stand before them.
+    #[must_use]
+    pub fn wordless(&self) -> u64 {
+        match &self.source {
+            Source::Texts(_) | Source::Synthetic(..) => 0,
+            Source::Rows(rows) => rows.wordless(),
+            Source::Mix(_, members) => members.iter().map(Prompts::wordless).sum(),
+        }
+    }
+
     /// Tokens of what is asked and the most of what is answered, on the average and by and large, where
     /// a request without a bound of its own has `limit`: exact only where it is made up, or where a trace
     /// gives `lengths`.
@@ -202,7 +224,7 @@ impl Prompts {
         stream: &str,
         k: u64,
         lengths: Option<Lengths>,
-    ) -> Result<Asked<'_>, Unavailable> {
+    ) -> Result<Question<'_>, Unavailable> {
         // The number at place `k` of a stream: any place is reached at once.
         let mut series = random::generator(seed, stream, Purpose::Prompts);
         series.set_stream(k);
@@ -222,7 +244,7 @@ impl Prompts {
         Ok(asked)
     }
 
-    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Asked<'_>, Unavailable> {
+    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Question<'_>, Unavailable> {
         let mut place = |count: u64| match self.order {
             Order::Sequential => k % count.max(1),
             Order::Random => synthetic::scaled(series.next_u64(), count),

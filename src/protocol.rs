@@ -12,24 +12,24 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-pub mod asked;
 pub mod chat;
 pub mod completions;
 pub mod dialect;
 pub mod ending;
 pub mod fault;
 pub mod headers;
+pub mod question;
 pub mod reply;
 pub mod sse;
 pub mod trace;
 pub mod whole;
 
-pub use asked::Asked;
 pub use chat::Channel;
 pub use dialect::{Api, Dialect, MaxTokensField};
 pub use ending::Ending;
 pub use fault::{Fault, FaultReason, refusal};
 pub use headers::RateLimits;
+pub use question::Question;
 pub use reply::{End, Progress, Reply, no_sink};
 pub use sse::Limits;
 pub use trace::Trace;

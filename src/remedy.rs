@@ -258,14 +258,31 @@ impl Patient<'_> {
         format!("check the address: no completion came, but a page or another API answered{path}")
     }
 
-    /// Most servers have their API below `/v1`.
+    /// Where most servers have their API, if that is elsewhere.
     fn other_path(&self) -> Option<String> {
-        let bare = self.bare();
-        (!bare.ends_with("/v1")).then(|| format!("write {bare}/v1, if `/v1` is missing"))
+        let origin = &self.address[..self.address.len() - self.path_written().len()];
+        let path = self.path();
+        let usual = usual_paths(path);
+        let mut other = usual.iter().filter(|usual| usual.as_str() != path.trim_end_matches('/'));
+        match (other.next(), other.next(), path.trim_end_matches('/')) {
+            (Some(only), None, "") => Some(format!("write {origin}{only}, if `/v1` is missing")),
+            (Some(first), Some(second), path) => Some(format!(
+                "check the path {path}: most servers have their API at {origin}{first}, others at {origin}{second}"
+            )),
+            (Some(only), None, path) => {
+                Some(format!("check the path {path}: most servers have their API at {origin}{only}"))
+            }
+            (None, ..) => None,
+        }
     }
 
     fn path(&self) -> &str {
-        self.after_scheme().find('/').map_or("/", |at| &self.after_scheme()[at..])
+        let path = self.path_written();
+        if path.is_empty() { "/" } else { path }
+    }
+
+    fn path_written(&self) -> &str {
+        self.after_scheme().find('/').map_or("", |at| &self.after_scheme()[at..])
     }
 
     fn bare(&self) -> &str {
@@ -299,6 +316,28 @@ impl Patient<'_> {
             _ => authority,
         }
     }
+}
+
+/// The paths below which servers have their API, the likeliest of those that resemble `path` first: up to
+/// a `/v1` that stands in it, at the root, or below it.
+pub fn usual_paths(path: &str) -> Vec<String> {
+    let path = path.trim_end_matches('/');
+    let up_to_v1 = path.split_inclusive('/').scan(String::new(), |before, part| {
+        before.push_str(part);
+        Some((part.trim_end_matches('/') == "v1").then(|| before.trim_end_matches('/').to_owned()))
+    });
+    let mut paths: Vec<String> = up_to_v1.flatten().collect();
+    // A path with a version of its own has no other below it.
+    let versioned = path.rsplit('/').next().is_some_and(|last| {
+        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+    });
+    if paths.is_empty() && !versioned {
+        paths.push(format!("{path}/v1"));
+    }
+    if !paths.iter().any(|known| known == "/v1") {
+        paths.push("/v1".to_owned());
+    }
+    paths
 }
 
 /// The status that `protocol::refusal` put before the endpoint's own words.

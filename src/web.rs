@@ -141,7 +141,7 @@ async fn silence(mut asks: watch::Receiver<()>) {
 impl Site {
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if let Some(asked) = orders::Asked::of(path) {
+        if let Some(asked) = orders::Route::of(path) {
             return self.obey(asked, request, peer).await;
         }
         let known =

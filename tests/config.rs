@@ -12,7 +12,7 @@ use llmload::calendar::{Anchor, Cron, Zone};
 use llmload::config::{self, Invalid, QuickOptions};
 use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
-use llmload::protocol::asked::Content;
+use llmload::protocol::question::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
@@ -604,7 +604,7 @@ fn the_command_line_makes_the_same_plan() {
         |url, options: &QuickOptions| config::from_url(url, options, &|_| None).unwrap_err().to_string();
     assert_eq!(
         said("localhost:8000/v1", &options),
-        "command line: URL: the URL has no scheme; write one such as `http://localhost:8000/v1`"
+        "command line: URL: the URL has no scheme; write `http://localhost:8000/v1`"
     );
     assert!(said("http://a", &QuickOptions::default()).contains("--rate 5/s"));
     let key = QuickOptions { api_key_env: Some("KEY".into()), ..options.clone() };

@@ -2,7 +2,7 @@
 
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Between a column's mean and its highest.
-const SHADE: char = '░';
+pub const SHADE: char = '░';
 /// Rows of a chart in which something changes.
 const ROWS: usize = 6;
 /// Characters of the scale on the left, and of the margin before it.

@@ -62,7 +62,7 @@ impl Sum for Sent {
 
 /// What is asked for between two times.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Asked {
+pub struct Extremes {
     /// The lowest rate.
     pub rate_min: f64,
     /// The highest; of a replay, the most that come within a second.
@@ -71,14 +71,14 @@ pub struct Asked {
     pub slots: u32,
 }
 
-impl Asked {
+impl Extremes {
     /// In no time at all.
-    pub const NOTHING: Asked = Asked { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
+    pub const NOTHING: Extremes = Extremes { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
 
     /// In both of two stretches.
     #[must_use]
-    pub fn and(self, other: Asked) -> Asked {
-        Asked {
+    pub fn and(self, other: Extremes) -> Extremes {
+        Extremes {
             rate_min: self.rate_min.min(other.rate_min),
             rate_max: self.rate_max.max(other.rate_max),
             slots: self.slots.max(other.slots),
@@ -97,7 +97,7 @@ pub struct Meter<'a> {
     /// When a phase begins that counts its requests, and how many of them are ours.
     counted: Vec<(Duration, f64)>,
     replays: Vec<Replay<'a>>,
-    whole: Asked,
+    whole: Extremes,
 }
 
 struct Replay<'a> {
@@ -127,7 +127,7 @@ impl<'a> Meter<'a> {
             tokens: mean_tokens(scenario, Lengths::default()),
             counted: counted.collect(),
             replays: replays.collect(),
-            whole: Asked::NOTHING,
+            whole: Extremes::NOTHING,
         };
         let whole = meter.within(Duration::ZERO, schedule.length());
         Meter { whole, ..meter }
@@ -154,7 +154,7 @@ impl<'a> Meter<'a> {
     }
 
     /// What is asked for between two times of a run.
-    pub fn asked(&self, run: &Run, from: Duration, to: Duration) -> Asked {
+    pub fn asked(&self, run: &Run, from: Duration, to: Duration) -> Extremes {
         let ((first, a), (last, b)) = (self.place(run, from), self.place(run, to));
         match last.saturating_sub(first) {
             0 => self.within(a, b),
@@ -164,7 +164,7 @@ impl<'a> Meter<'a> {
     }
 
     /// What a phase asks for, and what it sends.
-    pub fn phase(&self, placed: &Placed<'_>) -> (Asked, f64) {
+    pub fn phase(&self, placed: &Placed<'_>) -> (Extremes, f64) {
         let requests = match placed.phase.load {
             Load::Requests { count, .. } => part(self.shard, count),
             _ => placed.total.as_f64() / f64::from(self.shard.count()),
@@ -242,7 +242,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Between two times of a cycle.
-    fn within(&self, from: Duration, to: Duration) -> Asked {
+    fn within(&self, from: Duration, to: Duration) -> Extremes {
         let here = self.schedule.at(from).map_or(self.schedule.phases().len(), |placed| placed.index);
         let begins = |index: usize| self.schedule.placed(index).is_some_and(|placed| placed.end >= from);
         // Phases that take no time of the schedule stand before the one that is on.
@@ -251,11 +251,11 @@ impl<'a> Meter<'a> {
         let phases = phases.take_while(|placed| placed.start < to || placed.end <= to);
         let on = phases.filter(|placed| placed.end > from || placed.start == placed.end);
         on.map(|placed| self.part_of(&placed, from.max(placed.start), to.min(placed.end)))
-            .fold(Asked::NOTHING, Asked::and)
+            .fold(Extremes::NOTHING, Extremes::and)
     }
 
     /// In a part of a phase.
-    fn part_of(&self, placed: &Placed<'_>, from: Duration, to: Duration) -> Asked {
+    fn part_of(&self, placed: &Placed<'_>, from: Duration, to: Duration) -> Extremes {
         let (rate_min, rate_max) = match &placed.phase.load {
             // It takes none of the time of the schedule, and so has no rate that could be the lowest.
             Load::Requests { .. } => (f64::INFINITY, 0.0),
@@ -272,7 +272,7 @@ impl<'a> Meter<'a> {
             _ => 0,
         };
         let shards = f64::from(self.shard.count());
-        Asked { rate_min: tidy(rate_min / shards), rate_max: tidy(rate_max / shards), slots }
+        Extremes { rate_min: tidy(rate_min / shards), rate_max: tidy(rate_max / shards), slots }
     }
 }
 

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use super::demand::{Asked, Meter, Sent, mean_tokens, tidy};
+use super::demand::{Extremes, Meter, Sent, mean_tokens, tidy};
 use super::itinerary::{Itinerary, Run};
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
-use crate::schedule::{Lengths, Placed, Repeat, Shard};
+use crate::schedule::{Lengths, Load, Phase, Placed, Repeat, Shard};
+use crate::timetable::Timetable;
 
 /// How far ahead is looked.
 pub const DAY: Duration = Duration::from_hours(24);
@@ -60,8 +61,10 @@ pub struct Stream {
     pub scenario: String,
     /// The name of its target, the first where it has several.
     pub target: String,
-    /// Those to which the same goes again; all other figures are of one target.
+    /// Those to which the same goes again; all other figures are of the one target, not of all.
     pub further: Vec<Further>,
+    /// Whether it is one load for ever: then its cycle says only how often arithmetic starts anew.
+    pub endless: bool,
     /// One pass of its schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
@@ -82,8 +85,11 @@ pub struct Stream {
     pub amounts: Amounts,
     /// What its tokens cost at most, where the target has prices.
     pub cost_at_most: Option<Cost>,
-    /// The highest rate, in requests per second; of a replay, the most that come within a second.
+    /// The highest rate, in requests per second, to each target: exactly, however short it is. Of a replay,
+    /// the most that come within a second.
     pub peak_rate: f64,
+    /// The first phase with that rate.
+    pub peak_phase: Option<String>,
     /// The most requests that closed-loop phases keep in flight; how many they send depends on the
     /// answers, and no total holds them.
     pub closed_loop_slots: u32,
@@ -234,7 +240,7 @@ fn stream(
             .map(|run| (meter.sent(run, run.begin, run.end), meter.asked(run, run.begin, run.end)))
     };
     let sent: Sent = all().map(|(sent, _)| sent).sum();
-    let asked = all().map(|(_, asked)| asked).fold(Asked::NOTHING, Asked::and);
+    let asked = all().map(|(_, asked)| asked).fold(Extremes::NOTHING, Extremes::and);
     let (peak_rate, closed_loop_slots) = (asked.rate_max, asked.slots);
     let amounts = Amounts {
         requests: tidy(sent.requests),
@@ -256,6 +262,7 @@ fn stream(
         scenario: scenario.name.clone(),
         target: scenario.target.name.clone(),
         further: further.collect(),
+        endless: is_endless(scenario),
         cycle: schedule.length(),
         cycles: match (&scenario.start, scenario.repeat) {
             (Start::WallClock(_), _) | (_, Repeat::Forever) => None,
@@ -268,11 +275,20 @@ fn stream(
         amounts,
         cost_at_most: cost(&scenario.target, amounts),
         peak_rate,
+        peak_phase: phases
+            .iter()
+            .find(|phase| phase.rate_max > 0.0 && phase.rate_max >= peak_rate)
+            .map(|phase| phase.name.clone()),
         closed_loop_slots,
         in_flight: in_flight(scenario, &scenario.target, peak_rate, closed_loop_slots),
         phases,
         buckets,
     }
+}
+
+fn is_endless(scenario: &Scenario) -> bool {
+    let even = |phase: &Phase| matches!(phase.load, Load::Constant(_) | Load::Concurrency(_));
+    scenario.schedule.phases().iter().all(even) && Timetable::of(scenario).is_endless()
 }
 
 /// Tokens of a request: of its prompt, and the most of its answer, on the average.
@@ -313,7 +329,7 @@ fn in_buckets(meter: &Meter<'_>, runs: &[Run], span: Duration) -> Vec<Bucket> {
 
 fn bucket(meter: &Meter<'_>, runs: &[Run], from: Duration, to: Duration) -> Bucket {
     let first = runs.partition_point(|run| run.end <= from && run.begin < from);
-    let (mut asked, mut sent, mut on) = (Asked::NOTHING, Sent::default(), Duration::ZERO);
+    let (mut asked, mut sent, mut on) = (Extremes::NOTHING, Sent::default(), Duration::ZERO);
     for run in runs.iter().skip(first).take_while(|run| run.begin < to) {
         let (a, b) = (run.begin.max(from), run.end.min(to));
         asked = asked.and(meter.asked(run, a, b));
@@ -333,7 +349,7 @@ fn bucket(meter: &Meter<'_>, runs: &[Run], from: Duration, to: Duration) -> Buck
 }
 
 /// The lowest rate, also of what has none.
-fn lowest(asked: Asked) -> f64 {
+fn lowest(asked: Extremes) -> f64 {
     if asked.rate_min.is_finite() { asked.rate_min } else { 0.0 }
 }
 
@@ -380,15 +396,15 @@ fn sum(streams: &[Stream]) -> Sum {
             sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
             sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
         }
-        #[allow(clippy::cast_precision_loss)]
-        let targets = (1 + stream.further.len()) as f64;
+        let number = u32::try_from(1 + stream.further.len()).unwrap_or(u32::MAX);
+        let targets = f64::from(number);
         for (all, one) in sum.buckets.iter_mut().zip(&stream.buckets) {
             all.start_seconds = one.start_seconds;
             all.requests += targets * one.requests;
             all.rate_min += targets * one.rate_min;
             all.rate_mean += targets * one.rate_mean;
             all.rate_max += targets * one.rate_max;
-            all.closed_loop_slots += one.closed_loop_slots;
+            all.closed_loop_slots += number * one.closed_loop_slots;
         }
     }
     sum.peak_rate = sum.buckets.iter().map(|bucket| bucket.rate_max).fold(0.0, f64::max);

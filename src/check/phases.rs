@@ -17,6 +17,9 @@ const LONGEST_NAME: usize = 24;
 
 /// How long a pass is, and how often it comes.
 pub fn summary(scenario: &Scenario, stream: &Stream) -> String {
+    if stream.endless {
+        return "for ever".to_owned();
+    }
     let length = Spelled(stream.cycle);
     let length = match (stream.counts_requests, stream.cycle.is_zero()) {
         (true, true) => "as long as answers take".to_owned(),
@@ -36,15 +39,15 @@ pub fn summary(scenario: &Scenario, stream: &Stream) -> String {
 pub fn table(scenario: &Scenario, stream: &Stream, shard: Shard) -> Vec<String> {
     let loads = || scenario.schedule.phases().iter().map(|phase| &phase.load);
     let shown = &stream.phases[..stream.phases.len().min(MOST_PHASES)];
-    let rows: Vec<[String; 4]> = shown.iter().zip(loads()).map(|(phase, load)| row(load, phase)).collect();
+    let rows: Vec<[String; 4]> =
+        shown.iter().zip(loads()).map(|(phase, load)| row(load, phase, stream.endless)).collect();
     let widest = |cell: usize| rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or(0);
     let [names, lengths, asked, counts] = [0, 1, 2, 3].map(widest);
     let meter = Meter::new(scenario, shard);
     let placed = (0..shown.len()).filter_map(|index| scenario.schedule.placed(index));
     let means: Vec<Vec<f64>> = placed.map(|placed| meter.means(&placed, CURVE)).collect();
-    // A replay's highest rate is that of a second, which no mean comes near.
-    let smooth = stream.phases.iter().zip(loads()).filter(|(_, load)| !matches!(load, Load::Replay(_)));
-    let highest = smooth.map(|(phase, _)| phase.rate_max);
+    // On the scale of the drawing: a bar is a mean, the top is the highest rate of all.
+    let highest = stream.phases.iter().map(|phase| phase.rate_max);
     let top = means.iter().flatten().copied().chain(highest).fold(0.0, f64::max);
     let most = stream.phases.iter().map(|phase| phase.closed_loop_slots).max().unwrap_or(0);
     let line =
@@ -66,8 +69,20 @@ pub fn table(scenario: &Scenario, stream: &Stream, shard: Shard) -> Vec<String> 
     lines
 }
 
+/// The highest rate, however short, and where it is.
+pub fn peak(scenario: &Scenario, stream: &Stream) -> String {
+    let phases = scenario.schedule.phases().iter().zip(&stream.phases);
+    let at = phases.into_iter().find(|(_, forecast)| Some(&forecast.name) == stream.peak_phase.as_ref());
+    let place = at.map_or_else(String::new, |(phase, forecast)| {
+        let length = Spelled(forecast.length);
+        let unit = if matches!(phase.load, Load::Replay(_)) { ", the most within a second" } else { "" };
+        format!(" in {} ({length}){unit}", short_name(&forecast.name))
+    });
+    format!("peak {}{place}", rate(stream.peak_rate))
+}
+
 /// A phase's name, length, load and requests.
-fn row(load: &Load, phase: &PhaseForecast) -> [String; 4] {
+fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     let (low, high) = (rate(phase.rate_min), rate(phase.rate_max));
     let asked = match load {
         Load::Pause => String::new(),
@@ -81,16 +96,22 @@ fn row(load: &Load, phase: &PhaseForecast) -> [String; 4] {
     };
     let requests = match load {
         Load::Pause | Load::Concurrency(_) => String::new(),
+        _ if endless => String::new(),
         _ => format!("{} requests", count(phase.requests)),
     };
     let length = match load {
         Load::Requests { .. } => "?".to_owned(),
+        _ if endless => "for ever".to_owned(),
         _ => Spelled(phase.length).to_string(),
     };
-    let name = if phase.name.chars().count() > LONGEST_NAME {
-        phase.name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
+    [short_name(&phase.name), length, asked, requests]
+}
+
+/// A phase's name, cut off where it is long.
+fn short_name(name: &str) -> String {
+    if name.chars().count() > LONGEST_NAME {
+        name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
     } else {
-        phase.name.clone()
-    };
-    [name, length, asked, requests]
+        name.to_owned()
+    }
 }

@@ -6,8 +6,8 @@ use super::forecast::{DAY, Forecast, Stream, tokens_each};
 use super::numbers::{count, rate, short_seconds};
 use crate::plan::{Location, Plan, Scenario};
 
-/// A prompt that comes back more often than once an hour is still in the prefix cache of an endpoint
-/// with little else to do.
+/// A prompt that comes back at least once an hour is still in the prefix cache of an endpoint with little
+/// else to do.
 const REPEATS_A_DAY: f64 = 24.0;
 
 /// Below so many tokens a prompt is read in a few milliseconds, cached or not, and engines cache whole
@@ -36,21 +36,31 @@ fn few_prompts(scenario: &Scenario, stream: &Stream, forecast: &Forecast) -> Opt
     {
         return None;
     }
-    // What is made up is new each time, and so is what opens with a nonce.
-    let distinct = scenario.prompts.len().filter(|_| scenario.prompts.is_warm())?;
-    let each = stream.amounts.requests / distinct as f64;
+    if !scenario.prompts.is_warm() {
+        return None;
+    }
+    let parts = scenario.prompts.parts();
+    // What is made up is new each time. Of a mix the source counts whose prompts come most often.
+    let repeated = parts.iter().filter_map(|(source, share, distinct)| {
+        let distinct = (*distinct)?;
+        Some((*source, distinct, stream.amounts.requests * share / distinct as f64))
+    });
+    let (source, distinct, each) = repeated.max_by(|(.., a), (.., b)| a.total_cmp(b))?;
     if each < REPEATS_A_DAY {
         return None;
     }
     let when = if forecast.span < DAY { "" } else { " a day" };
+    let of = if parts.len() > 1 { format!(" of `{source}`") } else { String::new() };
     let which = match distinct {
-        1 => "the only prompt".to_owned(),
-        many => format!("each of the {many} prompts"),
+        1 => format!("the only prompt{of}"),
+        many => format!("each of the {many} prompts{of}"),
     };
     Some(format!(
-        "{which} is sent {} times{when}, so TTFT measures the endpoint's prefix cache; write more prompts or \
-         `prefix_cache: cold`, or read it as that of a warm cache (llmload_cached_input_tokens_total tells how much was cached)",
-        count(each)
+        "{which} is sent {} times{when}, and from {} times a day on an endpoint that keeps prefixes has read it \
+         before: TTFT is that of its cache (llmload_cached_input_tokens_total tells how much was); write more \
+         prompts or `prefix_cache: cold`, unless that is what is meant",
+        count(each),
+        count(REPEATS_A_DAY)
     ))
 }
 
@@ -94,15 +104,36 @@ mod tests {
     fn prompts_that_are_repeated_are_regretted_where_a_cache_would_keep_them() {
         let many = long_prompts(10);
         let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else { panic!() };
-        let expected = "f.yml: scenario default: each of the 10 prompts is sent 24 times a day, so TTFT measures \
-                        the endpoint's prefix cache; write more prompts or `prefix_cache: cold`, or ";
+        let expected = "f.yml: scenario default: each of the 10 prompts is sent 24 times a day, and from 24 times a day \
+                        on an endpoint that keeps prefixes has read it before: TTFT is that of its cache";
         assert!(warning.starts_with(expected), "{warning}");
         assert_eq!(warnings(&format!("{many}http://localhost:1/v1\nrate: 9.9/h")), [""; 0], "too seldom");
         assert_eq!(warnings(&format!("{many}{{simulator: {{}}}}\nrate: 10/s")), [""; 0], "it has no cache");
         let short = "prompts: [Hi]\nrequest: {max_tokens: 1}\ntarget: http://localhost:1/v1\nrate: 1/s";
         assert_eq!(warnings(short), [""; 0], "too short to be cached");
         let once = format!("{many}http://localhost:1/v1\nrepeat: 1\nschedule: [{{constant: 5/s, for: 1m}}]");
-        assert!(warnings(&once)[0].contains("is sent 30 times, so TTFT"), "{:?}", warnings(&once));
+        assert!(
+            warnings(&once)[0].contains("is sent 30 times, and from 24 times a day on"),
+            "{:?}",
+            warnings(&once)
+        );
+    }
+
+    /// The one prompt of `one` comes thrice as often as all of the hundred others together.
+    #[test]
+    fn of_a_mix_the_source_is_named_whose_prompts_come_most_often() {
+        let text = |number: usize| (0..number).map(|n| format!("'{n:0256}'")).collect::<Vec<_>>().join(", ");
+        let mix = format!(
+            "targets: {{t: {{base_url: 'http://localhost:1/v1'}}}}\nscenarios: {{s: {{prompts: all, rate: 40/h, \
+             request: {{max_tokens: 1}}}}}}\nprompts: {{one: [{}], many: [{}], all: {{mix: {{one: 3, many: 1}}}}}}",
+            text(1),
+            text(100)
+        );
+        let all = warnings(&mix);
+        assert!(
+            all[0].starts_with("f.yml: scenario s: the only prompt of `one` is sent 720 times a day,"),
+            "{all:?}"
+        );
     }
 
     #[test]

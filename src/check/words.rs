@@ -3,9 +3,9 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
-use super::chart::{self, Column, chart, sparkline};
+use super::chart::{self, Column, SHADE, chart, sparkline};
 use super::demand::most_output_tokens;
-use super::forecast::{Bucket, Cost, DAY, Forecast, Stream, one_pass, tokens_each};
+use super::forecast::{Bucket, Cost, DAY, Forecast, InFlight, Stream, one_pass, tokens_each};
 use super::numbers::{count, money, rate, short_seconds};
 use super::phases;
 use super::when::{self, Axis};
@@ -17,6 +17,9 @@ use crate::schedule::{Arrivals, Load, Shard};
 /// Where a schedule is gone through more often than this in the time ahead, its passes run into one
 /// another in a drawing: then one of them is drawn.
 const MOST_PASSES: f64 = 12.0;
+
+/// Lines of a drawing in which nothing changes.
+const LEVEL: usize = 3;
 
 /// What it is written for.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +125,14 @@ impl Words<'_> {
             count(as_f64(usize::try_from(number).unwrap_or(usize::MAX)))
         });
         let system = if request.system.is_some() { " with the system message" } else { "" };
-        self.line("prompts", format!("{}: {number}, about {each} each{system}", prompts.name), f)?;
+        let parts: Vec<String> = match prompts.parts().as_slice() {
+            [_] => Vec::new(),
+            parts => {
+                parts.iter().map(|(name, share, _)| format!("{} % {name}", count(share * 100.0))).collect()
+            }
+        };
+        let mix = if parts.is_empty() { String::new() } else { format!(" in a mix of {}", parts.join(", ")) };
+        self.line("prompts", format!("{}: {number}{mix}, about {each} each{system}", prompts.name), f)?;
         let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
         let own = (output - most_output_tokens(request)).abs() > 0.5;
         let average = if own { " on the average" } else { "" };
@@ -154,14 +164,21 @@ impl Words<'_> {
             let axis = Axis::since_start(stream.cycle);
             let caption = format!("one of {} passes in {}", count(passes.floor()), self.ahead());
             let pass = one_pass(scenario, self.plan.shard);
-            return self.drawing(&pass, &Axis { caption, ..axis }, f);
+            return self.drawing(&pass, &Axis { caption, ..axis }, &phases::peak(scenario, stream), f);
         }
         let axis = Axis::ahead(self.forecast, when::zone(scenario).as_ref());
-        self.drawing(&stream.buckets, &axis, f)
+        self.drawing(&stream.buckets, &axis, &phases::peak(scenario, stream), f)
     }
 
-    /// Rates over a span of time, and closed loops below them; nothing, where there are none.
-    fn drawing(&self, buckets: &[Bucket], axis: &Axis, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Rates over a span of time below their exact peak, and closed loops below them; nothing, where
+    /// there are none.
+    fn drawing(
+        &self,
+        buckets: &[Bucket],
+        axis: &Axis,
+        peak: &str,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         let columns = columns(buckets, chart::columns(self.paper.width, buckets.len()));
         let rates: Vec<Column> = columns.iter().map(|column| column.rate).collect();
         let slots: Vec<Column> = columns.iter().map(|column| column.slots).collect();
@@ -174,8 +191,17 @@ impl Words<'_> {
             (false, true) => chart(&slots, &axis.marks, open),
             (false, false) => return Ok(()),
         };
+        // Where all is level, the scale says it.
+        if lines.len() > LEVEL && highest(&rates) > 0.0 {
+            writeln!(f, "{:11}{}", "", self.paper.faint(peak))?;
+        }
+        let shaded = lines.iter().any(|line| line.contains(SHADE));
         for line in lines {
             writeln!(f, "{line}")?;
+        }
+        if shaded {
+            let legend = format!("█ on average over a column, {SHADE} at most");
+            writeln!(f, "{:11}{}", "", self.paper.faint(legend))?;
         }
         if most > 0.0 && highest(&rates) > 0.0 {
             let line = sparkline(slots.iter().map(|column| column.highest), most);
@@ -203,20 +229,26 @@ impl Words<'_> {
         let closed = stream.closed_loop_slots > 0 && (endless || amounts.requests <= 0.0);
         if amounts.requests > 0.0 {
             let besides = if closed { ", besides what the closed-loop phases send" } else { "" };
-            let requests = self.requests(amounts.requests, stream.peak_rate);
+            let several = (!stream.further.is_empty())
+                .then(|| format!("each of the {} targets", stream.further.len() + 1));
+            let before =
+                |word: &str| several.as_ref().map_or_else(String::new, |each| format!(" {word} {each}"));
+            let requests = self.requests(amounts.requests, stream.peak_rate, &before("to"));
             self.line("requests", format!("{requests}{besides}"), f)?;
+            let for_each = before("for");
             let basis = match scenario.prompts.len() {
                 None => "their lengths as made up",
                 Some(_) => "prompts' bytes / 4",
             };
             self.line(
                 "input tokens",
-                format!("about {} ({basis})", count(amounts.input_tokens_estimated)),
+                format!("about {}{for_each} ({basis})", count(amounts.input_tokens_estimated)),
                 f,
             )?;
-            self.line("output tokens", format!("at most {}", count(amounts.output_tokens_at_most)), f)?;
+            let output = count(amounts.output_tokens_at_most);
+            self.line("output tokens", format!("at most {output}{for_each}"), f)?;
             if let Some(Cost { amount, currency }) = &stream.cost_at_most {
-                self.line("cost", self.spend(*amount, currency), f)?;
+                self.line("cost", format!("{}{}", whose(stream), self.spend(*amount, currency)), f)?;
             }
             for further in &stream.further {
                 if let Some(Cost { amount, currency }) = &further.cost_at_most {
@@ -236,26 +268,14 @@ impl Words<'_> {
             let skipped = count(as_f64(usize::try_from(stream.firings_skipped).unwrap_or(usize::MAX)));
             self.line("skipped", format!("{skipped} firings, which come while the schedule is still on"), f)?;
         }
-        let flight = &stream.in_flight;
-        let mut text = format!("at most {}", count(f64::from(flight.at_most)));
-        if flight.at_most == flight.max_concurrency {
-            text += " (max_concurrency)";
+        let first = in_flight(&stream.in_flight, stream.peak_rate);
+        self.line("in flight", format!("{}{first}", whose(stream)), f)?;
+        for further in &stream.further {
+            let text = in_flight(&further.in_flight, stream.peak_rate);
+            self.line("and in flight", format!("{}: {text}", further.target), f)?;
         }
-        if let Some(fill) =
-            flight.seconds_to_fill.filter(|_| flight.by_littles_law > f64::from(flight.at_most))
-        {
-            _ = write!(
-                text,
-                "; {} reaches that when answers take {}, and would need {} if they took {} (timeouts.total)",
-                rate(stream.peak_rate),
-                short_seconds(fill),
-                count(flight.by_littles_law),
-                Spelled(flight.longest_request),
-            );
-        }
-        self.line("in flight", text, f)
+        Ok(())
     }
-
     /// Why no number of requests can be told.
     fn none(&self, scenario: &Scenario, stream: &Stream, closed: bool) -> String {
         let first = stream.phases.iter().find(|p| p.rate_max > 0.0 || p.closed_loop_slots > 0);
@@ -269,9 +289,9 @@ impl Words<'_> {
         }
     }
 
-    fn requests(&self, requests: f64, peak: f64) -> String {
+    fn requests(&self, requests: f64, peak: f64, each: &str) -> String {
         if peak <= 0.0 || self.forecast.span.is_zero() {
-            return count(requests);
+            return format!("{}{each}", count(requests));
         }
         let mean = requests / self.forecast.span.as_secs_f64();
         let rates = if (peak - mean).abs() < 1e-3 * peak {
@@ -279,7 +299,7 @@ impl Words<'_> {
         } else {
             format!("on average {}, at most {}", rate(mean), rate(peak))
         };
-        format!("{} in {} ({rates})", count(requests), self.ahead())
+        format!("{} in {}{each} ({rates})", count(requests), self.ahead())
     }
 
     fn spend(&self, amount: f64, currency: &str) -> String {
@@ -297,18 +317,21 @@ impl Words<'_> {
 
     fn all_together(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
+        let targets = self.forecast.scenarios.iter().map(|stream| 1 + stream.further.len()).sum::<usize>();
         let all = match self.forecast.scenarios.len() {
-            1 => "all targets".to_owned(),
-            scenarios => format!("all {scenarios} scenarios"),
+            1 => format!("all {targets} targets together"),
+            scenarios if scenarios == targets => format!("all {scenarios} scenarios together"),
+            scenarios => format!("all {scenarios} scenarios together, to all of their targets"),
         };
         writeln!(f, "{}", self.paper.bold(all))?;
         let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(when::zone).collect();
         let one = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
         // Clocks that differ are told by the one that belongs to nobody.
         let zone = one.or_else(|| (!zones.is_empty()).then_some(Zone::UTC));
-        self.drawing(&sum.buckets, &Axis::ahead(self.forecast, zone.as_ref()), f)?;
+        let peak = format!("peak at most {}, if the peaks of all meet", rate(sum.peak_rate));
+        self.drawing(&sum.buckets, &Axis::ahead(self.forecast, zone.as_ref()), &peak, f)?;
         let closed = if sum.closed_loop_slots > 0 { ", besides closed loops" } else { "" };
-        let requests = self.requests(sum.amounts.requests, sum.peak_rate);
+        let requests = self.requests(sum.amounts.requests, sum.peak_rate, "");
         self.line("requests", format!("{requests}{closed}"), f)?;
         let (input, output) = (sum.amounts.input_tokens_estimated, sum.amounts.output_tokens_at_most);
         self.line("input tokens", format!("about {}", count(input)), f)?;
@@ -329,6 +352,30 @@ impl Words<'_> {
         }
         Ok(())
     }
+}
+
+/// The first target by its name, where there are others beside it.
+fn whose(stream: &Stream) -> String {
+    if stream.further.is_empty() { String::new() } else { format!("{}: ", stream.target) }
+}
+
+/// The most in flight at one target, and what would fill it.
+fn in_flight(flight: &InFlight, peak_rate: f64) -> String {
+    let mut text = format!("at most {}", count(f64::from(flight.at_most)));
+    if flight.at_most == flight.max_concurrency {
+        text += " (max_concurrency)";
+    }
+    if let Some(fill) = flight.seconds_to_fill.filter(|_| flight.by_littles_law > f64::from(flight.at_most)) {
+        _ = write!(
+            text,
+            "; {} reaches that when answers take {}, and would need {} if they took {} (timeouts.total)",
+            rate(peak_rate),
+            short_seconds(fill),
+            count(flight.by_littles_law),
+            Spelled(flight.longest_request),
+        );
+    }
+    text
 }
 
 /// What stands in one column of a drawing.

@@ -65,9 +65,9 @@ pub(super) fn plan_of(args: &LoadArgs, length: Option<Duration>, shard: Shard) -
 /// A word that is no URL is more likely a mistyped command.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
-        Ok(text.to_owned())
-    } else {
-        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`"
-            .to_owned())
+        return Ok(text.to_owned());
     }
+    let remedy =
+        config::with_scheme(text).map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
+    Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }

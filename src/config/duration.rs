@@ -94,6 +94,7 @@ mod tests {
             ("10m", 600 * second),
             ("1h30m", 5400 * second),
             ("1h 30m", 5400 * second),
+            ("5 m", 300 * second),
             (" 2 d ", 172_800 * second),
             ("500ms", second / 2),
             ("3us", 3000),

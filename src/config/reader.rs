@@ -97,7 +97,13 @@ impl<'t> Reader<'t> {
         if let Value::Unknown = self.tree.value(self.node) {
             return;
         }
-        self.found.borrow_mut().push(Finding { node: self.node, message: error.0.clone() });
+        let hint = if error.0.contains("; ") {
+            None
+        } else {
+            hints::other_shape(&self.tree.path(self.node), self.tree.value(self.node))
+        };
+        let message = hint.map_or_else(|| error.0.clone(), |hint| format!("{}; {hint}", error.0));
+        self.found.borrow_mut().push(Finding { node: self.node, message });
     }
 
     /// What a variable filled may serve as a number or a truth value too: YAML could not tell.

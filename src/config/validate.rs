@@ -31,6 +31,7 @@ use std::time::Duration;
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::Spelled;
 use super::field::{At, Field, Named};
+use super::hints;
 use super::reader::{Finding, Findings, Reader};
 use super::scalar::{Count, Span};
 use super::tree::{NodeId, Tree, Value, shown};
@@ -192,7 +193,11 @@ impl Checker<'_> {
                 Register::one("prompts", "inline", self.inline("inline", node, &list))
             }
         };
-        if let [_, (_, second, _), ..] = prompts.entries.as_slice() {
+        if let [_, (second_name, second, value), ..] = prompts.entries.as_slice() {
+            // That its keys want a name before them has been said.
+            if value.is_none() && hints::names_source_key(second_name) {
+                return (seed, Vec::new(), buckets);
+            }
             self.problem(
                 *second,
                 "the short form has one source of prompts; for several write `targets`, `prompts` \

@@ -15,6 +15,8 @@ use super::tree::{Filled, Tree, Value, shown};
 pub struct Variables<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     beside: HashMap<String, String>,
+    /// Whether there is a file beside which a `.env` could lie.
+    has_folder: bool,
 }
 
 const MAX_DOTENV_BYTES: u64 = 1 << 20;
@@ -42,7 +44,16 @@ impl<'a> Variables<'a> {
                 unreadable(format!("line {line} is not valid; write NAME=value, and close every quote"))
             })?;
         }
-        Ok(Variables { environment, beside })
+        Ok(Variables { environment, beside, has_folder: folder.is_some() })
+    }
+
+    /// Where they are looked up, in words.
+    pub fn places(&self) -> &'static str {
+        if self.has_folder {
+            "in the environment or in the `.env` beside the file"
+        } else {
+            "in the environment"
+        }
     }
 
     /// The value of a variable.
@@ -99,8 +110,8 @@ impl<'a> Variables<'a> {
                     (None, Some(default)) => filled.text.push_str(default),
                     (None, None) => {
                         return Err(format!(
-                            "the variable `{name}` is not set, in the environment or in the `.env` \
-                             beside the file; set it, or write `${{{name}:-default}}`"
+                            "the variable `{name}` is not set, {}; set it, or write `${{{name}:-default}}`",
+                            self.places()
                         ));
                     }
                 }

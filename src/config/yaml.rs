@@ -35,12 +35,13 @@ pub struct Malformed {
     pub message: String,
 }
 
-/// Reads one document, and which of its keys stand a second time in their map; the tree holds what
-/// the first of them says.
+/// Reads one document, and what is wrong in it without keeping the rest from being read: a key that
+/// stands a second time in its map, of which the tree holds what the first says, and a number that is
+/// none.
 ///
 /// # Errors
 /// Where the text is not YAML, not one document, or beyond the bounds above.
-pub fn read(text: &str) -> Result<(Tree, Vec<NodeId>), Malformed> {
+pub fn read(text: &str) -> Result<(Tree, Vec<(NodeId, String)>), Malformed> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_BYTES {
         let message =
@@ -71,7 +72,7 @@ pub fn read(text: &str) -> Result<(Tree, Vec<NodeId>), Malformed> {
             return Err(again.malformed(&error));
         }
     }
-    Ok((build.tree, build.duplicates))
+    Ok((build.tree, build.wrong))
 }
 
 /// Where a node of this text stands.
@@ -97,7 +98,8 @@ pub fn print(value: &serde_json::Value) -> String {
 
 struct Build {
     tree: Tree,
-    duplicates: Vec<NodeId>,
+    /// What is wrong here and there, in words.
+    wrong: Vec<(NodeId, String)>,
     /// Fail here, so that the crate tells the position.
     stop_at: Option<NodeId>,
     /// Our own words for the error under way; the crate's have its path mixed in.
@@ -106,7 +108,7 @@ struct Build {
 
 impl Build {
     fn new(stop_at: Option<NodeId>) -> Build {
-        Build { tree: Tree::default(), duplicates: Vec::new(), stop_at, fault: None }
+        Build { tree: Tree::default(), wrong: Vec::new(), stop_at, fault: None }
     }
 
     fn refuse<E: de::Error>(&mut self, message: &str) -> E {
@@ -235,10 +237,11 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.leaf(Value::Integer(value))
     }
 
-    fn visit_f64<E: de::Error>(mut self, value: f64) -> Result<NodeId, E> {
-        if !value.is_finite() {
-            self.enter()?;
-            return Err(self.build.refuse("not a finite number; nothing here is infinite"));
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<NodeId, E> {
+        if !value.is_finite() && !self.key {
+            let message = "not a finite number; write one, nothing here is infinite";
+            self.build.wrong.push((self.id, message.to_owned()));
+            return self.leaf(Value::Unknown);
         }
         self.leaf(Value::Float(value))
     }
@@ -272,7 +275,8 @@ impl<'de> Visitor<'de> for Node<'_> {
             if seen.insert(self.build.tree.key(key).to_owned()) {
                 map.push((key, value));
             } else {
-                self.build.duplicates.push(key);
+                let message = format!("the key `{}` stands twice; keep one", shown(self.build.tree.key(key)));
+                self.build.wrong.push((key, message));
             }
         }
         self.build.tree.set(self.id, Value::Map(map));

@@ -49,10 +49,11 @@ pub async fn stream<E: Endpoint>(
         connected: notes.connected,
         head: notes.head.map(|(status, at)| (status, since(at))),
         first_event: ear.first_event.map(since),
+        first_text_event: ear.first_text.map(|(_, at)| since(at)),
         chunks: notes.chunks,
         reads: notes.reads,
-        finish: ear.finish(),
-        first_text: ear.first_text,
+        finish: ear.finish(Instant::now()),
+        first_text: ear.first_text.map(|(channel, _)| channel),
         outcome: notes.outcome.unwrap_or_else(|| {
             Err(FailureDetail::new(Failure::Internal, "the request ended without an outcome"))
         }),
@@ -92,7 +93,8 @@ impl Observe for Mutex<Notes> {
 struct Ear {
     reply: Reply,
     first_event: Option<Instant>,
-    first_text: Option<Channel>,
+    /// What kind it was, and when the read came that brought it.
+    first_text: Option<(Channel, Instant)>,
 }
 
 impl Ear {
@@ -102,16 +104,17 @@ impl Ear {
 
     fn hear(&mut self, bytes: &[u8], now: Instant) {
         let first = &mut self.first_text;
-        let progress = self.reply.read(bytes, &mut |_, channel, _: &str| _ = first.get_or_insert(channel));
+        let mut sink = |_, channel, _: &str| _ = first.get_or_insert((channel, now));
+        let progress = self.reply.read(bytes, &mut sink);
         if progress.events > 0 {
             self.first_event.get_or_insert(now);
         }
     }
 
     /// Nothing more will come: why it stopped, if it ended well and said so.
-    fn finish(&mut self) -> Option<FinishReason> {
+    fn finish(&mut self, now: Instant) -> Option<FinishReason> {
         let first = &mut self.first_text;
-        let end = self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert(channel));
+        let end = self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
         end.verdict.ok()?.finish
     }
 }

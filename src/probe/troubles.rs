@@ -35,9 +35,9 @@ impl Seen {
     pub fn troubles(&self) -> Vec<Found> {
         let (patient, well) = (self.patient(), self.is_well());
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        if let Some(below) = &self.below {
-            let what = format!("there is no API under {}, but one under {below}", self.address);
-            errors.push(Trouble::new(what, format!("write {below}")));
+        if let Some(right) = &self.elsewhere {
+            let what = format!("there is no API under {}, but one under {right}", self.address);
+            errors.push(Trouble::new(what, format!("write {right}")));
         }
         let about_models = match &self.listed {
             Err(detail) => Some(failed(patient, "/models", detail)),
@@ -45,13 +45,13 @@ impl Seen {
             Ok((status, models)) => patient.model(*status, models).1,
         };
         // What the address explains needs no other explanation.
-        if self.below.is_none() {
+        if self.elsewhere.is_none() {
             if well { &mut warnings } else { &mut errors }.extend(about_models);
         }
         for (stream, name) in self.streams.iter().zip(["the request", "the same request once more"]) {
             match &stream.outcome {
                 Err(detail) if well => warnings.push(failed(patient, name, detail)),
-                Err(detail) if self.below.is_none() => errors.push(failed(patient, name, detail)),
+                Err(detail) if self.elsewhere.is_none() => errors.push(failed(patient, name, detail)),
                 Ok(measurement) if name == "the request" => warnings.extend(oddities(stream, measurement)),
                 Ok(_) | Err(_) => {}
             }

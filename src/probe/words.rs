@@ -87,7 +87,7 @@ impl Words<'_> {
         measurement: &Measurement,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        self.line("first token", first_token(stream, measurement), f)?;
+        self.line("first token", first_token(stream), f)?;
         let usage = measurement.usage;
         let tokens = match usage {
             None => "not counted by the endpoint: no usage came".to_owned(),
@@ -182,7 +182,7 @@ fn listed(status: u16, models: &[String]) -> String {
 }
 
 /// Which rule made it.
-fn first_token(stream: &Streamed, measurement: &Measurement) -> String {
+fn first_token(stream: &Streamed) -> String {
     let kind = match stream.first_text {
         Some(Channel::Answer) => "content",
         Some(Channel::Reasoning) => "reasoning, which counts",
@@ -190,7 +190,7 @@ fn first_token(stream: &Streamed, measurement: &Measurement) -> String {
         Some(Channel::ToolCall) => "a tool call, which counts",
         None => return "none: no text came".to_owned(),
     };
-    match (stream.first_event, measurement.time_to_first_token()) {
+    match (stream.first_event, stream.first_text_event) {
         (Some(event), Some(first)) if event < first => {
             let before = milliseconds(first.saturating_sub(event));
             format!("{kind}; an event without text came {before} before and does not count")

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::protocol::asked::Content;
+use crate::protocol::question::Content;
 
-fn text(asked: &Asked<'_>) -> String {
+fn text(asked: &Question<'_>) -> String {
     let Content::Conversation(messages) = &asked.content else { panic!("{asked:?}") };
     messages[0].text.clone().into_owned()
 }

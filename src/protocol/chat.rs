@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::asked::Role;
+use super::question::Role;
 use crate::measurement::{FinishReason, Usage};
 
 mod decode;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::asked::Role;
+use super::question::Role;
 
 /// Where requests go, below the API's root.
 pub const PATH: &str = "completions";

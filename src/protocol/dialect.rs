@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::asked::Asked;
+use super::question::Question;
 use super::{RequestParameters, chat, completions};
 
 /// Which API answers.
@@ -29,7 +29,7 @@ pub enum MaxTokensField {
 
 impl MaxTokensField {
     /// Its name on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             MaxTokensField::MaxTokens => "max_tokens",
             MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
@@ -71,7 +71,7 @@ impl Dialect {
     }
 
     /// The body of a request.
-    pub fn encode(&self, model: &str, parameters: &RequestParameters, asked: &Asked<'_>) -> Vec<u8> {
+    pub fn encode(&self, model: &str, parameters: &RequestParameters, asked: &Question<'_>) -> Vec<u8> {
         let words = asked.content.said(parameters).map(|said| match self.api {
             Api::Chat => chat::words(&said),
             Api::Completions => completions::words(&said),
@@ -88,9 +88,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::asked::{Content, Message, Role};
+    use crate::protocol::question::{Content, Message, Role};
 
-    fn encoded(dialect: &Dialect, stream: bool, asked: &Asked<'_>) -> Value {
+    fn encoded(dialect: &Dialect, stream: bool, asked: &Question<'_>) -> Value {
         let parameters = RequestParameters {
             max_tokens: NonZeroU32::new(16).unwrap(),
             temperature: None,
@@ -115,7 +115,7 @@ mod tests {
         let message = |role, text: &'static str| Message { role, text: text.into() };
         let talk =
             vec![message(Role::System, "Own."), message(Role::User, "a"), message(Role::Assistant, "b")];
-        let asked = Asked { nonce: Some("N. ".into()), ..Content::Conversation(talk).into() };
+        let asked = Question { nonce: Some("N. ".into()), ..Content::Conversation(talk).into() };
         assert_eq!(encoded(&dialect, false, &asked)["prompt"], "N. Own.\n\na\n\nb");
         let recorded = json!({"prompt": ["x"], "max_tokens": 3});
         let body = encoded(&dialect, true, &Content::Payload(recorded.as_object().unwrap().clone()).into());
@@ -127,7 +127,7 @@ mod tests {
         let dialect = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
         let body = encoded(&dialect, true, &"Hi".into());
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(16), None));
-        let asked = Asked { max_tokens: NonZeroU32::new(3), ..Asked::from("Hi") };
+        let asked = Question { max_tokens: NonZeroU32::new(3), ..Question::from("Hi") };
         let body = encoded(&dialect, true, &asked);
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
     }

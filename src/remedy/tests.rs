@@ -57,6 +57,18 @@ fn a_path_that_is_not_there_asks_for_the_usual_one() {
          write http://localhost:8000/v1, if `/v1` is missing"
     );
     assert!(said(", model: m", URL, 404, &[]).ends_with("check its path, /v1"));
+    for (path, remedy) in [
+        ("/v2", "check the path /v2: most servers have their API at http://h/v1"),
+        ("/v1/x/", "check the path /v1/x: most servers have their API at http://h/v1"),
+        ("/x/v1", "check the path /x/v1: most servers have their API at http://h/v1"),
+        (
+            "/api",
+            "check the path /api: most servers have their API at http://h/api/v1, others at http://h/v1",
+        ),
+    ] {
+        let said = said("", &format!("http://h{path}"), 404, &[]);
+        assert!(said.ends_with(&format!("; {remedy}")), "{said}");
+    }
     assert_eq!(asked("", URL, 404, &["m"]), (Some("m".to_owned()), String::new()), "a list is a list");
     assert_eq!(asked(", model: m", URL, 418, &[]), (Some("m".to_owned()), String::new()));
     assert!(said("", URL, 302, &[]).contains("redirect"));

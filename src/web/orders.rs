@@ -20,7 +20,7 @@ const BODY: usize = 4096;
 const LONGEST: Duration = Duration::from_hours(24 * 30);
 
 /// What a path asks for.
-pub(super) enum Asked {
+pub(super) enum Route {
     Reload,
     Pause,
     Resume,
@@ -29,16 +29,16 @@ pub(super) enum Asked {
     Rate(String),
 }
 
-impl Asked {
-    pub(super) fn of(path: &str) -> Option<Asked> {
+impl Route {
+    pub(super) fn of(path: &str) -> Option<Route> {
         match path {
-            "/-/reload" => Some(Asked::Reload),
-            "/-/pause" => Some(Asked::Pause),
-            "/-/resume" => Some(Asked::Resume),
-            "/-/quit" => Some(Asked::Quit),
+            "/-/reload" => Some(Route::Reload),
+            "/-/pause" => Some(Route::Pause),
+            "/-/resume" => Some(Route::Resume),
+            "/-/quit" => Some(Route::Quit),
             path => {
                 let name = path.strip_prefix("/api/v1/scenarios/")?.strip_suffix("/rate")?;
-                (!name.contains('/')).then(|| Asked::Rate(name.to_owned()))
+                (!name.contains('/')).then(|| Route::Rate(name.to_owned()))
             }
         }
     }
@@ -47,24 +47,24 @@ impl Asked {
 impl Site {
     pub(super) async fn obey(
         &self,
-        asked: Asked,
+        asked: Route,
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Full<Bytes>> {
-        let back = *request.method() == Method::DELETE && matches!(asked, Asked::Rate(_));
+        let back = *request.method() == Method::DELETE && matches!(asked, Route::Rate(_));
         if *request.method() != Method::POST && !back {
-            return wrong_method(if matches!(asked, Asked::Rate(_)) { "POST, DELETE" } else { "POST" });
+            return wrong_method(if matches!(asked, Route::Rate(_)) { "POST, DELETE" } else { "POST" });
         }
         if let Err(why) = self.may_order(request.headers(), peer) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
         let order = match asked {
-            Asked::Reload => Order::Reload,
-            Asked::Pause => Order::Pause(true),
-            Asked::Resume => Order::Pause(false),
-            Asked::Quit => Order::Quit,
-            Asked::Rate(scenario) if back => Order::SetRate { scenario, rate: None },
-            Asked::Rate(scenario) => match rate(request).await {
+            Route::Reload => Order::Reload,
+            Route::Pause => Order::Pause(true),
+            Route::Resume => Order::Pause(false),
+            Route::Quit => Order::Quit,
+            Route::Rate(scenario) if back => Order::SetRate { scenario, rate: None },
+            Route::Rate(scenario) => match rate(request).await {
                 Ok(rate) => Order::SetRate { scenario, rate: Some(rate) },
                 Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
             },
@@ -134,14 +134,14 @@ async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Asked;
+    use super::Route;
 
     #[test]
     fn a_path_names_an_order_or_none() {
-        assert!(matches!(Asked::of("/api/v1/scenarios/a.b/rate"), Some(Asked::Rate(name)) if name == "a.b"));
+        assert!(matches!(Route::of("/api/v1/scenarios/a.b/rate"), Some(Route::Rate(name)) if name == "a.b"));
         for none in ["/-/", "/-/reload/", "/api/v1/scenarios/a/b/rate", "/api/v1/scenarios/rate", "/metrics"]
         {
-            assert!(Asked::of(none).is_none(), "{none}");
+            assert!(Route::of(none).is_none(), "{none}");
         }
     }
 }

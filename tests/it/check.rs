@@ -144,6 +144,44 @@ schedule: [{constant: 1/s, for: 10m}]
     assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
 }
 
+/// What one shard would refuse is refused here, and what it would send is told, not what all do.
+#[test]
+fn a_shard_is_checked_by_the_rules_and_figures_of_its_own() {
+    let (_folder, bad) =
+        written("target: http://localhost:1/v1\nmax_concurrency: 2\nschedule: [{concurrency: 2, for: 1m}]\n");
+    assert_eq!(llmload(&["check", &bad]).0, Some(0));
+    let (code, _, err) = llmload(&["check", "--shard", "0/3", &bad]);
+    assert_eq!(code, Some(2));
+    for words in [
+        "scenarios.default.start: shards would not begin together; write",
+        "phase `concurrency 2` is not enough for 3 shards; write at least 3",
+        "scenarios.default.max_concurrency: 2 is not enough for 3 shards",
+    ] {
+        assert!(err.contains(words), "{words}\n{err}");
+    }
+    let (code, _, err) = llmload(&["check", "--shard", "3/3", &bad]);
+    assert!(code == Some(2) && err.contains("3/3"), "{err}");
+
+    let (_folder, good) = written(
+        "target: http://localhost:1/v1\nstart: wall_clock\nmax_concurrency: 10\n\
+         schedule: [{constant: 3/s, for: 1h}]\n",
+    );
+    let output = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_llmload"));
+        let output = command.arg("check").args(arguments).envs(variables.iter().copied()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let by_option = output(&["--shard", "1/3", "--json", &good], &[]);
+    let by_variable = output(&["--json", &good], &[("LLMLOAD_SHARD", "1/3")]);
+    for text in [by_option, by_variable] {
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let forecast = &document["files"][0]["forecast"];
+        assert_eq!(forecast["shard"], json!("1/3"));
+        assert_eq!(forecast["scenarios"][0]["amounts"]["requests"], json!(86_400.0));
+        assert_eq!(forecast["scenarios"][0]["in_flight"]["max_concurrency"], json!(3));
+    }
+}
+
 /// Seconds since the epoch.
 fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()

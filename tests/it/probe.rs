@@ -155,6 +155,9 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     let named = (", model: m", &["--model", "m"][..]);
     let all = vec![
         mistake("no_v1", root.clone(), "", &[], "", &format!("write {root}/v1")),
+        mistake("wrong_version", format!("{root}/v2"), "", &[], "", &format!("{root}/v1")),
+        mistake("beyond", format!("{root}/v1/models"), "", &[], "", &format!("{root}/v1")),
+        mistake("wrong_path", format!("{root}/api/v1"), "", &[], "", &format!("{root}/v1")),
         mistake(
             "wrong_port",
             format!("http://{nobody}/v1"),
@@ -269,9 +272,14 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
     for (args, words) in [
         (
             vec!["http://h/v1/chat/completions"],
-            "URL: `/chat/completions` is added for each request; cut it off",
+            "URL: `/chat/completions` is added for each request; write `http://h/v1`",
         ),
-        (vec!["localhost:8000"], "a URL that starts with http:// or https://"),
+        (
+            vec!["localhost:8000/v1"],
+            "a URL that starts with http:// or https://; write http://localhost:8000/v1",
+        ),
+        (vec!["api.example.com/v1"], "; write https://api.example.com/v1"),
+        (vec!["prode"], "a URL that starts with http:// or https://; see"),
         (vec![], "give a URL, as in llmload probe http://localhost:8000/v1"),
         (vec!["http://h/v1", "--api-key-env", "NOT_SET"], "--api-key-env: the variable `NOT_SET` is not set"),
         (vec!["http://h/v1", "--api-key-env", KEY], "write the name, never the value itself"),
@@ -351,6 +359,45 @@ fn target() -> Arc<Target> {
     Arc::clone(&config::parse(text, "test", None, &|_| None).unwrap().scenarios[0].target)
 }
 
+/// The kind of the first text, and whether a read brought events before it, as the captures have it.
+#[tokio::test]
+async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
+    let told = |streamed: Streamed| words(&seen(vec![streamed])).contains("an event without text came");
+    let silent =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let rest = || says(&[FINISH, USAGE, DONE]);
+    let wait = || Beat::Waits(Duration::from_millis(2));
+    // On the real clock, where each look at it is later than the one before.
+    assert!(!told(streamed(vec![says(&[&token("a")]), wait(), rest()]).await));
+    assert!(!told(streamed(vec![says(&[silent, &token("a")]), wait(), rest()]).await), "one read, one time");
+    assert!(told(streamed(vec![says(&[silent]), wait(), says(&[&token("a")]), rest()]).await));
+
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sse-captures");
+    let mut counted = [0, 0];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "sse") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
+        let beats: Vec<Beat> =
+            text.split_inclusive("\n\n").flat_map(|event| [wait(), says(&[event])]).collect();
+        let streamed = streamed(beats).await;
+        if streamed.outcome.is_err() || streamed.first_text.is_none() {
+            continue;
+        }
+        let first = text.split("\n\n").find_map(|event| event.strip_prefix("data: ")).unwrap();
+        let first: Value = serde_json::from_str(first).unwrap();
+        let choice = &first["choices"][0];
+        let has_text = [&choice["text"], &choice["delta"]["content"], &choice["delta"]["reasoning_content"]]
+            .iter()
+            .any(|text| text.as_str().is_some_and(|text| !text.is_empty()));
+        counted[usize::from(has_text)] += 1;
+        assert_eq!(told(streamed), !has_text, "{}", path.display());
+    }
+    assert!(counted.iter().all(|count| *count >= 3), "of both kinds: {counted:?}");
+}
+
 async fn streamed(body: Vec<Beat>) -> Streamed {
     let endpoint = Arc::new(Shared(InMemory::playing(Duration::from_millis(5), body)));
     let parameters = RequestParameters {
@@ -373,7 +420,7 @@ fn seen(streams: Vec<Streamed>) -> Seen {
         version: Some("0.11.0".into()),
         model: Some("m".into()),
         streams,
-        below: None,
+        elsewhere: None,
     }
 }
 

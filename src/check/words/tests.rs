@@ -39,6 +39,118 @@ fn a_day_is_told_by_what_it_holds() {
     assert_eq!(only_open, "24 in 24 h (always 1/h)");
 }
 
+/// Ten seconds of a day stand in no column's mean, and are what an endpoint has to bear.
+#[test]
+fn the_peak_is_exact_however_short() {
+    let text = "
+target: {simulator: {}}
+schedule:
+  - {name: calm, constant: 1/s, for: 12h}
+  - {name: burst, constant: 1234/s, for: 10s}
+  - {name: rest, constant: 1/s, for: 11h}
+";
+    let drawn = words(text, 80, false);
+    let chart: Vec<&str> = drawn.lines().skip_while(|line| !line.contains("peak")).take(2).collect();
+    assert_eq!(chart[0], "           peak 1,234/s in burst (10s)", "{drawn}");
+    assert!(chart[1].starts_with("  1,234/s ┤"), "{drawn}");
+    assert!(drawn.contains("           █ on average over a column, ░ at most\n"), "{drawn}");
+    let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
+    let checked = Checked::plan("test", &plan, now()).unwrap();
+    let stream = serde_json::to_value(&checked).unwrap()["forecast"]["scenarios"][0].clone();
+    assert_eq!((&stream["peak_rate"], &stream["peak_phase"]), (&1234.0.into(), &"burst".into()));
+}
+
+/// Twenty rows in one second of a hundred: that second is its rate in the header, on the scale, in the
+/// table and in the totals, and all bars are means on that one scale.
+#[test]
+fn a_replay_has_one_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = (0..20).map(|row| format!("0.0{row:02},1,1")).collect::<Vec<_>>().join("\n");
+    std::fs::write(folder.path().join("t.csv"), format!("offset_seconds,input_tokens,output_tokens\n{rows}"))
+        .unwrap();
+    let text = "
+target: {simulator: {}}
+repeat: 1
+schedule:
+  - {name: trace, replay: {file: t.csv}, for: 100s}
+  - {name: calm, constant: 5/s, for: 100s}
+";
+    let plan = crate::config::parse(text, "test", Some(folder.path()), &|_| None).unwrap();
+    let checked = Checked::plan("test", &plan, now()).unwrap();
+    let drawn = checked.words(&plan, Paper { width: 80, colours: false }).unwrap().to_string();
+    for words in [
+        "peak 20/s in trace (1m40s), the most within a second\n",
+        "     20/s ┤",
+        "trace  1m40s  up to 20/s   20 requests\n",
+        "▂▂▂▂▂▂▂▂  calm   1m40s  5/s",
+        "(on average 2.6/s, at most 20/s)",
+    ] {
+        assert!(drawn.contains(words), "{words}\n{drawn}");
+    }
+}
+
+/// The length of a shorthand's cycle is nobody's business.
+#[test]
+fn one_rate_for_ever_has_no_length() {
+    for load in ["rate: 5/s", "schedule: [{constant: 5/s, for: 7m}]"] {
+        let words = words(&format!("target: {{simulator: {{}}}}\n{load}\n"), 80, false);
+        assert!(
+            words.contains("  schedule       for ever\n    ████████  constant 5/s  for ever  5/s\n"),
+            "{words}"
+        );
+        assert!(!words.contains("peak"), "{words}");
+    }
+    let closed = words("target: {simulator: {}}\nconcurrency: 5\n", 80, false);
+    assert!(closed.contains("concurrency 5  for ever  5 in flight\n"), "{closed}");
+    let once = words("target: {simulator: {}}\nrepeat: 1\nschedule: [{constant: 5/s, for: 7m}]\n", 80, false);
+    assert!(once.contains("  schedule       7m, once\n") && once.contains("2,100 requests"), "{once}");
+}
+
+/// Each of two gets it all: what stands of one is called so, and the sum is of both.
+#[test]
+fn figures_of_one_target_are_told_from_those_of_all() {
+    let text = "
+targets:
+  a: {base_url: 'http://a/v1', prices: {input_per_million: 0, output_per_million: 2}}
+  b: {base_url: 'http://b/v1', prices: {input_per_million: 0, output_per_million: 3}, timeouts: {total: 2m}}
+scenarios:
+  both: {targets: [a, b], request: {max_tokens: 100}, schedule: [{constant: 1/s, for: 1h}, {concurrency: 3, for: 1h}]}
+";
+    let drawn = words(text, 200, false);
+    for line in [
+        "  requests       43,200 in 24 h to each of the 2 targets (on average 0.5/s, at most 1/s), besides what the \
+         closed-loop phases send\n",
+        "  output tokens  at most 4,320,000 for each of the 2 targets\n",
+        "  cost           a: at most 8.64 USD in 24 h",
+        "  and cost       b: at most 12.96 USD in 24 h",
+        "  in flight      a: at most 256 (max_concurrency); ",
+        "  and in flight  b: at most 123\n",
+        "all 2 targets together\n",
+        "   6 open ",
+        "  requests       86,400 in 24 h (on average 1/s, at most 2/s), besides closed loops\n",
+        "  output tokens  at most 8,640,000\n",
+        "  cost           at most 21.60 USD in 24 h",
+        "  in flight      at most 379\n",
+    ] {
+        assert!(drawn.contains(line), "{line}\n{drawn}");
+    }
+}
+
+#[test]
+fn a_mix_is_told_by_the_shares_of_its_sources() {
+    let text = "
+targets: {a: {simulator: {}}}
+prompts: {short: [a], long: [b, c], all: {mix: {short: 3, long: 1}}}
+scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {prompts: long, rate: 1/s}}
+";
+    let drawn = words(text, 120, false);
+    assert!(
+        drawn.contains("  prompts        all: 3 in a mix of 75 % short, 25 % long, about 1 token each\n"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("  prompts        short: 1, about 1 token each\n"), "{drawn}");
+}
+
 /// Where something is drawn differently, look at it before this is changed.
 #[test]
 fn a_schedule_is_drawn_over_its_time() {

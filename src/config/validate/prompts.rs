@@ -76,15 +76,32 @@ impl Checker<'_> {
             Field::Absent => prompts,
             Field::Given(_) => prompts.in_order(order(&given.order)?),
         };
-        Some(prompts.with_prefix_cache(match &given.prefix_cache {
+        self.prefix_cache(&given.prefix_cache, &prompts).map(|cache| prompts.with_prefix_cache(cache))
+    }
+
+    fn prefix_cache(&self, field: &Field<document::PrefixCache>, prompts: &Prompts) -> Option<PrefixCache> {
+        let at = match field {
             Field::Bad(_) => return None,
-            Field::Absent => PrefixCache::Warm,
-            Field::Given(at) => match at.value {
-                document::PrefixCache::Warm => PrefixCache::Warm,
-                document::PrefixCache::Cold => PrefixCache::Cold,
-                document::PrefixCache::CacheSalt => PrefixCache::Salted,
-            },
-        }))
+            Field::Absent => return Some(PrefixCache::Warm),
+            Field::Given(at) => at,
+        };
+        match (at.value, prompts.wordless()) {
+            (document::PrefixCache::Warm, _) => Some(PrefixCache::Warm),
+            (document::PrefixCache::CacheSalt, _) => Some(PrefixCache::Salted),
+            (document::PrefixCache::Cold, 0) => Some(PrefixCache::Cold),
+            (document::PrefixCache::Cold, wordless) => {
+                self.problem(
+                    at.node,
+                    format!(
+                        "{wordless} of the prompts of `{}` have no words that a nonce could stand before, such as those \
+                         recorded as token ids, and would stay warm; write `cache_salt`, which vLLM knows, or \
+                         record them as text",
+                        prompts.name
+                    ),
+                );
+                None
+            }
+        }
     }
 
     fn texts(&self, node: NodeId, list: &List<String>) -> Option<Vec<String>> {

@@ -91,10 +91,7 @@ impl Checker<'_> {
             // A key that was pasted here has lower-case letters; a name is shown, a key is not.
             let upper = !variable.bytes().any(|b| b.is_ascii_lowercase());
             let named = if upper { format!("the variable `{variable}`") } else { "this variable".into() };
-            self.problem(
-                name.node,
-                format!("{named} is not set, in the environment or in the `.env` beside the file; set it"),
-            );
+            self.problem(name.node, format!("{named} is not set, {}; set it", self.variables.places()));
             return None;
         };
         let value = self.usable(name.node, &value, "the variable")?;

@@ -13,6 +13,7 @@ use super::secret::is_sensitive;
 use crate::config::document::{self, Target, Worth};
 use crate::config::duration::Spelled;
 use crate::config::field::{At, Field, Named};
+use crate::config::hints::with_scheme;
 use crate::config::tree::{NodeId, shown};
 use crate::plan::{self, Auth, Location, Secret, Sensitive, Timeouts};
 use crate::protocol;
@@ -99,7 +100,8 @@ impl Checker<'_> {
         };
         let text = at.value.trim();
         if !text.contains("://") {
-            return no(&format!("the URL has no scheme; {EXAMPLE}"));
+            let remedy = with_scheme(text).map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
+            return no(&format!("the URL has no scheme; {remedy}"));
         }
         let mut url = match Url::parse(text) {
             Ok(url) => url,
@@ -123,10 +125,11 @@ impl Checker<'_> {
         }
         let path = url.path().trim_end_matches('/').to_owned();
         for end in ["/chat/completions", "/completions"] {
-            if path.ends_with(end) {
-                return no(&format!(
-                    "`{end}` is added for each request; cut it off, so that the URL ends before it"
-                ));
+            if let Some(before) = path.strip_suffix(end) {
+                // It has no user and no query: no place where a secret usually stands.
+                url.set_path(before);
+                let right = url.as_str().trim_end_matches('/');
+                return no(&format!("`{end}` is added for each request; write `{right}`"));
             }
         }
         if path.is_empty() {

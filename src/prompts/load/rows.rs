@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use super::{LoadError, MAX_BYTES};
 use crate::prompts::cut::{Cutter, LARGEST_ROW, Row, Uncut};
 use crate::prompts::format::Format;
-use crate::protocol::Asked;
+use crate::protocol::Question;
 
 /// The most rows: an index of 256 MiB.
 const MOST_ROWS: usize = 1 << 25;
@@ -50,6 +50,8 @@ pub struct Rows {
     index: Arc<[u64]>,
     /// How many bring along a bound of output tokens, and the sum of these.
     limits: (u64, u64),
+    /// How many have no words that others could be put before.
+    wordless: u64,
     bytes: Bytes,
     path: Arc<str>,
 }
@@ -111,6 +113,7 @@ impl Rows {
             path: &name,
             index: Vec::new(),
             limits: (0, 0),
+            wordless: 0,
             wrong: Vec::new(),
             more: 0,
         };
@@ -139,18 +142,23 @@ impl Rows {
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
-        let limits = survey.limits;
+        let (limits, wordless) = (survey.limits, survey.wordless);
         let index: Arc<[u64]> = survey.finish()?.into();
         let bytes = match held {
             Some(held) => Bytes::Held(held.into()),
             None => Bytes::OnDisk(Arc::new(OnDisk { file, version })),
         };
-        Ok(Rows { format, index, limits, bytes, path: name.into() })
+        Ok(Rows { format, index, limits, wordless, bytes, path: name.into() })
     }
 
     /// How many there are.
     pub(in crate::prompts) fn count(&self) -> u64 {
         self.index.len() as u64
+    }
+
+    /// How many have no words that others could be put before.
+    pub(in crate::prompts) fn wordless(&self) -> u64 {
+        self.wordless
     }
 
     /// How long a row is, on the average.
@@ -169,7 +177,7 @@ impl Rows {
     }
 
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
-    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Asked<'_>, Unavailable> {
+    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Question<'_>, Unavailable> {
         let entry =
             usize::try_from(place).ok().and_then(|place| self.index.get(place)).copied().unwrap_or_default();
         let (start, length) = unpacked(entry);
@@ -215,6 +223,7 @@ struct Survey<'a> {
     path: &'a str,
     index: Vec<u64>,
     limits: (u64, u64),
+    wordless: u64,
     wrong: Vec<LoadError>,
     more: usize,
 }
@@ -238,6 +247,7 @@ impl Survey<'_> {
                 if let Some(limit) = asked.own_limit() {
                     self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
                 }
+                self.wordless += u64::from(!asked.has_first_words());
             }
             Ok(None) => {}
             Err(unfit) => {
@@ -296,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    fn all(rows: &Rows) -> Vec<Asked<'_>> {
+    fn all(rows: &Rows) -> Vec<Question<'_>> {
         (0..rows.count()).map(|place| rows.ask(place).unwrap()).collect()
     }
 
@@ -326,7 +336,7 @@ mod tests {
             let [held, on_disk] = both(&text, &format);
             assert!(matches!(held.bytes, Bytes::Held(_)) && matches!(on_disk.bytes, Bytes::OnDisk(_)));
             assert_eq!((held.count(), on_disk.count()), (100_000, 100_000));
-            assert_eq!(held.ask(4).unwrap(), Asked::from(first));
+            assert_eq!(held.ask(4).unwrap(), Question::from(first));
             // Every place near an edge, and some of all that lie between.
             let places = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
             assert!(places.into_iter().all(|place| held.ask(place) == on_disk.ask(place)));
@@ -338,7 +348,7 @@ mod tests {
         let text = "[{\"conversations\": [\n{\"from\": \"human\", \"value\": \"A\"}]},\n {\"conversations\": []},\
                     {\"conversations\": [{\"from\": \"human\", \"value\": \"B\"}]}]";
         for rows in both(text, &Format::Sharegpt) {
-            assert_eq!(all(&rows), ["A", "B"].map(Asked::from));
+            assert_eq!(all(&rows), ["A", "B"].map(Question::from));
         }
     }
 
@@ -356,7 +366,7 @@ mod tests {
         for change in changes {
             let temporary = file("one\ntwo\n");
             let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
-            assert_eq!(rows.ask(1).unwrap(), Asked::from("two"));
+            assert_eq!(rows.ask(1).unwrap(), Question::from("two"));
             change(&mut File::options().append(true).open(temporary.path()).unwrap());
             let said = rows.ask(1).unwrap_err();
             assert!(matches!(said, Unavailable::Changed(_)), "{said}");
@@ -365,7 +375,7 @@ mod tests {
         let temporary = file("one\ntwo\n");
         let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
         drop(temporary);
-        assert_eq!(rows.ask(0).unwrap(), Asked::from("one"));
+        assert_eq!(rows.ask(0).unwrap(), Question::from("one"));
     }
 
     #[test]

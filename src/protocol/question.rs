@@ -8,14 +8,14 @@ use std::num::NonZeroU32;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, RequestParameters};
+use super::{Dialect, MaxTokensField, RequestParameters};
 
 /// Names of the bound of output tokens, the one that endpoints with both prefer first.
-const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+const LIMITS: [&str; 2] = [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
 /// What a request asks, with what it sets aside from its scenario.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked<'a> {
+pub struct Question<'a> {
     /// The words.
     pub content: Content<'a>,
     /// Upper bound of output tokens, in place of any other.
@@ -76,21 +76,21 @@ impl Role {
     }
 }
 
-impl<'a> From<Content<'a>> for Asked<'a> {
-    fn from(content: Content<'a>) -> Asked<'a> {
-        Asked { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
+impl<'a> From<Content<'a>> for Question<'a> {
+    fn from(content: Content<'a>) -> Question<'a> {
+        Question { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
     }
 }
 
 /// One message of the user.
-impl<'a> From<Cow<'a, str>> for Asked<'a> {
-    fn from(text: Cow<'a, str>) -> Asked<'a> {
+impl<'a> From<Cow<'a, str>> for Question<'a> {
+    fn from(text: Cow<'a, str>) -> Question<'a> {
         Content::Conversation(vec![Message { role: Role::User, text }]).into()
     }
 }
 
-impl<'a> From<&'a str> for Asked<'a> {
-    fn from(text: &'a str) -> Asked<'a> {
+impl<'a> From<&'a str> for Question<'a> {
+    fn from(text: &'a str) -> Question<'a> {
         Cow::Borrowed(text).into()
     }
 }
@@ -108,22 +108,32 @@ impl Content<'_> {
     }
 }
 
-impl Asked<'_> {
+impl Question<'_> {
     /// The bound of output tokens that it brings along, in place of its scenario's.
     pub fn own_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
-            Content::Payload(body) => body.iter().rfind(|(key, _)| LIMITS.contains(&key.as_str())),
+            Content::Payload(body) => limit(&body.iter()),
             Content::Conversation(_) => None,
         };
         let own = self.max_tokens.map(|limit| u64::from(limit.get()));
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
     }
 
+    /// Whether it has words that others could be put before: a body recorded as token ids, or one that
+    /// opens with a picture alone, has none.
+    pub fn has_first_words(self) -> bool {
+        match self.content {
+            Content::Conversation(_) => true,
+            Content::Payload(mut body) => first_words(&mut body).is_some(),
+        }
+    }
+
     /// The body in a dialect that has put the words of a conversation into `words`.
     ///
     /// Whoever comes later wins: the scenario's parameters, the target's further fields, the scenario's, a
-    /// recorded body, what this one request sets. Where a bound goes by the name `max_completion_tokens`, `max_tokens` is left
-    /// out: the servers that want the one refuse the other.
+    /// recorded body, what this one request sets. There is one bound of output tokens, by one name, since the servers that want
+    /// `max_completion_tokens` refuse `max_tokens`: where the target says that its own does, every bound goes by that
+    /// name, else by the one it was given with.
     pub(super) fn body(
         &self,
         dialect: &Dialect,
@@ -136,13 +146,15 @@ impl Asked<'_> {
         if let Some(temperature) = parameters.temperature {
             body.insert("temperature".into(), temperature.into());
         }
-        for (key, value) in dialect.extra_body.iter().chain(&parameters.extra) {
-            set(&mut body, key, value);
-        }
+        lay_over(&mut body, dialect.extra_body.iter());
+        lay_over(&mut body, parameters.extra.iter());
         if let Content::Payload(payload) = &self.content {
-            for (key, value) in payload {
-                set(&mut body, key, value);
-            }
+            lay_over(&mut body, payload.iter());
+        }
+        if dialect.max_tokens_field == MaxTokensField::MaxCompletionTokens
+            && let Some(limit) = body.remove(MaxTokensField::MaxTokens.as_str())
+        {
+            body.insert(MaxTokensField::MaxCompletionTokens.as_str().into(), limit);
         }
         match body.get_mut("stream_options") {
             // Endpoints refuse it without a stream.
@@ -158,7 +170,10 @@ impl Asked<'_> {
             body.insert("ignore_eos".into(), true.into());
         }
         if let Some(nonce) = &self.nonce {
-            open_with(&mut body, nonce);
+            // A source without words is refused beside nonces when the file is read.
+            if let Some(words) = first_words(&mut body) {
+                words.insert_str(0, nonce);
+            }
         }
         if let Some(salt) = &self.cache_salt {
             body.insert("cache_salt".into(), salt.as_str().into());
@@ -169,38 +184,57 @@ impl Asked<'_> {
     }
 }
 
-/// Sets a field: maps are merged, and one name of the bound takes the place of the other.
-fn set(body: &mut Map<String, Value>, key: &str, value: &Value) {
-    if LIMITS.contains(&key) {
+/// Sets fields: maps are merged, and whichever bound is given takes the place of the one before.
+fn lay_over<'a>(
+    body: &mut Map<String, Value>,
+    fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
+) {
+    if let Some((name, limit)) = limit(&fields) {
         for name in LIMITS {
             body.remove(name);
         }
+        body.insert(name.to_owned(), limit.clone());
     }
-    match (body.get_mut(key), value) {
-        (Some(Value::Object(ours)), Value::Object(theirs)) => {
-            ours.extend(theirs.iter().map(|(k, v)| (k.clone(), v.clone())));
+    for (key, value) in fields.filter(|(key, _)| !LIMITS.contains(&key.as_str())) {
+        match (body.get_mut(key), value) {
+            (Some(Value::Object(ours)), Value::Object(theirs)) => {
+                ours.extend(theirs.iter().map(|(k, v)| (k.clone(), v.clone())));
+            }
+            _ => _ = body.insert(key.clone(), value.clone()),
         }
-        _ => _ = body.insert(key.to_owned(), value.clone()),
     }
 }
 
-/// Puts a text before the first words of a body, wherever its dialect keeps them: text, a list of
-/// texts, or a list of parts of which one is text.
-fn open_with(body: &mut Map<String, Value>, nonce: &str) {
-    let first = body.get_mut("messages").and_then(|messages| messages.get_mut(0)?.get_mut("content"));
-    let words = match first {
-        Some(content) => Some(content),
-        None => body.get_mut("prompt"),
+/// The bound of output tokens among some fields, by its name: of two the one that endpoints with both go
+/// by, but for a `null`.
+fn limit<'a>(
+    fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
+) -> Option<(&'static str, &'a Value)> {
+    let all = LIMITS
+        .into_iter()
+        .filter_map(|name| fields.clone().find_map(|(key, value)| (key == name).then_some((name, value))));
+    all.clone().find(|(_, value)| !value.is_null()).or_else(|| all.clone().next())
+}
+
+/// The first words of a body, wherever its dialect keeps them: text, a list of texts, or a list of
+/// parts of which one is text.
+fn first_words(body: &mut Map<String, Value>) -> Option<&mut String> {
+    let first = body.get("messages").and_then(|messages| messages.get(0)?.get("content"));
+    let words = if first.is_some() {
+        body.get_mut("messages")?.get_mut(0)?.get_mut("content")?
+    } else {
+        body.get_mut("prompt")?
     };
     let text = match words {
-        Some(Value::Array(parts)) if parts.iter().any(Value::is_object) => {
-            parts.iter_mut().find_map(|part| part.get_mut("text"))
-        }
-        Some(Value::Array(texts)) => texts.first_mut(),
+        Value::Array(parts) => parts.iter_mut().find_map(|part| match part {
+            Value::Object(part) => part.get_mut("text"),
+            text => Some(text),
+        })?,
         words => words,
     };
-    if let Some(Value::String(text)) = text {
-        text.insert_str(0, nonce);
+    match text {
+        Value::String(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -218,11 +252,11 @@ mod tests {
         }
     }
 
-    fn encoded(asked: &Asked<'_>, extra: &Value, stream: bool) -> Value {
+    fn encoded(asked: &Question<'_>, extra: &Value, stream: bool) -> Value {
         serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), asked)).unwrap()
     }
 
-    fn payload(body: &Value) -> Asked<'static> {
+    fn payload(body: &Value) -> Question<'static> {
         Content::Payload(body.as_object().unwrap().clone()).into()
     }
 
@@ -247,12 +281,41 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_bound_by_the_name_that_the_endpoint_takes() {
+        let (old, new) = ("max_tokens", "max_completion_tokens");
+        let newer = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+        let sent = |dialect: &Dialect, extra: &Value, body: &Value| {
+            let mut body = body.as_object().unwrap().clone();
+            body.insert("prompt".into(), "Hi".into());
+            let asked: Question<'_> = Content::Payload(body).into();
+            let own = asked.own_limit();
+            let bytes = dialect.encode("m", &parameters(extra, true), &asked);
+            let mut body: Map<String, Value> = serde_json::from_slice(&bytes).unwrap();
+            body.retain(|key, _| LIMITS.contains(&key.as_str()));
+            (Value::Object(body), own)
+        };
+        let none = json!({});
+        for (dialect, extra, recorded, bound, own) in [
+            (&newer, &none, &none, json!({new: 16}), None),
+            (&newer, &none, &json!({old: 7}), json!({new: 7}), Some(7)),
+            (&newer, &none, &json!({old: 7, new: 9}), json!({new: 9}), Some(9)),
+            (&newer, &json!({old: 5}), &none, json!({new: 5}), None),
+            (&Dialect::default(), &none, &json!({new: 7}), json!({new: 7}), Some(7)),
+            (&Dialect::default(), &none, &json!({old: 7, new: 9}), json!({new: 9}), Some(9)),
+            (&Dialect::default(), &none, &json!({old: 7, new: null}), json!({old: 7}), Some(7)),
+            (&Dialect::default(), &json!({new: 5}), &json!({old: 7}), json!({old: 7}), Some(7)),
+        ] {
+            assert_eq!(sent(dialect, extra, recorded), (bound, own), "{dialect:?} {extra} {recorded}");
+        }
+    }
+
+    #[test]
     fn what_one_request_sets_wins_over_everything() {
-        let asked = Asked {
+        let asked = Question {
             max_tokens: NonZeroU32::new(3),
             ignore_eos: true,
             cache_salt: Some("salt".into()),
-            ..Asked::from("Hi")
+            ..Question::from("Hi")
         };
         let body = encoded(&asked, &json!({}), true);
         assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
@@ -284,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_nonce_opens_the_first_words_wherever_they_stand() {
-        let nonce = |asked: Asked<'static>| {
-            let asked = Asked { nonce: Some("N. ".into()), ..asked };
+        let nonce = |asked: Question<'static>| {
+            let asked = Question { nonce: Some("N. ".into()), ..asked };
             encoded(&asked, &json!({}), true)
         };
         let first = |body: &Value| body["messages"][0]["content"].clone();
@@ -301,6 +364,16 @@ mod tests {
         ];
         for (body, place) in bodies {
             assert_eq!(nonce(payload(&body)).pointer(place), Some(&json!("N. Hi")), "{body}");
+            assert!(payload(&body).has_first_words(), "{body}");
+        }
+        for body in [
+            json!({"prompt": [[1, 2, 3]]}),
+            json!({"prompt": [1]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            json!({"messages": [{"role": "assistant", "content": null}], "prompt": "Hi"}),
+        ] {
+            assert!(!payload(&body).has_first_words(), "{body}");
+            assert!(!nonce(payload(&body)).to_string().contains("N. "), "{body}");
         }
     }
 }
