@@ -50,19 +50,7 @@ scenarios:
         slow.url(),
         serde_json::to_string(&prompts).unwrap()
     );
-    let (status, exposition) = tokio::task::spawn_blocking(move || {
-        let mut daemon = Daemon::start(&yaml);
-        let status = daemon.wait_for("/api/v1/status", |text| {
-            let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let over = |scenario: &serde_json::Value| {
-                scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
-            };
-            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
-        });
-        (status, daemon.get("/metrics").2)
-    })
-    .await
-    .unwrap();
+    let (status, exposition) = once(yaml).await;
 
     assert_balanced(&exposition);
     for target in ["target=\"fast\"", "target=\"slow\""] {
@@ -87,4 +75,57 @@ scenarios:
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
+}
+
+/// The pass of a schedule that ends; its last page.
+async fn once(yaml: String) -> (serde_json::Value, String) {
+    let run = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let status = daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let over = |scenario: &serde_json::Value| {
+                scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
+            };
+            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
+        });
+        (status, daemon.get("/metrics").2)
+    });
+    run.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_simulator_answers_both_apis_alike_with_the_same_faults() {
+    // The n-th request meets the same fate at both, and no timing has a say in it.
+    let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
+                     faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
+    for stream in [true, false] {
+        let (_, page) = once(format!(
+            "targets: {{chat: {{{simulator}}}, texts: {{{simulator}, api: completions}}}}
+scenarios:
+  both:
+    {{targets: [chat, texts], prompts: [Hi], request: {{max_tokens: 8, stream: {stream}}}, start: now, repeat: 1, max_lag: 1m,
+     schedule: [{{constant: 100/s, for: 1s}}]}}
+"
+        ))
+        .await;
+        assert_balanced(&page);
+        for target in ["target=\"chat\"", "target=\"texts\""] {
+            let of = |name: &str, labels: &[&str]| sample(&page, name, &[labels, &[target]].concat());
+            let succeeded = of("llmload_request_duration_seconds_count", &[]);
+            assert_eq!(of("llmload_requests_total", &[]), 100.0);
+            assert!(succeeded > 0.0, "{target}, stream: {stream}\n{page}");
+            assert_eq!(of("llmload_output_tokens_total", &[]), succeeded * 8.0, "{target}, stream: {stream}");
+            assert_eq!(
+                of("llmload_response_anomalies_total", &[]),
+                0.0,
+                "{target}, stream: {stream}\n{page}"
+            );
+            for reason in ["rate_limited", "stream_error", "truncated"] {
+                let name = format!("reason=\"{reason}\"");
+                let failures = |target| sample(&page, "llmload_request_failures_total", &[&name, target]);
+                assert!(failures(target) > 0.0, "{target} {reason}, stream: {stream}\n{page}");
+                assert_eq!(failures(target), failures("target=\"chat\""), "{reason}, stream: {stream}");
+            }
+        }
+    }
 }
