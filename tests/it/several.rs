@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::binary::{Daemon, assert_balanced, sample};
+use crate::binary::{Daemon, assert_balanced, llmload, sample};
 use crate::upstream::{Act, Upstream, good};
 
 /// The lengths of the bodies that a target got, and the instants they came at.
@@ -127,5 +127,29 @@ scenarios:
                 assert_eq!(failures(target), failures("target=\"chat\""), "{reason}, stream: {stream}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_32_work_where_the_file_allows_them() {
+    let scenarios: String = (0..40)
+        .map(|i| format!("  s{i}: {{target: sim, max_concurrency: 8, prompts: [Hi], request: {{max_tokens: 1}}, start: now, repeat: 1, max_lag: 1m, schedule: [{{constant: 2/s, for: 1s}}]}}\n"))
+        .collect();
+    let yaml = format!(
+        "targets: {{sim: {{simulator: {{slots: 100, decode_tokens_per_second: 100000}}}}}}\nscenarios:\n{scenarios}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.yml");
+    std::fs::write(&file, &yaml).unwrap();
+    let (code, _, err) = llmload(&["--config.file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("40 scenarios") && err.contains("raise `metrics.max_combinations`"), "{err}");
+
+    let (status, page) = once(format!("metrics: {{max_combinations: 40}}\n{yaml}")).await;
+    assert_eq!(status["scenarios"].as_array().unwrap().len(), 40);
+    assert_balanced(&page);
+    for i in 0..40 {
+        let labels = [&*format!("scenario=\"s{i}\"")];
+        assert_eq!(sample(&page, "llmload_request_duration_seconds_count", &labels), 2.0, "s{i}\n{page}");
     }
 }
