@@ -70,10 +70,13 @@ scenarios:
 
     let scenarios = status["scenarios"].as_array().unwrap();
     assert!(scenarios[0].get("difference").is_none(), "the first is what the others are held against");
+    assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
     assert_eq!(difference["pairs"], 40, "only where both finished");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
+    let digits = difference["mean_seconds"].to_string();
+    assert!(digits.trim_start_matches(['0', '.']).len() <= 3, "{digits}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
 }
 
