@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Board, Stream};
-use crate::comparison::Mean;
+use crate::comparison::Sums;
 use crate::course::State;
 use crate::generator::Generator;
 use crate::incidents::Incident;
@@ -147,9 +147,10 @@ struct MeanDifference {
 }
 
 impl MeanDifference {
-    fn of(mean: Mean) -> Option<MeanDifference> {
-        let (pairs, margin_seconds) = (mean.count, mean.margin().map(three_digits));
-        (pairs > 0).then(|| MeanDifference { pairs, mean_seconds: three_digits(mean.mean), margin_seconds })
+    fn of(sums: Sums) -> Option<MeanDifference> {
+        let margin_seconds = sums.margin().map(three_digits);
+        let mean_seconds = three_digits(sums.mean()?);
+        Some(MeanDifference { pairs: sums.count, mean_seconds, margin_seconds })
     }
 }
 

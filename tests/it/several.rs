@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::binary::{Daemon, assert_balanced, llmload, sample};
+use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
 /// The lengths of the bodies that a target got, and the instants they came at.
@@ -75,9 +75,58 @@ scenarios:
     assert_eq!(difference["pairs"], 40, "only where both finished");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
+    // The sums are those of the same pairs.
+    let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
+    let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
+    for (count, sums, mean) in [
+        ("llmload_paired_first_tokens_total", "llmload_paired_time_to_first_token_difference", mean),
+        (
+            "llmload_paired_requests_total",
+            "llmload_paired_request_duration_difference",
+            scenarios[1]["difference"]["duration"]["mean_seconds"].as_f64().unwrap(),
+        ),
+    ] {
+        assert_eq!(of(count, &[]), 40.0);
+        let sum = |direction: &str| of(&format!("{sums}_seconds_total"), &[direction]);
+        let exact = (sum("direction=\"slower\"") - sum("direction=\"faster\"")) / 40.0;
+        assert!((exact / mean - 1.0).abs() < 0.006, "{exact} {mean}");
+        assert!(of(&format!("{sums}_seconds_squared_total"), &[]) >= 40.0 * exact * exact * (1.0 - 1e-9));
+    }
+    assert!(!exposition.contains("target=\"fast\",baseline") && !exposition.contains("baseline=\"slow\""));
     let digits = difference["mean_seconds"].to_string();
     assert!(digits.trim_start_matches(['0', '.']).len() <= 3, "{digits}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_pairs_will_tell_is_there_at_zero_and_goes_with_a_reload() {
+    const PAIR: &str = "
+targets:
+  one: {base_url: 'http://127.0.0.1:1/v1', model: m}
+  other: {base_url: 'http://127.0.0.1:1/v1', model: m}
+scenarios: {both: {targets: [one, other], rate: 1/s}}
+";
+    let mut daemon = Daemon::start(PAIR);
+    let paired = |page: &str| -> Vec<String> {
+        page.lines().filter(|line| line.starts_with("llmload_paired_")).map(str::to_owned).collect()
+    };
+    let lines = paired(&daemon.get("/metrics").2);
+    assert_eq!(lines.len(), 8, "{lines:?}");
+    for line in &lines {
+        assert!(line.contains("baseline=\"one\"") && line.contains("target=\"other\""), "{line}");
+        assert!(line.ends_with(" 0"), "{line}");
+    }
+    let file = daemon.folder.path().join("llmload.yml");
+    std::fs::write(&file, PAIR.replace("[one, other]", "[other, one]")).unwrap();
+    assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
+    daemon.wait_for("/metrics", |page| {
+        let lines = paired(page);
+        let turned = lines.len() == 8 && lines.iter().all(|line| line.contains("baseline=\"other\""));
+        turned.then_some(())
+    });
+    std::fs::write(&file, PAIR.replace("[one, other]", "[other]")).unwrap();
+    assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
+    daemon.wait_for("/metrics", |page| paired(page).is_empty().then_some(()));
 }
 
 /// The pass of a schedule that ends; its last page.
