@@ -184,11 +184,12 @@ scenarios:
 
 #[tokio::test]
 async fn more_streams_than_32_work_where_the_file_allows_them() {
-    let scenarios: String = (0..40)
-        .map(|i| format!("  s{i}: {{target: sim, max_concurrency: 8, prompts: [Hi], request: {{max_tokens: 1}}, start: now, repeat: 1, max_lag: 1m, schedule: [{{constant: 2/s, for: 1s}}]}}\n"))
-        .collect();
+    let rest = "max_concurrency: 8, prompts: [Hi], request: {max_tokens: 1}, start: now, repeat: 1, max_lag: 1m, \
+                schedule: [{constant: 2/s, for: 1s}]";
+    let scenarios: Vec<_> = (0..40).map(|i| format!("  s{i}: {{target: sim, {rest}}}")).collect();
     let yaml = format!(
-        "targets: {{sim: {{simulator: {{slots: 100, decode_tokens_per_second: 100000}}}}}}\nscenarios:\n{scenarios}"
+        "targets: {{sim: {{simulator: {{slots: 100, decode_tokens_per_second: 100000}}}}}}\nscenarios:\n{}\n",
+        scenarios.join("\n")
     );
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("many.yml");
