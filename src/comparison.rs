@@ -21,20 +21,23 @@ pub struct Difference(Mutex<Differences>);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Differences {
     /// Time to the first token.
-    pub first_token: Mean,
+    pub first_token: Sums,
     /// Time to the end.
-    pub duration: Mean,
+    pub duration: Sums,
 }
 
-/// A mean of numbers that are not kept (Welford's method).
+/// What mean and margin follow from. Each of them only rises: two copies, or those of two processes,
+/// tell the mean and margin of what lies between, or of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mean {
-    /// How many there were.
+pub struct Sums {
+    /// How many pairs there were.
     pub count: u64,
-    /// Their mean.
-    pub mean: f64,
-    /// The sum of their squared distances from it.
-    squares: f64,
+    /// By how much this one was slower, wherever it was.
+    pub slower: f64,
+    /// By how much it was faster, wherever it was.
+    pub faster: f64,
+    /// The squares of the differences.
+    pub squares: f64,
 }
 
 impl Difference {
@@ -58,13 +61,17 @@ impl Difference {
     }
 }
 
-impl Mean {
-    #[allow(clippy::cast_precision_loss)]
-    fn enter(&mut self, number: f64) {
+impl Sums {
+    fn enter(&mut self, difference: f64) {
         self.count += 1;
-        let before = number - self.mean;
-        self.mean += before / self.count as f64;
-        self.squares += before * (number - self.mean);
+        *(if difference < 0.0 { &mut self.faster } else { &mut self.slower }) += difference.abs();
+        self.squares += difference * difference;
+    }
+
+    /// The mean difference; nothing without a pair.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| (self.slower - self.faster) / self.count as f64)
     }
 
     /// Half of the interval in which the true mean lies with a probability of 95 %: 1.96 standard
@@ -72,8 +79,10 @@ impl Mean {
     /// promise too much.
     #[allow(clippy::cast_precision_loss)]
     pub fn margin(&self) -> Option<f64> {
-        let count = self.count as f64;
-        (self.count >= 30).then(|| 1.96 * (self.squares / (count - 1.0) / count).sqrt())
+        let (count, mean) = (self.count as f64, self.mean().filter(|_| self.count >= 30)?);
+        // Where all are alike, rounding may leave less than nothing.
+        let variance = (self.squares - count * mean * mean).max(0.0) / (count - 1.0);
+        Some(1.96 * (variance / count).sqrt())
     }
 }
 
@@ -96,9 +105,12 @@ mod tests {
         difference.enter(took(50, 900), without);
         let Differences { first_token, duration } = difference.read();
         assert_eq!((first_token.count, duration.count), (40, 41));
-        assert!((first_token.mean - 0.010).abs() < 1e-9 && (duration.mean + 0.1).abs() < 1e-9);
+        let mean = |sums: Sums| sums.mean().unwrap();
+        assert!((mean(first_token) - 0.010).abs() < 1e-9 && (mean(duration) + 0.1).abs() < 1e-9);
         // A standard deviation of 2.026 ms over the root of 40.
         assert!((first_token.margin().unwrap() - 1.96 * 0.002_025_5 / 40_f64.sqrt()).abs() < 1e-6);
-        assert_eq!(Mean { count: 29, ..first_token }.margin(), None);
+        assert_eq!(duration.margin().map(|margin| margin < 1e-9), Some(true), "all are alike");
+        assert_eq!(Sums { count: 29, ..first_token }.margin(), None);
+        assert_eq!(Sums::default().mean(), None);
     }
 }

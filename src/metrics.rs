@@ -23,6 +23,7 @@ use prometheus::{
 };
 
 use crate::buckets::Buckets;
+use crate::comparison::Difference;
 use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
@@ -188,6 +189,12 @@ impl Metrics {
             (prices, slo),
             Arc::clone(&self.generator),
         )
+    }
+
+    /// From now on a stream of load that is bound is held against another target of its scenario, which
+    /// is named, or against none.
+    pub fn compare(&self, labels: &Labels, against: Option<(String, Arc<Difference>)>) {
+        self.scraped.hold(labels, against);
     }
 
     /// Ends the series of a stream of load, unless others than these books are bound to them by now.

@@ -128,6 +128,11 @@ impl Scenario {
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         std::iter::once(&self.target).chain(&self.further)
     }
+
+    /// The target that this one is held against; nothing for that one itself.
+    pub fn baseline_of(&self, target: &str) -> Option<&str> {
+        (self.target.name != target).then_some(&self.target.name)
+    }
 }
 
 /// When a schedule begins.

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `fate` | what chance decides about one request |
 //! | `pace` | how long tokens take |
-//! | `ask` | what a request body asks for |
+//! | `ask` | what a request body asks for, as a chat or as a completion |
 //! | `prose` | the words of the answers |
 //! | `engine` | slots, the line before them, counts |
 //! | `first_tokens` | how soon first tokens came, as the server sees it |

@@ -16,14 +16,23 @@ AIMOCK = HOME / "node_modules/.bin/llmock"
 PATIENCE = 120
 
 
+def bring(*command):
+    try:
+        subprocess.run([str(word) for word in command], check=True, timeout=300)
+    except FileNotFoundError:
+        sys.exit(f"there is no {command[0]} here; install it: both python3 with venv and npm are needed")
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"{error}; see above, and try again once the registry answers")
+
+
 def install():
     HOME.mkdir(parents=True, exist_ok=True)
     if not LLMOCK.exists():
-        subprocess.check_call([sys.executable, "-m", "venv", HOME / "venv"])
-        subprocess.check_call([HOME / "venv/bin/pip", "install", "-q", "llmock==0.2.2"])
+        bring(sys.executable, "-m", "venv", HOME / "venv")
+        bring(HOME / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", "llmock==0.2.2")
     if not AIMOCK.exists():
-        subprocess.check_call(["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund",
-                               "--prefix", HOME, "@copilotkit/aimock@1.43.0"])
+        bring("npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", HOME,
+              "@copilotkit/aimock@1.43.0")
 
 
 def free_port():
@@ -150,6 +159,8 @@ def journalled(page, rows):
 
 def main():
     llmload = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/debug/llmload").resolve()
+    if not llmload.exists():
+        sys.exit(f"there is no {llmload}; build it with `cargo build`, or name another")
     install()
     phase = lambda requests: {"concurrency": 6, "requests": requests}
     text, usage = "abcd " * 20, {"prompt_tokens": 37, "completion_tokens": 20, "total_tokens": 57}

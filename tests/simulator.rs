@@ -99,6 +99,10 @@ impl Endpoint {
         self.fetch(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
+    async fn complete(&self, body: &Value) -> Answer {
+        self.fetch(Method::POST, "/v1/completions", body.to_string()).await
+    }
+
     /// Sends a chat request and leaves the answer unread.
     async fn open(&self, body: &Value) -> Response<Incoming> {
         self.send(Method::POST, "/v1/chat/completions", body.to_string()).await
@@ -233,6 +237,61 @@ async fn reasoning_comes_before_the_answer_and_is_counted() {
 }
 
 #[tokio::test]
+async fn a_completion_is_a_text_streamed_or_whole() {
+    let endpoint = Endpoint::start(Settings { reasoning_tokens: 4, ..fast() });
+    let body = json!({
+        "model": "simulated-8b", "prompt": "Once upon a time", "max_tokens": 20,
+        "stream": true, "stream_options": {"include_usage": true},
+    });
+    let answer = endpoint.complete(&body).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream; charset=utf-8");
+    let (events, done) = answer.events();
+    assert!(done);
+    assert_eq!(events.len(), 20 + 1 + 1, "no event opens it that says nothing");
+    assert!(events.iter().all(|e| e["object"] == "text_completion"));
+    assert!(events.iter().all(|e| e["id"].as_str().unwrap().starts_with("cmpl-")));
+    let said = |event: &Value| event["choices"][0]["text"].as_str().unwrap().to_owned();
+    let text: String = events[..20].iter().map(said).collect();
+    assert_eq!(text.split(' ').count(), 20, "{text}");
+    assert!(events[..20].iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
+    assert_eq!(
+        (said(&events[20]), &events[20]["choices"][0]["finish_reason"]),
+        (String::new(), &"length".into())
+    );
+    let usage = &events[21]["usage"];
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&4.into(), &20.into()));
+
+    let whole = endpoint.complete(&json!({"prompt": "Once upon a time"})).await.json();
+    assert_eq!(whole["object"], "text_completion");
+    assert_eq!(said(&whole).split(' ').count(), 16, "{whole}");
+    assert_eq!(
+        (&whole["usage"]["total_tokens"], &whole["choices"][0]["finish_reason"]),
+        (&20.into(), &"length".into())
+    );
+
+    let refused = endpoint.complete(&json!({"prompt": "Once", "echo": true})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused.json()["error"]["message"], "`echo` and `logprobs` are not supported");
+}
+
+#[tokio::test]
+async fn completions_meet_the_same_faults() {
+    let faults = Faults { stream_error: 0.5, http_429: 0.5, ..Faults::default() };
+    let endpoint = Endpoint::start(faulty(faults));
+    let body = json!({"prompt": "Once", "max_tokens": 50, "stream": true});
+    let answers = join_all((0..40).map(|_| endpoint.complete(&body))).await;
+    let limited = answers.iter().filter(|a| a.status == StatusCode::TOO_MANY_REQUESTS).count();
+    let broken = answers.iter().filter(|a| a.status == StatusCode::OK);
+    let broken: Vec<_> = broken.map(Answer::events).collect();
+    assert!(limited > 0 && !broken.is_empty() && limited + broken.len() == 40);
+    for (events, done) in broken {
+        let (error, tokens) = events.split_last().unwrap();
+        assert!(!done && error["error"]["type"] == "server_error");
+        assert!((1..=5).contains(&tokens.len()), "{tokens:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_same_seed_gives_the_same_answers() {
     let answers = async |seed| {
         let endpoint = Endpoint::start(Settings { seed, ..fast() });
@@ -263,6 +322,7 @@ async fn the_api_is_below_v1_and_nowhere_else_and_the_rest_is_at_the_root() {
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     for (method, path) in [
         (Method::POST, "/chat/completions"),
+        (Method::POST, "/completions"),
         (Method::POST, "/v1/v1/chat/completions"),
         (Method::POST, "/v1/chat/completions/"),
         (Method::GET, "/models"),

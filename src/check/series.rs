@@ -41,6 +41,8 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
             slo: scenario.slo.clone(),
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(course), facts);
+        let baseline = scenario.baseline_of(&target.name);
+        metrics.compare(&labels, baseline.map(|baseline| (baseline.to_owned(), Arc::default())));
         // The instant of its beginning is a series of its own, which is absent before.
         phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
     }

@@ -13,6 +13,7 @@ use super::lane::Families;
 use super::page::{self, Page};
 use super::table::{self, Family};
 use super::{Facts, Labels, unix_seconds};
+use crate::comparison::{Difference, Differences};
 use crate::course::Course;
 use crate::ledger::Ledger;
 
@@ -32,11 +33,15 @@ struct Bound {
     ledger: Arc<Ledger>,
     course: Arc<Course>,
     facts: Facts,
+    against: Option<Against>,
     /// Successes so far, second by second, back to the start of the window.
     successes: VecDeque<(Instant, u64)>,
 }
 
-const FAMILIES: [&Family; 14] = [
+/// The first target of the scenario, and how this one differs from it.
+pub(super) type Against = (String, Arc<Difference>);
+
+const FAMILIES: [&Family; 20] = [
     &table::ARRIVALS,
     &table::ARRIVALS_DROPPED,
     &table::REQUESTS_STARTED,
@@ -51,6 +56,12 @@ const FAMILIES: [&Family; 14] = [
     &table::SCHEDULE_PHASE_START_TIMESTAMP,
     &table::SCHEDULE_RATE_OVERRIDE_ACTIVE,
     &table::SCHEDULE_FIRINGS_SKIPPED,
+    &table::PAIRED_REQUESTS,
+    &table::PAIRED_FIRST_TOKENS,
+    &table::PAIRED_FIRST_TOKEN_DIFFERENCE,
+    &table::PAIRED_FIRST_TOKEN_SQUARES,
+    &table::PAIRED_DURATION_DIFFERENCE,
+    &table::PAIRED_DURATION_SQUARES,
 ];
 
 impl Scraped {
@@ -68,7 +79,8 @@ impl Scraped {
     ) -> Option<Facts> {
         let mut all = self.lock();
         let Some(bound) = all.iter_mut().find(|bound| bound.labels == labels) else {
-            all.push(Bound { labels, ledger, course, facts, successes: VecDeque::new() });
+            let successes = VecDeque::new();
+            all.push(Bound { labels, ledger, course, facts, against: None, successes });
             return None;
         };
         if !Arc::ptr_eq(&bound.ledger, &ledger) {
@@ -76,6 +88,13 @@ impl Scraped {
         }
         (bound.ledger, bound.course) = (ledger, course);
         Some(std::mem::replace(&mut bound.facts, facts))
+    }
+
+    /// From now on a stream is held against this, or against nothing.
+    pub(super) fn hold(&self, labels: &Labels, against: Option<Against>) {
+        if let Some(bound) = self.lock().iter_mut().find(|bound| bound.labels == *labels) {
+            bound.against = against;
+        }
     }
 
     /// Ends the binding of these books; its facts, if it was there.
@@ -149,6 +168,9 @@ impl Collector for Scraped {
             let standing = stream.course.standing(now);
             page.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, standing.rate);
             page.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, f64::from(standing.concurrency));
+            if let Some(against) = &stream.against {
+                differences(&mut page, labels, against);
+            }
             if scenarios.contains(&scenario.to_owned()) {
                 continue;
             }
@@ -166,5 +188,33 @@ impl Collector for Scraped {
             }
         }
         page.families()
+    }
+}
+
+/// All from one copy, so that means and margins are of the same pairs.
+#[allow(clippy::cast_precision_loss)]
+fn differences(page: &mut Page, [target, model, scenario]: [&str; 3], (baseline, difference): &Against) {
+    let Differences { first_token, duration } = difference.read();
+    let labels = [target, model, scenario, baseline];
+    let families = [
+        (
+            first_token,
+            &table::PAIRED_FIRST_TOKENS,
+            &table::PAIRED_FIRST_TOKEN_DIFFERENCE,
+            &table::PAIRED_FIRST_TOKEN_SQUARES,
+        ),
+        (
+            duration,
+            &table::PAIRED_REQUESTS,
+            &table::PAIRED_DURATION_DIFFERENCE,
+            &table::PAIRED_DURATION_SQUARES,
+        ),
+    ];
+    for (sums, count, difference, squares) in families {
+        page.add(count, &labels, sums.count as f64);
+        for (direction, sum) in [("slower", sums.slower), ("faster", sums.faster)] {
+            page.add(difference, &[target, model, scenario, baseline, direction], sum);
+        }
+        page.add(squares, &labels, sums.squares);
     }
 }

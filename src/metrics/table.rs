@@ -54,6 +54,7 @@ impl Family {
             "kind" if *self == GENERATOR_DISTORTION => words(&Distortion::ALL.map(Distortion::as_str)),
             "code" => CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect(),
             "arrivals" => words(&["constant", "poisson", "gamma"]),
+            "direction" => words(&["slower", "faster"]),
             "simulated" => words(&["true", "false"]),
             _ => return None,
         })
@@ -138,6 +139,18 @@ families! {
         "Time from the due instant to the end of each success.";
     REQUEST_FAILURE_DURATION Histogram(DURATION), "request_failure_duration_seconds" ["target" "model" "scenario" "blame"]
         "Time from sending to the failure of each request that failed.";
+    PAIRED_REQUESTS Counter, "paired_requests_total" ["target" "model" "scenario" "baseline"]
+        "Arrivals that both this target and the scenario's first, the baseline, answered; only where a scenario has several targets.";
+    PAIRED_FIRST_TOKENS Counter, "paired_first_tokens_total" ["target" "model" "scenario" "baseline"]
+        "Those of them whose answers were streamed.";
+    PAIRED_FIRST_TOKEN_DIFFERENCE Counter, "paired_time_to_first_token_difference_seconds_total" ["target" "model" "scenario" "baseline" "direction"]
+        "Sum of the differences in TTFT where this target was slower than the baseline, and where it was faster. The mean difference is the rate of slower less that of faster, by the rate of pairs.";
+    PAIRED_FIRST_TOKEN_SQUARES Counter, "paired_time_to_first_token_difference_seconds_squared_total" ["target" "model" "scenario" "baseline"]
+        "Sum of the squares of these differences: how sure their mean is follows from it.";
+    PAIRED_DURATION_DIFFERENCE Counter, "paired_request_duration_difference_seconds_total" ["target" "model" "scenario" "baseline" "direction"]
+        "Sum of the differences in the time from sending to the end, likewise.";
+    PAIRED_DURATION_SQUARES Counter, "paired_request_duration_difference_seconds_squared_total" ["target" "model" "scenario" "baseline"]
+        "Sum of the squares of these differences.";
     QUERIES_PER_SECOND_OBSERVED Histogram(QUERIES_PER_SECOND), "queries_per_second" ["target" "model" "scenario"]
         "QPS: successes of the last ten seconds / 10, observed once a second while the schedule runs.";
     INPUT_TOKENS Counter, "input_tokens_total" ["target" "model" "scenario"]
@@ -232,7 +245,7 @@ families! {
     PROCESS_THREADS Gauge, "threads" []
         "Threads of the process.";
 }
-/// Families without a series before what they tell of has happened.
+/// Families without a series before what they tell of has happened, or where it cannot.
 pub const LATE: &[Family] = &[
     SCHEDULE_PHASE_START_TIMESTAMP,
     RATE_LIMIT_REQUESTS_LIMIT,
@@ -242,6 +255,12 @@ pub const LATE: &[Family] = &[
     RATE_LIMIT_TOKENS_REMAINING,
     RATE_LIMIT_TOKENS_RESET,
     RETRY_AFTER,
+    PAIRED_REQUESTS,
+    PAIRED_FIRST_TOKENS,
+    PAIRED_FIRST_TOKEN_DIFFERENCE,
+    PAIRED_FIRST_TOKEN_SQUARES,
+    PAIRED_DURATION_DIFFERENCE,
+    PAIRED_DURATION_SQUARES,
 ];
 
 #[cfg(test)]

@@ -120,7 +120,11 @@ impl Setting {
         let slo = self.scenario.slo.clone();
         let facts = Facts { arrivals, simulated: terms.simulated, limit: terms.max_concurrency, prices, slo };
         let (ledger, course) = (Arc::clone(&stream.traffic.ledger), Arc::clone(&stream.course));
-        Some(around.metrics.bind(&labels, ledger, course, facts))
+        let instruments = around.metrics.bind(&labels, ledger, course, facts);
+        let baseline = self.scenario.baseline_of(&way.target.name);
+        let against = baseline.map(|baseline| (baseline.to_owned(), Arc::clone(&stream.difference)));
+        around.metrics.compare(&labels, against);
+        Some(instruments)
     }
 
     pub(super) fn spread(&self, shard: Shard) -> Spread {

@@ -4,11 +4,13 @@ use ::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::ask::{Finish, Outline};
+use super::ask::{Api, Finish, Outline};
 
 /// What every object of one answer carries.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
+    /// What was asked; the answer has its form.
+    pub(super) api: Api,
     /// Unique to the request.
     pub(super) id: String,
     /// Seconds since 1970.
@@ -73,6 +75,9 @@ struct Completion<'a> {
 #[derive(Serialize)]
 struct Choice<'a> {
     index: u32,
+    /// Of a completion, part of it or whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,9 +98,10 @@ struct Text<'a> {
 }
 
 impl Envelope {
-    /// The first event of a stream: a role and no text, so not yet a token.
-    pub(super) fn role(&self) -> Bytes {
-        self.delta(Text { role: Some("assistant"), content: Some(""), ..Text::default() }, None)
+    /// The first event of a stream: a role and no text, so not yet a token. A completion has none.
+    pub(super) fn role(&self) -> Option<Bytes> {
+        let role = Text { role: Some("assistant"), content: Some(""), ..Text::default() };
+        (self.api == Api::Chat).then(|| self.delta(role, None))
     }
 
     /// A token of reasoning.
@@ -125,22 +131,33 @@ impl Envelope {
             reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
             content: Some(content),
         };
-        json(&Completion {
-            object: "chat.completion",
-            choices: &[choice(Some(message), None, Some(finish))],
-            ..self.chunk(&[], Some(usage))
-        })
-        .into()
+        let choice = match self.api {
+            Api::Chat => Choice { message: Some(message), ..choice(Some(finish)) },
+            Api::Completions => Choice { text: Some(content), ..choice(Some(finish)) },
+        };
+        let object = match self.api {
+            Api::Chat => "chat.completion",
+            Api::Completions => TEXT,
+        };
+        json(&Completion { object, choices: &[choice], ..self.chunk(&[], Some(usage)) }).into()
     }
 
     fn delta(&self, delta: Text<'_>, finish: Option<Finish>) -> Bytes {
-        event(&self.chunk(&[choice(None, Some(delta), finish)], None)).into()
+        let choice = match self.api {
+            Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
+            // The last event says so too, with nothing in it.
+            Api::Completions => Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) },
+        };
+        event(&self.chunk(&[choice], None)).into()
     }
 
     fn chunk<'a>(&'a self, choices: &'a [Choice<'a>], usage: Option<Usage>) -> Completion<'a> {
         Completion {
             id: &self.id,
-            object: "chat.completion.chunk",
+            object: match self.api {
+                Api::Chat => "chat.completion.chunk",
+                Api::Completions => TEXT,
+            },
             created: self.created,
             model: &self.model,
             choices,
@@ -149,8 +166,13 @@ impl Envelope {
     }
 }
 
-fn choice<'a>(message: Option<Text<'a>>, delta: Option<Text<'a>>, finish: Option<Finish>) -> Choice<'a> {
-    Choice { index: 0, message, delta, logprobs: (), finish_reason: finish.map(Finish::as_str) }
+/// What a completion is called, and each of its chunks too.
+const TEXT: &str = "text_completion";
+
+/// A choice without anything said.
+fn choice<'a>(finish: Option<Finish>) -> Choice<'a> {
+    let finish_reason = finish.map(Finish::as_str);
+    Choice { index: 0, text: None, message: None, delta: None, logprobs: (), finish_reason }
 }
 
 /// An answer that says no.
@@ -295,7 +317,7 @@ mod tests {
     use super::*;
 
     fn envelope() -> Envelope {
-        Envelope { id: "chatcmpl-1".into(), created: 7, model: "m".into() }
+        Envelope { api: Api::Chat, id: "chatcmpl-1".into(), created: 7, model: "m".into() }
     }
 
     fn usage() -> Usage {
@@ -315,7 +337,7 @@ mod tests {
             ) + "\n\n"
         };
         let envelope = envelope();
-        assert_eq!(text(&envelope.role()), delta(r#"{"role":"assistant","content":""}"#, "null"));
+        assert_eq!(text(&envelope.role().unwrap()), delta(r#"{"role":"assistant","content":""}"#, "null"));
         assert_eq!(text(&envelope.content("a\"b")), delta(r#"{"content":"a\"b"}"#, "null"));
         assert_eq!(text(&envelope.reasoning("a")), delta(r#"{"reasoning_content":"a"}"#, "null"));
         let finish = delta("{}", r#""length""#);
@@ -342,6 +364,31 @@ mod tests {
         assert_eq!(whole["usage"]["total_tokens"], 8);
         let reasoned = envelope().whole("Hm.", "Good day.", Finish::Stop, usage());
         assert!(text(&reasoned).contains(r#""reasoning_content":"Hm.""#));
+    }
+
+    #[test]
+    fn a_completion_says_its_text_in_its_choice() {
+        let envelope = Envelope { api: Api::Completions, id: "cmpl-1".into(), ..envelope() };
+        assert_eq!(envelope.role(), None);
+        let said = |text: &str, finish: &str| {
+            format!(
+                "data: {{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":7,\"model\":\"m\",\
+                 \"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":{finish}}}]}}\n\n"
+            )
+        };
+        assert_eq!(text(&envelope.content(" a")), said(" a", "null"));
+        let end = envelope.end(Finish::Length, None);
+        assert_eq!(text(&end), said("", "\"length\"") + "data: [DONE]\n\n");
+        let whole = envelope.whole("", "Good day.", Finish::Stop, usage());
+        let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(
+            (&whole["object"], &whole["usage"]["total_tokens"]),
+            (&"text_completion".into(), &8.into())
+        );
+        let choice = serde_json::json!(
+            {"index": 0, "text": "Good day.", "logprobs": null, "finish_reason": "stop"}
+        );
+        assert_eq!(whole["choices"], serde_json::json!([choice]));
     }
 
     #[test]

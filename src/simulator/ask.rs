@@ -1,7 +1,8 @@
-//! What a chat request asks for, read from its body and judged as a strict server would.
+//! What a request for text asks for, read from its body and judged as a strict server would.
 
 use ::http::StatusCode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::Settings;
 use super::answer::ApiError;
@@ -10,9 +11,23 @@ use super::fate::Fate;
 /// Tokens that a prompt and its answer may have together, as the model's context allows.
 pub(super) const CONTEXT: u32 = 131_072;
 
+/// The most tokens of a completion that sets no bound, as `OpenAI` and vLLM have it.
+const SHORT: u64 = 16;
+
+/// By which of its two ways a text is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// A turn in a conversation.
+    Chat,
+    /// The rest of a text.
+    Completions,
+}
+
 /// What one request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
+    /// What was asked.
+    pub(super) api: Api,
     /// An event stream rather than one object.
     pub(super) stream: bool,
     /// A last chunk with the usage.
@@ -45,14 +60,24 @@ pub(super) struct Outline {
     pub(super) finish: Finish,
 }
 
+impl Api {
+    fn as_str(self) -> &'static str {
+        match self {
+            Api::Chat => "chat",
+            Api::Completions => "completions",
+        }
+    }
+}
+
 impl Ask {
     /// Reads a body.
     ///
     /// # Errors
     /// The answer that a body gets which this endpoint cannot serve.
-    pub(super) fn read(body: &[u8], model: &str) -> Result<Ask, ApiError> {
-        let document: Document = serde_json::from_slice(body)
-            .map_err(|e| ApiError::invalid_request(format!("the body is not a chat request: {e}")))?;
+    pub(super) fn read(api: Api, body: &[u8], model: &str) -> Result<Ask, ApiError> {
+        let document: Document = serde_json::from_slice(body).map_err(|e| {
+            ApiError::invalid_request(format!("the body is not a {} request: {e}", api.as_str()))
+        })?;
         if let Some(unknown) = document.model.filter(|name| name != model) {
             return Err(ApiError {
                 code: Some("model_not_found"),
@@ -64,8 +89,20 @@ impl Ask {
             });
         }
         let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
-        if document.messages.is_empty() {
-            return invalid("`messages` must hold at least one message");
+        let prompt_tokens = match api {
+            Api::Chat if document.messages.is_empty() => {
+                return invalid("`messages` must hold at least one message");
+            }
+            Api::Chat => estimate_tokens(document.messages.iter().flat_map(Message::texts)),
+            Api::Completions => match document.prompt.as_ref().map(Prompt::tokens) {
+                Some(Some(tokens)) => tokens,
+                Some(None) => return invalid("`prompt` must be one prompt: each is an answer of its own"),
+                None => return invalid("`prompt` is missing"),
+            },
+        };
+        // Both change what an answer is made of, and a client that asked would read it wrongly.
+        if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
+            return invalid("`echo` and `logprobs` are not supported");
         }
         if document.n.is_some_and(|n| n != 1) {
             return invalid("`n` must be 1");
@@ -74,11 +111,13 @@ impl Ask {
         if document.stream_options.is_some() && !stream {
             return invalid("`stream_options` is only allowed when `stream` is true");
         }
-        let max_tokens = document.max_completion_tokens.or(document.max_tokens);
+        let max_tokens = match api {
+            Api::Chat => document.max_completion_tokens.or(document.max_tokens),
+            Api::Completions => document.max_tokens.or(Some(SHORT)),
+        };
         if max_tokens == Some(0) {
             return invalid("`max_tokens` must be at least 1");
         }
-        let prompt_tokens = estimate_tokens(&document.messages);
         let total = u64::from(prompt_tokens).saturating_add(max_tokens.unwrap_or(1));
         if total > u64::from(CONTEXT) {
             return Err(ApiError {
@@ -91,6 +130,7 @@ impl Ask {
             });
         }
         Ok(Ask {
+            api,
             stream,
             include_usage: document.stream_options.is_some_and(|o| o.include_usage == Some(true)),
             prompt_tokens,
@@ -102,12 +142,14 @@ impl Ask {
 
     /// How long the answer will be.
     pub(super) fn outline(&self, settings: &Settings, fate: &Fate) -> Outline {
-        let natural = settings.reasoning_tokens.saturating_add(fate.natural_length);
+        // It is the template of a conversation that makes a model reason.
+        let reasoning = if self.api == Api::Chat { settings.reasoning_tokens } else { 0 };
+        let natural = reasoning.saturating_add(fate.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT - self.prompt_tokens);
         let exact = self.ignore_eos && self.max_tokens.is_some();
         let (total, finish) =
             if exact || limit < natural { (limit, Finish::Length) } else { (natural, Finish::Stop) };
-        Outline { reasoning: settings.reasoning_tokens.min(total), total, finish }
+        Outline { reasoning: reasoning.min(total), total, finish }
     }
 }
 
@@ -116,7 +158,11 @@ impl Ask {
 #[derive(Deserialize)]
 struct Document {
     model: Option<String>,
+    #[serde(default)]
     messages: Vec<Message>,
+    prompt: Option<Prompt>,
+    echo: Option<bool>,
+    logprobs: Option<IgnoredAny>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     max_tokens: Option<u64>,
@@ -150,17 +196,47 @@ struct Part {
     text: Option<String>,
 }
 
+impl Message {
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let (text, parts) = match &self.content {
+            None => (None, &[][..]),
+            Some(Content::Text(text)) => (Some(text), &[][..]),
+            Some(Content::Parts(parts)) => (None, parts.as_slice()),
+        };
+        text.into_iter().chain(parts.iter().filter_map(|part| part.text.as_ref()))
+    }
+}
+
+/// A text to go on with, or the numbers of its tokens; a list of one is that one.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`prompt` must be a text, a list of tokens, or a list of one of these")]
+enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+    Texts(Vec<String>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+impl Prompt {
+    /// Its length; nothing where it is not one prompt.
+    fn tokens(&self) -> Option<u32> {
+        let counted = |tokens: &Vec<u32>| u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        match self {
+            Prompt::Text(text) => Some(estimate_tokens(std::iter::once(text))),
+            Prompt::Tokens(tokens) if !tokens.is_empty() => Some(counted(tokens)),
+            Prompt::Texts(texts) if texts.len() == 1 => Some(estimate_tokens(texts.iter())),
+            Prompt::TokenLists(lists) => match lists.as_slice() {
+                [tokens] if !tokens.is_empty() => Some(counted(tokens)),
+                _ => None,
+            },
+            Prompt::Tokens(_) | Prompt::Texts(_) => None,
+        }
+    }
+}
+
 /// About four characters a token, and at least one.
-fn estimate_tokens(messages: &[Message]) -> u32 {
-    let length = |text: &String| text.chars().count();
-    let characters: usize = messages
-        .iter()
-        .filter_map(|message| message.content.as_ref())
-        .map(|content| match content {
-            Content::Text(text) => length(text),
-            Content::Parts(parts) => parts.iter().filter_map(|p| p.text.as_ref()).map(length).sum(),
-        })
-        .sum();
+fn estimate_tokens<'a>(texts: impl Iterator<Item = &'a String>) -> u32 {
+    let characters: usize = texts.map(|text| text.chars().count()).sum();
     u32::try_from(characters.div_ceil(4)).unwrap_or(u32::MAX).max(1)
 }
 
@@ -169,7 +245,11 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Ask, ApiError> {
-        Ask::read(body.as_bytes(), "m")
+        Ask::read(Api::Chat, body.as_bytes(), "m")
+    }
+
+    fn read_completion(body: &str) -> Result<Ask, ApiError> {
+        Ask::read(Api::Completions, body.as_bytes(), "m")
     }
 
     fn outline(body: &str, reasoning_tokens: u32) -> (Outline, u32) {
@@ -216,6 +296,46 @@ mod tests {
             assert_eq!(error.status.as_u16(), status, "{body}");
             assert!(error.message.contains(word), "{body}: {}", error.message);
         }
+    }
+
+    #[test]
+    fn a_completion_goes_on_with_one_prompt_in_any_of_its_forms() {
+        let tokens =
+            |prompt: &str| read_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt_tokens;
+        assert_eq!(tokens(r#"[""]"#), 1);
+        assert_eq!(tokens(r#""12345""#), 2);
+        assert_eq!(tokens(r#"["12345"]"#), 2);
+        assert_eq!(tokens("[17,4,2]"), 3);
+        assert_eq!(tokens("[[17,4,2]]"), 3);
+        for (body, word) in [
+            ("{}", "`prompt` is missing"),
+            (r#"{"messages":[{"role":"user","content":"x"}]}"#, "`prompt` is missing"),
+            (r#"{"prompt":[]}"#, "one prompt"),
+            (r#"{"prompt":["a","b"]}"#, "one prompt"),
+            (r#"{"prompt":[[1],[2]]}"#, "one prompt"),
+            (r#"{"prompt":{}}"#, "must be a text"),
+            (r#"{"prompt":"a","echo":true}"#, "`echo`"),
+            (r#"{"prompt":"a","logprobs":0}"#, "`logprobs`"),
+            (r#"{"prompt":"a","n":2}"#, "`n`"),
+            (r#"{"prompt":"a","max_tokens":0}"#, "max_tokens"),
+            ("[]", "not a completions request"),
+        ] {
+            let error = read_completion(body).unwrap_err();
+            assert_eq!(error.status.as_u16(), 400, "{body}");
+            assert!(error.message.contains(word), "{body}: {}", error.message);
+        }
+        assert!(read_completion(r#"{"prompt":"a","echo":false,"logprobs":null}"#).is_ok());
+    }
+
+    #[test]
+    fn a_completion_is_short_unless_it_says_otherwise_and_does_not_reason() {
+        let settings = Settings { reasoning_tokens: 20, ..Settings::default() };
+        let fate = Fate::draw(&settings, 0);
+        let outline = |body: &str| read_completion(body).unwrap().outline(&settings, &fate);
+        let expected = Outline { reasoning: 0, total: 16, finish: Finish::Length };
+        assert_eq!(outline(r#"{"prompt":"a"}"#), expected);
+        let long = outline(r#"{"prompt":"a","max_tokens":900}"#);
+        assert_eq!(long, Outline { reasoning: 0, total: fate.natural_length, finish: Finish::Stop });
     }
 
     #[test]

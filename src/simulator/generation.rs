@@ -129,6 +129,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::ask::Api;
     use super::super::engine::Engine;
     use super::super::{Faults, Settings};
     use super::*;
@@ -148,7 +149,7 @@ mod tests {
         let body = format!(
             r#"{{"messages":[{{"role":"user","content":"12345678"}}],"max_tokens":{max_tokens},"ignore_eos":true}}"#
         );
-        let ask = Ask::read(body.as_bytes(), "").unwrap();
+        let ask = Ask::read(Api::Chat, body.as_bytes(), "").unwrap();
         let fate = Fate::draw(engine.settings(), engine.receive());
         let outline = ask.outline(engine.settings(), &fate);
         Generation::new(engine.admit().unwrap(), &ask, outline, fate)

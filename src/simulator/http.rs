@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answer::{self, ApiError, Envelope, Usage};
-use super::ask::{Ask, CONTEXT, Finish};
+use super::ask::{Api, Ask, CONTEXT, Finish};
 use super::engine::Engine;
 use super::fate::{Fate, Fault};
 use super::generation::{Event, Generation};
@@ -85,7 +85,7 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
-    Chat,
+    Text(Api),
     Models,
     Health,
     Version,
@@ -96,7 +96,8 @@ impl Route {
     /// As real servers serve them: a base URL without `/v1` fails here too.
     fn of(path: &str) -> Option<Route> {
         Some(match path {
-            "/v1/chat/completions" => Route::Chat,
+            "/v1/chat/completions" => Route::Text(Api::Chat),
+            "/v1/completions" => Route::Text(Api::Completions),
             "/v1/models" => Route::Models,
             "/health" => Route::Health,
             "/version" => Route::Version,
@@ -106,7 +107,7 @@ impl Route {
     }
 
     fn method(self) -> Method {
-        if self == Route::Chat { Method::POST } else { Method::GET }
+        if matches!(self, Route::Text(_)) { Method::POST } else { Method::GET }
     }
 }
 
@@ -131,7 +132,7 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
         return Ok(response);
     }
     match route {
-        Route::Chat => chat(request.into_body(), &engine).await,
+        Route::Text(api) => generate(api, request.into_body(), &engine).await,
         Route::Metrics => {
             let text = "text/plain; version=0.0.4; charset=utf-8";
             Ok(response(StatusCode::OK, text, full(engine.metrics().into())))
@@ -147,7 +148,7 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
     }
 }
 
-async fn chat(body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
+async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
     let number = engine.receive();
     let fate = Fate::draw(engine.settings(), number);
     // Read before anything is refused: closed on while it still writes, a client would see a
@@ -160,7 +161,7 @@ async fn chat(body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Re
     if engine.loading() {
         return Ok(refusal(&ApiError::loading()));
     }
-    let ask = match Ask::read(&body, &engine.settings().model) {
+    let ask = match Ask::read(api, &body, &engine.settings().model) {
         Ok(ask) => ask,
         Err(error) => return Ok(refusal(&error)),
     };
@@ -181,7 +182,11 @@ async fn chat(body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Re
     let outline = ask.outline(settings, &fate);
     let answer = Answer {
         envelope: Envelope {
-            id: format!("chatcmpl-{:016x}-{number}", settings.seed),
+            api,
+            id: match api {
+                Api::Chat => format!("chatcmpl-{:016x}-{number}", settings.seed),
+                Api::Completions => format!("cmpl-{:016x}-{number}", settings.seed),
+            },
             created: unix_seconds(),
             model: settings.model.clone(),
         },
@@ -244,13 +249,18 @@ struct Answer {
 fn streamed(answer: Answer, include_usage: bool) -> Body {
     let events = stream::unfold(answer, move |mut answer| async move {
         let envelope = &answer.envelope;
-        let bytes = match answer.generation.next().await? {
-            Event::Begin => envelope.role(),
-            Event::Reasoning(text) => envelope.reasoning(text),
-            Event::Content(text) => envelope.content(text),
-            Event::Finish(finish) => envelope.end(finish, include_usage.then_some(answer.usage)),
-            Event::Error => ApiError::internal().event(),
-            Event::Break => return Some((Err(Broken), answer)),
+        let bytes = loop {
+            break match answer.generation.next().await? {
+                Event::Begin => match envelope.role() {
+                    Some(role) => role,
+                    None => continue,
+                },
+                Event::Reasoning(text) => envelope.reasoning(text),
+                Event::Content(text) => envelope.content(text),
+                Event::Finish(finish) => envelope.end(finish, include_usage.then_some(answer.usage)),
+                Event::Error => ApiError::internal().event(),
+                Event::Break => return Some((Err(Broken), answer)),
+            };
         };
         Some((Ok(Frame::data(bytes)), answer))
     });

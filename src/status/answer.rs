@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Board, Stream};
-use crate::comparison::Mean;
+use crate::comparison::Sums;
 use crate::course::State;
 use crate::generator::Generator;
 use crate::incidents::Incident;
@@ -106,7 +106,8 @@ struct Recently {
     output_tokens_per_second: Quantiles,
 }
 
-/// Good to a twentieth. Those that so few values cannot tell are left out.
+/// Read from a histogram: good to a twentieth, and told in three digits. Those that so few values
+/// cannot tell are left out.
 #[derive(Debug, Serialize)]
 struct Quantiles {
     count: u64,
@@ -122,13 +123,16 @@ struct Quantiles {
 
 impl Quantiles {
     fn of(counts: &Counts) -> Quantiles {
-        let [p10, p50, p90, p99] = [0.1, 0.5, 0.9, 0.99].map(|share| counts.quantile(share));
+        let [p10, p50, p90, p99] =
+            [0.1, 0.5, 0.9, 0.99].map(|share| counts.quantile(share).map(three_digits));
         Quantiles { count: counts.count(), p10, p50, p90, p99 }
     }
 }
 
 #[derive(Debug, Serialize)]
 struct Paired {
+    /// The scenario's first target, which it is held against.
+    baseline: String,
     time_to_first_token: Option<MeanDifference>,
     duration: Option<MeanDifference>,
 }
@@ -143,9 +147,10 @@ struct MeanDifference {
 }
 
 impl MeanDifference {
-    fn of(mean: Mean) -> Option<MeanDifference> {
-        let (pairs, mean_seconds) = (mean.count, mean.mean);
-        (pairs > 0).then(|| MeanDifference { pairs, mean_seconds, margin_seconds: mean.margin() })
+    fn of(sums: Sums) -> Option<MeanDifference> {
+        let margin_seconds = sums.margin().map(three_digits);
+        let mean_seconds = three_digits(sums.mean()?);
+        Some(MeanDifference { pairs: sums.count, mean_seconds, margin_seconds })
     }
 }
 
@@ -197,7 +202,9 @@ impl Status {
         shard: Shard,
         started: SystemTime,
     ) -> Status {
-        let now = Instant::now();
+        let (now, streams) = (Instant::now(), board.streams());
+        let first = |of: &Stream| streams.iter().find(|other| other.scenario == of.scenario);
+        let baseline = |of: &Stream| first(of).map(|first| first.target.clone()).unwrap_or_default();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("LLMLOAD_REVISION"),
@@ -207,7 +214,7 @@ impl Status {
             now: unix(SystemTime::now()),
             reload_refused: board.refused(),
             measurement: measurement(generator, now),
-            scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
+            scenarios: streams.iter().map(|stream| scenario(stream, baseline(stream), now)).collect(),
         }
     }
 }
@@ -223,7 +230,7 @@ fn measurement(generator: &Generator, now: Instant) -> Measurement {
     Measurement { valid: distortions.is_empty(), distortions }
 }
 
-fn scenario(stream: &Stream, now: Instant) -> Scenario {
+fn scenario(stream: &Stream, baseline: String, now: Instant) -> Scenario {
     let standing = stream.course.standing(now);
     let (state, waiting_for, idle_until) = match stream.course.state() {
         _ if standing.set_until.is_some() => ("running", None, None),
@@ -267,7 +274,7 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         curve: curve(stream, now),
         recent: recently(stream, now),
         failures,
-        difference: paired(stream),
+        difference: paired(stream, baseline),
         ledger: Totals {
             arrivals: books.arrivals,
             dropped: counted(books.dropped().map(|(reason, count)| (reason.as_str(), count))),
@@ -316,9 +323,10 @@ fn recently(stream: &Stream, now: Instant) -> Recently {
 }
 
 /// There are none of the first target, nor before the first pair.
-fn paired(stream: &Stream) -> Option<Paired> {
+fn paired(stream: &Stream, baseline: String) -> Option<Paired> {
     let all = stream.difference.read();
     let paired = Paired {
+        baseline,
         time_to_first_token: MeanDifference::of(all.first_token),
         duration: MeanDifference::of(all.duration),
     };
@@ -327,6 +335,11 @@ fn paired(stream: &Stream) -> Option<Paired> {
 
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<Counted> {
     counts.filter(|c| c.1 > 0).map(|(reason, count)| Counted { reason, count }).collect()
+}
+
+/// What more digits would say is not known.
+fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 fn unix(time: SystemTime) -> f64 {

@@ -23,6 +23,7 @@ pub fn dashboard() -> Dashboard {
     .since("now-6h")
     .row("Slower?", changes())
     .row("Latency: now, and dashed then", latency())
+    .row("Against the first target, pair by pair", pairs())
     .row("By version of the server", versions())
     .row("Load and success: now, and dashed then", load())
 }
@@ -107,6 +108,48 @@ fn latency() -> [Panel; 5] {
             .query(NOW, format!("sum by ($by) (increase({}[{WINDOW}]))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
             .query(THEN, format!("sum by ($by) (increase({}[{WINDOW}] offset $ago))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
             .dashed_where("/ ago$/"),
+    ]
+}
+
+/// What a counter of pairs grew by, for each target that is held against another.
+fn grown(family: &Family, more: &str) -> String {
+    format!("sum by (scenario, target, baseline) (increase({}[{WINDOW}]))", select(family, "", more))
+}
+
+/// The mean difference of what was sent to two targets at the same instants, and the edges of the
+/// interval that holds it with 95 % confidence: 1.96 standard errors, from 30 pairs on.
+fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
+    let (pairs, squares) = (grown(count, ""), grown(squares, ""));
+    let direction = |which| grown(sum, &format!("direction=\"{which}\""));
+    let mean = format!("(({} - {}) / ({pairs} > 0))", direction("slower"), direction("faster"));
+    let variance = format!("clamp_min({squares} / ({pairs} > 0) - {mean} ^ 2, 0)");
+    let error = format!("1.96 * sqrt({variance} / ({pairs} > 0))");
+    let edge = |sign| format!("{mean} {sign} {error} and {pairs} >= 30");
+    Panel::lines(title, Unit::Seconds)
+        .signed()
+        .query("{{scenario}}: {{target}} less {{baseline}}", &mean)
+        .query("{{scenario}}: {{target}} at least", edge('-'))
+        .query("{{scenario}}: {{target}} at most", edge('+'))
+        .dashed_where("/ at (least|most)$/")
+        .none("No scenario with several targets")
+}
+
+fn pairs() -> [Panel; 3] {
+    [
+        difference(
+            "TTFT, less that of the first target",
+            [&table::PAIRED_FIRST_TOKEN_DIFFERENCE, &table::PAIRED_FIRST_TOKEN_SQUARES, &table::PAIRED_FIRST_TOKENS],
+        )
+        .about("llmload_paired_time_to_first_token_difference_seconds_total: the same prompts at the same instants, wherever both answered; above 0 this target is slower. Dashed: the mean lies between them with 95 % confidence; where 0 does too, there is no clear difference."),
+        difference(
+            "Duration, less that of the first target",
+            [&table::PAIRED_DURATION_DIFFERENCE, &table::PAIRED_DURATION_SQUARES, &table::PAIRED_REQUESTS],
+        )
+        .about("llmload_paired_request_duration_difference_seconds_total, likewise: from sending to the end."),
+        Panel::lines("Pairs in the window", Unit::Count)
+            .about("llmload_paired_requests_total: how many arrivals both answered; no margin is drawn for fewer than 30.")
+            .query("{{scenario}}: {{target}} and {{baseline}}", grown(&table::PAIRED_REQUESTS, ""))
+            .none("No scenario with several targets"),
     ]
 }
 

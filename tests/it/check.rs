@@ -187,7 +187,7 @@ fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// Two targets, a model that the endpoint names, prices, phases that share a name.
+/// Two targets, apart and as a pair, a model that the endpoint names, prices, phases that share a name.
 #[test]
 fn it_foretells_as_many_series_as_a_scrape_has_once_every_phase_has_begun() {
     let yaml = "
@@ -197,7 +197,7 @@ targets:
 scenarios:
   a: {target: paid, schedule: [{name: x, constant: 9/s, for: 100ms}, {repeat: 2, phases: [{name: y, pause: 100ms}]}]}
   b: {target: free, arrivals: poisson, repeat: 1, schedule: [{concurrency: [1, 2], for: 100ms}]}
-  c: {target: free, rate: 1/s}
+  c: {targets: [free, paid], rate: 1/s}
 ";
     let (_folder, path) = written(yaml);
     let (_, document) = in_json(&path);

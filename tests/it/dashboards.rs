@@ -106,6 +106,7 @@ scenarios:
     schedule:
       - {{name: climb, ramp: {{from: 5/s, to: 20/s}}, for: 10s}}
       - {{name: steady, constant: 20/s, for: 1h}}
+  pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
   beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
   # No connection is kept for so long: each of its requests makes one.
   seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}

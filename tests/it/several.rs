@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::binary::{Daemon, assert_balanced, sample};
+use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
 /// The lengths of the bodies that a target got, and the instants they came at.
@@ -50,19 +50,7 @@ scenarios:
         slow.url(),
         serde_json::to_string(&prompts).unwrap()
     );
-    let (status, exposition) = tokio::task::spawn_blocking(move || {
-        let mut daemon = Daemon::start(&yaml);
-        let status = daemon.wait_for("/api/v1/status", |text| {
-            let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let over = |scenario: &serde_json::Value| {
-                scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
-            };
-            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
-        });
-        (status, daemon.get("/metrics").2)
-    })
-    .await
-    .unwrap();
+    let (status, exposition) = once(yaml).await;
 
     assert_balanced(&exposition);
     for target in ["target=\"fast\"", "target=\"slow\""] {
@@ -82,9 +70,139 @@ scenarios:
 
     let scenarios = status["scenarios"].as_array().unwrap();
     assert!(scenarios[0].get("difference").is_none(), "the first is what the others are held against");
+    assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
     assert_eq!(difference["pairs"], 40, "only where both finished");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
+    // The sums are those of the same pairs.
+    let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
+    let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
+    for (count, sums, mean) in [
+        ("llmload_paired_first_tokens_total", "llmload_paired_time_to_first_token_difference", mean),
+        (
+            "llmload_paired_requests_total",
+            "llmload_paired_request_duration_difference",
+            scenarios[1]["difference"]["duration"]["mean_seconds"].as_f64().unwrap(),
+        ),
+    ] {
+        assert_eq!(of(count, &[]), 40.0);
+        let sum = |direction: &str| of(&format!("{sums}_seconds_total"), &[direction]);
+        let exact = (sum("direction=\"slower\"") - sum("direction=\"faster\"")) / 40.0;
+        assert!((exact / mean - 1.0).abs() < 0.006, "{exact} {mean}");
+        assert!(of(&format!("{sums}_seconds_squared_total"), &[]) >= 40.0 * exact * exact * (1.0 - 1e-9));
+    }
+    assert!(!exposition.contains("target=\"fast\",baseline") && !exposition.contains("baseline=\"slow\""));
+    let digits = difference["mean_seconds"].to_string();
+    assert!(digits.trim_start_matches(['0', '.']).len() <= 3, "{digits}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_pairs_will_tell_is_there_at_zero_and_goes_with_a_reload() {
+    const PAIR: &str = "
+targets:
+  one: {base_url: 'http://127.0.0.1:1/v1', model: m}
+  other: {base_url: 'http://127.0.0.1:1/v1', model: m}
+scenarios: {both: {targets: [one, other], rate: 1/s}}
+";
+    let mut daemon = Daemon::start(PAIR);
+    let paired = |page: &str| -> Vec<String> {
+        page.lines().filter(|line| line.starts_with("llmload_paired_")).map(str::to_owned).collect()
+    };
+    let lines = paired(&daemon.get("/metrics").2);
+    assert_eq!(lines.len(), 8, "{lines:?}");
+    for line in &lines {
+        assert!(line.contains("baseline=\"one\"") && line.contains("target=\"other\""), "{line}");
+        assert!(line.ends_with(" 0"), "{line}");
+    }
+    let file = daemon.folder.path().join("llmload.yml");
+    std::fs::write(&file, PAIR.replace("[one, other]", "[other, one]")).unwrap();
+    assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
+    daemon.wait_for("/metrics", |page| {
+        let lines = paired(page);
+        let turned = lines.len() == 8 && lines.iter().all(|line| line.contains("baseline=\"other\""));
+        turned.then_some(())
+    });
+    std::fs::write(&file, PAIR.replace("[one, other]", "[other]")).unwrap();
+    assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
+    daemon.wait_for("/metrics", |page| paired(page).is_empty().then_some(()));
+}
+
+/// The pass of a schedule that ends; its last page.
+async fn once(yaml: String) -> (serde_json::Value, String) {
+    let run = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let status = daemon.wait_for("/api/v1/status", |text| {
+            let status: serde_json::Value = serde_json::from_str(text).unwrap();
+            let over = |scenario: &serde_json::Value| {
+                scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
+            };
+            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
+        });
+        (status, daemon.get("/metrics").2)
+    });
+    run.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_simulator_answers_both_apis_alike_with_the_same_faults() {
+    // The n-th request meets the same fate at both, and no timing has a say in it.
+    let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
+                     faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
+    for stream in [true, false] {
+        let (_, page) = once(format!(
+            "targets: {{chat: {{{simulator}}}, texts: {{{simulator}, api: completions}}}}
+scenarios:
+  both:
+    {{targets: [chat, texts], prompts: [Hi], request: {{max_tokens: 8, stream: {stream}}}, start: now, repeat: 1, max_lag: 1m,
+     schedule: [{{constant: 100/s, for: 1s}}]}}
+"
+        ))
+        .await;
+        assert_balanced(&page);
+        for target in ["target=\"chat\"", "target=\"texts\""] {
+            let of = |name: &str, labels: &[&str]| sample(&page, name, &[labels, &[target]].concat());
+            let succeeded = of("llmload_request_duration_seconds_count", &[]);
+            assert_eq!(of("llmload_requests_total", &[]), 100.0);
+            assert!(succeeded > 0.0, "{target}, stream: {stream}\n{page}");
+            assert_eq!(of("llmload_output_tokens_total", &[]), succeeded * 8.0, "{target}, stream: {stream}");
+            assert_eq!(
+                of("llmload_response_anomalies_total", &[]),
+                0.0,
+                "{target}, stream: {stream}\n{page}"
+            );
+            for reason in ["rate_limited", "stream_error", "truncated"] {
+                let name = format!("reason=\"{reason}\"");
+                let failures = |target| sample(&page, "llmload_request_failures_total", &[&name, target]);
+                assert!(failures(target) > 0.0, "{target} {reason}, stream: {stream}\n{page}");
+                assert_eq!(failures(target), failures("target=\"chat\""), "{reason}, stream: {stream}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_32_work_where_the_file_allows_them() {
+    let rest = "max_concurrency: 8, prompts: [Hi], request: {max_tokens: 1}, start: now, repeat: 1, max_lag: 1m, \
+                schedule: [{constant: 2/s, for: 1s}]";
+    let scenarios: Vec<_> = (0..40).map(|i| format!("  s{i}: {{target: sim, {rest}}}")).collect();
+    let yaml = format!(
+        "targets: {{sim: {{simulator: {{slots: 100, decode_tokens_per_second: 100000}}}}}}\nscenarios:\n{}\n",
+        scenarios.join("\n")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.yml");
+    std::fs::write(&file, &yaml).unwrap();
+    let (code, _, err) = llmload(&["--config.file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("40 scenarios") && err.contains("raise `metrics.max_combinations`"), "{err}");
+
+    let (status, page) = once(format!("metrics: {{max_combinations: 40}}\n{yaml}")).await;
+    assert_eq!(status["scenarios"].as_array().unwrap().len(), 40);
+    assert_balanced(&page);
+    for i in 0..40 {
+        let labels = [&*format!("scenario=\"s{i}\"")];
+        assert_eq!(sample(&page, "llmload_request_duration_seconds_count", &labels), 2.0, "s{i}\n{page}");
+    }
 }

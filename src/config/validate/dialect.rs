@@ -20,13 +20,6 @@ impl Checker<'_> {
             None | Some(Api::Chat) => protocol::Api::Chat,
             Some(Api::Completions) => protocol::Api::Completions,
         };
-        if api == protocol::Api::Completions
-            && !target.simulator.is_absent()
-            && let Some(node) = target.api.node()
-        {
-            self.problem(node, "the simulator answers `api: chat` only; leave `api` out");
-            return None;
-        }
         let max_tokens_field = match target.max_tokens_field.given() {
             Some(at) if matches!(at.value, MaxTokensField::MaxCompletionTokens) => {
                 if api == protocol::Api::Completions {
