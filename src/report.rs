@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::rfc3339;
-use crate::comparison::Mean;
+use crate::comparison::Sums;
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Generator;
 use crate::ledger::Books;
@@ -286,7 +286,7 @@ fn ledger(books: &Books) -> Ledger {
 
 fn difference(stream: &Stream) -> Option<Difference> {
     let all = stream.difference.read();
-    let of = |mean: Mean| (mean.count > 0).then(|| (mean.mean, mean.margin()));
+    let of = |sums: Sums| Some((sums.mean()?, sums.margin()));
     (all.duration.count > 0).then(|| Difference {
         pairs: all.duration.count,
         time_to_first_token_seconds: of(all.first_token),

@@ -233,9 +233,11 @@ fn difference(load: &Load) -> Option<String> {
     let words = |name: &str, mean: Option<(f64, Option<f64>)>| {
         let (mean, margin) = mean?;
         let way = if mean < 0.0 { "sooner" } else { "later" };
-        let sure = margin.map_or("too few pairs to be sure".to_owned(), |margin| {
-            format!("± {} with 95 % confidence", duration(margin))
-        });
+        let sure = match margin {
+            None => "too few pairs to be sure".to_owned(),
+            Some(margin) if margin >= mean.abs() => return Some(format!("{name}: no clear difference")),
+            Some(margin) => format!("± {} with 95 % confidence", duration(margin)),
+        };
         Some(format!("{name} {} {way} ({sure})", duration(mean.abs())))
     };
     let both = [
