@@ -4,7 +4,7 @@
 //! Values flow one way and imports point down:
 //!
 //! `YAML → config → plan → schedule (arrivals) → launch → exchange (protocol ↔ endpoint) →
-//! measurement → event → { ledger, metrics → web, incidents → status }`
+//! measurement → event → { ledger, metrics → web, incidents → status, tally → report }`
 //!
 //! | layer | modules |
 //! |---|---|
