@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 mod check;
+mod compare;
 mod health;
 mod load;
 mod logs;
@@ -62,6 +63,8 @@ enum Command {
     Demo(WebArgs),
     /// One pass of the schedule, with a report and an exit code: 0 passed, 3 not
     Run(run::RunArgs),
+    /// Hold the report.json of a run against that of another: exit code 0, or 3 where something is worse
+    Compare(compare::CompareArgs),
     /// Two small requests to an endpoint, and in words how it answered and what would mend it
     Probe(probe::ProbeArgs),
     /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
@@ -227,6 +230,7 @@ fn obey(cli: Cli) -> Result<(), Failed> {
             start(plan, None, false, &web)
         }
         Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check::check(&args),
         Command::Simulator(args) => simulate(&args),

@@ -5,6 +5,7 @@
 //! requests stand for is left out rather than guessed.
 
 mod chart;
+pub mod comparison;
 mod figures;
 mod findings;
 mod layout;

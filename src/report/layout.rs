@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::chart::{self, Line};
 use super::findings::Severity;
 use super::{Figures, Load, Report, Summary};
-use crate::check::numbers::{count, three_digits};
+use crate::check::numbers::count;
+pub(super) use crate::check::numbers::three_digits;
 
 /// A part of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -290,7 +291,7 @@ fn whole(number: u64) -> String {
 }
 
 /// `99.5 %`; what is not all does not read as all.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);
     let text = if share < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))

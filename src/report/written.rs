@@ -16,12 +16,17 @@ const PAGE: &str = include_str!("page.html");
 
 /// For a terminal.
 pub fn text(report: &Report) -> String {
+    on_a_terminal("llmload run", &layout(report))
+}
+
+/// Any blocks; `what` is what passed or failed.
+pub(super) fn on_a_terminal(what: &str, blocks: &[Block]) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
-    for block in layout(report) {
+    for block in blocks {
         match block {
             Block::Verdict { words, reasons, .. } => {
-                let _ = writeln!(out, "llmload run {words}");
+                let _ = writeln!(out, "{what} {words}");
                 for reason in reasons {
                     let _ = writeln!(out, "  ✗ {reason}");
                 }
@@ -30,13 +35,13 @@ pub fn text(report: &Report) -> String {
             Block::Line { words } => _ = writeln!(out, "  {words}"),
             Block::Table { columns, rows, .. } => {
                 out.push('\n');
-                table(&mut out, &columns, &rows);
+                table(&mut out, columns, rows);
             }
             Block::Chart { .. } => {}
             Block::Findings { all } => {
                 out.push('\n');
                 for (warning, words) in all {
-                    let _ = writeln!(out, "{} {words}", if warning { "!" } else { "·" });
+                    let _ = writeln!(out, "{} {words}", if *warning { "!" } else { "·" });
                 }
             }
         }
