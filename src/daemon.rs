@@ -120,7 +120,7 @@ pub async fn run(
     let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone() };
     let mut reloader = Reloader::new(settings.source, &settings.plan);
     let mut fleet = Fleet::new(around, Arc::clone(&board));
-    fleet.change_to(settings.plan)?;
+    fleet.change_to(settings.plan).await?;
     tracing::info!(
         scenarios = fleet.len(),
         "llmload serves its status page and /metrics on {}",

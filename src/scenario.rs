@@ -137,7 +137,7 @@ async fn go_through(
     live: Arc<OnceLock<Live>>,
     stop: CancellationToken,
 ) -> Result<(), Crashed> {
-    let name = setting.scenario.name.as_str();
+    let name = setting.scenario.name.clone();
     let Some(course) = streams.first().map(|stream| Arc::clone(&stream.course)) else { return Ok(()) };
     let gate = Arc::new(Gate::default());
     let begun = async {
@@ -170,8 +170,10 @@ async fn go_through(
     let spread = setting.spread(around.shard);
     let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
+    // A reload may replace its clients, and then nothing shall hold on to those of before.
+    drop(setting);
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
-    let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.to_owned()));
+    let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone()));
     let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
     // Nobody else sets it.
     let _set = live.set(reached);
@@ -191,7 +193,7 @@ async fn go_through(
         () = stop.cancelled() => schedule.await,
     };
     course.ends();
-    well.map_err(|_| Crashed { scenario: name.to_owned() })
+    well.map_err(|_| Crashed { scenario: name })
 }
 
 /// Runs the schedule until `stop`; where it ends before, another may take its place.

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::simulators::Simulators;
 use super::{Error, GRACE, check_open_files};
@@ -57,17 +56,18 @@ impl Fleet {
     ///
     /// # Errors
     /// If something in it cannot be set up: nothing has changed then.
-    pub(super) fn change_to(&mut self, plan: Plan) -> Result<(), Error> {
+    pub(super) async fn change_to(&mut self, plan: Plan) -> Result<(), Error> {
         check_open_files(&plan)?;
         let changed = self.around.metrics.buckets().differing(&plan.buckets);
         if !changed.is_empty() {
             let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
             return Err(Error::Buckets(names.join(", ")));
         }
-        let mut simulators = Simulators::default();
+        let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets).cloned().collect();
+        let simulators = Simulators::of(targets, self.simulators.clone()).await?;
         let mut prepared = Vec::new();
         for scenario in plan.scenarios {
-            prepared.push(self.prepare(scenario, plan.seed, &mut simulators)?);
+            prepared.push(self.prepare(scenario, plan.seed, &simulators)?);
         }
         // Everything that can be refused has been: from here on it changes.
         let metrics = Arc::clone(&self.around.metrics);
@@ -93,7 +93,7 @@ impl Fleet {
             tracing::info!(scenario = gone.setting.scenario.name, "removed: it drains");
             self.dismiss(gone);
         }
-        outlive(std::mem::replace(&mut self.simulators, simulators));
+        self.simulators = simulators;
         let streams = self.members.iter().flat_map(|member| member.work.streams.iter().cloned()).collect();
         self.board.show(streams, plan.masked_source);
         metrics.config_loaded(plan.source_hash);
@@ -133,12 +133,12 @@ impl Fleet {
         &self,
         scenario: plan::Scenario,
         seed: u64,
-        simulators: &mut Simulators,
+        simulators: &Simulators,
     ) -> Result<Setting, Error> {
         let member = self.members.iter().find(|member| member.setting.scenario.name == scenario.name);
         let before = member.map_or(&[][..], |member| member.setting.ways.as_slice());
         let ways = scenario.targets().map(|target| {
-            let address: Url = simulators.address(target, &self.simulators)?;
+            let (address, host) = simulators.reach(target)?;
             let terms = Terms {
                 configured: Arc::clone(target),
                 address: address.to_string(),
@@ -148,7 +148,7 @@ impl Fleet {
             let same = before.iter().find(|way| way.target == *target && way.terms.address == terms.address);
             let endpoint = match same {
                 Some(way) => Arc::clone(&way.endpoint),
-                None => Arc::new(HttpEndpoint::new(target, &address)?),
+                None => Arc::new(HttpEndpoint::new(target, &address)?.served_by(host)),
             };
             Ok(Way { target: Arc::clone(target), endpoint, terms })
         });
@@ -241,13 +241,4 @@ fn goes_on(member: &Member, next: &Setting, way: &Way) -> Option<Arc<Stream>> {
     } else {
         Some(next.stream(way, &stream.course))
     }
-}
-
-/// Simulators that a plan no longer asks for serve what is in flight to them.
-fn outlive(simulators: Simulators) {
-    tokio::spawn(async move {
-        tokio::time::sleep(GRACE).await;
-        // To end one takes until its thread has ended.
-        let _ended = tokio::task::spawn_blocking(move || drop(simulators)).await;
-    });
 }

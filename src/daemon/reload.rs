@@ -70,7 +70,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let files = plan.files.clone();
-        if let Err(error) = fleet.change_to(plan) {
+        if let Err(error) = fleet.change_to(plan).await {
             return refused(error.to_string());
         }
         if files != self.files {

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, assert_balanced, request, sample};
+use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
 fn write(daemon: &Daemon, yaml: &str) {
@@ -288,6 +289,41 @@ scenarios:
     assert_eq!(post(&daemon, "/-/quit", "", "").0, 200);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Answers that take longer than any grace: the simulator of before ends with the last of them, and
+/// not sooner.
+#[test]
+fn a_simulator_that_a_reload_does_without_ends_with_the_last_request_to_it() {
+    let yaml = |slots: u32| {
+        format!(
+            "targets:
+  t: {{model: simulated-8b, simulator: {{decode_tokens_per_second: 1, jitter: 0%, full_load_speed: 100%, slots: {slots}}}}}
+scenarios:
+  s: {{target: t, repeat: 1, request: {{max_tokens: 23}}, schedule: [{{constant: 20/s, for: 200ms}}]}}
+"
+        )
+    };
+    let mut daemon = Daemon::start(&yaml(16));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_time_to_first_token_seconds_count", &[]) == 4.0).then_some(())
+    });
+    assert_eq!(daemon.threads_named("simulator"), 1);
+    write(&daemon, &yaml(17));
+    let (status, answer) = reload(&daemon);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(daemon.threads_named("simulator"), 2);
+    daemon
+        .wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(()));
+    let exposition = daemon.get("/metrics").2;
+    assert_eq!(sample(&exposition, "llmload_requests_total", &[]), 4.0);
+    assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
+    assert_balanced(&exposition);
+    let begun = Instant::now();
+    while daemon.threads_named("simulator") > 1 {
+        assert!(begun.elapsed() < FOREVER, "nobody uses the one of before any more");
+        pause();
+    }
 }
 
 /// A server that is loaded anew while a schedule runs: what is on fails and is told, but the next
