@@ -118,7 +118,7 @@ pub async fn run(
     metrics.paused(false);
     let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
     let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone() };
-    let mut reloader = Reloader::new(settings.source, &settings.plan);
+    let mut reloader = Reloader::new(settings.source, &settings.plan).await;
     let mut fleet = Fleet::new(around, Arc::clone(&board));
     fleet.change_to(settings.plan).await?;
     tracing::info!(
