@@ -146,6 +146,11 @@ impl HttpEndpoint {
         self
     }
 
+    /// The base URL, without its query.
+    pub fn address(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// Asks for the list of models: its status, and the names if there is a list.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod warmup;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,8 @@ struct Live {
     mailbox: Arc<Mailbox>,
     lanes: Arc<Lanes<HttpEndpoint, Observer>>,
     gate: Arc<Gate>,
+    /// The lanes were exchanged.
+    exchanged: Arc<Notify>,
 }
 
 impl Work {
@@ -123,6 +126,7 @@ impl Work {
     ) {
         let Some(live) = self.live.get() else { return };
         live.lanes.exchange(after.lanes(&streams, &live.gate, around));
+        live.exchanged.notify_one();
         self.streams = streams;
         if !before.is_timed_like(after) {
             live.mailbox.replace(after.timetable(), after.spread(around.shard));
@@ -174,7 +178,13 @@ async fn go_through(
     drop(setting);
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
     let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone()));
-    let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
+    let exchanged = Arc::new(Notify::new());
+    let reached = Live {
+        mailbox: Arc::clone(&mailbox),
+        lanes: Arc::clone(&lanes),
+        gate: Arc::clone(&gate),
+        exchanged: Arc::clone(&exchanged),
+    };
     // Nobody else sets it.
     let _set = live.set(reached);
     let let_in = async {
@@ -184,7 +194,7 @@ async fn go_through(
             mailbox.ready();
         }
     };
-    let version = version::keep(&lanes, &around.metrics);
+    let version = version::keep(&lanes, &exchanged, &around.metrics);
     let well = tokio::select! {
         well = &mut schedule => well,
         () = let_in => return Ok(()),

@@ -74,7 +74,7 @@ impl Fleet {
         let targets = self.targets();
         let mut before = std::mem::take(&mut self.members);
         for next in prepared {
-            next.ways.iter().for_each(|way| metrics.target_known(&way.target.name));
+            next.ways.iter().for_each(|way| metrics.target_known(&way.target.name, &way.terms.address));
             let name = &next.scenario.name;
             let member = before.iter().position(|member| member.setting.scenario.name == *name);
             let member = member.map(|position| before.remove(position));

@@ -37,7 +37,7 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
         let obstacle = match endpoint.models(PATIENCE).await {
             Ok((status, _)) if status >= 500 => format!("the target: {}", patient.ailing(status)),
             Ok((status, models)) => {
-                metrics.target_answered(&stream.target);
+                metrics.target_answered(&stream.target, endpoint.address());
                 stands = true;
                 match patient.model(status, &models) {
                     (Some(model), doubt) => {
@@ -117,7 +117,7 @@ pub(super) async fn comes_back(lanes: &Lanes<HttpEndpoint, Observer>, metrics: &
             if let Ok((status, _)) = lane.endpoint.models(PATIENCE).await
                 && status < 500
             {
-                metrics.target_answered(&lane.target);
+                metrics.target_answered(&lane.target, lane.endpoint.address());
                 lane.observer.1.0.answered();
                 return;
             }

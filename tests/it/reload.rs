@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
-use crate::upstream::{Act, Upstream, good};
+use crate::upstream::{Act, Upstream, good, plain};
 
 fn write(daemon: &Daemon, yaml: &str) {
     std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
@@ -207,6 +207,57 @@ async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
     .unwrap();
 }
 
+/// Whoever mends the file that a refused configuration names has mended the configuration.
+#[test]
+fn what_a_refused_file_names_is_watched_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    std::fs::write(&file, "target: {simulator: {}}\nrate: 5/s\n").unwrap();
+    let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    let mut daemon = Daemon::of(llmload, &["--config.auto-reload"], folder);
+    std::fs::write(&file, "target: {simulator: {}}\nrate: 7/s\nprompts: {p: {lines: new.txt}}\n").unwrap();
+    daemon.wait_for_log("new.txt");
+    std::fs::write(daemon.folder.path().join("new.txt"), "Say hello.\n").unwrap();
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 7.0).then_some(())
+    });
+    assert_eq!(daemon.log.lock().unwrap().matches("was not reloaded").count(), 1);
+}
+
+/// A target at another address is another server: what the one before said of itself is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
+    let gate = CancellationToken::new();
+    let server = |version: &'static str, held: Option<CancellationToken>| {
+        Upstream::reading(move |_, head| {
+            if !head.starts_with("GET /version ") {
+                return good();
+            }
+            let told = plain("200 OK", "application/json", &format!("{{\"version\":\"{version}\"}}"));
+            held.iter().map(|held| Act::WaitFor(held.clone())).chain(told).collect()
+        })
+    };
+    let (old, new) = (server("1.0", None).await, server("2.0", Some(gate.clone())).await);
+    tokio::task::spawn_blocking(move || {
+        let yaml = |url: String| format!("target: {{base_url: '{url}', model: m}}\nrate: 20/s\nstart: now\n");
+        let mut daemon = Daemon::start(&yaml(old.url()));
+        let of = |text: &str, version: &str| {
+            let version = format!("version=\"{version}\"");
+            sample(text, "llmload_target_info", &[&version])
+        };
+        daemon.wait_for("/metrics", |text| (of(text, "1.0") == 1.0).then_some(()));
+        write(&daemon, &yaml(new.url()));
+        assert_eq!(reload(&daemon).0, 200);
+        let text = daemon.get("/metrics").2;
+        assert_eq!((of(&text, "unknown"), sample(&text, "llmload_target_info", &[])), (1.0, 1.0));
+        gate.cancel();
+        let text = daemon.wait_for("/metrics", |text| (of(text, "2.0") == 1.0).then(|| text.to_owned()));
+        assert_eq!(sample(&text, "llmload_target_info", &[]), 1.0);
+    })
+    .await
+    .unwrap();
+}
+
 /// Status and body of a POST with a form and one more header.
 fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(daemon.address).unwrap();
@@ -363,6 +414,11 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 100.0);
         assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), failed);
         assert_balanced(&exposition);
+        // The log tells of it in two lines.
+        let log = daemon.log.lock().unwrap().clone();
+        assert!(failed >= 3.0, "{failed}");
+        let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        assert_eq!((told("the target is away"), told("the target answers again")), (1, 1), "{log}");
     })
     .await
     .unwrap();
