@@ -111,10 +111,13 @@ impl Course {
         self.shard
     }
 
-    /// How far the cycle is that is on.
+    /// How far the cycle is that is on; none is while a rate holds that was set by hand.
     pub fn position(&self, now: Instant) -> Option<Duration> {
-        match self.lock().state {
-            State::Running { start, .. } => Some(now.saturating_duration_since(start)),
+        let inner = self.lock();
+        match inner.state {
+            State::Running { start, .. } if inner.set_rate.is_none() => {
+                Some(now.saturating_duration_since(start))
+            }
             _ => None,
         }
     }

@@ -84,6 +84,8 @@ pub struct Terms {
     pub simulated: bool,
     /// `max_concurrency`.
     pub max_concurrency: u32,
+    /// What says that nothing is due now and then, in words: a rate that is set by hand ignores it.
+    pub hours: Option<&'static str>,
 }
 
 impl Stream {

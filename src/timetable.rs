@@ -120,6 +120,16 @@ impl Timetable {
         &self.schedule
     }
 
+    /// What says that nothing is due now and then, in words.
+    pub fn hours(&self) -> Option<&'static str> {
+        match (&self.cycles, &self.active) {
+            (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
+            (Cycles::Cron(..), None) => Some("its cron"),
+            (_, Some(_)) => Some("its active windows"),
+            (_, None) => None,
+        }
+    }
+
     /// Whether its one phase goes on for ever.
     pub fn is_endless(&self) -> bool {
         let for_ever = match self.cycles {

@@ -164,12 +164,8 @@ impl Site {
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
             "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config()),
             "/api/v1/status" => {
-                let state = match (self.draining.is_cancelled(), self.paused.is_on()) {
-                    (true, _) => "draining",
-                    (false, true) => "paused",
-                    (false, false) => "serving",
-                };
-                let status = Status::of(&self.board, &self.generator, state, self.shard, self.started);
+                let halted = (self.draining.is_cancelled(), self.paused.is_on());
+                let status = Status::of(&self.board, &self.generator, halted, self.shard, self.started);
                 match serde_json::to_vec(&status) {
                     Ok(body) => response(StatusCode::OK, "application/json", body),
                     Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

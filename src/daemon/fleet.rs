@@ -23,6 +23,7 @@ use crate::plan::{self, Location, Plan};
 use crate::scenario::{Crashed, Setting, Surroundings, Way, Work};
 use crate::schedule::Rate;
 use crate::status::{Board, Stream, Terms};
+use crate::timetable::Timetable;
 
 /// All scenarios at work.
 pub(super) struct Fleet {
@@ -144,6 +145,7 @@ impl Fleet {
                 address: address.to_string(),
                 simulated: matches!(target.location, Location::Simulator(_)),
                 max_concurrency: scenario.max_concurrency.get(),
+                hours: Timetable::of(&scenario).hours(),
             };
             let same = before.iter().find(|way| way.target == *target && way.terms.address == terms.address);
             let endpoint = match same {

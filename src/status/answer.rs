@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Board, Stream};
 use crate::comparison::Mean;
-use crate::course::State;
+use crate::course::{Standing, State};
 use crate::generator::Generator;
 use crate::incidents::Incident;
 use crate::recent::{Counts, WINDOW};
@@ -59,7 +59,7 @@ struct Scenario {
     address: String,
     simulated: bool,
     model: Option<String>,
-    /// `waiting`, `running`, `idle` or `ended`.
+    /// `waiting`, `running`, `paused` (what comes due is dropped), `idle` or `ended`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<String>,
@@ -69,6 +69,9 @@ struct Scenario {
     /// Unix time until which a rate holds that was set by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_until: Option<f64>,
+    /// What would say that nothing is due now and then, and does not while that rate holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_set_ignores: Option<&'static str>,
     cycle: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
@@ -91,7 +94,7 @@ struct Scenario {
 #[derive(Debug, Serialize)]
 struct Curve {
     length_seconds: f64,
-    /// How far the cycle is; left out while none is on.
+    /// How far the cycle is; left out while none is on, or a rate is set by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     position_seconds: Option<f64>,
     rates_per_second: Vec<f64>,
@@ -149,6 +152,7 @@ impl MeanDifference {
     }
 }
 
+/// The phase that is on; a rate that was set by hand stands in its place.
 #[derive(Debug, Serialize)]
 struct Phase {
     name: String,
@@ -193,11 +197,16 @@ impl Status {
     pub fn of(
         board: &Board,
         generator: &Generator,
-        state: &'static str,
+        (draining, paused): (bool, bool),
         shard: Shard,
         started: SystemTime,
     ) -> Status {
         let now = Instant::now();
+        let state = match (draining, paused) {
+            (true, _) => "draining",
+            (false, true) => "paused",
+            (false, false) => "serving",
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("LLMLOAD_REVISION"),
@@ -207,7 +216,7 @@ impl Status {
             now: unix(SystemTime::now()),
             reload_refused: board.refused(),
             measurement: measurement(generator, now),
-            scenarios: board.streams().iter().map(|stream| scenario(stream, now)).collect(),
+            scenarios: board.streams().iter().map(|stream| scenario(stream, now, paused)).collect(),
         }
     }
 }
@@ -223,12 +232,14 @@ fn measurement(generator: &Generator, now: Instant) -> Measurement {
     Measurement { valid: distortions.is_empty(), distortions }
 }
 
-fn scenario(stream: &Stream, now: Instant) -> Scenario {
+fn scenario(stream: &Stream, now: Instant, paused: bool) -> Scenario {
     let standing = stream.course.standing(now);
+    let (rate_per_second, concurrency) = (standing.rate, standing.concurrency);
+    let running = if paused { "paused" } else { "running" };
     let (state, waiting_for, idle_until) = match stream.course.state() {
-        _ if standing.set_until.is_some() => ("running", None, None),
+        _ if standing.set_until.is_some() => (running, None, None),
         State::Waiting(what) => ("waiting", Some(what), None),
-        State::Running { .. } => ("running", None, None),
+        State::Running { .. } => (running, None, None),
         State::Idle(until) => ("idle", None, Some(unix(until))),
         State::Ended => ("ended", None, None),
     };
@@ -256,13 +267,11 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
         waiting_for,
         idle_until,
         rate_set_until: standing.set_until.map(unix),
+        rate_set_ignores: terms.hours.filter(|_| standing.set_until.is_some()),
         cycle: standing.cycle,
-        phase: standing.phase.map(|name| Phase {
-            name,
-            remaining_seconds: standing.remaining.map(|remaining| remaining.as_secs_f64()),
-        }),
-        rate_per_second: standing.rate,
-        concurrency: standing.concurrency,
+        phase: phase(standing),
+        rate_per_second,
+        concurrency,
         max_concurrency: terms.max_concurrency,
         curve: curve(stream, now),
         recent: recently(stream, now),
@@ -280,6 +289,14 @@ fn scenario(stream: &Stream, now: Instant) -> Scenario {
             balanced: books.imbalance().is_none(),
         },
     }
+}
+
+fn phase(standing: Standing) -> Option<Phase> {
+    let (name, remaining) = match standing.set_until {
+        Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
+        None => (standing.phase?, standing.remaining),
+    };
+    Some(Phase { name, remaining_seconds: remaining.map(|remaining| remaining.as_secs_f64()) })
 }
 
 fn curve(stream: &Stream, now: Instant) -> Option<Curve> {

@@ -297,7 +297,10 @@ scenarios:
     assert_eq!(sample(&paused, "llmload_paused", &[]), 1.0);
     assert_balanced(&paused);
     let started = sample(&paused, "llmload_requests_started_total", &of_s);
-    assert!(daemon.get("/api/v1/status").2.contains("\"state\":\"paused\""));
+    let status = daemon.get("/api/v1/status").2;
+    let state = |name: &str| scenario(&status, name).unwrap()["state"].clone();
+    assert_eq!((state("s"), state("waiting")), ("paused".into(), "waiting".into()));
+    assert!(status.contains("\"state\":\"paused\",\"started\""), "{status}");
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
     assert_eq!(post(&daemon, "/-/resume", "", "").0, 200);
@@ -314,7 +317,13 @@ scenarios:
         (now == rate && by_hand == active).then_some(())
     };
     daemon.wait_for("/metrics", |text| set(text, 7.0, 1.0));
-    assert!(scenario(&daemon.get("/api/v1/status").2, "s").unwrap()["rate_set_until"].is_number());
+    let of_scenario = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
+    assert!(of_scenario["rate_set_until"].is_number() && of_scenario["rate_set_ignores"].is_null());
+    assert_eq!(
+        (&of_scenario["state"], &of_scenario["phase"]["name"]),
+        (&"running".into(), &"set by hand".into())
+    );
+    assert!(of_scenario["phase"]["remaining_seconds"].as_f64().is_some_and(|left| left <= 600.0));
     assert_eq!(request(daemon.address, "DELETE", path).unwrap().0, 200);
     daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
 
