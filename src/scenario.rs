@@ -107,12 +107,13 @@ impl Work {
         self.stop.cancel();
     }
 
-    /// Sets a rate in place of the schedule for a while, or goes back to it; false before its schedule
-    /// runs.
-    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> bool {
-        let Some(live) = self.live.get() else { return false };
-        live.mailbox.set_rate(rate);
-        true
+    /// Sets a rate in place of the schedule for a while, or goes back to it; whether one was set before,
+    /// or nothing before its schedule runs.
+    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
+        let mailbox = &self.live.get()?.mailbox;
+        let set = self.streams.first()?.course.standing(Instant::now()).set_until.is_some();
+        // An order that is still on its way is the last word.
+        Some(mailbox.set_rate(rate).unwrap_or(set))
     }
 
     /// Changes what new requests have in common, and the schedule if it is another; nothing before its

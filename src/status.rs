@@ -11,7 +11,7 @@ use crate::launch::Traffic;
 use crate::metrics::Labels;
 use crate::plan::Target;
 use crate::recent::Recent;
-pub use answer::Status;
+pub use answer::{RateNow, Status};
 
 /// What the daemon has to show; a reload changes it.
 #[derive(Debug, Default)]

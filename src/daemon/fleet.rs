@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{Changes, Fate};
 use super::simulators::Simulators;
 use super::{Error, GRACE, check_open_files};
 use crate::control::Refused;
@@ -37,6 +38,14 @@ pub(super) struct Fleet {
     pub(super) lives: JoinSet<Result<(), Crashed>>,
 }
 
+/// What a rate that is set by hand stands in place of.
+pub(super) struct Set {
+    /// Whether another was set already.
+    pub(super) was: bool,
+    /// What would say that nothing is due now and then, in words.
+    pub(super) ignores: Option<&'static str>,
+}
+
 struct Member {
     setting: Setting,
     work: Work,
@@ -53,11 +62,11 @@ impl Fleet {
         self.members.len()
     }
 
-    /// Changes over to a plan.
+    /// Changes over to a plan; what became of each scenario.
     ///
     /// # Errors
     /// If something in it cannot be set up: nothing has changed then.
-    pub(super) async fn change_to(&mut self, plan: Plan) -> Result<(), Error> {
+    pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
         check_open_files(&plan)?;
         let changed = self.around.metrics.buckets().differing(&plan.buckets);
         if !changed.is_empty() {
@@ -73,15 +82,16 @@ impl Fleet {
         // Everything that can be refused has been: from here on it changes.
         let metrics = Arc::clone(&self.around.metrics);
         let targets = self.targets();
-        let mut before = std::mem::take(&mut self.members);
+        let (mut before, mut changes) = (std::mem::take(&mut self.members), Changes::default());
         for next in prepared {
             next.ways.iter().for_each(|way| metrics.target_known(&way.target.name, &way.terms.address));
             let name = &next.scenario.name;
             let member = before.iter().position(|member| member.setting.scenario.name == *name);
             let member = member.map(|position| before.remove(position));
             let member = if let Some(member) = member {
-                self.changed(member, next)
+                self.changed(member, next, &mut changes)
             } else {
+                changes.note(name, Fate::Added);
                 let course = next.course(self.around.shard);
                 self.begin(next, &course)
             };
@@ -91,29 +101,26 @@ impl Fleet {
             metrics.target_gone(target);
         }
         for gone in before {
-            tracing::info!(scenario = gone.setting.scenario.name, "removed: it drains");
+            changes.note(&gone.setting.scenario.name, Fate::Removed);
             self.dismiss(gone);
         }
         self.simulators = simulators;
         let streams = self.members.iter().flat_map(|member| member.work.streams.iter().cloned()).collect();
         self.board.show(streams, plan.masked_source);
         metrics.config_loaded(plan.source_hash);
-        Ok(())
+        Ok(changes)
     }
 
     /// Sets the rate of a scenario by hand.
-    pub(super) fn set_rate(&self, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<(), Refused> {
+    pub(super) fn set_rate(&self, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<Set, Refused> {
         let member = self.members.iter().find(|member| member.setting.scenario.name == scenario);
         let Some(member) = member else {
             return Err(Refused::Unknown(format!("there is no scenario `{scenario}`")));
         };
-        if member.work.set_rate(rate) {
-            Ok(())
-        } else {
-            Err(Refused::NotNow(format!(
-                "scenario `{scenario}` waits for its target; try again once it runs"
-            )))
-        }
+        let waits =
+            || Refused::NotNow(format!("scenario `{scenario}` waits for its target; try again once it runs"));
+        let was = member.work.set_rate(rate).ok_or_else(waits)?;
+        Ok(Set { was, ignores: member.setting.ways.first().and_then(|way| way.terms.hours) })
     }
 
     /// All that may be in flight.
@@ -166,20 +173,21 @@ impl Fleet {
     }
 
     /// A scenario that was there before goes on, changed or not, or begins anew.
-    fn changed(&mut self, mut member: Member, next: Setting) -> Member {
-        let before = &member.setting;
+    fn changed(&mut self, mut member: Member, next: Setting, changes: &mut Changes) -> Member {
+        let (before, name) = (&member.setting, next.scenario.name.as_str());
         let terms = |setting: &Setting| setting.ways.iter().map(|way| way.terms.clone()).collect::<Vec<_>>();
         if before.scenario == next.scenario && before.seed == next.seed && terms(before) == terms(&next) {
+            changes.note(name, Fate::Unchanged);
             return member;
         }
         let streams = next.ways.iter().map(|way| goes_on(&member, &next, way)).collect::<Option<Vec<_>>>();
         let Some(streams) = streams.filter(|_| member.work.is_live()) else {
-            tracing::info!(scenario = next.scenario.name, "changed: it begins anew");
+            changes.note(name, Fate::Anew);
             self.dismiss(member);
             let course = next.course(self.around.shard);
             return self.begin(next, &course);
         };
-        tracing::info!(scenario = next.scenario.name, "changed");
+        changes.note(name, Fate::Changed);
         let baseline = |streams: &[Arc<Stream>]| streams.first().map(Arc::as_ptr);
         if baseline(&streams) != baseline(&member.work.streams) {
             for stream in &streams {

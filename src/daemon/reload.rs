@@ -59,12 +59,13 @@ impl Reloader {
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        if let Err(error) = fleet.change_to(plan).await {
-            return refused(error.to_string());
+        match fleet.change_to(plan).await {
+            Ok(changes) => {
+                tracing::info!("the configuration was reloaded: {changes}");
+                Ok(format!("The configuration was reloaded: {changes}."))
+            }
+            Err(error) => refused(error.to_string()),
         }
-        let scenarios = fleet.len();
-        tracing::info!(scenarios, "the configuration was reloaded");
-        Ok(format!("The configuration was reloaded: {scenarios} scenarios."))
     }
 }
 

@@ -221,6 +221,35 @@ impl Status {
     }
 }
 
+/// How fast a scenario is asked to send: by its schedule, or by hand.
+#[derive(Debug, Serialize)]
+pub struct RateNow {
+    scenario: String,
+    rate_per_second: f64,
+    /// Unix time until which a rate holds that was set by hand.
+    rate_set_until: Option<f64>,
+    /// What would say that nothing is due now and then, and does not while that rate holds.
+    rate_set_ignores: Option<&'static str>,
+    /// What the schedule asks for at this instant; none where it is not looked up while a rate is set.
+    schedule_rate_per_second: Option<f64>,
+}
+
+impl RateNow {
+    /// That of a scenario, if there is one of this name.
+    pub fn of(board: &Board, scenario: &str) -> Option<RateNow> {
+        let stream = board.streams().into_iter().find(|stream| stream.scenario == scenario)?;
+        let now = Instant::now();
+        let standing = stream.course.standing(now);
+        Some(RateNow {
+            scenario: scenario.to_owned(),
+            rate_per_second: standing.rate,
+            rate_set_until: standing.set_until.map(unix),
+            rate_set_ignores: stream.terms().hours.filter(|_| standing.set_until.is_some()),
+            schedule_rate_per_second: stream.course.rate_by_schedule(now),
+        })
+    }
+}
+
 fn measurement(generator: &Generator, now: Instant) -> Measurement {
     let distorted = generator.claims().into_iter().map(|claim| Distorted {
         kind: claim.kind.as_str(),

@@ -116,6 +116,7 @@ scenarios:
         write(&daemon, &kept("second", "40/s").replace("  g: ", "  #g: "));
         let (status, answer) = reload(&daemon);
         assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
         // It is not shown any more, but its series are there as long as something is in flight.
         assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
@@ -154,7 +155,8 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     daemon.signal("HUP");
     daemon.wait_for_log("llmload.yml:3:");
     write(&daemon, good);
-    assert_eq!(reload(&daemon).0, 200);
+    let unchanged = "The configuration was reloaded: 1 unchanged (default).\n";
+    assert_eq!(reload(&daemon), (200, unchanged.into()));
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 1.0);
     // A file that is gone is wrong too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
@@ -280,6 +282,7 @@ fn orders_are_obeyed_shown_and_refused_with_a_reason() {
 scenarios:
   s: {target: sim, rate: 50/s}
   waiting: {target: away, rate: 1/s}
+  nightly: {target: sim, schedule: [{constant: 1/s, for: 1m}], start: {cron: '0 0 31 12 *'}, active: [{hours: '02:00-02:01'}]}
 ",
     );
     let of_s = ["scenario=\"s\""];
@@ -303,7 +306,12 @@ scenarios:
     assert!(status.contains("\"state\":\"paused\",\"started\""), "{status}");
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
-    assert_eq!(post(&daemon, "/-/resume", "", "").0, 200);
+    // Whatever is asked for twice is done once, and the answer says which it was.
+    let again = "The load is paused already: what comes due is dropped.\n";
+    assert_eq!(post(&daemon, "/-/pause", "", ""), (200, again.into()));
+    assert_eq!(post(&daemon, "/-/resume", "", ""), (200, "The load is resumed.\n".into()));
+    let none = "The load is not paused: there was nothing to resume.\n";
+    assert_eq!(post(&daemon, "/-/resume", "", ""), (200, none.into()));
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_started_total", &of_s) > started).then_some(())
     });
@@ -324,8 +332,36 @@ scenarios:
         (&"running".into(), &"set by hand".into())
     );
     assert!(of_scenario["phase"]["remaining_seconds"].as_f64().is_some_and(|left| left <= 600.0));
-    assert_eq!(request(daemon.address, "DELETE", path).unwrap().0, 200);
+    let asked = |path: &str| -> serde_json::Value { serde_json::from_str(&daemon.get(path).2).unwrap() };
+    let by_hand = asked(path);
+    assert_eq!(
+        (&by_hand["rate_per_second"], &by_hand["schedule_rate_per_second"]),
+        (&7.0.into(), &50.0.into())
+    );
+    assert!(by_hand["rate_set_until"].is_number() && by_hand["rate_set_ignores"].is_null());
+    assert_eq!(daemon.get("/api/v1/scenarios/none/rate").0, 404);
+    let back = |words: &str| {
+        let (status, _, answer) = request(daemon.address, "DELETE", path).unwrap();
+        assert_eq!((status, answer), (200, format!("Scenario s: {words}.\n")));
+    };
+    back("back to its schedule");
+    back("no rate was set by hand; it is on its schedule");
     daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
+    let asked: serde_json::Value = serde_json::from_str(&daemon.get(path).2).unwrap();
+    assert_eq!(
+        (&asked["rate_per_second"], &asked["rate_set_until"]),
+        (&50.0.into(), &serde_json::Value::Null)
+    );
+    // The hand wins over cron and windows, and says so.
+    let path = "/api/v1/scenarios/nightly/rate";
+    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
+    let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
+    assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
+    daemon.wait_for("/api/v1/status", |status| {
+        (scenario(status, "nightly").unwrap()["rate_set_ignores"] == "its cron and its active windows")
+            .then_some(())
+    });
+    daemon.wait_for_log(words);
 
     for (form, words) in [
         ("", "`rate` is missing"),
@@ -371,7 +407,7 @@ scenarios:
     assert_eq!(daemon.threads_named("simulator"), 1);
     write(&daemon, &yaml(17));
     let (status, answer) = reload(&daemon);
-    assert_eq!(status, 200, "{answer}");
+    assert_eq!((status, answer.as_str()), (200, "The configuration was reloaded: 1 changed (s).\n"));
     assert_eq!(daemon.threads_named("simulator"), 2);
     daemon
         .wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(()));
