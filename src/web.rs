@@ -48,6 +48,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an answer that is on its way may take when its connection is to be closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a scrape waits for what the kernel tells.
+const KERNEL: Duration = Duration::from_millis(250);
 /// Connections at once, as many as Prometheus itself allows; one more closes the oldest.
 const CONNECTIONS: usize = 512;
 
@@ -167,10 +169,7 @@ impl Site {
             return wrong_method("GET, HEAD");
         }
         match path {
-            "/metrics" => match self.metrics.expose() {
-                Ok(body) => response(StatusCode::OK, metrics::CONTENT_TYPE, body),
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            },
+            "/metrics" => self.exposition().await,
             "/-/healthy" => text(StatusCode::OK, "llmload is healthy.\n"),
             "/-/ready" if self.draining.is_cancelled() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
@@ -184,6 +183,21 @@ impl Site {
             }
             _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         }
+    }
+}
+
+impl Site {
+    /// Nothing of it is done on a thread that sends: ten thousand series are some milliseconds.
+    async fn exposition(&self) -> Response<Full<Bytes>> {
+        // Where the kernel is slow, the scrape has what it told last.
+        let _in_time = tokio::time::timeout(KERNEL, self.generator.ask_kernel()).await;
+        let metrics = Arc::clone(&self.metrics);
+        let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
+            Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),
+            Ok(Err(defect)) => defect.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     }
 }
 

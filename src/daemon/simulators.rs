@@ -67,15 +67,12 @@ impl Simulators {
         if self.find(&target.name, settings).is_some() {
             return Ok(());
         }
-        let host = match running.find(&target.name, settings) {
-            Some(host) => host,
-            None => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-                let simulator = listener.and_then(|listener| Simulator::start(settings.clone(), listener));
-                let failed = |source| Error::Simulator { target: target.name.clone(), source };
-                Arc::new(Host(Some(simulator.map_err(failed)?)))
-            }
+        let start = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            Ok(Arc::new(Host(Some(Simulator::start(settings.clone(), listener)?))))
         };
+        let host = running.find(&target.name, settings).map_or_else(start, Ok);
+        let host = host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
         self.0.push((target.name.clone(), settings.clone(), host));
         Ok(())
     }

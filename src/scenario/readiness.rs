@@ -61,7 +61,7 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
                 tracing::warn!(scenario, target = stream.target, "waiting for {obstacle}");
             }
             Some(Loudness::Word) => {
-                tracing::info!(scenario, target = stream.target, "waiting for {obstacle}")
+                tracing::info!(scenario, target = stream.target, "waiting for {obstacle}");
             }
             None => {}
         }
