@@ -34,6 +34,7 @@ mod resources;
 mod secrets;
 mod several;
 mod sidecar;
+mod status;
 mod timetable;
 mod upstream;
 mod web;
