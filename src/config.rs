@@ -88,7 +88,7 @@ impl fmt::Display for Problem {
 /// Why there is no plan: everything that is wrong with a configuration, in the order of its text.
 ///
 /// Displayed one problem a line, as compilers do: `llmload.yml:12:9: scenarios.baseline.rate: …`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Invalid {
     /// The file as it was named.
     pub file: String,
@@ -105,6 +105,14 @@ impl Invalid {
 
     fn whole(file: &str, text: &str) -> Invalid {
         Invalid::of(file, vec![Problem::new(Position::default(), String::new(), text)])
+    }
+}
+
+/// Without the files: what was written as the name of one may be the secret itself.
+impl fmt::Debug for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Invalid { file, problems, .. } = self;
+        f.debug_struct("Invalid").field("file", file).field("problems", problems).finish_non_exhaustive()
     }
 }
 

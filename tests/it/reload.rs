@@ -282,7 +282,6 @@ fn orders_are_obeyed_shown_and_refused_with_a_reason() {
 scenarios:
   s: {target: sim, rate: 50/s}
   waiting: {target: away, rate: 1/s}
-  nightly: {target: sim, schedule: [{constant: 1/s, for: 1m}], start: {cron: '0 0 31 12 *'}, active: [{hours: '02:00-02:01'}]}
 ",
     );
     let of_s = ["scenario=\"s\""];
@@ -352,16 +351,6 @@ scenarios:
         (&asked["rate_per_second"], &asked["rate_set_until"]),
         (&50.0.into(), &serde_json::Value::Null)
     );
-    // The hand wins over cron and windows, and says so.
-    let path = "/api/v1/scenarios/nightly/rate";
-    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
-    let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
-    assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
-    daemon.wait_for("/api/v1/status", |status| {
-        (scenario(status, "nightly").unwrap()["rate_set_ignores"] == "its cron and its active windows")
-            .then_some(())
-    });
-    daemon.wait_for_log(words);
 
     for (form, words) in [
         ("", "`rate` is missing"),
@@ -385,6 +374,29 @@ scenarios:
     assert_eq!(post(&daemon, "/-/quit", "", "").0, 200);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// The hand wins over cron and windows, and says so.
+#[test]
+fn a_rate_set_by_hand_says_what_it_ignores() {
+    let mut daemon = Daemon::start(
+        "targets: {sim: {simulator: {}, model: simulated-8b}}
+scenarios:
+  nightly: {target: sim, schedule: [{constant: 1/s, for: 1m}], start: {cron: '0 0 31 12 *'}, active: [{hours: '02:00-02:01'}]}
+",
+    );
+    daemon.wait_for("/api/v1/status", |status| {
+        (scenario(status, "nightly").unwrap()["state"] == "idle").then_some(())
+    });
+    let path = "/api/v1/scenarios/nightly/rate";
+    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
+    let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
+    assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
+    daemon.wait_for("/api/v1/status", |status| {
+        (scenario(status, "nightly").unwrap()["rate_set_ignores"] == "its cron and its active windows")
+            .then_some(())
+    });
+    daemon.wait_for_log(words);
 }
 
 /// Answers that take longer than any grace: the simulator of before ends with the last of them, and
