@@ -12,7 +12,7 @@ pub mod words;
 mod chart;
 mod demand;
 mod itinerary;
-mod numbers;
+pub mod numbers;
 mod phases;
 mod series;
 mod when;

@@ -1,17 +1,20 @@
 //! The command line: arguments to exit code. The one home of `clap`, `anyhow` and the set-up of
 //! logs.
 //!
-//! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration.
+//! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration, 3 a run that did not pass.
 
 use std::io::Write as _;
 mod health;
+mod load;
 mod logs;
 mod probe;
+mod progress;
+mod run;
 mod shard;
 mod signals;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,16 +22,18 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use load::{LoadArgs, divided, plan_of};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::words::Paper;
 use crate::check::{Checked, Document};
-use crate::config::{self, Invalid, QuickOptions, Spelled};
+use crate::config::{self, Invalid, Spelled};
 use crate::control::Control;
 use crate::daemon::{self, Source};
+use crate::generator::Generator;
 use crate::plan::Plan;
-use crate::schedule::{Rate, Shard};
+use crate::schedule::Shard;
 use crate::simulator::{Settings, Simulator};
 
 const DEMO: &str = include_str!("../config/demo.yml");
@@ -56,6 +61,8 @@ enum Command {
     Daemon(DaemonArgs),
     /// The daemon on the built-in simulator with a lively schedule: nothing else needed
     Demo(WebArgs),
+    /// One pass of the schedule, with a report and an exit code: 0 passed, 3 not
+    Run(run::RunArgs),
     /// Two small requests to an endpoint, and in words how it answered and what would mend it
     Probe(probe::ProbeArgs),
     /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
@@ -70,24 +77,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DaemonArgs {
-    // Not a doc comment: that would want the address in brackets, and show them.
-    #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
-    url: Option<String>,
-    /// The configuration
-    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml", conflicts_with = "url")]
-    config_file: PathBuf,
-    /// With a URL: the rate, such as 5/s, 300/m or 40/h
-    #[arg(long, requires = "url", conflicts_with = "concurrency")]
-    rate: Option<Rate>,
-    /// With a URL: keep so many requests in flight, instead of a rate
-    #[arg(long, requires = "url", value_name = "COUNT")]
-    concurrency: Option<std::num::NonZeroU32>,
-    /// With a URL: the model [default: the only one that /models lists]
-    #[arg(long, requires = "url", value_name = "NAME")]
-    model: Option<String>,
-    /// With a URL: the environment variable that holds the key, never the key itself
-    #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
-    api_key_env: Option<String>,
+    #[command(flatten)]
+    load: LoadArgs,
     /// With a URL: stop sending after this long, such as 10m [default: never]
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
@@ -199,7 +190,7 @@ pub fn main() -> ExitCode {
     let arguments = Cli::command().get_matches();
     let done = misplaced(&arguments).and_then(|()| {
         let cli = Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
-        run(cli)
+        obey(cli)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -230,21 +221,22 @@ fn misplaced(arguments: &ArgMatches) -> Result<(), Failed> {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failed> {
+fn obey(cli: Cli) -> Result<(), Failed> {
     logs::set_up(&cli.log).map_err(Failed::Usage)?;
     match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
         Command::Daemon(args) => {
             let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
-            let plan = plan_of(&args, shard)?;
-            let file = args.config_file.clone();
+            let plan = plan_of(&args.load, args.length, shard)?;
+            let file = args.load.config_file.clone();
             let again = move || config::load(&file, &variable).and_then(|plan| divided(plan, &file, shard));
-            let source = args.url.is_none().then(|| Arc::new(again) as Source);
+            let source = args.load.url.is_none().then(|| Arc::new(again) as Source);
             start(plan, source, args.auto_reload, &args.web)
         }
         Command::Demo(web) => {
             let plan = config::parse(DEMO, "the demo", None, &|_| None)?;
             start(plan, None, false, &web)
         }
+        Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check(&args),
         Command::Simulator(args) => simulate(&args),
@@ -254,36 +246,6 @@ fn run(cli: Cli) -> Result<(), Failed> {
             Ok(print(&schema)?)
         }
     }
-}
-
-fn divided(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
-    config::divide(plan, &file.display().to_string(), shard)
-}
-
-fn plan_of(args: &DaemonArgs, shard: Shard) -> Result<Plan, Invalid> {
-    let plan = match &args.url {
-        Some(url) => {
-            let options = QuickOptions {
-                rate: args.rate,
-                concurrency: args.concurrency,
-                model: args.model.clone(),
-                api_key_env: args.api_key_env.clone(),
-                length: args.length,
-            };
-            config::from_url(url, &options, &variable)?
-        }
-        None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
-            // Who has no file may want another, or none; who has one mends it.
-            if !args.config_file.exists() {
-                for problem in &mut invalid.problems {
-                    "name one with --config.file, or see llmload at work without any: llmload demo"
-                        .clone_into(&mut problem.remedy);
-                }
-            }
-            invalid
-        })?,
-    };
-    divided(plan, args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")), shard)
 }
 
 fn check(args: &CheckArgs) -> Result<(), Failed> {
@@ -337,7 +299,10 @@ fn start(plan: Plan, source: Option<Source>, auto_reload: bool, web: &WebArgs) -
         signals::watch(stop.clone(), hurry.clone())?;
         let (control, orders) = Control::new();
         signals::watch_hangups(control.clone())?;
-        let settings = daemon::Settings { plan, source, auto_reload, listener, lifecycle };
+        let (board, generator) = (Arc::default(), Generator::new());
+        let listener = Some(listener);
+        let settings =
+            daemon::Settings { plan, source, auto_reload, listener, lifecycle, pass: None, board, generator };
         daemon::run(settings, (control, orders), stop, hurry).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
@@ -415,16 +380,6 @@ fn percent(share: f64) -> String {
 fn fault(text: &str) -> Result<(String, String), String> {
     let (name, share) = text.split_once('=').ok_or("expected NAME=SHARE, such as http_429=1%")?;
     Ok((name.to_owned(), share.to_owned()))
-}
-
-/// A word that is no URL is more likely a mistyped command.
-fn endpoint_url(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        Ok(text.to_owned())
-    } else {
-        Err("neither a command nor a URL that starts with http:// or https://; see `llmload --help`"
-            .to_owned())
-    }
 }
 
 fn variable(name: &str) -> Option<String> {

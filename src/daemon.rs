@@ -10,6 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +24,7 @@ use crate::guard::Pause;
 use crate::launch::Traffic;
 use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan};
-use crate::scenario::{Crashed, Surroundings};
+use crate::scenario::{Crashed, Pass, Surroundings};
 use crate::schedule::Rate;
 use crate::status::Board;
 use crate::web::{self, Site};
@@ -66,6 +68,14 @@ pub enum Error {
          back, or start llmload again"
     )]
     Buckets(String),
+    /// A target of a run that ends was not ready in time.
+    #[error("scenario {scenario} still waits for {what}: nothing was sent by it; a longer --wait may help")]
+    NotReady {
+        /// The scenario.
+        scenario: String,
+        /// What it waits for.
+        what: String,
+    },
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
         "this process may open {limit} files, and the plan may hold {needed} open (the sum of max_concurrency, \
@@ -87,10 +97,16 @@ pub struct Settings {
     pub source: Option<Source>,
     /// Whether a change of what was read is looked for, and taken.
     pub auto_reload: bool,
-    /// Where the web server listens.
-    pub listener: TcpListener,
+    /// Where the web server listens, if there shall be one.
+    pub listener: Option<TcpListener>,
     /// Whether orders are taken from other machines too.
     pub lifecycle: bool,
+    /// Whether it ends with the schedules.
+    pub pass: Option<Pass>,
+    /// Where what is going on is shown.
+    pub board: Arc<Board>,
+    /// Watches the process.
+    pub generator: Arc<Generator>,
 }
 
 /// Reads the configuration again.
@@ -109,24 +125,17 @@ pub async fn run(
     hurry: CancellationToken,
 ) -> Result<(), Error> {
     let started = SystemTime::now();
-    let listener = into_tokio(settings.listener).map_err(Error::Socket)?;
-    let address = listener.local_addr().map_err(Error::Socket)?;
-    let generator = Generator::new();
+    let Settings { board, generator, pass, .. } = settings;
+    let listener = settings.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
     let metrics = Arc::new(Metrics::new(Arc::clone(&generator), settings.plan.buckets.clone())?);
-    let board = Arc::new(Board::default());
     let (shard, paused) = (settings.plan.shard, Pause::default());
     metrics.shard(shard);
     metrics.paused(false);
     let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
-    let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone() };
+    let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone(), pass };
     let mut reloader = Reloader::new(settings.source, &settings.plan).await;
     let mut fleet = Fleet::new(around, Arc::clone(&board));
     fleet.change_to(settings.plan).await?;
-    tracing::info!(
-        scenarios = fleet.len(),
-        "llmload serves its status page and /metrics on {}",
-        visible(address)
-    );
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
@@ -140,21 +149,41 @@ pub async fn run(
     });
     let no_more_questions = CancellationToken::new();
     // Only now: the first scrape shall find every series.
-    let web = tokio::spawn(web::serve(listener, site, no_more_questions.clone()));
+    let web = match listener {
+        Some(listener) => {
+            let address = listener.local_addr().map_err(Error::Socket)?;
+            tracing::info!(
+                scenarios = fleet.len(),
+                "llmload serves its status page and /metrics on {}",
+                visible(address)
+            );
+            Some(tokio::spawn(web::serve(listener, site, no_more_questions.clone())))
+        }
+        None => None,
+    };
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
     let observed = Arc::clone(&metrics);
     let itself = tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
+    let impatient = pass.map(|pass| Box::pin(tokio::time::sleep(pass.patience)));
+    let mut impatient = OptionFuture::from(impatient).fuse();
+
     let crashed = loop {
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             Some(ended) = fleet.lives.join_next() => match ended {
+                Ok(Ok(())) if pass.is_some() && fleet.lives.is_empty() => break Ok(()),
                 Ok(Ok(())) => {}
                 Ok(Err(crashed)) => break Err(crashed.into()),
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
+            Some(()) = &mut impatient => {
+                if let Some((scenario, what)) = fleet.waits_for() {
+                    break Err(Error::NotReady { scenario, what });
+                }
+            }
             Some((order, answer)) = orders.recv() => {
                 let done = match order {
                     Order::Reload => tokio::select! {
@@ -181,13 +210,23 @@ pub async fn run(
     };
     // Whoever asks from here on is told that it is too late.
     drop(orders);
+    if pass.is_some() && crashed.is_ok() {
+        // Each answer may take the time that its timeouts grant: to cut slow ones off would make the
+        // rest look fast.
+        tokio::select! {
+            () = fleet.rests() => {}
+            () = stop.cancelled() => {}
+        }
+    }
     stop.cancel();
     drain(fleet, &hurry).await;
     seconds.abort();
     itself.abort();
     no_more_questions.cancel();
     // It was told to end, and whether it did so well is of no interest any more.
-    let _ended = web.await;
+    if let Some(web) = web {
+        let _ended = web.await;
+    }
     crashed
 }
 

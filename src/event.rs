@@ -147,6 +147,15 @@ impl<T: Observe + ?Sized> Observe for std::sync::Arc<T> {
     }
 }
 
+/// Where there is somebody, he is told.
+impl<T: Observe> Observe for Option<T> {
+    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
+        if let Some(observer) = self {
+            observer.observe(arrival, event);
+        }
+    }
+}
+
 /// Both are told.
 impl<A: Observe, B: Observe> Observe for (A, B) {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {

@@ -39,6 +39,8 @@ pub struct Generator {
     told: Mutex<Vitals>,
     /// It is being asked.
     asking: AtomicBool,
+    /// Each kind of distortion that was claimed since the start, as it was first.
+    ever: Mutex<Vec<Claim>>,
 }
 
 /// What the kernel tells of it at one instant.
@@ -74,6 +76,7 @@ impl Generator {
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             judge: Mutex::default(),
+            ever: Mutex::default(),
         })
     }
 
@@ -99,6 +102,11 @@ impl Generator {
     /// What speaks against it.
     pub fn claims(&self) -> Vec<Claim> {
         self.lock().claims().cloned().collect()
+    }
+
+    /// What spoke against it at any time, each kind as it was first.
+    pub fn ever_claimed(&self) -> Vec<Claim> {
+        self.ever.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the kernel told last.
@@ -146,6 +154,10 @@ impl Generator {
         for claim in change.began {
             let kind = claim.kind.as_str();
             tracing::warn!(kind, "llmload distorts what it measures: {}", claim.message);
+            let mut ever = self.ever.lock().unwrap_or_else(PoisonError::into_inner);
+            if ever.iter().all(|told| told.kind != claim.kind) {
+                ever.push(claim);
+            }
         }
         if change.recovered {
             tracing::info!("nothing distorts what llmload measures any more");
@@ -243,6 +255,12 @@ mod tests {
         generator.judge(after(3));
         assert_eq!(kinds(), [Distortion::DispatchLag]);
         assert!(!generator.is_valid());
+        // It recovers, and it is not forgotten.
+        for second in (4..200).step_by(10) {
+            generator.judge(after(second));
+        }
+        assert!(generator.is_valid());
+        assert_eq!(generator.ever_claimed().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

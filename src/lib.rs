@@ -9,12 +9,12 @@
 //! | layer | modules |
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
 //! | facts | [`event`], [`ledger`], [`course`], [`comparison`] |
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`status`], [`control`], [`web`] |
+//! | what is shown, and asked | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module imports from the rows above its own and, within the row, from those before it. This and
@@ -47,9 +47,13 @@ pub mod protocol;
 pub mod random;
 pub mod recent;
 pub mod remedy;
+
+pub mod report;
 pub mod scenario;
 pub mod schedule;
 pub mod simulator;
+pub mod slo;
 pub mod status;
+pub mod tally;
 pub mod timetable;
 pub mod web;

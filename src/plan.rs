@@ -18,6 +18,7 @@ use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal};
 use crate::schedule::{Arrivals, Repeat, Schedule, Shard};
 use crate::simulator;
+use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
 
@@ -43,6 +44,50 @@ pub struct Plan {
     pub source_hash: u64,
     /// The files that it was read from, those of prompts and secrets among them.
     pub files: Vec<PathBuf>,
+}
+
+/// A scenario was asked for that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
+pub struct UnknownScenario {
+    wanted: String,
+    names: Vec<String>,
+}
+
+impl Plan {
+    /// The same load, begun at once and gone through once: for a run that ends. What is repeated for ever
+    /// is repeated still where the run is `cut` short elsewhere. Clocks, cron and windows say when a
+    /// daemon sends; they do not count here, which the warnings say.
+    ///
+    /// # Errors
+    /// If there is no scenario of the name that is asked for.
+    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, UnknownScenario> {
+        if let Some(wanted) = only {
+            let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+            self.scenarios.retain(|scenario| scenario.name == wanted);
+            if self.scenarios.is_empty() {
+                return Err(UnknownScenario { wanted: wanted.to_owned(), names });
+            }
+        }
+        for scenario in &mut self.scenarios {
+            let timed = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
+            if timed || scenario.active.is_some() {
+                let name = &scenario.name;
+                let words = format!(
+                    "scenario {name}: a run begins at once, whatever its `start` and `active` say to a daemon"
+                );
+                self.warnings.push(words);
+            }
+            if timed {
+                scenario.start = Start::WhenReady;
+            }
+            scenario.active = None;
+            if scenario.repeat == Repeat::Forever && !cut {
+                scenario.repeat = Repeat::Times(NonZeroU32::MIN);
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A named stream of load.
@@ -74,6 +119,8 @@ pub struct Scenario {
     pub max_concurrency: NonZeroU32,
     /// An arrival later than this is dropped.
     pub max_lag: Duration,
+    /// What its requests must meet, where the file says so.
+    pub slo: Option<Arc<Slo>>,
 }
 
 impl Scenario {

@@ -21,6 +21,7 @@ use crate::metrics::{Instruments, Metrics};
 use crate::recent::Recent;
 use crate::schedule::{Rate, Shard};
 use crate::status::Stream;
+use crate::tally::Tally;
 pub use setting::{Setting, Way};
 
 /// What scenarios share.
@@ -34,6 +35,17 @@ pub struct Surroundings {
     pub draining: CancellationToken,
     /// No arrival is sent while this is on.
     pub paused: Pause,
+    /// Each scenario ends with its schedule; else it stays, for whatever a reload brings.
+    pub pass: Option<Pass>,
+}
+
+/// A run that ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// What is not due by then, from the beginning of a schedule, is not sent.
+    pub limit: Option<Duration>,
+    /// How long targets may take to be ready.
+    pub patience: Duration,
 }
 
 /// A scenario's schedule ended by a panic: a defect.
@@ -44,7 +56,7 @@ pub struct Crashed {
 }
 
 /// Who is told what becomes of a request.
-pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, Arc<Gate>)));
+pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, (Arc<Gate>, Option<Arc<Tally>>))));
 /// A stream of load over HTTP.
 pub type HttpLane = Lane<HttpEndpoint, Observer>;
 
@@ -178,7 +190,8 @@ async fn go_through(
     // A reload may replace its clients, and then nothing shall hold on to those of before.
     drop(setting);
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
-    let mut schedule = tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone()));
+    let mut schedule =
+        tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone(), around.pass));
     let exchanged = Arc::new(Notify::new());
     let reached = Live {
         mailbox: Arc::clone(&mailbox),
@@ -207,14 +220,24 @@ async fn go_through(
     well.map_err(|_| Crashed { scenario: name })
 }
 
-/// Runs the schedule until `stop`; where it ends before, another may take its place.
+/// Runs the schedule until `stop`; where it ends before, another may take its place, but not in a pass.
 async fn keep_to(
     mut driver: Driver,
     lanes: Arc<Lanes<HttpEndpoint, Observer>>,
     stop: CancellationToken,
     scenario: String,
+    pass: Option<Pass>,
 ) {
     let mut alarm = Alarm::of_this_machine();
+    if let Some(Pass { limit, .. }) = pass {
+        let all = driver.run(&*lanes, &mut alarm, &stop);
+        match limit {
+            // Ended or cut, what was launched is in flight.
+            Some(limit) => _ = tokio::time::timeout(limit, all).await,
+            None => all.await,
+        }
+        return;
+    }
     while !stop.is_cancelled() {
         driver.run(&*lanes, &mut alarm, &stop).await;
         if !stop.is_cancelled() {

@@ -11,6 +11,7 @@ use crate::launch::Traffic;
 use crate::metrics::Labels;
 use crate::plan::Target;
 use crate::recent::Recent;
+use crate::tally::Tally;
 pub use answer::{RateNow, Status};
 
 /// What the daemon has to show; a reload changes it.
@@ -67,6 +68,8 @@ pub struct Stream {
     pub incidents: Arc<Incidents>,
     /// What requests took in the last minutes.
     pub recent: Arc<Recent>,
+    /// All figures of a run that ends; the daemon, which does not, keeps none.
+    pub tally: Option<Arc<Tally>>,
     /// How it differs from the first target of its scenario; nothing for that one itself.
     pub difference: Arc<Difference>,
     /// What a reload may change.
@@ -90,7 +93,13 @@ pub struct Terms {
 
 impl Stream {
     /// A stream of load whose books are empty.
-    pub fn new(scenario: &str, target: &str, course: Arc<Course>, terms: Terms) -> Stream {
+    pub fn new(
+        scenario: &str,
+        target: &str,
+        course: Arc<Course>,
+        terms: Terms,
+        tally: Option<Arc<Tally>>,
+    ) -> Stream {
         Stream {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
@@ -99,6 +108,7 @@ impl Stream {
             course,
             incidents: Arc::new(Incidents::new(scenario, target)),
             recent: Arc::default(),
+            tally,
             difference: Arc::default(),
             terms: Mutex::new(terms),
         }

@@ -39,7 +39,8 @@ pub fn short_seconds(seconds: f64) -> String {
     format!("{} s", three_digits(seconds))
 }
 
-fn three_digits(number: f64) -> String {
+/// To three digits.
+pub fn three_digits(number: f64) -> String {
     let decimals = match number {
         large if large >= 99.95 => return count(large),
         ten if ten >= 9.995 => 1,

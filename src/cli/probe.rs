@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Failed, endpoint_url, paper, print, runtime, variable};
+use super::load::endpoint_url;
+use super::{Failed, paper, print, runtime, variable};
 use crate::config::{self, Invalid, QuickOptions};
 use crate::plan::{self, Location, Plan, Target};
 use crate::probe::{Probe, words::Words};

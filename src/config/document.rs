@@ -7,6 +7,7 @@ mod calendar;
 mod load;
 mod metrics;
 mod prompts;
+mod slo;
 mod target;
 
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ pub use prompts::{
     Length, Order, PrefixCache, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread, Synthetic,
 };
 
+pub use slo::Slo;
 pub use target::{Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, Worth};
 
 use super::field::{Field, List, Named};
@@ -71,6 +73,8 @@ pub struct ShortForm {
     /// An arrival later than this is dropped, never bunched up.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
+    /// What requests must meet: judged by `llmload run`, and shown in metrics by the daemon.
+    pub slo: Field<Slo>,
     /// What the exposition holds.
     pub metrics: Field<Metrics>,
 }
@@ -229,6 +233,8 @@ pub struct Scenario {
     /// An arrival later than this is dropped, never bunched up.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
+    /// What requests must meet: judged by `llmload run`, and shown in metrics by the daemon.
+    pub slo: Field<Slo>,
 }
 
 /// Parameters of every request.

@@ -81,7 +81,7 @@ fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
         "users" | "vus" | "workers" if has("concurrency") => "did you mean `concurrency`?",
         "n" if has("max_tokens") => "each request asks for one answer",
         "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
-        | "arrivals" | "max_concurrency" | "max_lag"
+        | "arrivals" | "max_concurrency" | "max_lag" | "slo"
             if has("scenarios") =>
         {
             "at the top it belongs to the short form, a file without `targets` and `scenarios`; \

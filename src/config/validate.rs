@@ -17,6 +17,7 @@ mod schedule;
 mod secret;
 mod shapes;
 mod simulator;
+mod slo;
 mod synthetic;
 mod target;
 
@@ -216,6 +217,7 @@ impl Checker<'_> {
             max_concurrency: form.max_concurrency,
             max_lag: form.max_lag,
             warmup: form.warmup,
+            slo: form.slo,
         };
         let scenario = self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts);
         (seed, scenario.into_iter().collect(), buckets)

@@ -16,7 +16,7 @@ use super::changes::{Changes, Fate};
 use super::simulators::Simulators;
 use super::{Error, GRACE, check_open_files};
 use crate::control::Refused;
-use crate::course::Course;
+use crate::course::{Course, State};
 use crate::endpoint::HttpEndpoint;
 use crate::event::AbortReason;
 use crate::launch::Traffic;
@@ -123,11 +123,30 @@ impl Fleet {
         Ok(Set { was, ignores: member.setting.ways.first().and_then(|way| way.terms.hours) })
     }
 
+    /// What the first scenario waits for whose schedule does not run yet, and its name.
+    pub(super) fn waits_for(&self) -> Option<(String, String)> {
+        let waiting = self.members.iter().find(|member| !member.work.is_live())?;
+        let state = waiting.work.streams.first().map(|stream| stream.course.state());
+        let words = match state {
+            Some(State::Waiting(words)) => words,
+            _ => "the target".to_owned(),
+        };
+        Some((waiting.setting.scenario.name.clone(), words))
+    }
+
     /// All that may be in flight.
     pub(super) fn traffic(&self) -> Vec<Arc<Traffic>> {
         let streams = self.members.iter().flat_map(|member| &member.work.streams);
         let at_work = streams.map(|stream| Arc::clone(&stream.traffic));
         at_work.chain(self.retiring.iter().cloned()).collect()
+    }
+
+    /// Until nothing is in flight any more, and nothing more can be.
+    pub(super) async fn rests(&self) {
+        for traffic in self.traffic() {
+            traffic.tasks.close();
+            traffic.tasks.wait().await;
+        }
     }
 
     fn targets(&self) -> BTreeSet<String> {
@@ -162,7 +181,7 @@ impl Fleet {
             Ok(Way { target: Arc::clone(target), endpoint, terms })
         });
         let ways = ways.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Setting { scenario, seed, ways })
+        Ok(Setting { scenario, seed, ways, tallied: self.around.pass.is_some() })
     }
 
     fn begin(&mut self, setting: Setting, course: &Arc<Course>) -> Member {

@@ -13,6 +13,7 @@ use crate::metrics::{Facts, Instruments, Labels};
 use crate::plan::{self, Target};
 use crate::schedule::{Shard, Spread};
 use crate::status::{Stream, Terms};
+use crate::tally::Tally;
 use crate::timetable::Timetable;
 
 /// A scenario of the plan, with the seed it draws from and the ways to its targets.
@@ -24,6 +25,8 @@ pub struct Setting {
     pub seed: u64,
     /// In the order of the scenario's targets.
     pub ways: Vec<Way>,
+    /// Whether all figures are kept, for a report.
+    pub tallied: bool,
 }
 
 /// A target of a scenario.
@@ -46,7 +49,9 @@ impl Setting {
     /// A stream of load to one of its targets.
     pub fn stream(&self, way: &Way, course: &Arc<Course>) -> Arc<Stream> {
         let (scenario, target) = (&self.scenario.name, &way.target.name);
-        let stream = Stream::new(scenario, target, Arc::clone(course), way.terms.clone());
+        let tally = || Arc::new(Tally::new(&self.scenario.schedule, self.scenario.slo.clone()));
+        let tally = self.tallied.then(tally);
+        let stream = Stream::new(scenario, target, Arc::clone(course), way.terms.clone(), tally);
         if let Some(model) = &way.target.model {
             let _first = stream.model.set(model.clone());
         }
@@ -99,7 +104,10 @@ impl Setting {
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
             observer: (
                 instruments,
-                (Arc::clone(&stream.incidents), (Arc::clone(&stream.recent), Arc::clone(gate))),
+                (
+                    Arc::clone(&stream.incidents),
+                    (Arc::clone(&stream.recent), (Arc::clone(gate), stream.tally.clone())),
+                ),
             ),
             traffic: Arc::clone(&stream.traffic),
         }))

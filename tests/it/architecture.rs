@@ -10,12 +10,25 @@ use std::path::{Path, PathBuf};
 /// within its layer, from those named before it.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
-    &["random", "buckets", "schedule", "calendar", "measurement", "protocol", "prompts"],
+    &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
     &["event", "ledger", "course", "comparison"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
-    &["remedy", "generator", "metrics", "check", "probe", "incidents", "recent", "status", "control", "web"],
+    &[
+        "remedy",
+        "generator",
+        "metrics",
+        "check",
+        "probe",
+        "incidents",
+        "recent",
+        "tally",
+        "status",
+        "control",
+        "web",
+        "report",
+    ],
     &["scenario", "daemon", "cli"],
 ];
 
@@ -28,6 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor", &["pacer"]),
     // Errors of HTTP/2 say only by this crate what they are.
     ("h2", &["endpoint"]),
+    ("hdrhistogram", &["tally"]),
     ("http_body_util", &["web", "simulator"]),
     // The client's errors are hyper's, and have to be told apart.
     ("hyper", &["web", "simulator", "endpoint"]),
@@ -37,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["protocol"]),
     ("jiff", &["calendar", "config"]),
     ("memchr", &["protocol", "prompts"]),
-    ("minijinja", &["prompts"]),
+    ("minijinja", &["prompts", "report"]),
     ("prometheus", &["metrics"]),
     ("rand", &["random", "prompts", "schedule", "simulator"]),
     ("rand_chacha", &["random", "schedule", "simulator"]),
@@ -72,6 +86,7 @@ const PURE: &[&str] = &[
     "schedule",
     "calendar",
     "measurement",
+    "slo",
     "protocol",
     "prompts",
     "event",

@@ -31,6 +31,7 @@ mod prometheus;
 mod prompts;
 mod reload;
 mod resources;
+mod run;
 mod secrets;
 mod several;
 mod sidecar;

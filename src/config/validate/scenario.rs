@@ -59,6 +59,7 @@ impl Checker<'_> {
         let active = self.active(&given.active);
         let max_lag =
             self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
+        let slo = self.slo(&given.slo, request.as_ref().is_none_or(|request| request.stream));
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.fits(given, start, schedule, repeat);
         }
@@ -78,6 +79,7 @@ impl Checker<'_> {
             active: active?,
             max_concurrency: cap?,
             max_lag: max_lag?,
+            slo: slo?.map(Arc::new),
         })
     }
 

@@ -1,0 +1,85 @@
+//! What requests must meet.
+
+use std::time::Duration;
+
+use super::Checker;
+use crate::config::document;
+use crate::config::field::{At, Field, Named};
+use crate::config::scalar::Span;
+use crate::config::tree::{NodeId, shown};
+use crate::slo::{Measure, Objective, Share, Slo};
+
+impl Checker<'_> {
+    // The inner `None` is a scenario without objectives.
+    #[allow(clippy::option_option)]
+    pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
+        let At { node, value: given } = match field {
+            Field::Absent => return Some(None),
+            Field::Bad(_) => return None,
+            Field::Given(at) => at,
+        };
+        let mut objectives = Vec::new();
+        for measure in Measure::ALL {
+            let thresholds = match measure {
+                Measure::Ttft => &given.ttft,
+                Measure::Tpot => &given.tpot,
+                Measure::E2eLatency => &given.e2e_latency,
+            };
+            let Some(at) = thresholds.given() else { continue };
+            if !streams && measure != Measure::E2eLatency {
+                self.problem(
+                    at.node,
+                    "nothing is known of single tokens beside `stream: false`; leave it out, or stream",
+                );
+            }
+            self.thresholds(measure, at, &mut objectives);
+        }
+        let success_rate = match &given.success_rate {
+            Field::Given(At { node, value }) => {
+                let share = Share::new(value.0);
+                if share.is_none() {
+                    self.problem(
+                        *node,
+                        "every share of successes reaches 0%; write one above it, such as `99%`",
+                    );
+                }
+                share
+            }
+            Field::Absent | Field::Bad(_) => None,
+        };
+        let fields = [&given.ttft, &given.tpot, &given.e2e_latency];
+        if given.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
+            self.missing(*node, "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`");
+        }
+        Some(Some(Slo { objectives, success_rate }))
+    }
+
+    fn thresholds(&self, measure: Measure, given: &At<Named<Span>>, into: &mut Vec<Objective>) {
+        if given.value.0.is_empty() {
+            self.problem(given.node, "no threshold; write one such as `{p99: 1s}`");
+        }
+        let mut found = Vec::new();
+        for (name, threshold) in &given.value.0 {
+            let (share, threshold) = (self.percentile(name.node, &name.value), threshold.given());
+            let (Some(share), Some(threshold)) = (share, threshold) else { continue };
+            if threshold.value.0 < Duration::from_micros(1) {
+                self.problem(threshold.node, "no request is that fast; write a longer one, such as `1s`");
+                continue;
+            }
+            found.push(Objective { measure, share, threshold: threshold.value.0 });
+        }
+        found.sort_by_key(|objective| objective.share);
+        into.extend(found);
+    }
+
+    fn percentile(&self, node: NodeId, name: &str) -> Option<Share> {
+        let number = name.strip_prefix('p').and_then(|number| number.parse::<f64>().ok());
+        let share = number.filter(|percent| *percent < 100.0).and_then(|percent| Share::new(percent / 100.0));
+        if share.is_none() {
+            let message =
+                format!("`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`", shown(name));
+            self.problem(node, message);
+        }
+        share
+    }
+}

@@ -1,0 +1,282 @@
+//! `llmload run`, from outside: it ends, says what came of it, and its exit code is the verdict.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use llmload::report::{self, Report};
+use tokio_util::sync::CancellationToken;
+
+use crate::upstream::{
+    Act, DONE, FINISH, USAGE, Upstream, chunk, good, last_chunk, plain, stream_head, token,
+};
+
+/// What a run left behind.
+struct Ran {
+    code: i32,
+    table: String,
+    log: String,
+    /// The report and its files, where there is one.
+    report: Option<Report>,
+    files: [String; 2],
+}
+
+fn command(folder: &Path, yaml: &str, arguments: &[&str]) -> Command {
+    std::fs::write(folder.join("llmload.yml"), yaml).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    command.current_dir(folder).args(["run", "--report", "out"]).args(arguments);
+    command
+}
+
+fn ran(folder: &Path, output: &Output) -> Ran {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.join("out").join(name)).unwrap_or_default();
+    let report = Some(read("report.json")).filter(|text| !text.is_empty());
+    Ran {
+        code: output.status.code().unwrap(),
+        table: text(&output.stdout),
+        log: text(&output.stderr),
+        report: report.map(|text| serde_json::from_str(&text).unwrap()),
+        files: [read("report.md"), read("report.html")],
+    }
+}
+
+fn run(yaml: &str, arguments: &[&str]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), yaml, arguments).output().unwrap();
+    ran(folder.path(), &output)
+}
+
+/// Against a server of this test.
+async fn run_against(yaml: String, arguments: &'static [&'static str]) -> Ran {
+    tokio::task::spawn_blocking(move || run(&yaml, arguments)).await.unwrap()
+}
+
+/// A scenario of one phase.
+fn on(url: &str, keys: &str, phase: &str) -> String {
+    format!("target: {{base_url: '{url}', model: m}}\nstart: now\n{keys}schedule: [{{{phase}}}]\n")
+}
+
+/// Every figure of a report that has to agree with another does.
+fn agrees(report: &Report) {
+    for load in &report.streams {
+        let (ledger, total) = (&load.ledger, &load.total);
+        assert_eq!(ledger.arrivals, ledger.started + ledger.not_sent());
+        let aborted: u64 = ledger.aborted.values().sum();
+        assert_eq!(ledger.started, ledger.finished + aborted);
+        assert_eq!(ledger.finished, ledger.succeeded + ledger.not_succeeded());
+        assert_eq!(
+            (total.arrivals, total.sent, total.dropped, total.succeeded, total.failed),
+            (ledger.arrivals, ledger.started, ledger.not_sent(), ledger.succeeded, ledger.not_succeeded())
+        );
+        let sum = |of: fn(&report::Figures) -> u64| load.phases.iter().map(|p| of(&p.figures)).sum::<u64>();
+        assert_eq!(
+            (sum(|f| f.arrivals), sum(|f| f.succeeded), sum(|f| f.output_tokens)),
+            (total.arrivals, total.succeeded, total.output_tokens)
+        );
+        let over_time = |counts: &[u64]| counts.iter().sum::<u64>();
+        let timeline = &load.timeline;
+        assert_eq!(
+            [&timeline.arrivals, &timeline.dropped, &timeline.succeeded, &timeline.failed]
+                .map(|c| over_time(c)),
+            [total.arrivals, total.dropped, total.succeeded, total.failed]
+        );
+        let values: u64 = load.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
+        assert_eq!((values, total.request_duration_seconds.count), (total.succeeded, total.succeeded));
+    }
+}
+
+#[test]
+fn one_pass_is_made_every_phase_has_a_row_and_what_meets_its_objectives_passes() {
+    let ran = run(
+        "seed: 3
+targets: {sim: {simulator: {jitter: 0}}}
+scenarios:
+  s:
+    target: sim
+    request: {max_tokens: 4}
+    slo: {ttft: {p50: 1m, p99: 2m}, e2e_latency: {p95: 5m}, success_rate: 99%}
+    schedule:
+      - {name: steady, constant: 20/s, for: 2s}
+      - {repeat: 2, phases: [{name: burst, constant: 50/s, for: 200ms}, {pause: 100ms}]}
+      - {name: counted, concurrency: 3, requests: 9}
+",
+        &[],
+    );
+    assert_eq!(ran.code, 0, "{}\n{}", ran.table, ran.log);
+    let report = ran.report.unwrap();
+    agrees(&report);
+    let load = &report.streams[0];
+    let rows: Vec<_> = load.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
+    assert_eq!(rows, [("steady", 40), ("burst", 20), ("counted", 9)]);
+    assert_eq!((load.ledger.succeeded, load.total.output_tokens, report.seed), (69, 69 * 4, 3));
+    assert_eq!(
+        load.slo.iter().map(|objective| (objective.met, objective.of)).collect::<Vec<_>>(),
+        [(69, 69); 4]
+    );
+    // A p99 of 69 requests would be a guess.
+    let first = &load.total.time_to_first_token_seconds;
+    assert!(first.p95.is_some() && first.p99.is_none() && first.max >= first.p95);
+    assert!(ran.table.starts_with("llmload run passed: every objective was met\n"), "{}", ran.table);
+    assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
+    assert!(ran.log.contains("report.html are in out"), "{}", ran.log);
+    assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
+    // The same value is on all kinds of paper, also when it was read back.
+    for (again, first) in report::text(&report).lines().zip(ran.table.lines()) {
+        assert_eq!(again, first);
+    }
+    assert_eq!(report::text(&report).trim_end(), ran.table.trim_end());
+    assert_eq!([report::markdown(&report), report::html(&report).unwrap()], ran.files);
+}
+
+#[test]
+fn a_missed_objective_is_exit_code_3_unless_nobody_wants_a_gate() {
+    let yaml = "targets: {sim: {simulator: {faults: {http_500: 50%}}}}
+scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, success_rate: 90%}, schedule: [{constant: 50/s, for: 1s}]}}
+";
+    let missed = run(yaml, &[]);
+    assert_eq!(missed.code, 3, "{}", missed.log);
+    let report = missed.report.unwrap();
+    agrees(&report);
+    let failed = report.streams[0].ledger.not_succeeded();
+    assert!(failed > 5, "{failed}");
+    // A failure misses every threshold.
+    assert!(report.streams[0].slo.iter().all(|objective| objective.of == 50 && objective.met == 50 - failed));
+    assert_eq!(report.verdict.reasons.len(), 2, "{:?}", report.verdict);
+    assert!(missed.table.contains("ttft p90 ≤ 60 s missed"), "{}", missed.table);
+    assert_eq!(run(yaml, &["--no-gate"]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_proves_nothing_does_not_pass() {
+    // Nothing succeeds.
+    let upstream = Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
+    let failing = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
+    assert_eq!(failing.code, 3, "{}", failing.log);
+    assert!(failing.table.contains("no request succeeded: there is nothing to judge"), "{}", failing.table);
+    // More than one arrival in a hundred is dropped.
+    let upstream =
+        Upstream::start(|_| vec![Act::Pause(std::time::Duration::from_millis(300)), Act::Close]).await;
+    let yaml = on(&upstream.url(), "max_concurrency: 1\n", "constant: 20/s, for: 500ms");
+    let capped = run_against(yaml, &[]).await;
+    assert_eq!(capped.code, 3, "{}", capped.log);
+    assert!(capped.table.contains("arrivals were dropped, more than 1 %"), "{}", capped.table);
+    for ran in [failing, capped] {
+        agrees(&ran.report.unwrap());
+    }
+}
+
+/// What is slow at the end would otherwise make the rest look fast.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_waits_for_its_last_answer() {
+    let late = |_| {
+        let mut acts =
+            vec![stream_head(), chunk(&token("a")), Act::Pause(std::time::Duration::from_millis(1200))];
+        acts.extend([chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]);
+        acts
+    };
+    let upstream = Upstream::start(late).await;
+    let ran = run_against(on(&upstream.url(), "", "constant: 20/s, for: 300ms"), &[]).await;
+    assert_eq!(ran.code, 0, "{}\n{}", ran.table, ran.log);
+    let report = ran.report.unwrap();
+    agrees(&report);
+    assert_eq!(report.streams[0].ledger.succeeded, 6);
+    assert!(report.streams[0].total.request_duration_seconds.min > Some(1.1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_rate_ends_when_it_is_told_to_and_clocks_do_not_hold_a_run_up() {
+    let upstream = Upstream::start(|_| good()).await;
+    let url = upstream.url();
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{url}', model: m}}}}
+scenarios:
+  endless: {{target: t, start: now, rate: 20/s}}
+  nightly: {{target: t, start: {{cron: '0 2 29 2 *'}}, schedule: [{{constant: 10/s, for: 500ms}}]}}
+"
+    );
+    let (first, second) = (yaml.clone(), yaml);
+    let cut = run_against(first, &["--for", "1s", "--scenario", "endless"]).await;
+    assert_eq!(cut.code, 0, "{}\n{}", cut.table, cut.log);
+    let report = cut.report.unwrap();
+    agrees(&report);
+    assert_eq!(report.streams.len(), 1);
+    // The twentieth arrival is due 25 ms before the end.
+    assert!((19..=20).contains(&report.streams[0].ledger.arrivals), "{:?}", report.streams[0].ledger);
+    let nightly = run_against(second, &["--scenario", "nightly"]).await;
+    assert_eq!(nightly.report.unwrap().streams[0].ledger.succeeded, 5);
+    assert!(nightly.log.contains("a run begins at once"), "{}", nightly.log);
+    let folder = tempfile::tempdir().unwrap();
+    let address = url.clone();
+    let quick = move || {
+        let mut command =
+            command(folder.path(), "", &[&address, "--rate", "20/s", "--for", "500ms", "--model", "m"]);
+        ran(folder.path(), &command.output().unwrap())
+    };
+    let quick = tokio::task::spawn_blocking(quick).await.unwrap();
+    assert_eq!((quick.code, quick.report.unwrap().streams[0].ledger.arrivals), (0, 10), "{}", quick.log);
+}
+
+#[test]
+fn a_target_that_is_not_there_ends_the_run_with_its_reason() {
+    let ran = run("target: http://127.0.0.1:1/v1\nrate: 5/s\n", &["--for", "1s", "--wait", "300ms"]);
+    assert_eq!(ran.code, 1, "{}", ran.log);
+    assert!(ran.report.is_none() && ran.table.is_empty());
+    assert!(ran.log.contains("connect_refused") && ran.log.contains("--wait"), "{}", ran.log);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
+    let yaml = "target: http://127.0.0.1:1/v1\nrate: 5/s\n";
+    for (arguments, words) in [
+        (vec!["--scenario", "other"], "there is no scenario `other`; there is default"),
+        (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
+        (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
+        (vec!["--for", "soon"], "duration"),
+    ] {
+        let ran = run(yaml, &arguments);
+        assert!(ran.code == 2 && ran.log.contains(words), "{arguments:?}: {} {}", ran.code, ran.log);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("out"), "a file").unwrap();
+    let output = command(folder.path(), yaml, &["--for", "1s"]).output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && log.contains("--report out"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_run_says_so_and_tells_what_it_has() {
+    let asked = CancellationToken::new();
+    let tell = asked.clone();
+    let upstream = Upstream::start(move |number| {
+        if number == 5 {
+            tell.cancel();
+        }
+        good()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1h"), &[]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    asked.cancelled().await;
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let ran = ran(folder.path(), &output);
+    assert_eq!(ran.code, 3, "{}", ran.log);
+    assert!(ran.table.contains("it was interrupted"), "{}", ran.table);
+    let report = ran.report.unwrap();
+    agrees(&report);
+    assert!(report.interrupted && report.streams[0].ledger.succeeded >= 4, "{:?}", report.streams[0].ledger);
+}
+
+/// A server's words are markup to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_from_outside_become_no_markup() {
+    let words = "a < b && <i | [a](http://b) *c*";
+    let upstream = Upstream::start(move |_| plain("400 Bad Request", "text/plain", words)).await;
+    let ran = run_against(on(&upstream.url(), "", "constant: 20/s, for: 100ms"), &[]).await;
+    let [markdown, html] = ran.files;
+    assert!(ran.table.contains(words), "{}", ran.table);
+    assert!(html.contains("a &lt; b &amp;&amp; &lt;i | ") && !html.contains("<i |"));
+    assert!(markdown.contains(r"a &lt; b &amp;&amp; &lt;i \| \[a\](http://b) \*c\*"), "{markdown}");
+}
