@@ -89,18 +89,31 @@ impl fmt::Display for Problem {
 /// Why there is no plan: everything that is wrong with a configuration, in the order of its text.
 ///
 /// Displayed one problem a line, as compilers do: `llmload.yml:12:9: scenarios.baseline.rate: …`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Invalid {
     /// The file as it was named.
     pub file: String,
     /// At least one.
     pub problems: Vec<Problem>,
+    /// The files that were read, or could not be: a change of one of them may mend it.
+    pub files: Vec<PathBuf>,
 }
 
 impl Invalid {
+    fn of(file: &str, problems: Vec<Problem>) -> Invalid {
+        Invalid { file: file.to_owned(), problems, files: Vec::new() }
+    }
+
     fn whole(file: &str, text: &str) -> Invalid {
-        let problem = Problem::new(Position::default(), String::new(), text);
-        Invalid { file: file.to_owned(), problems: vec![problem] }
+        Invalid::of(file, vec![Problem::new(Position::default(), String::new(), text)])
+    }
+}
+
+/// Without the files: what was written as the name of one may be the secret itself.
+impl fmt::Debug for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Invalid { file, problems, .. } = self;
+        f.debug_struct("Invalid").field("file", file).field("problems", problems).finish_non_exhaustive()
     }
 }
 
@@ -128,6 +141,8 @@ impl std::error::Error for Invalid {}
 /// Everything that is wrong with it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Invalid> {
     let name = path.display().to_string();
+    let base = path.parent().unwrap_or(Path::new(""));
+    let itself = [path.to_owned(), base.join(".env")];
     let text = read(path).map_err(|error| {
         let message = if error.kind() == std::io::ErrorKind::NotFound {
             "there is no such file".to_owned()
@@ -135,11 +150,17 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
             format!("the file cannot be read: {error}; name a readable file")
         };
         Invalid::whole(&name, &message)
-    })?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    let mut plan = parse(&text, &name, Some(base), env)?;
-    plan.files.extend([path.to_owned(), base.join(".env")]);
-    Ok(plan)
+    });
+    match text.and_then(|text| parse(&text, &name, Some(base), env)) {
+        Ok(mut plan) => {
+            plan.files.extend(itself);
+            Ok(plan)
+        }
+        Err(mut invalid) => {
+            invalid.files.extend(itself);
+            Err(invalid)
+        }
+    }
 }
 
 /// Of what stands in files, and of which of them cannot be read: it changes when that does. Of large
@@ -186,9 +207,8 @@ fn understand(
 ) -> Result<(Plan, Vec<Problem>), Invalid> {
     // Some editors put a byte order mark first; the parser takes it for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut tree, wrong) = yaml::read(text).map_err(|malformed| Invalid {
-        file: origin.to_owned(),
-        problems: vec![Problem::new(malformed.position, String::new(), &malformed.message)],
+    let (mut tree, wrong) = yaml::read(text).map_err(|malformed| {
+        Invalid::of(origin, vec![Problem::new(malformed.position, String::new(), &malformed.message)])
     })?;
     let variables = Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
     let masked_source = masked(&tree);
@@ -201,7 +221,7 @@ fn understand(
 
     let found = found.into_inner();
     if !found.is_empty() {
-        return Err(Invalid { file: origin.to_owned(), problems: problems(text, &tree, found) });
+        return Err(Invalid { files: outcome.files, ..Invalid::of(origin, problems(text, &tree, found)) });
     }
     let warnings = problems(text, &tree, outcome.warnings);
     let plan = Plan {

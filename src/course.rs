@@ -111,10 +111,13 @@ impl Course {
         self.shard
     }
 
-    /// How far the cycle is that is on.
+    /// How far the cycle is that is on; none is while a rate holds that was set by hand.
     pub fn position(&self, now: Instant) -> Option<Duration> {
-        match self.lock().state {
-            State::Running { start, .. } => Some(now.saturating_duration_since(start)),
+        let inner = self.lock();
+        match inner.state {
+            State::Running { start, .. } if inner.set_rate.is_none() => {
+                Some(now.saturating_duration_since(start))
+            }
             _ => None,
         }
     }
@@ -221,6 +224,25 @@ impl Course {
             concurrency,
             set_until: None,
         }
+    }
+
+    /// Arrivals per second that the schedule asks for, of this shard, whatever rate is set by hand; nothing
+    /// where nobody looks it up, since its cycle ended while such a rate held.
+    pub fn rate_by_schedule(&self, now: Instant) -> Option<f64> {
+        let inner = self.lock();
+        let State::Running { start, .. } = inner.state else {
+            let is_known = inner.set_rate.is_none() || !matches!(inner.state, State::Idle(_));
+            return is_known.then_some(0.0);
+        };
+        let (time, length) = (now.saturating_duration_since(start), inner.schedule.length());
+        let time = if inner.endless && !length.is_zero() {
+            let nanos = time.as_nanos() % length.as_nanos();
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
+        } else {
+            time
+        };
+        let is_known = inner.set_rate.is_none() || time < length;
+        is_known.then(|| inner.schedule.rate(time) / f64::from(self.shard.count()))
     }
 
     /// What is known of the phases of each name.
@@ -334,6 +356,8 @@ mod tests {
         let standing = course.standing(at(origin, 12));
         assert_eq!((standing.rate, standing.concurrency, standing.set_until), (3.0, 0, Some(wall)));
         assert!(course.names(at(origin, 12)).iter().all(|named| !named.active));
+        assert_eq!(course.rate_by_schedule(at(origin, 5)), Some(5.0));
+        assert_eq!(course.rate_by_schedule(at(origin, 15)), None, "nobody began the next cycle");
         course.rate_is_set(None);
         assert_eq!(course.standing(at(origin, 12)).concurrency, 7);
     }

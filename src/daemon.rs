@@ -1,6 +1,7 @@
 //! Composition: a plan becomes running scenarios and a web server, orders change them, and a stop
 //! becomes a drain.
 
+mod changes;
 mod fleet;
 mod reload;
 mod simulators;
@@ -132,9 +133,9 @@ pub async fn run(
     metrics.paused(false);
     let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
     let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone(), pass };
-    let mut reloader = Reloader::new(settings.source, &settings.plan);
+    let mut reloader = Reloader::new(settings.source, &settings.plan).await;
     let mut fleet = Fleet::new(around, Arc::clone(&board));
-    fleet.change_to(settings.plan)?;
+    fleet.change_to(settings.plan).await?;
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
@@ -232,7 +233,12 @@ pub async fn run(
 fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
     let changed = paused.set(on);
     metrics.paused(on);
-    let state = if on { "paused: what comes due is dropped" } else { "resumed" };
+    let state = match (on, changed) {
+        (true, true) => "paused: what comes due is dropped",
+        (true, false) => "paused already: what comes due is dropped",
+        (false, true) => "resumed",
+        (false, false) => "not paused: there was nothing to resume",
+    };
     if changed {
         tracing::info!("{state}");
     }
@@ -240,10 +246,15 @@ fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
 }
 
 fn set_rate(fleet: &Fleet, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<String, Refused> {
-    fleet.set_rate(scenario, rate)?;
+    let set = fleet.set_rate(scenario, rate)?;
     let words = match rate {
-        Some((rate, length)) => format!("a rate of {rate} is set by hand for {}", Spelled(length)),
-        None => "back to its schedule".to_owned(),
+        Some((rate, length)) => {
+            // The hand wins; it shall not do so unnoticed.
+            let ignored = set.ignores.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
+            format!("a rate of {rate} is set by hand for {}{ignored}", Spelled(length))
+        }
+        None if set.was => "back to its schedule".to_owned(),
+        None => return Ok(format!("Scenario {scenario}: no rate was set by hand; it is on its schedule.")),
     };
     tracing::info!(scenario, "{words}");
     Ok(format!("Scenario {scenario}: {words}."))

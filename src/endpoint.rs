@@ -10,6 +10,8 @@ mod faults;
 mod redaction;
 mod version;
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -119,6 +121,8 @@ pub struct HttpEndpoint {
     headers: HeaderMap,
     connections: Connections,
     redaction: Redaction,
+    /// Whoever answers at that address within this process.
+    host: Option<Arc<dyn Debug + Send + Sync>>,
 }
 
 impl HttpEndpoint {
@@ -132,7 +136,19 @@ impl HttpEndpoint {
             .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
         let (base, query, headers) = (base.clone(), query(target), headers(target)?);
         let redaction = redaction(target);
-        Ok(HttpEndpoint { client, base, query, headers, connections: seen, redaction })
+        Ok(HttpEndpoint { client, base, query, headers, connections: seen, redaction, host: None })
+    }
+
+    /// This client of somebody within this process, who is held on to as long as it may send.
+    #[must_use]
+    pub fn served_by<H: Debug + Send + Sync + 'static>(mut self, host: Option<Arc<H>>) -> HttpEndpoint {
+        self.host = host.map(|host| host as Arc<dyn Debug + Send + Sync>);
+        self
+    }
+
+    /// The base URL, without its query.
+    pub fn address(&self) -> &str {
+        self.base.as_str()
     }
 
     /// Asks for the list of models: its status, and the names if there is a list.

@@ -10,7 +10,7 @@ mod probe;
 mod process;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ pub struct Generator {
     probes: AtomicU64,
     delayed: AtomicU64,
     judge: Mutex<Judge>,
+    /// What the kernel told last.
+    told: Mutex<Vitals>,
+    /// It is being asked.
+    asking: AtomicBool,
     /// Each kind of distortion that was claimed since the start, as it was first.
     ever: Mutex<Vec<Claim>>,
 }
@@ -60,9 +64,13 @@ impl Vitals {
 impl Generator {
     /// This process, with nothing against it.
     pub fn new() -> Arc<Generator> {
+        let (booted, levels) = (process::booted(Path::new(PROC)), cgroup::Levels::find(Path::new(PROC)));
+        let told = Vitals { process: Process::read(Path::new(PROC), booted), cgroup: levels.read() };
         Arc::new(Generator {
-            booted: process::booted(Path::new(PROC)),
-            levels: cgroup::Levels::find(Path::new(PROC)),
+            booted,
+            levels,
+            told: Mutex::new(told),
+            asking: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
             late: AtomicU64::new(0),
             probes: AtomicU64::new(0),
@@ -96,9 +104,26 @@ impl Generator {
         self.ever.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the kernel tells now. It reads some small files.
+    /// What the kernel told last.
     pub fn vitals(&self) -> Vitals {
-        Vitals { process: Process::read(Path::new(PROC), self.booted), cgroup: self.levels.read() }
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the kernel anew, where that holds up nobody: a folder of ten thousand open files takes its time
+    /// on an old one. Whoever asks while it is asked gets along with what it told last.
+    pub async fn ask_kernel(self: &Arc<Self>) {
+        if self.asking.swap(true, Relaxed) {
+            return;
+        }
+        let this = Arc::clone(self);
+        // Without an answer, as when the runtime ends, what it told last stands.
+        let _asked = tokio::task::spawn_blocking(move || {
+            let process = Process::read(Path::new(PROC), this.booted);
+            *this.told.lock().unwrap_or_else(PoisonError::into_inner) =
+                Vitals { process, cgroup: this.levels.read() };
+            this.asking.store(false, Relaxed);
+        })
+        .await;
     }
 
     fn reading(&self, at: Instant, vitals: &Vitals) -> Reading {
@@ -151,11 +176,8 @@ async fn look(generator: &Arc<Generator>) {
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
-        let reads = Arc::clone(generator);
-        // A folder of ten thousand open files takes its time on an old kernel. Without an answer, as
-        // when the runtime ends, the second goes by.
-        let Ok(vitals) = tokio::task::spawn_blocking(move || reads.vitals()).await else { continue };
-        generator.judge(generator.reading(Instant::now(), &vitals));
+        generator.ask_kernel().await;
+        generator.judge(generator.reading(Instant::now(), &generator.vitals()));
     }
 }
 
@@ -189,6 +211,22 @@ mod tests {
         assert_eq!(cpus(None, Some(4)), Some(4.0));
         assert_eq!(cpus(Some(0.5), None), Some(0.5));
         assert_eq!(cpus(None, None), None);
+    }
+
+    #[tokio::test]
+    async fn while_the_kernel_is_asked_what_it_told_last_stands() {
+        let generator = Generator::new();
+        let of_nothing = || *generator.told.lock().unwrap() = Vitals::default();
+        of_nothing();
+        generator.asking.store(true, Relaxed);
+        generator.ask_kernel().await;
+        assert_eq!(generator.vitals(), Vitals::default());
+        generator.asking.store(false, Relaxed);
+        generator.ask_kernel().await;
+        assert!(generator.vitals().process.resident > Some(0));
+        of_nothing();
+        generator.ask_kernel().await;
+        assert!(generator.vitals().process.resident > Some(0), "it is asked again");
     }
 
     #[test]

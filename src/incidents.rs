@@ -1,6 +1,8 @@
 //! What went wrong last, in words: for the log, with its repeats limited, and for the status page, so
 //! that a wrong model or path explains itself.
 
+mod presence;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +11,7 @@ use tokio::time::Instant;
 use crate::event::{Arrival, DropReason, Event, Names, Observe};
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
+use presence::{Change, Presence};
 
 /// A class is logged at most this often; what comes in between is counted.
 const QUIET: Duration = Duration::from_secs(10);
@@ -20,6 +23,7 @@ pub struct Incidents {
     target: String,
     last: Mutex<[Option<Entry>; Failure::ALL.len()]>,
     drops: Mutex<[Drops; DropReason::ALL.len()]>,
+    presence: Mutex<Presence>,
 }
 
 /// Arrivals that were dropped for one reason.
@@ -56,6 +60,7 @@ impl Incidents {
             target: target.to_owned(),
             last: Mutex::new([const { None }; Failure::ALL.len()]),
             drops: Mutex::default(),
+            presence: Mutex::default(),
         }
     }
 
@@ -106,6 +111,29 @@ impl Incidents {
 }
 
 impl Incidents {
+    /// The target answered below 500.
+    pub fn answered(&self) {
+        self.met(true);
+    }
+
+    fn met(&self, somebody: bool) {
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = presence.note(somebody, Instant::now());
+        drop(presence);
+        let (scenario, target) = (&self.scenario, &self.target);
+        match change {
+            Some(Change::Away) => tracing::warn!(
+                scenario,
+                target,
+                "the target is away: requests meet nothing but server errors, or nobody"
+            ),
+            Some(Change::Back { after, missed }) => {
+                tracing::info!(scenario, target, away_for = ?after, requests_failed = missed, "the target answers again");
+            }
+            None => {}
+        }
+    }
+
     fn dropped(&self, reason: DropReason) {
         let now = Instant::now();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +152,13 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Failed { detail, names, .. } => self.note(detail, names),
+            Event::Answered { status } => self.met(status < 500),
+            Event::Failed { detail, names, .. } => {
+                self.note(detail, names);
+                if detail.failure.is_connecting() {
+                    self.met(false);
+                }
+            }
             Event::Dropped(reason) => self.dropped(reason),
             _ => {}
         }

@@ -13,13 +13,13 @@ pub mod table;
 mod vitals;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::buckets::Buckets;
@@ -91,6 +91,14 @@ impl Facts {
     }
 }
 
+/// A target, as far as its series go.
+#[derive(Debug)]
+struct Known {
+    address: String,
+    /// What `llmload_target_info` says.
+    version: String,
+}
+
 /// All metric families.
 #[derive(Debug)]
 pub struct Metrics {
@@ -105,8 +113,8 @@ pub struct Metrics {
     scenario_info: GaugeVec,
     target_ready: GaugeVec,
     target_info: GaugeVec,
-    /// The version that each target's series has now.
-    versions: Mutex<HashMap<String, String>>,
+    /// What is sent to, by name. Others have no series.
+    targets: Mutex<HashMap<String, Known>>,
     config_successful: GaugeVec,
     config_timestamp: GaugeVec,
     config_hash: GaugeVec,
@@ -139,7 +147,7 @@ impl Metrics {
             scenario_info: gauge(&registry, &table::SCENARIO_INFO)?,
             target_ready: gauge(&registry, &table::TARGET_READY)?,
             target_info: gauge(&registry, &table::TARGET_INFO)?,
-            versions: Mutex::default(),
+            targets: Mutex::default(),
             config_successful: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
             config_timestamp: gauge(&registry, &table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             config_hash: gauge(&registry, &table::CONFIG_HASH)?,
@@ -183,12 +191,7 @@ impl Metrics {
             self.lanes.unobject(labels, before.slo.as_deref(), slo.as_deref());
         }
         self.scenario_info.with_label_values(&after).set(1.0);
-        self.lanes.bind(
-            labels,
-            self.target_ready.with_label_values(&[target]),
-            (prices, slo),
-            Arc::clone(&self.generator),
-        )
+        self.lanes.bind(labels, self.readiness(target), (prices, slo), Arc::clone(&self.generator))
     }
 
     /// From now on a stream of load that is bound is held against another target of its scenario, which
@@ -211,36 +214,64 @@ impl Metrics {
         }
     }
 
-    /// Makes the series of a target, which has not answered yet.
-    pub fn target_known(&self, target: &str) {
-        self.target_ready.with_label_values(&[target]);
-        self.versions().entry(target.to_owned()).or_insert_with(|| {
-            self.target_info.with_label_values(&[target, UNKNOWN]).set(1.0);
-            UNKNOWN.to_owned()
-        });
+    /// Makes the series of a target, which has not answered yet. At another address it is another
+    /// server, of which nothing is known either.
+    pub fn target_known(&self, target: &str, address: &str) {
+        let mut targets = self.targets();
+        match targets.get(target) {
+            Some(known) if known.address == address => return,
+            Some(known) => _ = self.target_info.remove_label_values(&[target, &known.version]),
+            None => {}
+        }
+        self.target_ready.with_label_values(&[target]).set(0.0);
+        self.target_info.with_label_values(&[target, UNKNOWN]).set(1.0);
+        let known = Known { address: address.to_owned(), version: UNKNOWN.to_owned() };
+        targets.insert(target.to_owned(), known);
     }
 
-    /// A target's server says that it is of this version; nothing, where the target is gone by now.
-    pub fn target_version(&self, target: &str, version: &str) {
-        if let Some(before) = self.versions().get_mut(target)
-            && before != version
-        {
-            let _gone = self.target_info.remove_label_values(&[target, before]);
-            self.target_info.with_label_values(&[target, version]).set(1.0);
-            version.clone_into(before);
+    /// The server at this address has answered below 500; nothing, where the target is gone or
+    /// elsewhere by now.
+    pub fn target_answered(&self, target: &str, address: &str) {
+        if self.targets().get(target).is_some_and(|known| known.address == address) {
+            self.target_ready.with_label_values(&[target]).set(1.0);
         }
     }
 
-    fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The server at this address says that it is of this version; nothing, where the target is gone or
+    /// elsewhere by now.
+    pub fn target_version(&self, target: &str, address: &str, version: &str) {
+        if let Some(known) = self.targets().get_mut(target)
+            && known.address == address
+            && known.version != version
+        {
+            let _gone = self.target_info.remove_label_values(&[target, &known.version]);
+            self.target_info.with_label_values(&[target, version]).set(1.0);
+            version.clone_into(&mut known.version);
+        }
     }
 
     /// Ends the series of a target that nothing is sent to any more.
     pub fn target_gone(&self, target: &str) {
-        let _gone = self.target_ready.remove_label_values(&[target]);
-        if let Some(version) = self.versions().remove(target) {
-            let _gone = self.target_info.remove_label_values(&[target, version.as_str()]);
+        let mut targets = self.targets();
+        if let Some(known) = targets.remove(target) {
+            let _gone = self.target_ready.remove_label_values(&[target]);
+            let _gone = self.target_info.remove_label_values(&[target, &known.version]);
         }
+    }
+
+    /// The handle by which a stream of load tells whether its target is ready. Where that is gone by
+    /// now, what it tells goes nowhere.
+    fn readiness(&self, target: &str) -> Gauge {
+        let targets = self.targets();
+        let gauge = self.target_ready.with_label_values(&[target]);
+        if !targets.contains_key(target) {
+            let _gone = self.target_ready.remove_label_values(&[target]);
+        }
+        gauge
+    }
+
+    fn targets(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A warm-up request has ended.
@@ -258,11 +289,6 @@ impl Metrics {
     pub fn shard(&self, shard: Shard) {
         let (index, count) = (shard.index().to_string(), shard.count().to_string());
         self.shard_info.with_label_values(&[index.as_str(), &count]).set(1.0);
-    }
-
-    /// A target has answered below 500.
-    pub fn target_answered(&self, target: &str) {
-        self.target_ready.with_label_values(&[target]).set(1.0);
     }
 
     /// A configuration could not be loaded; the one before goes on.
@@ -336,4 +362,42 @@ fn histogram(registry: &Registry, family: &Family, buckets: &Buckets) -> prometh
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_gone_or_elsewhere_has_no_say_any_more() {
+        let metrics = Metrics::new(Generator::new(), Buckets::default()).unwrap();
+        let shown = || {
+            let text = String::from_utf8(metrics.expose().unwrap()).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("llmload_target_"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let both = |version: &str, ready: u8| {
+            [
+                format!("llmload_target_info{{target=\"t\",version=\"{version}\"}} 1"),
+                format!("llmload_target_ready{{target=\"t\"}} {ready}"),
+            ]
+        };
+        metrics.target_known("t", "http://a/v1");
+        metrics.target_answered("t", "http://a/v1");
+        metrics.target_version("t", "http://a/v1", "1.0");
+        assert_eq!(shown(), both("1.0", 1));
+        metrics.target_known("t", "http://a/v1");
+        assert_eq!(shown(), both("1.0", 1));
+        metrics.target_known("t", "http://b/v1");
+        assert_eq!(shown(), both("unknown", 0));
+        // A question that was on its way.
+        metrics.target_answered("t", "http://a/v1");
+        metrics.target_version("t", "http://a/v1", "1.0");
+        assert_eq!(shown(), both("unknown", 0));
+        metrics.target_gone("t");
+        metrics.target_answered("t", "http://b/v1");
+        metrics.target_version("t", "http://b/v1", "2.0");
+        metrics.readiness("t").set(1.0);
+        assert_eq!(shown(), [""; 0]);
+    }
 }

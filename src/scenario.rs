@@ -9,6 +9,7 @@ mod warmup;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +77,8 @@ struct Live {
     mailbox: Arc<Mailbox>,
     lanes: Arc<Lanes<HttpEndpoint, Observer>>,
     gate: Arc<Gate>,
+    /// The lanes were exchanged.
+    exchanged: Arc<Notify>,
 }
 
 impl Work {
@@ -116,12 +119,13 @@ impl Work {
         self.stop.cancel();
     }
 
-    /// Sets a rate in place of the schedule for a while, or goes back to it; false before its schedule
-    /// runs.
-    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> bool {
-        let Some(live) = self.live.get() else { return false };
-        live.mailbox.set_rate(rate);
-        true
+    /// Sets a rate in place of the schedule for a while, or goes back to it; whether one was set before,
+    /// or nothing before its schedule runs.
+    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
+        let mailbox = &self.live.get()?.mailbox;
+        let set = self.streams.first()?.course.standing(Instant::now()).set_until.is_some();
+        // An order that is still on its way is the last word.
+        Some(mailbox.set_rate(rate).unwrap_or(set))
     }
 
     /// Changes what new requests have in common, and the schedule if it is another; nothing before its
@@ -135,6 +139,7 @@ impl Work {
     ) {
         let Some(live) = self.live.get() else { return };
         live.lanes.exchange(after.lanes(&streams, &live.gate, around));
+        live.exchanged.notify_one();
         self.streams = streams;
         if !before.is_timed_like(after) {
             live.mailbox.replace(after.timetable(), after.spread(around.shard));
@@ -149,7 +154,7 @@ async fn go_through(
     live: Arc<OnceLock<Live>>,
     stop: CancellationToken,
 ) -> Result<(), Crashed> {
-    let name = setting.scenario.name.as_str();
+    let name = setting.scenario.name.clone();
     let Some(course) = streams.first().map(|stream| Arc::clone(&stream.course)) else { return Ok(()) };
     let gate = Arc::new(Gate::default());
     let begun = async {
@@ -182,10 +187,18 @@ async fn go_through(
     let spread = setting.spread(around.shard);
     let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
     let driver = driver.behind(Arc::clone(&gate));
+    // A reload may replace its clients, and then nothing shall hold on to those of before.
+    drop(setting);
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
     let mut schedule =
-        tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.to_owned(), around.pass));
-    let reached = Live { mailbox: Arc::clone(&mailbox), lanes: Arc::clone(&lanes), gate: Arc::clone(&gate) };
+        tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone(), around.pass));
+    let exchanged = Arc::new(Notify::new());
+    let reached = Live {
+        mailbox: Arc::clone(&mailbox),
+        lanes: Arc::clone(&lanes),
+        gate: Arc::clone(&gate),
+        exchanged: Arc::clone(&exchanged),
+    };
     // Nobody else sets it.
     let _set = live.set(reached);
     let let_in = async {
@@ -195,7 +208,7 @@ async fn go_through(
             mailbox.ready();
         }
     };
-    let version = version::keep(&lanes, &around.metrics);
+    let version = version::keep(&lanes, &exchanged, &around.metrics);
     let well = tokio::select! {
         well = &mut schedule => well,
         () = let_in => return Ok(()),
@@ -204,7 +217,7 @@ async fn go_through(
         () = stop.cancelled() => schedule.await,
     };
     course.ends();
-    well.map_err(|_| Crashed { scenario: name.to_owned() })
+    well.map_err(|_| Crashed { scenario: name })
 }
 
 /// Runs the schedule until `stop`; where it ends before, another may take its place, but not in a pass.

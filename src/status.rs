@@ -12,7 +12,7 @@ use crate::metrics::Labels;
 use crate::plan::Target;
 use crate::recent::Recent;
 use crate::tally::Tally;
-pub use answer::Status;
+pub use answer::{RateNow, Status};
 
 /// What the daemon has to show; a reload changes it.
 #[derive(Debug, Default)]
@@ -87,6 +87,8 @@ pub struct Terms {
     pub simulated: bool,
     /// `max_concurrency`.
     pub max_concurrency: u32,
+    /// What says that nothing is due now and then, in words: a rate that is set by hand ignores it.
+    pub hours: Option<&'static str>,
 }
 
 impl Stream {

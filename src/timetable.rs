@@ -120,6 +120,16 @@ impl Timetable {
         &self.schedule
     }
 
+    /// What says that nothing is due now and then, in words.
+    pub fn hours(&self) -> Option<&'static str> {
+        match (&self.cycles, &self.active) {
+            (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
+            (Cycles::Cron(..), None) => Some("its cron"),
+            (_, Some(_)) => Some("its active windows"),
+            (_, None) => None,
+        }
+    }
+
     /// Whether its one phase goes on for ever.
     pub fn is_endless(&self) -> bool {
         let for_ever = match self.cycles {
@@ -217,13 +227,16 @@ impl Timetable {
 
     fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> Part {
         loop {
-            if self.last.is_some() {
+            if let Some(last) = self.last {
                 if let part @ Part::On(_) = self.running(repeat, at.instant) {
                     return part;
                 }
                 self.last = None;
+                // It may be over for longer than this: a rate was set by hand meanwhile, or no window
+                // was open. What fired then met nothing that was on.
+                let over = at.wall_at(self.end(last, repeat)).min(at.wall);
                 while let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired))
-                    && firing < at.wall
+                    && firing < over
                 {
                     self.skipped += 1;
                     self.fired = Some(firing);
@@ -240,6 +253,18 @@ impl Timetable {
             }
             // It fired while the window was closed: what is left of it is on.
         }
+    }
+
+    /// When the last of the cycles ends that began with this one's.
+    fn end(&self, last: Last, repeat: Repeat) -> Instant {
+        let left = match repeat {
+            Repeat::Times(times) => u64::from(times.get()).saturating_sub(last.number),
+            Repeat::Forever => u64::MAX,
+        };
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let whole = self.schedule.length().saturating_mul(left);
+        // Requests that were counted take no time of the schedule's.
+        last.start.checked_add(whole.max(last.length)).unwrap_or(last.start)
     }
 
     fn on(&mut self, stretch: Stretch) -> Part {

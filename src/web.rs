@@ -8,7 +8,8 @@
 //! - `/config` the file as it was written, with what might be secret masked
 //! - `/api/v1/status` what is going on, as JSON
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
-//!   `/api/v1/scenarios/NAME/rate`: from this machine always, from others only if that was allowed
+//!   `/api/v1/scenarios/NAME/rate`: from this machine always, from others only if that was allowed; what
+//!   is asked for twice is done once. GET of that rate is open to all
 
 mod orders;
 
@@ -39,13 +40,16 @@ use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
 use crate::status::{Board, Status};
 
-/// A client that has not sent a request head by then, also on a kept-alive connection, is cut off.
+/// A client that has not sent a request head by then, also on a kept-alive connection, is cut off; so
+/// long an order waits for its body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that has not taken its answer and asked again by then is cut off too: one that never
 /// reads would hold its place for ever, and enough of them would keep out the one who asks for health.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an answer that is on its way may take when its connection is to be closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a scrape waits for what the kernel tells.
+const KERNEL: Duration = Duration::from_millis(250);
 /// Connections at once, as many as Prometheus itself allows; one more closes the oldest.
 const CONNECTIONS: usize = 512;
 
@@ -108,11 +112,15 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         let closed = stop.child_token();
         open.push_back(closed.clone());
         let site = Arc::clone(&site);
-        let (asked, asks) = watch::channel(());
+        let (at_work, works) = watch::channel(false);
         let service = service_fn(move |request| {
-            asked.send_replace(());
-            let site = Arc::clone(&site);
-            async move { Ok::<_, Infallible>(site.answer(request, peer.ip()).await) }
+            let (site, at_work) = (Arc::clone(&site), at_work.clone());
+            async move {
+                at_work.send_replace(true);
+                let answer = site.answer(request, peer.ip()).await;
+                at_work.send_replace(false);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service);
         connections.spawn(async move {
@@ -120,7 +128,7 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
             tokio::select! {
                 // What a client does to its own connection is its own affair.
                 _ended = connection.as_mut() => {}
-                () = silence(asks) => {}
+                () = silence(works) => {}
                 () = closed.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     let _in_time = tokio::time::timeout(LAST_WORDS, connection).await;
@@ -133,9 +141,17 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
     connections.wait().await;
 }
 
-/// Until nothing was asked for as long as patience lasts.
-async fn silence(mut asks: watch::Receiver<()>) {
-    while let Ok(Ok(())) = tokio::time::timeout(PATIENCE, asks.changed()).await {}
+/// Until nothing was asked for as long as patience lasts. Whoever waits for an answer that is being worked
+/// at is not silent: a reload may take its time.
+async fn silence(mut works: watch::Receiver<bool>) {
+    loop {
+        let at_work = *works.borrow_and_update();
+        let changed = works.changed();
+        let lasts = if at_work { Ok(changed.await) } else { tokio::time::timeout(PATIENCE, changed).await };
+        if !matches!(lasts, Ok(Ok(()))) {
+            return;
+        }
+    }
 }
 
 impl Site {
@@ -153,10 +169,7 @@ impl Site {
             return wrong_method("GET, HEAD");
         }
         match path {
-            "/metrics" => match self.metrics.expose() {
-                Ok(body) => response(StatusCode::OK, metrics::CONTENT_TYPE, body),
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            },
+            "/metrics" => self.exposition().await,
             "/-/healthy" => text(StatusCode::OK, "llmload is healthy.\n"),
             "/-/ready" if self.draining.is_cancelled() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
@@ -164,19 +177,27 @@ impl Site {
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
             "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config()),
             "/api/v1/status" => {
-                let state = match (self.draining.is_cancelled(), self.paused.is_on()) {
-                    (true, _) => "draining",
-                    (false, true) => "paused",
-                    (false, false) => "serving",
-                };
-                let status = Status::of(&self.board, &self.generator, state, self.shard, self.started);
-                match serde_json::to_vec(&status) {
-                    Ok(body) => response(StatusCode::OK, "application/json", body),
-                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-                }
+                let halted = (self.draining.is_cancelled(), self.paused.is_on());
+                let status = Status::of(&self.board, &self.generator, halted, self.shard, self.started);
+                json(&status)
             }
             _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         }
+    }
+}
+
+impl Site {
+    /// Nothing of it is done on a thread that sends: ten thousand series are some milliseconds.
+    async fn exposition(&self) -> Response<Full<Bytes>> {
+        // Where the kernel is slow, the scrape has what it told last.
+        let _in_time = tokio::time::timeout(KERNEL, self.generator.ask_kernel()).await;
+        let metrics = Arc::clone(&self.metrics);
+        let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
+            Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),
+            Ok(Err(defect)) => defect.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     }
 }
 
@@ -184,6 +205,13 @@ fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} here.\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+fn json(answer: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(answer) {
+        Ok(body) => response(StatusCode::OK, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -205,20 +233,23 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn patience_starts_again_with_every_request_and_ends() {
-        let (asked, asks) = watch::channel(());
+    async fn patience_starts_again_with_every_answer_and_ends() {
+        let (at_work, works) = watch::channel(false);
         let start = Instant::now();
         let clients = async {
             for _ in 0..3 {
                 tokio::time::sleep(PATIENCE / 2).await;
-                asked.send_replace(());
+                at_work.send_replace(true);
+                // An order that takes longer than the silence that is suffered.
+                tokio::time::sleep(PATIENCE * 2).await;
+                at_work.send_replace(false);
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = silence(asks) => {}
+            () = silence(works) => {}
             () = clients => {}
         }
-        assert_eq!(start.elapsed().as_secs(), (PATIENCE * 5 / 2).as_secs());
+        assert_eq!(start.elapsed().as_secs(), (PATIENCE * 17 / 2).as_secs());
     }
 }

@@ -26,7 +26,7 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
     for (scenario, target) in
         plan.scenarios.iter().flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
     {
-        metrics.target_known(&target.name);
+        metrics.target_known(&target.name, "");
         let labels = Labels {
             target: target.name.clone(),
             model: target.model.clone().unwrap_or_else(|| SOME_MODEL.to_owned()),

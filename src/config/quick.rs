@@ -144,7 +144,7 @@ fn read(
     let text = super::yaml::print(&Value::Object(document));
     match super::understand(&text, ORIGIN, None, env) {
         Ok((plan, warnings)) => Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan }),
-        Err(Invalid { file, problems }) => Err(Invalid { file, problems: moved(problems) }),
+        Err(Invalid { file, problems, files }) => Err(Invalid { file, problems: moved(problems), files }),
     }
 }
 

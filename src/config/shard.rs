@@ -17,7 +17,10 @@ pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invali
         problems.extend(divide_scenario(scenario, shard));
     }
     plan.shard = shard;
-    if problems.is_empty() { Ok(plan) } else { Err(Invalid { file: origin.to_owned(), problems }) }
+    if problems.is_empty() {
+        return Ok(plan);
+    }
+    Err(Invalid { files: plan.files, ..Invalid::of(origin, problems) })
 }
 
 fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
+use super::changes::{Changes, Fate};
 use super::simulators::Simulators;
 use super::{Error, GRACE, check_open_files};
 use crate::control::Refused;
@@ -24,6 +24,7 @@ use crate::plan::{self, Location, Plan};
 use crate::scenario::{Crashed, Setting, Surroundings, Way, Work};
 use crate::schedule::Rate;
 use crate::status::{Board, Stream, Terms};
+use crate::timetable::Timetable;
 
 /// All scenarios at work.
 pub(super) struct Fleet {
@@ -35,6 +36,14 @@ pub(super) struct Fleet {
     retiring: Vec<Arc<Traffic>>,
     /// The lives of the scenarios.
     pub(super) lives: JoinSet<Result<(), Crashed>>,
+}
+
+/// What a rate that is set by hand stands in place of.
+pub(super) struct Set {
+    /// Whether another was set already.
+    pub(super) was: bool,
+    /// What would say that nothing is due now and then, in words.
+    pub(super) ignores: Option<&'static str>,
 }
 
 struct Member {
@@ -53,34 +62,36 @@ impl Fleet {
         self.members.len()
     }
 
-    /// Changes over to a plan.
+    /// Changes over to a plan; what became of each scenario.
     ///
     /// # Errors
     /// If something in it cannot be set up: nothing has changed then.
-    pub(super) fn change_to(&mut self, plan: Plan) -> Result<(), Error> {
+    pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
         check_open_files(&plan)?;
         let changed = self.around.metrics.buckets().differing(&plan.buckets);
         if !changed.is_empty() {
             let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
             return Err(Error::Buckets(names.join(", ")));
         }
-        let mut simulators = Simulators::default();
+        let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets).cloned().collect();
+        let simulators = Simulators::of(targets, self.simulators.clone()).await?;
         let mut prepared = Vec::new();
         for scenario in plan.scenarios {
-            prepared.push(self.prepare(scenario, plan.seed, &mut simulators)?);
+            prepared.push(self.prepare(scenario, plan.seed, &simulators)?);
         }
         // Everything that can be refused has been: from here on it changes.
         let metrics = Arc::clone(&self.around.metrics);
         let targets = self.targets();
-        let mut before = std::mem::take(&mut self.members);
+        let (mut before, mut changes) = (std::mem::take(&mut self.members), Changes::default());
         for next in prepared {
-            next.ways.iter().for_each(|way| metrics.target_known(&way.target.name));
+            next.ways.iter().for_each(|way| metrics.target_known(&way.target.name, &way.terms.address));
             let name = &next.scenario.name;
             let member = before.iter().position(|member| member.setting.scenario.name == *name);
             let member = member.map(|position| before.remove(position));
             let member = if let Some(member) = member {
-                self.changed(member, next)
+                self.changed(member, next, &mut changes)
             } else {
+                changes.note(name, Fate::Added);
                 let course = next.course(self.around.shard);
                 self.begin(next, &course)
             };
@@ -90,29 +101,26 @@ impl Fleet {
             metrics.target_gone(target);
         }
         for gone in before {
-            tracing::info!(scenario = gone.setting.scenario.name, "removed: it drains");
+            changes.note(&gone.setting.scenario.name, Fate::Removed);
             self.dismiss(gone);
         }
-        outlive(std::mem::replace(&mut self.simulators, simulators));
+        self.simulators = simulators;
         let streams = self.members.iter().flat_map(|member| member.work.streams.iter().cloned()).collect();
         self.board.show(streams, plan.masked_source);
         metrics.config_loaded(plan.source_hash);
-        Ok(())
+        Ok(changes)
     }
 
     /// Sets the rate of a scenario by hand.
-    pub(super) fn set_rate(&self, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<(), Refused> {
+    pub(super) fn set_rate(&self, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<Set, Refused> {
         let member = self.members.iter().find(|member| member.setting.scenario.name == scenario);
         let Some(member) = member else {
             return Err(Refused::Unknown(format!("there is no scenario `{scenario}`")));
         };
-        if member.work.set_rate(rate) {
-            Ok(())
-        } else {
-            Err(Refused::NotNow(format!(
-                "scenario `{scenario}` waits for its target; try again once it runs"
-            )))
-        }
+        let waits =
+            || Refused::NotNow(format!("scenario `{scenario}` waits for its target; try again once it runs"));
+        let was = member.work.set_rate(rate).ok_or_else(waits)?;
+        Ok(Set { was, ignores: member.setting.ways.first().and_then(|way| way.terms.hours) })
     }
 
     /// What the first scenario waits for whose schedule does not run yet, and its name.
@@ -152,22 +160,23 @@ impl Fleet {
         &self,
         scenario: plan::Scenario,
         seed: u64,
-        simulators: &mut Simulators,
+        simulators: &Simulators,
     ) -> Result<Setting, Error> {
         let member = self.members.iter().find(|member| member.setting.scenario.name == scenario.name);
         let before = member.map_or(&[][..], |member| member.setting.ways.as_slice());
         let ways = scenario.targets().map(|target| {
-            let address: Url = simulators.address(target, &self.simulators)?;
+            let (address, host) = simulators.reach(target)?;
             let terms = Terms {
                 configured: Arc::clone(target),
                 address: address.to_string(),
                 simulated: matches!(target.location, Location::Simulator(_)),
                 max_concurrency: scenario.max_concurrency.get(),
+                hours: Timetable::of(&scenario).hours(),
             };
             let same = before.iter().find(|way| way.target == *target && way.terms.address == terms.address);
             let endpoint = match same {
                 Some(way) => Arc::clone(&way.endpoint),
-                None => Arc::new(HttpEndpoint::new(target, &address)?),
+                None => Arc::new(HttpEndpoint::new(target, &address)?.served_by(host)),
             };
             Ok(Way { target: Arc::clone(target), endpoint, terms })
         });
@@ -183,20 +192,21 @@ impl Fleet {
     }
 
     /// A scenario that was there before goes on, changed or not, or begins anew.
-    fn changed(&mut self, mut member: Member, next: Setting) -> Member {
-        let before = &member.setting;
+    fn changed(&mut self, mut member: Member, next: Setting, changes: &mut Changes) -> Member {
+        let (before, name) = (&member.setting, next.scenario.name.as_str());
         let terms = |setting: &Setting| setting.ways.iter().map(|way| way.terms.clone()).collect::<Vec<_>>();
         if before.scenario == next.scenario && before.seed == next.seed && terms(before) == terms(&next) {
+            changes.note(name, Fate::Unchanged);
             return member;
         }
         let streams = next.ways.iter().map(|way| goes_on(&member, &next, way)).collect::<Option<Vec<_>>>();
         let Some(streams) = streams.filter(|_| member.work.is_live()) else {
-            tracing::info!(scenario = next.scenario.name, "changed: it begins anew");
+            changes.note(name, Fate::Anew);
             self.dismiss(member);
             let course = next.course(self.around.shard);
             return self.begin(next, &course);
         };
-        tracing::info!(scenario = next.scenario.name, "changed");
+        changes.note(name, Fate::Changed);
         let baseline = |streams: &[Arc<Stream>]| streams.first().map(Arc::as_ptr);
         if baseline(&streams) != baseline(&member.work.streams) {
             for stream in &streams {
@@ -260,13 +270,4 @@ fn goes_on(member: &Member, next: &Setting, way: &Way) -> Option<Arc<Stream>> {
     } else {
         Some(next.stream(way, &stream.course))
     }
-}
-
-/// Simulators that a plan no longer asks for serve what is in flight to them.
-fn outlive(simulators: Simulators) {
-    tokio::spawn(async move {
-        tokio::time::sleep(GRACE).await;
-        // To end one takes until its thread has ended.
-        let _ended = tokio::task::spawn_blocking(move || drop(simulators)).await;
-    });
 }

@@ -20,17 +20,17 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    pub(super) fn new(source: Option<Source>, plan: &Plan) -> Reloader {
-        let fingerprint = config::fingerprint(&plan.files);
-        Reloader { source, files: plan.files.clone(), fingerprint }
+    pub(super) async fn new(source: Option<Source>, plan: &Plan) -> Reloader {
+        let (files, taken) = (plan.files.clone(), plan.files.clone());
+        let fingerprint = aside(move || config::fingerprint(&taken)).await;
+        Reloader { source, files, fingerprint }
     }
 
     /// Whether anything that was read has changed since. `ConfigMap`s swap links, so times say nothing;
     /// what stands in the files does.
     pub(super) async fn is_outdated(&self) -> bool {
         let files = self.files.clone();
-        let now = tokio::task::spawn_blocking(move || config::fingerprint(&files)).await;
-        self.source.is_some() && now.is_ok_and(|now| now != self.fingerprint)
+        self.source.is_some() && aside(move || config::fingerprint(&files)).await != self.fingerprint
     }
 
     /// Reads the configuration again and changes over to it; what was done, in words.
@@ -50,18 +50,8 @@ impl Reloader {
             return Err(Refused::NotNow("there is no file to read again".to_owned()));
         };
         let files = self.files.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            // Before: what changes while it is read is read again.
-            let fingerprint = config::fingerprint(&files);
-            (fingerprint, source())
-        });
-        let plan: Result<Plan, Invalid> = match read.await {
-            Ok((fingerprint, plan)) => {
-                self.fingerprint = fingerprint;
-                plan
-            }
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
+        let plan;
+        (plan, self.files, self.fingerprint) = aside(move || read(&source, files)).await;
         let plan = match plan {
             Ok(plan) => plan,
             Err(invalid) => return refused(invalid.to_string()),
@@ -69,17 +59,37 @@ impl Reloader {
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        let files = plan.files.clone();
-        if let Err(error) = fleet.change_to(plan) {
-            return refused(error.to_string());
+        match fleet.change_to(plan).await {
+            Ok(changes) => {
+                tracing::info!("the configuration was reloaded: {changes}");
+                Ok(format!("The configuration was reloaded: {changes}."))
+            }
+            Err(error) => refused(error.to_string()),
         }
-        if files != self.files {
-            // Nobody looked at the others before they were read: once more will do no harm.
-            self.fingerprint = 0;
-            self.files = files;
-        }
-        let scenarios = fleet.len();
-        tracing::info!(scenarios, "the configuration was reloaded");
-        Ok(format!("The configuration was reloaded: {scenarios} scenarios."))
     }
+}
+
+/// The configuration, the files that it was read from, and what stood in them before: what changes
+/// while it is read is read again.
+fn read(source: &Source, known: Vec<PathBuf>) -> (Result<Plan, Invalid>, Vec<PathBuf>, u64) {
+    let mut files = known;
+    loop {
+        let fingerprint = config::fingerprint(&files);
+        let plan = source();
+        // Of one that is refused too: who mends the prompts that it names mends it.
+        let taken = match &plan {
+            Ok(plan) => &plan.files,
+            Err(invalid) => &invalid.files,
+        };
+        if *taken == files {
+            return (plan, files, fingerprint);
+        }
+        files.clone_from(taken);
+    }
+}
+
+/// Does what reads files where it holds up nobody.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

@@ -1,8 +1,14 @@
 //! The built-in simulators of the targets that ask for one.
+//!
+//! The client of each holds on to it, and so does every request on its way: a simulator that a reload
+//! does without ends with the last request to it. Neither its start nor its end is waited for on a
+//! thread that requests are sent from.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::Error;
@@ -11,38 +17,68 @@ use crate::simulator::{Settings, Simulator};
 
 /// One for each target that asks for one. Clones share those that run.
 #[derive(Clone, Default)]
-pub(super) struct Simulators(Vec<(String, Settings, Arc<Simulator>)>);
+pub(super) struct Simulators(Vec<(String, Settings, Arc<Host>)>);
+
+/// A simulator that ends on a thread that may wait, wherever the last of those who use it lets go.
+#[derive(Debug)]
+pub(super) struct Host(Option<Simulator>);
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let simulator = self.0.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(simulator));
+        }
+    }
+}
 
 impl Simulators {
-    /// The base URL of a target. A simulator that it asks for is taken from `running` if it is there
-    /// with the same settings, else started.
-    pub(super) fn address(&mut self, target: &Target, running: &Simulators) -> Result<Url, Error> {
-        let settings = match &target.location {
-            Location::Url(url) => return Ok(url.clone()),
-            Location::Simulator(settings) => settings,
-        };
+    /// Those that these targets ask for. What is in `running` with the same settings goes on, the others
+    /// are started.
+    pub(super) async fn of(targets: Vec<Arc<Target>>, running: Simulators) -> Result<Simulators, Error> {
+        let started = spawn_blocking(move || {
+            let mut all = Simulators::default();
+            for target in &targets {
+                all.add(target, &running)?;
+            }
+            Ok(all)
+        });
+        started.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// The base URL of a target, and who has to be there as long as something is sent to it.
+    pub(super) fn reach(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
-        let there = self.of(&target.name).or_else(|| running.with(&target.name, settings));
-        let simulator = if let Some(simulator) = there {
-            simulator
-        } else {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-            Arc::new(Simulator::start(settings.clone(), listener).map_err(failed)?)
-        };
-        let address = format!("http://{}/v1", simulator.address());
-        if self.of(&target.name).is_none() {
-            self.0.push((target.name.clone(), settings.clone(), simulator));
+        match &target.location {
+            Location::Url(url) => Ok((url.clone(), None)),
+            Location::Simulator(settings) => {
+                let host = self.find(&target.name, settings);
+                let simulator = host.as_ref().and_then(|host| host.0.as_ref());
+                let simulator = simulator.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+                let address = format!("http://{}/v1", simulator.address());
+                let address = Url::parse(&address).map_err(|error| failed(std::io::Error::other(error)))?;
+                Ok((address, host))
+            }
         }
-        Url::parse(&address).map_err(|error| failed(std::io::Error::other(error)))
     }
 
-    /// The one of a target.
-    pub(super) fn of(&self, target: &str) -> Option<Arc<Simulator>> {
-        self.0.iter().find(|(name, ..)| name == target).map(|(.., simulator)| Arc::clone(simulator))
+    fn add(&mut self, target: &Target, running: &Simulators) -> Result<(), Error> {
+        let Location::Simulator(settings) = &target.location else { return Ok(()) };
+        if self.find(&target.name, settings).is_some() {
+            return Ok(());
+        }
+        let start = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            Ok(Arc::new(Host(Some(Simulator::start(settings.clone(), listener)?))))
+        };
+        let host = running.find(&target.name, settings).map_or_else(start, Ok);
+        let host = host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
+        self.0.push((target.name.clone(), settings.clone(), host));
+        Ok(())
     }
 
-    fn with(&self, target: &str, settings: &Settings) -> Option<Arc<Simulator>> {
-        let same = |(name, its, _): &&(String, Settings, Arc<Simulator>)| name == target && its == settings;
-        self.0.iter().find(same).map(|(.., simulator)| Arc::clone(simulator))
+    fn find(&self, target: &str, settings: &Settings) -> Option<Arc<Host>> {
+        let same = |(name, its, _): &&(String, Settings, Arc<Host>)| name == target && its == settings;
+        self.0.iter().find(same).map(|(.., host)| Arc::clone(host))
     }
 }

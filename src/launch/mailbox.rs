@@ -58,9 +58,10 @@ impl Mailbox {
     }
 
     /// Arrivals at this rate for a while, in place of those of the schedule; `None` goes back to it.
-    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) {
+    /// Whether the order that nobody has taken yet, and that this one replaces, set a rate.
+    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
         let set = rate.map_or(HandSet::Back, |(rate, length)| HandSet::To(rate, length));
-        self.order(|orders| orders.rate = Some(set));
+        self.order(|orders| orders.rate.replace(set)).map(|before| before != HandSet::Back)
     }
 
     /// What a cycle waited for is there.
@@ -90,9 +91,10 @@ impl Mailbox {
         !self.lock().orders.is_empty()
     }
 
-    fn order(&self, give: impl FnOnce(&mut Orders)) {
-        give(&mut self.lock().orders);
+    fn order<T>(&self, give: impl FnOnce(&mut Orders) -> T) -> T {
+        let given = give(&mut self.lock().orders);
         self.woken.notify_one();
+        given
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

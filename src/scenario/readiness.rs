@@ -17,6 +17,8 @@ use crate::status::Stream;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long until the next one.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long until whoever reads warnings only is told once more.
+const REMIND: Duration = Duration::from_mins(5);
 
 /// Waits for what the scenario waits for, and learns the model if the file does not name it.
 pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Metrics) -> String {
@@ -27,13 +29,16 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
     }
     let address = stream.terms().address;
     let patient = Patient { target, address: &address };
-    let mut told = String::new();
+    let mut told = Told::since(Instant::now());
     loop {
         let asked = Instant::now();
+        // What answers like that is likely to go on so.
+        let mut stands = false;
         let obstacle = match endpoint.models(PATIENCE).await {
             Ok((status, _)) if status >= 500 => format!("the target: {}", patient.ailing(status)),
             Ok((status, models)) => {
-                metrics.target_answered(&stream.target);
+                metrics.target_answered(&stream.target, endpoint.address());
+                stands = true;
                 match patient.model(status, &models) {
                     (Some(model), doubt) => {
                         // If requests fail now, nobody shall have to guess why.
@@ -51,12 +56,54 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
                 format!("the target: {}", Trouble::new(format!("{failure} ({message})"), remedy))
             }
         };
-        if obstacle != told {
-            tracing::info!(scenario, target = stream.target, "waiting for {obstacle}");
-            told.clone_from(&obstacle);
+        match told.tell(&obstacle, stands, Instant::now()) {
+            Some(Loudness::Warning) => {
+                tracing::warn!(scenario, target = stream.target, "waiting for {obstacle}");
+            }
+            Some(Loudness::Word) => {
+                tracing::info!(scenario, target = stream.target, "waiting for {obstacle}");
+            }
+            None => {}
         }
         stream.course.waits_for(obstacle);
         tokio::time::sleep_until(asked + AGAIN).await;
+    }
+}
+
+/// What was said of a wait so far: a word whenever something else is waited for, and a warning, now and
+/// then, of what will not pass by itself. Of what might, once it lasts.
+struct Told {
+    words: String,
+    /// When the wait began, or was warned of.
+    since: Instant,
+    warned: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Loudness {
+    Word,
+    Warning,
+}
+
+impl Told {
+    fn since(since: Instant) -> Told {
+        Told { words: String::new(), since, warned: false }
+    }
+
+    fn tell(&mut self, words: &str, stands: bool, now: Instant) -> Option<Loudness> {
+        let lasts = now.saturating_duration_since(self.since) >= REMIND;
+        let (warns, is_new) = (lasts || stands && !self.warned, words != self.words);
+        if warns {
+            (self.since, self.warned) = (now, true);
+        }
+        if is_new {
+            words.clone_into(&mut self.words);
+        }
+        match (warns, is_new) {
+            (true, _) => Some(Loudness::Warning),
+            (false, true) => Some(Loudness::Word),
+            (false, false) => None,
+        }
     }
 }
 
@@ -70,10 +117,32 @@ pub(super) async fn comes_back(lanes: &Lanes<HttpEndpoint, Observer>, metrics: &
             if let Ok((status, _)) = lane.endpoint.models(PATIENCE).await
                 && status < 500
             {
-                metrics.target_answered(&lane.target);
+                metrics.target_answered(&lane.target, lane.endpoint.address());
+                lane.observer.1.0.answered();
                 return;
             }
         }
         tokio::time::sleep_until(asked + AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_will_not_pass_is_warned_of_at_once_and_all_that_lasts_every_few_minutes() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut told = Told::since(begun);
+        assert_eq!(told.tell("a server", false, at(0)), Some(Loudness::Word));
+        assert_eq!(told.tell("a server", false, at(1)), None);
+        assert_eq!(told.tell("a model", true, at(2)), Some(Loudness::Warning));
+        assert_eq!(told.tell("a model", true, at(301)), None);
+        assert_eq!(told.tell("another model", true, at(301)), Some(Loudness::Word));
+        assert_eq!(told.tell("another model", true, at(302)), Some(Loudness::Warning));
+        assert_eq!(told.tell("another model", true, at(303)), None);
+        assert_eq!(told.tell("a server", false, at(602)), Some(Loudness::Warning), "five minutes later");
+        assert_eq!(told.tell("a server", false, at(603)), None);
     }
 }

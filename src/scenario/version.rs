@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::Observer;
 use crate::endpoint::HttpEndpoint;
 use crate::launch::Lanes;
@@ -13,14 +15,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an answer is believed.
 const AGAIN: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` true, for ever. A server that does not answer or tell keeps what it said.
-pub(super) async fn keep(lanes: &Lanes<HttpEndpoint, Observer>, metrics: &Metrics) {
+/// Keeps `llmload_target_info` true, for ever; asks at once when `changed` says that there may be others
+/// to ask. A server that does not answer or tell keeps what it said.
+pub(super) async fn keep(lanes: &Lanes<HttpEndpoint, Observer>, changed: &Notify, metrics: &Metrics) {
     loop {
-        for lane in &lanes.now().lanes {
-            if let Ok(Some(version)) = lane.endpoint.version(PATIENCE).await {
-                metrics.target_version(&lane.target, &version);
+        let told = async {
+            for lane in &lanes.now().lanes {
+                if let Ok(Some(version)) = lane.endpoint.version(PATIENCE).await {
+                    metrics.target_version(&lane.target, lane.endpoint.address(), &version);
+                }
             }
+            tokio::time::sleep(AGAIN).await;
+        };
+        tokio::select! {
+            () = told => {}
+            () = changed.notified() => {}
         }
-        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Board, Stream};
 use crate::comparison::Sums;
-use crate::course::State;
+use crate::course::{Standing, State};
 use crate::generator::Generator;
 use crate::incidents::Incident;
 use crate::recent::{Counts, WINDOW};
@@ -59,7 +59,7 @@ struct Scenario {
     address: String,
     simulated: bool,
     model: Option<String>,
-    /// `waiting`, `running`, `idle` or `ended`.
+    /// `waiting`, `running`, `paused` (what comes due is dropped), `idle` or `ended`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<String>,
@@ -69,6 +69,9 @@ struct Scenario {
     /// Unix time until which a rate holds that was set by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_until: Option<f64>,
+    /// What would say that nothing is due now and then, and does not while that rate holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_set_ignores: Option<&'static str>,
     cycle: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
@@ -91,7 +94,7 @@ struct Scenario {
 #[derive(Debug, Serialize)]
 struct Curve {
     length_seconds: f64,
-    /// How far the cycle is; left out while none is on.
+    /// How far the cycle is; left out while none is on, or a rate is set by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     position_seconds: Option<f64>,
     rates_per_second: Vec<f64>,
@@ -154,6 +157,7 @@ impl MeanDifference {
     }
 }
 
+/// The phase that is on; a rate that was set by hand stands in its place.
 #[derive(Debug, Serialize)]
 struct Phase {
     name: String,
@@ -198,13 +202,18 @@ impl Status {
     pub fn of(
         board: &Board,
         generator: &Generator,
-        state: &'static str,
+        (draining, paused): (bool, bool),
         shard: Shard,
         started: SystemTime,
     ) -> Status {
         let (now, streams) = (Instant::now(), board.streams());
         let first = |of: &Stream| streams.iter().find(|other| other.scenario == of.scenario);
         let baseline = |of: &Stream| first(of).map(|first| first.target.clone()).unwrap_or_default();
+        let state = match (draining, paused) {
+            (true, _) => "draining",
+            (false, true) => "paused",
+            (false, false) => "serving",
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("LLMLOAD_REVISION"),
@@ -214,8 +223,37 @@ impl Status {
             now: unix(SystemTime::now()),
             reload_refused: board.refused(),
             measurement: measurement(generator, now),
-            scenarios: streams.iter().map(|stream| scenario(stream, baseline(stream), now)).collect(),
+            scenarios: streams.iter().map(|stream| scenario(stream, baseline(stream), now, paused)).collect(),
         }
+    }
+}
+
+/// How fast a scenario is asked to send: by its schedule, or by hand.
+#[derive(Debug, Serialize)]
+pub struct RateNow {
+    scenario: String,
+    rate_per_second: f64,
+    /// Unix time until which a rate holds that was set by hand.
+    rate_set_until: Option<f64>,
+    /// What would say that nothing is due now and then, and does not while that rate holds.
+    rate_set_ignores: Option<&'static str>,
+    /// What the schedule asks for at this instant; none where it is not looked up while a rate is set.
+    schedule_rate_per_second: Option<f64>,
+}
+
+impl RateNow {
+    /// That of a scenario, if there is one of this name.
+    pub fn of(board: &Board, scenario: &str) -> Option<RateNow> {
+        let stream = board.streams().into_iter().find(|stream| stream.scenario == scenario)?;
+        let now = Instant::now();
+        let standing = stream.course.standing(now);
+        Some(RateNow {
+            scenario: scenario.to_owned(),
+            rate_per_second: standing.rate,
+            rate_set_until: standing.set_until.map(unix),
+            rate_set_ignores: stream.terms().hours.filter(|_| standing.set_until.is_some()),
+            schedule_rate_per_second: stream.course.rate_by_schedule(now),
+        })
     }
 }
 
@@ -230,12 +268,14 @@ fn measurement(generator: &Generator, now: Instant) -> Measurement {
     Measurement { valid: distortions.is_empty(), distortions }
 }
 
-fn scenario(stream: &Stream, baseline: String, now: Instant) -> Scenario {
+fn scenario(stream: &Stream, baseline: String, now: Instant, paused: bool) -> Scenario {
     let standing = stream.course.standing(now);
+    let (rate_per_second, concurrency) = (standing.rate, standing.concurrency);
+    let running = if paused { "paused" } else { "running" };
     let (state, waiting_for, idle_until) = match stream.course.state() {
-        _ if standing.set_until.is_some() => ("running", None, None),
+        _ if standing.set_until.is_some() => (running, None, None),
         State::Waiting(what) => ("waiting", Some(what), None),
-        State::Running { .. } => ("running", None, None),
+        State::Running { .. } => (running, None, None),
         State::Idle(until) => ("idle", None, Some(unix(until))),
         State::Ended => ("ended", None, None),
     };
@@ -263,13 +303,11 @@ fn scenario(stream: &Stream, baseline: String, now: Instant) -> Scenario {
         waiting_for,
         idle_until,
         rate_set_until: standing.set_until.map(unix),
+        rate_set_ignores: terms.hours.filter(|_| standing.set_until.is_some()),
         cycle: standing.cycle,
-        phase: standing.phase.map(|name| Phase {
-            name,
-            remaining_seconds: standing.remaining.map(|remaining| remaining.as_secs_f64()),
-        }),
-        rate_per_second: standing.rate,
-        concurrency: standing.concurrency,
+        phase: phase(standing),
+        rate_per_second,
+        concurrency,
         max_concurrency: terms.max_concurrency,
         curve: curve(stream, now),
         recent: recently(stream, now),
@@ -287,6 +325,14 @@ fn scenario(stream: &Stream, baseline: String, now: Instant) -> Scenario {
             balanced: books.imbalance().is_none(),
         },
     }
+}
+
+fn phase(standing: Standing) -> Option<Phase> {
+    let (name, remaining) = match standing.set_until {
+        Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
+        None => (standing.phase?, standing.remaining),
+    };
+    Some(Phase { name, remaining_seconds: remaining.map(|remaining| remaining.as_secs_f64()) })
 }
 
 fn curve(stream: &Stream, now: Instant) -> Option<Curve> {

@@ -1,4 +1,5 @@
-//! Orders over HTTP: who may give them, what they are, and what is answered.
+//! Orders over HTTP: who may give them, what they are, and what is answered. The rate that an order may
+//! set is told to anybody.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,10 +10,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
-use super::{Site, text, wrong_method};
+use super::{HEAD_TIMEOUT, Site, json, text, wrong_method};
 use crate::config::read_duration;
 use crate::control::{Order, Refused};
 use crate::schedule::Rate;
+use crate::status::RateNow;
 
 /// Room for a rate and a duration, many times over.
 const BODY: usize = 4096;
@@ -51,9 +53,19 @@ impl Site {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Full<Bytes>> {
+        if let (Route::Rate(scenario), &Method::GET | &Method::HEAD) = (&asked, request.method()) {
+            return match RateNow::of(&self.board, scenario) {
+                Some(rate) => json(&rate),
+                None => text(StatusCode::NOT_FOUND, format!("there is no scenario `{scenario}`\n")),
+            };
+        }
         let back = *request.method() == Method::DELETE && matches!(asked, Route::Rate(_));
         if *request.method() != Method::POST && !back {
-            return wrong_method(if matches!(asked, Route::Rate(_)) { "POST, DELETE" } else { "POST" });
+            return wrong_method(if matches!(asked, Route::Rate(_)) {
+                "GET, HEAD, POST, DELETE"
+            } else {
+                "POST"
+            });
         }
         if let Err(why) = self.may_order(request.headers(), peer) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
@@ -109,7 +121,8 @@ fn is_this_machine(host: &str) -> bool {
 /// The rate and for how long, from a form in the body or from the query.
 async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let body = Limited::new(request.into_body(), BODY).collect().await;
+    let body = tokio::time::timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY).collect()).await;
+    let body = body.map_err(|_| "The body did not come in time.".to_owned())?;
     let body = body.map_err(|_| "The body could not be read, or is too long.".to_owned())?.to_bytes();
     let (mut rate, mut length) = (None, None);
     let fields = url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(&body));

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tokio::time::Instant;
 
 use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
-use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, last_chunk, stream_head, token};
+use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, last_chunk, plain, stream_head, token};
 
 const MIXED: &str = "
 seed: 3
@@ -120,6 +120,28 @@ fn a_target_that_is_not_there_is_waited_for_and_the_schedule_not_consumed() {
     assert_eq!(waiting["ledger"]["arrivals"], 0);
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
+}
+
+/// An answer that will not change by itself is a warning with what mends it; a server that is not there
+/// yet is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_will_never_be_ready_as_it_is_is_warned_of_once() {
+    let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;
+    let yaml = format!("target: http://{}\nrate: 100/s\n", upstream.address);
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        daemon.wait_for_log("waiting for a model");
+        // It has been asked again since.
+        daemon.wait_for("/metrics", |_| {
+            (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
+        });
+        let log = daemon.log.lock().unwrap().clone();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("waiting for")).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("/v1, if `/v1` is missing"), "{log}");
+    })
+    .await
+    .unwrap();
 }
 
 /// The target holds every answer open until all of them are.

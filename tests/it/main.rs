@@ -35,6 +35,7 @@ mod run;
 mod secrets;
 mod several;
 mod sidecar;
+mod status;
 mod timetable;
 mod upstream;
 mod web;

@@ -7,10 +7,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, assert_balanced, request, sample};
-use crate::upstream::{Act, Upstream, good};
+use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
+use crate::upstream::{Act, Upstream, good, plain};
 
 fn write(daemon: &Daemon, yaml: &str) {
     std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
@@ -159,6 +160,7 @@ scenarios:
         write(&daemon, &kept("second", "40/s").replace("  g: ", "  #g: "));
         let (status, answer) = reload(&daemon);
         assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
         // It is not shown any more, but its series are there as long as something is in flight.
         assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
@@ -197,7 +199,8 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     daemon.signal("HUP");
     daemon.wait_for_log("llmload.yml:3:");
     write(&daemon, good);
-    assert_eq!(reload(&daemon).0, 200);
+    let unchanged = "The configuration was reloaded: 1 unchanged (default).\n";
+    assert_eq!(reload(&daemon), (200, unchanged.into()));
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 1.0);
     // A file that is gone is wrong too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
@@ -250,6 +253,57 @@ async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
     .unwrap();
 }
 
+/// Whoever mends the file that a refused configuration names has mended the configuration.
+#[test]
+fn what_a_refused_file_names_is_watched_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    std::fs::write(&file, "target: {simulator: {}}\nrate: 5/s\n").unwrap();
+    let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    let mut daemon = Daemon::of(llmload, &["--config.auto-reload"], folder);
+    std::fs::write(&file, "target: {simulator: {}}\nrate: 7/s\nprompts: {p: {lines: new.txt}}\n").unwrap();
+    daemon.wait_for_log("new.txt");
+    std::fs::write(daemon.folder.path().join("new.txt"), "Say hello.\n").unwrap();
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 7.0).then_some(())
+    });
+    assert_eq!(daemon.log.lock().unwrap().matches("was not reloaded").count(), 1);
+}
+
+/// A target at another address is another server: what the one before said of itself is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
+    let gate = CancellationToken::new();
+    let server = |version: &'static str, held: Option<CancellationToken>| {
+        Upstream::reading(move |_, head| {
+            if !head.starts_with("GET /version ") {
+                return good();
+            }
+            let told = plain("200 OK", "application/json", &format!("{{\"version\":\"{version}\"}}"));
+            held.iter().map(|held| Act::WaitFor(held.clone())).chain(told).collect()
+        })
+    };
+    let (old, new) = (server("1.0", None).await, server("2.0", Some(gate.clone())).await);
+    tokio::task::spawn_blocking(move || {
+        let yaml = |url: String| format!("target: {{base_url: '{url}', model: m}}\nrate: 20/s\nstart: now\n");
+        let mut daemon = Daemon::start(&yaml(old.url()));
+        let of = |text: &str, version: &str| {
+            let version = format!("version=\"{version}\"");
+            sample(text, "llmload_target_info", &[&version])
+        };
+        daemon.wait_for("/metrics", |text| (of(text, "1.0") == 1.0).then_some(()));
+        write(&daemon, &yaml(new.url()));
+        assert_eq!(reload(&daemon).0, 200);
+        let text = daemon.get("/metrics").2;
+        assert_eq!((of(&text, "unknown"), sample(&text, "llmload_target_info", &[])), (1.0, 1.0));
+        gate.cancel();
+        let text = daemon.wait_for("/metrics", |text| (of(text, "2.0") == 1.0).then(|| text.to_owned()));
+        assert_eq!(sample(&text, "llmload_target_info", &[]), 1.0);
+    })
+    .await
+    .unwrap();
+}
+
 /// Status and body of a POST with a form and one more header.
 fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(daemon.address).unwrap();
@@ -289,10 +343,18 @@ scenarios:
     assert_eq!(sample(&paused, "llmload_paused", &[]), 1.0);
     assert_balanced(&paused);
     let started = sample(&paused, "llmload_requests_started_total", &of_s);
-    assert!(daemon.get("/api/v1/status").2.contains("\"state\":\"paused\""));
+    let status = daemon.get("/api/v1/status").2;
+    let state = |name: &str| scenario(&status, name).unwrap()["state"].clone();
+    assert_eq!((state("s"), state("waiting")), ("paused".into(), "waiting".into()));
+    assert!(status.contains("\"state\":\"paused\",\"started\""), "{status}");
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
-    assert_eq!(post(&daemon, "/-/resume", "", "").0, 200);
+    // Whatever is asked for twice is done once, and the answer says which it was.
+    let again = "The load is paused already: what comes due is dropped.\n";
+    assert_eq!(post(&daemon, "/-/pause", "", ""), (200, again.into()));
+    assert_eq!(post(&daemon, "/-/resume", "", ""), (200, "The load is resumed.\n".into()));
+    let none = "The load is not paused: there was nothing to resume.\n";
+    assert_eq!(post(&daemon, "/-/resume", "", ""), (200, none.into()));
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_started_total", &of_s) > started).then_some(())
     });
@@ -306,9 +368,33 @@ scenarios:
         (now == rate && by_hand == active).then_some(())
     };
     daemon.wait_for("/metrics", |text| set(text, 7.0, 1.0));
-    assert!(scenario(&daemon.get("/api/v1/status").2, "s").unwrap()["rate_set_until"].is_number());
-    assert_eq!(request(daemon.address, "DELETE", path).unwrap().0, 200);
+    let of_scenario = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
+    assert!(of_scenario["rate_set_until"].is_number() && of_scenario["rate_set_ignores"].is_null());
+    assert_eq!(
+        (&of_scenario["state"], &of_scenario["phase"]["name"]),
+        (&"running".into(), &"set by hand".into())
+    );
+    assert!(of_scenario["phase"]["remaining_seconds"].as_f64().is_some_and(|left| left <= 600.0));
+    let asked = |path: &str| -> serde_json::Value { serde_json::from_str(&daemon.get(path).2).unwrap() };
+    let by_hand = asked(path);
+    assert_eq!(
+        (&by_hand["rate_per_second"], &by_hand["schedule_rate_per_second"]),
+        (&7.0.into(), &50.0.into())
+    );
+    assert!(by_hand["rate_set_until"].is_number() && by_hand["rate_set_ignores"].is_null());
+    assert_eq!(daemon.get("/api/v1/scenarios/none/rate").0, 404);
+    let back = |words: &str| {
+        let (status, _, answer) = request(daemon.address, "DELETE", path).unwrap();
+        assert_eq!((status, answer), (200, format!("Scenario s: {words}.\n")));
+    };
+    back("back to its schedule");
+    back("no rate was set by hand; it is on its schedule");
     daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
+    let asked: serde_json::Value = serde_json::from_str(&daemon.get(path).2).unwrap();
+    assert_eq!(
+        (&asked["rate_per_second"], &asked["rate_set_until"]),
+        (&50.0.into(), &serde_json::Value::Null)
+    );
 
     for (form, words) in [
         ("", "`rate` is missing"),
@@ -332,6 +418,64 @@ scenarios:
     assert_eq!(post(&daemon, "/-/quit", "", "").0, 200);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// The hand wins over cron and windows, and says so.
+#[test]
+fn a_rate_set_by_hand_says_what_it_ignores() {
+    let mut daemon = Daemon::start(
+        "targets: {sim: {simulator: {}, model: simulated-8b}}
+scenarios:
+  nightly: {target: sim, schedule: [{constant: 1/s, for: 1m}], start: {cron: '0 0 31 12 *'}, active: [{hours: '02:00-02:01'}]}
+",
+    );
+    daemon.wait_for("/api/v1/status", |status| {
+        (scenario(status, "nightly").unwrap()["state"] == "idle").then_some(())
+    });
+    let path = "/api/v1/scenarios/nightly/rate";
+    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
+    let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
+    assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
+    daemon.wait_for("/api/v1/status", |status| {
+        (scenario(status, "nightly").unwrap()["rate_set_ignores"] == "its cron and its active windows")
+            .then_some(())
+    });
+    daemon.wait_for_log(words);
+}
+
+/// Answers that take longer than any grace: the simulator of before ends with the last of them, and
+/// not sooner.
+#[test]
+fn a_simulator_that_a_reload_does_without_ends_with_the_last_request_to_it() {
+    let yaml = |slots: u32| {
+        format!(
+            "targets:
+  t: {{model: simulated-8b, simulator: {{decode_tokens_per_second: 1, jitter: 0%, full_load_speed: 100%, slots: {slots}}}}}
+scenarios:
+  s: {{target: t, repeat: 1, request: {{max_tokens: 23}}, schedule: [{{constant: 20/s, for: 200ms}}]}}
+"
+        )
+    };
+    let mut daemon = Daemon::start(&yaml(16));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_time_to_first_token_seconds_count", &[]) == 4.0).then_some(())
+    });
+    assert_eq!(daemon.threads_named("simulator"), 1);
+    write(&daemon, &yaml(17));
+    let (status, answer) = reload(&daemon);
+    assert_eq!((status, answer.as_str()), (200, "The configuration was reloaded: 1 changed (s).\n"));
+    assert_eq!(daemon.threads_named("simulator"), 2);
+    daemon
+        .wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(()));
+    let exposition = daemon.get("/metrics").2;
+    assert_eq!(sample(&exposition, "llmload_requests_total", &[]), 4.0);
+    assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
+    assert_balanced(&exposition);
+    let begun = Instant::now();
+    while daemon.threads_named("simulator") > 1 {
+        assert!(begun.elapsed() < FOREVER, "nobody uses the one of before any more");
+        pause();
+    }
 }
 
 /// A server that is loaded anew while a schedule runs: what is on fails and is told, but the next
@@ -371,6 +515,11 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 100.0);
         assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), failed);
         assert_balanced(&exposition);
+        // The log tells of it in two lines.
+        let log = daemon.log.lock().unwrap().clone();
+        assert!(failed >= 3.0, "{failed}");
+        let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        assert_eq!((told("the target is away"), told("the target answers again")), (1, 1), "{log}");
     })
     .await
     .unwrap();

@@ -75,6 +75,28 @@ async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
 
+/// A rate that was set by hand for five minutes: what fired meanwhile met nothing that was on.
+#[tokio::test(start_paused = true)]
+async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
+    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
+    bench.epoch.wall = utc("2026-06-01T00:00:30Z");
+    let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
+    let (mut driver, course) =
+        bench.watched(vec![constant("1/s", 10)], Cycles::Cron(cron, ONCE), Spread::default(), None);
+    let mailbox = driver.mailbox();
+    let orders = async {
+        tokio::time::sleep(seconds(60)).await;
+        mailbox.set_rate(Some(("6/m".parse().unwrap(), seconds(300))));
+        tokio::time::sleep(seconds(360)).await;
+        bench.stop.cancel();
+    };
+    tokio::join!(bench.drive(&mut driver), orders);
+    assert_eq!(course.skipped_firings(), 0);
+    let sent = sent_since(&bench, utc("2026-06-01T00:00:00Z"));
+    let by_hand = (95..390).step_by(10);
+    assert_eq!(sent, (60..70).chain(by_hand).chain(420..430).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn outside_of_its_windows_nothing_is_due_and_the_schedule_goes_on() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);

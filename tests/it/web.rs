@@ -46,10 +46,15 @@ fn clients_that_never_finish_a_head_keep_nobody_from_asking() {
     let daemon = Daemon::start(IDLE);
     let half = |_| connect(daemon.address, b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ");
     let open: Vec<_> = (0..200).map(half).collect();
+    // Nor is an order waited for whose body does not come.
+    let order = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
+    let order = connect(daemon.address, order);
     for path in ["/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(daemon.get(path).0, 200, "{path}");
     }
     // They are cut off, rather than kept for as long as they like.
+    let answer = rest(order);
+    assert!(answer.contains("did not come in time"), "{answer}");
     for stream in open {
         assert!(!rest(stream).contains("200 OK"));
     }
