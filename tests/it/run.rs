@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use llmload::report::{self, Report};
+use llmload::report::{self, Report, comparison::Change};
 use tokio_util::sync::CancellationToken;
 
 use crate::upstream::{
@@ -279,4 +279,51 @@ async fn words_from_outside_become_no_markup() {
     assert!(ran.table.contains(words), "{}", ran.table);
     assert!(html.contains("a &lt; b &amp;&amp; &lt;i | ") && !html.contains("<i |"));
     assert!(markdown.contains(r"a &lt; b &amp;&amp; &lt;i \| \[a\](http://b) \*c\*"), "{markdown}");
+}
+
+/// Runs `llmload compare` on two reports.
+fn compare(base: &Report, new: &Report, arguments: &[&str]) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, report) in [("base.json", base), ("new.json", new)] {
+        std::fs::write(folder.path().join(name), serde_json::to_string(report).unwrap()).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    let command = command.current_dir(folder.path()).args(["compare", "base.json", "new.json"]);
+    let output = command.args(arguments).output().unwrap();
+    let both = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(both).unwrap())
+}
+
+#[test]
+fn two_reports_are_held_against_each_other() {
+    let base = run(
+        "targets: {sim: {simulator: {decode_tokens_per_second: 2000}}}
+scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100/s, for: 1s}]}}
+",
+        &[],
+    );
+    let base = base.report.unwrap();
+    let (code, words) = compare(&base, &base, &[]);
+    assert!(code == 0 && words.starts_with("llmload compare passed: nothing is worse"), "{code}: {words}");
+    // All of it takes twice as long.
+    let mut slower = base.clone();
+    let times = slower.streams[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
+    times.iter_mut().for_each(|value| value.0 *= 2.0);
+    let (code, words) = compare(&base, &slower, &[]);
+    assert!(code == 3 && words.contains("TTFT p50 is worse"), "{code}: {words}");
+    let (code, json) = compare(&slower, &base, &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["passed"]), (0, &serde_json::json!(true)));
+    assert_eq!(json["figures"][0]["change"], serde_json::json!(Change::Better));
+    assert_eq!(compare(&base, &slower, &["--tolerance", "150"]).0, 0);
+    // One that proves nothing proves nothing here either.
+    let interrupted = Report { interrupted: true, ..base.clone() };
+    assert_eq!(compare(&base, &interrupted, &[]).0, 3);
+    let gone = Report { streams: Vec::new(), ..base.clone() };
+    let (code, words) = compare(&base, &gone, &[]);
+    assert!(code == 3 && words.contains("s → sim is in the base and not in the new run"), "{code}: {words}");
+    // What is no report of this form is told from one.
+    let later = Report { llmload_report: 2, ..base.clone() };
+    let (code, words) = compare(&later, &base, &[]);
+    assert!(code == 2 && words.contains("base.json: a report of form 2"), "{code}: {words}");
 }
