@@ -7,12 +7,14 @@ mod reload;
 mod simulators;
 
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Invalid, Spelled};
@@ -69,12 +71,14 @@ pub enum Error {
     )]
     Buckets(String),
     /// A target of a run that ends was not ready in time.
-    #[error("scenario {scenario} still waits for {what}: nothing was sent by it; a longer --wait may help")]
+    #[error("scenario {scenario}: nothing was sent within {} (--wait), since it still waits for {what}", Spelled(*patience))]
     NotReady {
         /// The scenario.
         scenario: String,
         /// What it waits for.
         what: String,
+        /// How long it did.
+        patience: Duration,
     },
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
@@ -112,6 +116,15 @@ pub struct Settings {
 /// Reads the configuration again.
 pub type Source = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 
+/// Why a daemon ended that ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, by a signal or an order.
+    Told,
+    /// Its schedules had ended, and every answer was there.
+    ByItself,
+}
+
 /// Runs a plan until `stop` is cancelled and what was in flight then has ended or its grace is
 /// over. Cancelling `hurry` ends the grace at once. What is asked of `control` is done meanwhile.
 ///
@@ -123,7 +136,7 @@ pub async fn run(
     (control, mut orders): (Control, mpsc::Receiver<Awaited>),
     stop: CancellationToken,
     hurry: CancellationToken,
-) -> Result<(), Error> {
+) -> Result<Ended, Error> {
     let started = SystemTime::now();
     let Settings { board, generator, pass, .. } = settings;
     let listener = settings.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
@@ -149,48 +162,41 @@ pub async fn run(
     });
     let no_more_questions = CancellationToken::new();
     // Only now: the first scrape shall find every series.
-    let web = match listener {
-        Some(listener) => {
-            let address = listener.local_addr().map_err(Error::Socket)?;
-            tracing::info!(
-                scenarios = fleet.len(),
-                "llmload serves its status page and /metrics on {}",
-                visible(address)
-            );
-            Some(tokio::spawn(web::serve(listener, site, no_more_questions.clone())))
-        }
-        None => None,
-    };
+    let web = serve(listener, site, fleet.len(), no_more_questions.clone())?;
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
     let observed = Arc::clone(&metrics);
+    let watched = Arc::clone(&generator);
     let itself = tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
-    let impatient = pass.map(|pass| Box::pin(tokio::time::sleep(pass.patience)));
-    let mut impatient = OptionFuture::from(impatient).fuse();
+    let impatient = pass.map(|Pass { patience, .. }| tokio::time::sleep(patience).map(move |()| patience));
+    let mut impatient = pin!(OptionFuture::from(impatient).fuse());
 
-    let crashed = loop {
+    let mut ended = loop {
         tokio::select! {
-            () = stop.cancelled() => break Ok(()),
+            () = stop.cancelled() => break Ok(Ended::Told),
             Some(ended) = fleet.lives.join_next() => match ended {
-                Ok(Ok(())) if pass.is_some() && fleet.lives.is_empty() => break Ok(()),
+                Ok(Ok(())) if pass.is_some() && fleet.lives.is_empty() => break Ok(Ended::ByItself),
                 Ok(Ok(())) => {}
                 Ok(Err(crashed)) => break Err(crashed.into()),
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
-            Some(()) = &mut impatient => {
+            Some(patience) = &mut impatient => {
                 if let Some((scenario, what)) = fleet.waits_for() {
-                    break Err(Error::NotReady { scenario, what });
+                    break Err(Error::NotReady { scenario, what, patience });
                 }
             }
             Some((order, answer)) = orders.recv() => {
                 let done = match order {
                     Order::Reload => tokio::select! {
                         done = reloader.reload(&mut fleet, &metrics, &board) => done,
-                        () = stop.cancelled() => break Ok(()),
+                        () = stop.cancelled() => break Ok(Ended::Told),
                     },
                     Order::Pause(on) => Ok(pause(&paused, on, &metrics)),
+                    Order::SetRate { .. } if pass.is_some() => {
+                        Err(Refused::NotNow("a run keeps to its schedule; a daemon takes rates by hand".to_owned()))
+                    }
                     Order::SetRate { scenario, rate } => set_rate(&fleet, &scenario, rate),
                     Order::Quit => {
                         stop.cancel();
@@ -210,13 +216,16 @@ pub async fn run(
     };
     // Whoever asks from here on is told that it is too late.
     drop(orders);
-    if pass.is_some() && crashed.is_ok() {
+    if matches!(ended, Ok(Ended::ByItself)) {
         // Each answer may take the time that its timeouts grant: to cut slow ones off would make the
         // rest look fast.
         tokio::select! {
             () = fleet.rests() => {}
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => ended = Ok(Ended::Told),
         }
+    }
+    if pass.is_some() {
+        watched.look().await;
     }
     stop.cancel();
     drain(fleet, &hurry).await;
@@ -225,9 +234,22 @@ pub async fn run(
     no_more_questions.cancel();
     // It was told to end, and whether it did so well is of no interest any more.
     if let Some(web) = web {
-        let _ended = web.await;
+        let _served = web.await;
     }
-    crashed
+    ended
+}
+
+/// Serves the site, where somebody wants to see it.
+fn serve(
+    listener: Option<tokio::net::TcpListener>,
+    site: Arc<Site>,
+    scenarios: usize,
+    no_more_questions: CancellationToken,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    let Some(listener) = listener else { return Ok(None) };
+    let address = listener.local_addr().map_err(Error::Socket)?;
+    tracing::info!(scenarios, "llmload serves its status page and /metrics on {}", visible(address));
+    Ok(Some(tokio::spawn(web::serve(listener, site, no_more_questions))))
 }
 
 fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {

@@ -121,6 +121,8 @@ pub enum Event<'a> {
         detail: &'a FailureDetail,
         /// Since sending.
         duration: Duration,
+        /// Since the due instant.
+        since_due: Duration,
         /// By which names others know it.
         names: &'a Names,
     },

@@ -79,11 +79,11 @@ pub async fn exchange<E: Endpoint>(
     let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
     let sent = Instant::now();
     let mut names = Names::default();
+    // Also where there is no order: it counts as started.
+    observer.observe(&arrival, Event::Sent { lag: sent.saturating_duration_since(arrival.due) });
     let conversation = match order {
         Ok(order) => {
             names.trace = order.request.trace;
-            let lag = sent.saturating_duration_since(arrival.due);
-            observer.observe(&arrival, Event::Sent { lag });
             let conversation = converse(endpoint, &arrival, order, sent, observer, &mut names.request_id);
             let conversation = AssertUnwindSafe(conversation).catch_unwind();
             conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
@@ -98,11 +98,13 @@ pub async fn exchange<E: Endpoint>(
             Finished { outcome: Ok(took), rest }
         }
         Err(detail) => {
-            let duration = sent.elapsed();
+            let now = Instant::now();
+            let duration = now.saturating_duration_since(sent);
+            let since_due = now.saturating_duration_since(arrival.due);
             // The one place that every failure passes before anybody sees its words.
             let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
-            observer.observe(&arrival, Event::Failed { detail: &detail, duration, names: &names });
+            observer.observe(&arrival, Event::Failed { detail: &detail, duration, since_due, names: &names });
             Finished { outcome: Err(detail.failure), rest: None }
         }
     }

@@ -109,6 +109,12 @@ impl Generator {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Judges what there is by now: once a second, and once more at the end of a run.
+    pub async fn look(self: &Arc<Self>) {
+        self.ask_kernel().await;
+        self.judge(self.reading(Instant::now(), &self.vitals()));
+    }
+
     /// Asks the kernel anew, where that holds up nobody: a folder of ten thousand open files takes its time
     /// on an old one. Whoever asks while it is asked gets along with what it told last.
     pub async fn ask_kernel(self: &Arc<Self>) {
@@ -176,8 +182,7 @@ async fn look(generator: &Arc<Generator>) {
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
-        generator.ask_kernel().await;
-        generator.judge(generator.reading(Instant::now(), &generator.vitals()));
+        generator.look().await;
     }
 }
 

@@ -129,6 +129,12 @@ failures! {
 }
 
 impl Failure {
+    /// Whether it took longer than was granted.
+    pub fn is_timeout(self) -> bool {
+        use Failure::{ConnectTimeout, TimeoutFirstToken, TimeoutIdle, TimeoutTotal};
+        matches!(self, ConnectTimeout | TimeoutFirstToken | TimeoutIdle | TimeoutTotal)
+    }
+
     /// Whether no connection came about.
     pub fn is_connecting(self) -> bool {
         use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};

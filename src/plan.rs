@@ -46,12 +46,20 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
 }
 
-/// A scenario was asked for that is not there.
+/// Why a plan cannot be gone through once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
-pub struct UnknownScenario {
-    wanted: String,
-    names: Vec<String>,
+pub enum NoPass {
+    /// A scenario was asked for that is not there.
+    #[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
+    Unknown {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        names: Vec<String>,
+    },
+    /// A scenario has a rate or a concurrency and no schedule.
+    #[error("scenario `{0}` has no end of its own; say how long the run takes, such as --for 1m")]
+    Endless(String),
 }
 
 impl Plan {
@@ -60,14 +68,17 @@ impl Plan {
     /// daemon sends; they do not count here, which the warnings say.
     ///
     /// # Errors
-    /// If there is no scenario of the name that is asked for.
-    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, UnknownScenario> {
+    /// If there is no scenario of the name that is asked for, or one that has no end.
+    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, NoPass> {
         if let Some(wanted) = only {
             let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             self.scenarios.retain(|scenario| scenario.name == wanted);
             if self.scenarios.is_empty() {
-                return Err(UnknownScenario { wanted: wanted.to_owned(), names });
+                return Err(NoPass::Unknown { wanted: wanted.to_owned(), names });
             }
+        }
+        if let Some(endless) = self.scenarios.iter().find(|scenario| scenario.endless && !cut) {
+            return Err(NoPass::Endless(endless.name.clone()));
         }
         for scenario in &mut self.scenarios {
             let timed = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
@@ -119,6 +130,8 @@ pub struct Scenario {
     pub max_concurrency: NonZeroU32,
     /// An arrival later than this is dropped.
     pub max_lag: Duration,
+    /// Whether a rate or a concurrency stands in place of a schedule: nobody said how long.
+    pub endless: bool,
     /// What its requests must meet, where the file says so.
     pub slo: Option<Arc<Slo>>,
 }

@@ -58,7 +58,7 @@ impl Patient<'_> {
                 "give this process more of what it ran out of: open files (`ulimit -n`), ports or memory",
             ),
             Failure::StaleConnection => plain(
-                "none is needed while it is rare: the server closes connections sooner than they are given up here",
+                "no remedy is needed while it is rare: the server closes connections sooner than they are given up here",
             ),
             Failure::Reset => self.or_tls("look into the server's log"),
             Failure::HttpProtocol => self.or_tls("check the port: what answers there does not speak HTTP"),

@@ -182,8 +182,10 @@ pub struct Difference {
 pub struct Run<'a> {
     /// When it began.
     pub started: SystemTime,
-    /// When it ended.
-    pub ended: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// What broke it, if something did.
+    pub broken: Option<String>,
     /// Whether a signal ended it.
     pub interrupted: bool,
     /// What everything random followed from.
@@ -206,10 +208,10 @@ impl Report {
             llmload_report: FORM,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(to_the_second(run.started)),
-            seconds: run.ended.duration_since(run.started).unwrap_or_default().as_secs_f64(),
+            seconds: run.took.as_secs_f64(),
             interrupted: run.interrupted,
             seed: run.seed,
-            verdict: verdict::of(&streams, &distortions, run.interrupted),
+            verdict: verdict::of(&streams, &distortions, run.interrupted, run.broken),
             findings: findings::of(&streams, &distortions),
             distortions,
             streams,

@@ -185,8 +185,14 @@ async fn go_through(
         );
     }
     let spread = setting.spread(around.shard);
-    let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), Instant::now());
-    let driver = driver.behind(Arc::clone(&gate));
+    let begin = Instant::now();
+    let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), begin);
+    let driver = match around.pass {
+        None => driver.behind(Arc::clone(&gate)),
+        // A run does not wait once it has begun: an outage is what it is to show.
+        Some(Pass { limit: Some(limit), .. }) => driver.until(begin + limit),
+        Some(Pass { limit: None, .. }) => driver,
+    };
     // A reload may replace its clients, and then nothing shall hold on to those of before.
     drop(setting);
     let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
@@ -229,14 +235,8 @@ async fn keep_to(
     pass: Option<Pass>,
 ) {
     let mut alarm = Alarm::of_this_machine();
-    if let Some(Pass { limit, .. }) = pass {
-        let all = driver.run(&*lanes, &mut alarm, &stop);
-        match limit {
-            // Ended or cut, what was launched is in flight.
-            Some(limit) => _ = tokio::time::timeout(limit, all).await,
-            None => all.await,
-        }
-        return;
+    if pass.is_some() {
+        return driver.run(&*lanes, &mut alarm, &stop).await;
     }
     while !stop.is_cancelled() {
         driver.run(&*lanes, &mut alarm, &stop).await;

@@ -4,18 +4,18 @@
 //! quantiles of all of it. One [`Tally`] stands beside the metrics of each stream of load.
 
 mod distribution;
+mod span;
 mod timeline;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::measurement::{Anomaly, Failure, Measurement, Usage};
 use crate::schedule::Schedule;
 use crate::slo::{Slo, Tried};
 pub use distribution::Distribution;
+pub use span::Span;
 pub use timeline::{Interval, Timeline};
 
 /// How many phases have a row of their own; what comes then shares the last.
@@ -34,6 +34,8 @@ pub struct Tally {
 struct Inner {
     phases: Vec<Row>,
     timeline: Timeline,
+    /// The row that something was due in last.
+    on: Option<usize>,
 }
 
 /// What is known of the phases of one name.
@@ -82,10 +84,12 @@ pub struct Figures {
     pub chunks: u64,
     /// How long all that finished took together.
     pub busy: Duration,
+    /// How long the successes took together whose tokens were counted.
+    pub answering: Duration,
     /// What was held against each objective.
     pub tried: Vec<Tried>,
-    /// The first instant at which something was due, and the last at which something ended.
-    pub span: Option<(Instant, Instant)>,
+    /// From due instants to ends.
+    pub span: Span,
 }
 
 impl Figures {
@@ -108,8 +112,9 @@ impl Figures {
             tokens: Usage::default(),
             chunks: 0,
             busy: Duration::ZERO,
+            answering: Duration::ZERO,
             tried: vec![Tried::default(); objectives],
-            span: None,
+            span: Span::default(),
         }
     }
 
@@ -123,25 +128,20 @@ impl Figures {
         self.sent + self.dropped.iter().sum::<u64>()
     }
 
-    /// From the first due instant to the last end.
+    /// From the first due instant to the last end, of each time that the phase was on.
     pub fn seconds(&self) -> f64 {
-        self.span.map_or(0.0, |(first, last)| last.saturating_duration_since(first).as_secs_f64())
-    }
-
-    fn reach(&mut self, first: Instant, last: Instant) {
-        let (begun, ended) = self.span.unwrap_or((first, last));
-        self.span = Some((begun.min(first), ended.max(last)));
+        self.span.length().as_secs_f64()
     }
 
     fn enter(&mut self, arrival: &Arrival, event: Event<'_>, slo: Option<&Slo>) {
         let seconds = |duration: Duration| duration.as_secs_f64();
         match event {
             Event::Dropped(reason) => {
-                self.reach(arrival.due, arrival.due);
+                self.span.reach(arrival.due, arrival.due);
                 self.dropped[reason as usize] += 1;
             }
             Event::Sent { lag } => {
-                self.reach(arrival.due, arrival.due + lag);
+                self.span.reach(arrival.due, arrival.due + lag);
                 self.sent += 1;
                 self.dispatch_lag.enter(seconds(lag));
             }
@@ -159,8 +159,8 @@ impl Figures {
                 self.succeeded(measurement);
                 self.judge(slo, Some(measurement));
             }
-            Event::Failed { detail, duration, .. } => {
-                self.reach(arrival.due, arrival.due + duration);
+            Event::Failed { detail, duration, since_due, .. } => {
+                self.span.reach(arrival.due, arrival.due + since_due);
                 self.failures[detail.failure as usize] += 1;
                 self.busy += duration;
                 self.judge(slo, None);
@@ -179,7 +179,7 @@ impl Figures {
     }
 
     fn succeeded(&mut self, measurement: &Measurement) {
-        self.reach(measurement.due, measurement.end);
+        self.span.reach(measurement.due, measurement.end);
         self.succeeded += 1;
         self.busy += measurement.duration();
         self.request_duration.enter(measurement.duration().as_secs_f64());
@@ -192,6 +192,7 @@ impl Figures {
         }
         if let Some(usage) = measurement.usage {
             self.counted += 1;
+            self.answering += measurement.duration();
             self.tokens.input += usage.input;
             self.tokens.output += usage.output;
             self.tokens.cached_input += usage.cached_input;
@@ -226,10 +227,9 @@ impl Figures {
         self.tokens.reasoning += other.tokens.reasoning;
         self.chunks += other.chunks;
         self.busy += other.busy;
+        self.answering += other.answering;
         self.tried.iter_mut().zip(&other.tried).for_each(|(tried, other)| tried.add(*other));
-        if let Some((first, last)) = other.span {
-            self.reach(first, last);
-        }
+        self.span.embrace(&other.span);
     }
 }
 
@@ -249,7 +249,7 @@ impl Tally {
             phases.len() - 1
         });
         let rows = rows.collect();
-        Tally { rows, slo, inner: Mutex::new(Inner { phases, timeline: Timeline::default() }) }
+        Tally { rows, slo, inner: Mutex::new(Inner { phases, timeline: Timeline::default(), on: None }) }
     }
 
     /// The objectives.
@@ -273,7 +273,12 @@ impl Observe for Tally {
         let Some(row) = arrival.phase.and_then(|phase| self.rows.get(phase)) else { return };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.timeline.enter(arrival, event);
+        let due = matches!(event, Event::Sent { .. } | Event::Dropped(_));
+        let comes = due && inner.on.replace(*row) != Some(*row);
         if let Some(row) = inner.phases.get_mut(*row) {
+            if comes {
+                row.figures.span.comes();
+            }
             row.figures.enter(arrival, event, self.slo.as_deref());
         }
     }
@@ -282,6 +287,8 @@ impl Observe for Tally {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+
+    use tokio::time::Instant;
 
     use super::*;
     use crate::event::Names;
@@ -330,7 +337,7 @@ mod tests {
                 if ok {
                     Event::Succeeded(&measurement)
                 } else {
-                    Event::Failed { detail: &detail, duration: since, names: &names }
+                    Event::Failed { detail: &detail, duration: since, since_due: since, names: &names }
                 },
             );
         };

@@ -11,11 +11,12 @@ use crate::report::comparison::{self, Comparison};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// The report.json of the run to be held against
+    /// The report.json of the run to be held against, or its folder
     base: PathBuf,
     /// That of the other run
     new: PathBuf,
-    /// A change up to this much counts for nothing, however sure it is: a share of the figure in percent
+    /// A change of a time or speed up to this much counts for nothing, however sure it is: a share of it in
+    /// percent. More failures count if they are sure
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
     tolerance: f64,
     /// Print one JSON document instead of words
@@ -38,8 +39,9 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
 }
 
 fn read(path: &Path) -> Result<Report, Failed> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
+    let name = file.display();
+    let text = std::fs::read_to_string(&file).map_err(|error| {
         Failed::Usage(format!("error: {name}: {error}; name a report.json that `llmload run --report` wrote"))
     })?;
     comparison::read(&text).map_err(|error| Failed::Usage(format!("error: {name}: {error}")))

@@ -36,6 +36,8 @@ pub(super) async fn show(board: Arc<Board>, began: Instant) {
         // Where stderr is closed nobody is left to be told.
         let _unheard = if terminal {
             SHOWN.store(true, Relaxed);
+            let width = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
+            let line: String = line.chars().take(usize::from(width).saturating_sub(1)).collect();
             write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush())
         } else {
             writeln!(stderr, "{line}")

@@ -9,10 +9,10 @@ use clap::Args;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals};
+use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals, variable};
 use crate::config;
 use crate::control::Control;
-use crate::daemon;
+use crate::daemon::{self, Ended};
 use crate::generator::Generator;
 use crate::report::{self, Report, Run};
 use crate::scenario::Pass;
@@ -43,6 +43,8 @@ pub(super) struct RunArgs {
     listen_address: Option<std::net::SocketAddr>,
 }
 
+/// What a report is written to.
+const FILES: [&str; 3] = ["report.json", "report.md", "report.html"];
 /// Exit code of a run that did not pass.
 const MISSED: u8 = 3;
 
@@ -56,7 +58,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     let plan = super::plan_of(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .one_pass(args.scenario.as_deref(), args.length.is_some())
-        .map_err(|error| Failed::Usage(format!("error: --scenario: {error}")))?;
+        .map_err(|error| Failed::Usage(format!("error: {error}")))?;
+    if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
+        tracing::warn!("a run sends the whole schedule: LLMLOAD_SHARD and LLMLOAD_SHARDS do not count");
+    }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -64,23 +69,39 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         // Before an hour of load, not after it.
         std::fs::create_dir_all(folder)
             .with_context(|| format!("--report {}: the folder cannot be made", folder.display()))?;
+        // Nobody shall take the report of another day for that of a run that broke.
+        for name in FILES {
+            match std::fs::remove_file(folder.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let words = format!("--report {}: {name} cannot be replaced", folder.display());
+                    return Err(Failed::Runtime(anyhow::Error::new(error).context(words)));
+                }
+                _ => {}
+            }
+        }
     }
-    let report = go(args, plan)?;
-    print(report::text(&report).trim_end())?;
+    let (report, broken) = go(args, plan)?;
+    // The files first: stdout may be full.
     if let Some(folder) = &args.report {
         write(&report, folder)?;
     }
-    if report.verdict.passed || args.no_gate { Ok(()) } else { Err(Failed::Said(MISSED)) }
+    print(report::text(&report).trim_end())?;
+    match broken {
+        Some(error) => Err(Failed::Runtime(anyhow::Error::new(error))),
+        None if report.verdict.passed || args.no_gate => Ok(()),
+        None => Err(Failed::Said(MISSED)),
+    }
 }
 
-fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<Report, Failed> {
+/// What came of it, and what broke it, if something did once requests had been sent.
+fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon::Error>), Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let pass = Pass { limit: args.length, patience: args.wait };
     let (board, generator): (Arc<Board>, _) = (Arc::default(), Generator::new());
     let runtime = runtime()?;
-    let started = SystemTime::now();
-    let interrupted = runtime.block_on(async {
+    let (started, began) = (SystemTime::now(), Instant::now());
+    let ended = runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         // The daemon ends its own token too when it is done; this one only a signal cancels.
         let signalled = CancellationToken::new();
@@ -105,23 +126,35 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<Report, Failed> {
         };
         let ended = tokio::select! {
             ended = daemon::run(settings, (control, orders), stop, hurry) => ended,
-            () = forward => Ok(()),
+            () = forward => Ok(Ended::Told),
         };
         progress.abort();
         let _aborted = progress.await;
         progress::clear();
-        ended.map_err(anyhow::Error::new)?;
-        anyhow::Ok(signalled.is_cancelled())
+        anyhow::Ok(ended)
     })?;
-    let run = Run { started, ended: SystemTime::now(), interrupted, seed, generator: &generator, config };
-    Ok(Report::of(run, &board.streams()))
+    let sent = board.streams().iter().any(|stream| stream.traffic.ledger.read().started > 0);
+    let (interrupted, broken) = match ended {
+        Ok(ended) => (ended == Ended::Told, None),
+        Err(error) if sent => (false, Some(error)),
+        Err(error) => return Err(Failed::Runtime(anyhow::Error::new(error))),
+    };
+    let run = Run {
+        started,
+        took: began.elapsed(),
+        interrupted,
+        broken: broken.as_ref().map(ToString::to_string),
+        seed,
+        generator: &generator,
+        config,
+    };
+    Ok((Report::of(run, &board.streams()), broken))
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
     let json = serde_json::to_string_pretty(report).context("the report")?;
     let html = report::html(report).map_err(anyhow::Error::new)?;
-    let files = [("report.json", json), ("report.md", report::markdown(report)), ("report.html", html)];
-    for (name, text) in files {
+    for (name, text) in FILES.into_iter().zip([json, report::markdown(report), html]) {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }

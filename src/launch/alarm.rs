@@ -92,9 +92,9 @@ mod kernel {
         }
 
         async fn ring(&mut self, until: Instant) -> io::Result<()> {
-            self.set(until)?;
-            // It may have rung for what was waited for before.
             while Instant::now() < until {
+                // Anew each time: it may have rung for what was waited for before.
+                self.set(until)?;
                 let mut guard = self.0.readable().await?;
                 let mut expirations = [0; 8];
                 match rustix::io::read(self.0.get_ref(), &mut expirations) {

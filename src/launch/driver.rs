@@ -56,6 +56,8 @@ pub struct Driver {
     /// How many arrivals closed loops had.
     looped: u64,
     counting: Option<Counting>,
+    /// What is not due by then is not told.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Driver {
             slots: Slots::default(),
             looped: 0,
             counting: None,
+            until: None,
         }
     }
 
@@ -97,12 +100,37 @@ impl Driver {
         self
     }
 
+    /// What is not due by then is not sent, however long the process was stopped.
+    #[must_use]
+    pub fn until(mut self, until: Instant) -> Driver {
+        self.until = Some(until);
+        self
+    }
+
     /// Where it is reached while it runs.
     pub fn mailbox(&self) -> Arc<Mailbox> {
         Arc::clone(&self.mailbox)
     }
 
     fn step(&mut self, now: Moment) -> Step {
+        let Some(until) = self.until else { return self.next(now) };
+        if now.instant < until {
+            return match self.next(now) {
+                Step::Wait(at) => Step::Wait(at.min(until)),
+                other => other,
+            };
+        }
+        match self.next(Moment { instant: until, wall: now.wall_at(until) }) {
+            launch @ Step::Launch(_, None) => launch,
+            // A slot that comes free by now is not used again.
+            Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
+                self.course.ends();
+                Step::End
+            }
+        }
+    }
+
+    fn next(&mut self, now: Moment) -> Step {
         for slot in self.mailbox.returned() {
             self.slots.put_back(slot);
         }

@@ -1,16 +1,21 @@
 //! Whether a run is worse than another: two reports in, a verdict out.
 //!
 //! Each quantile comes with the interval that holds the true one with a probability of 95 %, which
-//! follows from the order of the values alone, however they are distributed. A change counts where the
+//! follows from the order of the values alone, however they are distributed. It takes them for
+//! independent, which requests that wait in one queue are not quite. So a change counts only where the
 //! intervals do not meet and it is larger than what is tolerated: two runs of the same server differ too.
 
 use serde::Serialize;
 
 use super::layout::{self, Block};
 use super::{FORM, Load, Report};
+use crate::measurement::printable;
 
 /// 1.96 standard deviations on either side hold 95 %.
 const SURE: f64 = 1.96;
+
+/// The one figure that is no time.
+const SUCCESS_RATE: &str = "success rate";
 
 /// Why two reports cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +45,24 @@ pub fn read(text: &str) -> Result<Report, Incomparable> {
     if found != FORM {
         return Err(Incomparable::Form { found });
     }
-    serde_json::from_str(text).map_err(no_report)
+    let report: Report = serde_json::from_str(text).map_err(no_report)?;
+    // What llmload did not write itself is not trusted to be in order.
+    let values = report.streams.iter().flat_map(|load| load.distributions.values());
+    for values in values {
+        let rising = values.is_sorted_by(|one, next| one.0 <= next.0);
+        let fit = values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
+        if !rising || !fit || values.len() > 1 << 20 {
+            return Err(Incomparable::NoReport(
+                "its distributions do not rise, or are out of range".to_owned(),
+            ));
+        }
+    }
+    Ok(report)
+}
+
+/// The name of a stream, fit to be shown.
+fn stream_of(load: &Load) -> String {
+    format!("{} → {}", printable(&load.scenario, 256), printable(&load.target, 256))
 }
 
 /// What became of a figure.
@@ -51,7 +73,9 @@ pub enum Change {
     Worse,
     /// Likewise.
     Better,
-    /// Too little, or not for sure.
+    /// For sure, and no more than is tolerated.
+    Tolerated,
+    /// Not for sure.
     None,
     /// One of the runs has too few values for it.
     Unknown,
@@ -104,33 +128,44 @@ impl Comparison {
             if report.interrupted {
                 reasons.push(format!("{name} was interrupted: there is nothing valid to judge"));
             }
+            for load in &report.streams {
+                let void = super::verdict::void(load);
+                reasons.extend(void.map(|words| format!("{name}, {}: {words}", stream_of(load))));
+            }
             for distorted in &report.distortions {
                 let words = &distorted.message;
                 reasons.push(format!("the generator distorted what it measured in {name}: {words}"));
             }
         }
-        let name = |load: &Load| format!("{} → {}", load.scenario, load.target);
         for before in &base.streams {
-            let stream = name(before);
-            let Some(after) = new.streams.iter().find(|load| name(load) == stream) else {
+            let stream = stream_of(before);
+            let Some(after) = new.streams.iter().find(|load| stream_of(load) == stream) else {
                 reasons.push(format!("{stream} is in the base and not in the new run"));
                 continue;
             };
             if before.model != after.model {
-                notes.push(format!("{stream}: the model was {} and is {}", before.model, after.model));
+                let model = |load: &Load| printable(&load.model, 256);
+                notes.push(format!("{stream}: the model was {} and is {}", model(before), model(after)));
             }
             figures.extend(of_stream(&stream, before, after, tolerated));
         }
-        let added = new.streams.iter().filter(|load| !base.streams.iter().any(|old| name(old) == name(load)));
-        notes.extend(added.map(|load| format!("{} is in the new run only", name(load))));
+        let added = new
+            .streams
+            .iter()
+            .filter(|load| !base.streams.iter().any(|old| stream_of(old) == stream_of(load)));
+        notes.extend(added.map(|load| format!("{} is in the new run only", stream_of(load))));
         if base.config != new.config {
             notes.push("the two runs had different configurations".to_owned());
         }
         for figure in figures.iter().filter(|figure| figure.change == Change::Worse) {
             reasons.push(format!("{}: {} is worse", figure.stream, figure.name));
         }
-        if figures.iter().all(|figure| figure.change == Change::Unknown) {
-            reasons.push("no figure has enough values in both runs: there is nothing to judge".to_owned());
+        for figure in figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none()) {
+            reasons.push(format!("{}: {} is not known of the new run", figure.stream, figure.name));
+        }
+        let known = |figure: &Compared| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
+        if !figures.iter().any(known) {
+            reasons.push("no time has enough values in both runs: there is nothing to judge".to_owned());
         }
         Comparison { passed: reasons.is_empty(), reasons, notes, figures }
     }
@@ -166,7 +201,7 @@ impl Comparison {
 
 fn row(figure: &Compared) -> Vec<String> {
     let show = |value: f64| match figure.name.as_str() {
-        "success rate" => layout::percent(value),
+        SUCCESS_RATE => layout::percent(value),
         "output tokens/s p50" => layout::three_digits(value),
         _ => layout::duration(value),
     };
@@ -185,6 +220,7 @@ fn row(figure: &Compared) -> Vec<String> {
     let verdict = match figure.change {
         Change::Worse => "worse",
         Change::Better => "better",
+        Change::Tolerated => "tolerated",
         Change::None => "no clear change",
         Change::Unknown => "too few values",
     };
@@ -204,16 +240,20 @@ fn of_stream(stream: &str, before: &Load, after: &Load, tolerated: f64) -> Vec<C
     };
     for (name, key, shares, worse) in distributions {
         let of = |load: &Load| load.distributions.get(key).filter(|values| !values.is_empty()).cloned();
-        let (Some(base), Some(new)) = (of(before), of(after)) else { continue };
+        let (base, new) = (of(before), of(after));
+        if base.is_none() && new.is_none() {
+            continue;
+        }
+        let of_share = |values: &Option<Vec<(f64, u64)>>, share| quantile(values.as_deref()?, share);
         for share in shares {
-            let (base, new) = (quantile(&base, *share), quantile(&new, *share));
+            let (base, new) = (of_share(&base, *share), of_share(&new, *share));
             let change = change(base, new, worse, |base| base * tolerated);
             tell(format!("{name} p{}", share * 100.0), base, new, change);
         }
     }
     let (base, new) = (success(before), success(after));
     // Of requests that fail, any more that is sure is worse.
-    tell("success rate".to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
+    tell(SUCCESS_RATE.to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
     figures
 }
 
@@ -227,8 +267,11 @@ fn change(
     let (Some(base), Some(new)) = (base, new) else { return Change::Unknown };
     let apart = base.high < new.low || new.high < base.low;
     let change = new.value - base.value;
-    if !apart || change.abs() <= tolerated(base.value) {
+    if !apart {
         return Change::None;
+    }
+    if change.abs() <= tolerated(base.value) {
+        return Change::Tolerated;
     }
     if change * worse > 0.0 { Change::Worse } else { Change::Better }
 }
@@ -315,7 +358,7 @@ mod tests {
         };
         assert_eq!(held(10_000, 1.2, 0.05), Change::Worse);
         assert_eq!(held(10_000, 0.8, 0.05), Change::Better);
-        assert_eq!(held(10_000, 1.2, 0.25), Change::None, "it is tolerated");
+        assert_eq!(held(10_000, 1.2, 0.25), Change::Tolerated);
         assert_eq!(held(40, 1.2, 0.05), Change::None, "it is not sure");
         assert_eq!(held(5, 3.0, 0.05), Change::Unknown);
         assert_eq!(held(10_000, 1.0, 0.0), Change::None);

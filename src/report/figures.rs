@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::Anomaly;
+use crate::measurement::{Anomaly, Failure};
 use crate::tally::{self, Distribution};
 
 /// What a number of arrivals amounted to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Figures {
     /// From the first due instant to the last end.
     pub seconds: f64,
@@ -22,6 +23,8 @@ pub struct Figures {
     pub failed: u64,
     /// Succeeded / (succeeded + failed).
     pub success_rate: Option<f64>,
+    /// Those that failed by a timeout / (succeeded + failed).
+    pub timeout_rate: Option<f64>,
     /// QPS: successes / seconds.
     pub queries_per_second: Option<f64>,
     /// Requests in flight on the average: the durations of all that finished / seconds.
@@ -40,7 +43,7 @@ pub struct Figures {
     pub output_chunks: u64,
     /// Output tokens / seconds: what the endpoint delivered.
     pub output_tokens_per_second_total: Option<f64>,
-    /// Output tokens / durations of successes: what classic tools call tokens per second.
+    /// Output tokens / durations of the successes that they are counted of: what classic tools call tokens per second.
     pub output_tokens_per_request_second: Option<f64>,
     /// TTFT, from sending.
     pub time_to_first_token_seconds: Summary,
@@ -64,6 +67,7 @@ pub struct Figures {
 
 /// A distribution in some numbers. What too few values stand for is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// How many values.
     pub count: u64,
@@ -107,8 +111,11 @@ impl Figures {
     pub(super) fn of(tally: &tally::Figures) -> Figures {
         let (seconds, failed) = (tally.seconds(), tally.failed());
         let finished = tally.succeeded + failed;
+        let timeouts =
+            Failure::ALL.into_iter().zip(tally.failures).filter(|(failure, _)| failure.is_timeout());
+        let timeouts: u64 = timeouts.map(|(_, count)| count).sum();
         let over = |amount: f64, whole: f64| (whole > 0.0).then(|| amount / whole);
-        let answering = tally.request_duration.sum();
+        let answering = tally.answering.as_secs_f64();
         let counted = (tally.counted > 0).then_some(tally.tokens.output as f64);
         let anomalies = Anomaly::ALL.into_iter().zip(tally.anomalies).filter(|(_, count)| *count > 0);
         Figures {
@@ -119,6 +126,7 @@ impl Figures {
             succeeded: tally.succeeded,
             failed,
             success_rate: over(tally.succeeded as f64, finished as f64),
+            timeout_rate: over(timeouts as f64, finished as f64),
             queries_per_second: over(tally.succeeded as f64, seconds),
             requests_in_flight: over(tally.busy.as_secs_f64(), seconds),
             input_tokens: tally.tokens.input,

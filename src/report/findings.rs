@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Distorted, Load};
+use crate::event::DropReason;
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,19 +44,19 @@ pub(super) fn of(streams: &[Load], distortions: &[Distorted]) -> Vec<Finding> {
             tell(Severity::Note, format!("{name}the target is the built-in simulator, not a model"));
         }
         for (reason, count) in &load.ledger.dropped {
-            let why = match reason.as_str() {
-                "max_concurrency" => {
-                    "so many were in flight as `max_concurrency` allows: the endpoint did not keep up with the rate"
+            let why = match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
+                Some(DropReason::MaxConcurrency) => {
+                    "so many were in flight as max_concurrency allows: the endpoint did not keep up with the rate"
                 }
-                "late" => "they came up later than `max_lag`: the generator was held up",
-                "paused" => "the load was paused",
-                _ => "the run was being stopped",
+                Some(DropReason::Late) => "they came up later than max_lag: the generator was held up",
+                Some(DropReason::Paused) => "the load was paused",
+                Some(DropReason::Draining) | None => "the run was being stopped",
             };
-            tell(Severity::Warning, format!("{name}{count} arrivals were dropped as `{reason}`: {why}"));
+            tell(Severity::Warning, format!("{name}{count} arrivals were dropped ({reason}): {why}"));
         }
         for (reason, count) in &load.ledger.aborted {
             let words =
-                format!("{name}{count} requests were cut off by llmload (`{reason}`) and count for nothing");
+                format!("{name}{count} requests were cut off by llmload ({reason}) and count for nothing");
             tell(Severity::Warning, words);
         }
         if let Some(lag) = figures.dispatch_lag_seconds.p99.filter(|lag| *lag > LATE) {
@@ -80,7 +81,7 @@ pub(super) fn of(streams: &[Load], distortions: &[Distorted]) -> Vec<Finding> {
         }
         if figures.uncounted > 0 {
             let words = format!(
-                "{name}the endpoint counted no tokens of {} of {} successes (no `usage`): they are in no figure of \
+                "{name}the endpoint counted no tokens of {} of {} successes (no usage): they are in no figure of \
                  tokens; {} chunks came in all, which is a guess at their number",
                 figures.uncounted, figures.succeeded, figures.output_chunks
             );

@@ -134,7 +134,7 @@ fn latencies(figures: &Figures) -> Option<Block> {
         ("TPOT", &figures.time_per_output_token_seconds, true),
         ("gap between chunks", &figures.inter_chunk_latency_seconds, true),
         ("request duration", &figures.request_duration_seconds, true),
-        ("output tokens/s", &figures.output_tokens_per_second, false),
+        ("output tokens/s of each", &figures.output_tokens_per_second, false),
     ];
     let cells = |(name, summary, time): (&str, &Summary, bool)| {
         let Summary { mean, p50, p90, p95, p99, max, count, .. } = *summary;
@@ -158,14 +158,15 @@ fn throughput(figures: &Figures) -> Block {
     let rows = [
         ("queries/s (QPS)", three(figures.queries_per_second)),
         ("success rate", shown(figures.success_rate, percent)),
+        ("timeouts", shown(figures.timeout_rate, percent)),
         ("requests in flight, mean", three(figures.requests_in_flight)),
-        ("output tokens/s, all together", three(figures.output_tokens_per_second_total)),
-        ("output tokens per second of requests", three(figures.output_tokens_per_request_second)),
+        ("output tokens/s of all requests", three(figures.output_tokens_per_second_total)),
+        ("output tokens / duration, TTFT included", three(figures.output_tokens_per_request_second)),
         ("input tokens", whole(figures.input_tokens)),
         ("output tokens", whole(figures.output_tokens)),
     ];
     Block::Table {
-        title: "All together".to_owned(),
+        title: "All together, from the first arrival to the last end".to_owned(),
         columns: vec![String::new(), format!("in {}", duration(figures.seconds))],
         rows: rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec(),
     }
@@ -174,13 +175,20 @@ fn throughput(figures: &Figures) -> Block {
 fn objectives(load: &Load) -> Option<Block> {
     let rows = load.slo.iter().map(|objective| {
         #[allow(clippy::cast_precision_loss)]
+        let few = (objective.of as f64) * (1.0 - objective.share) < 1.0 && objective.share < 1.0;
+        #[allow(clippy::cast_precision_loss)]
         let met = (objective.of > 0).then(|| objective.met as f64 / objective.of as f64);
         vec![
             objective.goal(),
             shown(met, percent),
             percent(objective.share),
             format!("{} of {}", whole(objective.met), whole(objective.of)),
-            if objective.passed { "met" } else { "missed" }.to_owned(),
+            match (objective.passed, few) {
+                (false, _) => "missed",
+                (true, true) => "met, by too few to be sure",
+                (true, false) => "met",
+            }
+            .to_owned(),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -301,7 +309,8 @@ pub(super) fn percent(share: f64) -> String {
 pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         long if long >= 99.95 => {
-            let whole = std::time::Duration::from_secs_f64(long.round());
+            // A number from a file may be any.
+            let whole = std::time::Duration::from_secs_f64(long.min(1e10).round());
             crate::config::Spelled(whole).to_string()
         }
         short if short >= 0.9995 => format!("{} s", three_digits(short)),

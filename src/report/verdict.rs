@@ -6,8 +6,8 @@ use super::{Distorted, Load};
 use crate::slo::{Goal, Share, Slo};
 use crate::tally;
 
-/// The share of arrivals that may be dropped: beyond it, the load was not the one that was asked for.
-const FEW_DROPS: Share = Share::PERCENT;
+/// The share of arrivals that may be dropped, and of requests that may fail where nobody says otherwise.
+const FEW: Share = Share::PERCENT;
 
 /// Whether a run passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +52,13 @@ pub(super) fn objectives(slo: &Slo, whole: &tally::Figures) -> Vec<Objective> {
     objectives.collect()
 }
 
-pub(super) fn of(streams: &[Load], distortions: &[Distorted], interrupted: bool) -> Verdict {
-    let mut reasons = Vec::new();
+pub(super) fn of(
+    streams: &[Load],
+    distortions: &[Distorted],
+    interrupted: bool,
+    broken: Option<String>,
+) -> Verdict {
+    let mut reasons = Vec::from_iter(broken);
     if interrupted {
         reasons.push("it was interrupted before its schedule had ended".to_owned());
     }
@@ -62,21 +67,37 @@ pub(super) fn of(streams: &[Load], distortions: &[Distorted], interrupted: bool)
     }
     for load in streams {
         let name = load.name(streams);
-        if load.ledger.succeeded == 0 {
-            reasons.push(format!("{name}no request succeeded: there is nothing to judge"));
-        }
-        let (dropped, arrivals) = (load.ledger.not_sent(), load.ledger.arrivals);
-        if dropped > 0 && FEW_DROPS.is_exceeded(dropped, arrivals) {
-            reasons.push(format!(
-                "{name}{dropped} of {arrivals} arrivals were dropped, more than 1 %: the load was not the one \
-                 that was asked for"
-            ));
-        }
+        reasons.extend(void(load).chain(failing(load)).map(|words| format!("{name}{words}")));
         for objective in load.slo.iter().filter(|objective| !objective.passed) {
             reasons.push(format!("{name}{}", objective.words(load.ledger.not_succeeded())));
         }
     }
     Verdict { passed: reasons.is_empty(), reasons }
+}
+
+/// Why a stream of load proves nothing, whatever its figures are.
+pub(super) fn void(load: &Load) -> impl Iterator<Item = String> + use<> {
+    let (dropped, arrivals) = (load.ledger.not_sent(), load.ledger.arrivals);
+    let nothing =
+        (load.ledger.succeeded == 0).then(|| "no request succeeded: there is nothing to judge".to_owned());
+    let another = FEW.is_exceeded(dropped, arrivals).then(|| {
+        format!(
+            "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the load was not the one that was \
+             asked for"
+        )
+    });
+    nothing.into_iter().chain(another)
+}
+
+/// Who asked for nothing does not want a run to pass while the server is down.
+fn failing(load: &Load) -> Option<String> {
+    let (failed, finished) = (load.ledger.not_succeeded(), load.ledger.finished);
+    (load.slo.is_empty() && load.ledger.succeeded > 0 && FEW.is_exceeded(failed, finished)).then(|| {
+        format!(
+            "{failed} of {finished} requests failed, more than 1 %; write `slo: {{success_rate: 90%}}` where more \
+             may"
+        )
+    })
 }
 
 impl Objective {

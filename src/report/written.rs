@@ -114,7 +114,7 @@ fn marked(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            '|' | '*' | '_' | '[' | ']' | '\\' | '#' | '!' => out.extend(['\\', character]),
+            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '!' => out.extend(['\\', character]),
             '\n' | '\r' => out.push(' '),
             other => out.push(other),
         }
@@ -129,11 +129,16 @@ fn marked(text: &str) -> String {
 pub fn html(report: &Report) -> Result<String, Broken> {
     #[derive(Serialize)]
     struct Page<'a> {
-        report: &'a Report,
+        passed: bool,
+        config: &'a str,
         blocks: Vec<Block>,
     }
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let page = minijinja::value::Serde(Page { report, blocks: layout(report) });
+    let page = minijinja::value::Serde(Page {
+        passed: report.verdict.passed,
+        config: &report.config,
+        blocks: layout(report),
+    });
     Ok(environment.render_str(PAGE, page)?)
 }

@@ -102,7 +102,10 @@ impl Distribution {
     #[allow(clippy::cast_precision_loss)]
     pub fn values(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let recorded = self.counts.iter().flat_map(Histogram::iter_recorded);
-        recorded.map(|step| (step.value_iterated_to() as f64 * self.unit, step.count_at_value().into()))
+        let rounded = |value: f64| (value * 1e6).round() / 1e6;
+        recorded.map(move |step| {
+            (rounded(step.value_iterated_to() as f64 * self.unit), step.count_at_value().into())
+        })
     }
 }
 

@@ -79,7 +79,7 @@ impl Timeline {
                 times.get_or_insert_with(Distribution::of_rough_times).enter(since_sent.as_secs_f64());
             }
             Event::Succeeded(measurement) => self.at(measurement.end).succeeded += 1,
-            Event::Failed { duration, .. } => self.at(arrival.due + duration).failed += 1,
+            Event::Failed { since_due, .. } => self.at(arrival.due + since_due).failed += 1,
             _ => {}
         }
     }

@@ -1,11 +1,13 @@
 //! `llmload run`, from outside: it ends, says what came of it, and its exit code is the verdict.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use llmload::report::{self, Report, comparison::Change};
 use tokio_util::sync::CancellationToken;
 
+use crate::binary::request;
 use crate::upstream::{
     Act, DONE, FINISH, USAGE, Upstream, chunk, good, last_chunk, plain, stream_head, token,
 };
@@ -160,7 +162,18 @@ async fn what_proves_nothing_does_not_pass() {
     let capped = run_against(yaml, &[]).await;
     assert_eq!(capped.code, 3, "{}", capped.log);
     assert!(capped.table.contains("arrivals were dropped, more than 1 %"), "{}", capped.table);
-    for ran in [failing, capped] {
+    // One in ten fails, and nobody said that it may.
+    let upstream = Upstream::start(|number| {
+        if number % 10 == 9 { plain("500 Internal Server Error", "text/plain", "no") } else { good() }
+    })
+    .await;
+    let flaky = run_against(on(&upstream.url(), "", "constant: 50/s, for: 1s"), &[]).await;
+    assert_eq!(flaky.code, 3, "{}", flaky.log);
+    assert!(flaky.table.contains("5 of 50 requests failed, more than 1 %"), "{}", flaky.table);
+    let told =
+        run_against(on(&upstream.url(), "slo: {success_rate: 80%}\n", "constant: 50/s, for: 1s"), &[]).await;
+    assert_eq!(told.code, 0, "{}\n{}", told.table, told.log);
+    for ran in [failing, capped, flaky, told] {
         agrees(&ran.report.unwrap());
     }
 }
@@ -200,8 +213,7 @@ scenarios:
     let report = cut.report.unwrap();
     agrees(&report);
     assert_eq!(report.streams.len(), 1);
-    // The twentieth arrival is due 25 ms before the end.
-    assert!((19..=20).contains(&report.streams[0].ledger.arrivals), "{:?}", report.streams[0].ledger);
+    assert_eq!(report.streams[0].ledger.arrivals, 20);
     let nightly = run_against(second, &["--scenario", "nightly"]).await;
     assert_eq!(nightly.report.unwrap().streams[0].ledger.succeeded, 5);
     assert!(nightly.log.contains("a run begins at once"), "{}", nightly.log);
@@ -232,6 +244,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
         (vec!["--for", "soon"], "duration"),
+        (vec![], "scenario `default` has no end of its own"),
     ] {
         let ran = run(yaml, &arguments);
         assert!(ran.code == 2 && ran.log.contains(words), "{arguments:?}: {} {}", ran.code, ran.log);
@@ -267,6 +280,27 @@ async fn an_interrupted_run_says_so_and_tells_what_it_has() {
     let report = ran.report.unwrap();
     agrees(&report);
     assert!(report.interrupted && report.streams[0].ledger.succeeded >= 4, "{:?}", report.streams[0].ledger);
+}
+
+/// To be told to end is to be interrupted, whoever tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_until_then() {
+    let upstream = Upstream::start(|_| good()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = on(&upstream.url(), "", "constant: 20/s, for: 1h");
+    let mut command = command(folder.path(), &yaml, &["--web.listen-address", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let code = tokio::task::spawn_blocking(move || {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once("/metrics on http://")?.1.to_owned()));
+        let address = address.unwrap().split('/').next().unwrap().parse().unwrap();
+        let rate = request(address, "DELETE", "/api/v1/scenarios/default/rate").unwrap();
+        assert!(rate.0 == 409 && rate.2.contains("a run keeps to its schedule"), "{rate:?}");
+        assert_eq!(request(address, "POST", "/-/quit").unwrap().0, 200);
+        lines.for_each(drop);
+        child.wait().unwrap().code()
+    });
+    assert_eq!(code.await.unwrap(), Some(3));
 }
 
 /// A server's words are markup to nobody.
@@ -308,7 +342,9 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     // All of it takes twice as long.
     let mut slower = base.clone();
     let times = slower.streams[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
-    times.iter_mut().for_each(|value| value.0 *= 2.0);
+    for value in times.iter_mut() {
+        value.0 *= 2.0;
+    }
     let (code, words) = compare(&base, &slower, &[]);
     assert!(code == 3 && words.contains("TTFT p50 is worse"), "{code}: {words}");
     let (code, json) = compare(&slower, &base, &["--json"]);

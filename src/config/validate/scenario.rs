@@ -80,6 +80,7 @@ impl Checker<'_> {
             max_concurrency: cap?,
             max_lag: max_lag?,
             slo: slo?.map(Arc::new),
+            endless: given.schedule.is_absent(),
         })
     }
 
