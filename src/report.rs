@@ -165,16 +165,24 @@ pub struct Timeline {
     pub time_to_first_token_max_seconds: Vec<Option<f64>>,
 }
 
-/// Means of the differences of pairs, less the first target's, and half of the interval in which each
-/// mean lies with a probability of 95 %, from 30 pairs on.
+/// How a target differs from the first of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Pairs that both finished.
     pub pairs: u64,
     /// Of the times to the first token.
-    pub time_to_first_token_seconds: Option<(f64, Option<f64>)>,
+    pub time_to_first_token: Option<MeanDifference>,
     /// Of the times to the end.
-    pub request_duration_seconds: Option<(f64, Option<f64>)>,
+    pub request_duration: Option<MeanDifference>,
+}
+
+/// The mean of the differences of pairs, less the first target's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanDifference {
+    /// It.
+    pub mean_seconds: f64,
+    /// Half of the interval in which it lies with a probability of 95 %; from 30 pairs on.
+    pub margin_seconds: Option<f64>,
 }
 
 /// What a report is made of beside the streams.
@@ -289,11 +297,11 @@ fn ledger(books: &Books) -> Ledger {
 
 fn difference(stream: &Stream) -> Option<Difference> {
     let all = stream.difference.read();
-    let of = |sums: Sums| Some((sums.mean()?, sums.margin()));
+    let of = |sums: Sums| Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() });
     (all.duration.count > 0).then(|| Difference {
         pairs: all.duration.count,
-        time_to_first_token_seconds: of(all.first_token),
-        request_duration_seconds: of(all.duration),
+        time_to_first_token: of(all.first_token),
+        request_duration: of(all.duration),
     })
 }
 

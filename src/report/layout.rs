@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::chart::{self, Line};
 use super::findings::Severity;
-use super::{Figures, Load, Report, Summary};
+use super::{Figures, Load, MeanDifference, Report, Summary};
 use crate::check::numbers::count;
 pub(super) use crate::check::numbers::three_digits;
 
@@ -239,8 +239,8 @@ fn phases(load: &Load) -> Option<Block> {
 
 fn difference(load: &Load) -> Option<String> {
     let difference = load.difference.as_ref()?;
-    let words = |name: &str, mean: Option<(f64, Option<f64>)>| {
-        let (mean, margin) = mean?;
+    let words = |name: &str, difference: Option<MeanDifference>| {
+        let MeanDifference { mean_seconds: mean, margin_seconds: margin } = difference?;
         let way = if mean < 0.0 { "sooner" } else { "later" };
         let sure = match margin {
             None => "too few pairs to be sure".to_owned(),
@@ -249,10 +249,8 @@ fn difference(load: &Load) -> Option<String> {
         };
         Some(format!("{name} {} {way} ({sure})", duration(mean.abs())))
     };
-    let both = [
-        words("first token", difference.time_to_first_token_seconds),
-        words("end", difference.request_duration_seconds),
-    ];
+    let both =
+        [words("first token", difference.time_to_first_token), words("end", difference.request_duration)];
     let both: Vec<_> = both.into_iter().flatten().collect();
     let pairs = whole(difference.pairs);
     Some(format!("Against the first target, over {pairs} pairs of the same request: {}", both.join(", ")))

@@ -315,6 +315,49 @@ async fn words_from_outside_become_no_markup() {
     assert!(markdown.contains(r"a &lt; b &amp;&amp; &lt;i \| \[a\](http://b) \*c\*"), "{markdown}");
 }
 
+/// The keys of a value; those of maps that are named by reason are not fields.
+fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    const BY_REASON: [&str; 5] = ["dropped", "failed", "aborted", "response_anomalies", "distributions"];
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                found.insert(name.clone());
+                if !BY_REASON.contains(&name.as_str()) {
+                    keys(member, found);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_a_report_is_explained_and_every_explained_one_is_there() {
+    let page = include_str!("../../docs/report.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let explained = rows.map(|(field, _)| field.to_owned()).collect();
+    let ran = run(
+        "targets: {one: {simulator: {faults: {http_500: 10%}}}, two: {simulator: {}}}
+scenarios:
+  s:
+    targets: [one, two]
+    request: {max_tokens: 2}
+    slo: {ttft: {p99: 1m}}
+    schedule: [{constant: 50/s, for: 1s}]
+",
+        &[],
+    );
+    let mut report = ran.report.unwrap();
+    assert!(report.streams[1].difference.as_ref().unwrap().pairs >= 30);
+    // Nothing held this generator up; what it says then has fields too.
+    let (kind, message) = (String::new(), String::new());
+    report.distortions.push(report::Distorted { kind, message });
+    let mut there = std::collections::BTreeSet::new();
+    keys(&serde_json::to_value(&report).unwrap(), &mut there);
+    assert_eq!(there, explained);
+}
+
 /// Runs `llmload compare` on two reports.
 fn compare(base: &Report, new: &Report, arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
