@@ -1,5 +1,9 @@
 //! Numbers as people read them at a glance.
 
+use std::time::Duration;
+
+use crate::config::Spelled;
+
 /// With commas between thousands, and decimals only where they matter.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn count(number: f64) -> String {
@@ -49,6 +53,27 @@ pub fn three_digits(number: f64) -> String {
     };
     let text = format!("{number:.decimals$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// `99.5 %`; what is not all does not read as all.
+pub fn percent(share: f64) -> String {
+    let text = format!("{:.2}", share * 100.0);
+    let text = if share < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// To three digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        long if long >= 99.95 => {
+            // A number from a file may be any.
+            let whole = Duration::from_secs_f64(long.min(1e10).round());
+            Spelled(whole).to_string()
+        }
+        short if short >= 0.9995 => format!("{} s", three_digits(short)),
+        milli if milli >= 0.000_999_5 => format!("{} ms", three_digits(milli * 1e3)),
+        micro => format!("{} µs", three_digits(micro * 1e6)),
+    }
 }
 
 fn grouped(number: u64) -> String {

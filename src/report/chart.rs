@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::check::numbers::duration;
+
 /// One line of a chart.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -56,7 +58,7 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
             "<text class=\"tick\" text-anchor=\"{anchor}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             x(second).min(WIDTH - 16.0),
             HEIGHT - 6.0,
-            if second == 0.0 { "0".to_owned() } else { super::layout::duration(second) },
+            if second == 0.0 { "0".to_owned() } else { duration(second) },
         );
         second += step;
     }

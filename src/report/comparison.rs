@@ -7,8 +7,9 @@
 
 use serde::Serialize;
 
-use super::layout::{self, Block};
+use super::layout::Block;
 use super::{FORM, Load, Report};
+use crate::check::numbers::{duration, percent, three_digits};
 use crate::measurement::printable;
 
 /// 1.96 standard deviations on either side hold 95 %.
@@ -201,9 +202,9 @@ impl Comparison {
 
 fn row(figure: &Compared) -> Vec<String> {
     let show = |value: f64| match figure.name.as_str() {
-        SUCCESS_RATE => layout::percent(value),
-        "output tokens/s p50" => layout::three_digits(value),
-        _ => layout::duration(value),
+        SUCCESS_RATE => percent(value),
+        "output tokens/s p50" => three_digits(value),
+        _ => duration(value),
     };
     let cells = |estimate: Option<Estimate>| match estimate {
         Some(Estimate { value, low, high }) => [show(value), format!("{} – {}", show(low), show(high))],

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Distorted, Load};
+use crate::check::numbers::duration;
 use crate::event::DropReason;
 
 /// How much it matters.
@@ -60,7 +61,7 @@ pub(super) fn of(streams: &[Load], distortions: &[Distorted]) -> Vec<Finding> {
             tell(Severity::Warning, words);
         }
         if let Some(lag) = figures.dispatch_lag_seconds.p99.filter(|lag| *lag > LATE) {
-            let lag = super::layout::duration(lag);
+            let lag = duration(lag);
             tell(
                 Severity::Warning,
                 format!("{name}1 % of the requests left more than {lag} after they were due"),
@@ -74,8 +75,8 @@ pub(super) fn of(streams: &[Load], distortions: &[Distorted]) -> Vec<Finding> {
             let words = format!(
                 "{name}p99 to the first token is {} from the due instant and {} from sending: users would wait \
                  the former",
-                super::layout::duration(due),
-                super::layout::duration(sent)
+                duration(due),
+                duration(sent)
             );
             tell(Severity::Warning, words);
         }

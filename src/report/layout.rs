@@ -5,8 +5,7 @@ use serde::Serialize;
 use super::chart::{self, Line};
 use super::findings::Severity;
 use super::{Figures, Load, MeanDifference, Report, Summary};
-use crate::check::numbers::count;
-pub(super) use crate::check::numbers::three_digits;
+use crate::check::numbers::{count, duration, percent, three_digits};
 
 /// A part of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -178,23 +177,23 @@ fn objectives(load: &Load) -> Option<Block> {
         let few = (objective.of as f64) * (1.0 - objective.share) < 1.0 && objective.share < 1.0;
         #[allow(clippy::cast_precision_loss)]
         let met = (objective.of > 0).then(|| objective.met as f64 / objective.of as f64);
+        let verdict = match (objective.passed, few) {
+            (false, _) => "missed",
+            (true, true) => "met, by too few to be sure",
+            (true, false) => "met",
+        };
         vec![
             objective.goal(),
+            verdict.to_owned(),
             shown(met, percent),
             percent(objective.share),
             format!("{} of {}", whole(objective.met), whole(objective.of)),
-            match (objective.passed, few) {
-                (false, _) => "missed",
-                (true, true) => "met, by too few to be sure",
-                (true, false) => "met",
-            }
-            .to_owned(),
         ]
     });
     let rows: Vec<_> = rows.collect();
     (!rows.is_empty()).then(|| Block::Table {
         title: "Objectives".to_owned(),
-        columns: ["", "within", "wanted", "requests", ""].map(str::to_owned).to_vec(),
+        columns: ["", "", "within", "wanted", "requests"].map(str::to_owned).to_vec(),
         rows,
     })
 }
@@ -294,25 +293,4 @@ fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 #[allow(clippy::cast_precision_loss)]
 fn whole(number: u64) -> String {
     count(number as f64)
-}
-
-/// `99.5 %`; what is not all does not read as all.
-pub(super) fn percent(share: f64) -> String {
-    let text = format!("{:.2}", share * 100.0);
-    let text = if share < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// To three digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        long if long >= 99.95 => {
-            // A number from a file may be any.
-            let whole = std::time::Duration::from_secs_f64(long.min(1e10).round());
-            crate::config::Spelled(whole).to_string()
-        }
-        short if short >= 0.9995 => format!("{} s", three_digits(short)),
-        milli if milli >= 0.000_999_5 => format!("{} ms", three_digits(milli * 1e3)),
-        micro => format!("{} µs", three_digits(micro * 1e6)),
-    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Distorted, Load};
+use crate::check::numbers::duration;
 use crate::slo::{Goal, Share, Slo};
 use crate::tally;
 
@@ -105,7 +106,7 @@ impl Objective {
     pub fn goal(&self) -> String {
         let percent = format!("{}", (self.share * 1e6).round() / 1e4);
         match self.threshold_seconds {
-            Some(seconds) => format!("{} p{percent} ≤ {}", self.measure, super::layout::duration(seconds)),
+            Some(seconds) => format!("{} p{percent} ≤ {}", self.measure, duration(seconds)),
             None => format!("{} ≥ {percent} %", self.measure),
         }
     }
