@@ -268,7 +268,7 @@ async fn an_interrupted_run_says_so_and_tells_what_it_has() {
     })
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let mut command = command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1h"), &[]);
+    let mut command = command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1m"), &[]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     asked.cancelled().await;
     let pid = child.id().to_string();
@@ -287,7 +287,7 @@ async fn an_interrupted_run_says_so_and_tells_what_it_has() {
 async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_until_then() {
     let upstream = Upstream::start(|_| good()).await;
     let folder = tempfile::tempdir().unwrap();
-    let yaml = on(&upstream.url(), "", "constant: 20/s, for: 1h");
+    let yaml = on(&upstream.url(), "", "constant: 20/s, for: 1m");
     let mut command = command(folder.path(), &yaml, &["--web.listen-address", "127.0.0.1:0"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let code = tokio::task::spawn_blocking(move || {
