@@ -220,11 +220,18 @@ impl Report {
             interrupted: run.interrupted,
             seed: run.seed,
             verdict: verdict::of(&streams, &distortions, run.interrupted, run.broken),
-            findings: findings::of(&streams, &distortions),
+            findings: findings::of(&streams),
             distortions,
             streams,
             config: run.config,
         }
+    }
+}
+
+impl Load {
+    /// What tells it from the others of a report.
+    pub fn stream(&self) -> String {
+        format!("{} → {}", self.scenario, self.target)
     }
 }
 

@@ -103,9 +103,7 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon:
     let (started, began) = (SystemTime::now(), Instant::now());
     let ended = runtime.block_on(async {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        // The daemon ends its own token too when it is done; this one only a signal cancels.
-        let signalled = CancellationToken::new();
-        signals::watch(signalled.clone(), hurry.clone())?;
+        signals::watch(stop.clone(), hurry.clone())?;
         let (control, orders) = Control::new();
         let settings = daemon::Settings {
             plan,
@@ -118,16 +116,7 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon:
             generator: Arc::clone(&generator),
         };
         let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
-        let stopped = stop.clone();
-        let forward = async {
-            signalled.cancelled().await;
-            stopped.cancel();
-            std::future::pending::<()>().await;
-        };
-        let ended = tokio::select! {
-            ended = daemon::run(settings, (control, orders), stop, hurry) => ended,
-            () = forward => Ok(Ended::Told),
-        };
+        let ended = daemon::run(settings, (control, orders), stop, hurry).await;
         progress.abort();
         let _aborted = progress.await;
         progress::clear();

@@ -63,7 +63,7 @@ pub fn read(text: &str) -> Result<Report, Incomparable> {
 
 /// The name of a stream, fit to be shown.
 fn stream_of(load: &Load) -> String {
-    format!("{} → {}", printable(&load.scenario, 256), printable(&load.target, 256))
+    printable(&load.stream(), 256)
 }
 
 /// What became of a figure.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distorted, Load};
+use super::Load;
 use crate::check::numbers::duration;
 use crate::event::DropReason;
 
@@ -30,15 +30,9 @@ const LATE: f64 = 0.1;
 /// From here on, requests wait for the generator or a connection rather than for the server.
 const WAITING: f64 = 1.5;
 
-pub(super) fn of(streams: &[Load], distortions: &[Distorted]) -> Vec<Finding> {
+pub(super) fn of(streams: &[Load]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |severity, words: String| found.push(Finding { severity, words });
-    for distorted in distortions {
-        tell(
-            Severity::Warning,
-            format!("the generator, not the server, was the bottleneck: {}", distorted.message),
-        );
-    }
     for load in streams {
         let (name, figures) = (load.name(streams), &load.total);
         if load.simulated {

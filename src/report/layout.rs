@@ -68,7 +68,7 @@ pub fn layout(report: &Report) -> Vec<Block> {
     )));
     for load in &report.streams {
         let simulated = if load.simulated { " (the built-in simulator)" } else { "" };
-        blocks.push(Block::Heading { words: format!("{} → {}", load.scenario, load.target) });
+        blocks.push(Block::Heading { words: load.stream() });
         blocks.push(line(format!("{} at {}{simulated}", load.model, load.address)));
         blocks.push(line(ledger(load)));
         blocks.extend(latencies(&load.total));

@@ -127,6 +127,6 @@ impl Objective {
 impl Load {
     /// A prefix that tells it from the others, where there are any.
     pub(super) fn name(&self, all: &[Load]) -> String {
-        if all.len() > 1 { format!("{} → {}: ", self.scenario, self.target) } else { String::new() }
+        if all.len() > 1 { format!("{}: ", self.stream()) } else { String::new() }
     }
 }

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::upstream::{
     Act, DONE, FINISH, Recorder, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain,
-    stream_head, token,
+    self_signed, stream_head, token,
 };
 
 fn target(url: &str) -> Target {
@@ -365,20 +365,12 @@ async fn tls_to_a_plain_port_is_a_tls_failure() {
 /// nothing else; both come from `openssl req -x509`, for localhost and a hundred years.
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
-    let certificate = include_bytes!("../fixtures/tls/self-signed.crt.der").to_vec().into();
-    let key = include_bytes!("../fixtures/tls/self-signed.key.der").to_vec().try_into().unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
+    let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = target(&format!("https://{}/v1", listener.local_addr().unwrap()));
     let refused = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut connection = rustls::ServerConnection::new(server.into()).unwrap();
+        let mut connection = rustls::ServerConnection::new(server).unwrap();
         connection.complete_io(&mut stream).map(drop).unwrap_err().to_string()
     });
     let outcome = ask(&endpoint(&target), &target, true).await;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::binary::Daemon;
 use crate::upstream::{
     Act, Beat, DONE, FINISH, InMemory, Shared, USAGE, Upstream, chunk, good, last_chunk, plain, says,
-    stream_head, token,
+    self_signed, stream_head, token,
 };
 
 const KEY: &str = "sk-canary-0123456789";
@@ -67,16 +67,7 @@ async fn always(status: &'static str, kind: &'static str, body: &'static str) ->
 
 /// A port that speaks TLS, with a certificate that nobody vouches for, until the test's process ends.
 fn tls_port() -> SocketAddr {
-    let certificate = include_bytes!("../fixtures/tls/self-signed.crt.der").to_vec().into();
-    let key = include_bytes!("../fixtures/tls/self-signed.key.der").to_vec().try_into().unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let server = Arc::new(server);
+    let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

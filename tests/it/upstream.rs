@@ -13,6 +13,7 @@ use llmload::event::{Arrival, Event, Observe};
 use llmload::measurement::{Failure, FailureDetail, Measurement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -213,6 +214,7 @@ pub fn says(events: &[&str]) -> Beat {
 }
 
 /// An endpoint in memory: each answer takes its time on tokio's clock.
+#[derive(Default)]
 pub struct InMemory {
     /// Until the head; `None` never answers.
     pub takes: Option<Duration>,
@@ -221,49 +223,32 @@ pub struct InMemory {
     pub body: Vec<Beat>,
     pub sent: Mutex<Vec<Instant>>,
     pub bodies: Mutex<Vec<bytes::Bytes>>,
+    came: Notify,
 }
 
 impl InMemory {
     pub fn answering(takes: Duration) -> Arc<InMemory> {
-        let body = vec![says(&[&token("a"), FINISH, USAGE, DONE])];
-        Arc::new(InMemory {
-            takes: Some(takes),
-            fails: false,
-            body,
-            sent: Mutex::default(),
-            bodies: Mutex::default(),
-        })
+        InMemory::playing(takes, vec![says(&[&token("a"), FINISH, USAGE, DONE])])
     }
 
     pub fn failing(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory {
-            takes: Some(takes),
-            fails: true,
-            body: Vec::new(),
-            sent: Mutex::default(),
-            bodies: Mutex::default(),
-        })
+        Arc::new(InMemory { takes: Some(takes), fails: true, ..InMemory::default() })
     }
 
     pub fn mute() -> Arc<InMemory> {
-        Arc::new(InMemory {
-            takes: None,
-            fails: false,
-            body: Vec::new(),
-            sent: Mutex::default(),
-            bodies: Mutex::default(),
-        })
+        Arc::default()
     }
 
     /// One whose head comes after `takes`, and then this.
     pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
-        Arc::new(InMemory {
-            takes: Some(takes),
-            fails: false,
-            body,
-            sent: Mutex::default(),
-            bodies: Mutex::default(),
-        })
+        Arc::new(InMemory { takes: Some(takes), body, ..InMemory::default() })
+    }
+
+    /// Until so many requests have come.
+    pub async fn until_sent(&self, count: usize) {
+        while self.sent.lock().unwrap().len() < count {
+            self.came.notified().await;
+        }
     }
 }
 
@@ -276,6 +261,7 @@ impl Endpoint for Shared {
     async fn send(&self, request: Request) -> Result<Canned, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
         self.0.bodies.lock().unwrap().push(request.body.clone());
+        self.0.came.notify_one();
         match self.0.takes {
             Some(time) => tokio::time::sleep(time).await,
             None => std::future::pending().await,
@@ -350,4 +336,18 @@ impl Observe for Recorder {
             _ => {}
         }
     }
+}
+
+/// TLS with a certificate that nobody vouches for.
+pub fn self_signed() -> Arc<rustls::ServerConfig> {
+    let certificate = include_bytes!("../fixtures/tls/self-signed.crt.der").to_vec().into();
+    let key = include_bytes!("../fixtures/tls/self-signed.key.der").to_vec().try_into().unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(server)
 }
