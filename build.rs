@@ -11,7 +11,8 @@ fn main() {
     );
     // An image is built without the history, and told.
     let told = std::env::var("LLMLOAD_REVISION").ok().filter(|revision| !revision.is_empty());
-    let revision = told.or_else(|| words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
+    let revision =
+        told.or_else(|| words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
     tell("LLMLOAD_REVISION", revision);
     println!("cargo::rerun-if-env-changed=LLMLOAD_REVISION");
     println!("cargo::rerun-if-changed=.git/HEAD");

@@ -65,9 +65,8 @@ impl Zone {
     /// the year 9999.
     fn first_reads(&self, time: DateTime) -> Option<Timestamp> {
         match self.0.to_ambiguous_timestamp(time).offset() {
-            AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
-                offset.to_timestamp(time).ok()
-            }
+            AmbiguousOffset::Unambiguous { offset }
+            | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(time).ok(),
             AmbiguousOffset::Gap { after, .. } => {
                 // By the offset that holds after the gap, a time in it lies before the gap.
                 let before = after.to_timestamp(time).ok()?;
@@ -133,7 +132,8 @@ impl Anchor {
         let length = length.max(Duration::from_nanos(1));
         match self {
             Anchor::Epoch => {
-                let number = whole(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), length);
+                let number =
+                    whole(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), length);
                 let start = SystemTime::UNIX_EPOCH + times(length, number);
                 Cycle { number, start, end: start + length }
             }

@@ -6,8 +6,8 @@
 //! are two views of the same.
 
 pub mod forecast;
-pub mod regrets;
-pub mod words;
+pub mod text;
+pub mod warnings;
 
 mod chart;
 mod demand;
@@ -15,7 +15,7 @@ mod itinerary;
 pub mod numbers;
 mod phases;
 mod series;
-mod when;
+mod time_axis;
 
 use std::time::SystemTime;
 
@@ -25,7 +25,7 @@ use crate::config::{Invalid, Problem};
 use crate::metrics::Defect;
 use crate::plan::Plan;
 use forecast::Forecast;
-use words::{Paper, Words};
+use text::{TextStyle, Words};
 
 /// What is to be said about a file: a forecast, or problems.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,8 +55,13 @@ impl Checked {
     pub fn plan(file: &str, plan: &Plan, now: SystemTime) -> Result<Checked, Defect> {
         let forecast = Forecast::of(plan, now, series::series(plan)?);
         let mut warnings = plan.warnings.clone();
-        warnings.extend(regrets::regrets(file, plan, &forecast));
-        Ok(Checked { file: file.to_owned(), problems: Vec::new(), warnings, forecast: Some(forecast) })
+        warnings.extend(warnings::warnings(file, plan, &forecast));
+        Ok(Checked {
+            file: file.to_owned(),
+            problems: Vec::new(),
+            warnings,
+            forecast: Some(forecast),
+        })
     }
 
     /// What is wrong with a file that is no plan.
@@ -66,7 +71,7 @@ impl Checked {
     }
 
     /// In words, where there is a forecast.
-    pub fn words<'a>(&'a self, plan: &'a Plan, paper: Paper) -> Option<Words<'a>> {
+    pub fn words<'a>(&'a self, plan: &'a Plan, paper: TextStyle) -> Option<Words<'a>> {
         let forecast = self.forecast.as_ref()?;
         Some(Words { plan, forecast, warnings: &self.warnings, paper })
     }

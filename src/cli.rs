@@ -27,14 +27,14 @@ use load::{LoadArgs, divided, plan_of};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::check::words::Paper;
-use crate::config::{self, Invalid, Spelled};
-use crate::control::Control;
+use crate::check::text::TextStyle;
+use crate::config::{self, HumanDuration, Invalid};
+use crate::control::AdminHandle;
 use crate::daemon::{self, Source};
 use crate::generator::Generator;
 use crate::plan::Plan;
 use crate::schedule::Shard;
-use crate::simulator::{Settings, Simulator};
+use crate::simulator::{Simulator, SimulatorOptions};
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
@@ -115,31 +115,31 @@ struct SimulatorArgs {
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
     /// The one model it serves
-    #[arg(long, value_name = "NAME", default_value_t = Settings::default().model)]
+    #[arg(long, value_name = "NAME", default_value_t = SimulatorOptions::default().model)]
     model: String,
     /// Requests it works on at once
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slots.to_string())]
+    #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().slots.to_string())]
     slots: String,
     /// Requests that may wait; one more is refused with 503
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().queue.to_string())]
+    #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().queue.to_string())]
     queue: String,
     /// Prompt tokens read per second by one slot
-    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().prefill_tokens_per_second.to_string())]
+    #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().prefill_tokens_per_second.to_string())]
     prefill_tokens_per_second: String,
     /// Output tokens per second of a request that is alone
-    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().decode_tokens_per_second.to_string())]
+    #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().decode_tokens_per_second.to_string())]
     decode_tokens_per_second: String,
     /// Share of that speed that is left to each request when all slots are busy
-    #[arg(long, value_name = "SHARE", default_value_t = percent(Settings::default().full_load_speed))]
+    #[arg(long, value_name = "SHARE", default_value_t = percent(SimulatorOptions::default().full_load_speed))]
     full_load_speed: String,
     /// Relative standard deviation of each delay
-    #[arg(long, value_name = "SHARE", default_value_t = percent(Settings::default().jitter))]
+    #[arg(long, value_name = "SHARE", default_value_t = percent(SimulatorOptions::default().jitter))]
     jitter: String,
     /// Reasoning tokens before each answer
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().reasoning_tokens.to_string())]
+    #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().reasoning_tokens.to_string())]
     reasoning_tokens: String,
     /// For how long after its start it answers 503, as a server that loads its model does
-    #[arg(long, value_name = "DURATION", default_value_t = Spelled(Settings::default().loading).to_string())]
+    #[arg(long, value_name = "DURATION", default_value_t = HumanDuration(SimulatorOptions::default().loading).to_string())]
     loading: String,
     // Not a doc comment: that would want the names in backticks, and show them.
     #[arg(
@@ -151,7 +151,7 @@ struct SimulatorArgs {
     )]
     faults: Vec<(String, String)>,
     /// Everything random follows from it
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().seed.to_string())]
+    #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().seed.to_string())]
     seed: String,
 }
 
@@ -182,7 +182,8 @@ pub fn main() -> ExitCode {
     // Clap prints and exits by itself: 0 for --help, 2 for what it cannot understand.
     let arguments = Cli::command().get_matches();
     let done = misplaced(&arguments).and_then(|()| {
-        let cli = Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
+        let cli =
+            Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
         obey(cli)
     });
     match done {
@@ -221,7 +222,8 @@ fn obey(cli: Cli) -> Result<(), Failed> {
             let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
             let plan = plan_of(&args.load, args.length, shard)?;
             let file = args.load.config_file.clone();
-            let again = move || config::load(&file, &variable).and_then(|plan| divided(plan, &file, shard));
+            let again =
+                move || config::load(&file, &variable).and_then(|plan| divided(plan, &file, shard));
             let source = args.load.url.is_none().then(|| Arc::new(again) as Source);
             start(plan, source, args.auto_reload, &args.web)
         }
@@ -243,16 +245,21 @@ fn obey(cli: Cli) -> Result<(), Failed> {
 }
 
 /// What stdout is: a terminal as wide as it says, or a file.
-fn paper() -> Paper {
+fn paper() -> TextStyle {
     let terminal = terminal_size::terminal_size_of(std::io::stdout());
-    Paper {
+    TextStyle {
         width: terminal.map_or(80, |(width, _)| usize::from(width.0).max(40)),
         // https://no-color.org
         colours: terminal.is_some() && variable("NO_COLOR").is_none_or(|value| value.is_empty()),
     }
 }
 
-fn start(plan: Plan, source: Option<Source>, auto_reload: bool, web: &WebArgs) -> Result<(), Failed> {
+fn start(
+    plan: Plan,
+    source: Option<Source>,
+    auto_reload: bool,
+    web: &WebArgs,
+) -> Result<(), Failed> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -260,15 +267,23 @@ fn start(plan: Plan, source: Option<Source>, auto_reload: bool, web: &WebArgs) -
     let lifecycle = web.enable_lifecycle;
     let runtime = runtime()?;
     runtime.block_on(async {
-        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        signals::watch(stop.clone(), hurry.clone())?;
-        let (control, orders) = Control::new();
+        let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
+        signals::watch(stop.clone(), force_stop.clone())?;
+        let (control, orders) = AdminHandle::new();
         signals::watch_hangups(control.clone())?;
         let (board, generator) = (Arc::default(), Generator::new());
         let listener = Some(listener);
-        let settings =
-            daemon::Settings { plan, source, auto_reload, listener, lifecycle, pass: None, board, generator };
-        daemon::run(settings, (control, orders), stop, hurry).await.map_err(anyhow::Error::new)
+        let settings = daemon::DaemonOptions {
+            plan,
+            source,
+            auto_reload,
+            listener,
+            lifecycle,
+            run_options: None,
+            board,
+            generator,
+        };
+        daemon::run(settings, (control, orders), stop, force_stop).await.map_err(anyhow::Error::new)
     })?;
     Ok(())
 }
@@ -278,7 +293,8 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     let listener = listen(args.listen_address)?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();
-    let simulator = Simulator::start(settings, listener).context("the simulator could not be started")?;
+    let simulator =
+        Simulator::start(settings, listener).context("the simulator could not be started")?;
     tracing::info!("the simulator serves http://{}/v1", simulator.address());
     runtime.block_on(async {
         signals::watch(stop.clone(), CancellationToken::new())?;
@@ -289,7 +305,7 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn settings(args: &SimulatorArgs) -> Result<Settings, Invalid> {
+fn settings(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> {
     let options = [
         ("model", args.model.as_str()),
         ("slots", &args.slots),
@@ -333,7 +349,9 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     full.parse().or_else(|_| {
         use std::net::ToSocketAddrs as _;
         let resolved = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-        resolved.ok_or_else(|| "expected ADDRESS:PORT or :PORT, such as 127.0.0.1:9899 or :9899".to_owned())
+        resolved.ok_or_else(|| {
+            "expected ADDRESS:PORT or :PORT, such as 127.0.0.1:9899 or :9899".to_owned()
+        })
     })
 }
 

@@ -9,8 +9,8 @@ mod document;
 mod dotenv;
 mod duration;
 mod field;
+mod from_url;
 mod hints;
-mod quick;
 mod reader;
 mod scalar;
 mod shard;
@@ -24,9 +24,9 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub use duration::{Spelled, read_duration};
+pub use duration::{HumanDuration, read_duration};
+pub use from_url::{UrlOptions, from_url, simulator_settings};
 pub use hints::with_scheme;
-pub use quick::{QuickOptions, from_url, simulator_settings};
 pub use shard::divide;
 
 use crate::plan::Plan;
@@ -113,7 +113,10 @@ impl Invalid {
 impl fmt::Debug for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Invalid { file, problems, .. } = self;
-        f.debug_struct("Invalid").field("file", file).field("problems", problems).finish_non_exhaustive()
+        f.debug_struct("Invalid")
+            .field("file", file)
+            .field("problems", problems)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,9 +211,13 @@ fn understand(
     // Some editors put a byte order mark first; the parser takes it for content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, wrong) = yaml::read(text).map_err(|malformed| {
-        Invalid::of(origin, vec![Problem::new(malformed.position, String::new(), &malformed.message)])
+        Invalid::of(
+            origin,
+            vec![Problem::new(malformed.position, String::new(), &malformed.message)],
+        )
     })?;
-    let variables = Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
+    let variables =
+        Variables::new(env, base).map_err(|message| Invalid::whole(origin, &message))?;
     let masked_source = masked(&tree);
 
     let found = Findings::default();
@@ -221,7 +228,10 @@ fn understand(
 
     let found = found.into_inner();
     if !found.is_empty() {
-        return Err(Invalid { files: outcome.files, ..Invalid::of(origin, problems(text, &tree, found)) });
+        return Err(Invalid {
+            files: outcome.files,
+            ..Invalid::of(origin, problems(text, &tree, found))
+        });
     }
     let warnings = problems(text, &tree, outcome.warnings);
     let plan = Plan {
@@ -309,9 +319,13 @@ fn masked(tree: &Tree) -> String {
         match tree.value(node) {
             Value::List(items) => visit.extend(items.iter().map(|item| (*item, place))),
             Value::Map(entries) => {
-                visit.extend(entries.iter().map(|(key, value)| (*value, place.under(tree.key(*key)))));
+                visit.extend(
+                    entries.iter().map(|(key, value)| (*value, place.under(tree.key(*key)))),
+                );
             }
-            Value::Text(_) if matches!(place, Place::Worth | Place::Secret) => _ = hidden.insert(node),
+            Value::Text(_) if matches!(place, Place::ValueSource | Place::Secret) => {
+                _ = hidden.insert(node)
+            }
             _ => {}
         }
     }
@@ -325,7 +339,7 @@ enum Place {
     /// Headers or a query, by name.
     Worths,
     /// The value of one of them; as a map, where it is read.
-    Worth,
+    ValueSource,
     /// The extra fields of a request, at any depth.
     Extra,
     /// What stands there under a name of a secret, at any depth.
@@ -335,12 +349,12 @@ enum Place {
 impl Place {
     fn under(self, key: &str) -> Place {
         match (self, key) {
-            (Place::Worths, _) => Place::Worth,
+            (Place::Worths, _) => Place::ValueSource,
             (Place::Secret, _) => Place::Secret,
             (Place::Extra, _) if validate::is_sensitive(key) => Place::Secret,
             (Place::Extra, _) | (Place::Elsewhere, "extra") => Place::Extra,
             (Place::Elsewhere, "headers" | "query") => Place::Worths,
-            (Place::Worth | Place::Elsewhere, _) => Place::Elsewhere,
+            (Place::ValueSource | Place::Elsewhere, _) => Place::Elsewhere,
         }
     }
 }

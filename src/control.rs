@@ -12,7 +12,7 @@ const ON_THEIR_WAY: usize = 16;
 
 /// One question.
 #[derive(Debug)]
-pub enum Order {
+pub enum AdminCommand {
     /// Read the configuration again and change over to it, or change nothing.
     Reload,
     /// Drop what comes due from now on, or send it again.
@@ -30,7 +30,7 @@ pub enum Order {
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum CommandError {
     /// There is no such thing.
     #[error("{0}")]
     Unknown(String),
@@ -43,27 +43,27 @@ pub enum Refused {
 }
 
 /// An order, and where its answer goes.
-pub type Awaited = (Order, oneshot::Sender<Result<String, Refused>>);
+pub type PendingCommand = (AdminCommand, oneshot::Sender<Result<String, CommandError>>);
 
 /// A way to ask.
 #[derive(Clone, Debug)]
-pub struct Control(mpsc::Sender<Awaited>);
+pub struct AdminHandle(mpsc::Sender<PendingCommand>);
 
-impl Control {
+impl AdminHandle {
     /// A way to ask, and the end at which it is done.
-    pub fn new() -> (Control, mpsc::Receiver<Awaited>) {
-        let (asks, orders) = mpsc::channel(ON_THEIR_WAY);
-        (Control(asks), orders)
+    pub fn new() -> (AdminHandle, mpsc::Receiver<PendingCommand>) {
+        let (asks, commands) = mpsc::channel(ON_THEIR_WAY);
+        (AdminHandle(asks), commands)
     }
 
     /// Asks for something, and waits until it is done: then, what was done in words.
     ///
     /// # Errors
     /// If it was not done.
-    pub async fn ask(&self, order: Order) -> Result<String, Refused> {
-        let gone = || Refused::NotNow("llmload is shutting down".to_owned());
+    pub async fn ask(&self, command: AdminCommand) -> Result<String, CommandError> {
+        let gone = || CommandError::NotNow("llmload is shutting down".to_owned());
         let (answer, answered) = oneshot::channel();
-        self.0.send((order, answer)).await.map_err(|_| gone())?;
+        self.0.send((command, answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }

@@ -2,9 +2,9 @@
 //! becomes a drain.
 
 mod changes;
-mod fleet;
 mod reload;
 mod simulators;
+mod supervisor;
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -17,21 +17,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Invalid, Spelled};
-use crate::control::{Awaited, Control, Order, Refused};
+use crate::config::{HumanDuration, Invalid};
+use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::endpoint::BuildError;
 use crate::event::AbortReason;
 use crate::generator::{self, Generator};
 use crate::guard::Pause;
-use crate::launch::Traffic;
+use crate::launch::RouteState;
 use crate::metrics::{self, Metrics};
 use crate::plan::{Location, Plan};
-use crate::scenario::{Crashed, Pass, Surroundings};
+use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
 use crate::schedule::Rate;
-use crate::status::Board;
+use crate::status::StatusBoard;
 use crate::web::{self, Site};
-use fleet::Fleet;
 use reload::Reloader;
+use supervisor::Supervisor;
 
 /// How often what was read is looked at again, where that is asked for.
 const LOOK: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ const OTHER_FILES: u64 = 640;
 pub enum Error {
     /// A scenario's schedule crashed.
     #[error(transparent)]
-    Crashed(#[from] Crashed),
+    ScheduleCrashed(#[from] ScheduleCrashed),
     /// An endpoint's client could not be built.
     #[error(transparent)]
     Client(#[from] BuildError),
@@ -71,14 +71,14 @@ pub enum Error {
     )]
     Buckets(String),
     /// A target of a run that ends was not ready in time.
-    #[error("scenario {scenario}: nothing was sent within {} (--wait), since it still waits for {what}", Spelled(*patience))]
+    #[error("scenario {scenario}: nothing was sent within {} (--wait), since it still waits for {what}", HumanDuration(*ready_timeout))]
     NotReady {
         /// The scenario.
         scenario: String,
         /// What it waits for.
         what: String,
         /// How long it did.
-        patience: Duration,
+        ready_timeout: Duration,
     },
     /// The limit of open files is too low for what the plan may hold open.
     #[error(
@@ -94,7 +94,7 @@ pub enum Error {
 }
 
 /// What a daemon is started with.
-pub struct Settings {
+pub struct DaemonOptions {
     /// What to do.
     pub plan: Plan,
     /// Reads the configuration again; where it did not come from a file there is nothing to read.
@@ -106,9 +106,9 @@ pub struct Settings {
     /// Whether orders are taken from other machines too.
     pub lifecycle: bool,
     /// Whether it ends with the schedules.
-    pub pass: Option<Pass>,
+    pub run_options: Option<RunOptions>,
     /// Where what is going on is shown.
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     /// Watches the process.
     pub generator: Arc<Generator>,
 }
@@ -118,11 +118,11 @@ pub type Source = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 
 /// Why a daemon ended that ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Exit {
     /// It was told to, by a signal or an order.
-    Told,
+    Requested,
     /// Its schedules had ended, and every answer was there.
-    ByItself,
+    Finished,
 }
 
 /// Runs a plan until `stop` is cancelled and what was in flight then has ended or its grace is
@@ -132,23 +132,29 @@ pub enum Ended {
 /// If something cannot be set up: nothing has been sent then. Or if a schedule crashes: the daemon
 /// drains then, rather than stay up and send nothing.
 pub async fn run(
-    settings: Settings,
-    (control, mut orders): (Control, mpsc::Receiver<Awaited>),
+    settings: DaemonOptions,
+    (control, mut commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
     stop: CancellationToken,
-    hurry: CancellationToken,
-) -> Result<Ended, Error> {
+    force_stop: CancellationToken,
+) -> Result<Exit, Error> {
     let started = SystemTime::now();
-    let Settings { board, generator, pass, .. } = settings;
+    let DaemonOptions { board, generator, run_options, .. } = settings;
     let listener = settings.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
     let metrics = Arc::new(Metrics::new(Arc::clone(&generator), settings.plan.buckets.clone())?);
     let (shard, paused) = (settings.plan.shard, Pause::default());
     metrics.shard(shard);
     metrics.paused(false);
     let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
-    let around = Surroundings { metrics: in_metrics, shard, draining, paused: paused.clone(), pass };
+    let context = ScenarioContext {
+        metrics: in_metrics,
+        shard,
+        draining,
+        paused: paused.clone(),
+        run_options,
+    };
     let mut reloader = Reloader::new(settings.source, &settings.plan).await;
-    let mut fleet = Fleet::new(around, Arc::clone(&board));
-    fleet.change_to(settings.plan).await?;
+    let mut supervisor = Supervisor::new(context, Arc::clone(&board));
+    supervisor.change_to(settings.plan).await?;
     let site = Arc::new(Site {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
@@ -162,43 +168,46 @@ pub async fn run(
     });
     let no_more_questions = CancellationToken::new();
     // Only now: the first scrape shall find every series.
-    let web = serve(listener, site, fleet.len(), no_more_questions.clone())?;
+    let web = serve(listener, site, supervisor.len(), no_more_questions.clone())?;
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
     let observed = Arc::clone(&metrics);
     let watched = Arc::clone(&generator);
-    let itself = tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
+    let itself =
+        tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
-    let impatient = pass.map(|Pass { patience, .. }| tokio::time::sleep(patience).map(move |()| patience));
+    let impatient = run_options.map(|RunOptions { ready_timeout, .. }| {
+        tokio::time::sleep(ready_timeout).map(move |()| ready_timeout)
+    });
     let mut impatient = pin!(OptionFuture::from(impatient).fuse());
 
     let mut ended = loop {
         tokio::select! {
-            () = stop.cancelled() => break Ok(Ended::Told),
-            Some(ended) = fleet.lives.join_next() => match ended {
-                Ok(Ok(())) if pass.is_some() && fleet.lives.is_empty() => break Ok(Ended::ByItself),
+            () = stop.cancelled() => break Ok(Exit::Requested),
+            Some(ended) = supervisor.lives.join_next() => match ended {
+                Ok(Ok(())) if run_options.is_some() && supervisor.lives.is_empty() => break Ok(Exit::Finished),
                 Ok(Ok(())) => {}
                 Ok(Err(crashed)) => break Err(crashed.into()),
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
-            Some(patience) = &mut impatient => {
-                if let Some((scenario, what)) = fleet.waits_for() {
-                    break Err(Error::NotReady { scenario, what, patience });
+            Some(ready_timeout) = &mut impatient => {
+                if let Some((scenario, what)) = supervisor.waits_for() {
+                    break Err(Error::NotReady { scenario, what, ready_timeout });
                 }
             }
-            Some((order, answer)) = orders.recv() => {
-                let done = match order {
-                    Order::Reload => tokio::select! {
-                        done = reloader.reload(&mut fleet, &metrics, &board) => done,
-                        () = stop.cancelled() => break Ok(Ended::Told),
+            Some((command, answer)) = commands.recv() => {
+                let done = match command {
+                    AdminCommand::Reload => tokio::select! {
+                        done = reloader.reload(&mut supervisor, &metrics, &board) => done,
+                        () = stop.cancelled() => break Ok(Exit::Requested),
                     },
-                    Order::Pause(on) => Ok(pause(&paused, on, &metrics)),
-                    Order::SetRate { .. } if pass.is_some() => {
-                        Err(Refused::NotNow("a run keeps to its schedule; a daemon takes rates by hand".to_owned()))
+                    AdminCommand::Pause(on) => Ok(pause(&paused, on, &metrics)),
+                    AdminCommand::SetRate { .. } if run_options.is_some() => {
+                        Err(CommandError::NotNow("a run keeps to its schedule; a daemon takes rates by hand".to_owned()))
                     }
-                    Order::SetRate { scenario, rate } => set_rate(&fleet, &scenario, rate),
-                    Order::Quit => {
+                    AdminCommand::SetRate { scenario, rate } => set_rate(&supervisor, &scenario, rate),
+                    AdminCommand::Quit => {
                         stop.cancel();
                         Ok("llmload drains and ends.".to_owned())
                     }
@@ -209,26 +218,26 @@ pub async fn run(
             _ = look.tick(), if settings.auto_reload => {
                 if reloader.is_outdated().await {
                     // What came of it is in the log and in the metrics.
-                    let _told = reloader.reload(&mut fleet, &metrics, &board).await;
+                    let _told = reloader.reload(&mut supervisor, &metrics, &board).await;
                 }
             }
         }
     };
     // Whoever asks from here on is told that it is too late.
-    drop(orders);
-    if matches!(ended, Ok(Ended::ByItself)) {
+    drop(commands);
+    if matches!(ended, Ok(Exit::Finished)) {
         // Each answer may take the time that its timeouts grant: to cut slow ones off would make the
         // rest look fast.
         tokio::select! {
-            () = fleet.rests() => {}
-            () = stop.cancelled() => ended = Ok(Ended::Told),
+            () = supervisor.rests() => {}
+            () = stop.cancelled() => ended = Ok(Exit::Requested),
         }
     }
-    if pass.is_some() {
+    if run_options.is_some() {
         watched.look().await;
     }
     stop.cancel();
-    drain(fleet, &hurry).await;
+    drain(supervisor, &force_stop).await;
     seconds.abort();
     itself.abort();
     no_more_questions.cancel();
@@ -248,7 +257,11 @@ fn serve(
 ) -> Result<Option<JoinHandle<()>>, Error> {
     let Some(listener) = listener else { return Ok(None) };
     let address = listener.local_addr().map_err(Error::Socket)?;
-    tracing::info!(scenarios, "llmload serves its status page and /metrics on {}", visible(address));
+    tracing::info!(
+        scenarios,
+        "llmload serves its status page and /metrics on {}",
+        visible(address)
+    );
     Ok(Some(tokio::spawn(web::serve(listener, site, no_more_questions))))
 }
 
@@ -267,41 +280,50 @@ fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
     format!("The load is {state}.")
 }
 
-fn set_rate(fleet: &Fleet, scenario: &str, rate: Option<(Rate, Duration)>) -> Result<String, Refused> {
-    let set = fleet.set_rate(scenario, rate)?;
+fn set_rate(
+    supervisor: &Supervisor,
+    scenario: &str,
+    rate: Option<(Rate, Duration)>,
+) -> Result<String, CommandError> {
+    let set = supervisor.set_rate(scenario, rate)?;
     let words = match rate {
         Some((rate, length)) => {
             // The hand wins; it shall not do so unnoticed.
-            let ignored = set.ignores.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
-            format!("a rate of {rate} is set by hand for {}{ignored}", Spelled(length))
+            let ignored =
+                set.ignores.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
+            format!("a rate of {rate} is set by hand for {}{ignored}", HumanDuration(length))
         }
         None if set.was => "back to its schedule".to_owned(),
-        None => return Ok(format!("Scenario {scenario}: no rate was set by hand; it is on its schedule.")),
+        None => {
+            return Ok(format!(
+                "Scenario {scenario}: no rate was set by hand; it is on its schedule."
+            ));
+        }
     };
     tracing::info!(scenario, "{words}");
     Ok(format!("Scenario {scenario}: {words}."))
 }
 
 /// No arrival starts any more; what is in flight may end within the grace period.
-async fn drain(mut fleet: Fleet, hurry: &CancellationToken) {
-    let in_flight: usize = fleet.traffic().iter().map(|traffic| traffic.tasks.len()).sum();
+async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
+    let in_flight: usize = supervisor.state().iter().map(|state| state.tasks.len()).sum();
     tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
-    while fleet.lives.join_next().await.is_some() {}
-    let all = fleet.traffic();
+    while supervisor.lives.join_next().await.is_some() {}
+    let all = supervisor.state();
     let ended = async {
-        for traffic in &all {
-            traffic.tasks.close();
-            traffic.tasks.wait().await;
+        for state in &all {
+            state.tasks.close();
+            state.tasks.wait().await;
         }
     };
     tokio::select! {
         () = ended => {}
         () = tokio::time::sleep(GRACE) => {}
-        () = hurry.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
+        () = force_stop.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
     }
     let mut aborted = 0;
-    for Traffic { ledger, tasks, cut } in all.iter().map(AsRef::as_ref) {
-        cut.cut(AbortReason::Shutdown);
+    for RouteState { ledger, tasks, cancellation } in all.iter().map(AsRef::as_ref) {
+        cancellation.cancel(AbortReason::Shutdown);
         tasks.close();
         tasks.wait().await;
         let by_the_stop = |(reason, count)| if reason == AbortReason::Shutdown { count } else { 0 };
@@ -331,7 +353,8 @@ fn visible(address: SocketAddr) -> String {
 fn check_open_files(plan: &Plan) -> Result<(), Error> {
     let ends = plan.scenarios.iter().flat_map(|scenario| {
         // The simulator holds the other end of each connection.
-        let ends = |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
+        let ends =
+            |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
         let cap = u64::from(scenario.max_concurrency.get());
         scenario.targets().map(move |target| cap * ends(&target.location))
     });

@@ -16,7 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, SERVER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    SERVER,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -38,7 +39,10 @@ pub trait Endpoint: Send + Sync + 'static {
     type Answer: Answer;
 
     /// Sends one request and waits for the response head.
-    fn send(&self, request: Request) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
 
     /// Words from over there fit to be shown: whatever this endpoint was told to keep secret is masked,
     /// be it the server that quoted it. An endpoint without secrets has nothing to do.
@@ -141,7 +145,10 @@ impl HttpEndpoint {
 
     /// This client of somebody within this process, who is held on to as long as it may send.
     #[must_use]
-    pub fn served_by<H: Debug + Send + Sync + 'static>(mut self, host: Option<Arc<H>>) -> HttpEndpoint {
+    pub fn served_by<H: Debug + Send + Sync + 'static>(
+        mut self,
+        host: Option<Arc<H>>,
+    ) -> HttpEndpoint {
         self.host = host.map(|host| host as Arc<dyn Debug + Send + Sync>);
         self
     }
@@ -169,8 +176,9 @@ impl HttpEndpoint {
         let mut server = None;
         for path in version::PATHS {
             let said = self.get(version::url(&self.base, path), patience).await?;
-            let version =
-                Some(said.body).filter(|_| said.status == 200).and_then(|body| version::read(&body));
+            let version = Some(said.body)
+                .filter(|_| said.status == 200)
+                .and_then(|body| version::read(&body));
             if let Some(version) = version {
                 return Ok(Some(version::label(&self.redaction.text(version))));
             }
@@ -187,8 +195,11 @@ impl HttpEndpoint {
             let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
             self.connections.used(response.extensions());
             let status = response.status().as_u16();
-            let server =
-                response.headers().get(SERVER).and_then(|server| server.to_str().ok()).map(str::to_owned);
+            let server = response
+                .headers()
+                .get(SERVER)
+                .and_then(|server| server.to_str().ok())
+                .map(str::to_owned);
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {
                 body.extend_from_slice(&chunk);
@@ -202,7 +213,9 @@ impl HttpEndpoint {
             Ok(said) => said,
             Err(_) => Err(faults::no_answer(patience)),
         };
-        said.map_err(|detail| FailureDetail::new(detail.failure, &self.redaction.text(detail.message)))
+        said.map_err(|detail| {
+            FailureDetail::new(detail.failure, &self.redaction.text(detail.message))
+        })
     }
 
     fn url(&self, path: &str) -> Url {
@@ -284,8 +297,10 @@ impl Answer for HttpAnswer {
     fn content_encoding(&self) -> Option<&str> {
         let values = self.response.headers().get_all(CONTENT_ENCODING).into_iter();
         // One that cannot be read is none that was asked for either.
-        let names = values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
-        let mut applied = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+        let names =
+            values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
+        let mut applied =
+            names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
         applied.next()
     }
 
@@ -328,8 +343,10 @@ fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let secret = |header: &str, text: &str| {
-        let mut value = HeaderValue::from_str(text)
-            .map_err(|_| BuildError::Header { target: target.name.clone(), header: header.to_owned() })?;
+        let mut value = HeaderValue::from_str(text).map_err(|_| BuildError::Header {
+            target: target.name.clone(),
+            header: header.to_owned(),
+        })?;
         value.set_sensitive(true);
         Ok(value)
     };

@@ -124,13 +124,13 @@ pub enum Event<'a> {
         /// Since the due instant.
         since_due: Duration,
         /// By which names others know it.
-        names: &'a Names,
+        names: &'a RequestIds,
     },
 }
 
 /// By which names others know a request: with them its part of the story is found over there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct RequestIds {
     /// In traces.
     pub trace: Option<Trace>,
     /// At the endpoint or its gateway, in their own words, fit to be shown.

@@ -14,10 +14,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::comparison::Took;
 use crate::endpoint::{Answer, Connecting, Endpoint, Request};
-use crate::event::{Arrival, Event, Names, Observe};
+use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
+use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Channel, Limits, Reply, Terminal, WholeReply, no_sink};
 
@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What to send and how to judge what comes back.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct RequestSpec {
     /// The request.
     pub request: Request,
     /// The model it names.
@@ -52,7 +52,7 @@ pub struct Order {
 #[must_use = "its connection is closed unless its farewell is heard"]
 pub struct Finished<A> {
     /// What it took, or the class of the failure. The observer has been told, with its words.
-    pub outcome: Result<Took, Failure>,
+    pub outcome: Result<Timing, Failure>,
     rest: Option<A>,
 }
 
@@ -60,7 +60,7 @@ impl<A: Answer> Finished<A> {
     /// Reads on to the end of the body, but not for long, so that the connection can be used again.
     /// Whether it ends well changes nothing: the request is over, and holds neither its place in
     /// the ledger nor its slot while this goes on.
-    pub async fn farewell(self) {
+    pub async fn drain_body(self) {
         let Some(mut answer) = self.rest else { return };
         let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
         let _in_time = tokio::time::timeout(FAREWELL, rest).await;
@@ -72,19 +72,20 @@ impl<A: Answer> Finished<A> {
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
     arrival: Arrival,
-    order: impl FnOnce() -> Result<Order, FailureDetail>,
+    order: impl FnOnce() -> Result<RequestSpec, FailureDetail>,
     observer: &(impl Observe + ?Sized),
 ) -> Finished<E::Answer> {
     // A defect ends this one request, and is told and counted like every other failure.
     let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
     let sent = Instant::now();
-    let mut names = Names::default();
+    let mut names = RequestIds::default();
     // Also where there is no order: it counts as started.
     observer.observe(&arrival, Event::Sent { lag: sent.saturating_duration_since(arrival.due) });
     let conversation = match order {
         Ok(order) => {
             names.trace = order.request.trace;
-            let conversation = converse(endpoint, &arrival, order, sent, observer, &mut names.request_id);
+            let conversation =
+                converse(endpoint, &arrival, order, sent, observer, &mut names.request_id);
             let conversation = AssertUnwindSafe(conversation).catch_unwind();
             conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
         }
@@ -94,8 +95,8 @@ pub async fn exchange<E: Endpoint>(
         Ok((measurement, rest)) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
             let first_token = measurement.time_to_first_token();
-            let took = Took { first_token, duration: measurement.duration() };
-            Finished { outcome: Ok(took), rest }
+            let timing = Timing { first_token, duration: measurement.duration() };
+            Finished { outcome: Ok(timing), rest }
         }
         Err(detail) => {
             let now = Instant::now();
@@ -104,7 +105,10 @@ pub async fn exchange<E: Endpoint>(
             // The one place that every failure passes before anybody sees its words.
             let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
-            observer.observe(&arrival, Event::Failed { detail: &detail, duration, since_due, names: &names });
+            observer.observe(
+                &arrival,
+                Event::Failed { detail: &detail, duration, since_due, names: &names },
+            );
             Finished { outcome: Err(detail.failure), rest: None }
         }
     }
@@ -120,12 +124,12 @@ fn defect(panic: &(dyn Any + Send)) -> FailureDetail {
 async fn converse<E: Endpoint>(
     endpoint: &E,
     arrival: &Arrival,
-    order: Order,
+    order: RequestSpec,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
     request_id: &mut Option<String>,
 ) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
-    let Order { request, model, terminal, usage_asked, timeouts } = order;
+    let RequestSpec { request, model, terminal, usage_asked, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
@@ -160,7 +164,9 @@ async fn converse<E: Endpoint>(
         let body = start_of_body(&mut answer, &mut watch).await;
         return Err(protocol::not_a_stream(&body));
     }
-    let reply = Reply::new(terminal, Limits::default()).expecting_model(&model).expecting_usage(usage_asked);
+    let reply = Reply::new(terminal, Limits::default())
+        .expecting_model(&model)
+        .expecting_usage(usage_asked);
     read_stream(answer, reply, watch, arrival, observer).await
 }
 

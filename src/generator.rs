@@ -64,8 +64,10 @@ impl Vitals {
 impl Generator {
     /// This process, with nothing against it.
     pub fn new() -> Arc<Generator> {
-        let (booted, levels) = (process::booted(Path::new(PROC)), cgroup::Levels::find(Path::new(PROC)));
-        let told = Vitals { process: Process::read(Path::new(PROC), booted), cgroup: levels.read() };
+        let (booted, levels) =
+            (process::booted(Path::new(PROC)), cgroup::Levels::find(Path::new(PROC)));
+        let told =
+            Vitals { process: Process::read(Path::new(PROC), booted), cgroup: levels.read() };
         Arc::new(Generator {
             booted,
             levels,
@@ -239,7 +241,8 @@ mod tests {
         let generator = Generator::new();
         let kinds = || generator.claims().into_iter().map(|claim| claim.kind).collect::<Vec<_>>();
         let begin = Instant::now();
-        let after = |seconds| generator.reading(begin + Duration::from_secs(seconds), &Vitals::default());
+        let after =
+            |seconds| generator.reading(begin + Duration::from_secs(seconds), &Vitals::default());
         generator.judge(after(0));
         for _ in 0..198 {
             generator.sent(judgement::LAG);

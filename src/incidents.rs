@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::event::{Arrival, DropReason, Event, Names, Observe};
+use crate::event::{Arrival, DropReason, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
 use presence::{Change, Presence};
@@ -74,12 +74,14 @@ impl Incidents {
         Failure::ALL.into_iter().zip(last.iter()).filter_map(incident).collect()
     }
 
-    fn note(&self, detail: &FailureDetail, names: &Names) {
+    fn note(&self, detail: &FailureDetail, names: &RequestIds) {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut last[detail.failure as usize];
         let before = slot.take();
-        let due = before.as_ref().is_none_or(|entry| now.saturating_duration_since(entry.logged) >= QUIET);
+        let due = before
+            .as_ref()
+            .is_none_or(|entry| now.saturating_duration_since(entry.logged) >= QUIET);
         let unlogged = before.as_ref().map_or(0, |entry| entry.unlogged);
         let logged = before.filter(|_| !due).map_or(now, |entry| entry.logged);
         *slot = Some(Entry {
@@ -173,10 +175,13 @@ mod tests {
     fn the_last_words_of_each_class_are_kept() {
         let incidents = Incidents::new("s", "t");
         for words in ["first", "second"] {
-            incidents.note(&FailureDetail::new(Failure::Auth, words), &Names::default());
+            incidents.note(&FailureDetail::new(Failure::Auth, words), &RequestIds::default());
         }
-        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"), &Names::default());
+        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"), &RequestIds::default());
         let last: Vec<_> = incidents.last().into_iter().map(|i| (i.failure, i.message)).collect();
-        assert_eq!(last, [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]);
+        assert_eq!(
+            last,
+            [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]
+        );
     }
 }

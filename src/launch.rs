@@ -1,9 +1,9 @@
 //! The open loop, and the closed loop of a concurrency phase: arrivals become requests, at once or
 //! not at all.
 //!
-//! [`Driver`] decides what happens next. A [`Lane`] leads from a scenario to a target and holds what
+//! [`Driver`] decides what happens next. A [`Route`] leads from a scenario to a target and holds what
 //! all requests there have in common: what cannot be sent at once is dropped. A reload puts another
-//! lane in its place; the [`Traffic`], which is the books and what is in flight, goes on.
+//! lane in its place; the [`RouteState`], which is the books and what is in flight, goes on.
 
 mod alarm;
 mod driver;
@@ -19,13 +19,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::comparison::{Difference, Took};
 use crate::endpoint::{Endpoint, Request};
 use crate::event::{AbortReason, Arrival, Event, Observe};
-use crate::exchange::{Order, exchange};
+use crate::exchange::{RequestSpec, exchange};
 use crate::guard::Guard;
 use crate::ledger::{Ledger, Started};
 use crate::measurement::{Failure, FailureDetail};
+use crate::pairing::{PairedDifference, Timing};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal, Trace};
@@ -44,19 +44,19 @@ pub trait Launch {
 
 /// What a request has beside its lane: the slot of a closed loop, and the others of its arrival.
 #[derive(Debug, Default)]
-struct Place {
+struct RequestContext {
     slot: Option<Arc<Slot>>,
-    together: Option<(Arc<Together>, usize)>,
+    pair: Option<(Arc<PairedRequests>, usize)>,
 }
 
-impl Place {
+impl RequestContext {
     /// The request has ended: what it took, if it succeeded.
-    fn done(self, took: Option<Took>) {
-        if let (Some(slot), None) = (&self.slot, took) {
+    fn done(self, timing: Option<Timing>) {
+        if let (Some(slot), None) = (&self.slot, timing) {
             slot.failed();
         }
-        if let Some((together, index)) = self.together {
-            together.ended(index, took);
+        if let Some((pair, index)) = self.pair {
+            pair.ended(index, timing);
         }
     }
 }
@@ -64,26 +64,28 @@ impl Place {
 /// The requests of one arrival to several targets. When the last of them has ended, those that the
 /// first target finished too are compared with it.
 #[derive(Debug)]
-struct Together {
-    took: Mutex<Vec<Option<Took>>>,
-    differences: Arc<[Arc<Difference>]>,
+struct PairedRequests {
+    timing: Mutex<Vec<Option<Timing>>>,
+    differences: Arc<[Arc<PairedDifference>]>,
 }
 
-impl Together {
-    fn ended(&self, index: usize, took: Option<Took>) {
-        if let Some(place) = self.took.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-            *place = took;
+impl PairedRequests {
+    fn ended(&self, index: usize, timing: Option<Timing>) {
+        if let Some(context) =
+            self.timing.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)
+        {
+            *context = timing;
         }
     }
 }
 
-impl Drop for Together {
+impl Drop for PairedRequests {
     fn drop(&mut self) {
-        let took = self.took.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(Some(baseline)) = took.first().copied() else { return };
-        for (took, difference) in took.iter().skip(1).zip(self.differences.iter()) {
-            if let Some(took) = took {
-                difference.enter(baseline, *took);
+        let timing = self.timing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(Some(baseline)) = timing.first().copied() else { return };
+        for (timing, difference) in timing.iter().skip(1).zip(self.differences.iter()) {
+            if let Some(timing) = timing {
+                difference.enter(baseline, *timing);
             }
         }
     }
@@ -91,7 +93,7 @@ impl Drop for Together {
 
 /// The way from a scenario to a target: what all requests on it have in common.
 #[derive(Debug)]
-pub struct Lane<E, O> {
+pub struct Route<E, O> {
     /// The name of the target.
     pub target: String,
     /// Where they go.
@@ -119,74 +121,77 @@ pub struct Lane<E, O> {
     /// Who is told.
     pub observer: O,
     /// The books, and what is in flight.
-    pub traffic: Arc<Traffic>,
+    pub state: Arc<RouteState>,
 }
 
 /// What is counted and in flight of one stream of load, whatever becomes of the terms it is sent on.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct RouteState {
     /// The books.
     pub ledger: Arc<Ledger>,
     /// The requests in flight.
     pub tasks: TaskTracker,
     /// Cuts them off.
-    pub cut: Cut,
+    pub cancellation: Cancellation,
 }
 
-impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Lane<E, O>> {
+impl<E: Endpoint, O: Observe + 'static> Launch for Arc<Route<E, O>> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
-        self.send(arrival, Place { slot, together: None }, runtime);
+        self.send(arrival, RequestContext { slot, pair: None }, runtime);
     }
 }
 
-impl<E: Endpoint, O: Observe + 'static> Lane<E, O> {
-    fn send(self: &Arc<Self>, arrival: Arrival, place: Place, runtime: &Handle) {
+impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
+    fn send(self: &Arc<Self>, arrival: Arrival, context: RequestContext, runtime: &Handle) {
         let now = Instant::now();
         let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
-        match self.traffic.ledger.arrive(admit) {
+        match self.state.ledger.arrive(admit) {
             Ok(started) => {
-                let request = Arc::clone(self).request(arrival, started, place);
-                self.traffic.tasks.spawn_on(request, runtime);
+                let request = Arc::clone(self).request(arrival, started, context);
+                self.state.tasks.spawn_on(request, runtime);
             }
             Err(reason) => {
-                place.done(None);
+                context.done(None);
                 self.observer.observe(&arrival, Event::Dropped(reason));
             }
         }
     }
 
-    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, place: Place) {
-        let cut = &self.traffic.cut;
+    async fn request(self: Arc<Self>, arrival: Arrival, started: Started, context: RequestContext) {
+        let cancellation = &self.state.cancellation;
         let finished = tokio::select! {
             biased;
-            finished = exchange(&*self.endpoint, arrival, || self.order(arrival), &self.observer) => finished,
-            reason = cut.happened() => return started.abort(reason),
+            finished = exchange(&*self.endpoint, arrival, || self.request_spec(arrival), &self.observer) => finished,
+            reason = cancellation.cancelled() => return started.abort(reason),
         };
         // Entered before the slot is free, so that whoever takes it does not find the place taken.
         started.finish(finished.outcome.map(|_| ()));
-        place.done(finished.outcome.ok());
+        context.done(finished.outcome.ok());
         tokio::select! {
-            () = finished.farewell() => {}
-            _ = cut.happened() => {}
+            () = finished.drain_body() => {}
+            _ = cancellation.cancelled() => {}
         }
     }
 }
 
-impl<E, O> Lane<E, O> {
+impl<E, O> Route<E, O> {
     /// What an arrival sends.
     ///
     /// # Errors
     /// If its prompt cannot be read any more.
-    pub fn order(&self, arrival: Arrival) -> Result<Order, FailureDetail> {
+    pub fn request_spec(&self, arrival: Arrival) -> Result<RequestSpec, FailureDetail> {
         let asked = self.prompts.pick(self.seed, &self.scenario, arrival.k, arrival.lengths);
-        let asked = asked
-            .map_err(|unavailable| FailureDetail::new(Failure::ClientResource, &unavailable.to_string()))?;
-        Ok(Order {
+        let asked = asked.map_err(|unavailable| {
+            FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
+        })?;
+        Ok(RequestSpec {
             request: Request {
                 path: self.dialect.path(),
                 body: self.dialect.encode(&self.model, &self.parameters, &asked).into(),
                 stream: self.parameters.stream,
-                trace: self.traceparent.then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
+                trace: self
+                    .traceparent
+                    .then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
             },
             model: self.model.clone(),
             terminal: self.terminal,
@@ -198,64 +203,65 @@ impl<E, O> Lane<E, O> {
 
 /// The lanes of a scenario, one to each of its targets. They may be exchanged while it runs.
 #[derive(Debug)]
-pub struct Lanes<E, O>(Mutex<Arc<Ways<E, O>>>);
+pub struct RouteTable<E, O>(Mutex<Arc<RouteSet<E, O>>>);
 
 /// The lanes, and how each but the first differs from the first.
 #[derive(Debug)]
-pub struct Ways<E, O> {
+pub struct RouteSet<E, O> {
     /// At least one.
-    pub lanes: Vec<Arc<Lane<E, O>>>,
+    pub routes: Vec<Arc<Route<E, O>>>,
     /// One less.
-    pub differences: Arc<[Arc<Difference>]>,
+    pub differences: Arc<[Arc<PairedDifference>]>,
 }
 
-impl<E, O> Lanes<E, O> {
+impl<E, O> RouteTable<E, O> {
     /// These.
-    pub fn new(ways: Ways<E, O>) -> Lanes<E, O> {
-        Lanes(Mutex::new(Arc::new(ways)))
+    pub fn new(routes: RouteSet<E, O>) -> RouteTable<E, O> {
+        RouteTable(Mutex::new(Arc::new(routes)))
     }
 
     /// From now on, arrivals go to these.
-    pub fn exchange(&self, ways: Ways<E, O>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ways);
+    pub fn exchange(&self, routes: RouteSet<E, O>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
     /// Those that arrivals go to.
-    pub fn now(&self) -> Arc<Ways<E, O>> {
+    pub fn now(&self) -> Arc<RouteSet<E, O>> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<E: Endpoint, O: Observe + 'static> Launch for Lanes<E, O> {
+impl<E: Endpoint, O: Observe + 'static> Launch for RouteTable<E, O> {
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
-        let ways = self.now();
-        if let [only] = ways.lanes.as_slice() {
+        let routes = self.now();
+        if let [only] = routes.routes.as_slice() {
             return only.launch(arrival, slot, runtime);
         }
-        let took = Mutex::new(vec![None; ways.lanes.len()]);
-        let together = Arc::new(Together { took, differences: Arc::clone(&ways.differences) });
-        for (index, lane) in ways.lanes.iter().enumerate() {
-            let together = Some((Arc::clone(&together), index));
-            lane.send(arrival, Place { slot: slot.clone(), together }, runtime);
+        let timing = Mutex::new(vec![None; routes.routes.len()]);
+        let pair =
+            Arc::new(PairedRequests { timing, differences: Arc::clone(&routes.differences) });
+        for (index, route) in routes.routes.iter().enumerate() {
+            let pair = Some((Arc::clone(&pair), index));
+            route.send(arrival, RequestContext { slot: slot.clone(), pair }, runtime);
         }
     }
 }
 
 /// Cuts off the requests of a lane, once, for a reason.
 #[derive(Debug, Default)]
-pub struct Cut {
+pub struct Cancellation {
     reason: OnceLock<AbortReason>,
     token: CancellationToken,
 }
 
-impl Cut {
+impl Cancellation {
     /// Cuts off what is in flight.
-    pub fn cut(&self, reason: AbortReason) {
+    pub fn cancel(&self, reason: AbortReason) {
         let _first = self.reason.set(reason);
         self.token.cancel();
     }
 
-    async fn happened(&self) -> AbortReason {
+    async fn cancelled(&self) -> AbortReason {
         self.token.cancelled().await;
         *self.reason.get_or_init(|| AbortReason::Shutdown)
     }
@@ -263,18 +269,18 @@ impl Cut {
 
 /// Whether the cycles of a schedule may begin: shut while its target is away.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ReadinessGate {
     open: AtomicBool,
     asked: Notify,
 }
 
-impl Default for Gate {
-    fn default() -> Gate {
-        Gate { open: AtomicBool::new(true), asked: Notify::new() }
+impl Default for ReadinessGate {
+    fn default() -> ReadinessGate {
+        ReadinessGate { open: AtomicBool::new(true), asked: Notify::new() }
     }
 }
 
-impl Gate {
+impl ReadinessGate {
     /// Whether it is open.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
@@ -303,7 +309,7 @@ impl Gate {
 
 /// It sees what becomes of requests: a target that cannot be connected to, or answers with a server
 /// error, is away until it answers otherwise.
-impl Observe for Gate {
+impl Observe for ReadinessGate {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),

@@ -14,7 +14,7 @@ use crate::measurement::Failure;
 
 /// A copy of the books at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct LedgerCounts {
     /// Scheduled instants that came.
     pub arrivals: u64,
     /// Requests handed over to be sent.
@@ -30,7 +30,7 @@ pub struct Books {
     aborted: [u64; AbortReason::ALL.len()],
 }
 
-impl Books {
+impl LedgerCounts {
     /// Arrivals that were not sent, by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().zip(self.dropped)
@@ -56,7 +56,11 @@ impl Books {
                 self.started,
                 self.finished + sum(&self.aborted) + self.in_flight,
             ),
-            ("finished = succeeded + failures", self.finished, self.succeeded + sum(&self.failures)),
+            (
+                "finished = succeeded + failures",
+                self.finished,
+                self.succeeded + sum(&self.failures),
+            ),
         ];
         let wrong = equations.into_iter().find(|(_, left, right)| left != right)?;
         Some(format!("{}: {} ≠ {}", wrong.0, wrong.1, wrong.2))
@@ -66,7 +70,7 @@ impl Books {
 /// The books, open.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    books: Mutex<Books>,
+    counts: Mutex<LedgerCounts>,
 }
 
 impl Ledger {
@@ -84,29 +88,29 @@ impl Ledger {
         self: &Arc<Self>,
         admit: impl FnOnce(u64) -> Result<(), DropReason>,
     ) -> Result<Started, DropReason> {
-        let mut books = self.lock();
-        books.arrivals += 1;
-        match admit(books.in_flight) {
+        let mut counts = self.lock();
+        counts.arrivals += 1;
+        match admit(counts.in_flight) {
             Ok(()) => {
-                books.started += 1;
-                books.in_flight += 1;
+                counts.started += 1;
+                counts.in_flight += 1;
                 Ok(Started { ledger: Some(Arc::clone(self)) })
             }
             Err(reason) => {
-                books.dropped[reason as usize] += 1;
+                counts.dropped[reason as usize] += 1;
                 Err(reason)
             }
         }
     }
 
     /// A copy of the books.
-    pub fn read(&self) -> Books {
+    pub fn read(&self) -> LedgerCounts {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, LedgerCounts> {
         // No entry can panic half-way, so a poisoned lock still guards balanced books.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,25 +124,25 @@ pub struct Started {
 impl Started {
     /// The request ended by itself.
     pub fn finish(mut self, outcome: Result<(), Failure>) {
-        self.close(|books| {
-            books.finished += 1;
+        self.close(|counts| {
+            counts.finished += 1;
             match outcome {
-                Ok(()) => books.succeeded += 1,
-                Err(failure) => books.failures[failure as usize] += 1,
+                Ok(()) => counts.succeeded += 1,
+                Err(failure) => counts.failures[failure as usize] += 1,
             }
         });
     }
 
     /// llmload cut the request off.
     pub fn abort(mut self, reason: AbortReason) {
-        self.close(|books| books.aborted[reason as usize] += 1);
+        self.close(|counts| counts.aborted[reason as usize] += 1);
     }
 
-    fn close(&mut self, enter: impl FnOnce(&mut Books)) {
+    fn close(&mut self, enter: impl FnOnce(&mut LedgerCounts)) {
         if let Some(ledger) = self.ledger.take() {
-            let mut books = ledger.lock();
-            books.in_flight -= 1;
-            enter(&mut books);
+            let mut counts = ledger.lock();
+            counts.in_flight -= 1;
+            enter(&mut counts);
         }
     }
 }
@@ -147,12 +151,12 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
-        self.close(|books| {
+        self.close(|counts| {
             if panicking {
-                books.finished += 1;
-                books.failures[Failure::Internal as usize] += 1;
+                counts.finished += 1;
+                counts.failures[Failure::Internal as usize] += 1;
             } else {
-                books.aborted[AbortReason::Shutdown as usize] += 1;
+                counts.aborted[AbortReason::Shutdown as usize] += 1;
             }
         });
     }
@@ -192,19 +196,26 @@ mod tests {
         let kept = start();
         assert_eq!(
             ledger
-                .arrive(|in_flight| if in_flight < 1 { Ok(()) } else { Err(DropReason::MaxConcurrency) })
+                .arrive(|in_flight| if in_flight < 1 {
+                    Ok(())
+                } else {
+                    Err(DropReason::MaxConcurrency)
+                })
                 .unwrap_err(),
             DropReason::MaxConcurrency
         );
-        let books = ledger.read();
-        assert_eq!(books.imbalance(), None);
+        let counts = ledger.read();
+        assert_eq!(counts.imbalance(), None);
         assert_eq!(
-            (books.arrivals, books.started, books.finished, books.succeeded, books.in_flight),
+            (counts.arrivals, counts.started, counts.finished, counts.succeeded, counts.in_flight),
             (7, 6, 3, 1, 1)
         );
-        assert_eq!(books.failures().find(|f| f.0 == Failure::Internal), Some((Failure::Internal, 1)));
         assert_eq!(
-            books.aborted().collect::<Vec<_>>(),
+            counts.failures().find(|f| f.0 == Failure::Internal),
+            Some((Failure::Internal, 1))
+        );
+        assert_eq!(
+            counts.aborted().collect::<Vec<_>>(),
             [(AbortReason::Shutdown, 1), (AbortReason::Reload, 1)]
         );
         drop(kept);

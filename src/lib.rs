@@ -10,7 +10,7 @@
 //! |---|---|
 //! | beside it all, and knows nothing of it | [`simulator`] |
 //! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
-//! | facts | [`event`], [`ledger`], [`course`], [`comparison`] |
+//! | facts | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
 //! | intent | [`plan`], [`config`] |
 //! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
 //! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
@@ -24,10 +24,8 @@ pub mod buckets;
 pub mod calendar;
 pub mod check;
 pub mod cli;
-pub mod comparison;
 pub mod config;
 pub mod control;
-pub mod course;
 pub mod daemon;
 pub mod endpoint;
 pub mod event;
@@ -40,6 +38,7 @@ pub mod ledger;
 pub mod measurement;
 pub mod metrics;
 pub mod pacer;
+pub mod pairing;
 pub mod plan;
 pub mod probe;
 pub mod prompts;
@@ -47,6 +46,7 @@ pub mod protocol;
 pub mod random;
 pub mod recent;
 pub mod remedy;
+pub mod schedule_state;
 
 pub mod report;
 pub mod scenario;

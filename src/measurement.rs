@@ -228,8 +228,12 @@ pub enum Anomaly {
 
 impl Anomaly {
     /// Every value, in the order of the label's documentation.
-    pub const ALL: [Anomaly; 4] =
-        [Anomaly::MissingUsage, Anomaly::MissingDone, Anomaly::MissingFinishReason, Anomaly::ModelMismatch];
+    pub const ALL: [Anomaly; 4] = [
+        Anomaly::MissingUsage,
+        Anomaly::MissingDone,
+        Anomaly::MissingFinishReason,
+        Anomaly::ModelMismatch,
+    ];
 
     /// The value of the `kind` label.
     pub fn as_str(self) -> &'static str {

@@ -4,13 +4,13 @@
 //! bound when it is bound ([`Metrics::bind`]), every label combination at 0, so that no label is
 //! looked up while requests run and no first increment is missed by `rate()`.
 
-mod lane;
+mod generator;
 mod limits;
 mod objectives;
 mod page;
+mod route;
 mod scraped;
 pub mod table;
-mod vitals;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,22 +18,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::buckets::Buckets;
-use crate::comparison::Difference;
-use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
+use crate::pairing::PairedDifference;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
+use crate::schedule_state::ScheduleState;
 use crate::slo::Slo;
-pub use lane::Instruments;
+use generator::GeneratorCollector;
+pub use route::RouteMetrics;
 use scraped::Scraped;
 use table::Family;
-use vitals::Vitals;
 
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,7 +66,7 @@ pub struct Defect(#[from] prometheus::Error);
 
 /// What only a reload changes about a stream of load.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct RouteSettings {
     /// How arrivals are spread about the rate.
     pub arrivals: Arrivals,
     /// Whether the target is the built-in simulator.
@@ -79,7 +79,7 @@ pub struct Facts {
     pub slo: Option<Arc<Slo>>,
 }
 
-impl Facts {
+impl RouteSettings {
     /// The last labels of `llmload_scenario_info`.
     fn values(&self) -> [&'static str; 2] {
         let arrivals = match self.arrivals {
@@ -107,7 +107,7 @@ pub struct Metrics {
     scraped: Scraped,
     /// Held while series of a stream begin or end.
     binding: Mutex<()>,
-    lanes: lane::Families,
+    routes: route::Families,
     generator: Arc<Generator>,
     event_loop_delay: Histogram,
     scenario_info: GaugeVec,
@@ -132,7 +132,7 @@ impl Metrics {
         let registry = Registry::new();
         let scraped = Scraped::new()?;
         registry.register(Box::new(scraped.clone()))?;
-        registry.register(Box::new(Vitals::of(Arc::clone(&generator))?))?;
+        registry.register(Box::new(GeneratorCollector::of(Arc::clone(&generator))?))?;
         let build = gauge(&registry, &table::BUILD_INFO)?;
         let revision = env!("LLMLOAD_REVISION");
         let rustc = env!("LLMLOAD_RUSTC_VERSION");
@@ -140,7 +140,7 @@ impl Metrics {
         let none: &[&str] = &[];
         Ok(Metrics {
             binding: Mutex::default(),
-            lanes: lane::Families::new(&registry, &buckets)?,
+            routes: route::Families::new(&registry, &buckets)?,
             generator,
             event_loop_delay: histogram(&registry, &table::EVENT_LOOP_DELAY, &buckets)?
                 .with_label_values(none),
@@ -170,47 +170,48 @@ impl Metrics {
         &self,
         labels: &Labels,
         ledger: Arc<Ledger>,
-        course: Arc<Course>,
-        facts: Facts,
-    ) -> Instruments {
+        schedule_state: Arc<ScheduleState>,
+        settings: RouteSettings,
+    ) -> RouteMetrics {
         // What ends is not to take along what begins.
         let _alone = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
         let [target, model, scenario] = labels.values();
-        let info = |facts: &Facts| {
-            let [arrivals, simulated] = facts.values();
+        let info = |settings: &RouteSettings| {
+            let [arrivals, simulated] = settings.values();
             [target, model, scenario, arrivals, simulated]
         };
-        let (prices, slo, after) = (facts.prices.clone(), facts.slo.clone(), info(&facts));
-        if let Some(before) = self.scraped.add(labels.clone(), ledger, course, facts) {
+        let (prices, slo, after) = (settings.prices.clone(), settings.slo.clone(), info(&settings));
+        if let Some(before) = self.scraped.add(labels.clone(), ledger, schedule_state, settings) {
             // It may not have been there.
             let _gone = self.scenario_info.remove_label_values(&info(&before));
-            let currency = |prices: &Option<Prices>| prices.as_ref().map(|prices| prices.currency.clone());
+            let currency =
+                |prices: &Option<Prices>| prices.as_ref().map(|prices| prices.currency.clone());
             if currency(&before.prices) != currency(&prices) {
-                self.lanes.unprice(labels, before.prices.as_ref());
+                self.routes.unprice(labels, before.prices.as_ref());
             }
-            self.lanes.unobject(labels, before.slo.as_deref(), slo.as_deref());
+            self.routes.unobject(labels, before.slo.as_deref(), slo.as_deref());
         }
         self.scenario_info.with_label_values(&after).set(1.0);
-        self.lanes.bind(labels, self.readiness(target), (prices, slo), Arc::clone(&self.generator))
+        self.routes.bind(labels, self.readiness(target), (prices, slo), Arc::clone(&self.generator))
     }
 
     /// From now on a stream of load that is bound is held against another target of its scenario, which
     /// is named, or against none.
-    pub fn compare(&self, labels: &Labels, against: Option<(String, Arc<Difference>)>) {
+    pub fn compare(&self, labels: &Labels, against: Option<(String, Arc<PairedDifference>)>) {
         self.scraped.hold(labels, against);
     }
 
     /// Ends the series of a stream of load, unless others than these books are bound to them by now.
     pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         let _alone = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(facts) = self.scraped.remove(labels, ledger) {
+        if let Some(settings) = self.scraped.remove(labels, ledger) {
             let [target, model, scenario] = labels.values();
-            let [arrivals, simulated] = facts.values();
+            let [arrivals, simulated] = settings.values();
             let info = [target, model, scenario, arrivals, simulated];
             let _gone = self.scenario_info.remove_label_values(&info);
-            self.lanes.unbind(labels);
-            self.lanes.unprice(labels, facts.prices.as_ref());
-            self.lanes.unobject(labels, facts.slo.as_deref(), None);
+            self.routes.unbind(labels);
+            self.routes.unprice(labels, settings.prices.as_ref());
+            self.routes.unobject(labels, settings.slo.as_deref(), None);
         }
     }
 
@@ -276,7 +277,7 @@ impl Metrics {
 
     /// A warm-up request has ended.
     pub fn warmed_up(&self, labels: &Labels) {
-        self.lanes.warmed_up(labels);
+        self.routes.warmed_up(labels);
     }
 
     /// Whether the load is paused.
@@ -312,7 +313,7 @@ impl Metrics {
 
     /// Feeds what is observed once a second. Call it once a second.
     pub fn second_passed(&self) {
-        self.scraped.observe_rates(&self.lanes);
+        self.scraped.observe_rates(&self.routes);
     }
 
     /// The exposition, as `GET /metrics` answers it.
@@ -353,13 +354,20 @@ fn amounts(registry: &Registry, family: &Family) -> prometheus::Result<CounterVe
     registered(registry, CounterVec::new(opts(family), family.labels)?)
 }
 
-fn histogram(registry: &Registry, family: &Family, buckets: &Buckets) -> prometheus::Result<HistogramVec> {
+fn histogram(
+    registry: &Registry,
+    family: &Family,
+    buckets: &Buckets,
+) -> prometheus::Result<HistogramVec> {
     let bounds = buckets.of(family.short_name()).to_vec();
     let options = HistogramOpts::from(opts(family)).buckets(bounds);
     registered(registry, HistogramVec::new(options, family.labels)?)
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

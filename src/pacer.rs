@@ -63,7 +63,7 @@ pub enum Next {
         /// The end of the phase.
         until: Instant,
     },
-    /// A closed-loop phase that counts requests is on; when they have ended, [`Pacer::go_on`].
+    /// A closed-loop phase that counts requests is on; when they have ended, [`Pacer::resume`].
     Counted {
         /// The position of the phase.
         phase: usize,
@@ -80,7 +80,7 @@ pub enum Next {
 
 /// A part of one cycle of a schedule, on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct Segment {
     /// The number of the cycle.
     pub cycle: u64,
     /// When the cycle began.
@@ -91,10 +91,10 @@ pub struct Stretch {
     pub until: Duration,
 }
 
-impl Stretch {
+impl Segment {
     /// A whole cycle.
-    pub fn whole(schedule: &Schedule, cycle: u64, start: Instant) -> Stretch {
-        Stretch { cycle, start, after: None, until: schedule.length() }
+    pub fn whole(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
+        Segment { cycle, start, after: None, until: schedule.length() }
     }
 }
 
@@ -102,7 +102,7 @@ impl Stretch {
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
-    stretch: Stretch,
+    segment: Segment,
     /// From the last mark before this cycle to its start.
     carry: Area,
     series: Series,
@@ -128,16 +128,17 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Na
 
 impl Pacer {
     /// A pacer for a stretch of a schedule.
-    pub fn new(schedule: Arc<Schedule>, spread: &Spread, stretch: Stretch) -> Pacer {
-        let (before, left_over) = schedule.before(stretch.cycle);
-        let mut series = Series::new(spread, stretch.cycle, before);
+    pub fn new(schedule: Arc<Schedule>, spread: &Spread, segment: Segment) -> Pacer {
+        let (before, left_over) = schedule.before(segment.cycle);
+        let mut series = Series::new(spread, segment.cycle, before);
         // A random series starts anew at the start of its cycle, so that a cycle is a function of its
         // number.
         let carry = if series.is_even() { left_over } else { Area::ZERO };
         let mut next = before.wrapping_add(spread.shard.first_after(before));
         let step = u64::from(spread.shard.count());
-        let (mut granted, mut missing, mut passed, mut uncounted) = (0, series.next_distance(), 0, 0);
-        if let Some(after) = stretch.after {
+        let (mut granted, mut missing, mut passed, mut uncounted) =
+            (0, series.next_distance(), 0, 0);
+        if let Some(after) = segment.after {
             passed = micro(schedule.area(after) + carry);
             // Even marks are skipped in one step.
             if series.is_even() && passed > granted + missing {
@@ -148,12 +149,13 @@ impl Pacer {
                 missing = distance;
             }
             let begun = |index| schedule.placed(index).is_some_and(|placed| placed.start < after);
-            uncounted = (0..schedule.phases().len()).find(|index| !begun(*index)).unwrap_or(usize::MAX);
+            uncounted =
+                (0..schedule.phases().len()).find(|index| !begun(*index)).unwrap_or(usize::MAX);
         }
         let (clock, limiter) = limiter();
         Pacer {
             schedule,
-            stretch,
+            segment,
             carry,
             series,
             next,
@@ -169,8 +171,8 @@ impl Pacer {
     }
 
     /// The cycle that it walks, as it stands now: one that was counted out began later.
-    pub fn stretch(&self) -> Stretch {
-        self.stretch
+    pub fn segment(&self) -> Segment {
+        self.segment
     }
 
     /// What to do at `now`. Each arrival is told once; ask again until it is time to wait. What waits
@@ -180,10 +182,13 @@ impl Pacer {
             return Next::Wait(now);
         }
         let Barrier { time, area, counted } = self.barrier();
-        let barrier = self.stretch.start + time;
-        let elapsed = now.saturating_duration_since(self.stretch.start).min(time);
-        let reached =
-            if now < self.stretch.start { Area::ZERO } else { self.schedule.area(elapsed).min(area) };
+        let barrier = self.segment.start + time;
+        let elapsed = now.saturating_duration_since(self.segment.start).min(time);
+        let reached = if now < self.segment.start {
+            Area::ZERO
+        } else {
+            self.schedule.area(elapsed).min(area)
+        };
         let mut reading = micro(reached + self.carry);
         loop {
             let Err(wanted) = self.ask(reading) else {
@@ -191,13 +196,18 @@ impl Pacer {
             };
             if let Some(placed) = self.schedule.at(elapsed)
                 && let Load::Concurrency(slots) = placed.phase.load
-                && now >= self.stretch.start
+                && now >= self.segment.start
                 && now < barrier
             {
-                let until = (self.stretch.start + placed.end).min(barrier);
+                let until = (self.segment.start + placed.end).min(barrier);
                 // Where the phase is joined in its midst, nothing was due before.
-                let since = placed.start.max(self.stretch.after.unwrap_or_default());
-                return Next::Closed { phase: placed.index, slots, since: self.stretch.start + since, until };
+                let since = placed.start.max(self.segment.after.unwrap_or_default());
+                return Next::Closed {
+                    phase: placed.index,
+                    slots,
+                    since: self.segment.start + since,
+                    until,
+                };
             }
             match self.instant_of(wanted).filter(|_| wanted <= micro(area + self.carry)) {
                 // Floating point may step back by a billionth where a sine is almost flat: what Λ⁻¹
@@ -205,10 +215,13 @@ impl Pacer {
                 Some(due) if due <= now => reading = wanted,
                 due => {
                     let wake = due.map_or(barrier, |due| due.min(barrier));
-                    let wake = self.next_closed_phase(elapsed).map_or(wake, |closed| wake.min(closed));
+                    let wake =
+                        self.next_closed_phase(elapsed).map_or(wake, |closed| wake.min(closed));
                     return match counted {
                         _ if now < wake => Next::Wait(wake),
-                        Some((phase, slots, count)) => Next::Counted { phase, slots, count, since: barrier },
+                        Some((phase, slots, count)) => {
+                            Next::Counted { phase, slots, count, since: barrier }
+                        }
                         None => Next::Over(barrier),
                     };
                 }
@@ -218,16 +231,16 @@ impl Pacer {
 
     /// Requests are still counted at `now`, and something else is on from here: until now the schedule
     /// stood still.
-    pub fn stood_still(&mut self, now: Instant) {
+    pub fn hold_until(&mut self, now: Instant) {
         let Barrier { time, .. } = self.barrier();
-        self.stretch.start += now.saturating_duration_since(self.stretch.start + time);
+        self.segment.start += now.saturating_duration_since(self.segment.start + time);
     }
 
     /// The requests that were counted have ended: the schedule, which stood still, goes on.
-    pub fn go_on(&mut self, now: Instant) {
+    pub fn resume(&mut self, now: Instant) {
         let Barrier { time, counted: Some((phase, ..)), .. } = self.barrier() else { return };
         self.uncounted = phase + 1;
-        self.stretch.start += now.saturating_duration_since(self.stretch.start + time);
+        self.segment.start += now.saturating_duration_since(self.segment.start + time);
     }
 
     /// Draws what was due before the stretch. Of random marks, hours may have been: a piece at a time.
@@ -251,12 +264,13 @@ impl Pacer {
             Load::Requests { slots, count } => Some((index, slots, count)),
             _ => None,
         });
-        let first =
-            counted.take(1).find_map(|counted| Some((counted, self.schedule.placed(counted.0)?.start)));
-        if let Some((counted, time)) = first.filter(|(_, start)| *start <= self.stretch.until) {
+        let first = counted
+            .take(1)
+            .find_map(|counted| Some((counted, self.schedule.placed(counted.0)?.start)));
+        if let Some((counted, time)) = first.filter(|(_, start)| *start <= self.segment.until) {
             Barrier { time, area: self.schedule.area_before(counted.0), counted: Some(counted) }
         } else {
-            let time = self.stretch.until;
+            let time = self.segment.until;
             Barrier { time, area: self.schedule.area(time), counted: None }
         }
     }
@@ -269,7 +283,9 @@ impl Pacer {
             self.clock.set(reading.min(most).saturating_sub(self.born));
             match self.limiter.check_n(piece) {
                 Ok(Ok(())) => {}
-                Ok(Err(not_until)) => return Err(self.born + not_until.earliest_possible().as_u64()),
+                Ok(Err(not_until)) => {
+                    return Err(self.born + not_until.earliest_possible().as_u64());
+                }
                 // Only a weight above the burst could come here, and no piece is.
                 Err(_) => return Err(u64::MAX),
             }
@@ -293,7 +309,7 @@ impl Pacer {
     /// When this cycle reaches a sum of weights, if it does.
     fn instant_of(&self, weights: u64) -> Option<Instant> {
         let due = self.schedule.due(Area::from_micro(weights) - self.carry)?;
-        Some(self.stretch.start + due)
+        Some(self.segment.start + due)
     }
 
     /// The start of the next closed-loop phase of this cycle.
@@ -302,7 +318,7 @@ impl Pacer {
         (here..self.schedule.phases().len())
             .filter_map(|index| self.schedule.placed(index))
             .find(|placed| matches!(placed.phase.load, Load::Concurrency(_)))
-            .map(|placed| self.stretch.start + placed.start)
+            .map(|placed| self.segment.start + placed.start)
     }
 }
 

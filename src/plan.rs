@@ -48,7 +48,7 @@ pub struct Plan {
 
 /// Why a plan cannot be gone through once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPass {
+pub enum EndlessSchedule {
     /// A scenario was asked for that is not there.
     #[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
     Unknown {
@@ -69,16 +69,16 @@ impl Plan {
     ///
     /// # Errors
     /// If there is no scenario of the name that is asked for, or one that has no end.
-    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, NoPass> {
+    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, EndlessSchedule> {
         if let Some(wanted) = only {
             let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             self.scenarios.retain(|scenario| scenario.name == wanted);
             if self.scenarios.is_empty() {
-                return Err(NoPass::Unknown { wanted: wanted.to_owned(), names });
+                return Err(EndlessSchedule::Unknown { wanted: wanted.to_owned(), names });
             }
         }
         if let Some(endless) = self.scenarios.iter().find(|scenario| scenario.endless && !cut) {
-            return Err(NoPass::Endless(endless.name.clone()));
+            return Err(EndlessSchedule::Endless(endless.name.clone()));
         }
         for scenario in &mut self.scenarios {
             let timed = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
@@ -262,7 +262,7 @@ pub enum Location {
     /// The API's root, such as `http://localhost:8000/v1`, without a trailing slash, query or userinfo.
     Url(Url),
     /// An endpoint inside this process, started on a free loopback port.
-    Simulator(simulator::Settings),
+    Simulator(simulator::SimulatorOptions),
 }
 
 /// How requests identify themselves.

@@ -6,8 +6,8 @@
 
 mod json;
 pub mod tap;
+pub mod text;
 mod troubles;
-pub mod words;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::endpoint::{BuildError, Connecting, HttpEndpoint};
 use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
-use crate::remedy::{Patient, usual_paths};
+use crate::remedy::{DiagnosedTarget, usual_paths};
 pub use troubles::{Found, Grade};
 
 /// How long a question about the endpoint itself may take.
@@ -96,8 +96,8 @@ pub struct Probe {
 
 impl Seen {
     /// The target, for whoever knows what would mend it.
-    fn patient(&self) -> Patient<'_> {
-        Patient { target: &self.target, address: &self.address }
+    fn patient(&self) -> DiagnosedTarget<'_> {
+        DiagnosedTarget { target: &self.target, address: &self.address }
     }
 }
 
@@ -136,7 +136,8 @@ impl Probe {
             // A client of its own: its first request has to connect, and what that takes is seen.
             let endpoint = Arc::new(HttpEndpoint::new(&seen.target, &base)?);
             for _ in 0..2 {
-                let streamed = tap::stream(&endpoint, &seen.target, model, &parameters(), &prompt).await;
+                let streamed =
+                    tap::stream(&endpoint, &seen.target, model, &parameters(), &prompt).await;
                 let failed = streamed.outcome.is_err();
                 seen.streams.push(streamed);
                 if failed {

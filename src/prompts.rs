@@ -36,7 +36,7 @@ const BYTES_PER_TOKEN: f64 = 4.0;
 
 /// The order in which a source is gone through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Order {
+pub enum PromptOrder {
     /// One after the other, from the first again after the last.
     #[default]
     Sequential,
@@ -62,7 +62,7 @@ pub struct Prompts {
     /// The name in the YAML, or `builtin`.
     pub name: String,
     source: Source,
-    order: Order,
+    order: PromptOrder,
     prefix_cache: PrefixCache,
     /// What tells this run's nonces from those of any other, and each from the one before.
     run: Arc<AtomicU64>,
@@ -95,44 +95,57 @@ impl PartialEq for Prompts {
 
 impl Prompts {
     /// A source of at least one text.
-    pub fn new(name: impl Into<String>, texts: Vec<String>, order: Order) -> Option<Prompts> {
+    pub fn new(name: impl Into<String>, texts: Vec<String>, order: PromptOrder) -> Option<Prompts> {
         (!texts.is_empty()).then(|| Prompts::of(name, Source::Texts(texts.into()), order))
     }
 
     /// What a file holds.
-    pub fn from_rows(name: impl Into<String>, rows: Rows, order: Order) -> Prompts {
+    pub fn from_rows(name: impl Into<String>, rows: Rows, order: PromptOrder) -> Prompts {
         Prompts::of(name, Source::Rows(rows), order)
     }
 
     /// What is made up.
     pub fn synthetic(name: &str, synthetic: Synthetic) -> Prompts {
-        Prompts::of(name, Source::Synthetic(name.into(), synthetic), Order::Sequential)
+        Prompts::of(name, Source::Synthetic(name.into(), synthetic), PromptOrder::Sequential)
     }
 
     /// Several sources by weight; at least one, each weight at least 1, together at most
     /// [`MOST_TURNS`].
-    pub fn mixed(name: impl Into<String>, members: Vec<(Prompts, u32)>, order: Order) -> Option<Prompts> {
+    pub fn mixed(
+        name: impl Into<String>,
+        members: Vec<(Prompts, u32)>,
+        order: PromptOrder,
+    ) -> Option<Prompts> {
         let (members, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
         let fit = !weights.is_empty()
             && !weights.contains(&0)
-            && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>() <= u64::from(MOST_TURNS);
-        fit.then(|| Prompts::of(name, Source::Mix(mix::Turns::new(&weights), members.into()), order))
+            && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>()
+                <= u64::from(MOST_TURNS);
+        fit.then(|| {
+            Prompts::of(name, Source::Mix(mix::Turns::new(&weights), members.into()), order)
+        })
     }
 
     /// The built-in source: questions and tasks of everyday kinds, from a line to a page, so that
     /// reading them takes an endpoint different times.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
-        Prompts::of("builtin", Source::Texts(texts.into()), Order::Sequential)
+        Prompts::of("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
     }
 
-    fn of(name: impl Into<String>, source: Source, order: Order) -> Prompts {
-        Prompts { name: name.into(), source, order, prefix_cache: PrefixCache::Warm, run: Arc::default() }
+    fn of(name: impl Into<String>, source: Source, order: PromptOrder) -> Prompts {
+        Prompts {
+            name: name.into(),
+            source,
+            order,
+            prefix_cache: PrefixCache::Warm,
+            run: Arc::default(),
+        }
     }
 
     /// The same in another order.
     #[must_use]
-    pub fn in_order(self, order: Order) -> Prompts {
+    pub fn in_order(self, order: PromptOrder) -> Prompts {
         Prompts { order, ..self }
     }
 
@@ -246,8 +259,8 @@ impl Prompts {
 
     fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Question<'_>, Unavailable> {
         let mut place = |count: u64| match self.order {
-            Order::Sequential => k % count.max(1),
-            Order::Random => synthetic::scaled(series.next_u64(), count),
+            PromptOrder::Sequential => k % count.max(1),
+            PromptOrder::Random => synthetic::scaled(series.next_u64(), count),
         };
         match &self.source {
             Source::Texts(texts) => {
@@ -260,7 +273,9 @@ impl Prompts {
             }
             Source::Mix(turns, members) => {
                 let (member, own) = turns.at(k, self.order, place);
-                members.get(member).map_or_else(|| Ok("".into()), |member| member.ask(own, wish, series))
+                members
+                    .get(member)
+                    .map_or_else(|| Ok("".into()), |member| member.ask(own, wish, series))
             }
         }
     }

@@ -43,7 +43,8 @@ pub struct Counts(Vec<u32>);
 
 impl Default for Recent {
     fn default() -> Recent {
-        let part = Part { number: 0, first_token: Counts::none(), tokens_per_second: Counts::none() };
+        let part =
+            Part { number: 0, first_token: Counts::none(), tokens_per_second: Counts::none() };
         Recent { begun: Instant::now(), parts: Mutex::new(vec![part; PARTS]) }
     }
 }

@@ -11,21 +11,21 @@ use crate::plan::{self, Auth, Target};
 
 /// Something that is wrong, with what would be right. Displayed as `what; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Diagnosis {
     /// What is wrong.
     pub what: String,
     /// What would be right.
     pub remedy: String,
 }
 
-impl Trouble {
+impl Diagnosis {
     /// In words.
-    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Trouble {
-        Trouble { what: what.into(), remedy: remedy.into() }
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Diagnosis {
+        Diagnosis { what: what.into(), remedy: remedy.into() }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what, self.remedy)
     }
@@ -33,14 +33,14 @@ impl fmt::Display for Trouble {
 
 /// A target whose troubles are to be explained.
 #[derive(Clone, Copy, Debug)]
-pub struct Patient<'a> {
+pub struct DiagnosedTarget<'a> {
     /// As it is configured.
     pub target: &'a Target,
     /// Its base URL.
     pub address: &'a str,
 }
 
-impl Patient<'_> {
+impl DiagnosedTarget<'_> {
     /// What mends a request that failed so.
     pub fn remedy(&self, failure: Failure, words: &str) -> String {
         let plain = |text: &str| text.to_owned();
@@ -51,7 +51,10 @@ impl Patient<'_> {
             ),
             Failure::ConnectRefused => self.nobody_listens(),
             Failure::ConnectTimeout | Failure::ConnectOther => {
-                format!("check the address {}, and what stands between: routes, firewalls", self.authority())
+                format!(
+                    "check the address {}, and what stands between: routes, firewalls",
+                    self.authority()
+                )
             }
             Failure::Tls => self.tls(words),
             Failure::ClientResource => plain(
@@ -61,16 +64,18 @@ impl Patient<'_> {
                 "no remedy is needed while it is rare: the server closes connections sooner than they are given up here",
             ),
             Failure::Reset => self.or_tls("look into the server's log"),
-            Failure::HttpProtocol => self.or_tls("check the port: what answers there does not speak HTTP"),
-            Failure::TimeoutFirstToken => {
-                plain("see whether the server is overloaded or stuck, or raise `timeouts.first_token`")
+            Failure::HttpProtocol => {
+                self.or_tls("check the port: what answers there does not speak HTTP")
             }
+            Failure::TimeoutFirstToken => plain(
+                "see whether the server is overloaded or stuck, or raise `timeouts.first_token`",
+            ),
             Failure::TimeoutIdle => {
                 plain("see why the server falls silent in its answers, or raise `timeouts.idle`")
             }
-            Failure::TimeoutTotal => {
-                plain("see why the server takes so long, lower `max_tokens`, or raise `timeouts.total`")
-            }
+            Failure::TimeoutTotal => plain(
+                "see why the server takes so long, lower `max_tokens`, or raise `timeouts.total`",
+            ),
             Failure::Auth => self.key(),
             Failure::Quota => plain("top up the account or raise its limit: waiting does not help"),
             Failure::RateLimited => plain("send less, or have the limit of this key raised"),
@@ -81,26 +86,30 @@ impl Patient<'_> {
             Failure::Http5xx => plain("look into the server's log: it failed, not the request"),
             Failure::HttpUnexpected => redirected(words),
             Failure::NotSse => self.no_stream(words),
-            Failure::StreamError => plain("look into the server's log: it broke off its answer itself"),
-            Failure::Truncated => {
-                plain("look into the server's log, and for a proxy between that cuts off long answers")
+            Failure::StreamError => {
+                plain("look into the server's log: it broke off its answer itself")
             }
+            Failure::Truncated => plain(
+                "look into the server's log, and for a proxy between that cuts off long answers",
+            ),
             Failure::Incomplete => incomplete(words),
             Failure::BadFrame => {
                 plain("check the address and what stands between: this is not the OpenAI API")
             }
-            Failure::TooLarge => plain("check the address: no answer of the OpenAI API is so large"),
-            Failure::Filtered => plain("ask something else: a content rule withheld the answer"),
-            Failure::EmptyOutput => {
-                plain("raise `max_tokens`, in case all of them went into reasoning that is not shown")
+            Failure::TooLarge => {
+                plain("check the address: no answer of the OpenAI API is so large")
             }
+            Failure::Filtered => plain("ask something else: a content rule withheld the answer"),
+            Failure::EmptyOutput => plain(
+                "raise `max_tokens`, in case all of them went into reasoning that is not shown",
+            ),
             Failure::Internal => plain("report this defect of llmload with the log around it"),
         }
     }
 
     /// The model to ask for at a target that answers its list of models so, and what is probably wrong.
     /// Of a target that names its model the list may be wrong: it is asked for all the same.
-    pub fn model(&self, status: u16, models: &[String]) -> (Option<String>, Option<Trouble>) {
+    pub fn model(&self, status: u16, models: &[String]) -> (Option<String>, Option<Diagnosis>) {
         let doubt = self.doubt(status, models);
         match (&self.target.model, models) {
             (Some(named), _) => (Some(named.clone()), doubt),
@@ -109,10 +118,12 @@ impl Patient<'_> {
         }
     }
 
-    fn doubt(&self, status: u16, models: &[String]) -> Option<Trouble> {
-        let trouble = |what: String, remedy: String| Some(Trouble { what, remedy });
+    fn doubt(&self, status: u16, models: &[String]) -> Option<Diagnosis> {
+        let trouble = |what: String, remedy: String| Some(Diagnosis { what, remedy });
         match (status, &self.target.model, models) {
-            (401 | 403, ..) => trouble(format!("/models answers {status}: {}", self.rejected()), self.key()),
+            (401 | 403, ..) => {
+                trouble(format!("/models answers {status}: {}", self.rejected()), self.key())
+            }
             (404, _, []) => trouble(
                 format!("there is no /models under {}", self.address),
                 self.other_path().unwrap_or_else(|| format!("check its path, {}", self.path())),
@@ -128,9 +139,12 @@ impl Patient<'_> {
             (_, None, []) => trouble(
                 format!("/models answers {status} and lists none"),
                 match self.other_path() {
-                    Some(path) => format!("set `model` (or `--model`), or mend the address: {path}"),
+                    Some(path) => {
+                        format!("set `model` (or `--model`), or mend the address: {path}")
+                    }
                     None => {
-                        "set `model` (or `--model`), or check that this is the address of the API".to_owned()
+                        "set `model` (or `--model`), or check that this is the address of the API"
+                            .to_owned()
                     }
                 },
             ),
@@ -147,18 +161,23 @@ impl Patient<'_> {
     }
 
     /// What a target that answers `status` to its list of models is waited for.
-    pub fn ailing(&self, status: u16) -> Trouble {
+    pub fn server_error(&self, status: u16) -> Diagnosis {
         let remedy = match status {
-            502..=504 | 529 => "wait until it has loaded its model, or look into the log of the server",
+            502..=504 | 529 => {
+                "wait until it has loaded its model, or look into the log of the server"
+            }
             _ => "look into the log of the server",
         };
-        Trouble::new(format!("/models answers {status}"), remedy)
+        Diagnosis::new(format!("/models answers {status}"), remedy)
     }
 
     fn nobody_listens(&self) -> String {
         let near = matches!(self.host(), "localhost" | "127.0.0.1" | "[::1]");
         let inside = if near { " (within a container, that is the container itself)" } else { "" };
-        format!("start the server, or correct the port: nothing listens at {}{inside}", self.authority())
+        format!(
+            "start the server, or correct the port: nothing listens at {}{inside}",
+            self.authority()
+        )
     }
 
     fn tls(&self, words: &str) -> String {
@@ -166,7 +185,11 @@ impl Patient<'_> {
         let said = |what: &str| words.contains(what);
         if said("corrupt message") || said("eof") || said("EOF") {
             format!("write {insecure}, if that port speaks plain HTTP")
-        } else if said("UnknownIssuer") || said("UnknownCA") || said("unknown issuer") || said("CaUsedAs") {
+        } else if said("UnknownIssuer")
+            || said("UnknownCA")
+            || said("unknown issuer")
+            || said("CaUsedAs")
+        {
             "name the file of the authority that signed the certificate with `tls.ca_file` (or the variable \
              SSL_CERT_FILE)"
                 .to_owned()
@@ -209,7 +232,8 @@ impl Patient<'_> {
             Auth::None => match self.header_with_key() {
                 Some(name) => format!("check what the header `{name}` holds"),
                 None => {
-                    "name the variable that holds the key with `api_key_env` (or `--api-key-env`)".to_owned()
+                    "name the variable that holds the key with `api_key_env` (or `--api-key-env`)"
+                        .to_owned()
                 }
             },
         }
@@ -225,7 +249,8 @@ impl Patient<'_> {
     fn refused(&self, words: &str) -> String {
         let (status, said) = (status_in(words), words.to_ascii_lowercase());
         let names_model = said.contains("model");
-        let unknown = ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
+        let unknown =
+            ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
         if said.contains("https") {
             return self.or_tls("check the address");
         }
@@ -236,7 +261,8 @@ impl Patient<'_> {
         if said.contains("stream_options") {
             return "set `stream_options: none`: this endpoint does not know the field".to_owned();
         }
-        if names_model && (status == Some(404) || unknown.iter().any(|words| said.contains(words))) {
+        if names_model && (status == Some(404) || unknown.iter().any(|words| said.contains(words)))
+        {
             return "set `model` (or `--model`) to one that /models lists".to_owned();
         }
         match status {
@@ -269,9 +295,9 @@ impl Patient<'_> {
             (Some(first), Some(second), path) => Some(format!(
                 "check the path {path}: most servers have their API at {origin}{first}, others at {origin}{second}"
             )),
-            (Some(only), None, path) => {
-                Some(format!("check the path {path}: most servers have their API at {origin}{only}"))
-            }
+            (Some(only), None, path) => Some(format!(
+                "check the path {path}: most servers have their API at {origin}{only}"
+            )),
             (None, ..) => None,
         }
     }
@@ -329,7 +355,8 @@ pub fn usual_paths(path: &str) -> Vec<String> {
     let mut paths: Vec<String> = up_to_v1.flatten().collect();
     // A path with a version of its own has no other below it.
     let versioned = path.rsplit('/').next().is_some_and(|last| {
-        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+        last.strip_prefix('v')
+            .is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
     });
     if paths.is_empty() && !versioned {
         paths.push(format!("{path}/v1"));

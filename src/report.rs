@@ -18,13 +18,13 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::rfc3339;
-use crate::comparison::Sums;
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Generator;
-use crate::ledger::Books;
+use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
-use crate::remedy::Patient;
-use crate::status::Stream;
+use crate::pairing::Sums;
+use crate::remedy::DiagnosedTarget;
+use crate::status::RouteMonitor;
 use crate::tally::{Interval, Tally};
 pub use figures::{Figures, Summary};
 pub use findings::Severity;
@@ -98,7 +98,7 @@ pub struct Load {
     pub timeline: Timeline,
     /// How it differs from the first target of its scenario, request by request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference: Option<Difference>,
+    pub difference: Option<PairedDifference>,
     /// The values behind the quantiles, three digits of each: value and count.
     pub distributions: BTreeMap<String, Vec<(f64, u64)>>,
 }
@@ -167,7 +167,7 @@ pub struct Timeline {
 
 /// How a target differs from the first of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct PairedDifference {
     /// Pairs that both finished.
     pub pairs: u64,
     /// Of the times to the first token.
@@ -206,7 +206,7 @@ pub struct Run<'a> {
 
 impl Report {
     /// That of a run that has ended.
-    pub fn of(run: Run<'_>, streams: &[std::sync::Arc<Stream>]) -> Report {
+    pub fn of(run: Run<'_>, streams: &[std::sync::Arc<RouteMonitor>]) -> Report {
         let streams: Vec<Load> = streams.iter().filter_map(|stream| load(stream)).collect();
         let claims = run.generator.ever_claimed().into_iter();
         let distortions: Vec<_> = claims
@@ -240,15 +240,18 @@ fn to_the_second(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-fn load(stream: &Stream) -> Option<Load> {
+fn load(stream: &RouteMonitor) -> Option<Load> {
     let tally: &Tally = stream.tally.as_deref()?;
     let (whole, rows, timeline) = tally.read();
-    let (books, terms) = (stream.traffic.ledger.read(), stream.terms());
-    let patient = Patient { target: &terms.configured, address: &terms.address };
+    let (books, info) = (stream.state.ledger.read(), stream.info());
+    let patient = DiagnosedTarget { target: &info.configured, address: &info.address };
     let failures = stream.incidents.last().into_iter().map(|incident| Failed {
         reason: incident.failure.as_str().to_owned(),
         blame: incident.failure.blame().as_str().to_owned(),
-        count: books.failures().find(|(failure, _)| *failure == incident.failure).map_or(0, |f| f.1),
+        count: books
+            .failures()
+            .find(|(failure, _)| *failure == incident.failure)
+            .map_or(0, |f| f.1),
         remedy: patient.remedy(incident.failure, &incident.message),
         last_message: incident.message,
     });
@@ -264,8 +267,8 @@ fn load(stream: &Stream) -> Option<Load> {
         scenario: stream.scenario.clone(),
         target: stream.target.clone(),
         model: stream.model.get().cloned().unwrap_or_default(),
-        address: terms.address.clone(),
-        simulated: terms.simulated,
+        address: info.address.clone(),
+        simulated: info.simulated,
         ledger: ledger(&books),
         total: Figures::of(&whole),
         phases: rows
@@ -283,7 +286,7 @@ fn load(stream: &Stream) -> Option<Load> {
     })
 }
 
-fn ledger(books: &Books) -> Ledger {
+fn ledger(books: &LedgerCounts) -> Ledger {
     fn counts<R>(
         all: impl Iterator<Item = (R, u64)>,
         name: impl Fn(R) -> &'static str,
@@ -302,10 +305,12 @@ fn ledger(books: &Books) -> Ledger {
     }
 }
 
-fn difference(stream: &Stream) -> Option<Difference> {
+fn difference(stream: &RouteMonitor) -> Option<PairedDifference> {
     let all = stream.difference.read();
-    let of = |sums: Sums| Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() });
-    (all.duration.count > 0).then(|| Difference {
+    let of = |sums: Sums| {
+        Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
+    };
+    (all.duration.count > 0).then(|| PairedDifference {
         pairs: all.duration.count,
         time_to_first_token: of(all.first_token),
         request_duration: of(all.duration),
@@ -328,7 +333,9 @@ impl Timeline {
                 let times = times(interval)?;
                 times.quantile(0.5).or(times.mean())
             }),
-            time_to_first_token_max_seconds: each(intervals, |interval| Some(times(interval)?.extremes()?.1)),
+            time_to_first_token_max_seconds: each(intervals, |interval| {
+                Some(times(interval)?.extremes()?.1)
+            }),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! schedule until it is stopped. What a reload changes reaches it there.
 
 mod readiness;
-mod setting;
+mod spec;
 mod version;
 mod warmup;
 
@@ -16,17 +16,17 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
 use crate::incidents::Incidents;
-use crate::launch::{Alarm, Driver, Gate, Lane, Lanes, Mailbox};
-use crate::metrics::{Instruments, Metrics};
+use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteTable};
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::recent::Recent;
 use crate::schedule::{Rate, Shard};
-use crate::status::Stream;
+use crate::status::RouteMonitor;
 use crate::tally::Tally;
-pub use setting::{Setting, Way};
+pub use spec::{RouteSpec, ScenarioSpec};
 
 /// What scenarios share.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct ScenarioContext {
     /// Where series are bound.
     pub metrics: Arc<Metrics>,
     /// Which of the arrivals are ours.
@@ -36,35 +36,38 @@ pub struct Surroundings {
     /// No arrival is sent while this is on.
     pub paused: Pause,
     /// Each scenario ends with its schedule; else it stays, for whatever a reload brings.
-    pub pass: Option<Pass>,
+    pub run_options: Option<RunOptions>,
 }
 
 /// A run that ends.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass {
+pub struct RunOptions {
     /// What is not due by then, from the beginning of a schedule, is not sent.
     pub limit: Option<Duration>,
     /// How long targets may take to be ready.
-    pub patience: Duration,
+    pub ready_timeout: Duration,
 }
 
 /// A scenario's schedule ended by a panic: a defect.
 #[derive(Debug, thiserror::Error)]
-#[error("the schedule of scenario {scenario} ended by a panic, whose words are above; please report this")]
-pub struct Crashed {
+#[error(
+    "the schedule of scenario {scenario} ended by a panic, whose words are above; please report this"
+)]
+pub struct ScheduleCrashed {
     scenario: String,
 }
 
 /// Who is told what becomes of a request.
-pub type Observer = (Instruments, (Arc<Incidents>, (Arc<Recent>, (Arc<Gate>, Option<Arc<Tally>>))));
+pub type Observer =
+    (RouteMetrics, (Arc<Incidents>, (Arc<Recent>, (Arc<ReadinessGate>, Option<Arc<Tally>>))));
 /// A stream of load over HTTP.
-pub type HttpLane = Lane<HttpEndpoint, Observer>;
+pub type HttpRoute = Route<HttpEndpoint, Observer>;
 
 /// A scenario at work, as it is reached from outside.
 #[derive(Debug)]
-pub struct Work {
+pub struct ScenarioHandle {
     /// Where it is shown, one to each target.
-    pub streams: Vec<Arc<Stream>>,
+    pub monitors: Vec<Arc<RouteMonitor>>,
     /// Cancelled once nothing is launched any more.
     pub ended: CancellationToken,
     stop: CancellationToken,
@@ -75,38 +78,38 @@ pub struct Work {
 #[derive(Debug)]
 struct Live {
     mailbox: Arc<Mailbox>,
-    lanes: Arc<Lanes<HttpEndpoint, Observer>>,
-    gate: Arc<Gate>,
+    routes: Arc<RouteTable<HttpEndpoint, Observer>>,
+    gate: Arc<ReadinessGate>,
     /// The lanes were exchanged.
     exchanged: Arc<Notify>,
 }
 
-impl Work {
+impl ScenarioHandle {
     /// A scenario that begins its life with the future that comes with it. Where its labels are
     /// known, its series are there when this returns: nobody scrapes without them.
     pub fn begin(
-        setting: Setting,
-        streams: Vec<Arc<Stream>>,
-        around: &Surroundings,
-    ) -> (Work, impl Future<Output = Result<(), Crashed>> + Send + use<>) {
-        for (way, stream) in setting.ways.iter().zip(&streams) {
+        spec: ScenarioSpec,
+        monitors: Vec<Arc<RouteMonitor>>,
+        context: &ScenarioContext,
+    ) -> (ScenarioHandle, impl Future<Output = Result<(), ScheduleCrashed>> + Send + use<>) {
+        for (route, monitor) in spec.routes.iter().zip(&monitors) {
             // Those whose model is unknown have no labels yet.
-            let _known = setting.bind(way, stream, around);
+            let _known = spec.bind(route, monitor, context);
         }
-        let (live, stop) = (Arc::new(OnceLock::new()), around.draining.child_token());
+        let (live, stop) = (Arc::new(OnceLock::new()), context.draining.child_token());
         let ended = CancellationToken::new();
-        let work = Work {
-            streams: streams.clone(),
+        let handle = ScenarioHandle {
+            monitors: monitors.clone(),
             ended: ended.clone(),
             stop: stop.clone(),
             live: Arc::clone(&live),
         };
-        let life = go_through(setting, streams, around.clone(), live, stop);
+        let life = go_through(spec, monitors, context.clone(), live, stop);
         let life = async move {
             let _however_it_ends = ended.drop_guard();
             life.await
         };
-        (work, life)
+        (handle, life)
     }
 
     /// Whether its schedule runs, so that it can be changed without a new beginning.
@@ -123,7 +126,8 @@ impl Work {
     /// or nothing before its schedule runs.
     pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
         let mailbox = &self.live.get()?.mailbox;
-        let set = self.streams.first()?.course.standing(Instant::now()).set_until.is_some();
+        let set =
+            self.monitors.first()?.schedule_state.position(Instant::now()).set_until.is_some();
         // An order that is still on its way is the last word.
         Some(mailbox.set_rate(rate).unwrap_or(set))
     }
@@ -132,76 +136,85 @@ impl Work {
     /// schedule runs. They may be those of other streams from now on, whose models are known.
     pub fn change(
         &mut self,
-        before: &Setting,
-        after: &Setting,
-        streams: Vec<Arc<Stream>>,
-        around: &Surroundings,
+        before: &ScenarioSpec,
+        after: &ScenarioSpec,
+        monitors: Vec<Arc<RouteMonitor>>,
+        context: &ScenarioContext,
     ) {
         let Some(live) = self.live.get() else { return };
-        live.lanes.exchange(after.lanes(&streams, &live.gate, around));
+        live.routes.exchange(after.routes(&monitors, &live.gate, context));
         live.exchanged.notify_one();
-        self.streams = streams;
+        self.monitors = monitors;
         if !before.is_timed_like(after) {
-            live.mailbox.replace(after.timetable(), after.spread(around.shard));
+            live.mailbox.replace(after.timetable(), after.spread(context.shard));
         }
     }
 }
 
 async fn go_through(
-    setting: Setting,
-    streams: Vec<Arc<Stream>>,
-    around: Surroundings,
+    spec: ScenarioSpec,
+    monitors: Vec<Arc<RouteMonitor>>,
+    context: ScenarioContext,
     live: Arc<OnceLock<Live>>,
     stop: CancellationToken,
-) -> Result<(), Crashed> {
-    let name = setting.scenario.name.clone();
-    let Some(course) = streams.first().map(|stream| Arc::clone(&stream.course)) else { return Ok(()) };
-    let gate = Arc::new(Gate::default());
-    let begun = async {
-        for (way, stream) in setting.ways.iter().zip(&streams) {
-            let model = readiness::wait(&setting.scenario.start, way, stream, &around.metrics).await;
-            // It is that of the file where that names one.
-            let _known = stream.model.set(model);
-        }
-        let ways = setting.lanes(&streams, &gate, &around);
-        for (lane, stream) in ways.lanes.iter().zip(&streams) {
-            warmup::send(lane, setting.scenario.warmup, stream, &around).await;
-        }
-        ways
+) -> Result<(), ScheduleCrashed> {
+    let name = spec.scenario.name.clone();
+    let Some(schedule_state) = monitors.first().map(|monitor| Arc::clone(&monitor.schedule_state))
+    else {
+        return Ok(());
     };
-    let ways = tokio::select! {
-        ways = begun => ways,
+    let gate = Arc::new(ReadinessGate::default());
+    let begun = async {
+        for (route, monitor) in spec.routes.iter().zip(&monitors) {
+            let model =
+                readiness::wait(&spec.scenario.start, route, monitor, &context.metrics).await;
+            // It is that of the file where that names one.
+            let _known = monitor.model.set(model);
+        }
+        let routes = spec.routes(&monitors, &gate, &context);
+        for (route, monitor) in routes.routes.iter().zip(&monitors) {
+            warmup::send(route, spec.scenario.warmup, monitor, &context).await;
+        }
+        routes
+    };
+    let routes = tokio::select! {
+        routes = begun => routes,
         () = stop.cancelled() => {
-            course.ends();
+            schedule_state.set_ended();
             return Ok(());
         }
     };
-    for lane in &ways.lanes {
+    for route in &routes.routes {
         tracing::info!(
             scenario = name,
-            target = lane.target,
-            model = lane.model,
+            target = route.target,
+            model = route.model,
             "ready: requests come when they are due"
         );
     }
-    let spread = setting.spread(around.shard);
+    let spread = spec.spread(context.shard);
     let begin = Instant::now();
-    let driver = Driver::new(setting.timetable(), spread, Arc::clone(&course), begin);
-    let driver = match around.pass {
+    let driver = Driver::new(spec.timetable(), spread, Arc::clone(&schedule_state), begin);
+    let driver = match context.run_options {
         None => driver.behind(Arc::clone(&gate)),
         // A run does not wait once it has begun: an outage is what it is to show.
-        Some(Pass { limit: Some(limit), .. }) => driver.until(begin + limit),
-        Some(Pass { limit: None, .. }) => driver,
+        Some(RunOptions { limit: Some(limit), .. }) => driver.until(begin + limit),
+        Some(RunOptions { limit: None, .. }) => driver,
     };
     // A reload may replace its clients, and then nothing shall hold on to those of before.
-    drop(setting);
-    let (mailbox, lanes) = (driver.mailbox(), Arc::new(Lanes::new(ways)));
-    let mut schedule =
-        tokio::spawn(keep_to(driver, Arc::clone(&lanes), stop.clone(), name.clone(), around.pass));
+    drop(spec);
+    let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
+    let mut schedule = tokio::spawn(keep_to(
+        driver,
+        Arc::clone(&routes),
+        stop.clone(),
+        name.clone(),
+        context.run_options,
+    ));
     let exchanged = Arc::new(Notify::new());
     let reached = Live {
         mailbox: Arc::clone(&mailbox),
-        lanes: Arc::clone(&lanes),
+        routes: Arc::clone(&routes),
         gate: Arc::clone(&gate),
         exchanged: Arc::clone(&exchanged),
     };
@@ -210,11 +223,11 @@ async fn go_through(
     let let_in = async {
         loop {
             gate.asked().await;
-            readiness::comes_back(&lanes, &around.metrics).await;
+            readiness::comes_back(&routes, &context.metrics).await;
             mailbox.ready();
         }
     };
-    let version = version::keep(&lanes, &exchanged, &around.metrics);
+    let version = version::keep(&routes, &exchanged, &context.metrics);
     let well = tokio::select! {
         well = &mut schedule => well,
         () = let_in => return Ok(()),
@@ -222,24 +235,24 @@ async fn go_through(
         // It may be launching this very moment; nothing may start once this returns.
         () = stop.cancelled() => schedule.await,
     };
-    course.ends();
-    well.map_err(|_| Crashed { scenario: name })
+    schedule_state.set_ended();
+    well.map_err(|_| ScheduleCrashed { scenario: name })
 }
 
 /// Runs the schedule until `stop`; where it ends before, another may take its place, but not in a pass.
 async fn keep_to(
     mut driver: Driver,
-    lanes: Arc<Lanes<HttpEndpoint, Observer>>,
+    routes: Arc<RouteTable<HttpEndpoint, Observer>>,
     stop: CancellationToken,
     scenario: String,
-    pass: Option<Pass>,
+    run_options: Option<RunOptions>,
 ) {
     let mut alarm = Alarm::of_this_machine();
-    if pass.is_some() {
-        return driver.run(&*lanes, &mut alarm, &stop).await;
+    if run_options.is_some() {
+        return driver.run(&*routes, &mut alarm, &stop).await;
     }
     while !stop.is_cancelled() {
-        driver.run(&*lanes, &mut alarm, &stop).await;
+        driver.run(&*routes, &mut alarm, &stop).await;
         if !stop.is_cancelled() {
             tracing::info!(
                 scenario,

@@ -65,7 +65,9 @@ impl Load {
         match *self {
             Load::Constant(rate) => Area::constant(rate, time),
             Load::Ramp { from, to } => Area::ramp(from, to, time, length),
-            Load::Sine { mean, amplitude, period } => Area::sine(mean, amplitude, rate::nanos(period), time),
+            Load::Sine { mean, amplitude, period } => {
+                Area::sine(mean, amplitude, rate::nanos(period), time)
+            }
             Load::Replay(ref trace) => trace.area(time),
             Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => Area::ZERO,
         }
@@ -98,7 +100,8 @@ impl Load {
             }
             Load::Sine { mean, amplitude, period } => {
                 let turns = time.as_secs_f64() / period.as_secs_f64();
-                let rate = mean.per_second() + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
+                let rate = mean.per_second()
+                    + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
                 rate.max(0.0)
             }
             Load::Replay(ref trace) => trace.rate(rate::nanos(time), rate::nanos(length)),
@@ -276,7 +279,8 @@ impl Schedule {
     /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle. A trace has no
     /// rate but that of the ten seconds around.
     pub fn rate(&self, time: Duration) -> f64 {
-        self.at(time).map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
+        self.at(time)
+            .map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
     }
 
     /// The position of the phase that reaches `area`, and the lengths of the request that does, where it

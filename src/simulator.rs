@@ -44,7 +44,7 @@ use engine::Engine;
 
 /// How the simulated endpoint behaves.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct SimulatorOptions {
     /// The one model it serves.
     pub model: String,
     /// Requests it works on at once; more wait in the queue. Zero counts as one.
@@ -87,9 +87,9 @@ pub struct Faults {
     pub truncation: f64,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for SimulatorOptions {
+    fn default() -> SimulatorOptions {
+        SimulatorOptions {
             model: "simulated-8b".into(),
             slots: 16,
             queue: 256,
@@ -118,7 +118,10 @@ impl Simulator {
     ///
     /// # Errors
     /// When the listener cannot be used without blocking, or the system refuses a thread.
-    pub fn start(settings: Settings, listener: std::net::TcpListener) -> io::Result<Simulator> {
+    pub fn start(
+        settings: SimulatorOptions,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Simulator> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -179,9 +182,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves the listener until `stop` is ready, then closes every connection at once.
 ///
 /// No task outlives it. Beyond the cap of connections, further ones wait to be accepted.
-pub async fn serve(settings: Settings, listener: tokio::net::TcpListener, stop: impl Future<Output = ()>) {
-    let cap =
-        (settings.slots as usize).saturating_add(settings.queue as usize).saturating_add(SPARE_CONNECTIONS);
+pub async fn serve(
+    settings: SimulatorOptions,
+    listener: tokio::net::TcpListener,
+    stop: impl Future<Output = ()>,
+) {
+    let cap = (settings.slots as usize)
+        .saturating_add(settings.queue as usize)
+        .saturating_add(SPARE_CONNECTIONS);
     let engine = Arc::new(Engine::new(settings));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);

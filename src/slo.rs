@@ -185,14 +185,19 @@ mod tests {
         let all = Share::new(1.0).unwrap();
         assert!(all.is_reached(7, 7) && !all.is_reached(6, 7));
         assert_eq!((Share::new(0.0), Share::new(1.1), Share::new(f64::NAN)), (None, None, None));
-        assert_eq!((Share::new(0.999).unwrap().to_string(), p99.to_string()), ("99.9".into(), "99".into()));
+        assert_eq!(
+            (Share::new(0.999).unwrap().to_string(), p99.to_string()),
+            ("99.9".into(), "99".into())
+        );
     }
 
     #[test]
     fn failures_miss_everything_and_what_has_no_measure_is_not_held_against_it() {
         let share = Share::new(0.5).unwrap();
-        let within =
-            |measure, millis| Objective { goal: Goal::Within(measure, Duration::from_millis(millis)), share };
+        let within = |measure, millis| Objective {
+            goal: Goal::Within(measure, Duration::from_millis(millis)),
+            share,
+        };
         let slo = Slo {
             objectives: vec![
                 within(Measure::Ttft, 100),

@@ -4,28 +4,28 @@ mod answer;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::comparison::Difference;
-use crate::course::Course;
 use crate::incidents::Incidents;
-use crate::launch::Traffic;
+use crate::launch::RouteState;
 use crate::metrics::Labels;
+use crate::pairing::PairedDifference;
 use crate::plan::Target;
 use crate::recent::Recent;
+use crate::schedule_state::ScheduleState;
 use crate::tally::Tally;
 pub use answer::{RateNow, Status};
 
 /// What the daemon has to show; a reload changes it.
 #[derive(Debug, Default)]
-pub struct Board {
-    streams: Mutex<Vec<Arc<Stream>>>,
+pub struct StatusBoard {
+    monitors: Mutex<Vec<Arc<RouteMonitor>>>,
     config: Mutex<String>,
     refused: Mutex<Option<String>>,
 }
 
-impl Board {
+impl StatusBoard {
     /// From now on these streams and this configuration, its secrets masked.
-    pub fn show(&self, streams: Vec<Arc<Stream>>, config: String) {
-        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = streams;
+    pub fn show(&self, monitors: Vec<Arc<RouteMonitor>>, config: String) {
+        *self.monitors.lock().unwrap_or_else(PoisonError::into_inner) = monitors;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -41,8 +41,8 @@ impl Board {
     }
 
     /// The streams of load.
-    pub fn streams(&self) -> Vec<Arc<Stream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn monitors(&self) -> Vec<Arc<RouteMonitor>> {
+        self.monitors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration, its secrets masked.
@@ -53,7 +53,7 @@ impl Board {
 
 /// One stream of load, as it can be looked at while it runs.
 #[derive(Debug)]
-pub struct Stream {
+pub struct RouteMonitor {
     /// `scenarios.NAME`.
     pub scenario: String,
     /// `targets.NAME`.
@@ -61,9 +61,9 @@ pub struct Stream {
     /// The model, once it is known.
     pub model: OnceLock<String>,
     /// The books, and what is in flight.
-    pub traffic: Arc<Traffic>,
+    pub state: Arc<RouteState>,
     /// Where the schedule stands.
-    pub course: Arc<Course>,
+    pub schedule_state: Arc<ScheduleState>,
     /// What failed last.
     pub incidents: Arc<Incidents>,
     /// What requests took in the last minutes.
@@ -71,14 +71,14 @@ pub struct Stream {
     /// All figures of a run that ends; the daemon, which does not, keeps none.
     pub tally: Option<Arc<Tally>>,
     /// How it differs from the first target of its scenario; nothing for that one itself.
-    pub difference: Arc<Difference>,
+    pub difference: Arc<PairedDifference>,
     /// What a reload may change.
-    terms: Mutex<Terms>,
+    info: Mutex<RouteInfo>,
 }
 
 /// What a reload may change about a stream of load.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Terms {
+pub struct RouteInfo {
     /// As it is configured: what mends its failures follows from it.
     pub configured: Arc<Target>,
     /// The base URL.
@@ -91,37 +91,37 @@ pub struct Terms {
     pub hours: Option<&'static str>,
 }
 
-impl Stream {
+impl RouteMonitor {
     /// A stream of load whose books are empty.
     pub fn new(
         scenario: &str,
         target: &str,
-        course: Arc<Course>,
-        terms: Terms,
+        schedule_state: Arc<ScheduleState>,
+        info: RouteInfo,
         tally: Option<Arc<Tally>>,
-    ) -> Stream {
-        Stream {
+    ) -> RouteMonitor {
+        RouteMonitor {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
             model: OnceLock::new(),
-            traffic: Arc::default(),
-            course,
+            state: Arc::default(),
+            schedule_state,
             incidents: Arc::new(Incidents::new(scenario, target)),
             recent: Arc::default(),
             tally,
             difference: Arc::default(),
-            terms: Mutex::new(terms),
+            info: Mutex::new(info),
         }
     }
 
     /// What a reload may change.
-    pub fn terms(&self) -> Terms {
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn info(&self) -> RouteInfo {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on these.
-    pub fn change(&self, terms: Terms) {
-        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
+    pub fn change(&self, info: RouteInfo) {
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }
 
     /// The labels of its series, once the model is known.

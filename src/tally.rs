@@ -183,7 +183,8 @@ impl Figures {
         self.succeeded += 1;
         self.busy += measurement.duration();
         self.request_duration.enter(measurement.duration().as_secs_f64());
-        self.request_duration_from_schedule.enter(measurement.duration_from_schedule().as_secs_f64());
+        self.request_duration_from_schedule
+            .enter(measurement.duration_from_schedule().as_secs_f64());
         if let Some(time) = measurement.time_per_output_token() {
             self.time_per_output_token.enter(time.as_secs_f64());
         }
@@ -249,7 +250,11 @@ impl Tally {
             phases.len() - 1
         });
         let rows = rows.collect();
-        Tally { rows, slo, inner: Mutex::new(Inner { phases, timeline: Timeline::default(), on: None }) }
+        Tally {
+            rows,
+            slo,
+            inner: Mutex::new(Inner { phases, timeline: Timeline::default(), on: None }),
+        }
     }
 
     /// The objectives.
@@ -262,7 +267,8 @@ impl Tally {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut whole = Figures::new(self.slo.as_ref().map_or(0, |slo| slo.objectives.len()));
         inner.phases.iter().for_each(|row| whole.add(&row.figures));
-        let phases = inner.phases.iter().filter(|row| row.figures.arrivals() > 0).cloned().collect();
+        let phases =
+            inner.phases.iter().filter(|row| row.figures.arrivals() > 0).cloned().collect();
         (whole, phases, inner.timeline.clone())
     }
 }
@@ -291,7 +297,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::event::Names;
+    use crate::event::RequestIds;
     use crate::measurement::{Anomalies, FailureDetail};
     use crate::schedule::{Load, Phase};
     use crate::slo::{Goal, Measure, Objective, Share};
@@ -331,13 +337,18 @@ mod tests {
                 reasoning_shown: false,
                 anomalies: Anomalies::default(),
             };
-            let (detail, names) = (FailureDetail::new(Failure::Reset, ""), Names::default());
+            let (detail, names) = (FailureDetail::new(Failure::Reset, ""), RequestIds::default());
             tally.observe(
                 &arrival,
                 if ok {
                     Event::Succeeded(&measurement)
                 } else {
-                    Event::Failed { detail: &detail, duration: since, since_due: since, names: &names }
+                    Event::Failed {
+                        detail: &detail,
+                        duration: since,
+                        since_due: since,
+                        names: &names,
+                    }
                 },
             );
         };
@@ -348,26 +359,32 @@ mod tests {
         let late = Arrival { k: 3, due: at(1500), phase: Some(1), lengths: None };
         tally.observe(&late, Event::Dropped(DropReason::Late));
         let (whole, phases, _) = tally.read();
-        let rows: Vec<_> =
-            phases.iter().map(|row| (row.name.as_str(), row.figures.sent, row.figures.succeeded)).collect();
+        let rows: Vec<_> = phases
+            .iter()
+            .map(|row| (row.name.as_str(), row.figures.sent, row.figures.succeeded))
+            .collect();
         assert_eq!(rows, [("a", 2, 2), ("b", 1, 0)]);
         assert_eq!((whole.arrivals(), whole.sent, whole.succeeded, whole.failed()), (4, 3, 2, 1));
         assert_eq!((whole.counted, whole.tokens.input, whole.tokens.output), (2, 4, 6));
         assert_eq!(whole.tried, [Tried { of: 3, met: 1 }]);
         assert_eq!(whole.time_to_first_token.count(), 3);
-        assert!((whole.seconds() - 2.2).abs() < 1e-9 && (whole.busy.as_secs_f64() - 0.4).abs() < 1e-9);
+        assert!(
+            (whole.seconds() - 2.2).abs() < 1e-9 && (whole.busy.as_secs_f64() - 0.4).abs() < 1e-9
+        );
     }
 
     #[test]
     fn a_schedule_of_a_thousand_phases_has_a_hundred_rows() {
         let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
-        let tally = Tally::new(&schedule(&names.iter().map(String::as_str).collect::<Vec<_>>()), None);
+        let tally =
+            Tally::new(&schedule(&names.iter().map(String::as_str).collect::<Vec<_>>()), None);
         for phase in [0, 98, 99, 999] {
             let arrival = Arrival { k: 0, due: Instant::now(), phase: Some(phase), lengths: None };
             tally.observe(&arrival, Event::Dropped(DropReason::Late));
         }
         let (_, phases, _) = tally.read();
-        let rows: Vec<_> = phases.iter().map(|row| (row.name.as_str(), row.figures.arrivals())).collect();
+        let rows: Vec<_> =
+            phases.iter().map(|row| (row.name.as_str(), row.figures.arrivals())).collect();
         assert_eq!(rows, [("0", 1), ("98", 1), ("(all others)", 2)]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::calendar::{Anchor, Cron, Windows};
-use crate::pacer::Stretch;
+use crate::pacer::Segment;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
@@ -65,9 +65,9 @@ pub enum Cycles {
 
 /// What is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TimetableEntry {
     /// This stretch.
-    On(Stretch),
+    On(Segment),
     /// Nothing before this instant.
     Off(Instant),
     /// Nothing ever again.
@@ -147,29 +147,31 @@ impl Timetable {
 
     /// Whether what comes next is a cycle from its beginning that may as well begin later. Of a load
     /// that goes on unchanged for ever, cycles are nothing but arithmetic.
-    pub fn may_be_put_off(&self) -> bool {
+    pub fn can_be_postponed(&self) -> bool {
         let begins = self.last.is_none_or(|last| last.done);
-        begins && !self.is_endless() && matches!(self.cycles, Cycles::Running { when_ready: true, .. })
+        begins
+            && !self.is_endless()
+            && matches!(self.cycles, Cycles::Running { when_ready: true, .. })
     }
 
     /// A stretch was walked to its end, or left before it.
-    pub fn left(&mut self, stretch: Stretch, walked: bool) {
+    pub fn left(&mut self, segment: Segment, walked: bool) {
         if let Some(last) = &mut self.last {
             // Requests that were counted may have moved it.
-            last.start = stretch.start;
-            last.done = walked && stretch.until >= last.length;
+            last.start = segment.start;
+            last.done = walked && segment.until >= last.length;
         }
     }
 
     /// What is on from `at`, the end of what was on before.
-    pub fn from(&mut self, at: Moment) -> Part {
+    pub fn from(&mut self, at: Moment) -> TimetableEntry {
         // A firing counts from here on, also one that comes before the first window opens.
         self.fired.get_or_insert(at.wall);
         let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
-            Some((false, Some(opens))) => return Part::Off(at.instant_at(opens)),
-            Some((false, None)) => return Part::Over,
+            Some((false, Some(opens))) => return TimetableEntry::Off(at.instant_at(opens)),
+            Some((false, None)) => return TimetableEntry::Over,
         };
         let part = match self.cycles.clone() {
             Cycles::Running { repeat, .. } => self.running(repeat, at.instant),
@@ -177,16 +179,16 @@ impl Timetable {
             Cycles::Cron(cron, repeat) => self.by_cron(&cron, repeat, at),
         };
         match (part, change) {
-            (Part::On(mut stretch), Some(closes)) => {
-                stretch.until = stretch.until.min(closes.saturating_duration_since(stretch.start));
-                Part::On(stretch)
+            (TimetableEntry::On(mut segment), Some(closes)) => {
+                segment.until = segment.until.min(closes.saturating_duration_since(segment.start));
+                TimetableEntry::On(segment)
             }
             (part, _) => part,
         }
     }
 
     /// The cycle that is on at an instant, if they follow one another; the first begins here.
-    fn running(&mut self, repeat: Repeat, at: Instant) -> Part {
+    fn running(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
         let length = self.schedule.length();
         let (number, start, after) = match self.last {
             None => (0, at, None),
@@ -194,24 +196,27 @@ impl Timetable {
             Some(last) => {
                 // More than one cycle may have passed while something else was on.
                 let elapsed = at.saturating_duration_since(last.start).as_nanos();
-                let (cycles, time) = (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
+                let (cycles, time) =
+                    (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
                 let number = last.number.saturating_add(u64::try_from(cycles).unwrap_or(u64::MAX));
                 (number, at.checked_sub(time).unwrap_or(at), Some(time))
             }
         };
         if !repeat.includes(number) {
-            return Part::Over;
+            return TimetableEntry::Over;
         }
-        self.on(Stretch { cycle: number, start, after, until: length })
+        self.on(Segment { cycle: number, start, after, until: length })
     }
 
-    fn by_the_wall(&mut self, anchor: &Anchor, at: Moment) -> Part {
+    fn by_the_wall(&mut self, anchor: &Anchor, at: Moment) -> TimetableEntry {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after = match self.last {
             // The wall clock was set back into a cycle that is over.
-            Some(last) if cycle.number < last.number || (cycle.number == last.number && last.done) => {
-                return Part::Off(end.max(at.instant));
+            Some(last)
+                if cycle.number < last.number || (cycle.number == last.number && last.done) =>
+            {
+                return TimetableEntry::Off(end.max(at.instant));
             }
             // The clock may be a little ahead; what was due since the cycle began is late, not lost.
             Some(last) if last.done && at.instant <= start + PROMPT => None,
@@ -222,13 +227,13 @@ impl Timetable {
             _ => Some(at.instant.saturating_duration_since(start)),
         };
         let until = self.schedule.length().min(end.saturating_duration_since(start));
-        self.on(Stretch { cycle: cycle.number, start, after, until })
+        self.on(Segment { cycle: cycle.number, start, after, until })
     }
 
-    fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> Part {
+    fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
         loop {
             if let Some(last) = self.last {
-                if let part @ Part::On(_) = self.running(repeat, at.instant) {
+                if let part @ TimetableEntry::On(_) = self.running(repeat, at.instant) {
                     return part;
                 }
                 self.last = None;
@@ -242,12 +247,16 @@ impl Timetable {
                     self.fired = Some(firing);
                 }
             }
-            let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else { return Part::Over };
-            let Ok(past) = at.wall.duration_since(firing) else { return Part::Off(at.instant_at(firing)) };
+            let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else {
+                return TimetableEntry::Over;
+            };
+            let Ok(past) = at.wall.duration_since(firing) else {
+                return TimetableEntry::Off(at.instant_at(firing));
+            };
             self.fired = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);
             let until = self.schedule.length();
-            let part = self.on(Stretch { cycle: 0, start, after: None, until });
+            let part = self.on(Segment { cycle: 0, start, after: None, until });
             if past < PROMPT {
                 return part;
             }
@@ -267,10 +276,10 @@ impl Timetable {
         last.start.checked_add(whole.max(last.length)).unwrap_or(last.start)
     }
 
-    fn on(&mut self, stretch: Stretch) -> Part {
-        let Stretch { cycle, start, until, .. } = stretch;
+    fn on(&mut self, segment: Segment) -> TimetableEntry {
+        let Segment { cycle, start, until, .. } = segment;
         self.last = Some(Last { number: cycle, start, length: until, done: false });
-        Part::On(stretch)
+        TimetableEntry::On(segment)
     }
 }
 

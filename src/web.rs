@@ -11,7 +11,7 @@
 //!   `/api/v1/scenarios/NAME/rate`: from this machine always, from others only if that was allowed; what
 //!   is asked for twice is done once. GET of that rate is open to all
 
-mod orders;
+mod admin;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -33,12 +33,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::Control;
+use crate::control::AdminHandle;
 use crate::generator::Generator;
 use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
-use crate::status::{Board, Status};
+use crate::status::{Status, StatusBoard};
 
 /// A client that has not sent a request head by then, also on a kept-alive connection, is cut off; so
 /// long an order waits for its body.
@@ -64,9 +64,9 @@ pub struct Site {
     /// For the verdict on the status page.
     pub generator: Arc<Generator>,
     /// For the status page and `/config`.
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     /// Where orders go.
-    pub control: Control,
+    pub control: AdminHandle,
     /// Whether orders are taken from other machines too.
     pub lifecycle: bool,
     /// Whether the load is paused.
@@ -147,7 +147,8 @@ async fn silence(mut works: watch::Receiver<bool>) {
     loop {
         let at_work = *works.borrow_and_update();
         let changed = works.changed();
-        let lasts = if at_work { Ok(changed.await) } else { tokio::time::timeout(PATIENCE, changed).await };
+        let lasts =
+            if at_work { Ok(changed.await) } else { tokio::time::timeout(PATIENCE, changed).await };
         if !matches!(lasts, Ok(Ok(()))) {
             return;
         }
@@ -157,11 +158,13 @@ async fn silence(mut works: watch::Receiver<bool>) {
 impl Site {
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if let Some(asked) = orders::Route::of(path) {
-            return self.obey(asked, request, peer).await;
+        if let Some(asked) = admin::Route::of(path) {
+            return self.apply(asked, request, peer).await;
         }
-        let known =
-            matches!(path, "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status");
+        let known = matches!(
+            path,
+            "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status"
+        );
         if !known {
             return text(StatusCode::NOT_FOUND, "Nothing here. The start page is at /.\n");
         }
@@ -175,10 +178,13 @@ impl Site {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
             }
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
-            "/config" => response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config()),
+            "/config" => {
+                response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config())
+            }
             "/api/v1/status" => {
                 let halted = (self.draining.is_cancelled(), self.paused.is_on());
-                let status = Status::of(&self.board, &self.generator, halted, self.shard, self.started);
+                let status =
+                    Status::of(&self.board, &self.generator, halted, self.shard, self.started);
                 json(&status)
             }
             _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
@@ -218,7 +224,11 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response(status, TEXT, body)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn response(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmload::calendar::{Anchor, Cron, Zone};
-use llmload::config::{self, Invalid, QuickOptions};
+use llmload::config::{self, Invalid, UrlOptions};
 use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
 use llmload::protocol::question::Content;
@@ -52,7 +52,8 @@ fn wrong(text: &str) -> String {
 #[test]
 fn wrong_files_say_exactly_what_is_wrong() {
     let folder = folder("invalid");
-    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "yml"));
     files.sort();
     assert!(files.len() > 25);
@@ -103,7 +104,10 @@ fn ten_problems_are_told_at_once_each_at_its_place() {
         let last = path.rsplit('.').next().unwrap();
         let there = &line[column - 1..];
         let key = line[..column - 1].trim_end_matches([' ', ':']);
-        assert!(there.starts_with(last) || key.ends_with(last) || there.starts_with('{'), "{path}: {there}");
+        assert!(
+            there.starts_with(last) || key.ends_with(last) || there.starts_with('{'),
+            "{path}: {there}"
+        );
     }
 }
 
@@ -116,7 +120,10 @@ fn a_url_that_is_unusual_is_taken_with_a_word_of_warning() {
     assert!(warning.starts_with("llmload.yml:1:9: target: `/models` at the end"), "{warning}");
     let plan = parse("target: http://localhost:8000/\nrate: 1/s\n").unwrap();
     let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
-    assert!(warning.ends_with("the URL has no path; most servers want `/v1` at its end"), "{warning}");
+    assert!(
+        warning.ends_with("the URL has no path; most servers want `/v1` at its end"),
+        "{warning}"
+    );
     let said = wrong("target: http://localhost:8000/v1/completions\nrate: 1/s\n");
     assert!(said.contains("`/completions` is added for each request"), "{said}");
 }
@@ -190,7 +197,10 @@ schedule:
     // 2 · (10 + 20 + 25) + 3 + 1 per minute, and per loop a sine's mean, two bursts and half a ramp.
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
-    assert_eq!(scenario.schedule.total(), Area::from_micro((minutes * 60 + 2 * per_loop) * 1_000_000));
+    assert_eq!(
+        scenario.schedule.total(),
+        Area::from_micro((minutes * 60 + 2 * per_loop) * 1_000_000)
+    );
 }
 
 /// When scenarios begin and are active by the clock on the wall.
@@ -205,12 +215,16 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
     let (curve, warnings) = scenario("start: wall_clock\nschedule: [{constant: 1/s, for: 36h}]");
     assert_eq!((curve.start, curve.repeat), (Start::WallClock(Anchor::Epoch), Repeat::Forever));
     assert!(warnings.is_empty(), "{warnings:?}");
-    let midnight = "start: {wall_clock: {timezone: europe/berlin}}\nschedule: [{constant: 1/s, for: ";
+    let midnight =
+        "start: {wall_clock: {timezone: europe/berlin}}\nschedule: [{constant: 1/s, for: ";
     let (daily, warnings) = scenario(&format!("{midnight}24h}}]"));
     assert_eq!(daily.start, Start::WallClock(Anchor::Midnight(zone("Europe/Berlin"))));
     assert!(warnings.is_empty(), "{warnings:?}");
     let (_, warnings) = scenario(&format!("{midnight}36h}}]"));
-    assert!(warnings[0].contains("start: the schedule lasts 1d12h, and each midnight"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("start: the schedule lasts 1d12h, and each midnight"),
+        "{warnings:?}"
+    );
 
     let cron = |keys: &str, length: &str| {
         scenario(&format!("start: {{cron: {keys}}}\nschedule: [{{constant: 1/s, for: {length}}}]"))
@@ -222,13 +236,17 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
     let (utc, _) = cron("\"@daily\"", "1h");
     assert_eq!(utc.start, Start::Cron(Cron::new("@daily", Zone::UTC).unwrap()));
     let (_, warnings) = cron("\"0 2 * * *\", timezone: Europe/Berlin", "24h");
-    assert!(warnings[0].contains("start: it may fire while the schedule still runs"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("start: it may fire while the schedule still runs"),
+        "{warnings:?}"
+    );
     let twice = "start: {cron: '0 * * * *'}\nrepeat: 2\nschedule: [{constant: 1/s, for: 31m}]";
     let (twice, warnings) = scenario(twice);
     assert!(matches!(twice.repeat, Repeat::Times(times) if times.get() == 2));
     assert!(warnings[0].contains("which takes 1h2m, and such a firing is skipped"), "{warnings:?}");
 
-    let active = |keys: &str| scenario(&format!("rate: 1/s\nactive: {keys}")).0.active.unwrap().to_string();
+    let active =
+        |keys: &str| scenario(&format!("rate: 1/s\nactive: {keys}")).0.active.unwrap().to_string();
     assert_eq!(
         active("{days: [mon-fri, sun], hours: \"08:00-20:00\", timezone: Europe/Berlin}"),
         "mon-fri,sun 08:00-20:00 Europe/Berlin"
@@ -252,12 +270,19 @@ fn the_long_form_means_what_the_documentation_says() {
     assert_eq!(key.origin, SecretOrigin::Variable("STAGING_API_KEY".into()));
     assert_eq!(target.model.as_deref(), Some("Qwen/Qwen2.5-7B-Instruct"));
     assert_eq!(target.terminal, Terminal::FinishReason);
-    let headers: Vec<_> = target.headers.iter().map(|(n, v)| (n.as_str(), v.expose_secret())).collect();
+    let headers: Vec<_> =
+        target.headers.iter().map(|(n, v)| (n.as_str(), v.expose_secret())).collect();
     assert_eq!(headers, [("x-team", "staging"), ("x-token", CANARY)]);
     let names: Vec<_> = baseline.schedule.phases().iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["steady", "climb", "constant 5/s", "constant 5/s #2", "pause", "concurrency 10"]);
+    assert_eq!(
+        names,
+        ["steady", "climb", "constant 5/s", "constant 5/s #2", "pause", "concurrency 10"]
+    );
     let rate = |text: &str| -> Rate { text.parse().unwrap() };
-    assert_eq!(baseline.schedule.phases()[1].load, Load::Ramp { from: rate("5/s"), to: rate("50/s") });
+    assert_eq!(
+        baseline.schedule.phases()[1].load,
+        Load::Ramp { from: rate("5/s"), to: rate("50/s") }
+    );
     assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
     assert_eq!(asked(baseline, 0), "What is the tallest mountain in South America?");
     assert_eq!(baseline.max_concurrency.get(), 256);
@@ -277,13 +302,18 @@ fn the_long_form_means_what_the_documentation_says() {
 
 /// The instants of a replay in nanoseconds, with the lengths of its rows.
 fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
-    let text = format!("target: http://localhost:1/v1\nschedule: [{{replay: {{file: {file}}}{keys}}}]\n");
+    let text =
+        format!("target: http://localhost:1/v1\nschedule: [{{replay: {{file: {file}}}{keys}}}]\n");
     let plan = config::parse(&text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
     let schedule = &plan.scenarios[0].schedule;
     let marks = (0..schedule.total().micro() / 1_000_000).map(|k| {
         let mark = Area::from_micro(u64::try_from(k).unwrap() * 1_000_000 + 500_000);
         let lengths = schedule.reaching(mark).unwrap().1.unwrap();
-        (schedule.due(mark).unwrap().as_nanos(), lengths.input.map(u32::from), lengths.output.map(u32::from))
+        (
+            schedule.due(mark).unwrap().as_nanos(),
+            lengths.input.map(u32::from),
+            lengths.output.map(u32::from),
+        )
     });
     marks.collect()
 }
@@ -311,12 +341,14 @@ fn traces_are_read_as_they_are_published() {
             (s, Some(2376), Some(4)),
         ]
     );
-    let mooncake = [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
+    let mooncake =
+        [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
     assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
     // Columns in any order, a byte order mark, quotes, blank lines, lengths left open.
     let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
     assert_eq!(replayed("plain.csv", ""), plain);
-    let lines = [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
+    let lines =
+        [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
     assert_eq!(replayed("plain.jsonl", ""), lines);
     // The phase's end cuts them off.
     assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
@@ -336,7 +368,9 @@ schedule:
     let schedule = &plan.scenarios[0].schedule;
     let phases: Vec<_> = (0..schedule.phases().len())
         .map(|index| schedule.placed(index).unwrap())
-        .map(|placed| (placed.phase.name.as_str(), placed.phase.length.as_micros(), placed.total.arrivals()))
+        .map(|placed| {
+            (placed.phase.name.as_str(), placed.phase.length.as_micros(), placed.total.arrivals())
+        })
         .collect();
     assert_eq!(
         phases,
@@ -365,7 +399,8 @@ fn a_trace_is_bounded_and_read_no_further_than_its_phase_lasts() {
             .map(|plan| plan.scenarios[0].schedule.clone())
     };
     let seconds = (0..1_000_001).map(|second: u32| second.to_string() + ",,\n");
-    let mut rows = "offset_seconds,input_tokens,output_tokens\n".to_owned() + &seconds.collect::<String>();
+    let mut rows =
+        "offset_seconds,input_tokens,output_tokens\n".to_owned() + &seconds.collect::<String>();
     fs::write(folder.path().join("a.csv"), &rows).unwrap();
     let invalid = said("").unwrap_err().to_string();
     assert!(invalid.contains("a.csv` is larger than 1000000 rows; cut it with `for`"), "{invalid}");
@@ -388,11 +423,16 @@ fn every_source_asks_what_its_file_says() {
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
         let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
-        serde_json::from_slice(&llmload::protocol::Dialect::default().encode("m", &scenario.request, &asked))
-            .unwrap()
+        serde_json::from_slice(&llmload::protocol::Dialect::default().encode(
+            "m",
+            &scenario.request,
+            &asked,
+        ))
+        .unwrap()
     };
-    let said =
-        |scenario: &str, k: u64| body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned();
+    let said = |scenario: &str, k: u64| {
+        body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned()
+    };
 
     let drawn: String = (0..32).map(|k| said("lines", k)).collect();
     assert!(drawn.contains("One.One.") && drawn.contains("Two.Two."), "{drawn}");
@@ -403,7 +443,10 @@ fn every_source_asks_what_its_file_says() {
     let salts = [0, 1].map(|k| body("talks_by_line", k)["cache_salt"].as_str().unwrap().to_owned());
     assert_ne!(salts[0], salts[1]);
     let [first, second] = [0, 1].map(|k| said("messages", k));
-    assert!(first != second && first.ends_with(". Be brief.") && first.starts_with("The "), "{first}");
+    assert!(
+        first != second && first.ends_with(". Be brief.") && first.starts_with("The "),
+        "{first}"
+    );
     assert_eq!(body("messages", 0)["messages"][1]["content"], "Hi.");
 
     let made_up = body("made_up", 3);
@@ -418,7 +461,10 @@ fn every_source_asks_what_its_file_says() {
     assert_eq!((starts(233), starts(240)), (4, 200));
     let mixed: Vec<_> = (0..8).map(|k| said("mixed", k)).collect();
     assert_eq!(mixed, ["One.", "Two.", "How?", "One.", "Two.", "One.", "Who?", "Two."]);
-    assert_eq!((&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]), (&7.into(), &256.into()));
+    assert_eq!(
+        (&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]),
+        (&7.into(), &256.into())
+    );
 }
 
 #[test]
@@ -442,8 +488,14 @@ fn secrets_never_come_out() {
     ));
     let shown = plan.unwrap().masked_source;
     assert!(!shown.contains("canary") && !shown.contains("x-tokenizer: b"), "{shown}");
-    for line in ["skip_special_tokens: true", "min_tokens: 5", "token: 7", "- shown", "- 3", "bearer: '***'"]
-    {
+    for line in [
+        "skip_special_tokens: true",
+        "min_tokens: 5",
+        "token: 7",
+        "- shown",
+        "- 3",
+        "bearer: '***'",
+    ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
@@ -493,7 +545,10 @@ fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
                 stream: '${YES}', system: 'costs $$5, ${MAP} or $6', temperature: '${T:-0.5}'}\n";
     let plan = config::parse(text, "x", None, &env).unwrap();
     let request = &plan.scenarios[0].request;
-    assert_eq!((request.max_tokens.get(), request.stream, request.temperature), (3, false, Some(0.5)));
+    assert_eq!(
+        (request.max_tokens.get(), request.stream, request.temperature),
+        (3, false, Some(0.5))
+    );
     assert_eq!(request.system.as_deref(), Some("costs $5, {a: 1} or $6"));
 }
 
@@ -503,8 +558,11 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\nMODEL='a$PORT'\n").unwrap();
     let file = folder.join("llmload.yml");
-    fs::write(&file, "target: {base_url: 'http://localhost:${PORT}/v1', model: '${MODEL}'}\nrate: ${RATE}\n")
-        .unwrap();
+    fs::write(
+        &file,
+        "target: {base_url: 'http://localhost:${PORT}/v1', model: '${MODEL}'}\nrate: ${RATE}\n",
+    )
+    .unwrap();
     let plan = config::load(&file, &environment);
     fs::write(folder.join(".env"), "PORT=1234\nthis is sk-canary-0123456789\n").unwrap();
     let broken = config::load(&file, &environment);
@@ -512,10 +570,17 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
     let plan = plan.unwrap();
     let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
     assert_eq!(url.port(), Some(1234));
-    assert_eq!(plan.scenarios[0].target.model.as_deref(), Some("a$PORT"), "nothing is put into a value");
+    assert_eq!(
+        plan.scenarios[0].target.model.as_deref(),
+        Some("a$PORT"),
+        "nothing is put into a value"
+    );
     assert_eq!(plan.scenarios[0].schedule.phases()[0].name, "constant 40/h");
     let broken = broken.unwrap_err().to_string();
-    assert!(broken.contains(".env` cannot be read: line 2") && !broken.contains("canary"), "{broken}");
+    assert!(
+        broken.contains(".env` cannot be read: line 2") && !broken.contains("canary"),
+        "{broken}"
+    );
 }
 
 #[test]
@@ -533,7 +598,10 @@ fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
     let first = hash(text, "blue", "secret-1");
     assert_eq!(first, hash(text, "blue", "secret-2"), "a key's value is not in it");
     assert_ne!(first, hash(text, "green", "secret-1"), "a variable's is");
-    assert_eq!(first, hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k"));
+    assert_eq!(
+        first,
+        hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k")
+    );
     for (from, to) in [
         ("x-plain: one", "x-plain: two"),
         ("v: a", "v: b"),
@@ -550,7 +618,8 @@ fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
 
 #[test]
 fn a_missing_file_is_told() {
-    let said = config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
+    let said =
+        config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
     assert_eq!(said, "nowhere/llmload.yml: there is no such file");
 }
 
@@ -579,16 +648,20 @@ fn the_schema_is_the_one_that_is_committed() {
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&path, &schema).unwrap();
     }
-    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), schema, "UPDATE_EXPECTED=1 accepts it");
+    assert_eq!(
+        fs::read_to_string(&path).unwrap_or_default(),
+        schema,
+        "UPDATE_EXPECTED=1 accepts it"
+    );
 }
 
 #[test]
 fn the_command_line_makes_the_same_plan() {
-    let options = QuickOptions {
+    let options = UrlOptions {
         rate: Some("5/s".parse().unwrap()),
         model: Some("a$b".into()),
         length: Some(Duration::from_secs(90)),
-        ..QuickOptions::default()
+        ..UrlOptions::default()
     };
     let plan = config::from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
     let scenario = &plan.scenarios[0];
@@ -596,18 +669,20 @@ fn the_command_line_makes_the_same_plan() {
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_secs(90));
     assert_eq!(scenario.schedule.phases()[0].name, "constant 5/s");
 
-    let closed = QuickOptions { concurrency: std::num::NonZeroU32::new(1000), ..QuickOptions::default() };
+    let closed =
+        UrlOptions { concurrency: std::num::NonZeroU32::new(1000), ..UrlOptions::default() };
     let plan = config::from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
     assert_eq!(plan.scenarios[0].max_concurrency.get(), 1000);
 
-    let said =
-        |url, options: &QuickOptions| config::from_url(url, options, &|_| None).unwrap_err().to_string();
+    let said = |url, options: &UrlOptions| {
+        config::from_url(url, options, &|_| None).unwrap_err().to_string()
+    };
     assert_eq!(
         said("localhost:8000/v1", &options),
         "command line: URL: the URL has no scheme; write `http://localhost:8000/v1`"
     );
-    assert!(said("http://a", &QuickOptions::default()).contains("--rate 5/s"));
-    let key = QuickOptions { api_key_env: Some("KEY".into()), ..options.clone() };
+    assert!(said("http://a", &UrlOptions::default()).contains("--rate 5/s"));
+    let key = UrlOptions { api_key_env: Some("KEY".into()), ..options.clone() };
     let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
     let plan = config::from_url("http://localhost:8000/v1", &key, &env).unwrap();
     assert!(
@@ -615,27 +690,33 @@ fn the_command_line_makes_the_same_plan() {
     );
     let unset = "command line: --api-key-env: the variable `KEY` is not set";
     assert!(said("http://a/v1", &key).starts_with(unset), "{}", said("http://a/v1", &key));
-    let pasted = said("http://a/v1", &QuickOptions { api_key_env: Some("sk-0123456789".into()), ..key });
+    let pasted =
+        said("http://a/v1", &UrlOptions { api_key_env: Some("sk-0123456789".into()), ..key });
     assert!(
         pasted.contains("write the name, never the value itself") && !pasted.contains("0123"),
         "{pasted}"
     );
-    let zero = QuickOptions { rate: Some(Rate::ZERO), ..QuickOptions::default() };
+    let zero = UrlOptions { rate: Some(Rate::ZERO), ..UrlOptions::default() };
     assert!(said("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing"));
 }
 
 #[test]
 fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
     let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
-        let faults: Vec<_> = faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
+        let faults: Vec<_> =
+            faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
         config::simulator_settings(options, &faults).map_err(|invalid| invalid.to_string())
     };
     let default = settings(&[], &[]).unwrap();
-    assert_eq!(default, llmload::simulator::Settings::default());
-    let options = [("model", "8"), ("slots", "2"), ("jitter", "0.2"), ("loading", "1m30s"), ("seed", "7")];
+    assert_eq!(default, llmload::simulator::SimulatorOptions::default());
+    let options =
+        [("model", "8"), ("slots", "2"), ("jitter", "0.2"), ("loading", "1m30s"), ("seed", "7")];
     let given = settings(&options, &[("reset", "1%"), ("stall", "0.5")]).unwrap();
     assert_eq!((given.model.as_str(), given.slots, given.jitter, given.seed), ("8", 2, 0.2, 7));
-    assert_eq!((given.loading, given.faults.reset, given.faults.stall), (Duration::from_secs(90), 0.01, 0.5));
+    assert_eq!(
+        (given.loading, given.faults.reset, given.faults.stall),
+        (Duration::from_secs(90), 0.01, 0.5)
+    );
     for (option, text, words) in [
         ("slots", "0", "--slots: 0 is out of range; write a count from 1 to 10000"),
         ("slots", "-1", "--slots: -1 is not a whole number of 0 or more"),
@@ -668,9 +749,14 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
 
 #[test]
 fn what_is_doubtful_on_a_command_line_names_the_option() {
-    let options = QuickOptions { rate: Some("5/s".parse().unwrap()), ..QuickOptions::default() };
-    let plan = config::from_url("https://a.services.ai.azure.com/models", &options, &|_| None).unwrap();
-    assert!(plan.warnings[0].starts_with("command line: URL: `/models` at the end"), "{:?}", plan.warnings);
+    let options = UrlOptions { rate: Some("5/s".parse().unwrap()), ..UrlOptions::default() };
+    let plan =
+        config::from_url("https://a.services.ai.azure.com/models", &options, &|_| None).unwrap();
+    assert!(
+        plan.warnings[0].starts_with("command line: URL: `/models` at the end"),
+        "{:?}",
+        plan.warnings
+    );
 }
 
 #[test]
@@ -761,7 +847,7 @@ mod properties {
         #[test]
         fn a_duration_survives_being_written(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
-            let written = config::Spelled(length);
+            let written = config::HumanDuration(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");
             prop_assert_eq!(parse(&text).unwrap().scenarios[0].schedule.phases()[0].length, length);
         }

@@ -14,7 +14,8 @@ use llmload::measurement::{FailureDetail, Usage};
 use llmload::protocol::chat::{self, Shape};
 use llmload::protocol::sse::{Decoder, Event, TooLarge};
 use llmload::protocol::{
-    Ending, Fault, Limits, RateLimits, Reply, Terminal, WholeReply, headers, no_sink, not_a_stream, refusal,
+    Ending, Fault, Limits, RateLimits, Reply, Terminal, WholeReply, headers, no_sink, not_a_stream,
+    refusal,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -62,16 +63,21 @@ fn seeds() -> Range<u64> {
 /// A harness that only ever makes rubbish, or none, looks at nothing.
 fn assert_both_were_met(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
-    assert!(runs < 1000 || (good > runs / 100 && bad > runs / 100), "{good} good, {bad} bad of {runs}");
+    assert!(
+        runs < 1000 || (good > runs / 100 && bad > runs / 100),
+        "{good} good, {bad} bad of {runs}"
+    );
 }
 
 fn corpus() -> Vec<Vec<u8>> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let files =
-        |folder: &str| std::fs::read_dir(tests.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let files = |folder: &str| {
+        std::fs::read_dir(tests.join(folder)).unwrap().map(|entry| entry.unwrap().path())
+    };
     let mut paths: Vec<_> = files("fixtures/sse-captures").chain(files("corpus")).collect();
     paths.retain(|path| {
-        path.extension().is_some_and(|kind| kind == "sse") || path.to_string_lossy().contains("-error-")
+        path.extension().is_some_and(|kind| kind == "sse")
+            || path.to_string_lossy().contains("-error-")
     });
     paths.sort();
     assert!(paths.len() > 25, "{paths:?}");
@@ -82,7 +88,10 @@ fn corpus() -> Vec<Vec<u8>> {
 fn events() -> Vec<Vec<u8>> {
     let corpus = corpus();
     let lines = corpus.iter().flat_map(|body| body.split(|byte| matches!(byte, b'\r' | b'\n')));
-    lines.filter_map(|line| line.strip_prefix(b"data:")).map(|data| data.trim_ascii().to_vec()).collect()
+    lines
+        .filter_map(|line| line.strip_prefix(b"data:"))
+        .map(|data| data.trim_ascii().to_vec())
+        .collect()
 }
 
 /// Heads of answers, name by name.
@@ -115,7 +124,9 @@ fn damage(mut bytes: Vec<u8>, times: u32, random: &mut ChaCha8Rng) -> Vec<u8> {
                 drop(bytes.splice(at..at, again));
             }
             2 if at < bytes.len() => bytes[at] = u8::try_from(random.next_u32() & 0xff).unwrap(),
-            _ => drop(bytes.splice(at..at, PIECES[random.random_range(0..PIECES.len())].iter().copied())),
+            _ => drop(
+                bytes.splice(at..at, PIECES[random.random_range(0..PIECES.len())].iter().copied()),
+            ),
         }
     }
     bytes
@@ -161,7 +172,8 @@ fn no_bytes_are_too_strange() {
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let bytes = damaged(&corpus, &mut random);
-        let terminal = [Terminal::FinishReason, Terminal::Done, Terminal::Eof][random.random_range(0..3)];
+        let terminal =
+            [Terminal::FinishReason, Terminal::Done, Terminal::Eof][random.random_range(0..3)];
         let limits = limits(&mut random);
         let whole = verdict(&bytes, terminal, limits, &[]);
         let cut = verdict(&bytes, terminal, limits, &cuts(bytes.len(), &mut random));
@@ -216,11 +228,19 @@ fn an_event_stream_is_cut_the_same_wherever_reads_fall_and_never_grows() {
         let limits = limits(&mut random);
         let (events, limit) = decoded(&bytes, limits, &[]);
         let cut = decoded(&bytes, limits, &cuts(bytes.len(), &mut random));
-        assert_eq!(cut, (events.clone(), limit), "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        assert_eq!(
+            cut,
+            (events.clone(), limit),
+            "FUZZ_SEED={seed} FUZZ_RUNS=1: {}",
+            bytes.escape_ascii()
+        );
         assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
         assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
         // An event without data carries its comment: nothing is ever told twice.
-        assert!(events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(), "FUZZ_SEED={seed}");
+        assert!(
+            events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(),
+            "FUZZ_SEED={seed}"
+        );
         *(if limit.is_none() { &mut within } else { &mut beyond }) += 1;
     }
     assert_both_were_met(within, beyond);
@@ -302,10 +322,16 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
     let text: Vec<String> = members
         .iter()
         .map(|(name, text, _)| match (*name, newer) {
-            ("cached_tokens", false) => format!("\"prompt_tokens_details\":{{\"cached_tokens\":{text}}}"),
-            ("cached_tokens", true) => format!("\"input_tokens_details\":{{\"cached_tokens\": {text} }}"),
+            ("cached_tokens", false) => {
+                format!("\"prompt_tokens_details\":{{\"cached_tokens\":{text}}}")
+            }
+            ("cached_tokens", true) => {
+                format!("\"input_tokens_details\":{{\"cached_tokens\": {text} }}")
+            }
             ("reasoning_tokens", false) => {
-                format!("\"completion_tokens_details\":{{\"x\":[{{}}],\"reasoning_tokens\":{text}}}")
+                format!(
+                    "\"completion_tokens_details\":{{\"x\":[{{}}],\"reasoning_tokens\":{text}}}"
+                )
             }
             ("reasoning_tokens", true) => {
                 format!("\"output_tokens_details\":{{\"reasoning_tokens\":{text}}}")
@@ -315,7 +341,8 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
             (name, _) => format!("\"{name}\":{text}"),
         })
         .collect();
-    let count = |name: &str| members.iter().find(|member| member.0 == name).and_then(|member| member.2);
+    let count =
+        |name: &str| members.iter().find(|member| member.0 == name).and_then(|member| member.2);
     let (input, output) = (count("prompt_tokens"), count("completion_tokens"));
     let total = count("total_tokens");
     let counts = input.is_some() || output.is_some() || total.is_some();
@@ -354,7 +381,8 @@ fn of_all_usage_in_an_answer_the_last_that_counts_is_told() {
         body += "data: [DONE]\n\n";
         let cuts = cuts(body.len(), &mut random);
         let ending = verdict(body.as_bytes(), Terminal::FinishReason, Limits::default(), &cuts);
-        let told = ending.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
+        let told =
+            ending.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
         assert_eq!(told, meant, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");
         *(if meant.is_some() { &mut counted } else { &mut uncounted }) += 1;
     }
@@ -383,16 +411,23 @@ fn no_head_of_an_answer_grants_more_than_is_plausible() {
             head.insert(name, String::from_utf8_lossy(&value).into_owned());
         }
         let find = |name: &str| head.get(name).map(String::as_str);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(random.random_range(0..4_000_000_000));
+        let now =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(random.random_range(0..4_000_000_000));
         let limits = RateLimits::read(find, now);
         *(if limits.is_some() { &mut told } else { &mut silent }) += 1;
         let limits = limits.unwrap_or_default();
         let year = Duration::from_hours(366 * 24);
         for allowance in [limits.requests, limits.tokens] {
             for amount in [allowance.limit, allowance.remaining].into_iter().flatten() {
-                assert!((0.0..=1e12).contains(&amount), "FUZZ_SEED={seed} FUZZ_RUNS=1: {amount} {head:?}");
+                assert!(
+                    (0.0..=1e12).contains(&amount),
+                    "FUZZ_SEED={seed} FUZZ_RUNS=1: {amount} {head:?}"
+                );
             }
-            assert!(allowance.reset.is_none_or(|reset| reset <= year), "FUZZ_SEED={seed}: {head:?}");
+            assert!(
+                allowance.reset.is_none_or(|reset| reset <= year),
+                "FUZZ_SEED={seed}: {head:?}"
+            );
         }
         assert!(limits.retry_after.is_none_or(|wait| wait <= year), "FUZZ_SEED={seed}: {head:?}");
         if let Some(id) = headers::request_id(find) {

@@ -16,18 +16,22 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use llmload::simulator::{Faults, Settings, Simulator};
+use llmload::simulator::{Faults, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// So fast that no test waits for tokens.
-fn fast() -> Settings {
-    Settings { prefill_tokens_per_second: 1e6, decode_tokens_per_second: 1e5, ..Settings::default() }
+fn fast() -> SimulatorOptions {
+    SimulatorOptions {
+        prefill_tokens_per_second: 1e6,
+        decode_tokens_per_second: 1e5,
+        ..SimulatorOptions::default()
+    }
 }
 
-fn faulty(faults: Faults) -> Settings {
-    Settings { faults, ..fast() }
+fn faulty(faults: Faults) -> SimulatorOptions {
+    SimulatorOptions { faults, ..fast() }
 }
 
 /// A running endpoint and a client to it.
@@ -65,7 +69,7 @@ fn events(stream: &str) -> (Vec<Value>, bool) {
 }
 
 impl Endpoint {
-    fn start(settings: Settings) -> Endpoint {
+    fn start(settings: SimulatorOptions) -> Endpoint {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let simulator = Simulator::start(settings, listener).unwrap();
         Endpoint { simulator, client: Client::builder(TokioExecutor::new()).build_http() }
@@ -122,8 +126,9 @@ impl Endpoint {
     /// Waits until a series has a value. It is asked again and again; the limit is only there so
     /// that a defect ends as a failure.
     async fn until(&self, name: &str, value: u64) {
-        let arrived =
-            tokio::time::timeout(Duration::from_mins(1), async { while self.metric(name).await != value {} });
+        let arrived = tokio::time::timeout(Duration::from_mins(1), async {
+            while self.metric(name).await != value {}
+        });
         let arrived = arrived.await.is_ok();
         assert!(arrived, "{name} is not {value}:\n{}", self.get("/metrics").await.body);
     }
@@ -222,8 +227,9 @@ async fn an_answer_without_a_limit_ends_by_itself() {
 
 #[tokio::test]
 async fn reasoning_comes_before_the_answer_and_is_counted() {
-    let endpoint = Endpoint::start(Settings { reasoning_tokens: 4, ..fast() });
-    let fields = json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
+    let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
+    let fields =
+        json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
     let (events, _) = endpoint.chat(&ask(fields)).await.events();
     assert!(events[1..5].iter().all(|e| delta(e, "reasoning_content").is_some()));
     assert!(events[5..7].iter().all(|e| delta(e, "content").is_some()));
@@ -238,7 +244,7 @@ async fn reasoning_comes_before_the_answer_and_is_counted() {
 
 #[tokio::test]
 async fn a_completion_is_a_text_streamed_or_whole() {
-    let endpoint = Endpoint::start(Settings { reasoning_tokens: 4, ..fast() });
+    let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
     let body = json!({
         "model": "simulated-8b", "prompt": "Once upon a time", "max_tokens": 20,
         "stream": true, "stream_options": {"include_usage": true},
@@ -294,7 +300,7 @@ async fn completions_meet_the_same_faults() {
 #[tokio::test]
 async fn the_same_seed_gives_the_same_answers() {
     let answers = async |seed| {
-        let endpoint = Endpoint::start(Settings { seed, ..fast() });
+        let endpoint = Endpoint::start(SimulatorOptions { seed, ..fast() });
         let mut texts = Vec::new();
         for _ in 0..5 {
             let answer = endpoint.chat(&ask(json!({}))).await.json();
@@ -333,7 +339,10 @@ async fn the_api_is_below_v1_and_nowhere_else_and_the_rest_is_at_the_root() {
         let answer = endpoint.fetch(method, path, body.clone()).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
-        assert!(message.contains(&format!("{path};")) && message.contains("below /v1"), "{message}");
+        assert!(
+            message.contains(&format!("{path};")) && message.contains("below /v1"),
+            "{message}"
+        );
     }
     assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
@@ -367,7 +376,7 @@ async fn what_it_cannot_serve_it_refuses_in_openai_form() {
 
 #[tokio::test]
 async fn nothing_but_metrics_answers_while_the_model_loads() {
-    let endpoint = Endpoint::start(Settings { loading: Duration::from_hours(1), ..fast() });
+    let endpoint = Endpoint::start(SimulatorOptions { loading: Duration::from_hours(1), ..fast() });
     for path in ["/v1/models", "/health", "/version"] {
         assert_eq!(endpoint.get(path).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
@@ -378,8 +387,8 @@ async fn nothing_but_metrics_answers_while_the_model_loads() {
 }
 
 /// Requests that stall stay where they are until the test lets them go.
-fn stalling(slots: u32, queue: u32) -> Settings {
-    Settings { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
+fn stalling(slots: u32, queue: u32) -> SimulatorOptions {
+    SimulatorOptions { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
 }
 
 #[tokio::test]
@@ -431,7 +440,9 @@ async fn a_client_that_does_not_stream_frees_its_slot_too() {
 fn raw_chat(body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
-    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 #[tokio::test]
@@ -532,7 +543,7 @@ async fn a_broken_stream_has_no_last_chunk() {
 #[tokio::test]
 async fn many_clients_at_once_are_all_served_and_the_counts_agree() {
     let faults = Faults { http_429: 0.2, http_500: 0.1, stream_error: 0.1, ..Faults::default() };
-    let endpoint = Endpoint::start(Settings { slots: 4, queue: 200, ..faulty(faults) });
+    let endpoint = Endpoint::start(SimulatorOptions { slots: 4, queue: 200, ..faulty(faults) });
     let body = stream(10);
     let answers = join_all((0..200).map(|_| endpoint.chat(&body))).await;
     let count = |status: u16| answers.iter().filter(|a| a.status == status).count() as u64;

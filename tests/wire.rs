@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use llmload::measurement::{Anomaly, Failure, FailureDetail, Usage};
 use llmload::protocol::chat::finish_reason;
-use llmload::protocol::{Channel, Ending, Fault, Limits, Reply, Terminal, WholeReply, not_a_stream};
+use llmload::protocol::{
+    Channel, Ending, Fault, Limits, Reply, Terminal, WholeReply, not_a_stream,
+};
 use serde_json::Value;
 
 /// Everything that can be known of an answer, and must not depend on how it was cut into reads.
@@ -62,7 +64,10 @@ fn feed<'a>(
     let seen = Seen { token_events, verdict: end.verdict, text };
     let heard: usize = seen.text.values().map(String::len).sum();
     let channels = [Channel::Answer, Channel::Reasoning, Channel::Refusal, Channel::ToolCall];
-    assert_eq!(heard as u64, channels.into_iter().map(|channel| reply.text_bytes(channel)).sum::<u64>());
+    assert_eq!(
+        heard as u64,
+        channels.into_iter().map(|channel| reply.text_bytes(channel)).sum::<u64>()
+    );
     (seen, first)
 }
 
@@ -85,7 +90,10 @@ fn feed_every_way(
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
         // An event that only the end of the body completes came with the last read, whatever it held.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
-        assert!(at_end || first_in_split.map(|(read, _)| read) == expected, "first token, split at {at}");
+        assert!(
+            at_end || first_in_split.map(|(read, _)| read) == expected,
+            "first token, split at {at}"
+        );
         tried += 1;
     }
     assert!(tried > 0 || bytes.is_empty());
@@ -213,13 +221,17 @@ fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
 
         let expected = &expected[name];
         for (index, choice) in expected["choices"].as_object().unwrap() {
-            let said = |channel| seen.text.get(&(index.parse().unwrap(), channel)).map_or("", String::as_str);
+            let said = |channel| {
+                seen.text.get(&(index.parse().unwrap(), channel)).map_or("", String::as_str)
+            };
             assert_eq!(said(Channel::Answer), choice["content"], "{name}");
             assert_eq!(said(Channel::Reasoning), choice["reasoning"], "{name}");
             let finish = choice["finish_reason"].as_str().and_then(finish_reason);
             match &seen.verdict {
                 Ok(ending) => assert_eq!(ending.finish, finish, "{name}"),
-                Err(detail) => assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}"),
+                Err(detail) => {
+                    assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}")
+                }
             }
         }
         let choices_with_text = expected["choices"]
@@ -236,7 +248,9 @@ fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
             Err(FailureDetail { failure: Failure::Incomplete, message }) => {
                 (Some(message.starts_with("[DONE]")), Value::Null)
             }
-            Err(FailureDetail { failure: Failure::StreamError, message }) => (None, message.as_str().into()),
+            Err(FailureDetail { failure: Failure::StreamError, message }) => {
+                (None, message.as_str().into())
+            }
             Err(_) => (None, Value::Null),
         };
         assert!(done.is_none_or(|done| expected["done"] == done), "{name}");
@@ -267,7 +281,11 @@ fn recorded_streams_mean_the_same_in_any_dress() {
 #[test]
 fn what_an_interrupted_stream_is_depends_on_the_end_that_is_asked_for() {
     for (name, done, eof) in [
-        ("llamacpp-killed.sse", "incomplete", "ok ~15 missing_usage missing_done missing_finish_reason"),
+        (
+            "llamacpp-killed.sse",
+            "incomplete",
+            "ok ~15 missing_usage missing_done missing_finish_reason",
+        ),
         ("llamacpppython-interrupted.sse", "empty_output", "empty_output"),
         ("llamacpppython-error-too-long.sse", "incomplete", "empty_output"),
         ("transformers-one-token-usage.sse", "incomplete", "ok 1 missing_done"),
@@ -275,7 +293,11 @@ fn what_an_interrupted_stream_is_depends_on_the_end_that_is_asked_for() {
     ] {
         let bytes = std::fs::read(fixtures().join(name)).unwrap();
         let verdict = |terminal| outcome(&feed("", terminal, [&bytes[..]]).0.verdict);
-        assert_eq!((verdict(Terminal::Done), verdict(Terminal::Eof)), (done.into(), eof.into()), "{name}");
+        assert_eq!(
+            (verdict(Terminal::Done), verdict(Terminal::Eof)),
+            (done.into(), eof.into()),
+            "{name}"
+        );
     }
 }
 
@@ -288,7 +310,8 @@ const W1: &str = concat!(
 );
 const ONE_CHUNK: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
-const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const STOP: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
 /// A stream of the older API, as vLLM writes it.
 fn completions() -> String {
@@ -431,7 +454,11 @@ fn a_failure_in_a_stream_keeps_its_words() {
         ("error after the reason", "late"),
     ] {
         let (seen, _) = feed("", Terminal::default(), [wire_case(case).as_bytes()]);
-        assert_eq!(seen.verdict.unwrap_err(), FailureDetail::new(Failure::StreamError, words), "{case}");
+        assert_eq!(
+            seen.verdict.unwrap_err(),
+            FailureDetail::new(Failure::StreamError, words),
+            "{case}"
+        );
     }
 }
 
@@ -439,7 +466,10 @@ fn a_failure_in_a_stream_keeps_its_words() {
 fn reasoning_is_a_token_and_no_answer() {
     let (w6, _) = feed("", Terminal::default(), [wire_case("W6").as_bytes()]);
     assert_eq!(w6.token_events, 1);
-    assert_eq!(w6.text.into_iter().collect::<Vec<_>>(), [((0, Channel::Reasoning), "We".to_owned())]);
+    assert_eq!(
+        w6.text.into_iter().collect::<Vec<_>>(),
+        [((0, Channel::Reasoning), "We".to_owned())]
+    );
     let (w12, _) = feed("", Terminal::default(), [wire_case("W12").as_bytes()]);
     assert_eq!(w12.token_events, 2);
     assert_eq!(w12.text[&(0, Channel::Reasoning)], "hm");
@@ -469,7 +499,8 @@ fn an_answer_without_bound_is_refused() {
 
 #[test]
 fn bytes_that_are_not_utf8_are_a_bad_frame() {
-    let bytes = [ONE_CHUNK.as_bytes(), b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n", W1.as_bytes()].concat();
+    let bytes = [ONE_CHUNK.as_bytes(), b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n", W1.as_bytes()]
+        .concat();
     let (seen, first) = feed_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
     assert_eq!((outcome(&seen.verdict).as_str(), first), ("bad_frame", Some(0)));
 }
@@ -507,14 +538,20 @@ fn answers_that_come_at_once() {
     let ok = body("llamacpp-nonstream.json");
     assert_eq!(whole(ok.as_bytes()), ("ok 2".into(), " Rome".into()));
     let (verdict, text) = whole(body("transformers-nonstream.json").as_bytes());
-    assert!(verdict == "ok 32" && text.contains("the ~fa") && text.contains('"'), "{verdict} {text}");
+    assert!(
+        verdict == "ok 32" && text.contains("the ~fa") && text.contains('"'),
+        "{verdict} {text}"
+    );
     for (body, verdict) in [
         (&ok[..ok.len() - 1], "incomplete"),
         ("", "incomplete"),
         ("<html>", "bad_frame"),
         (r#"{"error":"m"}"#, "stream_error"),
         (r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#, "empty_output"),
-        (r#"{"choices":[{"message":{"content":"a"},"finish_reason":"content_filter"}]}"#, "filtered"),
+        (
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"content_filter"}]}"#,
+            "filtered",
+        ),
         (
             r#"{"choices":[{"message":{"reasoning_content":"a"}}]}"#,
             "ok ~1 missing_usage missing_finish_reason",
@@ -529,7 +566,8 @@ fn answers_that_come_at_once() {
 #[test]
 fn an_answer_that_comes_at_once_has_a_bound_of_its_own() {
     let verdict = |length: usize| {
-        let mut body = br#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#.to_vec();
+        let mut body =
+            br#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#.to_vec();
         body.resize(length, b' ');
         let mut reply = WholeReply::new(Limits::default());
         let room = body.chunks(1 << 16).all(|read| reply.read(read));

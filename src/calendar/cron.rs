@@ -80,7 +80,8 @@ const MONTHS: &[&str] = &[
     "november",
     "december",
 ];
-const WEEKDAYS: &[&str] = &["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+const WEEKDAYS: &[&str] =
+    &["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
 const MINUTE: Kind = Kind { name: "minute", lowest: 0, highest: 59, names: &[] };
 const HOUR: Kind = Kind { name: "hour", lowest: 0, highest: 23, names: &[] };
@@ -108,7 +109,8 @@ impl Cron {
     pub fn new(text: &str, zone: Zone) -> Result<Cron, ParseError> {
         let written = text.trim();
         let nickname = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
-        let fields: Vec<&str> = nickname.map_or(written, |(_, meaning)| meaning).split_whitespace().collect();
+        let fields: Vec<&str> =
+            nickname.map_or(written, |(_, meaning)| meaning).split_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields.as_slice() else {
             let count = match fields.len() {
                 1 => "one field".to_owned(),
@@ -264,9 +266,9 @@ impl Kind {
             (one, None) => {
                 let (value, highest) = (self.value(one)?, self.highest);
                 let Some(step) = step else { return Ok(bit(value)) };
-                return Err(
-                    self.wrong(&format!("has a step without a range; write `{value}-{highest}/{step}`"))
-                );
+                return Err(self.wrong(&format!(
+                    "has a step without a range; write `{value}-{highest}/{step}`"
+                )));
             }
         };
         let is_week = self.names.len() == 7;
@@ -275,9 +277,9 @@ impl Kind {
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
             let step = step.map(|step| format!("/{step}")).unwrap_or_default();
-            return Err(
-                self.wrong(&format!("goes backwards; write `{first}-{highest}{step},{lowest}-{last}{step}`"))
-            );
+            return Err(self.wrong(&format!(
+                "goes backwards; write `{first}-{highest}{step},{lowest}-{last}{step}`"
+            )));
         }
         let step = step.unwrap_or(1) as usize;
         Ok((first..=last).step_by(step).fold(0, |values, value| values | bit(value)))
@@ -292,11 +294,14 @@ impl Kind {
     }
 
     fn value(&self, text: &str) -> Result<u32, ParseError> {
-        let value = number(text).or_else(|| named(self.names, text).map(|place| place + self.lowest));
+        let value =
+            number(text).or_else(|| named(self.names, text).map(|place| place + self.lowest));
         let (lowest, highest) = (self.lowest, self.highest);
         let Some(value) = value else {
             let names = match self.names {
-                [first, second, ..] => format!(" or names such as `{}` and `{}`", &first[..3], &second[..3]),
+                [first, second, ..] => {
+                    format!(" or names such as `{}` and `{}`", &first[..3], &second[..3])
+                }
                 _ => String::new(),
             };
             return Err(self.wrong(&format!(

@@ -57,10 +57,22 @@ fn firings(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
 #[test]
 fn a_fixed_time_in_the_gap_fires_once_as_the_gap_ends() {
     let spring = |text| firings(text, BERLIN, "2027-03-27T20:00+01", 3);
-    assert_eq!(spring("30 2 * * *"), ["03-28 03:00 +02:00", "03-29 02:30 +02:00", "03-30 02:30 +02:00"]);
-    assert_eq!(spring("0 2 * * *"), ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-30 02:00 +02:00"]);
-    assert_eq!(spring("0,30 2 * * *"), ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-29 02:30 +02:00"]);
-    assert_eq!(spring("0 2,3 * * *"), ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-29 03:00 +02:00"]);
+    assert_eq!(
+        spring("30 2 * * *"),
+        ["03-28 03:00 +02:00", "03-29 02:30 +02:00", "03-30 02:30 +02:00"]
+    );
+    assert_eq!(
+        spring("0 2 * * *"),
+        ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-30 02:00 +02:00"]
+    );
+    assert_eq!(
+        spring("0,30 2 * * *"),
+        ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-29 02:30 +02:00"]
+    );
+    assert_eq!(
+        spring("0 2,3 * * *"),
+        ["03-28 03:00 +02:00", "03-29 02:00 +02:00", "03-29 03:00 +02:00"]
+    );
     let york = firings("30 2 * * *", "America/New_York", "2027-03-13T12:00-05", 2);
     assert_eq!(york, ["03-14 03:00 -04:00", "03-15 02:30 -04:00"]);
     // Half an hour, from 02:00 to 02:30.
@@ -77,8 +89,14 @@ fn a_fixed_time_in_the_gap_fires_once_as_the_gap_ends() {
 #[test]
 fn a_fixed_time_that_exists_twice_fires_the_first_time() {
     let autumn = |text| firings(text, BERLIN, "2026-10-24T22:00+02", 3);
-    assert_eq!(autumn("30 2 * * *"), ["10-25 02:30 +02:00", "10-26 02:30 +01:00", "10-27 02:30 +01:00"]);
-    assert_eq!(autumn("30 1-3 * * *"), ["10-25 01:30 +02:00", "10-25 02:30 +02:00", "10-25 03:30 +01:00"]);
+    assert_eq!(
+        autumn("30 2 * * *"),
+        ["10-25 02:30 +02:00", "10-26 02:30 +01:00", "10-27 02:30 +01:00"]
+    );
+    assert_eq!(
+        autumn("30 1-3 * * *"),
+        ["10-25 01:30 +02:00", "10-25 02:30 +02:00", "10-25 03:30 +01:00"]
+    );
     let within = firings("30 2 * * *", BERLIN, "2026-10-25T02:10+01", 1);
     assert_eq!(within, ["10-26 02:30 +01:00"], "asked while the hour goes by again");
     let howe = firings("45 1 * * *", LORD_HOWE, "2026-04-04T12:00+11", 2);
@@ -127,17 +145,28 @@ fn a_firing_is_a_whole_minute_however_odd_the_instant() {
 #[test]
 fn days_follow_the_rules_of_cron() {
     let utc = |text: &str| -> Vec<String> {
-        firings(text, "UTC", "2026-01-01T00:00Z", 3).iter().map(|said| said[..5].to_owned()).collect()
+        firings(text, "UTC", "2026-01-01T00:00Z", 3)
+            .iter()
+            .map(|said| said[..5].to_owned())
+            .collect()
     };
     assert_eq!(utc("0 0 13 * 5"), ["01-02", "01-09", "01-13"], "either, where both are named");
-    assert_eq!(utc("0 0 */5 * 1"), ["01-26", "02-16", "03-16"], "both, where one begins with a star");
+    assert_eq!(
+        utc("0 0 */5 * 1"),
+        ["01-26", "02-16", "03-16"],
+        "both, where one begins with a star"
+    );
     assert_eq!(utc("0 0 * * 7"), ["01-04", "01-11", "01-18"]);
     assert_eq!(utc("0 0 * JAN mon-fri"), ["01-02", "01-05", "01-06"]);
     assert_eq!(utc("0 0 * * sat-sun"), ["01-03", "01-04", "01-10"]);
     assert_eq!(utc("0 0 31 * *"), ["01-31", "03-31", "05-31"]);
     assert_eq!(utc("@monthly"), ["02-01", "03-01", "04-01"]);
     let leap = cron("0 0 29 2 */7", "UTC");
-    assert_eq!(leap.next_after(at("2004-03-01T00:00Z")), Some(at("2032-02-29T00:00Z")), "on a Sunday");
+    assert_eq!(
+        leap.next_after(at("2004-03-01T00:00Z")),
+        Some(at("2032-02-29T00:00Z")),
+        "on a Sunday"
+    );
     assert_eq!(
         leap.next_after(at("2088-03-01T00:00Z")),
         Some(at("2128-02-29T00:00Z")),
@@ -161,8 +190,14 @@ fn what_is_no_cron_says_what_would_be() {
         ("*/0 * * * *", "its minute has a step that leads nowhere; write a step from 1 to 59"),
         ("*/90 * * * *", "its minute has a step that leads nowhere"),
         ("5/15 * * * *", "its minute has a step without a range; write `5-59/15`"),
-        ("0 0 L * *", "its day of the month cannot be read; write `*`, numbers from 1 to 31, a list"),
-        ("0 0 * * mo", "its weekday cannot be read; write `*`, numbers from 0 to 7 or names such as `sun`"),
+        (
+            "0 0 L * *",
+            "its day of the month cannot be read; write `*`, numbers from 1 to 31, a list",
+        ),
+        (
+            "0 0 * * mo",
+            "its weekday cannot be read; write `*`, numbers from 0 to 7 or names such as `sun`",
+        ),
         ("+5 * * * *", "its minute cannot be read"),
         ("1,,2 * * * *", "its minute cannot be read"),
         ("1-2-3 * * * *", "its minute cannot be read"),
@@ -299,9 +334,16 @@ fn windows_are_shown_as_they_are_written() {
     let hours = |text: &str| text.parse::<Hours>().map(|hours| hours.to_string());
     assert_eq!(hours("00:00-24:00").unwrap(), "all day");
     assert_eq!(hours("22:00-00:00").unwrap(), "22:00-24:00");
-    for wrong in
-        ["", "8-20", "08:00", "08:00-24:01", "08:60-09:00", "24:00-06:00", "08:00-08:00", "+8:00-9:00"]
-    {
+    for wrong in [
+        "",
+        "8-20",
+        "08:00",
+        "08:00-24:01",
+        "08:60-09:00",
+        "24:00-06:00",
+        "08:00-08:00",
+        "+8:00-9:00",
+    ] {
         assert!(hours(wrong).is_err(), "{wrong}");
     }
 }
@@ -310,7 +352,9 @@ fn windows_are_shown_as_they_are_written() {
 fn zones_are_known_without_a_system() {
     assert_eq!(zone("europe/berlin").to_string(), BERLIN);
     assert_eq!((zone("UTC"), Zone::UTC.to_string()), (Zone::UTC, "UTC".to_owned()));
-    for unknown in ["", "Berlin", "Etc/Unknown", "../../etc/passwd", "/usr/share/zoneinfo/UTC", "localtime"] {
+    for unknown in
+        ["", "Berlin", "Etc/Unknown", "../../etc/passwd", "/usr/share/zoneinfo/UTC", "localtime"]
+    {
         assert!(Zone::named(unknown).is_none(), "{unknown}");
     }
     assert!(Zone::names().count() > 400);

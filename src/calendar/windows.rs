@@ -16,7 +16,8 @@ pub struct Days {
     week: u8,
 }
 
-const WEEK: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+const WEEK: [&str; 7] =
+    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 impl Days {
     /// All of them.
@@ -39,8 +40,11 @@ impl FromStr for Days {
 
     fn from_str(text: &str) -> Result<Days, ParseError> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (Some(first), Some(last)) = (named(&WEEK, first.trim()), named(&WEEK, last.trim())) else {
-            return Err(ParseError("not a day of the week; write `mon`, or several as `mon-fri`".to_owned()));
+        let (Some(first), Some(last)) = (named(&WEEK, first.trim()), named(&WEEK, last.trim()))
+        else {
+            return Err(ParseError(
+                "not a day of the week; write `mon`, or several as `mon-fri`".to_owned(),
+            ));
         };
         let days = (last + 7 - first) % 7;
         Ok(Days { week: (first..=first + days).fold(0, |week, day| week | 1 << (day % 7)) })
@@ -53,7 +57,8 @@ impl fmt::Display for Days {
         if *self == Days::ALL {
             return f.write_str("daily");
         }
-        let short = |day: u32| WEEK.get(day as usize).and_then(|name| name.get(..3)).unwrap_or_default();
+        let short =
+            |day: u32| WEEK.get(day as usize).and_then(|name| name.get(..3)).unwrap_or_default();
         let begins = |day: &u32| self.holds(*day) && (*day == 0 || !self.holds(*day - 1));
         for (i, first) in (0..7).filter(begins).enumerate() {
             let last = (first..7).take_while(|day| self.holds(*day)).last().unwrap_or(first);
@@ -92,7 +97,9 @@ impl FromStr for Hours {
         let wrong = |what: &str| ParseError(format!("not a part of the day: {what}"));
         let parts = text.split_once('-').and_then(|(from, to)| minutes(from).zip(minutes(to)));
         let Some((from, to)) = parts else {
-            return Err(wrong("its two times cannot be read; write `08:00-20:00`, from 00:00 up to 24:00"));
+            return Err(wrong(
+                "its two times cannot be read; write `08:00-20:00`, from 00:00 up to 24:00",
+            ));
         };
         match (from, to) {
             (DAY, _) => Err(wrong("a day cannot begin at its end; write `00:00` for midnight")),
@@ -177,10 +184,11 @@ impl Windows {
     pub fn at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
         // A fortnight tells nearly always; a year, what only daylight saving interrupts.
-        let (inside, change) = self.within(now, 15).or_else(|| self.within(now, 400)).unwrap_or_else(|| {
-            let inside = self.ahead(now, 0).first().is_some_and(|(begin, _)| *begin <= now);
-            (inside, None)
-        });
+        let (inside, change) =
+            self.within(now, 15).or_else(|| self.within(now, 400)).unwrap_or_else(|| {
+                let inside = self.ahead(now, 0).first().is_some_and(|(begin, _)| *begin <= now);
+                (inside, None)
+            });
         (inside, change.map(SystemTime::from))
     }
 

@@ -24,16 +24,23 @@ pub fn columns(width: usize, buckets: usize) -> usize {
     let room = width.saturating_sub(SCALE + 3);
     (1..=buckets)
         .rev()
-        .find(|columns| *columns <= room && buckets.is_multiple_of(*columns) && columns.is_multiple_of(MARKS))
+        .find(|columns| {
+            *columns <= room && buckets.is_multiple_of(*columns) && columns.is_multiple_of(MARKS)
+        })
         .unwrap_or(MARKS)
 }
 
 /// The lines of a chart; `marks` are the ends of the quarters of the axis, `label` writes a value on
 /// the scale.
-pub fn chart(columns: &[Column], marks: &[String; MARKS + 1], label: impl Fn(f64) -> String) -> Vec<String> {
+pub fn chart(
+    columns: &[Column],
+    marks: &[String; MARKS + 1],
+    label: impl Fn(f64) -> String,
+) -> Vec<String> {
     let top = columns.iter().map(|column| column.highest).fold(0.0, f64::max);
     let first = columns.first().copied().unwrap_or_default();
-    let level = columns.iter().all(|column| *column == first && column.mean >= 0.995 * column.highest);
+    let level =
+        columns.iter().all(|column| *column == first && column.mean >= 0.995 * column.highest);
     let rows = if level { 1 } else { ROWS };
     let mut lines: Vec<String> = (0..rows)
         .map(|row| {
@@ -49,7 +56,8 @@ pub fn chart(columns: &[Column], marks: &[String; MARKS + 1], label: impl Fn(f64
         })
         .collect();
     let quarter = columns.len() / MARKS;
-    let rule: String = (0..columns.len()).map(|at| if at % quarter == 0 { '┬' } else { '─' }).collect();
+    let rule: String =
+        (0..columns.len()).map(|at| if at % quarter == 0 { '┬' } else { '─' }).collect();
     lines.push(format!("{:>SCALE$} └{rule}┐", "0"));
     let mut axis = " ".repeat(SCALE + 2);
     for (place, mark) in marks.iter().enumerate() {

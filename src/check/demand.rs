@@ -158,7 +158,9 @@ impl<'a> Meter<'a> {
         let ((first, a), (last, b)) = (self.place(run, from), self.place(run, to));
         match last.saturating_sub(first) {
             0 => self.within(a, b),
-            1 if b < a => self.within(a, self.schedule.length()).and(self.within(Duration::ZERO, b)),
+            1 if b < a => {
+                self.within(a, self.schedule.length()).and(self.within(Duration::ZERO, b))
+            }
             _ => self.whole,
         }
     }
@@ -181,7 +183,9 @@ impl<'a> Meter<'a> {
             part => self.schedule.area(placed.start + length * part / parts),
         };
         let seconds = (length / parts).as_secs_f64() * f64::from(self.shard.count());
-        let mean = |part| if seconds > 0.0 { (edge(part + 1) - edge(part)).as_f64() / seconds } else { 0.0 };
+        let mean = |part| {
+            if seconds > 0.0 { (edge(part + 1) - edge(part)).as_f64() / seconds } else { 0.0 }
+        };
         (0..parts).map(mean).collect()
     }
 
@@ -198,7 +202,10 @@ impl<'a> Meter<'a> {
             return (run.cycles, Duration::ZERO);
         }
         let passed = (run.from + at.saturating_sub(run.begin)).as_nanos();
-        (u64::try_from(passed / length).unwrap_or(u64::MAX), Duration::from_nanos_u128(passed % length))
+        (
+            u64::try_from(passed / length).unwrap_or(u64::MAX),
+            Duration::from_nanos_u128(passed % length),
+        )
     }
 
     /// What a cycle sends up to a time; of the phases that count theirs, those that have `begun`.
@@ -206,7 +213,8 @@ impl<'a> Meter<'a> {
         let area = self.schedule.area(time);
         let (before, left_over) = self.schedule.before(cycle);
         let arrived = self.mine(before, before.wrapping_add(low((left_over + area).arrivals())));
-        let counted = self.counted.iter().filter(|(begin, _)| begun(*begin)).map(|(_, count)| count).sum();
+        let counted =
+            self.counted.iter().filter(|(begin, _)| begun(*begin)).map(|(_, count)| count).sum();
         let replayed = self.replays.iter().map(|replay| replay.until(time)).sum();
         self.assembled(area.as_f64(), arrived, counted, replayed)
     }
@@ -214,11 +222,14 @@ impl<'a> Meter<'a> {
     /// What so many whole cycles send.
     fn of_cycles(&self, first: u64, cycles: u64) -> Sent {
         let total = self.schedule.total();
-        let mine =
-            self.mine(self.schedule.before(first).0, self.schedule.before(first.wrapping_add(cycles)).0);
+        let mine = self.mine(
+            self.schedule.before(first).0,
+            self.schedule.before(first.wrapping_add(cycles)).0,
+        );
         let times = as_f64(cycles);
         let counted: f64 = self.counted.iter().map(|(_, count)| count).sum();
-        let replayed: Replayed = self.replays.iter().map(|replay| replay.until(Duration::MAX)).sum();
+        let replayed: Replayed =
+            self.replays.iter().map(|replay| replay.until(Duration::MAX)).sum();
         self.assembled(total.as_f64() * times, mine, counted * times, replayed.times(times))
     }
 
@@ -243,8 +254,10 @@ impl<'a> Meter<'a> {
 
     /// Between two times of a cycle.
     fn within(&self, from: Duration, to: Duration) -> Extremes {
-        let here = self.schedule.at(from).map_or(self.schedule.phases().len(), |placed| placed.index);
-        let begins = |index: usize| self.schedule.placed(index).is_some_and(|placed| placed.end >= from);
+        let here =
+            self.schedule.at(from).map_or(self.schedule.phases().len(), |placed| placed.index);
+        let begins =
+            |index: usize| self.schedule.placed(index).is_some_and(|placed| placed.end >= from);
         // Phases that take no time of the schedule stand before the one that is on.
         let first = (0..here).rev().take_while(|index| begins(*index)).last().unwrap_or(here);
         let phases = (first..).map_while(|index| self.schedule.placed(index));
@@ -313,8 +326,9 @@ impl<'a> Replay<'a> {
 
     /// Up to a time of the cycle.
     fn until(&self, time: Duration) -> Replayed {
-        let rows =
-            time.checked_sub(self.start).map_or(0, |time| self.rows.partition_point(|row| row.at() <= time));
+        let rows = time
+            .checked_sub(self.start)
+            .map_or(0, |time| self.rows.partition_point(|row| row.at() <= time));
         let (input, output) = self.before.get(rows).copied().unwrap_or_default();
         Replayed { rows: as_f64(rows as u64), input, output }
     }

@@ -213,11 +213,21 @@ impl Forecast {
         let until = |itinerary: &Itinerary| if itinerary.is_over { itinerary.end() } else { DAY };
         let span = itineraries.iter().map(until).max().unwrap_or(DAY);
         let pairs = plan.scenarios.iter().zip(&itineraries);
-        let scenarios: Vec<Stream> =
-            pairs.map(|(scenario, itinerary)| stream(scenario, plan.shard, itinerary, now, span)).collect();
+        let scenarios: Vec<Stream> = pairs
+            .map(|(scenario, itinerary)| stream(scenario, plan.shard, itinerary, now, span))
+            .collect();
         let sum = sum(&scenarios);
         let shard = plan.shard.to_string();
-        Forecast { from: now, to: now + span, span, bucket: span / BUCKETS, shard, scenarios, sum, series }
+        Forecast {
+            from: now,
+            to: now + span,
+            span,
+            bucket: span / BUCKETS,
+            shard,
+            scenarios,
+            sum,
+            series,
+        }
     }
 }
 
@@ -251,8 +261,9 @@ fn stream(
         Start::Cron(cron) => Some(cron),
         _ => None,
     };
-    let firings =
-        std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| cron?.next_after(*last));
+    let firings = std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| {
+        cron?.next_after(*last)
+    });
     let further = scenario.further.iter().map(|target| Further {
         target: target.name.clone(),
         cost_at_most: cost(target, amounts),
@@ -381,7 +392,9 @@ fn sum(streams: &[Stream]) -> Sum {
         peak_rate: 0.0,
         closed_loop_slots: 0,
         in_flight_at_most: 0,
-        buckets: streams.first().map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
+        buckets: streams
+            .first()
+            .map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
     };
     for stream in streams {
         let costs = stream.further.iter().map(|further| &further.cost_at_most);
@@ -408,7 +421,8 @@ fn sum(streams: &[Stream]) -> Sum {
         }
     }
     sum.peak_rate = sum.buckets.iter().map(|bucket| bucket.rate_max).fold(0.0, f64::max);
-    sum.closed_loop_slots = sum.buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
+    sum.closed_loop_slots =
+        sum.buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
     sum
 }
 

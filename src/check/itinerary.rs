@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::pacer::Stretch;
+use crate::pacer::Segment;
 use crate::plan::Scenario;
 use crate::schedule::Repeat;
-use crate::timetable::{Moment, Part, Timetable};
+use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 /// Cycles that follow one another, each from its beginning to its end but for the first, which may be
 /// joined in its midst, and the last, which may be cut.
@@ -56,16 +56,16 @@ impl Itinerary {
         let (mut itinerary, mut at) = (Itinerary::default(), Duration::ZERO);
         while at < ahead {
             match walk.timetable.from(moment(origin, at)) {
-                Part::Over => {
+                TimetableEntry::Over => {
                     itinerary.is_over = true;
                     break;
                 }
-                Part::Off(until) => {
+                TimetableEntry::Off(until) => {
                     let until = until.saturating_duration_since(origin.instant);
                     at = until.max(at + Duration::from_nanos(1));
                 }
-                Part::On(stretch) => {
-                    let run = walk.run(at, stretch);
+                TimetableEntry::On(segment) => {
+                    let run = walk.run(at, segment);
                     at = run.end;
                     itinerary.runs.push(Run { end: run.end.min(ahead), ..run });
                 }
@@ -99,22 +99,25 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Goes through a stretch, and through all that follow it as if nothing had happened.
-    fn run(&mut self, at: Duration, stretch: Stretch) -> Run {
+    fn run(&mut self, at: Duration, segment: Segment) -> Run {
         let length = self.scenario.schedule.length();
-        let from = (self.origin.instant + at).saturating_duration_since(stretch.start);
-        let run = Run { begin: at, end: at, cycle: stretch.cycle, from, after: stretch.after, cycles: 1 };
+        let from = (self.origin.instant + at).saturating_duration_since(segment.start);
+        let run =
+            Run { begin: at, end: at, cycle: segment.cycle, from, after: segment.after, cycles: 1 };
         if length.is_zero() {
-            self.timetable.left(stretch, true);
+            self.timetable.left(segment, true);
             return match self.scenario.repeat {
                 Repeat::Forever => Run { end: self.interrupted(at), cycles: 0, ..run },
                 Repeat::Times(times) => Run { cycles: times.get().into(), ..run },
             };
         }
-        let cycles = self.cycles(at, stretch, length);
-        let mut last = stretch;
+        let cycles = self.cycles(at, segment, length);
+        let mut last = segment;
         if cycles > 1 {
-            self.timetable.left(stretch, false);
-            if let Part::On(found) = self.timetable.from(self.start_of(stretch, cycles - 1, length)) {
+            self.timetable.left(segment, false);
+            if let TimetableEntry::On(found) =
+                self.timetable.from(self.start_of(segment, cycles - 1, length))
+            {
                 last = found;
             }
         }
@@ -125,29 +128,32 @@ impl Walk<'_> {
 
     /// How many cycles follow one another: as many as the timetable says stand where the first would
     /// lead to, with nothing between them.
-    fn cycles(&self, at: Duration, first: Stretch, length: Duration) -> u64 {
+    fn cycles(&self, at: Duration, first: Segment, length: Duration) -> u64 {
         if first.until < length {
             return 1;
         }
         let until = self.origin.instant + self.interrupted(at);
-        let room = until.saturating_duration_since(first.start).as_nanos().div_ceil(length.as_nanos());
-        let (mut some, mut too_many) = (1, u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1));
+        let room =
+            until.saturating_duration_since(first.start).as_nanos().div_ceil(length.as_nanos());
+        let (mut some, mut too_many) =
+            (1, u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1));
         while too_many - some > 1 {
             let middle = some + (too_many - some) / 2;
             let start = self.start_of(first, middle - 1, length);
             let mut ahead = self.timetable.clone();
             ahead.left(first, false);
-            let follows = matches!(ahead.from(start), Part::On(stretch)
-                if (stretch.start, stretch.until) == (start.instant, length)
-                    && stretch.cycle.checked_sub(first.cycle) == Some(middle - 1));
+            let follows = matches!(ahead.from(start), TimetableEntry::On(segment)
+                if (segment.start, segment.until) == (start.instant, length)
+                    && segment.cycle.checked_sub(first.cycle) == Some(middle - 1));
             *(if follows { &mut some } else { &mut too_many }) = middle;
         }
         some
     }
 
     /// So many cycles after the beginning of this one.
-    fn start_of(&self, first: Stretch, cycles: u64, length: Duration) -> Moment {
-        let instant = first.start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
+    fn start_of(&self, first: Segment, cycles: u64, length: Duration) -> Moment {
+        let instant =
+            first.start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Spelled;
+use crate::config::HumanDuration;
 
 /// With commas between thousands, and decimals only where they matter.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -34,7 +34,8 @@ pub fn rate(per_second: f64) -> String {
         let scaled = per_second * scale;
         scaled >= 1.0 || (scaled >= 0.1 && (scaled * 10.0 - (scaled * 10.0).round()).abs() < 1e-4)
     };
-    let (unit, scale) = units.into_iter().find(|(_, scale)| reads_well(*scale)).unwrap_or(("h", 3600.0));
+    let (unit, scale) =
+        units.into_iter().find(|(_, scale)| reads_well(*scale)).unwrap_or(("h", 3600.0));
     format!("{}/{unit}", three_digits(per_second * scale))
 }
 
@@ -68,7 +69,7 @@ pub fn duration(seconds: f64) -> String {
         long if long >= 99.95 => {
             // A number from a file may be any.
             let whole = Duration::from_secs_f64(long.min(1e10).round());
-            Spelled(whole).to_string()
+            HumanDuration(whole).to_string()
         }
         short if short >= 0.9995 => format!("{} s", three_digits(short)),
         milli if milli >= 0.000_999_5 => format!("{} ms", three_digits(milli * 1e3)),
@@ -94,18 +95,26 @@ mod tests {
 
     #[test]
     fn counts_read_well() {
-        for (number, text) in
-            [(0.0, "0"), (0.7, "0.70"), (3.0, "3"), (999.6, "1,000"), (1_728_000_000.2, "1,728,000,000")]
-        {
+        for (number, text) in [
+            (0.0, "0"),
+            (0.7, "0.70"),
+            (3.0, "3"),
+            (999.6, "1,000"),
+            (1_728_000_000.2, "1,728,000,000"),
+        ] {
             assert_eq!(count(number), text);
         }
     }
 
     #[test]
     fn money_reads_well() {
-        for (amount, text) in
-            [(0.0, "0.00"), (0.00012, "0.00012"), (0.5, "0.50"), (1.999, "2.00"), (12_345.678, "12,345.68")]
-        {
+        for (amount, text) in [
+            (0.0, "0.00"),
+            (0.00012, "0.00012"),
+            (0.5, "0.50"),
+            (1.999, "2.00"),
+            (12_345.678, "12,345.68"),
+        ] {
             assert_eq!(money(amount), text);
         }
     }

@@ -4,7 +4,7 @@ use super::chart::sparkline;
 use super::demand::Meter;
 use super::forecast::{PhaseForecast, Stream};
 use super::numbers::{count, rate};
-use crate::config::Spelled;
+use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Load, Repeat, Shard};
 
@@ -20,7 +20,7 @@ pub fn summary(scenario: &Scenario, stream: &Stream) -> String {
     if stream.endless {
         return "for ever".to_owned();
     }
-    let length = Spelled(stream.cycle);
+    let length = HumanDuration(stream.cycle);
     let length = match (stream.counts_requests, stream.cycle.is_zero()) {
         (true, true) => "as long as answers take".to_owned(),
         (true, false) => format!("{length} and as long as answers take"),
@@ -50,16 +50,19 @@ pub fn table(scenario: &Scenario, stream: &Stream, shard: Shard) -> Vec<String> 
     let highest = stream.phases.iter().map(|phase| phase.rate_max);
     let top = means.iter().flatten().copied().chain(highest).fold(0.0, f64::max);
     let most = stream.phases.iter().map(|phase| phase.closed_loop_slots).max().unwrap_or(0);
-    let line =
-        |((phase, means), [name, length, load, requests]): ((&PhaseForecast, &Vec<f64>), &[String; 4])| {
-            let curve = match phase.closed_loop_slots {
-                0 => sparkline(means.iter().copied(), top),
-                slots => sparkline(means.iter().map(|_| f64::from(slots)), f64::from(most)),
-            };
-            let line =
-                format!("    {curve}  {name:names$}  {length:>lengths$}  {load:asked$}  {requests:>counts$}");
-            line.trim_end().to_owned()
+    let line = |((phase, means), [name, length, load, requests]): (
+        (&PhaseForecast, &Vec<f64>),
+        &[String; 4],
+    )| {
+        let curve = match phase.closed_loop_slots {
+            0 => sparkline(means.iter().copied(), top),
+            slots => sparkline(means.iter().map(|_| f64::from(slots)), f64::from(most)),
         };
+        let line = format!(
+            "    {curve}  {name:names$}  {length:>lengths$}  {load:asked$}  {requests:>counts$}"
+        );
+        line.trim_end().to_owned()
+    };
     let mut lines: Vec<String> = shown.iter().zip(&means).zip(&rows).map(line).collect();
     let more = stream.phases.len() - shown.len();
     if more > 0 {
@@ -72,10 +75,12 @@ pub fn table(scenario: &Scenario, stream: &Stream, shard: Shard) -> Vec<String> 
 /// The highest rate, however short, and where it is.
 pub fn peak(scenario: &Scenario, stream: &Stream) -> String {
     let phases = scenario.schedule.phases().iter().zip(&stream.phases);
-    let at = phases.into_iter().find(|(_, forecast)| Some(&forecast.name) == stream.peak_phase.as_ref());
+    let at =
+        phases.into_iter().find(|(_, forecast)| Some(&forecast.name) == stream.peak_phase.as_ref());
     let place = at.map_or_else(String::new, |(phase, forecast)| {
-        let length = Spelled(forecast.length);
-        let unit = if matches!(phase.load, Load::Replay(_)) { ", the most within a second" } else { "" };
+        let length = HumanDuration(forecast.length);
+        let unit =
+            if matches!(phase.load, Load::Replay(_)) { ", the most within a second" } else { "" };
         format!(" in {} ({length}){unit}", short_name(&forecast.name))
     });
     format!("peak {}{place}", rate(stream.peak_rate))
@@ -102,7 +107,7 @@ fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     let length = match load {
         Load::Requests { .. } => "?".to_owned(),
         _ if endless => "for ever".to_owned(),
-        _ => Spelled(phase.length).to_string(),
+        _ => HumanDuration(phase.length).to_string(),
     };
     [short_name(&phase.name), length, asked, requests]
 }

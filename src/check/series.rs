@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::course::Course;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
-use crate::metrics::{Defect, Facts, Labels, Metrics};
+use crate::metrics::{Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan};
+use crate::schedule_state::ScheduleState;
 
 /// Stands for a model that the endpoint will name.
 const SOME_MODEL: &str = "model";
@@ -23,8 +23,10 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
     metrics.shard(plan.shard);
     metrics.paused(false);
     let mut phases = BTreeSet::new();
-    for (scenario, target) in
-        plan.scenarios.iter().flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
+    for (scenario, target) in plan
+        .scenarios
+        .iter()
+        .flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
     {
         metrics.target_known(&target.name, "");
         let labels = Labels {
@@ -32,15 +34,16 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
             model: target.model.clone().unwrap_or_else(|| SOME_MODEL.to_owned()),
             scenario: scenario.name.clone(),
         };
-        let course = Course::new(Arc::clone(&scenario.schedule), false, plan.shard, "");
-        let facts = Facts {
+        let schedule_state =
+            ScheduleState::new(Arc::clone(&scenario.schedule), false, plan.shard, "");
+        let settings = RouteSettings {
             arrivals: scenario.arrivals,
             simulated: matches!(target.location, Location::Simulator(_)),
             limit: scenario.max_concurrency.get(),
             prices: target.prices.clone(),
             slo: scenario.slo.clone(),
         };
-        metrics.bind(&labels, Ledger::new(), Arc::new(course), facts);
+        metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);
         let baseline = scenario.baseline_of(&target.name);
         metrics.compare(&labels, baseline.map(|baseline| (baseline.to_owned(), Arc::default())));
         // The instant of its beginning is a series of its own, which is absent before.

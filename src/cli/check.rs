@@ -35,7 +35,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
         match config::load(file, &variable).and_then(|plan| divided(plan, file, shard)) {
             Ok(plan) => {
                 let name = file.display().to_string();
-                let checked = Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
+                let checked =
+                    Checked::plan(&name, &plan, SystemTime::now()).map_err(anyhow::Error::new)?;
                 if let (Some(words), false) = (checked.words(&plan, paper), args.json) {
                     print(&format!("{name}: fine\n\n{words}"))?;
                 }

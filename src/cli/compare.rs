@@ -42,7 +42,9 @@ fn read(path: &Path) -> Result<Report, Failed> {
     let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
     let name = file.display();
     let text = std::fs::read_to_string(&file).map_err(|error| {
-        Failed::Usage(format!("error: {name}: {error}; name a report.json that `llmload run --report` wrote"))
+        Failed::Usage(format!(
+            "error: {name}: {error}; name a report.json that `llmload run --report` wrote"
+        ))
     })?;
     comparison::read(&text).map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
 }

@@ -50,8 +50,9 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let mut stream = connect(addresses, deadline)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
     while read < STATUS_LINE {
@@ -62,7 +63,9 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
             Ok(more) => read += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // That is how a read that timed out is told.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(ErrorKind::TimedOut.into());
+            }
             Err(error) => return Err(error),
         }
     }
@@ -70,7 +73,10 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
 }
 
 /// To the first address of a name that takes a connection: `localhost` may have two.
-fn connect(addresses: impl Iterator<Item = SocketAddr>, deadline: Instant) -> std::io::Result<TcpStream> {
+fn connect(
+    addresses: impl Iterator<Item = SocketAddr>,
+    deadline: Instant,
+) -> std::io::Result<TcpStream> {
     let mut last = Error::new(ErrorKind::NotFound, "its name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, left(deadline)?) {
@@ -89,6 +95,7 @@ fn left(deadline: Instant) -> std::io::Result<Duration> {
 fn page(text: &str) -> Result<Uri, String> {
     let url = text.parse::<Uri>().ok().filter(|url| url.scheme() == Some(&Scheme::HTTP));
     url.filter(|url| url.host().is_some_and(|host| !host.is_empty())).ok_or_else(|| {
-        "expected a URL that starts with http://, such as http://127.0.0.1:9899/-/healthy".to_owned()
+        "expected a URL that starts with http://, such as http://127.0.0.1:9899/-/healthy"
+            .to_owned()
     })
 }

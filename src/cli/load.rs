@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::variable;
-use crate::config::{self, Invalid, QuickOptions};
+use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::Plan;
 use crate::schedule::{Rate, Shard};
 
@@ -16,7 +16,12 @@ pub(super) struct LoadArgs {
     #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
     pub url: Option<String>,
     /// The configuration
-    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml", conflicts_with = "url")]
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "llmload.yml",
+        conflicts_with = "url"
+    )]
     pub config_file: PathBuf,
     /// With a URL: the rate, such as 5/s, 300/m or 40/h
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
@@ -36,10 +41,14 @@ pub(super) fn divided(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Inv
     config::divide(plan, &file.display().to_string(), shard)
 }
 
-pub(super) fn plan_of(args: &LoadArgs, length: Option<Duration>, shard: Shard) -> Result<Plan, Invalid> {
+pub(super) fn plan_of(
+    args: &LoadArgs,
+    length: Option<Duration>,
+    shard: Shard,
+) -> Result<Plan, Invalid> {
     let plan = match &args.url {
         Some(url) => {
-            let options = QuickOptions {
+            let options = UrlOptions {
                 rate: args.rate,
                 concurrency: args.concurrency,
                 model: args.model.clone(),
@@ -59,7 +68,11 @@ pub(super) fn plan_of(args: &LoadArgs, length: Option<Duration>, shard: Shard) -
             invalid
         })?,
     };
-    divided(plan, args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")), shard)
+    divided(
+        plan,
+        args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")),
+        shard,
+    )
 }
 
 /// A word that is no URL is more likely a mistyped command.
@@ -67,7 +80,7 @@ pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
-    let remedy =
-        config::with_scheme(text).map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
+    let remedy = config::with_scheme(text)
+        .map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
     Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }

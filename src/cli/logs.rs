@@ -43,7 +43,8 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         // A filter names what it is about; a lone word is a mistyped level, and would silence everything.
         filter if filter.contains('=') => filter.to_owned(),
         word => {
-            let words = format!("--log.level {word}: no such level; use error, warn, info, debug or trace");
+            let words =
+                format!("--log.level {word}: no such level; use error, warn, info, debug or trace");
             return Err(words);
         }
     };
@@ -58,7 +59,9 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         // It would tell of a closed stderr on stderr, and panic.
         .log_internal_errors(false);
     match args.format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => {
+            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init()
+        }
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     Ok(())

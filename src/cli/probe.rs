@@ -10,9 +10,9 @@ use clap::Args;
 
 use super::load::endpoint_url;
 use super::{Failed, paper, print, runtime, variable};
-use crate::config::{self, Invalid, QuickOptions};
+use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::{self, Location, Plan, Target};
-use crate::probe::{Probe, words::Words};
+use crate::probe::{Probe, text::Words};
 use crate::simulator::Simulator;
 
 /// The options.
@@ -28,7 +28,12 @@ pub(super) struct ProbeArgs {
     #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
     api_key_env: Option<String>,
     /// The configuration
-    #[arg(long = "config.file", value_name = "FILE", default_value = "llmload.yml", conflicts_with = "url")]
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "llmload.yml",
+        conflicts_with = "url"
+    )]
     config_file: PathBuf,
     /// Which target of the configuration [default: its only one]
     #[arg(long, value_name = "NAME", conflicts_with = "url")]
@@ -68,20 +73,20 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
 /// What is meant, and what is doubtful about it.
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
-        let options = QuickOptions {
+        let options = UrlOptions {
             // None of it is sent: a plan has to have one.
             concurrency: Some(NonZeroU32::MIN),
             model: args.model.clone(),
             api_key_env: args.api_key_env.clone(),
-            ..QuickOptions::default()
+            ..UrlOptions::default()
         };
         let plan = config::from_url(url, &options, &variable)?;
         let targets = targets(&plan);
         let target = targets.into_iter().next().context("a plan without a target")?;
         return Ok((target, plan.warnings));
     }
-    let plan =
-        config::load(&args.config_file, &variable).map_err(|invalid| of_url(invalid, &args.config_file))?;
+    let plan = config::load(&args.config_file, &variable)
+        .map_err(|invalid| of_url(invalid, &args.config_file))?;
     let target = chosen(targets(&plan), args)?;
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
     if let Some(fault) = plan::model_fault(model) {
@@ -115,16 +120,18 @@ fn targets(plan: &Plan) -> Vec<Arc<Target>> {
 
 fn chosen(targets: Vec<Arc<Target>>, args: &ProbeArgs) -> Result<Arc<Target>, Failed> {
     let file = args.config_file.display();
-    let names = targets.iter().map(|target| format!("`{}`", target.name)).collect::<Vec<_>>().join(", ");
-    let mut meant =
-        targets.into_iter().filter(|target| args.target.as_ref().is_none_or(|name| target.name == *name));
+    let names =
+        targets.iter().map(|target| format!("`{}`", target.name)).collect::<Vec<_>>().join(", ");
+    let mut meant = targets
+        .into_iter()
+        .filter(|target| args.target.as_ref().is_none_or(|name| target.name == *name));
     match (meant.next(), meant.next(), &args.target) {
         (Some(target), None, _) => Ok(target),
         (_, _, Some(name)) => Err(Failed::Usage(format!(
             "{file}: no scenario sends to a target `{name}`; write one of {names}"
         ))),
-        (_, _, None) => {
-            Err(Failed::Usage(format!("{file}: there are several targets; name one with --target: {names}")))
-        }
+        (_, _, None) => Err(Failed::Usage(format!(
+            "{file}: there are several targets; name one with --target: {names}"
+        ))),
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Spelled;
-use crate::course::State;
-use crate::status::Board;
+use crate::config::HumanDuration;
+use crate::schedule_state::Activity;
+use crate::status::StatusBoard;
 
 /// How often a file or a log of CI is told.
 const SELDOM: u32 = 10;
@@ -20,7 +20,7 @@ const SELDOM: u32 = 10;
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// Shows it for as long as it is polled.
-pub(super) async fn show(board: Arc<Board>, began: Instant) {
+pub(super) async fn show(board: Arc<StatusBoard>, began: Instant) {
     let terminal = std::io::stderr().is_terminal();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -36,7 +36,8 @@ pub(super) async fn show(board: Arc<Board>, began: Instant) {
         // Where stderr is closed nobody is left to be told.
         let _unheard = if terminal {
             SHOWN.store(true, Relaxed);
-            let width = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
+            let width =
+                terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
             let line: String = line.chars().take(usize::from(width).saturating_sub(1)).collect();
             write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush())
         } else {
@@ -52,32 +53,35 @@ pub(super) fn clear() {
     }
 }
 
-fn line(board: &Board, elapsed: Duration, now: Instant) -> String {
-    let streams = board.streams();
-    let elapsed = Spelled(Duration::from_secs(elapsed.as_secs()));
-    let waiting = streams.iter().find_map(|stream| match stream.course.state() {
-        State::Waiting(what) => Some(format!("{elapsed}: {} waits for {what}", stream.scenario)),
+fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
+    let monitors = board.monitors();
+    let elapsed = HumanDuration(Duration::from_secs(elapsed.as_secs()));
+    let waiting = monitors.iter().find_map(|stream| match stream.schedule_state.state() {
+        Activity::Waiting(what) => Some(format!("{elapsed}: {} waits for {what}", stream.scenario)),
         _ => None,
     });
-    if let (Some(waiting), true) = (&waiting, streams.iter().all(|stream| !stream.course.is_running())) {
+    if let (Some(waiting), true) =
+        (&waiting, monitors.iter().all(|stream| !stream.schedule_state.is_running()))
+    {
         return waiting.clone();
     }
     let (mut sent, mut in_flight, mut succeeded, mut failed, mut dropped) = (0, 0, 0, 0, 0);
-    for stream in &streams {
-        let books = stream.traffic.ledger.read();
-        sent += books.started;
-        in_flight += books.in_flight;
-        succeeded += books.succeeded;
-        failed += books.failures().map(|failure| failure.1).sum::<u64>();
-        dropped += books.dropped().map(|drop| drop.1).sum::<u64>();
+    for stream in &monitors {
+        let counts = stream.state.ledger.read();
+        sent += counts.started;
+        in_flight += counts.in_flight;
+        succeeded += counts.succeeded;
+        failed += counts.failures().map(|failure| failure.1).sum::<u64>();
+        dropped += counts.dropped().map(|drop| drop.1).sum::<u64>();
     }
-    let mut words =
-        format!("{elapsed}: {sent} sent, {in_flight} in flight, {succeeded} succeeded, {failed} failed");
+    let mut words = format!(
+        "{elapsed}: {sent} sent, {in_flight} in flight, {succeeded} succeeded, {failed} failed"
+    );
     if dropped > 0 {
         let _written = write!(words, ", {dropped} dropped");
     }
-    if let [only] = streams.as_slice()
-        && let Some(phase) = only.course.standing(now).phase
+    if let [only] = monitors.as_slice()
+        && let Some(phase) = only.schedule_state.position(now).phase
     {
         let _written = write!(words, " · {phase}");
     }

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals, variable};
 use crate::config;
-use crate::control::Control;
-use crate::daemon::{self, Ended};
+use crate::control::AdminHandle;
+use crate::daemon::{self, Exit};
 use crate::generator::Generator;
 use crate::report::{self, Report, Run};
-use crate::scenario::Pass;
+use crate::scenario::RunOptions;
 use crate::schedule::Shard;
-use crate::status::Board;
+use crate::status::StatusBoard;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -51,7 +51,8 @@ const MISSED: u8 = 3;
 pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     if args.load.url.is_some() && args.length.is_none() {
         return Err(Failed::Usage(
-            "error: a rate has no end of its own; say how long the run takes, such as --for 1m".to_owned(),
+            "error: a rate has no end of its own; say how long the run takes, such as --for 1m"
+                .to_owned(),
         ));
     }
     // Where the file has a schedule, it is cut; the one phase of a command line is as long as is said.
@@ -60,7 +61,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         .one_pass(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
-        tracing::warn!("a run sends the whole schedule: LLMLOAD_SHARD and LLMLOAD_SHARDS do not count");
+        tracing::warn!(
+            "a run sends the whole schedule: LLMLOAD_SHARD and LLMLOAD_SHARDS do not count"
+        );
     }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
@@ -97,34 +100,34 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
 fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon::Error>), Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
-    let pass = Pass { limit: args.length, patience: args.wait };
-    let (board, generator): (Arc<Board>, _) = (Arc::default(), Generator::new());
+    let run_options = RunOptions { limit: args.length, ready_timeout: args.wait };
+    let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), Generator::new());
     let runtime = runtime()?;
     let (started, began) = (SystemTime::now(), Instant::now());
     let ended = runtime.block_on(async {
-        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        signals::watch(stop.clone(), hurry.clone())?;
-        let (control, orders) = Control::new();
-        let settings = daemon::Settings {
+        let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
+        signals::watch(stop.clone(), force_stop.clone())?;
+        let (control, orders) = AdminHandle::new();
+        let settings = daemon::DaemonOptions {
             plan,
             source: None,
             auto_reload: false,
             listener,
             lifecycle: false,
-            pass: Some(pass),
+            run_options: Some(run_options),
             board: Arc::clone(&board),
             generator: Arc::clone(&generator),
         };
         let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
-        let ended = daemon::run(settings, (control, orders), stop, hurry).await;
+        let ended = daemon::run(settings, (control, orders), stop, force_stop).await;
         progress.abort();
         let _aborted = progress.await;
         progress::clear();
         anyhow::Ok(ended)
     })?;
-    let sent = board.streams().iter().any(|stream| stream.traffic.ledger.read().started > 0);
+    let sent = board.monitors().iter().any(|stream| stream.state.ledger.read().started > 0);
     let (interrupted, broken) = match ended {
-        Ok(ended) => (ended == Ended::Told, None),
+        Ok(ended) => (ended == Exit::Requested, None),
         Err(error) if sent => (false, Some(error)),
         Err(error) => return Err(Failed::Runtime(anyhow::Error::new(error))),
     };
@@ -137,7 +140,7 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon:
         generator: &generator,
         config,
     };
-    Ok((Report::of(run, &board.streams()), broken))
+    Ok((Report::of(run, &board.monitors()), broken))
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
@@ -145,7 +148,8 @@ fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
     let html = report::html(report).map_err(anyhow::Error::new)?;
     for (name, text) in FILES.into_iter().zip([json, report::markdown(report), html]) {
         let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        std::fs::write(&path, text)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     tracing::info!("report.json, report.md and report.html are in {}", folder.display());
     Ok(())

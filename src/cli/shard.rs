@@ -10,13 +10,18 @@ pub(super) fn of_this_process(option: Option<Shard>) -> Result<Shard, String> {
     }
 }
 
-fn of(variable: &dyn Fn(&str) -> Option<String>, host: &dyn Fn() -> String) -> Result<Shard, String> {
+fn of(
+    variable: &dyn Fn(&str) -> Option<String>,
+    host: &dyn Fn() -> String,
+) -> Result<Shard, String> {
     if let Some(text) = variable("LLMLOAD_SHARD") {
         return text.parse().map_err(|error| format!("LLMLOAD_SHARD: {error}"));
     }
     let Some(shards) = variable("LLMLOAD_SHARDS") else { return Ok(Shard::ALL) };
     let count: u32 = shards.trim().parse().ok().filter(|count| *count > 0).ok_or_else(|| {
-        format!("LLMLOAD_SHARDS: `{shards}` is not how many shards there are; write a count, such as 3")
+        format!(
+            "LLMLOAD_SHARDS: `{shards}` is not how many shards there are; write a count, such as 3"
+        )
     })?;
     // Pods of a `StatefulSet` are NAME-0, NAME-1 and so on.
     let host = host();

@@ -14,14 +14,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use calendar::{Active, Days, Start, Window};
-pub use load::{Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps};
+pub use load::{
+    Arrivals, ArrivalsName, Levels, Phase, Ramp, Replay, Requests, RequestsName, Sine, Steps,
+};
 pub use metrics::Metrics;
 pub use prompts::{
-    Length, Order, PrefixCache, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread, Synthetic,
+    Length, PrefixCache, PromptOrder, ScenarioPrompts, ShortPrompts, Source, SourceKeys, Spread,
+    Synthetic,
 };
 
 pub use slo::Slo;
-pub use target::{Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, Worth};
+pub use target::{
+    Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, ValueSource,
+};
 
 use super::field::{Field, List, Named};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
@@ -39,7 +44,7 @@ pub struct ShortForm {
     /// What is asked: a list of prompts or one named source. Default: a built-in source.
     pub prompts: Field<ShortPrompts>,
     /// The order in which the prompts are gone through. Default: that of their source.
-    pub order: Field<Order>,
+    pub order: Field<PromptOrder>,
     /// What an engine that keeps the prefixes of prompts may find of them.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,
@@ -199,7 +204,7 @@ pub struct Scenario {
     /// one.
     pub prompts: Field<ScenarioPrompts>,
     /// The order in which the prompts are gone through. Default: that of their source.
-    pub order: Field<Order>,
+    pub order: Field<PromptOrder>,
     /// What an engine that keeps the prefixes of prompts may find of them.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,

@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn a_line_that_is_none_is_told_by_its_number() {
-        for line in ["secret", "=secret", "1A=b", "A B=c", "A='open", "A=\"open\\\"", "A='a'b", "A: b"] {
+        for line in
+            ["secret", "=secret", "1A=b", "A B=c", "A='open", "A=\"open\\\"", "A='a'b", "A: b"]
+        {
             assert_eq!(read(&format!("OK=1\n\n{line}\n")), Err(3), "{line}");
         }
     }

@@ -62,9 +62,9 @@ fn split_after(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
 
 /// Displays a duration as [`read_duration`] reads it: `1h30m`.
 #[derive(Clone, Copy, Debug)]
-pub struct Spelled(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Spelled {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_nanos();
         if rest == 0 {
@@ -108,11 +108,15 @@ mod tests {
             assert!(pattern.is_match(text), "{text}");
         }
         for text in [
-            "", " ", "1M", "1y", "1w", "1month", "1min", "5sec", "2days", "1H", "5 S", "1.5h", "0.5s", ".5s",
-            "1µs", "5", "00", "s", "-1s", "+1s", "1s,", "1hm", "1h30", "1m s", "1e3s", "１s",
+            "", " ", "1M", "1y", "1w", "1month", "1min", "5sec", "2days", "1H", "5 S", "1.5h",
+            "0.5s", ".5s", "1µs", "5", "00", "s", "-1s", "+1s", "1s,", "1hm", "1h30", "1m s",
+            "1e3s", "１s",
         ] {
             let said = read_duration(text).unwrap_err();
-            assert!(said.contains("is not a duration; write") && said.contains("(minutes)"), "{said}");
+            assert!(
+                said.contains("is not a duration; write") && said.contains("(minutes)"),
+                "{said}"
+            );
             assert!(!pattern.is_match(text), "{text}");
         }
     }
@@ -120,7 +124,7 @@ mod tests {
     #[test]
     fn a_duration_is_spelled_as_it_is_read() {
         for text in ["0s", "1d", "1d2h3m4s5ms6us7ns", "90d", "500ms", "1h30m"] {
-            assert_eq!(Spelled(read_duration(text).unwrap()).to_string(), text);
+            assert_eq!(HumanDuration(read_duration(text).unwrap()).to_string(), text);
         }
     }
 }

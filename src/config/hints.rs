@@ -83,7 +83,8 @@ pub fn names_source_key(name: &str) -> bool {
 pub fn with_scheme(text: &str) -> Option<String> {
     let text = text.trim();
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
-    let authority = text.split('/').next().filter(|_| !text.contains("://") && text.chars().all(plain))?;
+    let authority =
+        text.split('/').next().filter(|_| !text.contains("://") && text.chars().all(plain))?;
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse::<u16>().ok()?)),
         _ => (authority, None),
@@ -101,7 +102,11 @@ pub fn with_scheme(text: &str) -> Option<String> {
 }
 
 /// The message for a reference to something that is not there.
-pub fn dangling<'a>(noun: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn dangling<'a>(
+    noun: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     let shown = super::tree::shown(name);
     let there = and_list(names.clone());
     let file = noun == "source of prompts" && (name.contains('/') || name.contains('.'));
@@ -122,12 +127,15 @@ pub fn dangling<'a>(noun: &str, name: &str, names: impl Iterator<Item = &'a str>
 pub fn unknown_zone(name: &str, zones: &[String]) -> String {
     let shown = super::tree::shown(name);
     let city = name.trim().to_lowercase().replace(' ', "_");
-    let ends = |zone: &&String| zone.rsplit('/').next().is_some_and(|end| end.to_lowercase() == city);
+    let ends =
+        |zone: &&String| zone.rsplit('/').next().is_some_and(|end| end.to_lowercase() == city);
     let near = || nearest(name, zones.iter().map(String::as_str));
     match zones.iter().find(ends).map(String::as_str).or_else(near) {
         Some(near) => format!("there is no time zone `{shown}`; did you mean `{near}`?"),
         None => {
-            format!("there is no time zone `{shown}`; write an IANA name such as `Europe/Berlin` or `UTC`")
+            format!(
+                "there is no time zone `{shown}`; write an IANA name such as `Europe/Berlin` or `UTC`"
+            )
         }
     }
 }
@@ -154,15 +162,15 @@ fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
         "tz" | "zone" if has("timezone") => "did you mean `timezone`?",
         "users" | "vus" | "workers" if has("concurrency") => "did you mean `concurrency`?",
         "n" if has("max_tokens") => "each request asks for one answer",
-        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
-        | "arrivals" | "max_concurrency" | "max_lag" | "slo"
+        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start"
+        | "active" | "arrivals" | "max_concurrency" | "max_lag" | "slo"
             if has("scenarios") =>
         {
             "at the top it belongs to the short form, a file without `targets` and `scenarios`; \
              write it inside a scenario"
         }
-        "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers" | "auth"
-        | "prices" | "tls" | "terminal"
+        "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers"
+        | "auth" | "prices" | "tls" | "terminal"
             if has("target") && !has("base_url") =>
         {
             "it belongs to the target, write `target: {base_url: http://localhost:8000/v1, …}` with it"

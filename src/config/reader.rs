@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::{StrDeserializer, U32Deserializer};
-use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::hints;
@@ -55,7 +57,9 @@ impl de::Error for ReadError {
         let (what, quotes) = match found {
             Unexpected::Unit => ("nothing", false),
             Unexpected::Bool(_) => ("`true` or `false`", true),
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => ("a number", true),
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => {
+                ("a number", true)
+            }
             Unexpected::Str(_) => ("text", false),
             Unexpected::Seq => ("a list", false),
             Unexpected::Map => ("a map", false),
@@ -140,9 +144,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text.as_str()),
             Value::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter() }),
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { reader: self, rest: entries.iter(), known: None, value: None })
-            }
+            Value::Map(entries) => visitor.visit_map(Entries {
+                reader: self,
+                rest: entries.iter(),
+                known: None,
+                value: None,
+            }),
         }
     }
 
@@ -204,11 +211,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 Value::Integer(_) | Value::Float(_) => ("number", "a number"),
             };
             // A filled variable is text, and may be meant as a number.
-            let shape = if shape == "text" && !variants.contains(&shape) && variants.contains(&"number") {
-                "number"
-            } else {
-                shape
-            };
+            let shape =
+                if shape == "text" && !variants.contains(&shape) && variants.contains(&"number") {
+                    "number"
+                } else {
+                    shape
+                };
             if !variants.contains(&shape) {
                 let wanted: Vec<_> = variants
                     .iter()
@@ -259,7 +267,10 @@ struct FieldParts<'t> {
 impl<'de> SeqAccess<'de> for FieldParts<'_> {
     type Error = ReadError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, ReadError> {
         self.part += 1;
         if self.part == 1 {
             let id: U32Deserializer<ReadError> = self.reader.node.0.into_deserializer();
@@ -277,7 +288,10 @@ struct Items<'t> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, ReadError> {
         self.items.next().map(|item| seed.deserialize(self.reader.at(*item))).transpose()
     }
 }
@@ -293,7 +307,10 @@ struct Entries<'t> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = ReadError;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ReadError> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, ReadError> {
         for (key, value) in self.rest.by_ref() {
             let name = self.reader.tree.key(*key);
             if let Some(known) = self.known

@@ -177,7 +177,11 @@ impl Scalar for Number {
     }
 
     fn from_number(value: f64) -> Result<Number, String> {
-        if value.is_finite() { Ok(Number(value)) } else { Err(format!("{value} is not a finite number")) }
+        if value.is_finite() {
+            Ok(Number(value))
+        } else {
+            Err(format!("{value} is not a finite number"))
+        }
     }
 }
 

@@ -30,11 +30,13 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
         problems.push(Problem::new(Position::default(), path, &text));
     };
     if !matches!(scenario.start, Start::WallClock(_) | Start::Cron(_)) {
-        let text = "shards would not begin together; write `start: wall_clock` or a cron expression";
+        let text =
+            "shards would not begin together; write `start: wall_clock` or a cron expression";
         problem("start", text.to_owned());
     }
     let shards = shard.count();
-    let part = |whole: NonZeroU32| u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
+    let part =
+        |whole: NonZeroU32| u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
     for phase in scenario.schedule.phases() {
         if let Load::Concurrency(slots) | Load::Requests { slots, .. } = phase.load
             && slots.get() < shards
@@ -42,7 +44,9 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
             let name = &phase.name;
             problem(
                 "schedule",
-                format!("phase `{name}` is not enough for {shards} shards; write at least {shards}"),
+                format!(
+                    "phase `{name}` is not enough for {shards} shards; write at least {shards}"
+                ),
             );
         }
     }

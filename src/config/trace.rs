@@ -78,7 +78,8 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, T
     let mut rows = Rows::new(speed, until);
     loop {
         line.clear();
-        let length = (&mut file).take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(unreadable)?;
+        let length =
+            (&mut file).take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(unreadable)?;
         if length == 0 {
             break;
         }
@@ -90,7 +91,8 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, T
         if line.len() as u64 > MAX_LINE {
             return Err(wrong("longer than 1 MiB; write one row a line".to_owned()));
         }
-        let text = str::from_utf8(&line).map_err(|_| wrong("not UTF-8; convert the file".to_owned()))?;
+        let text =
+            str::from_utf8(&line).map_err(|_| wrong("not UTF-8; convert the file".to_owned()))?;
         // Some editors put a byte order mark first.
         let text = text.trim_start_matches(|c| number == 1 && c == '\u{feff}').trim();
         if text.is_empty() {
@@ -141,7 +143,8 @@ impl Rows {
         if within {
             self.kept.push(Row::new(offset, lengths));
         } else if !self.cuts {
-            let message = "more than 366 days after the first row; cut the trace with `for` or raise `speed`";
+            let message =
+                "more than 366 days after the first row; cut the trace with `for` or raise `speed`";
             return Err(message.to_owned());
         }
         Ok(within)

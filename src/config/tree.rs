@@ -139,7 +139,9 @@ impl Tree {
     /// The value of `key` in a map.
     pub fn get(&self, map: NodeId, key: &str) -> Option<NodeId> {
         match self.value(map) {
-            Value::Map(entries) => entries.iter().find(|(k, _)| self.key(*k) == key).map(|(_, value)| *value),
+            Value::Map(entries) => {
+                entries.iter().find(|(k, _)| self.key(*k) == key).map(|(_, value)| *value)
+            }
             _ => None,
         }
     }

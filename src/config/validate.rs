@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
-use super::duration::Spelled;
+use super::duration::HumanDuration;
 use super::field::{At, Field, Named};
 use super::hints;
 use super::reader::{Finding, Findings, Reader};
@@ -62,11 +62,19 @@ pub struct Outcome {
 /// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
 /// outcome counts only if nothing was.
 pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
-    let check =
-        Checker { tree, variables, base, found, warnings: Findings::default(), files: RefCell::default() };
+    let check = Checker {
+        tree,
+        variables,
+        base,
+        found,
+        warnings: Findings::default(),
+        files: RefCell::default(),
+    };
     let reader = Reader::new(tree, found);
     let (seed, scenarios, buckets) = match tree.value(NodeId::ROOT) {
-        Value::Map(_) if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) => {
+        Value::Map(_)
+            if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) =>
+        {
             match <LongForm as serde::Deserialize>::deserialize(reader) {
                 Ok(form) => check.long(&form),
                 Err(error) => check.nothing(&error.to_string()),
@@ -132,7 +140,10 @@ impl Checker<'_> {
             self.missing(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
         }
         if form.scenarios.is_absent() {
-            self.missing(NodeId::ROOT, "`scenarios` is missing; say there what load to put on the targets");
+            self.missing(
+                NodeId::ROOT,
+                "`scenarios` is missing; say there what load to put on the targets",
+            );
         }
         let targets = self.register("target", &form.targets, |name, target, node| {
             self.target(name, target, node, seed).map(Arc::new)
@@ -143,13 +154,16 @@ impl Checker<'_> {
             let Some(document) = document.given() else {
                 continue;
             };
-            if let Some(scenario) = self.scenario(name, &document.value, document.node, &targets, &prompts) {
+            if let Some(scenario) =
+                self.scenario(name, &document.value, document.node, &targets, &prompts)
+            {
                 scenarios.push(scenario);
             }
         }
         let (most, buckets) = self.metrics(&form.metrics);
         if let (Some(at), Some(most)) = (form.scenarios.given(), most) {
-            let streams = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
+            let streams =
+                scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
             self.combinations(at.node, streams.max(at.value.0.len()), most);
         }
         self.unused(&targets);
@@ -175,9 +189,10 @@ impl Checker<'_> {
             Field::Given(At { node, value }) => {
                 let target = match value {
                     ShortTarget::Map(target) => *target,
-                    ShortTarget::Text(url) => {
-                        Target { base_url: Field::Given(At { node, value: url }), ..Target::default() }
-                    }
+                    ShortTarget::Text(url) => Target {
+                        base_url: Field::Given(At { node, value: url }),
+                        ..Target::default()
+                    },
                 };
                 self.target(ONLY, &target, node, seed).map(Arc::new)
             }
@@ -273,7 +288,10 @@ impl Checker<'_> {
                     let (low, high) = (range.start(), range.end());
                     self.problem(
                         at.node,
-                        format!("{} is out of range; write a count from {low} to {high}", at.value.0),
+                        format!(
+                            "{} is out of range; write a count from {low} to {high}",
+                            at.value.0
+                        ),
                     );
                 }
                 value
@@ -302,9 +320,9 @@ impl Checker<'_> {
                     at.node,
                     format!(
                         "{} is out of range; write a duration from {} to {}",
-                        Spelled(at.value.0),
-                        Spelled(*range.start()),
-                        Spelled(*range.end())
+                        HumanDuration(at.value.0),
+                        HumanDuration(*range.start()),
+                        HumanDuration(*range.end())
                     ),
                 );
                 None

@@ -41,7 +41,9 @@ impl<'a> Variables<'a> {
                 return Err(unreadable("it is larger than 1 MiB; is it the right file?".into()));
             }
             beside = dotenv::read(&text).map_err(|line| {
-                unreadable(format!("line {line} is not valid; write NAME=value, and close every quote"))
+                unreadable(format!(
+                    "line {line} is not valid; write NAME=value, and close every quote"
+                ))
             })?;
         }
         Ok(Variables { environment, beside, has_folder: folder.is_some() })
@@ -80,7 +82,8 @@ impl<'a> Variables<'a> {
     }
 
     fn expand(&self, written: &str) -> Result<Filled, String> {
-        let mut filled = Filled { text: String::with_capacity(written.len()), from_variable: false };
+        let mut filled =
+            Filled { text: String::with_capacity(written.len()), from_variable: false };
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
             filled.text.push_str(before);

@@ -44,8 +44,10 @@ pub struct Malformed {
 pub fn read(text: &str) -> Result<(Tree, Vec<(NodeId, String)>), Malformed> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_BYTES {
-        let message =
-            format!("the file is larger than {} KiB; keep prompts in files of their own", MAX_BYTES / 1024);
+        let message = format!(
+            "the file is larger than {} KiB; keep prompts in files of their own",
+            MAX_BYTES / 1024
+        );
         return Err(Malformed { position: start, message });
     }
     let mut documents = serde_yaml::Deserializer::from_str(text);
@@ -83,7 +85,10 @@ pub fn locate(text: &str, node: NodeId) -> Position {
         .next()
         .and_then(|document| seed.deserialize(document).err())
         .and_then(|error| error.location());
-    found.map_or(Position { line: 1, column: 1 }, |at| Position { line: at.line(), column: at.column() })
+    found.map_or(Position { line: 1, column: 1 }, |at| Position {
+        line: at.line(),
+        column: at.column(),
+    })
 }
 
 /// The document as text again, with each value that `mask` names replaced by `***`.
@@ -275,7 +280,8 @@ impl<'de> Visitor<'de> for Node<'_> {
             if seen.insert(self.build.tree.key(key).to_owned()) {
                 map.push((key, value));
             } else {
-                let message = format!("the key `{}` stands twice; keep one", shown(self.build.tree.key(key)));
+                let message =
+                    format!("the key `{}` stands twice; keep one", shown(self.build.tree.key(key)));
                 self.build.wrong.push((key, message));
             }
         }

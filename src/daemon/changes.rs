@@ -11,7 +11,7 @@ pub(super) struct Changes([Vec<String>; 5]);
 
 /// What becomes of a scenario.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate {
+pub(super) enum ScenarioChange {
     /// It was left alone.
     Unchanged,
     /// It goes on with its books, on other terms.
@@ -25,8 +25,8 @@ pub(super) enum Fate {
 }
 
 impl Changes {
-    pub(super) fn note(&mut self, scenario: &str, fate: Fate) {
-        self.0[fate as usize].push(scenario.to_owned());
+    pub(super) fn note(&mut self, scenario: &str, change: ScenarioChange) {
+        self.0[change as usize].push(scenario.to_owned());
     }
 }
 
@@ -34,9 +34,15 @@ impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fates = ["unchanged", "changed", "began anew", "added", "removed"];
         let told = fates.iter().zip(&self.0).filter(|(_, names)| !names.is_empty());
-        for (index, (fate, names)) in told.enumerate() {
+        for (index, (change, names)) in told.enumerate() {
             let (shown, more) = names.split_at(names.len().min(NAMES));
-            write!(f, "{}{} {fate} ({}", if index > 0 { ", " } else { "" }, names.len(), shown.join(", "))?;
+            write!(
+                f,
+                "{}{} {change} ({}",
+                if index > 0 { ", " } else { "" },
+                names.len(),
+                shown.join(", ")
+            )?;
             if !more.is_empty() {
                 write!(f, " and {} more", more.len())?;
             }
@@ -54,8 +60,8 @@ mod tests {
     fn many_are_counted_and_some_named() {
         let mut changes = Changes::default();
         assert_eq!(changes.to_string(), "");
-        changes.note("new", Fate::Added);
-        (0..22).for_each(|i| changes.note(&format!("s{i}"), Fate::Unchanged));
+        changes.note("new", ScenarioChange::Added);
+        (0..22).for_each(|i| changes.note(&format!("s{i}"), ScenarioChange::Unchanged));
         let words = changes.to_string();
         assert!(words.starts_with("22 unchanged (s0, s1, "), "{words}");
         assert!(words.ends_with("s19 and 2 more), 1 added (new)"), "{words}");

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::Source;
-use super::fleet::Fleet;
+use super::supervisor::Supervisor;
 use crate::config::{self, Invalid};
-use crate::control::Refused;
+use crate::control::CommandError;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
-use crate::status::Board;
+use crate::status::StatusBoard;
 
 /// Knows where the configuration came from and what was read.
 pub(super) struct Reloader {
@@ -30,24 +30,25 @@ impl Reloader {
     /// what stands in the files does.
     pub(super) async fn is_outdated(&self) -> bool {
         let files = self.files.clone();
-        self.source.is_some() && aside(move || config::fingerprint(&files)).await != self.fingerprint
+        self.source.is_some()
+            && aside(move || config::fingerprint(&files)).await != self.fingerprint
     }
 
     /// Reads the configuration again and changes over to it; what was done, in words.
     pub(super) async fn reload(
         &mut self,
-        fleet: &mut Fleet,
+        supervisor: &mut Supervisor,
         metrics: &Metrics,
-        board: &Board,
-    ) -> Result<String, Refused> {
+        board: &StatusBoard,
+    ) -> Result<String, CommandError> {
         let refused = |words: String| {
             metrics.config_refused();
             board.refuse(words.clone());
             tracing::error!("the configuration was not reloaded, the one before goes on: {words}");
-            Err(Refused::Wrong(words))
+            Err(CommandError::Wrong(words))
         };
         let Some(source) = self.source.clone() else {
-            return Err(Refused::NotNow("there is no file to read again".to_owned()));
+            return Err(CommandError::NotNow("there is no file to read again".to_owned()));
         };
         let files = self.files.clone();
         let plan;
@@ -59,7 +60,7 @@ impl Reloader {
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        match fleet.change_to(plan).await {
+        match supervisor.change_to(plan).await {
             Ok(changes) => {
                 tracing::info!("the configuration was reloaded: {changes}");
                 Ok(format!("The configuration was reloaded: {changes}."))
@@ -89,7 +90,7 @@ fn read(source: &Source, known: Vec<PathBuf>) -> (Result<Plan, Invalid>, Vec<Pat
 }
 
 /// Does what reads files where it holds up nobody.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
+async fn aside<T: Send + 'static>(handle: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(handle).await;
     done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

@@ -13,11 +13,11 @@ use url::Url;
 
 use super::Error;
 use crate::plan::{Location, Target};
-use crate::simulator::{Settings, Simulator};
+use crate::simulator::{Simulator, SimulatorOptions};
 
 /// One for each target that asks for one. Clones share those that run.
 #[derive(Clone, Default)]
-pub(super) struct Simulators(Vec<(String, Settings, Arc<Host>)>);
+pub(super) struct Simulators(Vec<(String, SimulatorOptions, Arc<Host>)>);
 
 /// A simulator that ends on a thread that may wait, wherever the last of those who use it lets go.
 #[derive(Debug)]
@@ -35,7 +35,10 @@ impl Drop for Host {
 impl Simulators {
     /// Those that these targets ask for. What is in `running` with the same settings goes on, the others
     /// are started.
-    pub(super) async fn of(targets: Vec<Arc<Target>>, running: Simulators) -> Result<Simulators, Error> {
+    pub(super) async fn of(
+        targets: Vec<Arc<Target>>,
+        running: Simulators,
+    ) -> Result<Simulators, Error> {
         let started = spawn_blocking(move || {
             let mut all = Simulators::default();
             for target in &targets {
@@ -54,9 +57,11 @@ impl Simulators {
             Location::Simulator(settings) => {
                 let host = self.find(&target.name, settings);
                 let simulator = host.as_ref().and_then(|host| host.0.as_ref());
-                let simulator = simulator.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+                let simulator =
+                    simulator.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
                 let address = format!("http://{}/v1", simulator.address());
-                let address = Url::parse(&address).map_err(|error| failed(std::io::Error::other(error)))?;
+                let address =
+                    Url::parse(&address).map_err(|error| failed(std::io::Error::other(error)))?;
                 Ok((address, host))
             }
         }
@@ -72,13 +77,16 @@ impl Simulators {
             Ok(Arc::new(Host(Some(Simulator::start(settings.clone(), listener)?))))
         };
         let host = running.find(&target.name, settings).map_or_else(start, Ok);
-        let host = host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
+        let host =
+            host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
         self.0.push((target.name.clone(), settings.clone(), host));
         Ok(())
     }
 
-    fn find(&self, target: &str, settings: &Settings) -> Option<Arc<Host>> {
-        let same = |(name, its, _): &&(String, Settings, Arc<Host>)| name == target && its == settings;
+    fn find(&self, target: &str, settings: &SimulatorOptions) -> Option<Arc<Host>> {
+        let same = |(name, its, _): &&(String, SimulatorOptions, Arc<Host>)| {
+            name == target && its == settings
+        };
         self.0.iter().find(same).map(|(.., host)| Arc::clone(host))
     }
 }

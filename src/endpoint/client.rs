@@ -12,7 +12,11 @@ use crate::plan::Target;
 /// than the server keeps it would make errors that the server is not to blame for.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
-pub(super) fn build(target: &Target, base: &Url, seen: &Connections) -> reqwest::Result<reqwest::Client> {
+pub(super) fn build(
+    target: &Target,
+    base: &Url,
+    seen: &Connections,
+) -> reqwest::Result<reqwest::Client> {
     // The first client of the process installs it; later ones find it there.
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let wanted = &target.connection;
@@ -43,7 +47,8 @@ pub(super) fn build(target: &Target, base: &Url, seen: &Connections) -> reqwest:
         builder = builder.tls_certs_only([]);
     }
     if let Some(identity) = &wanted.identity {
-        builder = builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
+        builder =
+            builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
     }
     builder.tls_danger_accept_invalid_certs(wanted.insecure_skip_verify).build()
 }

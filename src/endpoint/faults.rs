@@ -100,14 +100,19 @@ fn lacks_resource(causes: &[&(dyn Error + 'static)]) -> bool {
 
 /// The peer went away before the head was complete.
 fn was_cut(causes: &[&(dyn Error + 'static)]) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
+    };
     let by_hyper = causes
         .iter()
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
     by_hyper
         || io_kinds(causes).any(|kind| {
-            matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+            matches!(
+                kind,
+                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+            )
         })
 }
 
@@ -199,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_this_machine_lacks_is_seen_however_deep_it_lies() {
-        for (code, lacks) in [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)] {
+        for (code, lacks) in
+            [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)]
+        {
             let error = wrapped(wrapped(io::Error::from_raw_os_error(code)));
             assert_eq!(lacks_resource(&causes(&error)), lacks, "{error}");
         }

@@ -76,7 +76,8 @@ fn forms(secret: &str) -> [String; 5] {
 fn started_at(text: &str, secret: &str) -> Option<usize> {
     let text = text.strip_suffix('…').unwrap_or(text).as_bytes();
     let longest = secret.len().min(text.len());
-    let start = (SHORTEST_START..=longest).rev().find(|n| text.ends_with(&secret.as_bytes()[..*n]))?;
+    let start =
+        (SHORTEST_START..=longest).rev().find(|n| text.ends_with(&secret.as_bytes()[..*n]))?;
     Some(text.len() - start)
 }
 
@@ -98,7 +99,10 @@ mod tests {
         assert_eq!(redacted("Incorrect API key provided: sk/canary+0123456789."), {
             "Incorrect API key provided: [redacted]."
         });
-        assert_eq!(redacted("authorization: Bearer sk/canary+0123456789"), "authorization: [redacted]");
+        assert_eq!(
+            redacted("authorization: Bearer sk/canary+0123456789"),
+            "authorization: [redacted]"
+        );
         assert_eq!(
             redacted("no route /v1?sig=sk%2Fcanary%2B0123456789&a=b"),
             "no route /v1?sig=[redacted]&a=b"
@@ -122,7 +126,9 @@ mod tests {
 
     #[test]
     fn other_words_stay_as_they_are() {
-        for words in ["a blue Bearer", "sk-ca***6789", "ends with sk/cana", "sk/canary+ is its start", ""] {
+        for words in
+            ["a blue Bearer", "sk-ca***6789", "ends with sk/cana", "sk/canary+ is its start", ""]
+        {
             assert_eq!(redacted(words), words);
         }
     }

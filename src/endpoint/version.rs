@@ -36,7 +36,8 @@ pub(super) fn tells_one(server: &str) -> bool {
 
 /// Fit to be a label.
 pub(super) fn label(version: &str) -> String {
-    let plain: String = version.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
+    let plain: String =
+        version.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
     printable(&plain, LONGEST)
 }
 
@@ -59,7 +60,9 @@ mod tests {
     #[test]
     fn whatever_a_server_says_stays_a_small_label() {
         assert_eq!(read(br#"{"version":"0.11.0","more":[1]}"#).unwrap(), "0.11.0");
-        for body in [&b"{}"[..], b"null", b"{\"version\":\" \"}", b"{\"version\":7}", b"<html>", b"\xff"] {
+        for body in
+            [&b"{}"[..], b"null", b"{\"version\":\" \"}", b"{\"version\":7}", b"<html>", b"\xff"]
+        {
             assert_eq!(read(body), None);
         }
         let odd = label(&format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));

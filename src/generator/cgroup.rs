@@ -64,7 +64,8 @@ impl Levels {
         // `hierarchy:controllers:path`; version two has no controllers here. Where both are mounted, the one
         // that lists the controller has it.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-        let one = groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
+        let one =
+            groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
         let two = groups().find(|(controllers, _)| controllers.is_empty());
         let (version, path) = match (one, two) {
             (Some((_, path)), _) => (Version::One, path),
@@ -145,7 +146,8 @@ fn throttling(stat: &str) -> Option<Throttling> {
 mod tests {
     use super::*;
 
-    const TWO: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const TWO: &str =
+        "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
     const ONE: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                        32 31 0:29 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n\
                        33 31 0:33 /docker/abc /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n";
@@ -162,11 +164,19 @@ mod tests {
     #[test]
     fn groups_are_found_from_the_own_one_upwards() {
         let service = folders("0::/system.slice/llmload.service\n", TWO);
-        let expected =
-            ["/system.slice/llmload.service", "/system.slice", ""].map(|p| format!("/sys/fs/cgroup{p}"));
+        let expected = ["/system.slice/llmload.service", "/system.slice", ""]
+            .map(|p| format!("/sys/fs/cgroup{p}"));
         assert_eq!(service, expected);
-        assert_eq!(folders("0::/\n", TWO), ["/sys/fs/cgroup"], "a container with a name space of its own");
-        assert_eq!(folders("0::/../other\n", TWO), ["/sys/fs/cgroup"], "told from outside that name space");
+        assert_eq!(
+            folders("0::/\n", TWO),
+            ["/sys/fs/cgroup"],
+            "a container with a name space of its own"
+        );
+        assert_eq!(
+            folders("0::/../other\n", TWO),
+            ["/sys/fs/cgroup"],
+            "told from outside that name space"
+        );
         let docker = "4:cpuset:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/docker/abc\n";
         assert_eq!(folders(docker, ONE), ["/sys/fs/cgroup/cpu,cpuacct"]);
         assert_eq!(
@@ -195,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_tightest_level_is_the_quota_and_every_level_may_throttle() {
-        let stat = "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\n";
+        let stat =
+            "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\n";
         let group = read(
             Version::Two,
             &[
@@ -207,7 +218,11 @@ mod tests {
         );
         let expected = Cgroup {
             quota: Some(Quota { cpus: 1.0, period: Duration::from_millis(50) }),
-            throttling: Some(Throttling { periods: 40, throttled: 14, time: Duration::from_millis(700) }),
+            throttling: Some(Throttling {
+                periods: 40,
+                throttled: 14,
+                time: Duration::from_millis(700),
+            }),
         };
         assert_eq!(group, expected);
     }
@@ -215,8 +230,9 @@ mod tests {
     #[test]
     fn version_one_says_the_same_in_other_files() {
         let stat = "nr_periods 12\nnr_throttled 3\nthrottled_time 250000000\n";
-        let files =
-            |quota| [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", stat)];
+        let files = |quota| {
+            [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", stat)]
+        };
         let (half, none) = (files("50000\n"), files("-1\n"));
         let group = read(Version::One, &[&half]);
         assert_eq!(group.quota, Some(Quota { cpus: 0.5, period: Duration::from_millis(100) }));
@@ -227,7 +243,10 @@ mod tests {
 
     #[test]
     fn where_nothing_is_told_nothing_is_claimed() {
-        assert_eq!(read(Version::Two, &[&[("cpu.max", "much\n"), ("cpu.stat", "\n")]]), Cgroup::default());
+        assert_eq!(
+            read(Version::Two, &[&[("cpu.max", "much\n"), ("cpu.stat", "\n")]]),
+            Cgroup::default()
+        );
         assert_eq!(Levels::default().read(), Cgroup::default());
         assert_eq!(read(Version::Two, &[&[("cpu.max", "1000 0\n")]]).quota, None);
     }

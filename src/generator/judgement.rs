@@ -74,7 +74,9 @@ impl Distortion {
                 "Answers are seen late: times to first token, gaps and durations read too long."
             }
             Distortion::Cpu => "The generator has no CPU left: it sends and sees late.",
-            Distortion::Throttled => "The generator is stopped for a part of each period of its CPU limit.",
+            Distortion::Throttled => {
+                "The generator is stopped for a part of each period of its CPU limit."
+            }
             Distortion::Files => "The next requests may find no socket to go out by.",
         }
     }
@@ -206,7 +208,8 @@ impl Distortion {
             Distortion::Throttled => {
                 let throttled = last.throttled?.saturating_sub(first.throttled?);
                 // At the most: how long a period stopped it is told for all CPUs together only.
-                let stopped = last.period.saturating_mul(u32::try_from(throttled).unwrap_or(u32::MAX));
+                let stopped =
+                    last.period.saturating_mul(u32::try_from(throttled).unwrap_or(u32::MAX));
                 (stopped > span.max(WINDOW) / FEW).then(|| {
                     format!(
                         "within {seconds:.0} s, its control group was stopped in {throttled} periods of {:?} for want of \
@@ -275,14 +278,20 @@ mod tests {
         let cases: [Case; 21] = [
             (None, |_| {}),
             (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
-            (Some(Distortion::DispatchLag), |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11)),
-            (Some(Distortion::DispatchLag), |r| (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1)),
+            (Some(Distortion::DispatchLag), |r| {
+                (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11)
+            }),
+            (Some(Distortion::DispatchLag), |r| {
+                (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1)
+            }),
             (None, |r| r.delayed += 3),
             (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
             (None, |r| (r.probes, r.delayed) = (r.probes + 300, r.delayed + 6)),
             (None, |r| r.cpu = Some(Duration::from_secs(100 + 54))),
             (Some(Distortion::Cpu), |r| r.cpu = Some(Duration::from_millis(154_010))),
-            (Some(Distortion::Cpu), |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5))),
+            (Some(Distortion::Cpu), |r| {
+                (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5))
+            }),
             (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(113)), Some(0.5))),
             (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(160)), None)),
             (None, |r| (r.cpu, r.cpus) = (None, Some(0.1))),
@@ -395,7 +404,10 @@ mod tests {
         last.open_files = Some(1000);
         for kind in Distortion::ALL {
             let message = kind.found(&first, &last).unwrap();
-            assert!(message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()), "{message}");
+            assert!(
+                message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()),
+                "{message}"
+            );
             assert!(kind.meaning().ends_with('.'));
         }
     }

@@ -33,7 +33,9 @@ impl Probe {
     /// The delay of each instant of the grid that has come.
     pub(super) fn woke(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
         // The oldest of too many are let go.
-        self.next = now.checked_sub(INTERVAL * (MOST - 1)).map_or(self.next, |oldest| self.next.max(oldest));
+        self.next = now
+            .checked_sub(INTERVAL * (MOST - 1))
+            .map_or(self.next, |oldest| self.next.max(oldest));
         let first = self.next;
         while self.next <= now {
             self.next += INTERVAL;
@@ -51,7 +53,10 @@ mod tests {
         let origin = Instant::now();
         let mut probe = Probe::new(origin);
         let mut at = |milliseconds| -> Vec<u128> {
-            probe.woke(origin + Duration::from_millis(milliseconds)).map(|delay| delay.as_millis()).collect()
+            probe
+                .woke(origin + Duration::from_millis(milliseconds))
+                .map(|delay| delay.as_millis())
+                .collect()
         };
         assert_eq!(at(99), [0; 0]);
         assert_eq!(at(100), [0]);

@@ -36,17 +36,22 @@ impl Process {
     pub(super) fn read(proc: &Path, booted: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         let open_files = count(&proc.join("self/fd"));
-        Process { open_files, ..Process::of(&text("stat"), &text("status"), &text("limits"), booted) }
+        Process {
+            open_files,
+            ..Process::of(&text("stat"), &text("status"), &text("limits"), booted)
+        }
     }
 
     /// The figures that stand in these texts.
     fn of(stat: &str, status: &str, limits: &str, booted: Option<u64>) -> Process {
         let ticks = |number| Some(TICK * u32::try_from(stat_field(stat, number)?).ok()?);
-        let bytes = |key| Some(field(status, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
+        let bytes =
+            |key| Some(field(status, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
         // The first of the two columns is the limit that holds.
         let max_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         #[allow(clippy::cast_precision_loss)]
-        let started = booted.zip(ticks(22)).map(|(booted, after)| booted as f64 + after.as_secs_f64());
+        let started =
+            booted.zip(ticks(22)).map(|(booted, after)| booted as f64 + after.as_secs_f64());
         Process {
             cpu: ticks(14).zip(ticks(15)).map(|(user, system)| user + system),
             cpus: field(status, "Cpus_allowed_list").and_then(members),
@@ -152,11 +157,14 @@ mod tests {
     fn on_this_machine_what_is_told_moves_with_what_is_done() {
         let read = || Process::read(Path::new("/proc"), booted(Path::new("/proc")));
         let before = read();
-        let opened: Vec<_> = (0..300).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();
+        let opened: Vec<_> =
+            (0..300).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();
         let mut after = read();
         // Other tests of this process open and close files too, but not so many.
         assert!(after.open_files.unwrap() + 150 > before.open_files.unwrap() + opened.len() as u64);
-        assert!(after.open_files < after.max_files && after.cpus > Some(0) && after.started > Some(1e9));
+        assert!(
+            after.open_files < after.max_files && after.cpus > Some(0) && after.started > Some(1e9)
+        );
         while after.cpu == before.cpu {
             after = read();
         }

@@ -27,7 +27,9 @@ impl Alarm {
         #[cfg(target_os = "linux")]
         match kernel::Timer::new() {
             Ok(timer) => return Alarm::Kernel(timer),
-            Err(error) => tracing::warn!("arrivals are paced to a millisecond only: no timer file: {error}"),
+            Err(error) => {
+                tracing::warn!("arrivals are paced to a millisecond only: no timer file: {error}")
+            }
         }
         Alarm::Tokio(Moment { instant: Instant::now(), wall: SystemTime::now() })
     }

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
-use super::mailbox::{HandSet, Mailbox};
+use super::mailbox::{Mailbox, RateOverride};
 use super::slots::{Slot, Slots};
-use super::{Gate, Launch};
-use crate::course::Course;
+use super::{Launch, ReadinessGate};
 use crate::event::Arrival;
-use crate::pacer::{Next, Pacer, Stretch};
+use crate::pacer::{Next, Pacer, Segment};
 use crate::schedule::{Load, Phase, Rate, Schedule, Spread};
-use crate::timetable::{Moment, Part, Timetable};
+use crate::schedule_state::ScheduleState;
+use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 /// How many launches the shell makes before it lets others run: a burst goes through the guard as one,
 /// before its own requests make it late.
@@ -44,8 +44,8 @@ enum Step {
 pub struct Driver {
     timetable: Timetable,
     spread: Spread,
-    course: Arc<Course>,
-    gate: Option<Arc<Gate>>,
+    schedule_state: Arc<ScheduleState>,
+    gate: Option<Arc<ReadinessGate>>,
     mailbox: Arc<Mailbox>,
     /// The end of what has been walked.
     at: Instant,
@@ -76,11 +76,16 @@ struct Counting {
 
 impl Driver {
     /// A driver whose timetable begins at `origin`.
-    pub fn new(timetable: Timetable, spread: Spread, course: Arc<Course>, origin: Instant) -> Driver {
+    pub fn new(
+        timetable: Timetable,
+        spread: Spread,
+        schedule_state: Arc<ScheduleState>,
+        origin: Instant,
+    ) -> Driver {
         Driver {
             timetable,
             spread,
-            course,
+            schedule_state,
             gate: None,
             mailbox: Arc::default(),
             at: origin,
@@ -95,7 +100,7 @@ impl Driver {
 
     /// Cycles that may be put off wait until this gate is open.
     #[must_use]
-    pub fn behind(mut self, gate: Arc<Gate>) -> Driver {
+    pub fn behind(mut self, gate: Arc<ReadinessGate>) -> Driver {
         self.gate = Some(gate);
         self
     }
@@ -124,7 +129,7 @@ impl Driver {
             launch @ Step::Launch(_, None) => launch,
             // A slot that comes free by now is not used again.
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
-                self.course.ends();
+                self.schedule_state.set_ended();
                 Step::End
             }
         }
@@ -138,9 +143,9 @@ impl Driver {
             let next = match &mut self.walk {
                 Some(Walk::Scheduled(pacer) | Walk::Set(pacer)) => pacer.poll(now.instant),
                 None => match self.begin(now) {
-                    Some(step) if self.mailbox.has_orders() => {
+                    Some(step) if self.mailbox.has_commands() => {
                         drop(step);
-                        self.obey(now);
+                        self.apply(now);
                         continue;
                     }
                     Some(step) => return step,
@@ -151,9 +156,9 @@ impl Driver {
                 let phase = Some(phase).filter(|_| matches!(self.walk, Some(Walk::Scheduled(_))));
                 return Step::Launch(Arrival { k, due, phase, lengths }, None);
             }
-            // Orders take effect once everything that was due until now has been told.
-            if self.mailbox.has_orders() {
-                self.obey(now);
+            // DriverCommands take effect once everything that was due until now has been told.
+            if self.mailbox.has_commands() {
+                self.apply(now);
                 continue;
             }
             match next {
@@ -182,33 +187,37 @@ impl Driver {
     /// Finds what is on from where the last stretch ended. What it returns is to be waited for.
     fn begin(&mut self, now: Moment) -> Option<Step> {
         if let Some(gate) = &self.gate
-            && (self.held || self.timetable.may_be_put_off() && !gate.is_open())
+            && (self.held || self.timetable.can_be_postponed() && !gate.is_open())
         {
             self.held = true;
-            self.course.waits_for("the target, which went away");
+            self.schedule_state.set_waiting("the target, which went away");
             gate.ask();
             return Some(Step::Wait(now.instant + NAP));
         }
         let from = Moment { instant: self.at, wall: now.wall_at(self.at) };
         let part = self.timetable.from(from);
-        self.course.skipped(self.timetable.skipped());
+        self.schedule_state.skipped(self.timetable.skipped());
         match part {
-            Part::On(stretch) => {
-                self.course.cycle_begins(stretch.cycle, stretch.start, now.wall_at(stretch.start));
+            TimetableEntry::On(segment) => {
+                self.schedule_state.cycle_started(
+                    segment.cycle,
+                    segment.start,
+                    now.wall_at(segment.start),
+                );
                 let schedule = Arc::clone(self.timetable.schedule());
-                self.walk = Some(Walk::Scheduled(Pacer::new(schedule, &self.spread, stretch)));
+                self.walk = Some(Walk::Scheduled(Pacer::new(schedule, &self.spread, segment)));
                 None
             }
-            Part::Off(until) if until <= now.instant => {
+            TimetableEntry::Off(until) if until <= now.instant => {
                 self.at = until;
                 None
             }
-            Part::Off(until) => {
-                self.course.idles(now.wall_at(until));
+            TimetableEntry::Off(until) => {
+                self.schedule_state.set_idle(now.wall_at(until));
                 Some(Step::Wait(until.min(now.instant + NAP)))
             }
-            Part::Over => {
-                self.course.ends();
+            TimetableEntry::Over => {
+                self.schedule_state.set_ended();
                 Some(Step::End)
             }
         }
@@ -219,20 +228,20 @@ impl Driver {
         match self.walk.take() {
             Some(Walk::Scheduled(mut pacer)) => {
                 if self.counting.is_some() {
-                    pacer.stood_still(at);
+                    pacer.hold_until(at);
                 }
-                self.timetable.left(pacer.stretch(), walked);
+                self.timetable.left(pacer.segment(), walked);
             }
-            Some(Walk::Set(_)) => self.course.rate_is_set(None),
+            Some(Walk::Set(_)) => self.schedule_state.set_rate_override(None),
             None => {}
         }
         self.counting = None;
         self.at = at;
     }
 
-    fn obey(&mut self, now: Moment) {
-        let orders = self.mailbox.orders();
-        if orders.ready
+    fn apply(&mut self, now: Moment) {
+        let commands = self.mailbox.commands();
+        if commands.ready
             && let Some(gate) = &self.gate
         {
             gate.open();
@@ -240,18 +249,20 @@ impl Driver {
                 self.at = now.instant;
             }
         }
-        if let Some((timetable, spread)) = orders.replacement {
+        if let Some((timetable, spread)) = commands.replacement {
             self.leave(now.instant, false);
             self.held = false;
-            self.course.replace(Arc::clone(timetable.schedule()), timetable.is_endless());
+            self.schedule_state.replace(Arc::clone(timetable.schedule()), timetable.is_endless());
             (self.timetable, self.spread) = (timetable, spread);
         }
-        match orders.rate {
-            Some(HandSet::Back) if matches!(self.walk, Some(Walk::Set(_))) => self.leave(now.instant, false),
-            None | Some(HandSet::Back) => {}
-            Some(HandSet::To(rate, length)) => {
+        match commands.rate {
+            Some(RateOverride::Back) if matches!(self.walk, Some(Walk::Set(_))) => {
+                self.leave(now.instant, false)
+            }
+            None | Some(RateOverride::Back) => {}
+            Some(RateOverride::To(rate, length)) => {
                 self.leave(now.instant, false);
-                self.course.rate_is_set(Some((rate, now.wall + length)));
+                self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
                 self.walk = Some(Walk::Set(self.at_rate(rate, length, now.instant)));
             }
         }
@@ -261,10 +272,11 @@ impl Driver {
     fn at_rate(&self, rate: Rate, length: Duration, now: Instant) -> Pacer {
         let load = Load::Constant(rate);
         let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
-        let stretch = Stretch::whole(&schedule, 0, now);
+        let segment = Segment::whole(&schedule, 0, now);
         // Random arrivals draw a series of their own.
-        let spread = Spread { scenario: format!("{} by hand", self.spread.scenario), ..self.spread.clone() };
-        Pacer::new(Arc::new(schedule), &spread, stretch)
+        let spread =
+            Spread { scenario: format!("{} by hand", self.spread.scenario), ..self.spread.clone() };
+        Pacer::new(Arc::new(schedule), &spread, segment)
     }
 
     /// An arrival for a slot that is free, or when the next one has rested.
@@ -277,7 +289,9 @@ impl Driver {
         k: u64,
     ) -> Result<Step, Option<Instant>> {
         // A part of nothing was refused when the configuration was read.
-        let mine = u32::try_from(self.spread.shard.part(slots.get().into())).ok().and_then(NonZeroU32::new);
+        let mine = u32::try_from(self.spread.shard.part(slots.get().into()))
+            .ok()
+            .and_then(NonZeroU32::new);
         let due = self.slots.take(mine.unwrap_or(NonZeroU32::MIN), since, now)?;
         Ok(Step::Launch(
             Arrival { k, due, phase: Some(phase), lengths: None },
@@ -294,10 +308,11 @@ impl Driver {
         since: Instant,
         now: Moment,
     ) -> Option<Step> {
-        let mut counting = self.counting.filter(|counting| counting.phase == phase).unwrap_or_else(|| {
-            self.course.counts_out(Some(phase));
-            Counting { phase, launched: 0 }
-        });
+        let mut counting =
+            self.counting.filter(|counting| counting.phase == phase).unwrap_or_else(|| {
+                self.schedule_state.set_counting(Some(phase));
+                Counting { phase, launched: 0 }
+            });
         let mine = self.spread.shard.part(count.get());
         let step = if counting.launched < mine {
             // From the first prompt on, whatever was asked before.
@@ -307,11 +322,11 @@ impl Driver {
             step.unwrap_or_else(|rested| Step::Wait(rested.unwrap_or(now.instant + NAP)))
         } else if self.slots.are_free() {
             self.counting = None;
-            self.course.counts_out(None);
+            self.schedule_state.set_counting(None);
             if let Some(Walk::Scheduled(pacer)) = &mut self.walk {
-                pacer.go_on(now.instant);
-                let Stretch { cycle, start, .. } = pacer.stretch();
-                self.course.cycle_moved(cycle, start, now.wall_at(start));
+                pacer.resume(now.instant);
+                let Segment { cycle, start, .. } = pacer.segment();
+                self.schedule_state.cycle_shifted(cycle, start, now.wall_at(start));
             }
             return None;
         } else {
@@ -322,14 +337,14 @@ impl Driver {
     }
 
     /// Runs until nothing is to come or `stop` is cancelled, in the current runtime, as requests do.
-    pub async fn run(&mut self, lanes: &impl Launch, alarm: &mut Alarm, stop: &CancellationToken) {
+    pub async fn run(&mut self, routes: &impl Launch, alarm: &mut Alarm, stop: &CancellationToken) {
         let runtime = Handle::current();
         let mailbox = Arc::clone(&self.mailbox);
         let mut launched = 0;
         while !stop.is_cancelled() {
             match self.step(alarm.now()) {
                 Step::Launch(arrival, slot) => {
-                    lanes.launch(arrival, slot, &runtime);
+                    routes.launch(arrival, slot, &runtime);
                     launched += 1;
                     if launched == BURST {
                         launched = 0;
@@ -353,7 +368,7 @@ impl Driver {
 
     /// Until something comes into the mailbox.
     pub async fn is_told(&self) {
-        while !self.mailbox.has_orders() {
+        while !self.mailbox.has_commands() {
             self.mailbox.woken().await;
         }
     }

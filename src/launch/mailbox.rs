@@ -19,12 +19,12 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct Inner {
     returned: Vec<Return>,
-    orders: Orders,
+    commands: DriverCommands,
 }
 
 /// What becomes of a rate that is set by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HandSet {
+pub(super) enum RateOverride {
     /// It holds for so long.
     To(Rate, Duration),
     /// The schedule holds again.
@@ -33,16 +33,16 @@ pub(super) enum HandSet {
 
 /// What the driver was told since it last looked.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct DriverCommands {
     /// Another schedule, from now on.
     pub replacement: Option<(Timetable, Spread)>,
     /// Another rate for a time, or none any more.
-    pub rate: Option<HandSet>,
+    pub rate: Option<RateOverride>,
     /// What a cycle waited for is there.
     pub ready: bool,
 }
 
-impl Orders {
+impl DriverCommands {
     pub(super) fn is_empty(&self) -> bool {
         self.replacement.is_none() && self.rate.is_none() && !self.ready
     }
@@ -51,22 +51,23 @@ impl Orders {
 impl Mailbox {
     /// From now on this schedule, and any rate that was set is forgotten.
     pub fn replace(&self, timetable: Timetable, spread: Spread) {
-        self.order(|orders| {
-            orders.replacement = Some((timetable, spread));
-            orders.rate = None;
+        self.command(|commands| {
+            commands.replacement = Some((timetable, spread));
+            commands.rate = None;
         });
     }
 
     /// Arrivals at this rate for a while, in place of those of the schedule; `None` goes back to it.
     /// Whether the order that nobody has taken yet, and that this one replaces, set a rate.
     pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
-        let set = rate.map_or(HandSet::Back, |(rate, length)| HandSet::To(rate, length));
-        self.order(|orders| orders.rate.replace(set)).map(|before| before != HandSet::Back)
+        let set = rate.map_or(RateOverride::Back, |(rate, length)| RateOverride::To(rate, length));
+        self.command(|commands| commands.rate.replace(set))
+            .map(|before| before != RateOverride::Back)
     }
 
     /// What a cycle waited for is there.
     pub fn ready(&self) {
-        self.order(|orders| orders.ready = true);
+        self.command(|commands| commands.ready = true);
     }
 
     /// Until something came in since this was last asked.
@@ -83,16 +84,16 @@ impl Mailbox {
         std::mem::take(&mut self.lock().returned)
     }
 
-    pub(super) fn orders(&self) -> Orders {
-        std::mem::take(&mut self.lock().orders)
+    pub(super) fn commands(&self) -> DriverCommands {
+        std::mem::take(&mut self.lock().commands)
     }
 
-    pub(super) fn has_orders(&self) -> bool {
-        !self.lock().orders.is_empty()
+    pub(super) fn has_commands(&self) -> bool {
+        !self.lock().commands.is_empty()
     }
 
-    fn order<T>(&self, give: impl FnOnce(&mut Orders) -> T) -> T {
-        let given = give(&mut self.lock().orders);
+    fn command<T>(&self, give: impl FnOnce(&mut DriverCommands) -> T) -> T {
+        let given = give(&mut self.lock().commands);
         self.woken.notify_one();
         given
     }

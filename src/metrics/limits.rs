@@ -39,7 +39,11 @@ pub(super) struct Families(Vec<GaugeVec>);
 
 impl Families {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Families> {
-        FAMILIES.iter().map(|family| gauge(registry, family)).collect::<Result<_, _>>().map(Families)
+        FAMILIES
+            .iter()
+            .map(|family| gauge(registry, family))
+            .collect::<Result<_, _>>()
+            .map(Families)
     }
 
     /// The gauges of a stream of load, none of which is there yet.

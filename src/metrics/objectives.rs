@@ -54,7 +54,9 @@ impl Families {
         let stay: Vec<String> =
             stay.iter().flat_map(|slo| &slo.objectives).map(ToString::to_string).collect();
         // Whatever is not there need not go.
-        for name in slo.objectives.iter().map(ToString::to_string).filter(|name| !stay.contains(name)) {
+        for name in
+            slo.objectives.iter().map(ToString::to_string).filter(|name| !stay.contains(name))
+        {
             let labels = [target, model, scenario, &name];
             let _gone = self.requests.remove_label_values(&labels);
             let _gone = self.violations.remove_label_values(&labels);

@@ -29,7 +29,9 @@ impl<'a> Page<'a> {
     }
 
     pub(super) fn add(&mut self, family: &Family, values: &[&str], value: f64) {
-        let Some(position) = self.families.iter().position(|f| f.name == family.name) else { return };
+        let Some(position) = self.families.iter().position(|f| f.name == family.name) else {
+            return;
+        };
         let labels = family.labels.iter().zip(values).map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
@@ -52,10 +54,15 @@ impl<'a> Page<'a> {
     }
 
     pub(super) fn families(self) -> Vec<MetricFamily> {
-        let filled = self.families.iter().zip(self.metrics).filter(|(_, metrics)| !metrics.is_empty());
+        let filled =
+            self.families.iter().zip(self.metrics).filter(|(_, metrics)| !metrics.is_empty());
         filled
             .map(|(family, metrics)| {
-                let kind = if family.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE };
+                let kind = if family.kind == Kind::Counter {
+                    MetricType::COUNTER
+                } else {
+                    MetricType::GAUGE
+                };
                 let mut out = MetricFamily::default();
                 out.set_name(family.name.to_owned());
                 out.set_help(family.help.to_owned());

@@ -9,13 +9,13 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use tokio::time::Instant;
 
-use super::lane::Families;
 use super::page::{self, Page};
+use super::route::Families;
 use super::table::{self, Family};
-use super::{Facts, Labels, unix_seconds};
-use crate::comparison::{Difference, Differences};
-use crate::course::Course;
+use super::{Labels, RouteSettings, unix_seconds};
 use crate::ledger::Ledger;
+use crate::pairing::{PairedDifference, PairedDifferences};
+use crate::schedule_state::ScheduleState;
 
 /// What the rate of queries is taken over.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -31,15 +31,15 @@ pub(super) struct Scraped {
 struct Bound {
     labels: Labels,
     ledger: Arc<Ledger>,
-    course: Arc<Course>,
-    facts: Facts,
+    schedule_state: Arc<ScheduleState>,
+    settings: RouteSettings,
     against: Option<Against>,
     /// Successes so far, second by second, back to the start of the window.
     successes: VecDeque<(Instant, u64)>,
 }
 
 /// The first target of the scenario, and how this one differs from it.
-pub(super) type Against = (String, Arc<Difference>);
+pub(super) type Against = (String, Arc<PairedDifference>);
 
 const FAMILIES: [&Family; 20] = [
     &table::ARRIVALS,
@@ -74,20 +74,20 @@ impl Scraped {
         &self,
         labels: Labels,
         ledger: Arc<Ledger>,
-        course: Arc<Course>,
-        facts: Facts,
-    ) -> Option<Facts> {
+        schedule_state: Arc<ScheduleState>,
+        settings: RouteSettings,
+    ) -> Option<RouteSettings> {
         let mut all = self.lock();
         let Some(bound) = all.iter_mut().find(|bound| bound.labels == labels) else {
             let successes = VecDeque::new();
-            all.push(Bound { labels, ledger, course, facts, against: None, successes });
+            all.push(Bound { labels, ledger, schedule_state, settings, against: None, successes });
             return None;
         };
         if !Arc::ptr_eq(&bound.ledger, &ledger) {
             bound.successes.clear();
         }
-        (bound.ledger, bound.course) = (ledger, course);
-        Some(std::mem::replace(&mut bound.facts, facts))
+        (bound.ledger, bound.schedule_state) = (ledger, schedule_state);
+        Some(std::mem::replace(&mut bound.settings, settings))
     }
 
     /// From now on a stream is held against this, or against nothing.
@@ -98,18 +98,18 @@ impl Scraped {
     }
 
     /// Ends the binding of these books; its facts, if it was there.
-    pub(super) fn remove(&self, labels: &Labels, ledger: &Arc<Ledger>) -> Option<Facts> {
+    pub(super) fn remove(&self, labels: &Labels, ledger: &Arc<Ledger>) -> Option<RouteSettings> {
         let mut all = self.lock();
         let bound = |bound: &Bound| bound.labels == *labels && Arc::ptr_eq(&bound.ledger, ledger);
         let position = all.iter().position(bound)?;
-        Some(all.remove(position).facts)
+        Some(all.remove(position).settings)
     }
 
     /// Once a second: the rate of what succeeded in the last ten.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn observe_rates(&self, families: &Families) {
         for stream in self.lock().iter_mut() {
-            if !stream.course.is_running() {
+            if !stream.schedule_state.is_running() {
                 stream.successes.clear();
                 continue;
             }
@@ -147,27 +147,27 @@ impl Collector for Scraped {
         for stream in self.lock().iter().rev() {
             let labels = stream.labels.values();
             let [target, model, scenario] = labels;
-            let books = stream.ledger.read();
-            page.add(&table::ARRIVALS, &labels, books.arrivals as f64);
-            for (reason, count) in books.dropped() {
+            let counts = stream.ledger.read();
+            page.add(&table::ARRIVALS, &labels, counts.arrivals as f64);
+            for (reason, count) in counts.dropped() {
                 let labels = [target, model, scenario, reason.as_str()];
                 page.add(&table::ARRIVALS_DROPPED, &labels, count as f64);
             }
-            page.add(&table::REQUESTS_STARTED, &labels, books.started as f64);
-            page.add(&table::REQUESTS, &labels, books.finished as f64);
-            for (failure, count) in books.failures() {
+            page.add(&table::REQUESTS_STARTED, &labels, counts.started as f64);
+            page.add(&table::REQUESTS, &labels, counts.finished as f64);
+            for (failure, count) in counts.failures() {
                 let labels = [target, model, scenario, failure.as_str(), failure.blame().as_str()];
                 page.add(&table::REQUEST_FAILURES, &labels, count as f64);
             }
-            for (reason, count) in books.aborted() {
+            for (reason, count) in counts.aborted() {
                 let labels = [target, model, scenario, reason.as_str()];
                 page.add(&table::REQUESTS_ABORTED, &labels, count as f64);
             }
-            page.add(&table::REQUESTS_IN_FLIGHT, &labels, books.in_flight as f64);
-            page.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(stream.facts.limit));
-            let standing = stream.course.standing(now);
-            page.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, standing.rate);
-            page.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, f64::from(standing.concurrency));
+            page.add(&table::REQUESTS_IN_FLIGHT, &labels, counts.in_flight as f64);
+            page.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(stream.settings.limit));
+            let position = stream.schedule_state.position(now);
+            page.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, position.rate);
+            page.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, f64::from(position.concurrency));
             if let Some(against) = &stream.against {
                 differences(&mut page, labels, against);
             }
@@ -175,15 +175,19 @@ impl Collector for Scraped {
                 continue;
             }
             scenarios.push(scenario.to_owned());
-            let by_hand = f64::from(u8::from(standing.set_until.is_some()));
+            let by_hand = f64::from(u8::from(position.set_until.is_some()));
             page.add(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE, &[scenario], by_hand);
-            let skipped = stream.course.skipped_firings() as f64;
+            let skipped = stream.schedule_state.skipped_firings() as f64;
             page.add(&table::SCHEDULE_FIRINGS_SKIPPED, &[scenario], skipped);
-            for phase in stream.course.names(now) {
+            for phase in stream.schedule_state.names(now) {
                 let labels = [scenario, &phase.name];
                 page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(phase.active)));
                 if let Some(started) = phase.started {
-                    page.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, unix_seconds(started));
+                    page.add(
+                        &table::SCHEDULE_PHASE_START_TIMESTAMP,
+                        &labels,
+                        unix_seconds(started),
+                    );
                 }
             }
         }
@@ -193,8 +197,12 @@ impl Collector for Scraped {
 
 /// All from one copy, so that means and margins are of the same pairs.
 #[allow(clippy::cast_precision_loss)]
-fn differences(page: &mut Page, [target, model, scenario]: [&str; 3], (baseline, difference): &Against) {
-    let Differences { first_token, duration } = difference.read();
+fn differences(
+    page: &mut Page,
+    [target, model, scenario]: [&str; 3],
+    (baseline, difference): &Against,
+) {
+    let PairedDifferences { first_token, duration } = difference.read();
     let labels = [target, model, scenario, baseline];
     let families = [
         (

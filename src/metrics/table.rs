@@ -2,7 +2,8 @@
 //! documentation, the dashboards and the tests of the rules are made of it too.
 
 use crate::buckets::{
-    CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS, TOKENS_PER_SECOND,
+    CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
+    TOKENS_PER_SECOND,
 };
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
@@ -46,12 +47,18 @@ impl Family {
     pub fn values(&self, label: &str) -> Option<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         Some(match label {
-            "reason" if *self == ARRIVALS_DROPPED => words(&DropReason::ALL.map(DropReason::as_str)),
-            "reason" if *self == REQUESTS_ABORTED => words(&AbortReason::ALL.map(AbortReason::as_str)),
+            "reason" if *self == ARRIVALS_DROPPED => {
+                words(&DropReason::ALL.map(DropReason::as_str))
+            }
+            "reason" if *self == REQUESTS_ABORTED => {
+                words(&AbortReason::ALL.map(AbortReason::as_str))
+            }
             "reason" if *self == REQUEST_FAILURES => words(&Failure::ALL.map(Failure::as_str)),
             "blame" => words(&Blame::ALL.map(Blame::as_str)),
             "kind" if *self == RESPONSE_ANOMALIES => words(&Anomaly::ALL.map(Anomaly::as_str)),
-            "kind" if *self == GENERATOR_DISTORTION => words(&Distortion::ALL.map(Distortion::as_str)),
+            "kind" if *self == GENERATOR_DISTORTION => {
+                words(&Distortion::ALL.map(Distortion::as_str))
+            }
             "code" => CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect(),
             "arrivals" => words(&["constant", "poisson", "gamma"]),
             "direction" => words(&["slower", "faster"]),
@@ -284,7 +291,16 @@ mod tests {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);
             }
             for label in family.labels {
-                let taken = ["job", "instance", "service", "namespace", "pod", "container", "endpoint", "le"];
+                let taken = [
+                    "job",
+                    "instance",
+                    "service",
+                    "namespace",
+                    "pod",
+                    "container",
+                    "endpoint",
+                    "le",
+                ];
                 assert!(!taken.contains(label), "{}: {label}", family.name);
             }
             assert_eq!(family.kind == Counter, family.name.ends_with("_total"), "{}", family.name);

@@ -20,8 +20,8 @@ fn rate(text: &str) -> Rate {
 
 fn whole(load: &[(Load, u64)], origin: Instant) -> Pacer {
     let schedule = schedule(load);
-    let stretch = Stretch::whole(&schedule, 0, origin);
-    Pacer::new(schedule, &Spread::default(), stretch)
+    let segment = Segment::whole(&schedule, 0, origin);
+    Pacer::new(schedule, &Spread::default(), segment)
 }
 
 /// Everything due in so many cycles, asked for only at the instants that `ask` picks.
@@ -34,7 +34,8 @@ fn dues(
     let origin = Instant::now();
     let (mut dues, mut now, mut start) = (Vec::new(), origin, origin);
     for cycle in 0..cycles {
-        let mut pacer = Pacer::new(Arc::clone(schedule), spread, Stretch::whole(schedule, cycle, start));
+        let mut pacer =
+            Pacer::new(Arc::clone(schedule), spread, Segment::whole(schedule, cycle, start));
         loop {
             match pacer.poll(now) {
                 Next::Due { due, .. } => dues.push(due - origin),
@@ -98,13 +99,23 @@ fn cycles_carry_the_fraction_and_nothing_else() {
 #[test]
 fn a_closed_phase_is_announced_at_its_start_and_lasts_to_its_end() {
     let slots = NonZeroU32::new(3).unwrap();
-    let load = [(Load::Pause, 1000), (Load::Concurrency(slots), 2000), (Load::Constant(rate("1/s")), 1000)];
+    let load = [
+        (Load::Pause, 1000),
+        (Load::Concurrency(slots), 2000),
+        (Load::Constant(rate("1/s")), 1000),
+    ];
     let origin = Instant::now();
     let at = |millis| origin + Duration::from_millis(millis);
     let mut pacer = whole(&load, origin);
     assert_eq!(pacer.poll(origin), Next::Wait(at(1000)));
-    assert_eq!(pacer.poll(at(1000)), Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) });
-    assert_eq!(pacer.poll(at(2999)), Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) });
+    assert_eq!(
+        pacer.poll(at(1000)),
+        Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) }
+    );
+    assert_eq!(
+        pacer.poll(at(2999)),
+        Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) }
+    );
     assert_eq!(pacer.poll(at(3000)), Next::Wait(at(3500)));
     assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0, phase: 2, lengths: None });
     assert_eq!(pacer.poll(at(3500)), Next::Wait(at(4000)));
@@ -126,14 +137,14 @@ fn a_counted_phase_holds_the_schedule_until_it_is_told_to_go_on() {
     let mut pacer = whole(&load, origin);
     assert_eq!(pacer.poll(origin), counted(0, origin));
     assert_eq!(pacer.poll(at(700)), counted(0, origin));
-    pacer.go_on(at(700));
+    pacer.resume(at(700));
     assert_eq!(pacer.poll(at(700)), Next::Wait(at(1200)));
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), counted(2, at(2700)));
-    pacer.go_on(at(5000));
+    pacer.resume(at(5000));
     assert_eq!(pacer.poll(at(5000)), counted(3, at(5000)));
-    pacer.go_on(at(6000));
+    pacer.resume(at(6000));
     assert_eq!(pacer.poll(at(6000)), Next::Over(at(6000)));
 }
 
@@ -149,7 +160,8 @@ fn before_its_origin_it_waits() {
 fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle() {
     let schedule = schedule(&[(Load::Constant(rate("100/s")), 10_000)]);
     let walk = |seed| {
-        let spread = Spread { arrivals: Arrivals::Poisson, seed, scenario: "s".into(), shard: Shard::ALL };
+        let spread =
+            Spread { arrivals: Arrivals::Poisson, seed, scenario: "s".into(), shard: Shard::ALL };
         dues(&schedule, 2, &spread, (0..=20).map(Duration::from_secs))
     };
     let dues = walk(1);
@@ -158,7 +170,8 @@ fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle
     // 2,000 expected, with a standard deviation of 45.
     assert!((1800..2200).contains(&dues.len()), "{}", dues.len());
     assert!(dues.is_sorted());
-    let second: Vec<_> = dues.iter().filter_map(|due| due.checked_sub(Duration::from_secs(10))).collect();
+    let second: Vec<_> =
+        dues.iter().filter_map(|due| due.checked_sub(Duration::from_secs(10))).collect();
     assert_ne!(second[..10], dues[..10], "a cycle draws its own");
 }
 
@@ -169,15 +182,18 @@ fn a_random_cycle_is_joined_hours_in_a_piece_at_a_time_and_goes_on_as_if_it_had_
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
     let (start, after) = (Instant::now(), Duration::from_hours(3));
     let (now, until) = (start + after, schedule.length());
-    let mut walked = Pacer::new(Arc::clone(&schedule), &spread, Stretch::whole(&schedule, 0, start));
+    let mut walked =
+        Pacer::new(Arc::clone(&schedule), &spread, Segment::whole(&schedule, 0, start));
     while let Next::Due { .. } = walked.poll(now) {}
-    let mut joined = Pacer::new(schedule, &spread, Stretch { cycle: 0, start, after: Some(after), until });
-    let pieces = std::iter::repeat_with(|| joined.poll(now)).take_while(|next| *next == Next::Wait(now));
+    let mut joined =
+        Pacer::new(schedule, &spread, Segment { cycle: 0, start, after: Some(after), until });
+    let pieces =
+        std::iter::repeat_with(|| joined.poll(now)).take_while(|next| *next == Next::Wait(now));
     assert_eq!(pieces.count(), 2 * 3 * 3600 / PIECE as usize);
     let end = start + until;
     let rest = |pacer: &mut Pacer| {
-        let all =
-            std::iter::repeat_with(|| pacer.poll(end)).take_while(|next| matches!(next, Next::Due { .. }));
+        let all = std::iter::repeat_with(|| pacer.poll(end))
+            .take_while(|next| matches!(next, Next::Due { .. }));
         all.collect::<Vec<_>>()
     };
     let walked = rest(&mut walked);
@@ -246,8 +262,8 @@ proptest! {
         let spread = Spread { arrivals, seed, scenario: "s".into(), shard };
         let start = Instant::now();
         let walk = |after: Option<Duration>, until: Duration| {
-            let stretch = Stretch { cycle, start, after, until };
-            let mut pacer = Pacer::new(Arc::clone(&schedule), &spread, stretch);
+            let segment = Segment { cycle, start, after, until };
+            let mut pacer = Pacer::new(Arc::clone(&schedule), &spread, segment);
             let mut told = Vec::new();
             while let Next::Due { due, k, .. } = pacer.poll(start + Duration::from_secs(10)) {
                 told.push((due - start, k));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Streamed;
 use crate::endpoint::{Answer, Connecting, Endpoint, Request};
 use crate::event::{Arrival, Event, Observe};
-use crate::exchange::{Order, exchange};
+use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::{Channel, Limits, Reply, Terminal};
@@ -24,8 +24,8 @@ pub async fn stream<E: Endpoint>(
 ) -> Streamed {
     let ear = Arc::new(Mutex::new(Ear::new(target.terminal)));
     let tap = Tap { endpoint: Arc::clone(endpoint), ear: Arc::clone(&ear) };
-    let order = || {
-        Ok(Order {
+    let request_spec = || {
+        Ok(RequestSpec {
             request: Request {
                 path: target.dialect.path(),
                 body: target.dialect.encode(model, parameters, &prompt.into()).into(),
@@ -40,11 +40,12 @@ pub async fn stream<E: Endpoint>(
     };
     let notes = Mutex::new(Notes::default());
     let arrival = Arrival { k: 0, due: Instant::now(), phase: None, lengths: None };
-    exchange(&tap, arrival, order, &notes).await.farewell().await;
+    exchange(&tap, arrival, request_spec, &notes).await.drain_body().await;
     let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut ear = ear.lock().unwrap_or_else(PoisonError::into_inner);
-    let since =
-        |at: Instant| notes.sent.map_or_else(Default::default, |sent| at.saturating_duration_since(sent));
+    let since = |at: Instant| {
+        notes.sent.map_or_else(Default::default, |sent| at.saturating_duration_since(sent))
+    };
     Streamed {
         connected: notes.connected,
         head: notes.head.map(|(status, at)| (status, since(at))),
@@ -83,7 +84,9 @@ impl Observe for Mutex<Notes> {
             }
             Event::Succeeded(measurement) => notes.outcome = Some(Ok(measurement.clone())),
             Event::Failed { detail, .. } => notes.outcome = Some(Err(detail.clone())),
-            Event::Connected { dns, connect } => notes.connected = Some(Connecting { dns, connect }),
+            Event::Connected { dns, connect } => {
+                notes.connected = Some(Connecting { dns, connect })
+            }
             Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
         }
     }
@@ -114,7 +117,8 @@ impl Ear {
     /// Nothing more will come: why it stopped, if it ended well and said so.
     fn finish(&mut self, now: Instant) -> Option<FinishReason> {
         let first = &mut self.first_text;
-        let end = self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
+        let end =
+            self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
         end.verdict.ok()?.finish
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Seen, Streamed};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
-use crate::remedy::{Patient, Trouble};
+use crate::remedy::{DiagnosedTarget, Diagnosis};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Found {
     /// How bad it is.
     pub grade: Grade,
     /// What it is, and what mends it.
-    pub trouble: Trouble,
+    pub trouble: Diagnosis,
 }
 
 impl Seen {
@@ -37,22 +37,27 @@ impl Seen {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         if let Some(right) = &self.elsewhere {
             let what = format!("there is no API under {}, but one under {right}", self.address);
-            errors.push(Trouble::new(what, format!("write {right}")));
+            errors.push(Diagnosis::new(what, format!("write {right}")));
         }
         let about_models = match &self.listed {
             Err(detail) => Some(failed(patient, "/models", detail)),
-            Ok((status, _)) if *status >= 500 => Some(patient.ailing(*status)),
+            Ok((status, _)) if *status >= 500 => Some(patient.server_error(*status)),
             Ok((status, models)) => patient.model(*status, models).1,
         };
         // What the address explains needs no other explanation.
         if self.elsewhere.is_none() {
             if well { &mut warnings } else { &mut errors }.extend(about_models);
         }
-        for (stream, name) in self.streams.iter().zip(["the request", "the same request once more"]) {
+        for (stream, name) in self.streams.iter().zip(["the request", "the same request once more"])
+        {
             match &stream.outcome {
                 Err(detail) if well => warnings.push(failed(patient, name, detail)),
-                Err(detail) if self.elsewhere.is_none() => errors.push(failed(patient, name, detail)),
-                Ok(measurement) if name == "the request" => warnings.extend(oddities(stream, measurement)),
+                Err(detail) if self.elsewhere.is_none() => {
+                    errors.push(failed(patient, name, detail))
+                }
+                Ok(measurement) if name == "the request" => {
+                    warnings.extend(oddities(stream, measurement))
+                }
                 Ok(_) | Err(_) => {}
             }
         }
@@ -62,24 +67,24 @@ impl Seen {
     }
 }
 
-fn failed(patient: Patient<'_>, what: &str, detail: &FailureDetail) -> Trouble {
+fn failed(patient: DiagnosedTarget<'_>, what: &str, detail: &FailureDetail) -> Diagnosis {
     let FailureDetail { failure, message } = detail;
     let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
-    Trouble::new(format!("{what}: {failure}{said}"), patient.remedy(*failure, message))
+    Diagnosis::new(format!("{what}: {failure}{said}"), patient.remedy(*failure, message))
 }
 
 /// What was odd about an answer that came as it should.
-fn oddities(stream: &Streamed, measurement: &Measurement) -> Vec<Trouble> {
-    let mut odd: Vec<Trouble> = measurement.anomalies.iter().filter_map(oddity).collect();
+fn oddities(stream: &Streamed, measurement: &Measurement) -> Vec<Diagnosis> {
+    let mut odd: Vec<Diagnosis> = measurement.anomalies.iter().filter_map(oddity).collect();
     if measurement.first_token.is_none() {
-        odd.push(Trouble::new(
+        odd.push(Diagnosis::new(
             "no text came, though tokens were counted: there is no TTFT",
             "raise `max_tokens`, or ask for less reasoning, so that an answer is seen",
         ));
     }
     let tokens = measurement.usage.map_or(0, |usage| usage.output);
     if stream.reads == 1 && tokens >= 8 {
-        odd.push(Trouble::new(
+        odd.push(Diagnosis::new(
             format!("all {tokens} tokens came at once: there is no TPOT to measure"),
             "look for what gathers the stream: a proxy that buffers, or a server that does not stream",
         ));
@@ -87,17 +92,17 @@ fn oddities(stream: &Streamed, measurement: &Measurement) -> Vec<Trouble> {
     odd
 }
 
-fn oddity(anomaly: Anomaly) -> Option<Trouble> {
+fn oddity(anomaly: Anomaly) -> Option<Diagnosis> {
     Some(match anomaly {
-        Anomaly::MissingUsage => Trouble::new(
+        Anomaly::MissingUsage => Diagnosis::new(
             "no usage came, though it was asked for: tokens, TPOT and TPS are not counted",
             "have the server send usage in streams (`stream_options.include_usage`)",
         ),
-        Anomaly::ModelMismatch => Trouble::new(
+        Anomaly::ModelMismatch => Diagnosis::new(
             "the answer names another model than was asked for",
             "set `model` (or `--model`) to the name that the answer should bear",
         ),
-        Anomaly::MissingFinishReason => Trouble::new(
+        Anomaly::MissingFinishReason => Diagnosis::new(
             "no finish reason came: a broken answer looks like a whole one",
             "have the server send `finish_reason` with its last choice",
         ),

@@ -72,7 +72,11 @@ impl Cutter {
     }
 
     /// Takes more of the file, and tells each row that ends in it.
-    pub(super) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Row<'_>)) -> Result<(), Uncut> {
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Row<'_>),
+    ) -> Result<(), Uncut> {
         let mut rest = bytes;
         while let Some(byte) = rest.first() {
             let taken = match self.place {
@@ -163,9 +167,9 @@ impl Cutter {
                 return Err(self.wrong("neither `,` nor `]` after an object; put one there"));
             }
             _ => {
-                return Err(
-                    self.wrong("something follows the list; take it away, or write one object a line")
-                );
+                return Err(self.wrong(
+                    "something follows the list; take it away, or write one object a line",
+                ));
             }
         };
         Ok(())
@@ -229,8 +233,15 @@ mod tests {
 
     #[test]
     fn lines_end_at_newlines_and_at_the_end() {
-        assert_eq!(rows("a\r\n\nb é\n", false).unwrap(), told(&[(1, "a\r"), (2, ""), (3, "b é"), (4, "")]));
-        assert_eq!(rows("[1]\n]", false).unwrap(), told(&[(1, "[1]"), (2, "]")]), "text is not JSON");
+        assert_eq!(
+            rows("a\r\n\nb é\n", false).unwrap(),
+            told(&[(1, "a\r"), (2, ""), (3, "b é"), (4, "")])
+        );
+        assert_eq!(
+            rows("[1]\n]", false).unwrap(),
+            told(&[(1, "[1]"), (2, "]")]),
+            "text is not JSON"
+        );
         assert_eq!(rows("\n\n{\"a\":1}\n{}", true).unwrap(), told(&[(3, "{\"a\":1}"), (4, "{}")]));
         assert_eq!(rows("\u{feff}{}\n", true).unwrap(), told(&[(1, "{}"), (2, "")]));
     }

@@ -53,7 +53,9 @@ impl Format {
     pub(super) fn read<'a>(&self, row: Cow<'a, str>) -> Result<Option<Question<'a>>, Unfit> {
         match self {
             Format::Lines => Ok(Some(row.into())),
-            Format::Payloads => payload(object(&row)?).map(|body| Some(Content::Payload(body).into())),
+            Format::Payloads => {
+                payload(object(&row)?).map(|body| Some(Content::Payload(body).into()))
+            }
             Format::Sharegpt => Ok(first_turn(&row)?.map(|text| Question::from(Cow::Owned(text)))),
             Format::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
         }
@@ -77,7 +79,9 @@ fn object(row: &str) -> Result<Map<String, Value>, Unfit> {
 
 fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, Unfit> {
     let conversation = match body.get("messages") {
-        Some(Value::Array(messages)) => !messages.is_empty() && messages.iter().all(Value::is_object),
+        Some(Value::Array(messages)) => {
+            !messages.is_empty() && messages.iter().all(Value::is_object)
+        }
         Some(_) => false,
         None => match body.get("prompt") {
             Some(Value::String(_)) => true,
@@ -124,14 +128,21 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Question
     let max_tokens = bound(&row, "output_tokens")?;
     let name = field.unwrap_or("prompt");
     let mut asked = match (row.remove(name), row.remove("messages")) {
-        (Some(Value::String(text)), _) if !text.trim().is_empty() => Question::from(Cow::Owned(text)),
-        (Some(Value::String(_)), _) => return Err(format!("`{name}` is blank; write a prompt").into()),
+        (Some(Value::String(text)), _) if !text.trim().is_empty() => {
+            Question::from(Cow::Owned(text))
+        }
+        (Some(Value::String(_)), _) => {
+            return Err(format!("`{name}` is blank; write a prompt").into());
+        }
         (Some(_), _) => return Err(format!("`{name}` is not text; put it in quotes").into()),
         (None, Some(messages)) if field.is_none() => conversation(messages)?,
         _ => {
-            let keys: Vec<_> = row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
+            let keys: Vec<_> =
+                row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
             let has = if keys.is_empty() { "nothing else".to_owned() } else { keys.join(", ") };
-            return Err(format!("`{name}` is missing; there is {has}; `field` names another").into());
+            return Err(
+                format!("`{name}` is missing; there is {has}; `field` names another").into()
+            );
         }
     };
     asked.max_tokens = max_tokens;
@@ -164,7 +175,10 @@ fn bound(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, Unf
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
     match tokens.filter(|tokens| *tokens <= MOST_TOKENS).and_then(NonZeroU32::new) {
         Some(tokens) => Ok(Some(tokens)),
-        None => Err(format!("`{name}` is no bound; write a whole number from 1 to {MOST_TOKENS}").into()),
+        None => {
+            Err(format!("`{name}` is no bound; write a whole number from 1 to {MOST_TOKENS}")
+                .into())
+        }
     }
 }
 
@@ -195,13 +209,17 @@ mod tests {
         assert_eq!(text(&read(&Format::Sharegpt, &talk).unwrap().unwrap()), "user: Why?");
         let renamed = json!({"conversations": [{"role": "user", "content": "Why?"}]});
         assert_eq!(text(&read(&Format::Sharegpt, &renamed).unwrap().unwrap()), "user: Why?");
-        for nobody in
-            [json!([]), json!([{"from": "gpt", "value": "a"}]), json!([{"from": "human", "value": " "}])]
-        {
+        for nobody in [
+            json!([]),
+            json!([{"from": "gpt", "value": "a"}]),
+            json!([{"from": "human", "value": " "}]),
+        ] {
             assert_eq!(read(&Format::Sharegpt, &json!({"conversations": nobody})), Ok(None));
         }
         assert!(
-            read(&Format::Sharegpt, &json!({"a": 1})).unwrap_err().contains("missing field `conversations`")
+            read(&Format::Sharegpt, &json!({"a": 1}))
+                .unwrap_err()
+                .contains("missing field `conversations`")
         );
     }
 
@@ -225,8 +243,16 @@ mod tests {
             (&plain, json!({"q": 5}), "`prompt` is missing; there is `q`; `field` names another"),
             (&named, turns, "`question` is missing"),
             (&plain, json!({"messages": []}), "`messages` is not a list"),
-            (&plain, json!({"messages": [{"role": "tool", "content": "a"}]}), "belongs in `payloads`"),
-            (&plain, json!({"messages": [{"role": "user", "content": [{"text": "a"}]}]}), "`payloads`"),
+            (
+                &plain,
+                json!({"messages": [{"role": "tool", "content": "a"}]}),
+                "belongs in `payloads`",
+            ),
+            (
+                &plain,
+                json!({"messages": [{"role": "user", "content": [{"text": "a"}]}]}),
+                "`payloads`",
+            ),
             (&plain, json!({"prompt": "a", "output_tokens": 0}), "`output_tokens` is no bound"),
             (&plain, json!(["a"]), "expected a map"),
         ] {

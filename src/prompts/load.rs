@@ -110,7 +110,8 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     for (index, entry) in entries.iter().enumerate() {
         let number = index + 1;
         let text_only = |field: &str| field == "context" || field == "prompt";
-        if let Some((field, _)) = entry.iter().find(|(f, value)| text_only(f) && !value.is_string()) {
+        if let Some((field, _)) = entry.iter().find(|(f, value)| text_only(f) && !value.is_string())
+        {
             return Err(LoadError::Template(format!(
                 "`{}` entry {number}: `{}` is not text; put it in quotes",
                 name(),
@@ -122,11 +123,18 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
                 "`{}` entry {number} does not fit the template ({}); it has the fields {}",
                 name(),
                 reason(&error),
-                entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect::<Vec<_>>().join(", ")
+                entry
+                    .keys()
+                    .map(|key| format!("`{}`", key.escape_debug()))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ))
         })?;
         if prompt.trim().is_empty() {
-            return Err(LoadError::Template(format!("`{}` entry {number} is blank; write a prompt", name())));
+            return Err(LoadError::Template(format!(
+                "`{}` entry {number} is blank; write a prompt",
+                name()
+            )));
         }
         total += prompt.len();
         if total > MAX_BYTES {
@@ -168,7 +176,8 @@ fn read(path: &Path) -> Result<String, LoadError> {
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
-    let unreadable = |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
+    let unreadable =
+        |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
     let failed = |error: std::io::Error| unreadable(error.to_string());
     // A pipe or a device could keep the reader for ever, and the one for opening it.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Order;
+use super::PromptOrder;
 
 /// Whose turn it is, over and over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,22 +49,32 @@ impl Turns {
     }
 
     /// Who answers for arrival `k`, and with the how-manieth of its own.
-    pub(super) fn at(&self, k: u64, order: Order, draw: impl FnOnce(u64) -> u64) -> (usize, u64) {
+    pub(super) fn at(
+        &self,
+        k: u64,
+        order: PromptOrder,
+        draw: impl FnOnce(u64) -> u64,
+    ) -> (usize, u64) {
         let length = self.pattern.len() as u64;
         let place = match order {
-            Order::Sequential => k % length.max(1),
-            Order::Random => draw(length),
+            PromptOrder::Sequential => k % length.max(1),
+            PromptOrder::Random => draw(length),
         };
-        let (member, before) =
-            usize::try_from(place).ok().and_then(|at| self.pattern.get(at)).copied().unwrap_or_default();
+        let (member, before) = usize::try_from(place)
+            .ok()
+            .and_then(|at| self.pattern.get(at))
+            .copied()
+            .unwrap_or_default();
         let member = usize::from(member);
         let own = match order {
-            Order::Sequential => {
+            PromptOrder::Sequential => {
                 let weight = self.weights.get(member).copied().unwrap_or(1);
-                (k / length.max(1)).saturating_mul(u64::from(weight)).saturating_add(u64::from(before))
+                (k / length.max(1))
+                    .saturating_mul(u64::from(weight))
+                    .saturating_add(u64::from(before))
             }
             // Nobody knows without looking at all the draws before; over time k meets all of them.
-            Order::Random => k,
+            PromptOrder::Random => k,
         };
         (member, own)
     }
@@ -84,14 +94,17 @@ mod tests {
     use super::*;
 
     fn sequential(turns: &Turns, k: u64) -> (usize, u64) {
-        turns.at(k, Order::Sequential, |_| unreachable!("nothing is drawn"))
+        turns.at(k, PromptOrder::Sequential, |_| unreachable!("nothing is drawn"))
     }
 
     #[test]
     fn turns_are_spread_and_go_on() {
         let turns = Turns::new(&[50, 10, 10]);
         let places: Vec<_> = (0..9).map(|k| sequential(&turns, k)).collect();
-        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (0, 4), (0, 5), (0, 6)]);
+        assert_eq!(
+            places,
+            [(0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (0, 4), (0, 5), (0, 6)]
+        );
         assert_eq!(turns.pattern.len(), 7);
     }
 

@@ -318,12 +318,12 @@ pub(super) const NOUNS: [&str; 256] = [
 
 /// What they are like.
 pub(super) const ADJECTIVES: [&str; 64] = [
-    "old", "new", "young", "small", "big", "little", "large", "great", "long", "short", "high", "low",
-    "good", "bad", "early", "late", "dark", "bright", "red", "blue", "green", "black", "white", "brown",
-    "yellow", "grey", "warm", "cold", "hot", "cool", "dry", "wet", "clean", "dirty", "quiet", "loud", "soft",
-    "hard", "heavy", "strong", "weak", "happy", "sad", "angry", "proud", "brave", "calm", "kind", "clever",
-    "strange", "common", "rare", "simple", "plain", "rough", "smooth", "sharp", "round", "wide", "narrow",
-    "deep", "thin", "thick", "full",
+    "old", "new", "young", "small", "big", "little", "large", "great", "long", "short", "high",
+    "low", "good", "bad", "early", "late", "dark", "bright", "red", "blue", "green", "black",
+    "white", "brown", "yellow", "grey", "warm", "cold", "hot", "cool", "dry", "wet", "clean",
+    "dirty", "quiet", "loud", "soft", "hard", "heavy", "strong", "weak", "happy", "sad", "angry",
+    "proud", "brave", "calm", "kind", "clever", "strange", "common", "rare", "simple", "plain",
+    "rough", "smooth", "sharp", "round", "wide", "narrow", "deep", "thin", "thick", "full",
 ];
 
 /// What they did.
@@ -396,8 +396,8 @@ pub(super) const VERBS: [&str; 64] = [
 
 /// Where.
 pub(super) const PREPOSITIONS: [&str; 16] = [
-    "near", "behind", "beside", "before", "after", "under", "over", "above", "below", "inside", "outside",
-    "against", "around", "with", "without", "for",
+    "near", "behind", "beside", "before", "after", "under", "over", "above", "below", "inside",
+    "outside", "against", "around", "with", "without", "for",
 ];
 
 #[cfg(test)]
@@ -431,7 +431,11 @@ mod tests {
     fn every_word_is_there_once_and_whole() {
         for words in [&NOUNS[..], &ADJECTIVES, &VERBS, &PREPOSITIONS] {
             assert_eq!(words.iter().collect::<HashSet<_>>().len(), words.len());
-            assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase()) && word.len() > 1));
+            assert!(
+                words
+                    .iter()
+                    .all(|word| word.bytes().all(|b| b.is_ascii_lowercase()) && word.len() > 1)
+            );
         }
     }
 
@@ -439,6 +443,8 @@ mod tests {
     fn nonces_differ_and_are_as_long_as_they_say() {
         let nonces: HashSet<_> = (0..10_000).chain([u64::MAX]).map(nonce).collect();
         assert_eq!(nonces.len(), 10_001);
-        assert!(nonces.iter().all(|nonce| tokens(nonce) == NONCE as usize && nonce.ends_with(". ")));
+        assert!(
+            nonces.iter().all(|nonce| tokens(nonce) == NONCE as usize && nonce.ends_with(". "))
+        );
     }
 }

@@ -176,10 +176,12 @@ mod tests {
         let synthetic = Synthetic { shared_prefix: 40, shared_prefixes: groups, ..PLAIN };
         let texts: Vec<_> = (0..300).map(|k| ask(&synthetic, k, Lengths::default()).0).collect();
         // 40 tokens are 37 words and three marks.
-        let start = |text: &String, words| text.split(' ').take(words).collect::<Vec<_>>().join(" ");
+        let start =
+            |text: &String, words| text.split(' ').take(words).collect::<Vec<_>>().join(" ");
         let long: Vec<_> = texts.iter().filter(|text| tokens(text) > 60).collect();
-        let distinct =
-            |words| long.iter().map(|text| start(text, words)).collect::<std::collections::HashSet<_>>();
+        let distinct = |words| {
+            long.iter().map(|text| start(text, words)).collect::<std::collections::HashSet<_>>()
+        };
         assert_eq!(distinct(37).len(), 3);
         assert_eq!(distinct(45).len(), long.len());
     }

@@ -15,11 +15,11 @@ fn picked(prompts: &Prompts, seed: u64, stream: &str, k: u64) -> String {
     text(&prompts.pick(seed, stream, k, None).unwrap())
 }
 
-fn texts(name: &str, texts: &[&str], order: Order) -> Prompts {
+fn texts(name: &str, texts: &[&str], order: PromptOrder) -> Prompts {
     Prompts::new(name, texts.iter().map(|text| (*text).to_owned()).collect(), order).unwrap()
 }
 
-fn three(order: Order) -> Prompts {
+fn three(order: PromptOrder) -> Prompts {
     texts("three", &["a", "b", "c"], order)
 }
 
@@ -44,15 +44,16 @@ fn tokens(text: &str) -> usize {
 
 #[test]
 fn sequential_goes_round() {
-    let prompts = three(Order::Sequential);
+    let prompts = three(PromptOrder::Sequential);
     let series: String = (0..7).map(|k| picked(&prompts, 9, "s", k)).collect();
     assert_eq!(series, "abcabca");
 }
 
 #[test]
 fn random_is_a_function_of_seed_stream_and_k() {
-    let prompts = three(Order::Random);
-    let series = |seed, stream| -> String { (0..64).map(|k| picked(&prompts, seed, stream, k)).collect() };
+    let prompts = three(PromptOrder::Random);
+    let series =
+        |seed, stream| -> String { (0..64).map(|k| picked(&prompts, seed, stream, k)).collect() };
     assert_eq!(series(7, "s"), series(7, "s"));
     assert_ne!(series(7, "s"), series(8, "s"));
     assert_ne!(series(7, "s"), series(7, "t"));
@@ -64,7 +65,7 @@ fn random_is_a_function_of_seed_stream_and_k() {
 
 #[test]
 fn random_draws_each_text_about_equally_often() {
-    let prompts = three(Order::Random);
+    let prompts = three(PromptOrder::Random);
     let a = (0..3000).filter(|k| picked(&prompts, 1, "s", *k) == "a").count();
     assert!((850..1150).contains(&a), "{a}");
 }
@@ -79,7 +80,10 @@ fn what_is_made_up_is_a_function_of_seed_stream_and_k_too() {
     // Held still: a new version must send what the old one sent.
     assert!(text(&ask(7, "s", 5)).starts_with(STILL), "{}", text(&ask(7, "s", 5)));
     let asked = ask(7, "s", 5);
-    assert_eq!((asked.max_tokens, asked.ignore_eos, prompts.len()), (NonZeroU32::new(9), true, None));
+    assert_eq!(
+        (asked.max_tokens, asked.ignore_eos, prompts.len()),
+        (NonZeroU32::new(9), true, None)
+    );
 }
 
 const STILL: &str = "The common room raised the leaf around the good ocean. The good sound brought the word for \
@@ -91,27 +95,29 @@ fn a_trace_gives_lengths_to_what_is_made_up_and_bounds_to_the_rest() {
     let asked = synthetic();
     let asked = asked.pick(7, "s", 5, lengths).unwrap();
     assert_eq!((tokens(&text(&asked)), asked.max_tokens), (300, NonZeroU32::new(77)));
-    let prompts = three(Order::Sequential);
+    let prompts = three(PromptOrder::Sequential);
     let asked = prompts.pick(7, "s", 1, lengths).unwrap();
     assert_eq!((text(&asked).as_str(), asked.max_tokens), ("b", NonZeroU32::new(77)));
 }
 
 #[test]
 fn a_mix_takes_turns_by_weight_and_each_source_goes_on_where_it_was() {
-    let pair = texts("pair", &["x", "y"], Order::Sequential);
-    let members = || vec![(three(Order::Sequential), 4), (pair.clone(), 2)];
-    let mix = Prompts::mixed("mix", members(), Order::Sequential).unwrap();
+    let pair = texts("pair", &["x", "y"], PromptOrder::Sequential);
+    let members = || vec![(three(PromptOrder::Sequential), 4), (pair.clone(), 2)];
+    let mix = Prompts::mixed("mix", members(), PromptOrder::Sequential).unwrap();
     let series: String = (0..12).map(|k| picked(&mix, 7, "s", k)).collect();
     assert_eq!(series, "axbcyabxcayb");
     assert_eq!(mix.len(), Some(5));
 
-    let drawn = Prompts::mixed("mix", members(), Order::Random).unwrap();
+    let drawn = Prompts::mixed("mix", members(), PromptOrder::Random).unwrap();
     let of_pair = (0..6000).filter(|k| "xy".contains(&picked(&drawn, 7, "s", *k))).count();
     assert!((1850..2150).contains(&of_pair), "{of_pair}");
 
-    assert!(Prompts::mixed("none", Vec::new(), Order::Sequential).is_none());
-    assert!(Prompts::mixed("zero", vec![(pair.clone(), 0)], Order::Sequential).is_none());
-    assert!(Prompts::mixed("many", vec![(pair, MOST_TURNS + 1)], Order::Sequential).is_none());
+    assert!(Prompts::mixed("none", Vec::new(), PromptOrder::Sequential).is_none());
+    assert!(Prompts::mixed("zero", vec![(pair.clone(), 0)], PromptOrder::Sequential).is_none());
+    assert!(
+        Prompts::mixed("many", vec![(pair, MOST_TURNS + 1)], PromptOrder::Sequential).is_none()
+    );
 }
 
 #[test]
@@ -132,11 +138,14 @@ fn cold_prompts_begin_like_no_other_and_are_no_longer_for_it() {
 
 #[test]
 fn salted_prompts_keep_their_words() {
-    let salted = three(Order::Sequential).with_prefix_cache(PrefixCache::Salted);
+    let salted = three(PromptOrder::Sequential).with_prefix_cache(PrefixCache::Salted);
     let asked: Vec<_> = (0..4).map(|k| salted.pick(7, "s", k, None).unwrap()).collect();
     assert_eq!(asked.iter().map(text).collect::<String>(), "abca");
     assert!(asked.iter().all(|asked| asked.nonce.is_none()));
-    assert_eq!(asked.iter().map(|asked| asked.cache_salt.clone().unwrap()).collect::<HashSet<_>>().len(), 4);
+    assert_eq!(
+        asked.iter().map(|asked| asked.cache_salt.clone().unwrap()).collect::<HashSet<_>>().len(),
+        4
+    );
 }
 
 #[test]

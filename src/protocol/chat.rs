@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_not_sent() {
-        let plain = RequestParameters { temperature: None, system: None, stream: false, ..parameters() };
+        let plain =
+            RequestParameters { temperature: None, system: None, stream: false, ..parameters() };
         assert_eq!(
             encoded(&plain, "Hi"),
             json!({
@@ -147,7 +148,10 @@ mod tests {
         assert_eq!(body["stream"], true);
         assert_eq!(body["max_completion_tokens"], 7);
         assert_eq!(body.get("max_tokens"), None);
-        assert_eq!(body["stream_options"], json!({"include_usage": true, "include_obfuscation": false}));
+        assert_eq!(
+            body["stream_options"],
+            json!({"include_usage": true, "include_obfuscation": false})
+        );
     }
 
     #[test]

@@ -71,7 +71,12 @@ impl Dialect {
     }
 
     /// The body of a request.
-    pub fn encode(&self, model: &str, parameters: &RequestParameters, asked: &Question<'_>) -> Vec<u8> {
+    pub fn encode(
+        &self,
+        model: &str,
+        parameters: &RequestParameters,
+        asked: &Question<'_>,
+    ) -> Vec<u8> {
         let words = asked.content.said(parameters).map(|said| match self.api {
             Api::Chat => chat::words(&said),
             Api::Completions => completions::words(&said),
@@ -113,18 +118,26 @@ mod tests {
             })
         );
         let message = |role, text: &'static str| Message { role, text: text.into() };
-        let talk =
-            vec![message(Role::System, "Own."), message(Role::User, "a"), message(Role::Assistant, "b")];
+        let talk = vec![
+            message(Role::System, "Own."),
+            message(Role::User, "a"),
+            message(Role::Assistant, "b"),
+        ];
         let asked = Question { nonce: Some("N. ".into()), ..Content::Conversation(talk).into() };
         assert_eq!(encoded(&dialect, false, &asked)["prompt"], "N. Own.\n\na\n\nb");
         let recorded = json!({"prompt": ["x"], "max_tokens": 3});
-        let body = encoded(&dialect, true, &Content::Payload(recorded.as_object().unwrap().clone()).into());
+        let body = encoded(
+            &dialect,
+            true,
+            &Content::Payload(recorded.as_object().unwrap().clone()).into(),
+        );
         assert_eq!((&body["prompt"], &body["max_tokens"]), (&json!(["x"]), &json!(3)));
     }
 
     #[test]
     fn the_bound_goes_by_the_name_the_endpoint_knows() {
-        let dialect = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+        let dialect =
+            Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
         let body = encoded(&dialect, true, &"Hi".into());
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(16), None));
         let asked = Question { max_tokens: NonZeroU32::new(3), ..Question::from("Hi") };
@@ -145,8 +158,10 @@ mod tests {
     #[test]
     fn fields_of_the_target_are_in_every_body_and_give_way() {
         let extra_body = json!({"top_p": 0.1, "chat_template_kwargs": {"enable_thinking": false}});
-        let dialect =
-            Dialect { extra_body: serde_json::from_value(extra_body).unwrap(), ..Dialect::default() };
+        let dialect = Dialect {
+            extra_body: serde_json::from_value(extra_body).unwrap(),
+            ..Dialect::default()
+        };
         let body = encoded(&dialect, true, &"Hi".into());
         assert_eq!(body["chat_template_kwargs"], json!({"enable_thinking": false}));
         assert_eq!(body["top_p"], 0.9, "the scenario's");

@@ -108,7 +108,12 @@ impl Answer {
         anomalies.note(Anomaly::MissingDone, streamed && !self.done);
         anomalies.note(Anomaly::MissingFinishReason, self.finish.is_none());
         anomalies.note(Anomaly::ModelMismatch, self.same_model == Some(false));
-        Ok(Ending { finish: self.finish, usage: self.usage, token_events: self.token_events, anomalies })
+        Ok(Ending {
+            finish: self.finish,
+            usage: self.usage,
+            token_events: self.token_events,
+            anomalies,
+        })
     }
 
     fn what_is_missing(&self) -> &'static str {

@@ -57,7 +57,8 @@ impl Fault {
         {
             return Fault::from_value(&value);
         }
-        let said = if text.starts_with('<') { Cow::Owned(strip_tags(text)) } else { Cow::Borrowed(text) };
+        let said =
+            if text.starts_with('<') { Cow::Owned(strip_tags(text)) } else { Cow::Borrowed(text) };
         Fault::from_words(&said, None, None, "")
     }
 
@@ -74,7 +75,8 @@ impl Fault {
         let subject = inner.unwrap_or(value);
 
         let words = ["message", "detail", "msg", "error", "description"];
-        let message = words.iter().map(|word| &subject[word]).find(|said| is_truthy(said)).unwrap_or(subject);
+        let message =
+            words.iter().map(|word| &subject[word]).find(|said| is_truthy(said)).unwrap_or(subject);
         let code = [&subject["code"], &value["code"]].into_iter().find_map(scalar);
         let status = ["http_status_code", "status_code", "status", "code"]
             .iter()
@@ -114,7 +116,10 @@ const QUOTA: [&str; 6] = [
 
 fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
     let is_named = |words: &[&str]| words.iter().any(|word| names.contains(word));
-    if is_named(&QUOTA) || names.split_whitespace().any(|name| name == "1113") || status == Some(402) {
+    if is_named(&QUOTA)
+        || names.split_whitespace().any(|name| name == "1113")
+        || status == Some(402)
+    {
         FaultReason::Quota
     } else if is_named(&["content_filter", "content_policy", "safety", "moderation", "sensitive"]) {
         FaultReason::Filtered
@@ -138,7 +143,9 @@ fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
         ])
     {
         FaultReason::Invalid
-    } else if matches!(status, Some(500..=599)) || is_named(&["server", "internal", "timeout", "api_error"]) {
+    } else if matches!(status, Some(500..=599))
+        || is_named(&["server", "internal", "timeout", "api_error"])
+    {
         FaultReason::Server
     } else {
         FaultReason::Other
@@ -177,7 +184,8 @@ fn problem(value: &Value) -> String {
     let Some(said) = value["msg"].as_str().or_else(|| value["message"].as_str()) else {
         return value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     };
-    let place: Vec<String> = value["loc"].as_array().into_iter().flatten().filter_map(scalar).collect();
+    let place: Vec<String> =
+        value["loc"].as_array().into_iter().flatten().filter_map(scalar).collect();
     if place.is_empty() { said.to_owned() } else { format!("{said} at {}", place.join(".")) }
 }
 
@@ -188,9 +196,9 @@ fn strip_tags(html: &str) -> String {
     while let Some((text, tag)) = rest.split_once('<') {
         said.push_str(text);
         said.push(' ');
-        let hidden = ["script", "style"]
-            .into_iter()
-            .find(|name| tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
+        let hidden = ["script", "style"].into_iter().find(|name| {
+            tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        });
         let tag = match hidden.and_then(|name| find_ignoring_case(tag, &format!("</{name}"))) {
             Some(end) => &tag[end..],
             None => tag,
@@ -205,7 +213,9 @@ fn strip_tags(html: &str) -> String {
 }
 
 fn find_ignoring_case(text: &str, what: &str) -> Option<usize> {
-    text.as_bytes().windows(what.len()).position(|window| window.eq_ignore_ascii_case(what.as_bytes()))
+    text.as_bytes()
+        .windows(what.len())
+        .position(|window| window.eq_ignore_ascii_case(what.as_bytes()))
 }
 
 fn cut(text: &str, limit: usize) -> &str {
@@ -255,7 +265,10 @@ mod tests {
             (r#"{"detail":"Not Found"}"#, "Not Found"),
             (r#"[{"error":{"message":"in a list"}}]"#, "in a list"),
             (r#"{"detail":{"error":{"message":"deep"}}}"#, "deep"),
-            (r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#, "m"),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#,
+                "m",
+            ),
             (r#"{"error":{"code":400}}"#, r#"{"code":400}"#),
             (r#""only a string""#, "only a string"),
             ("Internal Server Error\n", "Internal Server Error"),
@@ -265,7 +278,9 @@ mod tests {
             assert_eq!(message(body), expected, "{body}");
         }
         assert_eq!(
-            message(r#"{"detail":[{"type":"json_invalid","loc":["body",28],"msg":"JSON decode error"}]}"#),
+            message(
+                r#"{"detail":[{"type":"json_invalid","loc":["body",28],"msg":"JSON decode error"}]}"#
+            ),
             "JSON decode error at body.28"
         );
     }
@@ -290,7 +305,10 @@ mod tests {
     fn reasons() {
         use FaultReason::{Filtered, Invalid, Other, Overloaded, Quota, RateLimited, Server};
         for (body, expected) in [
-            (r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#, Quota),
+            (
+                r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+                Quota,
+            ),
             (r#"{"error":{"message":"m","type":"budget_exceeded","code":"400"}}"#, Quota),
             (r#"{"error":{"message":"m","code":"billing_hard_limit_reached"}}"#, Quota),
             (r#"{"error":{"code":"1113","message":"unpaid"}}"#, Quota),
@@ -302,8 +320,14 @@ mod tests {
             (r#"{"error":{"type":"rate_limit_exceeded"}}"#, RateLimited),
             (r#"{"error":{"message":"Model is overloaded","http_status_code":422}}"#, Overloaded),
             (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, Overloaded),
-            (r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#, Overloaded),
-            (r#"{"error":{"message":"m","type":"BadRequestError","param":null,"code":400}}"#, Invalid),
+            (
+                r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#,
+                Overloaded,
+            ),
+            (
+                r#"{"error":{"message":"m","type":"BadRequestError","param":null,"code":400}}"#,
+                Invalid,
+            ),
             (r#"{"error":{"message":"m","type":"server_error"}}"#, Server),
             (r#"{"error":{"message":"m","code":502}}"#, Server),
             (r#"{"error":{"message":"Model is overloaded"}}"#, Overloaded),

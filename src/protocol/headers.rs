@@ -39,13 +39,17 @@ pub struct Allowance {
 
 impl RateLimits {
     /// Reads them from a head; `now` turns a date into a wait.
-    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, now: SystemTime) -> Option<RateLimits> {
+    pub fn read<'a>(
+        header: impl Fn(&str) -> Option<&'a str>,
+        now: SystemTime,
+    ) -> Option<RateLimits> {
         let of = |what: &str| Allowance {
             limit: header(&format!("x-ratelimit-limit-{what}")).and_then(amount),
             remaining: header(&format!("x-ratelimit-remaining-{what}")).and_then(amount),
             reset: header(&format!("x-ratelimit-reset-{what}")).and_then(span),
         };
-        let millis = header("retry-after-ms").and_then(amount).and_then(|millis| wait(millis / 1e3));
+        let millis =
+            header("retry-after-ms").and_then(amount).and_then(|millis| wait(millis / 1e3));
         let date = |text: &str| {
             let date = httpdate::parse_http_date(text).ok()?;
             wait(date.duration_since(now).unwrap_or_default().as_secs_f64())
@@ -62,7 +66,8 @@ impl RateLimits {
 
 /// The name that the other side gave a request, fit to be shown.
 pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
-    let id = REQUEST_IDS.into_iter().find_map(|name| header(name).filter(|id| !id.trim().is_empty()))?;
+    let id =
+        REQUEST_IDS.into_iter().find_map(|name| header(name).filter(|id| !id.trim().is_empty()))?;
     Some(printable(id, REQUEST_ID))
 }
 
@@ -113,7 +118,8 @@ mod tests {
     use super::*;
 
     fn read(headers: &[(&str, &str)]) -> Option<RateLimits> {
-        let header = |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let header =
+            |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         // Sun, 06 Nov 1994 08:49:37 GMT
         RateLimits::read(header, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
     }
@@ -169,7 +175,9 @@ mod tests {
     #[test]
     fn a_request_is_named_by_whom_it_reached() {
         let id = |headers: &[(&str, &str)]| {
-            request_id(|name| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+            request_id(|name| {
+                headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+            })
         };
         assert_eq!(id(&[("apim-request-id", "a"), ("x-request-id", "x")]).unwrap(), "x");
         assert_eq!(id(&[("apim-request-id", "a"), ("x-request-id", " ")]).unwrap(), "a");

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use super::{Dialect, MaxTokensField, RequestParameters};
 
 /// Names of the bound of output tokens, the one that endpoints with both prefer first.
-const LIMITS: [&str; 2] = [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
+const LIMITS: [&str; 2] =
+    [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
 /// What a request asks, with what it sets aside from its scenario.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,11 +99,16 @@ impl<'a> From<&'a str> for Question<'a> {
 impl Content<'_> {
     /// What is said, by whom, where it is a conversation: the system message is its own or the
     /// scenario's.
-    pub(super) fn said<'a>(&'a self, parameters: &'a RequestParameters) -> Option<Vec<(Role, &'a str)>> {
+    pub(super) fn said<'a>(
+        &'a self,
+        parameters: &'a RequestParameters,
+    ) -> Option<Vec<(Role, &'a str)>> {
         let Content::Conversation(messages) = self else { return None };
-        let opened =
-            messages.first().is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
-        let system = parameters.system.as_deref().filter(|_| !opened).map(|text| (Role::System, text));
+        let opened = messages
+            .first()
+            .is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+        let system =
+            parameters.system.as_deref().filter(|_| !opened).map(|text| (Role::System, text));
         let said = messages.iter().map(|message| (message.role, message.text.as_ref()));
         Some(system.into_iter().chain(said).collect())
     }
@@ -210,9 +216,9 @@ fn lay_over<'a>(
 fn limit<'a>(
     fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {
-    let all = LIMITS
-        .into_iter()
-        .filter_map(|name| fields.clone().find_map(|(key, value)| (key == name).then_some((name, value))));
+    let all = LIMITS.into_iter().filter_map(|name| {
+        fields.clone().find_map(|(key, value)| (key == name).then_some((name, value)))
+    });
     all.clone().find(|(_, value)| !value.is_null()).or_else(|| all.clone().next())
 }
 
@@ -253,7 +259,8 @@ mod tests {
     }
 
     fn encoded(asked: &Question<'_>, extra: &Value, stream: bool) -> Value {
-        serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), asked)).unwrap()
+        serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), asked))
+            .unwrap()
     }
 
     fn payload(body: &Value) -> Question<'static> {
@@ -273,7 +280,10 @@ mod tests {
         let extra = json!({"top_p": 0.9, "max_completion_tokens": 9});
         assert_eq!(encoded(&payload(&body), &extra, true), expected);
         let unstreamed = encoded(&payload(&body), &json!({}), false);
-        assert_eq!((unstreamed.get("stream_options"), &unstreamed["stream"]), (None, &json!(false)));
+        assert_eq!(
+            (unstreamed.get("stream_options"), &unstreamed["stream"]),
+            (None, &json!(false))
+        );
         let odd = json!({"prompt": "Hi", "stream_options": null, "max_completion_tokens": 5});
         let odd = encoded(&payload(&odd), &json!({}), true);
         assert_eq!(odd["stream_options"], json!({"include_usage": true}));
@@ -283,7 +293,8 @@ mod tests {
     #[test]
     fn there_is_one_bound_by_the_name_that_the_endpoint_takes() {
         let (old, new) = ("max_tokens", "max_completion_tokens");
-        let newer = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+        let newer =
+            Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
         let sent = |dialect: &Dialect, extra: &Value, body: &Value| {
             let mut body = body.as_object().unwrap().clone();
             body.insert("prompt".into(), "Hi".into());
@@ -305,7 +316,11 @@ mod tests {
             (&Dialect::default(), &none, &json!({old: 7, new: null}), json!({old: 7}), Some(7)),
             (&Dialect::default(), &json!({new: 5}), &json!({old: 7}), json!({old: 7}), Some(7)),
         ] {
-            assert_eq!(sent(dialect, extra, recorded), (bound, own), "{dialect:?} {extra} {recorded}");
+            assert_eq!(
+                sent(dialect, extra, recorded),
+                (bound, own),
+                "{dialect:?} {extra} {recorded}"
+            );
         }
     }
 
@@ -330,13 +345,20 @@ mod tests {
     #[test]
     fn a_conversation_brings_its_own_system_message_or_gets_the_scenarios() {
         let message = |role, text: &'static str| Message { role, text: text.into() };
-        let talk = vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];
+        let talk =
+            vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];
         let body = encoded(&Content::Conversation(talk.clone()).into(), &json!({}), true);
         let roles = |body: &Value| -> Vec<String> {
             let messages = body["messages"].as_array().unwrap();
-            messages.iter().map(|m| format!("{} {}", m["role"].as_str().unwrap(), m["content"])).collect()
+            messages
+                .iter()
+                .map(|m| format!("{} {}", m["role"].as_str().unwrap(), m["content"]))
+                .collect()
         };
-        assert_eq!(roles(&body), ["system \"Be brief.\"", "user \"a\"", "assistant \"b\"", "user \"c\""]);
+        assert_eq!(
+            roles(&body),
+            ["system \"Be brief.\"", "user \"a\"", "assistant \"b\"", "user \"c\""]
+        );
         for role in [Role::System, Role::Developer] {
             let own = [vec![message(role, "Be long.")], talk.clone()].concat();
             let body = encoded(&Content::Conversation(own).into(), &json!({}), true);

@@ -91,7 +91,8 @@ impl Reply {
         let mut progress = self.advance(None, sink);
         self.finished = true;
         progress.finished = true;
-        let complete = self.answer.has_ended(self.terminal) && !(self.cut && self.terminal == Terminal::Eof);
+        let complete =
+            self.answer.has_ended(self.terminal) && !(self.cut && self.terminal == Terminal::Eof);
         End { progress, verdict: self.answer.judge(complete, true) }
     }
 

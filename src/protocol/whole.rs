@@ -80,7 +80,8 @@ impl WholeReply {
                 self.answer.fail(Failure::Incomplete, "the body ended in the middle of the answer");
             }
             Err(error) => {
-                self.answer.fail(Failure::BadFrame, &format!("the answer could not be read: {error}"));
+                self.answer
+                    .fail(Failure::BadFrame, &format!("the answer could not be read: {error}"));
             }
         }
     }

@@ -16,7 +16,7 @@ fn target(keys: &str) -> Target {
 fn asked(keys: &str, address: &str, status: u16, models: &[&str]) -> (Option<String>, String) {
     let models: Vec<_> = models.iter().map(|&model| model.to_owned()).collect();
     let target = target(keys);
-    let (model, doubt) = Patient { target: &target, address }.model(status, &models);
+    let (model, doubt) = DiagnosedTarget { target: &target, address }.model(status, &models);
     (model, doubt.map(|doubt| doubt.to_string()).unwrap_or_default())
 }
 
@@ -26,7 +26,7 @@ fn said(keys: &str, address: &str, status: u16, models: &[&str]) -> String {
 
 fn remedy(address: &str, detail: &FailureDetail) -> String {
     let target = target("");
-    Patient { target: &target, address }.remedy(detail.failure, &detail.message)
+    DiagnosedTarget { target: &target, address }.remedy(detail.failure, &detail.message)
 }
 
 fn refused(address: &str, status: u16, body: &str) -> String {
@@ -42,7 +42,10 @@ fn a_key_that_is_refused_is_named_by_its_origin() {
          check what the variable KEY holds, and what that key may do"
     );
     assert_eq!(asked(&format!("{key}, model: m"), URL, 403, &["m"]).0.as_deref(), Some("m"));
-    assert!(said(&format!("{key}, model: m"), URL, 403, &["m"]).contains("the variable KEY is not accepted"));
+    assert!(
+        said(&format!("{key}, model: m"), URL, 403, &["m"])
+            .contains("the variable KEY is not accepted")
+    );
     let none = said("", URL, 401, &[]);
     assert!(none.contains("no key is set; ") && none.contains("`--api-key-env`"), "{none}");
     let header = ", headers: {Authorization: {env: KEY}}";
@@ -69,7 +72,11 @@ fn a_path_that_is_not_there_asks_for_the_usual_one() {
         let said = said("", &format!("http://h{path}"), 404, &[]);
         assert!(said.ends_with(&format!("; {remedy}")), "{said}");
     }
-    assert_eq!(asked("", URL, 404, &["m"]), (Some("m".to_owned()), String::new()), "a list is a list");
+    assert_eq!(
+        asked("", URL, 404, &["m"]),
+        (Some("m".to_owned()), String::new()),
+        "a list is a list"
+    );
     assert_eq!(asked(", model: m", URL, 418, &[]), (Some("m".to_owned()), String::new()));
     assert!(said("", URL, 302, &[]).contains("redirect"));
 }
@@ -78,17 +85,28 @@ fn a_path_that_is_not_there_asks_for_the_usual_one() {
 fn a_model_that_is_not_listed_or_cannot_be_a_label_is_told() {
     assert_eq!(
         asked(", model: a", URL, 200, &["b", "c"]),
-        (Some("a".into()), "/models does not list `a`; set `model` (or `--model`) to one of `b`, `c`".into())
+        (
+            Some("a".into()),
+            "/models does not list `a`; set `model` (or `--model`) to one of `b`, `c`".into()
+        )
     );
     assert_eq!(asked(", model: a", URL, 200, &["b", "a"]), (Some("a".into()), String::new()));
     assert_eq!(asked("", URL, 200, &["a"]), (Some("a".into()), String::new()));
     let several = asked("", URL, 200, &["a", "b"]);
     assert_eq!(
         several,
-        (None, "/models lists 2, and none is named; set `model` (or `--model`) to one of `a`, `b`".into())
+        (
+            None,
+            "/models lists 2, and none is named; set `model` (or `--model`) to one of `a`, `b`"
+                .into()
+        )
     );
     let (model, none) = asked("", "http://localhost:3000", 200, &[]);
-    assert!(model.is_none() && none.contains("lists none; ") && none.contains("http://localhost:3000/v1"));
+    assert!(
+        model.is_none()
+            && none.contains("lists none; ")
+            && none.contains("http://localhost:3000/v1")
+    );
     for name in ["", "a\nb", &"x".repeat(257)] {
         let (model, said) = asked("", URL, 200, &[name]);
         assert!(model.is_none());
@@ -102,14 +120,23 @@ fn the_words_of_a_refusal_say_what_is_to_be_mended() {
         r#"{"object":"error","message":"The model `x` does not exist.","code":404}"#,
         r#"{"error":{"message":"model \"x\" not found, try pulling it first"}}"#,
     ] {
-        assert_eq!(refused(URL, 404, body), "set `model` (or `--model`) to one that /models lists", "{body}");
+        assert_eq!(
+            refused(URL, 404, body),
+            "set `model` (or `--model`) to one that /models lists",
+            "{body}"
+        );
     }
     let bad = refused(URL, 400, r#"{"error":{"message":"x is not a valid model ID"}}"#);
     assert_eq!(bad, "set `model` (or `--model`) to one that /models lists");
-    assert!(refused("http://h:1", 404, r#"{"detail":"Not Found"}"#).starts_with("write http://h:1/v1"));
+    assert!(
+        refused("http://h:1", 404, r#"{"detail":"Not Found"}"#).starts_with("write http://h:1/v1")
+    );
     assert!(refused(URL, 404, "").contains("http://localhost:8000/v1/chat/completions"));
-    assert!(refused(URL, 400, "This model's maximum context length is 512").starts_with("send what"));
-    let field = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead with this model.";
+    assert!(
+        refused(URL, 400, "This model's maximum context length is 512").starts_with("send what")
+    );
+    let field =
+        "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead with this model.";
     assert!(refused(URL, 400, field).contains("`max_tokens_field: max_completion_tokens`"));
     let unknown = r#"{"detail":"Extra inputs are not permitted: stream_options"}"#;
     assert!(refused(URL, 422, unknown).contains("`stream_options: none`"));
@@ -125,7 +152,9 @@ fn a_scheme_that_does_not_fit_the_port_is_told_from_a_certificate() {
     assert!(tls("received corrupt message of type InvalidContentType").contains("http://h:1/v1"));
     assert!(tls("invalid peer certificate: UnknownIssuer").contains("SSL_CERT_FILE"));
     assert!(tls("invalid peer certificate: Expired").contains("renew"));
-    assert!(tls("invalid peer certificate: certificate not valid for name \"h\"").contains("host name"));
+    assert!(
+        tls("invalid peer certificate: certificate not valid for name \"h\"").contains("host name")
+    );
     let http = |failure| remedy("http://h:1/v1", &FailureDetail::new(failure, ""));
     assert!(http(Failure::Reset).starts_with("write https://h:1/v1"));
     assert!(http(Failure::HttpProtocol).starts_with("write https://h:1/v1"));
@@ -147,7 +176,9 @@ fn places_are_named_with_their_port() {
 #[test]
 fn every_failure_has_one_remedy() {
     for failure in Failure::ALL {
-        for words in ["", "[DONE] without a finish reason", "a whole completion", "HTTP 404", "HTTP 302"] {
+        for words in
+            ["", "[DONE] without a finish reason", "a whole completion", "HTTP 404", "HTTP 302"]
+        {
             for address in ["http://h:1", "https://localhost/v1"] {
                 let remedy = remedy(address, &FailureDetail::new(failure, words));
                 assert!(remedy.len() > 20 && !remedy.ends_with('.'), "{failure}: {remedy}");
@@ -160,13 +191,18 @@ fn every_failure_has_one_remedy() {
 /// A remedy that the file refuses would be none.
 #[test]
 fn the_keys_that_remedies_name_are_keys_of_the_file() {
-    target(", max_tokens_field: max_completion_tokens, stream_options: none, terminal: done, model: m");
+    target(
+        ", max_tokens_field: max_completion_tokens, stream_options: none, terminal: done, model: m",
+    );
     for (failure, words, key) in [
         (Failure::Incomplete, "[DONE] without a finish reason", "terminal: done"),
         (Failure::Incomplete, "the body ended without [DONE]", "terminal: finish_reason"),
         (Failure::Incomplete, "the body ended before any text", "terminal: eof"),
     ] {
-        assert!(remedy(URL, &FailureDetail::new(failure, words)).contains(&format!("`{key}`")), "{words}");
+        assert!(
+            remedy(URL, &FailureDetail::new(failure, words)).contains(&format!("`{key}`")),
+            "{words}"
+        );
         target(&format!(", {key}"));
     }
 }

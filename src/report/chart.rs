@@ -27,7 +27,8 @@ const ABOVE: f64 = 8.0;
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -> String {
     let count = lines.iter().map(|line| line.values.len()).max().unwrap_or(0).max(1);
-    let greatest = lines.iter().flat_map(|line| line.values.iter().flatten()).fold(0.0_f64, |a, b| a.max(*b));
+    let greatest =
+        lines.iter().flat_map(|line| line.values.iter().flatten()).fold(0.0_f64, |a, b| a.max(*b));
     let step = tick(greatest.max(1e-6));
     let top = (greatest / step).ceil().max(1.0) * step;
     let end = count as f64 * interval;
@@ -68,7 +69,13 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
         for (index, value) in line.values.iter().enumerate() {
             if let Some(value) = value {
                 let middle = (index as f64 + 0.5) * interval;
-                let _ = write!(path, "{}{:.1} {:.1}", if pen_down { "L" } else { "M" }, x(middle), y(*value));
+                let _ = write!(
+                    path,
+                    "{}{:.1} {:.1}",
+                    if pen_down { "L" } else { "M" },
+                    x(middle),
+                    y(*value)
+                );
                 // A point between two gaps is seen too.
                 if !pen_down {
                     path.push_str("h0.1");
@@ -111,6 +118,8 @@ mod tests {
         let drawn = svg(&[Line { class: "c", name: "n", values }], 1.0, |value| value.to_string());
         let path = drawn.split("class=\"c\" d=\"").nth(1).unwrap();
         assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1));
-        assert!(!drawn.contains("NaN") && !svg(&[], 1.0, |value| value.to_string()).contains("NaN"));
+        assert!(
+            !drawn.contains("NaN") && !svg(&[], 1.0, |value| value.to_string()).contains("NaN")
+        );
     }
 }

@@ -22,7 +22,9 @@ const SUCCESS_RATE: &str = "success rate";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incomparable {
     /// It is of another form.
-    #[error("a report of form {found}, and this llmload reads form {FORM}; make it anew with this version")]
+    #[error(
+        "a report of form {found}, and this llmload reads form {FORM}; make it anew with this version"
+    )]
     Form {
         /// Its form.
         found: u32,
@@ -51,7 +53,8 @@ pub fn read(text: &str) -> Result<Report, Incomparable> {
     let values = report.streams.iter().flat_map(|load| load.distributions.values());
     for values in values {
         let rising = values.is_sorted_by(|one, next| one.0 <= next.0);
-        let fit = values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
+        let fit =
+            values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
         if !rising || !fit || values.len() > 1 << 20 {
             return Err(Incomparable::NoReport(
                 "its distributions do not rise, or are out of range".to_owned(),
@@ -135,7 +138,8 @@ impl Comparison {
             }
             for distorted in &report.distortions {
                 let words = &distorted.message;
-                reasons.push(format!("the generator distorted what it measured in {name}: {words}"));
+                reasons
+                    .push(format!("the generator distorted what it measured in {name}: {words}"));
             }
         }
         for before in &base.streams {
@@ -146,7 +150,11 @@ impl Comparison {
             };
             if before.model != after.model {
                 let model = |load: &Load| printable(&load.model, 256);
-                notes.push(format!("{stream}: the model was {} and is {}", model(before), model(after)));
+                notes.push(format!(
+                    "{stream}: the model was {} and is {}",
+                    model(before),
+                    model(after)
+                ));
             }
             figures.extend(of_stream(&stream, before, after, tolerated));
         }
@@ -161,12 +169,16 @@ impl Comparison {
         for figure in figures.iter().filter(|figure| figure.change == Change::Worse) {
             reasons.push(format!("{}: {} is worse", figure.stream, figure.name));
         }
-        for figure in figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none()) {
+        for figure in figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none())
+        {
             reasons.push(format!("{}: {} is not known of the new run", figure.stream, figure.name));
         }
-        let known = |figure: &Compared| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
+        let known =
+            |figure: &Compared| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
         if !figures.iter().any(known) {
-            reasons.push("no time has enough values in both runs: there is nothing to judge".to_owned());
+            reasons.push(
+                "no time has enough values in both runs: there is nothing to judge".to_owned(),
+            );
         }
         Comparison { passed: reasons.is_empty(), reasons, notes, figures }
     }
@@ -179,7 +191,8 @@ impl Comparison {
             words: words.to_owned(),
             reasons: self.reasons.clone(),
         }];
-        let mut streams: Vec<&str> = self.figures.iter().map(|figure| figure.stream.as_str()).collect();
+        let mut streams: Vec<&str> =
+            self.figures.iter().map(|figure| figure.stream.as_str()).collect();
         streams.dedup();
         for stream in streams {
             let rows = self.figures.iter().filter(|figure| figure.stream == stream).map(row);
@@ -193,8 +206,9 @@ impl Comparison {
             });
         }
         if !self.notes.is_empty() {
-            blocks
-                .push(Block::Findings { all: self.notes.iter().map(|note| (true, note.clone())).collect() });
+            blocks.push(Block::Findings {
+                all: self.notes.iter().map(|note| (true, note.clone())).collect(),
+            });
         }
         super::written::on_a_terminal("llmload compare", &blocks)
     }
@@ -207,7 +221,9 @@ fn row(figure: &Compared) -> Vec<String> {
         _ => duration(value),
     };
     let cells = |estimate: Option<Estimate>| match estimate {
-        Some(Estimate { value, low, high }) => [show(value), format!("{} – {}", show(low), show(high))],
+        Some(Estimate { value, low, high }) => {
+            [show(value), format!("{} – {}", show(low), show(high))]
+        }
         None => ["–".to_owned(), String::new()],
     };
     let [base, base_sure] = cells(figure.base);
@@ -240,12 +256,14 @@ fn of_stream(stream: &str, before: &Load, after: &Load, tolerated: f64) -> Vec<C
         figures.push(Compared { stream: stream.to_owned(), name, base, new, change });
     };
     for (name, key, shares, worse) in distributions {
-        let of = |load: &Load| load.distributions.get(key).filter(|values| !values.is_empty()).cloned();
+        let of =
+            |load: &Load| load.distributions.get(key).filter(|values| !values.is_empty()).cloned();
         let (base, new) = (of(before), of(after));
         if base.is_none() && new.is_none() {
             continue;
         }
-        let of_share = |values: &Option<Vec<(f64, u64)>>, share| quantile(values.as_deref()?, share);
+        let of_share =
+            |values: &Option<Vec<(f64, u64)>>, share| quantile(values.as_deref()?, share);
         for share in shares {
             let (base, new) = (of_share(&base, *share), of_share(&new, *share));
             let change = change(base, new, worse, |base| base * tolerated);
@@ -329,7 +347,8 @@ mod tests {
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         for share in [0.5, 0.9, 0.99] {
             let held = (0..400).filter(|_| {
-                let mut sample: Vec<(f64, u64)> = (0..1000).map(|_| (random.random::<f64>(), 1)).collect();
+                let mut sample: Vec<(f64, u64)> =
+                    (0..1000).map(|_| (random.random::<f64>(), 1)).collect();
                 sample.sort_by(|a, b| a.0.total_cmp(&b.0));
                 let Estimate { low, high, .. } = quantile(&sample, share).unwrap();
                 (low..=high).contains(&share)

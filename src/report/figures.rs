@@ -111,13 +111,16 @@ impl Figures {
     pub(super) fn of(tally: &tally::Figures) -> Figures {
         let (seconds, failed) = (tally.seconds(), tally.failed());
         let finished = tally.succeeded + failed;
-        let timeouts =
-            Failure::ALL.into_iter().zip(tally.failures).filter(|(failure, _)| failure.is_timeout());
+        let timeouts = Failure::ALL
+            .into_iter()
+            .zip(tally.failures)
+            .filter(|(failure, _)| failure.is_timeout());
         let timeouts: u64 = timeouts.map(|(_, count)| count).sum();
         let over = |amount: f64, whole: f64| (whole > 0.0).then(|| amount / whole);
         let answering = tally.answering.as_secs_f64();
         let counted = (tally.counted > 0).then_some(tally.tokens.output as f64);
-        let anomalies = Anomaly::ALL.into_iter().zip(tally.anomalies).filter(|(_, count)| *count > 0);
+        let anomalies =
+            Anomaly::ALL.into_iter().zip(tally.anomalies).filter(|(_, count)| *count > 0);
         Figures {
             seconds,
             arrivals: tally.arrivals(),
@@ -138,14 +141,20 @@ impl Figures {
             output_tokens_per_second_total: counted.and_then(|tokens| over(tokens, seconds)),
             output_tokens_per_request_second: counted.and_then(|tokens| over(tokens, answering)),
             time_to_first_token_seconds: Summary::of(&tally.time_to_first_token),
-            time_to_first_token_from_schedule_seconds: Summary::of(&tally.time_to_first_token_from_schedule),
+            time_to_first_token_from_schedule_seconds: Summary::of(
+                &tally.time_to_first_token_from_schedule,
+            ),
             time_per_output_token_seconds: Summary::of(&tally.time_per_output_token),
             inter_chunk_latency_seconds: Summary::of(&tally.inter_chunk_latency),
             request_duration_seconds: Summary::of(&tally.request_duration),
-            request_duration_from_schedule_seconds: Summary::of(&tally.request_duration_from_schedule),
+            request_duration_from_schedule_seconds: Summary::of(
+                &tally.request_duration_from_schedule,
+            ),
             output_tokens_per_second: Summary::of(&tally.output_tokens_per_second),
             dispatch_lag_seconds: Summary::of(&tally.dispatch_lag),
-            response_anomalies: anomalies.map(|(kind, count)| (kind.as_str().to_owned(), count)).collect(),
+            response_anomalies: anomalies
+                .map(|(kind, count)| (kind.as_str().to_owned(), count))
+                .collect(),
         }
     }
 }

@@ -36,22 +36,31 @@ pub(super) fn of(streams: &[Load]) -> Vec<Finding> {
     for load in streams {
         let (name, figures) = (load.name(streams), &load.total);
         if load.simulated {
-            tell(Severity::Note, format!("{name}the target is the built-in simulator, not a model"));
+            tell(
+                Severity::Note,
+                format!("{name}the target is the built-in simulator, not a model"),
+            );
         }
         for (reason, count) in &load.ledger.dropped {
             let why = match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
                 Some(DropReason::MaxConcurrency) => {
                     "so many were in flight as max_concurrency allows: the endpoint did not keep up with the rate"
                 }
-                Some(DropReason::Late) => "they came up later than max_lag: the generator was held up",
+                Some(DropReason::Late) => {
+                    "they came up later than max_lag: the generator was held up"
+                }
                 Some(DropReason::Paused) => "the load was paused",
                 Some(DropReason::Draining) | None => "the run was being stopped",
             };
-            tell(Severity::Warning, format!("{name}{count} arrivals were dropped ({reason}): {why}"));
+            tell(
+                Severity::Warning,
+                format!("{name}{count} arrivals were dropped ({reason}): {why}"),
+            );
         }
         for (reason, count) in &load.ledger.aborted {
-            let words =
-                format!("{name}{count} requests were cut off by llmload ({reason}) and count for nothing");
+            let words = format!(
+                "{name}{count} requests were cut off by llmload ({reason}) and count for nothing"
+            );
             tell(Severity::Warning, words);
         }
         if let Some(lag) = figures.dispatch_lag_seconds.p99.filter(|lag| *lag > LATE) {
@@ -61,8 +70,10 @@ pub(super) fn of(streams: &[Load]) -> Vec<Finding> {
                 format!("{name}1 % of the requests left more than {lag} after they were due"),
             );
         }
-        let (sent, due) =
-            (figures.time_to_first_token_seconds.p99, figures.time_to_first_token_from_schedule_seconds.p99);
+        let (sent, due) = (
+            figures.time_to_first_token_seconds.p99,
+            figures.time_to_first_token_from_schedule_seconds.p99,
+        );
         if let (Some(sent), Some(due)) = (sent, due)
             && due > sent * WAITING
         {
@@ -90,10 +101,14 @@ pub(super) fn of(streams: &[Load]) -> Vec<Finding> {
             );
             tell(Severity::Note, words);
         }
-        if figures.time_to_first_token_seconds.count > 0 && figures.time_to_first_token_seconds.p99.is_none()
+        if figures.time_to_first_token_seconds.count > 0
+            && figures.time_to_first_token_seconds.p99.is_none()
         {
             let count = figures.time_to_first_token_seconds.count;
-            tell(Severity::Note, format!("{name}{count} requests are too few for a p99, which takes 100"));
+            tell(
+                Severity::Note,
+                format!("{name}{count} requests are too few for a p99, which takes 100"),
+            );
         }
         for failed in &load.failures {
             let words = format!(

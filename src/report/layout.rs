@@ -80,7 +80,9 @@ pub fn layout(report: &Report) -> Vec<Block> {
     }
     if !report.findings.is_empty() {
         let all = report.findings.iter();
-        let all = all.map(|finding| (finding.severity == Severity::Warning, finding.words.clone())).collect();
+        let all = all
+            .map(|finding| (finding.severity == Severity::Warning, finding.words.clone()))
+            .collect();
         blocks.push(Block::Findings { all });
     }
     blocks
@@ -103,7 +105,8 @@ fn verdict(report: &Report) -> Block {
 /// Where every arrival went, in a sentence.
 fn ledger(load: &Load) -> String {
     fn parts(counts: &std::collections::BTreeMap<String, u64>) -> String {
-        let all: Vec<_> = counts.iter().map(|(name, number)| format!("{name} {}", whole(*number))).collect();
+        let all: Vec<_> =
+            counts.iter().map(|(name, number)| format!("{name} {}", whole(*number))).collect();
         if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
     }
     let ledger = &load.ledger;
@@ -160,7 +163,10 @@ fn throughput(figures: &Figures) -> Block {
         ("timeouts", shown(figures.timeout_rate, percent)),
         ("requests in flight, mean", three(figures.requests_in_flight)),
         ("output tokens/s of all requests", three(figures.output_tokens_per_second_total)),
-        ("output tokens / duration, TTFT included", three(figures.output_tokens_per_request_second)),
+        (
+            "output tokens / duration, TTFT included",
+            three(figures.output_tokens_per_request_second),
+        ),
         ("input tokens", whole(figures.input_tokens)),
         ("output tokens", whole(figures.output_tokens)),
     ];
@@ -214,7 +220,8 @@ fn phases(load: &Load) -> Option<Block> {
     ];
     let row = |phase: &super::Phase| {
         let figures = &phase.figures;
-        let (first, per) = (&figures.time_to_first_token_seconds, &figures.time_per_output_token_seconds);
+        let (first, per) =
+            (&figures.time_to_first_token_seconds, &figures.time_per_output_token_seconds);
         vec![
             phase.name.clone(),
             whole(figures.sent),
@@ -243,16 +250,23 @@ fn difference(load: &Load) -> Option<String> {
         let way = if mean < 0.0 { "sooner" } else { "later" };
         let sure = match margin {
             None => "too few pairs to be sure".to_owned(),
-            Some(margin) if margin >= mean.abs() => return Some(format!("{name}: no clear difference")),
+            Some(margin) if margin >= mean.abs() => {
+                return Some(format!("{name}: no clear difference"));
+            }
             Some(margin) => format!("± {} with 95 % confidence", duration(margin)),
         };
         Some(format!("{name} {} {way} ({sure})", duration(mean.abs())))
     };
-    let both =
-        [words("first token", difference.time_to_first_token), words("end", difference.request_duration)];
+    let both = [
+        words("first token", difference.time_to_first_token),
+        words("end", difference.request_duration),
+    ];
     let both: Vec<_> = both.into_iter().flatten().collect();
     let pairs = whole(difference.pairs);
-    Some(format!("Against the first target, over {pairs} pairs of the same request: {}", both.join(", ")))
+    Some(format!(
+        "Against the first target, over {pairs} pairs of the same request: {}",
+        both.join(", ")
+    ))
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -264,8 +278,12 @@ fn charts(load: &Load) -> Vec<Block> {
     let rates = |counts: &[u64]| -> Vec<Option<f64>> {
         counts.iter().map(|count| Some(*count as f64 / timeline.interval_seconds)).collect()
     };
-    let lost: Vec<u64> =
-        timeline.dropped.iter().zip(&timeline.failed).map(|(dropped, failed)| dropped + failed).collect();
+    let lost: Vec<u64> = timeline
+        .dropped
+        .iter()
+        .zip(&timeline.failed)
+        .map(|(dropped, failed)| dropped + failed)
+        .collect();
     let chart = |title: &str, unit: fn(f64) -> String, lines: Vec<Line>| Block::Chart {
         title: title.to_owned(),
         legend: lines.iter().map(|line| (line.class.to_owned(), line.name.to_owned())).collect(),
@@ -278,9 +296,11 @@ fn charts(load: &Load) -> Vec<Block> {
         line("failed", "failed or dropped/s", rates(&lost)),
     ];
     let mut charts = vec![chart("Requests", three_digits, of_rates)];
-    let (p50, max) = (&timeline.time_to_first_token_p50_seconds, &timeline.time_to_first_token_max_seconds);
+    let (p50, max) =
+        (&timeline.time_to_first_token_p50_seconds, &timeline.time_to_first_token_max_seconds);
     if p50.iter().any(Option::is_some) {
-        let of_times = vec![line("middle", "median", p50.clone()), line("greatest", "greatest", max.clone())];
+        let of_times =
+            vec![line("middle", "median", p50.clone()), line("greatest", "greatest", max.clone())];
         charts.push(chart("Time to first token", duration, of_times));
     }
     charts

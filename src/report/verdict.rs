@@ -79,8 +79,8 @@ pub(super) fn of(
 /// Why a stream of load proves nothing, whatever its figures are.
 pub(super) fn void(load: &Load) -> impl Iterator<Item = String> + use<> {
     let (dropped, arrivals) = (load.ledger.not_sent(), load.ledger.arrivals);
-    let nothing =
-        (load.ledger.succeeded == 0).then(|| "no request succeeded: there is nothing to judge".to_owned());
+    let nothing = (load.ledger.succeeded == 0)
+        .then(|| "no request succeeded: there is nothing to judge".to_owned());
     let another = FEW.is_exceeded(dropped, arrivals).then(|| {
         format!(
             "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the load was not the one that was \

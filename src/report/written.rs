@@ -58,7 +58,11 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
         let mut line = String::from(" ");
         for (index, cell) in row.iter().enumerate() {
             let pad = " ".repeat(wide(index) - cell.chars().count());
-            let _ = if index == 0 { write!(line, " {cell}{pad}") } else { write!(line, "  {pad}{cell}") };
+            let _ = if index == 0 {
+                write!(line, " {cell}{pad}")
+            } else {
+                write!(line, "  {pad}{cell}")
+            };
         }
         let _ = writeln!(out, "{}", line.trim_end());
     }
@@ -70,8 +74,12 @@ pub fn markdown(report: &Report) -> String {
     for block in layout(report) {
         match block {
             Block::Verdict { passed, words, reasons } => {
-                let _ =
-                    writeln!(out, "# {} llmload run {}\n", if passed { "✅" } else { "❌" }, marked(&words));
+                let _ = writeln!(
+                    out,
+                    "# {} llmload run {}\n",
+                    if passed { "✅" } else { "❌" },
+                    marked(&words)
+                );
                 for reason in &reasons {
                     let _ = writeln!(out, "- {}", marked(reason));
                 }
@@ -98,7 +106,8 @@ pub fn markdown(report: &Report) -> String {
             Block::Findings { all } => {
                 out.push_str("## To know\n\n");
                 for (warning, words) in &all {
-                    let _ = writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, marked(words));
+                    let _ =
+                        writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, marked(words));
                 }
             }
         }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Observer, Way};
+use super::{Observer, RouteSpec};
 use crate::endpoint::HttpEndpoint;
-use crate::launch::Lanes;
+use crate::launch::RouteTable;
 use crate::measurement::FailureDetail;
 use crate::metrics::Metrics;
 use crate::plan::Start;
-use crate::remedy::{Patient, Trouble};
-use crate::status::Stream;
+use crate::remedy::{DiagnosedTarget, Diagnosis};
+use crate::status::RouteMonitor;
 
 /// How long one question for the list of models may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,29 +21,36 @@ const AGAIN: Duration = Duration::from_secs(1);
 const REMIND: Duration = Duration::from_mins(5);
 
 /// Waits for what the scenario waits for, and learns the model if the file does not name it.
-pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Metrics) -> String {
-    let Way { target, endpoint, .. } = way;
-    let scenario = &stream.scenario;
+pub(super) async fn wait(
+    start: &Start,
+    route: &RouteSpec,
+    monitor: &RouteMonitor,
+    metrics: &Metrics,
+) -> String {
+    let RouteSpec { target, endpoint, .. } = route;
+    let scenario = &monitor.scenario;
     if let (false, Some(model)) = (*start == Start::WhenReady, &target.model) {
         return model.clone();
     }
-    let address = stream.terms().address;
-    let patient = Patient { target, address: &address };
+    let address = monitor.info().address;
+    let patient = DiagnosedTarget { target, address: &address };
     let mut told = Told::since(Instant::now());
     loop {
         let asked = Instant::now();
         // What answers like that is likely to go on so.
         let mut stands = false;
         let obstacle = match endpoint.models(PATIENCE).await {
-            Ok((status, _)) if status >= 500 => format!("the target: {}", patient.ailing(status)),
+            Ok((status, _)) if status >= 500 => {
+                format!("the target: {}", patient.server_error(status))
+            }
             Ok((status, models)) => {
-                metrics.target_answered(&stream.target, endpoint.address());
+                metrics.target_answered(&monitor.target, endpoint.address());
                 stands = true;
                 match patient.model(status, &models) {
                     (Some(model), doubt) => {
                         // If requests fail now, nobody shall have to guess why.
                         if let Some(doubt) = doubt {
-                            tracing::warn!(scenario, target = stream.target, "{doubt}");
+                            tracing::warn!(scenario, target = monitor.target, "{doubt}");
                         }
                         return model;
                     }
@@ -53,19 +60,19 @@ pub(super) async fn wait(start: &Start, way: &Way, stream: &Stream, metrics: &Me
             }
             Err(FailureDetail { failure, message }) => {
                 let remedy = patient.remedy(failure, &message);
-                format!("the target: {}", Trouble::new(format!("{failure} ({message})"), remedy))
+                format!("the target: {}", Diagnosis::new(format!("{failure} ({message})"), remedy))
             }
         };
         match told.tell(&obstacle, stands, Instant::now()) {
             Some(Loudness::Warning) => {
-                tracing::warn!(scenario, target = stream.target, "waiting for {obstacle}");
+                tracing::warn!(scenario, target = monitor.target, "waiting for {obstacle}");
             }
             Some(Loudness::Word) => {
-                tracing::info!(scenario, target = stream.target, "waiting for {obstacle}");
+                tracing::info!(scenario, target = monitor.target, "waiting for {obstacle}");
             }
             None => {}
         }
-        stream.course.waits_for(obstacle);
+        monitor.schedule_state.set_waiting(obstacle);
         tokio::time::sleep_until(asked + AGAIN).await;
     }
 }
@@ -109,16 +116,16 @@ impl Told {
 
 /// Waits until one of the targets that went away answers again: a load on several does not end with
 /// one of them.
-pub(super) async fn comes_back(lanes: &Lanes<HttpEndpoint, Observer>, metrics: &Metrics) {
+pub(super) async fn comes_back(routes: &RouteTable<HttpEndpoint, Observer>, metrics: &Metrics) {
     loop {
         let asked = Instant::now();
         // A reload may have put others in their place.
-        for lane in &lanes.now().lanes {
-            if let Ok((status, _)) = lane.endpoint.models(PATIENCE).await
+        for route in &routes.now().routes {
+            if let Ok((status, _)) = route.endpoint.models(PATIENCE).await
                 && status < 500
             {
-                metrics.target_answered(&lane.target, lane.endpoint.address());
-                lane.observer.1.0.answered();
+                metrics.target_answered(&route.target, route.endpoint.address());
+                route.observer.1.0.answered();
                 return;
             }
         }
@@ -142,7 +149,11 @@ mod tests {
         assert_eq!(told.tell("another model", true, at(301)), Some(Loudness::Word));
         assert_eq!(told.tell("another model", true, at(302)), Some(Loudness::Warning));
         assert_eq!(told.tell("another model", true, at(303)), None);
-        assert_eq!(told.tell("a server", false, at(602)), Some(Loudness::Warning), "five minutes later");
+        assert_eq!(
+            told.tell("a server", false, at(602)),
+            Some(Loudness::Warning),
+            "five minutes later"
+        );
         assert_eq!(told.tell("a server", false, at(603)), None);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::Observer;
 use crate::endpoint::HttpEndpoint;
-use crate::launch::Lanes;
+use crate::launch::RouteTable;
 use crate::metrics::Metrics;
 
 /// How long one question may take.
@@ -17,12 +17,16 @@ const AGAIN: Duration = Duration::from_mins(10);
 
 /// Keeps `llmload_target_info` true, for ever; asks at once when `changed` says that there may be others
 /// to ask. A server that does not answer or tell keeps what it said.
-pub(super) async fn keep(lanes: &Lanes<HttpEndpoint, Observer>, changed: &Notify, metrics: &Metrics) {
+pub(super) async fn keep(
+    routes: &RouteTable<HttpEndpoint, Observer>,
+    changed: &Notify,
+    metrics: &Metrics,
+) {
     loop {
         let told = async {
-            for lane in &lanes.now().lanes {
-                if let Ok(Some(version)) = lane.endpoint.version(PATIENCE).await {
-                    metrics.target_version(&lane.target, lane.endpoint.address(), &version);
+            for route in &routes.now().routes {
+                if let Ok(Some(version)) = route.endpoint.version(PATIENCE).await {
+                    metrics.target_version(&route.target, route.endpoint.address(), &version);
                 }
             }
             tokio::time::sleep(AGAIN).await;

@@ -7,35 +7,41 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{HttpLane, Surroundings};
+use super::{HttpRoute, ScenarioContext};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
-use crate::status::Stream;
+use crate::status::RouteMonitor;
 
 /// How long until a pause is looked at again.
 const PAUSED: Duration = Duration::from_millis(100);
 
 /// Sends so many requests, each once the one before has ended, however it did.
-pub(super) async fn send(lane: &HttpLane, count: u32, stream: &Stream, around: &Surroundings) {
+pub(super) async fn send(
+    route: &HttpRoute,
+    count: u32,
+    monitor: &RouteMonitor,
+    context: &ScenarioContext,
+) {
     if count == 0 {
         return;
     }
-    stream.course.waits_for("its warm-up");
+    monitor.schedule_state.set_waiting("its warm-up");
     let last_words = LastWords::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {
-        while around.paused.is_on() {
+        while context.paused.is_on() {
             tokio::time::sleep(PAUSED).await;
         }
         let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
-        let finished = exchange(&*lane.endpoint, arrival, || lane.order(arrival), &last_words).await;
-        if let Some(labels) = stream.labels() {
-            around.metrics.warmed_up(&labels);
+        let finished =
+            exchange(&*route.endpoint, arrival, || route.request_spec(arrival), &last_words).await;
+        if let Some(labels) = monitor.labels() {
+            context.metrics.warmed_up(&labels);
         }
         failed += u32::from(finished.outcome.is_err());
-        finished.farewell().await;
+        finished.drain_body().await;
     }
-    let (scenario, target) = (&stream.scenario, &stream.target);
+    let (scenario, target) = (&monitor.scenario, &monitor.target);
     if let Some(words) = last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
         tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}");
     } else {

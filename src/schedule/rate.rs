@@ -80,9 +80,11 @@ impl FromStr for Rate {
         if fraction.len() > 15 {
             return Err(ParseRateError::TooFine(text.to_owned()));
         }
-        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_high())? };
+        let whole: u128 =
+            if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_high())? };
         let ten_to = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX));
-        let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
+        let part: u128 =
+            if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
         let scaled = part * u128::from(scale);
         if !scaled.is_multiple_of(ten_to) {
             return Err(ParseRateError::TooFine(text.to_owned()));
@@ -157,8 +159,9 @@ impl Area {
     pub fn sine(mean: Rate, amplitude: Rate, period: u64, time: u64) -> Area {
         let turn = (time % period) as f64 / period as f64;
         let sine = (std::f64::consts::PI * turn).sin();
-        let swing =
-            2.0 * amplitude.micro_per_hour as f64 * period as f64 / std::f64::consts::PI * sine * sine;
+        let swing = 2.0 * amplitude.micro_per_hour as f64 * period as f64 / std::f64::consts::PI
+            * sine
+            * sine;
         Area(Area::constant(mean, time).0 + swing.round() as u128)
     }
 

@@ -162,7 +162,11 @@ mod tests {
             let distances = distances(Arrivals::Burstiness(shape), 3, 200_000);
             let mean = distances.iter().sum::<f64>() / distances.len() as f64;
             assert!((mean - 1.0).abs() < 0.02, "{shape}: {mean}");
-            assert!((cv(&distances) * shape.sqrt() - 1.0).abs() < 0.03, "{shape}: {}", cv(&distances));
+            assert!(
+                (cv(&distances) * shape.sqrt() - 1.0).abs() < 0.03,
+                "{shape}: {}",
+                cv(&distances)
+            );
         }
     }
 

@@ -68,7 +68,8 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Shard, ParseShardError> {
         let read = |part: &str| part.trim().parse().ok();
         let (index, count) = text.split_once('/').unwrap_or((text, ""));
-        let shard = read(index).zip(read(count)).and_then(|(index, count)| Shard::new(index, count));
+        let shard =
+            read(index).zip(read(count)).and_then(|(index, count)| Shard::new(index, count));
         shard.ok_or_else(|| ParseShardError(text.to_owned()))
     }
 }

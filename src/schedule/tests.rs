@@ -47,7 +47,8 @@ fn a_ramp_from_zero_holds_half_its_end_rate() {
 
 #[test]
 fn a_plateau_is_left_for_its_first_instant() {
-    let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5), constant("1/s", 1)]);
+    let schedule =
+        Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5), constant("1/s", 1)]);
     assert_eq!(schedule.due(Area::ARRIVAL), Some(Duration::from_secs(1)));
     assert_eq!(schedule.due(Area::ARRIVAL + Area(1)), Some(Duration::from_nanos(6_000_000_001)));
 }
@@ -67,8 +68,11 @@ fn ends_of_rates_that_do_not_divide_a_second_are_exact() {
 }
 
 fn sine(mean: &str, amplitude: &str, period: u64, seconds: u64) -> Phase {
-    let load =
-        Load::Sine { mean: rate(mean), amplitude: rate(amplitude), period: Duration::from_secs(period) };
+    let load = Load::Sine {
+        mean: rate(mean),
+        amplitude: rate(amplitude),
+        period: Duration::from_secs(period),
+    };
     phase(load, seconds)
 }
 
@@ -92,7 +96,8 @@ fn a_sine_is_the_integral_of_its_rate_at_every_second() {
     let mut integral = 0.0;
     for second in 0..1200u64 {
         let rate = |millis: u64| schedule.rate(Duration::from_millis(second * 1000 + millis));
-        integral += (rate(0) + 4.0 * rate(500) + if second == 1199 { 20.0 } else { rate(1000) }) / 6.0;
+        integral +=
+            (rate(0) + 4.0 * rate(500) + if second == 1199 { 20.0 } else { rate(1000) }) / 6.0;
         let area = schedule.area(Duration::from_secs(second + 1)).as_f64();
         assert!((area - integral).abs() < 1e-6, "{second}: {area} {integral}");
     }
@@ -115,7 +120,11 @@ fn replay(millis: &[u64], length: u64) -> Phase {
         Row::new(Duration::from_millis(*at), Lengths { input, output: None })
     };
     let trace = Trace::new("trace.csv", millis.iter().enumerate().map(row).collect());
-    Phase { name: "replay".into(), load: Load::Replay(trace), length: Duration::from_millis(length) }
+    Phase {
+        name: "replay".into(),
+        load: Load::Replay(trace),
+        length: Duration::from_millis(length),
+    }
 }
 
 #[test]
@@ -128,7 +137,8 @@ fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
         (0..10).map(millis).collect::<Vec<_>>(),
         [250, 750, 1000, 1000, 1250, 2000, 2000, 5000, 5250, 5750]
     );
-    let input = |k| schedule.reaching(mark(k)).and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()));
+    let input =
+        |k| schedule.reaching(mark(k)).and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()));
     assert_eq!(
         (0..11).map(input).collect::<Vec<_>>(),
         [None, None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None, None, None]
@@ -164,7 +174,11 @@ fn any_rate() -> impl Strategy<Value = Rate> {
         Just(Rate::ZERO),
         Just(Rate::MAX),
         (1u32..200_000).prop_map(|n| rate(&format!("{n}/h"))),
-        (1u32..100_000_000).prop_map(|n| rate(&format!("{}.{:03}/s", n / 1000 % 100_000, n % 1000))),
+        (1u32..100_000_000).prop_map(|n| rate(&format!(
+            "{}.{:03}/s",
+            n / 1000 % 100_000,
+            n % 1000
+        ))),
     ]
 }
 
@@ -305,7 +319,9 @@ fn rates_are_read_as_people_write_them() {
     ] {
         assert_eq!(rate(text).micro_per_hour(), micro, "{text}");
     }
-    for text in ["5", "5/", "/s", "5/d", "-5/s", "1e3/s", "5 per s", "5/s/s", "", "NaN/s", "1.2.3/s"] {
+    for text in
+        ["5", "5/", "/s", "5/d", "-5/s", "1e3/s", "5 per s", "5/s/s", "", "NaN/s", "1.2.3/s"]
+    {
         assert!(matches!(text.parse::<Rate>(), Err(ParseRateError::Form(_))), "{text}");
     }
     assert!(matches!("0.0000001/h".parse::<Rate>(), Err(ParseRateError::TooFine(_))));

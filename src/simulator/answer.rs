@@ -125,7 +125,13 @@ impl Envelope {
     }
 
     /// A whole answer, not streamed.
-    pub(super) fn whole(&self, reasoning: &str, content: &str, finish: Finish, usage: Usage) -> Bytes {
+    pub(super) fn whole(
+        &self,
+        reasoning: &str,
+        content: &str,
+        finish: Finish,
+        usage: Usage,
+    ) -> Bytes {
         let message = Text {
             role: Some("assistant"),
             reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
@@ -146,7 +152,9 @@ impl Envelope {
         let choice = match self.api {
             Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
             // The last event says so too, with nothing in it.
-            Api::Completions => Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) },
+            Api::Completions => {
+                Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
+            }
         };
         event(&self.chunk(&[choice], None)).into()
     }
@@ -201,7 +209,11 @@ struct ErrorObject<'a> {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> ApiError {
+    pub(super) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        message: impl Into<String>,
+    ) -> ApiError {
         ApiError { status, kind, code: None, message: message.into() }
     }
 
@@ -330,14 +342,18 @@ mod tests {
 
     #[test]
     fn events_have_the_shape_that_clients_know() {
-        let head = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","#;
+        let head =
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","#;
         let delta = |delta: &str, finish: &str| {
             format!(
                 r#"{head}"choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]}}"#
             ) + "\n\n"
         };
         let envelope = envelope();
-        assert_eq!(text(&envelope.role().unwrap()), delta(r#"{"role":"assistant","content":""}"#, "null"));
+        assert_eq!(
+            text(&envelope.role().unwrap()),
+            delta(r#"{"role":"assistant","content":""}"#, "null")
+        );
         assert_eq!(text(&envelope.content("a\"b")), delta(r#"{"content":"a\"b"}"#, "null"));
         assert_eq!(text(&envelope.reasoning("a")), delta(r#"{"reasoning_content":"a"}"#, "null"));
         let finish = delta("{}", r#""length""#);

@@ -4,7 +4,7 @@ use ::http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::Settings;
+use super::SimulatorOptions;
 use super::answer::ApiError;
 use super::fate::Fate;
 
@@ -96,7 +96,9 @@ impl Ask {
             Api::Chat => estimate_tokens(document.messages.iter().flat_map(Message::texts)),
             Api::Completions => match document.prompt.as_ref().map(Prompt::tokens) {
                 Some(Some(tokens)) => tokens,
-                Some(None) => return invalid("`prompt` must be one prompt: each is an answer of its own"),
+                Some(None) => {
+                    return invalid("`prompt` must be one prompt: each is an answer of its own");
+                }
                 None => return invalid("`prompt` is missing"),
             },
         };
@@ -141,14 +143,17 @@ impl Ask {
     }
 
     /// How long the answer will be.
-    pub(super) fn outline(&self, settings: &Settings, fate: &Fate) -> Outline {
+    pub(super) fn outline(&self, settings: &SimulatorOptions, fate: &Fate) -> Outline {
         // It is the template of a conversation that makes a model reason.
         let reasoning = if self.api == Api::Chat { settings.reasoning_tokens } else { 0 };
         let natural = reasoning.saturating_add(fate.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT - self.prompt_tokens);
         let exact = self.ignore_eos && self.max_tokens.is_some();
-        let (total, finish) =
-            if exact || limit < natural { (limit, Finish::Length) } else { (natural, Finish::Stop) };
+        let (total, finish) = if exact || limit < natural {
+            (limit, Finish::Length)
+        } else {
+            (natural, Finish::Stop)
+        };
         Outline { reasoning: reasoning.min(total), total, finish }
     }
 }
@@ -209,7 +214,10 @@ impl Message {
 
 /// A text to go on with, or the numbers of its tokens; a list of one is that one.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "`prompt` must be a text, a list of tokens, or a list of one of these")]
+#[serde(
+    untagged,
+    expecting = "`prompt` must be a text, a list of tokens, or a list of one of these"
+)]
 enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
@@ -253,14 +261,16 @@ mod tests {
     }
 
     fn outline(body: &str, reasoning_tokens: u32) -> (Outline, u32) {
-        let settings = Settings { reasoning_tokens, ..Settings::default() };
+        let settings = SimulatorOptions { reasoning_tokens, ..SimulatorOptions::default() };
         let fate = Fate::draw(&settings, 0);
         (read(body).unwrap().outline(&settings, &fate), fate.natural_length)
     }
 
     #[test]
     fn a_prompt_has_a_token_for_every_four_characters_begun() {
-        let tokens = |messages: &str| read(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens;
+        let tokens = |messages: &str| {
+            read(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens
+        };
         assert_eq!(tokens(r#"{"role":"user","content":""}"#), 1);
         assert_eq!(tokens(r#"{"role":"assistant","content":null}"#), 1);
         assert_eq!(tokens(r#"{"role":"user","content":"12345"}"#), 2);
@@ -300,8 +310,9 @@ mod tests {
 
     #[test]
     fn a_completion_goes_on_with_one_prompt_in_any_of_its_forms() {
-        let tokens =
-            |prompt: &str| read_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt_tokens;
+        let tokens = |prompt: &str| {
+            read_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt_tokens
+        };
         assert_eq!(tokens(r#"[""]"#), 1);
         assert_eq!(tokens(r#""12345""#), 2);
         assert_eq!(tokens(r#"["12345"]"#), 2);
@@ -329,13 +340,16 @@ mod tests {
 
     #[test]
     fn a_completion_is_short_unless_it_says_otherwise_and_does_not_reason() {
-        let settings = Settings { reasoning_tokens: 20, ..Settings::default() };
+        let settings = SimulatorOptions { reasoning_tokens: 20, ..SimulatorOptions::default() };
         let fate = Fate::draw(&settings, 0);
         let outline = |body: &str| read_completion(body).unwrap().outline(&settings, &fate);
         let expected = Outline { reasoning: 0, total: 16, finish: Finish::Length };
         assert_eq!(outline(r#"{"prompt":"a"}"#), expected);
         let long = outline(r#"{"prompt":"a","max_tokens":900}"#);
-        assert_eq!(long, Outline { reasoning: 0, total: fate.natural_length, finish: Finish::Stop });
+        assert_eq!(
+            long,
+            Outline { reasoning: 0, total: fate.natural_length, finish: Finish::Stop }
+        );
     }
 
     #[test]

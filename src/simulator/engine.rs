@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::Settings;
+use super::SimulatorOptions;
 use super::ask::Finish;
 use super::fate::Fault;
 use super::first_tokens::FirstTokens;
@@ -23,7 +23,7 @@ const LONGEST_LOADING: Duration = Duration::from_hours(365 * 24);
 /// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Engine {
-    settings: Settings,
+    settings: SimulatorOptions,
     pace: Pace,
     ready_at: Instant,
     /// First come, first served, and a waiter that leaves leaves the line.
@@ -74,7 +74,7 @@ impl Ending {
 
 impl Engine {
     /// An idle engine that starts to load its model now.
-    pub(super) fn new(settings: Settings) -> Engine {
+    pub(super) fn new(settings: SimulatorOptions) -> Engine {
         let slots = settings.slots.max(1) as usize;
         Engine {
             pace: Pace::new(&settings),
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &SimulatorOptions {
         &self.settings
     }
 
@@ -118,13 +118,19 @@ impl Engine {
     /// A place in the engine, or none when every slot is busy and the line is full.
     pub(super) fn admit(self: &Arc<Engine>) -> Option<Place> {
         let room = self.settings.slots.max(1).saturating_add(self.settings.queue);
-        let admitted =
-            self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < room).then_some(n + 1));
+        let admitted = self
+            .admitted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < room).then_some(n + 1));
         if admitted.is_err() {
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place { engine: Arc::clone(self), since: Instant::now(), slot: None, ending: Ending::Abort })
+        Some(Place {
+            engine: Arc::clone(self),
+            since: Instant::now(),
+            slot: None,
+            ending: Ending::Abort,
+        })
     }
 
     /// The counts in Prometheus' text format, named as vLLM names them where it has a name.
@@ -179,10 +185,9 @@ impl Engine {
             let kind = format!("{name} counter");
             family(&mut text, &kind, help, [(labels, count.load(Ordering::Relaxed))]);
         }
-        let faults = Fault::ALL
-            .iter()
-            .zip(&tally.faults)
-            .map(|(fault, count)| (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed)));
+        let faults = Fault::ALL.iter().zip(&tally.faults).map(|(fault, count)| {
+            (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed))
+        });
         family(&mut text, "simulator_faults_total counter", "Faults that struck.", faults);
         text
     }
@@ -278,7 +283,7 @@ mod tests {
     use super::*;
 
     fn engine(slots: u32, queue: u32) -> Arc<Engine> {
-        Arc::new(Engine::new(Settings { slots, queue, ..Settings::default() }))
+        Arc::new(Engine::new(SimulatorOptions { slots, queue, ..SimulatorOptions::default() }))
     }
 
     fn counts(engine: &Engine) -> (u32, u32) {
@@ -325,15 +330,19 @@ mod tests {
     #[tokio::test]
     async fn every_ending_is_counted_once() {
         let engine = engine(4, 0);
-        for ending in
-            [Ending::Finished(Finish::Stop), Ending::Finished(Finish::Length), Ending::Abort, Ending::Error]
-        {
+        for ending in [
+            Ending::Finished(Finish::Stop),
+            Ending::Finished(Finish::Length),
+            Ending::Abort,
+            Ending::Error,
+        ] {
             engine.admit().unwrap().leave(ending);
         }
         drop(engine.admit());
         let metrics = engine.metrics();
         for (ending, count) in [("stop", 1), ("length", 1), ("abort", 2), ("error", 1)] {
-            let line = format!("{{finished_reason=\"{ending}\",model_name=\"simulated-8b\"}} {count}\n");
+            let line =
+                format!("{{finished_reason=\"{ending}\",model_name=\"simulated-8b\"}} {count}\n");
             assert!(metrics.contains(&line), "{metrics}");
         }
     }
@@ -353,14 +362,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_model_name_cannot_break_the_text_format() {
-        let engine = Engine::new(Settings { model: "a\"b\\c\nd".into(), ..Settings::default() });
+        let engine = Engine::new(SimulatorOptions {
+            model: "a\"b\\c\nd".into(),
+            ..SimulatorOptions::default()
+        });
         assert!(engine.metrics().contains(r#"{model_name="a\"b\\c\nd"} 0"#));
     }
 
     #[tokio::test(start_paused = true)]
     async fn loading_ends() {
         let loading = Duration::from_secs(5);
-        let engine = Engine::new(Settings { loading, ..Settings::default() });
+        let engine = Engine::new(SimulatorOptions { loading, ..SimulatorOptions::default() });
         assert!(engine.loading());
         tokio::time::advance(loading).await;
         assert!(!engine.loading());

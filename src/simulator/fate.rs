@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::pace::Jitter;
-use super::{Faults, Settings};
+use super::{Faults, SimulatorOptions};
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,14 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the settings.
-    pub(super) const ALL: [Fault; 6] =
-        [Fault::Http429, Fault::Http500, Fault::Reset, Fault::Stall, Fault::StreamError, Fault::Truncation];
+    pub(super) const ALL: [Fault; 6] = [
+        Fault::Http429,
+        Fault::Http500,
+        Fault::Reset,
+        Fault::Stall,
+        Fault::StreamError,
+        Fault::Truncation,
+    ];
 
     /// Its name in the settings, and in `/metrics`.
     pub(super) fn as_str(self) -> &'static str {
@@ -67,7 +73,7 @@ pub(super) struct Fate {
 
 impl Fate {
     /// The fate of the request with this number.
-    pub(super) fn draw(settings: &Settings, number: u64) -> Fate {
+    pub(super) fn draw(settings: &SimulatorOptions, number: u64) -> Fate {
         // The seed opens a family of independent streams; each request reads its own.
         let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
         random.set_stream(number);
@@ -103,11 +109,14 @@ mod tests {
         truncation: 0.03,
     };
 
-    fn settings(seed: u64, faults: Faults) -> Settings {
-        Settings { faults, seed, ..Settings::default() }
+    fn settings(seed: u64, faults: Faults) -> SimulatorOptions {
+        SimulatorOptions { faults, seed, ..SimulatorOptions::default() }
     }
 
-    fn faults(settings: &Settings, numbers: impl Iterator<Item = u64>) -> Vec<Option<Fault>> {
+    fn faults(
+        settings: &SimulatorOptions,
+        numbers: impl Iterator<Item = u64>,
+    ) -> Vec<Option<Fault>> {
         numbers.map(|k| Fate::draw(settings, k).fault).collect()
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// The upper bounds of vLLM's buckets, in milliseconds.
 const BOUNDS: [u64; 22] = [
-    1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000, 80_000,
-    160_000, 640_000, 2_560_000,
+    1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000,
+    80_000, 160_000, 640_000, 2_560_000,
 ];
 
 /// How many first tokens came how soon.
@@ -63,7 +63,10 @@ mod tests {
             let line = text.lines().find(|line| line.contains(&format!("le=\"{le}\"")));
             line.and_then(|line| line.rsplit(' ').next()).unwrap().to_owned()
         };
-        assert_eq!(["0.001", "0.005", "1.0", "2560.0", "+Inf"].map(value), ["1", "3", "3", "3", "4"]);
+        assert_eq!(
+            ["0.001", "0.005", "1.0", "2560.0", "+Inf"].map(value),
+            ["1", "3", "3", "3", "4"]
+        );
         assert!(text.ends_with("_sum{model_name=\"m\"} 3000.008\nvllm:time_to_first_token_seconds_count{model_name=\"m\"} 4\n"), "{text}");
     }
 }

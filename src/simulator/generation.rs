@@ -131,17 +131,17 @@ mod tests {
 
     use super::super::ask::Api;
     use super::super::engine::Engine;
-    use super::super::{Faults, Settings};
+    use super::super::{Faults, SimulatorOptions};
     use super::*;
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> SimulatorOptions {
+        SimulatorOptions {
             slots: 2,
             prefill_tokens_per_second: 100.0,
             decode_tokens_per_second: 300.0,
             full_load_speed: 0.5,
             jitter: 0.0,
-            ..Settings::default()
+            ..SimulatorOptions::default()
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reasoning_comes_first_and_is_part_of_the_total() {
-        let engine = Arc::new(Engine::new(Settings { reasoning_tokens: 3, ..settings() }));
+        let engine = Arc::new(Engine::new(SimulatorOptions { reasoning_tokens: 3, ..settings() }));
         let events = all(generation(&engine, 5)).await;
         let reasoning = events.iter().filter(|e| matches!(e, Event::Reasoning(_))).count();
         let content = events.iter().filter(|e| matches!(e, Event::Content(_))).count();
@@ -215,7 +215,7 @@ mod tests {
             (Faults { truncation: 1.0, ..Faults::default() }, Event::Break),
         ] {
             for tokens in [1, 100] {
-                let engine = Arc::new(Engine::new(Settings { faults, ..settings() }));
+                let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..settings() }));
                 let events = all(generation(&engine, tokens)).await;
                 assert_eq!(events.last(), Some(&last));
                 assert!((3..=7).contains(&events.len()), "{events:?}");
@@ -227,10 +227,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stall_holds_its_slot_until_it_is_dropped() {
         let faults = Faults { stall: 1.0, ..Faults::default() };
-        let engine = Arc::new(Engine::new(Settings { faults, ..settings() }));
+        let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..settings() }));
         let mut stalled = generation(&engine, 100);
-        let silence =
-            tokio::time::timeout(Duration::from_mins(10), async { while stalled.next().await.is_some() {} });
+        let silence = tokio::time::timeout(Duration::from_mins(10), async {
+            while stalled.next().await.is_some() {}
+        });
         assert!(silence.await.is_err());
         assert_eq!(engine.running(), 1);
         drop(stalled);

@@ -114,7 +114,8 @@ impl Route {
 async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Response<Body>, Reset> {
     let Some(route) = Route::of(request.uri().path()) else {
         let path = request.uri().path();
-        let message = format!("no such path: {path}; the API is below /v1, as in /v1/chat/completions");
+        let message =
+            format!("no such path: {path}; the API is below /v1, as in /v1/chat/completions");
         return Ok(refusal(&ApiError {
             status: StatusCode::NOT_FOUND,
             ..ApiError::invalid_request(message)
@@ -194,8 +195,11 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
         generation: Generation::new(place, &ask, outline, fate),
     };
     if ask.stream {
-        let mut response =
-            response(StatusCode::OK, "text/event-stream; charset=utf-8", streamed(answer, ask.include_usage));
+        let mut response = response(
+            StatusCode::OK,
+            "text/event-stream; charset=utf-8",
+            streamed(answer, ask.include_usage),
+        );
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
     } else {
@@ -257,7 +261,9 @@ fn streamed(answer: Answer, include_usage: bool) -> Body {
                 },
                 Event::Reasoning(text) => envelope.reasoning(text),
                 Event::Content(text) => envelope.content(text),
-                Event::Finish(finish) => envelope.end(finish, include_usage.then_some(answer.usage)),
+                Event::Finish(finish) => {
+                    envelope.end(finish, include_usage.then_some(answer.usage))
+                }
                 Event::Error => ApiError::internal().event(),
                 Event::Break => return Some((Err(Broken), answer)),
             };

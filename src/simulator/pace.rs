@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::Settings;
+use super::SimulatorOptions;
 
 /// The longest single delay. A speed of zero means this, not for ever: nothing here is unbounded.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The speeds that the settings ask for.
-    pub(super) fn new(settings: &Settings) -> Pace {
+    pub(super) fn new(settings: &SimulatorOptions) -> Pace {
         Pace {
             prefill: settings.prefill_tokens_per_second,
             decode: settings.decode_tokens_per_second,
@@ -89,12 +89,12 @@ mod tests {
     use super::*;
 
     fn pace(slots: u32, full_load_speed: f64) -> Pace {
-        Pace::new(&Settings {
+        Pace::new(&SimulatorOptions {
             slots,
             full_load_speed,
             prefill_tokens_per_second: 1000.0,
             decode_tokens_per_second: 100.0,
-            ..Settings::default()
+            ..SimulatorOptions::default()
         })
     }
 
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn no_setting_makes_a_delay_endless() {
         for speed in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE] {
-            let pace = Pace::new(&Settings {
+            let pace = Pace::new(&SimulatorOptions {
                 prefill_tokens_per_second: speed,
                 decode_tokens_per_second: speed,
-                ..Settings::default()
+                ..SimulatorOptions::default()
             });
             assert_eq!(pace.prefill(1, &mut jitter(0.0)), LONGEST, "{speed}");
             assert_eq!(pace.decode(1, &mut jitter(0.0)), LONGEST, "{speed}");
@@ -152,9 +152,14 @@ mod tests {
             let factors: Vec<f64> = (0..count).map(|_| jitter.factor()).collect();
             assert!(factors.iter().all(|f| *f > 0.0));
             let mean = factors.iter().sum::<f64>() / f64::from(count);
-            let variance = factors.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / f64::from(count);
+            let variance =
+                factors.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / f64::from(count);
             assert!((mean - 1.0).abs() < 0.02, "mean {mean}");
-            assert!((variance.sqrt() / deviation - 1.0).abs() < 0.1, "{} for {deviation}", variance.sqrt());
+            assert!(
+                (variance.sqrt() / deviation - 1.0).abs() < 0.1,
+                "{} for {deviation}",
+                variance.sqrt()
+            );
         }
     }
 }

@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Board, Stream};
-use crate::comparison::Sums;
-use crate::course::{Standing, State};
+use super::{RouteMonitor, StatusBoard};
 use crate::generator::Generator;
 use crate::incidents::Incident;
+use crate::pairing::Sums;
 use crate::recent::{Counts, WINDOW};
-use crate::remedy::Patient;
+use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Load, Shard};
+use crate::schedule_state::{Activity, SchedulePosition};
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -200,15 +200,16 @@ struct Failed {
 impl Status {
     /// Everything as it is now.
     pub fn of(
-        board: &Board,
+        board: &StatusBoard,
         generator: &Generator,
         (draining, paused): (bool, bool),
         shard: Shard,
         started: SystemTime,
     ) -> Status {
-        let (now, streams) = (Instant::now(), board.streams());
-        let first = |of: &Stream| streams.iter().find(|other| other.scenario == of.scenario);
-        let baseline = |of: &Stream| first(of).map(|first| first.target.clone()).unwrap_or_default();
+        let (now, monitors) = (Instant::now(), board.monitors());
+        let first = |of: &RouteMonitor| monitors.iter().find(|other| other.scenario == of.scenario);
+        let baseline =
+            |of: &RouteMonitor| first(of).map(|first| first.target.clone()).unwrap_or_default();
         let state = match (draining, paused) {
             (true, _) => "draining",
             (false, true) => "paused",
@@ -223,7 +224,10 @@ impl Status {
             now: unix(SystemTime::now()),
             reload_refused: board.refused(),
             measurement: measurement(generator, now),
-            scenarios: streams.iter().map(|stream| scenario(stream, baseline(stream), now, paused)).collect(),
+            scenarios: monitors
+                .iter()
+                .map(|stream| scenario(stream, baseline(stream), now, paused))
+                .collect(),
         }
     }
 }
@@ -243,16 +247,16 @@ pub struct RateNow {
 
 impl RateNow {
     /// That of a scenario, if there is one of this name.
-    pub fn of(board: &Board, scenario: &str) -> Option<RateNow> {
-        let stream = board.streams().into_iter().find(|stream| stream.scenario == scenario)?;
+    pub fn of(board: &StatusBoard, scenario: &str) -> Option<RateNow> {
+        let stream = board.monitors().into_iter().find(|stream| stream.scenario == scenario)?;
         let now = Instant::now();
-        let standing = stream.course.standing(now);
+        let position = stream.schedule_state.position(now);
         Some(RateNow {
             scenario: scenario.to_owned(),
-            rate_per_second: standing.rate,
-            rate_set_until: standing.set_until.map(unix),
-            rate_set_ignores: stream.terms().hours.filter(|_| standing.set_until.is_some()),
-            schedule_rate_per_second: stream.course.rate_by_schedule(now),
+            rate_per_second: position.rate,
+            rate_set_until: position.set_until.map(unix),
+            rate_set_ignores: stream.info().hours.filter(|_| position.set_until.is_some()),
+            schedule_rate_per_second: stream.schedule_state.scheduled_rate(now),
         })
     }
 }
@@ -268,21 +272,21 @@ fn measurement(generator: &Generator, now: Instant) -> Measurement {
     Measurement { valid: distortions.is_empty(), distortions }
 }
 
-fn scenario(stream: &Stream, baseline: String, now: Instant, paused: bool) -> Scenario {
-    let standing = stream.course.standing(now);
-    let (rate_per_second, concurrency) = (standing.rate, standing.concurrency);
+fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool) -> Scenario {
+    let position = stream.schedule_state.position(now);
+    let (rate_per_second, concurrency) = (position.rate, position.concurrency);
     let running = if paused { "paused" } else { "running" };
-    let (state, waiting_for, idle_until) = match stream.course.state() {
-        _ if standing.set_until.is_some() => (running, None, None),
-        State::Waiting(what) => ("waiting", Some(what), None),
-        State::Running { .. } => (running, None, None),
-        State::Idle(until) => ("idle", None, Some(unix(until))),
-        State::Ended => ("ended", None, None),
+    let (state, waiting_for, idle_until) = match stream.schedule_state.state() {
+        _ if position.set_until.is_some() => (running, None, None),
+        Activity::Waiting(what) => ("waiting", Some(what), None),
+        Activity::Running { .. } => (running, None, None),
+        Activity::Idle(until) => ("idle", None, Some(unix(until))),
+        Activity::Ended => ("ended", None, None),
     };
-    let terms = stream.terms();
-    let patient = Patient { target: &terms.configured, address: &terms.address };
-    let books = stream.traffic.ledger.read();
-    let count_of = |failure| books.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
+    let info = stream.info();
+    let patient = DiagnosedTarget { target: &info.configured, address: &info.address };
+    let counts = stream.state.ledger.read();
+    let count_of = |failure| counts.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failed = |incident: Incident| Failed {
         reason: incident.failure.as_str(),
         blame: incident.failure.blame().as_str(),
@@ -296,62 +300,66 @@ fn scenario(stream: &Stream, baseline: String, now: Instant, paused: bool) -> Sc
     Scenario {
         name: stream.scenario.clone(),
         target: stream.target.clone(),
-        address: terms.address,
-        simulated: terms.simulated,
+        address: info.address,
+        simulated: info.simulated,
         model: stream.model.get().cloned(),
         state,
         waiting_for,
         idle_until,
-        rate_set_until: standing.set_until.map(unix),
-        rate_set_ignores: terms.hours.filter(|_| standing.set_until.is_some()),
-        cycle: standing.cycle,
-        phase: phase(standing),
+        rate_set_until: position.set_until.map(unix),
+        rate_set_ignores: info.hours.filter(|_| position.set_until.is_some()),
+        cycle: position.cycle,
+        phase: phase(position),
         rate_per_second,
         concurrency,
-        max_concurrency: terms.max_concurrency,
+        max_concurrency: info.max_concurrency,
         curve: curve(stream, now),
         recent: recently(stream, now),
         failures,
         difference: paired(stream, baseline),
         ledger: Totals {
-            arrivals: books.arrivals,
-            dropped: counted(books.dropped().map(|(reason, count)| (reason.as_str(), count))),
-            started: books.started,
-            in_flight: books.in_flight,
-            finished: books.finished,
-            succeeded: books.succeeded,
-            failed: books.failures().map(|f| f.1).sum(),
-            aborted: counted(books.aborted().map(|(reason, count)| (reason.as_str(), count))),
-            balanced: books.imbalance().is_none(),
+            arrivals: counts.arrivals,
+            dropped: counted(counts.dropped().map(|(reason, count)| (reason.as_str(), count))),
+            started: counts.started,
+            in_flight: counts.in_flight,
+            finished: counts.finished,
+            succeeded: counts.succeeded,
+            failed: counts.failures().map(|f| f.1).sum(),
+            aborted: counted(counts.aborted().map(|(reason, count)| (reason.as_str(), count))),
+            balanced: counts.imbalance().is_none(),
         },
     }
 }
 
-fn phase(standing: Standing) -> Option<Phase> {
-    let (name, remaining) = match standing.set_until {
+fn phase(position: SchedulePosition) -> Option<Phase> {
+    let (name, remaining) = match position.set_until {
         Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
-        None => (standing.phase?, standing.remaining),
+        None => (position.phase?, position.remaining),
     };
     Some(Phase { name, remaining_seconds: remaining.map(|remaining| remaining.as_secs_f64()) })
 }
 
-fn curve(stream: &Stream, now: Instant) -> Option<Curve> {
+fn curve(stream: &RouteMonitor, now: Instant) -> Option<Curve> {
     const POINTS: u32 = 120;
-    let (schedule, share) = (stream.course.schedule(), stream.course.shard());
+    let (schedule, share) = (stream.schedule_state.schedule(), stream.schedule_state.shard());
     let length = schedule.length();
-    let flat =
-        matches!(schedule.phases(), [only] if matches!(only.load, Load::Constant(_) | Load::Concurrency(_)));
+    let flat = matches!(schedule.phases(), [only] if matches!(only.load, Load::Constant(_) | Load::Concurrency(_)));
     if length.is_zero() || flat {
         return None;
     }
     let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
     let slots = |point| match schedule.at(middle(point)).map(|placed| &placed.phase.load) {
-        Some(Load::Concurrency(slots)) => share.part(slots.get().into()).try_into().unwrap_or(u32::MAX),
+        Some(Load::Concurrency(slots)) => {
+            share.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
+        }
         _ => 0,
     };
     Some(Curve {
         length_seconds: length.as_secs_f64(),
-        position_seconds: stream.course.position(now).map(|position| position.as_secs_f64()),
+        position_seconds: stream
+            .schedule_state
+            .cycle_elapsed(now)
+            .map(|cycle_elapsed| cycle_elapsed.as_secs_f64()),
         rates_per_second: (0..POINTS)
             .map(|point| schedule.rate(middle(point)) / f64::from(share.count()))
             .collect(),
@@ -359,7 +367,7 @@ fn curve(stream: &Stream, now: Instant) -> Option<Curve> {
     })
 }
 
-fn recently(stream: &Stream, now: Instant) -> Recently {
+fn recently(stream: &RouteMonitor, now: Instant) -> Recently {
     let (first_token, tokens_per_second) = stream.recent.read(now);
     Recently {
         window_seconds: WINDOW.as_secs(),
@@ -369,7 +377,7 @@ fn recently(stream: &Stream, now: Instant) -> Recently {
 }
 
 /// There are none of the first target, nor before the first pair.
-fn paired(stream: &Stream, baseline: String) -> Option<Paired> {
+fn paired(stream: &RouteMonitor, baseline: String) -> Option<Paired> {
     let all = stream.difference.read();
     let paired = Paired {
         baseline,

@@ -50,7 +50,8 @@ impl Span {
 
     /// How long it was on, all times together.
     pub fn length(&self) -> Duration {
-        self.before + self.now.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+        self.before
+            + self.now.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
     }
 }
 

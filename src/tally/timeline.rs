@@ -76,7 +76,9 @@ impl Timeline {
             }
             Event::FirstToken { since_sent, since_due } => {
                 let times = &mut self.at(arrival.due + since_due).time_to_first_token;
-                times.get_or_insert_with(Distribution::of_rough_times).enter(since_sent.as_secs_f64());
+                times
+                    .get_or_insert_with(Distribution::of_rough_times)
+                    .enter(since_sent.as_secs_f64());
             }
             Event::Succeeded(measurement) => self.at(measurement.end).succeeded += 1,
             Event::Failed { since_due, .. } => self.at(arrival.due + since_due).failed += 1,
@@ -90,7 +92,8 @@ impl Timeline {
         while after.as_nanos() / self.width.as_nanos() >= INTERVALS as u128 {
             self.fold();
         }
-        let index = usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(INTERVALS - 1);
+        let index =
+            usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(INTERVALS - 1);
         if self.intervals.len() <= index {
             self.intervals.resize_with(index + 1, Interval::default);
         }
@@ -125,7 +128,10 @@ mod tests {
         }
         assert_eq!(timeline.width(), Duration::from_secs(512));
         assert!(timeline.intervals().len() <= INTERVALS);
-        assert_eq!(timeline.intervals().iter().map(|interval| interval.arrivals).sum::<u64>(), 100_000);
+        assert_eq!(
+            timeline.intervals().iter().map(|interval| interval.arrivals).sum::<u64>(),
+            100_000
+        );
         assert_eq!(timeline.intervals()[0].arrivals, 512);
         let times = timeline.intervals()[0].time_to_first_token.as_ref().unwrap();
         assert_eq!((times.count(), times.quantile(0.5)), (512, Some(0.1)));

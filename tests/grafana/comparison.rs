@@ -49,7 +49,10 @@ fn rate_in_phase(family: &Family, suffix: &str, of: Of) -> String {
 }
 
 fn quantile(family: &Family, of: Of) -> String {
-    format!("histogram_quantile($quantile, sum by (le, $by) ({})) >= 0", rate_in_phase(family, "_bucket", of))
+    format!(
+        "histogram_quantile($quantile, sum by (le, $by) ({})) >= 0",
+        rate_in_phase(family, "_bucket", of)
+    )
 }
 
 fn sum(family: &Family, suffix: &str, of: Of) -> String {
@@ -89,11 +92,15 @@ fn changes() -> [Panel; 3] {
 
 /// Now, and dashed as it was then.
 fn both(title: &str, unit: Unit, of: impl Fn(Of) -> String) -> Panel {
-    Panel::lines(title, unit).query(NOW, of(Of::Now)).query(THEN, of(Of::Then)).dashed_where("/ ago$/")
+    Panel::lines(title, unit)
+        .query(NOW, of(Of::Now))
+        .query(THEN, of(Of::Then))
+        .dashed_where("/ ago$/")
 }
 
 fn latency() -> [Panel; 5] {
-    let quantiles = |title, unit, family: &'static Family| both(title, unit, |of| quantile(family, of));
+    let quantiles =
+        |title, unit, family: &'static Family| both(title, unit, |of| quantile(family, of));
     [
         quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN)
             .about("llmload_time_to_first_token_seconds at the quantile chosen, only while one of the phases chosen runs. Just after a phase begins the window still reaches into the one before."),
@@ -113,7 +120,10 @@ fn latency() -> [Panel; 5] {
 
 /// What a counter of pairs grew by, for each target that is held against another.
 fn grown(family: &Family, more: &str) -> String {
-    format!("sum by (scenario, target, baseline) (increase({}[{WINDOW}]))", select(family, "", more))
+    format!(
+        "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",
+        select(family, "", more)
+    )
 }
 
 /// The mean difference of what was sent to two targets at the same instants, and the edges of the
@@ -155,8 +165,10 @@ fn pairs() -> [Panel; 3] {
 
 /// A histogram's series with the version that their target's server has.
 fn by_version(family: &Family, suffix: &str) -> String {
-    let version =
-        format!("max by (job, instance, target, version) ({})", select(&table::TARGET_INFO, "", ""));
+    let version = format!(
+        "max by (job, instance, target, version) ({})",
+        select(&table::TARGET_INFO, "", "")
+    );
     format!(
         "rate({}[{WINDOW}]) * on (job, instance, target) group_left (version) {version}",
         select(family, suffix, "")
@@ -182,11 +194,14 @@ fn load() -> [Panel; 4] {
         both("Success", Unit::Share, success)
             .about("1 - llmload_request_failures_total of llmload_requests_total.")
             .at_most_one(),
-        both("Offered", Unit::PerSecond, |of| sum(&table::ARRIVALS, "", of))
-            .about("llmload_arrivals_total per second: only where it is the same are the rest comparable."),
+        both("Offered", Unit::PerSecond, |of| sum(&table::ARRIVALS, "", of)).about(
+            "llmload_arrivals_total per second: only where it is the same are the rest comparable.",
+        ),
         both("Output", Unit::TokensPerSecond, |of| sum(&table::OUTPUT_TOKENS, "", of))
             .about("llmload_output_tokens_total per second."),
-        both("Tokens of an answer, mean", Unit::Count, |of| mean(&table::REQUEST_OUTPUT_TOKENS, of))
-            .about("llmload_request_output_tokens: an endpoint that answers shorter looks faster."),
+        both("Tokens of an answer, mean", Unit::Count, |of| {
+            mean(&table::REQUEST_OUTPUT_TOKENS, of)
+        })
+        .about("llmload_request_output_tokens: an endpoint that answers shorter looks faster."),
     ]
 }

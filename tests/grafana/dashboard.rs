@@ -161,7 +161,8 @@ pub fn chosen(name: &str, query: &str) -> Value {
 
 /// A variable of values that are given.
 pub fn one_of(name: &str, about: &str, values: &[&str], current: &str) -> Value {
-    let option = |value: &&str| json!({"text": value, "value": value, "selected": *value == current});
+    let option =
+        |value: &&str| json!({"text": value, "value": value, "selected": *value == current});
     let options: Vec<Value> = values.iter().map(option).collect();
     assert!(values.contains(&current));
     json!({

@@ -42,7 +42,10 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
 fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for variable in list(&dashboard["templating"]["list"]).iter().filter(|v| v["type"] == "query") {
-        all.push((text(&variable["name"]).to_owned(), text(&variable["query"]["query"]).to_owned()));
+        all.push((
+            text(&variable["name"]).to_owned(),
+            text(&variable["query"]["query"]).to_owned(),
+        ));
     }
     for annotation in list(&dashboard["annotations"]["list"]) {
         all.push((text(&annotation["name"]).to_owned(), text(&annotation["expr"]).to_owned()));
@@ -62,8 +65,11 @@ fn every_name_label_and_value_in_a_query_exists() {
     for (name, dashboard) in all() {
         for (place, expression) in expressions(&dashboard) {
             let unknown = vocabulary.unknown(&expression);
-            wrong
-                .extend(unknown.iter().map(|problem| format!("{name} / {place}: {problem} in {expression}")));
+            wrong.extend(
+                unknown
+                    .iter()
+                    .map(|problem| format!("{name} / {place}: {problem} in {expression}")),
+            );
         }
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -81,12 +87,16 @@ fn every_metric_is_on_a_panel_or_there_is_a_reason() {
     }
     let exposed: Vec<&str> = families().map(|family| family.name).collect();
     for name in &exposed {
-        let excused = WITHOUT_A_PANEL.iter().any(|(excused, reason)| excused == name && !reason.is_empty());
+        let excused =
+            WITHOUT_A_PANEL.iter().any(|(excused, reason)| excused == name && !reason.is_empty());
         assert!(
             shown.contains(*name) || excused,
             "{name} is on no panel: add one in tests/grafana, or say in WITHOUT_A_PANEL of tests/grafana/lint.rs why not"
         );
-        assert!(!(shown.contains(*name) && excused), "{name} is on a panel: take it off WITHOUT_A_PANEL");
+        assert!(
+            !(shown.contains(*name) && excused),
+            "{name} is on a panel: take it off WITHOUT_A_PANEL"
+        );
     }
     for (name, _) in WITHOUT_A_PANEL {
         assert!(exposed.contains(name), "{name} is gone: take it off WITHOUT_A_PANEL");
@@ -107,8 +117,9 @@ fn panels_say_what_they_show_in_which_unit_and_of_which_metric() {
             let about = text(&panel["description"]);
             assert!(about.ends_with('.'), "{name} / {title}: {about}");
             // Not every name: a sum of histograms is told by the histogram.
-            let named =
-                list(&panel["targets"]).iter().flat_map(|target| Vocabulary::families(text(&target["expr"])));
+            let named = list(&panel["targets"])
+                .iter()
+                .flat_map(|target| Vocabulary::families(text(&target["expr"])));
             let named: Vec<String> = named.filter(|metric| !metric.is_empty()).collect();
             assert!(
                 named.is_empty() || named.iter().any(|metric| about.contains(metric.as_str())),
@@ -138,7 +149,8 @@ fn panels_do_not_overlap_and_are_known_apart() {
         let (mut ids, mut taken) = (BTreeSet::new(), BTreeMap::new());
         for panel in list(&dashboard["panels"]) {
             assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {}", panel["id"]);
-            let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
             assert!(w > 0 && h > 0 && x + w <= 24, "{name}: {}", panel["gridPos"]);
             for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
                 let other = taken.insert(cell, text(&panel["title"]));
@@ -147,8 +159,10 @@ fn panels_do_not_overlap_and_are_known_apart() {
             let letters: Vec<&str> =
                 list(&panel["targets"]).iter().map(|target| text(&target["refId"])).collect();
             assert_eq!(letters.iter().collect::<BTreeSet<_>>().len(), letters.len(), "{name}");
-            let legends: Vec<&str> =
-                list(&panel["targets"]).iter().map(|target| text(&target["legendFormat"])).collect();
+            let legends: Vec<&str> = list(&panel["targets"])
+                .iter()
+                .map(|target| text(&target["legendFormat"]))
+                .collect();
             for only in list(&panel["fieldConfig"]["overrides"]) {
                 let matched = text(&only["matcher"]["options"]);
                 assert!(
@@ -177,14 +191,22 @@ fn variables_follow_from_one_another() {
         );
         assert_eq!(variables[0]["query"], "prometheus");
         for (at, variable) in variables.iter().enumerate().filter(|(_, v)| v["type"] == "query") {
-            assert_eq!(variable["refresh"], 2, "{name}: {}: when the range of time changes", names[at]);
+            assert_eq!(
+                variable["refresh"], 2,
+                "{name}: {}: when the range of time changes",
+                names[at]
+            );
             assert_eq!(variable["allValue"], ".+");
             assert_eq!((&variable["multi"], &variable["includeAll"]), (&true.into(), &true.into()));
             let query = text(&variable["query"]["query"]);
             assert!(query.starts_with("label_values("), "{query}");
             for used in query.match_indices('$').map(|(at, _)| &query[at + 1..]) {
                 let used = used.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
-                assert!(names[..at].contains(&used), "{name}: {} uses ${used}, which comes later", names[at]);
+                assert!(
+                    names[..at].contains(&used),
+                    "{name}: {} uses ${used}, which comes later",
+                    names[at]
+                );
             }
         }
         let written = dashboard.to_string();
@@ -221,8 +243,8 @@ fn queries_are_of_the_chosen_and_added_up() {
                 let of_a_choice = |matcher: &str| expression.matches(matcher).count();
                 let selectors = expression.matches('{').count();
                 let jobs = of_a_choice("job=~\"$job\"") + of_a_choice("job=~\"$server_job\"");
-                let instances =
-                    of_a_choice("instance=~\"$instance\"") + of_a_choice("instance=~\"$server_instance\"");
+                let instances = of_a_choice("instance=~\"$instance\"")
+                    + of_a_choice("instance=~\"$server_instance\"");
                 assert_eq!((jobs, instances), (selectors, selectors), "{place}");
                 // Every instance is a series: what is not added up is drawn as many times.
                 let starts = [
@@ -251,10 +273,13 @@ fn queries_are_of_the_chosen_and_added_up() {
                 // target-rate-interval: rates over $window and not over $__rate_interval, so that the
                 // number of samples beside them is theirs; heatmaps follow the width of the screen.
                 let without_edges = expression.replace("([.]0)?", "");
-                let mut ranges = without_edges.split('[').skip(1).map(|rest| rest.split(']').next().unwrap());
+                let mut ranges =
+                    without_edges.split('[').skip(1).map(|rest| rest.split(']').next().unwrap());
                 let expected: &[&str] = match text(&panel["type"]) {
                     "heatmap" => &["$__rate_interval"],
-                    _ if text(&panel["title"]).contains("against what may") => &["5m", "30m", "1h", "6h"],
+                    _ if text(&panel["title"]).contains("against what may") => {
+                        &["5m", "30m", "1h", "6h"]
+                    }
                     _ => &["$window", "$__range:$__interval"],
                 };
                 assert!(ranges.all(|range| expected.contains(&range)), "{place}");
@@ -279,10 +304,11 @@ fn queries_are_of_the_chosen_and_added_up() {
 fn dashboards_with_quantiles_show_how_many_samples_they_are_of() {
     for (name, dashboard) in all() {
         let all = expressions(&dashboard);
-        let quantiles = all.iter().any(|(_, expression)| expression.contains("histogram_quantile("));
-        let samples = all
-            .iter()
-            .any(|(_, expression)| expression.contains("_count{") && expression.contains("increase("));
+        let quantiles =
+            all.iter().any(|(_, expression)| expression.contains("histogram_quantile("));
+        let samples = all.iter().any(|(_, expression)| {
+            expression.contains("_count{") && expression.contains("increase(")
+        });
         assert!(!quantiles || samples || name == "server", "{name}");
     }
 }
@@ -297,7 +323,10 @@ fn provisioning_finds_the_datasource_and_the_dashboards() {
     let source = &read(file)["datasources"][0];
     assert_eq!((&source["uid"], &source["type"]), (&"prometheus".into(), &"prometheus".into()));
     assert_eq!(source["isDefault"], true, "the variable takes the default");
-    assert!(!text(&source["jsonData"]["timeInterval"]).is_empty(), "without it $__rate_interval is wrong");
+    assert!(
+        !text(&source["jsonData"]["timeInterval"]).is_empty(),
+        "without it $__rate_interval is wrong"
+    );
     let providers = files("grafana/provisioning/dashboards", ".yml");
     let [file] = providers.as_slice() else { panic!("{providers:?}") };
     let provider = &read(file)["providers"][0];

@@ -5,7 +5,8 @@ use llmload::metrics::table::{self, Family};
 use crate::dashboard::Dashboard;
 use crate::panel::{Panel, Unit};
 use crate::promql::{
-    average, bound, buckets, mean, quantile, rate, rate_by, rate_where, ratio, samples, series, shares,
+    average, bound, buckets, mean, quantile, rate, rate_by, rate_where, ratio, samples, series,
+    shares,
 };
 
 pub fn dashboard() -> Dashboard {

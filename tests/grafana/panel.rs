@@ -167,8 +167,10 @@ impl Panel {
     /// Words for a value.
     pub fn word(mut self, value: &str, text: &str, colour: &str) -> Panel {
         let mut options = serde_json::Map::new();
-        options
-            .insert(value.to_owned(), json!({"text": text, "color": colour, "index": self.mappings.len()}));
+        options.insert(
+            value.to_owned(),
+            json!({"text": text, "color": colour, "index": self.mappings.len()}),
+        );
         self.mappings.push(json!({"type": "value", "options": options}));
         self
     }
@@ -228,8 +230,11 @@ impl Panel {
 
     /// The columns of a table, by the names that they get, in their order; all others are left out.
     pub fn columns(mut self, columns: &[(&str, &str)]) -> Panel {
-        let order: serde_json::Map<String, Value> =
-            columns.iter().enumerate().map(|(at, (name, _))| ((*name).to_owned(), json!(at))).collect();
+        let order: serde_json::Map<String, Value> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| ((*name).to_owned(), json!(at)))
+            .collect();
         let names: serde_json::Map<String, Value> =
             columns.iter().map(|(name, shown)| ((*name).to_owned(), json!(shown))).collect();
         let kept: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
@@ -238,8 +243,9 @@ impl Panel {
         }
         self.transformations
             .push(json!({"id": "filterFieldsByName", "options": {"include": {"names": kept}}}));
-        self.transformations
-            .push(json!({"id": "organize", "options": {"indexByName": order, "renameByName": names}}));
+        self.transformations.push(
+            json!({"id": "organize", "options": {"indexByName": order, "renameByName": names}}),
+        );
         self
     }
 

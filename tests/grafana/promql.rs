@@ -11,7 +11,8 @@ pub const WINDOW: &str = "$window";
 
 /// The matchers of the variables, for the labels that a family has.
 fn matchers(family: &Family, more: &str) -> String {
-    let chosen = ["target", "model", "scenario"].into_iter().filter(|label| family.labels.contains(label));
+    let chosen =
+        ["target", "model", "scenario"].into_iter().filter(|label| family.labels.contains(label));
     let labels = ["job", "instance"].into_iter().chain(chosen);
     let mut matchers: Vec<String> = labels.map(|label| format!("{label}=~\"${label}\"")).collect();
     matchers.extend((!more.is_empty()).then(|| more.to_owned()));

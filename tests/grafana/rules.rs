@@ -38,17 +38,25 @@ fn rules_ask_for_what_there_is() {
     for recorded in rules.iter().filter_map(|rule| rule["record"].as_str()) {
         // Level, metric, operations; the labels are those of a stream of load and what it is split by.
         assert_eq!(recorded.split(':').count(), 3, "{recorded}");
-        let labels = ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));
+        let labels =
+            ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));
         vocabulary.add(recorded, false, &BTreeMap::from(labels));
     }
     for rule in &rules {
-        let lines = rule["expr"].as_str().unwrap().lines().filter(|line| !line.trim_start().starts_with('#'));
+        let lines = rule["expr"]
+            .as_str()
+            .unwrap()
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
         let expression = lines.collect::<Vec<_>>().join(" ");
         assert_eq!(vocabulary.unknown(&expression), Vec::<String>::new(), "{expression}");
         assert!(!expression.contains("job="), "it works with one name of a job only: {expression}");
         if rule["alert"].is_string() {
             for words in ["summary", "description"] {
-                assert!(rule["annotations"][words].as_str().is_some_and(|said| !said.is_empty()), "{rule}");
+                assert!(
+                    rule["annotations"][words].as_str().is_some_and(|said| !said.is_empty()),
+                    "{rule}"
+                );
             }
             assert!(
                 ["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()),
@@ -68,8 +76,19 @@ fn every_alert_is_seen_to_fire_and_to_stay_silent() {
         for test in read(&file)["tests"].as_array().unwrap() {
             for check in test["promql_expr_test"].as_array().unwrap() {
                 let asked = check["expr"].as_str().unwrap();
-                let alert = asked.split("alertname=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-                assert!(alerts.contains(&alert.as_str()), "{}: there is no {alert}", file.display());
+                let alert = asked
+                    .split("alertname=\"")
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+                    .to_owned();
+                assert!(
+                    alerts.contains(&alert.as_str()),
+                    "{}: there is no {alert}",
+                    file.display()
+                );
                 let samples = check["exp_samples"].as_array().unwrap();
                 if samples.is_empty() {
                     silent.insert(alert)
@@ -82,7 +101,10 @@ fn every_alert_is_seen_to_fire_and_to_stay_silent() {
     for alert in alerts {
         assert!(fires.contains(alert), "{alert} is never seen to fire in grafana/rules/tests");
         // The one sample that is expected leaves the other streams of load silent.
-        assert!(silent.contains(alert), "{alert} is never seen to stay silent in grafana/rules/tests");
+        assert!(
+            silent.contains(alert),
+            "{alert} is never seen to stay silent in grafana/rules/tests"
+        );
     }
 }
 

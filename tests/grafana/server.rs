@@ -86,12 +86,14 @@ fn sum(theirs: &Theirs) -> String {
 }
 
 fn server_quantile(q: &str) -> String {
-    let buckets = FIRST_TOKEN.any(|name| format!("sum by (le) (rate({name}_bucket{HERE}[{WINDOW}]))"));
+    let buckets =
+        FIRST_TOKEN.any(|name| format!("sum by (le) (rate({name}_bucket{HERE}[{WINDOW}]))"));
     format!("histogram_quantile({q}, {buckets}) >= 0")
 }
 
 fn server_mean() -> String {
-    let rate = |suffix| FIRST_TOKEN.any(|name| format!("sum(rate({name}{suffix}{HERE}[{WINDOW}]))"));
+    let rate =
+        |suffix| FIRST_TOKEN.any(|name| format!("sum(rate({name}{suffix}{HERE}[{WINDOW}]))"));
     format!("({}) / (({}) > 0)", rate("_sum"), rate("_count"))
 }
 

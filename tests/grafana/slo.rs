@@ -125,8 +125,7 @@ fn shares() -> [Panel; 4] {
     ]
 }
 
-const LONG: &str =
-    "1 uses up exactly what a period of the objective leaves; 14.4 two hundredths of a month's in an hour.";
+const LONG: &str = "1 uses up exactly what a period of the objective leaves; 14.4 two hundredths of a month's in an hour.";
 
 fn burn() -> [Panel; 2] {
     let burns = |title, bad: &dyn Fn(&str) -> String| {

@@ -28,11 +28,16 @@ impl Vocabulary {
         let mut vocabulary = Vocabulary { series: BTreeMap::new() };
         for family in families() {
             let labels = family.labels.iter().map(|label| {
-                let values =
-                    family.values(label).map(|values| values.iter().map(ToString::to_string).collect());
+                let values = family
+                    .values(label)
+                    .map(|values| values.iter().map(ToString::to_string).collect());
                 ((*label).to_owned(), values)
             });
-            vocabulary.add(family.name, matches!(family.kind, Kind::Histogram(_)), &labels.collect());
+            vocabulary.add(
+                family.name,
+                matches!(family.kind, Kind::Histogram(_)),
+                &labels.collect(),
+            );
         }
         for name in ["up", "scrape_duration_seconds", "scrape_samples_scraped"] {
             vocabulary.add(name, false, &BTreeMap::new());
@@ -45,7 +50,12 @@ impl Vocabulary {
     }
 
     /// Makes a name known, such as that of a recording rule.
-    pub fn add(&mut self, name: &str, histogram: bool, labels: &BTreeMap<String, Option<Vec<String>>>) {
+    pub fn add(
+        &mut self,
+        name: &str,
+        histogram: bool,
+        labels: &BTreeMap<String, Option<Vec<String>>>,
+    ) {
         let mut labels = labels.clone();
         labels.extend(OF_THE_SCRAPE.map(|label| (label.to_owned(), None)));
         if histogram {
@@ -90,26 +100,33 @@ impl Vocabulary {
             labels.extend(known.keys().map(String::as_str));
             let matcher = regex_lite::Regex::new("(\\w+)(=~|!~|!=|=)\"([^\"]*)\"").unwrap();
             for found in matcher.captures_iter(matchers) {
-                let (label, value) = (found.get(1).unwrap().as_str(), found.get(3).unwrap().as_str());
+                let (label, value) =
+                    (found.get(1).unwrap().as_str(), found.get(3).unwrap().as_str());
                 let Some(values) = known.get(label) else {
                     wrong.push(format!("`{name}` has no label `{label}`"));
                     continue;
                 };
                 let literal = |value: &&str| !value.starts_with('$') && !value.is_empty();
                 if let Some(values) = values {
-                    let strange =
-                        value.split('|').filter(literal).filter(|value| !values.iter().any(|v| v == value));
-                    wrong.extend(strange.map(|value| format!("`{label}` of `{name}` is never `{value}`")));
+                    let strange = value
+                        .split('|')
+                        .filter(literal)
+                        .filter(|value| !values.iter().any(|v| v == value));
+                    wrong.extend(
+                        strange.map(|value| format!("`{label}` of `{name}` is never `{value}`")),
+                    );
                 }
             }
         }
-        let grouping =
-            regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\(([^)]*)\\)")
-                .unwrap();
+        let grouping = regex_lite::Regex::new(
+            "\\b(?:by|without|on|ignoring|group_left|group_right) ?\\(([^)]*)\\)",
+        )
+        .unwrap();
         for found in grouping.captures_iter(expression) {
             let names = found.get(1).unwrap().as_str().split(',').map(str::trim);
-            let strange =
-                names.filter(|name| !name.is_empty() && !name.starts_with('$') && !labels.contains(name));
+            let strange = names.filter(|name| {
+                !name.is_empty() && !name.starts_with('$') && !labels.contains(name)
+            });
             wrong.extend(strange.map(|name| format!("no metric in it has a label `{name}`")));
         }
         wrong
@@ -133,7 +150,8 @@ fn family_of(name: &str) -> &str {
 
 /// What follows each place where `start` stands, up to the next quote.
 fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
-    text.match_indices(start).map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
+    text.match_indices(start)
+        .map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
 }
 
 /// Each metric in an expression. A name is a metric's if a selector or a range follows it, or
@@ -141,7 +159,8 @@ fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
 fn mentions(expression: &str) -> Vec<Mention<'_>> {
     // What stands in parentheses after these are labels.
     let groups =
-        regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\([^)]*\\)").unwrap();
+        regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\([^)]*\\)")
+            .unwrap();
     let lists: Vec<_> = groups.find_iter(expression).map(|found| found.range()).collect();
     let token = regex_lite::Regex::new(
         "\\$?[a-zA-Z_:][a-zA-Z0-9_:]*|\\{[^}]*\\}|\"[^\"]*\"|\\[[^\\]]*\\]|[0-9][0-9a-z.]*|\\$?\\{",
@@ -211,8 +230,14 @@ fn what_there_is_not_is_found() {
     );
     for (expression, problem) in [
         ("sum(llmload_arrival_total)", "no metric `llmload_arrival_total`"),
-        ("llmload_time_to_first_token_seconds{job=\"x\"}", "no metric `llmload_time_to_first_token_seconds`"),
-        ("rate(llmload_arrivals_total{phase=\"x\"}[5m])", "`llmload_arrivals_total` has no label `phase`"),
+        (
+            "llmload_time_to_first_token_seconds{job=\"x\"}",
+            "no metric `llmload_time_to_first_token_seconds`",
+        ),
+        (
+            "rate(llmload_arrivals_total{phase=\"x\"}[5m])",
+            "`llmload_arrivals_total` has no label `phase`",
+        ),
         (
             "llmload_arrivals_dropped_total{reason=~\"late|lazy\"}",
             "`reason` of `llmload_arrivals_dropped_total` is never `lazy`",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
-    &["event", "ledger", "course", "comparison"],
+    &["event", "ledger", "schedule_state", "pairing"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
     &["endpoint", "exchange", "launch"],
@@ -76,8 +76,17 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Outside crates that everybody may use: vocabulary rather than machinery.
-const EVERYWHERE: &[&str] =
-    &["bytes", "futures_util", "http", "serde", "serde_json", "thiserror", "tokio", "tokio_util", "tracing"];
+const EVERYWHERE: &[&str] = &[
+    "bytes",
+    "futures_util",
+    "http",
+    "serde",
+    "serde_json",
+    "thiserror",
+    "tokio",
+    "tokio_util",
+    "tracing",
+];
 
 /// Modules whose answers follow from what they are given: no runtime, no clock, no log, no outside.
 const PURE: &[&str] = &[
@@ -91,8 +100,8 @@ const PURE: &[&str] = &[
     "prompts",
     "event",
     "ledger",
-    "course",
-    "comparison",
+    "schedule_state",
+    "pairing",
     "pacer",
     "timetable",
     "guard",
@@ -117,7 +126,8 @@ const TIME: &str = "tokio::time::Instant";
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
 
 /// Names that say nothing about what is inside.
-const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
+const EMPTY_NAMES: &[&str] =
+    &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
 
 /// Lines of a file that holds one idea.
 const LONG: usize = 450;
@@ -134,7 +144,9 @@ fn opens_with_its_purpose(file: &Source) -> Vec<String> {
 fn imports_point_down(file: &Source) -> Vec<String> {
     // The crate's root is a map, and `main.rs` stands outside.
     let Some(own) = file.top_module() else { return Vec::new() };
-    let Some(place) = rank(own) else { return vec![format!("{}: `{own}` stands in no layer", file.path)] };
+    let Some(place) = rank(own) else {
+        return vec![format!("{}: `{own}` stands in no layer", file.path)];
+    };
     let wrong = |mention: &Mention| {
         let seen = mention.path.strip_prefix("crate::")?.split("::").next()?;
         let why = match rank(seen) {
@@ -143,7 +155,10 @@ fn imports_point_down(file: &Source) -> Vec<String> {
             Some(_) => "is not below it",
             None => "stands in no layer",
         };
-        Some(format!("{}:{}: `{own}` imports `{}`, which {why}", file.path, mention.line, mention.path))
+        Some(format!(
+            "{}:{}: `{own}` imports `{}`, which {why}",
+            file.path, mention.line, mention.path
+        ))
     };
     // A test may reach for anything that the crate shows; production code may not.
     let mentions = file.mentions();
@@ -151,7 +166,10 @@ fn imports_point_down(file: &Source) -> Vec<String> {
     for mention in mentions {
         let climbs = mention.path.split("::").take_while(|part| *part == "super").count();
         if climbs >= file.depth() + usize::from(mention.in_test) {
-            wrong.push(format!("{}:{}: climbs out of its module; say `crate::`", file.path, mention.line));
+            wrong.push(format!(
+                "{}:{}: climbs out of its module; say `crate::`",
+                file.path, mention.line
+            ));
         }
     }
     wrong
@@ -167,7 +185,10 @@ fn crates_are_at_home(file: &Source) -> Vec<String> {
         let (name, homes) = lines.max_by_key(|(name, _)| name.len())?;
         let at_home = homes.iter().any(|home| file.is_in(home));
         (!at_home && !mention.in_test).then(|| {
-            format!("{}:{}: `{}`; the home of `{name}` is {homes:?}", file.path, mention.line, mention.path)
+            format!(
+                "{}:{}: `{}`; the home of `{name}` is {homes:?}",
+                file.path, mention.line, mention.path
+            )
         })
     };
     file.mentions().into_iter().filter_map(homeless).collect()
@@ -190,7 +211,9 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
         .mentions()
         .iter()
         .filter(|mention| !mention.in_test && impure(mention))
-        .map(|mention| format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path))
+        .map(|mention| {
+            format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path)
+        })
         .collect();
     // It reads the clock without naming it.
     let code = code_of(&file.text);
@@ -204,7 +227,8 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
 fn names_say_something(file: &Source) -> Vec<String> {
     let code = code_of(&file.text);
     let modules = code.split_whitespace().zip(code.split_whitespace().skip(1));
-    let inside = modules.filter(|(word, _)| *word == "mod").map(|(_, name)| name.trim_end_matches(';'));
+    let inside =
+        modules.filter(|(word, _)| *word == "mod").map(|(_, name)| name.trim_end_matches(';'));
     let parts = file.path.trim_end_matches(".rs").split('/').chain(inside);
     let empty = parts.filter(|part| EMPTY_NAMES.contains(part));
     empty.map(|part| format!("{}: `{part}` names nothing", file.path)).collect()
@@ -215,7 +239,9 @@ fn one_idea_a_file(file: &Source) -> Vec<String> {
     let listed = LONG_FILES.iter().any(|(path, reason)| *path == file.path && !reason.is_empty());
     match (file.path.starts_with("src/") && lines > LONG, listed) {
         (true, false) => vec![format!("{}: {lines} lines; does it hold two ideas?", file.path)],
-        (false, true) => vec![format!("{}: {lines} lines; take it off the list of long files", file.path)],
+        (false, true) => {
+            vec![format!("{}: {lines} lines; take it off the list of long files", file.path)]
+        }
         _ => Vec::new(),
     }
 }
@@ -256,8 +282,9 @@ impl Source {
     }
 
     fn is_in(&self, module: &str) -> bool {
-        self.module()
-            .is_some_and(|own| own.strip_prefix(module).is_some_and(|r| r.is_empty() || r.starts_with('/')))
+        self.module().is_some_and(|own| {
+            own.strip_prefix(module).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+        })
     }
 
     /// Every path in the code; comments and texts are not code.
@@ -349,10 +376,9 @@ fn starts_with(path: &str, name: &str) -> bool {
 }
 
 fn rank(module: &str) -> Option<(usize, usize)> {
-    LAYERS
-        .iter()
-        .enumerate()
-        .find_map(|(layer, modules)| Some((layer, modules.iter().position(|name| *name == module)?)))
+    LAYERS.iter().enumerate().find_map(|(layer, modules)| {
+        Some((layer, modules.iter().position(|name| *name == module)?))
+    })
 }
 
 /// Where a file's tests begin: they stand at its end.
@@ -472,8 +498,15 @@ fn imports_point_down_the_layers() {
     hold(imports_point_down);
     let breaks = |path, text| complaints(imports_point_down, path, text);
     assert_eq!(breaks("src/protocol/chat.rs", "use crate::plan::RequestParameters;"), 1);
-    assert_eq!(breaks("src/protocol.rs", "use crate::{plan, measurement::{Usage, Failure}, web::Site};"), 2);
-    assert_eq!(breaks("src/event.rs", "fn f(books: &crate::ledger::Books) {}"), 1, "a later sibling");
+    assert_eq!(
+        breaks("src/protocol.rs", "use crate::{plan, measurement::{Usage, Failure}, web::Site};"),
+        2
+    );
+    assert_eq!(
+        breaks("src/event.rs", "fn f(books: &crate::ledger::LedgerCounts) {}"),
+        1,
+        "a later sibling"
+    );
     assert_eq!(breaks("src/ledger.rs", "use crate::event::DropReason;"), 0, "an earlier sibling");
     assert_eq!(breaks("src/utensils.rs", ""), 1, "a module without a layer");
     assert_eq!(breaks("src/web.rs", "use crate::utensils::Fork;"), 1);
@@ -495,7 +528,8 @@ fn the_map_shows_the_layers() {
         .map(|row| row.split("[`").skip(1).map(|rest| rest.split_once("`]").unwrap().0).collect())
         .collect();
     assert_eq!(shown, LAYERS);
-    let mut declared: Vec<_> = map.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
+    let mut declared: Vec<_> =
+        map.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
     let mut layered: Vec<_> = LAYERS.concat().iter().map(|name| format!("{name};")).collect();
     declared.sort_unstable();
     layered.sort_unstable();
@@ -514,7 +548,10 @@ fn every_outside_crate_is_used_at_home_only() {
     assert_eq!(breaks("src/config.rs", "use serde_yaml::Value;"), 1, "not even its parent");
     assert_eq!(breaks("src/pacer.rs", "use governor::clock;"), 0);
     assert_eq!(breaks("src/pacers.rs", "use governor::clock;"), 1);
-    assert_eq!(breaks("src/web.rs", "/* reqwest::Client */ let a = r#\"\"reqwest::Client\"\"#;"), 0);
+    assert_eq!(
+        breaks("src/web.rs", "/* reqwest::Client */ let a = r#\"\"reqwest::Client\"\"#;"),
+        0
+    );
 }
 
 #[test]
@@ -522,7 +559,8 @@ fn every_outside_crate_has_a_home() {
     let manifest = std::fs::read_to_string(repository().join("Cargo.toml")).unwrap();
     let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
     let section = after.split("\n[").next().unwrap();
-    let names = section.lines().filter_map(|line| Some(line.split_once('=')?.0.trim().replace('-', "_")));
+    let names =
+        section.lines().filter_map(|line| Some(line.split_once('=')?.0.trim().replace('-', "_")));
     let names: Vec<_> = names.collect();
     assert!(names.contains(&"governor".to_owned()), "{names:?}");
     let homeless = |name: &&String| {
@@ -564,7 +602,10 @@ fn no_name_is_empty() {
     hold(names_say_something);
     assert_eq!(complaints(names_say_something, "src/utils.rs", ""), 1);
     assert_eq!(complaints(names_say_something, "tests/common/setup.rs", ""), 1);
-    assert_eq!(complaints(names_say_something, "src/web.rs", "pub(crate) mod helpers;\nmod misc {}"), 2);
+    assert_eq!(
+        complaints(names_say_something, "src/web.rs", "pub(crate) mod helpers;\nmod misc {}"),
+        2
+    );
 }
 
 #[test]
@@ -573,7 +614,10 @@ fn a_file_holds_one_idea() {
     assert_eq!(complaints(one_idea_a_file, "src/web.rs", &"line\n".repeat(LONG + 1)), 1);
     assert_eq!(complaints(one_idea_a_file, "src/web.rs", &"line\n".repeat(LONG)), 0);
     for (path, _) in LONG_FILES {
-        assert!(repository().join(path).is_file(), "{path} is on the list of long files and is gone");
+        assert!(
+            repository().join(path).is_file(),
+            "{path} is on the list of long files and is gone"
+        );
         assert_eq!(complaints(one_idea_a_file, path, ""), 1, "{path}");
     }
 }
@@ -588,6 +632,7 @@ fn what_is_not_code_is_not_read_as_code() {
     assert_eq!(paths, ["j::k", "p::q"]);
     let source = Source::new("src/x.rs", "use a::{self, b::{c as d, e::*}, f};\n::g::h::<i::j>();");
     let paths: Vec<_> = source.mentions().into_iter().map(|m| (m.line, m.path)).collect();
-    let expected = [(1, "a"), (1, "a::b::c"), (1, "a::b::e"), (1, "a::f"), (2, "g::h"), (2, "i::j")];
+    let expected =
+        [(1, "a"), (1, "a::b::c"), (1, "a::b::e"), (1, "a::f"), (2, "g::h"), (2, "i::j")];
     assert_eq!(paths, expected.map(|(line, path)| (line, path.to_owned())));
 }

@@ -81,7 +81,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     std::fs::write(&file, instants.map(row).concat()).unwrap();
     // Half an arrival before it and half after it.
     let around = "{constant: 1/s, for: 500ms}";
-    let schedule = format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
+    let schedule =
+        format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
     let (came, exposition) = send(&schedule, |_| {}).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
     assert_eq!(came.len() as f64 + dropped(&exposition), 8.0);
@@ -94,7 +95,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_for_a_moment_it_loses_nothing() {
-    let (came, exposition) = send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
+    let (came, exposition) =
+        send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
     // A machine that stands still for longer by itself drops, and says so.
     assert_eq!(came.len() as f64 + dropped(&exposition), 1000.0);
@@ -103,15 +105,17 @@ async fn stopped_for_a_moment_it_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_for_long_it_drops_what_is_late_and_bunches_nothing_up() {
-    let (came, exposition) = send("[{constant: 200/s, for: 8s}]", stopped(Duration::from_secs(3))).await;
+    let (came, exposition) =
+        send("[{constant: 200/s, for: 8s}]", stopped(Duration::from_secs(3))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
     let late = sample(&exposition, "llmload_arrivals_dropped_total", &["reason=\"late\""]);
     // 600 were missed, and those of the last half second before it went on are sent.
     assert!((400.0..=700.0).contains(&late), "{late}");
     assert_eq!(came.len() as f64 + late, 1600.0);
     let within = Duration::from_millis(100);
-    let most =
-        (0..came.len()).map(|i| came[i..].iter().take_while(|at| **at - came[i] < within).count()).max();
+    let most = (0..came.len())
+        .map(|i| came[i..].iter().take_while(|at| **at - came[i] < within).count())
+        .max();
     // At most rate × max_lag at once, and what is due meanwhile; 600 would be all that was missed.
     assert!(most < Some(300), "{most:?}");
 }

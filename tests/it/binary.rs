@@ -82,7 +82,10 @@ impl Daemon {
         while !self.log.lock().unwrap().contains(words) {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
-            assert!(ended.is_none() && begun.elapsed() < FOREVER, "nothing of {words} ({ended:?}):\n{log}");
+            assert!(
+                ended.is_none() && begun.elapsed() < FOREVER,
+                "nothing of {words} ({ended:?}):\n{log}"
+            );
             pause();
         }
     }
@@ -98,7 +101,8 @@ impl Daemon {
     pub fn threads_named(&self, name: &str) -> usize {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         // One that ends in the meantime has no name any more.
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let names =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|its| its.trim() == name).count()
     }
 
@@ -107,7 +111,8 @@ impl Daemon {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -146,7 +151,11 @@ pub fn pause() {
 }
 
 /// Status, head and body of a plain HTTP request.
-pub fn request(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String, String)> {
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+) -> std::io::Result<(u16, String, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
@@ -170,7 +179,8 @@ pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
 /// Every equation of the ledger, as a scrape shows it.
 pub fn assert_balanced(exposition: &str) {
     let get = |name: &str| sample(exposition, name, &[]);
-    let (arrivals, started) = (get("llmload_arrivals_total"), get("llmload_requests_started_total"));
+    let (arrivals, started) =
+        (get("llmload_arrivals_total"), get("llmload_requests_started_total"));
     let finished = get("llmload_requests_total");
     assert_eq!(arrivals, started + get("llmload_arrivals_dropped_total"), "{exposition}");
     let open = get("llmload_requests_in_flight") + get("llmload_requests_aborted_total");
@@ -179,8 +189,11 @@ pub fn assert_balanced(exposition: &str) {
 
 pub fn llmload(args: &[&str]) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_llmload")).args(args).current_dir(folder.path()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_llmload"))
+        .args(args)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -244,7 +257,8 @@ fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_com
     let (code, _, err) = llmload(&["--config.file", "x.yml", "demo"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--config.file") && err.contains("demo"), "{err}");
-    let (code, _, err) = llmload(&["http://127.0.0.1:1/v1", "--rate", "1/s", "--config.file", "x.yml"]);
+    let (code, _, err) =
+        llmload(&["http://127.0.0.1:1/v1", "--rate", "1/s", "--config.file", "x.yml"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--config.file") && err.contains("cannot be used with"), "{err}");
     let (code, _, err) = llmload(&["--log.level", "inof", "demo"]);
@@ -261,15 +275,25 @@ fn a_reader_that_has_read_enough_is_no_failure() {
     for args in [vec!["schema"], vec!["check", examples.to_str().unwrap()], vec!["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = Command::new(env!("CARGO_BIN_EXE_llmload")).args(&args).stdout(writer).output().unwrap();
-        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+        let output = Command::new(env!("CARGO_BIN_EXE_llmload"))
+            .args(&args)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(0), &b""[..]),
+            "{args:?}"
+        );
     }
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_llmload")).arg("schema").stdout(full).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_llmload")).arg("schema").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "what could not be written is one");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mistyped = Command::new(env!("CARGO_BIN_EXE_llmload")).arg("check").arg("x").stderr(writer).status();
+    let mistyped =
+        Command::new(env!("CARGO_BIN_EXE_llmload")).arg("check").arg("x").stderr(writer).status();
     assert_eq!(mistyped.unwrap().code(), Some(2));
 }
 
@@ -288,8 +312,9 @@ fn a_daemon_outlives_whoever_reads_its_log() {
     let mut log = BufReader::new(child.stderr.take().unwrap());
     log.read_line(&mut String::new()).unwrap();
     drop(log);
-    let kill =
-        |name: &str| Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    let kill = |name: &str| {
+        Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap()
+    };
     // The first is answered by a line that nobody reads.
     assert!(kill("HUP").success());
     assert!(kill("TERM").success());

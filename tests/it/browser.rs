@@ -62,7 +62,8 @@ scenarios: {evening: {target: sim, rate: 20/s, request: {max_tokens: 8}}}
     daemon.wait_for("/api/v1/status", |status| {
         let status: serde_json::Value = serde_json::from_str(status).unwrap();
         let ledger = &status["scenarios"][0]["ledger"];
-        (ledger["succeeded"].as_u64() > Some(0) && ledger["failed"].as_u64() > Some(0)).then_some(())
+        (ledger["succeeded"].as_u64() > Some(0) && ledger["failed"].as_u64() > Some(0))
+            .then_some(())
     });
     let url = format!("http://{}/", daemon.address);
     let (before, console) = open(&url);
@@ -80,15 +81,19 @@ scenarios: {evening: {target: sim, rate: 20/s, request: {max_tokens: 8}}}
 }
 
 /// The page over an answer that a daemon gave, changed by `change`: for what takes hours to come about.
-async fn over(yaml: &'static str, change: impl FnOnce(&mut serde_json::Value) + Send + 'static) -> String {
+async fn over(
+    yaml: &'static str,
+    change: impl FnOnce(&mut serde_json::Value) + Send + 'static,
+) -> String {
     let status = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(yaml);
         daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let failed = |scenario: &serde_json::Value| scenario["ledger"]["failed"].as_u64() > Some(0);
+            let failed =
+                |scenario: &serde_json::Value| scenario["ledger"]["failed"].as_u64() > Some(0);
             let pairs = &status["scenarios"][1]["difference"]["duration"]["pairs"];
-            let there =
-                status["scenarios"].as_array().unwrap().iter().all(failed) && pairs.as_u64() > Some(0);
+            let there = status["scenarios"].as_array().unwrap().iter().all(failed)
+                && pairs.as_u64() > Some(0);
             there.then_some(status)
         })
     });
@@ -124,11 +129,16 @@ async fn failures_that_are_over_are_folded_away_with_their_age() {
         status["scenarios"][1]["failures"][0]["last"] = (now - 299.0).into();
     })
     .await;
-    let older =
-        "<details class=\"older\"><summary>Not in the last 5&nbsp;min: rate_limited 2h 0m ago</summary>";
+    let older = "<details class=\"older\"><summary>Not in the last 5&nbsp;min: rate_limited 2h 0m ago</summary>";
     let (before, after) = page.split_once(older).unwrap_or_else(|| panic!("{page}"));
-    assert!(!before.contains("<b>rate_limited</b>") && after.contains("<b>rate_limited</b>"), "{page}");
-    assert!(after.contains("<div class=\"failures\"><div class=\"failure\"><p><b>http_5xx</b>"), "{page}");
+    assert!(
+        !before.contains("<b>rate_limited</b>") && after.contains("<b>rate_limited</b>"),
+        "{page}"
+    );
+    assert!(
+        after.contains("<div class=\"failures\"><div class=\"failure\"><p><b>http_5xx</b>"),
+        "{page}"
+    );
     assert_eq!(page.matches("<details").count(), 1, "{page}");
 }
 
@@ -147,7 +157,11 @@ async fn a_difference_between_targets_is_told_in_words_with_how_sure_it_is() {
         assert!(page.replace("&nbsp;", " ").contains(&cell), "{cell}\n{page}");
     };
     assert!(page.contains("<h3>Compared with one</h3>"), "{page}");
-    told("first token", "12.3 ms sooner", "95 % sure: between 10.3 ms and 14.3 ms sooner, from 40 pairs");
+    told(
+        "first token",
+        "12.3 ms sooner",
+        "95 % sure: between 10.3 ms and 14.3 ms sooner, from 40 pairs",
+    );
     told(
         "end of the answer",
         "no clear difference",
@@ -172,5 +186,8 @@ fn a_page_that_breaks_is_heard() {
     std::fs::write(&page, "<p>there</p><script>nowhere.at.all()</script>").unwrap();
     let (page, console) = open(&format!("file://{}", page.display()));
     assert!(page.contains("<p>there</p>"), "{page}");
-    assert!(matches!(console.as_slice(), [line] if line.contains("nowhere is not defined")), "{console:?}");
+    assert!(
+        matches!(console.as_slice(), [line] if line.contains("nowhere is not defined")),
+        "{console:?}"
+    );
 }

@@ -48,7 +48,10 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
         let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.contains(words), "{words}\n{out}");
     }
-    assert!(out.lines().all(|line| line.chars().count() <= 80 || line.contains("127.0.0.1")), "{out}");
+    assert!(
+        out.lines().all(|line| line.chars().count() <= 80 || line.contains("127.0.0.1")),
+        "{out}"
+    );
     assert!(!out.contains('\u{1b}'), "a file has no colours");
 
     let (code, document) = in_json(&path);
@@ -62,7 +65,10 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
         "{warnings:?}"
     );
     let forecast = &file["forecast"];
-    assert_eq!((&forecast["span_seconds"], &forecast["bucket_seconds"]), (&json!(86400.0), &json!(900.0)));
+    assert_eq!(
+        (&forecast["span_seconds"], &forecast["bucket_seconds"]),
+        (&json!(86400.0), &json!(900.0))
+    );
     let scenario = &forecast["scenarios"][0];
     assert_eq!(scenario["amounts"]["requests"], json!(172_800.0));
     assert_eq!(scenario["cost_at_most"], json!({"amount": 51.84, "currency": "USD"}));
@@ -80,10 +86,13 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
 fn problems_are_told_in_json_beside_files_that_are_fine() {
     let (_folder, bad) = written("target: localhost\nrate: 5\n");
     let good = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
-    let (code, out, err) = llmload(&["check", "--json", &bad, good.to_str().unwrap(), "nowhere.yml"]);
+    let (code, out, err) =
+        llmload(&["check", "--json", &bad, good.to_str().unwrap(), "nowhere.yml"]);
     assert_eq!((code, err.as_str()), (Some(2), ""));
     let document: Value = serde_json::from_str(&out).unwrap();
-    let [bad, good, nowhere] = document["files"].as_array().unwrap().as_slice() else { panic!("{out}") };
+    let [bad, good, nowhere] = document["files"].as_array().unwrap().as_slice() else {
+        panic!("{out}")
+    };
     assert_eq!(bad["forecast"], Value::Null);
     let rate = json!({
         "line": 2, "column": 7, "path": "rate",
@@ -120,7 +129,9 @@ scenarios:
     let (code, document) = in_json(&path);
     assert_eq!(code, Some(0), "{document}");
     let scenarios = document["files"][0]["forecast"]["scenarios"].as_array().unwrap();
-    let output = |index: usize| scenarios[index]["amounts"]["output_tokens_at_most"].as_f64().unwrap() / 24.0;
+    let output = |index: usize| {
+        scenarios[index]["amounts"]["output_tokens_at_most"].as_f64().unwrap() / 24.0
+    };
     assert_eq!([0, 1, 2, 3].map(output), [60.0, 120.0, 5.0, (2.0 * 60.0 + 120.0 + 5.0) / 4.0]);
     assert_eq!(scenarios[2]["amounts"]["input_tokens_estimated"], json!(720.0));
 }
@@ -147,8 +158,9 @@ schedule: [{constant: 1/s, for: 10m}]
 /// What one shard would refuse is refused here, and what it would send is told, not what all do.
 #[test]
 fn a_shard_is_checked_by_the_rules_and_figures_of_its_own() {
-    let (_folder, bad) =
-        written("target: http://localhost:1/v1\nmax_concurrency: 2\nschedule: [{concurrency: 2, for: 1m}]\n");
+    let (_folder, bad) = written(
+        "target: http://localhost:1/v1\nmax_concurrency: 2\nschedule: [{concurrency: 2, for: 1m}]\n",
+    );
     assert_eq!(llmload(&["check", &bad]).0, Some(0));
     let (code, _, err) = llmload(&["check", "--shard", "0/3", &bad]);
     assert_eq!(code, Some(2));
@@ -168,7 +180,8 @@ fn a_shard_is_checked_by_the_rules_and_figures_of_its_own() {
     );
     let output = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_llmload"));
-        let output = command.arg("check").args(arguments).envs(variables.iter().copied()).output().unwrap();
+        let output =
+            command.arg("check").args(arguments).envs(variables.iter().copied()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let by_option = output(&["--shard", "1/3", "--json", &good], &[]);
@@ -203,8 +216,9 @@ scenarios:
     let (_, document) = in_json(&path);
     let foretold = document["files"][0]["forecast"]["series"].as_u64().unwrap();
     let mut daemon = Daemon::start(yaml);
-    let count =
-        |text: &str| text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count() as u64;
+    let count = |text: &str| {
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count() as u64
+    };
     daemon.wait_for("/metrics", |text| {
         assert!(count(text) <= foretold, "{} series, not {foretold}\n{text}", count(text));
         (count(text) == foretold).then_some(())

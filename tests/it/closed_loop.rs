@@ -16,19 +16,19 @@ fn concurrency(slots: u32, seconds: u64) -> Phase {
 #[tokio::test(start_paused = true)]
 async fn each_slot_is_filled_again_as_its_request_ends() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(250)), 100);
-    let books = bench.run(vec![concurrency(5, 10)]).await;
+    let counts = bench.run(vec![concurrency(5, 10)]).await;
     // 5 slots × 4 a second × 10 s, give or take the rounding of tokio's clock.
-    assert!((195..=205).contains(&books.succeeded), "{}", books.succeeded);
-    assert_eq!(books.arrivals, books.succeeded);
+    assert!((195..=205).contains(&counts.succeeded), "{}", counts.succeeded);
+    assert_eq!(counts.arrivals, counts.succeeded);
     assert_eq!(bench.sent().iter().filter(|at| **at < Duration::from_millis(250)).count(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_request_failed_rests_until_a_second_after_the_attempt() {
     let bench = Bench::new(InMemory::failing(Duration::from_millis(10)), 100);
-    let books = bench.run(vec![concurrency(3, 10)]).await;
-    assert!((27..=33).contains(&books.started), "{}", books.started);
-    assert_eq!(books.succeeded, 0);
+    let counts = bench.run(vec![concurrency(3, 10)]).await;
+    assert!((27..=33).contains(&counts.started), "{}", counts.started);
+    assert_eq!(counts.succeeded, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,23 +37,23 @@ async fn a_refused_slot_rests_too_and_is_counted() {
     let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;
-    let books = bench.settle().await;
-    assert_eq!(books.started, 2);
-    assert!((18..=22).contains(&(books.arrivals - books.started)), "{}", books.arrivals);
+    let counts = bench.settle().await;
+    assert_eq!(counts.started, 2);
+    assert!((18..=22).contains(&(counts.arrivals - counts.started)), "{}", counts.arrivals);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_still_in_flight_holds_its_slot_in_the_next_phase() {
     let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 100);
-    let books = bench.run(vec![concurrency(3, 2), concurrency(4, 2)]).await;
-    assert_eq!(books.arrivals, 4);
+    let counts = bench.run(vec![concurrency(3, 2), concurrency(4, 2)]).await;
+    assert_eq!(counts.arrivals, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn open_and_closed_phases_take_turns() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(100)), 100);
-    let books = bench.run(vec![constant("10/s", 2), concurrency(1, 2), constant("10/s", 2)]).await;
-    assert!((58..=62).contains(&books.succeeded), "{}", books.succeeded);
+    let counts = bench.run(vec![constant("10/s", 2), concurrency(1, 2), constant("10/s", 2)]).await;
+    assert!((58..=62).contains(&counts.succeeded), "{}", counts.succeeded);
     let sent = bench.sent();
     assert_eq!(sent.iter().filter(|at| **at < Duration::from_secs(2)).count(), 20);
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
@@ -67,10 +67,10 @@ fn lingering() -> Vec<Beat> {
 #[tokio::test(start_paused = true)]
 async fn a_slot_is_free_as_soon_as_its_answer_is_complete() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(100), lingering()), 1);
-    let books = bench.run(vec![concurrency(1, 10)]).await;
+    let counts = bench.run(vec![concurrency(1, 10)]).await;
     // Ten a second; half as many where the end of the connection is waited for.
-    assert!((98..=100).contains(&books.succeeded), "{}", books.succeeded);
-    assert_eq!(books.arrivals, books.succeeded, "none met the cap");
+    assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
+    assert_eq!(counts.arrivals, counts.succeeded, "none met the cap");
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,16 +80,16 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
-    let books = bench.books();
+    let counts = bench.counts();
     assert_eq!(
-        (books.succeeded, books.in_flight, bench.lane.traffic.tasks.len()),
+        (counts.succeeded, counts.in_flight, bench.route.state.tasks.len()),
         (1, 0, 1),
         "its end is awaited"
     );
-    bench.lane.traffic.cut.cut(AbortReason::Shutdown);
-    let books = bench.settle().await;
+    bench.route.state.cancellation.cancel(AbortReason::Shutdown);
+    let counts = bench.settle().await;
     assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "no longer than that");
-    assert_eq!((books.succeeded, books.aborted().map(|a| a.1).sum::<u64>()), (1, 0));
+    assert_eq!((counts.succeeded, counts.aborted().map(|a| a.1).sum::<u64>()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

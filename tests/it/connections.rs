@@ -19,7 +19,9 @@ use llmload::exchange::exchange;
 use llmload::measurement::Failure;
 use llmload::plan::{Location, Target};
 use llmload::protocol::Trace;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
@@ -27,7 +29,8 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, sample};
 use crate::upstream::{
-    Act, DONE, FINISH, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain, stream_head, token,
+    Act, DONE, FINISH, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain,
+    stream_head, token,
 };
 
 // ---- What is asked, and what came of it ---------------------------------------------------------
@@ -52,7 +55,7 @@ fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, H
 struct Told {
     connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
-    failed: Mutex<Option<(String, llmload::event::Names)>>,
+    failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
 }
 
 impl Observe for Told {
@@ -70,12 +73,15 @@ impl Observe for Told {
     }
 }
 
-async fn ask((target, endpoint): &(Arc<Target>, HttpEndpoint), stream: bool) -> (Result<(), Failure>, Told) {
+async fn ask(
+    (target, endpoint): &(Arc<Target>, HttpEndpoint),
+    stream: bool,
+) -> (Result<(), Failure>, Told) {
     let order = crate::faults::order(target, stream);
     let told = Told::default();
     let finished = exchange(endpoint, arrival_now(), || Ok(order), &told).await;
     let outcome = finished.outcome.map(|_| ());
-    finished.farewell().await;
+    finished.drain_body().await;
     (outcome, told)
 }
 
@@ -111,15 +117,18 @@ impl Server {
                     });
                     match acceptor {
                         None => {
-                            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                            let _ended = served.serve_connection(TokioIo::new(stream), service).await;
+                            let served =
+                                hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                            let _ended =
+                                served.serve_connection(TokioIo::new(stream), service).await;
                         }
                         Some(acceptor) => {
                             let Ok(stream) = acceptor.accept(stream).await else { return };
                             let version2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                             let stream = TokioIo::new(stream);
                             if version2 {
-                                let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                                let served =
+                                    hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                                 let _ended = served.serve_connection(stream, service).await;
                             } else {
                                 let served = hyper::server::conn::http1::Builder::new();
@@ -239,7 +248,8 @@ async fn http_2_is_spoken_where_it_is_asked_for_and_over_tls_where_both_want_it(
     ] {
         let server = Server::start(Some(authority.server(offered, false))).await;
         let url = format!("https://{}/v1", server.address);
-        let target = target_in(authority.folder.path(), &url, &format!("{keys}, tls: {{ca_file: ca.pem}}"));
+        let target =
+            target_in(authority.folder.path(), &url, &format!("{keys}, tls: {{ca_file: ca.pem}}"));
         assert_eq!(ask(&target, false).await.0, Ok(()), "{offered:?} {keys}");
         assert_eq!(server.spoken(), [version], "{offered:?} {keys}");
     }
@@ -263,8 +273,16 @@ async fn an_end_in_the_midst_of_http_2_has_its_class() {
     for (name, frames, class) in [
         ("the stream is given up", vec![&answer, &body, &reset(2)], Failure::Truncated),
         ("the connection is cut", vec![&answer, &body], Failure::Truncated),
-        ("they say that we broke the rules", vec![&answer, &body, &goodbye(1)], Failure::HttpProtocol),
-        ("they break the rules", vec![&answer, &body, &frame(0, 0, 0, b"x")], Failure::HttpProtocol),
+        (
+            "they say that we broke the rules",
+            vec![&answer, &body, &goodbye(1)],
+            Failure::HttpProtocol,
+        ),
+        (
+            "they break the rules",
+            vec![&answer, &body, &frame(0, 0, 0, b"x")],
+            Failure::HttpProtocol,
+        ),
         ("refused before the head", vec![&reset(7)], Failure::Reset),
     ] {
         let bytes: Vec<u8> = frames.into_iter().flatten().copied().collect();
@@ -346,7 +364,8 @@ async fn a_server_that_closes_what_idles_fails_no_request_whatever_lies_between_
             let (again, reset) = (Arc::clone(&again), Arc::clone(&reset));
             let answered = Arc::new(Mutex::new(None::<Instant>));
             let service = service_fn(move |_: HttpRequest<hyper::body::Incoming>| {
-                let idle = answered.lock().unwrap().replace(Instant::now()).map(|then| then.elapsed());
+                let idle =
+                    answered.lock().unwrap().replace(Instant::now()).map(|then| then.elapsed());
                 again.fetch_add(u64::from(idle.is_some()), Ordering::Relaxed);
                 let gone = idle.is_some_and(|idle| idle >= Duration::from_secs(5));
                 reset.fetch_add(u64::from(gone), Ordering::Relaxed);
@@ -385,7 +404,10 @@ async fn a_proxy_is_used_only_where_the_file_names_it() {
     let keys = format!(", proxy: 'http://{}'", proxy.address);
     let through = target("http://no-such-host.invalid/v1", &keys);
     assert_eq!(ask(&through, true).await.0, Ok(()));
-    assert_eq!(*asked.lock().unwrap(), ["POST http://no-such-host.invalid/v1/chat/completions HTTP/1.1"]);
+    assert_eq!(
+        *asked.lock().unwrap(),
+        ["POST http://no-such-host.invalid/v1/chat/completions HTTP/1.1"]
+    );
     // A proxy that will not let it through is not the target's failure to answer.
     let closed = Upstream::start(|_| plain("403 Forbidden", "text/plain", "no")).await;
     let keys = format!(", proxy: 'http://{}', tls: {{insecure_skip_verify: true}}", closed.address);
@@ -398,15 +420,20 @@ async fn a_proxy_is_used_only_where_the_file_names_it() {
 #[tokio::test]
 async fn neither_a_head_nor_an_answer_at_once_may_be_endless() {
     let header = format!("x-more: {}\r\n", "x".repeat(1000)).into_bytes();
-    let head_without_end =
-        || vec![Act::Write(b"HTTP/1.1 200 OK\r\n".to_vec()), Act::Trickle(header.clone(), Duration::ZERO)];
+    let head_without_end = || {
+        vec![
+            Act::Write(b"HTTP/1.1 200 OK\r\n".to_vec()),
+            Act::Trickle(header.clone(), Duration::ZERO),
+        ]
+    };
     let line = head_without_end();
     let upstream = Upstream::start(move |_| line.clone()).await;
     assert_eq!(ask(&target(&upstream.url(), ""), true).await.0, Err(Failure::TooLarge));
 
     let upstream = Upstream::start(|_| {
         let Act::Write(piece) = chunk(&" ".repeat(64 * 1024)) else { unreachable!() };
-        let head = head("200 OK", &["content-type: application/json", "transfer-encoding: chunked"]);
+        let head =
+            head("200 OK", &["content-type: application/json", "transfer-encoding: chunked"]);
         vec![head, Act::Trickle(piece, Duration::ZERO)]
     })
     .await;
@@ -450,11 +477,19 @@ async fn azure_is_asked_by_deployment_version_and_its_own_header() {
     let keys = ", query: {api-version: '2024-10-21'}, api_key_env: KEY, auth: api-key, max_tokens_field: max_completion_tokens";
     let (head, body) = sent("/openai/deployments/gpt", keys).await;
     assert!(
-        head.starts_with("POST /openai/deployments/gpt/chat/completions?api-version=2024-10-21 HTTP/1.1\r\n"),
+        head.starts_with(
+            "POST /openai/deployments/gpt/chat/completions?api-version=2024-10-21 HTTP/1.1\r\n"
+        ),
         "{head}"
     );
-    assert!(head.contains("\r\napi-key: sk-0123456789") && !head.contains("authorization"), "{head}");
-    assert!(body.contains("\"max_completion_tokens\":8") && !body.contains("max_tokens\""), "{body}");
+    assert!(
+        head.contains("\r\napi-key: sk-0123456789") && !head.contains("authorization"),
+        "{head}"
+    );
+    assert!(
+        body.contains("\"max_completion_tokens\":8") && !body.contains("max_tokens\""),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -468,7 +503,9 @@ async fn completions_are_a_path_a_prompt_and_texts() {
     );
     assert_eq!(body, expected);
     let text = |text: &str| {
-        format!("data: {{\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"finish_reason\":null}}]}}\n\n")
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"finish_reason\":null}}]}}\n\n"
+        )
     };
     let finish = FINISH.replace("\"delta\":{}", "\"text\":\"\"");
     let acts = vec![
@@ -524,10 +561,14 @@ async fn what_an_endpoint_says_of_its_limits_is_told_and_nothing_is_made_up() {
     let (outcome, told) = ask(&target, true).await;
     assert_eq!(outcome, Err(Failure::RateLimited));
     let limits = told.limits.lock().unwrap()[0];
-    assert_eq!((limits.retry_after, limits.tokens.remaining), (Some(Duration::from_secs(2)), Some(7.0)));
+    assert_eq!(
+        (limits.retry_after, limits.tokens.remaining),
+        (Some(Duration::from_secs(2)), Some(7.0))
+    );
     assert_eq!((limits.tokens.limit, limits.requests.limit), (None, None));
     assert!(ask(&target, true).await.1.limits.lock().unwrap().is_empty());
-    let answer = target.1.send(Request { path: "chat/completions", ..Request::default() }).await.unwrap();
+    let answer =
+        target.1.send(Request { path: "chat/completions", ..Request::default() }).await.unwrap();
     assert_eq!((answer.rate_limits(), answer.request_id()), (None, None));
 }
 
@@ -559,7 +600,8 @@ async fn the_daemon_shows_limits_version_connections_and_names() {
     let text = tokio::task::spawn_blocking(move || {
         let version = "llmload_target_info{target=\"t\",version=\"0.11.0\"} 1";
         let text = daemon.wait_for("/metrics", |text| {
-            let there = text.contains(version) && sample(text, "llmload_retry_after_seconds", &[]) > 0.0;
+            let there =
+                text.contains(version) && sample(text, "llmload_retry_after_seconds", &[]) > 0.0;
             there.then(|| text.to_owned())
         });
         let log = daemon.log.lock().unwrap().clone();

@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use llmload::simulator::{Faults, Settings, Simulator};
+use llmload::simulator::{Faults, Simulator, SimulatorOptions};
 use serde_json::Value;
 
 use crate::binary::{Daemon, assert_balanced, request, sample};
@@ -34,8 +34,12 @@ fn queries() -> Vec<Query> {
         };
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
             let query = variable["query"]["query"].as_str().unwrap();
-            let (series, label) =
-                query.strip_prefix("label_values(").unwrap().trim_end_matches(')').rsplit_once(", ").unwrap();
+            let (series, label) = query
+                .strip_prefix("label_values(")
+                .unwrap()
+                .trim_end_matches(')')
+                .rsplit_once(", ")
+                .unwrap();
             add(variable["name"].as_str().unwrap(), &format!("count by ({label}) ({series})"));
         }
         for annotation in list(&dashboard["annotations"]["list"]) {
@@ -86,11 +90,11 @@ fn filled(expression: &str, variables: &[Value]) -> String {
 #[test]
 fn every_query_of_every_dashboard_has_an_answer_and_the_numbers_are_true() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let settings = Settings {
+    let settings = SimulatorOptions {
         slots: 64,
         faults: Faults { http_429: 0.1, ..Faults::default() },
         seed: 7,
-        ..Settings::default()
+        ..SimulatorOptions::default()
     };
     let simulator = Simulator::start(settings, listener).unwrap();
     let mut daemon = Daemon::start(&format!(
@@ -113,8 +117,10 @@ scenarios:
 ",
         simulator.address().port()
     ));
-    let prometheus = Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
-    let ask = |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+    let prometheus =
+        Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
+    let ask =
+        |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
     // Half a minute of scrapes, and the window no longer reaches into the ramp.
     prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
     prometheus.wait_for_value(
@@ -131,7 +137,9 @@ scenarios:
     };
     for Query { place, expression } in queries.iter().filter(|query| !untold(&query.expression)) {
         match prometheus.values(expression) {
-            Ok(values) if values.is_empty() => wrong.push(format!("{place}: nothing for {expression}")),
+            Ok(values) if values.is_empty() => {
+                wrong.push(format!("{place}: nothing for {expression}"))
+            }
             Ok(values) if values.iter().all(|value| value.is_finite()) => {}
             other => wrong.push(format!("{place}: {other:?} for {expression}")),
         }
@@ -152,16 +160,19 @@ scenarios:
     // The rules work on real series too.
     let rules = prometheus.get("/api/v1/rules").1;
     let groups = rules["data"]["groups"].as_array().unwrap();
-    let rules: Vec<&Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let rules: Vec<&Value> =
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
     assert!(rules.len() > 30, "{rules:?}");
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
     // Whether llmload was disturbed hangs on the machine; the rest does not.
-    let ours = "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
+    let ours =
+        "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
     let ours = ask(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
     assert_eq!(ours, Vec::<f64>::new(), "{:?}", prometheus.get("/api/v1/alerts").1);
-    let burning = ask("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
+    let burning =
+        ask("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
     assert_eq!(burning, [1.0], "one in ten fails, where one in a hundred may");
 
     // Nothing starts any more and everything has ended: now both sides have to agree exactly.

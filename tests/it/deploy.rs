@@ -19,7 +19,8 @@ fn repository() -> &'static Path {
 }
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(repository().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn yaml(path: &str) -> Value {
@@ -31,7 +32,8 @@ fn yaml(path: &str) -> Value {
 
 /// What lies in a folder with this ending, in order.
 fn files(folder: &str, ending: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(repository().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+    let entries =
+        std::fs::read_dir(repository().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(ending)).collect();
     names.sort();
@@ -89,13 +91,19 @@ fn what_compose_mounts_is_there_and_its_versions_are_pinned() {
         assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
         assert!(texts(&service["healthcheck"]["test"]).len() > 1, "{name}");
         for port in texts(&service["ports"]) {
-            assert!(port.starts_with("${BIND_ADDRESS:-127.0.0.1}:${"), "{name}: {port} is not a variable");
+            assert!(
+                port.starts_with("${BIND_ADDRESS:-127.0.0.1}:${"),
+                "{name}: {port} is not a variable"
+            );
             assert!(ports.insert(filled(port)), "{name}: {port} is taken");
         }
         for volume in texts(&service["volumes"]) {
             let (source, _, read_only) = mount(volume);
             if source.starts_with("./") {
-                assert!(repository().join(&source).exists(), "{name} mounts {source}, which is not there");
+                assert!(
+                    repository().join(&source).exists(),
+                    "{name} mounts {source}, which is not there"
+                );
                 assert!(read_only, "{name}: {volume}");
             } else {
                 assert!(volumes.contains(&source.as_str()), "{name}: {volume}");
@@ -117,10 +125,14 @@ fn the_services_of_compose_run_as_their_commands_say() {
     assert!(text(&simulator["ports"][0]).ends_with(listen));
 
     let mut args: Vec<_> = texts(&simulator["command"]);
-    let place = args.iter().position(|arg| *arg == format!("--web.listen-address={listen}")).unwrap();
+    let place =
+        args.iter().position(|arg| *arg == format!("--web.listen-address={listen}")).unwrap();
     args[place] = "--web.listen-address=127.0.0.1:0";
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_llmload")).args(args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_llmload"))
+        .args(args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     log.read_line(&mut line).unwrap();
@@ -163,8 +175,12 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
     }
     // The rules lie beside it here as they do in the container.
     let mut promtool = Command::new("promtool");
-    let checked = checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());
-    assert!(checked.contains("rule files found") && !checked.contains(" 0 rule files"), "{checked}");
+    let checked =
+        checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());
+    assert!(
+        checked.contains("rule files found") && !checked.contains(" 0 rule files"),
+        "{checked}"
+    );
 
     let grafana = &services["grafana"];
     let mounts: Vec<_> = texts(&grafana["volumes"]).into_iter().map(mount).collect();
@@ -183,7 +199,10 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
     }
     for name in files("grafana/provisioning/datasources", ".yml") {
         let source = &yaml(&format!("grafana/provisioning/datasources/{name}"))["datasources"][0];
-        assert_eq!((text(&source["uid"]), text(&source["url"])), ("prometheus", "http://prometheus:9090"));
+        assert_eq!(
+            (text(&source["uid"]), text(&source["url"])),
+            ("prometheus", "http://prometheus:9090")
+        );
         assert_eq!(source["jsonData"]["timeInterval"], prometheus["global"]["scrape_interval"]);
     }
     let home = text(&grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]);
@@ -228,7 +247,8 @@ fn what_the_image_is_built_from_is_not_ignored() {
     let ignore = read(".dockerignore");
     let mut lines = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     assert_eq!(lines.next(), Some("*"));
-    let kept: Vec<PathBuf> = lines.map(|line| PathBuf::from(line.strip_prefix('!').unwrap())).collect();
+    let kept: Vec<PathBuf> =
+        lines.map(|line| PathBuf::from(line.strip_prefix('!').unwrap())).collect();
     let sent = tempfile::tempdir().unwrap();
     for path in &kept {
         let target = sent.path().join(path);
@@ -237,7 +257,10 @@ fn what_the_image_is_built_from_is_not_ignored() {
     }
     // Fails where a file that the manifest names is missing.
     let mut cargo = Command::new(env!("CARGO"));
-    checked_in(cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]), sent.path());
+    checked_in(
+        cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]),
+        sent.path(),
+    );
 
     let included = regex_lite::Regex::new(r#"include_(?:str|bytes)!\("([^"]+)"\)"#).unwrap();
     let mut folders = vec![PathBuf::from("src")];
@@ -376,11 +399,18 @@ fn the_rules_and_dashboards_of_the_cluster_are_those_of_the_repository() {
     );
 
     let entries = files("grafana/dashboards", ".json").into_iter().map(|name| {
-        let bytes = std::fs::metadata(repository().join("grafana/dashboards").join(&name)).unwrap().len();
+        let bytes =
+            std::fs::metadata(repository().join("grafana/dashboards").join(&name)).unwrap().len();
         assert!(bytes < 1 << 20, "{name} is more than a ConfigMap holds");
-        format!("  - {{name: llmload-{}, files: [dashboards/{name}]}}\n", name.trim_end_matches(".json"))
+        format!(
+            "  - {{name: llmload-{}, files: [dashboards/{name}]}}\n",
+            name.trim_end_matches(".json")
+        )
     });
-    is_generated("grafana/kustomization.yaml", &(DASHBOARDS.to_owned() + &entries.collect::<String>()));
+    is_generated(
+        "grafana/kustomization.yaml",
+        &(DASHBOARDS.to_owned() + &entries.collect::<String>()),
+    );
     let monitoring = yaml("deploy/monitoring/kustomization.yaml");
     assert_eq!(texts(&monitoring["resources"]), ["prometheusrule.yaml", "../../grafana"]);
 }

@@ -118,10 +118,13 @@ fn squeezed_by_its_control_group_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
     let mut command = Command::new("sh");
-    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", squeeze.folder.display());
+    let enter =
+        format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", squeeze.folder.display());
     command.args(["-c", &enter, env!("CARGO_BIN_EXE_llmload")]);
     let mut daemon = Daemon::of(command, &[], folder);
-    daemon.wait_for("/metrics", |text| (stands(text, "throttled") && stands(text, "cpu")).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (stands(text, "throttled") && stands(text, "cpu")).then_some(())
+    });
     let text = daemon.get("/metrics").2;
     assert_agreed(&text);
     assert_eq!(sample(&text, "llmload_cpus_allowed", &[]), 0.02);

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use llmload::endpoint::Request;
-use llmload::exchange::{Order, exchange};
+use llmload::exchange::{RequestSpec, exchange};
 use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::Timeouts;
 use llmload::protocol::{Terminal, chat};
 use tokio::time::Instant;
 
-use crate::upstream::{Beat, DONE, FINISH, InMemory, Recorder, Shared, USAGE, arrival_now, says, token};
+use crate::upstream::{
+    Beat, DONE, FINISH, InMemory, Recorder, Shared, USAGE, arrival_now, says, token,
+};
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -19,7 +21,12 @@ const fn millis(millis: u64) -> Duration {
 
 /// None of them shorter than what the answers here take.
 fn timeouts() -> Timeouts {
-    Timeouts { first_token: millis(2_000), idle: millis(3_000), total: millis(20_000), ..Timeouts::default() }
+    Timeouts {
+        first_token: millis(2_000),
+        idle: millis(3_000),
+        total: millis(20_000),
+        ..Timeouts::default()
+    }
 }
 
 /// One streaming request; what became of it.
@@ -29,15 +36,17 @@ async fn ask(
     timeouts: Timeouts,
 ) -> (Result<(), Failure>, Recorder) {
     let recorder = Recorder::default();
-    let order = Order {
+    let order = RequestSpec {
         request: Request { path: chat::PATH, body: Bytes::new(), stream: true, trace: None },
         model: "m".into(),
         terminal,
         usage_asked: true,
         timeouts,
     };
-    let outcome =
-        exchange(&Shared(endpoint), arrival_now(), || Ok(order), &recorder).await.outcome.map(|_| ());
+    let outcome = exchange(&Shared(endpoint), arrival_now(), || Ok(order), &recorder)
+        .await
+        .outcome
+        .map(|_| ());
     let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
     assert_eq!(told, 1, "told exactly once");
     (outcome, recorder)
@@ -46,8 +55,12 @@ async fn ask(
 #[tokio::test(start_paused = true)]
 async fn of_two_timeouts_that_end_together_the_one_that_says_more_is_told() {
     let mute = || InMemory::playing(millis(0), vec![Beat::Mute]);
-    let silent =
-        || InMemory::playing(millis(0), vec![Beat::Waits(millis(500)), says(&[&token("a")]), Beat::Mute]);
+    let silent = || {
+        InMemory::playing(
+            millis(0),
+            vec![Beat::Waits(millis(500)), says(&[&token("a")]), Beat::Mute],
+        )
+    };
     let limits = |first_token, idle| Timeouts {
         first_token: millis(first_token),
         idle: millis(idle),
@@ -68,8 +81,12 @@ async fn of_two_timeouts_that_end_together_the_one_that_says_more_is_told() {
 
 /// An answer of which one token came after 100 ms and the finish reason after 200.
 fn finished_then(rest: Vec<Beat>) -> Arc<InMemory> {
-    let mut body =
-        vec![Beat::Waits(millis(100)), says(&[&token("a")]), Beat::Waits(millis(100)), says(&[FINISH])];
+    let mut body = vec![
+        Beat::Waits(millis(100)),
+        says(&[&token("a")]),
+        Beat::Waits(millis(100)),
+        says(&[FINISH]),
+    ];
     body.extend(rest);
     InMemory::playing(millis(0), body)
 }
@@ -106,7 +123,8 @@ async fn what_befalls_a_complete_answer_does_not_make_it_a_failure() {
     assert_eq!(ask(endpoint, Terminal::FinishReason, hurried).await.0, Ok(()), "no time for more");
     // Reasoning that is only counted: no token ever came, and none is waited for.
     let hidden = vec![says(&[FINISH, USAGE]), Beat::Mute];
-    let (outcome, _) = ask(InMemory::playing(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
+    let (outcome, _) =
+        ask(InMemory::playing(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
     assert_eq!(outcome, Ok(()));
 }
 
@@ -120,7 +138,12 @@ async fn what_befalls_an_incomplete_answer_does() {
     for (name, body, terminal, class) in [
         ("broken", vec![start(), Beat::Breaks], Terminal::FinishReason, Truncated),
         ("silent", vec![start(), Beat::Mute], Terminal::FinishReason, TimeoutIdle),
-        ("a reason proves nothing", vec![start(), says(&[FINISH]), Beat::Breaks], Terminal::Done, Truncated),
+        (
+            "a reason proves nothing",
+            vec![start(), says(&[FINISH]), Beat::Breaks],
+            Terminal::Done,
+            Truncated,
+        ),
         ("nor here", vec![start(), says(&[FINISH]), Beat::Breaks], Terminal::Eof, Truncated),
         (
             "a reason in every event",
@@ -128,9 +151,24 @@ async fn what_befalls_an_incomplete_answer_does() {
             Terminal::FinishReason,
             Truncated,
         ),
-        ("and silence", vec![every(), gap(), every(), Beat::Mute], Terminal::FinishReason, TimeoutIdle),
-        ("a bad reason", vec![start(), reason("error"), Beat::Mute], Terminal::FinishReason, StreamError),
-        ("a rule", vec![start(), reason("content_filter"), Beat::Breaks], Terminal::FinishReason, Filtered),
+        (
+            "and silence",
+            vec![every(), gap(), every(), Beat::Mute],
+            Terminal::FinishReason,
+            TimeoutIdle,
+        ),
+        (
+            "a bad reason",
+            vec![start(), reason("error"), Beat::Mute],
+            Terminal::FinishReason,
+            StreamError,
+        ),
+        (
+            "a rule",
+            vec![start(), reason("content_filter"), Beat::Breaks],
+            Terminal::FinishReason,
+            Filtered,
+        ),
     ] {
         let (outcome, _) = ask(InMemory::playing(millis(0), body), terminal, timeouts()).await;
         assert_eq!(outcome, Err(class), "{name}");
@@ -140,11 +178,13 @@ async fn what_befalls_an_incomplete_answer_does() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_names_no_end_ends_with_its_body() {
     let body = vec![says(&[&token("a")]), Beat::Waits(millis(700))];
-    let (outcome, recorder) = ask(InMemory::playing(millis(0), body), Terminal::Eof, timeouts()).await;
+    let (outcome, recorder) =
+        ask(InMemory::playing(millis(0), body), Terminal::Eof, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
     let body = vec![says(&[&token("a")]), Beat::Waits(millis(700)), says(&[DONE]), Beat::Mute];
-    let (outcome, recorder) = ask(InMemory::playing(millis(0), body), Terminal::Done, timeouts()).await;
+    let (outcome, recorder) =
+        ask(InMemory::playing(millis(0), body), Terminal::Done, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }

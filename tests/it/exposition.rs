@@ -115,7 +115,8 @@ scenarios:
     assert!(input > 0.0 && output > 0.0, "{text}");
     let cost = paid("llmload_cost_total");
     assert!((cost - (30.0 * input + 700.0 * output) / 1e6).abs() < 1e-9, "{cost}\n{text}");
-    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("llmload_cost_total{")).collect();
+    let lines: Vec<_> =
+        text.lines().filter(|line| line.starts_with("llmload_cost_total{")).collect();
     assert!(matches!(lines.as_slice(), [one] if one.contains("currency=\"EUR\"")), "{lines:?}");
 }
 
@@ -125,7 +126,9 @@ fn a_real_prometheus_scrapes_it_and_answers() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {faults: {http_429: 20%}}}}\nscenarios: {s: {target: sim, rate: 40/s, request: {max_tokens: 16}}}\n",
     );
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(())
+    });
     let prometheus = Prometheus::scraping(&[("llmload", daemon.address)]);
     let selector = "{scenario=\"s\"}[10s]";
     for query in [
@@ -160,13 +163,17 @@ fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
 #[test]
 fn buckets_lie_where_the_file_says_and_no_reload_moves_them() {
     let yaml = |bounds: &str, rate: u32| {
-        let buckets = format!("time_to_first_token_seconds: {bounds}, event_loop_delay_seconds: [0.5]");
-        format!("target: {{simulator: {{}}}}\nrate: {rate}/s\nmetrics: {{buckets: {{{buckets}}}}}\n")
+        let buckets =
+            format!("time_to_first_token_seconds: {bounds}, event_loop_delay_seconds: [0.5]");
+        format!(
+            "target: {{simulator: {{}}}}\nrate: {rate}/s\nmetrics: {{buckets: {{{buckets}}}}}\n"
+        )
     };
     let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
     let ttft = "llmload_time_to_first_token_seconds";
     // A scrape may fall into the instant at which the model becomes known: half of the series are there.
-    let whole = |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
+    let whole =
+        |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
     let text = daemon.wait_for("/metrics", |text| whole(text).then(|| text.to_owned()));
     assert_eq!(bounds(&text, ttft), ["0.25", "5", "+Inf"]);
     assert_eq!(bounds(&text, "llmload_event_loop_delay_seconds"), ["0.5", "+Inf"]);

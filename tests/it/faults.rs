@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use llmload::endpoint::{HttpEndpoint, Request};
-use llmload::exchange::{Order, exchange};
+use llmload::exchange::{RequestSpec, exchange};
 use llmload::ledger::Ledger;
 use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::{Auth, Connection, Location, RequestParameters, Target, Timeouts};
@@ -13,8 +13,8 @@ use llmload::protocol::{Dialect, Terminal, Trace};
 use url::Url;
 
 use crate::upstream::{
-    Act, DONE, FINISH, Recorder, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk, plain,
-    self_signed, stream_head, token,
+    Act, DONE, FINISH, Recorder, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk,
+    plain, self_signed, stream_head, token,
 };
 
 fn target(url: &str) -> Target {
@@ -54,7 +54,7 @@ async fn ask(
 }
 
 /// A small request to a target, due now.
-pub fn order(target: &Target, stream: bool) -> Order {
+pub fn order(target: &Target, stream: bool) -> RequestSpec {
     let parameters = RequestParameters {
         max_tokens: NonZeroU32::new(8).unwrap(),
         temperature: None,
@@ -62,7 +62,7 @@ pub fn order(target: &Target, stream: bool) -> Order {
         stream,
         extra: BTreeMap::new(),
     };
-    Order {
+    RequestSpec {
         request: Request {
             path: target.dialect.path(),
             body: target.dialect.encode("m", &parameters, &"hi".into()).into(),
@@ -88,13 +88,14 @@ async fn ask_telling(
     let finished = exchange(endpoint, arrival_now(), || Ok(order), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
-    finished.farewell().await;
+    finished.drain_body().await;
     let books = ledger.read();
     assert_eq!(books.imbalance(), None);
     assert_eq!((books.finished, books.in_flight), (1, 0));
     let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
     assert_eq!(told, 1, "told exactly once");
-    let words = recorder.failed.lock().unwrap().first().map(|d| d.message.clone()).unwrap_or_default();
+    let words =
+        recorder.failed.lock().unwrap().first().map(|d| d.message.clone()).unwrap_or_default();
     (outcome, words, recorder)
 }
 
@@ -116,7 +117,9 @@ async fn a_good_answer_is_a_success_with_all_its_marks() {
     let m = &succeeded[0];
     assert_eq!(m.usage.unwrap().output, 2);
     assert!(
-        m.sent <= m.first_token.unwrap() && m.first_token <= m.last_token && m.last_token.unwrap() <= m.end
+        m.sent <= m.first_token.unwrap()
+            && m.first_token <= m.last_token
+            && m.last_token.unwrap() <= m.end
     );
     assert_eq!(m.anomalies.iter().count(), 0);
 }
@@ -124,7 +127,8 @@ async fn a_good_answer_is_a_success_with_all_its_marks() {
 #[tokio::test]
 async fn statuses_have_classes_and_words() {
     let quota = r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
-    let unknown = r#"{"error":{"message":"The model `m` does not exist","code":"model_not_found"}}"#;
+    let unknown =
+        r#"{"error":{"message":"The model `m` does not exist","code":"model_not_found"}}"#;
     for (status, body, class, word) in [
         ("401 Unauthorized", "{\"error\":\"bad key\"}", Failure::Auth, "bad key"),
         ("403 Forbidden", "", Failure::Auth, "403"),
@@ -154,15 +158,15 @@ async fn statuses_have_classes_and_words() {
 async fn a_redirect_is_not_followed() {
     let elsewhere = Upstream::start(|_| good()).await;
     let location = format!("location: {}/chat/completions", elsewhere.url());
-    let outcome = outcome_of(vec![head("307 Temporary Redirect", &[&location, "content-length: 0"])]).await;
+    let outcome =
+        outcome_of(vec![head("307 Temporary Redirect", &[&location, "content-length: 0"])]).await;
     assert_eq!(failure(&outcome), Failure::HttpUnexpected);
     assert_eq!(elsewhere.requests.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
 async fn what_is_no_stream_is_said_to_be_none() {
-    let whole =
-        r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let whole = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let outcome = outcome_of(plain("200 OK", "application/json", whole)).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
     let outcome = outcome_of(plain("200 OK", "text/html", "<html>Log in</html>")).await;
@@ -177,7 +181,8 @@ async fn what_is_no_stream_is_said_to_be_none() {
 async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     let encoded = |status: &str, kind: &str, lines: &[&str]| {
-        let (length, kind) = (format!("content-length: {}", gzip.len()), format!("content-type: {kind}"));
+        let (length, kind) =
+            (format!("content-length: {}", gzip.len()), format!("content-type: {kind}"));
         let lines = [lines, &[length.as_str(), kind.as_str()]].concat();
         vec![head(status, &lines), Act::Write(gzip.to_vec())]
     };
@@ -195,12 +200,17 @@ async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
     }
     // A status has its class whatever its body is written in.
     let outcome =
-        outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"])).await;
+        outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"]))
+            .await;
     assert_eq!((failure(&outcome), outcome.1.as_str()), (Failure::RateLimited, "HTTP 429"));
     let mut plain = good();
     plain[0] = head(
         "200 OK",
-        &["content-type: text/event-stream", "transfer-encoding: chunked", "content-encoding: Identity"],
+        &[
+            "content-type: text/event-stream",
+            "transfer-encoding: chunked",
+            "content-encoding: Identity",
+        ],
     );
     assert_eq!(outcome_of(plain).await.0, Ok(()));
 }
@@ -220,7 +230,12 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
         ),
         ("silence in the stream", vec![stream_head(), a(), Act::Silence], Failure::TimeoutIdle, 1),
         ("cut in the stream", vec![stream_head(), a(), Act::Close], Failure::Truncated, 1),
-        ("clean end without an end", vec![stream_head(), a(), last_chunk()], Failure::Incomplete, 1),
+        (
+            "clean end without an end",
+            vec![stream_head(), a(), last_chunk()],
+            Failure::Incomplete,
+            1,
+        ),
         (
             "[DONE] without a reason",
             vec![stream_head(), a(), chunk(DONE), last_chunk()],
@@ -258,7 +273,12 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
             Failure::HttpProtocol,
             0,
         ),
-        ("not HTTP", vec![Act::Write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())], Failure::HttpProtocol, 0),
+        (
+            "not HTTP",
+            vec![Act::Write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())],
+            Failure::HttpProtocol,
+            0,
+        ),
         ("silence", vec![Act::Silence], Failure::TimeoutFirstToken, 0),
         ("a head and silence", vec![stream_head(), Act::Silence], Failure::TimeoutFirstToken, 0),
     ] {
@@ -294,7 +314,8 @@ async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back
         ("silent", vec![Act::Silence]),
         ("not HTTP", vec![Act::Write(b"zz\r\nxx\r\n".to_vec())]),
     ] {
-        let acts = [vec![stream_head(), chunk(&token("a")), chunk(FINISH), chunk(USAGE)], rest].concat();
+        let acts =
+            [vec![stream_head(), chunk(&token("a")), chunk(FINISH), chunk(USAGE)], rest].concat();
         let upstream = Upstream::start(move |_| acts.clone()).await;
         let mut target = target(&upstream.url());
         target.timeouts = Timeouts::default();
@@ -462,7 +483,8 @@ async fn without_streaming_there_are_only_duration_and_tokens() {
 async fn without_streaming_failures_have_the_same_classes() {
     let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let json = |status, body| plain(status, "application/json", body);
-    let cut = |act| [head("200 OK", &["content-length: 100"]), Act::Write(whole.into()), act].to_vec();
+    let cut =
+        |act| [head("200 OK", &["content-length: 100"]), Act::Write(whole.into()), act].to_vec();
     for (name, acts, class, words) in [
         ("key", json("401 Unauthorized", r#"{"error":"bad key"}"#), Failure::Auth, "bad key"),
         ("rate", json("429 Too Many Requests", "slow down"), Failure::RateLimited, "slow down"),
@@ -470,7 +492,12 @@ async fn without_streaming_failures_have_the_same_classes() {
         ("server", json("500 Internal Server Error", "oops"), Failure::Http5xx, "oops"),
         ("busy", json("503 Service Unavailable", ""), Failure::Overloaded, "503"),
         ("empty", vec![head("204 No Content", &[])], Failure::HttpUnexpected, "204"),
-        ("error in a 200", json("200 OK", r#"{"error":{"message":"died"}}"#), Failure::StreamError, "died"),
+        (
+            "error in a 200",
+            json("200 OK", r#"{"error":{"message":"died"}}"#),
+            Failure::StreamError,
+            "died",
+        ),
         ("not JSON", json("200 OK", "<html>"), Failure::BadFrame, ""),
         ("half of it", json("200 OK", &whole[..40]), Failure::Incomplete, ""),
         ("cut", cut(Act::Close), Failure::Truncated, ""),

@@ -62,7 +62,9 @@ fn only_200_is_healthy_however_it_comes() {
 
 #[test]
 fn what_is_no_page_is_a_mistake_of_usage() {
-    for url in ["https://127.0.0.1/-/healthy", "127.0.0.1:9899", "/-/healthy", "http://", "ftp://x/"] {
+    for url in
+        ["https://127.0.0.1/-/healthy", "127.0.0.1:9899", "/-/healthy", "http://", "ftp://x/"]
+    {
         let (code, _, err) = llmload(&["health", url]);
         assert_eq!(code, Some(2), "{url}");
         assert!(err.contains("http://127.0.0.1:9899/-/healthy"), "{url}: {err}");

@@ -5,7 +5,9 @@ use tokio_util::sync::CancellationToken;
 use tokio::time::Instant;
 
 use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
-use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, last_chunk, plain, stream_head, token};
+use crate::upstream::{
+    Act, DONE, FINISH, Upstream, chunk, good, last_chunk, plain, stream_head, token,
+};
 
 const MIXED: &str = "
 seed: 3
@@ -58,7 +60,8 @@ fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drai
     let failed = sample(&exposition, "llmload_request_failures_total", &[]);
     let succeeded = sample(&exposition, "llmload_request_duration_seconds_count", &[]);
     assert_eq!(finished, failed + succeeded);
-    for reason in ["rate_limited", "http_5xx", "reset", "timeout_idle", "stream_error", "truncated"] {
+    for reason in ["rate_limited", "http_5xx", "reset", "timeout_idle", "stream_error", "truncated"]
+    {
         let label = format!("reason=\"{reason}\"");
         assert!(
             sample(&exposition, "llmload_request_failures_total", &[&label]) > 0.0,
@@ -80,7 +83,9 @@ scenarios:
 #[test]
 fn a_second_signal_cuts_off_what_is_in_flight_and_it_still_exits_well() {
     let mut daemon = Daemon::start(SLOW);
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) > 5.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_in_flight", &[]) > 5.0).then_some(())
+    });
     daemon.signal("TERM");
     daemon.wait_for("/-/ready", |text| text.contains("shutting down").then_some(()));
     let before = daemon.get("/metrics").2;
@@ -101,7 +106,9 @@ fn what_ends_within_the_grace_period_is_finished_not_aborted() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 50/s, request: {max_tokens: 8}}}\n",
     );
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(())
+    });
     daemon.signal("INT");
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -138,7 +145,10 @@ async fn a_target_that_will_never_be_ready_as_it_is_is_warned_of_once() {
         let log = daemon.log.lock().unwrap().clone();
         let lines: Vec<_> = log.lines().filter(|line| line.contains("waiting for")).collect();
         assert_eq!(lines.len(), 1, "{log}");
-        assert!(lines[0].contains("WARN") && lines[0].contains("/v1, if `/v1` is missing"), "{log}");
+        assert!(
+            lines[0].contains("WARN") && lines[0].contains("/v1, if `/v1` is missing"),
+            "{log}"
+        );
     })
     .await
     .unwrap();
@@ -182,7 +192,11 @@ scenarios:
         // Idle connections are kept for four seconds; a file that is never closed hangs here.
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
-            assert!(begun.elapsed() < FOREVER, "{} files are open, {before} before", daemon.open_files());
+            assert!(
+                begun.elapsed() < FOREVER,
+                "{} files are open, {before} before",
+                daemon.open_files()
+            );
             pause();
         }
         assert!(daemon.threads() <= threads);

@@ -9,6 +9,7 @@
     clippy::cast_precision_loss
 )]
 
+mod admin;
 mod architecture;
 mod arrivals;
 mod binary;
@@ -25,7 +26,6 @@ mod faults;
 mod health;
 mod lifecycle;
 mod open_loop;
-mod orders;
 mod probe;
 mod prometheus;
 mod prompts;

@@ -7,26 +7,27 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use llmload::check::words::Paper;
+use llmload::check::text::TextStyle;
 use llmload::config;
 use llmload::endpoint::Connecting;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
-use llmload::probe::words::Words;
+use llmload::probe::text::Words;
 use llmload::probe::{Seen, Streamed, tap};
 use llmload::protocol::RequestParameters;
-use llmload::simulator::{Settings, Simulator};
+use llmload::simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::binary::Daemon;
 use crate::upstream::{
-    Act, Beat, DONE, FINISH, InMemory, Shared, USAGE, Upstream, chunk, good, last_chunk, plain, says,
-    self_signed, stream_head, token,
+    Act, Beat, DONE, FINISH, InMemory, Shared, USAGE, Upstream, chunk, good, last_chunk, plain,
+    says, self_signed, stream_head, token,
 };
 
 const KEY: &str = "sk-canary-0123456789";
 const LIST: &str = r#"{"object":"list","data":[{"id":"m"}]}"#;
-const PAGE: &str = "<!doctype html><html><title>Chat</title><body>Please enable JavaScript</body></html>";
+const PAGE: &str =
+    "<!doctype html><html><title>Chat</title><body>Please enable JavaScript</body></html>";
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
@@ -116,9 +117,11 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         plain("200 OK", "application/json", body)
     })
     .await;
-    let loading = always("503 Service Unavailable", "application/json", r#"{"error":"Loading model"}"#).await;
+    let loading =
+        always("503 Service Unavailable", "application/json", r#"{"error":"Loading model"}"#).await;
     let limited =
-        serving(|_| plain("429 Too Many Requests", "application/json", r#"{"error":"slow down"}"#)).await;
+        serving(|_| plain("429 Too Many Requests", "application/json", r#"{"error":"slow down"}"#))
+            .await;
     let spent = serving(|_| {
         let body = r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota"}}"#;
         plain("429 Too Many Requests", "application/json", body)
@@ -129,8 +132,11 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     let nobody = closed.local_addr().unwrap();
     drop(closed);
     let tls = tls_port();
-    let simulator =
-        Simulator::start(Settings::default(), std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+    let simulator = Simulator::start(
+        SimulatorOptions::default(),
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+    )
+    .unwrap();
     let http = simulator.address();
 
     let mistake = |name, url: String, keys, options, class, remedy: &str| Mistake {
@@ -165,9 +171,23 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "tls",
             &format!("write http://{http}/v1"),
         ),
-        mistake("plain_to_tls", format!("http://{tls}/v1"), "", &[], "", &format!("write https://{tls}/v1")),
+        mistake(
+            "plain_to_tls",
+            format!("http://{tls}/v1"),
+            "",
+            &[],
+            "",
+            &format!("write https://{tls}/v1"),
+        ),
         mistake("certificate", format!("https://{tls}/v1"), "", &[], "tls", "SSL_CERT_FILE"),
-        mistake("wrong_model", wrong_model.url(), ", model: x", &["--model", "x"], "", "set `model`"),
+        mistake(
+            "wrong_model",
+            wrong_model.url(),
+            ", model: x",
+            &["--model", "x"],
+            "",
+            "set `model`",
+        ),
         mistake(
             "no_key",
             locked.url(),
@@ -176,8 +196,22 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "401",
             "name the variable that holds the key with `api_key_env` (or `--api-key-env`)",
         ),
-        mistake("wrong_key", locked.url(), key.0, key.1, "401", "check what the variable PROBE_KEY holds"),
-        mistake("forbidden", forbidden.url(), key.0, key.1, "403", "check what the variable PROBE_KEY holds"),
+        mistake(
+            "wrong_key",
+            locked.url(),
+            key.0,
+            key.1,
+            "401",
+            "check what the variable PROBE_KEY holds",
+        ),
+        mistake(
+            "forbidden",
+            forbidden.url(),
+            key.0,
+            key.1,
+            "403",
+            "check what the variable PROBE_KEY holds",
+        ),
         mistake(
             "no_host",
             "http://no-such-host.invalid:8000/v1".into(),
@@ -199,10 +233,27 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         mistake("loading", loading.url(), "", &[], "503", "wait until it has loaded its model"),
         mistake("rate_limited", limited.url(), "", &[], "rate_limited", "send less"),
         mistake("no_quota", spent.url(), "", &[], "quota", "top up the account"),
-        mistake("redirect", redirecting.url(), named.0, named.1, "", "write the address that it leads to"),
+        mistake(
+            "redirect",
+            redirecting.url(),
+            named.0,
+            named.1,
+            "",
+            "write the address that it leads to",
+        ),
     ];
-    let upstreams =
-        vec![fine, wrong_model, locked, forbidden, page, whole, loading, limited, spent, redirecting];
+    let upstreams = vec![
+        fine,
+        wrong_model,
+        locked,
+        forbidden,
+        page,
+        whole,
+        loading,
+        limited,
+        spent,
+        redirecting,
+    ];
     (all, upstreams, simulator)
 }
 
@@ -272,7 +323,10 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         (vec!["api.example.com/v1"], "; write https://api.example.com/v1"),
         (vec!["prode"], "a URL that starts with http:// or https://; see"),
         (vec![], "give a URL, as in llmload probe http://localhost:8000/v1"),
-        (vec!["http://h/v1", "--api-key-env", "NOT_SET"], "--api-key-env: the variable `NOT_SET` is not set"),
+        (
+            vec!["http://h/v1", "--api-key-env", "NOT_SET"],
+            "--api-key-env: the variable `NOT_SET` is not set",
+        ),
         (vec!["http://h/v1", "--api-key-env", KEY], "write the name, never the value itself"),
         (vec!["http://h/v1", "--target", "t"], "cannot be used with"),
     ] {
@@ -287,7 +341,8 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
 async fn a_certificate_is_trusted_once_its_authority_is_named() {
     let url = format!("https://{}/v1", tls_port());
     let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/self-signed.crt.pem");
-    let run = move || command().args(["probe", &url]).env("SSL_CERT_FILE", authority).output().unwrap();
+    let run =
+        move || command().args(["probe", &url]).env("SSL_CERT_FILE", authority).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("error: /models: reset"), "the handshake went well: {out}");
@@ -314,7 +369,10 @@ async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
     let file = file.to_str().unwrap();
     let (code, out, _) = probe(&["--config.file", file, "--target", "a"]).await;
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains("from the variable PROBE_KEY, as bearer token") && !out.contains(KEY), "{out}");
+    assert!(
+        out.contains("from the variable PROBE_KEY, as bearer token") && !out.contains(KEY),
+        "{out}"
+    );
     {
         let heads = heads.lock().unwrap();
         assert_eq!(heads.len(), 2, "one request, and the same once more");
@@ -333,12 +391,20 @@ async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     let seen: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&seen["well"], &seen["troubles"]), (&json!(true), &json!([])), "{out}");
-    assert_eq!(seen["models"], json!([Settings::default().model]));
+    assert_eq!(seen["models"], json!([SimulatorOptions::default().model]));
     assert!(seen["version"].as_str().unwrap().contains("simulator"), "{out}");
     for request in seen["requests"].as_array().unwrap() {
-        assert_eq!((&request["status"], &request["first_text"]), (&json!(200), &json!("content")), "{out}");
+        assert_eq!(
+            (&request["status"], &request["first_text"]),
+            (&json!(200), &json!("content")),
+            "{out}"
+        );
         let usage = &request["outcome"]["usage"];
-        assert_eq!((&usage["output_tokens"], &request["chunks"]), (&json!(32), &json!(32)), "{out}");
+        assert_eq!(
+            (&usage["output_tokens"], &request["chunks"]),
+            (&json!(32), &json!(32)),
+            "{out}"
+        );
     }
     let connects = |request: usize| seen["requests"][request]["connect_seconds"].is_number();
     assert!(connects(0) && !connects(1), "the second goes over the connection of the first: {out}");
@@ -353,14 +419,17 @@ fn target() -> Arc<Target> {
 /// The kind of the first text, and whether a read brought events before it, as the captures have it.
 #[tokio::test]
 async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
-    let told = |streamed: Streamed| words(&seen(vec![streamed])).contains("an event without text came");
-    let silent =
-        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let told =
+        |streamed: Streamed| words(&seen(vec![streamed])).contains("an event without text came");
+    let silent = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || says(&[FINISH, USAGE, DONE]);
     let wait = || Beat::Waits(Duration::from_millis(2));
     // On the real clock, where each look at it is later than the one before.
     assert!(!told(streamed(vec![says(&[&token("a")]), wait(), rest()]).await));
-    assert!(!told(streamed(vec![says(&[silent, &token("a")]), wait(), rest()]).await), "one read, one time");
+    assert!(
+        !told(streamed(vec![says(&[silent, &token("a")]), wait(), rest()]).await),
+        "one read, one time"
+    );
     assert!(told(streamed(vec![says(&[silent]), wait(), says(&[&token("a")]), rest()]).await));
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sse-captures");
@@ -380,9 +449,10 @@ async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
         let first = text.split("\n\n").find_map(|event| event.strip_prefix("data: ")).unwrap();
         let first: Value = serde_json::from_str(first).unwrap();
         let choice = &first["choices"][0];
-        let has_text = [&choice["text"], &choice["delta"]["content"], &choice["delta"]["reasoning_content"]]
-            .iter()
-            .any(|text| text.as_str().is_some_and(|text| !text.is_empty()));
+        let has_text =
+            [&choice["text"], &choice["delta"]["content"], &choice["delta"]["reasoning_content"]]
+                .iter()
+                .any(|text| text.as_str().is_some_and(|text| !text.is_empty()));
         counted[usize::from(has_text)] += 1;
         assert_eq!(told(streamed), !has_text, "{}", path.display());
     }
@@ -416,7 +486,7 @@ fn seen(streams: Vec<Streamed>) -> Seen {
 }
 
 fn words(seen: &Seen) -> String {
-    Words { seen, paper: Paper { width: 80, colours: false } }.to_string()
+    Words { seen, paper: TextStyle { width: 80, colours: false } }.to_string()
 }
 
 /// A role delta after 10 ms, reasoning after 30 more, an answer after 40 more; the second time half of the
@@ -426,8 +496,10 @@ async fn what_was_seen_is_told_in_these_words() {
     let wait = |millis| Beat::Waits(Duration::from_millis(millis));
     let role = "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let thought = token("a").replace("content", "reasoning_content");
-    let cached =
-        USAGE.replace("\"total_tokens\"", "\"prompt_tokens_details\":{\"cached_tokens\":2},\"total_tokens\"");
+    let cached = USAGE.replace(
+        "\"total_tokens\"",
+        "\"prompt_tokens_details\":{\"cached_tokens\":2},\"total_tokens\"",
+    );
     let answer = |usage: &str| {
         vec![
             wait(10),
@@ -476,8 +548,10 @@ A stream came as it should.";
 
 #[tokio::test(start_paused = true)]
 async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
-    let usage = USAGE
-        .replace("\"completion_tokens\":2,\"total_tokens\":5", "\"completion_tokens\":9,\"total_tokens\":12");
+    let usage = USAGE.replace(
+        "\"completion_tokens\":2,\"total_tokens\":5",
+        "\"completion_tokens\":9,\"total_tokens\":12",
+    );
     let other = token("a").replace("{\"choices\"", "{\"model\":\"other\",\"choices\"");
     for (name, body, warning, remedy) in [
         (
@@ -493,7 +567,12 @@ async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
             "a proxy that buffers",
         ),
         ("hidden", vec![says(&[FINISH, USAGE, DONE])], "no text came", "`max_tokens`"),
-        ("another", vec![says(&[&other, FINISH, USAGE, DONE])], "names another model", "set `model`"),
+        (
+            "another",
+            vec![says(&[&other, FINISH, USAGE, DONE])],
+            "names another model",
+            "set `model`",
+        ),
     ] {
         let seen = seen(vec![streamed(body).await]);
         let text = words(&seen);
@@ -511,7 +590,9 @@ async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
     twice.streams.truncate(1);
     assert!(twice.troubles().is_empty());
     twice.listed = Ok((200, vec!["n".into()]));
-    assert!(flat(&words(&twice)).contains("warning: /models does not list `m` remedy: set `model`"));
+    assert!(
+        flat(&words(&twice)).contains("warning: /models does not list `m` remedy: set `model`")
+    );
     twice.listed = Err(FailureDetail::new(Failure::TimeoutTotal, "no answer within 10s"));
     twice.streams.clear();
     assert!(!twice.is_well() && words(&twice).contains("error: /models: timeout_total"));
@@ -521,7 +602,14 @@ async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_words_of_the_endpoint_are_not_repeated() {
     let upstream = serving(|_| {
-        vec![stream_head(), chunk(&token(KEY)), chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]
+        vec![
+            stream_head(),
+            chunk(&token(KEY)),
+            chunk(FINISH),
+            chunk(USAGE),
+            chunk(DONE),
+            last_chunk(),
+        ]
     })
     .await;
     let (code, out, _) = probe(&[&upstream.url(), "--api-key-env", "PROBE_KEY"]).await;

@@ -64,7 +64,11 @@ impl Prometheus {
         }
         let result = &answer["data"]["result"];
         if answer["data"]["resultType"] == "scalar" {
-            return Ok(result[1].as_str().and_then(|value| value.parse().ok()).into_iter().collect());
+            return Ok(result[1]
+                .as_str()
+                .and_then(|value| value.parse().ok())
+                .into_iter()
+                .collect());
         }
         let series = result.as_array().ok_or("no result")?;
         Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
@@ -74,8 +78,12 @@ impl Prometheus {
     pub fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = request(self.address, "GET", path).unwrap();
         // A long answer comes in chunks, whose lengths stand on lines of their own.
-        let text = if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
-        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
+        let text =
+            if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")),
+        )
     }
 
     /// Asks until there is an answer that is a number.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use llmload::measurement::Failure;
-use llmload::prompts::{Format, Order, Prompts, rows};
+use llmload::prompts::{Format, PromptOrder, Prompts, rows};
 
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::open_loop::{Bench, constant};
@@ -20,17 +20,17 @@ async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_els
         file.write_all(&line).unwrap();
     }
     let rows = rows(file.path(), Format::Lines).unwrap();
-    let prompts = Prompts::from_rows("large", rows, Order::Sequential);
+    let prompts = Prompts::from_rows("large", rows, PromptOrder::Sequential);
     assert_eq!(prompts.len(), Some(65));
     let mut bench = Bench::asking(InMemory::answering(Duration::from_millis(1)), 10, prompts);
-    let books = bench.run(vec![constant("1/s", 3)]).await;
-    assert_eq!((books.started, books.succeeded), (3, 3));
+    let counts = bench.run(vec![constant("1/s", 3)]).await;
+    assert_eq!((counts.started, counts.succeeded), (3, 3));
 
     file.write_all(b"one more\n").unwrap();
-    bench.lane.traffic.tasks.reopen();
+    bench.route.state.tasks.reopen();
     bench.origin = tokio::time::Instant::now();
-    let books = bench.run(vec![constant("1/s", 2)]).await;
-    assert_eq!((books.started, books.succeeded, books.in_flight), (5, 3, 0));
+    let counts = bench.run(vec![constant("1/s", 2)]).await;
+    assert_eq!((counts.started, counts.succeeded, counts.in_flight), (5, 3, 0));
     assert_eq!(bench.sent().len(), 3, "nothing was sent");
     let failed = bench.recorder.failed.lock().unwrap();
     assert_eq!(failed.len(), 2);

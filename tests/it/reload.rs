@@ -25,7 +25,12 @@ fn reload(daemon: &Daemon) -> (u16, String) {
 /// One scenario of the status page.
 fn scenario(status: &str, name: &str) -> Option<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(status).unwrap();
-    status["scenarios"].as_array().unwrap().iter().find(|scenario| scenario["scenario"] == name).cloned()
+    status["scenarios"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|scenario| scenario["scenario"] == name)
+        .cloned()
 }
 
 fn is_over(status: &str, name: &str) -> Option<()> {
@@ -94,8 +99,9 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 "
         )
     };
-    let mut daemon =
-        Daemon::start(&yaml(", slo: {ttft: {p50: 1us, p99: 1m}, tpot: {p99: 1m}, success_rate: 90%}"));
+    let mut daemon = Daemon::start(&yaml(
+        ", slo: {ttft: {p50: 1us, p99: 1m}, tpot: {p99: 1m}, success_rate: 90%}",
+    ));
     let of = |text: &str, family: &str, slo: &str| {
         sample(text, &format!("llmload_slo_{family}"), &[&format!("slo=\"{slo}\"")])
     };
@@ -107,7 +113,10 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
     assert_eq!(of(&text, "objective_ratio", "success_rate"), 0.9);
     let all = of(&text, "requests_total", "success_rate");
     for slo in ["ttft_p50", "ttft_p99", "tpot_p99"] {
-        assert!((of(&text, "requests_total", slo) - all).abs() <= 1.0, "{slo}: one may be entered just now");
+        assert!(
+            (of(&text, "requests_total", slo) - all).abs() <= 1.0,
+            "{slo}: one may be entered just now"
+        );
     }
     let violations = |slo| of(&text, "violations_total", slo);
     assert!((violations("ttft_p50") - all).abs() <= 1.0, "nothing is that fast");
@@ -186,7 +195,9 @@ scenarios:
 fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     let good = "target: {simulator: {}}\nrate: 5/s\n";
     let mut daemon = Daemon::start(good);
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(())
+    });
     write(&daemon, "target: {simulator: {}}\nrate: 5\nspeed: 3\n");
     let (status, answer) = reload(&daemon);
     assert_eq!(status, 500);
@@ -194,14 +205,20 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
     assert!(daemon.get("/api/v1/status").2.contains("\"reload_refused\":\""));
     let config = daemon.get("/config").2;
     assert!(config.contains("5/s") && !config.contains("speed"), "{config}");
-    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 0.0);
+    assert_eq!(
+        sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
+        0.0
+    );
     // In the log too, where SIGHUP left it.
     daemon.signal("HUP");
     daemon.wait_for_log("llmload.yml:3:");
     write(&daemon, good);
     let unchanged = "The configuration was reloaded: 1 unchanged (default).\n";
     assert_eq!(reload(&daemon), (200, unchanged.into()));
-    assert_eq!(sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]), 1.0);
+    assert_eq!(
+        sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
+        1.0
+    );
     // A file that is gone is wrong too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
     let (status, answer) = reload(&daemon);
@@ -226,7 +243,9 @@ async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
     tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for (version, key, rate) in [("1", "sk-the-old-one", "20/s"), ("2", "sk-the-new-one", "30/s")] {
+        for (version, key, rate) in
+            [("1", "sk-the-old-one", "20/s"), ("2", "sk-the-new-one", "30/s")]
+        {
             std::fs::create_dir(at(version)).unwrap();
             std::fs::write(at(version).join("key"), key).unwrap();
             std::fs::write(at(version).join("llmload.yml"), yaml.replace("20/s", rate)).unwrap();
@@ -245,7 +264,9 @@ async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
         daemon.wait_for("/metrics", |text| {
             (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 30.0).then_some(())
         });
-        daemon.wait_for("/metrics", |_| keys.lock().unwrap().contains("sk-the-new-one").then_some(()));
+        daemon.wait_for("/metrics", |_| {
+            keys.lock().unwrap().contains("sk-the-new-one").then_some(())
+        });
         let log = daemon.log.lock().unwrap().clone();
         assert!(!log.contains("sk-the"), "{log}");
     })
@@ -261,7 +282,8 @@ fn what_a_refused_file_names_is_watched_too() {
     std::fs::write(&file, "target: {simulator: {}}\nrate: 5/s\n").unwrap();
     let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
     let mut daemon = Daemon::of(llmload, &["--config.auto-reload"], folder);
-    std::fs::write(&file, "target: {simulator: {}}\nrate: 7/s\nprompts: {p: {lines: new.txt}}\n").unwrap();
+    std::fs::write(&file, "target: {simulator: {}}\nrate: 7/s\nprompts: {p: {lines: new.txt}}\n")
+        .unwrap();
     daemon.wait_for_log("new.txt");
     std::fs::write(daemon.folder.path().join("new.txt"), "Say hello.\n").unwrap();
     daemon.wait_for("/metrics", |text| {
@@ -279,13 +301,16 @@ async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
             if !head.starts_with("GET /version ") {
                 return good();
             }
-            let told = plain("200 OK", "application/json", &format!("{{\"version\":\"{version}\"}}"));
+            let told =
+                plain("200 OK", "application/json", &format!("{{\"version\":\"{version}\"}}"));
             held.iter().map(|held| Act::WaitFor(held.clone())).chain(told).collect()
         })
     };
     let (old, new) = (server("1.0", None).await, server("2.0", Some(gate.clone())).await);
     tokio::task::spawn_blocking(move || {
-        let yaml = |url: String| format!("target: {{base_url: '{url}', model: m}}\nrate: 20/s\nstart: now\n");
+        let yaml = |url: String| {
+            format!("target: {{base_url: '{url}', model: m}}\nrate: 20/s\nstart: now\n")
+        };
         let mut daemon = Daemon::start(&yaml(old.url()));
         let of = |text: &str, version: &str| {
             let version = format!("version=\"{version}\"");
@@ -297,7 +322,8 @@ async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
         let text = daemon.get("/metrics").2;
         assert_eq!((of(&text, "unknown"), sample(&text, "llmload_target_info", &[])), (1.0, 1.0));
         gate.cancel();
-        let text = daemon.wait_for("/metrics", |text| (of(text, "2.0") == 1.0).then(|| text.to_owned()));
+        let text =
+            daemon.wait_for("/metrics", |text| (of(text, "2.0") == 1.0).then(|| text.to_owned()));
         assert_eq!(sample(&text, "llmload_target_info", &[]), 1.0);
     })
     .await
@@ -329,7 +355,9 @@ scenarios:
 ",
     );
     let of_s = ["scenario=\"s\""];
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &of_s) > 5.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &of_s) > 5.0).then_some(())
+    });
 
     assert_eq!(daemon.get("/-/pause").0, 405);
     assert_eq!(
@@ -361,7 +389,10 @@ scenarios:
 
     let path = "/api/v1/scenarios/s/rate";
     let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
-    assert_eq!((status, answer.as_str()), (200, "Scenario s: a rate of 7/s is set by hand for 10m.\n"));
+    assert_eq!(
+        (status, answer.as_str()),
+        (200, "Scenario s: a rate of 7/s is set by hand for 10m.\n")
+    );
     let set = |text: &str, rate: f64, active: f64| {
         let now = sample(text, "llmload_schedule_target_requests_per_second", &of_s);
         let by_hand = sample(text, "llmload_schedule_rate_override_active", &of_s);
@@ -375,7 +406,8 @@ scenarios:
         (&"running".into(), &"set by hand".into())
     );
     assert!(of_scenario["phase"]["remaining_seconds"].as_f64().is_some_and(|left| left <= 600.0));
-    let asked = |path: &str| -> serde_json::Value { serde_json::from_str(&daemon.get(path).2).unwrap() };
+    let asked =
+        |path: &str| -> serde_json::Value { serde_json::from_str(&daemon.get(path).2).unwrap() };
     let by_hand = asked(path);
     assert_eq!(
         (&by_hand["rate_per_second"], &by_hand["schedule_rate_per_second"]),
@@ -437,7 +469,8 @@ scenarios:
     let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
     assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
     daemon.wait_for("/api/v1/status", |status| {
-        (scenario(status, "nightly").unwrap()["rate_set_ignores"] == "its cron and its active windows")
+        (scenario(status, "nightly").unwrap()["rate_set_ignores"]
+            == "its cron and its active windows")
             .then_some(())
     });
     daemon.wait_for_log(words);
@@ -463,10 +496,14 @@ scenarios:
     assert_eq!(daemon.threads_named("simulator"), 1);
     write(&daemon, &yaml(17));
     let (status, answer) = reload(&daemon);
-    assert_eq!((status, answer.as_str()), (200, "The configuration was reloaded: 1 changed (s).\n"));
+    assert_eq!(
+        (status, answer.as_str()),
+        (200, "The configuration was reloaded: 1 changed (s).\n")
+    );
     assert_eq!(daemon.threads_named("simulator"), 2);
-    daemon
-        .wait_for("/metrics", |text| (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(())
+    });
     let exposition = daemon.get("/metrics").2;
     assert_eq!(sample(&exposition, "llmload_requests_total", &[]), 4.0);
     assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
@@ -486,7 +523,11 @@ async fn a_target_that_comes_back_finds_the_next_cycle_whole() {
     let is_loading = Arc::clone(&loading);
     let upstream = Upstream::start(move |_| {
         let unavailable = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
-        if is_loading.load(Ordering::Relaxed) { vec![Act::Write(unavailable.to_vec())] } else { good() }
+        if is_loading.load(Ordering::Relaxed) {
+            vec![Act::Write(unavailable.to_vec())]
+        } else {
+            good()
+        }
     })
     .await;
     let yaml = format!(
@@ -498,7 +539,9 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
     );
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
-        daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(()));
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_total", &[]) > 5.0).then_some(())
+        });
         loading.store(true, Ordering::Relaxed);
         daemon.wait_for("/api/v1/status", |status| {
             (scenario(status, "default").unwrap()["state"] == "waiting").then_some(())
@@ -536,7 +579,8 @@ schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}
         let mut daemon = Daemon::start(yaml);
         daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let scenario = scenario(text, "default").filter(|scenario| scenario["state"] == "running")?;
+            let scenario =
+                scenario(text, "default").filter(|scenario| scenario["state"] == "running")?;
             let time = status["now"].as_f64().unwrap() % 20.0;
             let rate = if time < 10.0 { time * 10.0 } else { 200.0 - time * 10.0 };
             let shown = scenario["rate_per_second"].as_f64().unwrap();
@@ -570,7 +614,9 @@ async fn three_daemons_send_one_schedule() {
     let log = Arc::clone(&asked);
     let upstream = Upstream::reading(move |_, head| {
         let value = |name: &str| -> Option<usize> {
-            head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().parse().unwrap())
+            head.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(|value| value.trim().parse().unwrap())
         };
         if let (Some(daemon), Some(length)) = (value("x-daemon:"), value("content-length:")) {
             *log.lock().unwrap()[daemon].entry(length).or_default() += 1;
@@ -593,7 +639,11 @@ schedule: [{{constant: 21/s, for: 1s}}]
     let (expositions, asked) = tokio::task::spawn_blocking(move || {
         let daemon = |shard: u32| {
             let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("llmload.yml"), yaml.replace('?', &shard.to_string())).unwrap();
+            std::fs::write(
+                folder.path().join("llmload.yml"),
+                yaml.replace('?', &shard.to_string()),
+            )
+            .unwrap();
             let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
             Daemon::of(llmload, &["--shard", &format!("{shard}/3")], folder)
         };
@@ -613,7 +663,11 @@ schedule: [{{constant: 21/s, for: 1s}}]
     let shortest = *asked.iter().flat_map(BTreeMap::keys).min().unwrap();
     for (shard, counts) in asked.iter().enumerate() {
         let indices: Vec<_> = counts.keys().map(|length| length - shortest).collect();
-        assert_eq!(indices, (shard..21).step_by(3).collect::<Vec<_>>(), "its own, all of them, no other");
+        assert_eq!(
+            indices,
+            (shard..21).step_by(3).collect::<Vec<_>>(),
+            "its own, all of them, no other"
+        );
         let (fewest, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
         assert!(most - fewest <= 1, "each once in a cycle: {counts:?}");
     }

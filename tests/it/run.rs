@@ -31,7 +31,8 @@ fn command(folder: &Path, yaml: &str, arguments: &[&str]) -> Command {
 
 fn ran(folder: &Path, output: &Output) -> Ran {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let read = |name: &str| std::fs::read_to_string(folder.join("out").join(name)).unwrap_or_default();
+    let read =
+        |name: &str| std::fs::read_to_string(folder.join("out").join(name)).unwrap_or_default();
     let report = Some(read("report.json")).filter(|text| !text.is_empty());
     Ran {
         code: output.status.code().unwrap(),
@@ -68,9 +69,17 @@ fn agrees(report: &Report) {
         assert_eq!(ledger.finished, ledger.succeeded + ledger.not_succeeded());
         assert_eq!(
             (total.arrivals, total.sent, total.dropped, total.succeeded, total.failed),
-            (ledger.arrivals, ledger.started, ledger.not_sent(), ledger.succeeded, ledger.not_succeeded())
+            (
+                ledger.arrivals,
+                ledger.started,
+                ledger.not_sent(),
+                ledger.succeeded,
+                ledger.not_succeeded()
+            )
         );
-        let sum = |of: fn(&report::Figures) -> u64| load.phases.iter().map(|p| of(&p.figures)).sum::<u64>();
+        let sum = |of: fn(&report::Figures) -> u64| {
+            load.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
+        };
         assert_eq!(
             (sum(|f| f.arrivals), sum(|f| f.succeeded), sum(|f| f.output_tokens)),
             (total.arrivals, total.succeeded, total.output_tokens)
@@ -82,8 +91,12 @@ fn agrees(report: &Report) {
                 .map(|c| over_time(c)),
             [total.arrivals, total.dropped, total.succeeded, total.failed]
         );
-        let values: u64 = load.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
-        assert_eq!((values, total.request_duration_seconds.count), (total.succeeded, total.succeeded));
+        let values: u64 =
+            load.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
+        assert_eq!(
+            (values, total.request_duration_seconds.count),
+            (total.succeeded, total.succeeded)
+        );
     }
 }
 
@@ -108,7 +121,8 @@ scenarios:
     let report = ran.report.unwrap();
     agrees(&report);
     let load = &report.streams[0];
-    let rows: Vec<_> = load.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
+    let rows: Vec<_> =
+        load.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
     assert_eq!(rows, [("steady", 40), ("burst", 20), ("counted", 9)]);
     assert_eq!((load.ledger.succeeded, load.total.output_tokens, report.seed), (69, 69 * 4, 3));
     assert_eq!(
@@ -118,7 +132,11 @@ scenarios:
     // A p99 of 69 requests would be a guess.
     let first = &load.total.time_to_first_token_seconds;
     assert!(first.p95.is_some() && first.p99.is_none() && first.max >= first.p95);
-    assert!(ran.table.starts_with("llmload run passed: every objective was met\n"), "{}", ran.table);
+    assert!(
+        ran.table.starts_with("llmload run passed: every objective was met\n"),
+        "{}",
+        ran.table
+    );
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
     assert!(ran.log.contains("report.html are in out"), "{}", ran.log);
     assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
@@ -142,7 +160,12 @@ scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, su
     let failed = report.streams[0].ledger.not_succeeded();
     assert!(failed > 5, "{failed}");
     // A failure misses every threshold.
-    assert!(report.streams[0].slo.iter().all(|objective| objective.of == 50 && objective.met == 50 - failed));
+    assert!(
+        report.streams[0]
+            .slo
+            .iter()
+            .all(|objective| objective.of == 50 && objective.met == 50 - failed)
+    );
     assert_eq!(report.verdict.reasons.len(), 2, "{:?}", report.verdict);
     assert!(missed.table.contains("ttft p90 ≤ 60 s missed"), "{}", missed.table);
     assert_eq!(run(yaml, &["--no-gate"]).code, 0);
@@ -151,27 +174,40 @@ scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, su
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_proves_nothing_does_not_pass() {
     // Nothing succeeds.
-    let upstream = Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
+    let upstream =
+        Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
     let failing = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
     assert_eq!(failing.code, 3, "{}", failing.log);
-    assert!(failing.table.contains("no request succeeded: there is nothing to judge"), "{}", failing.table);
+    assert!(
+        failing.table.contains("no request succeeded: there is nothing to judge"),
+        "{}",
+        failing.table
+    );
     // More than one arrival in a hundred is dropped.
     let upstream =
-        Upstream::start(|_| vec![Act::Pause(std::time::Duration::from_millis(300)), Act::Close]).await;
+        Upstream::start(|_| vec![Act::Pause(std::time::Duration::from_millis(300)), Act::Close])
+            .await;
     let yaml = on(&upstream.url(), "max_concurrency: 1\n", "constant: 20/s, for: 500ms");
     let capped = run_against(yaml, &[]).await;
     assert_eq!(capped.code, 3, "{}", capped.log);
     assert!(capped.table.contains("arrivals were dropped, more than 1 %"), "{}", capped.table);
     // One in ten fails, and nobody said that it may.
     let upstream = Upstream::start(|number| {
-        if number % 10 == 9 { plain("500 Internal Server Error", "text/plain", "no") } else { good() }
+        if number % 10 == 9 {
+            plain("500 Internal Server Error", "text/plain", "no")
+        } else {
+            good()
+        }
     })
     .await;
     let flaky = run_against(on(&upstream.url(), "", "constant: 50/s, for: 1s"), &[]).await;
     assert_eq!(flaky.code, 3, "{}", flaky.log);
     assert!(flaky.table.contains("5 of 50 requests failed, more than 1 %"), "{}", flaky.table);
-    let told =
-        run_against(on(&upstream.url(), "slo: {success_rate: 80%}\n", "constant: 50/s, for: 1s"), &[]).await;
+    let told = run_against(
+        on(&upstream.url(), "slo: {success_rate: 80%}\n", "constant: 50/s, for: 1s"),
+        &[],
+    )
+    .await;
     assert_eq!(told.code, 0, "{}\n{}", told.table, told.log);
     for ran in [failing, capped, flaky, told] {
         agrees(&ran.report.unwrap());
@@ -182,8 +218,11 @@ async fn what_proves_nothing_does_not_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_waits_for_its_last_answer() {
     let late = |_| {
-        let mut acts =
-            vec![stream_head(), chunk(&token("a")), Act::Pause(std::time::Duration::from_millis(1200))];
+        let mut acts = vec![
+            stream_head(),
+            chunk(&token("a")),
+            Act::Pause(std::time::Duration::from_millis(1200)),
+        ];
         acts.extend([chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]);
         acts
     };
@@ -220,17 +259,26 @@ scenarios:
     let folder = tempfile::tempdir().unwrap();
     let address = url.clone();
     let quick = move || {
-        let mut command =
-            command(folder.path(), "", &[&address, "--rate", "20/s", "--for", "500ms", "--model", "m"]);
+        let mut command = command(
+            folder.path(),
+            "",
+            &[&address, "--rate", "20/s", "--for", "500ms", "--model", "m"],
+        );
         ran(folder.path(), &command.output().unwrap())
     };
     let quick = tokio::task::spawn_blocking(quick).await.unwrap();
-    assert_eq!((quick.code, quick.report.unwrap().streams[0].ledger.arrivals), (0, 10), "{}", quick.log);
+    assert_eq!(
+        (quick.code, quick.report.unwrap().streams[0].ledger.arrivals),
+        (0, 10),
+        "{}",
+        quick.log
+    );
 }
 
 #[test]
 fn a_target_that_is_not_there_ends_the_run_with_its_reason() {
-    let ran = run("target: http://127.0.0.1:1/v1\nrate: 5/s\n", &["--for", "1s", "--wait", "300ms"]);
+    let ran =
+        run("target: http://127.0.0.1:1/v1\nrate: 5/s\n", &["--for", "1s", "--wait", "300ms"]);
     assert_eq!(ran.code, 1, "{}", ran.log);
     assert!(ran.report.is_none() && ran.table.is_empty());
     assert!(ran.log.contains("connect_refused") && ran.log.contains("--wait"), "{}", ran.log);
@@ -247,7 +295,12 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         (vec![], "scenario `default` has no end of its own"),
     ] {
         let ran = run(yaml, &arguments);
-        assert!(ran.code == 2 && ran.log.contains(words), "{arguments:?}: {} {}", ran.code, ran.log);
+        assert!(
+            ran.code == 2 && ran.log.contains(words),
+            "{arguments:?}: {} {}",
+            ran.code,
+            ran.log
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("out"), "a file").unwrap();
@@ -268,18 +321,24 @@ async fn an_interrupted_run_says_so_and_tells_what_it_has() {
     })
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let mut command = command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1m"), &[]);
+    let mut command =
+        command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1m"), &[]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     asked.cancelled().await;
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let output =
+        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     let ran = ran(folder.path(), &output);
     assert_eq!(ran.code, 3, "{}", ran.log);
     assert!(ran.table.contains("it was interrupted"), "{}", ran.table);
     let report = ran.report.unwrap();
     agrees(&report);
-    assert!(report.interrupted && report.streams[0].ledger.succeeded >= 4, "{:?}", report.streams[0].ledger);
+    assert!(
+        report.interrupted && report.streams[0].ledger.succeeded >= 4,
+        "{:?}",
+        report.streams[0].ledger
+    );
 }
 
 /// To be told to end is to be interrupted, whoever tells.
@@ -292,7 +351,8 @@ async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_unti
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let code = tokio::task::spawn_blocking(move || {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.split_once("/metrics on http://")?.1.to_owned()));
+        let address =
+            lines.find_map(|line| Some(line.split_once("/metrics on http://")?.1.to_owned()));
         let address = address.unwrap().split('/').next().unwrap().parse().unwrap();
         let rate = request(address, "DELETE", "/api/v1/scenarios/default/rate").unwrap();
         assert!(rate.0 == 409 && rate.2.contains("a run keeps to its schedule"), "{rate:?}");
@@ -317,7 +377,8 @@ async fn words_from_outside_become_no_markup() {
 
 /// The keys of a value; those of maps that are named by reason are not fields.
 fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
-    const BY_REASON: [&str; 5] = ["dropped", "failed", "aborted", "response_anomalies", "distributions"];
+    const BY_REASON: [&str; 5] =
+        ["dropped", "failed", "aborted", "response_anomalies", "distributions"];
     match value {
         serde_json::Value::Object(members) => {
             for (name, member) in members {
@@ -381,7 +442,10 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     );
     let base = base.report.unwrap();
     let (code, words) = compare(&base, &base, &[]);
-    assert!(code == 0 && words.starts_with("llmload compare passed: nothing is worse"), "{code}: {words}");
+    assert!(
+        code == 0 && words.starts_with("llmload compare passed: nothing is worse"),
+        "{code}: {words}"
+    );
     // All of it takes twice as long.
     let mut slower = base.clone();
     let times = slower.streams[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
@@ -400,7 +464,10 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     assert_eq!(compare(&base, &interrupted, &[]).0, 3);
     let gone = Report { streams: Vec::new(), ..base.clone() };
     let (code, words) = compare(&base, &gone, &[]);
-    assert!(code == 3 && words.contains("s → sim is in the base and not in the new run"), "{code}: {words}");
+    assert!(
+        code == 3 && words.contains("s → sim is in the base and not in the new run"),
+        "{code}: {words}"
+    );
     // What is no report of this form is told from one.
     let later = Report { llmload_report: 2, ..base.clone() };
     let (code, words) = compare(&later, &base, &[]);

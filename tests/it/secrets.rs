@@ -15,7 +15,9 @@ use llmload::endpoint::HttpEndpoint;
 use llmload::plan::Location;
 
 use crate::binary::{Daemon, sample};
-use crate::upstream::{Act, FINISH, Upstream, chunk, good, head, last_chunk, plain, stream_head, token};
+use crate::upstream::{
+    Act, FINISH, Upstream, chunk, good, head, last_chunk, plain, stream_head, token,
+};
 
 const KEY: &str = "sk-cAnArY-key/+0123456789";
 const FILE_KEY: &str = "sk-cAnArY-file-0123456789";
@@ -52,7 +54,10 @@ const OTHERS: [&str; 9] = [
 
 fn header<'a>(request: &'a str, name: &str) -> &'a str {
     let lines = request.lines().filter_map(|line| line.split_once(": "));
-    lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    lines
+        .into_iter()
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map_or("", |(_, value)| value)
 }
 
 fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
@@ -61,7 +66,8 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
         + header(request, "api-key");
     let everything = request.replace("\r\n", " | ");
     let json = |words: &str| serde_json::json!({"error": {"message": words}}).to_string();
-    let quote = format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
+    let quote =
+        format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
     if path.contains("/models") {
         // One of them is asked which models there are.
         let list = serde_json::json!({"data": [{"id": key}, {"id": everything}]}).to_string();
@@ -71,9 +77,11 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
         "quotes_key" => plain("401 Unauthorized", "application/json", &json(&quote)),
         "quotes_request" => plain("403 Forbidden", "text/plain", &everything),
         "quotes_long" => plain("500 Oops", "text/plain", &format!("{}{key}{key}", "x".repeat(225))),
-        "quotes_json" => {
-            plain("400 Bad Request", "application/json", &json(&everything)[..200].replace('/', "\\/"))
-        }
+        "quotes_json" => plain(
+            "400 Bad Request",
+            "application/json",
+            &json(&everything)[..200].replace('/', "\\/"),
+        ),
         "quotes_html" => {
             plain("404 Not Found", "text/html", &format!("<p>No route <b>{path}</b> for {key}</p>"))
         }
@@ -84,17 +92,26 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
         "resets" => vec![Act::Reset],
         "mute" => vec![Act::Silence],
         "not_a_stream" => plain("200 OK", "text/html", &format!("Welcome {key}")),
-        "stream_error" => vec![stream_head(), chunk(&format!("data: {}\n\n", json(&quote))), last_chunk()],
-        "bad_frame" => vec![stream_head(), chunk(&format!("data: {{\"key\": {key}}}\n\n")), last_chunk()],
+        "stream_error" => {
+            vec![stream_head(), chunk(&format!("data: {}\n\n", json(&quote))), last_chunk()]
+        }
+        "bad_frame" => {
+            vec![stream_head(), chunk(&format!("data: {{\"key\": {key}}}\n\n")), last_chunk()]
+        }
         "model_is_key" => {
             let event = token("a").replacen('{', &format!("{{\"model\":\"{key}\","), 1);
             vec![stream_head(), chunk(&event), chunk(FINISH), last_chunk()]
         }
-        "garbage" => vec![Act::Write(format!("{key} {everything}\r\n\r\n").into_bytes()), Act::Close],
+        "garbage" => {
+            vec![Act::Write(format!("{key} {everything}\r\n\r\n").into_bytes()), Act::Close]
+        }
         "bad_header" => vec![head("200 OK", &[&format!("{everything}: {key}")]), Act::Close],
         "truncates" => vec![stream_head(), chunk(&token(&key)), Act::Close],
         "endless_line" => {
-            vec![stream_head(), Act::Trickle(chunk_of(&key.repeat(1000)), std::time::Duration::ZERO)]
+            vec![
+                stream_head(),
+                Act::Trickle(chunk_of(&key.repeat(1000)), std::time::Duration::ZERO),
+            ]
         }
         "rate_limits" => plain("429 Too Many Requests", "application/json", &json(&quote)),
         _ => good(),
@@ -115,7 +132,8 @@ fn configuration(upstream: &Upstream) -> String {
         let patience = if name == "mute" { "500ms" } else { "60s" };
         let timeouts = format!("timeouts: {{connect: 2s, first_token: {patience}, idle: 60s}}");
         let model = if start == "now" { "model: m, " } else { "" };
-        writeln!(targets, "  {name}: {{base_url: '{base}', {model}{key}, {extras}, {timeouts}}}").unwrap();
+        writeln!(targets, "  {name}: {{base_url: '{base}', {model}{key}, {extras}, {timeouts}}}")
+            .unwrap();
         writeln!(
             scenarios,
             "  {name}: {{target: {name}, start: {start}, repeat: 1, max_concurrency: 4, max_lag: 60s, \
@@ -131,7 +149,12 @@ fn configuration(upstream: &Upstream) -> String {
         let base = format!("http://{address}/v1/{name}");
         add(&format!("{name}_file"), &base, "api_key_file: key, auth: api-key", "now");
     }
-    add("which_model", &format!("http://{address}/v1/which_model"), "api_key_env: CANARY_KEY", "when_ready");
+    add(
+        "which_model",
+        &format!("http://{address}/v1/which_model"),
+        "api_key_env: CANARY_KEY",
+        "when_ready",
+    );
     add("no_tls", &format!("https://{address}/v1"), "api_key_env: CANARY_KEY", "now");
     add("no_host", "http://nowhere.invalid/v1", "api_key_env: CANARY_KEY", "now");
     targets + &scenarios
@@ -167,7 +190,8 @@ fn assert_clean(what: &str, text: &str) {
     assert!(!text.is_empty(), "{what} is empty");
     for mark in MARKS {
         if let Some(at) = text.find(mark) {
-            let around = text.floor_char_boundary(at.saturating_sub(200))..text.ceil_char_boundary(at + 100);
+            let around =
+                text.floor_char_boundary(at.saturating_sub(200))..text.ceil_char_boundary(at + 100);
             panic!("{what} holds a secret: …{}…", &text[around]);
         }
     }
@@ -190,17 +214,22 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
         let mut daemon = Daemon::of(llmload(), &log, folder);
         let status = daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let over = |s: &serde_json::Value| s["state"] == "ended" && s["ledger"]["in_flight"] == 0;
-            let waits =
-                |s: &serde_json::Value| s["waiting_for"].as_str().is_some_and(|w| w.contains("a model"));
+            let over =
+                |s: &serde_json::Value| s["state"] == "ended" && s["ledger"]["in_flight"] == 0;
+            let waits = |s: &serde_json::Value| {
+                s["waiting_for"].as_str().is_some_and(|w| w.contains("a model"))
+            };
             let all = status["scenarios"].as_array().unwrap();
-            all.iter().all(|s| over(s) || s["scenario"] == "which_model" && waits(s)).then(|| text.to_owned())
+            all.iter()
+                .all(|s| over(s) || s["scenario"] == "which_model" && waits(s))
+                .then(|| text.to_owned())
         });
         let mut outputs = BTreeMap::from([("/api/v1/status", status)]);
         for path in ["/metrics", "/config", "/", "/-/ready", "/nope"] {
             outputs.insert(path, daemon.get(path).2);
         }
-        let check = llmload().arg("check").arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
+        let check =
+            llmload().arg("check").arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
         outputs.insert("check", String::from_utf8([check.stdout, check.stderr].concat()).unwrap());
         let mut probed = String::new();
         for target in QUOTES.into_iter().chain(["which_model"]) {
@@ -233,11 +262,19 @@ async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
     };
     for name in QUOTES {
         for name in [name.to_owned(), format!("{name}_file")] {
-            assert!(words_of(&name).contains("[redacted]"), "{name} quotes nothing: {}", words_of(&name));
+            assert!(
+                words_of(&name).contains("[redacted]"),
+                "{name} quotes nothing: {}",
+                words_of(&name)
+            );
         }
     }
     assert!(words_of("which_model").contains("`[redacted]`"), "{}", words_of("which_model"));
-    assert!(outputs["log"].contains("Incorrect API key provided: [redacted]"), "{}", outputs["log"]);
+    assert!(
+        outputs["log"].contains("Incorrect API key provided: [redacted]"),
+        "{}",
+        outputs["log"]
+    );
     // All but the misnamed model fail, those without an answer too; what was cut off is no success.
     let failed = |name: &str| {
         let label = format!("scenario=\"{name}\"");
@@ -292,7 +329,10 @@ scenarios:
 async fn the_debug_form_of_an_answer_tells_no_secret() {
     use llmload::endpoint::{Endpoint as _, Request};
     let upstream = Upstream::reading(|_, request| {
-        vec![head("200 OK", &[&format!("x-echo: {}", header(request, "x-session")), "content-length: 0"])]
+        vec![head(
+            "200 OK",
+            &[&format!("x-echo: {}", header(request, "x-session")), "content-length: 0"],
+        )]
     })
     .await;
     let yaml = format!(
@@ -304,7 +344,8 @@ async fn the_debug_form_of_an_answer_tells_no_secret() {
     let target = &plan.scenarios[0].target;
     let Location::Url(base) = &target.location else { unreachable!() };
     let endpoint = HttpEndpoint::new(target, base).unwrap();
-    let request = Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
+    let request =
+        Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
     let answer = endpoint.send(request).await.unwrap();
     assert_clean("the answer", &format!("{answer:?}"));
 }

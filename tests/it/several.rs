@@ -17,7 +17,8 @@ async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upst
         if !head.starts_with("POST") {
             return good();
         }
-        let length = head.lines().find(|line| line.starts_with("content-length:")).unwrap_or_default();
+        let length =
+            head.lines().find(|line| line.starts_with("content-length:")).unwrap_or_default();
         let mut log = log.lock().unwrap();
         log.push((length.to_owned(), tokio::time::Instant::now()));
         acts(log.len() as u64 - 1)
@@ -58,7 +59,8 @@ scenarios:
     }
     assert_eq!(sample(&exposition, "llmload_request_failures_total", &["target=\"slow\""]), 10.0);
     let lengths = |came: &Came| {
-        let mut lengths: Vec<_> = came.lock().unwrap().iter().map(|(length, _)| length.clone()).collect();
+        let mut lengths: Vec<_> =
+            came.lock().unwrap().iter().map(|(length, _)| length.clone()).collect();
         lengths.sort_unstable();
         lengths
     };
@@ -69,7 +71,10 @@ scenarios:
     assert!(to_fast.iter().zip(&to_slow).all(|(fast, slow)| number(fast) + 1 == number(slow)));
 
     let scenarios = status["scenarios"].as_array().unwrap();
-    assert!(scenarios[0].get("difference").is_none(), "the first is what the others are held against");
+    assert!(
+        scenarios[0].get("difference").is_none(),
+        "the first is what the others are held against"
+    );
     assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
     assert_eq!(difference["pairs"], 40, "only where both finished");
@@ -79,7 +84,11 @@ scenarios:
     let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
     let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
     for (count, sums, mean) in [
-        ("llmload_paired_first_tokens_total", "llmload_paired_time_to_first_token_difference", mean),
+        (
+            "llmload_paired_first_tokens_total",
+            "llmload_paired_time_to_first_token_difference",
+            mean,
+        ),
         (
             "llmload_paired_requests_total",
             "llmload_paired_request_duration_difference",
@@ -90,9 +99,15 @@ scenarios:
         let sum = |direction: &str| of(&format!("{sums}_seconds_total"), &[direction]);
         let exact = (sum("direction=\"slower\"") - sum("direction=\"faster\"")) / 40.0;
         assert!((exact / mean - 1.0).abs() < 0.006, "{exact} {mean}");
-        assert!(of(&format!("{sums}_seconds_squared_total"), &[]) >= 40.0 * exact * exact * (1.0 - 1e-9));
+        assert!(
+            of(&format!("{sums}_seconds_squared_total"), &[])
+                >= 40.0 * exact * exact * (1.0 - 1e-9)
+        );
     }
-    assert!(!exposition.contains("target=\"fast\",baseline") && !exposition.contains("baseline=\"slow\""));
+    assert!(
+        !exposition.contains("target=\"fast\",baseline")
+            && !exposition.contains("baseline=\"slow\"")
+    );
     let digits = difference["mean_seconds"].to_string();
     assert!(digits.trim_start_matches(['0', '.']).len() <= 3, "{digits}");
     assert!(difference["margin_seconds"].as_f64().unwrap() > 0.0);
@@ -121,7 +136,8 @@ scenarios: {both: {targets: [one, other], rate: 1/s}}
     assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
     daemon.wait_for("/metrics", |page| {
         let lines = paired(page);
-        let turned = lines.len() == 8 && lines.iter().all(|line| line.contains("baseline=\"other\""));
+        let turned =
+            lines.len() == 8 && lines.iter().all(|line| line.contains("baseline=\"other\""));
         turned.then_some(())
     });
     std::fs::write(&file, PAIR.replace("[one, other]", "[other]")).unwrap();
@@ -162,11 +178,16 @@ scenarios:
         .await;
         assert_balanced(&page);
         for target in ["target=\"chat\"", "target=\"texts\""] {
-            let of = |name: &str, labels: &[&str]| sample(&page, name, &[labels, &[target]].concat());
+            let of =
+                |name: &str, labels: &[&str]| sample(&page, name, &[labels, &[target]].concat());
             let succeeded = of("llmload_request_duration_seconds_count", &[]);
             assert_eq!(of("llmload_requests_total", &[]), 100.0);
             assert!(succeeded > 0.0, "{target}, stream: {stream}\n{page}");
-            assert_eq!(of("llmload_output_tokens_total", &[]), succeeded * 8.0, "{target}, stream: {stream}");
+            assert_eq!(
+                of("llmload_output_tokens_total", &[]),
+                succeeded * 8.0,
+                "{target}, stream: {stream}"
+            );
             assert_eq!(
                 of("llmload_response_anomalies_total", &[]),
                 0.0,
@@ -174,9 +195,14 @@ scenarios:
             );
             for reason in ["rate_limited", "stream_error", "truncated"] {
                 let name = format!("reason=\"{reason}\"");
-                let failures = |target| sample(&page, "llmload_request_failures_total", &[&name, target]);
+                let failures =
+                    |target| sample(&page, "llmload_request_failures_total", &[&name, target]);
                 assert!(failures(target) > 0.0, "{target} {reason}, stream: {stream}\n{page}");
-                assert_eq!(failures(target), failures("target=\"chat\""), "{reason}, stream: {stream}");
+                assert_eq!(
+                    failures(target),
+                    failures("target=\"chat\""),
+                    "{reason}, stream: {stream}"
+                );
             }
         }
     }
@@ -196,13 +222,20 @@ async fn more_streams_than_32_work_where_the_file_allows_them() {
     std::fs::write(&file, &yaml).unwrap();
     let (code, _, err) = llmload(&["--config.file", file.to_str().unwrap()]);
     assert_eq!(code, Some(2));
-    assert!(err.contains("40 scenarios") && err.contains("raise `metrics.max_combinations`"), "{err}");
+    assert!(
+        err.contains("40 scenarios") && err.contains("raise `metrics.max_combinations`"),
+        "{err}"
+    );
 
     let (status, page) = once(format!("metrics: {{max_combinations: 40}}\n{yaml}")).await;
     assert_eq!(status["scenarios"].as_array().unwrap().len(), 40);
     assert_balanced(&page);
     for i in 0..40 {
         let labels = [&*format!("scenario=\"s{i}\"")];
-        assert_eq!(sample(&page, "llmload_request_duration_seconds_count", &labels), 2.0, "s{i}\n{page}");
+        assert_eq!(
+            sample(&page, "llmload_request_duration_seconds_count", &labels),
+            2.0,
+            "s{i}\n{page}"
+        );
     }
 }

@@ -59,7 +59,8 @@ struct Machine(Running);
 impl Machine {
     fn new(mut unshare: Command) -> Machine {
         let alone = ["sh", "-c", "echo up && exec sleep infinity"];
-        let mut child = unshare.args(alone).stdout(Stdio::piped()).spawn().expect("unshare, of util-linux");
+        let mut child =
+            unshare.args(alone).stdout(Stdio::piped()).spawn().expect("unshare, of util-linux");
         let mut line = String::new();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
@@ -157,10 +158,27 @@ impl Image {
         let mut command = pod.enter();
         let root = self.folder.path().display();
         if is_root() {
-            command.args(["chroot", &root.to_string(), "/setpriv", "--reuid=65532", "--regid=65532"]);
-            command.args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
+            command.args([
+                "chroot",
+                &root.to_string(),
+                "/setpriv",
+                "--reuid=65532",
+                "--regid=65532",
+            ]);
+            command.args([
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+                "--no-new-privs",
+            ]);
         } else {
-            command.args(["setpriv", "--no-new-privs", "unshare", "--user", &format!("--root={root}")]);
+            command.args([
+                "setpriv",
+                "--no-new-privs",
+                "unshare",
+                "--user",
+                &format!("--root={root}"),
+            ]);
             command.args(["--map-user=65532", "--map-group=65532"]);
         }
         command.arg("/llmload");
@@ -208,7 +226,9 @@ impl Prometheus<'_> {
 
     fn until(&self, expression: &str, enough: f64, daemon: &mut Daemon) {
         let patience = FOREVER + Duration::from_secs_f64(absence());
-        daemon.until(patience, expression, || self.tells(expression).is_some_and(|value| value >= enough));
+        daemon.until(patience, expression, || {
+            self.tells(expression).is_some_and(|value| value >= enough)
+        });
     }
 }
 
@@ -223,7 +243,8 @@ impl Daemon {
         let notes = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(notes.path().join("log")).unwrap();
         let mut command = image.llmload(pod);
-        let process = Running(command.args(texts(&container()["args"])).stderr(log).spawn().unwrap());
+        let process =
+            Running(command.args(texts(&container()["args"])).stderr(log).spawn().unwrap());
         Daemon { process, notes }
     }
 
@@ -261,7 +282,8 @@ fn beside_a_server_that_comes_late_it_is_healthy_fails_nothing_and_sends_the_who
         // From the other machine, as a kubelet asks, and from inside, as Docker does.
         let outside = format!("http://{POD}:9899/-/{page}");
         daemon.until(FOREVER, &outside, || {
-            let asked = scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &outside]).output();
+            let asked =
+                scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &outside]).output();
             asked.unwrap().status.success()
         });
         said(image.llmload(&pod).args(["health", &format!("http://127.0.0.1:9899/-/{page}")]));

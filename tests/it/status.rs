@@ -32,7 +32,9 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
             let dot = if path.is_empty() { "" } else { "." };
-            members.iter().for_each(|(name, member)| fields(member, &format!("{path}{dot}{name}"), found));
+            members
+                .iter()
+                .for_each(|(name, member)| fields(member, &format!("{path}{dot}{name}"), found));
         }
         Value::Array(items) => {
             found.insert(path.to_owned());
@@ -57,7 +59,9 @@ fn every_field_of_the_status_is_explained_and_every_explained_field_is_there() {
     assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 500);
     let address = daemon.address;
     let path = "/api/v1/scenarios/by_hand/rate?rate=1/s&for=1h";
-    daemon.wait_for("/-/healthy", |_| (request(address, "POST", path).unwrap().0 == 200).then_some(()));
+    daemon.wait_for("/-/healthy", |_| {
+        (request(address, "POST", path).unwrap().0 == 200).then_some(())
+    });
     // Stopped, it is late: that is a distortion.
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(2));

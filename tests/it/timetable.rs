@@ -64,13 +64,17 @@ async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     // Two passes of 50 s: the firing at 00:02 comes in between, that at 00:03 finds it idle again.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
-    let (mut driver, course) =
-        bench.watched(vec![constant("1/s", 50)], Cycles::Cron(cron, twice), Spread::default(), None);
+    let (mut driver, schedule_state) = bench.watched(
+        vec![constant("1/s", 50)],
+        Cycles::Cron(cron, twice),
+        Spread::default(),
+        None,
+    );
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("a cron goes on"),
         () = tokio::time::sleep(seconds(240)) => {}
     }
-    assert_eq!(course.skipped_firings(), 1);
+    assert_eq!(schedule_state.skipped_firings(), 1);
     let sent = sent_since(&bench, utc("2026-06-01T00:00:00Z"));
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
@@ -81,7 +85,7 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    let (mut driver, course) =
+    let (mut driver, schedule_state) =
         bench.watched(vec![constant("1/s", 10)], Cycles::Cron(cron, ONCE), Spread::default(), None);
     let mailbox = driver.mailbox();
     let orders = async {
@@ -91,7 +95,7 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
         bench.stop.cancel();
     };
     tokio::join!(bench.drive(&mut driver), orders);
-    assert_eq!(course.skipped_firings(), 0);
+    assert_eq!(schedule_state.skipped_firings(), 0);
     let sent = sent_since(&bench, utc("2026-06-01T00:00:00Z"));
     let by_hand = (95..390).step_by(10);
     assert_eq!(sent, (60..70).chain(by_hand).chain(420..430).collect::<Vec<_>>());
@@ -206,14 +210,16 @@ scenarios:
 ";
     let plan = || config::parse(text, "x.yml", None, &|_| None).unwrap();
     let caps = |count| -> Vec<u32> {
-        let divided = (0..count)
-            .map(|index| config::divide(plan(), "x.yml", Shard::new(index, count).unwrap()).unwrap());
+        let divided = (0..count).map(|index| {
+            config::divide(plan(), "x.yml", Shard::new(index, count).unwrap()).unwrap()
+        });
         divided.map(|plan| plan.scenarios[0].max_concurrency.get()).collect()
     };
     assert_eq!(caps(1), [8]);
     assert_eq!(caps(3), [3, 3, 2]);
     assert!(matches!(plan().scenarios[0].start, Start::WallClock(_)));
-    let refused = config::divide(plan(), "x.yml", Shard::new(0, 5).unwrap()).unwrap_err().to_string();
+    let refused =
+        config::divide(plan(), "x.yml", Shard::new(0, 5).unwrap()).unwrap_err().to_string();
     assert_eq!(
         refused,
         "x.yml: scenarios.b.schedule: phase `concurrency 4` is not enough for 5 shards; write at least 5\n\

@@ -49,7 +49,9 @@ impl Upstream {
     }
 
     /// One whose script also depends on the head of the request.
-    pub async fn reading(script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
+    pub async fn reading(
+        script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicU64::new(0));
@@ -124,7 +126,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
             let lower = head.to_ascii_lowercase();
-            let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length =
+                lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
             let length: usize = length.map_or(0, |l| l.trim().parse().unwrap());
             if bytes.len() >= end + 4 + length {
                 return Some(head);
@@ -169,9 +172,9 @@ pub fn token(text: &str) -> String {
     )
 }
 
-pub const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-pub const USAGE: &str =
-    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
+pub const FINISH: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+pub const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
 pub const DONE: &str = "data: [DONE]\n\n";
 
 /// A whole good answer.
@@ -190,7 +193,10 @@ pub fn good() -> Vec<Act> {
 /// A complete answer with a body of known length.
 pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     let length = format!("content-length: {}", body.len());
-    vec![head(status, &[&format!("content-type: {kind}"), &length]), Act::Write(body.as_bytes().to_vec())]
+    vec![
+        head(status, &[&format!("content-type: {kind}"), &length]),
+        Act::Write(body.as_bytes().to_vec()),
+    ]
 }
 
 /// What an answer in memory does next.
@@ -294,7 +300,9 @@ impl Answer for Canned {
                 Some(Beat::Says(text)) => return Ok(Some(Bytes::from(text))),
                 Some(Beat::Waits(time)) => tokio::time::sleep(time).await,
                 Some(Beat::Mute) => std::future::pending().await,
-                Some(Beat::Breaks) => return Err(FailureDetail::new(Failure::Truncated, "on purpose")),
+                Some(Beat::Breaks) => {
+                    return Err(FailureDetail::new(Failure::Truncated, "on purpose"));
+                }
                 Some(Beat::Panics) => panic!("a defect"),
                 None => return Ok(None),
             }
@@ -323,7 +331,9 @@ pub struct Recorder {
 impl Observe for Recorder {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Succeeded(measurement) => self.succeeded.lock().unwrap().push(measurement.clone()),
+            Event::Succeeded(measurement) => {
+                self.succeeded.lock().unwrap().push(measurement.clone())
+            }
             Event::Failed { detail, duration, .. } => {
                 self.failed.lock().unwrap().push(detail.clone());
                 self.failed_after.lock().unwrap().push(duration);
@@ -332,7 +342,9 @@ impl Observe for Recorder {
                 self.first_tokens.fetch_add(1, Ordering::Relaxed);
                 self.first_token.cancel();
             }
-            Event::Chunks { count, .. } => _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed),
+            Event::Chunks { count, .. } => {
+                _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed)
+            }
             _ => {}
         }
     }

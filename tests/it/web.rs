@@ -130,7 +130,9 @@ fn what_is_no_request_or_too_large_is_refused_and_the_daemon_lives() {
 #[test]
 fn every_one_of_many_scrapes_at_once_sees_whole_books() {
     let mut daemon = Daemon::start(BUSY);
-    daemon.wait_for("/metrics", |text| (sample(text, "llmload_requests_total", &[]) > 20.0).then_some(()));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) > 20.0).then_some(())
+    });
     let address = daemon.address;
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -155,7 +157,8 @@ fn every_one_of_many_scrapes_at_once_sees_whole_books() {
 fn whoever_fills_all_places_keeps_out_nobody() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let daemon = Daemon::start(IDLE);
-    let open: Vec<_> = (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
+    let open: Vec<_> =
+        (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
     assert_eq!(daemon.get("/-/healthy").0, 200);
     // The oldest are closed, once they have had a second to take what is on its way.
     let begun = Instant::now();

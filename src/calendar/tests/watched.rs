@@ -36,7 +36,8 @@ fn places() -> impl Strategy<Value = (Zone, SystemTime)> {
         let zone = zone(ZONES[which]);
         let from = Timestamp::from_second(300_000_000 + second).unwrap();
         let change = zone.0.following(from).next().map_or(from, |change| change.timestamp());
-        let minute = SystemTime::from(Timestamp::from_second(change.as_second() / 60 * 60).unwrap());
+        let minute =
+            SystemTime::from(Timestamp::from_second(change.as_second() / 60 * 60).unwrap());
         (zone, minute - MINUTE * minutes)
     })
 }
@@ -180,7 +181,8 @@ fn no_change_of_any_clock_makes_a_gap_between_cycles() {
             assert_eq!(next.start, cycle.end, "{name}");
             assert!(next.number > cycle.number, "{name}");
             // A clock put back across midnight reads yesterday again by now.
-            let within = next.start + (MINUTE * 30).min(next.end.duration_since(next.start).unwrap() / 2);
+            let within =
+                next.start + (MINUTE * 30).min(next.end.duration_since(next.start).unwrap() / 2);
             assert_eq!(anchor.cycle_at(length, within), next, "{name}");
             cycle = next;
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::pacer::{Next, Pacer};
 use crate::schedule::{Arrivals, Lengths, Load, Phase, Row, Schedule, Spread, Trace};
-use crate::timetable::{Moment, Part, Timetable};
+use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 fn plan(text: &str) -> Plan {
     crate::config::parse(text, "test", None, &|_| None).unwrap()
@@ -77,7 +77,8 @@ scenarios:
 
 #[test]
 fn a_bucket_of_many_cycles_has_the_extremes_of_all() {
-    let (_, stream) = of("schedule: [{constant: 5/s, for: 10s}, {pause: 10s}, {concurrency: 3, for: 10s}]");
+    let (_, stream) =
+        of("schedule: [{constant: 5/s, for: 10s}, {pause: 10s}, {concurrency: 3, for: 10s}]");
     for bucket in &stream.buckets {
         assert_eq!((bucket.rate_min, bucket.rate_max, bucket.closed_loop_slots), (0.0, 5.0, 3));
         assert_eq!((bucket.requests, bucket.rate_mean), (1500.0, 1.666_667));
@@ -95,7 +96,8 @@ schedule: [{constant: 1/s, for: 10s}]";
     let forecast = of_plan(&plan(text));
     let stream = &forecast.scenarios[0];
     // (8 + 4) / 2 bytes of a prompt and 2 of the system message are two tokens.
-    let amounts = Amounts { requests: 10.0, input_tokens_estimated: 20.0, output_tokens_at_most: 70.0 };
+    let amounts =
+        Amounts { requests: 10.0, input_tokens_estimated: 20.0, output_tokens_at_most: 70.0 };
     assert_eq!(stream.amounts, amounts);
     assert_eq!(stream.cost_at_most, Some(Cost { amount: 20.0 + 35.0, currency: "EUR".into() }));
     assert_eq!(forecast.sum.cost_at_most, BTreeMap::from([("EUR".to_owned(), 55.0)]));
@@ -111,7 +113,10 @@ fn in_flight_is_littles_law_within_the_cap() {
         of_plan(&plan).scenarios[0].in_flight
     };
     let low = flight("rate: 3/s");
-    assert_eq!((low.at_most, low.by_littles_law, low.seconds_to_fill), (60, 60.0, Some(256.0 / 3.0)));
+    assert_eq!(
+        (low.at_most, low.by_littles_law, low.seconds_to_fill),
+        (60, 60.0, Some(256.0 / 3.0))
+    );
     let high = flight("rate: 30/s");
     assert_eq!((high.at_most, high.by_littles_law), (256, 600.0));
     let closed = flight("concurrency: 9");
@@ -122,16 +127,19 @@ fn in_flight_is_littles_law_within_the_cap() {
 
 /// Milliseconds and rates that meet in one cycle, so that buckets cut them everywhere.
 fn phases() -> impl Strategy<Value = Vec<String>> {
-    let phase = (0..4u8, 1..5_000_000u64, 1..100u32, 1..100u32).prop_map(|(kind, millis, a, b)| match kind {
-        0 => format!("{{constant: {a}/s, for: {millis}ms}}"),
-        1 => format!("{{ramp: {{from: {a}/s, to: {b}/s}}, for: {millis}ms}}"),
-        2 => format!(
-            "{{sine: {{mean: {}/s, amplitude: {a}/s, period: {}ms}}, for: {millis}ms}}",
-            a + b,
-            millis / 3 + 1000
-        ),
-        _ => format!("{{pause: {millis}ms}}"),
-    });
+    let phase =
+        (0..4u8, 1..5_000_000u64, 1..100u32, 1..100u32).prop_map(
+            |(kind, millis, a, b)| match kind {
+                0 => format!("{{constant: {a}/s, for: {millis}ms}}"),
+                1 => format!("{{ramp: {{from: {a}/s, to: {b}/s}}, for: {millis}ms}}"),
+                2 => format!(
+                    "{{sine: {{mean: {}/s, amplitude: {a}/s, period: {}ms}}, for: {millis}ms}}",
+                    a + b,
+                    millis / 3 + 1000
+                ),
+                _ => format!("{{pause: {millis}ms}}"),
+            },
+        );
     proptest::collection::vec(phase, 1..6)
 }
 
@@ -191,24 +199,29 @@ proptest! {
 /// When arrivals are due until the end of a time ahead: what the driver does, without waiting.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
-    let spread = Spread { arrivals: Arrivals::Constant, seed: 0, scenario: String::new(), shard: plan.shard };
+    let spread = Spread {
+        arrivals: Arrivals::Constant,
+        seed: 0,
+        scenario: String::new(),
+        shard: plan.shard,
+    };
     let (mut timetable, mut at, end) = (Timetable::of(scenario), origin, origin + ahead);
     let mut all = Vec::new();
     while at < end {
         match timetable.from(Moment { instant: at, wall: now + (at - origin) }) {
-            Part::Over => break,
-            Part::Off(until) => at = until,
-            Part::On(stretch) => {
-                let mut pacer = Pacer::new(Arc::clone(&scenario.schedule), &spread, stretch);
+            TimetableEntry::Over => break,
+            TimetableEntry::Off(until) => at = until,
+            TimetableEntry::On(segment) => {
+                let mut pacer = Pacer::new(Arc::clone(&scenario.schedule), &spread, segment);
                 at = loop {
                     match pacer.poll(end) {
                         Next::Due { due, .. } => all.push(due - origin),
-                        Next::Counted { since, .. } => pacer.go_on(since),
+                        Next::Counted { since, .. } => pacer.resume(since),
                         Next::Over(over) => break over,
                         Next::Wait(_) | Next::Closed { .. } => break end,
                     }
                 };
-                timetable.left(pacer.stretch(), true);
+                timetable.left(pacer.segment(), true);
             }
         }
     }
@@ -229,21 +242,23 @@ fn starts() -> impl Strategy<Value = String> {
             4 => format!("start: {{cron: '7 */{hours} * * *', timezone: {zone}}}\n"),
             _ => format!("start: {{cron: '*/40 2,{hours} * * *', timezone: {zone}}}\nrepeat: 2\n"),
         };
-        let active = active
-            .map(|(from, to)| format!("active: {{hours: '{from:02}:30-{to:02}:30', timezone: {zone}}}\n"));
+        let active = active.map(|(from, to)| {
+            format!("active: {{hours: '{from:02}:30-{to:02}:30', timezone: {zone}}}\n")
+        });
         start + &active.unwrap_or_default()
     })
 }
 
 /// Long enough to be walked through cycle by cycle.
 fn long_phases() -> impl Strategy<Value = Vec<String>> {
-    let phase = (0..5u8, 40..20_000u32, 1..60u32, 1..60u32).prop_map(|(kind, seconds, a, b)| match kind {
-        0 => format!("{{constant: {a}/m, for: {seconds}s}}"),
-        1 => format!("{{constant: {a}/h, for: {seconds}s}}"),
-        2 => format!("{{ramp: {{from: {a}/m, to: {b}/m}}, for: {seconds}s}}"),
-        3 => format!("{{pause: {seconds}s}}"),
-        _ => format!("{{concurrency: {a}, for: {seconds}s}}"),
-    });
+    let phase =
+        (0..5u8, 40..20_000u32, 1..60u32, 1..60u32).prop_map(|(kind, seconds, a, b)| match kind {
+            0 => format!("{{constant: {a}/m, for: {seconds}s}}"),
+            1 => format!("{{constant: {a}/h, for: {seconds}s}}"),
+            2 => format!("{{ramp: {{from: {a}/m, to: {b}/m}}, for: {seconds}s}}"),
+            3 => format!("{{pause: {seconds}s}}"),
+            _ => format!("{{concurrency: {a}, for: {seconds}s}}"),
+        });
     proptest::collection::vec(phase, 1..4)
 }
 
@@ -283,19 +298,30 @@ proptest! {
 
 #[test]
 fn cycles_of_a_millisecond_are_not_counted_through() {
-    for start in ["start: wall_clock", "start: {wall_clock: {timezone: Europe/Berlin}}", "start: now"] {
+    for start in
+        ["start: wall_clock", "start: {wall_clock: {timezone: Europe/Berlin}}", "start: now"]
+    {
         let active = "active: {hours: '08:00-20:00', timezone: Europe/Berlin}";
-        let (_, stream) = of(&format!("{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"));
+        let (_, stream) =
+            of(&format!("{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"));
         assert_eq!(stream.on, Duration::from_hours(12), "{start}");
-        assert!((stream.amounts.requests - 43_200.0).abs() <= 2.0, "{start} {}", stream.amounts.requests);
+        assert!(
+            (stream.amounts.requests - 43_200.0).abs() <= 2.0,
+            "{start} {}",
+            stream.amounts.requests
+        );
     }
 }
 
 #[test]
 fn firings_that_meet_the_schedule_are_skipped_and_told() {
-    let (forecast, stream) = of("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
+    let (forecast, stream) =
+        of("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
     // At 2, 6, 10 … 22 o'clock, the last of them cut by the end of the time ahead.
-    assert_eq!((forecast.span, stream.firings_skipped, stream.on), (DAY, 5, Duration::from_hours(17)));
+    assert_eq!(
+        (forecast.span, stream.firings_skipped, stream.on),
+        (DAY, 5, Duration::from_hours(17))
+    );
     assert_eq!(stream.amounts.requests, 17.0 * 60.0);
     let told: Vec<String> = stream.next_firings.iter().map(|at| rfc3339(*at)).collect();
     assert_eq!(told, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
@@ -315,8 +341,11 @@ schedule: [{constant: 1/h, for: 1h}]",
     let row = |(millis, input)| Row::new(Duration::from_millis(millis), lengths(input));
     let rows = [(0, 1000), (500, 0), (10_000, 1), (10_000, 1), (10_000, 1), (20_000, 1)].map(row);
     let load = Load::Replay(Trace::new("t.csv", rows.to_vec()));
-    let phase =
-        |name: &str, load, seconds| Phase { name: name.into(), load, length: Duration::from_secs(seconds) };
+    let phase = |name: &str, load, seconds| Phase {
+        name: name.into(),
+        load,
+        length: Duration::from_secs(seconds),
+    };
     plan.scenarios[0].schedule =
         Arc::new(Schedule::new(vec![phase("trace", load, 20), phase("rest", Load::Pause, 76)]));
     let forecast = of_plan(&plan);
@@ -344,7 +373,10 @@ schedule: [{constant: 6/s, for: 30m}, {concurrency: 7, for: 30m}]",
     plan.shard = Shard::new(0, 3).unwrap();
     let forecast = of_plan(&plan);
     let stream = &forecast.scenarios[0];
-    assert_eq!((forecast.shard.as_str(), stream.peak_rate, stream.closed_loop_slots), ("0/3", 2.0, 3));
+    assert_eq!(
+        (forecast.shard.as_str(), stream.peak_rate, stream.closed_loop_slots),
+        ("0/3", 2.0, 3)
+    );
     assert_eq!((stream.amounts.requests, stream.phases[0].requests), (86_400.0, 3600.0));
 }
 

@@ -74,7 +74,7 @@ pub struct SourceKeys {
     pub mix: Field<Named<Count>>,
     /// The order in which it is gone through.
     #[schemars(extend("default" = "sequential"))]
-    pub order: Field<Order>,
+    pub order: Field<PromptOrder>,
 }
 
 /// Prompts that are made up: English sentences of words that are one token each in the common
@@ -136,7 +136,7 @@ pub struct Spread {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum Order {
+pub enum PromptOrder {
     /// One after the other, from the first again after the last; in a mix, in turns by weight.
     Sequential,
     /// Drawn independently for each arrival.

@@ -39,9 +39,9 @@ pub struct Target {
     /// How the key is sent. Default: `bearer` where there is a key, else `none`.
     pub auth: Field<Auth>,
     /// Further headers of every request.
-    pub headers: Field<Named<Worth>>,
+    pub headers: Field<Named<ValueSource>>,
     /// Further query parameters of every request, such as Azure's `api-version`.
-    pub query: Field<Named<Worth>>,
+    pub query: Field<Named<ValueSource>>,
     /// Which end proves that an answer is complete.
     #[schemars(extend("default" = "finish_reason"))]
     pub terminal: Field<Terminal>,
@@ -67,19 +67,19 @@ pub struct Target {
 /// The value of a header or of a query parameter.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
-#[schemars(rename = "Worth", untagged, inline)]
-pub enum Worth {
+#[schemars(rename = "ValueSource", untagged, inline)]
+pub enum ValueSource {
     /// The value itself; never a secret.
     Text(String),
     /// Where the value is read.
-    Map(WorthFrom),
+    Map(ValueReference),
 }
 
 /// Where a value is read.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
-pub struct WorthFrom {
+pub struct ValueReference {
     /// An environment variable.
     pub env: Field<String>,
     /// A file, relative to this one.

@@ -71,7 +71,9 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Strin
                     return Ok(cells);
                 }
             }
-            InputEmpty | OutputFull | End => return Err("a quote is not closed; close it in its line".into()),
+            InputEmpty | OutputFull | End => {
+                return Err("a quote is not closed; close it in its line".into());
+            }
         }
     }
 }
@@ -96,20 +98,24 @@ impl Columns {
         }
         let missing = names.iter().find(|name| place(name).is_none()).unwrap_or(&names[0]);
         let (azure, plain) = (Columns::AZURE.join(","), Columns::PLAIN.join(","));
-        let remedy = if dated { format!("`{azure}`") } else { format!("`{plain}`, or Azure's `{azure}`") };
+        let remedy =
+            if dated { format!("`{azure}`") } else { format!("`{plain}`, or Azure's `{azure}`") };
         Err(format!("no column `{missing}` in the header; the first line is {remedy}"))
     }
 
     fn row(&self, cells: &[String]) -> Result<Told, String> {
         let cell = |i: usize| {
-            let missing = || format!("no `{}`; write a cell for each column of the header", self.names[i]);
+            let missing =
+                || format!("no `{}`; write a cell for each column of the header", self.names[i]);
             cells.get(self.places[i]).map(String::as_str).ok_or_else(missing)
         };
         let tokens = |i: usize| match cell(i)? {
             "" => Ok(None),
             text => match text.parse() {
                 Ok(tokens) => length(self.names[i], tokens),
-                Err(_) => Err(format!("`{}` is not a number of tokens; write digits only", shown(text))),
+                Err(_) => {
+                    Err(format!("`{}` is not a number of tokens; write digits only", shown(text)))
+                }
             },
         };
         let text = cell(0)?;
@@ -170,7 +176,8 @@ impl Keys {
             #[serde(deserialize_with = "Option::deserialize")]
             output_tokens: Option<u64>,
         }
-        let tokens = |key, tokens: Option<u64>| tokens.map_or(Ok(None), |tokens| length(key, tokens));
+        let tokens =
+            |key, tokens: Option<u64>| tokens.map_or(Ok(None), |tokens| length(key, tokens));
         match self {
             Keys::Mooncake => {
                 let row: Mooncake = object(line)?;
@@ -217,7 +224,8 @@ fn instant(number: f64, unit: f64) -> Result<i128, String> {
 
 /// A date with a time, in UTC where it does not say.
 fn date(text: &str) -> Result<i128, String> {
-    let local = || text.parse::<civil::DateTime>().and_then(|date| tz::TimeZone::UTC.to_timestamp(date));
+    let local =
+        || text.parse::<civil::DateTime>().and_then(|date| tz::TimeZone::UTC.to_timestamp(date));
     let instant: Timestamp = text.parse().or_else(|_| local()).map_err(|_| {
         format!(
             "`{}` is not a date with a time; write one such as `2023-11-16 18:17:03.9799600`",
@@ -231,8 +239,8 @@ fn date(text: &str) -> Result<i128, String> {
 fn length(name: &str, tokens: u64) -> Result<Option<NonZeroU32>, String> {
     match u32::try_from(tokens) {
         Ok(tokens) if tokens <= MAX_TOKENS => Ok(NonZeroU32::new(tokens.max(1))),
-        _ => {
-            Err(format!("`{name}` of {tokens} is out of range; write a number of tokens up to {MAX_TOKENS}"))
-        }
+        _ => Err(format!(
+            "`{name}` of {tokens} is out of range; write a number of tokens up to {MAX_TOKENS}"
+        )),
     }
 }

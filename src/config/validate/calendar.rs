@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Checker;
 use crate::calendar::{Anchor, Cron, Days, Hours, ParseError, Window, Windows, Zone};
 use crate::config::document::{self, Active, Scenario, Start};
-use crate::config::duration::Spelled;
+use crate::config::duration::HumanDuration;
 use crate::config::field::{At, Field, List};
 use crate::config::hints;
 use crate::config::tree::{NodeId, shown};
@@ -18,7 +18,9 @@ impl Checker<'_> {
         let (node, keys) = match field {
             Field::Bad(_) => return None,
             Field::Absent => return Some(plan::Start::WhenReady),
-            Field::Given(At { node, value: Start::Text(name) }) => return self.start_by_name(*node, name),
+            Field::Given(At { node, value: Start::Text(name) }) => {
+                return self.start_by_name(*node, name);
+            }
             Field::Given(At { node, value: Start::Map(keys) }) => (*node, keys),
         };
         match (keys.wall_clock.node(), keys.cron.node()) {
@@ -30,7 +32,10 @@ impl Checker<'_> {
                 None
             }
             (Some(_), Some(cron)) => {
-                self.problem(cron, "`cron` beside `wall_clock`; a schedule begins by only one of them");
+                self.problem(
+                    cron,
+                    "`cron` beside `wall_clock`; a schedule begins by only one of them",
+                );
                 None
             }
             (None, Some(_)) => {
@@ -84,7 +89,13 @@ impl Checker<'_> {
 
     /// Whether the schedule fits what starts it. Where it is too long it only warns: what does not fit
     /// is cut or skipped.
-    pub(super) fn fits(&self, given: &Scenario, start: &plan::Start, schedule: &Schedule, repeat: Repeat) {
+    pub(super) fn fits(
+        &self,
+        given: &Scenario,
+        start: &plan::Start,
+        schedule: &Schedule,
+        repeat: Repeat,
+    ) {
         const DAY: Duration = Duration::from_hours(24);
         let Some(node) = given.start.node() else { return };
         let length = schedule.length();
@@ -99,7 +110,7 @@ impl Checker<'_> {
                 format!(
                     "the schedule lasts {}, and each midnight starts it anew; shorten it to a day, or write \
                      `start: wall_clock`",
-                    Spelled(length)
+                    HumanDuration(length)
                 ),
             ),
             (plan::Start::Cron(cron), Repeat::Times(times))
@@ -110,7 +121,7 @@ impl Checker<'_> {
                     format!(
                         "it may fire while the schedule still runs, which takes {}, and such a firing is \
                          skipped; fire less often or shorten the schedule",
-                        Spelled(length.saturating_mul(times.get()))
+                        HumanDuration(length.saturating_mul(times.get()))
                     ),
                 );
             }
@@ -124,7 +135,9 @@ impl Checker<'_> {
         let windows = match field {
             Field::Bad(_) => return None,
             Field::Absent => return Some(None),
-            Field::Given(At { node, value: Active::Map(window) }) => vec![self.window(*node, window)],
+            Field::Given(At { node, value: Active::Map(window) }) => {
+                vec![self.window(*node, window)]
+            }
             Field::Given(At { node, value: Active::List(List(list)) }) => {
                 if list.is_empty() || list.len() > Windows::MOST {
                     self.problem(
@@ -136,7 +149,8 @@ impl Checker<'_> {
                         ),
                     );
                 }
-                let read = |entry: &Field<_>| entry.given().and_then(|at| self.window(at.node, &at.value));
+                let read =
+                    |entry: &Field<_>| entry.given().and_then(|at| self.window(at.node, &at.value));
                 list.iter().map(read).collect()
             }
         };
@@ -161,7 +175,10 @@ impl Checker<'_> {
             }
             Field::Given(At { node, value: document::Days::List(List(list)) }) => {
                 if list.is_empty() {
-                    self.problem(*node, "no day; write at least one, or leave `days` out for all of them");
+                    self.problem(
+                        *node,
+                        "no day; write at least one, or leave `days` out for all of them",
+                    );
                 }
                 let day = |entry: &Field<String>| {
                     entry.given().and_then(|day| self.read(day, day.value.trim().parse()))
@@ -188,7 +205,10 @@ impl Checker<'_> {
             Field::Given(At { node, value }) => {
                 let zone = Zone::named(value.trim());
                 if zone.is_none() {
-                    self.problem(*node, hints::unknown_zone(value, &Zone::names().collect::<Vec<_>>()));
+                    self.problem(
+                        *node,
+                        hints::unknown_zone(value, &Zone::names().collect::<Vec<_>>()),
+                    );
                 }
                 zone
             }
@@ -197,6 +217,9 @@ impl Checker<'_> {
 
     /// What a text means, or why it is none of it.
     fn read<T>(&self, at: &At<String>, read: Result<T, ParseError>) -> Option<T> {
-        read.inspect_err(|error| self.problem(at.node, format!("`{}` is {error}", shown(&at.value)))).ok()
+        read.inspect_err(|error| {
+            self.problem(at.node, format!("`{}` is {error}", shown(&at.value)))
+        })
+        .ok()
     }
 }

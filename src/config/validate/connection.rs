@@ -16,7 +16,11 @@ const MAX_BYTES: u64 = 1 << 20;
 
 impl Checker<'_> {
     /// `None` where something was noted.
-    pub(super) fn connection(&self, target: &Target, location: Option<&Location>) -> Option<Connection> {
+    pub(super) fn connection(
+        &self,
+        target: &Target,
+        location: Option<&Location>,
+    ) -> Option<Connection> {
         let http2 = target.http2.given().is_some_and(|at| at.value);
         if let (Some(Location::Simulator(_)), Some(node)) = (
             location,
@@ -44,7 +48,10 @@ impl Checker<'_> {
                 if let Some(Location::Url(url)) = location
                     && url.scheme() == "http"
                 {
-                    self.problem(at.node, "`tls` beside an http URL; write `https://`, or leave `tls` out");
+                    self.problem(
+                        at.node,
+                        "`tls` beside an http URL; write `https://`, or leave `tls` out",
+                    );
                     return None;
                 }
                 self.tls(&at.value, plain)
@@ -77,9 +84,10 @@ impl Checker<'_> {
             let mut found = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
             found.peek().is_some() && found.all(|certificate| certificate.is_ok())
         });
-        let certificate =
-            self.pem(&given.cert_file, |pem| CertificateDer::from_pem_slice(pem.as_bytes()).is_ok());
-        let key = self.pem(&given.key_file, |pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok());
+        let certificate = self
+            .pem(&given.cert_file, |pem| CertificateDer::from_pem_slice(pem.as_bytes()).is_ok());
+        let key =
+            self.pem(&given.key_file, |pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok());
         let identity = match (given.cert_file.node(), given.key_file.node()) {
             (Some(node), None) => {
                 self.problem(node, "`cert_file` without its key; name it with `key_file`");
@@ -117,7 +125,11 @@ impl Checker<'_> {
 
     // The inner `None` is a file that is not named.
     #[allow(clippy::option_option)]
-    fn pem(&self, field: &Field<String>, is_good: impl Fn(&str) -> bool) -> Option<Option<Sensitive>> {
+    fn pem(
+        &self,
+        field: &Field<String>,
+        is_good: impl Fn(&str) -> bool,
+    ) -> Option<Option<Sensitive>> {
         let at = match field {
             Field::Absent => return Some(None),
             Field::Bad(_) => return None,

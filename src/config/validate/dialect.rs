@@ -10,7 +10,10 @@ const ELSEWHERE: [(&str, &str); 3] = [
         "max_completion_tokens",
         "write `max_tokens_field: max_completion_tokens`, and the bound in `request.max_tokens`",
     ),
-    ("stream_options", "write `stream_options: none` to leave it out, or what it holds in `request.extra`"),
+    (
+        "stream_options",
+        "write `stream_options: none` to leave it out, or what it holds in `request.extra`",
+    ),
     ("system", "write `request.system`"),
 ];
 
@@ -23,8 +26,7 @@ impl Checker<'_> {
         let max_tokens_field = match target.max_tokens_field.given() {
             Some(at) if matches!(at.value, MaxTokensField::MaxCompletionTokens) => {
                 if api == protocol::Api::Completions {
-                    let message =
-                        "`/completions` knows no `max_completion_tokens`; leave `max_tokens_field` out";
+                    let message = "`/completions` knows no `max_completion_tokens`; leave `max_tokens_field` out";
                     self.problem(at.node, message);
                     return None;
                 }

@@ -19,7 +19,10 @@ const MOST_BUCKETS: usize = 60;
 
 impl Checker<'_> {
     /// The most streams of load, and the buckets.
-    pub(super) fn metrics(&self, field: &Field<document::Metrics>) -> (Option<NonZeroU32>, Buckets) {
+    pub(super) fn metrics(
+        &self,
+        field: &Field<document::Metrics>,
+    ) -> (Option<NonZeroU32>, Buckets) {
         let none = document::Metrics::default();
         let given = match field {
             Field::Bad(_) => return (None, Buckets::default()),
@@ -56,7 +59,10 @@ impl Checker<'_> {
                 let meant = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
                 let message = match hints::nearest(meant, names.clone()) {
                     Some(near) => {
-                        format!("there is no histogram `{}`; did you mean `{near}`?", shown(&name.value))
+                        format!(
+                            "there is no histogram `{}`; did you mean `{near}`?",
+                            shown(&name.value)
+                        )
                     }
                     None => hints::dangling("histogram", &name.value, names.clone()),
                 };
@@ -76,9 +82,15 @@ impl Checker<'_> {
         for at in list.0.iter().take(MOST_BUCKETS).filter_map(Field::given) {
             let bound = at.value.0;
             if bound <= 0.0 {
-                self.problem(at.node, format!("{bound} is out of range; write upper bounds above 0"));
+                self.problem(
+                    at.node,
+                    format!("{bound} is out of range; write upper bounds above 0"),
+                );
             } else if bound <= before {
-                self.problem(at.node, format!("{bound} does not lie above {before}; write bounds that rise"));
+                self.problem(
+                    at.node,
+                    format!("{bound} does not lie above {before}; write bounds that rise"),
+                );
             }
             before = bound.max(before);
             bounds.push(bound);

@@ -22,14 +22,21 @@ impl Checker<'_> {
         let input = self.price(&given.input_per_million, "input_per_million", *node);
         let output = self.price(&given.output_per_million, "output_per_million", *node);
         let currency = self.currency(&given.currency);
-        Some(Some(Prices { input_per_million: input?, output_per_million: output?, currency: currency? }))
+        Some(Some(Prices {
+            input_per_million: input?,
+            output_per_million: output?,
+            currency: currency?,
+        }))
     }
 
     fn price(&self, field: &Field<Number>, key: &str, node: NodeId) -> Option<f64> {
         match field {
             // Left out, half of the cost would be missing from every sum without a word.
             Field::Absent => {
-                self.missing(node, format!("`{key}` is missing; write it, 0 where these tokens are free"));
+                self.missing(
+                    node,
+                    format!("`{key}` is missing; write it, 0 where these tokens are free"),
+                );
                 None
             }
             Field::Bad(_) => None,

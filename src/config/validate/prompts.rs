@@ -6,7 +6,7 @@ use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKey
 use crate::config::field::{At, Field, List, Named};
 use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
-use crate::prompts::{self, Format, LoadError, MOST_TURNS, Order, PrefixCache, Prompts};
+use crate::prompts::{self, Format, LoadError, MOST_TURNS, PrefixCache, PromptOrder, Prompts};
 
 /// Every key that says where prompts come from, as the message about none writes it.
 const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
@@ -29,7 +29,10 @@ impl Checker<'_> {
                 && self.has_one_origin(keys, *node)
             {
                 let mixed = self.mix(&name.value, keys, &register, |name| {
-                    entries.iter().zip(&is_mix).any(|((other, _), is_mix)| *is_mix && other.value == name)
+                    entries
+                        .iter()
+                        .zip(&is_mix)
+                        .any(|((other, _), is_mix)| *is_mix && other.value == name)
                 });
                 register.entries[index].2 = mixed;
             }
@@ -48,7 +51,7 @@ impl Checker<'_> {
 
     /// Prompts written in place.
     pub(super) fn inline(&self, name: &str, node: NodeId, list: &List<String>) -> Option<Prompts> {
-        self.texts(node, list).and_then(|texts| Prompts::new(name, texts, Order::Sequential))
+        self.texts(node, list).and_then(|texts| Prompts::new(name, texts, PromptOrder::Sequential))
     }
 
     /// What a scenario asks, in its order.
@@ -76,10 +79,15 @@ impl Checker<'_> {
             Field::Absent => prompts,
             Field::Given(_) => prompts.in_order(order(&given.order)?),
         };
-        self.prefix_cache(&given.prefix_cache, &prompts).map(|cache| prompts.with_prefix_cache(cache))
+        self.prefix_cache(&given.prefix_cache, &prompts)
+            .map(|cache| prompts.with_prefix_cache(cache))
     }
 
-    fn prefix_cache(&self, field: &Field<document::PrefixCache>, prompts: &Prompts) -> Option<PrefixCache> {
+    fn prefix_cache(
+        &self,
+        field: &Field<document::PrefixCache>,
+        prompts: &Prompts,
+    ) -> Option<PrefixCache> {
         let at = match field {
             Field::Bad(_) => return None,
             Field::Absent => return Some(PrefixCache::Warm),
@@ -126,10 +134,16 @@ impl Checker<'_> {
 
     fn has_one_origin(&self, keys: &SourceKeys, node: NodeId) -> bool {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
-            self.problem(template, "`template` without `pairs`; only pairs are put through a template");
+            self.problem(
+                template,
+                "`template` without `pairs`; only pairs are put through a template",
+            );
         }
         if let (Some(field), true) = (keys.field.node(), keys.jsonl.is_absent()) {
-            self.problem(field, "`field` without `jsonl`; only its objects have fields to choose from");
+            self.problem(
+                field,
+                "`field` without `jsonl`; only its objects have fields to choose from",
+            );
         }
         let there = [
             keys.inline.node(),
@@ -145,7 +159,10 @@ impl Checker<'_> {
         if there == 0 {
             self.problem(node, format!("the source has no prompts; write one of {ORIGINS}"));
         } else if there > 1 {
-            self.problem(node, format!("the source has more than one origin; write only one of {ORIGINS}"));
+            self.problem(
+                node,
+                format!("the source has more than one origin; write only one of {ORIGINS}"),
+            );
         }
         there == 1
     }
@@ -178,7 +195,8 @@ impl Checker<'_> {
             (&keys.sharegpt, Format::Sharegpt),
             (&keys.jsonl, Format::Jsonl(field)),
         ];
-        let (file, format) = files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
+        let (file, format) =
+            files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
         match prompts::rows(&self.path(&file.value), format) {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
             Err(wrong) => {
@@ -235,8 +253,9 @@ impl Checker<'_> {
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
         if members.is_some() && total > u64::from(MOST_TURNS) {
-            let message =
-                format!("the weights add up to {total}; write smaller ones, together at most {MOST_TURNS}");
+            let message = format!(
+                "the weights add up to {total}; write smaller ones, together at most {MOST_TURNS}"
+            );
             self.problem(mix.node, message);
             return None;
         }
@@ -244,13 +263,13 @@ impl Checker<'_> {
     }
 }
 
-fn order(field: &Field<document::Order>) -> Option<Order> {
+fn order(field: &Field<document::PromptOrder>) -> Option<PromptOrder> {
     match field {
         Field::Bad(_) => None,
-        Field::Absent => Some(Order::Sequential),
+        Field::Absent => Some(PromptOrder::Sequential),
         Field::Given(at) => Some(match at.value {
-            document::Order::Sequential => Order::Sequential,
-            document::Order::Random => Order::Random,
+            document::PromptOrder::Sequential => PromptOrder::Sequential,
+            document::PromptOrder::Random => PromptOrder::Random,
         }),
     }
 }

@@ -33,7 +33,8 @@ impl Checker<'_> {
             })
             .collect();
         // Where the whole map could not be read, nobody can say what is missing in it.
-        let entries = if field.is_bad() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
+        let entries =
+            if field.is_bad() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
         Register { kind, entries, used: RefCell::default() }
     }
 
@@ -41,7 +42,10 @@ impl Checker<'_> {
     pub(super) fn unused<T>(&self, register: &Register<T>) {
         for (name, node, _) in &register.entries {
             if !name.is_empty() && !register.used.borrow().contains(name) {
-                self.warn(*node, format!("no scenario uses it; name it as a scenario's `{}`", register.kind));
+                self.warn(
+                    *node,
+                    format!("no scenario uses it; name it as a scenario's `{}`", register.kind),
+                );
             }
         }
     }
@@ -59,7 +63,12 @@ impl<T: Clone> Register<T> {
     }
 
     /// What a scenario's reference means; the only one, where it has none.
-    pub(super) fn resolve(&self, check: &Checker<'_>, reference: &Field<String>, at: NodeId) -> Option<T> {
+    pub(super) fn resolve(
+        &self,
+        check: &Checker<'_>,
+        reference: &Field<String>,
+        at: NodeId,
+    ) -> Option<T> {
         let names = self.entries.iter().map(|(name, ..)| name.as_str());
         let unreadable = self.entries.iter().any(|(name, ..)| name.is_empty());
         let (name, _, value) = match reference {
@@ -68,7 +77,10 @@ impl<T: Clone> Register<T> {
             Field::Given(reference) => {
                 let found = self.entries.iter().find(|(name, ..)| *name == reference.value);
                 if found.is_none() {
-                    check.problem(reference.node, hints::dangling(noun(self.kind), &reference.value, names));
+                    check.problem(
+                        reference.node,
+                        hints::dangling(noun(self.kind), &reference.value, names),
+                    );
                 }
                 found?
             }

@@ -17,7 +17,10 @@ impl Checker<'_> {
         length: &Field<Span>,
     ) -> Option<Load> {
         if replay.file.is_absent() {
-            self.missing(*node, "`file` is missing; write the trace's, such as `{file: trace.jsonl}`");
+            self.missing(
+                *node,
+                "`file` is missing; write the trace's, such as `{file: trace.jsonl}`",
+            );
         }
         let speed = match &replay.speed {
             Field::Absent => Some(1.0),

@@ -35,7 +35,8 @@ impl Checker<'_> {
             Field::Bad(_) => return None,
             Field::Given(at) => &at.value,
         };
-        let max_tokens = self.positive(&given.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, MOST_TOKENS);
+        let max_tokens =
+            self.positive(&given.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, MOST_TOKENS);
         let temperature = match &given.temperature {
             Field::Absent => Some(None),
             Field::Bad(_) => None,
@@ -48,7 +49,8 @@ impl Checker<'_> {
                 None
             }
         };
-        let fit = |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
+        let fit =
+            |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
         let extra = self.own_fields("extra", &given.extra, &[&OURS], fit);
         if given.system.is_bad() || given.stream.is_bad() {
             return None;
@@ -81,7 +83,9 @@ impl Checker<'_> {
         let mut fields = BTreeMap::new();
         let mut good = true;
         for (name, value) in entries {
-            if let Some((_, why)) = reserved.iter().copied().flatten().find(|(ours, _)| *ours == name.value) {
+            if let Some((_, why)) =
+                reserved.iter().copied().flatten().find(|(ours, _)| *ours == name.value)
+            {
                 self.problem(name.node, format!("`{}` cannot stand in `{key}`; {why}", name.value));
                 good = false;
             } else if let Some(value) = value.given() {
@@ -105,7 +109,8 @@ impl Checker<'_> {
                 "`stream_options` goes with `stream: true`; endpoints refuse it without".to_owned()
             }
             ("stream_options", Value::Object(options)) if options.contains_key("include_usage") => {
-                "`include_usage` cannot stand in `stream_options`; llmload asks for usage itself".to_owned()
+                "`include_usage` cannot stand in `stream_options`; llmload asks for usage itself"
+                    .to_owned()
             }
             ("stream_options", Value::Object(_)) => return true,
             ("stream_options", value) => {
@@ -136,8 +141,8 @@ mod tests {
     /// What a scenario with this `request` sends, or all that is wrong with it.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
-        let plan =
-            crate::config::parse(&text, "f.yml", None, &|_| None).map_err(|wrong| wrong.to_string())?;
+        let plan = crate::config::parse(&text, "f.yml", None, &|_| None)
+            .map_err(|wrong| wrong.to_string())?;
         Ok(plan.scenarios.into_iter().next().expect("a scenario").request)
     }
 
@@ -152,7 +157,10 @@ mod tests {
         let body = crate::protocol::Dialect::default().encode("m", &parameters, &"hi".into());
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(9), None));
-        assert_eq!(body["stream_options"], json!({"include_usage": true, "include_obfuscation": false}));
+        assert_eq!(
+            body["stream_options"],
+            json!({"include_usage": true, "include_obfuscation": false})
+        );
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl Checker<'_> {
         let all = self.targets_of(given, node, targets);
         let prompts = self.scenario_prompts(name, given, node, sources);
         let request = self.request(&given.request);
-        let cap = self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
+        let cap =
+            self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
         let distinct = match prompts.as_ref().map(Prompts::len) {
             None => Distinct::Wrong,
             Some(None) => Distinct::Endless,
@@ -57,8 +58,11 @@ impl Checker<'_> {
         let start = self.start(&given.start);
         let repeat = self.repeat(given, start.as_ref());
         let active = self.active(&given.active);
-        let max_lag =
-            self.span(&given.max_lag, DEFAULT_MAX_LAG, Duration::from_millis(1)..=Duration::from_hours(1));
+        let max_lag = self.span(
+            &given.max_lag,
+            DEFAULT_MAX_LAG,
+            Duration::from_millis(1)..=Duration::from_hours(1),
+        );
         let slo = self.slo(&given.slo, request.as_ref().is_none_or(|request| request.stream));
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
             self.fits(given, start, schedule, repeat);
@@ -92,7 +96,9 @@ impl Checker<'_> {
         targets: &Register<Arc<plan::Target>>,
     ) -> Option<Vec<Arc<plan::Target>>> {
         let list = match &given.targets {
-            Field::Absent => return targets.resolve(self, &given.target, node).map(|target| vec![target]),
+            Field::Absent => {
+                return targets.resolve(self, &given.target, node).map(|target| vec![target]);
+            }
             Field::Bad(_) => return None,
             Field::Given(list) => list,
         };
@@ -123,7 +129,8 @@ impl Checker<'_> {
     fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {
         let gamma = match field {
             Field::Bad(_) => return None,
-            Field::Absent | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
+            Field::Absent
+            | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
                 return Some(schedule::Arrivals::Constant);
             }
             Field::Given(At { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
@@ -136,7 +143,10 @@ impl Checker<'_> {
         }
         let shape = gamma.1.given()?;
         if !(0.01..=100.0).contains(&shape.value.0) {
-            self.problem(shape.node, "out of range; write a burstiness from 0.01 (bursts) to 100 (even)");
+            self.problem(
+                shape.node,
+                "out of range; write a burstiness from 0.01 (bursts) to 100 (even)",
+            );
             return None;
         }
         Some(schedule::Arrivals::Burstiness(shape.value.0))

@@ -44,7 +44,9 @@ impl Before {
             Load::Sine { .. } => Before::No("after a sine"),
             Load::Replay(_) => Before::No("after a replay"),
             Load::Pause => Before::Rate(Rate::ZERO),
-            Load::Concurrency(_) | Load::Requests { .. } => Before::No("after a phase of concurrency"),
+            Load::Concurrency(_) | Load::Requests { .. } => {
+                Before::No("after a phase of concurrency")
+            }
         }
     }
 }
@@ -93,11 +95,17 @@ impl Checker<'_> {
         let first = there.next();
         if let Some((key, second)) = there.next() {
             let other = first.map_or("schedule", |(key, _)| key);
-            self.problem(second, format!("`{key}` beside `{other}`; a scenario has only one of them"));
+            self.problem(
+                second,
+                format!("`{key}` beside `{other}`; a scenario has only one of them"),
+            );
             return None;
         }
         if first.is_none() {
-            self.missing(node, "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`");
+            self.missing(
+                node,
+                "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`",
+            );
         }
         let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
         let drafts = if let Some(list) = scenario.schedule.given() {
@@ -120,7 +128,8 @@ impl Checker<'_> {
         let before = Before::No("before the first phase");
         let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
         let drafts = self.written_out(list, &mut walk)?;
-        let total = drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
+        let total =
+            drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
         if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
             self.problem(list.node, "all phases together last longer than 366 days; shorten them");
             return None;
@@ -178,8 +187,9 @@ impl Checker<'_> {
             let (name, loads, length) = (name?, loads?, length?);
             let several = loads.len() > 1;
             let drafts = loads.into_iter().map(|(level, load)| {
-                let name =
-                    name.as_ref().map(|name| if several { format!("{name} {level}") } else { name.clone() });
+                let name = name
+                    .as_ref()
+                    .map(|name| if several { format!("{name} {level}") } else { name.clone() });
                 let load = match (load, count) {
                     (Load::Concurrency(slots), Some(count)) => Load::Requests { slots, count },
                     (load, _) => load,
@@ -225,7 +235,9 @@ impl Checker<'_> {
             let most = MOST_PHASES / once.len();
             self.problem(
                 times.node,
-                format!("out of range; write a count from 1 to {most}, or repeat the whole schedule"),
+                format!(
+                    "out of range; write a count from 1 to {most}, or repeat the whole schedule"
+                ),
             );
             return None;
         };
@@ -248,7 +260,10 @@ impl Checker<'_> {
                 }
                 if !names.insert(value.clone()) {
                     let name = shown(value);
-                    self.problem(*node, format!("two phases are named `{name}`; give each its own name"));
+                    self.problem(
+                        *node,
+                        format!("two phases are named `{name}`; give each its own name"),
+                    );
                     return None;
                 }
                 Some(Some(value.clone()))
@@ -272,7 +287,8 @@ impl Checker<'_> {
             ("pause", phase.pause.node()),
             ("concurrency", phase.concurrency.node()),
         ];
-        let there: Vec<_> = kinds.iter().filter(|(_, node)| node.is_some()).map(|(kind, _)| *kind).collect();
+        let there: Vec<_> =
+            kinds.iter().filter(|(_, node)| node.is_some()).map(|(kind, _)| *kind).collect();
         match there.as_slice() {
             [] => {
                 self.missing(
@@ -284,7 +300,10 @@ impl Checker<'_> {
             }
             [_] => {}
             [first, second, ..] => {
-                self.problem(*node, format!("`{first}` and `{second}` in one phase; write a phase for each"));
+                self.problem(
+                    *node,
+                    format!("`{first}` and `{second}` in one phase; write a phase for each"),
+                );
                 return None;
             }
         }
@@ -308,7 +327,11 @@ impl Checker<'_> {
 
     /// The outer `None` is a count that is wrong; the inner one that requests are not counted.
     #[allow(clippy::option_option)]
-    fn requests(&self, At { value: phase, .. }: &At<Phase>, prompts: Prompts) -> Option<Option<NonZeroU64>> {
+    fn requests(
+        &self,
+        At { value: phase, .. }: &At<Phase>,
+        prompts: Prompts,
+    ) -> Option<Option<NonZeroU64>> {
         let at = match &phase.requests {
             Field::Absent => return Some(None),
             Field::Bad(_) => return None,
@@ -340,7 +363,10 @@ impl Checker<'_> {
         };
         let most = 1_000_000_000;
         let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
-            self.problem(at.node, format!("out of range; write a count from 1 to {most}, or `each_prompt`"));
+            self.problem(
+                at.node,
+                format!("out of range; write a count from 1 to {most}, or `each_prompt`"),
+            );
             return None;
         };
         Some(Some(count))
@@ -359,7 +385,10 @@ impl Checker<'_> {
             }
         };
         if field.is_absent() {
-            self.missing(*node, "`for` is missing; write how long the phase lasts, such as `for: 10m`");
+            self.missing(
+                *node,
+                "`for` is missing; write how long the phase lasts, such as `for: 10m`",
+            );
             return None;
         }
         let length = field.given()?;
@@ -384,8 +413,9 @@ fn named(drafts: Vec<Draft>) -> Vec<schedule::Phase> {
             let make_up = || {
                 let plain = load.to_string();
                 let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));
-                let name =
-                    std::iter::once(plain.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
+                let name = std::iter::once(plain.clone())
+                    .chain(numbered)
+                    .find(|name| taken.insert(name.clone()));
                 name.unwrap_or(plain)
             };
             made_up.entry(id).or_insert_with(make_up).clone()

@@ -68,7 +68,8 @@ fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
     let letters: Vec<char> = name.chars().collect();
     for (i, &letter) in letters.iter().enumerate() {
-        let before = i.checked_sub(1).and_then(|i| letters.get(i)).is_some_and(|c| c.is_lowercase());
+        let before =
+            i.checked_sub(1).and_then(|i| letters.get(i)).is_some_and(|c| c.is_lowercase());
         let after = letters.get(i + 1).is_some_and(|c| c.is_lowercase());
         if letter.is_uppercase() && (before || after) {
             spaced.push(' ');
@@ -84,14 +85,21 @@ impl Checker<'_> {
     pub(super) fn secret_from_variable(&self, name: &At<String>) -> Option<Secret> {
         let variable = name.value.as_str();
         if !is_name(variable) {
-            self.problem(name.node, "not the name of a variable; write the name, never the value itself");
+            self.problem(
+                name.node,
+                "not the name of a variable; write the name, never the value itself",
+            );
             return None;
         }
         let Some(value) = self.variables.get(variable) else {
             // A key that was pasted here has lower-case letters; a name is shown, a key is not.
             let upper = !variable.bytes().any(|b| b.is_ascii_lowercase());
-            let named = if upper { format!("the variable `{variable}`") } else { "this variable".into() };
-            self.problem(name.node, format!("{named} is not set, {}; set it", self.variables.places()));
+            let named =
+                if upper { format!("the variable `{variable}`") } else { "this variable".into() };
+            self.problem(
+                name.node,
+                format!("{named} is not set, {}; set it", self.variables.places()),
+            );
             return None;
         };
         let value = self.usable(name.node, &value, "the variable")?;
@@ -124,7 +132,9 @@ impl Checker<'_> {
         if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) || value.trim() != value {
             self.problem(
                 node,
-                format!("{source} holds more than one line of printable ASCII; put only the value there"),
+                format!(
+                    "{source} holds more than one line of printable ASCII; put only the value there"
+                ),
             );
             return None;
         }

@@ -13,7 +13,10 @@ use crate::schedule::{self, Load, Rate};
 impl Checker<'_> {
     pub(super) fn ramp(&self, ramp: &At<Ramp>, before: Before) -> Option<Load> {
         if ramp.value.to.is_absent() {
-            self.missing(ramp.node, "`to` is missing; write the rate at the end, such as `to: 50/s`");
+            self.missing(
+                ramp.node,
+                "`to` is missing; write the rate at the end, such as `to: 50/s`",
+            );
         }
         let from = match (&ramp.value.from, before) {
             (Field::Given(from), _) => from.value.0,
@@ -21,7 +24,9 @@ impl Checker<'_> {
             (Field::Absent, Before::No(place)) => {
                 self.problem(
                     ramp.node,
-                    format!("there is no rate {place} to start from; write `from`, such as `from: 0/s`"),
+                    format!(
+                        "there is no rate {place} to start from; write `from`, such as `from: 0/s`"
+                    ),
                 );
                 return None;
             }
@@ -35,7 +40,10 @@ impl Checker<'_> {
         Some(Load::Ramp { from, to })
     }
 
-    pub(super) fn steps(&self, At { node, value: steps }: &At<Steps>) -> Option<Vec<(String, Load)>> {
+    pub(super) fn steps(
+        &self,
+        At { node, value: steps }: &At<Steps>,
+    ) -> Option<Vec<(String, Load)>> {
         for (key, field) in [("from", &steps.from), ("to", &steps.to), ("by", &steps.by)] {
             if field.is_absent() {
                 self.missing(
@@ -64,7 +72,11 @@ impl Checker<'_> {
             return None;
         }
         let level = |i: u64| {
-            if first <= last { (first + i * by).min(last) } else { first.saturating_sub(i * by).max(last) }
+            if first <= last {
+                (first + i * by).min(last)
+            } else {
+                first.saturating_sub(i * by).max(last)
+            }
         };
         let rates = (0..=count).filter_map(|i| Rate::from_micro_per_hour(level(i)));
         Some(rates.map(|rate| (rate.to_string(), Load::Constant(rate))).collect())
@@ -80,7 +92,8 @@ impl Checker<'_> {
         for (key, _) in absent.iter().filter(|(_, absent)| *absent) {
             self.missing(*node, format!("`{key}` is missing; write `{example}`"));
         }
-        let (mean, amplitude, period) = (sine.mean.given()?, sine.amplitude.given()?, sine.period.given()?);
+        let (mean, amplitude, period) =
+            (sine.mean.given()?, sine.amplitude.given()?, sine.period.given()?);
         let mut good = true;
         if mean.value.0.is_zero() {
             self.problem(mean.node, "a mean of 0 sends nothing; write `pause: 1m`");
@@ -99,7 +112,11 @@ impl Checker<'_> {
         good.then_some(Load::Sine { mean, amplitude, period })
     }
 
-    pub(super) fn levels(&self, levels: &At<Levels>, cap: Option<NonZeroU32>) -> Option<Vec<(String, Load)>> {
+    pub(super) fn levels(
+        &self,
+        levels: &At<Levels>,
+        cap: Option<NonZeroU32>,
+    ) -> Option<Vec<(String, Load)>> {
         let labelled = |load: Load| match load {
             Load::Concurrency(slots) => (slots.to_string(), load),
             _ => (String::new(), load),
@@ -134,7 +151,10 @@ impl Checker<'_> {
 
     pub(super) fn level(&self, node: NodeId, level: u64, cap: Option<NonZeroU32>) -> Option<Load> {
         let Some(level) = u32::try_from(level).ok().and_then(NonZeroU32::new) else {
-            self.problem(node, format!("a concurrency of {level} is out of range; write at least 1"));
+            self.problem(
+                node,
+                format!("a concurrency of {level} is out of range; write at least 1"),
+            );
             return None;
         };
         if let Some(cap) = cap.filter(|cap| level > *cap) {

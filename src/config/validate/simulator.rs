@@ -7,11 +7,11 @@ use crate::config::document::{self, Simulator};
 use crate::config::field::Field;
 use crate::config::scalar::{Number, Ratio};
 use crate::config::tree::NodeId;
-use crate::simulator::{Faults, Settings};
+use crate::simulator::{Faults, SimulatorOptions};
 
 impl Checker<'_> {
-    pub(super) fn simulator(&self, given: &Simulator, seed: u64) -> Option<Settings> {
-        let default = Settings::default();
+    pub(super) fn simulator(&self, given: &Simulator, seed: u64) -> Option<SimulatorOptions> {
+        let default = SimulatorOptions::default();
         let model = match &given.model {
             Field::Absent => Some(default.model),
             Field::Bad(_) => None,
@@ -19,7 +19,8 @@ impl Checker<'_> {
         };
         let slots = self.count(&given.slots, default.slots, 1..=10_000);
         let queue = self.count(&given.queue, default.queue, 0..=1_000_000);
-        let prefill = self.speed(&given.prefill_tokens_per_second, default.prefill_tokens_per_second);
+        let prefill =
+            self.speed(&given.prefill_tokens_per_second, default.prefill_tokens_per_second);
         let decode = self.speed(&given.decode_tokens_per_second, default.decode_tokens_per_second);
         let full_load_speed = ratio(&given.full_load_speed, default.full_load_speed);
         if let (Some(share), Some(at)) = (full_load_speed, given.full_load_speed.node())
@@ -28,14 +29,16 @@ impl Checker<'_> {
             self.problem(at, "at no speed nothing ever ends; write a share above 0, such as `50%`");
         }
         let jitter = ratio(&given.jitter, default.jitter);
-        let reasoning_tokens = self.count(&given.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
-        let loading = self.span(&given.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
+        let reasoning_tokens =
+            self.count(&given.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
+        let loading =
+            self.span(&given.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
         let faults = match &given.faults {
             Field::Absent => Some(default.faults),
             Field::Bad(_) => None,
             Field::Given(at) => self.faults(&at.value, at.node),
         };
-        Some(Settings {
+        Some(SimulatorOptions {
             model: model?,
             slots: slots?,
             queue: queue?,
@@ -83,7 +86,10 @@ impl Checker<'_> {
             + faults.truncation;
         // Ten times 10% is a little more than 100% in binary.
         if sum > 1.0 + 1e-9 {
-            self.problem(node, format!("the faults add up to {:.0}%; together at most 100%", sum * 100.0));
+            self.problem(
+                node,
+                format!("the faults add up to {:.0}%; together at most 100%", sum * 100.0),
+            );
             return None;
         }
         Some(faults)

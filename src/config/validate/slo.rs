@@ -37,13 +37,18 @@ impl Checker<'_> {
         if let Some(At { node, value }) = given.success_rate.given() {
             match Share::new(value.0) {
                 Some(share) => objectives.push(Objective { goal: Goal::Succeed, share }),
-                None => self
-                    .problem(*node, "every share of successes reaches 0%; write one above it, such as `99%`"),
+                None => self.problem(
+                    *node,
+                    "every share of successes reaches 0%; write one above it, such as `99%`",
+                ),
             }
         }
         let fields = [&given.ttft, &given.tpot, &given.e2e_latency];
         if given.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
-            self.missing(*node, "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`");
+            self.missing(
+                *node,
+                "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
+            );
         }
         Some(Some(Slo { objectives }))
     }
@@ -57,11 +62,17 @@ impl Checker<'_> {
             let (share, threshold) = (self.percentile(name.node, &name.value), threshold.given());
             let (Some(share), Some(threshold)) = (share, threshold) else { continue };
             if threshold.value.0 < Duration::from_micros(1) {
-                self.problem(threshold.node, "no request is that fast; write a longer one, such as `1s`");
+                self.problem(
+                    threshold.node,
+                    "no request is that fast; write a longer one, such as `1s`",
+                );
                 continue;
             }
             if found.iter().any(|objective: &Objective| objective.share == share) {
-                self.problem(name.node, format!("p{share} stands here twice; write one threshold for it"));
+                self.problem(
+                    name.node,
+                    format!("p{share} stands here twice; write one threshold for it"),
+                );
             }
             found.push(Objective { goal: Goal::Within(measure, threshold.value.0), share });
         }
@@ -71,10 +82,14 @@ impl Checker<'_> {
 
     fn percentile(&self, node: NodeId, name: &str) -> Option<Share> {
         let number = name.strip_prefix('p').and_then(|number| number.parse::<f64>().ok());
-        let share = number.filter(|percent| *percent < 100.0).and_then(|percent| Share::new(percent / 100.0));
+        let share = number
+            .filter(|percent| *percent < 100.0)
+            .and_then(|percent| Share::new(percent / 100.0));
         if share.is_none() {
-            let message =
-                format!("`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`", shown(name));
+            let message = format!(
+                "`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`",
+                shown(name)
+            );
             self.problem(node, message);
         }
         share

@@ -9,9 +9,15 @@ use crate::config::tree::NodeId;
 use crate::prompts::{MOST_TOKENS, Spread, Synthetic};
 
 impl Checker<'_> {
-    pub(super) fn synthetic(&self, At { node, value: given }: &At<document::Synthetic>) -> Option<Synthetic> {
+    pub(super) fn synthetic(
+        &self,
+        At { node, value: given }: &At<document::Synthetic>,
+    ) -> Option<Synthetic> {
         if given.input_tokens.is_absent() {
-            self.missing(*node, "`input_tokens` is missing; write a number, or `{mean: 512, stddev: 128}`");
+            self.missing(
+                *node,
+                "`input_tokens` is missing; write a number, or `{mean: 512, stddev: 128}`",
+            );
         }
         let input = given.input_tokens.given().and_then(|length| self.lengths(length));
         let output = match &given.output_tokens {
@@ -21,8 +27,13 @@ impl Checker<'_> {
         };
         let shared_prefix = self.count(&given.shared_prefix_tokens, 0, 0..=MOST_TOKENS);
         let shared_prefixes = self.positive(&given.shared_prefixes, 1, u32::MAX);
-        if let (Some(at), true) = (given.shared_prefixes.node(), given.shared_prefix_tokens.is_absent()) {
-            self.problem(at, "`shared_prefixes` without `shared_prefix_tokens`; write how long they are");
+        if let (Some(at), true) =
+            (given.shared_prefixes.node(), given.shared_prefix_tokens.is_absent())
+        {
+            self.problem(
+                at,
+                "`shared_prefixes` without `shared_prefix_tokens`; write how long they are",
+            );
         }
         let template = self.count(&given.template_tokens, 0, 0..=MOST_TOKENS);
         let ignore_eos = match &given.ignore_eos {
@@ -33,7 +44,10 @@ impl Checker<'_> {
         if let (Some(at), Some(true), true) =
             (given.ignore_eos.node(), ignore_eos, given.output_tokens.is_absent())
         {
-            self.warn(at, "every answer goes on to `max_tokens`; write `output_tokens` for other lengths");
+            self.warn(
+                at,
+                "every answer goes on to `max_tokens`; write `output_tokens` for other lengths",
+            );
         }
         let (input, shared_prefix, template) = (input?, shared_prefix?, template?);
         let mut good = true;
@@ -76,16 +90,20 @@ impl Checker<'_> {
         let stddev = match &given.stddev {
             Field::Bad(_) => None,
             Field::Absent => Some(0.0),
-            Field::Given(at) if (0.0..=f64::from(MOST_TOKENS)).contains(&at.value.0) => Some(at.value.0),
+            Field::Given(at) if (0.0..=f64::from(MOST_TOKENS)).contains(&at.value.0) => {
+                Some(at.value.0)
+            }
             Field::Given(at) => {
-                let message = format!("out of range; write a deviation from 0 to {MOST_TOKENS} tokens");
+                let message =
+                    format!("out of range; write a deviation from 0 to {MOST_TOKENS} tokens");
                 self.problem(at.node, message);
                 None
             }
         };
         let (mean, min, max) = (given.mean.given()?, min?, max?);
         if !(f64::from(min)..=f64::from(max)).contains(&mean.value.0) {
-            let message = format!("{} is not between `min` and `max`; write {min} to {max}", mean.value.0);
+            let message =
+                format!("{} is not between `min` and `max`; write {min} to {max}", mean.value.0);
             self.problem(mean.node, message);
             return None;
         }

@@ -10,8 +10,8 @@ use url::{Host, Url};
 
 use super::Checker;
 use super::secret::is_sensitive;
-use crate::config::document::{self, Target, Worth};
-use crate::config::duration::Spelled;
+use crate::config::document::{self, Target, ValueSource};
+use crate::config::duration::HumanDuration;
 use crate::config::field::{At, Field, Named};
 use crate::config::hints::with_scheme;
 use crate::config::tree::{NodeId, shown};
@@ -81,7 +81,9 @@ impl Checker<'_> {
                 None
             }
             (Field::Given(url), Field::Absent) => self.base_url(url).map(Location::Url),
-            (Field::Absent, Field::Given(at)) => self.simulator(&at.value, seed).map(Location::Simulator),
+            (Field::Absent, Field::Given(at)) => {
+                self.simulator(&at.value, seed).map(Location::Simulator)
+            }
             (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => None,
             (_, simulator) => {
                 let at = simulator.node().unwrap_or(node);
@@ -100,7 +102,8 @@ impl Checker<'_> {
         };
         let text = at.value.trim();
         if !text.contains("://") {
-            let remedy = with_scheme(text).map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
+            let remedy =
+                with_scheme(text).map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
             return no(&format!("the URL has no scheme; {remedy}"));
         }
         let mut url = match Url::parse(text) {
@@ -160,7 +163,9 @@ impl Checker<'_> {
         if let Some(fault) = plan::model_fault(&at.value) {
             self.problem(
                 at.node,
-                format!("the model's name {fault}; write it as the endpoint lists it, or leave it out"),
+                format!(
+                    "the model's name {fault}; write it as the endpoint lists it, or leave it out"
+                ),
             );
             return None;
         }
@@ -191,7 +196,10 @@ impl Checker<'_> {
             (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => return None,
             (_, file) => {
                 let at = file.node().unwrap_or(node);
-                self.problem(at, "`api_key_file` beside `api_key_env`; a target has only one of them");
+                self.problem(
+                    at,
+                    "`api_key_file` beside `api_key_env`; a target has only one of them",
+                );
                 return None;
             }
         };
@@ -209,7 +217,7 @@ impl Checker<'_> {
 
     fn headers(
         &self,
-        field: &Field<Named<Worth>>,
+        field: &Field<Named<ValueSource>>,
         auth: Option<&Auth>,
     ) -> Option<Vec<(HeaderName, Sensitive)>> {
         let taken = match auth {
@@ -226,12 +234,12 @@ impl Checker<'_> {
                 Some(header) if OURS.contains(&header.as_str()) => {
                     Some(format!("llmload sets `{header}` itself; leave it out"))
                 }
-                Some(header) if header.as_str() == taken => {
-                    Some(format!("the target's key is sent as `{header}` already; leave out one of them"))
-                }
-                Some(header) if !seen.insert(header.clone()) => {
-                    Some(format!("`{header}` stands twice, in other letters; leave out one of them"))
-                }
+                Some(header) if header.as_str() == taken => Some(format!(
+                    "the target's key is sent as `{header}` already; leave out one of them"
+                )),
+                Some(header) if !seen.insert(header.clone()) => Some(format!(
+                    "`{header}` stands twice, in other letters; leave out one of them"
+                )),
                 Some(_) => None,
             };
             if let Some(message) = fault {
@@ -242,14 +250,14 @@ impl Checker<'_> {
         })
     }
 
-    fn query(&self, field: &Field<Named<Worth>>) -> Option<Vec<(String, Sensitive)>> {
+    fn query(&self, field: &Field<Named<ValueSource>>) -> Option<Vec<(String, Sensitive)>> {
         self.worths(field, |name| Some(name.value.clone()))
     }
 
     /// Named values that are literal, or read from a variable or a file.
     fn worths<K>(
         &self,
-        field: &Field<Named<Worth>>,
+        field: &Field<Named<ValueSource>>,
         mut read_name: impl FnMut(&At<String>) -> Option<K>,
     ) -> Option<Vec<(K, Sensitive)>> {
         let entries = match field {
@@ -268,9 +276,9 @@ impl Checker<'_> {
         read.into_iter().collect()
     }
 
-    fn worth(&self, name: &str, at: &At<Worth>) -> Option<Sensitive> {
+    fn worth(&self, name: &str, at: &At<ValueSource>) -> Option<Sensitive> {
         match &at.value {
-            Worth::Text(text) => {
+            ValueSource::Text(text) => {
                 // What a variable filled does not stand in the file.
                 let filled = self.tree.text(at.node).and_then(|text| text.filled.as_ref());
                 if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
@@ -289,15 +297,19 @@ impl Checker<'_> {
                 }
                 Some(Sensitive::from(text.clone()))
             }
-            Worth::Map(from) => match (&from.env, &from.file) {
-                (Field::Given(name), Field::Absent) => self.secret_from_variable(name).map(|s| s.value),
+            ValueSource::Map(from) => match (&from.env, &from.file) {
+                (Field::Given(name), Field::Absent) => {
+                    self.secret_from_variable(name).map(|s| s.value)
+                }
                 (Field::Absent, Field::Given(file)) => self.secret_from_file(file).map(|s| s.value),
                 (Field::Bad(_), _) | (_, Field::Bad(_)) => None,
                 _ => {
                     let name = shown(name);
                     self.problem(
                         at.node,
-                        format!("where `{name}` is read is not clear; write either `env` or `file`"),
+                        format!(
+                            "where `{name}` is read is not clear; write either `env` or `file`"
+                        ),
                     );
                     None
                 }
@@ -321,10 +333,12 @@ impl Checker<'_> {
             if let (Some(node), Some(total)) = (field.node(), total)
                 && value > total
             {
-                let total = Spelled(total);
+                let total = HumanDuration(total);
                 self.problem(
                     node,
-                    format!("longer than `total` ({total}), so it never ends a request; shorten it"),
+                    format!(
+                        "longer than `total` ({total}), so it never ends a request; shorten it"
+                    ),
                 );
                 return None;
             }
@@ -351,9 +365,9 @@ impl Checker<'_> {
             None => false,
         };
         let secret = !matches!(auth, Auth::None)
-            || headers
-                .iter()
-                .any(|(name, value)| is_sensitive(name.as_str()) && !value.expose_secret().is_empty());
+            || headers.iter().any(|(name, value)| {
+                is_sensitive(name.as_str()) && !value.expose_secret().is_empty()
+            });
         if let Some(node) = target.base_url.node()
             && url.scheme() == "http"
             && !near

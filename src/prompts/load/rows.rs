@@ -30,7 +30,9 @@ const PART: usize = 1 << 18;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The file is another one than it was.
-    #[error("`{0}` has changed since it was loaded; put new prompts into a new file, or start again")]
+    #[error(
+        "`{0}` has changed since it was loaded; put new prompts into a new file, or start again"
+    )]
     Changed(String),
     /// The operating system does not give it.
     #[error("`{path}` cannot be read: {reason}")]
@@ -137,7 +139,8 @@ impl Rows {
             }
         }
         cutter.end(|row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
-        if length != version.length || Version::of(&file.metadata().map_err(unreadable)?) != version {
+        if length != version.length || Version::of(&file.metadata().map_err(unreadable)?) != version
+        {
             let reason = "it changed while it was read".to_owned();
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
@@ -178,8 +181,11 @@ impl Rows {
 
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
     pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Question<'_>, Unavailable> {
-        let entry =
-            usize::try_from(place).ok().and_then(|place| self.index.get(place)).copied().unwrap_or_default();
+        let entry = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.index.get(place))
+            .copied()
+            .unwrap_or_default();
         let (start, length) = unpacked(entry);
         let bytes = match &self.bytes {
             Bytes::Held(held) => {
@@ -204,7 +210,9 @@ impl Rows {
         };
         let mut bytes = vec![0; length];
         match disk.file.read_exact_at(&mut bytes, start) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(self.changed()),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(self.changed());
+            }
             read => read.map_err(unreadable)?,
         }
         // Asked after reading: a change before this moment shows.
@@ -252,7 +260,11 @@ impl Survey<'_> {
             Ok(None) => {}
             Err(unfit) => {
                 let line = row.line + unfit.line;
-                self.note(LoadError::Json { path: self.path.to_owned(), line, message: unfit.message });
+                self.note(LoadError::Json {
+                    path: self.path.to_owned(),
+                    line,
+                    message: unfit.message,
+                });
             }
         }
     }
@@ -331,10 +343,13 @@ mod tests {
             let end = ["\n", "\r\n", "\n\n"][i as usize % 3];
             write!(text, "{spaces}{{\"prompt\": \"{i}{dashes}\"}}{spaces}{end}").unwrap();
         }
-        for (format, first) in [(Format::Lines, "{\"prompt\": \"4––––\"}"), (Format::Jsonl(None), "4––––")]
+        for (format, first) in
+            [(Format::Lines, "{\"prompt\": \"4––––\"}"), (Format::Jsonl(None), "4––––")]
         {
             let [held, on_disk] = both(&text, &format);
-            assert!(matches!(held.bytes, Bytes::Held(_)) && matches!(on_disk.bytes, Bytes::OnDisk(_)));
+            assert!(
+                matches!(held.bytes, Bytes::Held(_)) && matches!(on_disk.bytes, Bytes::OnDisk(_))
+            );
             assert_eq!((held.count(), on_disk.count()), (100_000, 100_000));
             assert_eq!(held.ask(4).unwrap(), Question::from(first));
             // Every place near an edge, and some of all that lie between.
@@ -358,8 +373,8 @@ mod tests {
             |file| file.set_len(3).unwrap(),
             |file| file.write_all(b"more\n").unwrap(),
             |file| {
-                let earlier =
-                    file.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(9);
+                let earlier = file.metadata().unwrap().modified().unwrap()
+                    - std::time::Duration::from_secs(9);
                 file.set_modified(earlier).unwrap();
             },
         ];

@@ -218,7 +218,8 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
                 }
                 TopKey::Error => reading.frame.failed |= is_truthy(raw(&mut map)?),
                 TopKey::Type | TopKey::Object => {
-                    reading.frame.failed |= matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
+                    reading.frame.failed |=
+                        matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
                 TopKey::Model => {
                     reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty());

@@ -79,7 +79,8 @@ fn every_place_where_text_is_found() {
 
 #[test]
 fn reasoning_that_is_repeated_under_another_name_is_heard_once() {
-    let delta = r#"{"reasoning":"We","reasoning_details":[{"text":"We"}],"reasoning_content":"We"}"#;
+    let delta =
+        r#"{"reasoning":"We","reasoning_details":[{"text":"We"}],"reasoning_content":"We"}"#;
     assert_eq!(heard(delta), [(Reasoning, "We".into())]);
     let delta = r#"{"reasoning_content":"","reasoning":"We"}"#;
     assert_eq!(heard(delta), [(Reasoning, "We".into())]);
@@ -116,9 +117,13 @@ fn a_stream_listens_to_deltas_and_a_whole_reply_to_messages() {
 
 #[test]
 fn choices_may_be_missing_anywhere() {
-    for json in
-        ["{}", r#"{"choices":null}"#, r#"{"choices":[]}"#, r#"{"choices":[null]}"#, r#"{"sglext":{"x":[1]}}"#]
-    {
+    for json in [
+        "{}",
+        r#"{"choices":null}"#,
+        r#"{"choices":[]}"#,
+        r#"{"choices":[null]}"#,
+        r#"{"sglext":{"x":[1]}}"#,
+    ] {
         assert_eq!(read_as(Shape::Stream, json), (Frame::default(), Vec::new()), "{json}");
     }
 }
@@ -135,7 +140,10 @@ fn usage_is_found_in_every_place_and_the_last_wins() {
             r#"{"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":4}},"usage":{"prompt_tokens":1,"completion_tokens":5}}"#,
             usage(5),
         ),
-        (r#"{"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":4}},"usage":null}"#, usage(4)),
+        (
+            r#"{"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":4}},"usage":null}"#,
+            usage(4),
+        ),
         (r#"{"message":"text","x_groq":{"id":"r"},"usage":{}}"#, None),
     ] {
         assert_eq!(read_as(Shape::Stream, json).0.usage, expected, "{json}");

@@ -37,7 +37,10 @@ impl Visitor<'_> for Unescaped {
 }
 
 /// Calls `each` with every member of the object that `raw` is; any other value has none.
-pub(super) fn members<'a, F: FnMut(&str, &'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
+pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
+    raw: &'a str,
+    each: F,
+) -> serde_json::Result<()> {
     if !raw.starts_with('{') {
         return Ok(());
     }

@@ -26,7 +26,8 @@ pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
         return Ok(None);
     }
     // Without a prompt count the difference would be the prompt as well.
-    let rest = prompt.zip(total).map_or(0, |(prompt, total): (u64, u64)| total.saturating_sub(prompt));
+    let rest =
+        prompt.zip(total).map_or(0, |(prompt, total): (u64, u64)| total.saturating_sub(prompt));
     Ok(Some(Usage {
         input: prompt.unwrap_or(0),
         output: completion.unwrap_or(0).max(rest),
@@ -70,7 +71,10 @@ mod tests {
             .unwrap(),
             Some(Usage { input: 12, output: 342, cached_input: 7, reasoning: 340 })
         );
-        assert_eq!(output(r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#), Some(5));
+        assert_eq!(
+            output(r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#),
+            Some(5)
+        );
         assert_eq!(output(r#"{"completion_tokens":5,"total_tokens":50}"#), Some(5));
         assert_eq!(output(r#"{"prompt_tokens":9,"total_tokens":4}"#), Some(0));
     }
@@ -97,9 +101,15 @@ mod tests {
         assert_eq!(output(r#"{"completion_tokens":13.0}"#), Some(13));
         assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":-1}"#), Some(0));
         assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":1e300}"#), Some(0));
-        assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#), Some(0));
         assert_eq!(
-            read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#).unwrap().unwrap().cached_input,
+            output(r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#),
+            Some(0)
+        );
+        assert_eq!(
+            read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#)
+                .unwrap()
+                .unwrap()
+                .cached_input,
             0
         );
     }

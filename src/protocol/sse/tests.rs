@@ -157,7 +157,10 @@ fn an_endless_answer_is_refused_with_bounded_memory() {
     let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
     let (limit, held, fed) = feed_until_refused(&line);
     assert_eq!(limit, TooLarge::Event);
-    assert!(held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050, "{held} {fed}");
+    assert!(
+        held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
+        "{held} {fed}"
+    );
 
     let (limit, held, _) = feed_until_refused(&b": keep-alive\n\n".repeat(1000));
     assert_eq!(limit, TooLarge::Body);

@@ -8,9 +8,9 @@ use super::demand::most_output_tokens;
 use super::forecast::{Bucket, Cost, DAY, Forecast, InFlight, Stream, one_pass, tokens_each};
 use super::numbers::{count, money, rate, short_seconds};
 use super::phases;
-use super::when::{self, Axis};
+use super::time_axis::{self, Axis};
 use crate::calendar::Zone;
-use crate::config::Spelled;
+use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Start, Target};
 use crate::schedule::{Arrivals, Load, Shard};
 
@@ -23,14 +23,14 @@ const LEVEL: usize = 3;
 
 /// What it is written for.
 #[derive(Clone, Copy, Debug)]
-pub struct Paper {
+pub struct TextStyle {
     /// In characters.
     pub width: usize,
     /// Whether it shows colours.
     pub colours: bool,
 }
 
-impl Paper {
+impl TextStyle {
     pub(crate) fn bold(self, text: impl Display) -> String {
         self.in_style("1", text)
     }
@@ -62,14 +62,18 @@ pub struct Words<'a> {
     /// What is probably not meant.
     pub warnings: &'a [String],
     /// What it is written for.
-    pub paper: Paper,
+    pub paper: TextStyle,
 }
 
 impl Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.plan.shard != Shard::ALL {
             let (shard, count) = (self.plan.shard, self.plan.shard.count());
-            self.line("shard", format!("{shard}: one of {count} daemons; all figures are its own"), f)?;
+            self.line(
+                "shard",
+                format!("{shard}: one of {count} daemons; all figures are its own"),
+                f,
+            )?;
             writeln!(f)?;
         }
         for (scenario, stream) in self.plan.scenarios.iter().zip(&self.forecast.scenarios) {
@@ -82,7 +86,11 @@ impl Display for Words<'_> {
         if self.plan.scenarios.iter().flat_map(Scenario::targets).count() > 1 {
             self.all_together(f)?;
         }
-        self.line("series", format_args!("{} on /metrics", count(as_f64(self.forecast.series))), f)?;
+        self.line(
+            "series",
+            format_args!("{} on /metrics", count(as_f64(self.forecast.series))),
+            f,
+        )?;
         for warning in self.warnings {
             writeln!(f)?;
             self.warning(warning, f)?;
@@ -95,13 +103,22 @@ impl Words<'_> {
     fn line(&self, name: &str, text: impl Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = wrapped(&text.to_string(), self.paper.width.saturating_sub(17));
         for (i, line) in lines.iter().enumerate() {
-            writeln!(f, "  {} {line}", self.paper.faint(format!("{:14}", if i == 0 { name } else { "" })))?;
+            writeln!(
+                f,
+                "  {} {line}",
+                self.paper.faint(format!("{:14}", if i == 0 { name } else { "" }))
+            )?;
         }
         Ok(())
     }
 
     /// Where requests go, and as what.
-    fn setting(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn setting(
+        &self,
+        scenario: &Scenario,
+        stream: &Stream,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         let target = &scenario.target;
         let place = |target: &Target| match &target.location {
             Location::Url(url) => format!("{} at {url}", target.name),
@@ -127,16 +144,29 @@ impl Words<'_> {
         let system = if request.system.is_some() { " with the system message" } else { "" };
         let parts: Vec<String> = match prompts.parts().as_slice() {
             [_] => Vec::new(),
-            parts => {
-                parts.iter().map(|(name, share, _)| format!("{} % {name}", count(share * 100.0))).collect()
-            }
+            parts => parts
+                .iter()
+                .map(|(name, share, _)| format!("{} % {name}", count(share * 100.0)))
+                .collect(),
         };
-        let mix = if parts.is_empty() { String::new() } else { format!(" in a mix of {}", parts.join(", ")) };
-        self.line("prompts", format!("{}: {number}{mix}, about {each} each{system}", prompts.name), f)?;
+        let mix = if parts.is_empty() {
+            String::new()
+        } else {
+            format!(" in a mix of {}", parts.join(", "))
+        };
+        self.line(
+            "prompts",
+            format!("{}: {number}{mix}, about {each} each{system}", prompts.name),
+            f,
+        )?;
         let answers = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
         let own = (output - most_output_tokens(request)).abs() > 0.5;
         let average = if own { " on the average" } else { "" };
-        self.line("answers", format!("at most {} each{average}, {answers}", tokens(output.round())), f)?;
+        self.line(
+            "answers",
+            format!("at most {} each{average}, {answers}", tokens(output.round())),
+            f,
+        )?;
         match scenario.arrivals {
             Arrivals::Constant => {}
             Arrivals::Poisson => self.line("arrivals", "at random (Poisson)", f)?,
@@ -144,29 +174,43 @@ impl Words<'_> {
                 self.line("arrivals", format!("at random (gamma, burstiness {shape})"), f)?;
             }
         }
-        self.line("start", when::start(scenario, &stream.next_firings), f)?;
-        if let Some(active) = when::active(scenario, self.forecast.from) {
+        self.line("start", time_axis::start(scenario, &stream.next_firings), f)?;
+        if let Some(active) = time_axis::active(scenario, self.forecast.from) {
             self.line("active", active, f)?;
         }
         if scenario.warmup > 0 {
             let warmup = count(f64::from(scenario.warmup));
-            self.line("warm-up", format!("{warmup} requests first, one by one, in no figure here"), f)?;
+            self.line(
+                "warm-up",
+                format!("{warmup} requests first, one by one, in no figure here"),
+                f,
+            )?;
         }
-        let lag = Spelled(scenario.max_lag);
+        let lag = HumanDuration(scenario.max_lag);
         self.line("limits", format!("{} in flight, {lag} late", scenario.max_concurrency), f)
     }
 
     /// The time ahead; or one pass, where many that are alike would run into one another.
-    fn time_ahead(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn time_ahead(
+        &self,
+        scenario: &Scenario,
+        stream: &Stream,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         let passes = self.forecast.span.as_secs_f64() / stream.cycle.as_secs_f64();
         let alike = !matches!(scenario.start, Start::Cron(_)) && scenario.active.is_none();
         if alike && passes > MOST_PASSES && passes.is_finite() && stream.phases.len() > 1 {
             let axis = Axis::since_start(stream.cycle);
             let caption = format!("one of {} passes in {}", count(passes.floor()), self.ahead());
             let pass = one_pass(scenario, self.plan.shard);
-            return self.drawing(&pass, &Axis { caption, ..axis }, &phases::peak(scenario, stream), f);
+            return self.drawing(
+                &pass,
+                &Axis { caption, ..axis },
+                &phases::peak(scenario, stream),
+                f,
+            );
         }
-        let axis = Axis::ahead(self.forecast, when::zone(scenario).as_ref());
+        let axis = Axis::ahead(self.forecast, time_axis::zone(scenario).as_ref());
         self.drawing(&stream.buckets, &axis, &phases::peak(scenario, stream), f)
     }
 
@@ -214,7 +258,12 @@ impl Words<'_> {
     }
 
     /// How long a pass is, how often it comes, and what it consists of.
-    fn cycle(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn cycle(
+        &self,
+        scenario: &Scenario,
+        stream: &Stream,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         self.line("schedule", phases::summary(scenario, stream), f)?;
         for line in phases::table(scenario, stream, self.plan.shard) {
             writeln!(f, "{line}")?;
@@ -222,17 +271,26 @@ impl Words<'_> {
         writeln!(f)
     }
 
-    fn totals(&self, scenario: &Scenario, stream: &Stream, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn totals(
+        &self,
+        scenario: &Scenario,
+        stream: &Stream,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         let amounts = &stream.amounts;
-        let endless =
-            scenario.schedule.phases().iter().any(|phase| matches!(phase.load, Load::Concurrency(_)));
+        let endless = scenario
+            .schedule
+            .phases()
+            .iter()
+            .any(|phase| matches!(phase.load, Load::Concurrency(_)));
         let closed = stream.closed_loop_slots > 0 && (endless || amounts.requests <= 0.0);
         if amounts.requests > 0.0 {
             let besides = if closed { ", besides what the closed-loop phases send" } else { "" };
             let several = (!stream.further.is_empty())
                 .then(|| format!("each of the {} targets", stream.further.len() + 1));
-            let before =
-                |word: &str| several.as_ref().map_or_else(String::new, |each| format!(" {word} {each}"));
+            let before = |word: &str| {
+                several.as_ref().map_or_else(String::new, |each| format!(" {word} {each}"))
+            };
             let requests = self.requests(amounts.requests, stream.peak_rate, &before("to"));
             self.line("requests", format!("{requests}{besides}"), f)?;
             let for_each = before("for");
@@ -248,7 +306,11 @@ impl Words<'_> {
             let output = count(amounts.output_tokens_at_most);
             self.line("output tokens", format!("at most {output}{for_each}"), f)?;
             if let Some(Cost { amount, currency }) = &stream.cost_at_most {
-                self.line("cost", format!("{}{}", whose(stream), self.spend(*amount, currency)), f)?;
+                self.line(
+                    "cost",
+                    format!("{}{}", whose(stream), self.spend(*amount, currency)),
+                    f,
+                )?;
             }
             for further in &stream.further {
                 if let Some(Cost { amount, currency }) = &further.cost_at_most {
@@ -265,8 +327,13 @@ impl Words<'_> {
             self.line("counted", text, f)?;
         }
         if stream.firings_skipped > 0 {
-            let skipped = count(as_f64(usize::try_from(stream.firings_skipped).unwrap_or(usize::MAX)));
-            self.line("skipped", format!("{skipped} firings, which come while the schedule is still on"), f)?;
+            let skipped =
+                count(as_f64(usize::try_from(stream.firings_skipped).unwrap_or(usize::MAX)));
+            self.line(
+                "skipped",
+                format!("{skipped} firings, which come while the schedule is still on"),
+                f,
+            )?;
         }
         let first = in_flight(&stream.in_flight, stream.peak_rate);
         self.line("in flight", format!("{}{first}", whose(stream)), f)?;
@@ -282,8 +349,11 @@ impl Words<'_> {
         match first {
             _ if closed => "as many as the closed-loop phases make".to_owned(),
             _ if stream.on.is_zero() => format!("none in {}: nothing is on", self.ahead()),
-            Some(first) if when::zone(scenario).is_none() && stream.on <= first.start => {
-                format!("none: the first phase with load comes after {}", Spelled(first.start))
+            Some(first) if time_axis::zone(scenario).is_none() && stream.on <= first.start => {
+                format!(
+                    "none: the first phase with load comes after {}",
+                    HumanDuration(first.start)
+                )
             }
             _ => format!("none in {}", self.ahead()),
         }
@@ -312,19 +382,24 @@ impl Words<'_> {
     }
 
     fn ahead(&self) -> String {
-        if self.forecast.span < DAY { Spelled(self.forecast.span).to_string() } else { "24 h".to_owned() }
+        if self.forecast.span < DAY {
+            HumanDuration(self.forecast.span).to_string()
+        } else {
+            "24 h".to_owned()
+        }
     }
 
     fn all_together(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
-        let targets = self.forecast.scenarios.iter().map(|stream| 1 + stream.further.len()).sum::<usize>();
+        let targets =
+            self.forecast.scenarios.iter().map(|stream| 1 + stream.further.len()).sum::<usize>();
         let all = match self.forecast.scenarios.len() {
             1 => format!("all {targets} targets together"),
             scenarios if scenarios == targets => format!("all {scenarios} scenarios together"),
             scenarios => format!("all {scenarios} scenarios together, to all of their targets"),
         };
         writeln!(f, "{}", self.paper.bold(all))?;
-        let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(when::zone).collect();
+        let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(time_axis::zone).collect();
         let one = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
         // Clocks that differ are told by the one that belongs to nobody.
         let zone = one.or_else(|| (!zones.is_empty()).then_some(Zone::UTC));
@@ -333,7 +408,8 @@ impl Words<'_> {
         let closed = if sum.closed_loop_slots > 0 { ", besides closed loops" } else { "" };
         let requests = self.requests(sum.amounts.requests, sum.peak_rate, "");
         self.line("requests", format!("{requests}{closed}"), f)?;
-        let (input, output) = (sum.amounts.input_tokens_estimated, sum.amounts.output_tokens_at_most);
+        let (input, output) =
+            (sum.amounts.input_tokens_estimated, sum.amounts.output_tokens_at_most);
         self.line("input tokens", format!("about {}", count(input)), f)?;
         self.line("output tokens", format!("at most {}", count(output)), f)?;
         for (currency, amount) in &sum.cost_at_most {
@@ -365,14 +441,16 @@ fn in_flight(flight: &InFlight, peak_rate: f64) -> String {
     if flight.at_most == flight.max_concurrency {
         text += " (max_concurrency)";
     }
-    if let Some(fill) = flight.seconds_to_fill.filter(|_| flight.by_littles_law > f64::from(flight.at_most)) {
+    if let Some(fill) =
+        flight.seconds_to_fill.filter(|_| flight.by_littles_law > f64::from(flight.at_most))
+    {
         _ = write!(
             text,
             "; {} reaches that when answers take {}, and would need {} if they took {} (timeouts.total)",
             rate(peak_rate),
             short_seconds(fill),
             count(flight.by_littles_law),
-            Spelled(flight.longest_request),
+            HumanDuration(flight.longest_request),
         );
     }
     text
@@ -392,7 +470,10 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<Drawn> {
             rate: Column {
                 mean: some.iter().map(|bucket| bucket.rate_mean).sum::<f64>() / as_f64(some.len()),
                 // The most of a second may be less than the mean of less than one.
-                highest: some.iter().map(|bucket| bucket.rate_max.max(bucket.rate_mean)).fold(0.0, f64::max),
+                highest: some
+                    .iter()
+                    .map(|bucket| bucket.rate_max.max(bucket.rate_mean))
+                    .fold(0.0, f64::max),
             },
             slots: Column { mean: f64::from(slots), highest: f64::from(slots) },
         }

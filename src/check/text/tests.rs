@@ -13,13 +13,14 @@ fn now() -> SystemTime {
 fn words(text: &str, width: usize, colours: bool) -> String {
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
     let checked = Checked::plan("test", &plan, now()).unwrap();
-    checked.words(&plan, Paper { width, colours }).unwrap().to_string()
+    checked.words(&plan, TextStyle { width, colours }).unwrap().to_string()
 }
 
 /// What is said under this name of a schedule.
 fn said(name: &str, schedule: &str) -> String {
-    let text =
-        format!("target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n");
+    let text = format!(
+        "target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n"
+    );
     let words = words(&text, 200, false);
     let line = words.lines().rev().find_map(|line| line.strip_prefix(&format!("  {name:14} ")));
     line.unwrap_or_default().to_owned()
@@ -29,8 +30,12 @@ fn said(name: &str, schedule: &str) -> String {
 fn a_day_is_told_by_what_it_holds() {
     assert_eq!(said("requests", "{constant: 1/s, for: 1h}"), "86,400 in 24 h (always 1/s)");
     assert_eq!(said("output tokens", "{constant: 1/s, for: 1h}"), "at most 864,000");
-    assert_eq!(said("requests", "{concurrency: 2, for: 1h}"), "as many as the closed-loop phases make");
-    let both = "12 in 24 h (on average 0.5/h, at most 1/h), besides what the closed-loop phases send";
+    assert_eq!(
+        said("requests", "{concurrency: 2, for: 1h}"),
+        "as many as the closed-loop phases make"
+    );
+    let both =
+        "12 in 24 h (on average 0.5/h, at most 1/h), besides what the closed-loop phases send";
     assert_eq!(said("requests", "{constant: 1/h, for: 1h}, {concurrency: 2, for: 1h}"), both);
     let late = "none: the first phase with load comes after 1d6h";
     assert_eq!(said("requests", "{pause: 30h}, {constant: 1/s, for: 1h}"), late);
@@ -50,7 +55,8 @@ schedule:
   - {name: rest, constant: 1/s, for: 11h}
 ";
     let drawn = words(text, 80, false);
-    let chart: Vec<&str> = drawn.lines().skip_while(|line| !line.contains("peak")).take(2).collect();
+    let chart: Vec<&str> =
+        drawn.lines().skip_while(|line| !line.contains("peak")).take(2).collect();
     assert_eq!(chart[0], "           peak 1,234/s in burst (10s)", "{drawn}");
     assert!(chart[1].starts_with("  1,234/s ┤"), "{drawn}");
     assert!(drawn.contains("           █ on average over a column, ░ at most\n"), "{drawn}");
@@ -66,8 +72,11 @@ schedule:
 fn a_replay_has_one_rate() {
     let folder = tempfile::tempdir().unwrap();
     let rows = (0..20).map(|row| format!("0.0{row:02},1,1")).collect::<Vec<_>>().join("\n");
-    std::fs::write(folder.path().join("t.csv"), format!("offset_seconds,input_tokens,output_tokens\n{rows}"))
-        .unwrap();
+    std::fs::write(
+        folder.path().join("t.csv"),
+        format!("offset_seconds,input_tokens,output_tokens\n{rows}"),
+    )
+    .unwrap();
     let text = "
 target: {simulator: {}}
 repeat: 1
@@ -77,7 +86,7 @@ schedule:
 ";
     let plan = crate::config::parse(text, "test", Some(folder.path()), &|_| None).unwrap();
     let checked = Checked::plan("test", &plan, now()).unwrap();
-    let drawn = checked.words(&plan, Paper { width: 80, colours: false }).unwrap().to_string();
+    let drawn = checked.words(&plan, TextStyle { width: 80, colours: false }).unwrap().to_string();
     for words in [
         "peak 20/s in trace (1m40s), the most within a second\n",
         "     20/s ┤",
@@ -95,15 +104,23 @@ fn one_rate_for_ever_has_no_length() {
     for load in ["rate: 5/s", "schedule: [{constant: 5/s, for: 7m}]"] {
         let words = words(&format!("target: {{simulator: {{}}}}\n{load}\n"), 80, false);
         assert!(
-            words.contains("  schedule       for ever\n    ████████  constant 5/s  for ever  5/s\n"),
+            words
+                .contains("  schedule       for ever\n    ████████  constant 5/s  for ever  5/s\n"),
             "{words}"
         );
         assert!(!words.contains("peak"), "{words}");
     }
     let closed = words("target: {simulator: {}}\nconcurrency: 5\n", 80, false);
     assert!(closed.contains("concurrency 5  for ever  5 in flight\n"), "{closed}");
-    let once = words("target: {simulator: {}}\nrepeat: 1\nschedule: [{constant: 5/s, for: 7m}]\n", 80, false);
-    assert!(once.contains("  schedule       7m, once\n") && once.contains("2,100 requests"), "{once}");
+    let once = words(
+        "target: {simulator: {}}\nrepeat: 1\nschedule: [{constant: 5/s, for: 7m}]\n",
+        80,
+        false,
+    );
+    assert!(
+        once.contains("  schedule       7m, once\n") && once.contains("2,100 requests"),
+        "{once}"
+    );
 }
 
 /// Each of two gets it all: what stands of one is called so, and the sum is of both.
@@ -145,7 +162,9 @@ scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {pr
 ";
     let drawn = words(text, 120, false);
     assert!(
-        drawn.contains("  prompts        all: 3 in a mix of 75 % short, 25 % long, about 1 token each\n"),
+        drawn.contains(
+            "  prompts        all: 3 in a mix of 75 % short, 25 % long, about 1 token each\n"
+        ),
         "{drawn}"
     );
     assert!(drawn.contains("  prompts        short: 1, about 1 token each\n"), "{drawn}");
@@ -246,13 +265,24 @@ fn phases_that_count_requests_are_told_without_a_time() {
     let only = once("{name: c, concurrency: 3, requests: 50}");
     assert!(only.contains("schedule       as long as answers take, 2 times\n"), "{only}");
     assert!(only.contains("    ████████  c  ?  3 in flight  50 requests\n"), "{only}");
-    assert!(only.contains("requests       100\n") && only.contains("in flight      at most 3\n"), "{only}");
-    let beside = once("{constant: 1/s, for: 1m}, {name: c, concurrency: 3, requests: 50}");
-    assert!(beside.contains("schedule       1m and as long as answers take, 2 times\n"), "{beside}");
     assert!(
-        beside.contains("requests       220 in 2m (") && beside.contains("counted        told as if"),
+        only.contains("requests       100\n") && only.contains("in flight      at most 3\n"),
+        "{only}"
+    );
+    let beside = once("{constant: 1/s, for: 1m}, {name: c, concurrency: 3, requests: 50}");
+    assert!(
+        beside.contains("schedule       1m and as long as answers take, 2 times\n"),
         "{beside}"
     );
-    let endless = words("target: {simulator: {}}\nschedule: [{concurrency: 3, requests: 50}]", 200, false);
-    assert!(endless.contains("requests       as many as the closed-loop phases make\n"), "{endless}");
+    assert!(
+        beside.contains("requests       220 in 2m (")
+            && beside.contains("counted        told as if"),
+        "{beside}"
+    );
+    let endless =
+        words("target: {simulator: {}}\nschedule: [{concurrency: 3, requests: 50}]", 200, false);
+    assert!(
+        endless.contains("requests       as many as the closed-loop phases make\n"),
+        "{endless}"
+    );
 }

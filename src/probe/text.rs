@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use super::{Found, Grade, Seen, Streamed};
-use crate::check::words::{Paper, key, wrapped};
+use crate::check::text::{TextStyle, key, wrapped};
 use crate::measurement::{Anomaly, FinishReason, Measurement};
 use crate::protocol::Channel;
 
@@ -17,7 +17,7 @@ pub struct Words<'a> {
     /// What was seen.
     pub seen: &'a Seen,
     /// What it is written for.
-    pub paper: Paper,
+    pub paper: TextStyle,
 }
 
 impl Display for Words<'_> {
@@ -48,8 +48,11 @@ impl Display for Words<'_> {
         if !(found.is_empty() && seen.warnings.is_empty()) {
             writeln!(f)?;
         }
-        let verdict =
-            if seen.is_well() { "A stream came as it should." } else { "No stream came as it should." };
+        let verdict = if seen.is_well() {
+            "A stream came as it should."
+        } else {
+            "No stream came as it should."
+        };
         write!(f, "{}", self.paper.bold(verdict))
     }
 }
@@ -65,9 +68,21 @@ impl Words<'_> {
     }
 
     /// A text beside a head of so many characters.
-    fn paragraph(&self, head: &str, indent: usize, text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, line) in wrapped(text, self.paper.width.saturating_sub(indent + 1)).iter().enumerate() {
-            if i == 0 { writeln!(f, "{head} {line}")? } else { writeln!(f, "{:indent$} {line}", "")? }
+    fn paragraph(
+        &self,
+        head: &str,
+        indent: usize,
+        text: &str,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        for (i, line) in
+            wrapped(text, self.paper.width.saturating_sub(indent + 1)).iter().enumerate()
+        {
+            if i == 0 {
+                writeln!(f, "{head} {line}")?
+            } else {
+                writeln!(f, "{:indent$} {line}", "")?
+            }
         }
         Ok(())
     }
@@ -92,7 +107,10 @@ impl Words<'_> {
         let tokens = match usage {
             None => "not counted by the endpoint: no usage came".to_owned(),
             Some(usage) if usage.reasoning > 0 => {
-                format!("{} in, {} out, {} of them reasoning", usage.input, usage.output, usage.reasoning)
+                format!(
+                    "{} in, {} out, {} of them reasoning",
+                    usage.input, usage.output, usage.reasoning
+                )
             }
             Some(usage) => format!("{} in, {} out", usage.input, usage.output),
         };
@@ -112,9 +130,11 @@ impl Words<'_> {
         if seen.listed.is_ok() {
             rows.push(("/models", [Some(seen.listing), None], "on a connection of its own"));
         }
-        let steps: Vec<_> = seen.streams.iter().filter_map(measured).map(|(s, m)| steps(s, m)).collect();
+        let steps: Vec<_> =
+            seen.streams.iter().filter_map(measured).map(|(s, m)| steps(s, m)).collect();
         for (i, (name, note)) in STEPS.into_iter().enumerate() {
-            let note = if name == "connect" && !seen.address.starts_with("https") { "" } else { note };
+            let note =
+                if name == "connect" && !seen.address.starts_with("https") { "" } else { note };
             let times = [0, 1].map(|which| steps.get(which).and_then(|steps| steps[i]));
             if times[0].is_some() {
                 rows.push((name, times, note));
@@ -222,7 +242,11 @@ fn end(stream: &Streamed, measurement: &Measurement) -> String {
         None => "no finish reason",
     };
     let without = |anomaly| if measurement.anomalies.contains(anomaly) { "no " } else { "" };
-    format!("{reason}, {}usage, {}[DONE]", without(Anomaly::MissingUsage), without(Anomaly::MissingDone))
+    format!(
+        "{reason}, {}usage, {}[DONE]",
+        without(Anomaly::MissingUsage),
+        without(Anomaly::MissingDone)
+    )
 }
 
 /// What the second request owed to the first.

@@ -28,18 +28,18 @@ const FAMILIES: [&Family; 13] = [
 
 /// The collector of them.
 #[derive(Clone, Debug)]
-pub(super) struct Vitals {
+pub(super) struct GeneratorCollector {
     descriptions: Arc<[Desc]>,
     generator: Arc<Generator>,
 }
 
-impl Vitals {
-    pub(super) fn of(generator: Arc<Generator>) -> prometheus::Result<Vitals> {
-        Ok(Vitals { descriptions: page::describe(&FAMILIES)?, generator })
+impl GeneratorCollector {
+    pub(super) fn of(generator: Arc<Generator>) -> prometheus::Result<GeneratorCollector> {
+        Ok(GeneratorCollector { descriptions: page::describe(&FAMILIES)?, generator })
     }
 }
 
-impl Collector for Vitals {
+impl Collector for GeneratorCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }

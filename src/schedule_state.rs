@@ -11,7 +11,7 @@ use crate::schedule::{Load, Rate, Schedule, Shard};
 
 /// The state of a scenario, shared by those who change it and those who show it.
 #[derive(Debug)]
-pub struct Course {
+pub struct ScheduleState {
     shard: Shard,
     inner: Mutex<Inner>,
 }
@@ -23,7 +23,7 @@ struct Inner {
     endless: bool,
     /// The positions of the phases of each name: repeats of a phase share theirs.
     names: Vec<(String, Vec<usize>)>,
-    state: State,
+    state: Activity,
     /// A rate that was set by hand, and until when.
     set_rate: Option<(Rate, SystemTime)>,
     /// When the cycle before the last began.
@@ -34,7 +34,7 @@ struct Inner {
 
 /// What a scenario is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Activity {
     /// It waits, for the reason given in words.
     Waiting(String),
     /// A cycle is on.
@@ -54,7 +54,7 @@ pub enum State {
 
 /// Where a schedule stands at one instant.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
+pub struct SchedulePosition {
     /// The number of the cycle, from 0.
     pub cycle: u64,
     /// The name of the phase that is on.
@@ -71,7 +71,7 @@ pub struct Standing {
 
 /// A name of a phase: whether one of that name is on, and when one last started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct PhaseStatus {
     /// The name.
     pub name: String,
     /// Whether one is on.
@@ -80,25 +80,25 @@ pub struct Named {
     pub started: Option<SystemTime>,
 }
 
-impl Course {
+impl ScheduleState {
     /// A scenario that waits.
     pub fn new(
         schedule: Arc<Schedule>,
         endless: bool,
         shard: Shard,
         waiting_for: impl Into<String>,
-    ) -> Course {
+    ) -> ScheduleState {
         let inner = Inner {
             names: names(&schedule),
             schedule,
             endless,
-            state: State::Waiting(waiting_for.into()),
+            state: Activity::Waiting(waiting_for.into()),
             set_rate: None,
             before: None,
             last: None,
             skipped: 0,
         };
-        Course { shard, inner: Mutex::new(inner) }
+        ScheduleState { shard, inner: Mutex::new(inner) }
     }
 
     /// The schedule.
@@ -112,10 +112,10 @@ impl Course {
     }
 
     /// How far the cycle is that is on; none is while a rate holds that was set by hand.
-    pub fn position(&self, now: Instant) -> Option<Duration> {
+    pub fn cycle_elapsed(&self, now: Instant) -> Option<Duration> {
         let inner = self.lock();
         match inner.state {
-            State::Running { start, .. } if inner.set_rate.is_none() => {
+            Activity::Running { start, .. } if inner.set_rate.is_none() => {
                 Some(now.saturating_duration_since(start))
             }
             _ => None,
@@ -131,47 +131,47 @@ impl Course {
     }
 
     /// It waits for something.
-    pub fn waits_for(&self, what: impl Into<String>) {
-        self.lock().state = State::Waiting(what.into());
+    pub fn set_waiting(&self, what: impl Into<String>) {
+        self.lock().state = Activity::Waiting(what.into());
     }
 
     /// A cycle is on that began at this instant, by both clocks.
-    pub fn cycle_begins(&self, cycle: u64, start: Instant, wall: SystemTime) {
+    pub fn cycle_started(&self, cycle: u64, start: Instant, wall: SystemTime) {
         if let Inner { last: Some((last, began)), before, .. } = &mut *self.lock()
             // Each firing of a cron begins with cycle 0.
             && (*last != cycle || wall > *began + Duration::from_secs(1))
         {
             *before = Some(*began);
         }
-        self.cycle_moved(cycle, start, wall);
+        self.cycle_shifted(cycle, start, wall);
     }
 
     /// The cycle that is on now counts as begun at this instant: the schedule stood still for a while.
-    pub fn cycle_moved(&self, cycle: u64, start: Instant, wall: SystemTime) {
+    pub fn cycle_shifted(&self, cycle: u64, start: Instant, wall: SystemTime) {
         let mut inner = self.lock();
         inner.last = Some((cycle, wall));
-        inner.state = State::Running { cycle, start, counting: None };
+        inner.state = Activity::Running { cycle, start, counting: None };
     }
 
     /// The schedule stands still for the phase at this position, or goes on.
-    pub fn counts_out(&self, phase: Option<usize>) {
-        if let State::Running { counting, .. } = &mut self.lock().state {
+    pub fn set_counting(&self, phase: Option<usize>) {
+        if let Activity::Running { counting, .. } = &mut self.lock().state {
             *counting = phase;
         }
     }
 
     /// Nothing is due until then.
-    pub fn idles(&self, until: SystemTime) {
-        self.lock().state = State::Idle(until);
+    pub fn set_idle(&self, until: SystemTime) {
+        self.lock().state = Activity::Idle(until);
     }
 
     /// Nothing is to come.
-    pub fn ends(&self) {
-        self.lock().state = State::Ended;
+    pub fn set_ended(&self) {
+        self.lock().state = Activity::Ended;
     }
 
     /// A rate was set by hand, until then; or it holds no longer.
-    pub fn rate_is_set(&self, rate: Option<(Rate, SystemTime)>) {
+    pub fn set_rate_override(&self, rate: Option<(Rate, SystemTime)>) {
         self.lock().set_rate = rate;
     }
 
@@ -186,28 +186,32 @@ impl Course {
     }
 
     /// What it is doing.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Activity {
         self.lock().state.clone()
     }
 
     /// Whether arrivals may come.
     pub fn is_running(&self) -> bool {
         let inner = self.lock();
-        matches!(inner.state, State::Running { .. }) || inner.set_rate.is_some()
+        matches!(inner.state, Activity::Running { .. }) || inner.set_rate.is_some()
     }
 
     /// Where it stands.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn position(&self, now: Instant) -> SchedulePosition {
         let inner = self.lock();
         let share = f64::from(self.shard.count()).recip();
         if let Some((rate, until)) = inner.set_rate {
             let rate = rate.per_second() * share;
-            return Standing { rate, set_until: Some(until), ..Standing::default() };
+            return SchedulePosition {
+                rate,
+                set_until: Some(until),
+                ..SchedulePosition::default()
+            };
         }
-        let (Some((phase, remaining)), State::Running { cycle, start, .. }) =
+        let (Some((phase, remaining)), Activity::Running { cycle, start, .. }) =
             (inner.phase(now), &inner.state)
         else {
-            return Standing::default();
+            return SchedulePosition::default();
         };
         let concurrency = match inner.schedule.phases().get(phase).map(|phase| &phase.load) {
             Some(Load::Concurrency(slots) | Load::Requests { slots, .. }) => {
@@ -216,7 +220,7 @@ impl Course {
             _ => 0,
         };
         let time = now.saturating_duration_since(*start);
-        Standing {
+        SchedulePosition {
             cycle: *cycle,
             phase: inner.schedule.phases().get(phase).map(|phase| phase.name.clone()),
             remaining: remaining.filter(|_| !inner.endless),
@@ -228,10 +232,10 @@ impl Course {
 
     /// Arrivals per second that the schedule asks for, of this shard, whatever rate is set by hand; nothing
     /// where nobody looks it up, since its cycle ended while such a rate held.
-    pub fn rate_by_schedule(&self, now: Instant) -> Option<f64> {
+    pub fn scheduled_rate(&self, now: Instant) -> Option<f64> {
         let inner = self.lock();
-        let State::Running { start, .. } = inner.state else {
-            let is_known = inner.set_rate.is_none() || !matches!(inner.state, State::Idle(_));
+        let Activity::Running { start, .. } = inner.state else {
+            let is_known = inner.set_rate.is_none() || !matches!(inner.state, Activity::Idle(_));
             return is_known.then_some(0.0);
         };
         let (time, length) = (now.saturating_duration_since(start), inner.schedule.length());
@@ -246,10 +250,10 @@ impl Course {
     }
 
     /// What is known of the phases of each name.
-    pub fn names(&self, now: Instant) -> Vec<Named> {
+    pub fn names(&self, now: Instant) -> Vec<PhaseStatus> {
         let inner = self.lock();
         let on = inner.phase(now).filter(|_| inner.set_rate.is_none()).map(|on| on.0);
-        let named = inner.names.iter().map(|(name, positions)| Named {
+        let named = inner.names.iter().map(|(name, positions)| PhaseStatus {
             name: name.clone(),
             active: on.is_some_and(|on| positions.contains(&on)),
             started: positions.iter().filter_map(|index| inner.last_start(*index, now)).max(),
@@ -265,7 +269,7 @@ impl Course {
 impl Inner {
     /// The position of the phase that is on, and what is left of it where that is known.
     fn phase(&self, now: Instant) -> Option<(usize, Option<Duration>)> {
-        let State::Running { start, counting, .. } = self.state else { return None };
+        let Activity::Running { start, counting, .. } = self.state else { return None };
         if let Some(phase) = counting {
             return Some((phase, None));
         }
@@ -279,7 +283,7 @@ impl Inner {
         let start = self.schedule.placed(phase)?.start;
         let (_, wall) = self.last?;
         let begun = match self.state {
-            State::Running { start: cycle, counting, .. } => match counting {
+            Activity::Running { start: cycle, counting, .. } => match counting {
                 Some(counting) => phase <= counting,
                 None => now.saturating_duration_since(cycle) >= start,
             },
@@ -293,11 +297,11 @@ fn names(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
     let mut names: Vec<(String, Vec<usize>)> = Vec::new();
     let mut positions = HashMap::new();
     for (index, phase) in schedule.phases().iter().enumerate() {
-        let position = *positions.entry(phase.name.clone()).or_insert_with(|| {
+        let cycle_elapsed = *positions.entry(phase.name.clone()).or_insert_with(|| {
             names.push((phase.name.clone(), Vec::new()));
             names.len() - 1
         });
-        names[position].1.push(index);
+        names[cycle_elapsed].1.push(index);
     }
     names
 }
@@ -313,7 +317,7 @@ mod tests {
         origin + Duration::from_secs(seconds)
     }
 
-    fn course() -> Course {
+    fn schedule_state() -> ScheduleState {
         let phase = |load: Load, seconds| Phase {
             name: load.to_string(),
             load,
@@ -322,59 +326,71 @@ mod tests {
         let slots = NonZeroU32::new(7).unwrap();
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "10/s".parse().unwrap() };
         let schedule = Schedule::new(vec![phase(ramp, 10), phase(Load::Concurrency(slots), 5)]);
-        Course::new(Arc::new(schedule), false, Shard::ALL, "nothing")
+        ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "nothing")
     }
 
     #[test]
     fn phases_and_their_starts_follow_from_the_cycle() {
-        let course = course();
+        let schedule_state = schedule_state();
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        let started =
-            |second| course.names(at(origin, second)).iter().map(|named| named.started).collect::<Vec<_>>();
+        let started = |second| {
+            schedule_state
+                .names(at(origin, second))
+                .iter()
+                .map(|named| named.started)
+                .collect::<Vec<_>>()
+        };
         let after = |seconds| Some(wall + Duration::from_secs(seconds));
-        assert_eq!(course.standing(at(origin, 3)), Standing::default());
-        course.cycle_begins(0, origin, wall);
-        assert_eq!(course.standing(at(origin, 12)).concurrency, 7);
+        assert_eq!(schedule_state.position(at(origin, 3)), SchedulePosition::default());
+        schedule_state.cycle_started(0, origin, wall);
+        assert_eq!(schedule_state.position(at(origin, 12)).concurrency, 7);
         assert_eq!(started(9), [after(0), None]);
-        course.cycle_begins(1, at(origin, 15), wall + Duration::from_secs(15));
-        let standing = course.standing(at(origin, 20));
-        assert_eq!((standing.cycle, standing.remaining), (1, Some(Duration::from_secs(5))));
-        assert!((standing.rate - 5.0).abs() < 1e-9);
+        schedule_state.cycle_started(1, at(origin, 15), wall + Duration::from_secs(15));
+        let position = schedule_state.position(at(origin, 20));
+        assert_eq!((position.cycle, position.remaining), (1, Some(Duration::from_secs(5))));
+        assert!((position.rate - 5.0).abs() < 1e-9);
         assert_eq!(started(20), [after(15), after(10)]);
         assert_eq!(started(26), [after(15), after(25)]);
-        course.ends();
-        assert_eq!(course.standing(at(origin, 30)), Standing::default());
+        schedule_state.set_ended();
+        assert_eq!(schedule_state.position(at(origin, 30)), SchedulePosition::default());
         assert_eq!(started(100), [after(15), after(25)]);
     }
 
     #[test]
     fn a_rate_set_by_hand_stands_in_place_of_the_schedule() {
-        let course = course();
+        let schedule_state = schedule_state();
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        course.cycle_begins(0, origin, wall);
-        course.rate_is_set(Some(("3/s".parse().unwrap(), wall)));
-        let standing = course.standing(at(origin, 12));
-        assert_eq!((standing.rate, standing.concurrency, standing.set_until), (3.0, 0, Some(wall)));
-        assert!(course.names(at(origin, 12)).iter().all(|named| !named.active));
-        assert_eq!(course.rate_by_schedule(at(origin, 5)), Some(5.0));
-        assert_eq!(course.rate_by_schedule(at(origin, 15)), None, "nobody began the next cycle");
-        course.rate_is_set(None);
-        assert_eq!(course.standing(at(origin, 12)).concurrency, 7);
+        schedule_state.cycle_started(0, origin, wall);
+        schedule_state.set_rate_override(Some(("3/s".parse().unwrap(), wall)));
+        let position = schedule_state.position(at(origin, 12));
+        assert_eq!((position.rate, position.concurrency, position.set_until), (3.0, 0, Some(wall)));
+        assert!(schedule_state.names(at(origin, 12)).iter().all(|named| !named.active));
+        assert_eq!(schedule_state.scheduled_rate(at(origin, 5)), Some(5.0));
+        assert_eq!(
+            schedule_state.scheduled_rate(at(origin, 15)),
+            None,
+            "nobody began the next cycle"
+        );
+        schedule_state.set_rate_override(None);
+        assert_eq!(schedule_state.position(at(origin, 12)).concurrency, 7);
     }
 
     #[test]
     fn repeats_of_a_phase_are_one_name() {
-        let phase =
-            |name: &str| Phase { name: name.into(), load: Load::Pause, length: Duration::from_secs(1) };
+        let phase = |name: &str| Phase {
+            name: name.into(),
+            load: Load::Pause,
+            length: Duration::from_secs(1),
+        };
         let schedule = Schedule::new(vec![phase("a"), phase("b"), phase("a"), phase("b")]);
-        let course = Course::new(Arc::new(schedule), false, Shard::ALL, "nothing");
+        let schedule_state = ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "nothing");
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        course.cycle_begins(0, origin, wall);
+        schedule_state.cycle_started(0, origin, wall);
         let named = |name: &str, active, seconds| {
             let started = Some(wall + Duration::from_secs(seconds));
-            Named { name: name.into(), active, started }
+            PhaseStatus { name: name.into(), active, started }
         };
-        let names = course.names(origin + Duration::from_millis(2500));
+        let names = schedule_state.names(origin + Duration::from_millis(2500));
         assert_eq!(names, [named("a", true, 2), named("b", false, 1)]);
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::{HEAD_TIMEOUT, Site, json, text, wrong_method};
 use crate::config::read_duration;
-use crate::control::{Order, Refused};
+use crate::control::{AdminCommand, CommandError};
 use crate::schedule::Rate;
 use crate::status::RateNow;
 
@@ -47,7 +47,7 @@ impl Route {
 }
 
 impl Site {
-    pub(super) async fn obey(
+    pub(super) async fn apply(
         &self,
         asked: Route,
         request: Request<Incoming>,
@@ -70,25 +70,25 @@ impl Site {
         if let Err(why) = self.may_order(request.headers(), peer) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
-        let order = match asked {
-            Route::Reload => Order::Reload,
-            Route::Pause => Order::Pause(true),
-            Route::Resume => Order::Pause(false),
-            Route::Quit => Order::Quit,
-            Route::Rate(scenario) if back => Order::SetRate { scenario, rate: None },
+        let command = match asked {
+            Route::Reload => AdminCommand::Reload,
+            Route::Pause => AdminCommand::Pause(true),
+            Route::Resume => AdminCommand::Pause(false),
+            Route::Quit => AdminCommand::Quit,
+            Route::Rate(scenario) if back => AdminCommand::SetRate { scenario, rate: None },
             Route::Rate(scenario) => match rate(request).await {
-                Ok(rate) => Order::SetRate { scenario, rate: Some(rate) },
+                Ok(rate) => AdminCommand::SetRate { scenario, rate: Some(rate) },
                 Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
             },
         };
-        match self.control.ask(order).await {
+        match self.control.ask(command).await {
             Ok(done) => text(StatusCode::OK, format!("{done}\n")),
             Err(refused) => {
                 let status = match refused {
-                    Refused::Unknown(_) => StatusCode::NOT_FOUND,
-                    Refused::NotNow(_) => StatusCode::CONFLICT,
+                    CommandError::Unknown(_) => StatusCode::NOT_FOUND,
+                    CommandError::NotNow(_) => StatusCode::CONFLICT,
                     // As Prometheus answers a reload that failed.
-                    Refused::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                    CommandError::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 text(status, format!("{refused}\n"))
             }
@@ -106,7 +106,8 @@ impl Site {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let foreign = headers.get(ORIGIN).is_some_and(|origin| {
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-            origin.map(|origin| origin.1) != host || !self.lifecycle && !host.is_some_and(is_this_machine)
+            origin.map(|origin| origin.1) != host
+                || !self.lifecycle && !host.is_some_and(is_this_machine)
         });
         if foreign { Err("A page of another site may not give orders.") } else { Ok(()) }
     }
@@ -121,11 +122,14 @@ fn is_this_machine(host: &str) -> bool {
 /// The rate and for how long, from a form in the body or from the query.
 async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let body = tokio::time::timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY).collect()).await;
+    let body =
+        tokio::time::timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY).collect()).await;
     let body = body.map_err(|_| "The body did not come in time.".to_owned())?;
-    let body = body.map_err(|_| "The body could not be read, or is too long.".to_owned())?.to_bytes();
+    let body =
+        body.map_err(|_| "The body could not be read, or is too long.".to_owned())?.to_bytes();
     let (mut rate, mut length) = (None, None);
-    let fields = url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(&body));
+    let fields =
+        url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(&body));
     for (name, value) in fields {
         match &*name {
             "rate" => rate = Some(value.parse::<Rate>().map_err(|error| error.to_string())?),
@@ -137,7 +141,9 @@ async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let rate = rate.ok_or_else(|| format!("`rate` is missing; {usage}"))?;
     let length = length.ok_or_else(|| format!("`for` is missing; {usage}"))?;
     if rate.is_zero() {
-        return Err("a rate of 0 sends nothing and counts nothing; POST to /-/pause instead".to_owned());
+        return Err(
+            "a rate of 0 sends nothing and counts nothing; POST to /-/pause instead".to_owned()
+        );
     }
     if !(Duration::from_secs(1)..=LONGEST).contains(&length) {
         return Err("`for` is out of range; write a duration from 1s to 30d".to_owned());
@@ -151,9 +157,16 @@ mod tests {
 
     #[test]
     fn a_path_names_an_order_or_none() {
-        assert!(matches!(Route::of("/api/v1/scenarios/a.b/rate"), Some(Route::Rate(name)) if name == "a.b"));
-        for none in ["/-/", "/-/reload/", "/api/v1/scenarios/a/b/rate", "/api/v1/scenarios/rate", "/metrics"]
-        {
+        assert!(
+            matches!(Route::of("/api/v1/scenarios/a.b/rate"), Some(Route::Rate(name)) if name == "a.b")
+        );
+        for none in [
+            "/-/",
+            "/-/reload/",
+            "/api/v1/scenarios/a/b/rate",
+            "/api/v1/scenarios/rate",
+            "/metrics",
+        ] {
             assert!(Route::of(none).is_none(), "{none}");
         }
     }

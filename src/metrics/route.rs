@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+use prometheus::{
+    Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry,
+};
 
 use super::limits::{self, Limits};
 use super::objectives::{self, Objectives};
@@ -64,14 +66,22 @@ impl Families {
             )?,
             inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY, buckets)?,
             time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN, buckets)?,
-            output_tokens_per_second: histogram(registry, &table::OUTPUT_TOKENS_PER_SECOND, buckets)?,
+            output_tokens_per_second: histogram(
+                registry,
+                &table::OUTPUT_TOKENS_PER_SECOND,
+                buckets,
+            )?,
             request_duration: histogram(registry, &table::REQUEST_DURATION, buckets)?,
             request_duration_from_schedule: histogram(
                 registry,
                 &table::REQUEST_DURATION_FROM_SCHEDULE,
                 buckets,
             )?,
-            request_failure_duration: histogram(registry, &table::REQUEST_FAILURE_DURATION, buckets)?,
+            request_failure_duration: histogram(
+                registry,
+                &table::REQUEST_FAILURE_DURATION,
+                buckets,
+            )?,
             queries_per_second: histogram(registry, &table::QUERIES_PER_SECOND_OBSERVED, buckets)?,
             input_tokens: counter(registry, &table::INPUT_TOKENS)?,
             output_tokens: counter(registry, &table::OUTPUT_TOKENS)?,
@@ -92,13 +102,13 @@ impl Families {
         target_ready: Gauge,
         (prices, slo): (Option<Prices>, Option<Arc<Slo>>),
         generator: Arc<Generator>,
-    ) -> Instruments {
+    ) -> RouteMetrics {
         let [target, model, scenario] = labels.values();
         let plain = [target, model, scenario];
         let with = |last| [target, model, scenario, last];
         self.queries_per_second.with_label_values(&plain);
         self.warmup_requests.with_label_values(&plain);
-        Instruments {
+        RouteMetrics {
             generator,
             target_ready,
             codes: CODES.map(|code| {
@@ -121,9 +131,12 @@ impl Families {
             time_per_output_token: self.time_per_output_token.with_label_values(&plain),
             output_tokens_per_second: self.output_tokens_per_second.with_label_values(&plain),
             request_duration: self.request_duration.with_label_values(&plain),
-            request_duration_from_schedule: self.request_duration_from_schedule.with_label_values(&plain),
-            request_failure_duration: Blame::ALL
-                .map(|blame| self.request_failure_duration.with_label_values(&with(blame.as_str()))),
+            request_duration_from_schedule: self
+                .request_duration_from_schedule
+                .with_label_values(&plain),
+            request_failure_duration: Blame::ALL.map(|blame| {
+                self.request_failure_duration.with_label_values(&with(blame.as_str()))
+            }),
             input_tokens: self.input_tokens.with_label_values(&plain),
             output_tokens: self.output_tokens.with_label_values(&plain),
             cached_input_tokens: self.cached_input_tokens.with_label_values(&plain),
@@ -210,7 +223,7 @@ impl Families {
 
 /// The handles of one stream of load.
 #[derive(Debug)]
-pub struct Instruments {
+pub struct RouteMetrics {
     generator: Arc<Generator>,
     target_ready: Gauge,
     codes: [IntCounter; CODES.len()],
@@ -246,7 +259,7 @@ struct Spending {
     total: Counter,
 }
 
-impl Observe for Instruments {
+impl Observe for RouteMetrics {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
@@ -296,7 +309,7 @@ impl Observe for Instruments {
     }
 }
 
-impl Instruments {
+impl RouteMetrics {
     #[allow(clippy::cast_precision_loss)]
     fn succeeded(&self, measurement: &Measurement) {
         if let Some(objectives) = &self.objectives {

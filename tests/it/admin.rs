@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llmload::event::DropReason;
-use llmload::launch::Gate;
+use llmload::launch::ReadinessGate;
 use llmload::schedule::{Load, Repeat, Schedule, Spread};
 use llmload::timetable::{Cycles, Timetable};
 
@@ -31,7 +31,8 @@ fn by_second(bench: &Bench) -> Vec<usize> {
 #[tokio::test(start_paused = true)]
 async fn what_is_paused_is_dropped_and_counted() {
     let bench = bench();
-    let (mut driver, paused) = (bench.driver(vec![constant("10/s", 9)], ONCE), bench.paused.clone());
+    let (mut driver, paused) =
+        (bench.driver(vec![constant("10/s", 9)], ONCE), bench.paused.clone());
     let pauses = async {
         tokio::time::sleep(seconds(3)).await;
         assert!(paused.set(true));
@@ -48,7 +49,7 @@ async fn what_is_paused_is_dropped_and_counted() {
 async fn a_rate_set_by_hand_holds_for_its_time_and_then_the_schedule_is_where_it_would_be() {
     let bench = bench();
     let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
-    let (mut driver, course) = bench.watched(
+    let (mut driver, schedule_state) = bench.watched(
         vec![phase(ramp, seconds(10))],
         Cycles::Running { repeat: ONCE, when_ready: true },
         Spread::default(),
@@ -59,15 +60,15 @@ async fn a_rate_set_by_hand_holds_for_its_time_and_then_the_schedule_is_where_it
         tokio::time::sleep(seconds(2)).await;
         mailbox.set_rate(Some(("4/s".parse().unwrap(), seconds(60))));
         tokio::time::sleep(seconds(1)).await;
-        let standing = course.standing(tokio::time::Instant::now());
-        assert!((standing.rate - 4.0).abs() < 1e-9 && standing.set_until.is_some());
+        let position = schedule_state.position(tokio::time::Instant::now());
+        assert!((position.rate - 4.0).abs() < 1e-9 && position.set_until.is_some());
         // Another one, and then back.
         mailbox.set_rate(Some(("8/s".parse().unwrap(), seconds(60))));
         tokio::time::sleep(seconds(3)).await;
         mailbox.set_rate(None);
         tokio::time::sleep(seconds(1)).await;
-        let standing = course.standing(tokio::time::Instant::now());
-        assert!(standing.set_until.is_none() && (standing.rate - 70.0).abs() < 1e-9);
+        let position = schedule_state.position(tokio::time::Instant::now());
+        assert!(position.set_until.is_none() && (position.rate - 70.0).abs() < 1e-9);
     };
     tokio::join!(bench.drive(&mut driver), orders);
     bench.settle().await;
@@ -152,9 +153,9 @@ async fn a_phase_that_counts_requests_ends_with_the_last_of_them() {
 #[tokio::test(start_paused = true)]
 async fn a_cycle_waits_before_a_closed_gate_and_is_whole_when_it_opens() {
     let bench = bench();
-    let gate = Arc::new(Gate::default());
+    let gate = Arc::new(ReadinessGate::default());
     let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];
-    let (driver, course) = bench.watched(
+    let (driver, schedule_state) = bench.watched(
         phases,
         Cycles::Running { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
         Spread::default(),
@@ -168,7 +169,7 @@ async fn a_cycle_waits_before_a_closed_gate_and_is_whole_when_it_opens() {
         gate.asked().await;
         assert_eq!(bench.origin.elapsed(), seconds(3), "it is asked for at the end of the cycle");
         tokio::time::sleep(seconds(60)).await;
-        assert!(matches!(course.state(), llmload::course::State::Waiting(_)));
+        assert!(matches!(schedule_state.state(), llmload::schedule_state::Activity::Waiting(_)));
         mailbox.ready();
     };
     tokio::join!(bench.drive(&mut driver), away);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What one request took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Took {
+pub struct Timing {
     /// To its first token, where it was streamed.
     pub first_token: Option<Duration>,
     /// To its end.
@@ -15,11 +15,11 @@ pub struct Took {
 
 /// The differences of a target from the one that it is held against.
 #[derive(Debug, Default)]
-pub struct Difference(Mutex<Differences>);
+pub struct PairedDifference(Mutex<PairedDifferences>);
 
 /// A copy of them; each is this target's less the other's, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Differences {
+pub struct PairedDifferences {
     /// Time to the first token.
     pub first_token: Sums,
     /// Time to the end.
@@ -40,9 +40,9 @@ pub struct Sums {
     pub squares: f64,
 }
 
-impl Difference {
+impl PairedDifference {
     /// Enters a pair.
-    pub fn enter(&self, baseline: Took, other: Took) {
+    pub fn enter(&self, baseline: Timing, other: Timing) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.duration.enter(other.duration.as_secs_f64() - baseline.duration.as_secs_f64());
         if let (Some(baseline), Some(other)) = (baseline.first_token, other.first_token) {
@@ -52,11 +52,11 @@ impl Difference {
 
     /// They are held against another from now on.
     pub fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Differences::default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PairedDifferences::default();
     }
 
     /// A copy of them.
-    pub fn read(&self) -> Differences {
+    pub fn read(&self) -> PairedDifferences {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,18 +92,18 @@ mod tests {
 
     #[test]
     fn a_difference_is_the_mean_of_pairs_and_knows_how_sure_it_is() {
-        let difference = Difference::default();
-        let took = |first: u64, whole: u64| Took {
+        let difference = PairedDifference::default();
+        let timing = |first: u64, whole: u64| Timing {
             first_token: Some(Duration::from_millis(first)),
             duration: Duration::from_millis(whole),
         };
         for i in 0..40 {
             // 10 ms slower to the first token, give or take 2; a tenth of a second faster at the end.
-            difference.enter(took(50, 900), took(58 + 4 * (i % 2), 800));
+            difference.enter(timing(50, 900), timing(58 + 4 * (i % 2), 800));
         }
-        let without = Took { first_token: None, duration: Duration::from_millis(800) };
-        difference.enter(took(50, 900), without);
-        let Differences { first_token, duration } = difference.read();
+        let without = Timing { first_token: None, duration: Duration::from_millis(800) };
+        difference.enter(timing(50, 900), without);
+        let PairedDifferences { first_token, duration } = difference.read();
         assert_eq!((first_token.count, duration.count), (40, 41));
         let mean = |sums: Sums| sums.mean().unwrap();
         assert!((mean(first_token) - 0.010).abs() < 1e-9 && (mean(duration) + 0.1).abs() < 1e-9);

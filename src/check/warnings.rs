@@ -19,11 +19,14 @@ const WORTH_CACHING: f64 = 64.0;
 const SLOW_TOKENS_PER_SECOND: f64 = 20.0;
 
 /// Lines for a terminal or a log, each naming its scenario and, after a semicolon, the remedy.
-pub fn regrets(file: &str, plan: &Plan, forecast: &Forecast) -> Vec<String> {
+pub fn warnings(file: &str, plan: &Plan, forecast: &Forecast) -> Vec<String> {
     let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
     let found = pairs.flat_map(|(scenario, stream)| {
         let found = [few_prompts(scenario, stream, forecast), low_cap(scenario, stream)];
-        found.into_iter().flatten().map(|text| format!("{file}: scenario {}: {text}", scenario.name))
+        found
+            .into_iter()
+            .flatten()
+            .map(|text| format!("{file}: scenario {}: {text}", scenario.name))
     });
     found.collect()
 }
@@ -68,7 +71,8 @@ fn few_prompts(scenario: &Scenario, stream: &Stream, forecast: &Forecast) -> Opt
 fn low_cap(scenario: &Scenario, stream: &Stream) -> Option<String> {
     let fill = stream.in_flight.seconds_to_fill?;
     let (_, tokens) = tokens_each(scenario, stream);
-    let slow = (tokens / SLOW_TOKENS_PER_SECOND).min(stream.in_flight.longest_request.as_secs_f64());
+    let slow =
+        (tokens / SLOW_TOKENS_PER_SECOND).min(stream.in_flight.longest_request.as_secs_f64());
     if fill >= slow {
         return None;
     }
@@ -103,15 +107,28 @@ mod tests {
     #[test]
     fn prompts_that_are_repeated_are_regretted_where_a_cache_would_keep_them() {
         let many = long_prompts(10);
-        let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else { panic!() };
+        let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else {
+            panic!()
+        };
         let expected = "f.yml: scenario default: each of the 10 prompts is sent 24 times a day, and from 24 times a day \
                         on an endpoint that keeps prefixes has read it before: TTFT is that of its cache";
         assert!(warning.starts_with(expected), "{warning}");
-        assert_eq!(warnings(&format!("{many}http://localhost:1/v1\nrate: 9.9/h")), [""; 0], "too seldom");
-        assert_eq!(warnings(&format!("{many}{{simulator: {{}}}}\nrate: 10/s")), [""; 0], "it has no cache");
-        let short = "prompts: [Hi]\nrequest: {max_tokens: 1}\ntarget: http://localhost:1/v1\nrate: 1/s";
+        assert_eq!(
+            warnings(&format!("{many}http://localhost:1/v1\nrate: 9.9/h")),
+            [""; 0],
+            "too seldom"
+        );
+        assert_eq!(
+            warnings(&format!("{many}{{simulator: {{}}}}\nrate: 10/s")),
+            [""; 0],
+            "it has no cache"
+        );
+        let short =
+            "prompts: [Hi]\nrequest: {max_tokens: 1}\ntarget: http://localhost:1/v1\nrate: 1/s";
         assert_eq!(warnings(short), [""; 0], "too short to be cached");
-        let once = format!("{many}http://localhost:1/v1\nrepeat: 1\nschedule: [{{constant: 5/s, for: 1m}}]");
+        let once = format!(
+            "{many}http://localhost:1/v1\nrepeat: 1\nschedule: [{{constant: 5/s, for: 1m}}]"
+        );
         assert!(
             warnings(&once)[0].contains("is sent 30 times, and from 24 times a day on"),
             "{:?}",
@@ -122,7 +139,9 @@ mod tests {
     /// The one prompt of `one` comes thrice as often as all of the hundred others together.
     #[test]
     fn of_a_mix_the_source_is_named_whose_prompts_come_most_often() {
-        let text = |number: usize| (0..number).map(|n| format!("'{n:0256}'")).collect::<Vec<_>>().join(", ");
+        let text = |number: usize| {
+            (0..number).map(|n| format!("'{n:0256}'")).collect::<Vec<_>>().join(", ")
+        };
         let mix = format!(
             "targets: {{t: {{base_url: 'http://localhost:1/v1'}}}}\nscenarios: {{s: {{prompts: all, rate: 40/h, \
              request: {{max_tokens: 1}}}}}}\nprompts: {{one: [{}], many: [{}], all: {{mix: {{one: 3, many: 1}}}}}}",
@@ -131,7 +150,9 @@ mod tests {
         );
         let all = warnings(&mix);
         assert!(
-            all[0].starts_with("f.yml: scenario s: the only prompt of `one` is sent 720 times a day,"),
+            all[0].starts_with(
+                "f.yml: scenario s: the only prompt of `one` is sent 720 times a day,"
+            ),
             "{all:?}"
         );
     }

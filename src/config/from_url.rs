@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::duration::Spelled;
+use super::duration::HumanDuration;
 use super::{Invalid, Problem};
 use crate::plan::{Location, Plan};
 use crate::schedule::Rate;
-use crate::simulator::Settings;
+use crate::simulator::SimulatorOptions;
 
 /// Where problems are, in place of a file's name.
 const ORIGIN: &str = "command line";
 
 /// What stands beside the URL on a command line.
 #[derive(Clone, Debug, Default)]
-pub struct QuickOptions {
+pub struct UrlOptions {
     /// `--rate`: an open loop. Either this or `concurrency` has to be there.
     pub rate: Option<Rate>,
     /// `--concurrency`: a closed loop.
@@ -38,7 +38,7 @@ pub struct QuickOptions {
 /// What is wrong with the URL or the options.
 pub fn from_url(
     url: &str,
-    options: &QuickOptions,
+    options: &UrlOptions,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
     if options.rate.is_none() && options.concurrency.is_none() {
@@ -57,7 +57,7 @@ pub fn from_url(
     if let Some(name) = &options.api_key_env {
         target.insert("api_key_env".into(), json!(literal(name)));
     }
-    let length = Spelled(options.length.unwrap_or(Duration::from_hours(1)));
+    let length = HumanDuration(options.length.unwrap_or(Duration::from_hours(1)));
     let mut phase = Map::from_iter([("for".to_owned(), json!(length.to_string()))]);
     let mut document = Map::from_iter([("target".to_owned(), Value::Object(target))]);
     if let Some(rate) = options.rate {
@@ -95,7 +95,7 @@ pub fn from_url(
 pub fn simulator_settings(
     options: &[(&str, &str)],
     faults: &[(String, String)],
-) -> Result<Settings, Invalid> {
+) -> Result<SimulatorOptions, Invalid> {
     let mut simulator = Map::new();
     let mut document = Map::from_iter([("rate".to_owned(), json!("1/s"))]);
     for (key, text) in options {
@@ -108,7 +108,10 @@ pub fn simulator_settings(
     let mut shares = Map::new();
     for (name, share) in faults {
         if shares.insert(name.clone(), scalar(share)).is_some() {
-            return Err(Invalid::whole(ORIGIN, &format!("--fault {name}: given twice; give it once")));
+            return Err(Invalid::whole(
+                ORIGIN,
+                &format!("--fault {name}: given twice; give it once"),
+            ));
         }
     }
     if !shares.is_empty() {
@@ -124,7 +127,10 @@ pub fn simulator_settings(
     })?;
     match plan.scenarios.first().map(|scenario| &scenario.target.location) {
         Some(Location::Simulator(settings)) => Ok(settings.clone()),
-        _ => Err(Invalid::whole(ORIGIN, "no settings came out of the options; this is a defect of llmload")),
+        _ => Err(Invalid::whole(
+            ORIGIN,
+            "no settings came out of the options; this is a defect of llmload",
+        )),
     }
 }
 
@@ -143,8 +149,12 @@ fn read(
     };
     let text = super::yaml::print(&Value::Object(document));
     match super::understand(&text, ORIGIN, None, env) {
-        Ok((plan, warnings)) => Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan }),
-        Err(Invalid { file, problems, files }) => Err(Invalid { file, problems: moved(problems), files }),
+        Ok((plan, warnings)) => {
+            Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan })
+        }
+        Err(Invalid { file, problems, files }) => {
+            Err(Invalid { file, problems: moved(problems), files })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::forecast::Forecast;
 use super::numbers::short_seconds;
 use crate::calendar::{Anchor, Zone};
-use crate::config::Spelled;
+use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 
 /// Marks on the clock say no more than the minute.
@@ -28,7 +28,8 @@ pub fn start(scenario: &Scenario, firings: &[SystemTime]) -> String {
         Start::Now => "at once".to_owned(),
         Start::WallClock(anchor) => format!("by the clock on the wall, {anchor}"),
         Start::Cron(cron) => {
-            let next: Vec<String> = firings.iter().map(|at| cron.zone().day_and_time(*at)).collect();
+            let next: Vec<String> =
+                firings.iter().map(|at| cron.zone().day_and_time(*at)).collect();
             format!("whenever `{cron}` fires in {}: next {}", cron.zone(), next.join(", "))
         }
     }
@@ -59,7 +60,10 @@ pub struct Axis {
 impl Axis {
     /// From the start of a schedule on.
     pub fn since_start(span: Duration) -> Axis {
-        Axis { marks: [0, 1, 2, 3, 4].map(|quarter| offset(span * quarter / 4)), caption: String::new() }
+        Axis {
+            marks: [0, 1, 2, 3, 4].map(|quarter| offset(span * quarter / 4)),
+            caption: String::new(),
+        }
     }
 
     /// From now on, by the clock of a zone if there is one.
@@ -67,7 +71,8 @@ impl Axis {
         let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_BY_THE_CLOCK) else {
             return Axis::since_start(forecast.span);
         };
-        let marks = [0, 1, 2, 3, 4].map(|quarter| zone.time(forecast.from + forecast.span * quarter / 4));
+        let marks =
+            [0, 1, 2, 3, 4].map(|quarter| zone.time(forecast.from + forecast.span * quarter / 4));
         let caption = format!("from {} on, the time in {zone}", zone.day_and_time(forecast.from));
         Axis { marks, caption }
     }
@@ -78,5 +83,5 @@ fn offset(time: Duration) -> String {
     if seconds < 10.0 {
         return short_seconds(seconds).replace(' ', "");
     }
-    Spelled(Duration::from_secs_f64(seconds.round())).to_string()
+    HumanDuration(Duration::from_secs_f64(seconds.round())).to_string()
 }
