@@ -30,6 +30,11 @@ demo:
 schema:
     cargo run --quiet --locked -- schema > config/llmload.schema.json
 
+# Take the README's picture of the status page anew (needs chromium, and `just demo` for a minute)
+picture:
+    chromium --headless --no-sandbox --hide-scrollbars --virtual-time-budget=6000 \
+        --screenshot=docs/images/status-page.png --window-size=1000,1010 http://localhost:9899/
+
 # The Kubernetes manifests against the schemas (needs python3, and kubectl or npm)
 manifests:
     deploy/validate
