@@ -20,6 +20,7 @@ mod connections;
 mod dashboards;
 mod deploy;
 mod distortion;
+mod documents;
 mod exchange;
 mod exposition;
 mod faults;

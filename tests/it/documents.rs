@@ -1,0 +1,80 @@
+//! The documents: each configuration in them is valid, and each link leads somewhere.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every document of the repository, by its path.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    for folder in ["", "docs", "docs/decisions", "deploy/sidecar"] {
+        let entries = std::fs::read_dir(repository().join(folder)).unwrap();
+        let files = entries.map(|entry| entry.unwrap().path());
+        paths.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+    }
+    let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+/// The text of each fenced block that begins with ```` ```yaml ````.
+fn yaml_blocks(text: &str) -> impl Iterator<Item = &str> {
+    let blocks = text.split("\n```yaml\n").skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap_or_default())
+}
+
+/// A configuration of llmload, not of Prometheus, Kubernetes or a CI.
+fn is_configuration(block: &str) -> bool {
+    let keys = ["target:", "targets:", "scenarios:"];
+    block.lines().any(|line| keys.iter().any(|key| line.starts_with(key)))
+}
+
+#[test]
+fn every_configuration_in_a_document_is_valid() {
+    let secret = |name: &str| (name.ends_with("_KEY") || name.ends_with("_TOKEN")).then_some("k");
+    let folder = repository().join("config");
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for block in yaml_blocks(&text).filter(|block| is_configuration(block)) {
+            let environment = |name: &str| secret(name).map(str::to_owned);
+            let read = llmload::config::parse(block, "block", Some(&folder), &environment);
+            assert!(read.is_ok(), "{}: {:?}\n{block}", path.display(), read.err());
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} configurations were found");
+}
+
+/// The anchors of the headings of a page, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        heading.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_in_a_document_leads_to_a_file_and_a_heading() {
+    let link = regex_lite::Regex::new(r#"(?:\]\(|src=")([^)"\s]+)[)"]"#).unwrap();
+    for (path, text) in documents() {
+        // Every second part is a fenced block.
+        let prose: String = text.split("\n```").step_by(2).collect();
+        for found in link.captures_iter(&prose) {
+            let target = &found[1];
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let place = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            assert!(place.exists(), "{}: {target} does not exist", path.display());
+            if !anchor.is_empty() {
+                let known = anchors(&std::fs::read_to_string(&place).unwrap());
+                assert!(known.contains(anchor), "{}: {target} has no heading", path.display());
+            }
+        }
+    }
+}
