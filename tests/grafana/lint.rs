@@ -246,7 +246,8 @@ fn queries_use_the_selected_instances_and_aggregate() {
                 let instances = of_a_choice("instance=~\"$instance\"")
                     + of_a_choice("instance=~\"$server_instance\"");
                 assert_eq!((jobs, instances), (selectors, selectors), "{place}");
-                // Every instance is a series: without an aggregation the panel draws one line for each.
+                // Every instance is a series: without an aggregation the panel draws one line for
+                // each.
                 let starts = [
                     "sum",
                     "min",
@@ -270,8 +271,8 @@ fn queries_use_the_selected_instances_and_aggregate() {
                         );
                     }
                 }
-                // target-rate-interval: rates use $window and not $__rate_interval, so the number of
-                // samples beside them matches. Heatmaps follow the width of the screen.
+                // target-rate-interval: rates use $window and not $__rate_interval, so the number
+                // of samples beside them matches. Heatmaps follow the width of the screen.
                 let without_edges = expression.replace("([.]0)?", "");
                 let mut ranges =
                     without_edges.split('[').skip(1).map(|rest| rest.split(']').next().unwrap());

@@ -1,6 +1,8 @@
-//! The dashboard of client and server: the difference between the two is network, gateway and queue.
+//! The dashboard of client and server: the difference between the two is network, gateway and
+//! queue.
 //!
-//! vLLM, SGLang and llama.cpp use different names for the same metrics; each query covers all three.
+//! vLLM, SGLang and llama.cpp use different names for the same metrics; each query covers all
+//! three.
 
 use llmload::metrics::table;
 
