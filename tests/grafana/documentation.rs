@@ -1,4 +1,4 @@
-//! `docs/metrics.md`, made of the table that the daemon exposes.
+//! Generates `docs/metrics.md` from the table of metrics that the daemon exposes.
 
 use llmload::measurement::Failure;
 use llmload::metrics::table::{Family, Kind};
@@ -8,11 +8,12 @@ use crate::vocabulary::families;
 
 const OPENING: &str = "# Metrics
 
-What `GET /metrics` exposes. Made from the table in `src/metrics/table.rs`; `UPDATE_EXPECTED=1 cargo test --test grafana`
-writes it anew. Names, labels and types are part of the interface.
+The metrics of `GET /metrics`. This page is generated from `src/metrics/table.rs` by
+`UPDATE_EXPECTED=1 cargo test --test grafana`. Names, labels and types are part of the interface.
 
-`target`, `model` and `scenario` come from the configuration, never from what a server says. Every series that can be known is
-there from the start, at 0, so that `rate()` misses no first event. Families about a stream of load end when a reload removes it.
+The labels `target`, `model` and `scenario` come from the configuration, never from a server. Every
+known series exists at 0 from the start, so `rate()` misses no first event. If a reload removes a
+route, its series end.
 
 ";
 

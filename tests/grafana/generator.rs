@@ -1,4 +1,4 @@
-//! Is it us or them? What says whether llmload itself was the bottleneck.
+//! The generator dashboard: was llmload itself the bottleneck?
 
 use llmload::metrics::table;
 
@@ -11,16 +11,17 @@ pub fn dashboard() -> Dashboard {
     Dashboard::new(
         "generator",
         "Generator",
-        "Is it us or them? While llmload itself is late, dropped arrivals or short of processor, its numbers speak of this machine and not of the endpoint.",
+        "Is the load generator the bottleneck? If llmload sends late, drops arrivals or \
+                lacks CPU, its numbers describe this machine and not the endpoint.",
     )
-    .row("Can it be believed?", verdicts())
-    .row("Lateness", lateness())
-    .row("The ledger", ledger())
-    .row("The process", process_panels())
-    .row("The scrape and the configuration", scrape())
+    .row("Measurement validity", verdicts())
+    .row("Dispatch lag", lateness())
+    .row("Ledger", ledger())
+    .row("Process", process_panels())
+    .row("Scrapes and configuration", scrape())
 }
 
-/// `part` of arrivals dropped for one reason.
+/// The share of arrivals that llmload dropped for one reason.
 fn dropped(reason: &str) -> String {
     let dropped = rate_where(&table::ARRIVALS_DROPPED, &format!("reason=\"{reason}\""));
     ratio(&dropped, &rate(&table::ARRIVALS))
@@ -28,46 +29,84 @@ fn dropped(reason: &str) -> String {
 
 fn verdicts() -> [Panel; 7] {
     [
-        Panel::states("Can the numbers be believed?")
-            .about("llmload_measurement_valid: 0 while llmload itself distorts what it measures, and llmload_generator_distortion: by what.")
-            .query("valid: {{instance}}", format!("min by (instance) ({})", series(&table::MEASUREMENT_VALID)))
-            .query("not distorted by {{kind}}", format!("1 - max by (kind) ({})", series(&table::GENERATOR_DISTORTION)))
+        Panel::states("Measurement valid")
+            .about(
+                "llmload_measurement_valid: 0 while llmload itself distorts the measurement. \
+                llmload_generator_distortion names the cause.",
+            )
+            .query(
+                "valid: {{instance}}",
+                format!("min by (instance) ({})", series(&table::MEASUREMENT_VALID)),
+            )
+            .query(
+                "no {{kind}} distortion",
+                format!("1 - max by (kind) ({})", series(&table::GENERATOR_DISTORTION)),
+            )
             .none("llmload is down")
             .word("0", "no", "red")
             .word("1", "yes", "green"),
-        Panel::number("Lag p99", Unit::Seconds)
-            .about("llmload_dispatch_lag_seconds: from the due instant to the hand-over. Above 0.1 s do not trust latencies.")
+        Panel::number("Dispatch lag p99", Unit::Seconds)
+            .about(
+                "llmload_dispatch_lag_seconds: from the due instant to the sending. Above 0.1 s, \
+                do not trust the latencies.",
+            )
             .query("p99", quantile("0.99", &table::DISPATCH_LAG))
             .wide(4)
             .at_first("green")
             .from(0.1, "red"),
-        Panel::number("Dropped late", Unit::Share)
-            .about("llmload_arrivals_dropped_total{reason=\"late\"} of llmload_arrivals_total: llmload came too late to send them.")
+        Panel::number("Arrivals dropped as late", Unit::Share)
+            .about(
+                "llmload_arrivals_dropped_total{reason=\"late\"} / llmload_arrivals_total: \
+                llmload was more than max_lag late.",
+            )
             .query("late", dropped("late"))
             .wide(4)
             .at_first("green")
             .from(0.01, "red"),
-        Panel::number("Dropped at the cap", Unit::Share)
-            .about("llmload_arrivals_dropped_total{reason=\"max_concurrency\"} of llmload_arrivals_total: the endpoint did not keep up, and what is measured is a lighter load than the schedule's.")
-            .query("at the cap", dropped("max_concurrency"))
+        Panel::number("Arrivals dropped at max_concurrency", Unit::Share)
+            .about(
+                "llmload_arrivals_dropped_total{reason=\"max_concurrency\"} / \
+                llmload_arrivals_total: the endpoint did not keep up, so it got less load than \
+                the schedule demands.",
+            )
+            .query("at max_concurrency", dropped("max_concurrency"))
             .wide(4)
             .at_first("green")
             .from(0.01, "orange"),
-        Panel::number("Failures of our own", Unit::Share)
-            .about("llmload_request_failures_total{blame=\"client\"} of llmload_requests_total: out of ports, files or memory, or a defect.")
-            .query("client", ratio(&rate_where(&table::REQUEST_FAILURES, "blame=\"client\""), &rate(&table::REQUESTS)))
+        Panel::number("Client-side failures", Unit::Share)
+            .about(
+                "llmload_request_failures_total{blame=\"client\"} / llmload_requests_total: \
+                llmload ran out of ports, files or memory, or has a defect.",
+            )
+            .query(
+                "client",
+                ratio(
+                    &rate_where(&table::REQUEST_FAILURES, "blame=\"client\""),
+                    &rate(&table::REQUESTS),
+                ),
+            )
             .wide(4)
             .at_first("green")
             .from(0.001, "red"),
-        Panel::number("Files open of allowed", Unit::Share)
-            .about("process_open_fds of process_max_fds.")
-            .query("files", format!("max({} / {})", series(&table::PROCESS_OPEN_FDS), series(&table::PROCESS_MAX_FDS)))
+        Panel::number("Open file descriptors (% of limit)", Unit::Share)
+            .about("process_open_fds / process_max_fds. Above 80 %, raise the limit.")
+            .query(
+                "open",
+                format!(
+                    "max({} / {})",
+                    series(&table::PROCESS_OPEN_FDS),
+                    series(&table::PROCESS_MAX_FDS)
+                ),
+            )
             .none("llmload is down")
             .wide(4)
             .at_first("green")
             .from(0.8, "red"),
-        Panel::number("Requests in the window", Unit::Count)
-            .about("llmload_dispatch_lag_seconds_count: requests that the numbers here are of.")
+        Panel::number("Samples", Unit::Count)
+            .about(
+                "llmload_dispatch_lag_seconds_count: requests sent in the window, the basis of \
+                the numbers here.",
+            )
             .query("samples", samples(&table::DISPATCH_LAG))
             .wide(4),
     ]
@@ -75,20 +114,43 @@ fn verdicts() -> [Panel; 7] {
 
 fn lateness() -> [Panel; 5] {
     [
-        quantiles("Dispatch lag", Unit::Seconds, &table::DISPATCH_LAG)
-            .about("llmload_dispatch_lag_seconds: from the due instant to the hand-over: how late the generator itself is."),
-        Panel::heatmap("Dispatch lag, all of it", Unit::Seconds)
-            .about("llmload_dispatch_lag_seconds_bucket: requests by how late they were handed over.")
+        quantiles("Dispatch lag", Unit::Seconds, &table::DISPATCH_LAG).about(
+            "llmload_dispatch_lag_seconds: from the due instant to the sending. It is the \
+                lateness of the generator itself.",
+        ),
+        Panel::heatmap("Dispatch lag distribution", Unit::Seconds)
+            .about("llmload_dispatch_lag_seconds_bucket: requests by dispatch lag.")
             .query("{{le}}", buckets(&table::DISPATCH_LAG)),
-        quantiles("Delay of the event loop", Unit::Seconds, &table::EVENT_LOOP_DELAY)
-            .about("llmload_event_loop_delay_seconds: how late the loop is that requests run on. What waits there is in every latency."),
-        Panel::lines("Dropped for reasons of the generator", Unit::PerSecond)
-            .about("llmload_arrivals_dropped_total: `late` is the generator's doing, `max_concurrency` the cap's.")
-            .query("{{reason}}", format!("sum by (reason) (rate({}[{WINDOW}]))", crate::promql::select(&table::ARRIVALS_DROPPED, "", "reason=~\"late|max_concurrency\"")))
+        quantiles("Event-loop delay", Unit::Seconds, &table::EVENT_LOOP_DELAY).about(
+            "llmload_event_loop_delay_seconds: the delay of the event loop that sends and \
+                reads all requests. It adds to every latency.",
+        ),
+        Panel::lines("Drops: late or at max_concurrency", Unit::PerSecond)
+            .about(
+                "llmload_arrivals_dropped_total per second: llmload causes `late`, the cap causes \
+                `max_concurrency`.",
+            )
+            .query(
+                "{{reason}}",
+                format!(
+                    "sum by (reason) (rate({}[{WINDOW}]))",
+                    crate::promql::select(
+                        &table::ARRIVALS_DROPPED,
+                        "",
+                        "reason=~\"late|max_concurrency\""
+                    )
+                ),
+            )
             .stacked(),
-        Panel::lines("What waiting adds to TTFT, p90", Unit::Seconds)
-            .about("llmload_time_to_first_token_from_schedule_seconds beside llmload_time_to_first_token_seconds: the distance is what the generator adds.")
-            .query("from the due instant", quantile("0.9", &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE))
+        Panel::lines("Dispatch lag in TTFT, p90", Unit::Seconds)
+            .about(
+                "llmload_time_to_first_token_from_schedule_seconds and \
+                llmload_time_to_first_token_seconds. The difference is the lag of the generator.",
+            )
+            .query(
+                "from the due instant",
+                quantile("0.9", &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE),
+            )
             .query("from sending", quantile("0.9", &table::TIME_TO_FIRST_TOKEN)),
     ]
 }
@@ -96,13 +158,39 @@ fn lateness() -> [Panel; 5] {
 fn ledger() -> [Panel; 2] {
     let total = |family| format!("sum({})", series(family));
     [
-        Panel::lines("What the ledger has lost", Unit::Count)
-            .about("llmload_arrivals_total - llmload_arrivals_dropped_total - llmload_requests_started_total, and llmload_requests_started_total - llmload_requests_total - llmload_requests_aborted_total - llmload_requests_in_flight: always exactly 0, or llmload has a defect.")
-            .query("arrivals", format!("{} - {} - {}", total(&table::ARRIVALS), total(&table::ARRIVALS_DROPPED), total(&table::REQUESTS_STARTED)))
-            .query("requests", format!("{} - {} - {} - {}", total(&table::REQUESTS_STARTED), total(&table::REQUESTS), total(&table::REQUESTS_ABORTED), total(&table::REQUESTS_IN_FLIGHT)))
+        Panel::lines("Unaccounted requests", Unit::Count)
+            .about(
+                "llmload_arrivals_total - llmload_arrivals_dropped_total - \
+                llmload_requests_started_total, and llmload_requests_started_total - \
+                llmload_requests_total - llmload_requests_aborted_total - \
+                llmload_requests_in_flight. Both are always 0; any other value is a defect of \
+                llmload.",
+            )
+            .query(
+                "arrivals",
+                format!(
+                    "{} - {} - {}",
+                    total(&table::ARRIVALS),
+                    total(&table::ARRIVALS_DROPPED),
+                    total(&table::REQUESTS_STARTED)
+                ),
+            )
+            .query(
+                "requests",
+                format!(
+                    "{} - {} - {} - {}",
+                    total(&table::REQUESTS_STARTED),
+                    total(&table::REQUESTS),
+                    total(&table::REQUESTS_ABORTED),
+                    total(&table::REQUESTS_IN_FLIGHT)
+                ),
+            )
             .signed(),
-        Panel::lines("Arrivals and requests so far", Unit::Count)
-            .about("llmload_arrivals_total, llmload_requests_started_total and llmload_requests_total since the start.")
+        Panel::lines("Arrivals and requests since the start", Unit::Count)
+            .about(
+                "llmload_arrivals_total, llmload_requests_started_total and \
+                llmload_requests_total since the start of llmload.",
+            )
             .query("offered", total(&table::ARRIVALS))
             .query("started", total(&table::REQUESTS_STARTED))
             .query("finished", total(&table::REQUESTS)),
@@ -111,32 +199,69 @@ fn ledger() -> [Panel; 2] {
 
 fn process_panels() -> [Panel; 6] {
     [
-        Panel::lines("Processors in use", Unit::Count)
-            .about("process_cpu_seconds_total per second: 1 is one processor; and llmload_cpus_allowed.")
-            .query("allowed: {{instance}}", format!("sum by (instance) ({})", series(&table::CPUS_ALLOWED)))
-            .query("in use: {{instance}}", format!("sum by (instance) (rate({}[{WINDOW}]))", series(&table::PROCESS_CPU_SECONDS)))
+        Panel::lines("CPU usage (cores)", Unit::Count)
+            .about(
+                "process_cpu_seconds_total per second, where 1 is one core, and \
+                llmload_cpus_allowed.",
+            )
+            .query(
+                "allowed: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::CPUS_ALLOWED)),
+            )
+            .query(
+                "in use: {{instance}}",
+                format!(
+                    "sum by (instance) (rate({}[{WINDOW}]))",
+                    series(&table::PROCESS_CPU_SECONDS)
+                ),
+            )
             .none("llmload is down"),
-        Panel::lines("Periods stopped for its quota", Unit::Share)
-            .about("llmload_cgroup_cpu_throttled_periods_total of llmload_cgroup_cpu_periods_total: a stop is a tenth of a second in which nothing is sent or read. A limit on processors does this.")
-            .query("stopped", ratio(&rate(&table::CGROUP_CPU_THROTTLED_PERIODS), &rate(&table::CGROUP_CPU_PERIODS)))
-            .none("No quota")
+        Panel::lines("CPU throttling (% of periods)", Unit::Share)
+            .about(
+                "llmload_cgroup_cpu_throttled_periods_total / llmload_cgroup_cpu_periods_total. A \
+                CPU limit of the container causes throttling: llmload then neither sends nor \
+                reads for up to 0.1 s.",
+            )
+            .query(
+                "throttled",
+                ratio(
+                    &rate(&table::CGROUP_CPU_THROTTLED_PERIODS),
+                    &rate(&table::CGROUP_CPU_PERIODS),
+                ),
+            )
+            .none("No CPU quota")
             .at_most_one(),
-        Panel::lines("Time stopped for its quota, each second", Unit::Seconds)
-            .about("llmload_cgroup_cpu_throttled_seconds_total per second, over all processors.")
-            .query("stopped", rate(&table::CGROUP_CPU_THROTTLED_SECONDS))
-            .none("No quota"),
-        Panel::lines("Memory", Unit::Bytes)
-            .about("process_resident_memory_bytes: level over weeks, for nothing in llmload grows with what it has sent.")
-            .query("{{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_RESIDENT_MEMORY)))
+        Panel::lines("CPU throttling (seconds per second)", Unit::Seconds)
+            .about("llmload_cgroup_cpu_throttled_seconds_total per second, over all cores.")
+            .query("throttled", rate(&table::CGROUP_CPU_THROTTLED_SECONDS))
+            .none("No CPU quota"),
+        Panel::lines("Resident memory", Unit::Bytes)
+            .about(
+                "process_resident_memory_bytes. It stays level for weeks: llmload keeps no record \
+                per request.",
+            )
+            .query(
+                "{{instance}}",
+                format!("sum by (instance) ({})", series(&table::PROCESS_RESIDENT_MEMORY)),
+            )
             .none("llmload is down"),
-        Panel::lines("Files open", Unit::Count)
-            .about("process_open_fds and process_max_fds: each request in flight holds one.")
-            .query("open: {{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_OPEN_FDS)))
-            .query("allowed: {{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_MAX_FDS)))
+        Panel::lines("Open file descriptors", Unit::Count)
+            .about("process_open_fds and process_max_fds. Each request in flight holds one.")
+            .query(
+                "open: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::PROCESS_OPEN_FDS)),
+            )
+            .query(
+                "allowed: {{instance}}",
+                format!("sum by (instance) ({})", series(&table::PROCESS_MAX_FDS)),
+            )
             .none("llmload is down"),
         Panel::lines("Threads", Unit::Count)
-            .about("process_threads.")
-            .query("{{instance}}", format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)))
+            .about("process_threads: threads of the llmload process.")
+            .query(
+                "{{instance}}",
+                format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)),
+            )
             .none("llmload is down"),
     ]
 }
@@ -144,35 +269,65 @@ fn process_panels() -> [Panel; 6] {
 fn scrape() -> [Panel; 6] {
     let here = "{job=~\"$job\",instance=~\"$instance\"}";
     [
-        Panel::lines("Time of a scrape", Unit::Seconds)
-            .about("scrape_duration_seconds: how long Prometheus waited for /metrics.")
+        Panel::lines("Scrape duration", Unit::Seconds)
+            .about("scrape_duration_seconds: the time that Prometheus waited for /metrics.")
             .query("{{instance}}", format!("max by (instance) (scrape_duration_seconds{here})"))
-            .none("llmload is not scraped"),
-        Panel::lines("Samples of a scrape", Unit::Count)
-            .about("scrape_samples_scraped: grows only with the configuration.")
+            .none("Prometheus does not scrape llmload"),
+        Panel::lines("Samples per scrape", Unit::Count)
+            .about("scrape_samples_scraped: rises only with the configuration.")
             .query("{{instance}}", format!("max by (instance) (scrape_samples_scraped{here})"))
-            .none("llmload is not scraped"),
-        Panel::states("Up, and the last reload")
-            .about("up, and llmload_config_last_reload_successful: 0 means that the file is wrong and the configuration before goes on.")
+            .none("Prometheus does not scrape llmload"),
+        Panel::states("Up and last reload")
+            .about(
+                "up, and llmload_config_last_reload_successful: 0 means that llmload rejected the \
+                new configuration and still runs the previous one.",
+            )
             .query("up: {{instance}}", format!("max by (instance) (up{here})"))
-            .query("reload: {{instance}}", format!("max by (instance) ({})", series(&table::CONFIG_LAST_RELOAD_SUCCESSFUL)))
+            .query(
+                "reload: {{instance}}",
+                format!("max by (instance) ({})", series(&table::CONFIG_LAST_RELOAD_SUCCESSFUL)),
+            )
             .word("0", "no", "red")
             .word("1", "yes", "green"),
         Panel::table("Builds", Unit::Plain)
-            .about("llmload_build_info: which llmload runs where.")
-            .query("", format!("max by (instance, version, revision, rustc_version) ({})", series(&table::BUILD_INFO)))
+            .about("llmload_build_info: the version of each instance.")
+            .query(
+                "",
+                format!(
+                    "max by (instance, version, revision, rustc_version) ({})",
+                    series(&table::BUILD_INFO)
+                ),
+            )
             .none("llmload is down")
             .wide(12)
-            .columns(&[("instance", "instance"), ("version", "version"), ("revision", "revision"), ("rustc_version", "rustc")]),
+            .columns(&[
+                ("instance", "instance"),
+                ("version", "version"),
+                ("revision", "revision"),
+                ("rustc_version", "rustc"),
+            ]),
         Panel::table("Shards", Unit::Plain)
-            .about("llmload_shard_info: which part of the schedule each instance sends. Every number from 0 up to the count has to be there once.")
+            .about(
+                "llmload_shard_info: the shard of each instance. Each number from 0 to the count \
+                minus 1 must appear once.",
+            )
             .query("", format!("max by (instance, shard, shards) ({})", series(&table::SHARD_INFO)))
             .none("llmload is down")
             .wide(12)
             .columns(&[("instance", "instance"), ("shard", "shard"), ("shards", "of")]),
         Panel::table("Configurations", Unit::When)
-            .about("llmload_config_last_reload_success_timestamp_seconds and llmload_config_hash: which configuration runs, and since when. Shards of one schedule have the same hash.")
-            .query("", format!("max by (instance) ({}) * 1000", series(&table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)))
+            .about(
+                "llmload_config_last_reload_success_timestamp_seconds and llmload_config_hash: \
+                the active configuration and its load time. All shards of a schedule have the \
+                same hash.",
+            )
+            .query(
+                "",
+                format!(
+                    "max by (instance) ({}) * 1000",
+                    series(&table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)
+                ),
+            )
             .query("", format!("max by (instance) ({})", series(&table::CONFIG_HASH)))
             .none("llmload is down")
             .columns(&[("instance", "instance"), ("Value #A", "loaded"), ("Value #B", "hash")])

@@ -1,5 +1,5 @@
-//! The rules that dashboards are held to: those of grafana/dashboard-linter, the exceptions with their
-//! reasons, and those that time has taught.
+//! The rules for dashboards: those of grafana/dashboard-linter, exceptions with their reasons, and
+//! rules from experience.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::shipped::{dashboards, files, repository};
 use crate::vocabulary::{Vocabulary, families};
 
-/// Metrics that stand on no panel, and why.
+/// Metrics without a panel, each with the reason.
 const WITHOUT_A_PANEL: &[(&str, &str)] = &[
     (
         "process_start_time_seconds",
@@ -16,11 +16,10 @@ const WITHOUT_A_PANEL: &[(&str, &str)] = &[
     ),
     (
         "process_virtual_memory_bytes",
-        "says nothing: what an allocator has reserved and never touched is in it",
+        "has no meaning: it includes memory that the allocator reserved and never touched",
     ),
 ];
 
-/// Every dashboard by its name.
 fn all() -> Vec<(&'static str, Value)> {
     dashboards().into_iter().map(|dashboard| (dashboard.name, dashboard.json())).collect()
 }
@@ -33,12 +32,12 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// Panels that show something.
+/// All panels but row headings.
 fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row")
 }
 
-/// Everything that a dashboard asks Prometheus, and where.
+/// All queries of a dashboard, each with the title of its panel or the name of its variable.
 fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for variable in list(&dashboard["templating"]["list"]).iter().filter(|v| v["type"] == "query") {
@@ -76,7 +75,7 @@ fn every_name_label_and_value_in_a_query_exists() {
 }
 
 #[test]
-fn every_metric_is_on_a_panel_or_there_is_a_reason() {
+fn every_metric_is_on_a_panel_or_has_a_reason() {
     let mut shown = BTreeSet::new();
     for (_, dashboard) in all() {
         for panel in panels(&dashboard) {
@@ -91,32 +90,33 @@ fn every_metric_is_on_a_panel_or_there_is_a_reason() {
             WITHOUT_A_PANEL.iter().any(|(excused, reason)| excused == name && !reason.is_empty());
         assert!(
             shown.contains(*name) || excused,
-            "{name} is on no panel: add one in tests/grafana, or say in WITHOUT_A_PANEL of tests/grafana/lint.rs why not"
+            "{name} is on no panel: add one in tests/grafana, or add a reason to WITHOUT_A_PANEL of \
+             tests/grafana/lint.rs"
         );
         assert!(
             !(shown.contains(*name) && excused),
-            "{name} is on a panel: take it off WITHOUT_A_PANEL"
+            "{name} is on a panel: remove it from WITHOUT_A_PANEL"
         );
     }
     for (name, _) in WITHOUT_A_PANEL {
-        assert!(exposed.contains(name), "{name} is gone: take it off WITHOUT_A_PANEL");
+        assert!(exposed.contains(name), "{name} no longer exists: remove it from WITHOUT_A_PANEL");
     }
 }
 
 /// panel-title-description, panel-units, panel-datasource, panel-no-targets.
 #[test]
-fn panels_say_what_they_show_in_which_unit_and_of_which_metric() {
+fn every_panel_has_a_title_a_unit_and_a_description_that_names_its_metric() {
     for (name, dashboard) in all() {
         let mut titles = BTreeSet::new();
         for panel in panels(&dashboard) {
             let title = text(&panel["title"]);
             assert!(
                 !title.is_empty() && titles.insert(title),
-                "{name}: `{title}` is not the title of one panel"
+                "{name}: two panels have the title `{title}`, or it is empty"
             );
             let about = text(&panel["description"]);
             assert!(about.ends_with('.'), "{name} / {title}: {about}");
-            // Not every name: a sum of histograms is told by the histogram.
+            // One name is enough: the description of a histogram need not name each of its series.
             let named = list(&panel["targets"])
                 .iter()
                 .flat_map(|target| Vocabulary::families(text(&target["expr"])));
@@ -129,10 +129,10 @@ fn panels_say_what_they_show_in_which_unit_and_of_which_metric() {
             assert!(!text(&defaults["unit"]).is_empty(), "{name} / {title} has no unit");
             assert!(
                 !text(&defaults["noValue"]).is_empty(),
-                "{name} / {title} does not say what nothing means"
+                "{name} / {title} has no text for missing data"
             );
             let targets = list(&panel["targets"]);
-            assert!(!targets.is_empty(), "{name} / {title} asks nothing");
+            assert!(!targets.is_empty(), "{name} / {title} has no query");
             for of in std::iter::once(panel).chain(targets) {
                 assert_eq!(of["datasource"]["uid"], "${datasource}", "{name} / {title}");
             }
@@ -141,7 +141,7 @@ fn panels_say_what_they_show_in_which_unit_and_of_which_metric() {
 }
 
 #[test]
-fn panels_do_not_overlap_and_are_known_apart() {
+fn panels_do_not_overlap_and_have_unique_ids() {
     let mut uids = BTreeSet::new();
     for (name, dashboard) in all() {
         let uid = text(&dashboard["uid"]).to_owned();
@@ -180,7 +180,7 @@ fn panels_do_not_overlap_and_are_known_apart() {
 /// template-datasource, template-job, template-instance, template-label-promql,
 /// template-on-time-change-reload; uneditable-dashboard.
 #[test]
-fn variables_follow_from_one_another() {
+fn each_variable_depends_only_on_earlier_variables() {
     for (name, dashboard) in all() {
         let variables = list(&dashboard["templating"]["list"]);
         let names: Vec<&str> = variables.iter().map(|variable| text(&variable["name"])).collect();
@@ -231,9 +231,9 @@ fn variables_follow_from_one_another() {
     }
 }
 
-/// target-job, target-instance, target-counter-agg, and that nothing is drawn to look alive.
+/// target-job, target-instance, target-counter-agg; and no query hides missing data.
 #[test]
-fn queries_are_of_the_chosen_and_added_up() {
+fn queries_use_the_selected_instances_and_aggregate() {
     for (name, dashboard) in all() {
         for panel in panels(&dashboard) {
             for target in list(&panel["targets"]) {
@@ -246,7 +246,8 @@ fn queries_are_of_the_chosen_and_added_up() {
                 let instances = of_a_choice("instance=~\"$instance\"")
                     + of_a_choice("instance=~\"$server_instance\"");
                 assert_eq!((jobs, instances), (selectors, selectors), "{place}");
-                // Every instance is a series: what is not added up is drawn as many times.
+                // Every instance is a series: without an aggregation the panel draws one line for
+                // each.
                 let starts = [
                     "sum",
                     "min",
@@ -260,7 +261,7 @@ fn queries_are_of_the_chosen_and_added_up() {
                 ];
                 assert!(starts.iter().any(|start| expression.starts_with(start)), "{place}");
                 for counter in families().filter(|family| family.name.ends_with("_total")) {
-                    let total = ["What the ledger has lost", "Arrivals and requests so far"]
+                    let total = ["Unaccounted requests", "Arrivals and requests since the start"]
                         .contains(&text(&panel["title"]));
                     for (at, _) in expression.match_indices(&format!("{}{{", counter.name)) {
                         let before = &expression[..at];
@@ -270,20 +271,20 @@ fn queries_are_of_the_chosen_and_added_up() {
                         );
                     }
                 }
-                // target-rate-interval: rates over $window and not over $__rate_interval, so that the
-                // number of samples beside them is theirs; heatmaps follow the width of the screen.
+                // target-rate-interval: rates use $window and not $__rate_interval, so the number
+                // of samples beside them matches. Heatmaps follow the width of the screen.
                 let without_edges = expression.replace("([.]0)?", "");
                 let mut ranges =
                     without_edges.split('[').skip(1).map(|rest| rest.split(']').next().unwrap());
                 let expected: &[&str] = match text(&panel["type"]) {
                     "heatmap" => &["$__rate_interval"],
-                    _ if text(&panel["title"]).contains("against what may") => {
+                    _ if text(&panel["title"]).ends_with(": error budget burn rate") => {
                         &["5m", "30m", "1h", "6h"]
                     }
                     _ => &["$window", "$__range:$__interval"],
                 };
                 assert!(ranges.all(|range| expected.contains(&range)), "{place}");
-                // What is divided by is not 0.
+                // No divisor is 0.
                 for (at, _) in expression.match_indices(" / ") {
                     let divisor = expression[at + 3..].trim_start_matches("on () group_left () ");
                     let guarded = divisor.starts_with("(sum") && divisor.contains("> 0)")
@@ -299,9 +300,9 @@ fn queries_are_of_the_chosen_and_added_up() {
     }
 }
 
-/// A p99 is worth its number of samples, which therefore stands beside it.
+/// A p99 is only as good as its number of samples, so a panel shows that number.
 #[test]
-fn dashboards_with_quantiles_show_how_many_samples_they_are_of() {
+fn dashboards_with_quantiles_show_their_sample_counts() {
     for (name, dashboard) in all() {
         let all = expressions(&dashboard);
         let quantiles =

@@ -1,7 +1,7 @@
-//! What lies in `grafana/` and `docs/metrics.md`: made here from the table of metrics that the daemon
-//! itself is made of, compared with what is committed, and held to the rules of the trade.
+//! Generates `grafana/dashboards` and `docs/metrics.md` from the table of metrics of the daemon,
+//! compares them with the committed files, and checks dashboards and rules.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test grafana` writes it anew.
+//! `UPDATE_EXPECTED=1 cargo test --test grafana` writes the files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 

@@ -1,4 +1,4 @@
-//! What clients of the endpoints experience now.
+//! The overview dashboard: load, latency, throughput and failures as clients see them.
 
 use llmload::metrics::table::{self, Family};
 
@@ -10,14 +10,19 @@ use crate::promql::{
 };
 
 pub fn dashboard() -> Dashboard {
-    Dashboard::new("overview", "Overview", "What clients of the endpoints under load experience.")
-        .row("Now", verdicts())
-        .row("Load", load())
-        .row("Latency", latency())
-        .row("Tokens and queries", throughput())
-        .row("Failures", failures())
-        .row("Connections and what is granted", connections())
-        .row("Schedule", schedule())
+    Dashboard::new(
+        "overview",
+        "Overview",
+        "The load on each endpoint and the latency, throughput and failures that its \
+                clients see.",
+    )
+    .row("Now", verdicts())
+    .row("Load", load())
+    .row("Latency", latency())
+    .row("Tokens and queries", throughput())
+    .row("Failures", failures())
+    .row("Connections and rate limits", connections())
+    .row("Schedule", schedule())
 }
 
 /// Successes per second.
@@ -29,7 +34,7 @@ pub fn success_ratio() -> String {
     format!("1 - {}", ratio(&rate(&table::REQUEST_FAILURES), &rate(&table::REQUESTS)))
 }
 
-/// Quantiles over time with the interval that p99 lies in, and beside them how many values they are of.
+/// Quantiles over time, the 95 % confidence interval of p99, and the number of samples.
 pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
     Panel::lines(title, unit)
         .query("p99 at least", bound('-', 0.99, family))
@@ -45,36 +50,57 @@ pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
 
 fn verdicts() -> [Panel; 8] {
     [
-        Panel::number("Offered", Unit::PerSecond)
-            .about("llmload_arrivals_total: arrivals that came due by the schedule per second, sent or not.")
+        Panel::number("Offered rate", Unit::PerSecond)
+            .about("llmload_arrivals_total per second: scheduled arrivals, sent or dropped.")
             .query("offered", rate(&table::ARRIVALS)),
-        Panel::number("Sent of offered", Unit::Share)
-            .about("llmload_requests_started_total of llmload_arrivals_total: below 99 % what is measured is not the load that was asked for.")
+        Panel::number("Requests sent (% of offered)", Unit::Share)
+            .about(
+                "llmload_requests_started_total / llmload_arrivals_total. Below 99 % the endpoint \
+                gets less load than the schedule demands.",
+            )
             .query("sent", ratio(&rate(&table::REQUESTS_STARTED), &rate(&table::ARRIVALS)))
             .at_first("red")
             .from(0.99, "green"),
-        Panel::number("Success", Unit::Share)
-            .about("1 - llmload_request_failures_total of llmload_requests_total: successes of the requests that ended.")
+        Panel::number("Success rate", Unit::Share)
+            .about(
+                "1 - llmload_request_failures_total / llmload_requests_total: the share of \
+                finished requests that succeeded.",
+            )
             .query("success", success_ratio())
             .at_first("red")
             .from(0.95, "orange")
             .from(0.99, "green"),
         Panel::number("TTFT p90", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds: nine of ten first tokens came within this time of sending.")
+            .about(
+                "llmload_time_to_first_token_seconds: 90 % of first tokens arrived within this \
+                time after sending.",
+            )
             .query("p90", quantile("0.9", &table::TIME_TO_FIRST_TOKEN)),
         Panel::number("TPOT p90", Unit::Seconds)
-            .about("llmload_time_per_output_token_seconds: in nine of ten answers a token took at most this time on average.")
+            .about(
+                "llmload_time_per_output_token_seconds: 90 % of responses took at most this time \
+                per output token.",
+            )
             .query("p90", quantile("0.9", &table::TIME_PER_OUTPUT_TOKEN)),
-        Panel::number("Output", Unit::TokensPerSecond)
-            .about("llmload_output_tokens_total per second, over all answers; counted when an answer ends.")
+        Panel::number("Output token throughput", Unit::TokensPerSecond)
+            .about(
+                "llmload_output_tokens_total per second over all requests. llmload counts the \
+                tokens of a request when its response ends.",
+            )
             .query("output", rate(&table::OUTPUT_TOKENS)),
         Panel::number("Samples", Unit::Count)
-            .about("llmload_time_to_first_token_seconds_count: first tokens within the window. p99 of fewer than a few hundred is noise.")
+            .about(
+                "llmload_time_to_first_token_seconds_count: first tokens in the window. A p99 of \
+                fewer than a few hundred samples is noise.",
+            )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
             .at_first("orange")
             .from(100.0, "text"),
         Panel::number("Simulated", Unit::Count)
-            .about("llmload_scenario_info{simulated=\"true\"}: streams of load whose target is the built-in simulator. Their numbers say nothing about any model.")
+            .about(
+                "llmload_scenario_info{simulated=\"true\"}: routes to the built-in simulator. \
+                Their numbers say nothing about any model.",
+            )
             .query("simulated", format!("count({})", simulated()))
             .none("none")
             .at_first("purple"),
@@ -87,90 +113,169 @@ fn simulated() -> String {
 
 fn load() -> [Panel; 4] {
     [
-        Panel::lines("Rate: asked for, offered, started, finished", Unit::PerSecond)
-            .about("llmload_schedule_target_requests_per_second, and per second llmload_arrivals_total, llmload_requests_started_total, llmload_requests_total and what of these succeeded. Open loop: offered follows the schedule, whatever the endpoint does.")
+        Panel::lines("Request rate: scheduled, offered, sent, finished", Unit::PerSecond)
+            .about(
+                "llmload_schedule_target_requests_per_second, and the rates of \
+                llmload_arrivals_total (offered), llmload_requests_started_total, \
+                llmload_requests_total and successes. In an open loop the offered rate follows \
+                the schedule, even if the endpoint is slow.",
+            )
             .query("set", average(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND))
             .query("offered", rate(&table::ARRIVALS))
             .query("started", rate(&table::REQUESTS_STARTED))
             .query("finished", rate(&table::REQUESTS))
             .query("succeeded", succeeded())
             .dashed("set"),
-        Panel::lines("Dropped, by reason", Unit::PerSecond)
-            .about("llmload_arrivals_dropped_total: arrivals that were due and not sent. `max_concurrency`: the endpoint is slower than the load; `late`: llmload itself is.")
+        Panel::lines("Dropped arrivals by reason", Unit::PerSecond)
+            .about(
+                "llmload_arrivals_dropped_total per second: arrivals that llmload did not send. \
+                `max_concurrency`: the endpoint is too slow for the load. `late`: llmload itself \
+                is too slow.",
+            )
             .query("{{reason}}", rate_by("reason", &table::ARRIVALS_DROPPED))
             .stacked(),
-        Panel::lines("In flight, and by Little's law", Unit::Count)
-            .about("llmload_requests_in_flight beside the requests that ended per second times the time they took (llmload_request_duration_seconds_sum and llmload_request_failure_duration_seconds_sum per second). In a steady state the two agree; if not, one of them is measured wrongly. The limit is llmload_requests_in_flight_limit.")
+        Panel::lines("Requests in flight and Little's law", Unit::Count)
+            .about(
+                "llmload_requests_in_flight, and the same value by Little's law: finished \
+                requests per second times their mean duration. In a steady state the two agree; \
+                if they differ, one of them is wrong. The limit is \
+                llmload_requests_in_flight_limit.",
+            )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT))
             .query("rate × time", little())
             .query("limit", format!("sum({})", series(&table::REQUESTS_IN_FLIGHT_LIMIT)))
-            .query("concurrency asked for", average(&table::SCHEDULE_TARGET_CONCURRENCY))
+            .query("scheduled concurrency", average(&table::SCHEDULE_TARGET_CONCURRENCY))
             .dashed("limit")
-            .dashed("concurrency asked for"),
-        Panel::lines("Cut off by llmload, by reason", Unit::PerSecond)
-            .about("llmload_requests_aborted_total: neither success nor failure.")
+            .dashed("scheduled concurrency"),
+        Panel::lines("Aborted requests by reason", Unit::PerSecond)
+            .about(
+                "llmload_requests_aborted_total per second: requests that llmload ended itself. \
+                They count as neither success nor failure.",
+            )
             .query("{{reason}}", rate_by("reason", &table::REQUESTS_ABORTED))
             .stacked(),
     ]
 }
 
-/// λW: what is in flight, as the time says that requests took.
+/// Little's law, L = λW: requests in flight from finished requests per second and their duration.
 pub fn little() -> String {
-    let took = |family| {
+    let time = |family| {
         let sum = crate::promql::select(family, "_sum", "");
         format!("sum(rate({sum}[{}]))", crate::promql::WINDOW)
     };
-    format!("{} + {}", took(&table::REQUEST_DURATION), took(&table::REQUEST_FAILURE_DURATION))
+    format!("{} + {}", time(&table::REQUEST_DURATION), time(&table::REQUEST_FAILURE_DURATION))
 }
 
 fn latency() -> [Panel; 8] {
     [
-        quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN)
-            .about("llmload_time_to_first_token_seconds: from sending, connecting included, to the first text, also of requests that fail later. The band is where p99 lies with 95 % confidence; bars are the number of samples."),
-        Panel::heatmap("TTFT, all of it", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds_bucket: first tokens by how long they took.")
+        quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN).about(
+            "llmload_time_to_first_token_seconds: from sending, including the connect, to the \
+                first text. Requests that fail later count too. The band is the 95 % confidence \
+                interval of p99; the bars are the number of samples.",
+        ),
+        Panel::heatmap("TTFT distribution", Unit::Seconds)
+            .about(
+                "llmload_time_to_first_token_seconds_bucket: first tokens by time to first token.",
+            )
             .query("{{le}}", buckets(&table::TIME_TO_FIRST_TOKEN)),
-        quantiles("TTFT from the due instant", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE)
-            .about("llmload_time_to_first_token_from_schedule_seconds: as TTFT, from the instant at which the request was due: what an arrival waits that llmload sends late is in here."),
-        quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN)
-            .about("llmload_time_per_output_token_seconds (TPOT): (last token - first token) / (tokens - 1) of each success, tokens as the endpoint counted them."),
-        quantiles("Gap between chunks", Unit::Seconds, &table::INTER_CHUNK_LATENCY)
-            .about("llmload_inter_chunk_latency_seconds: what a reader sees of stutter. A chunk may hold several tokens: this is not the time per token."),
-        quantiles("Duration", Unit::Seconds, &table::REQUEST_DURATION)
-            .about("llmload_request_duration_seconds: from sending to the end of each success."),
-        quantiles("Duration from the due instant", Unit::Seconds, &table::REQUEST_DURATION_FROM_SCHEDULE)
-            .about("llmload_request_duration_from_schedule_seconds: from the instant at which the request was due to the end of each success."),
-        Panel::heatmap("Duration, all of it", Unit::Seconds)
-            .about("llmload_request_duration_seconds_bucket: successes by how long they took.")
+        quantiles(
+            "TTFT from the due instant",
+            Unit::Seconds,
+            &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE,
+        )
+        .about(
+            "llmload_time_to_first_token_from_schedule_seconds: TTFT from the due instant \
+                instead of the sending. It includes the dispatch lag of llmload.",
+        ),
+        quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN).about(
+            "llmload_time_per_output_token_seconds (TPOT): (last token - first token) / \
+                (tokens - 1) of each success. The endpoint counts the tokens.",
+        ),
+        quantiles("Inter-chunk latency", Unit::Seconds, &table::INTER_CHUNK_LATENCY).about(
+            "llmload_inter_chunk_latency_seconds: the gap between chunks with text, which a \
+                reader sees as stutter. A chunk may hold several tokens, so this is not the time \
+                per token.",
+        ),
+        quantiles("Request duration", Unit::Seconds, &table::REQUEST_DURATION).about(
+            "llmload_request_duration_seconds: from sending to the end of the response, \
+                successes only.",
+        ),
+        quantiles(
+            "Request duration from the due instant",
+            Unit::Seconds,
+            &table::REQUEST_DURATION_FROM_SCHEDULE,
+        )
+        .about(
+            "llmload_request_duration_from_schedule_seconds: from the due instant to the end \
+                of the response, successes only.",
+        ),
+        Panel::heatmap("Request duration distribution", Unit::Seconds)
+            .about("llmload_request_duration_seconds_bucket: successes by duration.")
             .query("{{le}}", buckets(&table::REQUEST_DURATION)),
     ]
 }
 
 fn throughput() -> [Panel; 8] {
     [
-        Panel::lines("Tokens", Unit::TokensPerSecond)
-            .about("llmload_output_tokens_total and llmload_input_tokens_total per second over all requests, counted when an answer ends; llmload_output_chunks_total moves as the text comes.")
+        Panel::lines("Token throughput", Unit::TokensPerSecond)
+            .about(
+                "llmload_output_tokens_total and llmload_input_tokens_total per second over all \
+                requests. llmload counts tokens when a response ends; \
+                llmload_output_chunks_total rises while text arrives.",
+            )
             .query("output", rate(&table::OUTPUT_TOKENS))
             .query("input", rate(&table::INPUT_TOKENS))
             .query("chunks", rate(&table::OUTPUT_CHUNKS)),
-        quantiles("Tokens per second of one request", Unit::TokensPerSecond, &table::OUTPUT_TOKENS_PER_SECOND)
-            .about("llmload_output_tokens_per_second (TPS): (tokens - 1) / (last - first) of each success. Here slow is low: p50 is the middle, and what is bad lies below it."),
+        quantiles(
+            "Output tokens per second per request",
+            Unit::TokensPerSecond,
+            &table::OUTPUT_TOKENS_PER_SECOND,
+        )
+        .about(
+            "llmload_output_tokens_per_second (TPS): (tokens - 1) / (last token - first \
+                token) of each success. Low is slow: look below p50 for bad requests.",
+        ),
         quantiles("Queries per second", Unit::PerSecond, &table::QUERIES_PER_SECOND_OBSERVED)
-            .about("llmload_queries_per_second (QPS): successes of the last ten seconds / 10, observed once a second."),
-        Panel::lines("Of cache, of reasoning", Unit::Share)
-            .about("llmload_cached_input_tokens_total of llmload_input_tokens_total, and llmload_reasoning_tokens_total of llmload_output_tokens_total.")
-            .query("input from a prefix cache", ratio(&rate(&table::CACHED_INPUT_TOKENS), &rate(&table::INPUT_TOKENS)))
-            .query("output spent on reasoning", ratio(&rate(&table::REASONING_TOKENS), &rate(&table::OUTPUT_TOKENS)))
+            .about(
+                "llmload_queries_per_second (QPS): successes in the last ten seconds / 10, \
+                observed once a second.",
+            ),
+        Panel::lines("Cached input and reasoning output (share of tokens)", Unit::Share)
+            .about(
+                "llmload_cached_input_tokens_total / llmload_input_tokens_total, and \
+                llmload_reasoning_tokens_total / llmload_output_tokens_total.",
+            )
+            .query(
+                "cached input",
+                ratio(&rate(&table::CACHED_INPUT_TOKENS), &rate(&table::INPUT_TOKENS)),
+            )
+            .query(
+                "reasoning output",
+                ratio(&rate(&table::REASONING_TOKENS), &rate(&table::OUTPUT_TOKENS)),
+            )
             .at_most_one(),
-        quantiles("Tokens of a prompt", Unit::Count, &table::REQUEST_INPUT_TOKENS)
-            .about("llmload_request_input_tokens: what was really asked. Other prompts than were meant are another load."),
-        quantiles("Tokens of an answer", Unit::Count, &table::REQUEST_OUTPUT_TOKENS)
-            .about("llmload_request_output_tokens: an endpoint that answers shorter looks faster."),
+        quantiles("Input tokens per request", Unit::Count, &table::REQUEST_INPUT_TOKENS).about(
+            "llmload_request_input_tokens: the prompt length that the endpoint counted. If it \
+                differs from the length you planned, the load differs too.",
+        ),
+        quantiles("Output tokens per request", Unit::Count, &table::REQUEST_OUTPUT_TOKENS).about(
+            "llmload_request_output_tokens: an endpoint that sends shorter responses looks \
+                faster.",
+        ),
         Panel::lines("Tokens per chunk", Unit::Count)
-            .about("llmload_output_tokens_total / llmload_output_chunks_total: well above 1, and gaps between chunks are not times per token.")
-            .query("tokens per chunk", ratio(&rate(&table::OUTPUT_TOKENS), &rate(&table::OUTPUT_CHUNKS))),
-        Panel::lines("Cost of an hour, by currency", Unit::Plain)
-            .about("llmload_cost_total: what an hour costs at this pace, at the prices of the file. Nothing where it names none.")
+            .about(
+                "llmload_output_tokens_total / llmload_output_chunks_total. Well above 1, the \
+                inter-chunk latency is not the time per token.",
+            )
+            .query(
+                "tokens per chunk",
+                ratio(&rate(&table::OUTPUT_TOKENS), &rate(&table::OUTPUT_CHUNKS)),
+            ),
+        Panel::lines("Cost per hour by currency", Unit::Plain)
+            .about(
+                "llmload_cost_total: the cost of an hour at the current rate and at the prices of \
+                the configuration. Empty if the configuration has no prices.",
+            )
             .query("{{currency}}", format!("{} * 3600", rate_by("currency", &table::COST)))
             .none("No prices"),
     ]
@@ -179,27 +284,51 @@ fn throughput() -> [Panel; 8] {
 fn failures() -> [Panel; 6] {
     let finished = rate(&table::REQUESTS);
     [
-        Panel::lines("Failures of finished, by reason", Unit::Share)
-            .about("llmload_request_failures_total of llmload_requests_total, by class.")
+        Panel::lines("Failure rate by reason", Unit::Share)
+            .about("llmload_request_failures_total / llmload_requests_total by failure class.")
             .query("{{reason}}", shares(&rate_by("reason", &table::REQUEST_FAILURES), &finished))
             .stacked(),
-        Panel::lines("Failures of finished, by blame", Unit::Share)
-            .about("llmload_request_failures_total of llmload_requests_total, by whom the class speaks against: target, network, client (llmload's own machine) or policy (keys, quotas, limits).")
+        Panel::lines("Failure rate by blame", Unit::Share)
+            .about(
+                "llmload_request_failures_total / llmload_requests_total by blame: target, \
+                network, client (llmload and its machine) or policy (keys, quotas, limits).",
+            )
             .query("{{blame}}", shares(&rate_by("blame", &table::REQUEST_FAILURES), &finished))
             .stacked(),
-        Panel::lines("Timeouts of finished", Unit::Share)
-            .about("llmload_request_failures_total with a reason of time, of llmload_requests_total.")
-            .query("timeouts", ratio(&rate_where(&table::REQUEST_FAILURES, "reason=~\"timeout_first_token|timeout_idle|timeout_total\""), &finished)),
-        Panel::lines("HTTP status", Unit::PerSecond)
-            .about("llmload_http_responses_total: response heads. 200 is no success yet.")
+        Panel::lines("Timeout rate", Unit::Share)
+            .about(
+                "llmload_request_failures_total with a timeout as reason / \
+                llmload_requests_total.",
+            )
+            .query(
+                "timeouts",
+                ratio(
+                    &rate_where(
+                        &table::REQUEST_FAILURES,
+                        "reason=~\"timeout_first_token|timeout_idle|timeout_total\"",
+                    ),
+                    &finished,
+                ),
+            ),
+        Panel::lines("HTTP responses by status code", Unit::PerSecond)
+            .about(
+                "llmload_http_responses_total per second: response heads. A 200 is not yet a \
+                success.",
+            )
             .query("{{code}}", rate_by("code", &table::HTTP_RESPONSES))
             .stacked(),
-        Panel::lines("Duration of failures, p90 by blame", Unit::Seconds)
+        Panel::lines("Time to failure, p90 by blame", Unit::Seconds)
             .about("llmload_request_failure_duration_seconds: from sending to the failure.")
-            .query("{{blame}}", crate::promql::quantile_by("0.9", "blame", &table::REQUEST_FAILURE_DURATION))
+            .query(
+                "{{blame}}",
+                crate::promql::quantile_by("0.9", "blame", &table::REQUEST_FAILURE_DURATION),
+            )
             .none("No failures"),
-        Panel::lines("Successes that bend the protocol", Unit::PerSecond)
-            .about("llmload_response_anomalies_total: without usage there are no exact token counts.")
+        Panel::lines("Protocol anomalies in successes", Unit::PerSecond)
+            .about(
+                "llmload_response_anomalies_total per second. Without usage in the response there \
+                are no exact token counts.",
+            )
             .query("{{kind}}", rate_by("kind", &table::RESPONSE_ANOMALIES))
             .stacked(),
     ]
@@ -208,65 +337,153 @@ fn failures() -> [Panel; 6] {
 fn schedule() -> [Panel; 6] {
     let phases = series(&table::SCHEDULE_PHASE_ACTIVE);
     [
-        Panel::states("Phases")
-            .about("llmload_schedule_phase_active: 1 while the phase runs.")
+        Panel::states("Active phases")
+            .about("llmload_schedule_phase_active: 1 while the phase is active.")
             .query("{{scenario}}: {{phase}}", format!("max by (scenario, phase) ({phases})"))
             .word("0", "off", "transparent")
             .word("1", "on", "blue"),
-        Panel::states("Targets, and what a hand did")
-            .about("llmload_target_ready: 1 if the last answer was below 500. llmload_paused and llmload_schedule_rate_override_active: 1 while somebody paused the load, or set a rate in place of the schedule's.")
-            .query("{{target}} answers", format!("min by (target) ({})", series(&table::TARGET_READY)))
-            .query("paused: {{instance}}", format!("max by (instance) ({})", series(&table::PAUSED)))
-            .query("rate set by hand: {{scenario}}", format!("max by (scenario) ({})", series(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE)))
+        Panel::states("Target health and manual overrides")
+            .about(
+                "llmload_target_ready: 1 if the last response had a status below 500. \
+                llmload_paused: 1 while the load is paused. \
+                llmload_schedule_rate_override_active: 1 while a manual rate replaces the \
+                schedule.",
+            )
+            .query(
+                "ready: {{target}}",
+                format!("min by (target) ({})", series(&table::TARGET_READY)),
+            )
+            .query(
+                "paused: {{instance}}",
+                format!("max by (instance) ({})", series(&table::PAUSED)),
+            )
+            .query(
+                "manual rate: {{scenario}}",
+                format!("max by (scenario) ({})", series(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE)),
+            )
             .word("0", "no", "orange")
             .word("1", "yes", "green"),
-        Panel::table("Streams of load", Unit::Plain)
-            .about("llmload_scenario_info: what is sent to what. Numbers of a simulated target say nothing about any model.")
-            .query("", format!("max by (target, model, scenario, arrivals, simulated) ({})", series(&table::SCENARIO_INFO)))
+        Panel::table("Routes", Unit::Plain)
+            .about(
+                "llmload_scenario_info: each scenario with its target and model. Numbers of a \
+                simulated target say nothing about any model.",
+            )
+            .query(
+                "",
+                format!(
+                    "max by (target, model, scenario, arrivals, simulated) ({})",
+                    series(&table::SCENARIO_INFO)
+                ),
+            )
             .word("true", "SIMULATED", "purple")
             .wide(12)
-            .columns(&[("target", "target"), ("model", "model"), ("scenario", "scenario"), ("arrivals", "arrivals"), ("simulated", "simulated")]),
-        Panel::table("Phases, when they last began", Unit::When)
-            .about("llmload_schedule_phase_start_timestamp_seconds.")
-            .query("", format!("max by (scenario, phase) ({}) * 1000", series(&table::SCHEDULE_PHASE_START_TIMESTAMP)))
+            .columns(&[
+                ("target", "target"),
+                ("model", "model"),
+                ("scenario", "scenario"),
+                ("arrivals", "arrivals"),
+                ("simulated", "simulated"),
+            ]),
+        Panel::table("Last start of each phase", Unit::When)
+            .about(
+                "llmload_schedule_phase_start_timestamp_seconds: the time at which the phase last \
+                began.",
+            )
+            .query(
+                "",
+                format!(
+                    "max by (scenario, phase) ({}) * 1000",
+                    series(&table::SCHEDULE_PHASE_START_TIMESTAMP)
+                ),
+            )
             .wide(12)
-            .columns(&[("scenario", "scenario"), ("phase", "phase"), ("Value", "began")]),
-        Panel::lines("Firings skipped", Unit::Count)
-            .about("llmload_schedule_firings_skipped_total: firings of a cron that found the schedule of the one before still on.")
-            .query("{{scenario}}", format!("sum by (scenario) (increase({}[{}]))", series(&table::SCHEDULE_FIRINGS_SKIPPED), crate::promql::WINDOW)),
-        Panel::lines("Warm-up", Unit::Count)
-            .about("llmload_warmup_requests_total: requests before the schedule began, outside of everything else here.")
-            .query("{{scenario}}", format!("sum by (scenario) (increase({}[{}]))", series(&table::WARMUP_REQUESTS), crate::promql::WINDOW)),
+            .columns(&[("scenario", "scenario"), ("phase", "phase"), ("Value", "started")]),
+        Panel::lines("Skipped cron firings", Unit::Count)
+            .about(
+                "llmload_schedule_firings_skipped_total: cron firings that llmload skipped \
+                because the previous run was still active.",
+            )
+            .query(
+                "{{scenario}}",
+                format!(
+                    "sum by (scenario) (increase({}[{}]))",
+                    series(&table::SCHEDULE_FIRINGS_SKIPPED),
+                    crate::promql::WINDOW
+                ),
+            ),
+        Panel::lines("Warm-up requests", Unit::Count)
+            .about(
+                "llmload_warmup_requests_total: requests before the schedule began. No other \
+                panel counts them.",
+            )
+            .query(
+                "{{scenario}}",
+                format!(
+                    "sum by (scenario) (increase({}[{}]))",
+                    series(&table::WARMUP_REQUESTS),
+                    crate::promql::WINDOW
+                ),
+            ),
     ]
 }
 
 fn connections() -> [Panel; 6] {
     let granted = |family| format!("min by (target, scenario) ({})", series(family));
     [
-        quantiles("Connecting", Unit::Seconds, &table::CONNECT_DURATION)
-            .about("llmload_connect_duration_seconds: TCP and TLS of each new connection. It is part of the TTFT of the request that needed it.")
-            .none("No new connection"),
-        quantiles("Finding the address", Unit::Seconds, &table::DNS_DURATION)
-            .about("llmload_dns_duration_seconds: of each new connection, where the file has a name and not an address.")
-            .none("No name was looked up"),
-        Panel::lines("Requests still granted", Unit::Count)
-            .about("llmload_rate_limit_requests_remaining of llmload_rate_limit_requests_limit, as the endpoint said last, and llmload_rate_limit_requests_reset_seconds.")
-            .query("remaining: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_REMAINING))
+        quantiles("Connect time (TCP and TLS)", Unit::Seconds, &table::CONNECT_DURATION)
+            .about(
+                "llmload_connect_duration_seconds: TCP and TLS set-up of each new connection. It \
+                is part of the TTFT of the request that opened the connection.",
+            )
+            .none("No new connections"),
+        quantiles("DNS lookup time", Unit::Seconds, &table::DNS_DURATION)
+            .about(
+                "llmload_dns_duration_seconds: the DNS lookup of each new connection. Empty if \
+                the base URL has an IP address.",
+            )
+            .none("No DNS lookups"),
+        Panel::lines("Rate limit: requests remaining", Unit::Count)
+            .about(
+                "llmload_rate_limit_requests_remaining, llmload_rate_limit_requests_limit and \
+                llmload_rate_limit_requests_reset_seconds from the latest response headers.",
+            )
+            .query(
+                "remaining: {{target}} {{scenario}}",
+                granted(&table::RATE_LIMIT_REQUESTS_REMAINING),
+            )
             .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_LIMIT))
-            .query("seconds to reset: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_RESET))
-            .none("The endpoint says nothing of limits"),
-        Panel::lines("Tokens still granted", Unit::Count)
-            .about("llmload_rate_limit_tokens_remaining of llmload_rate_limit_tokens_limit, as the endpoint said last, and llmload_rate_limit_tokens_reset_seconds.")
-            .query("remaining: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_REMAINING))
+            .query(
+                "seconds to reset: {{target}} {{scenario}}",
+                granted(&table::RATE_LIMIT_REQUESTS_RESET),
+            )
+            .none("The endpoint sends no rate-limit headers"),
+        Panel::lines("Rate limit: tokens remaining", Unit::Count)
+            .about(
+                "llmload_rate_limit_tokens_remaining, llmload_rate_limit_tokens_limit and \
+                llmload_rate_limit_tokens_reset_seconds from the latest response headers.",
+            )
+            .query(
+                "remaining: {{target}} {{scenario}}",
+                granted(&table::RATE_LIMIT_TOKENS_REMAINING),
+            )
             .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_LIMIT))
-            .query("seconds to reset: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_RESET))
-            .none("The endpoint says nothing of limits"),
-        Panel::lines("Asked to wait", Unit::Seconds)
-            .about("llmload_retry_after_seconds: how long the endpoint last asked to be left alone. Load goes on as scheduled.")
-            .query("{{target}} {{scenario}}", format!("max by (target, scenario) ({})", series(&table::RETRY_AFTER)))
-            .none("Never"),
-        Panel::table("Versions of the servers", Unit::Plain)
-            .about("llmload_target_info: what each target's server says that it is.")
+            .query(
+                "seconds to reset: {{target}} {{scenario}}",
+                granted(&table::RATE_LIMIT_TOKENS_RESET),
+            )
+            .none("The endpoint sends no rate-limit headers"),
+        Panel::lines("Retry-After", Unit::Seconds)
+            .about(
+                "llmload_retry_after_seconds: the latest Retry-After of the endpoint. llmload \
+                keeps sending as scheduled.",
+            )
+            .query(
+                "{{target}} {{scenario}}",
+                format!("max by (target, scenario) ({})", series(&table::RETRY_AFTER)),
+            )
+            .none("No Retry-After"),
+        Panel::table("Server versions", Unit::Plain)
+            .about("llmload_target_info: the version that the server of each target reports.")
             .query("", format!("max by (target, version) ({})", series(&table::TARGET_INFO)))
             .none("llmload is down")
             .columns(&[("target", "target"), ("version", "version")]),

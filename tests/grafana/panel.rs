@@ -1,8 +1,7 @@
-//! A panel as Grafana's JSON says it: what it shows, in which unit, and what its title means.
+//! A panel as Grafana JSON: queries, unit, title and description.
 
 use serde_json::{Value, json};
 
-/// The units in use, by Grafana's names.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Seconds,
@@ -13,7 +12,7 @@ pub enum Unit {
     Bytes,
     /// Unix time in milliseconds.
     When,
-    /// Nothing is measured: states, names.
+    /// No unit: states, names.
     Plain,
 }
 
@@ -32,10 +31,10 @@ impl Unit {
     }
 }
 
-/// What is drawn where nothing came back.
+/// The text for an empty result.
 const NOTHING: &str = "No traffic";
 
-/// How often each colour stands for the same thing on all dashboards.
+/// The colours that have one meaning on all dashboards, by legend.
 const COLOURS: &[(&str, &str)] = &[
     ("p50", "green"),
     ("p90", "orange"),
@@ -50,7 +49,7 @@ const COLOURS: &[(&str, &str)] = &[
     ("client", "blue"),
 ];
 
-/// One panel, without its place.
+/// One panel, without its position.
 #[derive(Clone)]
 pub struct Panel {
     pub width: u64,
@@ -89,12 +88,12 @@ impl Panel {
         }
     }
 
-    /// Lines over time, two in a row.
+    /// Lines over time; two fit into a row.
     pub fn lines(title: &str, unit: Unit) -> Panel {
         Panel::new("timeseries", title, unit, (12, 8))
     }
 
-    /// One number, eight in a row.
+    /// One number; eight fit into a row.
     pub fn number(title: &str, unit: Unit) -> Panel {
         Panel::new("stat", title, unit, (3, 4))
     }
@@ -109,12 +108,12 @@ impl Panel {
         Panel::new("state-timeline", title, Unit::Plain, (24, 6))
     }
 
-    /// What is so now, a row for each series.
+    /// The current values, one row for each series.
     pub fn table(title: &str, unit: Unit) -> Panel {
         Panel::new("table", title, unit, (24, 6))
     }
 
-    /// The metric and its meaning.
+    /// Sets the description: the metric and its meaning.
     pub fn about(mut self, about: &str) -> Panel {
         about.clone_into(&mut self.about);
         self
@@ -130,13 +129,13 @@ impl Panel {
         self
     }
 
-    /// Says this where nothing came back.
+    /// Sets the text for an empty result.
     pub fn none(mut self, text: &'static str) -> Panel {
         self.none = text;
         self
     }
 
-    /// It may fall below 0.
+    /// Allows values below 0.
     pub fn signed(mut self) -> Panel {
         self.bounds.0 = None;
         self
@@ -152,19 +151,19 @@ impl Panel {
         self
     }
 
-    /// Turns to a colour from a value on; only where the value is a verdict.
+    /// Changes to a colour from a value on. Only for values that are a verdict.
     pub fn from(mut self, value: f64, colour: &str) -> Panel {
         self.steps.push(json!({"color": colour, "value": value}));
         self
     }
 
-    /// Begins in a colour.
+    /// Sets the colour below the first threshold.
     pub fn at_first(mut self, colour: &str) -> Panel {
         self.steps[0] = json!({"color": colour, "value": null});
         self
     }
 
-    /// Words for a value.
+    /// Maps a value to a text and a colour.
     pub fn word(mut self, value: &str, text: &str, colour: &str) -> Panel {
         let mut options = serde_json::Map::new();
         options.insert(
@@ -175,12 +174,12 @@ impl Panel {
         self
     }
 
-    /// A line that is a limit or a wish: dashed, without points.
+    /// Draws a line dashed and without points: a limit or a scheduled value.
     pub fn dashed(self, legend: &str) -> Panel {
         self.with(legend, &[("custom.lineStyle", json!({"fill": "dash", "dash": [8, 6]}))])
     }
 
-    /// As [`Panel::dashed`], of every line whose name a regular expression finds.
+    /// Like [`Panel::dashed`], for every line whose name matches a regular expression.
     pub fn dashed_where(mut self, names: &str) -> Panel {
         self.overrides.push(json!({
             "matcher": {"id": "byRegexp", "options": names},
@@ -189,7 +188,7 @@ impl Panel {
         self
     }
 
-    /// A line of counts beside lines of another unit: bars in the background, on an axis of their own.
+    /// Draws a line of counts as bars in the background, on a separate axis.
     pub fn aside(self, legend: &str) -> Panel {
         self.with(
             legend,
@@ -204,7 +203,7 @@ impl Panel {
         )
     }
 
-    /// Two lines that are the edges of what a third may be.
+    /// Fills the area between two lines: the bounds of a confidence interval.
     pub fn band(self, low: &str, high: &str, colour: &str) -> Panel {
         let edge = |more: Option<Value>| {
             let mut properties = vec![
@@ -228,7 +227,7 @@ impl Panel {
         self
     }
 
-    /// The columns of a table, by the names that they get, in their order; all others are left out.
+    /// Sets the columns of a table: label and heading, in order. Other columns are hidden.
     pub fn columns(mut self, columns: &[(&str, &str)]) -> Panel {
         let order: serde_json::Map<String, Value> = columns
             .iter()
@@ -249,7 +248,7 @@ impl Panel {
         self
     }
 
-    /// The unit of a column of a table.
+    /// Sets the unit of a table column.
     pub fn column_unit(self, shown: &str, unit: Unit) -> Panel {
         self.with(shown, &[("unit", json!(unit.name()))])
     }
@@ -361,7 +360,7 @@ impl Panel {
     }
 }
 
-/// A variable, because a datasource's own id is another wherever the dashboard is imported.
+/// The data source as a variable: its id differs in each Grafana that imports the dashboard.
 pub fn source() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }

@@ -1,5 +1,5 @@
-//! The rules for Prometheus: that they ask for what there is, that promtool has nothing to say, and that
-//! every alert is seen to fire and to stay silent.
+//! Checks the Prometheus rules: they query only exposed metrics, promtool accepts them, and every
+//! alert has a test that fires and a test that stays silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +14,6 @@ fn read(file: &PathBuf) -> Value {
     serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// Every rule of every file.
 fn rules() -> Vec<Value> {
     let groups = files("grafana/rules", ".yml").into_iter().flat_map(|file| {
         let groups = read(&file)["groups"].as_array().unwrap().clone();
@@ -27,16 +26,17 @@ fn promtool(arguments: &[&str], files: &[PathBuf]) {
     assert!(!files.is_empty());
     let output = Command::new("promtool").args(arguments).args(files).output();
     let output = output.expect("promtool, which Debian's package prometheus has");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let output_text =
+        String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{output_text}");
 }
 
 #[test]
-fn rules_ask_for_what_there_is() {
+fn rules_query_only_exposed_metrics() {
     let mut vocabulary = Vocabulary::new();
     let rules = rules();
     for recorded in rules.iter().filter_map(|rule| rule["record"].as_str()) {
-        // Level, metric, operations; the labels are those of a stream of load and what it is split by.
+        // level:metric:operations. The labels are those of a route, and the reason.
         assert_eq!(recorded.split(':').count(), 3, "{recorded}");
         let labels =
             ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));
@@ -50,11 +50,11 @@ fn rules_ask_for_what_there_is() {
             .filter(|line| !line.trim_start().starts_with('#'));
         let expression = lines.collect::<Vec<_>>().join(" ");
         assert_eq!(vocabulary.unknown(&expression), Vec::<String>::new(), "{expression}");
-        assert!(!expression.contains("job="), "it works with one name of a job only: {expression}");
+        assert!(!expression.contains("job="), "it works with one job name only: {expression}");
         if rule["alert"].is_string() {
-            for words in ["summary", "description"] {
+            for key in ["summary", "description"] {
                 assert!(
-                    rule["annotations"][words].as_str().is_some_and(|said| !said.is_empty()),
+                    rule["annotations"][key].as_str().is_some_and(|text| !text.is_empty()),
                     "{rule}"
                 );
             }
@@ -67,7 +67,7 @@ fn rules_ask_for_what_there_is() {
 }
 
 #[test]
-fn every_alert_is_seen_to_fire_and_to_stay_silent() {
+fn every_alert_has_a_test_that_fires_and_one_that_stays_silent() {
     let rules = rules();
     let alerts: Vec<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
     assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), alerts.len(), "two of one name");
@@ -75,8 +75,8 @@ fn every_alert_is_seen_to_fire_and_to_stay_silent() {
     for file in files("grafana/rules/tests", ".yml") {
         for test in read(&file)["tests"].as_array().unwrap() {
             for check in test["promql_expr_test"].as_array().unwrap() {
-                let asked = check["expr"].as_str().unwrap();
-                let alert = asked
+                let query = check["expr"].as_str().unwrap();
+                let alert = query
                     .split("alertname=\"")
                     .nth(1)
                     .unwrap()
@@ -86,7 +86,7 @@ fn every_alert_is_seen_to_fire_and_to_stay_silent() {
                     .to_owned();
                 assert!(
                     alerts.contains(&alert.as_str()),
-                    "{}: there is no {alert}",
+                    "{}: no alert is named {alert}",
                     file.display()
                 );
                 let samples = check["exp_samples"].as_array().unwrap();
@@ -99,21 +99,18 @@ fn every_alert_is_seen_to_fire_and_to_stay_silent() {
         }
     }
     for alert in alerts {
-        assert!(fires.contains(alert), "{alert} is never seen to fire in grafana/rules/tests");
-        // The one sample that is expected leaves the other streams of load silent.
-        assert!(
-            silent.contains(alert),
-            "{alert} is never seen to stay silent in grafana/rules/tests"
-        );
+        assert!(fires.contains(alert), "no test in grafana/rules/tests fires {alert}");
+        // A test that expects one sample expects silence from the other routes.
+        assert!(silent.contains(alert), "no test in grafana/rules/tests keeps {alert} silent");
     }
 }
 
 #[test]
-fn promtool_has_nothing_to_say_of_the_rules() {
+fn promtool_accepts_the_rules() {
     promtool(&["check", "rules", "--lint=all", "--lint-fatal"], &files("grafana/rules", ".yml"));
 }
 
 #[test]
-fn the_tests_of_the_rules_pass() {
+fn the_rule_tests_pass() {
     promtool(&["test", "rules"], &files("grafana/rules/tests", ".yml"));
 }

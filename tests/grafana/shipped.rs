@@ -1,11 +1,10 @@
-//! What is committed is what is made here.
+//! Compares the committed dashboards with the generated ones.
 
 use std::path::{Path, PathBuf};
 
 use crate::dashboard::Dashboard;
 use crate::{capacity, comparison, generator, overview, server, slo};
 
-/// Every dashboard.
 pub fn dashboards() -> Vec<Dashboard> {
     vec![
         overview::dashboard(),
@@ -21,7 +20,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names of the files in a folder that end so.
+/// The files of a folder whose names end in `ending`, sorted.
 pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(repository().join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -30,7 +29,7 @@ pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Holds a file against what it should be, or writes it if that is asked for.
+/// Compares a committed file with its expected text, or writes it if `UPDATE_EXPECTED` is set.
 pub fn assert_committed(path: &str, expected: &str) {
     let file = repository().join(path);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
@@ -39,13 +38,12 @@ pub fn assert_committed(path: &str, expected: &str) {
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
         committed == expected,
-        "{path} is not what the table of metrics and tests/grafana make of it; \
-         run `UPDATE_EXPECTED=1 cargo test --test grafana` and read the difference"
+        "{path} is out of date; run `UPDATE_EXPECTED=1 cargo test --test grafana` and read the diff"
     );
 }
 
 #[test]
-fn the_dashboards_are_those_that_are_made_here() {
+fn the_committed_dashboards_are_the_generated_ones() {
     let mut made = Vec::new();
     for dashboard in dashboards() {
         let path = format!("grafana/dashboards/{}.json", dashboard.name);
@@ -53,5 +51,9 @@ fn the_dashboards_are_those_that_are_made_here() {
         made.push(repository().join(path));
     }
     made.sort();
-    assert_eq!(files("grafana/dashboards", ".json"), made, "one that nobody makes any more");
+    assert_eq!(
+        files("grafana/dashboards", ".json"),
+        made,
+        "a dashboard that is no longer generated"
+    );
 }

@@ -1,5 +1,5 @@
-//! What may be asked for at all: every family that the daemon exposes, with the labels it has and the
-//! values they may take.
+//! The names that a query may use: every family that the daemon exposes, with its labels and their
+//! possible values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,15 @@ use llmload::metrics::table::{self, Family, Kind};
 
 use crate::server;
 
-/// The names of series and, for each, its labels with their values; none where these are free.
+/// Series by name, each with its labels and their values. `None` stands for any value.
 pub struct Vocabulary {
     series: BTreeMap<String, BTreeMap<String, Option<Vec<String>>>>,
 }
 
-/// Labels that Prometheus adds, in a cluster with its operator.
-const OF_THE_SCRAPE: [&str; 3] = ["job", "instance", "pod"];
+/// Labels that Prometheus and its operator add.
+const SCRAPE_LABELS: [&str; 3] = ["job", "instance", "pod"];
 
-/// A metric that is named in a query, with all that is said of its labels.
+/// A metric in a query, with its matchers.
 #[derive(Debug)]
 struct Mention<'a> {
     name: &'a str,
@@ -23,7 +23,7 @@ struct Mention<'a> {
 }
 
 impl Vocabulary {
-    /// Of the daemon, of Prometheus itself and of the servers that it is laid over.
+    /// The vocabulary of the daemon, of Prometheus itself and of the model servers.
     pub fn new() -> Vocabulary {
         let mut vocabulary = Vocabulary { series: BTreeMap::new() };
         for family in families() {
@@ -49,7 +49,7 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Makes a name known, such as that of a recording rule.
+    /// Adds a name, such as a recording rule.
     pub fn add(
         &mut self,
         name: &str,
@@ -57,7 +57,7 @@ impl Vocabulary {
         labels: &BTreeMap<String, Option<Vec<String>>>,
     ) {
         let mut labels = labels.clone();
-        labels.extend(OF_THE_SCRAPE.map(|label| (label.to_owned(), None)));
+        labels.extend(SCRAPE_LABELS.map(|label| (label.to_owned(), None)));
         if histogram {
             for suffix in ["_sum", "_count"] {
                 self.series.insert(format!("{name}{suffix}"), labels.clone());
@@ -69,7 +69,7 @@ impl Vocabulary {
         }
     }
 
-    /// What an expression, or the question of a variable, names that there is not.
+    /// Returns every unknown name, label and label value in an expression or in a variable query.
     pub fn unknown(&self, expression: &str) -> Vec<String> {
         if let Some((series, label)) = expression
             .strip_prefix("label_values(")
@@ -80,11 +80,11 @@ impl Vocabulary {
         let (mut wrong, mut labels) = (Vec::new(), BTreeSet::from(["__name__"]));
         let mentions = mentions(expression);
         if mentions.is_empty() && !expression.starts_with("vector(") {
-            wrong.push("it asks for no metric".to_owned());
+            wrong.push("the query has no metric".to_owned());
         }
         for Mention { name, matchers } in mentions {
             if name.is_empty() {
-                // A selector by names alone.
+                // A selector without a metric name.
                 for name in after(matchers, "__name__=~\"").flat_map(|names| names.split('|')) {
                     match self.series.get(name) {
                         Some(known) => labels.extend(known.keys().map(String::as_str)),
@@ -132,14 +132,14 @@ impl Vocabulary {
         wrong
     }
 
-    /// Which of the daemon's families an expression names.
+    /// Returns the families of the daemon in an expression.
     pub fn families(expression: &str) -> BTreeSet<String> {
         let names = mentions(expression).into_iter().map(|mention| mention.name);
         names.map(|name| family_of(name).to_owned()).collect()
     }
 }
 
-/// A histogram's series have its name and more.
+/// Returns the family of a series: a histogram has several series, each with a suffix.
 fn family_of(name: &str) -> &str {
     let is_histogram = |family: &&str| {
         families().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
@@ -148,16 +148,16 @@ fn family_of(name: &str) -> &str {
     suffixes.filter_map(|suffix| name.strip_suffix(suffix)).find(is_histogram).unwrap_or(name)
 }
 
-/// What follows each place where `start` stands, up to the next quote.
+/// Returns the text after each occurrence of `start`, up to the next quote.
 fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(start)
         .map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
 }
 
-/// Each metric in an expression. A name is a metric's if a selector or a range follows it, or
-/// nothing that would make it a function, a label or an operator.
+/// Returns each metric in an expression. A name is a metric unless the text around it makes it a
+/// function, a label or an operator.
 fn mentions(expression: &str) -> Vec<Mention<'_>> {
-    // What stands in parentheses after these are labels.
+    // After these words the parentheses hold labels.
     let groups =
         regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\([^)]*\\)")
             .unwrap();
@@ -209,13 +209,12 @@ fn mentions(expression: &str) -> Vec<Mention<'_>> {
     found
 }
 
-/// Every family that the daemon exposes.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     table::ALL.iter().chain(table::PROCESS)
 }
 
 #[test]
-fn what_there_is_not_is_found() {
+fn unknown_names_labels_and_values_are_found() {
     let vocabulary = Vocabulary::new();
     let wrong = |expression: &str| vocabulary.unknown(expression);
     let none = Vec::<String>::new();
@@ -245,7 +244,7 @@ fn what_there_is_not_is_found() {
         ("sum by (reason) (llmload_arrivals_total)", "no metric in it has a label `reason`"),
         ("label_values({__name__=~\"vllm:gone\"}, job)", "no metric `vllm:gone`"),
         ("vector(0) + 1", ""),
-        ("1 + 1", "it asks for no metric"),
+        ("1 + 1", "the query has no metric"),
     ] {
         assert_eq!(wrong(expression).first().map_or("", String::as_str), problem, "{expression}");
     }

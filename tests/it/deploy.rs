@@ -1,7 +1,7 @@
-//! What is shipped beside the binary: the image, the compose file and the Kubernetes manifests say
-//! the same as each other, as the binary and as what lies in the repository.
+//! The files around the binary (image, compose file, Kubernetes manifests) agree with each other,
+//! with the binary and with the repository.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test it deploy` writes what is generated anew.
+//! `UPDATE_EXPECTED=1 cargo test --test it deploy` writes the generated files.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -30,7 +30,7 @@ fn yaml(path: &str) -> Value {
     value
 }
 
-/// What lies in a folder with this ending, in order.
+/// The files of a folder with this ending, sorted.
 fn files(folder: &str, ending: &str) -> Vec<String> {
     let entries =
         std::fs::read_dir(repository().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
@@ -54,13 +54,13 @@ fn map(value: &Value) -> &Mapping {
     value.as_mapping().unwrap_or_else(|| panic!("no map: {value:?}"))
 }
 
-/// `${NAME:-default}` filled with its default.
+/// Replaces `${NAME:-default}` by the default.
 fn filled(text: &str) -> String {
     let variable = regex_lite::Regex::new(r"\$\{[A-Z_]+:-([^}]*)\}").unwrap();
     variable.replace_all(text, "$1").into_owned()
 }
 
-/// The three parts of `SOURCE:TARGET:ro`, of which the last may be missing.
+/// Splits `SOURCE:TARGET:ro`; the last part may be missing.
 fn mount(text: &str) -> (String, String, bool) {
     let filled = filled(text);
     let parts: Vec<_> = filled.split(':').collect();
@@ -75,7 +75,7 @@ fn assert_pinned(image: &str) {
 // ---- Compose ---------------------------------------------------------------------------------
 
 #[test]
-fn what_compose_mounts_is_there_and_its_versions_are_pinned() {
+fn every_compose_mount_exists_and_every_image_is_pinned() {
     let compose = yaml("docker-compose.yml");
     let volumes: Vec<_> = map(&compose["volumes"]).keys().map(text).collect();
     let mut ports = BTreeSet::new();
@@ -173,7 +173,7 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
         assert_eq!(text(&job["job_name"]), service);
         assert!(text(&services[service]["ports"][0]).ends_with(&format!(":{port}")), "{target}");
     }
-    // The rules lie beside it here as they do in the container.
+    // The rules are beside the file, as in the container.
     let mut promtool = Command::new("promtool");
     let checked =
         checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());
@@ -241,9 +241,9 @@ fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_nobody() {
     assert!(dockerfile.contains(&format!("--tag llmload:{VERSION} ")));
 }
 
-/// Cargo reads the manifest, and the compiler whatever is included.
+/// Copies the files that a build needs: the manifest, and every file that the source includes.
 #[test]
-fn what_the_image_is_built_from_is_not_ignored() {
+fn the_docker_context_contains_every_file_of_the_build() {
     let ignore = read(".dockerignore");
     let mut lines = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     assert_eq!(lines.next(), Some("*"));
@@ -255,7 +255,7 @@ fn what_the_image_is_built_from_is_not_ignored() {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(repository().join(path), target).unwrap();
     }
-    // Fails where a file that the manifest names is missing.
+    // Fails if a file that the manifest names is missing.
     let mut cargo = Command::new(env!("CARGO"));
     checked_in(
         cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]),
@@ -273,7 +273,7 @@ fn what_the_image_is_built_from_is_not_ignored() {
                 continue;
             }
             let text = read(path.to_str().unwrap());
-            // Tests are not built into the image.
+            // The image contains no tests.
             let production = text.split("#[cfg(test)]").next().unwrap();
             for include in included.captures_iter(production) {
                 found += 1;
@@ -292,7 +292,7 @@ fn what_the_image_is_built_from_is_not_ignored() {
     assert!(found > 0);
 }
 
-/// `..` resolved by name, not through links.
+/// Resolves `..` by name, without following links.
 fn normal(path: &Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for part in path.components() {
@@ -312,7 +312,7 @@ pub fn container() -> Value {
 }
 
 #[test]
-fn the_sidecar_may_do_nothing_and_decides_nothing_about_its_pod() {
+fn the_sidecar_has_no_privileges_and_no_readiness_probe() {
     let container = container();
     let security: Value = serde_yaml::from_str(
         "{runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, readOnlyRootFilesystem: true,
@@ -332,9 +332,9 @@ fn the_sidecar_may_do_nothing_and_decides_nothing_about_its_pod() {
 }
 
 #[test]
-fn the_sidecar_is_given_what_its_arguments_and_its_file_name() {
+fn the_sidecar_gets_every_file_that_its_arguments_and_its_configuration_name() {
     let container = container();
-    // The options are those of the binary: with one more that is wrong, only that one is.
+    // The binary knows the options: with one wrong option added, it rejects only that one.
     let mut args: Vec<_> = texts(&container["args"]);
     args.push("--web.listen-address=nowhere");
     let (code, _, err) = llmload(&args);
@@ -369,7 +369,7 @@ fn the_sidecar_is_given_what_its_arguments_and_its_file_name() {
     assert_eq!(text(&endpoint["relabelings"][0]["targetLabel"]), "job");
     assert_eq!(&endpoint["relabelings"][0]["replacement"], job);
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]);
-    // The patches meet whatever carries the label that the example carries.
+    // The patches select the label that the example carries.
     let label = &yaml("deploy/example/server.yaml")["metadata"]["labels"]["llmload"];
     for patch in kustomization["patches"].as_sequence().unwrap() {
         assert_eq!(text(&patch["target"]["labelSelector"]), format!("llmload={}", text(label)));
@@ -378,7 +378,7 @@ fn the_sidecar_is_given_what_its_arguments_and_its_file_name() {
 }
 
 #[test]
-fn the_rules_and_dashboards_of_the_cluster_are_those_of_the_repository() {
+fn the_cluster_gets_the_rules_and_dashboards_of_the_repository() {
     let mut groups = Vec::new();
     for name in files("grafana/rules", ".yml") {
         let rules = yaml(&format!("grafana/rules/{name}"));
@@ -390,7 +390,7 @@ fn the_rules_and_dashboards_of_the_cluster_are_those_of_the_repository() {
     rule["kind"] = "PrometheusRule".into();
     rule["metadata"]["name"] = "llmload".into();
     rule["spec"]["groups"] = Value::Sequence(groups);
-    is_generated(
+    assert_generated(
         "deploy/monitoring/prometheusrule.yaml",
         &format!(
             "# From grafana/rules, for the Prometheus Operator.\n{}",
@@ -407,7 +407,7 @@ fn the_rules_and_dashboards_of_the_cluster_are_those_of_the_repository() {
             name.trim_end_matches(".json")
         )
     });
-    is_generated(
+    assert_generated(
         "grafana/kustomization.yaml",
         &(DASHBOARDS.to_owned() + &entries.collect::<String>()),
     );
@@ -426,7 +426,7 @@ generatorOptions:
 configMapGenerator:
 ";
 
-fn is_generated(path: &str, expected: &str) {
+fn assert_generated(path: &str, expected: &str) {
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::write(repository().join(path), expected).unwrap();
     }
