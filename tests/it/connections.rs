@@ -77,7 +77,7 @@ async fn ask(
     (target, endpoint): &(Arc<Target>, HttpEndpoint),
     stream: bool,
 ) -> (Result<(), Failure>, Told) {
-    let order = crate::faults::order(target, stream);
+    let order = crate::faults::request_spec(target, stream);
     let told = Told::default();
     let finished = exchange(endpoint, arrival_now(), || Ok(order), &told).await;
     let outcome = finished.outcome.map(|_| ());
