@@ -61,8 +61,8 @@ pub struct Finished<R> {
 }
 
 impl<R: Response> Finished<R> {
-    /// Reads the rest of the body for at most 100 ms, so the connection can be reused. A failure
-    /// changes nothing: the request has already left the ledger and its slot.
+    /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused. A
+    /// failure changes nothing: the request has already left the ledger and its slot.
     pub async fn drain_body(self) {
         let Some(mut response) = self.undrained else { return };
         let drain = async { while let Ok(Some(_)) = response.chunk().await {} };

@@ -1,7 +1,7 @@
 //! The measurement of one request: its instants, every figure derived from them, and its failure.
 //!
-//! Each derived figure is defined here once. Metrics, reports and dashboards only pass it on. Nothing
-//! here reads a clock: the caller passes instants in.
+//! Each derived figure is defined here once. Metrics, reports and dashboards only pass it on.
+//! Nothing here reads a clock: the caller passes instants in.
 //!
 //! | figure | formula | unit |
 //! |---|---|---|
@@ -10,18 +10,19 @@
 //! | TPS, output tokens per second | `(n − 1) / (last_token − first_token)` | tokens per second |
 //! | duration | `end − sent` | seconds |
 //!
-//! `n` is the number of output tokens that the endpoint counts in `usage`. MLPerf Inference and vLLM's
-//! `bench serve` define TTFT and TPOT in the same way; their TPOT is
-//! `(latency − TTFT) / (output tokens − 1)`, where the latency ends at the last token. The first token
-//! is the first text of any channel, because reasoning costs the same time as an answer.
+//! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the first
+//! text of any channel, because reasoning costs the same time as an answer.
+//!
+//! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
+//! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 
 use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The party at fault for a failure. It follows from [`Failure`], so an objective can ignore failures
-/// that are not the fault of the endpoint.
+/// The party at fault for a failure. It follows from [`Failure`], so an objective can ignore
+/// failures that are not the fault of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
     /// The endpoint under load.
@@ -165,7 +166,8 @@ pub struct FailureDetail {
     /// The class. Metrics contain nothing else.
     pub failure: Failure,
     /// The message of the endpoint or of the client, safe to print and at most
-    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show it; it is never a label.
+    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show it; it is never a
+    /// label.
     pub message: String,
 }
 
@@ -179,8 +181,8 @@ impl FailureDetail {
     }
 }
 
-/// Returns text from outside, safe to print: at most `limit` bytes, and without control characters, so
-/// it cannot forge log lines.
+/// Returns text from outside, safe to print: at most `limit` bytes, and without control characters,
+/// so it cannot forge log lines.
 pub fn printable(text: &str, limit: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(limit));
     for c in text.trim().chars() {
@@ -315,8 +317,9 @@ impl Measurement {
         self.end.saturating_duration_since(self.due)
     }
 
-    /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n` is the
-    /// number of output tokens that the endpoint counts. `None` if `n` is less than 2 or unknown.
+    /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n`
+    /// is the number of output tokens that the endpoint counts. `None` if `n` is less than 2 or
+    /// unknown.
     ///
     /// Hidden reasoning is generated before the first visible token, so its tokens are not part of
     /// `n`.

@@ -12,7 +12,7 @@
 //! | `openai_body` | the body fields that chat and completions have in common |
 //! | [`decoded`] | the meaning of one event, the same for every API |
 //! | [`sse`] | bytes to server-sent events |
-//! | [`stream_reader`], [`body_reader`] | a streamed or unstreamed response, from first byte to verdict |
+//! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
 //! | [`response`] | the rules of the verdict |
 //! | [`reported_error`] | errors as servers report them |
 //! | [`headers`] | rate limits and request ids in a response head |

@@ -1,9 +1,9 @@
 //! Fuzzing of every parser of response bytes: no panic, no exceeded limit, and the same result for
 //! every boundary of reads.
 //!
-//! The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random. Usage objects
-//! are generated instead, so the expected counts are known. A short run is part of every test run;
-//! `docs/fuzzing.md` describes the long one.
+//! The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random. Usage
+//! objects are generated instead, so the expected counts are known. A short run is part of every
+//! test run; `docs/fuzzing.md` describes the long one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

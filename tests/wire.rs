@@ -73,9 +73,9 @@ fn read_stream<'a>(
     (reading, first)
 }
 
-/// Reads the bytes at once, byte by byte and split in two at the given places. All must agree, and the
-/// first token must arrive with the read that completes its event. Returns the result and the index
-/// of the event with the first token.
+/// Reads the bytes at once, byte by byte and split in two at the given places. All must agree, and
+/// the first token must arrive with the read that completes its event. Returns the result and the
+/// index of the event with the first token.
 fn read_every_way(
     model: &str,
     terminal: Terminal,
@@ -128,8 +128,8 @@ fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// The split points at which a variant can differ from its original: the start, line ends, and inside
-/// characters of several bytes.
+/// The split points at which a variant can differ from its original: the start, line ends, and
+/// inside characters of several bytes.
 fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
@@ -232,7 +232,7 @@ fn recorded_streams_have_the_text_and_usage_that_an_independent_reader_finds() {
             match &reading.verdict {
                 Ok(completed) => assert_eq!(completed.finish, finish, "{name}"),
                 Err(detail) => {
-                    assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}")
+                    assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}");
                 }
             }
         }
@@ -353,7 +353,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
-        // No finish reason and no text: incomplete for a target with finish reasons; see the next test.
+        // No finish reason and no text: incomplete for a target with finish reasons; see the next
+        // test.
         ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
         ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
         ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
@@ -383,7 +384,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("completions", completions(), "ok 3", Some(1)),
         ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
         ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
-        // Each gateway has its own place for usage. If it grows from chunk to chunk, the last one counts.
+        // Each gateway has its own place for usage. If it grows from chunk to chunk, the last one
+        // counts.
         ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
@@ -407,6 +409,15 @@ fn wire_cases_have_the_verdict_of_the_catalogue() {
             assert_eq!(varied.text, reading.text, "{case} {variant}");
         }
     }
+}
+
+#[test]
+fn the_completions_api_decodes_its_own_streams() {
+    let mut reader =
+        StreamReader::new(Api::Completions, Terminal::default(), ResponseLimits::default());
+    let progress = reader.read(completions().as_bytes(), &mut |_, _, _: &str| {});
+    assert_eq!((progress.token_events, progress.finished), (2, true));
+    assert_eq!(outcome(&reader.end(&mut |_, _, _: &str| {}).verdict), "ok 3");
 }
 
 fn wire_case(name: &str) -> String {

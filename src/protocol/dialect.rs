@@ -1,8 +1,8 @@
 //! The APIs that llmload speaks, and how one endpoint differs in its names.
 //!
 //! This is the only place that knows which module speaks which API. Each module provides a path, an
-//! encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To add an
-//! API, write its module and add a variant to [`Api`]: the compiler then names each `match` to
+//! encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To add
+//! an API, write its module and add a variant to [`Api`]: the compiler then names each `match` to
 //! extend. Dispatch is static, because a decoder runs once for each chunk.
 
 use std::collections::BTreeMap;

@@ -81,8 +81,8 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     }
 }
 
-/// Sets fields in the body. Maps are merged, and a limit of output tokens replaces the limit before,
-/// under either name.
+/// Sets fields in the body. Maps are merged, and a limit of output tokens replaces the limit
+/// before, under either name.
 fn merge_fields<'a>(
     body: &mut Map<String, Value>,
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,

@@ -122,9 +122,9 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if the response is complete while its body still goes on. Text after a finish
-    /// reason revokes it, because some servers send a finish reason with every event. Never true
-    /// for [`Terminal::Eof`].
+    /// Returns true if the response is complete although its body has not ended. A finish reason
+    /// that text follows does not count, because some servers send one with every event. Always
+    /// false for [`Terminal::Eof`].
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,

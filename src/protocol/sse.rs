@@ -17,7 +17,7 @@ use memchr::{memchr, memchr2};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The longest comment that is kept, in bytes. It is the text of an error event without data.
-const COMMENT_KEPT: usize = 256;
+const MAX_COMMENT: usize = 256;
 
 /// The limits of one response. llmload stops reading a larger one, so a defect of the server cannot
 /// exhaust the memory of the client.
@@ -105,12 +105,12 @@ pub struct Decoder {
     comment: Vec<u8>,
     /// True if the last read ended in CR. An LF at the start of the next read belongs to it.
     skip_lf: bool,
-    /// The bytes of a byte-order mark that were read so far; `None` after the start of the body.
-    bom: Option<usize>,
+    /// The number of bytes of a byte-order mark so far; `None` after the start of the body.
+    bom_bytes: Option<usize>,
     /// The number of events so far.
     events: u32,
-    /// The bytes of the body so far.
-    body: usize,
+    /// The length of the body so far.
+    body_bytes: usize,
 }
 
 impl Decoder {
@@ -123,9 +123,9 @@ impl Decoder {
             name: Vec::new(),
             comment: Vec::new(),
             skip_lf: false,
-            bom: Some(0),
+            bom_bytes: Some(0),
             events: 0,
-            body: 0,
+            body_bytes: 0,
         }
     }
 
@@ -134,7 +134,8 @@ impl Decoder {
         self.events
     }
 
-    /// Takes the bytes of one read and passes each completed event to `on_event`, until that breaks.
+    /// Takes the bytes of one read and passes each completed event to `on_event`, until that
+    /// breaks.
     ///
     /// # Errors
     /// A limit was exceeded. The events before that point were passed on, wherever the reads are
@@ -143,16 +144,16 @@ impl Decoder {
     where
         F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
     {
-        let allowed = bytes.len().min(self.limits.stream_body - self.body);
-        self.body += allowed;
+        let allowed = bytes.len().min(self.limits.stream_body - self.body_bytes);
+        self.body_bytes += allowed;
         if self.read_lines(&bytes[..allowed], on_event)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         if allowed < bytes.len() { Err(TooLarge::Body) } else { Ok(ControlFlow::Continue(())) }
     }
 
-    /// Passes on the last event, given that the body has ended. A last line without its line end and
-    /// a last event without its blank line count.
+    /// Passes on the last event, given that the body has ended. A last line without its line end
+    /// and a last event without its blank line count.
     ///
     /// # Errors
     /// A limit was exceeded.
@@ -223,11 +224,12 @@ impl Decoder {
         (line, rest.strip_prefix(b"\n").unwrap_or(rest))
     }
 
-    /// Returns the data of an event that is one `data` line and a blank line, both in this read. This
-    /// is the fast path, for nearly every event of nearly every stream: the data is not copied.
+    /// Returns the data of an event that is one `data` line and a blank line, both in this read.
+    /// This is the fast path, for nearly every event of nearly every stream: the data is not
+    /// copied.
     fn data_of_simple_event<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
-        let blank_follows = matches!(rest.first(), Some(b'\n' | b'\r'));
-        if !blank_follows || self.has_data || !self.name.is_empty() {
+        let is_blank_next = matches!(rest.first(), Some(b'\n' | b'\r'));
+        if !is_blank_next || self.has_data || !self.name.is_empty() {
             return None;
         }
         let value = line.strip_prefix(b"data:")?;
@@ -240,7 +242,7 @@ impl Decoder {
             Some(0) => {
                 self.comment.clear();
                 let text = line[1..].trim_ascii();
-                self.comment.extend_from_slice(&text[..text.len().min(COMMENT_KEPT)]);
+                self.comment.extend_from_slice(&text[..text.len().min(MAX_COMMENT)]);
                 return Ok(());
             }
             Some(colon) => {
@@ -307,17 +309,17 @@ impl Decoder {
 
     /// Skips a byte-order mark at the start of the body, even if it is split over reads.
     fn skip_bom<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], TooLarge> {
-        while let Some(seen) = self.bom {
+        while let Some(seen) = self.bom_bytes {
             if seen == BOM.len() {
-                self.bom = None;
+                self.bom_bytes = None;
             } else if bytes.first() == Some(&BOM[seen]) {
-                self.bom = Some(seen + 1);
+                self.bom_bytes = Some(seen + 1);
                 bytes = &bytes[1..];
             } else if bytes.is_empty() {
                 break;
             } else {
                 // It was no byte-order mark, so the bytes held back belong to the first line.
-                self.bom = None;
+                self.bom_bytes = None;
                 append(&mut self.line, &BOM[..seen], self.limits.line).ok_or(TooLarge::Line)?;
             }
         }
@@ -333,8 +335,8 @@ fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) -> Option<()> {
         return None;
     }
     if needed > buffer.capacity() {
-        let roomy = needed.max(buffer.capacity() * 2).min(limit);
-        buffer.reserve_exact(roomy - buffer.len());
+        let capacity = needed.max(buffer.capacity() * 2).min(limit);
+        buffer.reserve_exact(capacity - buffer.len());
     }
     buffer.extend_from_slice(bytes);
     Some(())

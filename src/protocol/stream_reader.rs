@@ -1,12 +1,12 @@
 //! Reads one streamed response, from its first byte to the verdict.
 //!
-//! The caller reads the socket, stamps the instant, and calls [`StreamReader::read`]. At a clean end
-//! of the body it calls [`StreamReader::end`]. If the connection breaks, the caller itself reports
-//! the failure.
+//! The caller reads the socket, stamps the instant, and calls [`StreamReader::read`]. At a clean
+//! end of the body it calls [`StreamReader::end`]. If the connection breaks, the caller itself
+//! reports the failure.
 //!
 //! An error inside the stream is not returned early: the read that brought it may have brought the
-//! first token too, and both must be recorded. It sets [`Progress::finished`], and the verdict names
-//! the error.
+//! first token too, and both must be recorded. It sets [`Progress::finished`], and the verdict
+//! names the error.
 
 use std::ops::ControlFlow;
 
@@ -66,7 +66,8 @@ impl StreamReader {
         self
     }
 
-    /// Sets if the request asked for usage (the default), so its absence is an anomaly.
+    /// Sets the expectation of usage, which is true by default. If usage is expected, its absence
+    /// is an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);

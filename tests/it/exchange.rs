@@ -109,7 +109,8 @@ async fn a_complete_response_stays_a_success_whatever_follows() {
         ("a clean end, late", vec![Beat::Waits(millis(900))], 200, 1_100, false),
     ] {
         let began = Instant::now();
-        // The idle timeout is shorter than the time in which usage may follow. It must not apply here.
+        // The idle timeout is shorter than the time in which usage may follow. It must not apply
+        // here.
         let timeouts = Timeouts { idle: millis(300), ..timeouts() };
         let (outcome, recorder) = send(finished_then(rest), Terminal::FinishReason, timeouts).await;
         assert_eq!(outcome, Ok(()), "{name}");

@@ -9,9 +9,9 @@ const MAX_COUNT: u64 = 1_000_000_000;
 
 /// Reads a usage object. Returns `None` if it is null or contains no count.
 ///
-/// Some servers include reasoning in `total_tokens` but not in `completion_tokens`. So the output is
-/// the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Gateways may use the field
-/// names of newer APIs (`input_tokens`, `output_tokens`).
+/// Some servers include reasoning in `total_tokens` but not in `completion_tokens`. So the output
+/// is the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Gateways may use the
+/// field names of newer APIs (`input_tokens`, `output_tokens`).
 pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut reasoning) = ("", "");
