@@ -10,8 +10,8 @@
 //! | TPS, output tokens per second | `(n − 1) / (last_token − first_token)` | tokens per second |
 //! | duration | `end − sent` | seconds |
 //!
-//! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the first
-//! text of any channel, because reasoning costs the same time as an answer.
+//! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the
+//! first text of any channel, because reasoning costs the same time as an answer.
 //!
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
 //! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.

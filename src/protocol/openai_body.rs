@@ -10,12 +10,11 @@ use super::{Dialect, MaxTokensField, RequestParameters};
 pub(super) const LIMIT_FIELDS: [&str; 2] =
     [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
-/// Encodes the body of a request. `text` is the field that carries a conversation; a recorded body
-/// has none, because it brings its own.
+/// Encodes the body of a request. `text` is the field with the conversation. It is `None` for a
+/// recorded body, which contains its own text.
 ///
-/// Of a field that is set several times, the last one wins, in this order: the scenario's
-/// parameters, the target's `extra_body`, the scenario's `extra`, a recorded body, the fields of
-/// this one prompt.
+/// If a field is set several times, the last setting wins. The order is: the scenario's parameters,
+/// the target's `extra_body`, the scenario's `extra`, a recorded body, the settings of this prompt.
 ///
 /// There is exactly one limit of output tokens, because servers that expect
 /// `max_completion_tokens` refuse `max_tokens`. If the target expects `max_completion_tokens`,

@@ -107,8 +107,8 @@ impl Content<'_> {
 }
 
 impl Prompt<'_> {
-    /// Returns the limit of output tokens that this prompt brings along, if any. It replaces that
-    /// of its scenario.
+    /// Returns the limit of output tokens of this prompt, if it has one. It replaces that of its
+    /// scenario.
     pub fn own_output_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
             Content::Payload(body) => openai_body::output_limit(&body.iter()),

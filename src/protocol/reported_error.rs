@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Invalid,
     /// The endpoint failed.
     Server,
-    /// The report does not tell.
+    /// Any other error.
     Other,
 }
 

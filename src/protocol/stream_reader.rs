@@ -4,9 +4,8 @@
 //! end of the body it calls [`StreamReader::end`]. If the connection breaks, the caller itself
 //! reports the failure.
 //!
-//! An error inside the stream is not returned early: the read that brought it may have brought the
-//! first token too, and both must be recorded. It sets [`Progress::finished`], and the verdict
-//! names the error.
+//! An error inside the stream is not returned early: its read may contain the first token too, and
+//! both must be recorded. It sets [`Progress::finished`], and the verdict names the error.
 
 use std::ops::ControlFlow;
 

@@ -232,13 +232,13 @@ async fn each_broken_or_incomplete_stream_has_its_class() {
         ("silence in the stream", vec![stream_head(), a(), Act::Silence], Failure::TimeoutIdle, 1),
         ("cut in the stream", vec![stream_head(), a(), Act::Close], Failure::Truncated, 1),
         (
-            "clean end without an end",
+            "a clean end of the body without a finish reason",
             vec![stream_head(), a(), last_chunk()],
             Failure::Incomplete,
             1,
         ),
         (
-            "[DONE] without a reason",
+            "[DONE] without a finish reason",
             vec![stream_head(), a(), chunk(DONE), last_chunk()],
             Failure::Incomplete,
             1,

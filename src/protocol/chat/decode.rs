@@ -13,7 +13,7 @@ use super::text::{elements, members, string};
 use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 
 /// The deepest nesting of content parts that is read. Servers use two.
-const PART_DEPTH: u8 = 8;
+const MAX_PART_DEPTH: u8 = 8;
 
 /// Decodes the data of one event, or one body as [`Shape::Whole`]. Text goes to `sink` with the
 /// index of its choice.
@@ -83,7 +83,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
             self.emit(channel, &text);
             return Ok(());
         }
-        if depth == PART_DEPTH {
+        if depth == MAX_PART_DEPTH {
             return Ok(());
         }
         let mut done = Ok(());
@@ -107,7 +107,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     }
 
     /// Emits the name and the arguments of a function. Arguments may be an object instead of text.
-    fn function(&mut self, raw: &str) -> serde_json::Result<()> {
+    fn emit_function(&mut self, raw: &str) -> serde_json::Result<()> {
         members(raw, |key, value| {
             if matches!(key, "name" | "arguments") {
                 match string(value) {
@@ -119,12 +119,12 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         })
     }
 
-    fn tool_calls(&mut self, raw: &str) -> serde_json::Result<()> {
+    fn emit_tool_calls(&mut self, raw: &str) -> serde_json::Result<()> {
         let mut done = Ok(());
         elements(raw, |call| {
             let result = members(call, |key, value| {
                 if key == "function" && done.is_ok() {
-                    done = self.function(value);
+                    done = self.emit_function(value);
                 }
             });
             if done.is_ok() {
@@ -134,18 +134,18 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         done
     }
 
-    fn usage(&mut self, raw: &str) -> serde_json::Result<()> {
+    fn read_usage(&mut self, raw: &str) -> serde_json::Result<()> {
         self.decoded.usage = usage::read(raw)?.or(self.decoded.usage);
         Ok(())
     }
 
-    fn delta(&mut self, raw: &'de str) -> serde_json::Result<()> {
+    fn read_delta(&mut self, raw: &'de str) -> serde_json::Result<()> {
         serde_json::Deserializer::from_str(raw).deserialize_option(Delta(self))
     }
 }
 
 /// Implements a visitor that reads an object and accepts null as an empty one.
-macro_rules! object {
+macro_rules! object_visitor {
     ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
             type Value = ();
@@ -183,11 +183,11 @@ macro_rules! object {
     };
 }
 
-fn raw<'de, A: MapAccess<'de>>(map: &mut A) -> Result<&'de str, A::Error> {
+fn next_raw<'de, A: MapAccess<'de>>(map: &mut A) -> Result<&'de str, A::Error> {
     Ok(map.next_value::<&'de RawValue>()?.get())
 }
 
-fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+fn skip_value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(drop)
 }
 
@@ -223,26 +223,29 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
         while let Some(key) = map.next_key()? {
             match key {
                 TopKey::Choices => map.next_value_seed(Choices(reading))?,
-                TopKey::Usage => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
+                TopKey::Usage => {
+                    reading.read_usage(next_raw(&mut map)?).map_err(A::Error::custom)?;
+                }
                 TopKey::XGroq | TopKey::Message | TopKey::Response => {
                     let mut inner = "null";
-                    members(raw(&mut map)?, |key, value| {
+                    members(next_raw(&mut map)?, |key, value| {
                         if key == "usage" {
                             inner = value;
                         }
                     })
                     .map_err(A::Error::custom)?;
-                    reading.usage(inner).map_err(A::Error::custom)?;
+                    reading.read_usage(inner).map_err(A::Error::custom)?;
                 }
-                TopKey::Error => reading.has_error |= is_truthy(raw(&mut map)?),
+                TopKey::Error => reading.has_error |= is_truthy(next_raw(&mut map)?),
                 TopKey::Type | TopKey::Object => {
                     reading.has_error |=
-                        matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
+                        matches!(next_raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
                 TopKey::Model => {
-                    reading.decoded.model = string(raw(&mut map)?).filter(|name| !name.is_empty());
+                    reading.decoded.model =
+                        string(next_raw(&mut map)?).filter(|name| !name.is_empty());
                 }
-                TopKey::Other => skip(&mut map)?,
+                TopKey::Other => skip_value(&mut map)?,
             }
         }
         Ok(())
@@ -252,7 +255,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
 /// The array of choices. Some servers send null or an object instead.
 struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
-object!(
+object_visitor!(
     Choices,
     "an array of choices",
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -283,7 +286,7 @@ enum ChoiceKey {
 
 struct Choice<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
-object!(Choice, "a choice");
+object_visitor!(Choice, "a choice");
 
 impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
     fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -291,35 +294,39 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
 
         let reading = self.0;
         reading.choice = 0;
-        let mut index_known = false;
+        let mut is_index_known = false;
         // Text that precedes the index of its choice waits for it.
         let (mut pending_delta, mut pending_text) = (None, None);
         while let Some(key) = map.next_key()? {
             match (key, reading.shape) {
                 (ChoiceKey::Index, _) => {
-                    reading.choice = raw(&mut map)?.parse().unwrap_or(0);
-                    index_known = true;
+                    reading.choice = next_raw(&mut map)?.parse().unwrap_or(0);
+                    is_index_known = true;
                 }
                 (ChoiceKey::Delta, Shape::Stream) | (ChoiceKey::Message, Shape::Whole) => {
-                    if index_known {
+                    if is_index_known {
                         map.next_value_seed(Delta(reading))?;
                     } else {
-                        pending_delta = Some(raw(&mut map)?);
+                        pending_delta = Some(next_raw(&mut map)?);
                     }
                 }
-                (ChoiceKey::Text, _) => pending_text = Some(raw(&mut map)?),
+                (ChoiceKey::Text, _) => pending_text = Some(next_raw(&mut map)?),
                 (ChoiceKey::FinishReason, _) => {
-                    let name = string(raw(&mut map)?);
+                    let name = string(next_raw(&mut map)?);
                     let reason = name.as_deref().and_then(finish_reason);
                     reading.decoded.finish = reason.or(reading.decoded.finish);
                 }
-                (ChoiceKey::Usage, _) => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
-                (ChoiceKey::Error, _) => reading.has_error |= is_truthy(raw(&mut map)?),
-                (ChoiceKey::Delta | ChoiceKey::Message | ChoiceKey::Other, _) => skip(&mut map)?,
+                (ChoiceKey::Usage, _) => {
+                    reading.read_usage(next_raw(&mut map)?).map_err(A::Error::custom)?;
+                }
+                (ChoiceKey::Error, _) => reading.has_error |= is_truthy(next_raw(&mut map)?),
+                (ChoiceKey::Delta | ChoiceKey::Message | ChoiceKey::Other, _) => {
+                    skip_value(&mut map)?;
+                }
             }
         }
         if let Some(delta) = pending_delta {
-            reading.delta(delta).map_err(A::Error::custom)?;
+            reading.read_delta(delta).map_err(A::Error::custom)?;
         }
         if let Some(text) = pending_text {
             reading.emit_content(Channel::Answer, text, 0).map_err(A::Error::custom)?;
@@ -344,7 +351,7 @@ enum DeltaKey {
 
 struct Delta<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
-object!(Delta, "a delta");
+object_visitor!(Delta, "a delta");
 
 impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
     fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -354,19 +361,19 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
         reading.reasoning = None;
         while let Some(key) = map.next_key()? {
             match key {
-                DeltaKey::Content => reading.emit_content(Channel::Answer, raw(&mut map)?, 0),
+                DeltaKey::Content => reading.emit_content(Channel::Answer, next_raw(&mut map)?, 0),
                 DeltaKey::ReasoningContent | DeltaKey::Reasoning | DeltaKey::ReasoningDetails => {
-                    let text = raw(&mut map)?;
+                    let text = next_raw(&mut map)?;
                     if is_truthy(text) && *reading.reasoning.get_or_insert(key) == key {
                         reading.emit_content(Channel::Reasoning, text, 0)
                     } else {
                         Ok(())
                     }
                 }
-                DeltaKey::Refusal => reading.emit_content(Channel::Refusal, raw(&mut map)?, 0),
-                DeltaKey::ToolCalls => reading.tool_calls(raw(&mut map)?),
-                DeltaKey::FunctionCall => reading.function(raw(&mut map)?),
-                DeltaKey::Other => Ok(skip(&mut map)?),
+                DeltaKey::Refusal => reading.emit_content(Channel::Refusal, next_raw(&mut map)?, 0),
+                DeltaKey::ToolCalls => reading.emit_tool_calls(next_raw(&mut map)?),
+                DeltaKey::FunctionCall => reading.emit_function(next_raw(&mut map)?),
+                DeltaKey::Other => Ok(skip_value(&mut map)?),
             }
             .map_err(A::Error::custom)?;
         }
