@@ -194,8 +194,9 @@ impl<E, O> Route<E, O> {
                     .then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
             },
             model: self.model.clone(),
+            api: self.dialect.api,
             terminal: self.terminal,
-            usage_asked: self.dialect.include_usage,
+            expects_usage: self.dialect.include_usage,
             timeouts: self.timeouts,
         })
     }
@@ -312,7 +313,7 @@ impl ReadinessGate {
 impl Observe for ReadinessGate {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
+            Event::ResponseHead { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
                 self.shut();
             }

@@ -367,7 +367,7 @@ pub fn usual_paths(path: &str) -> Vec<String> {
     paths
 }
 
-/// The status that `protocol::refusal` put before the endpoint's own words.
+/// The status that `protocol::failure_of_status` put before the endpoint's own words.
 fn status_in(words: &str) -> Option<u16> {
     let digits = words.strip_prefix("HTTP ")?;
     digits.get(..3)?.parse().ok()

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Streamed;
-use crate::endpoint::{Answer, Connecting, Endpoint, Request};
+use crate::endpoint::{Connecting, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
-use crate::protocol::{Channel, Limits, Reply, Terminal};
+use crate::protocol::{Api, Channel, ResponseLimits, StreamReader, Terminal};
 
 /// Sends one prompt and hears the answer out.
 pub async fn stream<E: Endpoint>(
@@ -22,7 +22,7 @@ pub async fn stream<E: Endpoint>(
     parameters: &RequestParameters,
     prompt: &str,
 ) -> Streamed {
-    let ear = Arc::new(Mutex::new(Ear::new(target.terminal)));
+    let ear = Arc::new(Mutex::new(Ear::new(target.dialect.api, target.terminal)));
     let tap = Tap { endpoint: Arc::clone(endpoint), ear: Arc::clone(&ear) };
     let request_spec = || {
         Ok(RequestSpec {
@@ -33,8 +33,9 @@ pub async fn stream<E: Endpoint>(
                 trace: None,
             },
             model: model.to_owned(),
+            api: target.dialect.api,
             terminal: target.terminal,
-            usage_asked: target.dialect.include_usage,
+            expects_usage: target.dialect.include_usage,
             timeouts: target.timeouts,
         })
     };
@@ -77,7 +78,7 @@ impl Observe for Mutex<Notes> {
         let mut notes = self.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Sent { .. } => notes.sent = Some(Instant::now()),
-            Event::Answered { status } => notes.head = Some((status, Instant::now())),
+            Event::ResponseHead { status } => notes.head = Some((status, Instant::now())),
             Event::Chunks { count, .. } => {
                 notes.chunks = notes.chunks.saturating_add(count);
                 notes.reads += 1;
@@ -94,21 +95,22 @@ impl Observe for Mutex<Notes> {
 
 /// Reads along.
 struct Ear {
-    reply: Reply,
+    reader: StreamReader,
     first_event: Option<Instant>,
     /// What kind it was, and when the read came that brought it.
     first_text: Option<(Channel, Instant)>,
 }
 
 impl Ear {
-    fn new(terminal: Terminal) -> Ear {
-        Ear { reply: Reply::new(terminal, Limits::default()), first_event: None, first_text: None }
+    fn new(api: Api, terminal: Terminal) -> Ear {
+        let reader = StreamReader::new(api, terminal, ResponseLimits::default());
+        Ear { reader, first_event: None, first_text: None }
     }
 
     fn hear(&mut self, bytes: &[u8], now: Instant) {
         let first = &mut self.first_text;
         let mut sink = |_, channel, _: &str| _ = first.get_or_insert((channel, now));
-        let progress = self.reply.read(bytes, &mut sink);
+        let progress = self.reader.read(bytes, &mut sink);
         if progress.events > 0 {
             self.first_event.get_or_insert(now);
         }
@@ -118,7 +120,7 @@ impl Ear {
     fn finish(&mut self, now: Instant) -> Option<FinishReason> {
         let first = &mut self.first_text;
         let end =
-            self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
+            self.reader.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
         end.verdict.ok()?.finish
     }
 }
@@ -130,9 +132,9 @@ struct Tap<E> {
 }
 
 impl<E: Endpoint> Endpoint for Tap<E> {
-    type Answer = Tapped<E::Answer>;
+    type Response = Tapped<E::Response>;
 
-    async fn send(&self, request: Request) -> Result<Tapped<E::Answer>, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<Tapped<E::Response>, FailureDetail> {
         let answer = self.endpoint.send(request).await?;
         Ok(Tapped { answer, ear: Arc::clone(&self.ear) })
     }
@@ -147,7 +149,7 @@ struct Tapped<A> {
     ear: Arc<Mutex<Ear>>,
 }
 
-impl<A: Answer> Answer for Tapped<A> {
+impl<A: Response> Response for Tapped<A> {
     fn status(&self) -> u16 {
         self.answer.status()
     }

@@ -30,7 +30,7 @@ fn remedy(address: &str, detail: &FailureDetail) -> String {
 }
 
 fn refused(address: &str, status: u16, body: &str) -> String {
-    remedy(address, &protocol::refusal(status, body.as_bytes()))
+    remedy(address, &protocol::failure_of_status(status, body.as_bytes()))
 }
 
 #[test]

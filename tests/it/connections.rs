@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use llmload::config;
-use llmload::endpoint::{Answer as _, Endpoint as _, HttpEndpoint, Request};
+use llmload::endpoint::{Endpoint as _, HttpEndpoint, Request, Response as _};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::exchange::exchange;
 use llmload::measurement::Failure;
@@ -77,7 +77,7 @@ async fn ask(
     (target, endpoint): &(Arc<Target>, HttpEndpoint),
     stream: bool,
 ) -> (Result<(), Failure>, Told) {
-    let order = crate::faults::order(target, stream);
+    let order = crate::faults::request_spec(target, stream);
     let told = Told::default();
     let finished = exchange(endpoint, arrival_now(), || Ok(order), &told).await;
     let outcome = finished.outcome.map(|_| ());
