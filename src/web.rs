@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -84,8 +84,6 @@ pub struct WebState {
 
 /// Serves until `stop` is cancelled, and then completes the responses under way.
 pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: CancellationToken) {
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connections = TaskTracker::new();
     // One token to close each open connection, the oldest first.
     let mut open: VecDeque<CancellationToken> = VecDeque::new();
@@ -104,45 +102,58 @@ pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: Cancellati
                 continue;
             }
         };
-        if open.len() >= MAX_CONNECTIONS {
-            open.retain(|connection| !connection.is_cancelled());
-        }
-        if open.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = open.pop_front()
-        {
-            // A client that takes all connections must not block health checks.
-            oldest.cancel();
-        }
+        make_room(&mut open);
         let closed = stop.child_token();
         open.push_back(closed.clone());
-        let state = Arc::clone(&state);
-        let (set_busy, busy) = watch::channel(false);
-        let service = service_fn(move |request| {
-            let (state, set_busy) = (Arc::clone(&state), set_busy.clone());
-            async move {
-                set_busy.send_replace(true);
-                let response = state.handle(request, peer.ip()).await;
-                set_busy.send_replace(false);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(async move {
-            let mut connection = pin!(connection);
-            tokio::select! {
-                // A client may close its own connection in any way.
-                _ended = connection.as_mut() => {}
-                () = idle_timeout(busy) => {}
-                () = closed.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
-                }
-            }
-            closed.cancel();
-        });
+        connections.spawn(serve_connection(stream, peer.ip(), Arc::clone(&state), closed));
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Closes the oldest connection if there are too many: a client that takes all connections must not
+/// block health checks.
+fn make_room(open: &mut VecDeque<CancellationToken>) {
+    if open.len() >= MAX_CONNECTIONS {
+        open.retain(|connection| !connection.is_cancelled());
+    }
+    if open.len() >= MAX_CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        oldest.cancel();
+    }
+}
+
+/// Serves one connection until it ends, is idle for too long, or `closed` is cancelled.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    state: Arc<WebState>,
+    closed: CancellationToken,
+) {
+    let (set_busy, busy) = watch::channel(false);
+    let service = service_fn(move |request| {
+        let (state, set_busy) = (Arc::clone(&state), set_busy.clone());
+        async move {
+            set_busy.send_replace(true);
+            let response = state.handle(request, peer).await;
+            set_busy.send_replace(false);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        // A client may close its own connection in any way.
+        _ended = connection.as_mut() => {}
+        () = idle_timeout(busy) => {}
+        () = closed.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
+        }
+    }
+    closed.cancel();
 }
 
 /// Returns once a connection has been idle for [`IDLE_TIMEOUT`]. A connection is not idle while its

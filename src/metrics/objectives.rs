@@ -7,7 +7,7 @@ use prometheus::{Gauge, IntCounter};
 use super::series::{LateGauge, Registrar, SeriesSet, SeriesVec, handles};
 use super::{Labels, table};
 use crate::measurement::Measurement;
-use crate::slo::Slo;
+use crate::slo::{Objective, Slo};
 
 handles! {
     PerObjectiveFamilies,
@@ -41,7 +41,7 @@ impl ObjectiveFamilies {
         series: &mut SeriesSet,
     ) -> Objectives {
         let [target, model, scenario] = labels.values();
-        let bind = |objective: &crate::slo::Objective| {
+        let bind = |objective: &Objective| {
             let labels = [target, model, scenario, &objective.to_string()];
             let handles = self.per_objective.bind(&labels, series);
             handles.share.set(objective.share.as_f64());
@@ -50,8 +50,8 @@ impl ObjectiveFamilies {
             }
             handles
         };
-        let objectives = slo.objectives.iter().map(bind).collect();
-        Objectives { objectives, good: series.hold(&self.good, &labels.values()), slo }
+        let handles = slo.objectives.iter().map(bind).collect();
+        Objectives { handles, good: series.hold(&self.good, &labels.values()), slo }
     }
 }
 
@@ -60,7 +60,7 @@ impl ObjectiveFamilies {
 pub(super) struct Objectives {
     slo: Arc<Slo>,
     /// In the order of the `slo`.
-    objectives: Vec<PerObjectiveHandles>,
+    handles: Vec<PerObjectiveHandles>,
     good: IntCounter,
 }
 
@@ -68,7 +68,7 @@ impl Objectives {
     /// Judges a request that succeeded with this measurement, or failed.
     pub(super) fn finished(&self, measurement: Option<&Measurement>) {
         let mut good = measurement.is_some();
-        for (series, met) in self.objectives.iter().zip(self.slo.judge(measurement)) {
+        for (series, met) in self.handles.iter().zip(self.slo.judge(measurement)) {
             let Some(met) = met else { continue };
             series.requests.inc();
             if !met {

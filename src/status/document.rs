@@ -1,5 +1,7 @@
-//! The JSON of `/api/v1/status` and of the rate of a scenario. `docs/status.md` explains each field.
+//! The JSON of `/api/v1/status` and of the rate of a scenario. `docs/status.md` has the meaning of
+//! each field.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -206,7 +208,7 @@ impl Status {
             (false, true) => "paused",
             (false, false) => "serving",
         };
-        let route = |monitor: &std::sync::Arc<RouteMonitor>| {
+        let route = |monitor: &Arc<RouteMonitor>| {
             let first = monitors.iter().find(|first| first.scenario == monitor.scenario);
             let baseline = first.map(|first| first.target.clone()).unwrap_or_default();
             RouteStatus::new(monitor, baseline, now, paused)

@@ -21,6 +21,11 @@ const MAX_BODY: usize = 4096;
 /// The longest manual rate override.
 const MAX_OVERRIDE: Duration = Duration::from_hours(24 * 30);
 
+const OTHER_MACHINE: &str = "admin requests are accepted from this machine only; to accept them \
+    from other machines, start llmload with --web.enable-lifecycle";
+const OTHER_SITE: &str = "a page of another site must not send admin requests; open llmload at \
+    localhost or at its IP address";
+
 /// The path of an admin request.
 pub(super) enum AdminPath {
     Reload,
@@ -105,8 +110,7 @@ impl WebState {
     /// Rejects requests from pages of other sites, and from other machines unless enabled.
     fn check_origin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
         if !self.lifecycle && !peer.to_canonical().is_loopback() {
-            return Err("admin requests are accepted from this machine only; start llmload with \
-                 --web.enable-lifecycle to accept them from other machines");
+            return Err(OTHER_MACHINE);
         }
         // A page of another site, open in a browser on this machine, sends from loopback too.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -115,13 +119,7 @@ impl WebState {
             origin.map(|origin| origin.1) != host
                 || !self.lifecycle && !host.is_some_and(is_this_machine)
         });
-        if foreign {
-            Err(
-                "admin requests from a page of another site are rejected; use the address of llmload",
-            )
-        } else {
-            Ok(())
-        }
+        if foreign { Err(OTHER_SITE) } else { Ok(()) }
     }
 }
 
@@ -172,9 +170,8 @@ mod tests {
 
     #[test]
     fn only_the_exact_paths_are_admin_requests() {
-        assert!(
-            matches!(AdminPath::parse("/api/v1/scenarios/a.b/rate"), Some(AdminPath::Rate(name)) if name == "a.b")
-        );
+        let rate = AdminPath::parse("/api/v1/scenarios/a.b/rate");
+        assert!(matches!(rate, Some(AdminPath::Rate(name)) if name == "a.b"));
         for none in [
             "/-/",
             "/-/reload/",

@@ -139,7 +139,7 @@ scenarios:
     {
         match prometheus.values(expression) {
             Ok(values) if values.is_empty() => {
-                wrong.push(format!("{place}: no value for {expression}"))
+                wrong.push(format!("{place}: no value for {expression}"));
             }
             Ok(values) if values.iter().all(|value| value.is_finite()) => {}
             other => wrong.push(format!("{place}: {other:?} for {expression}")),
