@@ -29,7 +29,7 @@ use crate::plan::{Location, Plan};
 use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
 use crate::schedule::Rate;
 use crate::status::StatusBoard;
-use crate::web::{self, Site};
+use crate::web::{self, WebState};
 use reload::Reloader;
 use supervisor::Supervisor;
 
@@ -142,8 +142,8 @@ pub async fn run(
     let listener = settings.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
     let metrics = Arc::new(Metrics::new(Arc::clone(&generator), settings.plan.buckets.clone())?);
     let (shard, paused) = (settings.plan.shard, Pause::default());
-    metrics.shard(shard);
-    metrics.paused(false);
+    metrics.set_shard(shard);
+    metrics.set_paused(false);
     let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
     let context = ScenarioContext {
         metrics: in_metrics,
@@ -155,7 +155,7 @@ pub async fn run(
     let mut reloader = Reloader::new(settings.source, &settings.plan).await;
     let mut supervisor = Supervisor::new(context, Arc::clone(&board));
     supervisor.change_to(settings.plan).await?;
-    let site = Arc::new(Site {
+    let site = Arc::new(WebState {
         metrics: Arc::clone(&metrics),
         generator: Arc::clone(&generator),
         board: Arc::clone(&board),
@@ -172,8 +172,9 @@ pub async fn run(
     let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
     let observed = Arc::clone(&metrics);
     let watched = Arc::clone(&generator);
-    let itself =
-        tokio::spawn(generator::watch(generator, move |delay| observed.event_loop_delayed(delay)));
+    let itself = tokio::spawn(generator::watch(generator, move |delay| {
+        observed.observe_event_loop_delay(delay)
+    }));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
@@ -251,7 +252,7 @@ pub async fn run(
 /// Serves the site, where somebody wants to see it.
 fn serve(
     listener: Option<tokio::net::TcpListener>,
-    site: Arc<Site>,
+    site: Arc<WebState>,
     scenarios: usize,
     no_more_questions: CancellationToken,
 ) -> Result<Option<JoinHandle<()>>, Error> {
@@ -267,7 +268,7 @@ fn serve(
 
 fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
     let changed = paused.set(on);
-    metrics.paused(on);
+    metrics.set_paused(on);
     let state = match (on, changed) {
         (true, true) => "paused: what comes due is dropped",
         (true, false) => "paused already: what comes due is dropped",
@@ -337,7 +338,7 @@ async fn count_seconds(metrics: Arc<Metrics>) {
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         second.tick().await;
-        metrics.second_passed();
+        metrics.observe_query_rates();
     }
 }
 

@@ -1,7 +1,8 @@
-//! What went wrong last, in words: for the log, with its repeats limited, and for the status page, so
-//! that a wrong model or path explains itself.
+//! The last failure of each class, for the status page, and log lines about failures, drops and
+//! outages. A wrong model or path explains itself by the message of the server, and repeats do not
+//! fill the log.
 
-mod presence;
+mod availability;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,126 +12,134 @@ use tokio::time::Instant;
 use crate::event::{Arrival, DropReason, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail};
 use crate::protocol::Trace;
-use presence::{Change, Presence};
+use availability::{Availability, Change};
 
-/// A class is logged at most this often; what comes in between is counted.
-const QUIET: Duration = Duration::from_secs(10);
+/// The shortest time between two log lines about one failure class or drop reason.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The last failure of each class of one stream of load.
+/// The last failure of each class of one route.
 #[derive(Debug)]
 pub struct Incidents {
     scenario: String,
     target: String,
-    last: Mutex<[Option<Entry>; Failure::ALL.len()]>,
+    failures: Mutex<[Option<Entry>; Failure::ALL.len()]>,
     drops: Mutex<[Drops; DropReason::ALL.len()]>,
-    presence: Mutex<Presence>,
+    availability: Mutex<Availability>,
 }
 
 /// Arrivals that were dropped for one reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drops {
-    logged: Option<Instant>,
-    unlogged: u64,
+    logged_at: Option<Instant>,
+    not_logged: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     message: String,
     at: SystemTime,
-    logged: Instant,
-    unlogged: u64,
+    logged_at: Instant,
+    not_logged: u64,
 }
 
-/// What is remembered of a class.
+/// The last failure of a class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incident {
+pub struct LastFailure {
     /// The class.
     pub failure: Failure,
-    /// The words that came with the last one.
+    /// The message that came with it.
     pub message: String,
-    /// When that was.
+    /// The time of the failure.
     pub at: SystemTime,
 }
 
 impl Incidents {
-    /// None so far.
+    /// Returns an empty record for the route of this scenario to this target.
     pub fn new(scenario: &str, target: &str) -> Incidents {
         Incidents {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
-            last: Mutex::new([const { None }; Failure::ALL.len()]),
+            failures: Mutex::new([const { None }; Failure::ALL.len()]),
             drops: Mutex::default(),
-            presence: Mutex::default(),
+            availability: Mutex::default(),
         }
     }
 
-    /// The last of each class that occurred.
-    pub fn last(&self) -> Vec<Incident> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let incident = |(failure, entry): (Failure, &Option<Entry>)| {
+    /// Returns the last failure of each class that occurred.
+    pub fn last_failures(&self) -> Vec<LastFailure> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |(failure, entry): (Failure, &Option<Entry>)| {
             let entry = entry.as_ref()?;
-            Some(Incident { failure, message: entry.message.clone(), at: entry.at })
+            Some(LastFailure { failure, message: entry.message.clone(), at: entry.at })
         };
-        Failure::ALL.into_iter().zip(last.iter()).filter_map(incident).collect()
+        Failure::ALL.into_iter().zip(failures.iter()).filter_map(last).collect()
     }
 
-    fn note(&self, detail: &FailureDetail, names: &RequestIds) {
+    /// Reports that the target answered with a status below 500 outside the load.
+    pub fn target_answered(&self) {
+        self.reached(true);
+    }
+
+    fn failed(&self, detail: &FailureDetail, ids: &RequestIds) {
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut last[detail.failure as usize];
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut failures[detail.failure as usize];
         let before = slot.take();
         let due = before
             .as_ref()
-            .is_none_or(|entry| now.saturating_duration_since(entry.logged) >= QUIET);
-        let unlogged = before.as_ref().map_or(0, |entry| entry.unlogged);
-        let logged = before.filter(|_| !due).map_or(now, |entry| entry.logged);
+            .is_none_or(|entry| now.saturating_duration_since(entry.logged_at) >= LOG_INTERVAL);
+        let not_logged = before.as_ref().map_or(0, |entry| entry.not_logged);
+        let logged_at = before.filter(|_| !due).map_or(now, |entry| entry.logged_at);
         *slot = Some(Entry {
             message: detail.message.clone(),
             at: SystemTime::now(),
-            logged,
-            unlogged: if due { 0 } else { unlogged + 1 },
+            logged_at,
+            not_logged: if due { 0 } else { not_logged + 1 },
         });
-        drop(last);
+        drop(failures);
         if due {
-            let (scenario, target) = (&self.scenario, &self.target);
-            let (reason, error) = (detail.failure.as_str(), &detail.message);
-            let blame = detail.failure.blame().as_str();
-            let trace_id = names.trace.map(Trace::id);
-            let request_id = names.request_id.as_deref();
-            tracing::warn!(
-                scenario,
-                target,
-                reason,
-                blame,
-                error,
-                trace_id,
-                request_id,
-                not_logged = unlogged,
-                "request failed"
-            );
+            self.log_failure(detail, ids, not_logged);
         }
     }
-}
 
-impl Incidents {
-    /// The target answered below 500.
-    pub fn answered(&self) {
-        self.met(true);
+    fn log_failure(&self, detail: &FailureDetail, ids: &RequestIds, not_logged: u64) {
+        let (scenario, target) = (&self.scenario, &self.target);
+        let (reason, error) = (detail.failure.as_str(), &detail.message);
+        let blame = detail.failure.blame().as_str();
+        let trace_id = ids.trace.map(Trace::id);
+        let request_id = ids.request_id.as_deref();
+        tracing::warn!(
+            scenario,
+            target,
+            reason,
+            blame,
+            error,
+            trace_id,
+            request_id,
+            not_logged,
+            "request failed"
+        );
     }
 
-    fn met(&self, somebody: bool) {
-        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = presence.note(somebody, Instant::now());
-        drop(presence);
+    fn reached(&self, reachable: bool) {
+        let mut availability = self.availability.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = availability.note(reachable, Instant::now());
+        drop(availability);
         let (scenario, target) = (&self.scenario, &self.target);
         match change {
-            Some(Change::Away) => tracing::warn!(
+            Some(Change::Unavailable) => tracing::warn!(
                 scenario,
                 target,
-                "the target is away: requests meet nothing but server errors, or nobody"
+                "target unavailable: requests get a server error or no connection"
             ),
-            Some(Change::Back { after, missed }) => {
-                tracing::info!(scenario, target, away_for = ?after, requests_failed = missed, "the target answers again");
+            Some(Change::Available { after, unreachable }) => {
+                tracing::info!(
+                    scenario,
+                    target,
+                    away_for = ?after,
+                    requests_failed = unreachable,
+                    "target available again"
+                );
             }
             None => {}
         }
@@ -140,12 +149,15 @@ impl Incidents {
         let now = Instant::now();
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
         let drops = &mut drops[reason as usize];
-        drops.unlogged += 1;
-        if drops.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {
+        drops.not_logged += 1;
+        let too_soon = drops
+            .logged_at
+            .is_some_and(|logged| now.saturating_duration_since(logged) < LOG_INTERVAL);
+        if too_soon {
             return;
         }
-        let arrivals = std::mem::take(&mut drops.unlogged);
-        drops.logged = Some(now);
+        let arrivals = std::mem::take(&mut drops.not_logged);
+        drops.logged_at = Some(now);
         let (scenario, target, reason) = (&self.scenario, &self.target, reason.as_str());
         tracing::warn!(scenario, target, reason, arrivals, "arrivals dropped");
     }
@@ -154,11 +166,11 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::ResponseHead { status } => self.met(status < 500),
+            Event::ResponseHead { status } => self.reached(status < 500),
             Event::Failed { detail, names, .. } => {
-                self.note(detail, names);
+                self.failed(detail, names);
                 if detail.failure.is_connecting() {
-                    self.met(false);
+                    self.reached(false);
                 }
             }
             Event::Dropped(reason) => self.dropped(reason),
@@ -172,13 +184,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_words_of_each_class_are_kept() {
+    fn the_last_message_of_each_class_is_kept() {
         let incidents = Incidents::new("s", "t");
-        for words in ["first", "second"] {
-            incidents.note(&FailureDetail::new(Failure::Auth, words), &RequestIds::default());
+        for message in ["first", "second"] {
+            incidents.failed(&FailureDetail::new(Failure::Auth, message), &RequestIds::default());
         }
-        incidents.note(&FailureDetail::new(Failure::Dns, "no such host"), &RequestIds::default());
-        let last: Vec<_> = incidents.last().into_iter().map(|i| (i.failure, i.message)).collect();
+        let no_host = FailureDetail::new(Failure::Dns, "no such host");
+        incidents.failed(&no_host, &RequestIds::default());
+        let last: Vec<_> = incidents
+            .last_failures()
+            .into_iter()
+            .map(|last| (last.failure, last.message))
+            .collect();
         assert_eq!(
             last,
             [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]

@@ -1,5 +1,5 @@
-//! What requests took in the last minutes, for people who look at the status page: quantiles, good to
-//! a twentieth. For anything else there are the histograms.
+//! TTFT and decode speed of the last minutes, for people who read the status page. Quantiles are
+//! good to 5 %. The histograms of `/metrics` are for everything else.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,80 +8,89 @@ use tokio::time::Instant;
 
 use crate::event::{Arrival, Event, Observe};
 
-/// How far back it looks.
+/// The time that values are kept for.
 pub const WINDOW: Duration = Duration::from_mins(5);
-/// It forgets by parts of this length.
-const PART: Duration = Duration::from_secs(10);
-const PARTS: usize = 30;
+/// The window moves in steps of this length.
+const STEP: Duration = Duration::from_secs(10);
+const STEPS: usize = 30;
 
-/// Each bucket ends a twentieth above its start.
+/// The ratio of the two bounds of a bucket.
 const RATIO: f64 = 1.05;
-/// The first starts here; what is below belongs to it.
-const LEAST: f64 = 1e-4;
-/// The last one ends beyond 10⁵, which no seconds and no tokens per second reach.
+/// The lower bound of the first bucket, which holds all smaller values too.
+const LOWEST: f64 = 1e-4;
+/// The last bucket ends above 10⁵: no duration in seconds and no speed in tokens per second is
+/// higher.
 const BUCKETS: usize = 430;
 
-/// The last minutes of one stream of load.
+/// The values of one route in the last minutes.
 #[derive(Debug)]
 pub struct Recent {
-    begun: Instant,
-    parts: Mutex<Vec<Part>>,
+    started: Instant,
+    /// A ring: step N is at the position N modulo the number of steps.
+    steps: Mutex<Vec<Step>>,
 }
 
-/// What was seen in one part of the window.
+/// The values of one step of the window.
 #[derive(Clone, Debug)]
-struct Part {
-    /// Its number since the beginning.
+struct Step {
+    /// The number of the step since the start.
     number: u64,
-    first_token: Counts,
-    tokens_per_second: Counts,
+    values: RecentValues,
 }
 
-/// How many values fell into each bucket.
+/// Histograms over the window.
+#[derive(Clone, Debug)]
+pub struct RecentValues {
+    /// TTFT in seconds.
+    pub first_token: LogHistogram,
+    /// Decode speed of each success in output tokens per second.
+    pub tokens_per_second: LogHistogram,
+}
+
+/// A histogram whose buckets grow by a constant ratio.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Counts(Vec<u32>);
+pub struct LogHistogram(Vec<u32>);
 
 impl Default for Recent {
     fn default() -> Recent {
-        let part =
-            Part { number: 0, first_token: Counts::none(), tokens_per_second: Counts::none() };
-        Recent { begun: Instant::now(), parts: Mutex::new(vec![part; PARTS]) }
+        let step = Step { number: 0, values: RecentValues::new() };
+        Recent { started: Instant::now(), steps: Mutex::new(vec![step; STEPS]) }
     }
 }
 
 impl Recent {
-    /// Times to the first token in seconds, and output tokens per second of each request.
-    pub fn read(&self, now: Instant) -> (Counts, Counts) {
-        let number = self.number(now);
-        let (mut first_token, mut tokens_per_second) = (Counts::none(), Counts::none());
-        // A part that was not used again since holds what is older than the window.
-        for part in self.lock().iter().filter(|part| part.number + PARTS as u64 > number) {
-            first_token.add(&part.first_token);
-            tokens_per_second.add(&part.tokens_per_second);
+    /// Returns the values of the window that ends now.
+    pub fn read(&self, now: Instant) -> RecentValues {
+        let number = self.step_number(now);
+        let mut sum = RecentValues::new();
+        // A step that has not been used for a whole turn of the ring is older than the window.
+        for step in self.lock().iter().filter(|step| step.number + STEPS as u64 > number) {
+            sum.first_token.add(&step.values.first_token);
+            sum.tokens_per_second.add(&step.values.tokens_per_second);
         }
-        (first_token, tokens_per_second)
+        sum
     }
 
-    fn enter(&self, enter: impl FnOnce(&mut Part)) {
-        let number = self.number(Instant::now());
-        let mut parts = self.lock();
-        let place = usize::try_from(number % PARTS as u64).unwrap_or_default();
-        if let Some(part) = parts.get_mut(place) {
-            if part.number != number {
-                part.number = number;
-                part.first_token.0.fill(0);
-                part.tokens_per_second.0.fill(0);
+    fn record(&self, record: impl FnOnce(&mut RecentValues)) {
+        let number = self.step_number(Instant::now());
+        let mut steps = self.lock();
+        let position = usize::try_from(number % STEPS as u64).unwrap_or_default();
+        if let Some(step) = steps.get_mut(position) {
+            if step.number != number {
+                step.number = number;
+                step.values.first_token.0.fill(0);
+                step.values.tokens_per_second.0.fill(0);
             }
-            enter(part);
+            record(&mut step.values);
         }
     }
 
-    fn number(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.begun).as_secs() / PART.as_secs()
+    fn step_number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_secs() / STEP.as_secs()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Part>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,11 +98,11 @@ impl Observe for Recent {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::FirstToken { since_sent, .. } => {
-                self.enter(|part| part.first_token.enter(since_sent.as_secs_f64()));
+                self.record(|values| values.first_token.record(since_sent.as_secs_f64()));
             }
             Event::Succeeded(measurement) => {
-                if let Some(rate) = measurement.tokens_per_second() {
-                    self.enter(|part| part.tokens_per_second.enter(rate));
+                if let Some(speed) = measurement.tokens_per_second() {
+                    self.record(|values| values.tokens_per_second.record(speed));
                 }
             }
             _ => {}
@@ -101,33 +110,39 @@ impl Observe for Recent {
     }
 }
 
-impl Counts {
-    fn none() -> Counts {
-        Counts(vec![0; BUCKETS])
+impl RecentValues {
+    fn new() -> RecentValues {
+        RecentValues { first_token: LogHistogram::new(), tokens_per_second: LogHistogram::new() }
+    }
+}
+
+impl LogHistogram {
+    fn new() -> LogHistogram {
+        LogHistogram(vec![0; BUCKETS])
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn enter(&mut self, value: f64) {
-        // Below the first bucket and beyond the last, the conversion saturates.
-        let bucket = ((value / LEAST).ln() / RATIO.ln()) as usize;
+    fn record(&mut self, value: f64) {
+        // The conversion saturates for values below the first bucket and above the last.
+        let bucket = ((value / LOWEST).ln() / RATIO.ln()) as usize;
         if let Some(count) = self.0.get_mut(bucket.min(BUCKETS - 1)) {
             *count = count.saturating_add(1);
         }
     }
 
-    fn add(&mut self, other: &Counts) {
+    fn add(&mut self, other: &LogHistogram) {
         for (sum, count) in self.0.iter_mut().zip(&other.0) {
             *sum = sum.saturating_add(*count);
         }
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// The value that this share of all lies below; nothing where there are too few to tell it from
-    /// the extreme.
+    /// Returns the value below which this share of all values is; `None` if there are too few
+    /// values to tell the quantile from the minimum or maximum.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let count = self.count() as f64;
@@ -140,10 +155,10 @@ impl Counts {
             passed += u64::from(*count);
             passed >= rank
         })?;
-        let inside = f64::from(*self.0.get(bucket)?);
-        // As if those inside it lay evenly: the middle of the part that is the one asked for.
-        let part = 1.0 - ((passed - rank) as f64 + 0.5) / inside;
-        Some(LEAST * RATIO.powf(bucket as f64 + part))
+        let in_bucket = f64::from(*self.0.get(bucket)?);
+        // Interpolates as if the values were spread evenly over the bucket.
+        let position = 1.0 - ((passed - rank) as f64 + 0.5) / in_bucket;
+        Some(LOWEST * RATIO.powf(bucket as f64 + position))
     }
 }
 
@@ -158,49 +173,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quantiles_are_good_to_a_twentieth_and_old_ones_are_forgotten() {
+    async fn quantiles_are_good_to_five_percent_and_old_values_are_forgotten() {
         let recent = Recent::default();
         for i in 1..=1000 {
             first_token(&recent, f64::from(i) / 100.0);
         }
-        let (counts, none) = recent.read(Instant::now());
-        assert_eq!((counts.count(), none.count()), (1000, 0));
+        let RecentValues { first_token: ttft, tokens_per_second } = recent.read(Instant::now());
+        assert_eq!((ttft.count(), tokens_per_second.count()), (1000, 0));
         for (share, exact) in [(0.1, 1.0), (0.5, 5.0), (0.9, 9.0), (0.99, 9.9)] {
-            let quantile = counts.quantile(share).unwrap();
+            let quantile = ttft.quantile(share).unwrap();
             assert!((quantile / exact - 1.0).abs() < 0.05, "{share}: {quantile}");
         }
-        tokio::time::advance(PART * 29).await;
+        tokio::time::advance(STEP * 29).await;
         first_token(&recent, 0.0);
-        assert_eq!(recent.read(Instant::now()).0.count(), 1001);
-        tokio::time::advance(PART).await;
-        assert_eq!(recent.read(Instant::now()).0.count(), 1);
-        // The place of a part that was left out for a whole turn is used again.
+        assert_eq!(recent.read(Instant::now()).first_token.count(), 1001);
+        tokio::time::advance(STEP).await;
+        assert_eq!(recent.read(Instant::now()).first_token.count(), 1);
+        // A step that was not used for a whole turn of the ring is cleared.
         tokio::time::advance(WINDOW * 2).await;
         first_token(&recent, 1.0);
-        assert_eq!(recent.read(Instant::now()).0.count(), 1);
+        assert_eq!(recent.read(Instant::now()).first_token.count(), 1);
     }
 
     #[test]
-    fn quantiles_stand_on_no_grid() {
-        let quantile = |least: f64| {
-            let mut counts = Counts::none();
-            (0..10_000).for_each(|i| counts.enter(least + f64::from(i) * 1e-4));
-            counts.quantile(0.5).unwrap()
+    fn quantiles_are_interpolated_within_a_bucket() {
+        let quantile = |lowest: f64| {
+            let mut histogram = LogHistogram::new();
+            (0..10_000).for_each(|i| histogram.record(lowest + f64::from(i) * 1e-4));
+            histogram.quantile(0.5).unwrap()
         };
-        for least in [1.0, 1.01, 1.02] {
-            let exact = least + 0.5;
-            assert!((quantile(least) / exact - 1.0).abs() < 0.001, "{exact}: {}", quantile(least));
+        for lowest in [1.0, 1.01, 1.02] {
+            let exact = lowest + 0.5;
+            assert!(
+                (quantile(lowest) / exact - 1.0).abs() < 0.001,
+                "{exact}: {}",
+                quantile(lowest)
+            );
         }
     }
 
     #[test]
-    fn what_too_few_values_cannot_tell_is_not_told() {
-        let mut counts = Counts::none();
-        assert_eq!(counts.quantile(0.5), None);
-        (0..99).for_each(|_| counts.enter(1e9));
-        assert!(counts.quantile(0.5).is_some() && counts.quantile(0.9).is_some());
-        assert_eq!(counts.quantile(0.99), None);
-        counts.enter(0.0);
-        assert!(counts.quantile(0.99).is_some());
+    fn a_quantile_of_too_few_values_is_left_out() {
+        let mut histogram = LogHistogram::new();
+        assert_eq!(histogram.quantile(0.5), None);
+        (0..99).for_each(|_| histogram.record(1e9));
+        assert!(histogram.quantile(0.5).is_some() && histogram.quantile(0.9).is_some());
+        assert_eq!(histogram.quantile(0.99), None);
+        histogram.record(0.0);
+        assert!(histogram.quantile(0.99).is_some());
     }
 }

@@ -245,7 +245,7 @@ fn load(stream: &RouteMonitor) -> Option<Load> {
     let (whole, rows, timeline) = tally.read();
     let (books, info) = (stream.state.ledger.read(), stream.info());
     let patient = DiagnosedTarget { target: &info.configured, address: &info.address };
-    let failures = stream.incidents.last().into_iter().map(|incident| Failed {
+    let failures = stream.incidents.last_failures().into_iter().map(|incident| Failed {
         reason: incident.failure.as_str().to_owned(),
         blame: incident.failure.blame().as_str().to_owned(),
         count: books

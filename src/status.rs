@@ -1,8 +1,9 @@
-//! What is going on: the streams of load as they can be looked at while they run.
+//! The current status of the daemon: its routes and its configuration, for the status page, the API
+//! and the progress line.
 
-mod answer;
+mod document;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::incidents::Incidents;
 use crate::launch::RouteState;
@@ -12,87 +13,88 @@ use crate::plan::Target;
 use crate::recent::Recent;
 use crate::schedule_state::ScheduleState;
 use crate::tally::Tally;
-pub use answer::{RateNow, Status};
+pub use document::{CurrentRate, Status};
 
-/// What the daemon has to show; a reload changes it.
+/// The routes and the configuration that are in effect. A reload replaces them.
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     monitors: Mutex<Vec<Arc<RouteMonitor>>>,
-    config: Mutex<String>,
-    refused: Mutex<Option<String>>,
+    masked_config: Mutex<String>,
+    reload_error: Mutex<Option<String>>,
 }
 
 impl StatusBoard {
-    /// From now on these streams and this configuration, its secrets masked.
-    pub fn show(&self, monitors: Vec<Arc<RouteMonitor>>, config: String) {
-        *self.monitors.lock().unwrap_or_else(PoisonError::into_inner) = monitors;
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Publishes the routes of a configuration and its text, in which secrets are masked. Forgets
+    /// the last reload error.
+    pub fn publish(&self, monitors: Vec<Arc<RouteMonitor>>, masked_config: String) {
+        *lock(&self.monitors) = monitors;
+        *lock(&self.masked_config) = masked_config;
+        *lock(&self.reload_error) = None;
     }
 
-    /// What stands in the file was refused, for these reasons; what was shown before goes on.
-    pub fn refuse(&self, why: String) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    /// Reports that a reload was rejected. The previous configuration stays in effect.
+    pub fn set_reload_error(&self, reasons: String) {
+        *lock(&self.reload_error) = Some(reasons);
     }
 
-    /// Why the last reload changed nothing, if it was refused.
-    pub fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the reasons if the last reload was rejected.
+    pub fn reload_error(&self) -> Option<String> {
+        lock(&self.reload_error).clone()
     }
 
-    /// The streams of load.
+    /// Returns the routes, in the order of the configuration.
     pub fn monitors(&self) -> Vec<Arc<RouteMonitor>> {
-        self.monitors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.monitors).clone()
     }
 
-    /// The configuration, its secrets masked.
-    pub fn config(&self) -> String {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the text of the configuration, in which secrets are masked.
+    pub fn masked_config(&self) -> String {
+        lock(&self.masked_config).clone()
     }
 }
 
-/// One stream of load, as it can be looked at while it runs.
+/// Everything that can be observed of one route while it runs.
 #[derive(Debug)]
 pub struct RouteMonitor {
     /// `scenarios.NAME`.
     pub scenario: String,
     /// `targets.NAME`.
     pub target: String,
-    /// The model, once it is known.
+    /// The model, as soon as it is known.
     pub model: OnceLock<String>,
-    /// The books, and what is in flight.
+    /// The ledger and the requests in flight.
     pub state: Arc<RouteState>,
-    /// Where the schedule stands.
+    /// The state of the scenario's schedule.
     pub schedule_state: Arc<ScheduleState>,
-    /// What failed last.
+    /// The last failures.
     pub incidents: Arc<Incidents>,
-    /// What requests took in the last minutes.
+    /// TTFT and speed of the last minutes.
     pub recent: Arc<Recent>,
-    /// All figures of a run that ends; the daemon, which does not, keeps none.
+    /// All figures of a `run`, for its report. The daemon has none: they would grow.
     pub tally: Option<Arc<Tally>>,
-    /// How it differs from the first target of its scenario; nothing for that one itself.
+    /// The difference from the first target of the scenario; empty for that target itself.
     pub difference: Arc<PairedDifference>,
-    /// What a reload may change.
     info: Mutex<RouteInfo>,
 }
 
-/// What a reload may change about a stream of load.
+/// The configuration of a route, as far as its status shows it. A reload may change it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteInfo {
-    /// As it is configured: what mends its failures follows from it.
+    /// The target as configured, from which the remedies for its failures follow.
     pub configured: Arc<Target>,
     /// The base URL.
     pub address: String,
-    /// Whether that is the built-in simulator.
+    /// True if the target is the built-in simulator.
     pub simulated: bool,
-    /// `max_concurrency`.
+    /// The highest number of requests in flight.
     pub max_concurrency: u32,
-    /// What says that nothing is due now and then, in words: a rate that is set by hand ignores it.
+    /// The configured times without load (`its cron`, `its active windows`), which a manual rate
+    /// override ignores.
     pub hours: Option<&'static str>,
 }
 
 impl RouteMonitor {
-    /// A stream of load whose books are empty.
+    /// Returns the monitor of a route with an empty ledger.
     pub fn new(
         scenario: &str,
         target: &str,
@@ -114,19 +116,23 @@ impl RouteMonitor {
         }
     }
 
-    /// What a reload may change.
+    /// Returns the current configuration.
     pub fn info(&self) -> RouteInfo {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.info).clone()
     }
 
-    /// From now on these.
-    pub fn change(&self, info: RouteInfo) {
-        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
+    /// Replaces the configuration after a reload.
+    pub fn set_info(&self, info: RouteInfo) {
+        *lock(&self.info) = info;
     }
 
-    /// The labels of its series, once the model is known.
+    /// Returns the labels of the route's series, or `None` before the model is known.
     pub fn labels(&self) -> Option<Labels> {
         let (target, scenario) = (self.target.clone(), self.scenario.clone());
         Some(Labels { target, model: self.model.get()?.clone(), scenario })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

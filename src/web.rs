@@ -1,15 +1,16 @@
 //! The daemon's own HTTP server. With `simulator`, the one home of `hyper`'s server.
 //!
-//! - `/` the status page
-//! - `/metrics` for Prometheus
-//! - `/-/healthy` 200 while the process lives
-//! - `/-/ready` 200 while it serves, 503 while it drains; no target has a say in it, so that a
-//!   sidecar never takes its pod out of service
-//! - `/config` the file as it was written, with what might be secret masked
-//! - `/api/v1/status` what is going on, as JSON
+//! - `/`: the status page
+//! - `/metrics`: the Prometheus exposition
+//! - `/-/healthy`: 200 while the process lives
+//! - `/-/ready`: 200 while llmload serves, 503 while it drains. No target affects it, so a sidecar
+//!   never takes its pod out of service
+//! - `/config`: the configuration file as written, with secrets masked
+//! - `/api/v1/status`: the status as JSON
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
-//!   `/api/v1/scenarios/NAME/rate`: from this machine always, from others only if that was allowed; what
-//!   is asked for twice is done once. GET of that rate is open to all
+//!   `/api/v1/scenarios/NAME/rate`: admin requests. They are always accepted from this machine, and
+//!   from other machines only with `--web.enable-lifecycle`. A repeated one has no further effect
+//! - GET `/api/v1/scenarios/NAME/rate`: open to everyone
 
 mod admin;
 
@@ -28,7 +29,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,52 +40,52 @@ use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
 use crate::status::{Status, StatusBoard};
+use admin::AdminPath;
 
-/// A client that has not sent a request head by then, also on a kept-alive connection, is cut off; so
-/// long an order waits for its body.
+/// The time that a client has to send a request head, also on a kept-alive connection, and the body
+/// of an admin request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that has not taken its answer and asked again by then is cut off too: one that never
-/// reads would hold its place for ever, and enough of them would keep out the one who asks for health.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an answer that is on its way may take when its connection is to be closed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long a scrape waits for what the kernel tells.
-const KERNEL: Duration = Duration::from_millis(250);
-/// Connections at once, as many as Prometheus itself allows; one more closes the oldest.
-const CONNECTIONS: usize = 512;
+/// The time that a client has to read its response and send the next request. A client that never
+/// reads would hold its connection for ever, and enough of them would block health checks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that a response under way may take when its connection is to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time that a scrape waits for fresh readings from the kernel.
+const KERNEL_TIMEOUT: Duration = Duration::from_millis(250);
+/// The highest number of connections, the same as that of Prometheus itself. One more closes the
+/// oldest.
+const MAX_CONNECTIONS: usize = 512;
 
 const PAGE: &str = include_str!("web/page.html");
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What the server shows.
+/// The state that request handlers share.
 #[derive(Debug)]
-pub struct Site {
+pub struct WebState {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For the verdict on the status page.
+    /// For the distortions on the status page.
     pub generator: Arc<Generator>,
     /// For the status page and `/config`.
     pub board: Arc<StatusBoard>,
-    /// Where orders go.
+    /// Executes admin commands.
     pub control: AdminHandle,
-    /// Whether orders are taken from other machines too.
+    /// True if admin requests are accepted from other machines: `--web.enable-lifecycle`.
     pub lifecycle: bool,
-    /// Whether the load is paused.
+    /// On while the load is paused.
     pub paused: Pause,
-    /// Which of the arrivals are ours.
+    /// The shard of this daemon.
     pub shard: Shard,
-    /// Whether it is shutting down.
+    /// Cancelled once the daemon drains.
     pub draining: CancellationToken,
-    /// When the daemon started.
+    /// The start of the daemon.
     pub started: SystemTime,
 }
 
-/// Serves until `stop` is cancelled; answers that are on their way then still get there.
-pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) {
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+/// Serves until `stop` is cancelled, and then completes the responses under way.
+pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    // What cuts each open connection off, the oldest first.
+    // One token to close each open connection, the oldest first.
     let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
@@ -94,79 +95,96 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, mostly: those in use come back, trying at once would spin.
-                tracing::warn!(%error, "a connection to the daemon's port could not be accepted");
+                // Mostly out of file descriptors: some will be free soon, and a retry at once would
+                // spin.
+                tracing::warn!(%error, "could not accept a connection to the web port");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        if open.len() >= CONNECTIONS {
-            open.retain(|connection| !connection.is_cancelled());
-        }
-        if open.len() >= CONNECTIONS
-            && let Some(oldest) = open.pop_front()
-        {
-            // Whoever fills all places must not keep out the one who asks for health.
-            oldest.cancel();
-        }
+        make_room(&mut open);
         let closed = stop.child_token();
         open.push_back(closed.clone());
-        let site = Arc::clone(&site);
-        let (at_work, works) = watch::channel(false);
-        let service = service_fn(move |request| {
-            let (site, at_work) = (Arc::clone(&site), at_work.clone());
-            async move {
-                at_work.send_replace(true);
-                let answer = site.answer(request, peer.ip()).await;
-                at_work.send_replace(false);
-                Ok::<_, Infallible>(answer)
-            }
-        });
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(async move {
-            let mut connection = pin!(connection);
-            tokio::select! {
-                // What a client does to its own connection is its own affair.
-                _ended = connection.as_mut() => {}
-                () = silence(works) => {}
-                () = closed.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _in_time = tokio::time::timeout(LAST_WORDS, connection).await;
-                }
-            }
-            closed.cancel();
-        });
+        connections.spawn(serve_connection(stream, peer.ip(), Arc::clone(&state), closed));
     }
     connections.close();
     connections.wait().await;
 }
 
-/// Until nothing was asked for as long as patience lasts. Whoever waits for an answer that is being worked
-/// at is not silent: a reload may take its time.
-async fn silence(mut works: watch::Receiver<bool>) {
+/// Closes the oldest connection if there are too many: a client that takes all connections must not
+/// block health checks.
+fn make_room(open: &mut VecDeque<CancellationToken>) {
+    if open.len() >= MAX_CONNECTIONS {
+        open.retain(|connection| !connection.is_cancelled());
+    }
+    if open.len() >= MAX_CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        oldest.cancel();
+    }
+}
+
+/// Serves one connection until it ends, is idle for too long, or `closed` is cancelled.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    state: Arc<WebState>,
+    closed: CancellationToken,
+) {
+    let (set_busy, busy) = watch::channel(false);
+    let service = service_fn(move |request| {
+        let (state, set_busy) = (Arc::clone(&state), set_busy.clone());
+        async move {
+            set_busy.send_replace(true);
+            let response = state.handle(request, peer).await;
+            set_busy.send_replace(false);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        // A client may close its own connection in any way.
+        _ended = connection.as_mut() => {}
+        () = idle_timeout(busy) => {}
+        () = closed.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
+        }
+    }
+    closed.cancel();
+}
+
+/// Returns once a connection has been idle for [`IDLE_TIMEOUT`]. A connection is not idle while its
+/// request is handled: a reload may take long.
+async fn idle_timeout(mut busy: watch::Receiver<bool>) {
     loop {
-        let at_work = *works.borrow_and_update();
-        let changed = works.changed();
-        let lasts =
-            if at_work { Ok(changed.await) } else { tokio::time::timeout(PATIENCE, changed).await };
-        if !matches!(lasts, Ok(Ok(()))) {
+        let is_busy = *busy.borrow_and_update();
+        let changed = busy.changed();
+        let in_time = if is_busy {
+            Ok(changed.await)
+        } else {
+            tokio::time::timeout(IDLE_TIMEOUT, changed).await
+        };
+        if !matches!(in_time, Ok(Ok(()))) {
             return;
         }
     }
 }
 
-impl Site {
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+impl WebState {
+    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if let Some(asked) = admin::Route::of(path) {
-            return self.apply(asked, request, peer).await;
+        if let Some(admin_path) = AdminPath::parse(path) {
+            return self.handle_admin(admin_path, request, peer).await;
         }
         let known = matches!(
             path,
             "/" | "/metrics" | "/-/healthy" | "/-/ready" | "/config" | "/api/v1/status"
         );
         if !known {
-            return text(StatusCode::NOT_FOUND, "Nothing here. The start page is at /.\n");
+            return text(StatusCode::NOT_FOUND, "Page not found. The status page is at /.\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return wrong_method("GET, HEAD");
@@ -178,25 +196,26 @@ impl Site {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
             }
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
-            "/config" => {
-                response(StatusCode::OK, "application/yaml; charset=utf-8", self.board.config())
-            }
+            "/config" => response(
+                StatusCode::OK,
+                "application/yaml; charset=utf-8",
+                self.board.masked_config(),
+            ),
             "/api/v1/status" => {
                 let halted = (self.draining.is_cancelled(), self.paused.is_on());
                 let status =
-                    Status::of(&self.board, &self.generator, halted, self.shard, self.started);
+                    Status::new(&self.board, &self.generator, halted, self.shard, self.started);
                 json(&status)
             }
             _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         }
     }
-}
 
-impl Site {
-    /// Nothing of it is done on a thread that sends: ten thousand series are some milliseconds.
+    /// Encodes the exposition outside the threads that send requests: ten thousand series take some
+    /// milliseconds.
     async fn exposition(&self) -> Response<Full<Bytes>> {
-        // Where the kernel is slow, the scrape has what it told last.
-        let _in_time = tokio::time::timeout(KERNEL, self.generator.ask_kernel()).await;
+        // If the kernel is slow, the scrape has its previous readings.
+        let _in_time = tokio::time::timeout(KERNEL_TIMEOUT, self.generator.ask_kernel()).await;
         let metrics = Arc::clone(&self.metrics);
         let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
             Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),
@@ -208,13 +227,14 @@ impl Site {
 }
 
 fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} here.\n"));
+    let mut response =
+        text(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed; use {allowed}.\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-fn json(answer: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    match serde_json::to_vec(answer) {
+fn json(document: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(document) {
         Ok(body) => response(StatusCode::OK, "application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
@@ -243,23 +263,23 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn patience_starts_again_with_every_answer_and_ends() {
-        let (at_work, works) = watch::channel(false);
+    async fn the_idle_timeout_starts_again_after_every_response() {
+        let (set_busy, busy) = watch::channel(false);
         let start = Instant::now();
         let clients = async {
             for _ in 0..3 {
-                tokio::time::sleep(PATIENCE / 2).await;
-                at_work.send_replace(true);
-                // An order that takes longer than the silence that is suffered.
-                tokio::time::sleep(PATIENCE * 2).await;
-                at_work.send_replace(false);
+                tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+                set_busy.send_replace(true);
+                // A request that takes longer than the idle timeout.
+                tokio::time::sleep(IDLE_TIMEOUT * 2).await;
+                set_busy.send_replace(false);
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = silence(works) => {}
+            () = idle_timeout(busy) => {}
             () = clients => {}
         }
-        assert_eq!(start.elapsed().as_secs(), (PATIENCE * 17 / 2).as_secs());
+        assert_eq!(start.elapsed().as_secs(), (IDLE_TIMEOUT * 17 / 2).as_secs());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::generator::Generator;
 use crate::ledger::Ledger;
-use crate::metrics::{Defect, Labels, Metrics, RouteSettings};
+use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan};
 use crate::schedule_state::ScheduleState;
 
@@ -20,15 +20,15 @@ const SOME_MODEL: &str = "model";
 pub fn series(plan: &Plan) -> Result<usize, Defect> {
     let metrics = Metrics::new(Generator::new(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
-    metrics.shard(plan.shard);
-    metrics.paused(false);
+    metrics.set_shard(plan.shard);
+    metrics.set_paused(false);
     let mut phases = BTreeSet::new();
     for (scenario, target) in plan
         .scenarios
         .iter()
         .flat_map(|scenario| scenario.targets().map(move |target| (scenario, target)))
     {
-        metrics.target_known(&target.name, "");
+        metrics.targets.add(&target.name, "");
         let labels = Labels {
             target: target.name.clone(),
             model: target.model.clone().unwrap_or_else(|| SOME_MODEL.to_owned()),
@@ -36,16 +36,18 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
         };
         let schedule_state =
             ScheduleState::new(Arc::clone(&scenario.schedule), false, plan.shard, "");
+        let baseline = scenario
+            .baseline_of(&target.name)
+            .map(|baseline| Baseline { target: baseline.to_owned(), difference: Arc::default() });
         let settings = RouteSettings {
             arrivals: scenario.arrivals,
             simulated: matches!(target.location, Location::Simulator(_)),
             limit: scenario.max_concurrency.get(),
             prices: target.prices.clone(),
             slo: scenario.slo.clone(),
+            baseline,
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);
-        let baseline = scenario.baseline_of(&target.name);
-        metrics.compare(&labels, baseline.map(|baseline| (baseline.to_owned(), Arc::default())));
         // The instant of its beginning is a series of its own, which is absent before.
         phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
     }

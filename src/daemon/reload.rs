@@ -42,8 +42,8 @@ impl Reloader {
         board: &StatusBoard,
     ) -> Result<String, CommandError> {
         let refused = |words: String| {
-            metrics.config_refused();
-            board.refuse(words.clone());
+            metrics.config_rejected();
+            board.set_reload_error(words.clone());
             tracing::error!("the configuration was not reloaded, the one before goes on: {words}");
             Err(CommandError::Wrong(words))
         };

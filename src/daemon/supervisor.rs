@@ -93,7 +93,7 @@ impl Supervisor {
         for next in prepared {
             next.routes
                 .iter()
-                .for_each(|route| metrics.target_known(&route.target.name, &route.info.address));
+                .for_each(|route| metrics.targets.add(&route.target.name, &route.info.address));
             let name = &next.scenario.name;
             let running = before.iter().position(|running| running.spec.scenario.name == *name);
             let running = running.map(|position| before.remove(position));
@@ -107,7 +107,7 @@ impl Supervisor {
             self.scenarios.push(running);
         }
         for target in targets.difference(&self.targets()) {
-            metrics.target_gone(target);
+            metrics.targets.remove(target);
         }
         for gone in before {
             changes.note(&gone.spec.scenario.name, ScenarioChange::Removed);
@@ -119,7 +119,7 @@ impl Supervisor {
             .iter()
             .flat_map(|running| running.handle.monitors.iter().cloned())
             .collect();
-        self.board.show(monitors, plan.masked_source);
+        self.board.publish(monitors, plan.masked_source);
         metrics.config_loaded(plan.source_hash);
         Ok(changes)
     }
@@ -312,7 +312,7 @@ fn goes_on(
     let learned = monitor.model.get().filter(|_| before.info.address == route.info.address);
     let model = route.target.model.as_ref().or(learned)?;
     if monitor.model.get() == Some(model) {
-        monitor.change(route.info.clone());
+        monitor.set_info(route.info.clone());
         Some(Arc::clone(monitor))
     } else {
         Some(next.monitor(route, &monitor.schedule_state))

@@ -1,12 +1,12 @@
-//! What the generator tells of itself, read at the scrape: its process, its control groups, and
-//! whether what it measures can be believed.
+//! The families about llmload itself, read at a scrape: its process, its control groups, and
+//! whether its measurements are valid.
 
 use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::page::{self, Page};
+use super::samples::{self, Samples};
 use super::table::{self, Family};
 use crate::generator::{Distortion, Generator};
 
@@ -26,7 +26,6 @@ const FAMILIES: [&Family; 13] = [
     &table::PROCESS_THREADS,
 ];
 
-/// The collector of them.
 #[derive(Clone, Debug)]
 pub(super) struct GeneratorCollector {
     descriptions: Arc<[Desc]>,
@@ -34,8 +33,8 @@ pub(super) struct GeneratorCollector {
 }
 
 impl GeneratorCollector {
-    pub(super) fn of(generator: Arc<Generator>) -> prometheus::Result<GeneratorCollector> {
-        Ok(GeneratorCollector { descriptions: page::describe(&FAMILIES)?, generator })
+    pub(super) fn new(generator: Arc<Generator>) -> prometheus::Result<GeneratorCollector> {
+        Ok(GeneratorCollector { descriptions: samples::describe(&FAMILIES)?, generator })
     }
 }
 
@@ -46,35 +45,36 @@ impl Collector for GeneratorCollector {
 
     #[allow(clippy::cast_precision_loss)]
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut page = Page::of(&FAMILIES);
+        let mut samples = Samples::new(&FAMILIES);
         // One copy, so that the verdict and its reasons agree.
         let claims = self.generator.claims();
-        page.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(claims.is_empty())));
+        samples.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(claims.is_empty())));
         for kind in Distortion::ALL {
-            let stands = claims.iter().any(|claim| claim.kind == kind);
-            page.add(&table::GENERATOR_DISTORTION, &[kind.as_str()], f64::from(u8::from(stands)));
+            let is_claimed = claims.iter().any(|claim| claim.kind == kind);
+            let value = f64::from(u8::from(is_claimed));
+            samples.add(&table::GENERATOR_DISTORTION, &[kind.as_str()], value);
         }
-        // What the kernel does not tell is absent, not 0.
-        let mut told = |family, value: Option<f64>| {
+        // A value that the kernel does not report is absent, not 0.
+        let mut add = |family, value: Option<f64>| {
             if let Some(value) = value {
-                page.add(family, &[], value);
+                samples.add(family, &[], value);
             }
         };
         let count = |number: Option<u64>| number.map(|number| number as f64);
         let vitals = self.generator.vitals();
         let process = vitals.process;
-        told(&table::CPUS_ALLOWED, vitals.cpus());
+        add(&table::CPUS_ALLOWED, vitals.cpus());
         let throttling = vitals.cgroup.throttling;
-        told(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));
-        told(&table::CGROUP_CPU_THROTTLED_PERIODS, count(throttling.map(|t| t.throttled)));
-        told(&table::CGROUP_CPU_THROTTLED_SECONDS, throttling.map(|t| t.time.as_secs_f64()));
-        told(&table::PROCESS_CPU_SECONDS, process.cpu.map(|cpu| cpu.as_secs_f64()));
-        told(&table::PROCESS_OPEN_FDS, count(process.open_files));
-        told(&table::PROCESS_MAX_FDS, count(process.max_files));
-        told(&table::PROCESS_VIRTUAL_MEMORY, count(process.addresses));
-        told(&table::PROCESS_RESIDENT_MEMORY, count(process.resident));
-        told(&table::PROCESS_START_TIME, process.started);
-        told(&table::PROCESS_THREADS, count(process.threads));
-        page.families()
+        add(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));
+        add(&table::CGROUP_CPU_THROTTLED_PERIODS, count(throttling.map(|t| t.throttled)));
+        add(&table::CGROUP_CPU_THROTTLED_SECONDS, throttling.map(|t| t.time.as_secs_f64()));
+        add(&table::PROCESS_CPU_SECONDS, process.cpu.map(|cpu| cpu.as_secs_f64()));
+        add(&table::PROCESS_OPEN_FDS, count(process.open_files));
+        add(&table::PROCESS_MAX_FDS, count(process.max_files));
+        add(&table::PROCESS_VIRTUAL_MEMORY, count(process.addresses));
+        add(&table::PROCESS_RESIDENT_MEMORY, count(process.resident));
+        add(&table::PROCESS_START_TIME, process.started);
+        add(&table::PROCESS_THREADS, count(process.threads));
+        samples.into_families()
     }
 }

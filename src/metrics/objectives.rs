@@ -1,92 +1,78 @@
-//! The series of service level objectives: they exist where a scenario of the file has some.
+//! The series of the objectives of a scenario; a scenario without an `slo` has none.
 
 use std::sync::Arc;
 
-use prometheus::{GaugeVec, IntCounter, IntCounterVec, Registry};
+use prometheus::{Gauge, IntCounter};
 
-use super::{Labels, counter, gauge, table};
+use super::series::{LateGauge, Registrar, SeriesSet, SeriesVec, handles};
+use super::{Labels, table};
 use crate::measurement::Measurement;
-use crate::slo::Slo;
+use crate::slo::{Objective, Slo};
 
-/// The families.
-#[derive(Debug)]
-pub(super) struct Families {
-    requests: IntCounterVec,
-    violations: IntCounterVec,
-    good: IntCounterVec,
-    threshold: GaugeVec,
-    objective: GaugeVec,
+handles! {
+    PerObjectiveFamilies,
+    /// The series of one objective.
+    PerObjectiveHandles {
+        requests: IntCounter = SLO_REQUESTS;
+        violations: IntCounter = SLO_VIOLATIONS;
+        threshold: LateGauge = SLO_THRESHOLD;
+        share: Gauge = SLO_OBJECTIVE;
+    }
 }
 
-impl Families {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Families> {
-        Ok(Families {
-            requests: counter(registry, &table::SLO_REQUESTS)?,
-            violations: counter(registry, &table::SLO_VIOLATIONS)?,
-            good: counter(registry, &table::SLO_GOOD_REQUESTS)?,
-            threshold: gauge(registry, &table::SLO_THRESHOLD)?,
-            objective: gauge(registry, &table::SLO_OBJECTIVE)?,
+#[derive(Debug)]
+pub(super) struct ObjectiveFamilies {
+    per_objective: PerObjectiveFamilies,
+    good: SeriesVec<IntCounter>,
+}
+
+impl ObjectiveFamilies {
+    pub(super) fn register(registrar: &Registrar<'_>) -> prometheus::Result<ObjectiveFamilies> {
+        Ok(ObjectiveFamilies {
+            per_objective: PerObjectiveFamilies::register(registrar)?,
+            good: registrar.register(&table::SLO_GOOD_REQUESTS)?,
         })
     }
 
-    pub(super) fn bind(&self, labels: &Labels, slo: Arc<Slo>) -> Objectives {
+    pub(super) fn bind(
+        &self,
+        labels: &Labels,
+        slo: Arc<Slo>,
+        series: &mut SeriesSet,
+    ) -> Objectives {
         let [target, model, scenario] = labels.values();
-        let tried = slo.objectives.iter().map(|objective| {
-            let name = objective.to_string();
-            let labels = [target, model, scenario, &name];
-            self.objective.with_label_values(&labels).set(objective.share.as_f64());
+        let bind = |objective: &Objective| {
+            let labels = [target, model, scenario, &objective.to_string()];
+            let handles = self.per_objective.bind(&labels, series);
+            handles.share.set(objective.share.as_f64());
             if let Some(threshold) = objective.threshold() {
-                self.threshold.with_label_values(&labels).set(threshold.as_secs_f64());
+                handles.threshold.set(threshold.as_secs_f64());
             }
-            (self.requests.with_label_values(&labels), self.violations.with_label_values(&labels))
-        });
-        Objectives {
-            tried: tried.collect(),
-            good: self.good.with_label_values(&[target, model, scenario]),
-            slo,
-        }
-    }
-
-    /// Ends the series of objectives, but for those that stay.
-    pub(super) fn unbind(&self, labels: &Labels, slo: Option<&Slo>, stay: Option<&Slo>) {
-        let Some(slo) = slo else { return };
-        let [target, model, scenario] = labels.values();
-        let stay: Vec<String> =
-            stay.iter().flat_map(|slo| &slo.objectives).map(ToString::to_string).collect();
-        // Whatever is not there need not go.
-        for name in
-            slo.objectives.iter().map(ToString::to_string).filter(|name| !stay.contains(name))
-        {
-            let labels = [target, model, scenario, &name];
-            let _gone = self.requests.remove_label_values(&labels);
-            let _gone = self.violations.remove_label_values(&labels);
-            let _gone = self.threshold.remove_label_values(&labels);
-            let _gone = self.objective.remove_label_values(&labels);
-        }
-        if stay.is_empty() {
-            let _gone = self.good.remove_label_values(&[target, model, scenario]);
-        }
+            handles
+        };
+        let handles = slo.objectives.iter().map(bind).collect();
+        Objectives { handles, good: series.hold(&self.good, &labels.values()), slo }
     }
 }
 
-/// The handles of one stream of load.
+/// The objectives of one route.
 #[derive(Debug)]
 pub(super) struct Objectives {
     slo: Arc<Slo>,
-    /// Of each objective: those held against it, and those that missed it.
-    tried: Vec<(IntCounter, IntCounter)>,
+    /// In the order of the `slo`.
+    handles: Vec<PerObjectiveHandles>,
     good: IntCounter,
 }
 
 impl Objectives {
-    /// A request finished, so or with a failure.
+    /// Judges a request that succeeded with this measurement, or failed.
     pub(super) fn finished(&self, measurement: Option<&Measurement>) {
         let mut good = measurement.is_some();
-        for ((requests, violations), met) in self.tried.iter().zip(self.slo.judge(measurement)) {
+        for (series, met) in self.handles.iter().zip(self.slo.judge(measurement)) {
             let Some(met) = met else { continue };
-            requests.inc();
+            series.requests.inc();
             if !met {
-                violations.inc();
+                series.violations.inc();
                 good = false;
             }
         }

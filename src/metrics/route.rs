@@ -1,345 +1,224 @@
-//! The handles of one stream of load: what an event does to them.
+//! The series of one route that events update, and the effect of each event on them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{
-    Counter, CounterVec, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry,
-};
+use prometheus::{Counter, Gauge, Histogram, IntCounter};
 
-use super::limits::{self, Limits};
-use super::objectives::{self, Objectives};
-use super::table::CODES;
-use super::{Labels, amounts, counter, histogram, table};
-use crate::buckets::Buckets;
+use super::limits::{LimitFamilies, Limits};
+use super::objectives::{ObjectiveFamilies, Objectives};
+use super::series::{Registrar, SeriesSet, SeriesVec, handles};
+use super::table::STATUS_CODES;
+use super::{Labels, RouteSettings, table};
 use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::generator::Generator;
-use crate::measurement::{Anomaly, Blame, Measurement};
+use crate::measurement::Measurement;
 use crate::plan::Prices;
-use crate::slo::Slo;
 
-/// The families that streams of load have handles in.
-#[derive(Debug)]
-pub(super) struct Families {
-    http_responses: IntCounterVec,
-    response_anomalies: IntCounterVec,
-    dispatch_lag: HistogramVec,
-    dns_duration: HistogramVec,
-    connect_duration: HistogramVec,
-    limits: limits::Families,
-    objectives: objectives::Families,
-    time_to_first_token: HistogramVec,
-    time_to_first_token_from_schedule: HistogramVec,
-    inter_chunk_latency: HistogramVec,
-    time_per_output_token: HistogramVec,
-    output_tokens_per_second: HistogramVec,
-    request_duration: HistogramVec,
-    request_duration_from_schedule: HistogramVec,
-    request_failure_duration: HistogramVec,
-    queries_per_second: HistogramVec,
-    input_tokens: IntCounterVec,
-    output_tokens: IntCounterVec,
-    cached_input_tokens: IntCounterVec,
-    reasoning_tokens: IntCounterVec,
-    cost: CounterVec,
-    output_chunks: IntCounterVec,
-    request_input_tokens: HistogramVec,
-    request_output_tokens: HistogramVec,
-    warmup_requests: IntCounterVec,
+handles! {
+    CommonFamilies,
+    /// The series that every route has from the start.
+    CommonHandles {
+        http_responses: Vec<IntCounter> = HTTP_RESPONSES;
+        response_anomalies: Vec<IntCounter> = RESPONSE_ANOMALIES;
+        dispatch_lag: Histogram = DISPATCH_LAG;
+        dns_duration: Histogram = DNS_DURATION;
+        connect_duration: Histogram = CONNECT_DURATION;
+        time_to_first_token: Histogram = TIME_TO_FIRST_TOKEN;
+        time_to_first_token_from_schedule: Histogram = TIME_TO_FIRST_TOKEN_FROM_SCHEDULE;
+        inter_chunk_latency: Histogram = INTER_CHUNK_LATENCY;
+        time_per_output_token: Histogram = TIME_PER_OUTPUT_TOKEN;
+        output_tokens_per_second: Histogram = OUTPUT_TOKENS_PER_SECOND;
+        request_duration: Histogram = REQUEST_DURATION;
+        request_duration_from_schedule: Histogram = REQUEST_DURATION_FROM_SCHEDULE;
+        request_failure_duration: Vec<Histogram> = REQUEST_FAILURE_DURATION;
+        queries_per_second: Histogram = QUERIES_PER_SECOND_OBSERVED;
+        input_tokens: IntCounter = INPUT_TOKENS;
+        output_tokens: IntCounter = OUTPUT_TOKENS;
+        cached_input_tokens: IntCounter = CACHED_INPUT_TOKENS;
+        reasoning_tokens: IntCounter = REASONING_TOKENS;
+        output_chunks: IntCounter = OUTPUT_CHUNKS;
+        request_input_tokens: Histogram = REQUEST_INPUT_TOKENS;
+        request_output_tokens: Histogram = REQUEST_OUTPUT_TOKENS;
+        warmup_requests: IntCounter = WARMUP_REQUESTS;
+    }
 }
 
-impl Families {
-    pub(super) fn new(registry: &Registry, buckets: &Buckets) -> prometheus::Result<Families> {
-        Ok(Families {
-            http_responses: counter(registry, &table::HTTP_RESPONSES)?,
-            response_anomalies: counter(registry, &table::RESPONSE_ANOMALIES)?,
-            dispatch_lag: histogram(registry, &table::DISPATCH_LAG, buckets)?,
-            dns_duration: histogram(registry, &table::DNS_DURATION, buckets)?,
-            connect_duration: histogram(registry, &table::CONNECT_DURATION, buckets)?,
-            limits: limits::Families::new(registry)?,
-            objectives: objectives::Families::new(registry)?,
-            time_to_first_token: histogram(registry, &table::TIME_TO_FIRST_TOKEN, buckets)?,
-            time_to_first_token_from_schedule: histogram(
-                registry,
-                &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE,
-                buckets,
-            )?,
-            inter_chunk_latency: histogram(registry, &table::INTER_CHUNK_LATENCY, buckets)?,
-            time_per_output_token: histogram(registry, &table::TIME_PER_OUTPUT_TOKEN, buckets)?,
-            output_tokens_per_second: histogram(
-                registry,
-                &table::OUTPUT_TOKENS_PER_SECOND,
-                buckets,
-            )?,
-            request_duration: histogram(registry, &table::REQUEST_DURATION, buckets)?,
-            request_duration_from_schedule: histogram(
-                registry,
-                &table::REQUEST_DURATION_FROM_SCHEDULE,
-                buckets,
-            )?,
-            request_failure_duration: histogram(
-                registry,
-                &table::REQUEST_FAILURE_DURATION,
-                buckets,
-            )?,
-            queries_per_second: histogram(registry, &table::QUERIES_PER_SECOND_OBSERVED, buckets)?,
-            input_tokens: counter(registry, &table::INPUT_TOKENS)?,
-            output_tokens: counter(registry, &table::OUTPUT_TOKENS)?,
-            cached_input_tokens: counter(registry, &table::CACHED_INPUT_TOKENS)?,
-            reasoning_tokens: counter(registry, &table::REASONING_TOKENS)?,
-            cost: amounts(registry, &table::COST)?,
-            output_chunks: counter(registry, &table::OUTPUT_CHUNKS)?,
-            request_input_tokens: histogram(registry, &table::REQUEST_INPUT_TOKENS, buckets)?,
-            request_output_tokens: histogram(registry, &table::REQUEST_OUTPUT_TOKENS, buckets)?,
-            warmup_requests: counter(registry, &table::WARMUP_REQUESTS)?,
+/// All families that have series of a route, except those that are read at a scrape.
+#[derive(Debug)]
+pub(super) struct RouteFamilies {
+    common: CommonFamilies,
+    limits: LimitFamilies,
+    objectives: ObjectiveFamilies,
+    cost: SeriesVec<Counter>,
+    scenario_info: SeriesVec<Gauge>,
+}
+
+impl RouteFamilies {
+    pub(super) fn register(registrar: &Registrar<'_>) -> prometheus::Result<RouteFamilies> {
+        Ok(RouteFamilies {
+            common: CommonFamilies::register(registrar)?,
+            limits: LimitFamilies::register(registrar)?,
+            objectives: ObjectiveFamilies::register(registrar)?,
+            cost: registrar.register(&table::COST)?,
+            scenario_info: registrar.register(&table::SCENARIO_INFO)?,
         })
     }
 
-    /// Makes all series of a stream, at 0.
+    /// Makes the series of a route, at 0 if they do not exist yet.
     pub(super) fn bind(
         &self,
         labels: &Labels,
-        target_ready: Gauge,
-        (prices, slo): (Option<Prices>, Option<Arc<Slo>>),
+        settings: &RouteSettings,
+        series: &mut SeriesSet,
         generator: Arc<Generator>,
+        target_ready: Option<Gauge>,
     ) -> RouteMetrics {
         let [target, model, scenario] = labels.values();
-        let plain = [target, model, scenario];
-        let with = |last| [target, model, scenario, last];
-        self.queries_per_second.with_label_values(&plain);
-        self.warmup_requests.with_label_values(&plain);
+        let [arrivals, simulated] = settings.info_values();
+        let info = [target, model, scenario, arrivals, simulated];
+        series.hold(&self.scenario_info, &info).set(1.0);
+        let objectives = settings.slo.clone().map(|slo| self.objectives.bind(labels, slo, series));
+        let cost = settings.prices.clone().map(|prices| Cost {
+            total: series.hold(&self.cost, &[target, model, scenario, &prices.currency]),
+            prices,
+        });
         RouteMetrics {
             generator,
             target_ready,
-            codes: CODES.map(|code| {
-                let code = code.to_string();
-                self.http_responses.with_label_values(&[target, model, scenario, &code])
-            }),
-            other_code: self.http_responses.with_label_values(&with("other")),
-            anomalies: Anomaly::ALL
-                .map(|kind| self.response_anomalies.with_label_values(&with(kind.as_str()))),
-            dispatch_lag: self.dispatch_lag.with_label_values(&plain),
-            dns_duration: self.dns_duration.with_label_values(&plain),
-            connect_duration: self.connect_duration.with_label_values(&plain),
-            limits: self.limits.bind(labels),
-            objectives: slo.map(|slo| self.objectives.bind(labels, slo)),
-            time_to_first_token: self.time_to_first_token.with_label_values(&plain),
-            time_to_first_token_from_schedule: self
-                .time_to_first_token_from_schedule
-                .with_label_values(&plain),
-            inter_chunk_latency: self.inter_chunk_latency.with_label_values(&plain),
-            time_per_output_token: self.time_per_output_token.with_label_values(&plain),
-            output_tokens_per_second: self.output_tokens_per_second.with_label_values(&plain),
-            request_duration: self.request_duration.with_label_values(&plain),
-            request_duration_from_schedule: self
-                .request_duration_from_schedule
-                .with_label_values(&plain),
-            request_failure_duration: Blame::ALL.map(|blame| {
-                self.request_failure_duration.with_label_values(&with(blame.as_str()))
-            }),
-            input_tokens: self.input_tokens.with_label_values(&plain),
-            output_tokens: self.output_tokens.with_label_values(&plain),
-            cached_input_tokens: self.cached_input_tokens.with_label_values(&plain),
-            reasoning_tokens: self.reasoning_tokens.with_label_values(&plain),
-            spending: prices.map(|prices| Spending {
-                total: self.cost.with_label_values(&[target, model, scenario, &prices.currency]),
-                prices,
-            }),
-            output_chunks: self.output_chunks.with_label_values(&plain),
-            request_input_tokens: self.request_input_tokens.with_label_values(&plain),
-            request_output_tokens: self.request_output_tokens.with_label_values(&plain),
+            common: self.common.bind(&labels.values(), series),
+            limits: self.limits.bind_limits(&labels.values(), series),
+            objectives,
+            cost,
         }
-    }
-
-    /// Ends all series of a stream.
-    pub(super) fn unbind(&self, labels: &Labels) {
-        let plain = labels.values();
-        let [target, model, scenario] = plain;
-        let with = |last| [target, model, scenario, last];
-        let histograms = [
-            &self.dispatch_lag,
-            &self.dns_duration,
-            &self.connect_duration,
-            &self.time_to_first_token,
-            &self.time_to_first_token_from_schedule,
-            &self.inter_chunk_latency,
-            &self.time_per_output_token,
-            &self.output_tokens_per_second,
-            &self.request_duration,
-            &self.request_duration_from_schedule,
-            &self.queries_per_second,
-            &self.request_input_tokens,
-            &self.request_output_tokens,
-        ];
-        let counters = [
-            &self.input_tokens,
-            &self.output_tokens,
-            &self.cached_input_tokens,
-            &self.reasoning_tokens,
-            &self.output_chunks,
-            &self.warmup_requests,
-        ];
-        self.limits.unbind(labels);
-        // Whatever is not there need not go.
-        for family in histograms {
-            let _gone = family.remove_label_values(&plain);
-        }
-        for family in counters {
-            let _gone = family.remove_label_values(&plain);
-        }
-        for code in CODES.iter().map(ToString::to_string).chain(["other".to_owned()]) {
-            let _gone = self.http_responses.remove_label_values(&[target, model, scenario, &code]);
-        }
-        for kind in Anomaly::ALL {
-            let _gone = self.response_anomalies.remove_label_values(&with(kind.as_str()));
-        }
-        for blame in Blame::ALL {
-            let _gone = self.request_failure_duration.remove_label_values(&with(blame.as_str()));
-        }
-    }
-
-    /// Ends the series of objectives, but for those that stay.
-    pub(super) fn unobject(&self, labels: &Labels, slo: Option<&Slo>, stay: Option<&Slo>) {
-        self.objectives.unbind(labels, slo, stay);
-    }
-
-    /// Ends the series of what was spent at these prices.
-    pub(super) fn unprice(&self, labels: &Labels, prices: Option<&Prices>) {
-        if let Some(prices) = prices {
-            let [target, model, scenario] = labels.values();
-            let _gone = self.cost.remove_label_values(&[target, model, scenario, &prices.currency]);
-        }
-    }
-
-    pub(super) fn warmed_up(&self, labels: &Labels) {
-        self.warmup_requests.with_label_values(&labels.values()).inc();
-    }
-
-    /// The successes of the last ten seconds / 10.
-    pub(super) fn observe_rate(&self, labels: &Labels, queries_per_second: f64) {
-        self.queries_per_second.with_label_values(&labels.values()).observe(queries_per_second);
     }
 }
 
-/// The handles of one stream of load.
+/// The handles of one route. They work without any lookup, and are harmless after the series of the
+/// route have been removed.
 #[derive(Debug)]
 pub struct RouteMetrics {
     generator: Arc<Generator>,
-    target_ready: Gauge,
-    codes: [IntCounter; CODES.len()],
-    other_code: IntCounter,
-    anomalies: [IntCounter; Anomaly::ALL.len()],
-    dispatch_lag: Histogram,
-    dns_duration: Histogram,
-    connect_duration: Histogram,
+    /// Absent if a reload has removed the target.
+    target_ready: Option<Gauge>,
+    common: CommonHandles,
     limits: Limits,
     objectives: Option<Objectives>,
-    time_to_first_token: Histogram,
-    time_to_first_token_from_schedule: Histogram,
-    inter_chunk_latency: Histogram,
-    time_per_output_token: Histogram,
-    output_tokens_per_second: Histogram,
-    request_duration: Histogram,
-    request_duration_from_schedule: Histogram,
-    request_failure_duration: [Histogram; Blame::ALL.len()],
-    input_tokens: IntCounter,
-    output_tokens: IntCounter,
-    cached_input_tokens: IntCounter,
-    reasoning_tokens: IntCounter,
-    spending: Option<Spending>,
-    output_chunks: IntCounter,
-    request_input_tokens: Histogram,
-    request_output_tokens: Histogram,
+    /// Absent for a target without prices.
+    cost: Option<Cost>,
 }
 
-/// What is spent, and by which prices.
 #[derive(Debug)]
-struct Spending {
+struct Cost {
     prices: Prices,
     total: Counter,
 }
 
 impl Observe for RouteMetrics {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
+        let common = &self.common;
         match event {
             Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
-            // The ledger counts them.
+            // The ledger counts drops.
             Event::Dropped(_) => {}
             Event::Sent { lag } => {
                 self.generator.sent(lag);
-                seconds(&self.dispatch_lag, lag);
+                observe(&common.dispatch_lag, lag);
             }
-            Event::ResponseHead { status } => {
-                let listed = CODES.iter().position(|code| *code == status);
-                listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
-                self.target_ready.set(if status < 500 { 1.0 } else { 0.0 });
-            }
+            Event::ResponseHead { status } => self.answered(status),
             Event::Connected { dns, connect } => {
                 if let Some(dns) = dns {
-                    seconds(&self.dns_duration, dns);
+                    observe(&common.dns_duration, dns);
                 }
-                seconds(&self.connect_duration, connect);
+                observe(&common.connect_duration, connect);
             }
             Event::Limits(limits) => self.limits.set(limits),
             Event::FirstToken { since_sent, since_due } => {
-                seconds(&self.time_to_first_token, since_sent);
-                seconds(&self.time_to_first_token_from_schedule, since_due);
+                observe(&common.time_to_first_token, since_sent);
+                observe(&common.time_to_first_token_from_schedule, since_due);
             }
-            Event::Chunks { count, gap } => {
-                self.output_chunks.inc_by(u64::from(count));
-                if let Some(gap) = gap {
-                    seconds(&self.inter_chunk_latency, gap);
-                }
-                // The others came in the same read.
-                for _ in 1..count {
-                    self.inter_chunk_latency.observe(0.0);
-                }
-            }
+            Event::Chunks { count, gap } => self.chunks(count, gap),
             Event::Succeeded(measurement) => self.succeeded(measurement),
             Event::Failed { detail, duration, .. } => {
                 if detail.failure.is_connecting() {
-                    self.target_ready.set(0.0);
+                    self.set_target_ready(false);
                 }
                 if let Some(objectives) = &self.objectives {
                     objectives.finished(None);
                 }
-                seconds(&self.request_failure_duration[detail.failure.blame() as usize], duration);
+                let blame = detail.failure.blame() as usize;
+                observe(&common.request_failure_duration[blame], duration);
             }
         }
     }
 }
 
 impl RouteMetrics {
+    /// The histogram of [`Metrics::observe_query_rates`](super::Metrics::observe_query_rates).
+    pub(super) fn queries_per_second(&self) -> Histogram {
+        self.common.queries_per_second.clone()
+    }
+
+    /// The counter of [`Metrics::warmup_request_ended`](super::Metrics::warmup_request_ended).
+    pub(super) fn warmup_requests(&self) -> IntCounter {
+        self.common.warmup_requests.clone()
+    }
+
+    fn answered(&self, status: u16) {
+        // The series of `other` follows those of the listed codes.
+        let listed = STATUS_CODES.iter().position(|code| *code == status);
+        self.common.http_responses[listed.unwrap_or(STATUS_CODES.len())].inc();
+        self.set_target_ready(status < 500);
+    }
+
+    fn set_target_ready(&self, ready: bool) {
+        if let Some(gauge) = &self.target_ready {
+            gauge.set(f64::from(u8::from(ready)));
+        }
+    }
+
+    fn chunks(&self, count: u32, gap: Option<Duration>) {
+        self.common.output_chunks.inc_by(u64::from(count));
+        if let Some(gap) = gap {
+            observe(&self.common.inter_chunk_latency, gap);
+        }
+        // The other chunks arrived in the same read.
+        for _ in 1..count {
+            self.common.inter_chunk_latency.observe(0.0);
+        }
+    }
+
     #[allow(clippy::cast_precision_loss)]
     fn succeeded(&self, measurement: &Measurement) {
+        let common = &self.common;
         if let Some(objectives) = &self.objectives {
             objectives.finished(Some(measurement));
         }
-        seconds(&self.request_duration, measurement.duration());
-        seconds(&self.request_duration_from_schedule, measurement.duration_from_schedule());
+        observe(&common.request_duration, measurement.duration());
+        observe(&common.request_duration_from_schedule, measurement.duration_from_schedule());
         if let Some(time) = measurement.time_per_output_token() {
-            seconds(&self.time_per_output_token, time);
+            observe(&common.time_per_output_token, time);
         }
         if let Some(speed) = measurement.tokens_per_second() {
-            self.output_tokens_per_second.observe(speed);
+            common.output_tokens_per_second.observe(speed);
         }
         if let Some(usage) = measurement.usage {
-            self.input_tokens.inc_by(usage.input);
-            self.output_tokens.inc_by(usage.output);
-            self.cached_input_tokens.inc_by(usage.cached_input);
-            self.reasoning_tokens.inc_by(usage.reasoning);
-            if let Some(Spending { prices, total }) = &self.spending {
+            common.input_tokens.inc_by(usage.input);
+            common.output_tokens.inc_by(usage.output);
+            common.cached_input_tokens.inc_by(usage.cached_input);
+            common.reasoning_tokens.inc_by(usage.reasoning);
+            if let Some(Cost { prices, total }) = &self.cost {
                 total.inc_by(prices.cost(usage.input as f64, usage.output as f64));
             }
-            self.request_input_tokens.observe(usage.input as f64);
-            self.request_output_tokens.observe(usage.output as f64);
+            common.request_input_tokens.observe(usage.input as f64);
+            common.request_output_tokens.observe(usage.output as f64);
         }
         for anomaly in measurement.anomalies.iter() {
-            self.anomalies[anomaly as usize].inc();
+            common.response_anomalies[anomaly as usize].inc();
         }
     }
 }
 
-fn seconds(histogram: &Histogram, duration: Duration) {
+fn observe(histogram: &Histogram, duration: Duration) {
     histogram.observe(duration.as_secs_f64());
 }

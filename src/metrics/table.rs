@@ -1,5 +1,5 @@
-//! Every metric family: name, type, labels and their values, buckets and help, in one place. The
-//! documentation, the dashboards and the tests of the rules are made of it too.
+//! The table of all metric families: name, type, labels and their values, buckets and help. The
+//! exposition, `docs/metrics.md`, the dashboards and the tests of the rules are made from it.
 
 use crate::buckets::{
     CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
@@ -9,60 +9,58 @@ use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
 
-/// Statuses that are counted by themselves; any other is `other`.
-pub const CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
+/// HTTP status codes with a series each; all other codes share the series `other`.
+pub const STATUS_CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
 
-/// What kind of series a family has.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Only rises.
     Counter,
-    /// A state.
     Gauge,
-    /// A distribution, with these upper bounds where the configuration says nothing else.
+    /// With the default upper bounds of its buckets; the configuration may set others.
     Histogram(&'static [f64]),
 }
 
 /// One metric family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Family {
-    /// The full name.
+    /// The full name, with its prefix.
     pub name: &'static str,
-    /// Its type.
     pub kind: Kind,
-    /// Its labels.
     pub labels: &'static [&'static str],
-    /// What it means.
+    /// One or two sentences for `/metrics` and `docs/metrics.md`.
     pub help: &'static str,
 }
 
 impl Family {
-    /// The name as the configuration has it.
+    /// Returns the name without the prefix `llmload_`, as the configuration uses it.
     pub fn short_name(&self) -> &'static str {
         self.name.strip_prefix("llmload_").unwrap_or(self.name)
     }
 
-    /// The values that one of its labels may have, where these are a closed set; the others come from
+    /// Returns all values of a label if they are a closed set. The values of other labels come from
     /// the configuration.
     pub fn values(&self, label: &str) -> Option<Vec<String>> {
-        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let owned = |values: &[&str]| values.iter().map(ToString::to_string).collect();
         Some(match label {
             "reason" if *self == ARRIVALS_DROPPED => {
-                words(&DropReason::ALL.map(DropReason::as_str))
+                owned(&DropReason::ALL.map(DropReason::as_str))
             }
             "reason" if *self == REQUESTS_ABORTED => {
-                words(&AbortReason::ALL.map(AbortReason::as_str))
+                owned(&AbortReason::ALL.map(AbortReason::as_str))
             }
-            "reason" if *self == REQUEST_FAILURES => words(&Failure::ALL.map(Failure::as_str)),
-            "blame" => words(&Blame::ALL.map(Blame::as_str)),
-            "kind" if *self == RESPONSE_ANOMALIES => words(&Anomaly::ALL.map(Anomaly::as_str)),
+            "reason" if *self == REQUEST_FAILURES => owned(&Failure::ALL.map(Failure::as_str)),
+            "blame" => owned(&Blame::ALL.map(Blame::as_str)),
+            "kind" if *self == RESPONSE_ANOMALIES => owned(&Anomaly::ALL.map(Anomaly::as_str)),
             "kind" if *self == GENERATOR_DISTORTION => {
-                words(&Distortion::ALL.map(Distortion::as_str))
+                owned(&Distortion::ALL.map(Distortion::as_str))
             }
-            "code" => CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect(),
-            "arrivals" => words(&["constant", "poisson", "gamma"]),
-            "direction" => words(&["slower", "faster"]),
-            "simulated" => words(&["true", "false"]),
+            "code" => {
+                STATUS_CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect()
+            }
+            "arrivals" => owned(&["constant", "poisson", "gamma"]),
+            "direction" => owned(&["slower", "faster"]),
+            "simulated" => owned(&["true", "false"]),
             _ => return None,
         })
     }
@@ -88,172 +86,223 @@ macro_rules! families {
 use Kind::{Counter, Gauge, Histogram};
 
 families! {
-    /// All of them that are llmload's own, in the order of a request's life.
+    /// The families of llmload itself, in the order of the life of a request.
     ALL "llmload_"
     ARRIVALS Counter, "arrivals_total" ["target" "model" "scenario"]
-        "Arrivals that came due by the schedule, sent or not: the offered load.";
+        "Arrivals that the schedule made due, sent or not: the offered load.";
     ARRIVALS_DROPPED Counter, "arrivals_dropped_total" ["target" "model" "scenario" "reason"]
         "Arrivals that were due but not sent, by reason.";
     REQUESTS_STARTED Counter, "requests_started_total" ["target" "model" "scenario"]
-        "Requests handed over to be sent.";
+        "Requests that llmload began to send.";
     REQUESTS Counter, "requests_total" ["target" "model" "scenario"]
-        "Requests that ended by themselves, in success or failure; those that llmload cut off are not among them.";
-    REQUEST_FAILURES Counter, "request_failures_total" ["target" "model" "scenario" "reason" "blame"]
-        "Requests that failed, by class and by whom the class speaks against.";
+        "Requests that succeeded or failed; aborted requests are not included.";
+    REQUEST_FAILURES Counter, "request_failures_total"
+        ["target" "model" "scenario" "reason" "blame"]
+        "Requests that failed, by failure class and by the party to blame for that class.";
     REQUESTS_ABORTED Counter, "requests_aborted_total" ["target" "model" "scenario" "reason"]
-        "Requests that llmload cut off, neither success nor failure, by reason.";
+        "Requests that llmload itself ended, by reason; they count neither as success nor as \
+         failure.";
     REQUESTS_IN_FLIGHT Gauge, "requests_in_flight" ["target" "model" "scenario"]
-        "Requests started and neither finished nor aborted.";
+        "Requests that have started and have not finished or been aborted.";
     REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
-        "The most requests that may be in flight: max_concurrency.";
+        "The highest number of requests in flight that the configuration allows: max_concurrency.";
     HTTP_RESPONSES Counter, "http_responses_total" ["target" "model" "scenario" "code"]
-        "Response heads by HTTP status; statuses outside a fixed list count as other.";
+        "HTTP response heads by status code; codes outside a fixed list count as other.";
     RESPONSE_ANOMALIES Counter, "response_anomalies_total" ["target" "model" "scenario" "kind"]
-        "Successes that bent the protocol, by kind.";
+        "Successful responses that deviated from the protocol, by kind.";
     DISPATCH_LAG Histogram(LAG), "dispatch_lag_seconds" ["target" "model" "scenario"]
-        "Time from the due instant to the hand-over of each request: how late the generator itself was.";
+        "Time from the due instant of a request to its sending: the lateness of llmload itself.";
     DNS_DURATION Histogram(CONNECT), "dns_duration_seconds" ["target" "model" "scenario"]
-        "Time to find the addresses of the target's name, of each new connection with its first answer; none where the file has an address.";
+        "DNS lookup time of each new connection, observed with its first response; no lookup is \
+         needed if the base URL has an IP address.";
     CONNECT_DURATION Histogram(CONNECT), "connect_duration_seconds" ["target" "model" "scenario"]
-        "Time to connect after that, TLS included, of each new connection with its first answer.";
+        "Connect time (TCP and TLS, without DNS) of each new connection, observed with its first \
+         response.";
     RATE_LIMIT_REQUESTS_LIMIT Gauge, "rate_limit_requests_limit" ["target" "model" "scenario"]
-        "Requests the endpoint grants in all, by its last x-ratelimit-limit-requests; absent before the first.";
-    RATE_LIMIT_REQUESTS_REMAINING Gauge, "rate_limit_requests_remaining" ["target" "model" "scenario"]
-        "Requests it still grants, by its last x-ratelimit-remaining-requests; absent before the first.";
-    RATE_LIMIT_REQUESTS_RESET Gauge, "rate_limit_requests_reset_seconds" ["target" "model" "scenario"]
-        "Time until all of them are granted again, by its last x-ratelimit-reset-requests; absent before the first.";
+        "Request limit of the endpoint, from its last x-ratelimit-limit-requests header; absent \
+         before the first.";
+    RATE_LIMIT_REQUESTS_REMAINING Gauge, "rate_limit_requests_remaining"
+        ["target" "model" "scenario"]
+        "Requests remaining until the limit, from the last x-ratelimit-remaining-requests header; \
+         absent before the first.";
+    RATE_LIMIT_REQUESTS_RESET Gauge, "rate_limit_requests_reset_seconds"
+        ["target" "model" "scenario"]
+        "Time until the request limit is fully available again, from the last \
+         x-ratelimit-reset-requests header; absent before the first.";
     RATE_LIMIT_TOKENS_LIMIT Gauge, "rate_limit_tokens_limit" ["target" "model" "scenario"]
-        "Tokens the endpoint grants in all, by its last x-ratelimit-limit-tokens; absent before the first.";
+        "Token limit of the endpoint, from its last x-ratelimit-limit-tokens header; absent \
+         before the first.";
     RATE_LIMIT_TOKENS_REMAINING Gauge, "rate_limit_tokens_remaining" ["target" "model" "scenario"]
-        "Tokens it still grants, by its last x-ratelimit-remaining-tokens; absent before the first.";
+        "Tokens remaining until the limit, from the last x-ratelimit-remaining-tokens header; \
+         absent before the first.";
     RATE_LIMIT_TOKENS_RESET Gauge, "rate_limit_tokens_reset_seconds" ["target" "model" "scenario"]
-        "Time until all of them are granted again, by its last x-ratelimit-reset-tokens; absent before the first.";
+        "Time until the token limit is fully available again, from the last \
+         x-ratelimit-reset-tokens header; absent before the first.";
     RETRY_AFTER Gauge, "retry_after_seconds" ["target" "model" "scenario"]
-        "How long the endpoint last asked to be left alone, by retry-after; absent before the first. Load goes on as scheduled.";
-    TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds" ["target" "model" "scenario"]
-        "TTFT: time from sending, connecting included, to the first event with content, reasoning, refusal or tool-call text; observed when it comes, also if the request fails later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
-    TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds" ["target" "model" "scenario"]
-        "TTFT counted from the due instant instead of the sending.";
+        "Wait that the endpoint requested with its last retry-after header; absent before the \
+         first. llmload does not wait: the load follows the schedule.";
+    TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds"
+        ["target" "model" "scenario"]
+        "TTFT: time from sending, including the connect time, to the first event with content, \
+         reasoning, refusal or tool-call text. It is observed at once, also if the request fails \
+         later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
+    TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds"
+        ["target" "model" "scenario"]
+        "TTFT measured from the due instant instead of the sending.";
     INTER_CHUNK_LATENCY Histogram(GAP), "inter_chunk_latency_seconds" ["target" "model" "scenario"]
-        "Gap between successive events with text; an event may hold several tokens, so this is not the time per token.";
-    TIME_PER_OUTPUT_TOKEN Histogram(PER_TOKEN), "time_per_output_token_seconds" ["target" "model" "scenario"]
-        "TPOT: (last token - first token) / (output tokens - 1) of each success, with tokens as the endpoint counted them (OpenTelemetry: gen_ai.client.operation.time_per_output_chunk).";
-    OUTPUT_TOKENS_PER_SECOND Histogram(TOKENS_PER_SECOND), "output_tokens_per_second" ["target" "model" "scenario"]
-        "TPS: (output tokens - 1) / (last token - first token) of each success, with tokens as the endpoint counted them.";
+        "Time between two successive events with text. An event may hold several tokens, so this \
+         is not the time per token.";
+    TIME_PER_OUTPUT_TOKEN Histogram(PER_TOKEN), "time_per_output_token_seconds"
+        ["target" "model" "scenario"]
+        "TPOT of each success: (last token - first token) / (output tokens - 1), with the token \
+         count of the endpoint (OpenTelemetry: gen_ai.client.operation.time_per_output_chunk).";
+    OUTPUT_TOKENS_PER_SECOND Histogram(TOKENS_PER_SECOND), "output_tokens_per_second"
+        ["target" "model" "scenario"]
+        "Decode speed of each success in tokens per second: (output tokens - 1) / (last token - \
+         first token), with the token count of the endpoint.";
     REQUEST_DURATION Histogram(DURATION), "request_duration_seconds" ["target" "model" "scenario"]
-        "Time from sending to the end of each success (OpenTelemetry: gen_ai.client.operation.duration).";
-    REQUEST_DURATION_FROM_SCHEDULE Histogram(DURATION), "request_duration_from_schedule_seconds" ["target" "model" "scenario"]
+        "Time from sending to the end of each success (OpenTelemetry: \
+         gen_ai.client.operation.duration).";
+    REQUEST_DURATION_FROM_SCHEDULE Histogram(DURATION), "request_duration_from_schedule_seconds"
+        ["target" "model" "scenario"]
         "Time from the due instant to the end of each success.";
-    REQUEST_FAILURE_DURATION Histogram(DURATION), "request_failure_duration_seconds" ["target" "model" "scenario" "blame"]
-        "Time from sending to the failure of each request that failed.";
+    REQUEST_FAILURE_DURATION Histogram(DURATION), "request_failure_duration_seconds"
+        ["target" "model" "scenario" "blame"]
+        "Time from sending to the failure of each failed request.";
     PAIRED_REQUESTS Counter, "paired_requests_total" ["target" "model" "scenario" "baseline"]
-        "Arrivals that both this target and the scenario's first, the baseline, answered; only where a scenario has several targets.";
-    PAIRED_FIRST_TOKENS Counter, "paired_first_tokens_total" ["target" "model" "scenario" "baseline"]
-        "Those of them whose answers were streamed.";
-    PAIRED_FIRST_TOKEN_DIFFERENCE Counter, "paired_time_to_first_token_difference_seconds_total" ["target" "model" "scenario" "baseline" "direction"]
-        "Sum of the differences in TTFT where this target was slower than the baseline, and where it was faster. The mean difference is the rate of slower less that of faster, by the rate of pairs.";
-    PAIRED_FIRST_TOKEN_SQUARES Counter, "paired_time_to_first_token_difference_seconds_squared_total" ["target" "model" "scenario" "baseline"]
-        "Sum of the squares of these differences: how sure their mean is follows from it.";
-    PAIRED_DURATION_DIFFERENCE Counter, "paired_request_duration_difference_seconds_total" ["target" "model" "scenario" "baseline" "direction"]
-        "Sum of the differences in the time from sending to the end, likewise.";
-    PAIRED_DURATION_SQUARES Counter, "paired_request_duration_difference_seconds_squared_total" ["target" "model" "scenario" "baseline"]
-        "Sum of the squares of these differences.";
-    QUERIES_PER_SECOND_OBSERVED Histogram(QUERIES_PER_SECOND), "queries_per_second" ["target" "model" "scenario"]
-        "QPS: successes of the last ten seconds / 10, observed once a second while the schedule runs.";
+        "Paired requests that succeeded on this target and on the baseline, the first target of \
+         the scenario; absent if a scenario has one target.";
+    PAIRED_FIRST_TOKENS Counter, "paired_first_tokens_total"
+        ["target" "model" "scenario" "baseline"]
+        "Paired requests with a TTFT on both targets.";
+    PAIRED_FIRST_TOKEN_DIFFERENCE Counter, "paired_time_to_first_token_difference_seconds_total"
+        ["target" "model" "scenario" "baseline" "direction"]
+        "Sum of the TTFT differences from the baseline, separately for pairs in which this target \
+         was slower and faster. The mean difference is (slower - faster) / pairs.";
+    PAIRED_FIRST_TOKEN_SQUARES Counter, "paired_time_to_first_token_difference_seconds_squared_total"
+        ["target" "model" "scenario" "baseline"]
+        "Sum of the squared TTFT differences from the baseline; the confidence interval of the \
+         mean follows from it.";
+    PAIRED_DURATION_DIFFERENCE Counter, "paired_request_duration_difference_seconds_total"
+        ["target" "model" "scenario" "baseline" "direction"]
+        "Sum of the request duration differences from the baseline, separately for pairs in which \
+         this target was slower and faster.";
+    PAIRED_DURATION_SQUARES Counter, "paired_request_duration_difference_seconds_squared_total"
+        ["target" "model" "scenario" "baseline"]
+        "Sum of the squared request duration differences from the baseline.";
+    QUERIES_PER_SECOND_OBSERVED Histogram(QUERIES_PER_SECOND), "queries_per_second"
+        ["target" "model" "scenario"]
+        "QPS: successes per second over the last ten seconds, observed once a second while the \
+         schedule runs.";
     INPUT_TOKENS Counter, "input_tokens_total" ["target" "model" "scenario"]
-        "Prompt tokens of successes as the endpoint counted them.";
+        "Prompt tokens of successes, as counted by the endpoint.";
     OUTPUT_TOKENS Counter, "output_tokens_total" ["target" "model" "scenario"]
-        "Generated tokens of successes as the endpoint counted them, hidden reasoning included.";
+        "Generated tokens of successes, including hidden reasoning, as counted by the endpoint.";
     CACHED_INPUT_TOKENS Counter, "cached_input_tokens_total" ["target" "model" "scenario"]
-        "The part of the prompt tokens that came from a prefix cache.";
+        "Prompt tokens that the endpoint read from a prefix cache; part of the input tokens.";
     REASONING_TOKENS Counter, "reasoning_tokens_total" ["target" "model" "scenario"]
-        "The part of the generated tokens spent on reasoning.";
+        "Generated tokens spent on reasoning; part of the output tokens.";
     COST Counter, "cost_total" ["target" "model" "scenario" "currency"]
-        "What successes cost: their tokens as the endpoint counted them, at the prices of the file; only where it has some.";
+        "Cost of successes: their tokens, as counted by the endpoint, at the configured prices; \
+         absent without prices.";
     OUTPUT_CHUNKS Counter, "output_chunks_total" ["target" "model" "scenario"]
         "Events with text, counted as they arrive.";
     REQUEST_INPUT_TOKENS Histogram(TOKENS), "request_input_tokens" ["target" "model" "scenario"]
-        "Prompt tokens of each success as the endpoint counted them.";
+        "Prompt tokens of each success, as counted by the endpoint.";
     REQUEST_OUTPUT_TOKENS Histogram(TOKENS), "request_output_tokens" ["target" "model" "scenario"]
-        "Generated tokens of each success as the endpoint counted them.";
+        "Generated tokens of each success, as counted by the endpoint.";
     SLO_REQUESTS Counter, "slo_requests_total" ["target" "model" "scenario" "slo"]
-        "Requests that finished and were held against an objective of the file, such as ttft_p99; only where it has some. One without the measure, such as a time between tokens of one token, is not among them.";
+        "Finished requests judged by an objective, such as ttft_p99; absent without an slo. A \
+         success without the measured value is not judged, such as the time per token of a single \
+         token.";
     SLO_VIOLATIONS Counter, "slo_violations_total" ["target" "model" "scenario" "slo"]
-        "Those of them that missed its threshold; one that failed misses every threshold.";
+        "Finished requests that missed an objective; a failure misses every objective.";
     SLO_GOOD_REQUESTS Counter, "slo_good_requests_total" ["target" "model" "scenario"]
-        "Successes that missed no objective of the file: goodput.";
+        "Goodput: successes that missed no objective.";
     SLO_THRESHOLD Gauge, "slo_threshold_seconds" ["target" "model" "scenario" "slo"]
-        "The threshold of an objective that has one.";
+        "Threshold of an objective in seconds; a success rate has none.";
     SLO_OBJECTIVE Gauge, "slo_objective_ratio" ["target" "model" "scenario" "slo"]
-        "The share of requests that must meet an objective.";
-    SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second" ["target" "model" "scenario"]
-        "The rate the schedule asks for now; 0 while it waits, pauses, runs a closed loop or has ended.";
+        "Share of requests that must meet an objective.";
+    SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second"
+        ["target" "model" "scenario"]
+        "Current rate of the schedule in arrivals per second; 0 while it waits or pauses, in \
+         closed-loop phases and after its end.";
     SCHEDULE_TARGET_CONCURRENCY Gauge, "schedule_target_concurrency" ["target" "model" "scenario"]
-        "The requests in flight that the schedule asks for now; 0 outside closed-loop phases.";
+        "Current concurrency of the schedule in requests in flight; 0 outside closed-loop phases.";
     SCHEDULE_PHASE_ACTIVE Gauge, "schedule_phase_active" ["scenario" "phase"]
         "1 while the phase runs, else 0.";
-    SCHEDULE_PHASE_START_TIMESTAMP Gauge, "schedule_phase_start_timestamp_seconds" ["scenario" "phase"]
-        "When the phase last started, in Unix time; absent before the first time.";
+    SCHEDULE_PHASE_START_TIMESTAMP Gauge, "schedule_phase_start_timestamp_seconds"
+        ["scenario" "phase"]
+        "Unix time of the last start of the phase; absent before the first.";
     SCHEDULE_RATE_OVERRIDE_ACTIVE Gauge, "schedule_rate_override_active" ["scenario"]
-        "1 while a rate holds that was set by hand, in place of the schedule, else 0.";
+        "1 while a manual rate override replaces the schedule, else 0.";
     SCHEDULE_FIRINGS_SKIPPED Counter, "schedule_firings_skipped_total" ["scenario"]
-        "Firings of a cron expression that were skipped because the schedule of the one before was still on.";
+        "Firings of the cron expression that were skipped because the previous cycle was still \
+         running.";
     WARMUP_REQUESTS Counter, "warmup_requests_total" ["target" "model" "scenario"]
-        "Requests sent before the schedule began, outside every other family.";
+        "Requests sent before the schedule began; no other family counts them.";
     PAUSED Gauge, "paused" []
-        "1 while the load is paused by /-/pause: what comes due is dropped, else 0.";
+        "1 while the load is paused by /-/pause and due arrivals are dropped, else 0.";
     SHARD_INFO Gauge, "shard_info" ["shard" "shards"]
-        "1, with the number of this shard, from 0, and how many there are.";
+        "1, with the number of this shard (from 0) and the number of shards.";
     SCENARIO_INFO Gauge, "scenario_info" ["target" "model" "scenario" "arrivals" "simulated"]
-        "1 for each stream of load; simulated says whether its target is the built-in simulator.";
+        "1 for each route (one scenario on one target); simulated is true if the target is the \
+         built-in simulator.";
     MEASUREMENT_VALID Gauge, "measurement_valid" []
-        "1 while nothing says that llmload itself distorts what it measures; 0 from the first second that does until a quiet half minute has passed.";
+        "1 if llmload does not distort its own measurements. A distortion sets it to 0 until 30 \
+         seconds have passed without one.";
     GENERATOR_DISTORTION Gauge, "generator_distortion" ["kind"]
-        "1 while this is what makes the measurement invalid, else 0.";
+        "1 while this kind of distortion makes the measurement invalid, else 0.";
     EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
-        "How late the event loop that requests run on was, looked at ten times a second; a millisecond or two of it are the resolution of its timers.";
+        "Delay of the event loop that runs the requests, measured ten times a second; one or two \
+         milliseconds are the resolution of its timers.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
-        "CPUs that the process may use: those it may run on, but no more than the quota of its control groups.";
+        "CPUs that the process may use: the smaller of its affinity mask and the quota of its \
+         control groups.";
     CGROUP_CPU_PERIODS Counter, "cgroup_cpu_periods_total" []
-        "Periods in which the control group of the process ran under a CPU quota; absent without control groups.";
+        "Scheduling periods in which the control group of the process ran under a CPU quota; \
+         absent without control groups.";
     CGROUP_CPU_THROTTLED_PERIODS Counter, "cgroup_cpu_throttled_periods_total" []
-        "Periods in which a control group of the process was stopped because it had used its quota.";
+        "Scheduling periods in which a control group of the process was throttled because its CPU \
+         quota was used up.";
     CGROUP_CPU_THROTTLED_SECONDS Counter, "cgroup_cpu_throttled_seconds_total" []
-        "For how long control groups of the process were stopped, over all CPUs.";
+        "Time for which control groups of the process were throttled, summed over all CPUs.";
     TARGET_READY Gauge, "target_ready" ["target"]
-        "1 if the target's last answer was below 500; 0 before the first, after a 5xx, or when it cannot be reached.";
+        "1 if the last response of the target had a status below 500; 0 before the first \
+         response, after a 5xx status and if the target cannot be reached.";
     TARGET_INFO Gauge, "target_info" ["target" "version"]
-        "1, with the version of the server in its own words, or unknown.";
+        "1, with the version that the server of the target reports, or unknown.";
     CONFIG_LAST_RELOAD_SUCCESSFUL Gauge, "config_last_reload_successful" []
         "1 if the last load of the configuration succeeded, else 0.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP Gauge, "config_last_reload_success_timestamp_seconds" []
-        "When the running configuration was loaded, in Unix time.";
+        "Unix time at which the running configuration was loaded.";
     CONFIG_HASH Gauge, "config_hash" []
-        "48 bits of a hash of the running configuration, its variables filled.";
+        "48 bits of a hash of the running configuration after its variables are replaced.";
     BUILD_INFO Gauge, "build_info" ["version" "revision" "rustc_version"]
-        "1, with the version of llmload.";
+        "1, with the version, the source revision and the compiler of llmload.";
 }
 
 families! {
-    /// What every exporter tells of its own process, under the names that they all have.
+    /// The families of the process, under the names that every Prometheus client uses.
     PROCESS "process_"
     PROCESS_CPU_SECONDS Counter, "cpu_seconds_total" []
-        "User and system CPU time spent.";
+        "Total user and system CPU time in seconds.";
     PROCESS_OPEN_FDS Gauge, "open_fds" []
-        "Open file descriptors.";
+        "Number of open file descriptors.";
     PROCESS_MAX_FDS Gauge, "max_fds" []
-        "File descriptors that may be open at once.";
+        "Maximum number of open file descriptors.";
     PROCESS_VIRTUAL_MEMORY Gauge, "virtual_memory_bytes" []
-        "Size of the virtual memory.";
+        "Virtual memory size in bytes.";
     PROCESS_RESIDENT_MEMORY Gauge, "resident_memory_bytes" []
-        "Size of the resident memory.";
+        "Resident memory size in bytes.";
     PROCESS_START_TIME Gauge, "start_time_seconds" []
-        "When the process started, in Unix time.";
+        "Unix time of the start of the process.";
     PROCESS_THREADS Gauge, "threads" []
-        "Threads of the process.";
+        "Number of OS threads in the process.";
 }
-/// Families without a series before what they tell of has happened, or where it cannot.
-pub const LATE: &[Family] = &[
+
+/// Families without a series before their first value, or for a scenario with one target.
+pub const ABSENT_AT_START: &[Family] = &[
     SCHEDULE_PHASE_START_TIMESTAMP,
     RATE_LIMIT_REQUESTS_LIMIT,
     RATE_LIMIT_REQUESTS_REMAINING,
@@ -276,7 +325,7 @@ mod tests {
     use crate::buckets::HISTOGRAMS;
 
     #[test]
-    fn the_histograms_of_a_configuration_are_those_of_the_table() {
+    fn the_configurable_histograms_are_those_of_the_table() {
         let families = ALL.iter().filter_map(|family| match family.kind {
             Histogram(bounds) => Some((family.short_name(), bounds)),
             Counter | Gauge => None,
@@ -285,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn buckets_rise_and_labels_stay_clear_of_those_of_scrapes() {
+    fn buckets_rise_and_no_label_clashes_with_those_of_a_scrape() {
         for family in ALL.iter().chain(PROCESS) {
             if let Histogram(buckets) = family.kind {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);
             }
             for label in family.labels {
-                let taken = [
+                let reserved = [
                     "job",
                     "instance",
                     "service",
@@ -301,7 +350,7 @@ mod tests {
                     "endpoint",
                     "le",
                 ];
-                assert!(!taken.contains(label), "{}: {label}", family.name);
+                assert!(!reserved.contains(label), "{}: {label}", family.name);
             }
             assert_eq!(family.kind == Counter, family.name.ends_with("_total"), "{}", family.name);
             assert!(family.help.ends_with('.') || family.help.ends_with(")."), "{}", family.name);

@@ -44,7 +44,7 @@ pub(super) async fn wait(
                 format!("the target: {}", patient.server_error(status))
             }
             Ok((status, models)) => {
-                metrics.target_answered(&monitor.target, endpoint.address());
+                metrics.targets.set_ready(&monitor.target, endpoint.address());
                 stands = true;
                 match patient.model(status, &models) {
                     (Some(model), doubt) => {
@@ -124,8 +124,8 @@ pub(super) async fn comes_back(routes: &RouteTable<HttpEndpoint, Observer>, metr
             if let Ok((status, _)) = route.endpoint.models(PATIENCE).await
                 && status < 500
             {
-                metrics.target_answered(&route.target, route.endpoint.address());
-                route.observer.1.0.answered();
+                metrics.targets.set_ready(&route.target, route.endpoint.address());
+                route.observer.1.0.target_answered();
                 return;
             }
         }

@@ -7,7 +7,7 @@ use super::{HttpRoute, Observer, ScenarioContext};
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Guard;
 use crate::launch::{ReadinessGate, Route, RouteSet};
-use crate::metrics::{Labels, RouteMetrics, RouteSettings};
+use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
 use crate::pairing::PairedDifference;
 use crate::plan::{self, Target};
 use crate::schedule::{Shard, Spread};
@@ -134,21 +134,21 @@ impl ScenarioSpec {
         let (arrivals, info, prices) =
             (self.scenario.arrivals, monitor.info(), route.target.prices.clone());
         let slo = self.scenario.slo.clone();
-        let facts = RouteSettings {
+        let baseline = self.scenario.baseline_of(&route.target.name).map(|baseline| Baseline {
+            target: baseline.to_owned(),
+            difference: Arc::clone(&monitor.difference),
+        });
+        let settings = RouteSettings {
             arrivals,
             simulated: info.simulated,
             limit: info.max_concurrency,
             prices,
             slo,
+            baseline,
         };
         let (ledger, schedule_state) =
             (Arc::clone(&monitor.state.ledger), Arc::clone(&monitor.schedule_state));
-        let metrics = context.metrics.bind(&labels, ledger, schedule_state, facts);
-        let baseline = self.scenario.baseline_of(&route.target.name);
-        let against =
-            baseline.map(|baseline| (baseline.to_owned(), Arc::clone(&monitor.difference)));
-        context.metrics.compare(&labels, against);
-        Some(metrics)
+        Some(context.metrics.bind(&labels, ledger, schedule_state, settings))
     }
 
     pub(super) fn spread(&self, shard: Shard) -> Spread {

@@ -26,7 +26,7 @@ pub(super) async fn keep(
         let told = async {
             for route in &routes.now().routes {
                 if let Ok(Some(version)) = route.endpoint.version(PATIENCE).await {
-                    metrics.target_version(&route.target, route.endpoint.address(), &version);
+                    metrics.targets.set_version(&route.target, route.endpoint.address(), &version);
                 }
             }
             tokio::time::sleep(AGAIN).await;

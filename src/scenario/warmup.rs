@@ -36,7 +36,7 @@ pub(super) async fn send(
         let finished =
             exchange(&*route.endpoint, arrival, || route.request_spec(arrival), &last_words).await;
         if let Some(labels) = monitor.labels() {
-            context.metrics.warmed_up(&labels);
+            context.metrics.warmup_request_ended(&labels);
         }
         failed += u32::from(finished.outcome.is_err());
         finished.drain_body().await;

@@ -1,5 +1,5 @@
-//! Orders over HTTP: who may give them, what they are, and what is answered. The rate that an order may
-//! set is told to anybody.
+//! Admin requests: who may send them, the commands they are turned into, and the responses. Reading
+//! the rate of a scenario is open to everyone.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,75 +10,80 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
-use super::{HEAD_TIMEOUT, Site, json, text, wrong_method};
+use super::{HEAD_TIMEOUT, WebState, json, text, wrong_method};
 use crate::config::read_duration;
 use crate::control::{AdminCommand, CommandError};
 use crate::schedule::Rate;
-use crate::status::RateNow;
+use crate::status::CurrentRate;
 
-/// Room for a rate and a duration, many times over.
-const BODY: usize = 4096;
-/// How long a rate that was set by hand may hold.
-const LONGEST: Duration = Duration::from_hours(24 * 30);
+/// The longest request body in bytes, far more than a rate and a duration need.
+const MAX_BODY: usize = 4096;
+/// The longest manual rate override.
+const MAX_OVERRIDE: Duration = Duration::from_hours(24 * 30);
 
-/// What a path asks for.
-pub(super) enum Route {
+const OTHER_MACHINE: &str = "admin requests are accepted from this machine only; to accept them \
+    from other machines, start llmload with --web.enable-lifecycle";
+const OTHER_SITE: &str = "a page of another site must not send admin requests; open llmload at \
+    localhost or at its IP address";
+
+/// The path of an admin request.
+pub(super) enum AdminPath {
     Reload,
     Pause,
     Resume,
     Quit,
-    /// Of the scenario of this name.
+    /// The rate of the scenario with this name.
     Rate(String),
 }
 
-impl Route {
-    pub(super) fn of(path: &str) -> Option<Route> {
+impl AdminPath {
+    pub(super) fn parse(path: &str) -> Option<AdminPath> {
         match path {
-            "/-/reload" => Some(Route::Reload),
-            "/-/pause" => Some(Route::Pause),
-            "/-/resume" => Some(Route::Resume),
-            "/-/quit" => Some(Route::Quit),
+            "/-/reload" => Some(AdminPath::Reload),
+            "/-/pause" => Some(AdminPath::Pause),
+            "/-/resume" => Some(AdminPath::Resume),
+            "/-/quit" => Some(AdminPath::Quit),
             path => {
                 let name = path.strip_prefix("/api/v1/scenarios/")?.strip_suffix("/rate")?;
-                (!name.contains('/')).then(|| Route::Rate(name.to_owned()))
+                (!name.contains('/')).then(|| AdminPath::Rate(name.to_owned()))
             }
         }
     }
 }
 
-impl Site {
-    pub(super) async fn apply(
+impl WebState {
+    pub(super) async fn handle_admin(
         &self,
-        asked: Route,
+        path: AdminPath,
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Full<Bytes>> {
-        if let (Route::Rate(scenario), &Method::GET | &Method::HEAD) = (&asked, request.method()) {
-            return match RateNow::of(&self.board, scenario) {
-                Some(rate) => json(&rate),
-                None => text(StatusCode::NOT_FOUND, format!("there is no scenario `{scenario}`\n")),
-            };
+        let allowed = match &path {
+            AdminPath::Rate(_) => "GET, HEAD, POST, DELETE",
+            _ => "POST",
+        };
+        let is_delete = match (&path, request.method()) {
+            (AdminPath::Rate(scenario), &Method::GET | &Method::HEAD) => {
+                return self.rate(scenario);
+            }
+            (AdminPath::Rate(_), &Method::DELETE) => true,
+            (_, &Method::POST) => false,
+            _ => return wrong_method(allowed),
+        };
+        if let Err(reason) = self.check_origin(request.headers(), peer) {
+            return text(StatusCode::FORBIDDEN, format!("{reason}\n"));
         }
-        let back = *request.method() == Method::DELETE && matches!(asked, Route::Rate(_));
-        if *request.method() != Method::POST && !back {
-            return wrong_method(if matches!(asked, Route::Rate(_)) {
-                "GET, HEAD, POST, DELETE"
-            } else {
-                "POST"
-            });
-        }
-        if let Err(why) = self.may_order(request.headers(), peer) {
-            return text(StatusCode::FORBIDDEN, format!("{why}\n"));
-        }
-        let command = match asked {
-            Route::Reload => AdminCommand::Reload,
-            Route::Pause => AdminCommand::Pause(true),
-            Route::Resume => AdminCommand::Pause(false),
-            Route::Quit => AdminCommand::Quit,
-            Route::Rate(scenario) if back => AdminCommand::SetRate { scenario, rate: None },
-            Route::Rate(scenario) => match rate(request).await {
+        let command = match path {
+            AdminPath::Reload => AdminCommand::Reload,
+            AdminPath::Pause => AdminCommand::Pause(true),
+            AdminPath::Resume => AdminCommand::Pause(false),
+            AdminPath::Quit => AdminCommand::Quit,
+            AdminPath::Rate(scenario) if is_delete => {
+                AdminCommand::SetRate { scenario, rate: None }
+            }
+            AdminPath::Rate(scenario) => match parse_rate(request).await {
                 Ok(rate) => AdminCommand::SetRate { scenario, rate: Some(rate) },
-                Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+                Err(reason) => return text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
             },
         };
         match self.control.ask(command).await {
@@ -87,7 +92,7 @@ impl Site {
                 let status = match refused {
                     CommandError::Unknown(_) => StatusCode::NOT_FOUND,
                     CommandError::NotNow(_) => StatusCode::CONFLICT,
-                    // As Prometheus answers a reload that failed.
+                    // Prometheus answers a failed reload with this status, too.
                     CommandError::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 text(status, format!("{refused}\n"))
@@ -95,38 +100,48 @@ impl Site {
         }
     }
 
-    fn may_order(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
-        if !self.lifecycle && !peer.to_canonical().is_loopback() {
-            return Err(
-                "Orders are taken from this machine only; start llmload with --web.enable-lifecycle \
-                        to take them from others.",
-            );
+    fn rate(&self, scenario: &str) -> Response<Full<Bytes>> {
+        match CurrentRate::find(&self.board, scenario) {
+            Some(rate) => json(&rate),
+            None => text(StatusCode::NOT_FOUND, format!("there is no scenario `{scenario}`\n")),
         }
-        // A page from elsewhere, open in a browser on this machine, comes from loopback too.
+    }
+
+    /// Rejects requests from pages of other sites, and from other machines unless enabled.
+    fn check_origin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
+        if !self.lifecycle && !peer.to_canonical().is_loopback() {
+            return Err(OTHER_MACHINE);
+        }
+        // A page of another site, open in a browser on this machine, sends from loopback too.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let foreign = headers.get(ORIGIN).is_some_and(|origin| {
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
             origin.map(|origin| origin.1) != host
                 || !self.lifecycle && !host.is_some_and(is_this_machine)
         });
-        if foreign { Err("A page of another site may not give orders.") } else { Ok(()) }
+        if foreign { Err(OTHER_SITE) } else { Ok(()) }
     }
 }
 
-/// Whether a host is named as only this machine is: any other name may have been pointed here.
+/// Returns true if a host is `localhost` or an IP address. DNS may resolve any other name to this
+/// machine: a page of that name could send admin requests.
 fn is_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// The rate and for how long, from a form in the body or from the query.
-async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
+/// Reads the rate and its duration from a form in the body or from the query.
+async fn parse_rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body =
-        tokio::time::timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY).collect()).await;
-    let body = body.map_err(|_| "The body did not come in time.".to_owned())?;
-    let body =
-        body.map_err(|_| "The body could not be read, or is too long.".to_owned())?.to_bytes();
+        tokio::time::timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect())
+            .await;
+    let body = body.map_err(|_| "the request body did not arrive in time".to_owned())?;
+    let body = body
+        .map_err(|_| {
+            "the request body could not be read or is too long; send at most 4 KiB".to_owned()
+        })?
+        .to_bytes();
     let (mut rate, mut length) = (None, None);
     let fields =
         url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(&body));
@@ -134,32 +149,29 @@ async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
         match &*name {
             "rate" => rate = Some(value.parse::<Rate>().map_err(|error| error.to_string())?),
             "for" => length = Some(read_duration(&value)?),
-            _ => return Err(format!("`{name}` is not known here; write `rate=20/s` and `for=5m`")),
+            _ => return Err(format!("unknown parameter `{name}`; send `rate=20/s` and `for=5m`")),
         }
     }
-    let usage = "write both, such as `curl -d rate=20/s -d for=5m`";
+    let usage = "send both, such as `curl -d rate=20/s -d for=5m`";
     let rate = rate.ok_or_else(|| format!("`rate` is missing; {usage}"))?;
     let length = length.ok_or_else(|| format!("`for` is missing; {usage}"))?;
     if rate.is_zero() {
-        return Err(
-            "a rate of 0 sends nothing and counts nothing; POST to /-/pause instead".to_owned()
-        );
+        return Err("a rate of 0 sends nothing; to stop the load, POST to /-/pause".to_owned());
     }
-    if !(Duration::from_secs(1)..=LONGEST).contains(&length) {
-        return Err("`for` is out of range; write a duration from 1s to 30d".to_owned());
+    if !(Duration::from_secs(1)..=MAX_OVERRIDE).contains(&length) {
+        return Err("`for` is out of range; send a duration from 1s to 30d".to_owned());
     }
     Ok((rate, length))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Route;
+    use super::AdminPath;
 
     #[test]
-    fn a_path_names_an_order_or_none() {
-        assert!(
-            matches!(Route::of("/api/v1/scenarios/a.b/rate"), Some(Route::Rate(name)) if name == "a.b")
-        );
+    fn only_the_exact_paths_are_admin_requests() {
+        let rate = AdminPath::parse("/api/v1/scenarios/a.b/rate");
+        assert!(matches!(rate, Some(AdminPath::Rate(name)) if name == "a.b"));
         for none in [
             "/-/",
             "/-/reload/",
@@ -167,7 +179,7 @@ mod tests {
             "/api/v1/scenarios/rate",
             "/metrics",
         ] {
-            assert!(Route::of(none).is_none(), "{none}");
+            assert!(AdminPath::parse(none).is_none(), "{none}");
         }
     }
 }

@@ -499,7 +499,10 @@ fn imports_point_down_the_layers() {
     let breaks = |path, text| complaints(imports_point_down, path, text);
     assert_eq!(breaks("src/protocol/chat.rs", "use crate::plan::RequestParameters;"), 1);
     assert_eq!(
-        breaks("src/protocol.rs", "use crate::{plan, measurement::{Usage, Failure}, web::Site};"),
+        breaks(
+            "src/protocol.rs",
+            "use crate::{plan, measurement::{Usage, Failure}, web::WebState};"
+        ),
         2
     );
     assert_eq!(

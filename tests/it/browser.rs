@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, FOREVER, pause};
 use crate::upstream::{Upstream, plain};
 
-/// Opens a page for some seconds of the browser's own time, which does not pass while an answer is
-/// awaited; what it looks like then, and what the page had to say on its console.
+/// Opens a page for nine seconds of the browser's virtual time, which stands still while a response
+/// is pending. Returns the DOM and the lines of the console.
 fn open(url: &str) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (page, log) = (folder.path().join("page"), folder.path().join("log"));
@@ -20,7 +20,7 @@ fn open(url: &str) -> (String, Vec<String>) {
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(url)
         .stdin(Stdio::null())
-        // Into files: nobody has to read them while it runs.
+        // Files need no reader while the browser runs.
         .stdout(File::create(&page).unwrap())
         .stderr(File::create(&log).unwrap())
         .spawn()
@@ -43,16 +43,16 @@ fn open(url: &str) -> (String, Vec<String>) {
     (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
 }
 
-/// What stands beside a name in the figures of the first stream of load.
+/// Returns the value of a figure of the first route.
 fn figure(page: &str, name: &str) -> f64 {
-    let beside = page.split_once(&format!("<dt>{name}</dt><dd>"));
-    let (_, after) = beside.unwrap_or_else(|| panic!("no {name}:\n{page}"));
+    let parts = page.split_once(&format!("<dt>{name}</dt><dd>"));
+    let (_, after) = parts.unwrap_or_else(|| panic!("no {name}:\n{page}"));
     let number: String = after.chars().take_while(|c| !matches!(c, '<' | ' ' | '/')).collect();
     number.replace(',', "").parse().unwrap_or_else(|_| panic!("{name}: {number}"))
 }
 
 #[test]
-fn the_status_page_shows_moving_figures_and_its_console_is_empty() {
+fn the_status_page_refreshes_its_figures_without_console_errors() {
     let mut daemon = Daemon::start(
         "
 targets: {sim: {simulator: {slots: 8, faults: {http_429: 20%}}}}
@@ -73,15 +73,16 @@ scenarios: {evening: {target: sim, rate: 20/s, request: {max_tokens: 8}}}
     let (after, console) = open(&url);
     assert_eq!(console, [""; 0]);
     for name in ["arrivals", "succeeded", "failed"] {
-        assert!(figure(&after, name) > figure(&before, name), "{name} stands still:\n{after}");
+        assert!(figure(&after, name) > figure(&before, name), "{name} did not rise:\n{after}");
     }
-    assert!((figure(&after, "asked for") - 20.0).abs() < f64::EPSILON);
-    // A figure at all, since the page asks again by itself: rates are taken between two answers.
-    assert!(figure(&after, "offered") >= 0.0, "{after}");
+    assert!((figure(&after, "scheduled") - 20.0).abs() < f64::EPSILON);
+    // A rate needs two statuses: the page refreshed by itself.
+    assert!(figure(&after, "offered rate") >= 0.0, "{after}");
 }
 
-/// The page over an answer that a daemon gave, changed by `change`: for what takes hours to come about.
-async fn over(
+/// Returns the page for a status of a real daemon that `change` has edited, to show states that
+/// would take hours.
+async fn page_of(
     yaml: &'static str,
     change: impl FnOnce(&mut serde_json::Value) + Send + 'static,
 ) -> String {
@@ -92,9 +93,9 @@ async fn over(
             let failed =
                 |scenario: &serde_json::Value| scenario["ledger"]["failed"].as_u64() > Some(0);
             let pairs = &status["scenarios"][1]["difference"]["duration"]["pairs"];
-            let there = status["scenarios"].as_array().unwrap().iter().all(failed)
+            let is_complete = status["scenarios"].as_array().unwrap().iter().all(failed)
                 && pairs.as_u64() > Some(0);
-            there.then_some(status)
+            is_complete.then_some(status)
         })
     });
     let mut status = status.await.unwrap();
@@ -109,7 +110,7 @@ async fn over(
     .await;
     let url = format!("http://{}/", page.address);
     let (page, console) = tokio::task::spawn_blocking(move || open(&url)).await.unwrap();
-    // It asks for an icon, and gets the page.
+    // The request for an icon gets the page, too.
     assert_eq!(console, [""; 0]);
     page
 }
@@ -122,8 +123,8 @@ scenarios: {both: {targets: [one, other], rate: 50/s, request: {max_tokens: 2}}}
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_that_are_over_are_folded_away_with_their_age() {
-    let page = over(PAIR, |status| {
+async fn older_failures_are_folded_with_their_age() {
+    let page = page_of(PAIR, |status| {
         let now = status["now"].as_f64().unwrap();
         status["scenarios"][0]["failures"][0]["last"] = (now - 2.0 * 3600.0).into();
         status["scenarios"][1]["failures"][0]["last"] = (now - 299.0).into();
@@ -143,8 +144,8 @@ async fn failures_that_are_over_are_folded_away_with_their_age() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_difference_between_targets_is_told_in_words_with_how_sure_it_is() {
-    let page = over(PAIR, |status| {
+async fn a_difference_between_targets_is_shown_with_its_confidence_interval() {
+    let page = page_of(PAIR, |status| {
         status["scenarios"][1]["difference"] = serde_json::json!({
             "baseline": "one",
             "time_to_first_token": {"pairs": 40, "mean_seconds": -0.0123, "margin_seconds": 0.002},
@@ -152,40 +153,40 @@ async fn a_difference_between_targets_is_told_in_words_with_how_sure_it_is() {
         });
     })
     .await;
-    let told = |name: &str, value: &str, note: &str| {
-        let cell = format!("<dt>{name}, on average</dt><dd>{value} <small>{note}</small></dd>");
+    let assert_shown = |name: &str, value: &str, note: &str| {
+        let cell = format!("<dt>{name}</dt><dd>{value} <small>{note}</small></dd>");
         assert!(page.replace("&nbsp;", " ").contains(&cell), "{cell}\n{page}");
     };
     assert!(page.contains("<h3>Compared with one</h3>"), "{page}");
-    told(
-        "first token",
-        "12.3 ms sooner",
-        "95 % sure: between 10.3 ms and 14.3 ms sooner, from 40 pairs",
+    assert_shown(
+        "mean TTFT",
+        "12.3 ms faster",
+        "95 % confidence: 10.3 ms to 14.3 ms faster, 40 pairs",
     );
-    told(
-        "end of the answer",
+    assert_shown(
+        "mean request duration",
         "no clear difference",
-        "95 % sure: between 250 ms sooner and 1.25 s later, from 1,234 pairs",
+        "95 % confidence: 250 ms faster to 1.25 s slower, 1,234 pairs",
     );
 
-    let page = over(PAIR, |status| {
+    let page = page_of(PAIR, |status| {
         status["scenarios"][1]["difference"] = serde_json::json!({
             "baseline": "one", "duration": {"pairs": 1, "mean_seconds": 0.5},
         });
     })
     .await;
-    let few = "500&nbsp;ms later <small>of 1&nbsp;pair: too few to say how sure that is</small>";
+    let few = "500&nbsp;ms slower <small>1&nbsp;pair: too few for a confidence interval</small>";
     assert!(page.contains(few), "{page}");
 }
 
-/// A console that nobody hears is empty too.
+/// Proves that the other tests would see an error on the console.
 #[test]
-fn a_page_that_breaks_is_heard() {
+fn a_script_error_appears_on_the_captured_console() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
-    std::fs::write(&page, "<p>there</p><script>nowhere.at.all()</script>").unwrap();
+    std::fs::write(&page, "<p>text</p><script>nowhere.at.all()</script>").unwrap();
     let (page, console) = open(&format!("file://{}", page.display()));
-    assert!(page.contains("<p>there</p>"), "{page}");
+    assert!(page.contains("<p>text</p>"), "{page}");
     assert!(
         matches!(console.as_slice(), [line] if line.contains("nowhere is not defined")),
         "{console:?}"

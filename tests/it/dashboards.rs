@@ -1,5 +1,5 @@
-//! The dashboards as Grafana would ask them: every query of the committed files, on a real Prometheus
-//! that scrapes a daemon under a short ramp and the simulator that it is sent to.
+//! Every query of the shipped dashboards, with variables filled as Grafana fills them, on a real
+//! Prometheus. It scrapes a daemon that runs a short ramp, and the simulator that serves it.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::binary::{Daemon, assert_balanced, request, sample};
 use crate::prometheus::Prometheus;
 
-/// As a user sets it, but for the range, which has to fit into the test.
+/// The range of rates, short enough for the test.
 const RANGE: &str = "10s";
 
-/// Where a query of a dashboard stands, and the query with its variables filled.
+/// A query with its variables filled, and its place in a dashboard.
 struct Query {
     place: String,
     expression: String,
 }
 
-/// Every query of every committed dashboard: of panels, of variables and of annotations.
+/// Returns the queries of all panels, variables and annotations of all shipped dashboards.
 fn queries() -> Vec<Query> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/dashboards");
     let mut queries = Vec::new();
@@ -28,8 +28,8 @@ fn queries() -> Vec<Query> {
         let dashboard: Value = serde_json::from_str(&text).unwrap();
         let list = |value: &Value| value.as_array().unwrap().clone();
         let variables = list(&dashboard["templating"]["list"]);
-        let mut add = |what: &str, expression: &str| {
-            let place = format!("{} / {what}", dashboard["title"].as_str().unwrap());
+        let mut add = |element: &str, expression: &str| {
+            let place = format!("{} / {element}", dashboard["title"].as_str().unwrap());
             queries.push(Query { place, expression: filled(expression, &variables) });
         };
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
@@ -54,16 +54,16 @@ fn queries() -> Vec<Query> {
     queries
 }
 
-/// The expression with its variables filled as Grafana fills them.
+/// Fills the variables of an expression.
 fn filled(expression: &str, variables: &[Value]) -> String {
     let mut values: Vec<(&str, &str)> = vec![
         ("__rate_interval", RANGE),
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // What was long ago is a few seconds ago here: the query is the same.
+        // The past that a dashboard compares with is five seconds ago.
         ("ago", "5s"),
-        // One request in ten is refused here, and no objective to choose is so modest.
+        // One request in ten fails here; every objective of the dashboard would be missed.
         ("slo_objective", "0.5"),
     ];
     for variable in variables {
@@ -85,10 +85,10 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-/// After half a minute on a ramp every query of every dashboard has an answer, each value a number; and
-/// what the numbers say is what was done.
+/// After half a minute on a ramp, every query of every dashboard has finite values, and the values agree
+/// with the load that was sent.
 #[test]
-fn every_query_of_every_dashboard_has_an_answer_and_the_numbers_are_true() {
+fn every_query_of_every_dashboard_returns_true_values() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = SimulatorOptions {
         slots: 64,
@@ -112,16 +112,16 @@ scenarios:
       - {{name: steady, constant: 20/s, for: 1h}}
   pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
   beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
-  # No connection is kept for so long: each of its requests makes one.
+  # Connections do not stay open for this long: each request makes a new one.
   seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}
 ",
         simulator.address().port()
     ));
     let prometheus =
         Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
-    let ask =
+    let values =
         |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
-    // Half a minute of scrapes, and the window no longer reaches into the ramp.
+    // Half a minute of scrapes, so that no range reaches back into the ramp.
     prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
     prometheus.wait_for_value(
         "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
@@ -130,15 +130,16 @@ scenarios:
     let mut wrong = Vec::new();
     let queries = queries();
     assert!(queries.len() > 100, "{}", queries.len());
-    // What control groups tell is there only where they are, and no ratio where they set no quota; the
-    // simulator grants without a limit.
-    let untold = |expression: &str| {
+    // The machine may have no control groups or no CPU quota, and the simulator has no rate limits.
+    let may_be_empty = |expression: &str| {
         expression.contains("llmload_cgroup_cpu_") || expression.contains("llmload_rate_limit_")
     };
-    for Query { place, expression } in queries.iter().filter(|query| !untold(&query.expression)) {
+    for Query { place, expression } in
+        queries.iter().filter(|query| !may_be_empty(&query.expression))
+    {
         match prometheus.values(expression) {
             Ok(values) if values.is_empty() => {
-                wrong.push(format!("{place}: nothing for {expression}"))
+                wrong.push(format!("{place}: no value for {expression}"));
             }
             Ok(values) if values.iter().all(|value| value.is_finite()) => {}
             other => wrong.push(format!("{place}: {other:?} for {expression}")),
@@ -157,7 +158,7 @@ scenarios:
         "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
     );
     assert!((in_flight - little).abs() <= 0.15 * little, "in flight {in_flight}, λW {little}");
-    // The rules work on real series too.
+    // The rules work on real series, too.
     let rules = prometheus.get("/api/v1/rules").1;
     let groups = rules["data"]["groups"].as_array().unwrap();
     let rules: Vec<&Value> =
@@ -166,16 +167,16 @@ scenarios:
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    // Whether llmload was disturbed hangs on the machine; the rest does not.
+    // Alerts about distortions depend on the machine; these do not.
     let ours =
         "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
-    let ours = ask(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
+    let ours = values(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
     assert_eq!(ours, Vec::<f64>::new(), "{:?}", prometheus.get("/api/v1/alerts").1);
     let burning =
-        ask("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
-    assert_eq!(burning, [1.0], "one in ten fails, where one in a hundred may");
+        values("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
+    assert_eq!(burning, [1.0], "one in ten fails; one in a hundred is allowed");
 
-    // Nothing starts any more and everything has ended: now both sides have to agree exactly.
+    // Nothing is in flight any more, so both sides must agree exactly.
     assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);
     let text = daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then(|| text.to_owned())
@@ -187,7 +188,7 @@ scenarios:
     assert_eq!(sample(&theirs, "simulator_requests_total", &[]), started);
     let limited = sent("llmload_request_failures_total", "reason=\"rate_limited\"");
     assert_eq!(limited, sample(&theirs, "simulator_faults_total", &["fault=\"http_429\""]));
-    // Five standard deviations of a share of one in ten.
+    // Five standard deviations of a share of 10 %.
     let error = 5.0 * (0.1 * 0.9 / started).sqrt();
     assert!((limited / started - 0.1).abs() < error, "{limited} of {started}");
 }

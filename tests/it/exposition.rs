@@ -1,4 +1,4 @@
-//! What Prometheus gets, by Prometheus' own tools.
+//! The exposition, checked with the tools of Prometheus itself.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -21,15 +21,15 @@ scenarios:
 ";
 
 #[test]
-fn every_series_is_there_at_zero_before_anything_happens() {
+fn every_series_exists_at_zero_from_the_start() {
     let daemon = Daemon::start(QUIET);
     let (_, _, text) = daemon.get("/metrics");
     for family in ALL.iter().chain(PROCESS) {
         assert!(
             text.contains(&format!("# TYPE {} ", family.name))
-                // Absent where there are no control groups.
+                // Absent without control groups.
                 || family.name.starts_with("llmload_cgroup_")
-                || llmload::metrics::table::LATE.contains(family),
+                || llmload::metrics::table::ABSENT_AT_START.contains(family),
             "{} is missing",
             family.name
         );
@@ -51,7 +51,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_say_and_the_content_type_suits_prometheus_3() {
+fn promtool_reports_no_problem_and_prometheus_3_accepts_the_content_type() {
     let daemon = Daemon::start(QUIET);
     let (status, head, text) = daemon.get("/metrics");
     assert_eq!(status, 200);
@@ -71,7 +71,7 @@ fn promtool_finds_nothing_to_say_and_the_content_type_suits_prometheus_3() {
 }
 
 #[test]
-fn routes_answer_as_those_of_prometheus_do() {
+fn paths_and_methods_behave_like_those_of_prometheus() {
     let daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
     for (path, kind) in [
         ("/", "text/html"),
@@ -94,9 +94,9 @@ fn routes_answer_as_those_of_prometheus_do() {
     assert!(daemon.get("/config").2.contains("127.0.0.1"));
 }
 
-/// The prices have no power of ten in common, so that what was multiplied by what shows.
+/// The prices share no factor of ten, so a swapped price shows.
 #[test]
-fn cost_follows_from_counted_tokens_and_is_there_only_where_prices_are() {
+fn cost_follows_from_counted_tokens_and_is_absent_without_prices() {
     let mut daemon = Daemon::start(
         "
 targets:
@@ -120,9 +120,9 @@ scenarios:
     assert!(matches!(lines.as_slice(), [one] if one.contains("currency=\"EUR\"")), "{lines:?}");
 }
 
-/// A real Prometheus scrapes the daemon and answers the questions that dashboards ask.
+/// A real Prometheus scrapes the daemon and evaluates queries like those of the dashboards.
 #[test]
-fn a_real_prometheus_scrapes_it_and_answers() {
+fn a_real_prometheus_scrapes_and_queries_the_series() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {faults: {http_429: 20%}}}}\nscenarios: {s: {target: sim, rate: 40/s, request: {max_tokens: 16}}}\n",
     );
@@ -153,7 +153,7 @@ fn a_real_prometheus_scrapes_it_and_answers() {
     }
 }
 
-/// Where the buckets of a histogram lie, as its first series shows them.
+/// Returns the bucket bounds of the first series of a histogram.
 fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
     let of = format!("{family}_bucket{{");
     let lines = exposition.lines().filter(|line| line.starts_with(&of));
@@ -161,7 +161,7 @@ fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn buckets_lie_where_the_file_says_and_no_reload_moves_them() {
+fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     let yaml = |bounds: &str, rate: u32| {
         let buckets =
             format!("time_to_first_token_seconds: {bounds}, event_loop_delay_seconds: [0.5]");
@@ -171,55 +171,55 @@ fn buckets_lie_where_the_file_says_and_no_reload_moves_them() {
     };
     let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
     let ttft = "llmload_time_to_first_token_seconds";
-    // A scrape may fall into the instant at which the model becomes known: half of the series are there.
+    // A scrape at the instant at which the model becomes known has only some of the series.
     let whole =
         |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
     let text = daemon.wait_for("/metrics", |text| whole(text).then(|| text.to_owned()));
     assert_eq!(bounds(&text, ttft), ["0.25", "5", "+Inf"]);
     assert_eq!(bounds(&text, "llmload_event_loop_delay_seconds"), ["0.5", "+Inf"]);
-    assert_eq!(bounds(&text, "llmload_dispatch_lag_seconds").len(), 15, "the others stay");
+    assert_eq!(bounds(&text, "llmload_dispatch_lag_seconds").len(), 15, "the other bounds stay");
     let mut reload = |yaml: String| {
         std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
         let (status, _, answer) = request(daemon.address, "POST", "/-/reload").unwrap();
-        let asked = daemon.wait_for("/metrics", |text| {
+        let rate = daemon.wait_for("/metrics", |text| {
             let rate = sample(text, "llmload_schedule_target_requests_per_second", &[]);
-            // Nothing is asked for while a schedule begins anew.
+            // The rate is 0 while a schedule restarts.
             (rate > 0.0).then_some(rate)
         });
-        (status, answer, asked)
+        (status, answer, rate)
     };
     let (status, answer, rate) = reload(yaml("[0.25, 5, 10]", 2));
-    assert_eq!((status, rate), (500, 1.0), "nothing of it has changed: {answer}");
+    assert_eq!((status, rate), (500, 1.0), "nothing has changed: {answer}");
     assert!(
         answer.contains("`time_to_first_token_seconds`") && answer.contains("start llmload again"),
         "{answer}"
     );
     assert!(!answer.contains("event_loop"), "{answer}");
-    // The same ones written otherwise are the same ones.
+    // The same bounds in another notation are no change.
     let (status, answer, rate) = reload(yaml("[0.250, 5.0]", 2));
     assert_eq!((status, rate), (200, 2.0), "{answer}");
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
 }
 
-/// As many streams of load as there may be without a word, under load, while readers that never read
-/// hang on the page: every arrival is sent, and whoever does read gets all of it.
+/// As many routes as are allowed without a warning run under load, while clients that never read
+/// request `/metrics`. Every arrival is sent, and a client that reads gets the whole exposition.
 #[test]
-fn ten_thousand_series_and_readers_that_never_read_hold_up_no_arrival() {
+fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     const SCENARIOS: usize = 32;
     const EACH: usize = 30;
-    // So many in flight that no cap is met, and so late that no machine is.
+    // No request exceeds the concurrency limit, and even a slow machine is within max_lag.
     let mut yaml =
         "targets: {sim: {simulator: {slots: 256, queue: 1000}, model: m}}\nscenarios:\n".to_owned();
     for i in 0..SCENARIOS {
-        let terms = format!("max_concurrency: {EACH}, max_lag: 10m, request: {{max_tokens: 4}}");
+        let limits = format!("max_concurrency: {EACH}, max_lag: 10m, request: {{max_tokens: 4}}");
         let load = format!("repeat: 1, schedule: [{{constant: {}/s, for: 6s}}]", EACH / 6);
-        writeln!(yaml, "  s{i}: {{target: sim, {terms}, {load}}}").unwrap();
+        writeln!(yaml, "  s{i}: {{target: sim, {limits}, {load}}}").unwrap();
     }
     let mut daemon = Daemon::start(&yaml);
     let hang = || {
         let mut stream = TcpStream::connect(daemon.address).unwrap();
         stream.set_nonblocking(true).unwrap();
-        // More of the page than any buffer between here and there holds.
+        // More responses than all buffers of the connection hold.
         stream.write_all(&b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(20)).unwrap();
         stream
     };

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::binary::{FOREVER, pause, request};
 
-/// A running Prometheus that scrapes and evaluates our rules once a second; killed when the test is over.
+/// A running Prometheus that scrapes and evaluates the shipped rules once a second. Dropping it kills
+/// the process.
 pub struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -17,7 +18,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes these addresses, each as a job of its own.
+    /// Starts a Prometheus that scrapes these addresses, each as a separate job.
     pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
         let mut config = format!(
@@ -29,8 +30,8 @@ impl Prometheus {
         }));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        // Prometheus cannot tell which port it got, so a free one is found first; should somebody
-        // take it in between, it exits and the next try finds another.
+        // Prometheus does not report the port it got, so this looks for a free one first. If another
+        // process takes that port in between, Prometheus exits and the loop tries another one.
         loop {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -55,7 +56,7 @@ impl Prometheus {
         }
     }
 
-    /// The values that a query has now.
+    /// Returns the current values of a query.
     pub fn values(&self, query: &str) -> Result<Vec<f64>, String> {
         let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
         let (status, answer) = self.get(&format!("/api/v1/query?query={encoded}"));
@@ -74,10 +75,10 @@ impl Prometheus {
         Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
     }
 
-    /// What it answers, of its HTTP API.
+    /// Returns status and JSON of a path of its HTTP API.
     pub fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = request(self.address, "GET", path).unwrap();
-        // A long answer comes in chunks, whose lengths stand on lines of their own.
+        // A long body is chunked: every other line is the length of a chunk.
         let text =
             if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
         (
@@ -86,7 +87,7 @@ impl Prometheus {
         )
     }
 
-    /// Asks until there is an answer that is a number.
+    /// Repeats a query until its value is a finite number.
     pub fn wait_for_value(&self, query: &str) -> f64 {
         let begun = Instant::now();
         loop {

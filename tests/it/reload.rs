@@ -434,7 +434,7 @@ scenarios:
         ("rate=5/s", "`for` is missing"),
         ("rate=0/s&for=1m", "/-/pause"),
         ("rate=5/s&for=0s", "out of range"),
-        ("rate=5/s&for=1m&who=me", "`who` is not known"),
+        ("rate=5/s&for=1m&who=me", "unknown parameter `who`"),
     ] {
         let (status, answer) = post(&daemon, path, form, "");
         assert!(status == 400 && answer.contains(words), "{form}: {status} {answer}");
@@ -562,7 +562,7 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         let log = daemon.log.lock().unwrap().clone();
         assert!(failed >= 3.0, "{failed}");
         let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-        assert_eq!((told("the target is away"), told("the target answers again")), (1, 1), "{log}");
+        assert_eq!((told("target unavailable"), told("target available again")), (1, 1), "{log}");
     })
     .await
     .unwrap();

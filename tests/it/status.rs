@@ -1,5 +1,5 @@
-//! `docs/status.md` against a real answer: every field that is answered is there, and every field there
-//! is answered.
+//! Compares `docs/status.md` with a real status: the document explains exactly the fields that the
+//! daemon returns.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, FOREVER, pause, request};
 
-/// What it takes to see every field: two targets that differ, failures and drops, schedules that wait,
-/// are idle, or stand aside for a rate that is set by hand.
+/// A configuration that makes every field appear: two targets that differ, failures and drops, and
+/// schedules that wait, are idle or are overridden by a manual rate.
 const EVERYTHING: &str = "
 targets:
   one: {simulator: {faults: {http_429: 10%}}}
@@ -26,8 +26,8 @@ scenarios:
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 
-/// The fields of an answer; those of all members of a list are one. What an empty or a missing one would
-/// hold is not seen.
+/// Collects the paths of all fields. The members of a list share one path. An empty list and an absent
+/// object contribute none.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -46,7 +46,7 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_field_of_the_status_is_explained_and_every_explained_field_is_there() {
+fn the_status_document_explains_exactly_the_returned_fields() {
     let page = include_str!("../../docs/status.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let explained: BTreeSet<String> = rows.map(|(field, _)| field.to_owned()).collect();
@@ -62,21 +62,21 @@ fn every_field_of_the_status_is_explained_and_every_explained_field_is_there() {
     daemon.wait_for("/-/healthy", |_| {
         (request(address, "POST", path).unwrap().0 == 200).then_some(())
     });
-    // Stopped, it is late: that is a distortion.
+    // A stopped process sends late, which is a distortion.
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(2));
     daemon.signal("CONT");
-    let answered = |status: &str| {
-        let mut answered = BTreeSet::new();
-        fields(&serde_json::from_str(status).unwrap(), "", &mut answered);
-        answered
+    let returned = |status: &str| {
+        let mut fields_of_status = BTreeSet::new();
+        fields(&serde_json::from_str(status).unwrap(), "", &mut fields_of_status);
+        fields_of_status
     };
     let begun = Instant::now();
     loop {
-        let answered = answered(&daemon.get("/api/v1/status").2);
-        let unexplained: Vec<_> = answered.difference(&explained).collect();
+        let returned = returned(&daemon.get("/api/v1/status").2);
+        let unexplained: Vec<_> = returned.difference(&explained).collect();
         assert_eq!(unexplained, [""; 0], "not in docs/status.md");
-        let missing: Vec<_> = explained.difference(&answered).collect();
+        let missing: Vec<_> = explained.difference(&returned).collect();
         if missing.is_empty() {
             break;
         }

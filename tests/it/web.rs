@@ -1,4 +1,4 @@
-//! The daemon's own port, among clients that behave badly.
+//! The web port of the daemon under misbehaving clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
 
-const ROUTES: [&str; 6] = ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/api/v1/status"];
+const PATHS: [&str; 6] = ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/api/v1/status"];
 
 const IDLE: &str = "
 targets: {sim: {simulator: {}, model: simulated-8b}}
@@ -27,12 +27,12 @@ scenarios:
 fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-    // A server that has seen enough may close before it has everything.
+    // The server may close the connection before it has read everything.
     let _refused_early = stream.write_all(bytes);
     stream
 }
 
-/// What comes until the server closes, in whatever way it does.
+/// Returns everything that arrives until the server closes the connection in any way.
 fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -42,19 +42,19 @@ fn rest(mut stream: TcpStream) -> String {
 }
 
 #[test]
-fn clients_that_never_finish_a_head_keep_nobody_from_asking() {
+fn clients_that_never_finish_a_request_do_not_block_others() {
     let daemon = Daemon::start(IDLE);
     let half = |_| connect(daemon.address, b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ");
     let open: Vec<_> = (0..200).map(half).collect();
-    // Nor is an order waited for whose body does not come.
-    let order = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
-    let order = connect(daemon.address, order);
+    // The body of an admin request that never arrives is not awaited for long, either.
+    let request = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
+    let unfinished = connect(daemon.address, request);
     for path in ["/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(daemon.get(path).0, 200, "{path}");
     }
-    // They are cut off, rather than kept for as long as they like.
-    let answer = rest(order);
-    assert!(answer.contains("did not come in time"), "{answer}");
+    // The server closes these connections.
+    let answer = rest(unfinished);
+    assert!(answer.contains("did not arrive in time"), "{answer}");
     for stream in open {
         assert!(!rest(stream).contains("200 OK"));
     }
@@ -62,9 +62,9 @@ fn clients_that_never_finish_a_head_keep_nobody_from_asking() {
 }
 
 #[test]
-fn a_client_that_never_reads_keeps_nobody_from_scraping() {
+fn a_client_that_never_reads_does_not_block_scrapes() {
     let daemon = Daemon::start(IDLE);
-    // Enough scrapes on one connection to fill every buffer between here and there.
+    // Enough scrapes on one connection to fill all of its buffers.
     let mut greedy = connect(daemon.address, b"");
     greedy.set_nonblocking(true).unwrap();
     let ask = b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(500);
@@ -79,19 +79,19 @@ fn a_client_that_never_reads_keeps_nobody_from_scraping() {
 }
 
 #[test]
-fn the_announced_length_is_that_of_the_body_and_head_announces_it_too() {
+fn content_length_matches_the_body_also_for_head() {
     let daemon = Daemon::start(IDLE);
     let length = |head: &str| -> usize {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
         let value = lines.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         value.unwrap_or_else(|| panic!("no content-length: {head}")).1.parse().unwrap()
     };
-    for path in ROUTES.into_iter().chain(["/nowhere"]) {
+    for path in PATHS.into_iter().chain(["/nowhere"]) {
         let (status, head, body) = daemon.get(path);
         assert_eq!(length(&head), body.len(), "{path}");
         let (of_head, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
         assert_eq!((of_head, nothing.as_str()), (status, ""), "{path}");
-        // Figures change from one answer to the next; a page that does not is announced to the byte.
+        // Figures change between two responses. All other bodies have the same length.
         if !matches!(path, "/metrics" | "/api/v1/status") {
             assert_eq!(length(&head), body.len(), "{path}");
         }
@@ -102,13 +102,13 @@ fn the_announced_length_is_that_of_the_body_and_head_announces_it_too() {
 }
 
 #[test]
-fn what_is_no_request_or_too_large_is_refused_and_the_daemon_lives() {
+fn invalid_or_oversized_requests_are_rejected_and_the_daemon_lives() {
     let daemon = Daemon::start(IDLE);
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x-a: b\r\n".repeat(1000));
     let endless_path = format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(100_000));
-    for (what, bytes) in [
+    for (name, bytes) in [
         ("a TLS client", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\r\n\r\n".to_vec()),
-        ("words", b"hello?\r\n\r\n".to_vec()),
+        ("plain text", b"hello?\r\n\r\n".to_vec()),
         ("zeroes", vec![0; 4096]),
         ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("many headers", many_headers.into_bytes()),
@@ -116,19 +116,19 @@ fn what_is_no_request_or_too_large_is_refused_and_the_daemon_lives() {
     ] {
         let answer = rest(connect(daemon.address, &bytes));
         let status = answer.split(' ').nth(1).unwrap_or_default();
-        assert!(answer.is_empty() || status.starts_with('4'), "{what}: {answer}");
-        assert_eq!(daemon.get("/-/healthy").0, 200, "{what}");
+        assert!(answer.is_empty() || status.starts_with('4'), "{name}: {answer}");
+        assert_eq!(daemon.get("/-/healthy").0, 200, "{name}");
     }
-    // A header without an end is not read for ever.
+    // The server does not read an endless header for ever.
     let mut stream = connect(daemon.address, b"GET / HTTP/1.1\r\nx-a: ");
     let line = vec![b'a'; 64 * 1024];
     let refused = (0..1024).any(|_| stream.write_all(&line).is_err());
-    assert!(refused, "64 MiB of one header were taken");
+    assert!(refused, "the server accepted 64 MiB of one header");
     assert_eq!(daemon.get("/-/healthy").0, 200);
 }
 
 #[test]
-fn every_one_of_many_scrapes_at_once_sees_whole_books() {
+fn the_ledger_balances_in_each_of_many_concurrent_scrapes() {
     let mut daemon = Daemon::start(BUSY);
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_total", &[]) > 20.0).then_some(())
@@ -143,24 +143,24 @@ fn every_one_of_many_scrapes_at_once_sees_whole_books() {
                     assert_eq!(status, 200);
                     assert_balanced(&text);
                     let arrivals = sample(&text, "llmload_arrivals_total", &[]);
-                    assert!(arrivals >= before, "a counter went back");
+                    assert!(arrivals >= before, "a counter decreased");
                     before = arrivals;
                 }
             });
         }
     });
     let failures = sample(&daemon.get("/metrics").2, "llmload_request_failures_total", &[]);
-    assert!(failures > 0.0, "there was something to balance");
+    assert!(failures > 0.0, "the load has failures");
 }
 
 #[test]
-fn whoever_fills_all_places_keeps_out_nobody() {
+fn a_client_that_takes_all_connections_does_not_block_others() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let daemon = Daemon::start(IDLE);
     let open: Vec<_> =
         (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
     assert_eq!(daemon.get("/-/healthy").0, 200);
-    // The oldest are closed, once they have had a second to take what is on its way.
+    // The oldest connections are closed after a second for responses under way.
     let begun = Instant::now();
     while daemon.open_files() > 600 {
         assert!(begun.elapsed() < FOREVER, "{} files are open", daemon.open_files());

@@ -1,4 +1,5 @@
-//! Samples that are read at the scrape, on their way to being families.
+//! Samples that a collector reads at a scrape, on their way to the families of the crate
+//! `prometheus`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::table::{Family, Kind};
 
-/// What a collector of these families says of them before it has collected any.
+/// Returns the descriptions that a collector of these families is registered with.
 pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> {
     let describe = |family: &&Family| {
         let labels = family.labels.iter().map(ToString::to_string).collect();
@@ -17,22 +18,22 @@ pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> 
     families.iter().map(describe).collect()
 }
 
-/// Counters and gauges of one scrape; a family without any is left out.
-pub(super) struct Page<'a> {
+/// The counters and gauges of one scrape. A family without a sample is left out.
+pub(super) struct Samples<'a> {
     families: &'a [&'a Family],
     metrics: Vec<Vec<Metric>>,
 }
 
-impl<'a> Page<'a> {
-    pub(super) fn of(families: &'a [&'a Family]) -> Page<'a> {
-        Page { families, metrics: vec![Vec::new(); families.len()] }
+impl<'a> Samples<'a> {
+    pub(super) fn new(families: &'a [&'a Family]) -> Samples<'a> {
+        Samples { families, metrics: vec![Vec::new(); families.len()] }
     }
 
-    pub(super) fn add(&mut self, family: &Family, values: &[&str], value: f64) {
+    pub(super) fn add(&mut self, family: &Family, label_values: &[&str], value: f64) {
         let Some(position) = self.families.iter().position(|f| f.name == family.name) else {
             return;
         };
-        let labels = family.labels.iter().zip(values).map(|(name, value)| {
+        let labels = family.labels.iter().zip(label_values).map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
             pair.set_value((*value).to_owned());
@@ -53,10 +54,9 @@ impl<'a> Page<'a> {
         self.metrics[position].push(metric);
     }
 
-    pub(super) fn families(self) -> Vec<MetricFamily> {
-        let filled =
-            self.families.iter().zip(self.metrics).filter(|(_, metrics)| !metrics.is_empty());
-        filled
+    pub(super) fn into_families(self) -> Vec<MetricFamily> {
+        let all = self.families.iter().zip(self.metrics);
+        all.filter(|(_, metrics)| !metrics.is_empty())
             .map(|(family, metrics)| {
                 let kind = if family.kind == Kind::Counter {
                     MetricType::COUNTER

@@ -1,0 +1,420 @@
+//! The JSON of `/api/v1/status` and of the rate of a scenario. `docs/status.md` has the meaning of
+//! each field.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{RouteMonitor, StatusBoard};
+use crate::generator::Generator;
+use crate::ledger::LedgerCounts;
+use crate::pairing::Sums;
+use crate::recent::{LogHistogram, WINDOW};
+use crate::remedy::DiagnosedTarget;
+use crate::schedule::{Load, Shard};
+use crate::schedule_state::{Activity, SchedulePosition};
+
+/// The status of the daemon at one instant.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    revision: &'static str,
+    /// `serving`, `paused` or `draining`.
+    state: &'static str,
+    /// `I/N`, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+    /// Unix time.
+    started: f64,
+    /// Unix time of this document.
+    now: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_refused: Option<String>,
+    measurement: Measurement,
+    scenarios: Vec<RouteStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measurement {
+    valid: bool,
+    distortions: Vec<ActiveDistortion>,
+}
+
+#[derive(Debug, Serialize)]
+struct ActiveDistortion {
+    kind: &'static str,
+    meaning: &'static str,
+    message: String,
+    /// Unix time.
+    last: f64,
+}
+
+/// One scenario on one target. The JSON calls the list of routes `scenarios`.
+#[derive(Debug, Serialize)]
+struct RouteStatus {
+    scenario: String,
+    target: String,
+    address: String,
+    simulated: bool,
+    model: Option<String>,
+    /// `waiting`, `running`, `paused`, `idle` or `ended`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
+    /// Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_until: Option<f64>,
+    /// Unix time at which a manual rate override ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_set_until: Option<f64>,
+    /// The configured times without load that the override ignores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_set_ignores: Option<&'static str>,
+    cycle: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<CurrentPhase>,
+    rate_per_second: f64,
+    concurrency: u32,
+    max_concurrency: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    curve: Option<Curve>,
+    recent: RecentQuantiles,
+    ledger: LedgerTotals,
+    failures: Vec<FailureClass>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Difference>,
+}
+
+/// The load of one cycle, sampled at the middle of equal parts. There is none for a constant load
+/// and for a cycle of unknown length.
+#[derive(Debug, Serialize)]
+struct Curve {
+    length_seconds: f64,
+    /// The elapsed part of the cycle. Absent if no cycle is running and during a rate override.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position_seconds: Option<f64>,
+    rates_per_second: Vec<f64>,
+    concurrencies: Vec<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct RecentQuantiles {
+    window_seconds: u64,
+    time_to_first_token_seconds: Quantiles,
+    output_tokens_per_second: Quantiles,
+}
+
+/// Quantiles of a histogram, good to 5 % and rounded to three digits. A quantile of too few values
+/// is left out.
+#[derive(Debug, Serialize)]
+struct Quantiles {
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p10: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p90: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99: Option<f64>,
+}
+
+/// The difference of a target from the baseline over their paired requests, as this target's value
+/// minus the baseline's.
+#[derive(Debug, Serialize)]
+struct Difference {
+    /// The first target of the scenario.
+    baseline: String,
+    time_to_first_token: Option<MeanDifference>,
+    duration: MeanDifference,
+}
+
+#[derive(Debug, Serialize)]
+struct MeanDifference {
+    pairs: u64,
+    mean_seconds: f64,
+    /// Half of the 95 % confidence interval; from 30 pairs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin_seconds: Option<f64>,
+}
+
+/// The running phase, or a manual rate override instead of it.
+#[derive(Debug, Serialize)]
+struct CurrentPhase {
+    name: String,
+    /// Absent if the phase has no end or its end is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct LedgerTotals {
+    arrivals: u64,
+    dropped: Vec<ReasonCount>,
+    started: u64,
+    in_flight: u64,
+    finished: u64,
+    succeeded: u64,
+    failed: u64,
+    aborted: Vec<ReasonCount>,
+    balanced: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ReasonCount {
+    reason: &'static str,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureClass {
+    reason: &'static str,
+    blame: &'static str,
+    meaning: &'static str,
+    count: u64,
+    last_message: String,
+    remedy: String,
+    /// Unix time.
+    last: f64,
+}
+
+/// The rate of a scenario, by its schedule or by a manual override.
+#[derive(Debug, Serialize)]
+pub struct CurrentRate {
+    scenario: String,
+    rate_per_second: f64,
+    /// Unix time at which a manual rate override ends.
+    rate_set_until: Option<f64>,
+    /// The configured times without load that the override ignores.
+    rate_set_ignores: Option<&'static str>,
+    /// The rate of the schedule at this instant; `None` if the cycle ended during the override.
+    schedule_rate_per_second: Option<f64>,
+}
+
+impl Status {
+    /// Returns the current status.
+    pub fn new(
+        board: &StatusBoard,
+        generator: &Generator,
+        (draining, paused): (bool, bool),
+        shard: Shard,
+        started: SystemTime,
+    ) -> Status {
+        let (now, monitors) = (Instant::now(), board.monitors());
+        let state = match (draining, paused) {
+            (true, _) => "draining",
+            (false, true) => "paused",
+            (false, false) => "serving",
+        };
+        let route = |monitor: &Arc<RouteMonitor>| {
+            let first = monitors.iter().find(|first| first.scenario == monitor.scenario);
+            let baseline = first.map(|first| first.target.clone()).unwrap_or_default();
+            RouteStatus::new(monitor, baseline, now, paused)
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: env!("LLMLOAD_REVISION"),
+            state,
+            shard: (shard != Shard::ALL).then(|| shard.to_string()),
+            started: unix_seconds(started),
+            now: unix_seconds(SystemTime::now()),
+            reload_refused: board.reload_error(),
+            measurement: Measurement::new(generator, now),
+            scenarios: monitors.iter().map(route).collect(),
+        }
+    }
+}
+
+impl CurrentRate {
+    /// Returns the rate of a scenario, or `None` if no scenario has this name.
+    pub fn find(board: &StatusBoard, scenario: &str) -> Option<CurrentRate> {
+        let monitors = board.monitors();
+        let monitor = monitors.iter().find(|monitor| monitor.scenario == scenario)?;
+        let now = Instant::now();
+        let position = monitor.schedule_state.position(now);
+        Some(CurrentRate {
+            scenario: scenario.to_owned(),
+            rate_per_second: position.rate,
+            rate_set_until: position.set_until.map(unix_seconds),
+            rate_set_ignores: monitor.info().hours.filter(|_| position.set_until.is_some()),
+            schedule_rate_per_second: monitor.schedule_state.scheduled_rate(now),
+        })
+    }
+}
+
+impl Measurement {
+    fn new(generator: &Generator, now: Instant) -> Measurement {
+        let active = generator.claims().into_iter().map(|claim| ActiveDistortion {
+            kind: claim.kind.as_str(),
+            meaning: claim.kind.meaning(),
+            message: claim.message,
+            last: unix_seconds(SystemTime::now() - now.saturating_duration_since(claim.last)),
+        });
+        let distortions: Vec<_> = active.collect();
+        Measurement { valid: distortions.is_empty(), distortions }
+    }
+}
+
+impl RouteStatus {
+    fn new(monitor: &RouteMonitor, baseline: String, now: Instant, paused: bool) -> RouteStatus {
+        let position = monitor.schedule_state.position(now);
+        let (rate_per_second, concurrency) = (position.rate, position.concurrency);
+        let running = if paused { "paused" } else { "running" };
+        let (state, waiting_for, idle_until) = match monitor.schedule_state.state() {
+            _ if position.set_until.is_some() => (running, None, None),
+            Activity::Waiting(reason) => ("waiting", Some(reason), None),
+            Activity::Running { .. } => (running, None, None),
+            Activity::Idle(until) => ("idle", None, Some(unix_seconds(until))),
+            Activity::Ended => ("ended", None, None),
+        };
+        let (info, counts) = (monitor.info(), monitor.state.ledger.read());
+        RouteStatus {
+            scenario: monitor.scenario.clone(),
+            target: monitor.target.clone(),
+            model: monitor.model.get().cloned(),
+            state,
+            waiting_for,
+            idle_until,
+            rate_set_until: position.set_until.map(unix_seconds),
+            rate_set_ignores: info.hours.filter(|_| position.set_until.is_some()),
+            cycle: position.cycle,
+            phase: CurrentPhase::new(position),
+            rate_per_second,
+            concurrency,
+            max_concurrency: info.max_concurrency,
+            curve: Curve::new(monitor, now),
+            recent: RecentQuantiles::new(monitor, now),
+            ledger: LedgerTotals::new(&counts),
+            failures: failure_classes(monitor, &counts),
+            difference: Difference::new(monitor, baseline),
+            simulated: info.simulated,
+            address: info.address,
+        }
+    }
+}
+
+impl CurrentPhase {
+    fn new(position: SchedulePosition) -> Option<CurrentPhase> {
+        let (name, remaining) = match position.set_until {
+            Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
+            None => (position.phase?, position.remaining),
+        };
+        let remaining_seconds = remaining.map(|remaining| remaining.as_secs_f64());
+        Some(CurrentPhase { name, remaining_seconds })
+    }
+}
+
+impl Curve {
+    fn new(monitor: &RouteMonitor, now: Instant) -> Option<Curve> {
+        const POINTS: u32 = 120;
+        let state = &monitor.schedule_state;
+        let (schedule, shard) = (state.schedule(), state.shard());
+        let length = schedule.length();
+        let is_constant = matches!(
+            schedule.phases(),
+            [only] if matches!(only.load, Load::Constant(_) | Load::Concurrency(_))
+        );
+        if length.is_zero() || is_constant {
+            return None;
+        }
+        let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
+        let rate = |point| schedule.rate(middle(point)) / f64::from(shard.count());
+        let concurrency = |point| match schedule.at(middle(point)).map(|placed| &placed.phase.load)
+        {
+            Some(Load::Concurrency(slots)) => {
+                shard.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        };
+        Some(Curve {
+            length_seconds: length.as_secs_f64(),
+            position_seconds: state.cycle_elapsed(now).map(|elapsed| elapsed.as_secs_f64()),
+            rates_per_second: (0..POINTS).map(rate).collect(),
+            concurrencies: (0..POINTS).map(concurrency).collect(),
+        })
+    }
+}
+
+impl RecentQuantiles {
+    fn new(monitor: &RouteMonitor, now: Instant) -> RecentQuantiles {
+        let recent = monitor.recent.read(now);
+        RecentQuantiles {
+            window_seconds: WINDOW.as_secs(),
+            time_to_first_token_seconds: Quantiles::new(&recent.first_token),
+            output_tokens_per_second: Quantiles::new(&recent.tokens_per_second),
+        }
+    }
+}
+
+impl Quantiles {
+    fn new(histogram: &LogHistogram) -> Quantiles {
+        let [p10, p50, p90, p99] =
+            [0.1, 0.5, 0.9, 0.99].map(|share| histogram.quantile(share).map(three_digits));
+        Quantiles { count: histogram.count(), p10, p50, p90, p99 }
+    }
+}
+
+impl LedgerTotals {
+    fn new(counts: &LedgerCounts) -> LedgerTotals {
+        LedgerTotals {
+            arrivals: counts.arrivals,
+            dropped: non_zero(counts.dropped().map(|(reason, count)| (reason.as_str(), count))),
+            started: counts.started,
+            in_flight: counts.in_flight,
+            finished: counts.finished,
+            succeeded: counts.succeeded,
+            failed: counts.failures().map(|(_, count)| count).sum(),
+            aborted: non_zero(counts.aborted().map(|(reason, count)| (reason.as_str(), count))),
+            balanced: counts.imbalance().is_none(),
+        }
+    }
+}
+
+fn failure_classes(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<FailureClass> {
+    let info = monitor.info();
+    let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
+    let count_of = |failure| counts.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
+    let failures = monitor.incidents.last_failures().into_iter().map(|last| FailureClass {
+        reason: last.failure.as_str(),
+        blame: last.failure.blame().as_str(),
+        meaning: last.failure.meaning().trim(),
+        count: count_of(last.failure),
+        remedy: diagnosed.remedy(last.failure, &last.message),
+        last_message: last.message,
+        last: unix_seconds(last.at),
+    });
+    failures.collect()
+}
+
+impl Difference {
+    /// Returns `None` for the baseline itself, and before the first pair.
+    fn new(monitor: &RouteMonitor, baseline: String) -> Option<Difference> {
+        let differences = monitor.difference.read();
+        let duration = MeanDifference::new(differences.duration)?;
+        let time_to_first_token = MeanDifference::new(differences.first_token);
+        Some(Difference { baseline, time_to_first_token, duration })
+    }
+}
+
+impl MeanDifference {
+    fn new(sums: Sums) -> Option<MeanDifference> {
+        let margin_seconds = sums.margin().map(three_digits);
+        let mean_seconds = three_digits(sums.mean()?);
+        Some(MeanDifference { pairs: sums.count, mean_seconds, margin_seconds })
+    }
+}
+
+fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<ReasonCount> {
+    counts.filter(|c| c.1 > 0).map(|(reason, count)| ReasonCount { reason, count }).collect()
+}
+
+/// Rounds to three significant digits: the histograms and margins know no more.
+fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
