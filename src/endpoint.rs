@@ -192,7 +192,7 @@ impl HttpEndpoint {
     async fn get(&self, url: Url, patience: Duration) -> Result<Said, FailureDetail> {
         let ask = async {
             let response = self.request(reqwest::Method::GET, url).send().await;
-            let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
+            let mut response = response.map_err(|e| faults::send_failure(&self.connections, e))?;
             self.connections.used(response.extensions());
             let status = response.status().as_u16();
             let server = response
@@ -201,7 +201,7 @@ impl HttpEndpoint {
                 .and_then(|server| server.to_str().ok())
                 .map(str::to_owned);
             let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {
+            while let Some(chunk) = response.chunk().await.map_err(|e| faults::body_failure(&e))? {
                 body.extend_from_slice(&chunk);
                 if body.len() > ABOUT_ITSELF {
                     break;
@@ -211,10 +211,11 @@ impl HttpEndpoint {
         };
         let said = match tokio::time::timeout(patience, ask).await {
             Ok(said) => said,
-            Err(_) => Err(faults::no_answer(patience)),
+            Err(_) => Err(faults::no_response(patience)),
         };
         said.map_err(|detail| {
-            FailureDetail::new(detail.failure, &self.redaction.text(detail.message))
+            let message = self.redaction.text(detail.message.clone());
+            detail.with_message(&message)
         })
     }
 
@@ -257,7 +258,7 @@ impl Endpoint for HttpEndpoint {
                 let connected = self.connections.used(response.extensions());
                 Ok(HttpAnswer { response, connected })
             }
-            Err(error) => Err(faults::classify_send(&self.connections, error)),
+            Err(error) => Err(faults::send_failure(&self.connections, error)),
         }
     }
 
@@ -317,7 +318,7 @@ impl Answer for HttpAnswer {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
-        self.response.chunk().await.map_err(|error| faults::classify_body(&error))
+        self.response.chunk().await.map_err(|error| faults::body_failure(&error))
     }
 }
 

@@ -103,7 +103,8 @@ pub async fn exchange<E: Endpoint>(
             let duration = now.saturating_duration_since(sent);
             let since_due = now.saturating_duration_since(arrival.due);
             // The one place that every failure passes before anybody sees its words.
-            let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
+            let message = endpoint.redact(detail.message.clone());
+            let detail = detail.with_message(&message);
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
             observer.observe(
                 &arrival,

@@ -126,7 +126,7 @@ impl Probe {
         };
         // Who cannot be asked for a list cannot be asked for anything.
         let Ok((status, models)) = &seen.listed else { return Ok(seen) };
-        seen.model = seen.patient().model(*status, models).0;
+        seen.model = seen.patient().choose_model(*status, models).0;
         let nowhere = matches!(status, 200 | 404) && models.is_empty();
         seen.version = endpoint.version(PATIENCE).await.ok().flatten();
         if let Some(model) = &seen.model {

@@ -74,7 +74,7 @@ impl Connections {
     }
 
     /// Whether this connection had been used before an error struck it.
-    pub(super) fn was_used(&self, connected: &Connected) -> bool {
+    pub(super) fn was_reused(&self, connected: &Connected) -> bool {
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
         ends(&extensions).is_some_and(|ends| self.take(ends).is_none())
