@@ -35,14 +35,14 @@ const ABOUT_ITSELF: usize = 1 << 20;
 /// Something that answers requests. Real ones speak HTTP; tests of the loop on a paused clock
 /// answer from memory, since sockets do not know about paused time.
 pub trait Endpoint: Send + Sync + 'static {
-    /// What its answers are.
-    type Answer: Answer;
+    /// The type of a response.
+    type Response: Response;
 
     /// Sends one request and waits for the response head.
     fn send(
         &self,
         request: Request,
-    ) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
+    ) -> impl Future<Output = Result<Self::Response, FailureDetail>> + Send;
 
     /// Words from over there fit to be shown: whatever this endpoint was told to keep secret is masked,
     /// be it the server that quoted it. An endpoint without secrets has nothing to do.
@@ -52,7 +52,7 @@ pub trait Endpoint: Send + Sync + 'static {
 }
 
 /// A response whose body is still to come.
-pub trait Answer: Send {
+pub trait Response: Send {
     /// The HTTP status.
     fn status(&self) -> u16;
 
@@ -240,9 +240,9 @@ struct Said {
 }
 
 impl Endpoint for HttpEndpoint {
-    type Answer = HttpAnswer;
+    type Response = HttpResponse;
 
-    async fn send(&self, request: Request) -> Result<HttpAnswer, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<HttpResponse, FailureDetail> {
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         let sending = self
             .request(reqwest::Method::POST, self.url(request.path))
@@ -256,7 +256,7 @@ impl Endpoint for HttpEndpoint {
         match sending.send().await {
             Ok(response) => {
                 let connected = self.connections.used(response.extensions());
-                Ok(HttpAnswer { response, connected })
+                Ok(HttpResponse { response, connected })
             }
             Err(error) => Err(faults::send_failure(&self.connections, error)),
         }
@@ -268,25 +268,25 @@ impl Endpoint for HttpEndpoint {
 }
 
 /// An HTTP response whose body is still to come.
-pub struct HttpAnswer {
+pub struct HttpResponse {
     response: reqwest::Response,
     connected: Option<Connecting>,
 }
 
-impl HttpAnswer {
+impl HttpResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 }
 
 /// The status only: the response holds the address with its query, and headers that may quote ours.
-impl std::fmt::Debug for HttpAnswer {
+impl std::fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpAnswer").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("HttpResponse").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
-impl Answer for HttpAnswer {
+impl Response for HttpResponse {
     fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

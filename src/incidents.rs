@@ -149,7 +149,7 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Answered { status } => self.met(status < 500),
+            Event::ResponseHead { status } => self.met(status < 500),
             Event::Failed { detail, names, .. } => {
                 self.note(detail, names);
                 if detail.failure.is_connecting() {
