@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::endpoint::{Connecting, Endpoint, Request, Response};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::pairing::Timing;
@@ -135,7 +135,7 @@ async fn converse<E: Endpoint>(
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
-    if let Some(Connecting { dns, connect }) = answer.connected() {
+    if let Some(ConnectTiming { dns, connect }) = answer.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }
     observer.observe(arrival, Event::ResponseHead { status });

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::endpoint::{BuildError, Connecting, HttpEndpoint};
+use crate::endpoint::{BuildError, ConnectTiming, HttpEndpoint};
 use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
@@ -64,7 +64,7 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct Streamed {
     /// How long its connection took to make, where it had none to use again.
-    pub connected: Option<Connecting>,
+    pub connected: Option<ConnectTiming>,
     /// When the response head came, and its status.
     pub head: Option<(u16, Duration)>,
     /// When the first event of any kind came.

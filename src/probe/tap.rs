@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Streamed;
-use crate::endpoint::{Connecting, Endpoint, Request, Response};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
@@ -65,7 +65,7 @@ pub async fn stream<E: Endpoint>(
 #[derive(Default)]
 struct Notes {
     sent: Option<Instant>,
-    connected: Option<Connecting>,
+    connected: Option<ConnectTiming>,
     head: Option<(u16, Instant)>,
     chunks: u32,
     reads: u32,
@@ -85,7 +85,7 @@ impl Observe for Mutex<Notes> {
             Event::Succeeded(measurement) => notes.outcome = Some(Ok(measurement.clone())),
             Event::Failed { detail, .. } => notes.outcome = Some(Err(detail.clone())),
             Event::Connected { dns, connect } => {
-                notes.connected = Some(Connecting { dns, connect })
+                notes.connected = Some(ConnectTiming { dns, connect })
             }
             Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
         }
@@ -160,8 +160,8 @@ impl<A: Response> Response for Tapped<A> {
         self.answer.content_encoding()
     }
 
-    fn connected(&self) -> Option<Connecting> {
-        self.answer.connected()
+    fn connect_timing(&self) -> Option<ConnectTiming> {
+        self.answer.connect_timing()
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use llmload::check::text::TextStyle;
 use llmload::config;
-use llmload::endpoint::Connecting;
+use llmload::endpoint::ConnectTiming;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
 use llmload::probe::text::Words;
@@ -520,7 +520,7 @@ async fn what_was_seen_is_told_in_these_words() {
     };
     let (mut first, second) = (streamed(answer(USAGE)).await, streamed(answer(&cached)).await);
     let (dns, connect) = (Some(Duration::from_micros(400)), Duration::from_micros(1_600));
-    first.connected = Some(Connecting { dns, connect });
+    first.connected = Some(ConnectTiming { dns, connect });
     let expected = "\
 http://h:8000/v1
   key            none
