@@ -146,9 +146,13 @@ impl ReportText<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let second = if steps.len() > 1 { "request 2" } else { "" };
-        let heading = format!("  {:14} {:>10} {second:>10}  {STEPS_NOTE}", "step", "request 1");
-        writeln!(f, "\n{}", self.style.faint(heading))?;
+        let (first, second, note) = match steps.len() {
+            0 => ("time", "", ""),
+            1 => ("request 1", "", STEPS_NOTE),
+            _ => ("request 1", "request 2", STEPS_NOTE),
+        };
+        let heading = format!("  {:14} {first:>10} {second:>10}  {note}", "step");
+        writeln!(f, "\n{}", self.style.faint(heading.trim_end()))?;
         for (name, [first, second], note) in rows {
             let shown = |time: Option<Duration>| time.map(milliseconds).unwrap_or_default();
             let line = format!("  {name:14} {:>10} {:>10}  {note}", shown(first), shown(second));
