@@ -1,12 +1,11 @@
-//! What an event costs on the measured path, and that it allocates nothing there.
+//! The cost of one event on the measured path. It must not allocate.
 
 use std::ops::ControlFlow;
 
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use llmload::protocol::reply::no_sink;
 use llmload::protocol::sse::Decoder;
-use llmload::protocol::{Limits, Reply, Terminal};
+use llmload::protocol::{Api, ResponseLimits, StreamReader, Terminal, discard_text};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -26,7 +25,7 @@ fn stream() -> Vec<u8> {
     event.repeat(EVENTS).into_bytes()
 }
 
-/// Bytes a read; 0 stands for one event a read, which is how streams mostly arrive.
+/// Bytes per read. 0 is one event per read, as most streams arrive.
 const READS: [usize; 3] = [0, 8192, 100];
 
 fn read_size(stream: &[u8], read: usize) -> usize {
@@ -37,7 +36,7 @@ fn read_size(stream: &[u8], read: usize) -> usize {
 fn decoder_alone(bencher: Bencher, read: usize) {
     let stream = stream();
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = Decoder::new(ResponseLimits::default());
         let mut bytes = 0;
         for read in stream.chunks(read_size(&stream, read)) {
             let _ = black_box(decoder.feed(black_box(read), &mut |event| {
@@ -50,13 +49,14 @@ fn decoder_alone(bencher: Bencher, read: usize) {
 }
 
 #[divan::bench(args = READS)]
-fn whole_reply(bencher: Bencher, read: usize) {
+fn stream_reader(bencher: Bencher, read: usize) {
     let stream = stream();
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
-        let mut reply = Reply::new(Terminal::default(), Limits::default());
+        let mut reader =
+            StreamReader::new(Api::Chat, Terminal::default(), ResponseLimits::default());
         let mut token_events = 0;
         for read in stream.chunks(read_size(&stream, read)) {
-            token_events += reply.read(black_box(read), &mut no_sink).token_events as usize;
+            token_events += reader.read(black_box(read), &mut discard_text).token_events as usize;
         }
         assert_eq!(token_events, EVENTS);
     });

@@ -1,8 +1,7 @@
 //! The life of one request: sent, read, stamped, and finished exactly once.
 //!
-//! Every instant is taken when bytes arrive, before they are looked into. Which timeout ended a
-//! request is known here and nowhere else: no timer of the HTTP library is armed but the one for
-//! connecting.
+//! Every instant is taken when bytes arrive, before they are decoded. Only this module knows which
+//! timeout ended a request: of the timers of the HTTP library, only that for connecting is in use.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -19,90 +18,95 @@ use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
-use crate::protocol::{self, Channel, Limits, Reply, Terminal, WholeReply, no_sink};
+use crate::protocol::{
+    self, Api, BodyReader, Channel, CompletedResponse, ResponseLimits, StreamReader, Terminal,
+    discard_text,
+};
 
-/// The most that is read of an answer that is an error already.
-const ERROR_BODY: usize = 64 * 1024;
-/// How long to wait for a body to end once everything in it has been said, so that the connection
-/// can be used again.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// The most that is read of the body of a failed response, in bytes.
+const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// How long an endpoint may be silent once the end that `terminal` names has come. What may follow
-/// is a usage chunk and `[DONE]`: engines send them in the same breath, gateways that count tokens
-/// themselves within some tenths of a second.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time to wait for the end of a body after the last event that matters. If the body ends in
+/// time, the connection can be reused.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What to send and how to judge what comes back.
+/// The longest silence after the end that `terminal` names. A usage chunk and `[DONE]` may still
+/// follow: engines send them at once, gateways that count tokens themselves within some tenths of
+/// a second.
+const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A request, and the rules for its response.
 #[derive(Clone, Debug)]
 pub struct RequestSpec {
-    /// The request.
     pub request: Request,
-    /// The model it names.
+    /// The model in the request.
     pub model: String,
-    /// Which end proves that the answer is complete.
+    /// The API that decodes the response.
+    pub api: Api,
+    /// The end that proves that the response is complete.
     pub terminal: Terminal,
-    /// Whether it asks for usage, so that it is odd if none comes.
-    pub usage_asked: bool,
-    /// How long to wait for what.
+    /// True if the request asks for usage, so its absence is an anomaly.
+    pub expects_usage: bool,
     pub timeouts: Timeouts,
 }
 
-/// A request whose outcome is known; its connection may still have an end to read.
+/// A request whose outcome is known. The rest of its body may still be unread.
 #[derive(Debug)]
-#[must_use = "its connection is closed unless its farewell is heard"]
+#[must_use = "its connection is closed unless the body is drained"]
 pub struct Finished<R> {
-    /// What it took, or the class of the failure. The observer has been told, with its words.
+    /// The times of a success, or the class of a failure. The observer already has the details.
     pub outcome: Result<Timing, Failure>,
-    rest: Option<R>,
+    /// A response whose body has not ended yet.
+    undrained: Option<R>,
 }
 
 impl<R: Response> Finished<R> {
-    /// Reads on to the end of the body, but not for long, so that the connection can be used again.
-    /// Whether it ends well changes nothing: the request is over, and holds neither its place in
-    /// the ledger nor its slot while this goes on.
+    /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused. A
+    /// failure changes nothing: the request has already left the ledger and its slot.
     pub async fn drain_body(self) {
-        let Some(mut answer) = self.rest else { return };
-        let rest = async { while let Ok(Some(_)) = answer.chunk().await {} };
-        let _in_time = tokio::time::timeout(FAREWELL, rest).await;
+        let Some(mut response) = self.undrained else { return };
+        let drain = async { while let Ok(Some(_)) = response.chunk().await {} };
+        let _in_time = tokio::time::timeout(DRAIN_TIMEOUT, drain).await;
     }
 }
 
-/// Makes the order of an arrival, sends it and reads its answer, telling `observer` of everything as it
-/// happens, the end included.
+/// Makes the request of an arrival, sends it and reads its response. The observer receives each
+/// event when it happens, and exactly one success or failure.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
     arrival: Arrival,
-    order: impl FnOnce() -> Result<RequestSpec, FailureDetail>,
+    make_request: impl FnOnce() -> Result<RequestSpec, FailureDetail>,
     observer: &(impl Observe + ?Sized),
 ) -> Finished<E::Response> {
-    // A defect ends this one request, and is told and counted like every other failure.
-    let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
+    // A panic fails this one request, and is reported and counted like every other failure.
+    let request_spec = catch_unwind(AssertUnwindSafe(make_request))
+        .unwrap_or_else(|panic| Err(panic_failure(&*panic)));
     let sent = Instant::now();
     let mut names = RequestIds::default();
-    // Also where there is no order: it counts as started.
+    // The arrival counts as sent even if its request could not be made.
     observer.observe(&arrival, Event::Sent { lag: sent.saturating_duration_since(arrival.due) });
-    let conversation = match order {
-        Ok(order) => {
-            names.trace = order.request.trace;
-            let conversation =
-                converse(endpoint, &arrival, order, sent, observer, &mut names.request_id);
-            let conversation = AssertUnwindSafe(conversation).catch_unwind();
-            conversation.await.unwrap_or_else(|panic| Err(defect(&*panic)))
+    let result = match request_spec {
+        Ok(request_spec) => {
+            names.trace = request_spec.request.trace;
+            let request_id = &mut names.request_id;
+            let work = send_and_read(endpoint, &arrival, request_spec, sent, observer, request_id);
+            let work = AssertUnwindSafe(work).catch_unwind();
+            work.await.unwrap_or_else(|panic| Err(panic_failure(&*panic)))
         }
         Err(detail) => Err(detail),
     };
-    match conversation {
-        Ok((measurement, rest)) => {
+    match result {
+        Ok((measurement, undrained)) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
             let first_token = measurement.time_to_first_token();
             let timing = Timing { first_token, duration: measurement.duration() };
-            Finished { outcome: Ok(timing), rest }
+            Finished { outcome: Ok(timing), undrained }
         }
         Err(detail) => {
             let now = Instant::now();
             let duration = now.saturating_duration_since(sent);
             let since_due = now.saturating_duration_since(arrival.due);
-            // The one place that every failure passes before anybody sees its words.
+            // Every message passes here before anyone can see it, so secrets are removed here.
             let message = endpoint.redact(detail.message.clone());
             let detail = detail.with_message(&message);
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
@@ -110,264 +114,305 @@ pub async fn exchange<E: Endpoint>(
                 &arrival,
                 Event::Failed { detail: &detail, duration, since_due, names: &names },
             );
-            Finished { outcome: Err(detail.failure), rest: None }
+            Finished { outcome: Err(detail.failure), undrained: None }
         }
     }
 }
 
-/// A panic, which has been logged where it happened, as a failure.
-fn defect(panic: &(dyn Any + Send)) -> FailureDetail {
+/// Returns a panic as a failure. The panic handler has already logged it.
+fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    FailureDetail::new(Failure::Internal, &format!("panicked: {}", text.unwrap_or("without words")))
+    FailureDetail::new(
+        Failure::Internal,
+        &format!("panicked: {}", text.unwrap_or("without a message")),
+    )
 }
 
-async fn converse<E: Endpoint>(
+/// Sends a request and reads its response. `request_id` receives the id that the endpoint gave it.
+async fn send_and_read<E: Endpoint>(
     endpoint: &E,
     arrival: &Arrival,
-    order: RequestSpec,
+    request_spec: RequestSpec,
     sent: Instant,
     observer: &(impl Observe + ?Sized),
     request_id: &mut Option<String>,
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
-    let RequestSpec { request, model, terminal, usage_asked, timeouts } = order;
-    let streaming = request.stream;
-    let mut watch = Watch::new(sent, timeouts, streaming);
-    let mut answer = watch.over(endpoint.send(request)).await??;
-    let status = answer.status();
-    if let Some(ConnectTiming { dns, connect }) = answer.connect_timing() {
+    let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
+    let is_stream = request.stream;
+    let mut timer = RequestTimer::new(sent, timeouts, is_stream);
+    let mut response = timer.limit(endpoint.send(request)).await??;
+    if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }
-    observer.observe(arrival, Event::ResponseHead { status });
-    if let Some(limits) = answer.rate_limits() {
+    observer.observe(arrival, Event::ResponseHead { status: response.status() });
+    if let Some(limits) = response.rate_limits() {
         observer.observe(arrival, Event::Limits(&limits));
     }
-    *request_id = answer.request_id();
-    // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.
-    let encoding = answer.content_encoding().map(str::to_owned);
+    *request_id = response.request_id();
+    check_head(&mut response, &mut timer).await?;
+    if !is_stream {
+        let reader = BodyReader::new(api, ResponseLimits::default()).with_requested_model(&model);
+        return Ok((read_body(response, reader, timer, arrival.due).await?, None));
+    }
+    if !response.content_type().is_some_and(protocol::is_event_stream) {
+        let body = start_of_body(&mut response, &mut timer).await;
+        return Err(protocol::explain_missing_stream(api, &body));
+    }
+    let reader = StreamReader::new(api, terminal, ResponseLimits::default())
+        .with_requested_model(&model)
+        .with_expected_usage(expects_usage);
+    read_stream(response, reader, timer, arrival, observer).await
+}
+
+/// Fails a response with a status other than 200 or with an encoded body.
+///
+/// llmload requests no encoding and decodes none, because a small encoded body may become a huge
+/// one.
+async fn check_head<R: Response>(
+    response: &mut R,
+    timer: &mut RequestTimer,
+) -> Result<(), FailureDetail> {
+    let status = response.status();
+    let encoding = response.content_encoding().map(str::to_owned);
     if status != 200 {
-        // The status says enough where the words cannot be read.
+        // If the body is encoded, the status must suffice.
         let body = match encoding {
-            None => start_of_body(&mut answer, &mut watch).await,
+            None => start_of_body(response, timer).await,
             Some(_) => Vec::new(),
         };
-        return Err(protocol::refusal(status, &body));
+        return Err(protocol::failure_of_status(status, &body));
     }
     if let Some(encoding) = encoding {
-        let words = format!("the answer is encoded as {encoding}, which was not asked for");
-        return Err(FailureDetail::new(Failure::HttpProtocol, &words));
+        let message = format!("the response has the encoding {encoding}, which was not requested");
+        return Err(FailureDetail::new(Failure::HttpProtocol, &message));
     }
-    if !streaming {
-        let reply = WholeReply::new(Limits::default()).expecting_model(&model);
-        return Ok((read_whole(answer, reply, watch, arrival.due).await?, None));
-    }
-    if !answer.content_type().is_some_and(protocol::is_event_stream) {
-        let body = start_of_body(&mut answer, &mut watch).await;
-        return Err(protocol::not_a_stream(&body));
-    }
-    let reply = Reply::new(terminal, Limits::default())
-        .expecting_model(&model)
-        .expecting_usage(usage_asked);
-    read_stream(answer, reply, watch, arrival, observer).await
+    Ok(())
 }
 
-/// Why reading stopped.
-enum Stop {
-    /// Nothing that matters will follow.
-    Finished,
-    /// The body ended cleanly.
-    Ended(Instant),
-    /// The answer was complete when the connection broke or fell silent.
-    Enough,
+/// The reason why the reading of a stream stopped without a failure.
+enum StopReason {
+    /// The end marker or an error arrived: nothing that matters follows.
+    ReaderFinished,
+    /// The body ended cleanly at this instant.
+    BodyEnded(Instant),
+    /// The connection broke or was silent after the response was complete.
+    AlreadyComplete,
 }
 
-async fn read_stream<R: Response>(
-    mut answer: R,
-    mut reply: Reply,
-    mut watch: Watch,
-    arrival: &Arrival,
-    observer: &(impl Observe + ?Sized),
-) -> Result<(Measurement, Option<R>), FailureDetail> {
-    let sent = watch.sent;
-    let (mut first_token, mut last_token) = (None, None);
-    let mut spoke = |now: Instant, count: u32, watch: &mut Watch| {
+/// The instants of the text in a stream. Passes them to the observer as they arrive.
+struct TokenTimes<'a, O: ?Sized> {
+    sent: Instant,
+    arrival: &'a Arrival,
+    observer: &'a O,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl<O: Observe + ?Sized> TokenTimes<'_, O> {
+    /// Records the token events of one read.
+    fn record(&mut self, now: Instant, count: u32, timer: &mut RequestTimer) {
         if count == 0 {
             return;
         }
-        if first_token.is_none() {
-            first_token = Some(now);
-            watch.first_token_came();
-            let since_sent = now.saturating_duration_since(sent);
-            let since_due = now.saturating_duration_since(arrival.due);
-            observer.observe(arrival, Event::FirstToken { since_sent, since_due });
+        if self.first.is_none() {
+            self.first = Some(now);
+            timer.first_token_arrived();
+            let since_sent = now.saturating_duration_since(self.sent);
+            let since_due = now.saturating_duration_since(self.arrival.due);
+            self.observer.observe(self.arrival, Event::FirstToken { since_sent, since_due });
         }
-        let gap = last_token.map(|last| now.saturating_duration_since(last));
-        observer.observe(arrival, Event::Chunks { count, gap });
-        last_token = Some(now);
-    };
+        let gap = self.last.map(|last| now.saturating_duration_since(last));
+        self.observer.observe(self.arrival, Event::Chunks { count, gap });
+        self.last = Some(now);
+    }
+}
+
+async fn read_stream<R: Response>(
+    mut response: R,
+    mut reader: StreamReader,
+    mut timer: RequestTimer,
+    arrival: &Arrival,
+    observer: &(impl Observe + ?Sized),
+) -> Result<(Measurement, Option<R>), FailureDetail> {
+    let sent = timer.sent;
+    let mut tokens = TokenTimes { sent, arrival, observer, first: None, last: None };
     let mut last_event = sent;
-    let stop = loop {
-        let bytes = match watch.over(answer.chunk()).await {
+    let stop_reason = loop {
+        let bytes = match timer.limit(response.chunk()).await {
             Ok(Ok(Some(bytes))) => bytes,
-            Ok(Ok(None)) => break Stop::Ended(Instant::now()),
-            // The answer is complete already; how the connection ends proves nothing against it.
-            Ok(Err(_)) | Err(_) if reply.terminal_seen() => break Stop::Enough,
+            Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
+            // The end of the connection disproves nothing once the response is complete.
+            Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
             Ok(Err(detail)) | Err(detail) => return Err(detail),
         };
         let now = Instant::now();
-        watch.last_byte = now;
-        let progress = reply.read(&bytes, &mut no_sink);
-        spoke(now, progress.token_events, &mut watch);
+        timer.last_read = now;
+        let progress = reader.read(&bytes, &mut discard_text);
+        tokens.record(now, progress.token_events, &mut timer);
         if progress.events > 0 {
             last_event = now;
-            watch.said_all_at(reply.terminal_seen().then_some(now));
+            timer.set_complete(reader.is_complete().then_some(now));
         }
         if progress.finished {
-            break Stop::Finished;
+            break StopReason::ReaderFinished;
         }
     };
-    // An event that only the end of the body completes came with the last read.
-    let last = reply.end(&mut no_sink);
-    spoke(watch.last_byte, last.progress.token_events, &mut watch);
-    if last.progress.events > 0 {
-        last_event = watch.last_byte;
+    // An event that only the end of the body completes arrived with the last read.
+    let stream_end = reader.end(&mut discard_text);
+    tokens.record(timer.last_read, stream_end.progress.token_events, &mut timer);
+    if stream_end.progress.events > 0 {
+        last_event = timer.last_read;
     }
-    let ending = last.verdict?;
-    let end = match stop {
-        // Of an answer that names no end of its own, the end of the body is the end.
-        Stop::Ended(at) if !reply.terminal_seen() => at,
+    let completed = stream_end.verdict?;
+    let end = match stop_reason {
+        // The end of the body ends a response that names no end itself.
+        StopReason::BodyEnded(at) if !reader.is_complete() => at,
         _ => last_event,
     };
+    let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
     let measurement = Measurement {
-        due: arrival.due,
-        sent,
-        first_token,
-        last_token,
-        end,
-        usage: ending.usage,
-        reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
-        anomalies: ending.anomalies,
+        first_token: tokens.first,
+        last_token: tokens.last,
+        ..measurement(arrival.due, sent, end, completed, has_reasoning)
     };
-    Ok((measurement, matches!(stop, Stop::Finished).then_some(answer)))
+    let is_undrained = matches!(stop_reason, StopReason::ReaderFinished);
+    Ok((measurement, is_undrained.then_some(response)))
 }
 
-async fn read_whole<R: Response>(
-    mut answer: R,
-    mut reply: WholeReply,
-    mut watch: Watch,
+async fn read_body<R: Response>(
+    mut response: R,
+    mut reader: BodyReader,
+    mut timer: RequestTimer,
     due: Instant,
 ) -> Result<Measurement, FailureDetail> {
-    while let Some(bytes) = watch.over(answer.chunk()).await?? {
-        if !reply.read(&bytes) {
+    while let Some(bytes) = timer.limit(response.chunk()).await?? {
+        if !reader.read(&bytes) {
             break;
         }
     }
     let end = Instant::now();
-    let ending = reply.end(&mut no_sink)?;
-    Ok(Measurement {
+    let completed = reader.end(&mut discard_text)?;
+    let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
+    Ok(measurement(due, timer.sent, end, completed, has_reasoning))
+}
+
+/// Returns the measurement of a response without the instants of its tokens.
+fn measurement(
+    due: Instant,
+    sent: Instant,
+    end: Instant,
+    completed: CompletedResponse,
+    has_reasoning: bool,
+) -> Measurement {
+    Measurement {
         due,
-        sent: watch.sent,
+        sent,
         first_token: None,
         last_token: None,
         end,
-        usage: ending.usage,
-        reasoning_shown: reply.text_bytes(Channel::Reasoning) > 0,
-        anomalies: ending.anomalies,
-    })
+        usage: completed.usage,
+        reasoning_shown: has_reasoning,
+        anomalies: completed.anomalies,
+    }
 }
 
-/// The start of the body of an answer that is a failure already: nothing more about it can fail.
-async fn start_of_body<R: Response>(answer: &mut R, watch: &mut Watch) -> Vec<u8> {
+/// Reads the start of the body of a failed response. A failure while reading is ignored.
+async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) -> Vec<u8> {
     let mut body = Vec::new();
-    while let Ok(Ok(Some(bytes))) = watch.over(answer.chunk()).await {
-        let room = ERROR_BODY - body.len();
+    while let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await {
+        let room = MAX_ERROR_BODY - body.len();
         body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if body.len() == ERROR_BODY {
+        if body.len() == MAX_ERROR_BODY {
             break;
         }
     }
     body
 }
 
-/// The timeouts of one request, on one timer. Deadlines that move later with every byte do not
-/// move the timer; when it rings, it is set to what then comes first.
-struct Watch {
+/// All timeouts of one request on one timer.
+///
+/// The idle deadline moves with every byte. To move the timer each time would cost too much on the
+/// measured path. So the timer stays, and when it fires early, it is set to the deadline of then.
+struct RequestTimer {
     sent: Instant,
     timeouts: Timeouts,
-    waiting_for_first_token: bool,
-    streaming: bool,
-    last_byte: Instant,
-    /// When the last event came, once the answer is complete.
-    said_all: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
+    awaits_first_token: bool,
+    is_stream: bool,
+    last_read: Instant,
+    /// The instant of the last event, once the response is complete.
+    complete_since: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
 }
 
-impl Watch {
-    fn new(sent: Instant, timeouts: Timeouts, streaming: bool) -> Watch {
-        let mut watch = Watch {
+impl RequestTimer {
+    fn new(sent: Instant, timeouts: Timeouts, is_stream: bool) -> RequestTimer {
+        let mut timer = RequestTimer {
             sent,
             timeouts,
-            waiting_for_first_token: streaming,
-            streaming,
-            last_byte: sent,
-            said_all: None,
-            timer: Box::pin(tokio::time::sleep_until(sent)),
+            awaits_first_token: is_stream,
+            is_stream,
+            last_read: sent,
+            complete_since: None,
+            sleep: Box::pin(tokio::time::sleep_until(sent)),
         };
-        watch.set_timer();
-        watch
+        timer.reset();
+        timer
     }
 
-    /// From now on silence is what counts.
-    fn first_token_came(&mut self) {
-        self.waiting_for_first_token = false;
-        self.set_timer();
+    /// Replaces the timeout of the first token by the idle timeout.
+    fn first_token_arrived(&mut self) {
+        self.awaits_first_token = false;
+        self.reset();
     }
 
-    /// An event came; `at` is when, if the answer is now complete.
-    fn said_all_at(&mut self, at: Option<Instant>) {
-        let sooner = self.said_all.is_none() && at.is_some();
-        self.said_all = at;
-        if sooner {
-            self.set_timer();
+    /// Sets the instant of the last event of a complete response, or `None` if the response is not
+    /// complete.
+    fn set_complete(&mut self, at: Option<Instant>) {
+        let is_newly_complete = self.complete_since.is_none() && at.is_some();
+        self.complete_since = at;
+        // Only this change can move the deadline to an earlier instant.
+        if is_newly_complete {
+            self.reset();
         }
     }
 
-    /// What ends the request next if nothing happens, and when.
+    /// Returns the next deadline, the failure if nothing happens until then, and the timeout.
     fn deadline(&self) -> (Instant, Failure, Duration) {
         let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
-        let earlier = if let Some(at) = self.said_all {
-            (at + LAST_WORDS, Failure::TimeoutIdle, LAST_WORDS)
-        } else if self.waiting_for_first_token {
-            let patience = self.timeouts.first_token;
-            (self.sent + patience, Failure::TimeoutFirstToken, patience)
-        } else if self.streaming {
-            (self.last_byte + self.timeouts.idle, Failure::TimeoutIdle, self.timeouts.idle)
+        let specific = if let Some(at) = self.complete_since {
+            (at + TRAILER_TIMEOUT, Failure::TimeoutIdle, TRAILER_TIMEOUT)
+        } else if self.awaits_first_token {
+            let timeout = self.timeouts.first_token;
+            (self.sent + timeout, Failure::TimeoutFirstToken, timeout)
+        } else if self.is_stream {
+            (self.last_read + self.timeouts.idle, Failure::TimeoutIdle, self.timeouts.idle)
         } else {
             return total;
         };
-        // Of two that end together, the one that says what was waited for.
-        if earlier.0 <= total.0 { earlier } else { total }
+        // If both end together, the more specific class is reported.
+        if specific.0 <= total.0 { specific } else { total }
     }
 
-    fn set_timer(&mut self) {
+    fn reset(&mut self) {
         let (at, ..) = self.deadline();
-        self.timer.as_mut().reset(at);
+        self.sleep.as_mut().reset(at);
     }
 
-    /// Waits for something, but not beyond the deadline.
-    async fn over<T>(&mut self, work: impl Future<Output = T>) -> Result<T, FailureDetail> {
+    /// Waits for `work`, but at most until the deadline.
+    async fn limit<T>(&mut self, work: impl Future<Output = T>) -> Result<T, FailureDetail> {
         let mut work = pin!(work);
         poll_fn(|context| {
             if let Poll::Ready(value) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(value));
             }
-            while self.timer.as_mut().poll(context).is_ready() {
-                let (at, failure, patience) = self.deadline();
+            while self.sleep.as_mut().poll(context).is_ready() {
+                let (at, failure, timeout) = self.deadline();
                 if at <= Instant::now() {
-                    let words = format!("gave up after {patience:?}");
-                    return Poll::Ready(Err(FailureDetail::new(failure, &words)));
+                    let message = format!("timed out after {timeout:?}");
+                    return Poll::Ready(Err(FailureDetail::new(failure, &message)));
                 }
-                self.timer.as_mut().reset(at);
+                self.sleep.as_mut().reset(at);
             }
             Poll::Pending
         })

@@ -194,8 +194,9 @@ impl<E, O> Route<E, O> {
                     .then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
             },
             model: self.model.clone(),
+            api: self.dialect.api,
             terminal: self.terminal,
-            usage_asked: self.dialect.include_usage,
+            expects_usage: self.dialect.include_usage,
             timeouts: self.timeouts,
         })
     }

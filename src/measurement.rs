@@ -1,8 +1,20 @@
-//! What one request amounted to: its timeline of raw marks, every number derived from them, and
-//! how it ended.
+//! The measurement of one request: its instants, every figure derived from them, and its failure.
 //!
-//! Each derived figure (TTFT, TPOT, tokens per second …) is defined here once; metrics, reports and
-//! dashboards only carry it on. Nothing here reads a clock: marks arrive as instants.
+//! Each derived figure is defined here once. Metrics, reports and dashboards only pass it on.
+//! Nothing here reads a clock: the caller passes instants in.
+//!
+//! | figure | formula | unit |
+//! |---|---|---|
+//! | TTFT, time to first token | `first_token − sent` | seconds |
+//! | TPOT, time per output token | `(last_token − first_token) / (n − 1)` | seconds per token |
+//! | TPS, output tokens per second | `(n − 1) / (last_token − first_token)` | tokens per second |
+//! | duration | `end − sent` | seconds |
+//!
+//! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the first
+//! text of any channel, because reasoning costs the same time as an answer.
+//!
+//! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
+//! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 
 mod cause;
 
@@ -13,17 +25,17 @@ use tokio::time::Instant;
 
 pub use cause::{FailureCause, TlsFault};
 
-/// Whom a failure speaks against. A function of [`Failure`], so that an objective can leave out
-/// what was not the endpoint's fault.
+/// The party at fault for a failure. It follows from [`Failure`], so an objective can ignore
+/// failures that are not the fault of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
     /// The endpoint under load.
     Target,
-    /// Something between the two: name resolution, routes.
+    /// The network between llmload and the endpoint: name resolution, routes.
     Network,
-    /// llmload or the machine it runs on.
+    /// llmload or its machine.
     Client,
-    /// The endpoint did what it was told: a key, a quota, a content rule.
+    /// A rule of the endpoint: a key, a quota, a rate limit or a content filter.
     Policy,
 }
 
@@ -31,7 +43,7 @@ impl Blame {
     /// Every value, in the order of the label's documentation.
     pub const ALL: [Blame; 4] = [Blame::Target, Blame::Network, Blame::Client, Blame::Policy];
 
-    /// The value of the `blame` label.
+    /// Returns the value of the `blame` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Blame::Target => "target",
@@ -44,8 +56,8 @@ impl Blame {
 
 macro_rules! failures {
     ($($(#[doc = $doc:literal])+ $variant:ident $label:literal $blame:ident,)+) => {
-        /// Why a request that was sent did not succeed. The set is closed: an error's text is never
-        /// a class, and a new class does not compile until metrics know it.
+        /// The class of a failure. The set is closed: the text of an error is never a class, and a
+        /// new class does not compile until the metrics know it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Failure {
             $($(#[doc = $doc])+ $variant,)+
@@ -55,17 +67,17 @@ macro_rules! failures {
             /// Every class, in the order of a request's life.
             pub const ALL: [Failure; [$(Failure::$variant),+].len()] = [$(Failure::$variant),+];
 
-            /// The value of the `reason` label.
+            /// Returns the value of the `reason` label.
             pub fn as_str(self) -> &'static str {
                 match self { $(Failure::$variant => $label,)+ }
             }
 
-            /// Whom it speaks against.
+            /// Returns the party at fault.
             pub fn blame(self) -> Blame {
                 match self { $(Failure::$variant => Blame::$blame,)+ }
             }
 
-            /// One sentence for the documentation and the status page.
+            /// Returns one sentence for the documentation and the status page.
             pub fn meaning(self) -> &'static str {
                 match self { $(Failure::$variant => concat!($($doc),+),)+ }
             }
@@ -76,7 +88,7 @@ macro_rules! failures {
 failures! {
     /// The host name did not resolve.
     Dns "dns" Network,
-    /// Nothing listens at the address.
+    /// No process listens at the address.
     ConnectRefused "connect_refused" Target,
     /// The connection was not established within `timeouts.connect`.
     ConnectTimeout "connect_timeout" Network,
@@ -84,62 +96,62 @@ failures! {
     ConnectOther "connect_other" Network,
     /// The TLS handshake failed: certificate, name or protocol.
     Tls "tls" Target,
-    /// This machine ran out of something: file descriptors, ports, memory.
+    /// The client machine ran out of a resource: file descriptors, ports or memory.
     ClientResource "client_resource" Client,
-    /// A kept-alive connection proved dead before the first byte of the answer.
+    /// A reused connection was closed before the first byte of the response.
     StaleConnection "stale_connection" Client,
     /// The connection was reset before the response head.
     Reset "reset" Target,
-    /// The answer is not valid HTTP.
+    /// The response is not valid HTTP.
     HttpProtocol "http_protocol" Target,
-    /// No first token within `timeouts.first_token`.
+    /// No first token arrived within `timeouts.first_token`.
     TimeoutFirstToken "timeout_first_token" Target,
-    /// The stream fell silent for `timeouts.idle` after its first token.
+    /// No data arrived for `timeouts.idle` after the first token.
     TimeoutIdle "timeout_idle" Target,
-    /// The answer was not complete within `timeouts.total`.
+    /// The response was not complete within `timeouts.total`.
     TimeoutTotal "timeout_total" Target,
-    /// 401 or 403: the credentials were not accepted.
+    /// 401 or 403: the endpoint rejected the credentials.
     Auth "auth" Policy,
-    /// 402, or a body that says the account's quota or balance is used up.
+    /// 402, or an error that reports a used-up quota or balance.
     Quota "quota" Policy,
     /// 429: the endpoint limits the rate.
     RateLimited "rate_limited" Policy,
-    /// 503, 529 or 498: the endpoint says that it is overloaded.
+    /// 503, 529 or 498: the endpoint is overloaded.
     Overloaded "overloaded" Target,
-    /// A 4xx without a class of its own: the endpoint refused the request.
+    /// Any other 4xx: the endpoint rejected the request.
     Http4xx "http_4xx" Policy,
-    /// A 5xx other than an overload: the endpoint failed.
+    /// Any other 5xx: the endpoint failed.
     Http5xx "http_5xx" Target,
-    /// A status that does not answer such a request: 1xx, 204, 205, 3xx, another 2xx.
+    /// A status without a usable response: 1xx, 3xx, or a 2xx other than 200.
     HttpUnexpected "http_unexpected" Target,
-    /// 200, but not the event stream that was asked for.
+    /// 200, but not the requested event stream.
     NotSse "not_sse" Target,
-    /// An error object inside a 200 answer.
+    /// An error object inside a 200 response.
     StreamError "stream_error" Target,
-    /// The connection broke in the middle of the answer.
+    /// The connection broke in the middle of the response.
     Truncated "truncated" Target,
-    /// The answer ended cleanly but without the end that `terminal` names.
+    /// The response ended cleanly, but without the end that `terminal` names.
     Incomplete "incomplete" Target,
     /// An event is not valid UTF-8 or JSON, or not of the API's shape.
     BadFrame "bad_frame" Target,
-    /// A head, line, event or body exceeded its bound.
+    /// A head, line, event or body exceeded its limit.
     TooLarge "too_large" Target,
-    /// The answer was withheld or cut by a content filter.
+    /// A content filter withheld or cut the response.
     Filtered "filtered" Policy,
-    /// The answer ended well and held nothing.
+    /// The response was complete but contained no text.
     EmptyOutput "empty_output" Target,
     /// A defect in llmload; please report it.
     Internal "internal" Client,
 }
 
 impl Failure {
-    /// Whether it took longer than was granted.
+    /// Returns true if a timeout ended the request.
     pub fn is_timeout(self) -> bool {
         use Failure::{ConnectTimeout, TimeoutFirstToken, TimeoutIdle, TimeoutTotal};
         matches!(self, ConnectTimeout | TimeoutFirstToken | TimeoutIdle | TimeoutTotal)
     }
 
-    /// Whether no connection came about.
+    /// Returns true if the connection was never established.
     pub fn is_connecting(self) -> bool {
         use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};
         matches!(self, Dns | ConnectRefused | ConnectTimeout | ConnectOther | Tls)
@@ -152,13 +164,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a failed request left behind for people: its class and the text that came with it.
+/// A failure with its message for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureDetail {
-    /// The class, which is all that metrics see.
+    /// The class. Metrics contain nothing else.
     pub failure: Failure,
-    /// The endpoint's or the client's own words, made safe to print and at most
-    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Shown in logs and on the status page, never a label.
+    /// The message of the endpoint or of the client, safe to print and at most
+    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show it; it is never a
+    /// label.
     pub message: String,
     /// The cause, if the code that saw the error knows more than its class.
     pub cause: Option<FailureCause>,
@@ -168,7 +181,7 @@ impl FailureDetail {
     /// The longest message kept, in bytes.
     pub const MESSAGE_LIMIT: usize = 256;
 
-    /// A failure with its words, made [`printable`].
+    /// Makes a failure with its message, which becomes [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
         FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
     }
@@ -186,8 +199,8 @@ impl FailureDetail {
     }
 }
 
-/// Text from outside, fit to be shown: at most `limit` bytes, and without control characters, so
-/// that it cannot forge log lines.
+/// Returns text from outside, safe to print: at most `limit` bytes, and without control characters,
+/// so it cannot forge log lines.
 pub fn printable(text: &str, limit: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(limit));
     for c in text.trim().chars() {
@@ -201,20 +214,20 @@ pub fn printable(text: &str, limit: usize) -> String {
     safe
 }
 
-/// Tokens as the endpoint's own `usage` counts them.
+/// The token counts in the `usage` of the endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub input: u64,
     /// Tokens generated, hidden reasoning included.
     pub output: u64,
-    /// The part of `input` that came from a prefix cache.
+    /// The part of `input` that a prefix cache supplied.
     pub cached_input: u64,
     /// The part of `output` spent on reasoning.
     pub reasoning: u64,
 }
 
-/// Why the endpoint says it stopped.
+/// The reason why the model stopped, as the endpoint reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
     /// A natural end or a stop sequence.
@@ -225,22 +238,22 @@ pub enum FinishReason {
     ToolCalls,
     /// A content filter.
     ContentFilter,
-    /// The endpoint says it failed.
+    /// The endpoint failed.
     Error,
     /// Any other reason.
     Other,
 }
 
-/// How a success bent the protocol.
+/// A deviation from the protocol in a successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Anomaly {
-    /// No usage came, though it was asked for: its tokens are not counted.
+    /// The usage is missing although the request asked for it. Its tokens are not counted.
     MissingUsage,
     /// A stream ended without `[DONE]`.
     MissingDone,
-    /// No finish reason came.
+    /// The finish reason is missing.
     MissingFinishReason,
-    /// The answer names another model than the request.
+    /// The response names another model than the request.
     ModelMismatch,
 }
 
@@ -253,7 +266,7 @@ impl Anomaly {
         Anomaly::ModelMismatch,
     ];
 
-    /// The value of the `kind` label.
+    /// Returns the value of the `kind` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Anomaly::MissingUsage => "missing_usage",
@@ -269,80 +282,87 @@ impl Anomaly {
 pub struct Anomalies(u8);
 
 impl Anomalies {
-    /// Adds one where `holds`.
-    pub fn note(&mut self, anomaly: Anomaly, holds: bool) {
-        self.0 |= u8::from(holds) << anomaly as u8;
+    /// Adds an anomaly if the condition is true.
+    pub fn add_if(&mut self, anomaly: Anomaly, condition: bool) {
+        self.0 |= u8::from(condition) << anomaly as u8;
     }
 
-    /// Whether it is in the set.
+    /// Returns true if the anomaly is in the set.
     pub fn contains(self, anomaly: Anomaly) -> bool {
         self.0 & (1 << anomaly as u8) != 0
     }
 
-    /// What is in the set, in the order of [`Anomaly::ALL`].
+    /// Returns the anomalies in the order of [`Anomaly::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Anomaly> {
         Anomaly::ALL.into_iter().filter(move |anomaly| self.contains(*anomaly))
     }
 }
 
-/// The raw marks of a request that succeeded, and every figure derived from them.
+/// The instants of a successful request. The methods derive every figure from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
-    /// When the schedule wanted it sent.
+    /// The due instant in the schedule.
     pub due: Instant,
-    /// When it was handed to the HTTP client, connecting included in what follows.
+    /// The hand-over to the HTTP client. The time to connect is part of the request.
     pub sent: Instant,
-    /// The first event that carried text of any kind; `None` without streaming.
+    /// The first event with text of any channel; `None` without streaming.
     pub first_token: Option<Instant>,
-    /// The last such event.
+    /// The last event with text of any channel.
     pub last_token: Option<Instant>,
-    /// When the answer was complete.
+    /// The completion of the response.
     pub end: Instant,
-    /// What the endpoint counted.
+    /// The token counts of the endpoint.
     pub usage: Option<Usage>,
-    /// Whether reasoning was sent as text.
+    /// True if reasoning arrived as text.
     pub reasoning_shown: bool,
-    /// How it bent the protocol.
+    /// The deviations from the protocol.
     pub anomalies: Anomalies,
 }
 
 impl Measurement {
-    /// From sending to the end.
+    /// Returns the duration of the request: `end − sent`.
     pub fn duration(&self) -> Duration {
         self.end.saturating_duration_since(self.sent)
     }
 
-    /// From sending to the first token, where there was one to see.
+    /// Returns TTFT, the time to first token: `first_token − sent`. `None` without streaming.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
     }
 
-    /// From the due instant to the end.
+    /// Returns `end − due`: the duration plus the dispatch lag.
     pub fn duration_from_schedule(&self) -> Duration {
         self.end.saturating_duration_since(self.due)
     }
 
-    /// TPOT: (last token − first token) / (n − 1), with n ≥ 2 tokens as the endpoint counted them.
-    /// Reasoning that was never shown lies before the first token and does not count.
+    /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n`
+    /// is the number of output tokens that the endpoint counts. `None` if `n` is less than 2 or
+    /// unknown.
+    ///
+    /// Hidden reasoning is generated before the first visible token, so its tokens are not part of
+    /// `n`.
     #[allow(clippy::cast_precision_loss)]
     pub fn time_per_output_token(&self) -> Option<Duration> {
-        let intervals = self.intervals()?;
-        Some(Duration::from_secs_f64(self.decoding()?.as_secs_f64() / intervals as f64))
+        let intervals = self.token_intervals()?;
+        Some(Duration::from_secs_f64(self.decode_time()?.as_secs_f64() / intervals as f64))
     }
 
-    /// TPS of this request: (n − 1) / (last token − first token), where that time is not zero.
+    /// Returns TPS, the output tokens per second of this request: `(n − 1) / (last_token −
+    /// first_token)`, with the `n` of [`Measurement::time_per_output_token`]. `None` if all tokens
+    /// arrived at the same instant.
     #[allow(clippy::cast_precision_loss)]
     pub fn tokens_per_second(&self) -> Option<f64> {
-        let decoding = self.decoding().filter(|time| !time.is_zero())?;
-        Some(self.intervals()? as f64 / decoding.as_secs_f64())
+        let decode_time = self.decode_time().filter(|time| !time.is_zero())?;
+        Some(self.token_intervals()? as f64 / decode_time.as_secs_f64())
     }
 
-    fn decoding(&self) -> Option<Duration> {
+    /// Returns `last_token − first_token`.
+    fn decode_time(&self) -> Option<Duration> {
         Some(self.last_token?.saturating_duration_since(self.first_token?))
     }
 
-    /// n − 1, where n ≥ 2.
-    fn intervals(&self) -> Option<u64> {
+    /// Returns `n − 1`, the number of intervals between tokens, if `n` is at least 2.
+    fn token_intervals(&self) -> Option<u64> {
         let usage = self.usage?;
         let hidden = if self.reasoning_shown { 0 } else { usage.reasoning };
         usage.output.saturating_sub(hidden).checked_sub(1).filter(|n| *n > 0)
@@ -369,7 +389,16 @@ mod tests {
     }
 
     #[test]
-    fn token_rates_come_from_the_intervals_between_tokens() {
+    fn anomalies_are_a_set() {
+        let mut set = Anomalies::default();
+        set.add_if(Anomaly::ModelMismatch, true);
+        set.add_if(Anomaly::MissingUsage, true);
+        set.add_if(Anomaly::MissingDone, false);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Anomaly::MissingUsage, Anomaly::ModelMismatch]);
+    }
+
+    #[test]
+    fn tpot_and_tps_follow_from_the_intervals_between_tokens() {
         let m = measurement(31, 0, false);
         assert_eq!(m.time_per_output_token(), Some(Duration::from_millis(10)));
         assert_eq!(m.tokens_per_second(), Some(100.0));
@@ -378,14 +407,14 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_counts_only_where_it_was_shown() {
+    fn hidden_reasoning_does_not_count_in_tpot_and_tps() {
         assert_eq!(measurement(331, 300, false).tokens_per_second(), Some(100.0));
         assert_eq!(measurement(331, 300, true).tokens_per_second(), Some(1100.0));
         assert_eq!(measurement(300, 300, false).tokens_per_second(), None);
     }
 
     #[test]
-    fn tokens_that_came_all_at_once_have_no_speed() {
+    fn tokens_that_arrived_at_one_instant_have_no_tps() {
         let mut m = measurement(31, 0, false);
         m.last_token = m.first_token;
         assert_eq!(m.tokens_per_second(), None);
@@ -393,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cannot_forge_a_log_line_and_has_an_end() {
+    fn a_message_cannot_forge_a_log_line_and_is_bounded() {
         let long = format!("a\nb\u{1b}[31m{}", "é".repeat(500));
         let detail = FailureDetail::new(Failure::StreamError, &long);
         assert!(detail.message.len() <= FailureDetail::MESSAGE_LIMIT);

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::Rng;
 
-use crate::protocol::Question;
+use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
@@ -237,7 +237,7 @@ impl Prompts {
         stream: &str,
         k: u64,
         lengths: Option<Lengths>,
-    ) -> Result<Question<'_>, Unavailable> {
+    ) -> Result<Prompt<'_>, Unavailable> {
         // The number at place `k` of a stream: any place is reached at once.
         let mut series = random::generator(seed, stream, Purpose::Prompts);
         series.set_stream(k);
@@ -257,7 +257,7 @@ impl Prompts {
         Ok(asked)
     }
 
-    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Question<'_>, Unavailable> {
+    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Prompt<'_>, Unavailable> {
         let mut place = |count: u64| match self.order {
             PromptOrder::Sequential => k % count.max(1),
             PromptOrder::Random => synthetic::scaled(series.next_u64(), count),

@@ -1,74 +1,85 @@
-//! The wire: how a request is put into bytes and what the bytes of an answer mean.
+//! The wire: how a request becomes bytes, and how the bytes of a response are understood.
 //!
-//! Everything here is synchronous and knows neither sockets nor clocks: whoever reads the socket
-//! stamps the instant first, hands the bytes over, and obeys what comes back. That is why every
-//! case can be tested at every split point of its bytes.
+//! Everything here is synchronous and knows neither sockets nor clocks. The caller reads the
+//! socket, stamps the instant and passes the bytes in. So each case can be tested at every split
+//! point of its bytes.
 //!
-//! `asked` is what a request is about · `dialect` says how an endpoint wants to be asked, `chat` and `completions` put it so ·
-//! `sse` cuts bytes into events · `chat` says what one event means · `fault` reads what endpoints say when they fail ·
-//! `headers` what the head of an answer says beside its status · `trace` names a request to the traces of others · `reply` and `whole` carry a streamed and an unstreamed answer from the first
-//! byte to the verdict · `ending` holds the rules of that verdict.
+//! | module | owns |
+//! |---|---|
+//! | [`prompt`] | the prompt of one request, before any API has encoded it |
+//! | [`dialect`] | the list of APIs; the only place that knows which module speaks which API |
+//! | [`chat`], [`completions`] | one API each: path, encoding, decoding, end of a stream |
+//! | `openai_body` | the body fields that chat and completions have in common |
+//! | [`decoded`] | the meaning of one event, the same for every API |
+//! | [`sse`] | bytes to server-sent events |
+//! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
+//! | [`response`] | the rules of the verdict |
+//! | [`reported_error`] | errors as servers report them |
+//! | [`headers`] | rate limits and request ids in a response head |
+//! | [`trace`] | the trace context of a request |
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+pub mod body_reader;
 pub mod chat;
 pub mod completions;
+pub mod decoded;
 pub mod dialect;
-pub mod ending;
-pub mod fault;
 pub mod headers;
-pub mod question;
-pub mod reply;
+mod openai_body;
+pub mod prompt;
+pub mod reported_error;
+pub mod response;
 pub mod sse;
+pub mod stream_reader;
 pub mod trace;
-pub mod whole;
 
-pub use chat::Channel;
+pub use body_reader::{BodyReader, explain_missing_stream};
+pub use decoded::{Channel, DecodeError, DecodedEvent, discard_text};
 pub use dialect::{Api, Dialect, MaxTokensField};
-pub use ending::Ending;
-pub use fault::{Fault, FaultReason, refusal};
 pub use headers::RateLimits;
-pub use question::Question;
-pub use reply::{End, Progress, Reply, no_sink};
-pub use sse::Limits;
+pub use prompt::Prompt;
+pub use reported_error::{ErrorKind, ReportedError, failure_of_status};
+pub use response::CompletedResponse;
+pub use sse::ResponseLimits;
+pub use stream_reader::{Progress, StreamEnd, StreamReader};
 pub use trace::Trace;
-pub use whole::{WholeReply, not_a_stream};
 
-/// Whether a content type is that of an event stream.
+/// Returns true if a `content-type` header names an event stream, with or without parameters.
 pub fn is_event_stream(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("text/event-stream")
 }
 
-/// Which end proves that an answer is complete.
+/// The end that proves that a streamed response is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Terminal {
     /// A finish reason (the default).
     #[default]
     FinishReason,
-    /// `[DONE]`, for servers that never send a reason.
+    /// The end marker of the API (`[DONE]`), for servers that never send a finish reason.
     Done,
     /// The end of the body, for servers that send neither.
     Eof,
 }
 
-/// The parameters that all requests of a scenario share.
+/// The parameters that all requests of a scenario have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestParameters {
-    /// Upper bound of output tokens; always sent, so that no answer is endless.
+    /// The highest number of output tokens. It is always sent, so no response is endless.
     pub max_tokens: NonZeroU32,
-    /// Sampling temperature; the endpoint's default where `None`.
+    /// The sampling temperature. If `None`, it is not sent and the endpoint uses its default.
     pub temperature: Option<f64>,
-    /// A system message before each prompt.
+    /// The system message that precedes each prompt.
     pub system: Option<String>,
-    /// Whether the answer is streamed. Without it there is no TTFT and no TPOT.
+    /// True if the response is streamed. Without streaming there is no TTFT and no TPOT.
     pub stream: bool,
-    /// Further fields of the request body.
+    /// Additional fields of the request body.
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl RequestParameters {
-    /// `max_tokens` where the file says nothing.
+    /// The `max_tokens` of a request if the configuration sets none.
     pub const DEFAULT_MAX_TOKENS: u32 = 256;
 }

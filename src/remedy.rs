@@ -352,7 +352,7 @@ fn incomplete(cause: Option<FailureCause>) -> &'static str {
         Some(FailureCause::NoFinishReason) => {
             "set `terminal: done` if the server never sends a finish reason"
         }
-        Some(FailureCause::NoDone) => {
+        Some(FailureCause::NoEndMarker) => {
             "set `terminal: finish_reason` if the server never sends [DONE]"
         }
         _ => {

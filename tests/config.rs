@@ -12,7 +12,7 @@ use llmload::calendar::{Anchor, Cron, Zone};
 use llmload::config::{self, Invalid, UrlOptions};
 use llmload::plan::{Auth, Location, Plan, Scenario, SecretOrigin, Start};
 use llmload::protocol::Terminal;
-use llmload::protocol::question::Content;
+use llmload::protocol::prompt::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 

@@ -1,7 +1,9 @@
-//! Whatever bytes come, nothing panics, nothing outgrows its bound, and where the reads fall changes
-//! nothing. The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random; only
-//! usage is made whole, so that what is told can be compared with what was meant. A short run is part of
-//! every test run; `docs/fuzzing.md` has the long one.
+//! Fuzzing of every parser of response bytes: no panic, no exceeded limit, and the same result for
+//! every boundary of reads.
+//!
+//! The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random. Usage
+//! objects are generated instead, so the expected counts are known. A short run is part of every
+//! test run; `docs/fuzzing.md` describes the long one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,15 +14,15 @@ use std::time::{Duration, SystemTime};
 
 use llmload::measurement::{FailureDetail, Usage};
 use llmload::protocol::chat::{self, Shape};
-use llmload::protocol::sse::{Decoder, Event, TooLarge};
+use llmload::protocol::sse::{Decoder, SseEvent, TooLarge};
 use llmload::protocol::{
-    Ending, Fault, Limits, RateLimits, Reply, Terminal, WholeReply, headers, no_sink, not_a_stream,
-    refusal,
+    Api, BodyReader, CompletedResponse, RateLimits, ReportedError, ResponseLimits, StreamReader,
+    Terminal, discard_text, explain_missing_stream, failure_of_status, headers,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Pieces that mean something to one parser or another.
+/// Pieces with a meaning for at least one parser.
 const PIECES: [&[u8]; 24] = [
     b"\n",
     b"\r",
@@ -54,14 +56,14 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The seeds of all runs. Each run can be had again alone: `FUZZ_RUNS=1` with its seed.
+/// The seeds of all runs. `FUZZ_SEED=… FUZZ_RUNS=1` repeats one of them.
 fn seeds() -> Range<u64> {
     let first = from_environment("FUZZ_SEED", 0);
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
 }
 
-/// A harness that only ever makes rubbish, or none, looks at nothing.
-fn assert_both_were_met(good: u64, bad: u64) {
+/// Fails if the runs were nearly all good or nearly all bad: such a harness tests nothing.
+fn assert_both_occurred(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
     assert!(
         runs < 1000 || (good > runs / 100 && bad > runs / 100),
@@ -84,7 +86,7 @@ fn corpus() -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// The `data` lines of the corpus: what single events say.
+/// The `data` lines of the corpus: the data of single events.
 fn events() -> Vec<Vec<u8>> {
     let corpus = corpus();
     let lines = corpus.iter().flat_map(|body| body.split(|byte| matches!(byte, b'\r' | b'\n')));
@@ -94,7 +96,7 @@ fn events() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Heads of answers, name by name.
+/// The response heads of the corpus.
 fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     let field = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
@@ -104,7 +106,7 @@ fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     include_str!("corpus/heads.txt").split("\n\n").map(head).collect()
 }
 
-/// A part of one of them, with some of it cut out, doubled, overwritten or put in.
+/// Returns a part of a random item, with some bytes removed, doubled, overwritten or inserted.
 fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     let whole = &corpus[random.random_range(0..corpus.len())];
     let start = random.random_range(0..=whole.len());
@@ -138,35 +140,41 @@ fn cuts(length: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
     cuts
 }
 
-/// Bounds as they are, or so tight that most bodies exceed them.
-fn limits(random: &mut ChaCha8Rng) -> Limits {
+/// Returns the default limits, or limits so tight that most bodies exceed them.
+fn limits(random: &mut ChaCha8Rng) -> ResponseLimits {
     if random.random_bool(0.2) {
-        return Limits { line: 200, event: 400, body: 1500, whole: 1000, events: 9 };
+        return ResponseLimits {
+            line: 200,
+            event: 400,
+            stream_body: 1500,
+            unstreamed_body: 1000,
+            events: 9,
+        };
     }
-    Limits::default()
+    ResponseLimits::default()
 }
 
-// ---- Answers ------------------------------------------------------------------------------------
+// ---- Responses ----------------------------------------------------------------------------------
 
 fn verdict(
     bytes: &[u8],
     terminal: Terminal,
-    limits: Limits,
+    limits: ResponseLimits,
     cuts: &[usize],
-) -> Result<Ending, FailureDetail> {
-    let mut reply = Reply::new(terminal, limits);
+) -> Result<CompletedResponse, FailureDetail> {
+    let mut reader = StreamReader::new(Api::Chat, terminal, limits);
     let mut from = 0;
     for &to in cuts.iter().chain([&bytes.len()]) {
-        if reply.read(&bytes[from..to], &mut no_sink).finished {
+        if reader.read(&bytes[from..to], &mut discard_text).finished {
             break;
         }
         from = to;
     }
-    reply.end(&mut no_sink).verdict
+    reader.end(&mut discard_text).verdict
 }
 
 #[test]
-fn no_bytes_are_too_strange() {
+fn no_bytes_panic_or_change_the_verdict_by_the_boundaries_of_reads() {
     let corpus = corpus();
     let (mut good, mut bad) = (0, 0);
     for seed in seeds() {
@@ -186,24 +194,26 @@ fn no_bytes_are_too_strange() {
                 bad += 1;
             }
         }
-        let mut reply = WholeReply::new(limits);
-        let _room = reply.read(&bytes);
-        let _verdict = reply.end(&mut no_sink);
-        assert!(Fault::from_body(&bytes).message.len() <= 1 << 10);
-        let _details = (not_a_stream(&bytes), refusal(random.random_range(0..1000), &bytes));
+        let mut reader = BodyReader::new(Api::Chat, limits);
+        let _fits = reader.read(&bytes);
+        let _verdict = reader.end(&mut discard_text);
+        assert!(ReportedError::from_body(&bytes).message.len() <= 1 << 10);
+        let status = random.random_range(0..1000);
+        let _details =
+            (explain_missing_stream(Api::Chat, &bytes), failure_of_status(status, &bytes));
     }
-    assert_both_were_met(good, bad);
+    assert_both_occurred(good, bad);
 }
 
 // ---- Event streams ------------------------------------------------------------------------------
 
-/// Names and data of events.
+/// The names and the data of events.
 type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Every event of a body that is read in these pieces, its name and its data.
-fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
+/// Decodes a body that is split into reads at the cuts.
+fn decoded(bytes: &[u8], limits: ResponseLimits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
     let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
-    let mut keep = |event: Event<'_>| {
+    let mut keep = |event: SseEvent<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec()));
         ControlFlow::Continue(())
     };
@@ -219,7 +229,7 @@ fn decoded(bytes: &[u8], limits: Limits, cuts: &[usize]) -> (Events, Option<TooL
 }
 
 #[test]
-fn an_event_stream_is_cut_the_same_wherever_reads_fall_and_never_grows() {
+fn events_are_the_same_for_all_boundaries_of_reads_and_within_their_limits() {
     let corpus = corpus();
     let (mut within, mut beyond) = (0, 0);
     for seed in seeds() {
@@ -236,50 +246,55 @@ fn an_event_stream_is_cut_the_same_wherever_reads_fall_and_never_grows() {
         );
         assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
         assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
-        // An event without data carries its comment: nothing is ever told twice.
+        // An event without data carries its comment, so no byte appears twice.
         assert!(
             events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(),
             "FUZZ_SEED={seed}"
         );
         *(if limit.is_none() { &mut within } else { &mut beyond }) += 1;
     }
-    assert_both_were_met(within, beyond);
+    assert_both_occurred(within, beyond);
 }
 
-// ---- What one event means -----------------------------------------------------------------------
+// ---- Single events ------------------------------------------------------------------------------
 
 #[test]
-fn no_event_of_any_dialect_says_more_than_it_holds() {
+fn no_event_yields_more_text_than_it_contains() {
     let events = events();
-    let (mut read, mut refused) = (0, 0);
+    let (mut decoded_count, mut error_count) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // Of a whole event, and little: most of what is cut out of JSON is none.
+        // A whole event with little damage, because most parts of JSON are no JSON.
         let whole = events[random.random_range(0..events.len())].clone();
         let times = random.random_range(0..4);
         let bytes = damage(whole, times, &mut random);
         let json = String::from_utf8_lossy(&bytes);
         for shape in [Shape::Stream, Shape::Whole] {
-            let mut heard = 0;
-            let frame = chat::decode(&json, shape, &mut |_, _, text: &str| heard += text.len());
-            // Every text lies in the JSON between quotes, and escapes are longer than what they mean.
-            assert!(heard <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
-            match frame {
-                Ok(frame) => {
-                    assert_eq!(frame.tokens, heard > 0, "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
+            let mut text_bytes = 0;
+            let decoded =
+                chat::decode(&json, shape, &mut |_, _, text: &str| text_bytes += text.len());
+            // Text is between quotes in the JSON, and an escape is longer than its character.
+            assert!(text_bytes <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
+            match decoded {
+                Ok(decoded) => {
+                    assert_eq!(
+                        decoded.has_text,
+                        text_bytes > 0,
+                        "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}"
+                    );
                     assert!(serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok(), "{json}");
-                    read += 1;
+                    decoded_count += 1;
                 }
-                Err(_) => refused += 1,
+                Err(_) => error_count += 1,
             }
         }
     }
-    assert_both_were_met(read, refused);
+    assert_both_occurred(decoded_count, error_count);
 }
 
 // ---- Usage --------------------------------------------------------------------------------------
 
-/// Figures as servers write them, and what is to be understood.
+/// Counts in the formats of servers, and the count that llmload must read.
 const FIGURES: [(&str, Option<u64>); 15] = [
     ("0", Some(0)),
     ("1", Some(1)),
@@ -298,8 +313,8 @@ const FIGURES: [(&str, Option<u64>); 15] = [
     ("{}", None),
 ];
 
-/// A usage object with any of its members in any order, and what it amounts to by rules put
-/// another way than the reader does: each member looked up by name, not met in passing.
+/// Returns a usage object with any members in any order, and the expected counts. The rules are
+/// written in another way than in the reader: each member is looked up by name.
 fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
     let mut members: Vec<(&str, &str, Option<u64>)> = Vec::new();
     let names = [
@@ -310,7 +325,7 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
         "reasoning_tokens",
         "queue_time",
     ];
-    // Each name once at most: what stands there twice is nobody's to say.
+    // Each name at most once, because the meaning of a repeated member is undefined.
     for name in names {
         if random.random_bool(0.6) {
             let (text, count) = FIGURES[random.random_range(0..FIGURES.len())];
@@ -350,24 +365,24 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
         (Some(input), Some(total)) if total > input => total - input,
         _ => 0,
     };
-    let meant = counts.then(|| Usage {
+    let expected = counts.then(|| Usage {
         input: input.unwrap_or(0),
         output: output.unwrap_or(0).max(hidden),
         cached_input: count("cached_tokens").unwrap_or(0),
         reasoning: count("reasoning_tokens").unwrap_or(0),
     });
-    (format!("{{{}}}", text.join(",")), meant)
+    (format!("{{{}}}", text.join(",")), expected)
 }
 
 #[test]
-fn of_all_usage_in_an_answer_the_last_that_counts_is_told() {
+fn the_last_usage_with_a_count_is_the_usage_of_the_response() {
     let (mut counted, mut uncounted) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let (mut body, mut meant) = (String::new(), None);
+        let (mut body, mut expected) = (String::new(), None);
         for _ in 0..random.random_range(1..5) {
-            let (text, said) = usage(&mut random);
-            meant = said.or(meant);
+            let (text, usage) = usage(&mut random);
+            expected = usage.or(expected);
             let choice = "{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"";
             let event = match random.random_range(0..4) {
                 0 => format!("data: {{\"choices\":[{choice}}}],\"usage\":{text}}}\n\n"),
@@ -380,24 +395,25 @@ fn of_all_usage_in_an_answer_the_last_that_counts_is_told() {
         body += "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n";
         body += "data: [DONE]\n\n";
         let cuts = cuts(body.len(), &mut random);
-        let ending = verdict(body.as_bytes(), Terminal::FinishReason, Limits::default(), &cuts);
-        let told =
-            ending.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
-        assert_eq!(told, meant, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");
-        *(if meant.is_some() { &mut counted } else { &mut uncounted }) += 1;
+        let verdict =
+            verdict(body.as_bytes(), Terminal::FinishReason, ResponseLimits::default(), &cuts);
+        let usage =
+            verdict.unwrap_or_else(|detail| panic!("FUZZ_SEED={seed}: {detail:?}: {body}")).usage;
+        assert_eq!(usage, expected, "FUZZ_SEED={seed} FUZZ_RUNS=1: {body}");
+        *(if expected.is_some() { &mut counted } else { &mut uncounted }) += 1;
     }
-    assert_both_were_met(counted, uncounted);
+    assert_both_occurred(counted, uncounted);
 }
 
 // ---- Heads --------------------------------------------------------------------------------------
 
 #[test]
-fn no_head_of_an_answer_grants_more_than_is_plausible() {
+fn no_response_head_yields_an_implausible_rate_limit() {
     let heads = heads();
     let values: Vec<Vec<u8>> = heads.iter().flat_map(BTreeMap::values).cloned().collect();
-    // Moved to other names, values mean something else: a date is no amount.
+    // Under another name, a value means something else: a date is no amount.
     let names: Vec<&String> = heads.iter().flat_map(BTreeMap::keys).collect();
-    let (mut told, mut silent) = (0, 0);
+    let (mut with_limits, mut without) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut head: BTreeMap<String, String> = BTreeMap::new();
@@ -414,7 +430,7 @@ fn no_head_of_an_answer_grants_more_than_is_plausible() {
         let now =
             SystemTime::UNIX_EPOCH + Duration::from_secs(random.random_range(0..4_000_000_000));
         let limits = RateLimits::read(find, now);
-        *(if limits.is_some() { &mut told } else { &mut silent }) += 1;
+        *(if limits.is_some() { &mut with_limits } else { &mut without }) += 1;
         let limits = limits.unwrap_or_default();
         let year = Duration::from_hours(366 * 24);
         for allowance in [limits.requests, limits.tokens] {
@@ -434,5 +450,5 @@ fn no_head_of_an_answer_grants_more_than_is_plausible() {
             assert!(id.len() <= 64 && !id.contains(char::is_control), "FUZZ_SEED={seed}: {head:?}");
         }
     }
-    assert_both_were_met(told, silent);
+    assert_both_occurred(with_limits, without);
 }

@@ -1,6 +1,6 @@
-//! What answers amount to: streams recorded from real servers, and the wire cases that catalogue
-//! how servers differ. Each is fed whole, byte by byte and split in two, in the line endings any
-//! server might use, and must come out the same.
+//! The verdict on responses: streams recorded from real servers, and a catalogue of the differences
+//! between servers. Each is read at once, byte by byte and split in two, with all line endings, and
+//! the result must be the same.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -10,38 +10,40 @@ use std::path::{Path, PathBuf};
 use llmload::measurement::{Anomaly, Failure, FailureDetail, Usage};
 use llmload::protocol::chat::finish_reason;
 use llmload::protocol::{
-    Channel, Ending, Fault, Limits, Reply, Terminal, WholeReply, not_a_stream,
+    Api, BodyReader, Channel, CompletedResponse, ReportedError, ResponseLimits, StreamReader,
+    Terminal, explain_missing_stream,
 };
 use serde_json::Value;
 
-/// Everything that can be known of an answer, and must not depend on how it was cut into reads.
+/// Everything that is known of a response. It must not depend on the boundaries of reads.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Reading {
     text: BTreeMap<(u32, Channel), String>,
     token_events: u32,
-    verdict: Result<Ending, FailureDetail>,
+    verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// Feeds the reads; also says in which read the first token came and how many events that was in.
-fn feed<'a>(
+/// Passes in the reads. Also returns the index of the read with the first token, and the number of
+/// events until then.
+fn read_stream<'a>(
     model: &str,
     terminal: Terminal,
     reads: impl IntoIterator<Item = &'a [u8]>,
-) -> (Seen, Option<(usize, u32)>) {
-    let mut reply = Reply::new(terminal, Limits::default());
+) -> (Reading, Option<(usize, u32)>) {
+    let mut reader = StreamReader::new(Api::Chat, terminal, ResponseLimits::default());
     if !model.is_empty() {
-        reply = reply.expecting_model(model);
+        reader = reader.with_requested_model(model);
     }
     let mut text = BTreeMap::<_, String>::new();
-    let mut sink = |choice: u32, channel, said: &str| {
-        text.entry((choice, channel)).or_default().push_str(said);
+    let mut sink = |choice: u32, channel, piece: &str| {
+        text.entry((choice, channel)).or_default().push_str(piece);
     };
     let (mut token_events, mut events) = (0, 0);
     let mut first = None;
     let mut last_read = 0;
     for (i, read) in reads.into_iter().enumerate() {
         last_read = i;
-        let progress = reply.read(read, &mut sink);
+        let progress = reader.read(read, &mut sink);
         token_events += progress.token_events;
         events += progress.events;
         if progress.token_events > 0 && first.is_none() {
@@ -51,44 +53,44 @@ fn feed<'a>(
             break;
         }
     }
-    let end = reply.end(&mut sink);
+    let end = reader.end(&mut sink);
     assert!(end.progress.finished);
     token_events += end.progress.token_events;
     events += end.progress.events;
     if end.progress.token_events > 0 && first.is_none() {
         first = Some((last_read, events));
     }
-    if let Ok(ending) = &end.verdict {
-        assert_eq!(ending.token_events, token_events);
+    if let Ok(completed) = &end.verdict {
+        assert_eq!(completed.token_events, token_events);
     }
-    let seen = Seen { token_events, verdict: end.verdict, text };
-    let heard: usize = seen.text.values().map(String::len).sum();
+    let reading = Reading { token_events, verdict: end.verdict, text };
+    let text_bytes: usize = reading.text.values().map(String::len).sum();
     let channels = [Channel::Answer, Channel::Reasoning, Channel::Refusal, Channel::ToolCall];
     assert_eq!(
-        heard as u64,
-        channels.into_iter().map(|channel| reply.text_bytes(channel)).sum::<u64>()
+        text_bytes as u64,
+        channels.into_iter().map(|channel| reader.text_bytes(channel)).sum::<u64>()
     );
-    (seen, first)
+    (reading, first)
 }
 
-/// Feeds it whole, byte by byte and split in two at the given places: all must agree, and the first
-/// token must come with the read that completes its event. Returns what was seen and the index of
-/// the event with the first token.
-fn feed_every_way(
+/// Reads the bytes at once, byte by byte and split in two at the given places. All must agree, and
+/// the first token must arrive with the read that completes its event. Returns the result and the
+/// index of the event with the first token.
+fn read_every_way(
     model: &str,
     terminal: Terminal,
     bytes: &[u8],
     splits: impl IntoIterator<Item = usize>,
-) -> (Seen, Option<u32>) {
-    let (whole, _) = feed(model, terminal, [bytes]);
-    let (bytewise, first) = feed(model, terminal, bytes.chunks(1));
+) -> (Reading, Option<u32>) {
+    let (whole, _) = read_stream(model, terminal, [bytes]);
+    let (bytewise, first) = read_stream(model, terminal, bytes.chunks(1));
     assert_eq!(bytewise, whole, "byte by byte");
     let mut tried = 0;
     for at in splits {
-        let (split, first_in_split) = feed(model, terminal, [&bytes[..at], &bytes[at..]]);
+        let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
         assert_eq!(split, whole, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
-        // An event that only the end of the body completes came with the last read, whatever it held.
+        // An event that only the end of the body completes arrived with the last read.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
         assert!(
             at_end || first_in_split.map(|(read, _)| read) == expected,
@@ -100,7 +102,7 @@ fn feed_every_way(
     (whole, first.map(|(_, events)| events - 1))
 }
 
-/// The same stream as other servers would write it.
+/// The same stream in the line formats of other servers.
 fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     // A comment after each line end: before, between and within events.
     let mut commented = b": hello\n".to_vec();
@@ -119,32 +121,32 @@ fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
-    // What is CRLF already is left alone.
+    // A stream with CRLF stays as it is.
     if bytes.contains(&b'\r') {
         return bytes.to_vec();
     }
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// Places where a variant can differ from its original: in and around line ends and the start, and
+/// The split points at which a variant can differ from its original: the start, line ends, and
 /// inside characters of several bytes.
-fn delicate_places(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
+fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
         at < 4 || near.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0x80..))
     })
 }
 
-/// One line that says all of a verdict that matters: `~` marks an estimate.
-fn outcome(verdict: &Result<Ending, FailureDetail>) -> String {
+/// The verdict in one line. `~` marks an estimated number of tokens.
+fn outcome(verdict: &Result<CompletedResponse, FailureDetail>) -> String {
     match verdict {
         Err(detail) => detail.failure.as_str().to_owned(),
-        Ok(ending) => {
-            let mut line = match ending.usage {
+        Ok(completed) => {
+            let mut line = match completed.usage {
                 Some(usage) => format!("ok {}", usage.output),
-                None => format!("ok ~{}", ending.token_events),
+                None => format!("ok ~{}", completed.token_events),
             };
-            for anomaly in ending.anomalies.iter() {
+            for anomaly in completed.anomalies.iter() {
                 line.push(' ');
                 line.push_str(anomaly.as_str());
             }
@@ -161,19 +163,19 @@ fn json(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(fixtures().join(name)).unwrap()).unwrap()
 }
 
-/// What each recorded stream amounts to, by hand.
+/// Each recorded stream, its requested model, and its verdict as a person determined it.
 const CAPTURES: &[(&str, &str, &str)] = &[
     ("llamacpp-completions-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-keepalive-usage.sse", "gemma-3-270m", "ok 4"),
-    // Killed at an event boundary: fifteen tokens, and no end of any kind.
+    // The server was killed between two events: fifteen tokens and no end of any kind.
     ("llamacpp-killed.sse", "gemma-3-270m", "incomplete"),
     ("llamacpp-length-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-logprobs-usage.sse", "gemma-3-270m", "ok 4"),
-    // Two usages, one for each choice; the last wins. More than one choice is never asked for.
+    // Two usages, one for each choice; the last wins. llmload never requests more than one choice.
     ("llamacpp-n2-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-one-token-usage.sse", "gemma-3-270m", "ok 1"),
     ("llamacpp-queued-usage.sse", "gemma-3-270m", "ok 4"),
-    // The stop text was generated but is withheld: two tokens in one event.
+    // The stop text was generated but not sent: two tokens in one event.
     ("llamacpp-short-usage.sse", "gemma-3-270m", "ok 2"),
     ("llamacpp-short.sse", "gemma-3-270m", "ok ~1 missing_usage"),
     ("llamacpp-unknown-model.sse", "no-such-model", "ok 4 model_mismatch"),
@@ -182,9 +184,9 @@ const CAPTURES: &[(&str, &str, &str)] = &[
     ("llamacpppython-completions-usage.sse", "gemma-3-270m", "ok ~8 missing_usage"),
     // An event stream without a single event.
     ("llamacpppython-error-too-long.sse", "gemma-3-270m", "incomplete"),
-    // Another request cut it off; its `[DONE]` proves nothing.
+    // Another request interrupted it. Its `[DONE]` proves nothing.
     ("llamacpppython-interrupted.sse", "gemma-3-270m", "incomplete"),
-    // The model stopped at once: a good end, no text and no count.
+    // The model stopped at once: a good end without text and without a count.
     ("llamacpppython-length-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-n2-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-one-token-usage.sse", "gemma-3-270m", "ok ~1 missing_usage"),
@@ -200,37 +202,37 @@ const CAPTURES: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn no_capture_is_left_out() {
-    let mut there: Vec<String> = std::fs::read_dir(fixtures())
+fn every_capture_is_tested() {
+    let mut captures: Vec<String> = std::fs::read_dir(fixtures())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "sse"))
         .collect();
-    there.sort();
-    assert_eq!(there, CAPTURES.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
-    assert_eq!(json("expected.json").as_object().unwrap().len(), there.len());
+    captures.sort();
+    assert_eq!(captures, CAPTURES.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
+    assert_eq!(json("expected.json").as_object().unwrap().len(), captures.len());
 }
 
 #[test]
-fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
+fn recorded_streams_have_the_text_and_usage_that_an_independent_reader_finds() {
     let expected = json("expected.json");
     for (name, model, verdict) in CAPTURES {
         let bytes = std::fs::read(fixtures().join(name)).unwrap();
-        let (seen, first) = feed_every_way(model, Terminal::default(), &bytes, 0..=bytes.len());
-        assert_eq!(outcome(&seen.verdict), *verdict, "{name}");
+        let (reading, first) = read_every_way(model, Terminal::default(), &bytes, 0..=bytes.len());
+        assert_eq!(outcome(&reading.verdict), *verdict, "{name}");
 
         let expected = &expected[name];
         for (index, choice) in expected["choices"].as_object().unwrap() {
-            let said = |channel| {
-                seen.text.get(&(index.parse().unwrap(), channel)).map_or("", String::as_str)
+            let text = |channel| {
+                reading.text.get(&(index.parse().unwrap(), channel)).map_or("", String::as_str)
             };
-            assert_eq!(said(Channel::Answer), choice["content"], "{name}");
-            assert_eq!(said(Channel::Reasoning), choice["reasoning"], "{name}");
+            assert_eq!(text(Channel::Answer), choice["content"], "{name}");
+            assert_eq!(text(Channel::Reasoning), choice["reasoning"], "{name}");
             let finish = choice["finish_reason"].as_str().and_then(finish_reason);
-            match &seen.verdict {
-                Ok(ending) => assert_eq!(ending.finish, finish, "{name}"),
+            match &reading.verdict {
+                Ok(completed) => assert_eq!(completed.finish, finish, "{name}"),
                 Err(detail) => {
-                    assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}")
+                    assert!(detail.failure != Failure::Incomplete || finish.is_none(), "{name}");
                 }
             }
         }
@@ -240,11 +242,13 @@ fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
             .values()
             .filter(|choice| choice["content"] != "")
             .count();
-        assert_eq!(seen.text.len(), choices_with_text, "{name}");
-        assert_eq!(Value::from(seen.token_events), expected["delta_events"], "{name}");
+        assert_eq!(reading.text.len(), choices_with_text, "{name}");
+        assert_eq!(Value::from(reading.token_events), expected["delta_events"], "{name}");
         assert_eq!(first.map_or(Value::Null, Value::from), expected["first_delta_event"], "{name}");
-        let (done, error) = match &seen.verdict {
-            Ok(ending) => (Some(!ending.anomalies.contains(Anomaly::MissingDone)), Value::Null),
+        let (done, error) = match &reading.verdict {
+            Ok(completed) => {
+                (Some(!completed.anomalies.contains(Anomaly::MissingDone)), Value::Null)
+            }
             Err(FailureDetail { failure: Failure::Incomplete, message, .. }) => {
                 (Some(message.starts_with("[DONE]")), Value::Null)
             }
@@ -261,25 +265,25 @@ fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
             cached_input: usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
             reasoning: 0,
         });
-        assert_eq!(seen.verdict.map_or(None, |ending| ending.usage), usage, "{name}");
+        assert_eq!(reading.verdict.map_or(None, |completed| completed.usage), usage, "{name}");
     }
 }
 
 #[test]
-fn recorded_streams_mean_the_same_in_any_dress() {
+fn recorded_streams_mean_the_same_with_any_line_ends_and_comments() {
     for (name, model, _) in CAPTURES {
         let bytes = std::fs::read(fixtures().join(name)).unwrap();
-        let (plain, _) = feed(model, Terminal::default(), [&bytes[..]]);
-        for (dress, bytes) in variants(&bytes) {
-            let places: Vec<usize> = delicate_places(&bytes).collect();
-            let (seen, _) = feed_every_way(model, Terminal::default(), &bytes, places);
-            assert_eq!(seen, plain, "{name} {dress}");
+        let (plain, _) = read_stream(model, Terminal::default(), [&bytes[..]]);
+        for (variant, bytes) in variants(&bytes) {
+            let split_points: Vec<usize> = delicate_split_points(&bytes).collect();
+            let (reading, _) = read_every_way(model, Terminal::default(), &bytes, split_points);
+            assert_eq!(reading, plain, "{name} {variant}");
         }
     }
 }
 
 #[test]
-fn what_an_interrupted_stream_is_depends_on_the_end_that_is_asked_for() {
+fn the_verdict_on_an_interrupted_stream_depends_on_the_configured_end() {
     for (name, done, eof) in [
         (
             "llamacpp-killed.sse",
@@ -292,7 +296,7 @@ fn what_an_interrupted_stream_is_depends_on_the_end_that_is_asked_for() {
         ("transformers-error-max-tokens.sse", "stream_error", "stream_error"),
     ] {
         let bytes = std::fs::read(fixtures().join(name)).unwrap();
-        let verdict = |terminal| outcome(&feed("", terminal, [&bytes[..]]).0.verdict);
+        let verdict = |terminal| outcome(&read_stream("", terminal, [&bytes[..]]).0.verdict);
         assert_eq!(
             (verdict(Terminal::Done), verdict(Terminal::Eof)),
             (done.into(), eof.into()),
@@ -313,7 +317,7 @@ const ONE_CHUNK: &str =
 const STOP: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
-/// A stream of the older API, as vLLM writes it.
+/// A stream of the completions API, as vLLM writes it.
 fn completions() -> String {
     let event = |text: &str, finish: &str| {
         format!(
@@ -331,8 +335,7 @@ fn completions() -> String {
     .concat()
 }
 
-/// The catalogue of wire cases: its number, the bytes, the verdict, and the event that brought the
-/// first token.
+/// The catalogue of wire cases: name, bytes, verdict, and index of the event with the first token.
 fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
     let one_chunk_then = |rest: &str| format!("{ONE_CHUNK}{rest}");
     vec![
@@ -350,7 +353,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
-        // No reason and no text: to a target that promises a reason, cut off; see the next test.
+        // No finish reason and no text: incomplete for a target with finish reasons; see the next
+        // test.
         ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
         ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
         ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
@@ -359,7 +363,7 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W20", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
         ("W21", "data: {\"error\":{\"message\":\"Model is overloaded\",\"http_status_code\":422}}\n\n:\n\ndata: [DONE]\n\n".into(), "stream_error", None),
         ("W22", one_chunk_then(&format!("{STOP}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}\n\ndata: {{\"choices\":[],\"cost\":\"0\"}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
-        // And some that the catalogue only names.
+        // Cases without a number in the catalogue.
         ("trailing blanks", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}  \n\ndata: [DONE] \n\n"), "ok ~1 missing_usage", Some(0)),
         ("no blank line at the end", one_chunk_then(&format!("{STOP}data: [DONE]")), "ok ~1 missing_usage", Some(0)),
         ("a first token without its blank line", ONE_CHUNK.trim_end().replace("null", "\"length\""), "ok ~1 missing_usage missing_done", Some(0)),
@@ -376,11 +380,12 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
         ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
         ("an empty body", String::new(), "incomplete", None),
-        // The older API: text beside the choice, and the last of it with the reason.
+        // The completions API: the text is in the choice, the last piece with the finish reason.
         ("completions", completions(), "ok 3", Some(1)),
         ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
         ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
-        // Usage is where each gateway puts it; where it grows from chunk to chunk, the last counts.
+        // Each gateway has its own place for usage. If it grows from chunk to chunk, the last one
+        // counts.
         ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
@@ -391,19 +396,28 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
 }
 
 #[test]
-fn wire_cases_end_as_the_catalogue_says() {
+fn wire_cases_have_the_verdict_of_the_catalogue() {
     for (case, bytes, verdict, first) in wire_cases() {
         let bytes = bytes.as_bytes();
-        let (seen, first_seen) = feed_every_way("", Terminal::default(), bytes, 0..=bytes.len());
-        assert_eq!((outcome(&seen.verdict).as_str(), first_seen), (verdict, first), "{case}");
-        for (dress, bytes) in variants(bytes) {
-            // What a cut line says must not gain a comment's line end.
-            let (dressed, _) = feed_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
-            assert_eq!(dressed.token_events, seen.token_events, "{case} {dress}");
-            assert_eq!(outcome(&dressed.verdict), verdict, "{case} {dress}");
-            assert_eq!(dressed.text, seen.text, "{case} {dress}");
+        let (reading, first_read) = read_every_way("", Terminal::default(), bytes, 0..=bytes.len());
+        assert_eq!((outcome(&reading.verdict).as_str(), first_read), (verdict, first), "{case}");
+        for (variant, bytes) in variants(bytes) {
+            // A comment must not add a line end to a cut line.
+            let (varied, _) = read_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
+            assert_eq!(varied.token_events, reading.token_events, "{case} {variant}");
+            assert_eq!(outcome(&varied.verdict), verdict, "{case} {variant}");
+            assert_eq!(varied.text, reading.text, "{case} {variant}");
         }
     }
+}
+
+#[test]
+fn the_completions_api_decodes_its_own_streams() {
+    let mut reader =
+        StreamReader::new(Api::Completions, Terminal::default(), ResponseLimits::default());
+    let progress = reader.read(completions().as_bytes(), &mut |_, _, _: &str| {});
+    assert_eq!((progress.token_events, progress.finished), (2, true));
+    assert_eq!(outcome(&reader.end(&mut |_, _, _: &str| {}).verdict), "ok 3");
 }
 
 fn wire_case(name: &str) -> String {
@@ -411,7 +425,7 @@ fn wire_case(name: &str) -> String {
 }
 
 #[test]
-fn a_target_without_finish_reasons_ends_with_done() {
+fn without_finish_reasons_done_ends_the_response() {
     for (case, verdict) in [
         ("W13", "ok ~1 missing_usage missing_finish_reason"),
         ("W15", "empty_output"),
@@ -420,13 +434,13 @@ fn a_target_without_finish_reasons_ends_with_done() {
         ("W1", "ok 2"),
     ] {
         let bytes = wire_case(case);
-        let (seen, _) = feed_every_way("", Terminal::Done, bytes.as_bytes(), 0..=bytes.len());
-        assert_eq!(outcome(&seen.verdict), verdict, "{case}");
+        let (reading, _) = read_every_way("", Terminal::Done, bytes.as_bytes(), 0..=bytes.len());
+        assert_eq!(outcome(&reading.verdict), verdict, "{case}");
     }
 }
 
 #[test]
-fn a_target_without_any_end_ends_with_its_body_but_not_inside_an_event() {
+fn without_any_end_the_body_ends_the_response_except_inside_an_event() {
     for (case, verdict) in [
         ("W14", "ok 1 missing_done"),
         ("W19", "empty_output"),
@@ -434,14 +448,14 @@ fn a_target_without_any_end_ends_with_its_body_but_not_inside_an_event() {
         ("cut after the reason", "incomplete"),
     ] {
         let bytes = wire_case(case);
-        let (seen, _) = feed_every_way("", Terminal::Eof, bytes.as_bytes(), 0..=bytes.len());
-        assert_eq!(outcome(&seen.verdict), verdict, "{case}");
+        let (reading, _) = read_every_way("", Terminal::Eof, bytes.as_bytes(), 0..=bytes.len());
+        assert_eq!(outcome(&reading.verdict), verdict, "{case}");
     }
 }
 
 #[test]
-fn a_failure_in_a_stream_keeps_its_words() {
-    for (case, words) in [
+fn an_error_in_a_stream_keeps_its_message() {
+    for (case, message) in [
         ("W3", "not multimodal"),
         ("W4", "The server had an error"),
         ("W5", "Token limit reached"),
@@ -453,91 +467,99 @@ fn a_failure_in_a_stream_keeps_its_words() {
         ("W21", "Model is overloaded"),
         ("error after the reason", "late"),
     ] {
-        let (seen, _) = feed("", Terminal::default(), [wire_case(case).as_bytes()]);
+        let (reading, _) = read_stream("", Terminal::default(), [wire_case(case).as_bytes()]);
         assert_eq!(
-            seen.verdict.unwrap_err(),
-            FailureDetail::new(Failure::StreamError, words),
+            reading.verdict.unwrap_err(),
+            FailureDetail::new(Failure::StreamError, message),
             "{case}"
         );
     }
 }
 
 #[test]
-fn reasoning_is_a_token_and_no_answer() {
-    let (w6, _) = feed("", Terminal::default(), [wire_case("W6").as_bytes()]);
+fn reasoning_counts_as_token_but_not_as_answer() {
+    let (w6, _) = read_stream("", Terminal::default(), [wire_case("W6").as_bytes()]);
     assert_eq!(w6.token_events, 1);
     assert_eq!(
         w6.text.into_iter().collect::<Vec<_>>(),
         [((0, Channel::Reasoning), "We".to_owned())]
     );
-    let (w12, _) = feed("", Terminal::default(), [wire_case("W12").as_bytes()]);
+    let (w12, _) = read_stream("", Terminal::default(), [wire_case("W12").as_bytes()]);
     assert_eq!(w12.token_events, 2);
     assert_eq!(w12.text[&(0, Channel::Reasoning)], "hm");
     assert_eq!(w12.text[&(0, Channel::Answer)], "4");
 }
 
 #[test]
-fn one_read_may_bring_both_the_first_token_and_the_failure() {
-    let mut reply = Reply::new(Terminal::default(), Limits::default());
-    let progress = reply.read(wire_case("W4").as_bytes(), &mut |_, _, _: &str| {});
+fn one_read_may_contain_both_the_first_token_and_an_error() {
+    let mut reader = StreamReader::new(Api::Chat, Terminal::default(), ResponseLimits::default());
+    let progress = reader.read(wire_case("W4").as_bytes(), &mut |_, _, _: &str| {});
     assert_eq!((progress.token_events, progress.events, progress.finished), (1, 2, true));
 }
 
 #[test]
-fn an_answer_without_bound_is_refused() {
-    let limits = Limits { line: 400, event: 4096, body: 1 << 20, events: 50, ..Limits::default() };
-    let refused = |bytes: &[u8]| {
-        let mut reply = Reply::new(Terminal::default(), limits);
-        let finished = reply.read(bytes, &mut |_, _, _: &str| {}).finished;
-        (finished, outcome(&reply.end(&mut |_, _, _: &str| {}).verdict))
+fn an_endless_response_is_too_large() {
+    let limits = ResponseLimits {
+        line: 400,
+        event: 4096,
+        stream_body: 1 << 20,
+        events: 50,
+        ..ResponseLimits::default()
     };
-    assert_eq!(refused(W1.as_bytes()), (true, "ok 2".into()));
-    assert_eq!(refused(&[b'x'; 401]), (true, "too_large".into()));
-    assert_eq!(refused(ONE_CHUNK.repeat(51).as_bytes()), (true, "too_large".into()));
-    assert_eq!(refused(&b":\n".repeat(1 << 20)), (true, "too_large".into()));
+    let verdict = |bytes: &[u8]| {
+        let mut reader = StreamReader::new(Api::Chat, Terminal::default(), limits);
+        let finished = reader.read(bytes, &mut |_, _, _: &str| {}).finished;
+        (finished, outcome(&reader.end(&mut |_, _, _: &str| {}).verdict))
+    };
+    assert_eq!(verdict(W1.as_bytes()), (true, "ok 2".into()));
+    assert_eq!(verdict(&[b'x'; 401]), (true, "too_large".into()));
+    assert_eq!(verdict(ONE_CHUNK.repeat(51).as_bytes()), (true, "too_large".into()));
+    assert_eq!(verdict(&b":\n".repeat(1 << 20)), (true, "too_large".into()));
 }
 
 #[test]
 fn bytes_that_are_not_utf8_are_a_bad_frame() {
     let bytes = [ONE_CHUNK.as_bytes(), b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n", W1.as_bytes()]
         .concat();
-    let (seen, first) = feed_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
-    assert_eq!((outcome(&seen.verdict).as_str(), first), ("bad_frame", Some(0)));
+    let (reading, first) = read_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
+    assert_eq!((outcome(&reading.verdict).as_str(), first), ("bad_frame", Some(0)));
 }
 
 #[test]
-fn what_comes_in_place_of_a_stream() {
+fn a_response_that_is_no_stream_has_the_class_of_its_body() {
     let whole = br#"{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
-    for (body, failure, words) in [
-        (&whole[..], Failure::NotSse, "a whole completion came instead of a stream"),
+    for (body, failure, message) in [
+        (&whole[..], Failure::NotSse, "the server sent a whole completion instead of a stream"),
         (br#"{"error":{"message":"m","code":429}}"#, Failure::StreamError, "m"),
         (br#"{"error":"m"}"#, Failure::StreamError, "m"),
         (br#"{"error":null,"detail":"d"}"#, Failure::NotSse, "d"),
         (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
         (b"", Failure::NotSse, ""),
     ] {
-        assert_eq!(not_a_stream(body), FailureDetail::new(failure, words));
+        let detail = FailureDetail::new(failure, message);
+        assert_eq!(explain_missing_stream(Api::Chat, body), detail);
     }
 }
 
-fn whole(body: &[u8]) -> (String, String) {
-    let mut reply = WholeReply::new(Limits { whole: 4096, ..Limits::default() });
+fn unstreamed(body: &[u8]) -> (String, String) {
+    let limits = ResponseLimits { unstreamed_body: 4096, ..ResponseLimits::default() };
+    let mut reader = BodyReader::new(Api::Chat, limits);
     let mut text = String::new();
     for read in body.chunks(7) {
-        if !reply.read(read) {
+        if !reader.read(read) {
             break;
         }
     }
-    let verdict = reply.end(&mut |_, _, said: &str| text.push_str(said));
+    let verdict = reader.end(&mut |_, _, piece: &str| text.push_str(piece));
     (outcome(&verdict), text)
 }
 
 #[test]
-fn answers_that_come_at_once() {
+fn responses_without_streaming_have_the_same_classes() {
     let body = |name: &str| json(name)["body"].as_str().unwrap().to_owned();
     let ok = body("llamacpp-nonstream.json");
-    assert_eq!(whole(ok.as_bytes()), ("ok 2".into(), " Rome".into()));
-    let (verdict, text) = whole(body("transformers-nonstream.json").as_bytes());
+    assert_eq!(unstreamed(ok.as_bytes()), ("ok 2".into(), " Rome".into()));
+    let (verdict, text) = unstreamed(body("transformers-nonstream.json").as_bytes());
     assert!(
         verdict == "ok 32" && text.contains("the ~fa") && text.contains('"'),
         "{verdict} {text}"
@@ -557,29 +579,29 @@ fn answers_that_come_at_once() {
             "ok ~1 missing_usage missing_finish_reason",
         ),
     ] {
-        assert_eq!(whole(body.as_bytes()).0, verdict, "{body}");
+        assert_eq!(unstreamed(body.as_bytes()).0, verdict, "{body}");
     }
-    assert_eq!(whole(&[b' '; 4097]).0, "too_large");
+    assert_eq!(unstreamed(&[b' '; 4097]).0, "too_large");
 }
 
-/// Unlike a stream, it is kept in memory, by each request in flight.
+/// Unlike a stream, each request in flight keeps it in memory.
 #[test]
-fn an_answer_that_comes_at_once_has_a_bound_of_its_own() {
+fn a_response_without_streaming_has_its_own_limit() {
     let verdict = |length: usize| {
         let mut body =
             br#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#.to_vec();
         body.resize(length, b' ');
-        let mut reply = WholeReply::new(Limits::default());
-        let room = body.chunks(1 << 16).all(|read| reply.read(read));
-        (room, outcome(&reply.end(&mut |_, _, _: &str| {})))
+        let mut reader = BodyReader::new(Api::Chat, ResponseLimits::default());
+        let fits = body.chunks(1 << 16).all(|read| reader.read(read));
+        (fits, outcome(&reader.end(&mut |_, _, _: &str| {})))
     };
     assert_eq!(verdict(4 << 20), (true, "ok ~1 missing_usage".into()));
     assert_eq!(verdict((4 << 20) + 1), (false, "too_large".into()));
 }
 
 #[test]
-fn recorded_error_bodies_are_told_in_one_sentence() {
-    for (name, words, code) in [
+fn recorded_error_bodies_become_one_sentence() {
+    for (name, message, code) in [
         ("llamacpp-error-auth.json", "Invalid API Key", Some("401")),
         ("llamacpp-error-loading.json", "Loading model", Some("503")),
         (
@@ -605,8 +627,8 @@ fn recorded_error_bodies_are_told_in_one_sentence() {
         ("transformers-error-no-messages.json", "Internal Server Error", None),
         ("transformers-error-not-found.json", "Not Found", None),
     ] {
-        let fault = Fault::from_body(json(name)["body"].as_str().unwrap().as_bytes());
-        assert_eq!((fault.message.as_str(), fault.code.as_deref()), (words, code), "{name}");
-        assert!(!fault.is_quota(), "{name}");
+        let error = ReportedError::from_body(json(name)["body"].as_str().unwrap().as_bytes());
+        assert_eq!((error.message.as_str(), error.code.as_deref()), (message, code), "{name}");
+        assert!(!error.is_quota(), "{name}");
     }
 }

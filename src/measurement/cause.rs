@@ -12,10 +12,10 @@ pub enum FailureCause {
     Status(u16),
     /// The endpoint sent a whole completion instead of a stream.
     WholeCompletion,
-    /// The stream ended with `[DONE]` and without a finish reason.
+    /// The stream ended with its end marker and without a finish reason.
     NoFinishReason,
-    /// The stream ended with a finish reason and without `[DONE]`.
-    NoDone,
+    /// The stream ended with a finish reason and without its end marker, such as `[DONE]`.
+    NoEndMarker,
 }
 
 /// The reason for which TLS could not be set up.

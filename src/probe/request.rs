@@ -14,7 +14,7 @@ use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
-use crate::protocol::{Channel, Limits, Reply, Terminal};
+use crate::protocol::{Api, Channel, ResponseLimits, StreamReader, Terminal};
 
 /// Sends one prompt and waits for the end of the response.
 pub async fn send<E: Endpoint>(
@@ -24,7 +24,7 @@ pub async fn send<E: Endpoint>(
     parameters: &RequestParameters,
     prompt: &str,
 ) -> ProbedRequest {
-    let inspector = Arc::new(Mutex::new(Inspector::new(target.terminal)));
+    let inspector = Arc::new(Mutex::new(Inspector::new(target.dialect.api, target.terminal)));
     let inspected =
         InspectedEndpoint { endpoint: Arc::clone(endpoint), inspector: Arc::clone(&inspector) };
     let request_spec = || {
@@ -36,8 +36,9 @@ pub async fn send<E: Endpoint>(
                 trace: None,
             },
             model: model.to_owned(),
+            api: target.dialect.api,
             terminal: target.terminal,
-            usage_asked: target.dialect.include_usage,
+            expects_usage: target.dialect.include_usage,
             timeouts: target.timeouts,
         })
     };
@@ -97,25 +98,22 @@ impl Observe for Mutex<EventRecord> {
 
 /// Decodes the bytes of a response a second time, for the probe alone.
 struct Inspector {
-    reply: Reply,
+    reader: StreamReader,
     first_event: Option<Instant>,
     /// The channel of the first text, and the time of the read that brought it.
     first_text: Option<(Channel, Instant)>,
 }
 
 impl Inspector {
-    fn new(terminal: Terminal) -> Inspector {
-        Inspector {
-            reply: Reply::new(terminal, Limits::default()),
-            first_event: None,
-            first_text: None,
-        }
+    fn new(api: Api, terminal: Terminal) -> Inspector {
+        let reader = StreamReader::new(api, terminal, ResponseLimits::default());
+        Inspector { reader, first_event: None, first_text: None }
     }
 
     fn read(&mut self, bytes: &[u8], now: Instant) {
         let first = &mut self.first_text;
         let mut sink = |_, channel, _: &str| _ = first.get_or_insert((channel, now));
-        let progress = self.reply.read(bytes, &mut sink);
+        let progress = self.reader.read(bytes, &mut sink);
         if progress.events > 0 {
             self.first_event.get_or_insert(now);
         }
@@ -125,7 +123,7 @@ impl Inspector {
     fn finish(&mut self, now: Instant) -> Option<FinishReason> {
         let first = &mut self.first_text;
         let end =
-            self.reply.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
+            self.reader.end(&mut |_, channel, _: &str| _ = first.get_or_insert((channel, now)));
         end.verdict.ok()?.finish
     }
 }

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::synthetic::MOST_TOKENS;
-use crate::protocol::Question;
-use crate::protocol::question::{Content, Message, Role};
+use crate::protocol::Prompt;
+use crate::protocol::prompt::{Content, Message, Role};
 
 /// What the rows of a file are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Format {
     }
 
     /// What a row asks; `None` where nobody asks anything in it.
-    pub(super) fn read<'a>(&self, row: Cow<'a, str>) -> Result<Option<Question<'a>>, Unfit> {
+    pub(super) fn read<'a>(&self, row: Cow<'a, str>) -> Result<Option<Prompt<'a>>, Unfit> {
         match self {
             Format::Lines => Ok(Some(row.into())),
             Format::Payloads => {
                 payload(object(&row)?).map(|body| Some(Content::Payload(body).into()))
             }
-            Format::Sharegpt => Ok(first_turn(&row)?.map(|text| Question::from(Cow::Owned(text)))),
+            Format::Sharegpt => Ok(first_turn(&row)?.map(|text| Prompt::from(Cow::Owned(text)))),
             Format::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
         }
     }
@@ -124,13 +124,11 @@ fn first_turn(row: &str) -> Result<Option<String>, Unfit> {
     Ok(human.and_then(|turn| turn.value).filter(|text| !text.trim().is_empty()))
 }
 
-fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Question<'static>, Unfit> {
+fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Prompt<'static>, Unfit> {
     let max_tokens = bound(&row, "output_tokens")?;
     let name = field.unwrap_or("prompt");
     let mut asked = match (row.remove(name), row.remove("messages")) {
-        (Some(Value::String(text)), _) if !text.trim().is_empty() => {
-            Question::from(Cow::Owned(text))
-        }
+        (Some(Value::String(text)), _) if !text.trim().is_empty() => Prompt::from(Cow::Owned(text)),
         (Some(Value::String(_)), _) => {
             return Err(format!("`{name}` is blank; write a prompt").into());
         }
@@ -149,7 +147,7 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Question
     Ok(asked)
 }
 
-fn conversation(messages: Value) -> Result<Question<'static>, Unfit> {
+fn conversation(messages: Value) -> Result<Prompt<'static>, Unfit> {
     let unfit = || {
         let roles = Role::ALL.map(|role| format!("`{}`", role.as_str())).join(", ");
         Unfit::from(format!(
@@ -188,13 +186,13 @@ mod tests {
 
     use super::*;
 
-    fn text(asked: &Question<'_>) -> String {
+    fn text(asked: &Prompt<'_>) -> String {
         let Content::Conversation(messages) = &asked.content else { panic!("{asked:?}") };
         let said = messages.iter().map(|m| format!("{}: {}", m.role.as_str(), m.text));
         said.collect::<Vec<_>>().join("\n")
     }
 
-    fn read(format: &Format, row: &Value) -> Result<Option<Question<'static>>, String> {
+    fn read(format: &Format, row: &Value) -> Result<Option<Prompt<'static>>, String> {
         format.read(row.to_string().into()).map_err(|unfit| unfit.message)
     }
 

@@ -13,7 +13,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::prose;
-use crate::protocol::Question;
+use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
@@ -80,7 +80,7 @@ impl Synthetic {
         given: Lengths,
         taken: u32,
         series: &mut impl Rng,
-    ) -> Question<'static> {
+    ) -> Prompt<'static> {
         // Drawn in any case, so that a length given changes no other draw.
         let input = self.input.draw(series);
         let output = self.output.map(|output| output.draw(series));
@@ -99,7 +99,7 @@ impl Synthetic {
         }
         prose::write(&mut text, length - shared, series);
 
-        let mut asked = Question::from(std::borrow::Cow::Owned(text));
+        let mut asked = Prompt::from(std::borrow::Cow::Owned(text));
         asked.max_tokens = output.and_then(NonZeroU32::new);
         asked.ignore_eos = self.ignore_eos;
         asked
@@ -115,7 +115,7 @@ pub(super) fn scaled(draw: u64, count: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::question::Content;
+    use crate::protocol::prompt::Content;
 
     const PLAIN: Synthetic = Synthetic {
         input: Spread { mean: 100.0, stddev: 20.0, min: 1, max: MOST_TOKENS },

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::protocol::question::Content;
+use crate::protocol::prompt::Content;
 
-fn text(asked: &Question<'_>) -> String {
+fn text(asked: &Prompt<'_>) -> String {
     let Content::Conversation(messages) = &asked.content else { panic!("{asked:?}") };
     messages[0].text.clone().into_owned()
 }

@@ -1,12 +1,16 @@
-//! The chat-completions dialect: a request put into bytes, and what one event of the answer means.
+//! The chat completions API: messages as the prompt, `choices[].delta` in the events of a stream.
 //!
-//! Meaning is kept apart from keeping: text goes to a sink while it still lies in the read buffer,
-//! so the measured path allocates nothing, and a probe that wants the words passes another sink.
+//! The decoder is liberal. It reads what servers and gateways really send, and it also reads the
+//! text field of the completions API, whose responses are the same otherwise.
 
 use serde_json::{Value, json};
 
-use super::question::Role;
-use crate::measurement::{FinishReason, Usage};
+use super::decoded::{Channel, DecodeError, DecodedEvent};
+use super::prompt::{Prompt, Role};
+use super::reported_error::ReportedError;
+use super::sse::SseEvent;
+use super::{Dialect, RequestParameters, openai_body};
+use crate::measurement::FinishReason;
 
 mod decode;
 mod text;
@@ -14,54 +18,92 @@ mod usage;
 
 pub use decode::decode;
 
-/// Where requests go, below the API's root.
+/// The path of the endpoint, relative to the base URL.
 pub const PATH: &str = "chat/completions";
 
-/// What kind of text a token belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Channel {
-    /// What the user asked for.
-    Answer,
-    /// Thinking aloud, under any of the names servers give it.
-    Reasoning,
-    /// The model declines.
-    Refusal,
-    /// A function's name or its arguments.
-    ToolCall,
-}
+/// The data of the last event of a stream.
+pub(super) const END_MARKER: &str = "[DONE]";
 
-/// Whether an answer comes piece by piece or at once: which field holds the text.
+/// The field of a choice that contains its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// `choices[].delta`. `choices[].message` is passed over: some servers repeat all text there.
+    /// `choices[].delta`, in an event. `choices[].message` is ignored, because some servers repeat
+    /// the whole text there.
     Stream,
-    /// `choices[].message`.
+    /// `choices[].message`, in a body without streaming.
     Whole,
 }
 
-/// What one event (or one whole reply) says, its text aside.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Frame<'a> {
-    /// It carries text of any kind: it counts as a token event.
-    pub tokens: bool,
-    /// The last finish reason in it.
-    pub finish: Option<FinishReason>,
-    /// The last usage in it, wherever it stands.
-    pub usage: Option<Usage>,
-    /// It reports a failure, whatever else it holds. [`super::Fault`] reads which.
-    pub failed: bool,
-    /// The model it names.
-    pub model: Option<std::borrow::Cow<'a, str>>,
+/// Encodes the body of a request.
+pub(super) fn encode(
+    dialect: &Dialect,
+    model: &str,
+    parameters: &RequestParameters,
+    prompt: &Prompt<'_>,
+) -> Vec<u8> {
+    let text = prompt.content.messages(parameters).map(|messages| messages_field(&messages));
+    openai_body::encode(dialect, model, parameters, prompt, text)
 }
 
-/// The words of a conversation, as messages.
-pub(super) fn words(said: &[(Role, &str)]) -> (&'static str, Value) {
-    let messages = said.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text}));
+fn messages_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
+    let messages =
+        messages.iter().map(|(role, text)| json!({"role": role.as_str(), "content": text}));
     ("messages", messages.collect())
 }
 
-/// Every name servers give the end of an answer. Blank ones are no reason: some servers fill the
-/// field in every event.
+/// Decodes one event of a stream. Events without data and events named `ping` mean nothing.
+///
+/// # Errors
+/// The data is not valid UTF-8 or JSON, or not of the API's shape.
+pub(super) fn decode_event<'a, S>(
+    event: SseEvent<'a>,
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, DecodeError>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    if event.is_error() {
+        let error = Some(ReportedError::from_body(event.data));
+        return Ok(DecodedEvent { error, ..DecodedEvent::default() });
+    }
+    let data = event.data.trim_ascii();
+    if data == END_MARKER.as_bytes() {
+        return Ok(DecodedEvent { is_end: true, ..DecodedEvent::default() });
+    }
+    if data.is_empty() || event.name == b"ping" {
+        return Ok(DecodedEvent::default());
+    }
+    decode_json(data, Shape::Stream, sink)
+}
+
+/// Decodes the body of a response without streaming.
+///
+/// # Errors
+/// The body is not valid UTF-8 or JSON, or not of the API's shape.
+pub(super) fn decode_body<'a, S>(
+    body: &'a [u8],
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, DecodeError>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    decode_json(body, Shape::Whole, sink)
+}
+
+fn decode_json<'a, S>(
+    bytes: &'a [u8],
+    shape: Shape,
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, DecodeError>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    let json = str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)?;
+    Ok(decode(json, shape, sink)?)
+}
+
+/// Returns the finish reason that a server names, under any of the names in use. An empty name is
+/// no reason: some servers fill the field in every event.
 pub fn finish_reason(name: &str) -> Option<FinishReason> {
     Some(match name.to_ascii_lowercase().as_str() {
         "" | "null" => return None,
@@ -70,7 +112,7 @@ pub fn finish_reason(name: &str) -> Option<FinishReason> {
         "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
         "content_filter" | "safety" | "refusal" | "sensitive" | "recitation" | "blocklist"
         | "prohibited_content" | "spii" => FinishReason::ContentFilter,
-        // An engine that aborts a request (vLLM, SGLang) did not answer it.
+        // vLLM and SGLang send `abort` if the engine gave up the request.
         "error" | "insufficient_system_resource" | "abort" => FinishReason::Error,
         _ => FinishReason::Other,
     })
@@ -100,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streaming_request_asks_for_usage() {
+    fn a_streaming_request_includes_usage() {
         assert_eq!(
             encoded(&parameters(), "\"Hi\"\n😀"),
             json!({
@@ -118,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_not_sent() {
+    fn unset_parameters_are_not_sent() {
         let plain =
             RequestParameters { temperature: None, system: None, stream: false, ..parameters() };
         assert_eq!(
@@ -133,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn extra_fields_win_and_merge_but_never_change_streaming() {
+    fn extra_fields_override_or_merge_but_never_change_streaming() {
         let extra = json!({
             "top_p": 0.9,
             "temperature": 1,
@@ -155,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn finish_reasons_of_many_servers() {
+    fn finish_reasons_of_many_servers_are_recognised() {
         use FinishReason::{ContentFilter, Error, Length, Other, Stop, ToolCalls};
         for (name, expected) in [
             ("stop", Some(Stop)),

@@ -1,13 +1,20 @@
-//! How one endpoint wants to be spoken to: which API, and by which names.
+//! The APIs that llmload speaks, and how one endpoint differs in its names.
+//!
+//! This is the only place that knows which module speaks which API. Each module provides a path, an
+//! encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To add
+//! an API, write its module and add a variant to [`Api`]: the compiler then names each `match` to
+//! extend. Dispatch is static, because a decoder runs once for each chunk.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::question::Question;
+use super::decoded::{Channel, DecodeError, DecodedEvent};
+use super::prompt::Prompt;
+use super::sse::SseEvent;
 use super::{RequestParameters, chat, completions};
 
-/// Which API answers.
+/// One API. The readers of responses take it and know no field name themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Api {
     /// `/chat/completions` (the default).
@@ -17,7 +24,62 @@ pub enum Api {
     Completions,
 }
 
-/// What the bound of output tokens is called.
+impl Api {
+    /// Returns the path of the endpoint, relative to the base URL.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Api::Chat => chat::PATH,
+            Api::Completions => completions::PATH,
+        }
+    }
+
+    /// Returns the marker with which the API ends a stream, as messages quote it.
+    pub const fn end_marker(self) -> &'static str {
+        match self {
+            Api::Chat => chat::END_MARKER,
+            Api::Completions => completions::END_MARKER,
+        }
+    }
+
+    /// Decodes one event of a stream. Text goes to `sink` with the index of its choice.
+    ///
+    /// # Errors
+    /// The event is not valid UTF-8 or JSON, or not of the API's shape.
+    pub fn decode_event<'a, S>(
+        self,
+        event: SseEvent<'a>,
+        sink: &mut S,
+    ) -> Result<DecodedEvent<'a>, DecodeError>
+    where
+        S: FnMut(u32, Channel, &str),
+    {
+        match self {
+            Api::Chat => chat::decode_event(event, sink),
+            Api::Completions => completions::decode_event(event, sink),
+        }
+    }
+
+    /// Decodes the body of a response without streaming. Text goes to `sink` with the index of its
+    /// choice.
+    ///
+    /// # Errors
+    /// The body is not valid UTF-8 or JSON, or not of the API's shape.
+    pub fn decode_body<'a, S>(
+        self,
+        body: &'a [u8],
+        sink: &mut S,
+    ) -> Result<DecodedEvent<'a>, DecodeError>
+    where
+        S: FnMut(u32, Channel, &str),
+    {
+        match self {
+            Api::Chat => chat::decode_body(body, sink),
+            Api::Completions => completions::decode_body(body, sink),
+        }
+    }
+}
+
+/// The field that limits the number of output tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaxTokensField {
     /// `max_tokens` (the default).
@@ -28,7 +90,7 @@ pub enum MaxTokensField {
 }
 
 impl MaxTokensField {
-    /// Its name on the wire.
+    /// Returns the name of the field in a request body.
     pub const fn as_str(self) -> &'static str {
         match self {
             MaxTokensField::MaxTokens => "max_tokens",
@@ -37,16 +99,14 @@ impl MaxTokensField {
     }
 }
 
-/// How an endpoint wants to be spoken to.
+/// The API of one endpoint, and the body fields that this endpoint expects or refuses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dialect {
-    /// The API.
     pub api: Api,
-    /// What the bound of output tokens is called.
     pub max_tokens_field: MaxTokensField,
-    /// Whether a stream is asked for its usage. Without it, `stream_options` is never sent.
+    /// True if a streaming request asks for usage. If false, `stream_options` is never sent.
     pub include_usage: bool,
-    /// Further fields of every body; those of a scenario win.
+    /// Additional fields of every body. The fields of a scenario take precedence.
     pub extra_body: BTreeMap<String, Value>,
 }
 
@@ -62,27 +122,22 @@ impl Default for Dialect {
 }
 
 impl Dialect {
-    /// Where requests go, below the API's root.
+    /// Returns the path of the endpoint, relative to the base URL.
     pub fn path(&self) -> &'static str {
-        match self.api {
-            Api::Chat => chat::PATH,
-            Api::Completions => completions::PATH,
-        }
+        self.api.path()
     }
 
-    /// The body of a request.
+    /// Encodes the body of a request.
     pub fn encode(
         &self,
         model: &str,
         parameters: &RequestParameters,
-        asked: &Question<'_>,
+        prompt: &Prompt<'_>,
     ) -> Vec<u8> {
-        let words = asked.content.said(parameters).map(|said| match self.api {
-            Api::Chat => chat::words(&said),
-            Api::Completions => completions::words(&said),
-        });
-        let words = words.into_iter().map(|(field, words)| (field.to_owned(), words)).collect();
-        asked.body(self, model, parameters, words)
+        match self.api {
+            Api::Chat => chat::encode(self, model, parameters, prompt),
+            Api::Completions => completions::encode(self, model, parameters, prompt),
+        }
     }
 }
 
@@ -93,9 +148,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::question::{Content, Message, Role};
+    use crate::protocol::prompt::{Content, Message, Role};
 
-    fn encoded(dialect: &Dialect, stream: bool, asked: &Question<'_>) -> Value {
+    fn encoded(dialect: &Dialect, stream: bool, prompt: &Prompt<'_>) -> Value {
         let parameters = RequestParameters {
             max_tokens: NonZeroU32::new(16).unwrap(),
             temperature: None,
@@ -103,28 +158,29 @@ mod tests {
             stream,
             extra: BTreeMap::from([("top_p".to_owned(), json!(0.9))]),
         };
-        serde_json::from_slice(&dialect.encode("m", &parameters, asked)).unwrap()
+        serde_json::from_slice(&dialect.encode("m", &parameters, prompt)).unwrap()
     }
 
     #[test]
-    fn completions_get_the_words_as_one_prompt() {
+    fn completions_receive_a_conversation_as_one_prompt() {
         let dialect = Dialect { api: Api::Completions, ..Dialect::default() };
         assert_eq!(dialect.path(), "completions");
         assert_eq!(
             encoded(&dialect, true, &"Hi".into()),
             json!({
-                "model": "m", "prompt": "Be brief.\n\nHi", "max_tokens": 16, "top_p": 0.9, "stream": true,
-                "stream_options": {"include_usage": true},
+                "model": "m", "prompt": "Be brief.\n\nHi", "max_tokens": 16, "top_p": 0.9,
+                "stream": true, "stream_options": {"include_usage": true},
             })
         );
         let message = |role, text: &'static str| Message { role, text: text.into() };
-        let talk = vec![
+        let conversation = vec![
             message(Role::System, "Own."),
             message(Role::User, "a"),
             message(Role::Assistant, "b"),
         ];
-        let asked = Question { nonce: Some("N. ".into()), ..Content::Conversation(talk).into() };
-        assert_eq!(encoded(&dialect, false, &asked)["prompt"], "N. Own.\n\na\n\nb");
+        let prompt =
+            Prompt { nonce: Some("N. ".into()), ..Content::Conversation(conversation).into() };
+        assert_eq!(encoded(&dialect, false, &prompt)["prompt"], "N. Own.\n\na\n\nb");
         let recorded = json!({"prompt": ["x"], "max_tokens": 3});
         let body = encoded(
             &dialect,
@@ -135,28 +191,28 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_goes_by_the_name_the_endpoint_knows() {
+    fn the_output_limit_has_the_name_that_the_endpoint_expects() {
         let dialect =
             Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
         let body = encoded(&dialect, true, &"Hi".into());
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(16), None));
-        let asked = Question { max_tokens: NonZeroU32::new(3), ..Question::from("Hi") };
-        let body = encoded(&dialect, true, &asked);
+        let prompt = Prompt { max_tokens: NonZeroU32::new(3), ..Prompt::from("Hi") };
+        let body = encoded(&dialect, true, &prompt);
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
     }
 
     #[test]
-    fn an_endpoint_that_does_not_know_stream_options_never_sees_them() {
+    fn an_endpoint_without_stream_options_never_receives_them() {
         let dialect = Dialect { include_usage: false, ..Dialect::default() };
         let recorded = json!({"messages": [], "stream_options": {"include_usage": true}});
         let recorded = Content::Payload(recorded.as_object().unwrap().clone()).into();
-        for asked in ["Hi".into(), recorded] {
-            assert_eq!(encoded(&dialect, true, &asked).get("stream_options"), None);
+        for prompt in ["Hi".into(), recorded] {
+            assert_eq!(encoded(&dialect, true, &prompt).get("stream_options"), None);
         }
     }
 
     #[test]
-    fn fields_of_the_target_are_in_every_body_and_give_way() {
+    fn fields_of_the_target_are_in_every_body_and_the_scenario_overrides_them() {
         let extra_body = json!({"top_p": 0.1, "chat_template_kwargs": {"enable_thinking": false}});
         let dialect = Dialect {
             extra_body: serde_json::from_value(extra_body).unwrap(),

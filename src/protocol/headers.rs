@@ -1,52 +1,52 @@
-//! What the head of an answer says beside its status: how much the endpoint still grants, and by which
-//! name it knows the request. Endpoints write these in many ways; what cannot be understood is left out.
+//! Rate limits and request ids in the head of a response. Endpoints write them in many formats; a
+//! value that cannot be read is ignored.
 
 use std::time::{Duration, SystemTime};
 
 use crate::measurement::printable;
 
-/// Larger figures are not limits but defects, or instants in place of spans.
-const PLAUSIBLE: f64 = 1e12;
-/// No limit is set anew later than this; what says so counts from another epoch.
-const LONGEST: f64 = 366.0 * 24.0 * 3600.0;
+/// The highest plausible amount. A higher one is a defect of the server, or an instant instead of a
+/// duration.
+const MAX_AMOUNT: f64 = 1e12;
+/// The longest plausible wait, in seconds. A longer one is an instant instead of a duration.
+const MAX_WAIT: f64 = 366.0 * 24.0 * 3600.0;
 
-/// Headers by which endpoints and gateways name a request, the most telling first.
+/// The headers with which endpoints and gateways identify a request, the best known first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "x-ms-request-id", "request-id"];
-/// The longest name of a request that is shown, in bytes.
-const REQUEST_ID: usize = 64;
+/// The longest request id that is shown, in bytes.
+const MAX_REQUEST_ID: usize = 64;
 
-/// What an endpoint says of its limits; only what it said.
+/// The rate limits that an endpoint reports. Each part is `None` if it is not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RateLimits {
-    /// Of requests.
     pub requests: Allowance,
-    /// Of tokens.
     pub tokens: Allowance,
-    /// How long it asks to be left alone.
+    /// The time to wait before the next request (`retry-after`).
     pub retry_after: Option<Duration>,
 }
 
-/// What is granted of one thing.
+/// The rate limit of requests or of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Allowance {
-    /// In all.
+    /// The full allowance.
     pub limit: Option<f64>,
-    /// That is left.
+    /// The part that is left.
     pub remaining: Option<f64>,
-    /// Until it is whole again.
+    /// The time until the full allowance is available again.
     pub reset: Option<Duration>,
 }
 
 impl RateLimits {
-    /// Reads them from a head; `now` turns a date into a wait.
+    /// Reads the limits from a response head. `now` converts a date to a wait. Returns `None` if no
+    /// limit is reported.
     pub fn read<'a>(
         header: impl Fn(&str) -> Option<&'a str>,
         now: SystemTime,
     ) -> Option<RateLimits> {
-        let of = |what: &str| Allowance {
-            limit: header(&format!("x-ratelimit-limit-{what}")).and_then(amount),
-            remaining: header(&format!("x-ratelimit-remaining-{what}")).and_then(amount),
-            reset: header(&format!("x-ratelimit-reset-{what}")).and_then(span),
+        let allowance = |unit: &str| Allowance {
+            limit: header(&format!("x-ratelimit-limit-{unit}")).and_then(amount),
+            remaining: header(&format!("x-ratelimit-remaining-{unit}")).and_then(amount),
+            reset: header(&format!("x-ratelimit-reset-{unit}")).and_then(duration),
         };
         let millis =
             header("retry-after-ms").and_then(amount).and_then(|millis| wait(millis / 1e3));
@@ -54,31 +54,32 @@ impl RateLimits {
             let date = httpdate::parse_http_date(text).ok()?;
             wait(date.duration_since(now).unwrap_or_default().as_secs_f64())
         };
-        let seconds = || header("retry-after").and_then(|text| span(text).or_else(|| date(text)));
+        let seconds =
+            || header("retry-after").and_then(|text| duration(text).or_else(|| date(text)));
         let limits = RateLimits {
-            requests: of("requests"),
-            tokens: of("tokens"),
+            requests: allowance("requests"),
+            tokens: allowance("tokens"),
             retry_after: millis.or_else(seconds),
         };
         (limits != RateLimits::default()).then_some(limits)
     }
 }
 
-/// The name that the other side gave a request, fit to be shown.
+/// Returns the id that the endpoint gave the request, safe to print.
 pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let id =
         REQUEST_IDS.into_iter().find_map(|name| header(name).filter(|id| !id.trim().is_empty()))?;
-    Some(printable(id, REQUEST_ID))
+    Some(printable(id, MAX_REQUEST_ID))
 }
 
-/// A count. `-1`, which Azure sends, is none.
+/// Reads an amount. Azure sends `-1` for "unknown", which is none.
 fn amount(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    text.parse().ok().filter(|amount| plain && *amount <= PLAUSIBLE)
+    text.parse().ok().filter(|amount| plain && *amount <= MAX_AMOUNT)
 }
 
-/// Seconds, or a duration as Go writes it: `6m0s`, `2m59.56s`, `120ms`.
-fn span(text: &str) -> Option<Duration> {
+/// Reads seconds, or a duration in Go's format: `6m0s`, `2m59.56s`, `120ms`.
+fn duration(text: &str) -> Option<Duration> {
     if let Some(seconds) = amount(text) {
         return wait(seconds);
     }
@@ -108,7 +109,7 @@ fn span(text: &str) -> Option<Duration> {
 }
 
 fn wait(seconds: f64) -> Option<Duration> {
-    (0.0..=LONGEST).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+    (0.0..=MAX_WAIT).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_seconds_dates_or_durations() {
+    fn retry_after_is_read_as_seconds_date_or_duration() {
         for (value, millis) in [
             ("2", Some(2000)),
             ("0", Some(0)),
@@ -147,11 +148,11 @@ mod tests {
         }
         assert_eq!(retry("retry-after-ms", "250"), Some(250));
         let both = read(&[("retry-after-ms", "250"), ("retry-after", "1")]).unwrap();
-        assert_eq!(both.retry_after, Some(Duration::from_millis(250)), "the finer one");
+        assert_eq!(both.retry_after, Some(Duration::from_millis(250)), "the more precise one");
     }
 
     #[test]
-    fn limits_are_read_as_endpoints_write_them() {
+    fn rate_limits_are_read_in_the_formats_of_endpoints() {
         let openai = read(&[
             ("x-ratelimit-limit-requests", "5000"),
             ("x-ratelimit-remaining-requests", "4999"),
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_named_by_whom_it_reached() {
+    fn a_request_id_is_read_from_the_best_known_header() {
         let id = |headers: &[(&str, &str)]| {
             request_id(|name| {
                 headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
@@ -183,25 +184,25 @@ mod tests {
         assert_eq!(id(&[("apim-request-id", "a"), ("x-request-id", " ")]).unwrap(), "a");
         assert_eq!(id(&[]), None);
         let long = id(&[("x-request-id", &"x".repeat(500))]).unwrap();
-        assert!(long.len() <= REQUEST_ID, "{long}");
+        assert!(long.len() <= MAX_REQUEST_ID, "{long}");
     }
 
     proptest! {
         #[test]
-        fn nothing_an_endpoint_writes_is_too_much(text in ".{0,40}") {
+        fn no_header_value_exceeds_its_bound(text in ".{0,40}") {
             for name in ["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "x-ratelimit-limit-requests"] {
                 if let Some(limits) = read(&[(name, &text)]) {
-                    prop_assert!(limits.retry_after.is_none_or(|wait| wait.as_secs_f64() <= LONGEST));
-                    prop_assert!(limits.requests.limit.is_none_or(|limit| (0.0..=PLAUSIBLE).contains(&limit)));
+                    prop_assert!(limits.retry_after.is_none_or(|wait| wait.as_secs_f64() <= MAX_WAIT));
+                    prop_assert!(limits.requests.limit.is_none_or(|limit| (0.0..=MAX_AMOUNT).contains(&limit)));
                 }
             }
         }
 
         #[test]
-        fn a_duration_of_go_is_read_back(h in 0u32..9, m in 0u32..60, s in 0u32..60, ms in 1u32..1000) {
-            let said = read(&[("x-ratelimit-reset-tokens", &format!("{h}h{m}m{s}.{ms:03}s"))]).unwrap();
+        fn a_go_duration_is_read_back(h in 0u32..9, m in 0u32..60, s in 0u32..60, ms in 1u32..1000) {
+            let limits = read(&[("x-ratelimit-reset-tokens", &format!("{h}h{m}m{s}.{ms:03}s"))]).unwrap();
             let millis = u128::from(((h * 60 + m) * 60 + s) * 1000 + ms);
-            prop_assert!(said.tokens.reset.unwrap().as_millis().abs_diff(millis) <= 1);
+            prop_assert!(limits.tokens.reset.unwrap().as_millis().abs_diff(millis) <= 1);
         }
     }
 }

@@ -1,11 +1,14 @@
-//! Server-sent events: bytes in, events out, indifferent to where the reads fall.
+//! Decodes server-sent events. The boundaries of reads make no difference to the events.
 //!
-//! Our own decoder, because a daemon that runs for months must not buffer a line without bound and
-//! no published one refuses to. It follows the WHATWG rules with three deliberate departures, each
-//! forced by servers in use: an error event counts without data, a bare `error` field is an error
-//! event, and an event cut short of its blank line by the end of the body still counts.
+//! llmload has its own decoder because no published one limits the length of a line, and a daemon
+//! that runs for months must not buffer without limit. The decoder follows the WHATWG rules with
+//! three exceptions, each for servers in use:
 //!
-//! It works on bytes; whether they are UTF-8 or JSON is for the layer above.
+//! - an error event counts even without data;
+//! - a bare `error` field is an error event;
+//! - an event counts even if the body ends before its blank line.
+//!
+//! The decoder works on bytes. The layer above checks UTF-8 and JSON.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -13,97 +16,105 @@ use std::ops::ControlFlow;
 use memchr::{memchr, memchr2};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// How much of a comment is kept as the text of an error event that has no data.
-const COMMENT_KEPT: usize = 256;
+/// The longest comment that is kept, in bytes. It is the text of an error event without data.
+const MAX_COMMENT: usize = 256;
 
-/// How much one answer may hold. An endpoint that sends more is cut off, so that a fault there
-/// never becomes a fault here.
+/// The limits of one response. llmload stops reading a larger one, so a defect of the server cannot
+/// exhaust the memory of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ResponseLimits {
     /// Bytes of one line.
     pub line: usize,
     /// Bytes of one event's joined data.
     pub event: usize,
-    /// Bytes of the whole body of a stream, which is read and let go event by event.
-    pub body: usize,
-    /// Bytes of an answer that comes at once. Every request in flight holds its own in memory up to
-    /// its end; a hundred thousand tokens of text are about half a megabyte.
-    pub whole: usize,
-    /// Events in one answer.
+    /// Bytes of the body of a stream. Its events are not kept in memory.
+    pub stream_body: usize,
+    /// Bytes of a response without streaming. Each request in flight keeps its response in memory
+    /// until the end. 100,000 tokens of text are about 0.5 MB.
+    pub unstreamed_body: usize,
+    /// Events in one response.
     pub events: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { line: 1 << 20, event: 4 << 20, body: 64 << 20, whole: 4 << 20, events: 200_000 }
+impl Default for ResponseLimits {
+    fn default() -> ResponseLimits {
+        ResponseLimits {
+            line: 1 << 20,
+            event: 4 << 20,
+            stream_body: 64 << 20,
+            unstreamed_body: 4 << 20,
+            events: 200_000,
+        }
     }
 }
 
-/// Which limit an answer exceeded.
+/// The limit that a response exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TooLarge {
-    /// [`Limits::line`].
+    /// [`ResponseLimits::line`].
     Line,
-    /// [`Limits::event`].
+    /// [`ResponseLimits::event`].
     Event,
-    /// [`Limits::body`].
+    /// [`ResponseLimits::stream_body`] or [`ResponseLimits::unstreamed_body`].
     Body,
-    /// [`Limits::events`].
+    /// [`ResponseLimits::events`].
     Events,
 }
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            TooLarge::Line => "a line of the event stream is longer than allowed",
-            TooLarge::Event => "an event is larger than allowed",
-            TooLarge::Body => "the body is larger than allowed",
-            TooLarge::Events => "the answer has more events than allowed",
+            TooLarge::Line => "a line of the event stream is too long",
+            TooLarge::Event => "an event of the stream is too large",
+            TooLarge::Body => "the response body is too large",
+            TooLarge::Events => "the response has too many events",
         })
     }
 }
 
 impl std::error::Error for TooLarge {}
 
-/// One event, borrowed from the read buffer where it lies there in one piece.
+/// One event. It is borrowed from the read buffer if the buffer contains all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// The value of the `event` field, empty where there was none; `error` for a bare `error` field.
+pub struct SseEvent<'a> {
+    /// The value of the `event` field; empty if there is none, `error` for a bare `error` field.
     pub name: &'a [u8],
-    /// The `data` lines joined with LF. An error event without data carries its comment instead:
-    /// that is where such servers put the reason.
+    /// The `data` lines joined with LF. An error event without data carries its comment instead,
+    /// because servers that send such events put the reason there.
     pub data: &'a [u8],
 }
 
-impl Event<'_> {
-    /// Whether the stream itself calls this event an error.
+impl SseEvent<'_> {
+    /// Returns true if the event is named `error`.
     pub fn is_error(&self) -> bool {
         self.name.eq_ignore_ascii_case(b"error")
     }
 }
 
-/// The decoder of one body. Once it has returned an error or was told to break, it is spent.
+/// The decoder of one body. It must not be used after an error or a break.
 #[derive(Debug)]
 pub struct Decoder {
-    limits: Limits,
-    /// The part of a line that earlier reads brought.
+    limits: ResponseLimits,
+    /// The first part of the current line, from earlier reads.
     line: Vec<u8>,
-    /// The data of the event being read, and whether there was any `data` line.
+    /// The data of the current event.
     data: Vec<u8>,
+    /// True if the current event has a `data` line, even an empty one.
     has_data: bool,
     name: Vec<u8>,
     comment: Vec<u8>,
-    /// The last read ended in CR: an LF at the head of the next belongs to it.
+    /// True if the last read ended in CR. An LF at the start of the next read belongs to it.
     skip_lf: bool,
-    /// Bytes of a byte-order mark seen so far; `None` once past the start.
-    bom: Option<usize>,
+    /// The number of bytes of a byte-order mark so far; `None` after the start of the body.
+    bom_bytes: Option<usize>,
+    /// The number of events so far.
     events: u32,
-    body: usize,
+    /// The length of the body so far.
+    body_bytes: usize,
 }
 
 impl Decoder {
-    /// A decoder at the first byte of a body.
-    pub fn new(limits: Limits) -> Decoder {
+    pub fn new(limits: ResponseLimits) -> Decoder {
         Decoder {
             limits,
             line: Vec::new(),
@@ -112,54 +123,56 @@ impl Decoder {
             name: Vec::new(),
             comment: Vec::new(),
             skip_lf: false,
-            bom: Some(0),
+            bom_bytes: Some(0),
             events: 0,
-            body: 0,
+            body_bytes: 0,
         }
     }
 
-    /// Events handed out so far.
+    /// Returns the number of events so far.
     pub fn events(&self) -> u32 {
         self.events
     }
 
-    /// Takes what one read brought and hands out every event it completes, until told to break.
+    /// Takes the bytes of one read and passes each completed event to `on_event`, until that
+    /// breaks.
     ///
     /// # Errors
-    /// A limit was exceeded. The events before that point have been handed out, wherever the reads
-    /// fell.
+    /// A limit was exceeded. The events before that point were passed on, wherever the reads are
+    /// split.
     pub fn feed<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
-        F: FnMut(Event<'_>) -> ControlFlow<()>,
+        F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
     {
-        let allowed = bytes.len().min(self.limits.body - self.body);
-        self.body += allowed;
-        if self.lines(&bytes[..allowed], on_event)?.is_break() {
+        let allowed = bytes.len().min(self.limits.stream_body - self.body_bytes);
+        self.body_bytes += allowed;
+        if self.read_lines(&bytes[..allowed], on_event)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         if allowed < bytes.len() { Err(TooLarge::Body) } else { Ok(ControlFlow::Continue(())) }
     }
 
-    /// The body ended. A last line without its end and a last event without its blank line count.
+    /// Passes on the last event, given that the body has ended. A last line without its line end
+    /// and a last event without its blank line count.
     ///
     /// # Errors
     /// A limit was exceeded.
     pub fn finish<F>(&mut self, on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
-        F: FnMut(Event<'_>) -> ControlFlow<()>,
+        F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
     {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
-            self.field(&line)?;
+            self.read_field(&line)?;
         }
         self.dispatch(on_event)
     }
 
-    fn lines<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
+    fn read_lines<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
-        F: FnMut(Event<'_>) -> ControlFlow<()>,
+        F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
     {
-        let mut rest = self.past_bom(bytes)?;
+        let mut rest = self.skip_bom(bytes)?;
         if self.skip_lf && !rest.is_empty() {
             self.skip_lf = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
@@ -171,7 +184,7 @@ impl Decoder {
                 if line.len() > self.limits.line {
                     return Err(TooLarge::Line);
                 }
-                match self.whole_event(line, rest) {
+                match self.data_of_simple_event(line, rest) {
                     Some(data) => {
                         let (_, after) = self.split_line(rest, 0);
                         rest = after;
@@ -179,16 +192,16 @@ impl Decoder {
                             return Err(TooLarge::Event);
                         }
                         self.count_event()?;
-                        on_event(Event { name: b"", data })
+                        on_event(SseEvent { name: b"", data })
                     }
                     None if line.is_empty() => self.dispatch(on_event)?,
-                    None => self.field(line).map(ControlFlow::Continue)?,
+                    None => self.read_field(line).map(ControlFlow::Continue)?,
                 }
             } else {
                 append(&mut self.line, line, self.limits.line).ok_or(TooLarge::Line)?;
-                // Taken out and put back, so that its memory serves the next line too.
+                // Taken out and put back, so the next line reuses the allocation.
                 let mut line = std::mem::take(&mut self.line);
-                let done = self.field(&line);
+                let done = self.read_field(&line);
                 line.clear();
                 self.line = line;
                 done.map(ControlFlow::Continue)?
@@ -201,7 +214,7 @@ impl Decoder {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Cuts the line that ends at `end`, and remembers a CR whose LF may yet come.
+    /// Splits off the line that ends at `end`. Remembers a CR if its LF may be in the next read.
     fn split_line<'a>(&mut self, bytes: &'a [u8], end: usize) -> (&'a [u8], &'a [u8]) {
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         if bytes[end] == b'\n' {
@@ -211,11 +224,12 @@ impl Decoder {
         (line, rest.strip_prefix(b"\n").unwrap_or(rest))
     }
 
-    /// The fast path, which is nearly every event of nearly every stream: one `data` line, then a
-    /// blank one, both in this read. Its data is handed out where it lies.
-    fn whole_event<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
-        let blank_follows = matches!(rest.first(), Some(b'\n' | b'\r'));
-        if !blank_follows || self.has_data || !self.name.is_empty() {
+    /// Returns the data of an event that is one `data` line and a blank line, both in this read.
+    /// This is the fast path, for nearly every event of nearly every stream: the data is not
+    /// copied.
+    fn data_of_simple_event<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+        let is_blank_next = matches!(rest.first(), Some(b'\n' | b'\r'));
+        if !is_blank_next || self.has_data || !self.name.is_empty() {
             return None;
         }
         let value = line.strip_prefix(b"data:")?;
@@ -223,12 +237,12 @@ impl Decoder {
         (!value.is_empty()).then_some(value)
     }
 
-    fn field(&mut self, line: &[u8]) -> Result<(), TooLarge> {
+    fn read_field(&mut self, line: &[u8]) -> Result<(), TooLarge> {
         let (field, value) = match memchr(b':', line) {
             Some(0) => {
                 self.comment.clear();
                 let text = line[1..].trim_ascii();
-                self.comment.extend_from_slice(&text[..text.len().min(COMMENT_KEPT)]);
+                self.comment.extend_from_slice(&text[..text.len().min(MAX_COMMENT)]);
                 return Ok(());
             }
             Some(colon) => {
@@ -263,10 +277,10 @@ impl Decoder {
 
     fn dispatch<F>(&mut self, on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
-        F: FnMut(Event<'_>) -> ControlFlow<()>,
+        F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
     {
         let data = if self.has_data { &self.data } else { &self.comment };
-        let event = Event { name: &self.name, data };
+        let event = SseEvent { name: &self.name, data };
         let flow = if event.is_error() || !self.data.is_empty() {
             // Not `count_event`: the event borrows the decoder.
             if self.events == self.limits.events {
@@ -293,19 +307,19 @@ impl Decoder {
         Ok(())
     }
 
-    /// Skips a byte-order mark at the start, also one that comes in pieces.
-    fn past_bom<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], TooLarge> {
-        while let Some(seen) = self.bom {
+    /// Skips a byte-order mark at the start of the body, even if it is split over reads.
+    fn skip_bom<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], TooLarge> {
+        while let Some(seen) = self.bom_bytes {
             if seen == BOM.len() {
-                self.bom = None;
+                self.bom_bytes = None;
             } else if bytes.first() == Some(&BOM[seen]) {
-                self.bom = Some(seen + 1);
+                self.bom_bytes = Some(seen + 1);
                 bytes = &bytes[1..];
             } else if bytes.is_empty() {
                 break;
             } else {
-                // It only looked like one: what was held back opens the first line.
-                self.bom = None;
+                // It was no byte-order mark, so the bytes held back belong to the first line.
+                self.bom_bytes = None;
                 append(&mut self.line, &BOM[..seen], self.limits.line).ok_or(TooLarge::Line)?;
             }
         }
@@ -313,15 +327,16 @@ impl Decoder {
     }
 }
 
-/// Appends unless that would pass the limit, and never reserves more than the limit either.
+/// Appends bytes and returns `None` if the limit would be exceeded. It never reserves more than the
+/// limit.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) -> Option<()> {
     let needed = buffer.len() + bytes.len();
     if needed > limit {
         return None;
     }
     if needed > buffer.capacity() {
-        let roomy = needed.max(buffer.capacity() * 2).min(limit);
-        buffer.reserve_exact(roomy - buffer.len());
+        let capacity = needed.max(buffer.capacity() * 2).min(limit);
+        buffer.reserve_exact(capacity - buffer.len());
     }
     buffer.extend_from_slice(bytes);
     Some(())

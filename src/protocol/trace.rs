@@ -1,9 +1,9 @@
-//! What a request calls itself before others: a trace context as the W3C defines it, so that what
-//! failed here is found in the traces and logs over there.
+//! The trace context of a request, as the W3C defines it. With it, a failed request can be found in
+//! the traces and logs of the server.
 
 use std::fmt;
 
-/// A trace of one request: its `Display` is the header `traceparent`.
+/// The trace of one request. Its `Display` is the value of the `traceparent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     id: u128,
@@ -11,21 +11,22 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The name of its header.
+    /// The name of the header.
     pub const HEADER: &str = "traceparent";
 
-    /// A trace of these random numbers. The standard forbids zeros, which say that there is no trace.
+    /// Makes a trace from random numbers. The standard reserves zero for "no trace", so a zero id
+    /// or span becomes 1.
     pub fn new(high: u64, low: u64, span: u64) -> Trace {
         Trace { id: (u128::from(high) << 64 | u128::from(low)).max(1), span: span.max(1) }
     }
 
-    /// The trace's id, as tracing tools show it.
+    /// Returns the trace id as tracing tools show it: 32 hexadecimal digits.
     pub fn id(self) -> String {
         format!("{:032x}", self.id)
     }
 }
 
-/// Sampled: one who asks for load wants to find it again.
+/// Writes the trace with the flag `sampled`, so the server keeps it.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-01", self.id, self.span)
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_the_standard_has_it() {
+    fn a_trace_is_written_as_the_w3c_defines_it() {
         let trace = Trace::new(0x4bf9_2f35_77b3_4da6, 0xa3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7);
         assert_eq!(trace.to_string(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");

@@ -30,7 +30,7 @@ fn remedy(address: &str, detail: &FailureDetail) -> String {
 }
 
 fn refused(address: &str, status: u16, body: &str) -> String {
-    remedy(address, &protocol::refusal(status, body.as_bytes()))
+    remedy(address, &protocol::failure_of_status(status, body.as_bytes()))
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn every_key_that_a_remedy_names_is_a_configuration_key() {
     );
     for (cause, key) in [
         (Some(FailureCause::NoFinishReason), "terminal: done"),
-        (Some(FailureCause::NoDone), "terminal: finish_reason"),
+        (Some(FailureCause::NoEndMarker), "terminal: finish_reason"),
         (None, "terminal: eof"),
     ] {
         let detail = FailureDetail { cause, ..FailureDetail::new(Failure::Incomplete, "") };

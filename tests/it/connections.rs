@@ -77,7 +77,7 @@ async fn request(
     (target, endpoint): &(Arc<Target>, HttpEndpoint),
     stream: bool,
 ) -> (Result<(), Failure>, Observed) {
-    let spec = crate::faults::order(target, stream);
+    let spec = crate::faults::request_spec(target, stream);
     let observed = Observed::default();
     let finished = exchange(endpoint, arrival_now(), || Ok(spec), &observed).await;
     let outcome = finished.outcome.map(|_| ());

@@ -1,4 +1,4 @@
-//! One exchange on a paused clock: which timeout speaks, and when an answer is complete.
+//! One exchange on a paused clock: the class of each timeout, and the end of a complete response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use llmload::endpoint::Request;
 use llmload::exchange::{RequestSpec, exchange};
 use llmload::measurement::{Anomaly, Failure};
 use llmload::plan::Timeouts;
-use llmload::protocol::{Terminal, chat};
+use llmload::protocol::{Api, Terminal};
 use tokio::time::Instant;
 
 use crate::upstream::{
@@ -19,7 +19,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// None of them shorter than what the answers here take.
+/// Timeouts that the responses in this file do not reach unless they are silent.
 fn timeouts() -> Timeouts {
     Timeouts {
         first_token: millis(2_000),
@@ -29,31 +29,32 @@ fn timeouts() -> Timeouts {
     }
 }
 
-/// One streaming request; what became of it.
-async fn ask(
+/// Sends one streaming request. Returns its outcome and its events.
+async fn send(
     endpoint: Arc<InMemory>,
     terminal: Terminal,
     timeouts: Timeouts,
 ) -> (Result<(), Failure>, Recorder) {
     let recorder = Recorder::default();
-    let order = RequestSpec {
-        request: Request { path: chat::PATH, body: Bytes::new(), stream: true, trace: None },
+    let request_spec = RequestSpec {
+        request: Request { path: Api::Chat.path(), body: Bytes::new(), stream: true, trace: None },
         model: "m".into(),
+        api: Api::Chat,
         terminal,
-        usage_asked: true,
+        expects_usage: true,
         timeouts,
     };
-    let outcome = exchange(&Shared(endpoint), arrival_now(), || Ok(order), &recorder)
+    let outcome = exchange(&Shared(endpoint), arrival_now(), || Ok(request_spec), &recorder)
         .await
         .outcome
         .map(|_| ());
-    let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
-    assert_eq!(told, 1, "told exactly once");
+    let ends = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
+    assert_eq!(ends, 1, "exactly one end is reported");
     (outcome, recorder)
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_timeouts_that_end_together_the_one_that_says_more_is_told() {
+async fn of_two_timeouts_that_end_together_the_more_specific_one_is_reported() {
     let mute = || InMemory::playing(millis(0), vec![Beat::Mute]);
     let silent = || {
         InMemory::playing(
@@ -73,13 +74,13 @@ async fn of_two_timeouts_that_end_together_the_one_that_says_more_is_told() {
         (silent(), limits(1_000, 1_500), Failure::TimeoutIdle),
         (silent(), limits(1_000, 1_501), Failure::TimeoutTotal),
     ] {
-        let (outcome, recorder) = ask(endpoint, Terminal::FinishReason, timeouts).await;
+        let (outcome, recorder) = send(endpoint, Terminal::FinishReason, timeouts).await;
         assert_eq!(outcome, Err(class));
         assert_eq!(recorder.failed_after.lock().unwrap()[0].as_millis(), 2_000);
     }
 }
 
-/// An answer of which one token came after 100 ms and the finish reason after 200.
+/// A response with one token after 100 ms and the finish reason after 200 ms.
 fn finished_then(rest: Vec<Beat>) -> Arc<InMemory> {
     let mut body = vec![
         Beat::Waits(millis(100)),
@@ -91,9 +92,9 @@ fn finished_then(rest: Vec<Beat>) -> Arc<InMemory> {
     InMemory::playing(millis(0), body)
 }
 
-/// `[DONE]` and a clean end are manners: their absence disproves nothing.
+/// The absence of `[DONE]` or of a clean end does not make a complete response a failure.
 #[tokio::test(start_paused = true)]
-async fn what_befalls_a_complete_answer_does_not_make_it_a_failure() {
+async fn a_complete_response_stays_a_success_whatever_follows() {
     let comment = || says(&[": still here\n\n"]);
     let comments: Vec<_> = (0..100).flat_map(|_| [Beat::Waits(millis(300)), comment()]).collect();
     let late_usage = |then| vec![Beat::Waits(millis(900)), says(&[USAGE]), then];
@@ -108,9 +109,10 @@ async fn what_befalls_a_complete_answer_does_not_make_it_a_failure() {
         ("a clean end, late", vec![Beat::Waits(millis(900))], 200, 1_100, false),
     ] {
         let began = Instant::now();
-        // Idle is shorter than what may follow the end: it is about the middle of an answer.
+        // The idle timeout is shorter than the time in which usage may follow. It must not apply
+        // here.
         let timeouts = Timeouts { idle: millis(300), ..timeouts() };
-        let (outcome, recorder) = ask(finished_then(rest), Terminal::FinishReason, timeouts).await;
+        let (outcome, recorder) = send(finished_then(rest), Terminal::FinishReason, timeouts).await;
         assert_eq!(outcome, Ok(()), "{name}");
         let m = &recorder.succeeded.lock().unwrap()[0];
         assert_eq!(m.duration().as_millis(), end, "{name}");
@@ -118,18 +120,22 @@ async fn what_befalls_a_complete_answer_does_not_make_it_a_failure() {
         assert!(m.anomalies.contains(Anomaly::MissingDone), "{name}");
         assert_eq!(m.anomalies.contains(Anomaly::MissingUsage), !usage, "{name}");
     }
-    let hurried = Timeouts { total: millis(600), ..timeouts() };
+    let short = Timeouts { total: millis(600), ..timeouts() };
     let endpoint = finished_then(vec![Beat::Mute]);
-    assert_eq!(ask(endpoint, Terminal::FinishReason, hurried).await.0, Ok(()), "no time for more");
-    // Reasoning that is only counted: no token ever came, and none is waited for.
+    assert_eq!(
+        send(endpoint, Terminal::FinishReason, short).await.0,
+        Ok(()),
+        "the total timeout ends the wait for usage"
+    );
+    // Hidden reasoning: no token arrives, and the timer does not wait for one.
     let hidden = vec![says(&[FINISH, USAGE]), Beat::Mute];
     let (outcome, _) =
-        ask(InMemory::playing(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
+        send(InMemory::playing(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
     assert_eq!(outcome, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_befalls_an_incomplete_answer_does() {
+async fn an_incomplete_response_that_breaks_or_falls_silent_is_a_failure() {
     use Failure::{Filtered, StreamError, TimeoutIdle, Truncated};
     let reason = |name: &str| says(&[&FINISH.replace("stop", name)]);
     let every = || says(&[&token("a").replace("null", "\"stop\"")]);
@@ -139,52 +145,57 @@ async fn what_befalls_an_incomplete_answer_does() {
         ("broken", vec![start(), Beat::Breaks], Terminal::FinishReason, Truncated),
         ("silent", vec![start(), Beat::Mute], Terminal::FinishReason, TimeoutIdle),
         (
-            "a reason proves nothing",
+            "a finish reason, but the target ends with [DONE]",
             vec![start(), says(&[FINISH]), Beat::Breaks],
             Terminal::Done,
             Truncated,
         ),
-        ("nor here", vec![start(), says(&[FINISH]), Beat::Breaks], Terminal::Eof, Truncated),
         (
-            "a reason in every event",
+            "a finish reason, but the target ends with the body",
+            vec![start(), says(&[FINISH]), Beat::Breaks],
+            Terminal::Eof,
+            Truncated,
+        ),
+        (
+            "a finish reason in every event, broken",
             vec![every(), gap(), every(), Beat::Breaks],
             Terminal::FinishReason,
             Truncated,
         ),
         (
-            "and silence",
+            "a finish reason in every event, silent",
             vec![every(), gap(), every(), Beat::Mute],
             Terminal::FinishReason,
             TimeoutIdle,
         ),
         (
-            "a bad reason",
+            "an error as finish reason",
             vec![start(), reason("error"), Beat::Mute],
             Terminal::FinishReason,
             StreamError,
         ),
         (
-            "a rule",
+            "a content filter",
             vec![start(), reason("content_filter"), Beat::Breaks],
             Terminal::FinishReason,
             Filtered,
         ),
     ] {
-        let (outcome, _) = ask(InMemory::playing(millis(0), body), terminal, timeouts()).await;
+        let (outcome, _) = send(InMemory::playing(millis(0), body), terminal, timeouts()).await;
         assert_eq!(outcome, Err(class), "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_names_no_end_ends_with_its_body() {
+async fn a_response_without_a_named_end_ends_with_its_body() {
     let body = vec![says(&[&token("a")]), Beat::Waits(millis(700))];
     let (outcome, recorder) =
-        ask(InMemory::playing(millis(0), body), Terminal::Eof, timeouts()).await;
+        send(InMemory::playing(millis(0), body), Terminal::Eof, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
     let body = vec![says(&[&token("a")]), Beat::Waits(millis(700)), says(&[DONE]), Beat::Mute];
     let (outcome, recorder) =
-        ask(InMemory::playing(millis(0), body), Terminal::Done, timeouts()).await;
+        send(InMemory::playing(millis(0), body), Terminal::Done, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }

@@ -1,4 +1,4 @@
-//! Every way an endpoint can fail, on a scripted TCP server: each in its class.
+//! Every failure of an endpoint, on a scripted TCP server: each has its class.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -44,17 +44,17 @@ fn endpoint(target: &Target) -> HttpEndpoint {
     HttpEndpoint::new(target, url).unwrap()
 }
 
-/// One request; what became of it, and its words.
-async fn ask(
+/// Sends one request. Returns its outcome, its message and its events.
+async fn send(
     endpoint: &HttpEndpoint,
     target: &Target,
     stream: bool,
 ) -> (Result<(), Failure>, String, Recorder) {
-    ask_telling(endpoint, target, stream, Recorder::default()).await
+    send_recorded(endpoint, target, stream, Recorder::default()).await
 }
 
-/// A small request to a target, due now.
-pub fn order(target: &Target, stream: bool) -> RequestSpec {
+/// Returns a small request to a target.
+pub fn request_spec(target: &Target, stream: bool) -> RequestSpec {
     let parameters = RequestParameters {
         max_tokens: NonZeroU32::new(8).unwrap(),
         temperature: None,
@@ -70,39 +70,40 @@ pub fn order(target: &Target, stream: bool) -> RequestSpec {
             trace: target.traceparent.then(|| Trace::new(1, 2, 3)),
         },
         model: "m".into(),
+        api: target.dialect.api,
         terminal: target.terminal,
-        usage_asked: target.dialect.include_usage,
+        expects_usage: target.dialect.include_usage,
         timeouts: target.timeouts,
     }
 }
 
-async fn ask_telling(
+async fn send_recorded(
     endpoint: &HttpEndpoint,
     target: &Target,
     stream: bool,
     recorder: Recorder,
 ) -> (Result<(), Failure>, String, Recorder) {
-    let order = order(target, stream);
+    let request_spec = request_spec(target, stream);
     let ledger = Ledger::new();
     let started = ledger.arrive(|_| Ok(())).unwrap();
-    let finished = exchange(endpoint, arrival_now(), || Ok(order), &recorder).await;
+    let finished = exchange(endpoint, arrival_now(), || Ok(request_spec), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
     finished.drain_body().await;
-    let books = ledger.read();
-    assert_eq!(books.imbalance(), None);
-    assert_eq!((books.finished, books.in_flight), (1, 0));
-    let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
-    assert_eq!(told, 1, "told exactly once");
-    let words =
+    let counts = ledger.read();
+    assert_eq!(counts.imbalance(), None);
+    assert_eq!((counts.finished, counts.in_flight), (1, 0));
+    let ends = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
+    assert_eq!(ends, 1, "exactly one end is reported");
+    let message =
         recorder.failed.lock().unwrap().first().map(|d| d.message.clone()).unwrap_or_default();
-    (outcome, words, recorder)
+    (outcome, message, recorder)
 }
 
 async fn outcome_of(script: Vec<Act>) -> (Result<(), Failure>, String, Recorder) {
     let upstream = Upstream::start(move |_| script.clone()).await;
     let target = target(&upstream.url());
-    ask(&endpoint(&target), &target, true).await
+    send(&endpoint(&target), &target, true).await
 }
 
 fn failure(outcome: &(Result<(), Failure>, String, Recorder)) -> Failure {
@@ -110,7 +111,7 @@ fn failure(outcome: &(Result<(), Failure>, String, Recorder)) -> Failure {
 }
 
 #[tokio::test]
-async fn a_good_answer_is_a_success_with_all_its_marks() {
+async fn a_good_response_is_a_success_with_all_its_instants() {
     let (outcome, _, recorder) = outcome_of(good()).await;
     assert_eq!(outcome, Ok(()));
     let succeeded = recorder.succeeded.lock().unwrap();
@@ -125,11 +126,11 @@ async fn a_good_answer_is_a_success_with_all_its_marks() {
 }
 
 #[tokio::test]
-async fn statuses_have_classes_and_words() {
+async fn each_status_has_its_class_and_keeps_the_message_of_the_endpoint() {
     let quota = r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
     let unknown =
         r#"{"error":{"message":"The model `m` does not exist","code":"model_not_found"}}"#;
-    for (status, body, class, word) in [
+    for (status, body, class, message) in [
         ("401 Unauthorized", "{\"error\":\"bad key\"}", Failure::Auth, "bad key"),
         ("403 Forbidden", "", Failure::Auth, "403"),
         ("402 Payment Required", "", Failure::Quota, "402"),
@@ -150,7 +151,7 @@ async fn statuses_have_classes_and_words() {
         };
         let outcome = outcome_of(body).await;
         assert_eq!(failure(&outcome), class, "{status}");
-        assert!(outcome.1.contains(word), "{status}: {}", outcome.1);
+        assert!(outcome.1.contains(message), "{status}: {}", outcome.1);
     }
 }
 
@@ -165,7 +166,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn what_is_no_stream_is_said_to_be_none() {
+async fn a_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
     let whole = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let outcome = outcome_of(plain("200 OK", "application/json", whole)).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
@@ -176,9 +177,9 @@ async fn what_is_no_stream_is_said_to_be_none() {
     assert_eq!(failure(&outcome), Failure::StreamError);
 }
 
-/// F14: `accept-encoding: identity` was sent, and a small body may unfold to a huge one.
+/// F14: llmload sends `accept-encoding: identity`, and a small encoded body may become a huge one.
 #[tokio::test]
-async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
+async fn an_encoding_that_was_not_requested_is_not_decoded() {
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     let encoded = |status: &str, kind: &str, lines: &[&str]| {
         let (length, kind) =
@@ -195,10 +196,10 @@ async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
         for kind in ["text/event-stream", "application/json"] {
             let outcome = outcome_of(encoded("200 OK", kind, lines)).await;
             assert_eq!(failure(&outcome), Failure::HttpProtocol, "{lines:?}: {}", outcome.1);
-            assert!(outcome.1.contains("not asked for"), "{}", outcome.1);
+            assert!(outcome.1.contains("not requested"), "{}", outcome.1);
         }
     }
-    // A status has its class whatever its body is written in.
+    // The class of a status does not depend on the encoding of the body.
     let outcome =
         outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"]))
             .await;
@@ -216,7 +217,7 @@ async fn an_encoding_that_was_not_asked_for_is_not_decoded() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
+async fn each_broken_or_incomplete_stream_has_its_class() {
     let a = || chunk(&token("a"));
     let error = "data: {\"error\":{\"message\":\"engine died\"}}\n\n";
     for (name, acts, class, tokens) in [
@@ -243,7 +244,7 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
             1,
         ),
         (
-            "nothing said",
+            "no text",
             vec![stream_head(), chunk(FINISH), chunk(DONE), last_chunk()],
             Failure::EmptyOutput,
             0,
@@ -285,13 +286,14 @@ async fn a_stream_that_breaks_ends_or_lies_is_told_apart() {
         let outcome = outcome_of(acts).await;
         assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
         let first = outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(first, tokens, "{name}: the first token is recorded when it comes");
+        assert_eq!(first, tokens, "{name}: the first token is recorded when it arrives");
     }
 }
 
-/// F06. The reset waits for the token to be seen: one that overtakes it is another case.
+/// F06. The reset waits until the token has been recorded. A reset that overtakes the token is
+/// another case.
 #[tokio::test]
-async fn a_reset_in_the_stream_is_a_truncated_answer() {
+async fn a_reset_in_the_stream_is_a_truncated_response() {
     let recorder = Recorder::default();
     let seen = recorder.first_token.clone();
     let upstream = Upstream::start(move |_| {
@@ -299,15 +301,15 @@ async fn a_reset_in_the_stream_is_a_truncated_answer() {
     })
     .await;
     let target = target(&upstream.url());
-    let outcome = ask_telling(&endpoint(&target), &target, true, recorder).await;
+    let outcome = send_recorded(&endpoint(&target), &target, true, recorder).await;
     assert_eq!(failure(&outcome), Failure::Truncated, "{}", outcome.1);
     assert!(outcome.1.to_lowercase().contains("reset"), "{}", outcome.1);
     assert_eq!(outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
-/// A proxy may cut or hold a connection once the model has said its last word.
+/// A proxy may cut or hold a connection after the last event of the model.
 #[tokio::test]
-async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back() {
+async fn a_connection_that_breaks_after_the_finish_reason_does_not_fail_the_request() {
     for (name, rest) in [
         ("reset", vec![Act::Reset]),
         ("closed", vec![Act::Close]),
@@ -319,8 +321,8 @@ async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back
         let upstream = Upstream::start(move |_| acts.clone()).await;
         let mut target = target(&upstream.url());
         target.timeouts = Timeouts::default();
-        let (outcome, words, recorder) = ask(&endpoint(&target), &target, true).await;
-        assert_eq!(outcome, Ok(()), "{name}: {words}");
+        let (outcome, message, recorder) = send(&endpoint(&target), &target, true).await;
+        assert_eq!(outcome, Ok(()), "{name}: {message}");
         let succeeded = recorder.succeeded.lock().unwrap();
         let anomalies: Vec<_> = succeeded[0].anomalies.iter().collect();
         assert_eq!(anomalies, [Anomaly::MissingDone], "{name}");
@@ -329,7 +331,7 @@ async fn a_connection_that_ends_badly_after_the_finish_reason_takes_nothing_back
 }
 
 #[tokio::test]
-async fn comments_keep_nothing_alive_and_an_endless_trickle_has_an_end() {
+async fn comments_reset_no_timeout_and_an_endless_stream_ends_at_the_total_timeout() {
     let comment = b"5\r\n: hi\n\r\n".to_vec();
     let gap = Duration::from_millis(20);
     let outcome = outcome_of(vec![stream_head(), Act::Trickle(comment, gap)]).await;
@@ -340,7 +342,7 @@ async fn comments_keep_nothing_alive_and_an_endless_trickle_has_an_end() {
 }
 
 #[tokio::test]
-async fn an_endless_line_is_cut_off() {
+async fn an_endless_line_is_too_large() {
     let junk = vec![b'x'; 64 * 1024];
     let Act::Write(piece) = chunk(std::str::from_utf8(&junk).unwrap()) else { unreachable!() };
     let upstream = Upstream::start(move |_| {
@@ -349,21 +351,21 @@ async fn an_endless_line_is_cut_off() {
     .await;
     let mut target = target(&upstream.url());
     target.timeouts = Timeouts::default();
-    let outcome = ask(&endpoint(&target), &target, true).await;
+    let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::TooLarge);
 }
 
 #[tokio::test]
-async fn where_nobody_listens_the_class_says_so() {
+async fn a_refused_connection_and_an_unknown_host_have_their_classes() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     drop(listener);
     let refused = target(&url);
-    assert_eq!(failure(&ask(&endpoint(&refused), &refused, true).await), Failure::ConnectRefused);
+    assert_eq!(failure(&send(&endpoint(&refused), &refused, true).await), Failure::ConnectRefused);
     let mut nowhere = target("http://no-such-host.invalid:1/v1");
-    // Some resolvers take their time to say no.
+    // Some resolvers take long to report an unknown host.
     nowhere.timeouts = Timeouts::default();
-    assert_eq!(failure(&ask(&endpoint(&nowhere), &nowhere, true).await), Failure::Dns);
+    assert_eq!(failure(&send(&endpoint(&nowhere), &nowhere, true).await), Failure::Dns);
 }
 
 #[tokio::test]
@@ -379,13 +381,13 @@ async fn tls_to_a_plain_port_is_a_tls_failure() {
     });
     drop(upstream);
     let target = target(&format!("https://{address}/v1"));
-    assert_eq!(failure(&ask(&endpoint(&target), &target, true).await), Failure::Tls);
+    assert_eq!(failure(&send(&endpoint(&target), &target, true).await), Failure::Tls);
 }
 
-/// F04: the handshake goes well up to the certificate, which nobody vouches for. Its key opens
-/// nothing else; both come from `openssl req -x509`, for localhost and a hundred years.
+/// F04: the handshake fails at the certificate, because no trusted authority signed it. The key
+/// protects nothing else; both are from `openssl req -x509`, for localhost and a hundred years.
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
+async fn an_untrusted_certificate_is_a_tls_failure() {
     let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = target(&format!("https://{}/v1", listener.local_addr().unwrap()));
@@ -394,17 +396,16 @@ async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
         let mut connection = rustls::ServerConnection::new(server).unwrap();
         connection.complete_io(&mut stream).map(drop).unwrap_err().to_string()
     });
-    let outcome = ask(&endpoint(&target), &target, true).await;
+    let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::Tls, "{}", outcome.1);
     assert!(outcome.1.contains("certificate"), "{}", outcome.1);
     let refused = refused.join().unwrap();
     assert!(refused.contains("UnknownCA"), "no other reason, and no request: {refused}");
 }
 
-/// F03: the queue of a listener that nobody accepts from is full, so that the kernel lets the next
-/// connection wait.
+/// F03: the accept queue of the listener is full, so the kernel lets the next connection wait.
 #[tokio::test]
-async fn a_connection_that_nobody_takes_is_given_up() {
+async fn a_connection_that_is_never_accepted_times_out() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -416,21 +417,22 @@ async fn a_connection_that_nobody_takes_is_given_up() {
             Ok(connection) => waiting.push(connection.unwrap()),
             Err(_) => break,
         }
-        assert!(waiting.len() < 100, "the queue has no end");
+        assert!(waiting.len() < 100, "the accept queue is unbounded");
     }
     let mut target = target(&format!("http://{address}/v1"));
     target.timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
-    let outcome = ask(&endpoint(&target), &target, true).await;
+    let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::ConnectTimeout, "{}", outcome.1);
-    // The target's clock for the first token runs from the start, and may ring before.
+    // The timeout of the first token runs from the start and may end earlier.
     target.timeouts = Timeouts { first_token: Duration::from_millis(200), ..Timeouts::default() };
-    let outcome = ask(&endpoint(&target), &target, true).await;
+    let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::TimeoutFirstToken, "{}", outcome.1);
 }
 
-/// F05: a kept-alive connection that dies as the next request is put on it is nobody's fault.
+/// F05: a reused connection that ends just when the next request is sent is not the fault of the
+/// target.
 #[tokio::test]
-async fn a_connection_that_went_stale_is_not_held_against_the_target() {
+async fn a_stale_connection_is_not_the_fault_of_the_target() {
     let upstream = Upstream::start(|k| {
         let mut acts = good();
         if k == 0 {
@@ -441,15 +443,15 @@ async fn a_connection_that_went_stale_is_not_held_against_the_target() {
     .await;
     let target = target(&upstream.url());
     let endpoint = endpoint(&target);
-    assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
-    let second = ask(&endpoint, &target, true).await;
+    assert_eq!(send(&endpoint, &target, true).await.0, Ok(()));
+    let second = send(&endpoint, &target, true).await;
     assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
-    assert_eq!(ask(&endpoint, &target, true).await.0, Ok(()));
+    assert_eq!(send(&endpoint, &target, true).await.0, Ok(()));
 }
 
-/// The list of models is asked for before the load begins, over the connections that carry it.
+/// llmload requests the list of models before the load begins, on the same connections.
 #[tokio::test]
-async fn a_connection_that_carried_the_list_of_models_has_been_used() {
+async fn a_connection_that_carried_the_list_of_models_counts_as_reused() {
     let upstream = Upstream::start(|k| {
         let mut acts = plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
         if k == 0 {
@@ -462,16 +464,16 @@ async fn a_connection_that_carried_the_list_of_models_has_been_used() {
     let endpoint = endpoint(&target);
     let models = endpoint.models(Duration::from_secs(5)).await.unwrap();
     assert_eq!(models, (200, vec!["m".to_owned()]));
-    let second = ask(&endpoint, &target, true).await;
+    let second = send(&endpoint, &target, true).await;
     assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
 }
 
 #[tokio::test]
-async fn without_streaming_there_are_only_duration_and_tokens() {
+async fn without_streaming_only_duration_and_tokens_are_measured() {
     let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
     let upstream = Upstream::start(move |_| plain("200 OK", "application/json", whole)).await;
     let target = target(&upstream.url());
-    let (outcome, _, recorder) = ask(&endpoint(&target), &target, false).await;
+    let (outcome, _, recorder) = send(&endpoint(&target), &target, false).await;
     assert_eq!(outcome, Ok(()));
     let succeeded = recorder.succeeded.lock().unwrap();
     assert_eq!(succeeded[0].first_token, None);
@@ -485,7 +487,7 @@ async fn without_streaming_failures_have_the_same_classes() {
     let json = |status, body| plain(status, "application/json", body);
     let cut =
         |act| [head("200 OK", &["content-length: 100"]), Act::Write(whole.into()), act].to_vec();
-    for (name, acts, class, words) in [
+    for (name, acts, class, message) in [
         ("key", json("401 Unauthorized", r#"{"error":"bad key"}"#), Failure::Auth, "bad key"),
         ("rate", json("429 Too Many Requests", "slow down"), Failure::RateLimited, "slow down"),
         ("model", json("404 Not Found", r#"{"detail":"no model"}"#), Failure::Http4xx, "no model"),
@@ -506,9 +508,9 @@ async fn without_streaming_failures_have_the_same_classes() {
     ] {
         let upstream = Upstream::start(move |_| acts.clone()).await;
         let target = target(&upstream.url());
-        let outcome = ask(&endpoint(&target), &target, false).await;
+        let outcome = send(&endpoint(&target), &target, false).await;
         assert_eq!(failure(&outcome), class, "{name}: {}", outcome.1);
-        assert!(outcome.1.contains(words), "{name}: {}", outcome.1);
+        assert!(outcome.1.contains(message), "{name}: {}", outcome.1);
         assert_eq!(outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 0, "{name}");
     }
 }

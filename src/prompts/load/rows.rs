@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use super::{LoadError, MAX_BYTES};
 use crate::prompts::cut::{Cutter, LARGEST_ROW, Row, Uncut};
 use crate::prompts::format::Format;
-use crate::protocol::Question;
+use crate::protocol::Prompt;
 
 /// The most rows: an index of 256 MiB.
 const MOST_ROWS: usize = 1 << 25;
@@ -180,7 +180,7 @@ impl Rows {
     }
 
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
-    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Question<'_>, Unavailable> {
+    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Prompt<'_>, Unavailable> {
         let entry = usize::try_from(place)
             .ok()
             .and_then(|place| self.index.get(place))
@@ -252,10 +252,10 @@ impl Survey<'_> {
         match self.format.read(text.into()) {
             Ok(Some(asked)) => {
                 self.index.push(packed(start, text.len()));
-                if let Some(limit) = asked.own_limit() {
+                if let Some(limit) = asked.own_output_limit() {
                     self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
                 }
-                self.wordless += u64::from(!asked.has_first_words());
+                self.wordless += u64::from(!asked.has_first_text());
             }
             Ok(None) => {}
             Err(unfit) => {
@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
 
-    fn all(rows: &Rows) -> Vec<Question<'_>> {
+    fn all(rows: &Rows) -> Vec<Prompt<'_>> {
         (0..rows.count()).map(|place| rows.ask(place).unwrap()).collect()
     }
 
@@ -351,7 +351,7 @@ mod tests {
                 matches!(held.bytes, Bytes::Held(_)) && matches!(on_disk.bytes, Bytes::OnDisk(_))
             );
             assert_eq!((held.count(), on_disk.count()), (100_000, 100_000));
-            assert_eq!(held.ask(4).unwrap(), Question::from(first));
+            assert_eq!(held.ask(4).unwrap(), Prompt::from(first));
             // Every place near an edge, and some of all that lie between.
             let places = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
             assert!(places.into_iter().all(|place| held.ask(place) == on_disk.ask(place)));
@@ -363,7 +363,7 @@ mod tests {
         let text = "[{\"conversations\": [\n{\"from\": \"human\", \"value\": \"A\"}]},\n {\"conversations\": []},\
                     {\"conversations\": [{\"from\": \"human\", \"value\": \"B\"}]}]";
         for rows in both(text, &Format::Sharegpt) {
-            assert_eq!(all(&rows), ["A", "B"].map(Question::from));
+            assert_eq!(all(&rows), ["A", "B"].map(Prompt::from));
         }
     }
 
@@ -381,7 +381,7 @@ mod tests {
         for change in changes {
             let temporary = file("one\ntwo\n");
             let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
-            assert_eq!(rows.ask(1).unwrap(), Question::from("two"));
+            assert_eq!(rows.ask(1).unwrap(), Prompt::from("two"));
             change(&mut File::options().append(true).open(temporary.path()).unwrap());
             let said = rows.ask(1).unwrap_err();
             assert!(matches!(said, Unavailable::Changed(_)), "{said}");
@@ -390,7 +390,7 @@ mod tests {
         let temporary = file("one\ntwo\n");
         let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
         drop(temporary);
-        assert_eq!(rows.ask(0).unwrap(), Question::from("one"));
+        assert_eq!(rows.ask(0).unwrap(), Prompt::from("one"));
     }
 
     #[test]

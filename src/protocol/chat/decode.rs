@@ -1,7 +1,7 @@
-//! One event's JSON, read in a single pass.
+//! Decodes the JSON of one event in a single pass.
 //!
-//! Objects down to the delta are streamed (token probabilities are most of some events, and are
-//! skipped once); text and rare fields are taken raw and read where they lie.
+//! Objects down to the delta are streamed, so the token probabilities that fill some events are
+//! skipped once. Text and rare fields are taken as raw JSON and read in place.
 
 use std::fmt;
 
@@ -10,28 +10,43 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::text::{elements, members, string};
-use super::{Channel, Frame, Shape, finish_reason, usage};
+use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 
-/// Deepest nesting of content parts that is listened to; servers use two.
+/// The deepest nesting of content parts that is read. Servers use two.
 const PART_DEPTH: u8 = 8;
 
-/// Reads one event's data (or, as [`Shape::Whole`], one reply). Text goes to `sink` with the index
-/// of its choice.
+/// Decodes the data of one event, or one body as [`Shape::Whole`]. Text goes to `sink` with the
+/// index of its choice.
 ///
 /// # Errors
-/// It is not a JSON object, or `choices` is not of the API's shape.
-pub fn decode<'a, S>(json: &'a str, shape: Shape, sink: &mut S) -> serde_json::Result<Frame<'a>>
+/// The text is not a JSON object, or `choices` is not of the API's shape.
+pub fn decode<'a, S>(
+    json: &'a str,
+    shape: Shape,
+    sink: &mut S,
+) -> serde_json::Result<DecodedEvent<'a>>
 where
     S: FnMut(u32, Channel, &str),
 {
-    let mut reading = Reading { sink, shape, choice: 0, reasoning: None, frame: Frame::default() };
+    let mut reading = Reading {
+        sink,
+        shape,
+        choice: 0,
+        reasoning: None,
+        has_error: false,
+        decoded: DecodedEvent::default(),
+    };
     let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.deserialize_map(Top(&mut reading))?;
     deserializer.end()?;
-    Ok(reading.frame)
+    if reading.has_error {
+        reading.decoded.error = Some(ReportedError::from_body(json.as_bytes()));
+    }
+    Ok(reading.decoded)
 }
 
-/// Whether an `error` member says that there is one: anything but null, false, zero and empty.
+/// Returns true if the value of an `error` member reports an error: anything but null, false, zero
+/// and an empty value.
 fn is_truthy(raw: &str) -> bool {
     match raw.as_bytes() {
         [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
@@ -40,61 +55,64 @@ fn is_truthy(raw: &str) -> bool {
     }
 }
 
-/// What is known of the event so far.
+/// The event as decoded so far.
 struct Reading<'s, 'de, S> {
     sink: &'s mut S,
     shape: Shape,
     /// The index of the choice being read.
     choice: u32,
-    /// Which field gave this delta's reasoning: several may repeat the same text.
+    /// The field from which the reasoning of this delta is read. Several fields may repeat the
+    /// same text.
     reasoning: Option<DeltaKey>,
-    frame: Frame<'de>,
+    /// True if any member reports an error.
+    has_error: bool,
+    decoded: DecodedEvent<'de>,
 }
 
 impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
-    fn hear(&mut self, channel: Channel, text: &str) {
+    fn emit(&mut self, channel: Channel, text: &str) {
         if !text.is_empty() {
-            self.frame.tokens = true;
+            self.decoded.has_text = true;
             (self.sink)(self.choice, channel, text);
         }
     }
 
-    /// Text as servers give it: a string, a part, or an array of either.
-    fn speech(&mut self, channel: Channel, raw: &str, depth: u8) -> serde_json::Result<()> {
+    /// Emits text in every form that servers use: a string, a part, or an array of either.
+    fn emit_content(&mut self, channel: Channel, raw: &str, depth: u8) -> serde_json::Result<()> {
         if let Some(text) = string(raw) {
-            self.hear(channel, &text);
+            self.emit(channel, &text);
             return Ok(());
         }
         if depth == PART_DEPTH {
             return Ok(());
         }
         let mut done = Ok(());
-        let mut then = |result: serde_json::Result<()>| {
+        let mut keep_first_error = |result: serde_json::Result<()>| {
             if done.is_ok() {
                 done = result;
             }
         };
         let mut channel = channel;
-        elements(raw, |part| then(self.speech(channel, part, depth + 1)))?;
+        elements(raw, |part| keep_first_error(self.emit_content(channel, part, depth + 1)))?;
         members(raw, |key, value| match key {
             "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
                 channel = Channel::Reasoning;
             }
-            "text" | "summary" => then(self.speech(channel, value, depth + 1)),
-            "thinking" => then(self.speech(Channel::Reasoning, value, depth + 1)),
-            "refusal" => then(self.speech(Channel::Refusal, value, depth + 1)),
+            "text" | "summary" => keep_first_error(self.emit_content(channel, value, depth + 1)),
+            "thinking" => keep_first_error(self.emit_content(Channel::Reasoning, value, depth + 1)),
+            "refusal" => keep_first_error(self.emit_content(Channel::Refusal, value, depth + 1)),
             _ => {}
         })?;
         done
     }
 
-    /// A function's name and arguments. Arguments given as an object instead of as text count too.
+    /// Emits the name and the arguments of a function. Arguments may be an object instead of text.
     fn function(&mut self, raw: &str) -> serde_json::Result<()> {
         members(raw, |key, value| {
             if matches!(key, "name" | "arguments") {
                 match string(value) {
-                    Some(text) => self.hear(Channel::ToolCall, &text),
-                    None if is_truthy(value) => self.hear(Channel::ToolCall, value),
+                    Some(text) => self.emit(Channel::ToolCall, &text),
+                    None if is_truthy(value) => self.emit(Channel::ToolCall, value),
                     None => {}
                 }
             }
@@ -117,7 +135,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     }
 
     fn usage(&mut self, raw: &str) -> serde_json::Result<()> {
-        self.frame.usage = usage::read(raw)?.or(self.frame.usage);
+        self.decoded.usage = usage::read(raw)?.or(self.decoded.usage);
         Ok(())
     }
 
@@ -126,7 +144,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     }
 }
 
-/// Makes `$visitor` read an object, or nothing where there is null.
+/// Implements a visitor that reads an object and accepts null as an empty one.
 macro_rules! object {
     ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
@@ -216,13 +234,13 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
                     .map_err(A::Error::custom)?;
                     reading.usage(inner).map_err(A::Error::custom)?;
                 }
-                TopKey::Error => reading.frame.failed |= is_truthy(raw(&mut map)?),
+                TopKey::Error => reading.has_error |= is_truthy(raw(&mut map)?),
                 TopKey::Type | TopKey::Object => {
-                    reading.frame.failed |=
+                    reading.has_error |=
                         matches!(raw(&mut map)?, "\"error\"" | "\"response.failed\"");
                 }
                 TopKey::Model => {
-                    reading.frame.model = string(raw(&mut map)?).filter(|name| !name.is_empty());
+                    reading.decoded.model = string(raw(&mut map)?).filter(|name| !name.is_empty());
                 }
                 TopKey::Other => skip(&mut map)?,
             }
@@ -231,7 +249,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Visitor<'de> for Top<'_, '_, 'de, S> {
     }
 }
 
-/// The array of choices; some servers send null or nothing in its place.
+/// The array of choices. Some servers send null or an object instead.
 struct Choices<'r, 's, 'de, S>(&'r mut Reading<'s, 'de, S>);
 
 object!(
@@ -274,8 +292,8 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         let reading = self.0;
         reading.choice = 0;
         let mut index_known = false;
-        // Text that came before its choice's index waits for it.
-        let (mut waiting_delta, mut waiting_text) = (None, None);
+        // Text that precedes the index of its choice waits for it.
+        let (mut pending_delta, mut pending_text) = (None, None);
         while let Some(key) = map.next_key()? {
             match (key, reading.shape) {
                 (ChoiceKey::Index, _) => {
@@ -286,25 +304,25 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
                     if index_known {
                         map.next_value_seed(Delta(reading))?;
                     } else {
-                        waiting_delta = Some(raw(&mut map)?);
+                        pending_delta = Some(raw(&mut map)?);
                     }
                 }
-                (ChoiceKey::Text, _) => waiting_text = Some(raw(&mut map)?),
+                (ChoiceKey::Text, _) => pending_text = Some(raw(&mut map)?),
                 (ChoiceKey::FinishReason, _) => {
                     let name = string(raw(&mut map)?);
                     let reason = name.as_deref().and_then(finish_reason);
-                    reading.frame.finish = reason.or(reading.frame.finish);
+                    reading.decoded.finish = reason.or(reading.decoded.finish);
                 }
                 (ChoiceKey::Usage, _) => reading.usage(raw(&mut map)?).map_err(A::Error::custom)?,
-                (ChoiceKey::Error, _) => reading.frame.failed |= is_truthy(raw(&mut map)?),
+                (ChoiceKey::Error, _) => reading.has_error |= is_truthy(raw(&mut map)?),
                 (ChoiceKey::Delta | ChoiceKey::Message | ChoiceKey::Other, _) => skip(&mut map)?,
             }
         }
-        if let Some(delta) = waiting_delta {
+        if let Some(delta) = pending_delta {
             reading.delta(delta).map_err(A::Error::custom)?;
         }
-        if let Some(text) = waiting_text {
-            reading.speech(Channel::Answer, text, 0).map_err(A::Error::custom)?;
+        if let Some(text) = pending_text {
+            reading.emit_content(Channel::Answer, text, 0).map_err(A::Error::custom)?;
         }
         Ok(())
     }
@@ -336,16 +354,16 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
         reading.reasoning = None;
         while let Some(key) = map.next_key()? {
             match key {
-                DeltaKey::Content => reading.speech(Channel::Answer, raw(&mut map)?, 0),
+                DeltaKey::Content => reading.emit_content(Channel::Answer, raw(&mut map)?, 0),
                 DeltaKey::ReasoningContent | DeltaKey::Reasoning | DeltaKey::ReasoningDetails => {
                     let text = raw(&mut map)?;
                     if is_truthy(text) && *reading.reasoning.get_or_insert(key) == key {
-                        reading.speech(Channel::Reasoning, text, 0)
+                        reading.emit_content(Channel::Reasoning, text, 0)
                     } else {
                         Ok(())
                     }
                 }
-                DeltaKey::Refusal => reading.speech(Channel::Refusal, raw(&mut map)?, 0),
+                DeltaKey::Refusal => reading.emit_content(Channel::Refusal, raw(&mut map)?, 0),
                 DeltaKey::ToolCalls => reading.tool_calls(raw(&mut map)?),
                 DeltaKey::FunctionCall => reading.function(raw(&mut map)?),
                 DeltaKey::Other => Ok(skip(&mut map)?),

@@ -1,29 +1,29 @@
-//! What single events mean.
+//! The meaning of single events.
 
 use super::*;
 use crate::measurement::{FinishReason, Usage};
 use crate::protocol::chat::Channel::{Answer, Reasoning, Refusal, ToolCall};
 
-type Heard = Vec<(u32, Channel, String)>;
+type Texts = Vec<(u32, Channel, String)>;
 
-fn read_as(shape: Shape, json: &str) -> (Frame<'_>, Heard) {
-    let mut heard = Heard::new();
-    let frame = decode(json, shape, &mut |choice, channel, text: &str| {
-        heard.push((choice, channel, text.to_owned()));
+fn read_as(shape: Shape, json: &str) -> (DecodedEvent<'_>, Texts) {
+    let mut texts = Texts::new();
+    let decoded = decode(json, shape, &mut |choice, channel, text: &str| {
+        texts.push((choice, channel, text.to_owned()));
     })
     .unwrap();
-    (frame, heard)
+    (decoded, texts)
 }
 
-fn heard(delta: &str) -> Vec<(Channel, String)> {
+fn texts_of(delta: &str) -> Vec<(Channel, String)> {
     let json = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
-    let (frame, heard) = read_as(Shape::Stream, &json);
-    assert_eq!(frame.tokens, !heard.is_empty(), "{delta}");
-    heard.into_iter().map(|(_, channel, text)| (channel, text)).collect()
+    let (decoded, texts) = read_as(Shape::Stream, &json);
+    assert_eq!(decoded.has_text, !texts.is_empty(), "{delta}");
+    texts.into_iter().map(|(_, channel, text)| (channel, text)).collect()
 }
 
 #[test]
-fn a_delta_speaks_only_where_it_has_text() {
+fn a_delta_without_text_emits_nothing() {
     for silent in [
         "null",
         "{}",
@@ -35,12 +35,12 @@ fn a_delta_speaks_only_where_it_has_text() {
         r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"","arguments":""}},null,{"function":null}]}"#,
         r#"{"content":0,"refusal":false,"function_call":null,"unknown":{"content":"no"}}"#,
     ] {
-        assert_eq!(heard(silent), [], "{silent}");
+        assert_eq!(texts_of(silent), [], "{silent}");
     }
 }
 
 #[test]
-fn every_place_where_text_is_found() {
+fn text_is_read_from_every_field_that_servers_use() {
     for (delta, expected) in [
         (r#"{"content":"Hi"}"#, vec![(Answer, "Hi")]),
         (r#"{"content":"a\n\"\u00e9"}"#, vec![(Answer, "a\n\"é")]),
@@ -73,50 +73,50 @@ fn every_place_where_text_is_found() {
     ] {
         let expected: Vec<_> =
             expected.into_iter().map(|(channel, text)| (channel, text.to_owned())).collect();
-        assert_eq!(heard(delta), expected, "{delta}");
+        assert_eq!(texts_of(delta), expected, "{delta}");
     }
 }
 
 #[test]
-fn reasoning_that_is_repeated_under_another_name_is_heard_once() {
+fn reasoning_that_is_repeated_under_another_name_is_emitted_once() {
     let delta =
         r#"{"reasoning":"We","reasoning_details":[{"text":"We"}],"reasoning_content":"We"}"#;
-    assert_eq!(heard(delta), [(Reasoning, "We".into())]);
+    assert_eq!(texts_of(delta), [(Reasoning, "We".into())]);
     let delta = r#"{"reasoning_content":"","reasoning":"We"}"#;
-    assert_eq!(heard(delta), [(Reasoning, "We".into())]);
+    assert_eq!(texts_of(delta), [(Reasoning, "We".into())]);
 }
 
 #[test]
-fn a_character_cut_in_two_by_a_gateway_is_text_all_the_same() {
-    assert_eq!(heard(r#"{"content":"\ud83d"}"#).len(), 1);
+fn half_a_surrogate_pair_is_text() {
+    assert_eq!(texts_of(r#"{"content":"\ud83d"}"#).len(), 1);
 }
 
 #[test]
-fn parts_nested_without_end_are_not_followed() {
+fn deeply_nested_content_parts_are_ignored() {
     let deep = format!(r#"{{"content":{}"x"{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(heard(&deep), []);
+    assert_eq!(texts_of(&deep), []);
 }
 
 #[test]
-fn text_is_told_to_its_choice_wherever_the_index_stands() {
-    let (_, heard) = read_as(
+fn text_belongs_to_its_choice_wherever_the_index_is() {
+    let (_, texts) = read_as(
         Shape::Stream,
         r#"{"choices":[{"index":1,"delta":{"content":"b"}},{"delta":{"content":"c"},"index":2},
             {"text":"d","index":3},{"delta":{"content":"a"}}]}"#,
     );
-    let heard: Vec<_> = heard.iter().map(|(choice, _, text)| (*choice, text.as_str())).collect();
-    assert_eq!(heard, [(1, "b"), (2, "c"), (3, "d"), (0, "a")]);
+    let texts: Vec<_> = texts.iter().map(|(choice, _, text)| (*choice, text.as_str())).collect();
+    assert_eq!(texts, [(1, "b"), (2, "c"), (3, "d"), (0, "a")]);
 }
 
 #[test]
-fn a_stream_listens_to_deltas_and_a_whole_reply_to_messages() {
+fn a_stream_is_read_from_deltas_and_a_body_from_messages() {
     let both = r#"{"choices":[{"message":{"content":"all"},"delta":{"content":"new"},"index":0}]}"#;
     assert_eq!(read_as(Shape::Stream, both).1, [(0, Answer, "new".into())]);
     assert_eq!(read_as(Shape::Whole, both).1, [(0, Answer, "all".into())]);
 }
 
 #[test]
-fn choices_may_be_missing_anywhere() {
+fn an_event_without_choices_is_empty() {
     for json in [
         "{}",
         r#"{"choices":null}"#,
@@ -124,12 +124,12 @@ fn choices_may_be_missing_anywhere() {
         r#"{"choices":[null]}"#,
         r#"{"sglext":{"x":[1]}}"#,
     ] {
-        assert_eq!(read_as(Shape::Stream, json), (Frame::default(), Vec::new()), "{json}");
+        assert_eq!(read_as(Shape::Stream, json), (DecodedEvent::default(), Vec::new()), "{json}");
     }
 }
 
 #[test]
-fn usage_is_found_in_every_place_and_the_last_wins() {
+fn usage_is_read_from_every_field_that_servers_use_and_the_last_wins() {
     let usage = |output| Some(Usage { input: 1, output, ..Usage::default() });
     for (json, expected) in [
         (r#"{"usage":{"prompt_tokens":1,"completion_tokens":5}}"#, usage(5)),
@@ -151,7 +151,7 @@ fn usage_is_found_in_every_place_and_the_last_wins() {
 }
 
 #[test]
-fn finish_reasons_that_are_none() {
+fn a_blank_finish_reason_is_no_finish_reason() {
     for (value, expected) in [
         ("null", None),
         ("\"\"", None),
@@ -165,7 +165,7 @@ fn finish_reasons_that_are_none() {
 }
 
 #[test]
-fn an_error_is_whatever_is_not_nothing() {
+fn every_error_member_except_null_false_zero_and_empty_is_an_error() {
     for (value, failed) in [
         ("null", false),
         ("false", false),
@@ -181,9 +181,9 @@ fn an_error_is_whatever_is_not_nothing() {
         ("[0]", true),
     ] {
         let beside = format!(r#"{{"error":{value},"choices":[{{"index":0,"delta":{{}}}}]}}"#);
-        assert_eq!(read_as(Shape::Stream, &beside).0.failed, failed, "{value}");
+        assert_eq!(read_as(Shape::Stream, &beside).0.error.is_some(), failed, "{value}");
         let inside = format!(r#"{{"choices":[{{"error":{value}}}]}}"#);
-        assert_eq!(read_as(Shape::Stream, &inside).0.failed, failed, "{value}");
+        assert_eq!(read_as(Shape::Stream, &inside).0.error.is_some(), failed, "{value}");
     }
     for (json, failed) in [
         (r#"{"type":"error","message":"m"}"#, true),
@@ -191,12 +191,12 @@ fn an_error_is_whatever_is_not_nothing() {
         (r#"{"object":"error","message":"m"}"#, true),
         (r#"{"type":"response.output_text.delta","delta":"Hello"}"#, false),
     ] {
-        assert_eq!(read_as(Shape::Stream, json).0.failed, failed, "{json}");
+        assert_eq!(read_as(Shape::Stream, json).0.error.is_some(), failed, "{json}");
     }
 }
 
 #[test]
-fn what_is_not_of_the_apis_shape_is_refused() {
+fn json_of_another_shape_is_an_error() {
     for json in [
         "",
         "null",

@@ -1,8 +1,8 @@
-//! JSON read without building it: strings borrowed where they have no escapes, objects and arrays
-//! walked member by member with each value still raw.
+//! Reads JSON without building values. Strings without escapes are borrowed, and the values of
+//! objects and arrays are visited as raw JSON.
 //!
 //! serde's own `Cow` allocates for every string, and derived structs refuse a repeated key, which
-//! gateways do send; hence these few visitors.
+//! some gateways send. So llmload has its own visitors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The string that `raw` is, or `None` where it is no string. Lone surrogates, which arrive where a
-/// gateway cut a character in two, become replacement characters instead of an error.
+/// Returns the string in `raw`, or `None` if `raw` is another value. A lone surrogate becomes a
+/// replacement character instead of an error: gateways send one if they cut a character in two.
 pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -36,7 +36,7 @@ impl Visitor<'_> for Unescaped {
     }
 }
 
-/// Calls `each` with every member of the object that `raw` is; any other value has none.
+/// Calls `each` with every member of an object. Any other value has no members.
 pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
     raw: &'a str,
     each: F,
@@ -72,7 +72,7 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls `each` with every element of the array that `raw` is; any other value has none.
+/// Calls `each` with every element of an array. Any other value has no elements.
 pub(super) fn elements<'a, F: FnMut(&'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
     if !raw.starts_with('[') {
         return Ok(());
@@ -105,7 +105,7 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// An object's key.
+/// The key of an object, borrowed if it has no escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_borrowed_until_they_have_escapes() {
+    fn strings_without_escapes_are_borrowed() {
         assert!(matches!(string(r#""plain 😀""#), Some(Cow::Borrowed("plain 😀"))));
         assert_eq!(string(r#""a\n\u00e9\ud83d\ude00\"""#).unwrap(), "a\né😀\"");
         assert_eq!(string("null"), None);
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_replaced_not_refused() {
+    fn half_a_surrogate_pair_becomes_a_replacement_character() {
         let text = string(r#""a\ud83d""#).unwrap();
         assert!(text.starts_with('a') && text.contains('\u{fffd}'), "{text:?}");
     }
 
     #[test]
-    fn repeated_keys_are_all_handed_out() {
+    fn every_member_of_a_repeated_key_is_visited() {
         let mut seen = Vec::new();
         members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| {
             seen.push((k.to_owned(), v));

@@ -1,16 +1,17 @@
-//! The `usage` object: what an endpoint says it counted.
+//! The `usage` object: the token counts of the endpoint.
 
 use super::text::members;
 use crate::measurement::Usage;
 
-/// More tokens than any answer has. A larger figure is a defect over there, and one of them would
-/// spoil a counter for good.
-const PLAUSIBLE: u64 = 1_000_000_000;
+/// The highest plausible token count. A higher one is a defect of the server, and it would spoil a
+/// counter for ever.
+const MAX_COUNT: u64 = 1_000_000_000;
 
-/// Reads a usage object; `None` where it is null or counts nothing.
+/// Reads a usage object. Returns `None` if it is null or contains no count.
 ///
-/// Some servers leave reasoning out of `completion_tokens` but not out of the total, so the output
-/// is whichever is more. Gateways may use the names of newer APIs in the older one.
+/// Some servers include reasoning in `total_tokens` but not in `completion_tokens`. So the output
+/// is the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Gateways may use the
+/// field names of newer APIs (`input_tokens`, `output_tokens`).
 pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut reasoning) = ("", "");
@@ -25,12 +26,12 @@ pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
     if prompt.or(completion).or(total).is_none() {
         return Ok(None);
     }
-    // Without a prompt count the difference would be the prompt as well.
-    let rest =
+    // Without a prompt count, the difference would include the prompt.
+    let difference =
         prompt.zip(total).map_or(0, |(prompt, total): (u64, u64)| total.saturating_sub(prompt));
     Ok(Some(Usage {
         input: prompt.unwrap_or(0),
-        output: completion.unwrap_or(0).max(rest),
+        output: completion.unwrap_or(0).max(difference),
         cached_input: member(cached, "cached_tokens")?,
         reasoning: member(reasoning, "reasoning_tokens")?,
     }))
@@ -46,10 +47,10 @@ fn member(raw: &str, name: &str) -> serde_json::Result<u64> {
     Ok(found.unwrap_or(0))
 }
 
-/// A count, also where it is written `13.0` or `"13"`.
+/// Reads a count, which may be written `13.0` or `"13"`.
 fn count(raw: &str) -> Option<u64> {
     let whole = raw.trim_matches('"').split('.').next()?;
-    whole.parse().ok().filter(|n| *n <= PLAUSIBLE)
+    whole.parse().ok().filter(|n| *n <= MAX_COUNT)
 }
 
 #[cfg(test)]
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_the_larger_of_both_ways_to_count() {
+    fn output_is_the_higher_of_both_counts() {
         assert_eq!(
             read(
                 r#"{"prompt_tokens":12,"completion_tokens":2,"total_tokens":354,
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_names_count_too() {
+    fn newer_field_names_are_read_too() {
         let raw = r#"{"input_tokens":18,"output_tokens":9,"total_tokens":27,"input_tokens_details":{"cached_tokens":4}}"#;
         let expected = Usage { input: 18, output: 9, cached_input: 4, reasoning: 0 };
         assert_eq!(read(raw).unwrap(), Some(expected));
@@ -89,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_no_usage() {
+    fn an_object_without_counts_is_no_usage() {
         for raw in ["null", "{}", "[]", r#"{"cost":0}"#, r#"{"prompt_tokens":null}"#] {
             assert_eq!(output(raw), None, "{raw}");
         }
     }
 
     #[test]
-    fn odd_figures_are_read_or_left_out() {
+    fn odd_counts_are_read_or_ignored() {
         assert_eq!(output(r#"{"completion_tokens":"13"}"#), Some(13));
         assert_eq!(output(r#"{"completion_tokens":13.0}"#), Some(13));
         assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":-1}"#), Some(0));

@@ -1,4 +1,4 @@
-//! The decoder against its rules, its bounds, and a slow obvious reader of the same rules.
+//! The decoder against its rules, its limits, and a slow but obvious implementation of the rules.
 
 use super::*;
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ struct Decoded {
     error: Option<TooLarge>,
 }
 
-fn decode<'a>(limits: Limits, reads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+fn decode<'a>(limits: ResponseLimits, reads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
     let mut decoder = Decoder::new(limits);
     let mut events = Vec::new();
-    let mut keep = |event: Event<'_>| {
+    let mut keep = |event: SseEvent<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec()));
         ControlFlow::Continue(())
     };
@@ -31,22 +31,22 @@ fn decode<'a>(limits: Limits, reads: impl IntoIterator<Item = &'a [u8]>) -> Deco
     Decoded { events, error: outcome.err() }
 }
 
-/// Whole, byte by byte and at every split point; all must agree.
-fn decode_every_way(limits: Limits, bytes: &[u8]) -> Decoded {
+/// Decodes the bytes in one read, byte by byte, and split at every point. All must agree.
+fn decode_every_way(limits: ResponseLimits, bytes: &[u8]) -> Decoded {
     let whole = decode(limits, [bytes]);
-    let same = |other: Decoded, how: &str| {
+    let assert_same = |other: Decoded, how: &str| {
         assert_eq!(other.events, whole.events, "{how}");
         assert_eq!(other.error, whole.error, "{how}");
     };
-    same(decode(limits, bytes.chunks(1)), "byte by byte");
+    assert_same(decode(limits, bytes.chunks(1)), "byte by byte");
     for at in 0..=bytes.len() {
-        same(decode(limits, [&bytes[..at], &bytes[at..]]), &format!("split at {at}"));
+        assert_same(decode(limits, [&bytes[..at], &bytes[at..]]), &format!("split at {at}"));
     }
     whole
 }
 
 #[test]
-fn the_rules_one_by_one() {
+fn each_rule_of_event_streams_holds() {
     for (bytes, expected) in [
         ("data: a\n\n", vec![("", "a")]),
         ("data:a\n\n", vec![("", "a")]),
@@ -79,24 +79,24 @@ fn the_rules_one_by_one() {
     ] {
         let expected: Vec<Owned> =
             expected.into_iter().map(|(name, data)| (name.into(), data.into())).collect();
-        let decoded = decode_every_way(Limits::default(), bytes.as_bytes());
+        let decoded = decode_every_way(ResponseLimits::default(), bytes.as_bytes());
         assert_eq!(decoded.events, expected, "{bytes:?}");
         assert_eq!(decoded.error, None, "{bytes:?}");
     }
-    // Half a byte-order mark is a line like any other.
+    // Half a byte-order mark is part of an ordinary line.
     assert_eq!(
-        decode_every_way(Limits::default(), b"\xef\xbbdata: a\n\ndata: b\n\n").events,
+        decode_every_way(ResponseLimits::default(), b"\xef\xbbdata: a\n\ndata: b\n\n").events,
         [(vec![], b"b".to_vec())]
     );
     assert_eq!(
-        decode_every_way(Limits::default(), b": a\n\n:\r\n:b\r\rdata: x\n: c\n\n").events,
+        decode_every_way(ResponseLimits::default(), b": a\n\n:\r\n:b\r\rdata: x\n: c\n\n").events,
         [(vec![], b"x".to_vec())]
     );
 }
 
 #[test]
-fn a_break_ends_the_read_and_leaves_the_rest() {
-    let mut decoder = Decoder::new(Limits::default());
+fn a_break_ends_the_read() {
+    let mut decoder = Decoder::new(ResponseLimits::default());
     let mut seen = 0;
     let flow = decoder.feed(b"data: a\n\ndata: b\n\n", &mut |_| {
         seen += 1;
@@ -105,10 +105,11 @@ fn a_break_ends_the_read_and_leaves_the_rest() {
     assert_eq!((flow, seen), (Ok(ControlFlow::Break(())), 1));
 }
 
-const SMALL: Limits = Limits { line: 16, event: 24, body: 64, whole: 64, events: 3 };
+const SMALL: ResponseLimits =
+    ResponseLimits { line: 16, event: 24, stream_body: 64, unstreamed_body: 64, events: 3 };
 
 #[test]
-fn each_limit_is_met_exactly_and_not_passed() {
+fn a_response_may_reach_each_limit_but_not_exceed_it() {
     for (bytes, events, error) in [
         ("data: 6789abcdef\n\n", 1, None),
         ("data: 6789abcdefg\n\n", 0, Some(TooLarge::Line)),
@@ -126,14 +127,15 @@ fn each_limit_is_met_exactly_and_not_passed() {
     assert_eq!(decode_every_way(SMALL, &[b'\n'; 64]).error, None);
     assert_eq!(decode_every_way(SMALL, &[b'\n'; 65]).error, Some(TooLarge::Body));
     assert_eq!(decode_every_way(SMALL, &b":\n".repeat(40)).error, Some(TooLarge::Body));
-    let tight_event = Limits { event: 4, ..SMALL };
+    let tight_event = ResponseLimits { event: 4, ..SMALL };
     assert_eq!(decode_every_way(tight_event, b"data:1234\n\n").error, None);
     assert_eq!(decode_every_way(tight_event, b"data:12345\n\n").error, Some(TooLarge::Event));
 }
 
-/// Feeds the same read until the decoder refuses; what it then holds and how many reads it took.
-fn feed_until_refused(read: &[u8]) -> (TooLarge, usize, usize) {
-    let mut decoder = Decoder::new(Limits::default());
+/// Feeds the same read until the decoder reports an error. Returns the limit, the bytes that the
+/// decoder holds, and the bytes that were fed.
+fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
+    let mut decoder = Decoder::new(ResponseLimits::default());
     for reads in 1.. {
         if let Err(limit) = decoder.feed(read, &mut |_| ControlFlow::Continue(())) {
             let held = decoder.line.capacity()
@@ -142,36 +144,36 @@ fn feed_until_refused(read: &[u8]) -> (TooLarge, usize, usize) {
                 + decoder.comment.capacity();
             return (limit, held, reads * read.len());
         }
-        assert!(reads * read.len() < 80 << 20, "never refused");
+        assert!(reads * read.len() < 80 << 20, "no error");
     }
     unreachable!()
 }
 
 #[test]
-fn an_endless_answer_is_refused_with_bounded_memory() {
-    let limits = Limits::default();
-    let (limit, held, fed) = feed_until_refused(&[b'x'; 1000]);
+fn an_endless_response_is_an_error_and_memory_is_bounded() {
+    let limits = ResponseLimits::default();
+    let (limit, held, fed) = feed_until_error(&[b'x'; 1000]);
     assert_eq!(limit, TooLarge::Line);
     assert!(held <= limits.line && fed <= limits.line + 1000, "{held} {fed}");
 
     let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
-    let (limit, held, fed) = feed_until_refused(&line);
+    let (limit, held, fed) = feed_until_error(&line);
     assert_eq!(limit, TooLarge::Event);
     assert!(
         held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
         "{held} {fed}"
     );
 
-    let (limit, held, _) = feed_until_refused(&b": keep-alive\n\n".repeat(1000));
+    let (limit, held, _) = feed_until_error(&b": keep-alive\n\n".repeat(1000));
     assert_eq!(limit, TooLarge::Body);
     assert!(held < 64 << 10, "{held}");
 
-    let (limit, held, fed) = feed_until_refused(b"data: x\n\n");
+    let (limit, held, fed) = feed_until_error(b"data: x\n\n");
     assert_eq!((limit, fed), (TooLarge::Events, 9 * 200_001));
     assert!(held < 1 << 10, "{held}");
 }
 
-/// The same rules, written to be obviously right: all bytes at once, one line after the other.
+/// The same rules in an obviously correct form: all bytes at once, one line after the other.
 fn reference(bytes: &[u8]) -> Vec<Owned> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut lines = vec![Vec::new()];
@@ -187,7 +189,7 @@ fn reference(bytes: &[u8]) -> Vec<Owned> {
         }
         i += 1;
     }
-    // A last line without its end, and a last event without its blank line, both count.
+    // A last line without its line end and a last event without its blank line count.
     lines.push(Vec::new());
 
     let mut events = Vec::new();
@@ -238,7 +240,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_in_any_reads_give_what_the_reference_gives(
+    fn any_bytes_in_any_reads_give_the_events_of_the_reference(
         bytes in pieces(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
@@ -246,13 +248,13 @@ proptest! {
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         let reads = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
-        let decoded = decode(Limits::default(), reads);
+        let decoded = decode(ResponseLimits::default(), reads);
         prop_assert_eq!(decoded.events, reference(&bytes));
         prop_assert_eq!(decoded.error, None);
     }
 
     #[test]
-    fn under_tight_limits_the_reads_still_make_no_difference(
+    fn under_tight_limits_the_reads_make_no_difference(
         bytes in pieces(),
         cut in any::<prop::sample::Index>(),
     ) {

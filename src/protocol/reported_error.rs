@@ -1,7 +1,7 @@
-//! What endpoints say when they fail: an event inside a stream, or the body of an error status.
+//! Errors as endpoints report them: an event inside a stream, or the body of an error status.
 //!
-//! There are as many shapes as servers. All are boiled down to a sentence for people, a code, and
-//! one reason of a closed set. Nothing here is on the measured path.
+//! Nearly every server has its own format. Each becomes a sentence for people, a code, and a kind
+//! from a closed set. Nothing here is on the measured path.
 
 use std::borrow::Cow;
 
@@ -9,60 +9,59 @@ use serde_json::Value;
 
 use crate::measurement::{Failure, FailureCause, FailureDetail};
 
-/// Longer reports are not parsed, only quoted.
-const PARSED: usize = 64 << 10;
-/// The longest message carried along; [`FailureDetail`] cuts it again for display.
-const MESSAGE: usize = 1 << 10;
+/// The longest report that is parsed, in bytes. A longer one is only quoted.
+const MAX_PARSED: usize = 64 << 10;
+/// The longest message that is kept, in bytes. [`FailureDetail`] shortens it again for display.
+const MAX_MESSAGE: usize = 1 << 10;
 
-/// What kind of trouble an endpoint reports. Closed, unlike the texts.
+/// The kind of a reported error. The set is closed, unlike the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FaultReason {
-    /// Too many requests or tokens for now.
+pub enum ErrorKind {
+    /// Too many requests or tokens at the moment.
     RateLimited,
     /// The endpoint cannot take more work.
     Overloaded,
-    /// The account's quota, budget or balance is used up: waiting will not help.
+    /// The quota, budget or balance of the account is used up. Waiting does not help.
     Quota,
-    /// A content rule.
+    /// A content filter.
     Filtered,
-    /// The request is at fault.
+    /// The request is invalid.
     Invalid,
-    /// The endpoint is at fault.
+    /// The endpoint failed.
     Server,
-    /// It does not say.
+    /// The report does not tell.
     Other,
 }
 
-/// A failure in the endpoint's own words.
+/// An error that an endpoint reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// For people; not yet made safe to print (see [`Fault::detail`]).
+pub struct ReportedError {
+    /// The message of the endpoint. It is not yet safe to print: [`ReportedError::detail`] is.
     pub message: String,
-    /// The endpoint's code for it, if any.
+    /// The error code of the endpoint, if any.
     pub code: Option<String>,
-    /// What kind of trouble it is.
-    pub reason: FaultReason,
+    pub kind: ErrorKind,
 }
 
-impl Fault {
-    /// Reads the body of an error status: the usual `error` object, its many relatives, plain text or HTML.
-    /// An empty or unreadable body gives an empty message.
-    pub fn from_body(body: &[u8]) -> Fault {
-        let head = &body[..body.len().min(PARSED)];
+impl ReportedError {
+    /// Reads the body of an error status or the data of an error event: an `error` object in any of
+    /// its forms, plain text, or HTML. An empty body gives an empty message.
+    pub fn from_body(body: &[u8]) -> ReportedError {
+        let head = &body[..body.len().min(MAX_PARSED)];
         let text = String::from_utf8_lossy(head);
         let text = text.trim_start_matches('\u{feff}').trim();
-        if body.len() <= PARSED
+        if body.len() <= MAX_PARSED
             && let Ok(value @ (Value::Object(_) | Value::Array(_) | Value::String(_))) =
                 serde_json::from_str(text)
         {
-            return Fault::from_value(&value);
+            return ReportedError::from_value(&value);
         }
-        let said =
+        let message =
             if text.starts_with('<') { Cow::Owned(strip_tags(text)) } else { Cow::Borrowed(text) };
-        Fault::from_words(&said, None, None, "")
+        ReportedError::from_message(&message, None, None, "")
     }
 
-    fn from_value(value: &Value) -> Fault {
+    fn from_value(value: &Value) -> ReportedError {
         let value = value.as_array().and_then(|list| list.first()).unwrap_or(value);
         let inner = [
             &value["error"],
@@ -74,37 +73,43 @@ impl Fault {
         .find(|error| is_truthy(error));
         let subject = inner.unwrap_or(value);
 
-        let words = ["message", "detail", "msg", "error", "description"];
+        let names = ["message", "detail", "msg", "error", "description"];
         let message =
-            words.iter().map(|word| &subject[word]).find(|said| is_truthy(said)).unwrap_or(subject);
+            names.iter().map(|name| &subject[name]).find(|text| is_truthy(text)).unwrap_or(subject);
         let code = [&subject["code"], &value["code"]].into_iter().find_map(scalar);
         let status = ["http_status_code", "status_code", "status", "code"]
             .iter()
             .flat_map(|key| [&subject[key], &value[key]])
             .filter_map(scalar)
             .find_map(|status| status.parse().ok().filter(|status| (100..600).contains(status)));
-        let kind = scalar(&subject["type"]).unwrap_or_default();
-        Fault::from_words(&sentence(message), code, status, &kind)
+        let type_name = scalar(&subject["type"]).unwrap_or_default();
+        ReportedError::from_message(&sentence(message), code, status, &type_name)
     }
 
-    fn from_words(message: &str, code: Option<String>, status: Option<u16>, kind: &str) -> Fault {
-        let names = format!("{} {kind}", code.as_deref().unwrap_or_default()).to_ascii_lowercase();
-        let reason = classify(&names, &message.to_ascii_lowercase(), status);
-        Fault { message: cut(message, MESSAGE).to_owned(), code, reason }
+    fn from_message(
+        message: &str,
+        code: Option<String>,
+        status: Option<u16>,
+        type_name: &str,
+    ) -> ReportedError {
+        let names =
+            format!("{} {type_name}", code.as_deref().unwrap_or_default()).to_ascii_lowercase();
+        let kind = classify(&names, &message.to_ascii_lowercase(), status);
+        ReportedError { message: cut(message, MAX_MESSAGE).to_owned(), code, kind }
     }
 
-    /// Whether the account is used up: then a 429 is no rate limit.
+    /// Returns true if the account is used up. A 429 is not a rate limit then.
     pub fn is_quota(&self) -> bool {
-        self.reason == FaultReason::Quota
+        self.kind == ErrorKind::Quota
     }
 
-    /// This fault as the detail of a failure class.
+    /// Returns the detail of a failure of this class, with the message made safe to print.
     pub fn detail(&self, failure: Failure) -> FailureDetail {
         FailureDetail::new(failure, &self.message)
     }
 }
 
-/// Codes and types that say that the account is used up.
+/// Parts of codes and types that report a used-up account.
 const QUOTA: [&str; 6] = [
     "insufficient_quota",
     "budget_exceeded",
@@ -114,24 +119,24 @@ const QUOTA: [&str; 6] = [
     "payment_required",
 ];
 
-fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
+fn classify(names: &str, message: &str, status: Option<u16>) -> ErrorKind {
     let is_named = |words: &[&str]| words.iter().any(|word| names.contains(word));
     if is_named(&QUOTA)
         || names.split_whitespace().any(|name| name == "1113")
         || status == Some(402)
     {
-        FaultReason::Quota
+        ErrorKind::Quota
     } else if is_named(&["content_filter", "content_policy", "safety", "moderation", "sensitive"]) {
-        FaultReason::Filtered
+        ErrorKind::Filtered
     } else if status == Some(429)
         || is_named(&["rate_limit", "ratelimit", "too_many", "throttl", "resource_exhausted"])
     {
-        FaultReason::RateLimited
+        ErrorKind::RateLimited
     } else if matches!(status, Some(498 | 503 | 529))
         || is_named(&["overload", "unavailable", "capacity"])
         || message.contains("overload")
     {
-        FaultReason::Overloaded
+        ErrorKind::Overloaded
     } else if matches!(status, Some(400..=499))
         || is_named(&[
             "invalid",
@@ -142,13 +147,13 @@ fn classify(names: &str, message: &str, status: Option<u16>) -> FaultReason {
             "context_length",
         ])
     {
-        FaultReason::Invalid
+        ErrorKind::Invalid
     } else if matches!(status, Some(500..=599))
         || is_named(&["server", "internal", "timeout", "api_error"])
     {
-        FaultReason::Server
+        ErrorKind::Server
     } else {
-        FaultReason::Other
+        ErrorKind::Other
     }
 }
 
@@ -171,7 +176,8 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A message as one sentence, also where it is a validator's list of problems or an object.
+/// Returns a message as one sentence. It may also be a list of problems from a validator, or an
+/// object.
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -181,21 +187,21 @@ fn sentence(value: &Value) -> String {
 }
 
 fn problem(value: &Value) -> String {
-    let Some(said) = value["msg"].as_str().or_else(|| value["message"].as_str()) else {
+    let Some(message) = value["msg"].as_str().or_else(|| value["message"].as_str()) else {
         return value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     };
     let place: Vec<String> =
         value["loc"].as_array().into_iter().flatten().filter_map(scalar).collect();
-    if place.is_empty() { said.to_owned() } else { format!("{said} at {}", place.join(".")) }
+    if place.is_empty() { message.to_owned() } else { format!("{message} at {}", place.join(".")) }
 }
 
-/// What a page says once its tags, scripts and styles are gone.
+/// Returns the text of an HTML page, without tags, scripts and styles.
 fn strip_tags(html: &str) -> String {
-    let mut said = String::new();
+    let mut page_text = String::new();
     let mut rest = html;
     while let Some((text, tag)) = rest.split_once('<') {
-        said.push_str(text);
-        said.push(' ');
+        page_text.push_str(text);
+        page_text.push(' ');
         let hidden = ["script", "style"].into_iter().find(|name| {
             tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
         });
@@ -204,12 +210,12 @@ fn strip_tags(html: &str) -> String {
             None => tag,
         };
         rest = tag.split_once('>').map_or("", |(_, after)| after);
-        if said.len() > 4 * MESSAGE {
+        if page_text.len() > 4 * MAX_MESSAGE {
             break;
         }
     }
-    said.push_str(rest);
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    page_text.push_str(rest);
+    page_text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn find_ignoring_case(text: &str, what: &str) -> Option<usize> {
@@ -222,12 +228,13 @@ fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// What an answer with another status than 200 amounts to, by its status and the start of its body.
-pub fn refusal(status: u16, body: &[u8]) -> FailureDetail {
-    let fault = Fault::from_body(body);
+/// Returns the failure of a response with a status other than 200, from the status and the start of
+/// the body.
+pub fn failure_of_status(status: u16, body: &[u8]) -> FailureDetail {
+    let error = ReportedError::from_body(body);
     let failure = match status {
         402 => Failure::Quota,
-        400..=499 if fault.is_quota() => Failure::Quota,
+        400..=499 if error.is_quota() => Failure::Quota,
         401 | 403 => Failure::Auth,
         429 => Failure::RateLimited,
         498 | 503 | 529 => Failure::Overloaded,
@@ -235,21 +242,21 @@ pub fn refusal(status: u16, body: &[u8]) -> FailureDetail {
         500..=599 => Failure::Http5xx,
         _ => Failure::HttpUnexpected,
     };
-    let words = if fault.message.is_empty() {
+    let message = if error.message.is_empty() {
         format!("HTTP {status}")
     } else {
-        format!("HTTP {status}: {}", fault.message)
+        format!("HTTP {status}: {}", error.message)
     };
-    FailureDetail::new(failure, &words).with_cause(FailureCause::Status(status))
+    FailureDetail::new(failure, &message).with_cause(FailureCause::Status(status))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> (String, Option<String>, FaultReason) {
-        let fault = Fault::from_body(body.as_bytes());
-        (fault.message, fault.code, fault.reason)
+    fn read(body: &str) -> (String, Option<String>, ErrorKind) {
+        let error = ReportedError::from_body(body.as_bytes());
+        (error.message, error.code, error.kind)
     }
 
     fn message(body: &str) -> String {
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_many_shapes() {
+    fn messages_of_many_formats_are_read() {
         for (body, expected) in [
             (r#"{"error":{"message":"Invalid API Key","code":401}}"#, "Invalid API Key"),
             (r#"{"error":"no such model"}"#, "no such model"),
@@ -286,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_reduced_to_what_it_says() {
+    fn an_html_page_becomes_its_text() {
         let page = "<!DOCTYPE html><html><HEAD><style>p{a:b}</style><title>502 Bad Gateway</title>\
                     <script>if (1<2) {}</SCRIPT></head>\n<body><h1>502  Bad&nbsp;Gateway</h1></body></html>";
         assert_eq!(message(page), "502 Bad Gateway 502 Bad&nbsp;Gateway");
@@ -294,16 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_or_too_long_is_quoted_within_bounds() {
-        assert_eq!(Fault::from_body(b"a\xffb").message, "a\u{fffd}b");
+    fn a_report_that_is_not_utf8_or_too_long_is_quoted_within_bounds() {
+        assert_eq!(ReportedError::from_body(b"a\xffb").message, "a\u{fffd}b");
         let long = format!(r#"{{"error":"{}"}}"#, "é".repeat(1 << 20));
-        let said = Fault::from_body(long.as_bytes()).message;
-        assert!(said.starts_with("{\"error\"") && said.len() <= MESSAGE);
+        let message = ReportedError::from_body(long.as_bytes()).message;
+        assert!(message.starts_with("{\"error\"") && message.len() <= MAX_MESSAGE);
     }
 
     #[test]
-    fn reasons() {
-        use FaultReason::{Filtered, Invalid, Other, Overloaded, Quota, RateLimited, Server};
+    fn the_kind_follows_from_code_type_status_or_message() {
+        use ErrorKind::{Filtered, Invalid, Other, Overloaded, Quota, RateLimited, Server};
         for (body, expected) in [
             (
                 r#"{"error":{"message":"m","type":"insufficient_quota","code":"insufficient_quota"}}"#,
@@ -346,8 +353,8 @@ mod tests {
 
     #[test]
     fn a_hostile_message_cannot_forge_log_lines() {
-        let fault = Fault::from_body(br#"{"error":"a\nlevel=ERROR \u001b[31mb"}"#);
-        let detail = fault.detail(Failure::Http4xx);
+        let error = ReportedError::from_body(br#"{"error":"a\nlevel=ERROR \u001b[31mb"}"#);
+        let detail = error.detail(Failure::Http4xx);
         assert_eq!(detail.message, "a level=ERROR  [31mb");
     }
 }

@@ -1,0 +1,121 @@
+//! Responses without streaming: the body of an unstreamed response, and a body that arrived instead
+//! of the requested stream.
+
+use super::decoded::{Channel, DecodedEvent, discard_text};
+use super::dialect::Api;
+use super::reported_error::ReportedError;
+use super::response::{CompletedResponse, ResponseState};
+use super::sse::{ResponseLimits, TooLarge};
+use crate::measurement::{Failure, FailureCause, FailureDetail};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads the response to a request without streaming. The response is complete when its JSON is,
+/// so the `terminal` of the target plays no part.
+#[derive(Debug)]
+pub struct BodyReader {
+    body: Vec<u8>,
+    /// The largest body, in bytes.
+    limit: usize,
+    response: ResponseState,
+}
+
+impl BodyReader {
+    pub fn new(api: Api, limits: ResponseLimits) -> BodyReader {
+        BodyReader {
+            body: Vec::new(),
+            limit: limits.unstreamed_body,
+            response: ResponseState::new(api),
+        }
+    }
+
+    /// Sets the requested model, so a response by another model is an anomaly.
+    #[must_use]
+    pub fn with_requested_model(mut self, model: &str) -> BodyReader {
+        self.response.set_requested_model(model);
+        self
+    }
+
+    /// Takes the bytes of one read. Returns false once the body is too large: further reads are
+    /// pointless then.
+    pub fn read(&mut self, bytes: &[u8]) -> bool {
+        if self.body.len() + bytes.len() > self.limit {
+            self.response.fail(Failure::TooLarge, &TooLarge::Body.to_string());
+            self.body = Vec::new();
+        }
+        if !self.response.has_failed() {
+            self.body.extend_from_slice(bytes);
+        }
+        !self.response.has_failed()
+    }
+
+    /// Returns the verdict, given that the body ended cleanly.
+    ///
+    /// # Errors
+    /// The response is a failure of the returned class.
+    pub fn end<S>(&mut self, sink: &mut S) -> Result<CompletedResponse, FailureDetail>
+    where
+        S: FnMut(u32, Channel, &str),
+    {
+        if !self.response.has_failed() {
+            let body = std::mem::take(&mut self.body);
+            self.decode(&body, sink);
+        }
+        self.response.verdict(true)
+    }
+
+    fn decode<S>(&mut self, body: &[u8], sink: &mut S)
+    where
+        S: FnMut(u32, Channel, &str),
+    {
+        let response = &mut self.response;
+        let decoded = decode(response.api(), body, &mut |choice, channel, text: &str| {
+            response.count_text(channel, text);
+            sink(choice, channel, text);
+        });
+        match decoded {
+            Ok(decoded) => _ = response.apply(decoded),
+            Err(error) if error.is_cut_short() => {
+                response.fail(Failure::Incomplete, "the body ended in the middle of the response");
+            }
+            Err(error) => {
+                let message = format!("cannot decode the response: {error}");
+                response.fail(Failure::BadFrame, &message);
+            }
+        }
+    }
+
+    /// Returns the bytes of text on one channel; 0 before the verdict.
+    pub fn text_bytes(&self, channel: Channel) -> u64 {
+        self.response.text_bytes(channel)
+    }
+}
+
+/// Decodes a whole body, with or without a byte-order mark.
+fn decode<'a, S>(
+    api: Api,
+    body: &'a [u8],
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, super::DecodeError>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    api.decode_body(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body), sink)
+}
+
+/// Returns the failure of a 200 response that is not the requested event stream: an error that the
+/// endpoint wrapped in a 200, a whole completion, or something else such as a login page.
+pub fn explain_missing_stream(api: Api, body: &[u8]) -> FailureDetail {
+    match decode(api, body, &mut discard_text) {
+        Ok(DecodedEvent { error: Some(error), .. }) => error.detail(Failure::StreamError),
+        Ok(decoded) if decoded.has_text || decoded.finish.is_some() => FailureDetail::new(
+            Failure::NotSse,
+            "the server sent a whole completion instead of a stream",
+        )
+        .with_cause(FailureCause::WholeCompletion),
+        _ => {
+            let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+            ReportedError::from_body(body).detail(Failure::NotSse)
+        }
+    }
+}

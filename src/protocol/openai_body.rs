@@ -1,0 +1,137 @@
+//! The request body of the APIs in OpenAI's style. Only the field of the text differs between chat
+//! and completions; a parameter has the same name and the same meaning in both.
+
+use serde_json::{Map, Value, json};
+
+use super::prompt::{Content, Prompt};
+use super::{Dialect, MaxTokensField, RequestParameters};
+
+/// The fields that limit the number of output tokens. Endpoints that know both obey the first.
+pub(super) const LIMIT_FIELDS: [&str; 2] =
+    [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
+
+/// Encodes the body of a request. `text` is the field that carries a conversation; a recorded body
+/// has none, because it brings its own.
+///
+/// Of a field that is set several times, the last one wins, in this order: the scenario's
+/// parameters, the target's `extra_body`, the scenario's `extra`, a recorded body, the fields of
+/// this one prompt.
+///
+/// There is exactly one limit of output tokens, because servers that expect
+/// `max_completion_tokens` refuse `max_tokens`. If the target expects `max_completion_tokens`,
+/// every limit gets that name. Otherwise the limit keeps the name with which it was set.
+pub(super) fn encode(
+    dialect: &Dialect,
+    model: &str,
+    parameters: &RequestParameters,
+    prompt: &Prompt<'_>,
+    text: Option<(&'static str, Value)>,
+) -> Vec<u8> {
+    let mut body: Map<String, Value> =
+        text.into_iter().map(|(field, text)| (field.to_owned(), text)).collect();
+    body.insert(dialect.max_tokens_field.as_str().into(), parameters.max_tokens.get().into());
+    if let Some(temperature) = parameters.temperature {
+        body.insert("temperature".into(), temperature.into());
+    }
+    merge_fields(&mut body, dialect.extra_body.iter());
+    merge_fields(&mut body, parameters.extra.iter());
+    if let Content::Payload(payload) = &prompt.content {
+        merge_fields(&mut body, payload.iter());
+    }
+    if dialect.max_tokens_field == MaxTokensField::MaxCompletionTokens
+        && let Some(limit) = body.remove(MaxTokensField::MaxTokens.as_str())
+    {
+        body.insert(MaxTokensField::MaxCompletionTokens.as_str().into(), limit);
+    }
+    set_stream_options(&mut body, parameters.stream && dialect.include_usage);
+    set_prompt_fields(&mut body, prompt);
+    body.insert("model".into(), model.into());
+    body.insert("stream".into(), parameters.stream.into());
+    Value::Object(body).to_string().into_bytes()
+}
+
+/// Requests usage at the end of the stream, or removes `stream_options`: endpoints refuse the field
+/// without streaming.
+fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
+    match body.get_mut("stream_options") {
+        _ if !include_usage => _ = body.remove("stream_options"),
+        Some(Value::Object(options)) => _ = options.insert("include_usage".into(), true.into()),
+        _ => _ = body.insert("stream_options".into(), json!({"include_usage": true})),
+    }
+}
+
+/// Sets the fields that belong to this one prompt.
+fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
+    if let Some(limit) = prompt.max_tokens {
+        let name = LIMIT_FIELDS.into_iter().find(|name| body.contains_key(*name));
+        let name = name.unwrap_or(MaxTokensField::MaxTokens.as_str());
+        body.insert(name.into(), limit.get().into());
+    }
+    if prompt.ignore_eos {
+        body.insert("ignore_eos".into(), true.into());
+    }
+    if let Some(nonce) = &prompt.nonce {
+        // The configuration refuses nonces for a source without text.
+        if let Some(text) = first_text(body) {
+            text.insert_str(0, nonce);
+        }
+    }
+    if let Some(salt) = &prompt.cache_salt {
+        body.insert("cache_salt".into(), salt.as_str().into());
+    }
+}
+
+/// Sets fields in the body. Maps are merged, and a limit of output tokens replaces the limit
+/// before, under either name.
+fn merge_fields<'a>(
+    body: &mut Map<String, Value>,
+    fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
+) {
+    if let Some((name, limit)) = output_limit(&fields) {
+        for name in LIMIT_FIELDS {
+            body.remove(name);
+        }
+        body.insert(name.to_owned(), limit.clone());
+    }
+    for (key, value) in fields.filter(|(key, _)| !LIMIT_FIELDS.contains(&key.as_str())) {
+        match (body.get_mut(key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => {
+                old.extend(new.iter().map(|(k, v)| (k.clone(), v.clone())));
+            }
+            _ => _ = body.insert(key.clone(), value.clone()),
+        }
+    }
+}
+
+/// Returns the limit of output tokens among some fields, with its name. If both names are present,
+/// it is the one that endpoints obey, unless that one is `null`.
+pub(super) fn output_limit<'a>(
+    fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
+) -> Option<(&'static str, &'a Value)> {
+    let limits = LIMIT_FIELDS.into_iter().filter_map(|name| {
+        fields.clone().find_map(|(key, value)| (key == name).then_some((name, value)))
+    });
+    limits.clone().find(|(_, value)| !value.is_null()).or_else(|| limits.clone().next())
+}
+
+/// Returns the first text of a body of either API: a text, the first of a list of texts, or the
+/// first text part of a message.
+pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
+    let first_message = body.get("messages").and_then(|messages| messages.get(0)?.get("content"));
+    let content = if first_message.is_some() {
+        body.get_mut("messages")?.get_mut(0)?.get_mut("content")?
+    } else {
+        body.get_mut("prompt")?
+    };
+    let text = match content {
+        Value::Array(parts) => parts.iter_mut().find_map(|part| match part {
+            Value::Object(part) => part.get_mut("text"),
+            text => Some(text),
+        })?,
+        content => content,
+    };
+    match text {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}

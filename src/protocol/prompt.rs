@@ -1,0 +1,289 @@
+//! The prompt of one request, before any API has encoded it: a conversation, or a recorded body.
+//!
+//! The prompt sources make it, and a [`Dialect`](super::Dialect) encodes it.
+
+use std::borrow::Cow;
+use std::num::NonZeroU32;
+
+use serde_json::{Map, Value};
+
+use super::{RequestParameters, openai_body};
+
+/// The prompt of one request, with the settings that differ from those of its scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt<'a> {
+    pub content: Content<'a>,
+    /// The highest number of output tokens. It replaces every other limit.
+    pub max_tokens: Option<NonZeroU32>,
+    /// True if the engine should generate up to the limit. `ignore_eos` is a field of vLLM, SGLang
+    /// and llama.cpp.
+    pub ignore_eos: bool,
+    /// A text at the start of the first message, so no engine has this prefix in its cache.
+    pub nonce: Option<String>,
+    /// vLLM's `cache_salt`: only requests with the same salt share cached prefixes.
+    pub cache_salt: Option<String>,
+}
+
+/// The text of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content<'a> {
+    /// Messages. If the first is a system message, it replaces the scenario's.
+    Conversation(Vec<Message<'a>>),
+    /// A recorded request body. Its fields override the scenario's parameters, except `model` and
+    /// `stream`: the measurement belongs to the configured model, and the reader of the response
+    /// depends on `stream`.
+    Payload(Map<String, Value>),
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub role: Role,
+    pub text: Cow<'a, str>,
+}
+
+/// The author of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The operator of the model.
+    System,
+    /// The operator, under the name that newer endpoints use.
+    Developer,
+    User,
+    /// The model, in an earlier turn.
+    Assistant,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
+
+    /// Returns the value of `role` in a request body.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+impl<'a> From<Content<'a>> for Prompt<'a> {
+    fn from(content: Content<'a>) -> Prompt<'a> {
+        Prompt { content, max_tokens: None, ignore_eos: false, nonce: None, cache_salt: None }
+    }
+}
+
+/// Makes a conversation of one user message.
+impl<'a> From<Cow<'a, str>> for Prompt<'a> {
+    fn from(text: Cow<'a, str>) -> Prompt<'a> {
+        Content::Conversation(vec![Message { role: Role::User, text }]).into()
+    }
+}
+
+impl<'a> From<&'a str> for Prompt<'a> {
+    fn from(text: &'a str) -> Prompt<'a> {
+        Cow::Borrowed(text).into()
+    }
+}
+
+impl Content<'_> {
+    /// Returns the messages of a conversation, after the scenario's system message unless the
+    /// conversation begins with its own. Returns `None` for a recorded body.
+    pub(super) fn messages<'a>(
+        &'a self,
+        parameters: &'a RequestParameters,
+    ) -> Option<Vec<(Role, &'a str)>> {
+        let Content::Conversation(messages) = self else { return None };
+        let has_own_system = messages
+            .first()
+            .is_some_and(|first| matches!(first.role, Role::System | Role::Developer));
+        let system = parameters.system.as_deref().filter(|_| !has_own_system);
+        let system = system.map(|text| (Role::System, text));
+        let messages = messages.iter().map(|message| (message.role, message.text.as_ref()));
+        Some(system.into_iter().chain(messages).collect())
+    }
+}
+
+impl Prompt<'_> {
+    /// Returns the limit of output tokens that this prompt brings along, if any. It replaces that
+    /// of its scenario.
+    pub fn own_output_limit(&self) -> Option<u64> {
+        let recorded = match &self.content {
+            Content::Payload(body) => openai_body::output_limit(&body.iter()),
+            Content::Conversation(_) => None,
+        };
+        let own = self.max_tokens.map(|limit| u64::from(limit.get()));
+        own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
+    }
+
+    /// Returns true if a nonce can precede its text. A recorded body of token ids has no text, nor
+    /// has one that begins with only an image.
+    pub fn has_first_text(self) -> bool {
+        match self.content {
+            Content::Conversation(_) => true,
+            Content::Payload(mut body) => openai_body::first_text(&mut body).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::protocol::openai_body::LIMIT_FIELDS;
+    use crate::protocol::{Dialect, MaxTokensField};
+
+    fn parameters(extra: &Value, stream: bool) -> RequestParameters {
+        RequestParameters {
+            max_tokens: NonZeroU32::new(16).unwrap(),
+            temperature: Some(0.5),
+            system: Some("Be brief.".into()),
+            stream,
+            extra: serde_json::from_value(extra.clone()).unwrap(),
+        }
+    }
+
+    fn encoded(prompt: &Prompt<'_>, extra: &Value, stream: bool) -> Value {
+        serde_json::from_slice(&Dialect::default().encode("m", &parameters(extra, stream), prompt))
+            .unwrap()
+    }
+
+    fn payload(body: &Value) -> Prompt<'static> {
+        Content::Payload(body.as_object().unwrap().clone()).into()
+    }
+
+    #[test]
+    fn a_recorded_body_overrides_the_parameters_except_model_and_stream() {
+        let body = json!({
+            "model": "other", "stream": false, "messages": [{"role": "user", "content": "Hi"}], "temperature": 1,
+            "max_tokens": 7, "stream_options": {"include_usage": false, "chunks": 2}, "top_k": 3,
+        });
+        let expected = json!({
+            "model": "m", "stream": true, "messages": [{"role": "user", "content": "Hi"}], "temperature": 1,
+            "max_tokens": 7, "stream_options": {"include_usage": true, "chunks": 2}, "top_k": 3, "top_p": 0.9,
+        });
+        let extra = json!({"top_p": 0.9, "max_completion_tokens": 9});
+        assert_eq!(encoded(&payload(&body), &extra, true), expected);
+        let unstreamed = encoded(&payload(&body), &json!({}), false);
+        assert_eq!(
+            (unstreamed.get("stream_options"), &unstreamed["stream"]),
+            (None, &json!(false))
+        );
+        let odd = json!({"prompt": "Hi", "stream_options": null, "max_completion_tokens": 5});
+        let odd = encoded(&payload(&odd), &json!({}), true);
+        assert_eq!(odd["stream_options"], json!({"include_usage": true}));
+        assert_eq!((odd.get("max_tokens"), &odd["max_completion_tokens"]), (None, &json!(5)));
+    }
+
+    #[test]
+    fn a_body_has_one_output_limit_with_the_name_that_the_endpoint_expects() {
+        let (old, new) = ("max_tokens", "max_completion_tokens");
+        let newer =
+            Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+        let encoded_limits = |dialect: &Dialect, extra: &Value, body: &Value| {
+            let mut body = body.as_object().unwrap().clone();
+            body.insert("prompt".into(), "Hi".into());
+            let prompt: Prompt<'_> = Content::Payload(body).into();
+            let own = prompt.own_output_limit();
+            let bytes = dialect.encode("m", &parameters(extra, true), &prompt);
+            let mut body: Map<String, Value> = serde_json::from_slice(&bytes).unwrap();
+            body.retain(|key, _| LIMIT_FIELDS.contains(&key.as_str()));
+            (Value::Object(body), own)
+        };
+        let none = json!({});
+        for (dialect, extra, recorded, bound, own) in [
+            (&newer, &none, &none, json!({new: 16}), None),
+            (&newer, &none, &json!({old: 7}), json!({new: 7}), Some(7)),
+            (&newer, &none, &json!({old: 7, new: 9}), json!({new: 9}), Some(9)),
+            (&newer, &json!({old: 5}), &none, json!({new: 5}), None),
+            (&Dialect::default(), &none, &json!({new: 7}), json!({new: 7}), Some(7)),
+            (&Dialect::default(), &none, &json!({old: 7, new: 9}), json!({new: 9}), Some(9)),
+            (&Dialect::default(), &none, &json!({old: 7, new: null}), json!({old: 7}), Some(7)),
+            (&Dialect::default(), &json!({new: 5}), &json!({old: 7}), json!({old: 7}), Some(7)),
+        ] {
+            assert_eq!(
+                encoded_limits(dialect, extra, recorded),
+                (bound, own),
+                "{dialect:?} {extra} {recorded}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_of_the_prompt_override_all_others() {
+        let prompt = Prompt {
+            max_tokens: NonZeroU32::new(3),
+            ignore_eos: true,
+            cache_salt: Some("salt".into()),
+            ..Prompt::from("Hi")
+        };
+        let body = encoded(&prompt, &json!({}), true);
+        assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
+        assert_eq!(body["cache_salt"], "salt");
+        // With the name that the endpoint expects.
+        let body = encoded(&prompt, &json!({"max_completion_tokens": 9}), true);
+        assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
+        let plain = encoded(&"Hi".into(), &json!({}), true);
+        assert!(plain.get("ignore_eos").is_none() && plain.get("cache_salt").is_none());
+    }
+
+    #[test]
+    fn a_conversation_without_a_system_message_gets_that_of_the_scenario() {
+        let message = |role, text: &'static str| Message { role, text: text.into() };
+        let turns =
+            vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];
+        let body = encoded(&Content::Conversation(turns.clone()).into(), &json!({}), true);
+        let roles = |body: &Value| -> Vec<String> {
+            let messages = body["messages"].as_array().unwrap();
+            messages
+                .iter()
+                .map(|m| format!("{} {}", m["role"].as_str().unwrap(), m["content"]))
+                .collect()
+        };
+        assert_eq!(
+            roles(&body),
+            ["system \"Be brief.\"", "user \"a\"", "assistant \"b\"", "user \"c\""]
+        );
+        for role in [Role::System, Role::Developer] {
+            let own = [vec![message(role, "Be long.")], turns.clone()].concat();
+            let body = encoded(&Content::Conversation(own).into(), &json!({}), true);
+            assert_eq!(roles(&body)[0], format!("{} \"Be long.\"", role.as_str()));
+            assert_eq!(roles(&body).len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_nonce_precedes_the_first_text_of_every_kind_of_body() {
+        let nonce = |prompt: Prompt<'static>| {
+            let prompt = Prompt { nonce: Some("N. ".into()), ..prompt };
+            encoded(&prompt, &json!({}), true)
+        };
+        let first = |body: &Value| body["messages"][0]["content"].clone();
+        assert_eq!(first(&nonce("Hi".into())), "N. Be brief.");
+        let bodies = [
+            (json!({"messages": [{"role": "user", "content": "Hi"}]}), "/messages/0/content"),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "Hi"}]}]}),
+                "/messages/0/content/1/text",
+            ),
+            (json!({"prompt": "Hi"}), "/prompt"),
+            (json!({"prompt": ["Hi"]}), "/prompt/0"),
+        ];
+        for (body, place) in bodies {
+            assert_eq!(nonce(payload(&body)).pointer(place), Some(&json!("N. Hi")), "{body}");
+            assert!(payload(&body).has_first_text(), "{body}");
+        }
+        for body in [
+            json!({"prompt": [[1, 2, 3]]}),
+            json!({"prompt": [1]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            json!({"messages": [{"role": "assistant", "content": null}], "prompt": "Hi"}),
+        ] {
+            assert!(!payload(&body).has_first_text(), "{body}");
+            assert!(!nonce(payload(&body)).to_string().contains("N. "), "{body}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The verdict on a response: success or failure, and the anomalies of a success.
+//!
+//! HTTP 200 proves nothing and `[DONE]` proves little, because a dying engine sends both. These
+//! rules decide for streamed and unstreamed responses alike.
+
+use super::Terminal;
+use super::decoded::{Channel, DecodedEvent};
+use super::dialect::Api;
+use crate::measurement::{
+    Anomalies, Anomaly, Failure, FailureCause, FailureDetail, FinishReason, Usage,
+};
+
+/// A successful response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompletedResponse {
+    /// The finish reason, if the endpoint sent one.
+    pub finish: Option<FinishReason>,
+    /// The token counts of the endpoint. If `None`, `token_events` is an estimate.
+    pub usage: Option<Usage>,
+    /// The number of events that carried text. An event may hold several tokens.
+    pub token_events: u32,
+    /// The deviations from the protocol.
+    pub anomalies: Anomalies,
+}
+
+/// All that is known of a response so far, streamed or not.
+#[derive(Debug)]
+pub(super) struct ResponseState {
+    api: Api,
+    requested_model: Option<Box<str>>,
+    expects_usage: bool,
+    finish: Option<FinishReason>,
+    usage: Option<Usage>,
+    /// True once text arrived in a later event than a finish reason.
+    has_text_after_finish: bool,
+    /// True once the end marker of the API arrived.
+    has_end_marker: bool,
+    token_events: u32,
+    /// Bytes of text by channel.
+    text_bytes: [u64; 4],
+    /// True if the first model that the response names is the requested one.
+    is_requested_model: Option<bool>,
+    /// The first failure.
+    failure: Option<FailureDetail>,
+}
+
+impl ResponseState {
+    pub(super) fn new(api: Api) -> ResponseState {
+        ResponseState {
+            api,
+            requested_model: None,
+            expects_usage: true,
+            finish: None,
+            usage: None,
+            has_text_after_finish: false,
+            has_end_marker: false,
+            token_events: 0,
+            text_bytes: [0; 4],
+            is_requested_model: None,
+            failure: None,
+        }
+    }
+
+    pub(super) fn api(&self) -> Api {
+        self.api
+    }
+
+    pub(super) fn set_requested_model(&mut self, model: &str) {
+        self.requested_model = Some(model.into());
+    }
+
+    pub(super) fn set_expects_usage(&mut self, expects_usage: bool) {
+        self.expects_usage = expects_usage;
+    }
+
+    pub(super) fn text_bytes(&self, channel: Channel) -> u64 {
+        self.text_bytes[channel as usize]
+    }
+
+    pub(super) fn count_text(&mut self, channel: Channel, text: &str) {
+        self.text_bytes[channel as usize] += text.len() as u64;
+    }
+
+    /// Adds a decoded event. Returns true if it counts as a token event: text beside an error does
+    /// not count.
+    pub(super) fn apply(&mut self, decoded: DecodedEvent<'_>) -> bool {
+        self.usage = decoded.usage.or(self.usage);
+        if let Some(error) = decoded.error {
+            self.failure.get_or_insert_with(|| error.detail(Failure::StreamError));
+            return false;
+        }
+        self.has_end_marker |= decoded.is_end;
+        self.has_text_after_finish |= decoded.has_text && self.finish.is_some();
+        self.finish = decoded.finish.or(self.finish);
+        self.token_events = self.token_events.saturating_add(u32::from(decoded.has_text));
+        if let (None, Some(named)) = (self.is_requested_model, &decoded.model) {
+            let requested = self.requested_model.as_ref();
+            self.is_requested_model =
+                Some(requested.is_none_or(|requested| is_same_model(requested, named)));
+        }
+        decoded.has_text
+    }
+
+    /// Records a failure. Only the first one counts.
+    pub(super) fn fail(&mut self, failure: Failure, message: &str) {
+        self.failure.get_or_insert_with(|| FailureDetail::new(failure, message));
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Returns true if no later event can change the verdict.
+    pub(super) fn is_decided(&self) -> bool {
+        self.has_end_marker || self.has_failed()
+    }
+
+    /// Returns true if the end that `terminal` names has arrived, given that the body has ended.
+    pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
+        match terminal {
+            Terminal::FinishReason => self.finish.is_some(),
+            Terminal::Done => self.has_end_marker,
+            Terminal::Eof => true,
+        }
+    }
+
+    /// Returns true if the response is complete although its body has not ended. A finish reason
+    /// that text follows does not count, because some servers send one with every event. Always
+    /// false for [`Terminal::Eof`].
+    pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
+        match terminal {
+            Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
+            Terminal::Done => self.has_end_marker,
+            Terminal::Eof => false,
+        }
+    }
+
+    /// Returns the verdict on a stream that has ended: that of [`ResponseState::verdict`], and a
+    /// missing end marker is an anomaly.
+    pub(super) fn stream_verdict(
+        &self,
+        is_complete: bool,
+    ) -> Result<CompletedResponse, FailureDetail> {
+        let mut completed = self.verdict(is_complete)?;
+        completed.anomalies.add_if(Anomaly::MissingDone, !self.has_end_marker);
+        Ok(completed)
+    }
+
+    /// Returns the verdict on a response that has ended. `is_complete` is false if the expected end
+    /// is missing.
+    pub(super) fn verdict(&self, is_complete: bool) -> Result<CompletedResponse, FailureDetail> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let fail = |failure, message: &str| Err(FailureDetail::new(failure, message));
+        match self.finish {
+            Some(FinishReason::Error) => {
+                return fail(Failure::StreamError, "the finish reason is an error");
+            }
+            Some(FinishReason::ContentFilter) => {
+                return fail(Failure::Filtered, "a content filter ended the response");
+            }
+            _ => {}
+        }
+        if !is_complete {
+            return Err(self.incomplete());
+        }
+        // Reasoning may be counted without being sent as text, so a count is enough.
+        if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
+            return fail(Failure::EmptyOutput, "the response is complete but contains no text");
+        }
+        let mut anomalies = Anomalies::default();
+        anomalies.add_if(Anomaly::MissingUsage, self.usage.is_none() && self.expects_usage);
+        anomalies.add_if(Anomaly::MissingFinishReason, self.finish.is_none());
+        anomalies.add_if(Anomaly::ModelMismatch, self.is_requested_model == Some(false));
+        Ok(CompletedResponse {
+            finish: self.finish,
+            usage: self.usage,
+            token_events: self.token_events,
+            anomalies,
+        })
+    }
+
+    /// The failure of an incomplete response.
+    fn incomplete(&self) -> FailureDetail {
+        let marker = self.api.end_marker();
+        let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);
+        match (self.has_end_marker, self.finish) {
+            (true, None) => fail(&format!("{marker} without a finish reason"))
+                .with_cause(FailureCause::NoFinishReason),
+            (false, Some(_)) => fail(&format!("the body ended without {marker}"))
+                .with_cause(FailureCause::NoEndMarker),
+            _ if self.token_events == 0 => fail("the body ended before any text"),
+            _ => fail("the body ended in the middle of the response"),
+        }
+    }
+}
+
+/// Returns true if a response names the requested model: the same name up to case, the publisher's
+/// prefix, a revision (`@main`), a tag (`:latest`) or a date (`-2024-08-06`).
+fn is_same_model(requested: &str, named: &str) -> bool {
+    let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let (requested, named) = (base(requested), base(named));
+    let Some(suffix) = named.strip_prefix(&requested) else {
+        return false;
+    };
+    match suffix.strip_prefix('-') {
+        Some(date) => date.len() >= 4 && date.chars().all(|c| c.is_ascii_digit() || c == '-'),
+        None => suffix.is_empty() || suffix.starts_with(['@', ':']),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_of_the_requested_model_is_no_mismatch() {
+        for (requested, named, same) in [
+            ("gpt-4o", "gpt-4o", true),
+            ("gpt-4o", "gpt-4o-2024-08-06", true),
+            ("gpt-4", "gpt-4-0613", true),
+            ("model/tinyhf", "model/tinyhf@main", true),
+            ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b-instruct", true),
+            ("llama3", "llama3:latest", true),
+            ("gpt-4o", "gpt-4o-mini", false),
+            ("gpt-4", "gpt-4o", false),
+            ("no-such-model", "gemma-3-270m", false),
+            ("m", "mé", false),
+        ] {
+            assert_eq!(is_same_model(requested, named), same, "{requested} {named}");
+        }
+    }
+}
