@@ -1,8 +1,8 @@
 //! `llmload probe`: sends two small requests to one endpoint and reports everything about them.
 //!
 //! [`Probe::run`] sends the requests and returns a [`ProbeReport`], which is a value.
-//! [`ProbeReport::problems`] judges it, [`text`] and [`ProbeReport::json`] render it. The requests go
-//! through the same exchange as those of a load, so the probe sees what a load measures.
+//! [`ProbeReport::problems`] judges it, [`text`] and [`ProbeReport::json`] render it. The requests
+//! go through the same exchange as those of a load, so the probe sees what a load measures.
 
 mod json;
 mod problems;
@@ -143,7 +143,8 @@ impl Probe {
     }
 }
 
-/// Sends the same request twice, so a prefix cache shows. The second is left out if the first fails.
+/// Sends the same request twice, so a prefix cache shows. The second is left out if the first
+/// fails.
 async fn send_twice(
     target: &Target,
     base: &Url,

@@ -2,9 +2,9 @@
 //!
 //! To a client that measures, it behaves like an inference server: a fixed number of slots, a queue
 //! for them, prefill and decode times that follow from tokens and load, and faults in configured
-//! shares. It serves demonstrations, tests and people who learn the tool. It uses no other module of
-//! the crate. It runs on a separate thread and runtime, so it does not delay the load it receives, and
-//! the load does not delay it.
+//! shares. It serves demonstrations, tests and people who learn the tool. It uses no other module
+//! of the crate. It runs on a separate thread and runtime, so it does not delay the load it
+//! receives, and the load does not delay it.
 //!
 //! | module | content |
 //! |---|---|
@@ -148,12 +148,14 @@ fn send_result(caller: &SyncSender<io::Result<()>>, result: io::Result<()>) {
     let _ = caller.send(result);
 }
 
-/// Closes all connections at once, also those with a request. The thread has ended when this returns.
+/// Closes all connections at once, also those with a request. The thread has ended when this
+/// returns.
 impl Drop for Simulator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The thread has printed its panic, if there was one, and a destructor cannot return it.
+            // The thread has printed its panic, if there was one, and a destructor cannot return
+            // it.
             let _ = thread.join();
         }
     }

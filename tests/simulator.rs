@@ -1,5 +1,5 @@
-//! The simulator as its clients see it: real sockets on loopback, a port that the system chooses, and
-//! no assertion about durations.
+//! The simulator as its clients see it: real sockets on loopback, a port that the system chooses,
+//! and no assertion about durations.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 

@@ -12,8 +12,8 @@ use url::form_urlencoded::byte_serialize;
 
 /// The replacement for a secret.
 const MASK: &str = "[redacted]";
-/// The length in bytes from which a value counts as a secret. Shorter values, such as `true`, `blue`
-/// or `EMPTY`, are not secret and occur in ordinary text.
+/// The length in bytes from which a value counts as a secret. Shorter values, such as `true`,
+/// `blue` or `EMPTY`, are not secret and occur in ordinary text.
 const MIN_SECRET: usize = 6;
 /// The length in bytes from which the start of a secret is masked at the end of a text, where the
 /// server or a limit cut the secret. Shorter starts, such as `Bearer` and `sk-`, stay readable.

@@ -89,7 +89,7 @@ impl Observe for Mutex<EventRecord> {
             Event::Succeeded(measurement) => record.outcome = Some(Ok(measurement.clone())),
             Event::Failed { detail, .. } => record.outcome = Some(Err(detail.clone())),
             Event::Connected { dns, connect } => {
-                record.connect_timing = Some(ConnectTiming { dns, connect })
+                record.connect_timing = Some(ConnectTiming { dns, connect });
             }
             Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
         }

@@ -81,9 +81,9 @@ impl ReportText<'_> {
             wrapped(text, self.style.width.saturating_sub(indent + 1)).iter().enumerate()
         {
             if i == 0 {
-                writeln!(f, "{heading} {line}")?
+                writeln!(f, "{heading} {line}")?;
             } else {
-                writeln!(f, "{:indent$} {line}", "")?
+                writeln!(f, "{:indent$} {line}", "")?;
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The engine behind the endpoint: its slots, the queue for them, and its counters.
 //!
-//! A request is in the engine exactly as long as its [`Admission`] lives. Each end of a request, also
-//! a client that disconnects, drops the admission, which frees the slot and the place in the queue.
+//! A request is in the engine exactly as long as its [`Admission`] lives. Each end of a request,
+//! also a client that disconnects, drops the admission, which frees the slot and the place in the
+//! queue.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The generation of one response over time: queue, prefill, then token after token.
 //!
-//! This module decides when an event happens, not its form on the wire. Every delay starts at the due
-//! instant of the event before, so the rounding of timers does not add up.
+//! This module decides when an event happens, not its form on the wire. Every delay starts at the
+//! due instant of the event before, so the rounding of timers does not add up.
 
 use tokio::time::{Instant, sleep_until};
 

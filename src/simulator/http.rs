@@ -28,8 +28,8 @@ use super::variation::Variation;
 
 /// The longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// The bytes of a longer body that are read and discarded before it is refused. A client often sees a
-/// reset instead of the response if the server closes the connection while the client writes.
+/// The bytes of a longer body that are read and discarded before it is refused. A client often sees
+/// a reset instead of the response if the server closes the connection while the client writes.
 const MAX_DISCARDED: usize = 8 << 20;
 /// The time limit for the head of a request, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -253,8 +253,8 @@ struct PendingResponse {
     generation: Generation,
 }
 
-/// A body that generates each event when the connection polls it. It is dropped with the connection,
-/// and the admission of the request with it.
+/// A body that generates each event when the connection polls it. It is dropped with the
+/// connection, and the admission of the request with it.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     let events = stream::unfold(pending, move |mut pending| async move {
         let envelope = &pending.envelope;

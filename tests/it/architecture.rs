@@ -1,13 +1,13 @@
-//! The architecture rules, checked on the source text: which module may import which, and where each
-//! outside crate is used.
+//! The architecture rules, checked on the source text: which module may import which, and where
+//! each outside crate is used.
 //!
 //! The rules are the tables below. Each test also applies its rule to an example that breaks it, so
 //! every rule is known to be able to fail.
 
 use std::path::{Path, PathBuf};
 
-/// The layers of `src/lib.rs`, lowest first. A module imports from the layers below its own and from
-/// the modules before it in its own layer.
+/// The layers of `src/lib.rs`, lowest first. A module imports from the layers below its own and
+/// from the modules before it in its own layer.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
@@ -270,7 +270,8 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned() }
     }
 
-    /// The module path, such as `config/validate` for `src/config/validate.rs`; `None` outside `src/`.
+    /// The module path, such as `config/validate` for `src/config/validate.rs`; `None` outside
+    /// `src/`.
     fn module(&self) -> Option<&str> {
         self.path.strip_prefix("src/")?.strip_suffix(".rs")
     }

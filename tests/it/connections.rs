@@ -1,5 +1,5 @@
-//! Connections to targets with real sockets: certificates, HTTP/2, proxies, idle connections, and the
-//! headers of requests and responses.
+//! Connections to targets with real sockets: certificates, HTTP/2, proxies, idle connections, and
+//! the headers of requests and responses.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -177,7 +177,8 @@ impl Authority {
         std::fs::write(self.folder.path().join("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    /// The configuration of a server on `127.0.0.1`. With `clients`, it requires a client certificate.
+    /// The configuration of a server on `127.0.0.1`. With `clients`, it requires a client
+    /// certificate.
     fn server(&self, alpn: &[&str], clients: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.signed("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -351,8 +352,8 @@ async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
     }
 }
 
-/// The same with the worst server: after five idle seconds a request gets a reset and never a response,
-/// as if it crossed with the end of its connection.
+/// The same with the worst server: after five idle seconds a request gets a reset and never a
+/// response, as if it crossed with the end of its connection.
 #[tokio::test]
 async fn no_request_fails_on_a_server_that_closes_idle_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -38,8 +38,8 @@ fn a_plan_that_needs_more_open_files_than_allowed_is_refused_with_a_remedy() {
     }
 }
 
-/// Shells and service managers set a low soft limit for old programs. A process may raise it up to the
-/// hard limit.
+/// Shells and service managers set a low soft limit for old programs. A process may raise it up to
+/// the hard limit.
 #[test]
 fn a_low_soft_limit_of_open_files_is_raised() {
     let daemon = Daemon::of(after("ulimit -Sn 64"), &[], configuration(16));

@@ -1,8 +1,8 @@
-//! No secret reaches a log, a page, a label, an error or the debug form of a value, even if the server
-//! sends it back.
+//! No secret reaches a log, a page, a label, an error or the debug form of a value, even if the
+//! server sends it back.
 //!
-//! Every secret here contains the same mark. The servers quote the requests, so a missing mask shows.
-//! The tests also look for the mask, so a server that quotes nothing shows too.
+//! Every secret here contains the same mark. The servers quote the requests, so a missing mask
+//! shows. The tests also look for the mask, so a server that quotes nothing shows too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -198,7 +198,8 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-/// Runs the daemon with all misbehaving servers. Returns its outputs after checking each for secrets.
+/// Runs the daemon with all misbehaving servers. Returns its outputs after checking each for
+/// secrets.
 async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     let redirected = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&redirected);

@@ -1,6 +1,6 @@
 //! The daemon as a sidecar of a model server: user 65532 without capabilities, a separate read-only
-//! root with only the binary and its mounts, a network shared with the server, and a real Prometheus
-//! that scrapes it from another machine.
+//! root with only the binary and its mounts, a network shared with the server, and a real
+//! Prometheus that scrapes it from another machine.
 //!
 //! Both machines are network namespaces, joined by a virtual cable. They end with their processes.
 //! Root creates them directly, another user inside a user namespace.

@@ -1,5 +1,5 @@
-//! Endpoints for tests: a scripted TCP server, which can send any bytes at any time, and an endpoint in
-//! memory for tests on a paused clock.
+//! Endpoints for tests: a scripted TCP server, which can send any bytes at any time, and an
+//! endpoint in memory for tests on a paused clock.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,7 +32,8 @@ pub enum Act {
     Reset,
     /// Closes the connection with FIN.
     Close,
-    /// Waits for the next request on the same connection, and closes the connection when it arrives.
+    /// Waits for the next request on the same connection, and closes the connection when it
+    /// arrives.
     CloseOnNext,
 }
 
