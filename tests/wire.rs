@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use llmload::measurement::{Anomaly, Failure, FailureDetail, Usage};
+use llmload::measurement::{Anomaly, Failure, FailureCause, FailureDetail, Usage};
 use llmload::protocol::chat::finish_reason;
 use llmload::protocol::{
     Api, BodyReader, Channel, CompletedResponse, ReportedError, ResponseLimits, StreamReader,
@@ -536,7 +536,8 @@ fn a_response_that_is_no_stream_has_the_class_of_its_body() {
         (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
         (b"", Failure::NotSse, ""),
     ] {
-        let detail = FailureDetail::new(failure, message);
+        let cause = (body == whole).then_some(FailureCause::WholeCompletion);
+        let detail = FailureDetail { cause, ..FailureDetail::new(failure, message) };
         assert_eq!(explain_missing_stream(Api::Chat, body), detail);
     }
 }
