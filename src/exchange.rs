@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::endpoint::{Connecting, Endpoint, Request, Response};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::pairing::Timing;
@@ -107,7 +107,8 @@ pub async fn exchange<E: Endpoint>(
             let duration = now.saturating_duration_since(sent);
             let since_due = now.saturating_duration_since(arrival.due);
             // Every message passes here before anyone can see it, so secrets are removed here.
-            let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
+            let message = endpoint.redact(detail.message.clone());
+            let detail = detail.with_message(&message);
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
             observer.observe(
                 &arrival,
@@ -141,7 +142,7 @@ async fn send_and_read<E: Endpoint>(
     let is_stream = request.stream;
     let mut timer = RequestTimer::new(sent, timeouts, is_stream);
     let mut response = timer.limit(endpoint.send(request)).await??;
-    if let Some(Connecting { dns, connect }) = response.connected() {
+    if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }
     observer.observe(arrival, Event::ResponseHead { status: response.status() });

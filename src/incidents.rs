@@ -36,7 +36,7 @@ struct Drops {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    message: String,
+    detail: FailureDetail,
     at: SystemTime,
     logged_at: Instant,
     not_logged: u64,
@@ -45,10 +45,7 @@ struct Entry {
 /// The last failure of a class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
-    /// The class.
-    pub failure: Failure,
-    /// The message that came with it.
-    pub message: String,
+    pub detail: FailureDetail,
     /// The time of the failure.
     pub at: SystemTime,
 }
@@ -68,11 +65,8 @@ impl Incidents {
     /// Returns the last failure of each class that occurred.
     pub fn last_failures(&self) -> Vec<LastFailure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |(failure, entry): (Failure, &Option<Entry>)| {
-            let entry = entry.as_ref()?;
-            Some(LastFailure { failure, message: entry.message.clone(), at: entry.at })
-        };
-        Failure::ALL.into_iter().zip(failures.iter()).filter_map(last).collect()
+        let last = |entry: &Entry| LastFailure { detail: entry.detail.clone(), at: entry.at };
+        failures.iter().flatten().map(last).collect()
     }
 
     /// Reports that the target answered with a status below 500 outside the load.
@@ -91,7 +85,7 @@ impl Incidents {
         let not_logged = before.as_ref().map_or(0, |entry| entry.not_logged);
         let logged_at = before.filter(|_| !due).map_or(now, |entry| entry.logged_at);
         *slot = Some(Entry {
-            message: detail.message.clone(),
+            detail: detail.clone(),
             at: SystemTime::now(),
             logged_at,
             not_logged: if due { 0 } else { not_logged + 1 },
@@ -191,11 +185,8 @@ mod tests {
         }
         let no_host = FailureDetail::new(Failure::Dns, "no such host");
         incidents.failed(&no_host, &RequestIds::default());
-        let last: Vec<_> = incidents
-            .last_failures()
-            .into_iter()
-            .map(|last| (last.failure, last.message))
-            .collect();
+        let last = incidents.last_failures().into_iter().map(|last| last.detail);
+        let last: Vec<_> = last.map(|detail| (detail.failure, detail.message)).collect();
         assert_eq!(
             last,
             [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]

@@ -16,10 +16,14 @@
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
 //! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 
+mod cause;
+
 use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use cause::{FailureCause, TlsFault};
 
 /// The party at fault for a failure. It follows from [`Failure`], so an objective can ignore
 /// failures that are not the fault of the endpoint.
@@ -169,6 +173,8 @@ pub struct FailureDetail {
     /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show it; it is never a
     /// label.
     pub message: String,
+    /// The cause, if the code that saw the error knows more than its class.
+    pub cause: Option<FailureCause>,
 }
 
 impl FailureDetail {
@@ -177,7 +183,19 @@ impl FailureDetail {
 
     /// Makes a failure with its message, which becomes [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
-        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT) }
+        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
+    }
+
+    /// The same failure with its cause.
+    #[must_use]
+    pub fn with_cause(self, cause: FailureCause) -> FailureDetail {
+        FailureDetail { cause: Some(cause), ..self }
+    }
+
+    /// The same failure with another message, made [`printable`].
+    #[must_use]
+    pub fn with_message(self, message: &str) -> FailureDetail {
+        FailureDetail { message: printable(message, Self::MESSAGE_LIMIT), ..self }
     }
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""llmload against OpenAI-compatible servers that nobody here wrote: what it counts and times beside what
-they were told to do, and what they say they did. Installs two servers under target/independent, then
+"""Compares llmload with two OpenAI-compatible servers by other authors: its counts and times with the
+configuration and the journal of each server. Installs the servers under target/independent.
 
     tests/independent.py [target/debug/llmload]
 
-prints one row a case and ends with 1 where they disagree. Times are held from below only: what a server
-was told to wait is the least that a client can see.
+prints one row per check and exits with 1 if one disagrees. Times are checked from below only: a client
+cannot see less than the configured delay of the server.
 """
 import collections, json, os, pathlib, re, socket, subprocess, sys, time, urllib.request
 
@@ -13,25 +13,25 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 HOME = ROOT / "target/independent"
 LLMOCK = HOME / "venv/bin/llmock"
 AIMOCK = HOME / "node_modules/.bin/llmock"
-PATIENCE = 120
+TIMEOUT = 120
 
 
-def bring(*command):
+def run_installer(*command):
     try:
         subprocess.run([str(word) for word in command], check=True, timeout=300)
     except FileNotFoundError:
-        sys.exit(f"there is no {command[0]} here; install it: both python3 with venv and npm are needed")
+        sys.exit(f"{command[0]} is not installed; install python3 with venv, and npm")
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        sys.exit(f"{error}; see above, and try again once the registry answers")
+        sys.exit(f"{error}; read the output above, and retry when the registry responds")
 
 
 def install():
     HOME.mkdir(parents=True, exist_ok=True)
     if not LLMOCK.exists():
-        bring(sys.executable, "-m", "venv", HOME / "venv")
-        bring(HOME / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", "llmock==0.2.2")
+        run_installer(sys.executable, "-m", "venv", HOME / "venv")
+        run_installer(HOME / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", "llmock==0.2.2")
     if not AIMOCK.exists():
-        bring("npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", HOME,
+        run_installer("npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", HOME,
               "@copilotkit/aimock@1.43.0")
 
 
@@ -42,29 +42,29 @@ def free_port():
 
 
 def get(url):
-    # Straight there, whatever the environment says of proxies.
+    # Without a proxy, even if the environment names one.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     return opener.open(url, timeout=5).read().decode()
 
 
-def wait_for(what, process):
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition, process):
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if (found := what()) is not None:
+            if (found := condition()) is not None:
                 return found
         except OSError:
             pass
         time.sleep(0.1)
-    sys.exit(f"{process.args[0]} did not get there")
+    sys.exit(f"{process.args[0]}: the condition was not met within {TIMEOUT} s")
 
 
-def started(command):
+def start(command):
     return subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class Page:
-    """What llmload says on /metrics, added up over labels but those asked for."""
+    """A scrape of llmload: the samples of /metrics, summed over their labels."""
 
     def __init__(self, text):
         self.rows = re.findall(r'^llmload_(\w+)\{(.*)\} (\S+)$', text, re.M)
@@ -87,13 +87,13 @@ class Page:
 
 
 def load(llmload, port, phase):
-    """One pass of a phase; the page once all that was started has finished."""
+    """Runs one phase; returns the page when all its requests have finished."""
     config, own = HOME / "llmload.yml", free_port()
     config.write_text(json.dumps({
-        "targets": {"it": {"base_url": f"http://127.0.0.1:{port}/v1", "model": "gpt-4o"}},
-        "scenarios": {"s": {"target": "it", "start": "now", "repeat": 1, "prompts": ["Name a colour, please."],
+        "targets": {"server": {"base_url": f"http://127.0.0.1:{port}/v1", "model": "gpt-4o"}},
+        "scenarios": {"s": {"target": "server", "start": "now", "repeat": 1, "prompts": ["Name a colour, please."],
                             "request": {"max_tokens": 64}, "schedule": [phase]}}}))
-    daemon = started([llmload, "--config.file", config, "--web.listen-address", f"127.0.0.1:{own}"])
+    daemon = start([llmload, "--config.file", config, "--web.listen-address", f"127.0.0.1:{own}"])
     expected = phase["requests"]
 
     def done():
@@ -106,31 +106,31 @@ def load(llmload, port, phase):
         daemon.wait()
 
 
-def case(llmload, name, server, probe, phase, told):
+def case(llmload, name, server, health_path, phase, checks):
     port = free_port()
-    process = started([*server, "--port", port])
+    process = start([*server, "--port", port])
     try:
-        wait_for(lambda: get(f"http://127.0.0.1:{port}{probe}"), process)
+        wait_for(lambda: get(f"http://127.0.0.1:{port}{health_path}"), process)
         page = load(llmload, port, phase)
         journal = json.loads(get(f"http://127.0.0.1:{port}/_llmock/requests"))["requests"] if server[0] == LLMOCK else []
     finally:
         process.terminate()
         process.wait()
     wrong = []
-    for what, seen, wanted, holds in told(page, [row for row in journal if row["method"] == "POST"]):
+    for what, seen, expected, holds in checks(page, [row for row in journal if row["method"] == "POST"]):
         if not holds:
             wrong.append(what)
-        print(f"| {name} | {what} | {wanted} | {seen} | {'yes' if holds else 'NO'} |", flush=True)
+        print(f"| {name} | {what} | {expected} | {seen} | {'yes' if holds else 'NO'} |", flush=True)
     return wrong
 
 
-def same(what, seen, wanted):
-    return (what, seen, wanted, seen == wanted)
+def same(what, seen, expected):
+    return (what, seen, expected, seen == expected)
 
 
-def at_least(what, seconds, told):
-    # Timers of Node round down to the millisecond.
-    return (what, f"{seconds * 1e3:.1f} ms", f"≥ {told * 1e3:.0f} ms", seconds >= told - 0.002)
+def at_least(what, seconds, minimum):
+    # The timers of Node round down to the millisecond.
+    return (what, f"{seconds * 1e3:.1f} ms", f"≥ {minimum * 1e3:.0f} ms", seconds >= minimum - 0.002)
 
 
 def fixture(name, response, **more):
@@ -139,12 +139,12 @@ def fixture(name, response, **more):
     return [AIMOCK, "--log-level", "silent", "--fixtures", path]
 
 
-def journalled(page, rows):
-    """The class of each answer by what the server says it did to it."""
+def journal_checks(page, rows):
+    """The failure class of each response, derived from the journal of the server."""
     classes = {"disconnect": "truncated", "truncate": "incomplete", "malformed": "bad_frame",
                503: "overloaded", 429: "rate_limited", 400: "http_4xx"}
     failed = collections.Counter()
-    # Usage and [DONE] come after the finish reason: a stream that ends there has said all.
+    # Only usage and [DONE] follow the finish reason: a stream that ends after it is complete.
     complete = max((row["chunks_sent"] for row in rows), default=0) - 2
     for row in rows:
         kind, _, at = (row["fault"] or "").split(":")[-1].partition("@")
@@ -160,20 +160,20 @@ def journalled(page, rows):
 def main():
     llmload = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/debug/llmload").resolve()
     if not llmload.exists():
-        sys.exit(f"there is no {llmload}; build it with `cargo build`, or name another")
+        sys.exit(f"{llmload} does not exist; build it with `cargo build`, or pass another path")
     install()
     phase = lambda requests: {"concurrency": 6, "requests": requests}
     text, usage = "abcd " * 20, {"prompt_tokens": 37, "completion_tokens": 20, "total_tokens": 57}
     paced = {"chunkSize": 5, "streamingProfile": {"ttft": 300, "tps": 20}}
     ok = {"content": text, "usage": usage}
     wrong = []
-    print("| server, case | what | told | llmload | agree |\n|---|---|---|---|---|")
+    print("| server, case | figure | expected | llmload | agree |\n|---|---|---|---|---|")
     wrong += case(llmload, "aimock, paced", fixture("paced", ok, **paced), "/health", phase(24), lambda page, _: [
         same("failures", page.failures(), {}),
         same("output tokens", int(page.sum("output_tokens_total")), 24 * 20),
         same("input tokens", int(page.sum("input_tokens_total")), 24 * 37),
         same("chunks", int(page.sum("output_chunks_total")), 24 * 20),
-        # The role delta comes after `ttft`, the first text one pace later.
+        # The role delta arrives after `ttft`, the first text one interval later.
         at_least("mean TTFT", page.mean("time_to_first_token_seconds"), 0.350),
         at_least("mean TPOT", page.mean("time_per_output_token_seconds"), 0.050)])
     wrong += case(llmload, "aimock, cut after 5 chunks", fixture("cut", ok, truncateAfterChunks=5, **paced), "/health",
@@ -184,14 +184,14 @@ def main():
         same("Retry-After", page.sum("retry_after_seconds"), 7.0)])
     llmock = [LLMOCK, "serve", "--response-style", "static", "--log-level", "error"]
     wrong += case(llmload, "llmock, 200 ms, then 20 ms a chunk", [*llmock, "--latency-ms", "200", "--stream-chunk-delay-ms", "20"],
-                  "/health", phase(24), lambda page, rows: journalled(page, rows) + [
-        # Beside its text an answer has four: role, finish reason, usage, [DONE].
+                  "/health", phase(24), lambda page, rows: journal_checks(page, rows) + [
+        # Each response has four chunks without text: role, finish reason, usage, [DONE].
         same("chunks", int(page.sum("output_chunks_total")), sum(row["chunks_sent"] - 4 for row in rows)),
         at_least("mean TTFT", page.mean("time_to_first_token_seconds"), 0.220)])
     faults = [word for kind in ("disconnect", "truncate", "malformed") for word in ("--stream-fault", f"{kind}=0.25")]
-    wrong += case(llmload, "llmock, broken streams", [*llmock, *faults], "/health", phase(40), journalled)
+    wrong += case(llmload, "llmock, broken streams", [*llmock, *faults], "/health", phase(40), journal_checks)
     errors = [word for rate in ("503=0.3", "429=0.2", "400=0.2") for word in ("--error-rate", rate)]
-    wrong += case(llmload, "llmock, error statuses", [*llmock, *errors], "/health", phase(40), journalled)
+    wrong += case(llmload, "llmock, error statuses", [*llmock, *errors], "/health", phase(40), journal_checks)
     sys.exit(f"disagreement: {wrong}" if wrong else 0)
 
 

@@ -1,5 +1,5 @@
-//! The built-in endpoint as its clients meet it: real sockets on loopback, a port that the system
-//! chooses, and no assertion about how long anything takes.
+//! The simulator as its clients see it: real sockets on loopback, a port that the system chooses,
+//! and no assertion about durations.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// So fast that no test waits for tokens.
+/// A simulator so fast that no test waits for tokens.
 fn fast() -> SimulatorOptions {
     SimulatorOptions {
         prefill_tokens_per_second: 1e6,
@@ -34,25 +34,25 @@ fn faulty(faults: Faults) -> SimulatorOptions {
     SimulatorOptions { faults, ..fast() }
 }
 
-/// A running endpoint and a client to it.
+/// A running simulator and a client for it.
 struct Endpoint {
     simulator: Simulator,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// An answer that was read to its end.
-struct Answer {
+/// A response that was read to its end.
+struct WholeResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: String,
 }
 
-impl Answer {
+impl WholeResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
-    /// The objects of an event stream, and whether `[DONE]` came last.
+    /// The objects of an event stream, and true if `[DONE]` is the last event.
     fn events(&self) -> (Vec<Value>, bool) {
         events(&self.body)
     }
@@ -88,31 +88,31 @@ impl Endpoint {
         self.client.request(request).await.unwrap()
     }
 
-    async fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
+    async fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> WholeResponse {
         let (head, body) = self.send(method, path, body).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        Answer { status: head.status, headers: head.headers, body }
+        WholeResponse { status: head.status, headers: head.headers, body }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> WholeResponse {
         self.fetch(Method::GET, path, "").await
     }
 
-    async fn chat(&self, body: &Value) -> Answer {
+    async fn chat(&self, body: &Value) -> WholeResponse {
         self.fetch(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
-    async fn complete(&self, body: &Value) -> Answer {
+    async fn complete(&self, body: &Value) -> WholeResponse {
         self.fetch(Method::POST, "/v1/completions", body.to_string()).await
     }
 
-    /// Sends a chat request and leaves the answer unread.
+    /// Sends a chat request and leaves the response unread.
     async fn open(&self, body: &Value) -> Response<Incoming> {
         self.send(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
-    /// One series of `/metrics`, or the sum of all whose name begins so.
+    /// The sum of all series of `/metrics` whose line begins with `name`.
     async fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics").await;
         metrics
@@ -123,8 +123,7 @@ impl Endpoint {
             .sum()
     }
 
-    /// Waits until a series has a value. It is asked again and again; the limit is only there so
-    /// that a defect ends as a failure.
+    /// Waits until a series has a value. The time limit only turns a defect into a failure.
     async fn until(&self, name: &str, value: u64) {
         let arrived = tokio::time::timeout(Duration::from_mins(1), async {
             while self.metric(name).await != value {}
@@ -137,7 +136,7 @@ impl Endpoint {
 const RUNNING: &str = "vllm:num_requests_running{";
 const WAITING: &str = "vllm:num_requests_waiting{";
 
-fn ask(fields: Value) -> Value {
+fn chat_body(fields: Value) -> Value {
     let mut body = json!({
         "model": "simulated-8b",
         "messages": [{"role": "user", "content": "Name a colour, please."}],
@@ -149,14 +148,14 @@ fn ask(fields: Value) -> Value {
 }
 
 fn stream(max_tokens: u32) -> Value {
-    ask(json!({"stream": true, "max_tokens": max_tokens, "ignore_eos": true}))
+    chat_body(json!({"stream": true, "max_tokens": max_tokens, "ignore_eos": true}))
 }
 
 fn delta<'a>(event: &'a Value, field: &str) -> Option<&'a str> {
     event["choices"][0]["delta"][field].as_str()
 }
 
-/// Reads until the body holds this many events or breaks off.
+/// Reads until the body has this many events.
 async fn read_events(response: &mut Response<Incoming>, count: usize) -> String {
     let mut text = String::new();
     while text.matches("\n\n").count() < count {
@@ -170,7 +169,7 @@ async fn read_events(response: &mut Response<Incoming>, count: usize) -> String 
 async fn a_stream_is_well_formed_and_its_usage_adds_up() {
     let endpoint = Endpoint::start(fast());
     let answer = endpoint
-        .chat(&ask(json!({
+        .chat(&chat_body(json!({
             "stream": true, "stream_options": {"include_usage": true},
             "max_completion_tokens": 20, "temperature": 0.5, "stop": ["never"],
         })))
@@ -204,7 +203,7 @@ async fn a_stream_is_well_formed_and_its_usage_adds_up() {
 }
 
 #[tokio::test]
-async fn usage_is_only_sent_when_it_is_asked_for() {
+async fn usage_is_sent_only_if_requested() {
     let endpoint = Endpoint::start(fast());
     let (events, done) = endpoint.chat(&stream(3)).await.events();
     assert!(done);
@@ -213,9 +212,9 @@ async fn usage_is_only_sent_when_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_limit_ends_by_itself() {
+async fn an_output_without_a_limit_ends_naturally() {
     let endpoint = Endpoint::start(fast());
-    let answer = endpoint.chat(&ask(json!({}))).await.json();
+    let answer = endpoint.chat(&chat_body(json!({}))).await.json();
     assert_eq!(answer["object"], "chat.completion");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
@@ -230,20 +229,20 @@ async fn reasoning_comes_before_the_answer_and_is_counted() {
     let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
     let fields =
         json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
-    let (events, _) = endpoint.chat(&ask(fields)).await.events();
+    let (events, _) = endpoint.chat(&chat_body(fields)).await.events();
     assert!(events[1..5].iter().all(|e| delta(e, "reasoning_content").is_some()));
     assert!(events[5..7].iter().all(|e| delta(e, "content").is_some()));
     let usage = &events[8]["usage"];
     assert_eq!(usage["completion_tokens"], 6);
     assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
-    let whole = endpoint.chat(&ask(json!({"max_tokens": 6}))).await.json();
+    let whole = endpoint.chat(&chat_body(json!({"max_tokens": 6}))).await.json();
     let message = &whole["choices"][0]["message"];
     assert_eq!(message["reasoning_content"].as_str().unwrap().split(' ').count(), 4);
     assert_eq!(message["content"].as_str().unwrap().split(' ').count(), 2);
 }
 
 #[tokio::test]
-async fn a_completion_is_a_text_streamed_or_whole() {
+async fn a_completion_is_streamed_or_whole() {
     let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
     let body = json!({
         "model": "simulated-8b", "prompt": "Once upon a time", "max_tokens": 20,
@@ -253,15 +252,15 @@ async fn a_completion_is_a_text_streamed_or_whole() {
     assert_eq!(answer.headers["content-type"], "text/event-stream; charset=utf-8");
     let (events, done) = answer.events();
     assert!(done);
-    assert_eq!(events.len(), 20 + 1 + 1, "no event opens it that says nothing");
+    assert_eq!(events.len(), 20 + 1 + 1, "no event without text begins the stream");
     assert!(events.iter().all(|e| e["object"] == "text_completion"));
     assert!(events.iter().all(|e| e["id"].as_str().unwrap().starts_with("cmpl-")));
-    let said = |event: &Value| event["choices"][0]["text"].as_str().unwrap().to_owned();
-    let text: String = events[..20].iter().map(said).collect();
+    let text_of = |event: &Value| event["choices"][0]["text"].as_str().unwrap().to_owned();
+    let text: String = events[..20].iter().map(text_of).collect();
     assert_eq!(text.split(' ').count(), 20, "{text}");
     assert!(events[..20].iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
     assert_eq!(
-        (said(&events[20]), &events[20]["choices"][0]["finish_reason"]),
+        (text_of(&events[20]), &events[20]["choices"][0]["finish_reason"]),
         (String::new(), &"length".into())
     );
     let usage = &events[21]["usage"];
@@ -269,7 +268,7 @@ async fn a_completion_is_a_text_streamed_or_whole() {
 
     let whole = endpoint.complete(&json!({"prompt": "Once upon a time"})).await.json();
     assert_eq!(whole["object"], "text_completion");
-    assert_eq!(said(&whole).split(' ').count(), 16, "{whole}");
+    assert_eq!(text_of(&whole).split(' ').count(), 16, "{whole}");
     assert_eq!(
         (&whole["usage"]["total_tokens"], &whole["choices"][0]["finish_reason"]),
         (&20.into(), &"length".into())
@@ -281,14 +280,14 @@ async fn a_completion_is_a_text_streamed_or_whole() {
 }
 
 #[tokio::test]
-async fn completions_meet_the_same_faults() {
+async fn completions_have_the_same_faults() {
     let faults = Faults { stream_error: 0.5, http_429: 0.5, ..Faults::default() };
     let endpoint = Endpoint::start(faulty(faults));
     let body = json!({"prompt": "Once", "max_tokens": 50, "stream": true});
     let answers = join_all((0..40).map(|_| endpoint.complete(&body))).await;
     let limited = answers.iter().filter(|a| a.status == StatusCode::TOO_MANY_REQUESTS).count();
     let broken = answers.iter().filter(|a| a.status == StatusCode::OK);
-    let broken: Vec<_> = broken.map(Answer::events).collect();
+    let broken: Vec<_> = broken.map(WholeResponse::events).collect();
     assert!(limited > 0 && !broken.is_empty() && limited + broken.len() == 40);
     for (events, done) in broken {
         let (error, tokens) = events.split_last().unwrap();
@@ -303,7 +302,7 @@ async fn the_same_seed_gives_the_same_answers() {
         let endpoint = Endpoint::start(SimulatorOptions { seed, ..fast() });
         let mut texts = Vec::new();
         for _ in 0..5 {
-            let answer = endpoint.chat(&ask(json!({}))).await.json();
+            let answer = endpoint.chat(&chat_body(json!({}))).await.json();
             texts.push(answer["choices"][0]["message"]["content"].clone());
         }
         texts
@@ -314,9 +313,9 @@ async fn the_same_seed_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn the_api_is_below_v1_and_nowhere_else_and_the_rest_is_at_the_root() {
+async fn the_api_is_below_v1_only_and_the_other_pages_at_the_root() {
     let endpoint = Endpoint::start(fast());
-    let body = ask(json!({})).to_string();
+    let body = chat_body(json!({})).to_string();
     let answer = endpoint.fetch(Method::POST, "/v1/chat/completions", body.clone()).await;
     assert_eq!(answer.status, StatusCode::OK);
     let models = endpoint.get("/v1/models").await.json();
@@ -348,10 +347,10 @@ async fn the_api_is_below_v1_and_nowhere_else_and_the_rest_is_at_the_root() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_serve_it_refuses_in_openai_form() {
+async fn an_invalid_request_gets_an_error_in_openai_form() {
     let endpoint = Endpoint::start(fast());
     let chat = "/v1/chat/completions";
-    let other_model = ask(json!({"model": "other"})).to_string();
+    let other_model = chat_body(json!({"model": "other"})).to_string();
     for (method, path, body, status) in [
         (Method::GET, "/v1/nothing", String::new(), 404),
         (Method::GET, chat, String::new(), 405),
@@ -368,31 +367,31 @@ async fn what_it_cannot_serve_it_refuses_in_openai_form() {
         assert!(error["type"].is_string(), "{error}");
         assert_eq!(status == 405, answer.headers.contains_key("allow"));
     }
-    let mut at_the_limit = ask(json!({"max_tokens": 1})).to_string();
+    let mut at_the_limit = chat_body(json!({"max_tokens": 1})).to_string();
     at_the_limit.push_str(&" ".repeat((1 << 20) - at_the_limit.len()));
     let answer = endpoint.fetch(Method::POST, chat, at_the_limit).await;
     assert_eq!(answer.status, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn nothing_but_metrics_answers_while_the_model_loads() {
+async fn only_metrics_are_served_while_the_model_loads() {
     let endpoint = Endpoint::start(SimulatorOptions { loading: Duration::from_hours(1), ..fast() });
     for path in ["/v1/models", "/health", "/version"] {
         assert_eq!(endpoint.get(path).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
-    let answer = endpoint.chat(&ask(json!({}))).await;
+    let answer = endpoint.chat(&chat_body(json!({}))).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.json()["error"]["code"], "loading");
     assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
 
-/// Requests that stall stay where they are until the test lets them go.
+/// A simulator whose requests keep their slot until the client disconnects.
 fn stalling(slots: u32, queue: u32) -> SimulatorOptions {
     SimulatorOptions { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
 }
 
 #[tokio::test]
-async fn one_request_more_than_slots_and_queue_hold_is_refused() {
+async fn a_request_beyond_slots_and_queue_is_refused() {
     let endpoint = Endpoint::start(stalling(2, 1));
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -408,14 +407,14 @@ async fn one_request_more_than_slots_and_queue_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_slot_for_the_next_in_line() {
+async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
     let endpoint = Endpoint::start(stalling(1, 2));
     let first = endpoint.open(&stream(50)).await;
     endpoint.until(RUNNING, 1).await;
     let second = endpoint.open(&stream(50)).await;
     let mut third = endpoint.open(&stream(50)).await;
     endpoint.until(WAITING, 2).await;
-    // From the line, then from the slot: the third gets there.
+    // One leaves the queue, then one leaves the slot: the third gets the slot.
     drop(second);
     endpoint.until(WAITING, 1).await;
     drop(first);
@@ -431,7 +430,7 @@ async fn a_client_that_leaves_frees_its_slot_for_the_next_in_line() {
 async fn a_client_that_does_not_stream_frees_its_slot_too() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
-    socket.write_all(raw_chat(&ask(json!({}))).as_bytes()).await.unwrap();
+    socket.write_all(raw_chat(&chat_body(json!({}))).as_bytes()).await.unwrap();
     endpoint.until(RUNNING, 1).await;
     drop(socket);
     endpoint.until(RUNNING, 0).await;
@@ -446,7 +445,7 @@ fn raw_chat(body: &Value) -> String {
 }
 
 #[tokio::test]
-async fn fault_429_says_when_to_come_back() {
+async fn fault_429_has_a_retry_after() {
     let endpoint = Endpoint::start(faulty(Faults { http_429: 1.0, ..Faults::default() }));
     let answer = endpoint.chat(&stream(5)).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
@@ -466,7 +465,7 @@ async fn fault_500_is_an_error_of_the_server() {
 #[tokio::test]
 async fn fault_reset_is_a_reset_before_the_first_byte() {
     let endpoint = Endpoint::start(faulty(Faults { reset: 1.0, ..Faults::default() }));
-    for body in [stream(5), ask(json!({}))] {
+    for body in [stream(5), chat_body(json!({}))] {
         let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
         socket.write_all(raw_chat(&body).as_bytes()).await.unwrap();
         let mut read = Vec::new();
@@ -485,7 +484,7 @@ async fn fault_stall_is_silence_after_a_few_tokens() {
     assert!((1..=5).contains(&tokens), "{tokens}");
     let text = read_events(&mut response, 1 + tokens).await;
     assert_eq!(events(&text).0.len(), 1 + tokens);
-    // Still in its slot, and nothing more to be had.
+    // It keeps its slot and sends nothing more.
     let more = tokio::time::timeout(Duration::from_millis(20), response.frame()).await;
     assert!(more.is_err());
     assert_eq!(endpoint.metric(RUNNING).await, 1);
@@ -502,7 +501,7 @@ async fn fault_stream_error_is_an_error_event_and_a_clean_end() {
     assert_eq!(error["error"]["type"], "server_error");
     assert!((2..=6).contains(&tokens.len()), "{tokens:?}");
     assert!(tokens.iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
-    let whole = endpoint.chat(&ask(json!({}))).await;
+    let whole = endpoint.chat(&chat_body(json!({}))).await;
     assert_eq!(whole.status, StatusCode::OK);
     assert_eq!(whole.json()["error"]["type"], "server_error");
     assert_eq!(endpoint.metric("vllm:request_success_total{finished_reason=\"error\"").await, 2);
@@ -521,7 +520,7 @@ async fn fault_truncation_breaks_the_body_after_a_few_tokens() {
     assert!(!done);
     assert!((2..=6).contains(&events.len()), "{text}");
 
-    let mut whole = endpoint.open(&ask(json!({}))).await;
+    let mut whole = endpoint.open(&chat_body(json!({}))).await;
     let first = whole.frame().await.unwrap().unwrap();
     assert!(first.data_ref().unwrap().starts_with(b"{\"id\":"));
     assert!(whole.frame().await.unwrap().is_err());
@@ -541,7 +540,7 @@ async fn a_broken_stream_has_no_last_chunk() {
 }
 
 #[tokio::test]
-async fn many_clients_at_once_are_all_served_and_the_counts_agree() {
+async fn many_clients_at_once_all_get_a_response_and_the_counts_agree() {
     let faults = Faults { http_429: 0.2, http_500: 0.1, stream_error: 0.1, ..Faults::default() };
     let endpoint = Endpoint::start(SimulatorOptions { slots: 4, queue: 200, ..faulty(faults) });
     let body = stream(10);
@@ -565,12 +564,12 @@ async fn many_clients_at_once_are_all_served_and_the_counts_agree() {
 }
 
 #[tokio::test]
-async fn dropping_it_ends_open_streams_and_its_thread() {
+async fn dropping_the_simulator_ends_open_streams_and_its_thread() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut response = endpoint.open(&stream(50)).await;
     read_events(&mut response, 2).await;
     let Endpoint { simulator, client } = endpoint;
-    // Returns only when the thread has ended.
+    // Returns when the thread has ended.
     drop(simulator);
     while let Some(Ok(_)) = response.frame().await {}
     drop(client);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use llmload::measurement::{Anomaly, Failure, FailureDetail, Usage};
+use llmload::measurement::{Anomaly, Failure, FailureCause, FailureDetail, Usage};
 use llmload::protocol::chat::finish_reason;
 use llmload::protocol::{
     Api, BodyReader, Channel, CompletedResponse, ReportedError, ResponseLimits, StreamReader,
@@ -249,10 +249,10 @@ fn recorded_streams_have_the_text_and_usage_that_an_independent_reader_finds() {
             Ok(completed) => {
                 (Some(!completed.anomalies.contains(Anomaly::MissingDone)), Value::Null)
             }
-            Err(FailureDetail { failure: Failure::Incomplete, message }) => {
+            Err(FailureDetail { failure: Failure::Incomplete, message, .. }) => {
                 (Some(message.starts_with("[DONE]")), Value::Null)
             }
-            Err(FailureDetail { failure: Failure::StreamError, message }) => {
+            Err(FailureDetail { failure: Failure::StreamError, message, .. }) => {
                 (None, message.as_str().into())
             }
             Err(_) => (None, Value::Null),
@@ -536,7 +536,8 @@ fn a_response_that_is_no_stream_has_the_class_of_its_body() {
         (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
         (b"", Failure::NotSse, ""),
     ] {
-        let detail = FailureDetail::new(failure, message);
+        let cause = (body == whole).then_some(FailureCause::WholeCompletion);
+        let detail = FailureDetail { cause, ..FailureDetail::new(failure, message) };
         assert_eq!(explain_missing_stream(Api::Chat, body), detail);
     }
 }

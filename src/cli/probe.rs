@@ -1,4 +1,4 @@
-//! `llmload probe`: which target is meant, by a URL or by a file, and what to make of the answer.
+//! `llmload probe`: chooses the target by a URL or from a file, and prints the report.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroU32;
@@ -12,16 +12,15 @@ use super::load::endpoint_url;
 use super::{Failed, paper, print, runtime, variable};
 use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::{self, Location, Plan, Target};
-use crate::probe::{Probe, text::Words};
+use crate::probe::{Probe, text::ReportText};
 use crate::simulator::Simulator;
 
-/// The options.
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
-    // Not a doc comment: that would want the address in brackets, and show them.
-    #[arg(value_parser = endpoint_url, help = "The endpoint, such as http://localhost:8000/v1; without it, a target of the configuration")]
+    // Not a doc comment: rustdoc wants a URL in angle brackets, and the help would show them.
+    #[arg(value_parser = endpoint_url, help = "The endpoint, such as http://localhost:8000/v1 [default: a target of the configuration]")]
     url: Option<String>,
-    /// The model [default: that of the target, or the only one that /models lists]
+    /// The model to request [default: the target's, or the only one that /models lists]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// With a URL: the environment variable that holds the key, never the key itself
@@ -35,46 +34,46 @@ pub(super) struct ProbeArgs {
         conflicts_with = "url"
     )]
     config_file: PathBuf,
-    /// Which target of the configuration [default: its only one]
+    /// The target of the configuration to probe [default: the only one]
     #[arg(long, value_name = "NAME", conflicts_with = "url")]
     target: Option<String>,
-    /// Print one JSON document instead of words
+    /// Print one JSON document instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// Asks, and prints what came of it.
+/// Probes the target and prints the report.
 pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let (target, warnings) = target(args)?;
-    // It lives as long as it is asked.
+    // Must live until the probe has ended.
     let mut simulator = None;
     let base = match &target.location {
         Location::Url(url) => url.clone(),
-        Location::Simulator(settings) => {
+        Location::Simulator(options) => {
             let started = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .and_then(|listener| Simulator::start(settings.clone(), listener))
+                .and_then(|listener| Simulator::start(options.clone(), listener))
                 .context("the simulator could not be started")?;
             let address = format!("http://{}/v1", simulator.insert(started).address());
             address.parse().context("the simulator's address")?
         }
     };
     let probe = Probe { target, base, warnings };
-    let seen = runtime()?.block_on(probe.ask()).map_err(anyhow::Error::new)?;
+    let report = runtime()?.block_on(probe.run()).map_err(anyhow::Error::new)?;
     drop(simulator);
     let text = if args.json {
-        serde_json::to_string_pretty(&seen.json()).context("what was seen")?
+        serde_json::to_string_pretty(&report.json()).context("the report as JSON")?
     } else {
-        Words { seen: &seen, paper: paper() }.to_string()
+        ReportText { report: &report, style: paper() }.to_string()
     };
     print(&text)?;
-    if seen.is_well() { Ok(()) } else { Err(Failed::Said(1)) }
+    if report.is_successful() { Ok(()) } else { Err(Failed::Said(1)) }
 }
 
-/// What is meant, and what is doubtful about it.
+/// The target to probe, and the warnings about its configuration.
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
         let options = UrlOptions {
-            // None of it is sent: a plan has to have one.
+            // A plan needs a load; the probe does not send it.
             concurrency: Some(NonZeroU32::MIN),
             model: args.model.clone(),
             api_key_env: args.api_key_env.clone(),
@@ -86,8 +85,8 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
         return Ok((target, plan.warnings));
     }
     let plan = config::load(&args.config_file, &variable)
-        .map_err(|invalid| of_url(invalid, &args.config_file))?;
-    let target = chosen(targets(&plan), args)?;
+        .map_err(|invalid| suggest_url(invalid, &args.config_file))?;
+    let target = choose(targets(&plan), args)?;
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
     if let Some(fault) = plan::model_fault(model) {
         return Err(Failed::Usage(format!(
@@ -97,11 +96,11 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), Vec::new()))
 }
 
-/// Who has no file may have a URL.
-fn of_url(mut invalid: Invalid, file: &Path) -> Failed {
+/// Replaces the remedies if the file does not exist: a user without a file may have a URL.
+fn suggest_url(mut invalid: Invalid, file: &Path) -> Failed {
     if !file.exists() {
         for problem in &mut invalid.problems {
-            "give a URL, as in llmload probe http://localhost:8000/v1, or name a file with --config.file"
+            "pass a URL, as in llmload probe http://localhost:8000/v1, or name a file with --config.file"
                 .clone_into(&mut problem.remedy);
         }
     }
@@ -118,20 +117,20 @@ fn targets(plan: &Plan) -> Vec<Arc<Target>> {
     targets
 }
 
-fn chosen(targets: Vec<Arc<Target>>, args: &ProbeArgs) -> Result<Arc<Target>, Failed> {
+fn choose(targets: Vec<Arc<Target>>, args: &ProbeArgs) -> Result<Arc<Target>, Failed> {
     let file = args.config_file.display();
     let names =
         targets.iter().map(|target| format!("`{}`", target.name)).collect::<Vec<_>>().join(", ");
-    let mut meant = targets
+    let mut matching = targets
         .into_iter()
         .filter(|target| args.target.as_ref().is_none_or(|name| target.name == *name));
-    match (meant.next(), meant.next(), &args.target) {
+    match (matching.next(), matching.next(), &args.target) {
         (Some(target), None, _) => Ok(target),
         (_, _, Some(name)) => Err(Failed::Usage(format!(
-            "{file}: no scenario sends to a target `{name}`; write one of {names}"
+            "{file}: no scenario sends to a target `{name}`; choose one of {names}"
         ))),
         (_, _, None) => Err(Failed::Usage(format!(
-            "{file}: there are several targets; name one with --target: {names}"
+            "{file}: the configuration has several targets; choose one with --target: {names}"
         ))),
     }
 }

@@ -1,69 +1,74 @@
-//! What was seen, as one JSON document.
+//! The report of a probe as one JSON document.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Seen, Streamed};
+use super::{ProbeReport, ProbedRequest, Problem};
 use crate::measurement::{Anomaly, FinishReason, Measurement};
 use crate::protocol::Channel;
 
-impl Seen {
-    /// Everything that the words say. Times are seconds.
+impl ProbeReport {
+    /// The content of the text as JSON. Times are in seconds.
     pub fn json(&self) -> Value {
-        let troubles = self.troubles().into_iter().map(|found| {
-            json!({"grade": found.grade, "message": found.trouble.what, "remedy": found.trouble.remedy})
+        let problems = self.problems().into_iter().map(|found| {
+            let Problem { severity, diagnosis } = found;
+            json!({"grade": severity, "message": diagnosis.problem, "remedy": diagnosis.remedy})
         });
-        let models = self.listed.as_ref().ok();
+        let models = self.models.as_ref().ok();
         json!({
             "address": self.address,
-            "well": self.is_well(),
-            "troubles": troubles.collect::<Vec<_>>(),
+            "well": self.is_successful(),
+            "troubles": problems.collect::<Vec<_>>(),
             "warnings": self.warnings,
             "models_status": models.map(|(status, _)| status),
             "models": models.map(|(_, names)| names),
-            "models_seconds": seconds(Some(self.listing)),
+            "models_seconds": seconds(Some(self.models_time)),
             "version": self.version,
             "model": self.model,
-            "requests": self.streams.iter().map(request).collect::<Vec<_>>(),
+            "requests": self.requests.iter().map(request).collect::<Vec<_>>(),
         })
     }
 }
 
-fn request(stream: &Streamed) -> Value {
-    let answer = match &stream.outcome {
-        Ok(measurement) => answered(measurement),
+fn request(request: &ProbedRequest) -> Value {
+    let outcome = match &request.outcome {
+        Ok(measurement) => success(measurement),
         Err(detail) => json!({"failure": detail.failure.as_str(), "message": detail.message}),
     };
-    let finish = stream.finish.map(|reason| match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-        FinishReason::ToolCalls => "tool_calls",
-        FinishReason::ContentFilter => "content_filter",
-        FinishReason::Error => "error",
-        FinishReason::Other => "other",
-    });
-    let first_text = stream.first_text.map(|channel| match channel {
+    let first_text = request.first_text.map(|channel| match channel {
         Channel::Answer => "content",
         Channel::Reasoning => "reasoning",
         Channel::Refusal => "refusal",
         Channel::ToolCall => "tool_call",
     });
     json!({
-        "name_seconds": seconds(stream.connected.and_then(|connected| connected.dns)),
-        "connect_seconds": seconds(stream.connected.map(|connected| connected.connect)),
-        "status": stream.head.map(|(status, _)| status),
-        "head_seconds": seconds(stream.head.map(|(_, at)| at)),
-        "first_event_seconds": seconds(stream.first_event),
+        "name_seconds": seconds(request.connect_timing.and_then(|timing| timing.dns)),
+        "connect_seconds": seconds(request.connect_timing.map(|timing| timing.connect)),
+        "status": request.head.map(|(status, _)| status),
+        "head_seconds": seconds(request.head.map(|(_, at)| at)),
+        "first_event_seconds": seconds(request.first_event),
         "first_text": first_text,
-        "chunks": stream.chunks,
-        "reads": stream.reads,
-        "finish_reason": finish,
-        "outcome": answer,
+        "chunks": request.chunks,
+        "reads": request.reads,
+        "finish_reason": request.finish.map(finish_reason_name),
+        "outcome": outcome,
     })
 }
 
-fn answered(measurement: &Measurement) -> Value {
+/// The name of a finish reason, as the OpenAI API has it.
+pub(super) fn finish_reason_name(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+        FinishReason::ContentFilter => "content_filter",
+        FinishReason::Error => "error",
+        FinishReason::Other => "other",
+    }
+}
+
+fn success(measurement: &Measurement) -> Value {
     let usage = measurement.usage.map(|usage| {
         json!({
             "input_tokens": usage.input,

@@ -1,140 +1,143 @@
-//! What was seen, in words for a terminal or a file.
+//! The report of a probe as text for a terminal or a file.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use super::{Found, Grade, Seen, Streamed};
+use super::json::finish_reason_name;
+use super::{ProbeReport, ProbedRequest, Problem, Severity};
 use crate::check::text::{TextStyle, key, wrapped};
-use crate::measurement::{Anomaly, FinishReason, Measurement};
+use crate::measurement::{Anomaly, Measurement};
 use crate::protocol::Channel;
 
-/// Models that are shown; some endpoints list hundreds.
-const MOST_MODELS: usize = 5;
+/// The number of models that are shown; some endpoints list hundreds.
+const SHOWN_MODELS: usize = 5;
 
-/// Writes it all.
+/// Displays the report of a probe.
 #[derive(Debug)]
-pub struct Words<'a> {
-    /// What was seen.
-    pub seen: &'a Seen,
-    /// What it is written for.
-    pub paper: TextStyle,
+pub struct ReportText<'a> {
+    /// The report.
+    pub report: &'a ProbeReport,
+    /// Width and colours.
+    pub style: TextStyle,
 }
 
-impl Display for Words<'_> {
+impl Display for ReportText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seen = self.seen;
-        writeln!(f, "{}", self.paper.bold(&seen.address))?;
-        self.line("key", key(&seen.target.auth), f)?;
-        if let Ok((status, models)) = &seen.listed {
-            self.line("models", listed(*status, models), f)?;
-            self.line("server", seen.version.as_deref().unwrap_or("does not tell its version"), f)?;
+        let report = self.report;
+        writeln!(f, "{}", self.style.bold(&report.address))?;
+        self.line("key", key(&report.target.auth), f)?;
+        if let Ok((status, models)) = &report.models {
+            self.line("models", model_list(*status, models), f)?;
+            let version = report.version.as_deref().unwrap_or("not reported");
+            self.line("server version", version, f)?;
         }
-        if let Some(model) = &seen.model {
+        if let Some(model) = &report.model {
             self.line("model", model, f)?;
         }
-        if let Some((stream, measurement)) = seen.streams.first().and_then(measured) {
+        if let Some((request, measurement)) = report.requests.first().and_then(success) {
             writeln!(f)?;
-            self.answer(stream, measurement, f)?;
+            self.response(request, measurement, f)?;
         }
-        self.clock(f)?;
+        self.steps(f)?;
         writeln!(f)?;
-        let found = seen.troubles();
-        for found in &found {
-            self.trouble(found, f)?;
+        let problems = report.problems();
+        for problem in &problems {
+            self.problem(problem, f)?;
         }
-        for warning in &seen.warnings {
-            self.paragraph(&self.paper.yellow("warning:"), 8, warning, f)?;
+        for warning in &report.warnings {
+            self.paragraph(&self.style.yellow("warning:"), 8, warning, f)?;
         }
-        if !(found.is_empty() && seen.warnings.is_empty()) {
+        if !(problems.is_empty() && report.warnings.is_empty()) {
             writeln!(f)?;
         }
-        let verdict = if seen.is_well() {
-            "A stream came as it should."
+        let verdict = if report.is_successful() {
+            "The endpoint streamed a complete answer."
         } else {
-            "No stream came as it should."
+            "The endpoint did not stream a complete answer."
         };
-        write!(f, "{}", self.paper.bold(verdict))
+        write!(f, "{}", self.style.bold(verdict))
     }
 }
 
-impl Words<'_> {
+impl ReportText<'_> {
     fn line(&self, name: &str, text: impl Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.paragraph(
-            &format!("  {}", self.paper.faint(format_args!("{name:14}"))),
+            &format!("  {}", self.style.faint(format_args!("{name:14}"))),
             16,
             &text.to_string(),
             f,
         )
     }
 
-    /// A text beside a head of so many characters.
+    /// Writes a text next to a heading of `indent` characters, and wraps it there.
     fn paragraph(
         &self,
-        head: &str,
+        heading: &str,
         indent: usize,
         text: &str,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         for (i, line) in
-            wrapped(text, self.paper.width.saturating_sub(indent + 1)).iter().enumerate()
+            wrapped(text, self.style.width.saturating_sub(indent + 1)).iter().enumerate()
         {
             if i == 0 {
-                writeln!(f, "{head} {line}")?
+                writeln!(f, "{heading} {line}")?;
             } else {
-                writeln!(f, "{:indent$} {line}", "")?
+                writeln!(f, "{:indent$} {line}", "")?;
             }
         }
         Ok(())
     }
 
-    fn trouble(&self, found: &Found, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (head, indent) = match found.grade {
-            Grade::Error => (self.paper.red("error:"), 6),
-            Grade::Warning => (self.paper.yellow("warning:"), 8),
+    fn problem(&self, problem: &Problem, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { severity, diagnosis } = problem;
+        let (heading, indent) = match severity {
+            Severity::Error => (self.style.red("error:"), 6),
+            Severity::Warning => (self.style.yellow("warning:"), 8),
         };
-        self.paragraph(&head, indent, &found.trouble.what, f)?;
-        self.paragraph(&format!("  {}", self.paper.bold("remedy:")), 9, &found.trouble.remedy, f)
+        self.paragraph(&heading, indent, &diagnosis.problem, f)?;
+        self.paragraph(&format!("  {}", self.style.bold("remedy:")), 9, &diagnosis.remedy, f)
     }
 
-    fn answer(
+    fn response(
         &self,
-        stream: &Streamed,
+        request: &ProbedRequest,
         measurement: &Measurement,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        self.line("first token", first_token(stream), f)?;
+        self.line("first token", first_token(request), f)?;
         let usage = measurement.usage;
         let tokens = match usage {
-            None => "not counted by the endpoint: no usage came".to_owned(),
+            None => "not counted: the endpoint sent no usage".to_owned(),
             Some(usage) if usage.reasoning > 0 => {
                 format!(
-                    "{} in, {} out, {} of them reasoning",
+                    "{} input, {} output, {} of them reasoning",
                     usage.input, usage.output, usage.reasoning
                 )
             }
-            Some(usage) => format!("{} in, {} out", usage.input, usage.output),
+            Some(usage) => format!("{} input, {} output", usage.input, usage.output),
         };
         self.line("tokens", tokens, f)?;
-        self.line("chunks", chunks(stream, usage.map(|usage| usage.output)), f)?;
-        self.line("end", end(stream, measurement), f)?;
-        if let Some(caching) = caching(&self.seen.streams) {
-            self.line("prefix cache", caching, f)?;
+        self.line("chunks", chunks(request, usage.map(|usage| usage.output)), f)?;
+        self.line("end", end(request, measurement), f)?;
+        if let Some(cached) = cached_tokens(&self.report.requests) {
+            self.line("prefix cache", cached, f)?;
         }
         Ok(())
     }
 
-    /// What each step took, of the first request and of the second.
-    fn clock(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seen = self.seen;
+    /// Writes the time of each step of both requests.
+    fn steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report;
         let mut rows: Vec<(&str, [Option<Duration>; 2], &str)> = Vec::new();
-        if seen.listed.is_ok() {
-            rows.push(("/models", [Some(seen.listing), None], "on a connection of its own"));
+        if report.models.is_ok() {
+            rows.push(("/models", [Some(report.models_time), None], "on a separate connection"));
         }
         let steps: Vec<_> =
-            seen.streams.iter().filter_map(measured).map(|(s, m)| steps(s, m)).collect();
+            report.requests.iter().filter_map(success).map(|(r, m)| step_times(r, m)).collect();
         for (i, (name, note)) in STEPS.into_iter().enumerate() {
             let note =
-                if name == "connect" && !seen.address.starts_with("https") { "" } else { note };
+                if name == "connect" && !report.address.starts_with("https") { "" } else { note };
             let times = [0, 1].map(|which| steps.get(which).and_then(|steps| steps[i]));
             if times[0].is_some() {
                 rows.push((name, times, note));
@@ -143,9 +146,13 @@ impl Words<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let again = if steps.len() > 1 { "again" } else { "" };
-        let head = format!("  {:14} {:>10} {again:>10}", "clock", "first");
-        writeln!(f, "\n{}", self.paper.faint(head.trim_end()))?;
+        let (first, second, note) = match steps.len() {
+            0 => ("time", "", ""),
+            1 => ("request 1", "", STEPS_NOTE),
+            _ => ("request 1", "request 2", STEPS_NOTE),
+        };
+        let heading = format!("  {:14} {first:>10} {second:>10}  {note}", "step");
+        writeln!(f, "\n{}", self.style.faint(heading.trim_end()))?;
         for (name, [first, second], note) in rows {
             let shown = |time: Option<Duration>| time.map(milliseconds).unwrap_or_default();
             let line = format!("  {name:14} {:>10} {:>10}  {note}", shown(first), shown(second));
@@ -155,30 +162,32 @@ impl Words<'_> {
     }
 }
 
-/// The steps of one answer, each from the one before.
+const STEPS_NOTE: &str = "each step begins when the one above ends";
+
+/// The steps of one request with a note, then its TTFT and TPOT.
 const STEPS: [(&str, &str); 8] = [
-    ("name", "from sending"),
+    ("DNS lookup", ""),
     ("connect", "TLS included"),
-    ("head", ""),
+    ("response head", ""),
     ("first token", ""),
     ("last token", ""),
     ("end", ""),
-    ("TTFT", "all up to the first token"),
-    ("TPOT", "for each token after it"),
+    ("TTFT", "from sending to the first token"),
+    ("TPOT", "for each token after the first"),
 ];
 
-fn steps(stream: &Streamed, measurement: &Measurement) -> [Option<Duration>; 8] {
+fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Duration>; 8] {
     let since = |at: tokio::time::Instant| at.saturating_duration_since(measurement.sent);
-    let name = stream.connected.and_then(|connected| connected.dns);
-    let connect = stream.connected.map(|connected| connected.connect);
-    let ready = name.unwrap_or_default() + connect.unwrap_or_default();
-    let head = stream.head.map(|(_, at)| at);
+    let dns = request.connect_timing.and_then(|timing| timing.dns);
+    let connect = request.connect_timing.map(|timing| timing.connect);
+    let connected = dns.unwrap_or_default() + connect.unwrap_or_default();
+    let head = request.head.map(|(_, at)| at);
     let (first, last) = (measurement.first_token.map(since), measurement.last_token.map(since));
     let between = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
     [
-        name,
+        dns,
         connect,
-        between(Some(ready), head),
+        between(Some(connected), head),
         between(head, first),
         between(first, last),
         between(last.or(head), Some(measurement.duration())),
@@ -187,59 +196,54 @@ fn steps(stream: &Streamed, measurement: &Measurement) -> [Option<Duration>; 8] 
     ]
 }
 
-/// The answer, where there was a good one.
-fn measured(stream: &Streamed) -> Option<(&Streamed, &Measurement)> {
-    stream.outcome.as_ref().ok().map(|measurement| (stream, measurement))
+/// The request with its measurement, if it succeeded.
+fn success(request: &ProbedRequest) -> Option<(&ProbedRequest, &Measurement)> {
+    request.outcome.as_ref().ok().map(|measurement| (request, measurement))
 }
 
-fn listed(status: u16, models: &[String]) -> String {
-    let names: Vec<_> = models.iter().take(MOST_MODELS).map(String::as_str).collect();
-    match (names.is_empty(), models.len().saturating_sub(MOST_MODELS)) {
+fn model_list(status: u16, models: &[String]) -> String {
+    let names: Vec<_> = models.iter().take(SHOWN_MODELS).map(String::as_str).collect();
+    match (names.is_empty(), models.len().saturating_sub(SHOWN_MODELS)) {
         (true, _) => format!("none listed (HTTP {status})"),
         (false, 0) => names.join(", "),
         (false, more) => format!("{} and {more} more", names.join(", ")),
     }
 }
 
-/// Which rule made it.
-fn first_token(stream: &Streamed) -> String {
-    let kind = match stream.first_text {
-        Some(Channel::Answer) => "content",
-        Some(Channel::Reasoning) => "reasoning, which counts",
-        Some(Channel::Refusal) => "a refusal, which counts",
-        Some(Channel::ToolCall) => "a tool call, which counts",
-        None => return "none: no text came".to_owned(),
+/// The kind of the first token, and any event before it that does not count as one.
+fn first_token(request: &ProbedRequest) -> String {
+    let kind = match request.first_text {
+        Some(Channel::Answer) => "answer text",
+        Some(Channel::Reasoning) => "reasoning text, which counts",
+        Some(Channel::Refusal) => "refusal text, which counts",
+        Some(Channel::ToolCall) => "the text of a tool call, which counts",
+        None => return "none: no text arrived".to_owned(),
     };
-    match (stream.first_event, stream.first_text_event) {
+    match (request.first_event, request.first_text_event) {
         (Some(event), Some(first)) if event < first => {
             let before = milliseconds(first.saturating_sub(event));
-            format!("{kind}; an event without text came {before} before and does not count")
+            format!("{kind}; an event without text arrived {before} earlier and does not count")
         }
         _ => kind.to_owned(),
     }
 }
 
-fn chunks(stream: &Streamed, tokens: Option<u64>) -> String {
-    let events = format!("{} with text in {} reads", stream.chunks, stream.reads);
+fn chunks(request: &ProbedRequest, tokens: Option<u64>) -> String {
+    let chunks = format!("{} with text in {} reads", request.chunks, request.reads);
     match tokens {
-        Some(tokens) if stream.chunks > 0 => {
+        Some(tokens) if request.chunks > 0 => {
             #[allow(clippy::cast_precision_loss)]
-            let ratio = tokens as f64 / f64::from(stream.chunks);
-            format!("{events}, {ratio:.2} tokens each")
+            let ratio = tokens as f64 / f64::from(request.chunks);
+            format!("{chunks}, {ratio:.2} tokens per chunk")
         }
-        _ => events,
+        _ => chunks,
     }
 }
 
-fn end(stream: &Streamed, measurement: &Measurement) -> String {
-    let reason = match stream.finish {
-        Some(FinishReason::Stop) => "finish reason: a natural end",
-        Some(FinishReason::Length) => "finish reason: the token limit",
-        Some(FinishReason::ToolCalls) => "finish reason: a tool call",
-        Some(FinishReason::ContentFilter | FinishReason::Error | FinishReason::Other) => {
-            "finish reason: another"
-        }
-        None => "no finish reason",
+fn end(request: &ProbedRequest, measurement: &Measurement) -> String {
+    let reason = match request.finish {
+        Some(reason) => format!("finish reason `{}`", finish_reason_name(reason)),
+        None => "no finish reason".to_owned(),
     };
     let without = |anomaly| if measurement.anomalies.contains(anomaly) { "no " } else { "" };
     format!(
@@ -249,19 +253,20 @@ fn end(stream: &Streamed, measurement: &Measurement) -> String {
     )
 }
 
-/// What the second request owed to the first.
-pub(super) fn caching(streams: &[Streamed]) -> Option<String> {
-    let [first, second] = streams else { return None };
-    let usage = |stream: &Streamed| stream.outcome.as_ref().ok()?.usage;
+/// The prompt tokens of the second request that a prefix cache held.
+fn cached_tokens(requests: &[ProbedRequest]) -> Option<String> {
+    let [first, second] = requests else { return None };
+    let usage = |request: &ProbedRequest| request.outcome.as_ref().ok()?.usage;
     let (before, after) = (usage(first)?, usage(second)?);
     Some(match (before.cached_input, after.cached_input) {
         (_, 0) => "no cached tokens reported for the same prompt (vLLM reports them with \
                    --enable-prompt-tokens-details)"
             .to_owned(),
-        (0, cached) => format!("{cached} of {} prompt tokens, the second time", after.input),
-        (early, cached) => {
-            format!("{cached} of {} prompt tokens, the second time; {early} the first", after.input)
-        }
+        (0, cached) => format!("{cached} of {} prompt tokens cached in request 2", after.input),
+        (early, cached) => format!(
+            "{cached} of {} prompt tokens cached in request 2, {early} in request 1",
+            after.input
+        ),
     })
 }
 

@@ -6,7 +6,7 @@ use super::dialect::Api;
 use super::reported_error::ReportedError;
 use super::response::{CompletedResponse, ResponseState};
 use super::sse::{ResponseLimits, TooLarge};
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -111,7 +111,8 @@ pub fn explain_missing_stream(api: Api, body: &[u8]) -> FailureDetail {
         Ok(decoded) if decoded.has_text || decoded.finish.is_some() => FailureDetail::new(
             Failure::NotSse,
             "the server sent a whole completion instead of a stream",
-        ),
+        )
+        .with_cause(FailureCause::WholeCompletion),
         _ => {
             let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
             ReportedError::from_body(body).detail(Failure::NotSse)

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 /// The longest report that is parsed, in bytes. A longer one is only quoted.
 const MAX_PARSED: usize = 64 << 10;
@@ -247,7 +247,7 @@ pub fn failure_of_status(status: u16, body: &[u8]) -> FailureDetail {
     } else {
         format!("HTTP {status}: {}", error.message)
     };
-    FailureDetail::new(failure, &message)
+    FailureDetail::new(failure, &message).with_cause(FailureCause::Status(status))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 use super::Terminal;
 use super::decoded::{Channel, DecodedEvent};
 use super::dialect::Api;
-use crate::measurement::{Anomalies, Anomaly, Failure, FailureDetail, FinishReason, Usage};
+use crate::measurement::{
+    Anomalies, Anomaly, Failure, FailureCause, FailureDetail, FinishReason, Usage,
+};
 
 /// A successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +163,7 @@ impl ResponseState {
             _ => {}
         }
         if !is_complete {
-            return fail(Failure::Incomplete, &self.missing_end());
+            return Err(self.incomplete());
         }
         // Reasoning may be counted without being sent as text, so a count is enough.
         if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
@@ -179,14 +181,17 @@ impl ResponseState {
         })
     }
 
-    /// Describes an incomplete response. `remedy` recognises these texts.
-    fn missing_end(&self) -> String {
+    /// The failure of an incomplete response.
+    fn incomplete(&self) -> FailureDetail {
         let marker = self.api.end_marker();
+        let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);
         match (self.has_end_marker, self.finish) {
-            (true, None) => format!("{marker} without a finish reason"),
-            (false, Some(_)) => format!("the body ended without {marker}"),
-            _ if self.token_events == 0 => "the body ended before any text".to_owned(),
-            _ => "the body ended in the middle of the response".to_owned(),
+            (true, None) => fail(&format!("{marker} without a finish reason"))
+                .with_cause(FailureCause::NoFinishReason),
+            (false, Some(_)) => fail(&format!("the body ended without {marker}"))
+                .with_cause(FailureCause::NoEndMarker),
+            _ if self.token_events == 0 => fail("the body ended before any text"),
+            _ => fail("the body ended in the middle of the response"),
         }
     }
 }

@@ -377,12 +377,12 @@ fn failure_classes(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<Failure
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let count_of = |failure| counts.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failures = monitor.incidents.last_failures().into_iter().map(|last| FailureClass {
-        reason: last.failure.as_str(),
-        blame: last.failure.blame().as_str(),
-        meaning: last.failure.meaning().trim(),
-        count: count_of(last.failure),
-        remedy: diagnosed.remedy(last.failure, &last.message),
-        last_message: last.message,
+        reason: last.detail.failure.as_str(),
+        blame: last.detail.failure.blame().as_str(),
+        meaning: last.detail.failure.meaning().trim(),
+        count: count_of(last.detail.failure),
+        remedy: diagnosed.remedy(&last.detail),
+        last_message: last.detail.message,
         last: unix_seconds(last.at),
     });
     failures.collect()

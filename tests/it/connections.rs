@@ -1,5 +1,5 @@
-//! How targets are reached, with real sockets: certificates, HTTP/2, proxies, idle connections, and what
-//! the heads of requests and answers carry beside the protocol.
+//! Connections to targets with real sockets: certificates, HTTP/2, proxies, idle connections, and
+//! the headers of requests and responses.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,9 +33,9 @@ use crate::upstream::{
     stream_head, token,
 };
 
-// ---- What is asked, and what came of it ---------------------------------------------------------
+// ---- One request and its events -----------------------------------------------------------------
 
-/// The target of a file with these keys, and its client.
+/// A target with these configuration keys, and its client.
 fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
     target_in(std::path::Path::new("."), url, keys)
 }
@@ -50,15 +50,15 @@ fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, H
     (target, endpoint)
 }
 
-/// What observers were told of one request.
+/// The events of one request.
 #[derive(Debug, Default)]
-struct Told {
+struct Observed {
     connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
     failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
 }
 
-impl Observe for Told {
+impl Observe for Observed {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Connected { dns, connect } => {
@@ -73,42 +73,42 @@ impl Observe for Told {
     }
 }
 
-async fn ask(
+async fn request(
     (target, endpoint): &(Arc<Target>, HttpEndpoint),
     stream: bool,
-) -> (Result<(), Failure>, Told) {
-    let order = crate::faults::request_spec(target, stream);
-    let told = Told::default();
-    let finished = exchange(endpoint, arrival_now(), || Ok(order), &told).await;
+) -> (Result<(), Failure>, Observed) {
+    let spec = crate::faults::request_spec(target, stream);
+    let observed = Observed::default();
+    let finished = exchange(endpoint, arrival_now(), || Ok(spec), &observed).await;
     let outcome = finished.outcome.map(|_| ());
     finished.drain_body().await;
-    (outcome, told)
+    (outcome, observed)
 }
 
-// ---- A server of hyper's, with or without TLS ---------------------------------------------------
+// ---- A hyper server with or without TLS ---------------------------------------------------------
 
 const WHOLE: &str = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 
-/// Serves good answers; which versions of HTTP were spoken is kept.
+/// A server that responds with [`WHOLE`] and records the HTTP version of each request.
 struct Server {
     address: SocketAddr,
-    spoken: Arc<Mutex<Vec<Version>>>,
+    versions: Arc<Mutex<Vec<Version>>>,
 }
 
 impl Server {
     async fn start(tls: Option<rustls::ServerConfig>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let spoken = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&spoken);
+        let versions = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&versions);
         let acceptor = tls.map(|config| tokio_rustls::TlsAcceptor::from(Arc::new(config)));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, heard) = (acceptor.clone(), Arc::clone(&heard));
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
                 tokio::spawn(async move {
                     let service = service_fn(move |request: HttpRequest<_>| {
                         let _: &HttpRequest<hyper::body::Incoming> = &request;
-                        heard.lock().unwrap().push(request.version());
+                        seen.lock().unwrap().push(request.version());
                         async {
                             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
                                 WHOLE.as_bytes(),
@@ -124,9 +124,9 @@ impl Server {
                         }
                         Some(acceptor) => {
                             let Ok(stream) = acceptor.accept(stream).await else { return };
-                            let version2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                             let stream = TokioIo::new(stream);
-                            if version2 {
+                            if is_http2 {
                                 let served =
                                     hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                                 let _ended = served.serve_connection(stream, service).await;
@@ -139,15 +139,15 @@ impl Server {
                 });
             }
         });
-        Server { address, spoken }
+        Server { address, versions }
     }
 
-    fn spoken(&self) -> Vec<Version> {
-        self.spoken.lock().unwrap().clone()
+    fn versions(&self) -> Vec<Version> {
+        self.versions.lock().unwrap().clone()
     }
 }
 
-/// An authority of our own, and what it vouches for, as files.
+/// A certificate authority of this test, with its files.
 struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -170,14 +170,15 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// Writes `cert.pem` and `key.pem` for a client.
+    /// Writes `cert.pem` and `key.pem` of a client.
     fn client(&self) {
         let (certificate, key) = self.signed("client", ExtendedKeyUsagePurpose::ClientAuth);
         std::fs::write(self.folder.path().join("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.folder.path().join("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    /// For `127.0.0.1`; clients have to show a certificate where `clients` is set.
+    /// The configuration of a server on `127.0.0.1`. With `clients`, it requires a client
+    /// certificate.
     fn server(&self, alpn: &[&str], clients: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.signed("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -202,43 +203,43 @@ impl Authority {
 // ---- Certificates -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn an_authority_of_ones_own_vouches_for_the_endpoint_and_no_other_does() {
+async fn only_the_configured_authority_is_trusted() {
     let (ours, stranger) = (Authority::new(), Authority::new());
     let server = Server::start(Some(ours.server(&[], false))).await;
     let url = format!("https://{}/v1", server.address);
     let trusting = target_in(ours.folder.path(), &url, ", tls: {ca_file: ca.pem}");
-    assert_eq!(ask(&trusting, false).await.0, Ok(()));
-    let misled = target_in(stranger.folder.path(), &url, ", tls: {ca_file: ca.pem}");
-    assert_eq!(ask(&misled, false).await.0, Err(Failure::Tls));
-    let careless = target(&url, ", tls: {insecure_skip_verify: true}");
-    assert_eq!(ask(&careless, false).await.0, Ok(()));
-    assert_eq!(server.spoken(), [Version::HTTP_11; 2]);
+    assert_eq!(request(&trusting, false).await.0, Ok(()));
+    let distrusting = target_in(stranger.folder.path(), &url, ", tls: {ca_file: ca.pem}");
+    assert_eq!(request(&distrusting, false).await.0, Err(Failure::Tls));
+    let unverified = target(&url, ", tls: {insecure_skip_verify: true}");
+    assert_eq!(request(&unverified, false).await.0, Ok(()));
+    assert_eq!(server.versions(), [Version::HTTP_11; 2]);
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_client_is_shown_where_there_is_one() {
+async fn a_configured_client_certificate_is_presented() {
     let authority = Authority::new();
     authority.client();
     let server = Server::start(Some(authority.server(&[], true))).await;
     let url = format!("https://{}/v1", server.address);
     let keys = ", tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem}";
-    assert_eq!(ask(&target_in(authority.folder.path(), &url, keys), false).await.0, Ok(()));
-    let nameless = target_in(authority.folder.path(), &url, ", tls: {ca_file: ca.pem}");
-    assert_eq!(ask(&nameless, false).await.0, Err(Failure::Tls));
+    assert_eq!(request(&target_in(authority.folder.path(), &url, keys), false).await.0, Ok(()));
+    let anonymous = target_in(authority.folder.path(), &url, ", tls: {ca_file: ca.pem}");
+    assert_eq!(request(&anonymous, false).await.0, Err(Failure::Tls));
 }
 
 // ---- HTTP/2 -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn http_2_is_spoken_where_it_is_asked_for_and_over_tls_where_both_want_it() {
+async fn http_2_is_used_if_configured_and_over_tls_if_the_server_offers_it() {
     let plain = Server::start(None).await;
     let url = format!("http://{}/v1", plain.address);
     let target = target(&url, ", http2: true");
-    assert_eq!(ask(&target, false).await.0, Ok(()));
-    let (second, told) = ask(&target, false).await;
+    assert_eq!(request(&target, false).await.0, Ok(()));
+    let (second, observed) = request(&target, false).await;
     assert_eq!(second, Ok(()));
-    assert_eq!(told.connected.lock().unwrap().len(), 0, "on the same connection");
-    assert_eq!(plain.spoken(), [Version::HTTP_2; 2]);
+    assert_eq!(observed.connected.lock().unwrap().len(), 0, "on the same connection");
+    assert_eq!(plain.versions(), [Version::HTTP_2; 2]);
 
     let authority = Authority::new();
     for (offered, keys, version) in [
@@ -250,14 +251,14 @@ async fn http_2_is_spoken_where_it_is_asked_for_and_over_tls_where_both_want_it(
         let url = format!("https://{}/v1", server.address);
         let target =
             target_in(authority.folder.path(), &url, &format!("{keys}, tls: {{ca_file: ca.pem}}"));
-        assert_eq!(ask(&target, false).await.0, Ok(()), "{offered:?} {keys}");
-        assert_eq!(server.spoken(), [version], "{offered:?} {keys}");
+        assert_eq!(request(&target, false).await.0, Ok(()), "{offered:?} {keys}");
+        assert_eq!(server.versions(), [version], "{offered:?} {keys}");
     }
 }
 
-/// Frames by hand: the settings, the head of an answer, the start of its body, and then the end.
+/// Handmade frames: the settings, a response head, the start of the body, and then the end.
 #[tokio::test]
-async fn an_end_in_the_midst_of_http_2_has_its_class() {
+async fn an_early_end_of_http_2_has_its_failure_class() {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).unwrap();
         [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
@@ -271,15 +272,15 @@ async fn an_end_in_the_midst_of_http_2_has_its_class() {
     let reset = |code: u8| frame(3, 0, 1, &[0, 0, 0, code]);
     let goodbye = |code: u8| frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, code]);
     for (name, frames, class) in [
-        ("the stream is given up", vec![&answer, &body, &reset(2)], Failure::Truncated),
+        ("the stream is cancelled", vec![&answer, &body, &reset(2)], Failure::Truncated),
         ("the connection is cut", vec![&answer, &body], Failure::Truncated),
         (
-            "they say that we broke the rules",
+            "the server reports a protocol error",
             vec![&answer, &body, &goodbye(1)],
             Failure::HttpProtocol,
         ),
         (
-            "they break the rules",
+            "the server makes a protocol error",
             vec![&answer, &body, &frame(0, 0, 0, b"x")],
             Failure::HttpProtocol,
         ),
@@ -293,40 +294,40 @@ async fn an_end_in_the_midst_of_http_2_has_its_class() {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(&settings).await.unwrap();
-            // The request's head is in once its path is.
-            let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
-            while !heard.windows(4).any(|four| four == b"\"max") {
+            // The request has arrived when a member of its body has.
+            let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+            while !received.windows(4).any(|four| four == b"\"max") {
                 let n = stream.read(&mut buffer).await.unwrap();
-                heard.extend_from_slice(&buffer[..n]);
+                received.extend_from_slice(&buffer[..n]);
             }
             stream.write_all(&bytes).await.unwrap();
             stream.shutdown().await.unwrap();
             while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
         });
-        let (outcome, told) = ask(&target(&url, ", http2: true"), true).await;
-        assert_eq!(outcome, Err(class), "{name}: {:?}", told.failed.lock().unwrap());
+        let (outcome, observed) = request(&target(&url, ", http2: true"), true).await;
+        assert_eq!(outcome, Err(class), "{name}: {:?}", observed.failed.lock().unwrap());
     }
 }
 
 // ---- Names, connections, proxies ----------------------------------------------------------------
 
 #[tokio::test]
-async fn a_connection_is_timed_once_and_its_name_where_it_has_one() {
+async fn a_connection_is_timed_once_with_its_dns_lookup() {
     let upstream = Upstream::start(|_| good()).await;
     let named = target(&format!("http://localhost:{}/v1", upstream.address.port()), "");
-    let (outcome, told) = ask(&named, true).await;
+    let (outcome, observed) = request(&named, true).await;
     assert_eq!(outcome, Ok(()));
-    assert!(matches!(told.connected.lock().unwrap()[..], [(true, _)]), "{told:?}");
-    let (_, told) = ask(&named, true).await;
-    assert!(told.connected.lock().unwrap().is_empty(), "it was there already");
-    let (_, told) = ask(&target(&upstream.url(), ""), true).await;
-    assert!(matches!(told.connected.lock().unwrap()[..], [(false, _)]), "{told:?}");
+    assert!(matches!(observed.connected.lock().unwrap()[..], [(true, _)]), "{observed:?}");
+    let (_, observed) = request(&named, true).await;
+    assert!(observed.connected.lock().unwrap().is_empty(), "the connection is reused");
+    let (_, observed) = request(&target(&upstream.url(), ""), true).await;
+    assert!(matches!(observed.connected.lock().unwrap()[..], [(false, _)]), "{observed:?}");
 }
 
-/// F05: a server that closes connections after five idle seconds, and a request every six, would make
-/// an error of each second request. The sockets are real; only the time between is not waited for.
+/// F05: if a server closes connections after five idle seconds and a request is due every six, each
+/// request would fail on a closed connection. The sockets are real; only the clock is advanced.
 #[tokio::test]
-async fn no_connection_is_used_that_was_idle_as_long_as_servers_keep_theirs() {
+async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicU64::new(0));
@@ -346,15 +347,15 @@ async fn no_connection_is_used_that_was_idle_as_long_as_servers_keep_theirs() {
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(idle)).await;
         tokio::time::resume();
-        assert_eq!(ask(&target, false).await.0, Ok(()));
+        assert_eq!(request(&target, false).await.0, Ok(()));
         assert_eq!(connections.load(Ordering::Relaxed), expected, "after {idle} s");
     }
 }
 
-/// The same from the server's side, at its worst: a request that comes after five idle seconds meets a
-/// reset, never an answer, as when it crosses the closing of its connection.
+/// The same with the worst server: after five idle seconds a request gets a reset and never a
+/// response, as if it crossed with the end of its connection.
 #[tokio::test]
-async fn a_server_that_closes_what_idles_fails_no_request_whatever_lies_between_them() {
+async fn no_request_fails_on_a_server_that_closes_idle_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let (reused, resets) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -380,22 +381,25 @@ async fn a_server_that_closes_what_idles_fails_no_request_whatever_lies_between_
         }
     });
     let target = target(&url, "");
-    // Twenty requests six seconds apart, then ever longer waits about the limits of both sides.
+    // Twenty requests six seconds apart, then ever longer gaps around the limits of both sides.
     let waits = [6000; 20].into_iter().chain((3000..6000).step_by(250));
     for millis in waits {
         tokio::time::pause();
         tokio::time::advance(Duration::from_millis(millis)).await;
         tokio::time::resume();
-        assert_eq!(ask(&target, false).await.0, Ok(()), "after {millis} ms");
+        assert_eq!(request(&target, false).await.0, Ok(()), "after {millis} ms");
     }
     assert_eq!(resets.load(Ordering::Relaxed), 0);
-    assert!(reused.load(Ordering::Relaxed) > 0, "what idled for three seconds is used again");
+    assert!(
+        reused.load(Ordering::Relaxed) > 0,
+        "a connection that idled for three seconds is reused"
+    );
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_only_where_the_file_names_it() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let heads = Arc::clone(&asked);
+async fn a_proxy_is_used_only_if_it_is_configured() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
     let proxy = Upstream::reading(move |_, request| {
         heads.lock().unwrap().push(request.lines().next().unwrap().to_owned());
         good()
@@ -403,22 +407,22 @@ async fn a_proxy_is_used_only_where_the_file_names_it() {
     .await;
     let keys = format!(", proxy: 'http://{}'", proxy.address);
     let through = target("http://no-such-host.invalid/v1", &keys);
-    assert_eq!(ask(&through, true).await.0, Ok(()));
+    assert_eq!(request(&through, true).await.0, Ok(()));
     assert_eq!(
-        *asked.lock().unwrap(),
+        *seen.lock().unwrap(),
         ["POST http://no-such-host.invalid/v1/chat/completions HTTP/1.1"]
     );
-    // A proxy that will not let it through is not the target's failure to answer.
+    // A proxy that refuses the connection is not a failure of the target.
     let closed = Upstream::start(|_| plain("403 Forbidden", "text/plain", "no")).await;
     let keys = format!(", proxy: 'http://{}', tls: {{insecure_skip_verify: true}}", closed.address);
     let barred = target("https://no-such-host.invalid/v1", &keys);
-    assert_eq!(ask(&barred, true).await.0, Err(Failure::ConnectOther));
+    assert_eq!(request(&barred, true).await.0, Err(Failure::ConnectOther));
 }
 
-// ---- What is bounded ----------------------------------------------------------------------------
+// ---- Limits -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn neither_a_head_nor_an_answer_at_once_may_be_endless() {
+async fn an_endless_head_or_body_ends_at_its_limit() {
     let header = format!("x-more: {}\r\n", "x".repeat(1000)).into_bytes();
     let head_without_end = || {
         vec![
@@ -428,7 +432,7 @@ async fn neither_a_head_nor_an_answer_at_once_may_be_endless() {
     };
     let line = head_without_end();
     let upstream = Upstream::start(move |_| line.clone()).await;
-    assert_eq!(ask(&target(&upstream.url(), ""), true).await.0, Err(Failure::TooLarge));
+    assert_eq!(request(&target(&upstream.url(), ""), true).await.0, Err(Failure::TooLarge));
 
     let upstream = Upstream::start(|_| {
         let Act::Write(piece) = chunk(&" ".repeat(64 * 1024)) else { unreachable!() };
@@ -437,29 +441,29 @@ async fn neither_a_head_nor_an_answer_at_once_may_be_endless() {
         vec![head, Act::Trickle(piece, Duration::ZERO)]
     })
     .await;
-    assert_eq!(ask(&target(&upstream.url(), ""), false).await.0, Err(Failure::TooLarge));
-    // What is a failure already is read as far as words go, whatever follows.
+    assert_eq!(request(&target(&upstream.url(), ""), false).await.0, Err(Failure::TooLarge));
+    // Of a failed response, only the start of the body is read.
     let upstream = Upstream::start(|_| {
         let Act::Write(piece) = chunk(&"no ".repeat(20_000)) else { unreachable!() };
         vec![head("500 Oops", &["transfer-encoding: chunked"]), Act::Trickle(piece, Duration::ZERO)]
     })
     .await;
-    assert_eq!(ask(&target(&upstream.url(), ""), true).await.0, Err(Failure::Http5xx));
+    assert_eq!(request(&target(&upstream.url(), ""), true).await.0, Err(Failure::Http5xx));
 }
 
 // ---- Dialects -----------------------------------------------------------------------------------
 
 /// The head and the body of the one request that this target sends.
 async fn sent(path: &str, keys: &str) -> (String, String) {
-    let heard = Arc::new(Mutex::new(String::new()));
-    let request = Arc::clone(&heard);
+    let received = Arc::new(Mutex::new(String::new()));
+    let copy = Arc::clone(&received);
     let upstream = Upstream::reading(move |_, head| {
-        head.clone_into(&mut request.lock().unwrap());
+        head.clone_into(&mut copy.lock().unwrap());
         good()
     })
     .await;
     let target = target(&format!("http://{}{path}", upstream.address), keys);
-    assert_eq!(ask(&target, true).await.0, Ok(()));
+    assert_eq!(request(&target, true).await.0, Ok(()));
     let parameters = llmload::plan::RequestParameters {
         max_tokens: 8.try_into().unwrap(),
         temperature: None,
@@ -468,12 +472,12 @@ async fn sent(path: &str, keys: &str) -> (String, String) {
         extra: std::collections::BTreeMap::new(),
     };
     let body = target.0.dialect.encode("m", &parameters, &"hi".into());
-    let head = heard.lock().unwrap().clone();
+    let head = received.lock().unwrap().clone();
     (head, String::from_utf8(body).unwrap())
 }
 
 #[tokio::test]
-async fn azure_is_asked_by_deployment_version_and_its_own_header() {
+async fn azure_gets_deployment_version_and_its_own_key_header() {
     let keys = ", query: {api-version: '2024-10-21'}, api_key_env: KEY, auth: api-key, max_tokens_field: max_completion_tokens";
     let (head, body) = sent("/openai/deployments/gpt", keys).await;
     assert!(
@@ -493,7 +497,7 @@ async fn azure_is_asked_by_deployment_version_and_its_own_header() {
 }
 
 #[tokio::test]
-async fn completions_are_a_path_a_prompt_and_texts() {
+async fn completions_have_their_own_path_prompt_and_text() {
     let (head, body) =
         sent("/v1", ", api: completions, stream_options: none, extra_body: {echo: false}").await;
     assert!(head.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{head}");
@@ -518,18 +522,18 @@ async fn completions_are_a_path_a_prompt_and_texts() {
         last_chunk(),
     ];
     let upstream = Upstream::start(move |_| acts.clone()).await;
-    assert_eq!(ask(&target(&upstream.url(), ", api: completions"), true).await.0, Ok(()));
+    assert_eq!(request(&target(&upstream.url(), ", api: completions"), true).await.0, Ok(()));
     let whole = r#"{"choices":[{"index":0,"text":"Hi","finish_reason":"stop"}]}"#;
     let upstream = Upstream::start(move |_| plain("200 OK", "application/json", whole)).await;
-    assert_eq!(ask(&target(&upstream.url(), ", api: completions"), false).await.0, Ok(()));
+    assert_eq!(request(&target(&upstream.url(), ", api: completions"), false).await.0, Ok(()));
 }
 
 // ---- Correlation --------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_request_names_itself_and_its_failure_tells_both_names() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let heads = Arc::clone(&heard);
+async fn a_failure_carries_the_trace_id_and_the_request_id() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&received);
     let upstream = Upstream::reading(move |_, request| {
         heads.lock().unwrap().push(request.to_ascii_lowercase());
         let mut acts = plain("500 Internal Server Error", "text/plain", "oops");
@@ -538,43 +542,43 @@ async fn a_request_names_itself_and_its_failure_tells_both_names() {
         acts
     })
     .await;
-    let (outcome, told) = ask(&target(&upstream.url(), ", api_key_env: KEY"), true).await;
+    let (outcome, observed) = request(&target(&upstream.url(), ", api_key_env: KEY"), true).await;
     assert_eq!(outcome, Err(Failure::Http5xx));
-    let (_, names) = told.failed.lock().unwrap().clone().unwrap();
+    let (_, names) = observed.failed.lock().unwrap().clone().unwrap();
     assert_eq!(names.trace, Some(Trace::new(1, 2, 3)));
     assert_eq!(names.request_id.unwrap(), "req-[redacted]-7", "servers may quote the key anywhere");
     let line = format!("traceparent: {}", Trace::new(1, 2, 3));
-    assert!(heard.lock().unwrap()[0].contains(&line), "{heard:?}");
-    let (_, told) = ask(&target(&upstream.url(), ", traceparent: false"), true).await;
-    assert!(!heard.lock().unwrap()[1].contains("traceparent"), "{heard:?}");
-    assert_eq!(told.failed.lock().unwrap().clone().unwrap().1.trace, None);
+    assert!(received.lock().unwrap()[0].contains(&line), "{received:?}");
+    let (_, observed) = request(&target(&upstream.url(), ", traceparent: false"), true).await;
+    assert!(!received.lock().unwrap()[1].contains("traceparent"), "{received:?}");
+    assert_eq!(observed.failed.lock().unwrap().clone().unwrap().1.trace, None);
 }
 
 #[tokio::test]
-async fn what_an_endpoint_says_of_its_limits_is_told_and_nothing_is_made_up() {
+async fn the_rate_limits_of_an_endpoint_are_reported_and_none_is_invented() {
     let upstream = Upstream::start(|k| {
         let lines = ["content-length: 0", "retry-after: 2", "x-ratelimit-remaining-tokens: 7"];
         vec![head("429 Too Many Requests", if k == 0 { &lines } else { &lines[..1] })]
     })
     .await;
     let target = target(&upstream.url(), "");
-    let (outcome, told) = ask(&target, true).await;
+    let (outcome, observed) = request(&target, true).await;
     assert_eq!(outcome, Err(Failure::RateLimited));
-    let limits = told.limits.lock().unwrap()[0];
+    let limits = observed.limits.lock().unwrap()[0];
     assert_eq!(
         (limits.retry_after, limits.tokens.remaining),
         (Some(Duration::from_secs(2)), Some(7.0))
     );
     assert_eq!((limits.tokens.limit, limits.requests.limit), (None, None));
-    assert!(ask(&target, true).await.1.limits.lock().unwrap().is_empty());
-    let answer =
+    assert!(request(&target, true).await.1.limits.lock().unwrap().is_empty());
+    let response =
         target.1.send(Request { path: "chat/completions", ..Request::default() }).await.unwrap();
-    assert_eq!((answer.rate_limits(), answer.request_id()), (None, None));
+    assert_eq!((response.rate_limits(), response.request_id()), (None, None));
 }
 
-/// The daemon as a whole: gauges, the version, and the names in its log.
+/// The whole daemon: gauges, the version, and the identifiers in its log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_daemon_shows_limits_version_connections_and_names() {
+async fn the_daemon_shows_limits_version_connections_and_request_ids() {
     let upstream = Upstream::reading(|_, request| {
         let path = request.split(' ').nth(1).unwrap();
         match path {
@@ -600,9 +604,9 @@ async fn the_daemon_shows_limits_version_connections_and_names() {
     let text = tokio::task::spawn_blocking(move || {
         let version = "llmload_target_info{target=\"t\",version=\"0.11.0\"} 1";
         let text = daemon.wait_for("/metrics", |text| {
-            let there =
+            let complete =
                 text.contains(version) && sample(text, "llmload_retry_after_seconds", &[]) > 0.0;
-            there.then(|| text.to_owned())
+            complete.then(|| text.to_owned())
         });
         let log = daemon.log.lock().unwrap().clone();
         assert!(log.contains("request_id=\"req-7\"") || log.contains("request_id=req-7"), "{log}");
@@ -611,9 +615,16 @@ async fn the_daemon_shows_limits_version_connections_and_names() {
     })
     .await
     .unwrap();
-    assert_eq!(text.matches("llmload_target_info{").count(), 1, "the one before is gone: {text}");
+    assert_eq!(
+        text.matches("llmload_target_info{").count(),
+        1,
+        "the previous version is removed: {text}"
+    );
     assert_eq!(sample(&text, "llmload_retry_after_seconds", &["target=\"t\""]), 3.0);
     assert_eq!(sample(&text, "llmload_rate_limit_requests_limit", &["scenario=\"s\""]), 60.0);
-    assert!(!text.contains("llmload_rate_limit_requests_remaining{"), "nobody told");
+    assert!(
+        !text.contains("llmload_rate_limit_requests_remaining{"),
+        "the server did not report it"
+    );
     assert!(text.contains("llmload_connect_duration_seconds_count{"), "{text}");
 }

@@ -1,5 +1,5 @@
-//! `llmload probe` and the daemon's status among a beginner's mistakes, typed on purpose: each is
-//! named, with what mends it, and no key is shown.
+//! `llmload probe` and the daemon's status with the typical mistakes of a beginner: both name each
+//! mistake with its remedy, and show no key.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use llmload::check::text::TextStyle;
 use llmload::config;
-use llmload::endpoint::Connecting;
+use llmload::endpoint::ConnectTiming;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
-use llmload::probe::text::Words;
-use llmload::probe::{Seen, Streamed, tap};
+use llmload::probe::text::ReportText;
+use llmload::probe::{ProbeReport, ProbedRequest, request};
 use llmload::protocol::RequestParameters;
 use llmload::simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
@@ -47,12 +47,12 @@ async fn probe(args: &[&str]) -> (Option<i32>, String, String) {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// Words on one line: where lines are broken depends on the address.
+/// A text on one line: the line breaks depend on the length of the address.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Answers `/v1/models` with one model, chat with this, and all else with 404.
+/// A server that lists one model, responds to a chat request with this, and to all else with 404.
 async fn serving(chat: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
     Upstream::reading(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
         "/v1/models" => plain("200 OK", "application/json", LIST),
@@ -66,7 +66,7 @@ async fn always(status: &'static str, kind: &'static str, body: &'static str) ->
     Upstream::start(move |_| plain(status, kind, body)).await
 }
 
-/// A port that speaks TLS, with a certificate that nobody vouches for, until the test's process ends.
+/// A port that speaks TLS with a self-signed certificate, until the test process ends.
 fn tls_port() -> SocketAddr {
     let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -80,13 +80,13 @@ fn tls_port() -> SocketAddr {
     address
 }
 
-/// One mistake: what was typed, and words of the remedy, which probe and status both have to name.
+/// A mistake: the input, and a part of the remedy that both probe and status must show.
 struct Mistake {
     name: &'static str,
     url: String,
-    /// Of the target in a file.
+    /// The keys of the target in a file.
     keys: &'static str,
-    /// Beside the URL on a command line.
+    /// The options after the URL on a command line.
     options: &'static [&'static str],
     class: &'static str,
     remedy: String,
@@ -100,7 +100,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         plain("404 Not Found", "application/json", body)
     })
     .await;
-    // As vLLM with --api-key: only who has the right one gets in.
+    // As vLLM with --api-key: only the right key is accepted.
     let locked = Upstream::reading(|_, head| {
         let quoted = if head.contains(KEY) {
             format!("Incorrect API key provided: {KEY}")
@@ -129,7 +129,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     .await;
     let redirecting = always("308 Permanent Redirect", "text/plain", "").await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = closed.local_addr().unwrap();
+    let unused = closed.local_addr().unwrap();
     drop(closed);
     let tls = tls_port();
     let simulator = Simulator::start(
@@ -151,17 +151,17 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     let key = (", api_key_env: PROBE_KEY", &["--api-key-env", "PROBE_KEY"][..]);
     let named = (", model: m", &["--model", "m"][..]);
     let all = vec![
-        mistake("no_v1", root.clone(), "", &[], "", &format!("write {root}/v1")),
+        mistake("no_v1", root.clone(), "", &[], "", &format!("use {root}/v1")),
         mistake("wrong_version", format!("{root}/v2"), "", &[], "", &format!("{root}/v1")),
         mistake("beyond", format!("{root}/v1/models"), "", &[], "", &format!("{root}/v1")),
         mistake("wrong_path", format!("{root}/api/v1"), "", &[], "", &format!("{root}/v1")),
         mistake(
             "wrong_port",
-            format!("http://{nobody}/v1"),
+            format!("http://{unused}/v1"),
             "",
             &[],
             "connect_refused",
-            &format!("start the server, or correct the port: nothing listens at {nobody}"),
+            &format!("start the server, or correct the port: nothing listens at {unused}"),
         ),
         mistake(
             "tls_to_plain",
@@ -169,7 +169,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "tls",
-            &format!("write http://{http}/v1"),
+            &format!("use http://{http}/v1"),
         ),
         mistake(
             "plain_to_tls",
@@ -177,7 +177,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "",
-            &format!("write https://{tls}/v1"),
+            &format!("use https://{tls}/v1"),
         ),
         mistake("certificate", format!("https://{tls}/v1"), "", &[], "tls", "SSL_CERT_FILE"),
         mistake(
@@ -194,7 +194,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "401",
-            "name the variable that holds the key with `api_key_env` (or `--api-key-env`)",
+            "set `api_key_env` (or `--api-key-env`) to the name of the variable that holds the key",
         ),
         mistake(
             "wrong_key",
@@ -202,7 +202,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             key.0,
             key.1,
             "401",
-            "check what the variable PROBE_KEY holds",
+            "check that the variable PROBE_KEY holds a valid key",
         ),
         mistake(
             "forbidden",
@@ -210,7 +210,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             key.0,
             key.1,
             "403",
-            "check what the variable PROBE_KEY holds",
+            "check that the variable PROBE_KEY holds a valid key",
         ),
         mistake(
             "no_host",
@@ -218,7 +218,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "dns",
-            "check how `no-such-host.invalid` is spelled",
+            "check the spelling of `no-such-host.invalid`",
         ),
         mistake(
             "web_page",
@@ -226,12 +226,19 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "",
-            &format!("write http://{}/v1", page.address),
+            &format!("use http://{}/v1", page.address),
         ),
         mistake("web_page_named", page.url(), named.0, named.1, "not_sse", "check the address"),
         mistake("no_stream", whole.url(), "", &[], "not_sse", "`request: {stream: false}`"),
-        mistake("loading", loading.url(), "", &[], "503", "wait until it has loaded its model"),
-        mistake("rate_limited", limited.url(), "", &[], "rate_limited", "send less"),
+        mistake(
+            "loading",
+            loading.url(),
+            "",
+            &[],
+            "503",
+            "wait until the server has loaded its model",
+        ),
+        mistake("rate_limited", limited.url(), "", &[], "rate_limited", "lower the load"),
         mistake("no_quota", spent.url(), "", &[], "quota", "top up the account"),
         mistake(
             "redirect",
@@ -239,7 +246,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             named.0,
             named.1,
             "",
-            "write the address that it leads to",
+            "use the address that the redirect points to",
         ),
     ];
     let upstreams = vec![
@@ -264,10 +271,10 @@ async fn each_mistake_of_a_beginner_is_named_with_its_remedy() {
         let (code, out, err) = probe(&[&[url.as_str()], *options].concat()).await;
         assert_eq!((code, err.as_str()), (Some(1), ""), "{name}\n{out}");
         let flat = flat(&out);
-        let (told, mends) =
-            flat.split_once("error: ").and_then(|(_, told)| told.split_once("remedy: ")).unwrap();
-        assert!(flat.contains(class) && !told.is_empty(), "{name}: {class}\n{out}");
-        assert!(mends.contains(remedy), "{name}: {remedy}\n{out}");
+        let (problem, shown) =
+            flat.split_once("error: ").and_then(|(_, rest)| rest.split_once("remedy: ")).unwrap();
+        assert!(flat.contains(class) && !problem.is_empty(), "{name}: {class}\n{out}");
+        assert!(shown.contains(remedy), "{name}: {remedy}\n{out}");
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{name}\n{out}");
         assert!(!out.contains(KEY) && !out.contains('\u{1b}'), "{name}\n{out}");
         let (code, out, _) = probe(&[&[url.as_str(), "--json"], *options].concat()).await;
@@ -297,11 +304,11 @@ async fn the_status_page_names_the_same_remedies() {
                 let status: Value = serde_json::from_str(text).unwrap();
                 let scenarios = status["scenarios"].as_array().unwrap();
                 let scenario = scenarios.iter().find(|s| s["scenario"] == *name).unwrap();
-                let waits = scenario["waiting_for"].as_str().unwrap_or_default();
+                let waiting_for = scenario["waiting_for"].as_str().unwrap_or_default();
                 let mut failures = scenario["failures"].as_array().unwrap().iter();
-                let mends = |f: &Value| f["remedy"].as_str().unwrap().contains(remedy);
-                (waits.split_once("; ").is_some_and(|(_, words)| words.contains(remedy))
-                    || failures.any(mends))
+                let has_remedy = |f: &Value| f["remedy"].as_str().unwrap().contains(remedy);
+                (waiting_for.split_once("; ").is_some_and(|(_, shown)| shown.contains(remedy))
+                    || failures.any(has_remedy))
                 .then_some(())
             });
         }
@@ -310,8 +317,8 @@ async fn the_status_page_names_the_same_remedies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
-    for (args, words) in [
+async fn an_impossible_target_is_refused_before_any_request() {
+    for (args, message) in [
         (
             vec!["http://h/v1/chat/completions"],
             "URL: `/chat/completions` is added for each request; write `http://h/v1`",
@@ -322,7 +329,7 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         ),
         (vec!["api.example.com/v1"], "; write https://api.example.com/v1"),
         (vec!["prode"], "a URL that starts with http:// or https://; see"),
-        (vec![], "give a URL, as in llmload probe http://localhost:8000/v1"),
+        (vec![], "pass a URL, as in llmload probe http://localhost:8000/v1"),
         (
             vec!["http://h/v1", "--api-key-env", "NOT_SET"],
             "--api-key-env: the variable `NOT_SET` is not set",
@@ -332,11 +339,11 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
     ] {
         let (code, out, err) = probe(&args).await;
         assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}");
-        assert!(err.contains(words) && !err.contains(KEY), "{args:?}: {err}");
+        assert!(err.contains(message) && !err.contains(KEY), "{args:?}: {err}");
     }
 }
 
-/// The remedy for a certificate that nobody vouches for is one: with it only what follows is missing.
+/// The remedy for an untrusted certificate works: with it, the next step fails and TLS does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_trusted_once_its_authority_is_named() {
     let url = format!("https://{}/v1", tls_port());
@@ -345,12 +352,12 @@ async fn a_certificate_is_trusted_once_its_authority_is_named() {
         move || command().args(["probe", &url]).env("SSL_CERT_FILE", authority).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.contains("error: /models: reset"), "the handshake went well: {out}");
+    assert!(out.contains("error: /models: reset"), "the handshake succeeded: {out}");
 }
 
-/// With its key, headers and all.
+/// The probe uses the key and the headers of the target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
+async fn a_target_of_a_file_is_probed_with_its_key_and_headers() {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&heads);
     let upstream = serving(move |head| {
@@ -375,17 +382,17 @@ async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
     );
     {
         let heads = heads.lock().unwrap();
-        assert_eq!(heads.len(), 2, "one request, and the same once more");
+        assert_eq!(heads.len(), 2, "two requests");
         for head in heads.iter() {
             assert!(head.contains("x-team: staging") && head.contains(KEY), "{head}");
         }
     }
     let (code, _, err) = probe(&["--config.file", file]).await;
     assert_eq!(code, Some(2));
-    assert!(err.contains("name one with --target: `a`, `b`"), "{err}");
+    assert!(err.contains("choose one with --target: `a`, `b`"), "{err}");
     let (code, _, err) = probe(&["--config.file", file, "--target", "c"]).await;
     assert_eq!(code, Some(2));
-    assert!(err.contains("a target `c`; write one of `a`, `b`"), "{err}");
+    assert!(err.contains("a target `c`; choose one of `a`, `b`"), "{err}");
 
     let (code, out, err) = probe(&["--config.file", file, "--target", "b", "--json"]).await;
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -407,7 +414,7 @@ async fn a_target_of_a_file_is_probed_as_a_load_would_meet_it() {
         );
     }
     let connects = |request: usize| seen["requests"][request]["connect_seconds"].is_number();
-    assert!(connects(0) && !connects(1), "the second goes over the connection of the first: {out}");
+    assert!(connects(0) && !connects(1), "the second request reuses the connection: {out}");
     assert_eq!(seen["requests"].as_array().unwrap().len(), 2);
 }
 
@@ -416,21 +423,23 @@ fn target() -> Arc<Target> {
     Arc::clone(&config::parse(text, "test", None, &|_| None).unwrap().scenarios[0].target)
 }
 
-/// The kind of the first text, and whether a read brought events before it, as the captures have it.
+/// Checks this also with the captured streams of real servers.
 #[tokio::test]
-async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
-    let told =
-        |streamed: Streamed| words(&seen(vec![streamed])).contains("an event without text came");
-    let silent = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
+    let is_shown =
+        |request: ProbedRequest| text_of(&report(vec![request])).contains("an event without text");
+    let without_text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || says(&[FINISH, USAGE, DONE]);
     let wait = || Beat::Waits(Duration::from_millis(2));
-    // On the real clock, where each look at it is later than the one before.
-    assert!(!told(streamed(vec![says(&[&token("a")]), wait(), rest()]).await));
+    // On the real clock, on which each reading is later than the one before.
+    assert!(!is_shown(probed(vec![says(&[&token("a")]), wait(), rest()]).await));
     assert!(
-        !told(streamed(vec![says(&[silent, &token("a")]), wait(), rest()]).await),
-        "one read, one time"
+        !is_shown(probed(vec![says(&[without_text, &token("a")]), wait(), rest()]).await),
+        "one read has one time"
     );
-    assert!(told(streamed(vec![says(&[silent]), wait(), says(&[&token("a")]), rest()]).await));
+    assert!(is_shown(
+        probed(vec![says(&[without_text]), wait(), says(&[&token("a")]), rest()]).await
+    ));
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sse-captures");
     let mut counted = [0, 0];
@@ -442,8 +451,8 @@ async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
         let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
         let beats: Vec<Beat> =
             text.split_inclusive("\n\n").flat_map(|event| [wait(), says(&[event])]).collect();
-        let streamed = streamed(beats).await;
-        if streamed.outcome.is_err() || streamed.first_text.is_none() {
+        let request = probed(beats).await;
+        if request.outcome.is_err() || request.first_text.is_none() {
             continue;
         }
         let first = text.split("\n\n").find_map(|event| event.strip_prefix("data: ")).unwrap();
@@ -454,12 +463,12 @@ async fn an_event_before_the_first_text_is_told_only_where_there_was_one() {
                 .iter()
                 .any(|text| text.as_str().is_some_and(|text| !text.is_empty()));
         counted[usize::from(has_text)] += 1;
-        assert_eq!(told(streamed), !has_text, "{}", path.display());
+        assert_eq!(is_shown(request), !has_text, "{}", path.display());
     }
     assert!(counted.iter().all(|count| *count >= 3), "of both kinds: {counted:?}");
 }
 
-async fn streamed(body: Vec<Beat>) -> Streamed {
+async fn probed(body: Vec<Beat>) -> ProbedRequest {
     let endpoint = Arc::new(Shared(InMemory::playing(Duration::from_millis(5), body)));
     let parameters = RequestParameters {
         max_tokens: std::num::NonZeroU32::new(32).unwrap(),
@@ -468,31 +477,31 @@ async fn streamed(body: Vec<Beat>) -> Streamed {
         stream: true,
         extra: std::collections::BTreeMap::new(),
     };
-    tap::stream(&endpoint, &target(), "m", &parameters, "Hi").await
+    request::send(&endpoint, &target(), "m", &parameters, "Hi").await
 }
 
-fn seen(streams: Vec<Streamed>) -> Seen {
-    Seen {
+fn report(requests: Vec<ProbedRequest>) -> ProbeReport {
+    ProbeReport {
         target: target(),
         address: "http://h:8000/v1".into(),
         warnings: Vec::new(),
-        listed: Ok((200, vec!["m".into()])),
-        listing: Duration::from_millis(2),
+        models: Ok((200, vec!["m".into()])),
+        models_time: Duration::from_millis(2),
         version: Some("0.11.0".into()),
         model: Some("m".into()),
-        streams,
-        elsewhere: None,
+        requests,
+        suggested_address: None,
     }
 }
 
-fn words(seen: &Seen) -> String {
-    Words { seen, paper: TextStyle { width: 80, colours: false } }.to_string()
+fn text_of(report: &ProbeReport) -> String {
+    ReportText { report, style: TextStyle { width: 80, colours: false } }.to_string()
 }
 
-/// A role delta after 10 ms, reasoning after 30 more, an answer after 40 more; the second time half of the
-/// prompt comes from a cache.
+/// A role delta after 10 ms, reasoning after another 30, an answer after another 40. In the second
+/// request two of three prompt tokens come from a cache.
 #[tokio::test(start_paused = true)]
-async fn what_was_seen_is_told_in_these_words() {
+async fn the_report_of_a_successful_probe_has_this_text() {
     let wait = |millis| Beat::Waits(Duration::from_millis(millis));
     let role = "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let thought = token("a").replace("content", "reasoning_content");
@@ -511,43 +520,43 @@ async fn what_was_seen_is_told_in_these_words() {
             says(&[FINISH, usage, DONE]),
         ]
     };
-    let (mut first, second) = (streamed(answer(USAGE)).await, streamed(answer(&cached)).await);
+    let (mut first, second) = (probed(answer(USAGE)).await, probed(answer(&cached)).await);
     let (dns, connect) = (Some(Duration::from_micros(400)), Duration::from_micros(1_600));
-    first.connected = Some(Connecting { dns, connect });
+    first.connect_timing = Some(ConnectTiming { dns, connect });
     let expected = "\
 http://h:8000/v1
   key            none
   models         m
-  server         0.11.0
+  server version 0.11.0
   model          m
 
-  first token    reasoning, which counts; an event without text came 30.0 ms
-                 before and does not count
-  tokens         3 in, 2 out
-  chunks         2 with text in 2 reads, 1.00 tokens each
-  end            finish reason: a natural end, usage, [DONE]
-  prefix cache   2 of 3 prompt tokens, the second time
+  first token    reasoning text, which counts; an event without text arrived
+                 30.0 ms earlier and does not count
+  tokens         3 input, 2 output
+  chunks         2 with text in 2 reads, 1.00 tokens per chunk
+  end            finish reason `stop`, usage, [DONE]
+  prefix cache   2 of 3 prompt tokens cached in request 2
 
-  clock               first      again
-  /models            2.0 ms             on a connection of its own
-  name               0.4 ms             from sending
+  step            request 1  request 2  each step begins when the one above ends
+  /models            2.0 ms             on a separate connection
+  DNS lookup         0.4 ms
   connect            1.6 ms
-  head               3.0 ms     5.0 ms
+  response head      3.0 ms     5.0 ms
   first token       40.0 ms    40.0 ms
   last token        40.0 ms    40.0 ms
   end                0.0 ms     0.0 ms
-  TTFT              45.0 ms    45.0 ms  all up to the first token
-  TPOT              40.0 ms    40.0 ms  for each token after it
+  TTFT              45.0 ms    45.0 ms  from sending to the first token
+  TPOT              40.0 ms    40.0 ms  for each token after the first
 
-A stream came as it should.";
-    let mut seen = seen(vec![first, second]);
-    assert_eq!(words(&seen), expected);
-    seen.address = "https://h/v1".into();
-    assert!(words(&seen).contains("  connect            1.6 ms             TLS included\n"));
+The endpoint streamed a complete answer.";
+    let mut report = report(vec![first, second]);
+    assert_eq!(text_of(&report), expected);
+    report.address = "https://h/v1".into();
+    assert!(text_of(&report).contains("  connect            1.6 ms             TLS included\n"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
+async fn an_oddity_of_a_good_stream_is_a_warning_with_a_remedy() {
     let usage = USAGE.replace(
         "\"completion_tokens\":2,\"total_tokens\":5",
         "\"completion_tokens\":9,\"total_tokens\":12",
@@ -557,16 +566,16 @@ async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
         (
             "no usage",
             vec![says(&[&token("a"), FINISH, DONE])],
-            "no usage came",
+            "sent no usage",
             "stream_options.include_usage",
         ),
         (
             "gathered",
             vec![says(&[&token("a"), &token("b"), FINISH, &usage, DONE])],
-            "all 9 tokens came at once",
+            "all 9 tokens arrived at once",
             "a proxy that buffers",
         ),
-        ("hidden", vec![says(&[FINISH, USAGE, DONE])], "no text came", "`max_tokens`"),
+        ("hidden", vec![says(&[FINISH, USAGE, DONE])], "sent no text", "`max_tokens`"),
         (
             "another",
             vec![says(&[&other, FINISH, USAGE, DONE])],
@@ -574,33 +583,33 @@ async fn what_is_odd_about_a_good_stream_is_a_warning_with_a_remedy() {
             "set `model`",
         ),
     ] {
-        let seen = seen(vec![streamed(body).await]);
-        let text = words(&seen);
-        let (_, told) = text.split_once("warning: ").unwrap_or_else(|| panic!("{name}: {text}"));
-        assert!(flat(told).contains(warning) && flat(told).contains(remedy), "{name}: {text}");
-        assert!(seen.is_well() && !text.contains("error:"), "{name}: {text}");
+        let report = report(vec![probed(body).await]);
+        let text = text_of(&report);
+        let (_, shown) = text.split_once("warning: ").unwrap_or_else(|| panic!("{name}: {text}"));
+        assert!(flat(shown).contains(warning) && flat(shown).contains(remedy), "{name}: {text}");
+        assert!(report.is_successful() && !text.contains("error:"), "{name}: {text}");
     }
     let good = || vec![says(&[&token("a")]), says(&[&token("b"), FINISH, USAGE, DONE])];
-    let mut twice = seen(vec![streamed(good()).await, streamed(vec![Beat::Breaks]).await]);
+    let mut twice = report(vec![probed(good()).await, probed(vec![Beat::Breaks]).await]);
     assert!(
-        flat(&words(&twice)).contains("warning: the same request once more: truncated"),
+        flat(&text_of(&twice)).contains("warning: the second request: truncated"),
         "{}",
-        words(&twice)
+        text_of(&twice)
     );
-    twice.streams.truncate(1);
-    assert!(twice.troubles().is_empty());
-    twice.listed = Ok((200, vec!["n".into()]));
+    twice.requests.truncate(1);
+    assert!(twice.problems().is_empty());
+    twice.models = Ok((200, vec!["n".into()]));
     assert!(
-        flat(&words(&twice)).contains("warning: /models does not list `m` remedy: set `model`")
+        flat(&text_of(&twice)).contains("warning: /models does not list `m` remedy: set `model`")
     );
-    twice.listed = Err(FailureDetail::new(Failure::TimeoutTotal, "no answer within 10s"));
-    twice.streams.clear();
-    assert!(!twice.is_well() && words(&twice).contains("error: /models: timeout_total"));
+    twice.models = Err(FailureDetail::new(Failure::TimeoutTotal, "no answer within 10s"));
+    twice.requests.clear();
+    assert!(!twice.is_successful() && text_of(&twice).contains("error: /models: timeout_total"));
 }
 
-/// A stream on real sockets, and the text of an answer never reaches the report.
+/// The text of an answer never reaches the report, with real sockets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_words_of_the_endpoint_are_not_repeated() {
+async fn the_report_does_not_quote_the_answer() {
     let upstream = serving(|_| {
         vec![
             stream_head(),
@@ -614,5 +623,8 @@ async fn the_words_of_the_endpoint_are_not_repeated() {
     .await;
     let (code, out, _) = probe(&[&upstream.url(), "--api-key-env", "PROBE_KEY"]).await;
     assert_eq!(code, Some(0), "{out}");
-    assert!(!out.contains(KEY) && out.contains("A stream came as it should."), "{out}");
+    assert!(
+        !out.contains(KEY) && out.contains("The endpoint streamed a complete answer."),
+        "{out}"
+    );
 }

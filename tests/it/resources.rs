@@ -1,10 +1,10 @@
-//! What the machine has to give, and what is said when that is too little.
+//! The limits of the machine, and the errors when a plan needs more.
 
 use std::process::Command;
 
 use crate::binary::Daemon;
 
-/// The binary, with this done first by a shell that then becomes it.
+/// The binary, started by a shell that runs this command first.
 fn after(shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_llmload")]);
@@ -23,25 +23,25 @@ scenarios: {{s: {{target: t, rate: 1/s, max_concurrency: {max_concurrency}}}}}
 }
 
 #[test]
-fn a_plan_that_may_open_more_files_than_allowed_is_refused_with_the_remedy() {
+fn a_plan_that_needs_more_open_files_than_allowed_is_refused_with_a_remedy() {
     let folder = configuration(256);
     let output = after("ulimit -n 64")
         .args(["daemon", "--web.listen-address", "127.0.0.1:0"])
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let last = said.lines().last().unwrap();
-    for words in ["may open 64 files", "ulimit -n", "max_concurrency"] {
-        assert!(last.contains(words), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    for part in ["may open 64 files", "ulimit -n", "max_concurrency"] {
+        assert!(last.contains(part), "{stderr}");
     }
 }
 
-/// Shells and service managers set the soft limit low for the sake of old programs; a process may
-/// raise it up to the hard one.
+/// Shells and service managers set a low soft limit for old programs. A process may raise it up to
+/// the hard limit.
 #[test]
-fn a_low_soft_limit_of_files_is_raised_rather_than_complained_about() {
+fn a_low_soft_limit_of_open_files_is_raised() {
     let daemon = Daemon::of(after("ulimit -Sn 64"), &[], configuration(16));
     assert_eq!(daemon.get("/-/healthy").0, 200);
 }

@@ -1,8 +1,8 @@
-//! Secrets never reach a log, a page, a label, an error or the debug form of a value, whatever the
-//! server does with them.
+//! No secret reaches a log, a page, a label, an error or the debug form of a value, even if the
+//! server sends it back.
 //!
-//! Every secret here has the same mark in it. The servers quote what they received, so that a
-//! missing mask shows; and the mask is looked for, so that a server that quotes nothing shows too.
+//! Every secret here contains the same mark. The servers quote the requests, so a missing mask
+//! shows. The tests also look for the mask, so a server that quotes nothing shows too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,10 +25,11 @@ const HEADER: &str = "Basic b-cAnArY-header==";
 const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
-/// What no output may hold: the mark, which no start too short to be masked has in full, and the mark in base64 at each of the three alignments.
+/// The strings that no output may contain: the mark, and the mark in base64 at each of its three
+/// alignments. A prefix that is too short to be masked does not contain the whole mark.
 const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
 
-/// Misdeeds whose quotes end up among the words of a failure.
+/// Servers whose quote ends up in the message of a failure.
 const QUOTES: [&str; 8] = [
     "quotes_key",
     "quotes_request",
@@ -39,7 +40,7 @@ const QUOTES: [&str; 8] = [
     "stream_error",
     "rate_limits",
 ];
-/// Misdeeds of other kinds. Each is a target of its own, so that no message hides another.
+/// Servers that misbehave in other ways. Each is a separate target, so no message hides another.
 const OTHERS: [&str; 9] = [
     "redirects",
     "resets",
@@ -65,11 +66,11 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
     let key = header(request, "authorization").trim_start_matches("Bearer ").to_owned()
         + header(request, "api-key");
     let everything = request.replace("\r\n", " | ");
-    let json = |words: &str| serde_json::json!({"error": {"message": words}}).to_string();
+    let json = |message: &str| serde_json::json!({"error": {"message": message}}).to_string();
     let quote =
         format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
     if path.contains("/models") {
-        // One of them is asked which models there are.
+        // One target has no model configured, so its list is requested.
         let list = serde_json::json!({"data": [{"id": key}, {"id": everything}]}).to_string();
         return plain("200 OK", "application/json", &list);
     }
@@ -128,9 +129,9 @@ fn configuration(upstream: &Upstream) -> String {
     let mut scenarios = String::from("scenarios:\n");
     let extras = "headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}, query: {sig: {env: CANARY_QUERY}}";
     let mut add = |name: &str, base: &str, key: &str, start: &str| {
-        // A busy machine must not turn what a server says into a timeout.
-        let patience = if name == "mute" { "500ms" } else { "60s" };
-        let timeouts = format!("timeouts: {{connect: 2s, first_token: {patience}, idle: 60s}}");
+        // A busy machine must not turn a response into a timeout.
+        let first_token = if name == "mute" { "500ms" } else { "60s" };
+        let timeouts = format!("timeouts: {{connect: 2s, first_token: {first_token}, idle: 60s}}");
         let model = if start == "now" { "model: m, " } else { "" };
         writeln!(targets, "  {name}: {{base_url: '{base}', {model}{key}, {extras}, {timeouts}}}")
             .unwrap();
@@ -197,10 +198,11 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-/// Runs the daemon against all misdeeds and returns nothing but clean outputs.
+/// Runs the daemon with all misbehaving servers. Returns its outputs after checking each for
+/// secrets.
 async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
-    let strangers = Arc::new(AtomicU64::new(0));
-    let seen = Arc::clone(&strangers);
+    let redirected = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&redirected);
     let stranger = Upstream::start(move |_| {
         seen.fetch_add(1, Ordering::Relaxed);
         good()
@@ -214,14 +216,14 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
         let mut daemon = Daemon::of(llmload(), &log, folder);
         let status = daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let over =
+            let has_ended =
                 |s: &serde_json::Value| s["state"] == "ended" && s["ledger"]["in_flight"] == 0;
             let waits = |s: &serde_json::Value| {
                 s["waiting_for"].as_str().is_some_and(|w| w.contains("a model"))
             };
             let all = status["scenarios"].as_array().unwrap();
             all.iter()
-                .all(|s| over(s) || s["scenario"] == "which_model" && waits(s))
+                .all(|s| has_ended(s) || s["scenario"] == "which_model" && waits(s))
                 .then(|| text.to_owned())
         });
         let mut outputs = BTreeMap::from([("/api/v1/status", status)]);
@@ -247,15 +249,15 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     for (what, text) in &outputs {
         assert_clean(what, text);
     }
-    assert_eq!(strangers.load(Ordering::Relaxed), 0, "a redirect was followed");
+    assert_eq!(redirected.load(Ordering::Relaxed), 0, "a redirect was followed");
     outputs
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
+async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
     let outputs = outputs(["--log.level", "trace", "--log.format", "text"]).await;
     let status: serde_json::Value = serde_json::from_str(&outputs["/api/v1/status"]).unwrap();
-    let words_of = |name: &str| {
+    let messages_of = |name: &str| {
         let scenarios = status["scenarios"].as_array().unwrap();
         let scenario = scenarios.iter().find(|s| s["scenario"] == name).unwrap();
         format!("{} {}", scenario["failures"], scenario["waiting_for"])
@@ -263,19 +265,19 @@ async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
     for name in QUOTES {
         for name in [name.to_owned(), format!("{name}_file")] {
             assert!(
-                words_of(&name).contains("[redacted]"),
+                messages_of(&name).contains("[redacted]"),
                 "{name} quotes nothing: {}",
-                words_of(&name)
+                messages_of(&name)
             );
         }
     }
-    assert!(words_of("which_model").contains("`[redacted]`"), "{}", words_of("which_model"));
+    assert!(messages_of("which_model").contains("`[redacted]`"), "{}", messages_of("which_model"));
     assert!(
         outputs["log"].contains("Incorrect API key provided: [redacted]"),
         "{}",
         outputs["log"]
     );
-    // All but the misnamed model fail, those without an answer too; what was cut off is no success.
+    // Every request fails, except with the target that only misnames its model.
     let failed = |name: &str| {
         let label = format!("scenario=\"{name}\"");
         sample(&outputs["/metrics"], "llmload_request_failures_total", &[&label])
@@ -290,9 +292,9 @@ async fn a_daemon_among_misbehaving_servers_tells_no_secret() {
     assert!(probed.contains("CANARY_KEY") && probed.contains("[redacted]"), "{probed}");
 }
 
-/// Also what the libraries say if they are asked for everything.
+/// The log at level `trace` includes the lines of the libraries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_of_everything_as_json_tells_no_secret() {
+async fn a_trace_log_as_json_shows_no_secret() {
     let outputs = outputs(["--log.level", "trace,llmload=trace", "--log.format", "json"]).await;
     let log = &outputs["log"];
     assert!(log.contains("Incorrect API key provided: [redacted]"), "{log}");
@@ -300,7 +302,7 @@ async fn a_log_of_everything_as_json_tells_no_secret() {
 }
 
 #[test]
-fn the_debug_forms_of_plan_and_endpoint_tell_no_secret() {
+fn the_debug_forms_of_plan_and_endpoint_show_no_secret() {
     let yaml = "
 targets:
   t:
@@ -324,9 +326,9 @@ scenarios:
     }
 }
 
-/// An answer remembers the address it came from, and that has the query.
+/// A response holds the URL of its request, which includes the query.
 #[tokio::test]
-async fn the_debug_form_of_an_answer_tells_no_secret() {
+async fn the_debug_form_of_a_response_shows_no_secret() {
     use llmload::endpoint::{Endpoint as _, Request};
     let upstream = Upstream::reading(|_, request| {
         vec![head(
@@ -346,6 +348,6 @@ async fn the_debug_form_of_an_answer_tells_no_secret() {
     let endpoint = HttpEndpoint::new(target, base).unwrap();
     let request =
         Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
-    let answer = endpoint.send(request).await.unwrap();
-    assert_clean("the answer", &format!("{answer:?}"));
+    let response = endpoint.send(request).await.unwrap();
+    assert_clean("the response", &format!("{response:?}"));
 }

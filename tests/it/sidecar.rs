@@ -1,9 +1,9 @@
-//! The daemon as it runs beside a model server: user 65532 without capabilities, a root of its own
-//! that is read-only and holds nothing but the binary and its mounts, a network shared with the
-//! server, and a real Prometheus that scrapes it from another machine.
+//! The daemon as a sidecar of a model server: user 65532 without capabilities, a separate read-only
+//! root with only the binary and its mounts, a network shared with the server, and a real
+//! Prometheus that scrapes it from another machine.
 //!
-//! Both machines are network namespaces joined by a cable, and end with the processes in them. Root
-//! makes them as it is, anybody else in a user namespace.
+//! Both machines are network namespaces, joined by a virtual cable. They end with their processes.
+//! Root creates them directly, another user inside a user namespace.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use crate::binary::{FOREVER, pause};
 use crate::deploy::{container, texts};
 
-/// Of TEST-NET-1: nobody's.
+/// An address of TEST-NET-1, which is reserved for documentation.
 const POD: &str = "192.0.2.1";
 const SCRAPER: &str = "192.0.2.2";
 
-/// 40/s after three seconds: sixty arrivals.
+/// A ramp to 40/s in three seconds: sixty arrivals.
 const RAMP: &str = "
 targets:
   server: {base_url: 'http://127.0.0.1:8000/v1', api_key_file: /run/secrets/llmload/api-key}
@@ -53,7 +53,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A network namespace, alive as long as the process that made it.
+/// A network namespace, which lives as long as the process that created it.
 struct Machine(Running);
 
 impl Machine {
@@ -62,13 +62,13 @@ impl Machine {
         let mut child =
             unshare.args(alone).stdout(Stdio::piped()).spawn().expect("unshare, of util-linux");
         let mut line = String::new();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        said.read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         assert_eq!(line, "up\n", "no namespace could be made");
         Machine(Running(child))
     }
 
-    /// A command that lacks what is to be run there.
+    /// A command that enters the namespace; the caller adds the program to run there.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.0.0.id().to_string(), "--net", "--mount"]);
@@ -78,19 +78,19 @@ impl Machine {
         command
     }
 
-    fn run(&self, words: &str) -> String {
-        said(self.enter().args(words.split(' ')))
+    fn run(&self, command: &str) -> String {
+        output_of(self.enter().args(command.split(' ')))
     }
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{command:?}: {words}");
-    words
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}");
+    text
 }
 
-/// Two machines on one cable.
+/// Creates two machines on one cable.
 fn machines() -> (Machine, Machine) {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount"]);
@@ -111,7 +111,7 @@ fn machines() -> (Machine, Machine) {
     (pod, scraper)
 }
 
-/// A folder that is the whole of what the daemon sees, made read-only in the pod.
+/// The folder that is the root of the daemon, mounted read-only in the pod.
 struct Image {
     folder: tempfile::TempDir,
 }
@@ -122,7 +122,7 @@ impl Image {
         let root = image.folder.path();
         std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
         image.install(Path::new(env!("CARGO_BIN_EXE_llmload")), "llmload");
-        // Whoever gives up being root can no longer change its root.
+        // The change of user must follow the change of root, so it needs a program inside.
         image.install(&found("setpriv"), "setpriv");
         image.write("etc/llmload/llmload.yml", yaml);
         image.write("run/secrets/llmload/api-key", "sk-from-a-file\n");
@@ -140,10 +140,10 @@ impl Image {
         std::fs::write(path, text).unwrap();
     }
 
-    /// With the libraries it is linked to.
+    /// Copies a program and the libraries that it is linked to.
     fn install(&self, program: &Path, name: &str) {
         std::fs::copy(program, self.folder.path().join(name)).unwrap();
-        for library in said(Command::new("ldd").arg(program)).split_whitespace() {
+        for library in output_of(Command::new("ldd").arg(program)).split_whitespace() {
             if !library.starts_with('/') {
                 continue;
             }
@@ -153,7 +153,7 @@ impl Image {
         }
     }
 
-    /// llmload in it, as nobody who may do anything.
+    /// llmload inside the image, without privileges.
     fn llmload(&self, pod: &Machine) -> Command {
         let mut command = pod.enter();
         let root = self.folder.path().display();
@@ -192,7 +192,7 @@ fn found(program: &str) -> PathBuf {
     places.find(|place| place.is_file()).unwrap_or_else(|| panic!("{program} is not installed"))
 }
 
-/// What Prometheus on the other machine knows.
+/// A Prometheus server on the other machine.
 struct Prometheus<'a> {
     scraper: &'a Machine,
     _server: Running,
@@ -215,83 +215,83 @@ impl Prometheus<'_> {
         Prometheus { scraper, _server: Running(server), _folder: folder }
     }
 
-    fn tells(&self, expression: &str) -> Option<f64> {
-        let mut ask = self.scraper.enter();
-        ask.args(["promtool", "query", "instant", "http://127.0.0.1:9090", expression]);
-        let output = ask.output().unwrap();
-        let answer = String::from_utf8(output.stdout).unwrap();
-        let (_, value) = answer.lines().next()?.rsplit_once("=> ")?;
+    fn query(&self, expression: &str) -> Option<f64> {
+        let mut promtool = self.scraper.enter();
+        promtool.args(["promtool", "query", "instant", "http://127.0.0.1:9090", expression]);
+        let output = promtool.output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let (_, value) = stdout.lines().next()?.rsplit_once("=> ")?;
         value.split(' ').next()?.parse().ok()
     }
 
     fn until(&self, expression: &str, enough: f64, daemon: &mut Daemon) {
-        let patience = FOREVER + Duration::from_secs_f64(absence());
-        daemon.until(patience, expression, || {
-            self.tells(expression).is_some_and(|value| value >= enough)
+        let timeout = FOREVER + Duration::from_secs_f64(absence());
+        daemon.until(timeout, expression, || {
+            self.query(expression).is_some_and(|value| value >= enough)
         });
     }
 }
 
-/// The daemon in its image, with its log beside it.
+/// The daemon in its image, and the folder of its log.
 struct Daemon {
     process: Running,
-    notes: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Daemon {
     fn start(image: &Image, pod: &Machine) -> Daemon {
-        let notes = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(notes.path().join("log")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = image.llmload(pod);
         let process =
             Running(command.args(texts(&container()["args"])).stderr(log).spawn().unwrap());
-        Daemon { process, notes }
+        Daemon { process, folder }
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.notes.path().join("log")).unwrap()
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Its own, in `/proc`.
+    /// The content of a file of the daemon in `/proc`.
     fn file(&self, name: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).unwrap()
     }
 
-    fn until(&mut self, patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    fn until(&mut self, timeout: Duration, what: &str, mut is_true: impl FnMut() -> bool) {
         let begun = Instant::now();
-        while !is_so() {
+        while !is_true() {
             let ended = self.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log());
-            assert!(begun.elapsed() < patience, "in vain: {what}\n{}", self.log());
+            assert!(begun.elapsed() < timeout, "timeout: {what}\n{}", self.log());
             pause();
         }
     }
 }
 
-/// For how many scrapes, a second apart, the server is not there yet.
+/// The number of scrapes, one per second, before the server starts.
 fn absence() -> f64 {
     std::env::var("LLMLOAD_TEST_ABSENCE").map_or(5.0, |seconds| seconds.parse().unwrap())
 }
 
 #[test]
-fn beside_a_server_that_comes_late_it_is_healthy_fails_nothing_and_sends_the_whole_ramp() {
+fn a_sidecar_of_a_late_server_is_healthy_fails_nothing_and_sends_the_whole_ramp() {
     let (pod, scraper) = machines();
     let image = Image::new(&pod, RAMP);
     let mut daemon = Daemon::start(&image, &pod);
     for page in ["healthy", "ready"] {
-        // From the other machine, as a kubelet asks, and from inside, as Docker does.
+        // From the other machine, as a kubelet does, and from inside, as Docker does.
         let outside = format!("http://{POD}:9899/-/{page}");
         daemon.until(FOREVER, &outside, || {
-            let asked =
+            let health =
                 scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &outside]).output();
-            asked.unwrap().status.success()
+            health.unwrap().status.success()
         });
-        said(image.llmload(&pod).args(["health", &format!("http://127.0.0.1:9899/-/{page}")]));
+        output_of(image.llmload(&pod).args(["health", &format!("http://127.0.0.1:9899/-/{page}")]));
     }
     let prometheus = Prometheus::start(&scraper);
     prometheus.until("sum(count_over_time(up[1h]))", absence(), &mut daemon);
     prometheus.until("count(llmload_target_ready == 0)", 1.0, &mut daemon);
-    assert_eq!(prometheus.tells("sum(llmload_arrivals_total)").unwrap_or_default(), 0.0);
+    assert_eq!(prometheus.query("sum(llmload_arrivals_total)").unwrap_or_default(), 0.0);
 
     let status = daemon.file("status");
     let has = |name: &str| {
@@ -321,10 +321,10 @@ fn beside_a_server_that_comes_late_it_is_healthy_fails_nothing_and_sends_the_who
         ("min(min_over_time(up[1h]))", 1.0),
         ("sum(changes(process_start_time_seconds[1h]))", 0.0),
     ] {
-        assert_eq!(prometheus.tells(expression), Some(value), "{expression}\n{log}");
+        assert_eq!(prometheus.query(expression), Some(value), "{expression}\n{log}");
     }
     assert!(!log.contains("sk-from-a-file"), "{log}");
-    // Through nsenter and chroot, which have become it.
-    said(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
+    // The process is llmload by now: nsenter and chroot have replaced themselves with it.
+    output_of(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
     assert_eq!(daemon.process.0.wait().unwrap().code(), Some(0), "{log}");
 }

@@ -1,5 +1,5 @@
-//! Endpoints for tests: a scripted TCP server, which can misbehave in any way bytes can, and one in
-//! memory for the paused clock.
+//! Endpoints for tests: a scripted TCP server, which can send any bytes at any time, and an
+//! endpoint in memory for tests on a paused clock.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,27 +17,27 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a scripted server does next with a connection that has sent a whole request.
+/// One step of a scripted server, on a connection that has sent a whole request.
 #[derive(Clone, Debug)]
 pub enum Act {
     Write(Vec<u8>),
-    /// The same bytes again and again, so far apart, until the client goes.
+    /// Writes the same bytes at this interval until the client disconnects.
     Trickle(Vec<u8>, Duration),
-    /// Nothing for so long.
     Pause(Duration),
-    /// Nothing until this is cancelled.
+    /// Waits until the token is cancelled.
     WaitFor(CancellationToken),
-    /// Nothing, until the client goes.
+    /// Sends nothing until the client disconnects.
     Silence,
-    /// RST.
+    /// Closes the connection with RST.
     Reset,
-    /// FIN.
+    /// Closes the connection with FIN.
     Close,
-    /// Wait for the next request on the same connection; close at once when it comes.
+    /// Waits for the next request on the same connection, and closes the connection when it
+    /// arrives.
     CloseOnNext,
 }
 
-/// A server that plays the script of each request. Ends with the test's runtime.
+/// A server that plays a script for each request. It ends with the runtime of the test.
 pub struct Upstream {
     pub address: SocketAddr,
     pub requests: Arc<AtomicU64>,
@@ -48,7 +48,7 @@ impl Upstream {
         Upstream::reading(move |number, _| script(number)).await
     }
 
-    /// One whose script also depends on the head of the request.
+    /// Starts a server whose script also depends on the head of the request.
     pub async fn reading(
         script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static,
     ) -> Upstream {
@@ -59,7 +59,7 @@ impl Upstream {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (script, counter) = (Arc::clone(&script), Arc::clone(&counter));
-                tokio::spawn(async move { converse(stream, &*script, &counter).await });
+                tokio::spawn(async move { play(stream, &*script, &counter).await });
             }
         });
         Upstream { address, requests }
@@ -70,14 +70,14 @@ impl Upstream {
     }
 }
 
-async fn converse(
+async fn play(
     mut stream: TcpStream,
     script: &(dyn Fn(u64, &str) -> Vec<Act> + Send + Sync),
     counter: &AtomicU64,
 ) {
     while let Some(head) = read_request(&mut stream).await {
         for act in script(counter.fetch_add(1, Ordering::Relaxed), &head) {
-            let gone = match act {
+            let ended = match act {
                 Act::Write(bytes) => stream.write_all(&bytes).await.is_err(),
                 Act::Trickle(bytes, gap) => {
                     while stream.write_all(&bytes).await.is_ok() {
@@ -106,19 +106,19 @@ async fn converse(
                 Act::CloseOnNext => {
                     let mut byte = [0];
                     let _next = stream.read(&mut byte).await;
-                    // Unread bytes make the kernel answer with RST, as when a server closes an idle
-                    // connection that a request is already on its way to.
+                    // Unread bytes make the kernel send RST, as when a server closes an idle
+                    // connection while a request is on its way.
                     true
                 }
             };
-            if gone {
+            if ended {
                 return;
             }
         }
     }
 }
 
-/// Reads a head and the body that its `content-length` announces; the head.
+/// Reads a request with the body that its `content-length` announces, and returns its head.
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -177,7 +177,7 @@ pub const FINISH: &str =
 pub const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
 pub const DONE: &str = "data: [DONE]\n\n";
 
-/// A whole good answer.
+/// A complete stream of two tokens.
 pub fn good() -> Vec<Act> {
     vec![
         stream_head(),
@@ -190,7 +190,7 @@ pub fn good() -> Vec<Act> {
     ]
 }
 
-/// A complete answer with a body of known length.
+/// A complete response with a body of known length.
 pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     let length = format!("content-length: {}", body.len());
     vec![
@@ -199,33 +199,32 @@ pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     ]
 }
 
-/// What an answer in memory does next.
+/// One step of the body of a response in memory.
 #[derive(Clone, Debug)]
 pub enum Beat {
-    /// One read brings this.
+    /// One read returns this text.
     Says(String),
-    /// Nothing happens for so long.
     Waits(Duration),
-    /// Nothing ever happens again.
+    /// The body never continues.
     Mute,
     /// The connection breaks.
     Breaks,
-    /// A defect of llmload's own.
+    /// The read panics, as if llmload had a bug.
     Panics,
 }
 
-/// One read that brings these events.
+/// One read that returns these events.
 pub fn says(events: &[&str]) -> Beat {
     Beat::Says(events.concat())
 }
 
-/// An endpoint in memory: each answer takes its time on tokio's clock.
+/// An endpoint in memory. Each response takes its time on tokio's clock.
 #[derive(Default)]
 pub struct InMemory {
-    /// Until the head; `None` never answers.
+    /// The time until the response head; with `None` it never arrives.
     pub takes: Option<Duration>,
     pub fails: bool,
-    /// After the head; a clean end follows.
+    /// The steps of the body; a clean end follows.
     pub body: Vec<Beat>,
     pub sent: Mutex<Vec<Instant>>,
     pub bodies: Mutex<Vec<bytes::Bytes>>,
@@ -245,12 +244,12 @@ impl InMemory {
         Arc::default()
     }
 
-    /// One whose head comes after `takes`, and then this.
+    /// Creates an endpoint whose head arrives after `takes`, followed by this body.
     pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
         Arc::new(InMemory { takes: Some(takes), body, ..InMemory::default() })
     }
 
-    /// Until so many requests have come.
+    /// Waits until this many requests have arrived.
     pub async fn until_sent(&self, count: usize) {
         while self.sent.lock().unwrap().len() < count {
             self.came.notified().await;
@@ -258,7 +257,7 @@ impl InMemory {
     }
 }
 
-/// So that a test can keep one end.
+/// The endpoint as the code under test sees it; the test keeps the other reference.
 pub struct Shared(pub Arc<InMemory>);
 
 impl Endpoint for Shared {
@@ -315,15 +314,15 @@ pub fn arrival_now() -> Arrival {
     Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
 }
 
-/// Keeps what it is told.
+/// An observer that keeps the events.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub succeeded: Mutex<Vec<Measurement>>,
     pub failed: Mutex<Vec<FailureDetail>>,
-    /// How long those took.
+    /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
-    /// Cancelled with the first of them.
+    /// Cancelled by the first one.
     pub first_token: CancellationToken,
     pub chunks: AtomicU64,
 }
@@ -350,7 +349,7 @@ impl Observe for Recorder {
     }
 }
 
-/// TLS with a certificate that nobody vouches for.
+/// A TLS server with a self-signed certificate.
 pub fn self_signed() -> Arc<rustls::ServerConfig> {
     let certificate = include_bytes!("../fixtures/tls/self-signed.crt.der").to_vec().into();
     let key = include_bytes!("../fixtures/tls/self-signed.key.der").to_vec().try_into().unwrap();

@@ -1,0 +1,116 @@
+//! The problems that the report of a probe shows, each with its remedy.
+
+use serde::Serialize;
+
+use super::{ProbeReport, ProbedRequest};
+use crate::measurement::{Anomaly, FailureDetail, Measurement};
+use crate::remedy::{DiagnosedTarget, Diagnosis};
+
+/// The severity of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// No load can be measured.
+    Error,
+    /// A load can be measured, but some figures are missing or mislead.
+    Warning,
+}
+
+/// A problem of the endpoint or of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Its severity.
+    pub severity: Severity,
+    /// The problem and its remedy.
+    pub diagnosis: Diagnosis,
+}
+
+impl ProbeReport {
+    /// Returns true if the first request succeeded.
+    pub fn is_successful(&self) -> bool {
+        self.requests.first().is_some_and(|request| request.outcome.is_ok())
+    }
+
+    /// Returns every problem. They are errors if the first request failed, else warnings.
+    pub fn problems(&self) -> Vec<Problem> {
+        let severity = if self.is_successful() { Severity::Warning } else { Severity::Error };
+        let problem = |diagnosis| Problem { severity, diagnosis };
+        self.diagnoses().into_iter().map(problem).collect()
+    }
+
+    fn diagnoses(&self) -> Vec<Diagnosis> {
+        // A wrong address explains all failures, so they are left out.
+        if let Some(right) = &self.suggested_address {
+            let problem =
+                format!("there is no API at {}, but there is one at {right}", self.address);
+            return vec![Diagnosis::new(problem, format!("use {right}"))];
+        }
+        let mut found = Vec::from_iter(self.models_problem());
+        let mut requests = self.requests.iter();
+        if let Some(first) = requests.next() {
+            match &first.outcome {
+                Ok(measurement) => found.extend(oddities(first, measurement)),
+                Err(detail) => found.push(failure(self.diagnosed(), "the first request", detail)),
+            }
+        }
+        if let Some(Err(detail)) = requests.next().map(|second| &second.outcome) {
+            found.push(failure(self.diagnosed(), "the second request", detail));
+        }
+        found
+    }
+
+    fn models_problem(&self) -> Option<Diagnosis> {
+        let target = self.diagnosed();
+        match &self.models {
+            Err(detail) => Some(failure(target, "/models", detail)),
+            Ok((status, _)) if *status >= 500 => Some(target.server_error(*status)),
+            Ok((status, models)) => target.choose_model(*status, models).1,
+        }
+    }
+}
+
+fn failure(target: DiagnosedTarget<'_>, subject: &str, detail: &FailureDetail) -> Diagnosis {
+    let FailureDetail { failure, message, .. } = detail;
+    let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    Diagnosis::new(format!("{subject}: {failure}{message}"), target.remedy(detail))
+}
+
+/// The unusual properties of a successful request.
+fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis> {
+    let mut odd: Vec<Diagnosis> =
+        measurement.anomalies.iter().filter_map(anomaly_problem).collect();
+    if measurement.first_token.is_none() {
+        odd.push(Diagnosis::new(
+            "the endpoint counted tokens but sent no text: there is no TTFT",
+            "raise `max_tokens`, or reduce the reasoning, so the answer has text",
+        ));
+    }
+    let tokens = measurement.usage.map_or(0, |usage| usage.output);
+    if request.reads == 1 && tokens >= 8 {
+        odd.push(Diagnosis::new(
+            format!("all {tokens} tokens arrived at once: TPOT cannot be measured"),
+            "check for a proxy that buffers the stream, and for a server that does not stream",
+        ));
+    }
+    odd
+}
+
+fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
+    Some(match anomaly {
+        Anomaly::MissingUsage => Diagnosis::new(
+            "the endpoint sent no usage, although llmload requested it: tokens, TPOT and TPS are \
+             not counted",
+            "configure the server to send usage in streams (`stream_options.include_usage`)",
+        ),
+        Anomaly::ModelMismatch => Diagnosis::new(
+            "the answer names another model than the request",
+            "set `model` (or `--model`) to the model that shall answer",
+        ),
+        Anomaly::MissingFinishReason => Diagnosis::new(
+            "the stream has no finish reason: a truncated answer looks complete",
+            "configure the server to send `finish_reason` in its last chunk",
+        ),
+        // Not a problem: a stream may end without it. The text shows the end of each stream.
+        Anomaly::MissingDone => return None,
+    })
+}
