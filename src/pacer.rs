@@ -28,7 +28,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::schedule::{Area, Lengths, Load, Schedule, Series, Spread};
+use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Load, Schedule};
 
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
@@ -53,7 +53,7 @@ pub enum Next {
     /// Nothing before this instant.
     Wait(Instant),
     /// A closed-loop phase is on: keep so many requests in flight until this instant.
-    Closed {
+    ClosedLoop {
         /// The position of the phase.
         phase: usize,
         /// How many.
@@ -63,8 +63,8 @@ pub enum Next {
         /// The end of the phase.
         until: Instant,
     },
-    /// A closed-loop phase that counts requests is on; when they have ended, [`Pacer::resume`].
-    Counted {
+    /// A closed-loop phase that counts requests is on; when they have ended, [`Pacer::end_counted_phase`].
+    CountedRequests {
         /// The position of the phase.
         phase: usize,
         /// How many in flight.
@@ -75,7 +75,7 @@ pub enum Next {
         since: Instant,
     },
     /// The stretch ended at this instant.
-    Over(Instant),
+    End(Instant),
 }
 
 /// A part of one cycle of a schedule, on the monotonic clock.
@@ -93,7 +93,7 @@ pub struct Segment {
 
 impl Segment {
     /// A whole cycle.
-    pub fn whole(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
+    pub fn whole_cycle(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
         Segment { cycle, start, after: None, until: schedule.length() }
     }
 }
@@ -105,7 +105,7 @@ pub struct Pacer {
     segment: Segment,
     /// From the last mark before this cycle to its start.
     carry: Area,
-    series: Series,
+    series: ArrivalGaps,
     /// The number of the next arrival.
     next: u64,
     /// How much further the arrival after it is.
@@ -128,27 +128,27 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Na
 
 impl Pacer {
     /// A pacer for a stretch of a schedule.
-    pub fn new(schedule: Arc<Schedule>, spread: &Spread, segment: Segment) -> Pacer {
-        let (before, left_over) = schedule.before(segment.cycle);
-        let mut series = Series::new(spread, segment.cycle, before);
+    pub fn new(schedule: Arc<Schedule>, spread: &ArrivalSpec, segment: Segment) -> Pacer {
+        let (before, left_over) = schedule.arrivals_before(segment.cycle);
+        let mut series = ArrivalGaps::new(spread, segment.cycle, before);
         // A random series starts anew at the start of its cycle, so that a cycle is a function of its
         // number.
         let carry = if series.is_even() { left_over } else { Area::ZERO };
-        let mut next = before.wrapping_add(spread.shard.first_after(before));
+        let mut next = before.wrapping_add(spread.shard.arrivals_to_skip(before));
         let step = u64::from(spread.shard.count());
-        let (mut granted, mut missing, mut passed, mut uncounted) =
-            (0, series.next_distance(), 0, 0);
+        let (mut granted, mut missing, mut passed, mut uncounted) = (0, series.next_gap(), 0, 0);
         if let Some(after) = segment.after {
             passed = micro(schedule.area(after) + carry);
             // Even marks are skipped in one step.
             if series.is_even() && passed > granted + missing {
-                let distance = series.next_distance();
+                let distance = series.next_gap();
                 let marks = (passed - granted - missing) / distance;
                 granted += missing + marks * distance;
                 next = next.wrapping_add((marks + 1).wrapping_mul(step));
                 missing = distance;
             }
-            let begun = |index| schedule.placed(index).is_some_and(|placed| placed.start < after);
+            let begun =
+                |index| schedule.phase_span(index).is_some_and(|placed| placed.start < after);
             uncounted =
                 (0..schedule.phases().len()).find(|index| !begun(*index)).unwrap_or(usize::MAX);
         }
@@ -194,7 +194,7 @@ impl Pacer {
             let Err(wanted) = self.ask(reading) else {
                 return self.mark_reached(now);
             };
-            if let Some(placed) = self.schedule.at(elapsed)
+            if let Some(placed) = self.schedule.phase_at(elapsed)
                 && let Load::Concurrency(slots) = placed.phase.load
                 && now >= self.segment.start
                 && now < barrier
@@ -202,7 +202,7 @@ impl Pacer {
                 let until = (self.segment.start + placed.end).min(barrier);
                 // Where the phase is joined in its midst, nothing was due before.
                 let since = placed.start.max(self.segment.after.unwrap_or_default());
-                return Next::Closed {
+                return Next::ClosedLoop {
                     phase: placed.index,
                     slots,
                     since: self.segment.start + since,
@@ -220,9 +220,9 @@ impl Pacer {
                     return match counted {
                         _ if now < wake => Next::Wait(wake),
                         Some((phase, slots, count)) => {
-                            Next::Counted { phase, slots, count, since: barrier }
+                            Next::CountedRequests { phase, slots, count, since: barrier }
                         }
-                        None => Next::Over(barrier),
+                        None => Next::End(barrier),
                     };
                 }
             }
@@ -231,13 +231,13 @@ impl Pacer {
 
     /// Requests are still counted at `now`, and something else is on from here: until now the schedule
     /// stood still.
-    pub fn hold_until(&mut self, now: Instant) {
+    pub fn extend_counted_phase(&mut self, now: Instant) {
         let Barrier { time, .. } = self.barrier();
         self.segment.start += now.saturating_duration_since(self.segment.start + time);
     }
 
     /// The requests that were counted have ended: the schedule, which stood still, goes on.
-    pub fn resume(&mut self, now: Instant) {
+    pub fn end_counted_phase(&mut self, now: Instant) {
         let Barrier { time, counted: Some((phase, ..)), .. } = self.barrier() else { return };
         self.uncounted = phase + 1;
         self.segment.start += now.saturating_duration_since(self.segment.start + time);
@@ -251,7 +251,7 @@ impl Pacer {
             }
             self.granted += self.missing;
             self.born = self.granted;
-            self.missing = self.series.next_distance();
+            self.missing = self.series.next_gap();
             self.next = self.next.wrapping_add(self.step);
         }
         false
@@ -266,7 +266,7 @@ impl Pacer {
         });
         let first = counted
             .take(1)
-            .find_map(|counted| Some((counted, self.schedule.placed(counted.0)?.start)));
+            .find_map(|counted| Some((counted, self.schedule.phase_span(counted.0)?.start)));
         if let Some((counted, time)) = first.filter(|(_, start)| *start <= self.segment.until) {
             Barrier { time, area: self.schedule.area_before(counted.0), counted: Some(counted) }
         } else {
@@ -297,11 +297,11 @@ impl Pacer {
 
     /// The mark that governor has just granted is due; the next one becomes the goal.
     fn mark_reached(&mut self, now: Instant) -> Next {
-        self.missing = self.series.next_distance();
+        self.missing = self.series.next_gap();
         let due = self.instant_of(self.granted).unwrap_or(now);
         let k = self.next;
         self.next = self.next.wrapping_add(self.step);
-        let reaching = self.schedule.reaching(Area::from_micro(self.granted) - self.carry);
+        let reaching = self.schedule.phase_and_lengths(Area::from_micro(self.granted) - self.carry);
         let (phase, lengths) = reaching.unwrap_or_default();
         Next::Due { due, k, phase, lengths }
     }
@@ -314,9 +314,9 @@ impl Pacer {
 
     /// The start of the next closed-loop phase of this cycle.
     fn next_closed_phase(&self, elapsed: Duration) -> Option<Instant> {
-        let here = self.schedule.at(elapsed)?.index;
+        let here = self.schedule.phase_at(elapsed)?.index;
         (here..self.schedule.phases().len())
-            .filter_map(|index| self.schedule.placed(index))
+            .filter_map(|index| self.schedule.phase_span(index))
             .find(|placed| matches!(placed.phase.load, Load::Concurrency(_)))
             .map(|placed| self.segment.start + placed.start)
     }

@@ -20,26 +20,26 @@ fn rate(text: &str) -> Rate {
 
 fn whole(load: &[(Load, u64)], origin: Instant) -> Pacer {
     let schedule = schedule(load);
-    let segment = Segment::whole(&schedule, 0, origin);
-    Pacer::new(schedule, &Spread::default(), segment)
+    let segment = Segment::whole_cycle(&schedule, 0, origin);
+    Pacer::new(schedule, &ArrivalSpec::default(), segment)
 }
 
 /// Everything due in so many cycles, asked for only at the instants that `ask` picks.
 fn dues(
     schedule: &Arc<Schedule>,
     cycles: u64,
-    spread: &Spread,
+    spread: &ArrivalSpec,
     mut ask: impl Iterator<Item = Duration>,
 ) -> Vec<Duration> {
     let origin = Instant::now();
     let (mut dues, mut now, mut start) = (Vec::new(), origin, origin);
     for cycle in 0..cycles {
         let mut pacer =
-            Pacer::new(Arc::clone(schedule), spread, Segment::whole(schedule, cycle, start));
+            Pacer::new(Arc::clone(schedule), spread, Segment::whole_cycle(schedule, cycle, start));
         loop {
             match pacer.poll(now) {
                 Next::Due { due, .. } => dues.push(due - origin),
-                Next::Over(at) => break start = at,
+                Next::End(at) => break start = at,
                 _ => match ask.next() {
                     Some(at) => now = origin + at,
                     None => return dues,
@@ -66,8 +66,8 @@ fn arrivals_come_when_they_are_due_if_its_advice_is_followed() {
                 assert!(until > now);
                 now = until;
             }
-            Next::Closed { .. } | Next::Counted { .. } => unreachable!(),
-            Next::Over(_) => break,
+            Next::ClosedLoop { .. } | Next::CountedRequests { .. } => unreachable!(),
+            Next::End(_) => break,
         }
     }
     assert_eq!(count, 4000);
@@ -76,7 +76,7 @@ fn arrivals_come_when_they_are_due_if_its_advice_is_followed() {
 #[test]
 fn a_long_stop_loses_nothing_and_keeps_the_grid() {
     let schedule = schedule(&[(Load::Constant(rate("20000/s")), 10_000)]);
-    let even = Spread::default();
+    let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
     // Asked at the start, then only after everything is over: 200,000 arrivals, far above the burst.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
@@ -88,7 +88,7 @@ fn a_long_stop_loses_nothing_and_keeps_the_grid() {
 fn cycles_carry_the_fraction_and_nothing_else() {
     // 0.7 arrivals a cycle: 1,000 cycles are one schedule of 700, never a tenth more or less.
     let schedule = schedule(&[(Load::Constant(rate("7/s")), 100)]);
-    let dues = dues(&schedule, 1000, &Spread::default(), (0..=100).map(Duration::from_secs));
+    let dues = dues(&schedule, 1000, &ArrivalSpec::default(), (0..=100).map(Duration::from_secs));
     assert_eq!(dues.len(), 700);
     for (k, due) in dues.iter().enumerate() {
         let exact = Duration::from_nanos(((2 * k as u64 + 1) * 1_000_000_000).div_ceil(14));
@@ -110,16 +110,16 @@ fn a_closed_phase_is_announced_at_its_start_and_lasts_to_its_end() {
     assert_eq!(pacer.poll(origin), Next::Wait(at(1000)));
     assert_eq!(
         pacer.poll(at(1000)),
-        Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) }
+        Next::ClosedLoop { phase: 1, slots, since: at(1000), until: at(3000) }
     );
     assert_eq!(
         pacer.poll(at(2999)),
-        Next::Closed { phase: 1, slots, since: at(1000), until: at(3000) }
+        Next::ClosedLoop { phase: 1, slots, since: at(1000), until: at(3000) }
     );
     assert_eq!(pacer.poll(at(3000)), Next::Wait(at(3500)));
     assert_eq!(pacer.poll(at(3500)), Next::Due { due: at(3500), k: 0, phase: 2, lengths: None });
     assert_eq!(pacer.poll(at(3500)), Next::Wait(at(4000)));
-    assert_eq!(pacer.poll(at(4000)), Next::Over(at(4000)));
+    assert_eq!(pacer.poll(at(4000)), Next::End(at(4000)));
 }
 
 #[test]
@@ -133,19 +133,19 @@ fn a_counted_phase_holds_the_schedule_until_it_is_told_to_go_on() {
     ];
     let origin = Instant::now();
     let at = |millis| origin + Duration::from_millis(millis);
-    let counted = |phase, since| Next::Counted { phase, slots, count, since };
+    let counted = |phase, since| Next::CountedRequests { phase, slots, count, since };
     let mut pacer = whole(&load, origin);
     assert_eq!(pacer.poll(origin), counted(0, origin));
     assert_eq!(pacer.poll(at(700)), counted(0, origin));
-    pacer.resume(at(700));
+    pacer.end_counted_phase(at(700));
     assert_eq!(pacer.poll(at(700)), Next::Wait(at(1200)));
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(1200), k: 0, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), Next::Due { due: at(2200), k: 1, phase: 1, lengths: None });
     assert_eq!(pacer.poll(at(5000)), counted(2, at(2700)));
-    pacer.resume(at(5000));
+    pacer.end_counted_phase(at(5000));
     assert_eq!(pacer.poll(at(5000)), counted(3, at(5000)));
-    pacer.resume(at(6000));
-    assert_eq!(pacer.poll(at(6000)), Next::Over(at(6000)));
+    pacer.end_counted_phase(at(6000));
+    assert_eq!(pacer.poll(at(6000)), Next::End(at(6000)));
 }
 
 #[test]
@@ -160,8 +160,12 @@ fn before_its_origin_it_waits() {
 fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle() {
     let schedule = schedule(&[(Load::Constant(rate("100/s")), 10_000)]);
     let walk = |seed| {
-        let spread =
-            Spread { arrivals: Arrivals::Poisson, seed, scenario: "s".into(), shard: Shard::ALL };
+        let spread = ArrivalSpec {
+            arrivals: Arrivals::Poisson,
+            seed,
+            scenario: "s".into(),
+            shard: Shard::ALL,
+        };
         dues(&schedule, 2, &spread, (0..=20).map(Duration::from_secs))
     };
     let dues = walk(1);
@@ -178,12 +182,12 @@ fn random_arrivals_are_spread_about_the_same_rate_and_start_anew_with_each_cycle
 /// Bursts so rare that their distances exceed what governor counts at once.
 #[test]
 fn a_random_cycle_is_joined_hours_in_a_piece_at_a_time_and_goes_on_as_if_it_had_been_walked() {
-    let spread = Spread { arrivals: Arrivals::Poisson, ..Spread::default() };
+    let spread = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
     let (start, after) = (Instant::now(), Duration::from_hours(3));
     let (now, until) = (start + after, schedule.length());
     let mut walked =
-        Pacer::new(Arc::clone(&schedule), &spread, Segment::whole(&schedule, 0, start));
+        Pacer::new(Arc::clone(&schedule), &spread, Segment::whole_cycle(&schedule, 0, start));
     while let Next::Due { .. } = walked.poll(now) {}
     let mut joined =
         Pacer::new(schedule, &spread, Segment { cycle: 0, start, after: Some(after), until });
@@ -205,11 +209,11 @@ fn a_random_cycle_is_joined_hours_in_a_piece_at_a_time_and_goes_on_as_if_it_had_
 fn a_distance_beyond_what_governor_can_count_is_walked_in_pieces() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
     let arrivals = Arrivals::Burstiness(0.0001);
-    let spread = Spread { arrivals, seed: 5, scenario: "s".into(), shard: Shard::ALL };
-    let mut series = Series::new(&spread, 0, 0);
+    let spread = ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard: Shard::ALL };
+    let mut series = ArrivalGaps::new(&spread, 0, 0);
     let mut sum = 0;
     let marks: Vec<u64> = std::iter::repeat_with(|| {
-        sum += series.next_distance();
+        sum += series.next_gap();
         sum
     })
     .take_while(|mark| *mark <= 1_000_000_000_000)
@@ -233,7 +237,7 @@ proptest! {
         let mut now = Duration::ZERO;
         let asked = gaps.iter().map(|gap| { now += Duration::from_nanos(*gap); now }).collect::<Vec<_>>();
         let end = schedule.length() * cycles;
-        let told = dues(&schedule, u64::from(cycles), &Spread::default(), asked.into_iter().chain([end.max(now)]));
+        let told = dues(&schedule, u64::from(cycles), &ArrivalSpec::default(), asked.into_iter().chain([end.max(now)]));
         // The same marks on one long Λ, without a limiter.
         let mut expected = Vec::new();
         for k in 0u64.. {
@@ -259,7 +263,7 @@ proptest! {
         let schedule = schedule(&load);
         let arrivals = if random { Arrivals::Poisson } else { Arrivals::Constant };
         let shard = Shard::new(index, 3).unwrap();
-        let spread = Spread { arrivals, seed, scenario: "s".into(), shard };
+        let spread = ArrivalSpec { arrivals, seed, scenario: "s".into(), shard };
         let start = Instant::now();
         let walk = |after: Option<Duration>, until: Duration| {
             let segment = Segment { cycle, start, after, until };
