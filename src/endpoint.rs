@@ -1,8 +1,8 @@
 //! The HTTP client of one target. The one home of `reqwest`.
 //!
-//! It does what it is told and nothing else: no proxy from the environment, no redirect, no retry,
-//! no decompression, no referer. Every one of those would send or measure something that nobody
-//! scheduled, and a redirect would carry the key to a stranger.
+//! It sends each request exactly as configured: no proxy from the environment, no redirect, no
+//! retry, no decompression, no referer. Each of those would send or measure something that nobody
+//! scheduled, and a redirect would send the key to another server.
 
 mod client;
 mod connections;
@@ -25,79 +25,78 @@ use url::Url;
 use crate::measurement::FailureDetail;
 use crate::plan::{Auth, Target};
 use crate::protocol::{RateLimits, Trace, headers};
-pub use connections::Connecting;
+pub use connections::ConnectTiming;
 use connections::Connections;
 use redaction::Redaction;
 
-/// The most that is read of an answer to a question about the endpoint itself.
-const ABOUT_ITSELF: usize = 1 << 20;
+/// The limit in bytes for a response about the endpoint itself: its models or its version.
+const MAX_METADATA: usize = 1 << 20;
 
-/// Something that answers requests. Real ones speak HTTP; tests of the loop on a paused clock
-/// answer from memory, since sockets do not know about paused time.
+/// An endpoint to send requests to. Real ones speak HTTP. Tests on a paused clock use one that
+/// responds from memory, because sockets do not follow a paused clock.
 pub trait Endpoint: Send + Sync + 'static {
-    /// What its answers are.
-    type Answer: Answer;
+    type Response: Response;
 
     /// Sends one request and waits for the response head.
     fn send(
         &self,
         request: Request,
-    ) -> impl Future<Output = Result<Self::Answer, FailureDetail>> + Send;
+    ) -> impl Future<Output = Result<Self::Response, FailureDetail>> + Send;
 
-    /// Words from over there fit to be shown: whatever this endpoint was told to keep secret is masked,
-    /// be it the server that quoted it. An endpoint without secrets has nothing to do.
-    fn redact(&self, words: String) -> String {
-        words
+    /// Masks the endpoint's secrets in a text that the server sent: servers quote what they
+    /// receive. The default is for an endpoint without secrets.
+    fn redact(&self, text: String) -> String {
+        text
     }
 }
 
-/// A response whose body is still to come.
-pub trait Answer: Send {
+/// A response whose body is not read yet.
+pub trait Response: Send {
     /// The HTTP status.
     fn status(&self) -> u16;
 
-    /// The `content-type` header, where there is a readable one.
+    /// The `content-type` header, if it is valid text.
     fn content_type(&self) -> Option<&str>;
 
-    /// The `content-encoding` of the body, where there is one; `identity` is none.
+    /// The `content-encoding` of the body; `None` also for `identity`.
     fn content_encoding(&self) -> Option<&str>;
 
-    /// How long it took to make the connection, where this is the first answer on it.
-    fn connected(&self) -> Option<Connecting> {
+    /// The time to establish the connection, if this is the first response on it.
+    fn connect_timing(&self) -> Option<ConnectTiming> {
         None
     }
 
-    /// What the endpoint says of its limits.
+    /// The rate limits that the response headers report.
     fn rate_limits(&self) -> Option<RateLimits> {
         None
     }
 
-    /// By which name the endpoint knows the request.
+    /// The identifier that the endpoint gave to the request.
     fn request_id(&self) -> Option<String> {
         None
     }
 
-    /// The bytes of one read; `None` after a clean end.
+    /// Reads the next bytes of the body; `None` after a clean end.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FailureDetail>> + Send;
 }
 
-/// A request as the wire sees it.
+/// An HTTP request to an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Under the base URL, such as `chat/completions`.
+    /// The path below the base URL, such as `chat/completions`.
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
-    /// Whether an event stream is asked for.
+    /// Whether the request accepts an event stream.
     pub stream: bool,
-    /// By which name the traces of others shall know it.
+    /// The trace context to send along.
     pub trace: Option<Trace>,
 }
 
-/// Why a client could not be built.
+/// An error while building a client.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A header value that HTTP does not allow. The value itself is not told: it may be a secret.
+    /// A header value that HTTP does not allow. The message omits the value: it may be a secret.
     #[error("target {target}: the value for `{header}` has characters that a header cannot carry")]
     Header {
         /// The target.
@@ -105,7 +104,7 @@ pub enum BuildError {
         /// The header's name.
         header: String,
     },
-    /// The set-up of TLS or of the proxy failed.
+    /// TLS or the proxy could not be set up.
     #[error("target {target}: the HTTP client could not be built: {source}")]
     Client {
         /// The target.
@@ -120,30 +119,30 @@ pub enum BuildError {
 pub struct HttpEndpoint {
     client: reqwest::Client,
     base: Url,
-    /// Beside the address and not in it: an address is shown.
+    /// Separate from the base URL, because that is displayed and this may hold a key.
     query: Option<SecretString>,
     headers: HeaderMap,
     connections: Connections,
     redaction: Redaction,
-    /// Whoever answers at that address within this process.
+    /// The server in this process that this client sends to, if it is one.
     host: Option<Arc<dyn Debug + Send + Sync>>,
 }
 
 impl HttpEndpoint {
-    /// A client for a target at this address.
+    /// Creates a client for a target at this base URL.
     ///
     /// # Errors
-    /// If a header value is not allowed in HTTP or the set-up of TLS fails.
+    /// If a header value is not allowed in HTTP, or TLS or the proxy cannot be set up.
     pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
-        let seen = Connections::default();
-        let client = client::build(target, base, &seen)
+        let connections = Connections::default();
+        let client = client::build(target, base, &connections)
             .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
         let (base, query, headers) = (base.clone(), query(target), headers(target)?);
         let redaction = redaction(target);
-        Ok(HttpEndpoint { client, base, query, headers, connections: seen, redaction, host: None })
+        Ok(HttpEndpoint { client, base, query, headers, connections, redaction, host: None })
     }
 
-    /// This client of somebody within this process, who is held on to as long as it may send.
+    /// Keeps a server in this process alive for as long as this client may send to it.
     #[must_use]
     pub fn served_by<H: Debug + Send + Sync + 'static>(
         mut self,
@@ -153,47 +152,46 @@ impl HttpEndpoint {
         self
     }
 
-    /// The base URL, without its query.
+    /// The base URL without its query.
     pub fn address(&self) -> &str {
         self.base.as_str()
     }
 
-    /// Asks for the list of models: its status, and the names if there is a list.
+    /// Requests the list of models. Returns the status, and the names if there is a list.
     ///
     /// # Errors
-    /// If there was no answer within `patience`.
-    pub async fn models(&self, patience: Duration) -> Result<(u16, Vec<String>), FailureDetail> {
-        let said = self.get(self.url("models"), patience).await?;
-        let names = model_names(&said.body).into_iter().map(|name| self.redaction.text(name));
-        Ok((said.status, names.collect()))
+    /// If no response arrived within `timeout`.
+    pub async fn models(&self, timeout: Duration) -> Result<(u16, Vec<String>), FailureDetail> {
+        let page = self.get(self.url("models"), timeout).await?;
+        let names = model_names(&page.body).into_iter().map(|name| self.redaction.apply(name));
+        Ok((page.status, names.collect()))
     }
 
-    /// The version of the server, in its own words; `None` where it does not tell.
+    /// Requests the version of the server: from the pages that servers have for it, else from the
+    /// header `server`. `None` if the server does not report one.
     ///
     /// # Errors
-    /// If there was no answer within `patience`.
-    pub async fn version(&self, patience: Duration) -> Result<Option<String>, FailureDetail> {
+    /// If no response arrived within `timeout`.
+    pub async fn version(&self, timeout: Duration) -> Result<Option<String>, FailureDetail> {
         let mut server = None;
         for path in version::PATHS {
-            let said = self.get(version::url(&self.base, path), patience).await?;
-            let version = Some(said.body)
-                .filter(|_| said.status == 200)
-                .and_then(|body| version::read(&body));
+            let page = self.get(version::url(&self.base, path), timeout).await?;
+            let version = if page.status == 200 { version::parse(&page.body) } else { None };
             if let Some(version) = version {
-                return Ok(Some(version::label(&self.redaction.text(version))));
+                return Ok(Some(version::to_label(&self.redaction.apply(version))));
             }
-            server = said.server;
+            server = page.server;
         }
-        let server = server.filter(|server| version::tells_one(server));
-        Ok(server.map(|server| version::label(&self.redaction.text(server))))
+        let server = server.filter(|server| version::has_version(server));
+        Ok(server.map(|server| version::to_label(&self.redaction.apply(server))))
     }
 
-    /// Asks for something about the endpoint itself.
-    async fn get(&self, url: Url, patience: Duration) -> Result<Said, FailureDetail> {
-        let ask = async {
+    /// Fetches a page about the endpoint itself, up to [`MAX_METADATA`] bytes.
+    async fn get(&self, url: Url, timeout: Duration) -> Result<Page, FailureDetail> {
+        let fetch = async {
             let response = self.request(reqwest::Method::GET, url).send().await;
-            let mut response = response.map_err(|e| faults::classify_send(&self.connections, e))?;
-            self.connections.used(response.extensions());
+            let mut response = response.map_err(|e| faults::send_failure(&self.connections, e))?;
+            self.connections.take_timing(response.extensions());
             let status = response.status().as_u16();
             let server = response
                 .headers()
@@ -201,20 +199,21 @@ impl HttpEndpoint {
                 .and_then(|server| server.to_str().ok())
                 .map(str::to_owned);
             let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| faults::classify_body(&e))? {
+            while let Some(chunk) = response.chunk().await.map_err(|e| faults::body_failure(&e))? {
                 body.extend_from_slice(&chunk);
-                if body.len() > ABOUT_ITSELF {
+                if body.len() > MAX_METADATA {
                     break;
                 }
             }
-            Ok(Said { status, server, body })
+            Ok(Page { status, server, body })
         };
-        let said = match tokio::time::timeout(patience, ask).await {
-            Ok(said) => said,
-            Err(_) => Err(faults::no_answer(patience)),
+        let page = match tokio::time::timeout(timeout, fetch).await {
+            Ok(page) => page,
+            Err(_) => Err(faults::no_response(timeout)),
         };
-        said.map_err(|detail| {
-            FailureDetail::new(detail.failure, &self.redaction.text(detail.message))
+        page.map_err(|detail| {
+            let message = self.redaction.apply(detail.message.clone());
+            detail.with_message(&message)
         })
     }
 
@@ -230,8 +229,8 @@ impl HttpEndpoint {
     }
 }
 
-/// What an endpoint says about itself.
-struct Said {
+/// A response about the endpoint itself.
+struct Page {
     status: u16,
     /// The header `server`.
     server: Option<String>,
@@ -239,9 +238,9 @@ struct Said {
 }
 
 impl Endpoint for HttpEndpoint {
-    type Answer = HttpAnswer;
+    type Response = HttpResponse;
 
-    async fn send(&self, request: Request) -> Result<HttpAnswer, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<HttpResponse, FailureDetail> {
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         let sending = self
             .request(reqwest::Method::POST, self.url(request.path))
@@ -254,38 +253,39 @@ impl Endpoint for HttpEndpoint {
         };
         match sending.send().await {
             Ok(response) => {
-                let connected = self.connections.used(response.extensions());
-                Ok(HttpAnswer { response, connected })
+                let connect_timing = self.connections.take_timing(response.extensions());
+                Ok(HttpResponse { response, connect_timing })
             }
-            Err(error) => Err(faults::classify_send(&self.connections, error)),
+            Err(error) => Err(faults::send_failure(&self.connections, error)),
         }
     }
 
-    fn redact(&self, words: String) -> String {
-        self.redaction.text(words)
+    fn redact(&self, text: String) -> String {
+        self.redaction.apply(text)
     }
 }
 
-/// An HTTP response whose body is still to come.
-pub struct HttpAnswer {
+/// An HTTP response whose body is not read yet.
+pub struct HttpResponse {
     response: reqwest::Response,
-    connected: Option<Connecting>,
+    connect_timing: Option<ConnectTiming>,
 }
 
-impl HttpAnswer {
+impl HttpResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 }
 
-/// The status only: the response holds the address with its query, and headers that may quote ours.
-impl std::fmt::Debug for HttpAnswer {
+/// Shows the status only: the response holds the URL with its query, and its headers may quote
+/// those of the request.
+impl std::fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpAnswer").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("HttpResponse").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
-impl Answer for HttpAnswer {
+impl Response for HttpResponse {
     fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
@@ -296,7 +296,7 @@ impl Answer for HttpAnswer {
 
     fn content_encoding(&self) -> Option<&str> {
         let values = self.response.headers().get_all(CONTENT_ENCODING).into_iter();
-        // One that cannot be read is none that was asked for either.
+        // llmload requests no encoding, so an unreadable name counts as one.
         let names =
             values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
         let mut applied =
@@ -304,8 +304,8 @@ impl Answer for HttpAnswer {
         applied.next()
     }
 
-    fn connected(&self) -> Option<Connecting> {
-        self.connected
+    fn connect_timing(&self) -> Option<ConnectTiming> {
+        self.connect_timing
     }
 
     fn rate_limits(&self) -> Option<RateLimits> {
@@ -317,11 +317,11 @@ impl Answer for HttpAnswer {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
-        self.response.chunk().await.map_err(|error| faults::classify_body(&error))
+        self.response.chunk().await.map_err(|error| faults::body_failure(&error))
     }
 }
 
-/// The query of every request, encoded.
+/// The encoded query of every request.
 fn query(target: &Target) -> Option<SecretString> {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in &target.query {

@@ -85,8 +85,8 @@ pub enum Event<'a> {
         /// Due instant to hand-over.
         lag: Duration,
     },
-    /// A response head came.
-    Answered {
+    /// The head of its response arrived.
+    ResponseHead {
         /// The HTTP status.
         status: u16,
     },

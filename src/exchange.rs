@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::endpoint::{Answer, Connecting, Endpoint, Request};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::pairing::Timing;
@@ -50,13 +50,13 @@ pub struct RequestSpec {
 /// A request whose outcome is known; its connection may still have an end to read.
 #[derive(Debug)]
 #[must_use = "its connection is closed unless its farewell is heard"]
-pub struct Finished<A> {
+pub struct Finished<R> {
     /// What it took, or the class of the failure. The observer has been told, with its words.
     pub outcome: Result<Timing, Failure>,
-    rest: Option<A>,
+    rest: Option<R>,
 }
 
-impl<A: Answer> Finished<A> {
+impl<R: Response> Finished<R> {
     /// Reads on to the end of the body, but not for long, so that the connection can be used again.
     /// Whether it ends well changes nothing: the request is over, and holds neither its place in
     /// the ledger nor its slot while this goes on.
@@ -74,7 +74,7 @@ pub async fn exchange<E: Endpoint>(
     arrival: Arrival,
     order: impl FnOnce() -> Result<RequestSpec, FailureDetail>,
     observer: &(impl Observe + ?Sized),
-) -> Finished<E::Answer> {
+) -> Finished<E::Response> {
     // A defect ends this one request, and is told and counted like every other failure.
     let order = catch_unwind(AssertUnwindSafe(order)).unwrap_or_else(|panic| Err(defect(&*panic)));
     let sent = Instant::now();
@@ -103,7 +103,8 @@ pub async fn exchange<E: Endpoint>(
             let duration = now.saturating_duration_since(sent);
             let since_due = now.saturating_duration_since(arrival.due);
             // The one place that every failure passes before anybody sees its words.
-            let detail = FailureDetail::new(detail.failure, &endpoint.redact(detail.message));
+            let message = endpoint.redact(detail.message.clone());
+            let detail = detail.with_message(&message);
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
             observer.observe(
                 &arrival,
@@ -128,16 +129,16 @@ async fn converse<E: Endpoint>(
     sent: Instant,
     observer: &(impl Observe + ?Sized),
     request_id: &mut Option<String>,
-) -> Result<(Measurement, Option<E::Answer>), FailureDetail> {
+) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
     let RequestSpec { request, model, terminal, usage_asked, timeouts } = order;
     let streaming = request.stream;
     let mut watch = Watch::new(sent, timeouts, streaming);
     let mut answer = watch.over(endpoint.send(request)).await??;
     let status = answer.status();
-    if let Some(Connecting { dns, connect }) = answer.connected() {
+    if let Some(ConnectTiming { dns, connect }) = answer.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }
-    observer.observe(arrival, Event::Answered { status });
+    observer.observe(arrival, Event::ResponseHead { status });
     if let Some(limits) = answer.rate_limits() {
         observer.observe(arrival, Event::Limits(&limits));
     }
@@ -180,13 +181,13 @@ enum Stop {
     Enough,
 }
 
-async fn read_stream<A: Answer>(
-    mut answer: A,
+async fn read_stream<R: Response>(
+    mut answer: R,
     mut reply: Reply,
     mut watch: Watch,
     arrival: &Arrival,
     observer: &(impl Observe + ?Sized),
-) -> Result<(Measurement, Option<A>), FailureDetail> {
+) -> Result<(Measurement, Option<R>), FailureDetail> {
     let sent = watch.sent;
     let (mut first_token, mut last_token) = (None, None);
     let mut spoke = |now: Instant, count: u32, watch: &mut Watch| {
@@ -250,8 +251,8 @@ async fn read_stream<A: Answer>(
     Ok((measurement, matches!(stop, Stop::Finished).then_some(answer)))
 }
 
-async fn read_whole<A: Answer>(
-    mut answer: A,
+async fn read_whole<R: Response>(
+    mut answer: R,
     mut reply: WholeReply,
     mut watch: Watch,
     due: Instant,
@@ -276,7 +277,7 @@ async fn read_whole<A: Answer>(
 }
 
 /// The start of the body of an answer that is a failure already: nothing more about it can fail.
-async fn start_of_body<A: Answer>(answer: &mut A, watch: &mut Watch) -> Vec<u8> {
+async fn start_of_body<R: Response>(answer: &mut R, watch: &mut Watch) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Ok(Some(bytes))) = watch.over(answer.chunk()).await {
         let room = ERROR_BODY - body.len();

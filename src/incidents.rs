@@ -35,7 +35,7 @@ struct Drops {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    message: String,
+    detail: FailureDetail,
     at: SystemTime,
     logged: Instant,
     unlogged: u64,
@@ -44,10 +44,8 @@ struct Entry {
 /// What is remembered of a class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
-    /// The class.
-    pub failure: Failure,
-    /// The words that came with the last one.
-    pub message: String,
+    /// The last failure of the class.
+    pub detail: FailureDetail,
     /// When that was.
     pub at: SystemTime,
 }
@@ -67,11 +65,8 @@ impl Incidents {
     /// The last of each class that occurred.
     pub fn last(&self) -> Vec<Incident> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let incident = |(failure, entry): (Failure, &Option<Entry>)| {
-            let entry = entry.as_ref()?;
-            Some(Incident { failure, message: entry.message.clone(), at: entry.at })
-        };
-        Failure::ALL.into_iter().zip(last.iter()).filter_map(incident).collect()
+        let incident = |entry: &Entry| Incident { detail: entry.detail.clone(), at: entry.at };
+        last.iter().flatten().map(incident).collect()
     }
 
     fn note(&self, detail: &FailureDetail, names: &RequestIds) {
@@ -85,7 +80,7 @@ impl Incidents {
         let unlogged = before.as_ref().map_or(0, |entry| entry.unlogged);
         let logged = before.filter(|_| !due).map_or(now, |entry| entry.logged);
         *slot = Some(Entry {
-            message: detail.message.clone(),
+            detail: detail.clone(),
             at: SystemTime::now(),
             logged,
             unlogged: if due { 0 } else { unlogged + 1 },
@@ -154,7 +149,7 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Answered { status } => self.met(status < 500),
+            Event::ResponseHead { status } => self.met(status < 500),
             Event::Failed { detail, names, .. } => {
                 self.note(detail, names);
                 if detail.failure.is_connecting() {
@@ -178,7 +173,8 @@ mod tests {
             incidents.note(&FailureDetail::new(Failure::Auth, words), &RequestIds::default());
         }
         incidents.note(&FailureDetail::new(Failure::Dns, "no such host"), &RequestIds::default());
-        let last: Vec<_> = incidents.last().into_iter().map(|i| (i.failure, i.message)).collect();
+        let last = incidents.last().into_iter().map(|incident| incident.detail);
+        let last: Vec<_> = last.map(|detail| (detail.failure, detail.message)).collect();
         assert_eq!(
             last,
             [(Failure::Dns, "no such host".to_owned()), (Failure::Auth, "second".to_owned())]

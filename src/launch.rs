@@ -312,7 +312,7 @@ impl ReadinessGate {
 impl Observe for ReadinessGate {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Answered { status } => self.open.store(status < 500, Ordering::Relaxed),
+            Event::ResponseHead { status } => self.open.store(status < 500, Ordering::Relaxed),
             Event::Failed { detail, .. } if detail.failure.is_connecting() => {
                 self.shut();
             }

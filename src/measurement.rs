@@ -4,10 +4,14 @@
 //! Each derived figure (TTFT, TPOT, tokens per second …) is defined here once; metrics, reports and
 //! dashboards only carry it on. Nothing here reads a clock: marks arrive as instants.
 
+mod cause;
+
 use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use cause::{FailureCause, TlsFault};
 
 /// Whom a failure speaks against. A function of [`Failure`], so that an objective can leave out
 /// what was not the endpoint's fault.
@@ -156,6 +160,8 @@ pub struct FailureDetail {
     /// The endpoint's or the client's own words, made safe to print and at most
     /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Shown in logs and on the status page, never a label.
     pub message: String,
+    /// The cause, if the code that saw the error knows more than its class.
+    pub cause: Option<FailureCause>,
 }
 
 impl FailureDetail {
@@ -164,7 +170,19 @@ impl FailureDetail {
 
     /// A failure with its words, made [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
-        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT) }
+        FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
+    }
+
+    /// The same failure with its cause.
+    #[must_use]
+    pub fn with_cause(self, cause: FailureCause) -> FailureDetail {
+        FailureDetail { cause: Some(cause), ..self }
+    }
+
+    /// The same failure with another message, made [`printable`].
+    #[must_use]
+    pub fn with_message(self, message: &str) -> FailureDetail {
+        FailureDetail { message: printable(message, Self::MESSAGE_LIMIT), ..self }
     }
 }
 

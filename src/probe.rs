@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::endpoint::{BuildError, Connecting, HttpEndpoint};
+use crate::endpoint::{BuildError, ConnectTiming, HttpEndpoint};
 use crate::measurement::{FailureDetail, FinishReason, Measurement};
 use crate::plan::{RequestParameters, Target};
 use crate::protocol::Channel;
@@ -64,7 +64,7 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct Streamed {
     /// How long its connection took to make, where it had none to use again.
-    pub connected: Option<Connecting>,
+    pub connected: Option<ConnectTiming>,
     /// When the response head came, and its status.
     pub head: Option<(u16, Duration)>,
     /// When the first event of any kind came.
@@ -126,7 +126,7 @@ impl Probe {
         };
         // Who cannot be asked for a list cannot be asked for anything.
         let Ok((status, models)) = &seen.listed else { return Ok(seen) };
-        seen.model = seen.patient().model(*status, models).0;
+        seen.model = seen.patient().choose_model(*status, models).0;
         let nowhere = matches!(status, 200 | 404) && models.is_empty();
         seen.version = endpoint.version(PATIENCE).await.ok().flatten();
         if let Some(model) = &seen.model {

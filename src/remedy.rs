@@ -1,146 +1,150 @@
-//! What would mend a target that does not answer as it should, in words: one source for the status
-//! page, the log and `probe`, so that the same mistake is explained the same way everywhere.
+//! The remedy for each problem of a target: one source for the status page, the log, the report and
+//! `probe`, so the same mistake gets the same explanation everywhere.
 //!
-//! Decided from the class of a failure, its words and what the configuration says of the target.
-//! Nothing here is a secret: of a key only its origin is named.
+//! A remedy follows from the class and cause of a failure, from the endpoint's message and from the
+//! configuration of the target. It never contains a secret: it names only the origin of a key.
+
+mod address;
 
 use std::fmt;
 
-use crate::measurement::{Failure, printable};
+use crate::measurement::{Failure, FailureCause, FailureDetail, TlsFault, printable};
 use crate::plan::{self, Auth, Target};
+use address::Address;
+pub use address::usual_paths;
 
-/// Something that is wrong, with what would be right. Displayed as `what; remedy`.
+/// A problem and its remedy, displayed as `problem; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// What is wrong.
-    pub what: String,
-    /// What would be right.
+    /// The problem.
+    pub problem: String,
+    /// The remedy, in the imperative.
     pub remedy: String,
 }
 
 impl Diagnosis {
-    /// In words.
-    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Diagnosis {
-        Diagnosis { what: what.into(), remedy: remedy.into() }
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Diagnosis {
+        Diagnosis { problem: problem.into(), remedy: remedy.into() }
     }
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
+        write!(f, "{}; {}", self.problem, self.remedy)
     }
 }
 
-/// A target whose troubles are to be explained.
+/// A target with problems to explain.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosedTarget<'a> {
-    /// As it is configured.
+    /// The target as it is configured.
     pub target: &'a Target,
-    /// Its base URL.
+    /// Its base URL without the query.
     pub address: &'a str,
 }
 
 impl DiagnosedTarget<'_> {
-    /// What mends a request that failed so.
-    pub fn remedy(&self, failure: Failure, words: &str) -> String {
-        let plain = |text: &str| text.to_owned();
-        match failure {
-            Failure::Dns => format!(
-                "check how `{}` is spelled, and whether this machine or container knows that name",
-                self.host()
-            ),
-            Failure::ConnectRefused => self.nobody_listens(),
-            Failure::ConnectTimeout | Failure::ConnectOther => {
-                format!(
-                    "check the address {}, and what stands between: routes, firewalls",
-                    self.authority()
-                )
-            }
-            Failure::Tls => self.tls(words),
-            Failure::ClientResource => plain(
-                "give this process more of what it ran out of: open files (`ulimit -n`), ports or memory",
-            ),
-            Failure::StaleConnection => plain(
-                "no remedy is needed while it is rare: the server closes connections sooner than they are given up here",
-            ),
-            Failure::Reset => self.or_tls("look into the server's log"),
+    /// Returns the remedy for a request that failed.
+    pub fn remedy(&self, detail: &FailureDetail) -> String {
+        let text = match detail.failure {
+            Failure::Dns => return self.unknown_host(),
+            Failure::ConnectRefused => return self.nothing_listens(),
+            Failure::ConnectTimeout | Failure::ConnectOther => return self.unreachable(),
+            Failure::Tls => return self.tls(detail.cause),
+            Failure::Reset => return self.or_https("check the server's log"),
             Failure::HttpProtocol => {
-                self.or_tls("check the port: what answers there does not speak HTTP")
+                return self.or_https("check the port: the server there does not speak HTTP");
             }
-            Failure::TimeoutFirstToken => plain(
-                "see whether the server is overloaded or stuck, or raise `timeouts.first_token`",
-            ),
+            Failure::Auth => return self.key(),
+            Failure::Http4xx => return self.refused(detail),
+            Failure::NotSse => return self.no_stream(detail.cause),
+            Failure::ClientResource => {
+                "raise the limit that llmload reached: open files (`ulimit -n`), ports or memory"
+            }
+            Failure::StaleConnection => {
+                "raise the server's keep-alive timeout above 4 s if this is frequent: the server \
+                 closed an idle connection just as llmload reused it"
+            }
+            Failure::TimeoutFirstToken => {
+                "check whether the server is overloaded or stuck, or raise `timeouts.first_token`"
+            }
             Failure::TimeoutIdle => {
-                plain("see why the server falls silent in its answers, or raise `timeouts.idle`")
+                "find out why the server pauses within its answers, or raise `timeouts.idle`"
             }
-            Failure::TimeoutTotal => plain(
-                "see why the server takes so long, lower `max_tokens`, or raise `timeouts.total`",
-            ),
-            Failure::Auth => self.key(),
-            Failure::Quota => plain("top up the account or raise its limit: waiting does not help"),
-            Failure::RateLimited => plain("send less, or have the limit of this key raised"),
-            Failure::Overloaded => {
-                plain("wait until the server has loaded its model, or send less than it can take")
+            Failure::TimeoutTotal => {
+                "find out why the server takes so long, lower `max_tokens`, or raise \
+                 `timeouts.total`"
             }
-            Failure::Http4xx => self.refused(words),
-            Failure::Http5xx => plain("look into the server's log: it failed, not the request"),
-            Failure::HttpUnexpected => redirected(words),
-            Failure::NotSse => self.no_stream(words),
+            Failure::Quota => "top up the account or raise its limit: waiting does not help",
+            Failure::RateLimited => "lower the load, or have the limit of this key raised",
+            Failure::Overloaded => "wait until the server has loaded its model, or lower the load",
+            Failure::Http5xx => {
+                "check the server's log: the fault is in the server, not in the request"
+            }
+            Failure::HttpUnexpected => redirected(detail.cause),
             Failure::StreamError => {
-                plain("look into the server's log: it broke off its answer itself")
+                "check the server's log: the server itself ended the answer with an error"
             }
-            Failure::Truncated => plain(
-                "look into the server's log, and for a proxy between that cuts off long answers",
-            ),
-            Failure::Incomplete => incomplete(words),
+            Failure::Truncated => {
+                "check the server's log, and whether a proxy on the way cuts off long answers"
+            }
+            Failure::Incomplete => incomplete(detail.cause),
             Failure::BadFrame => {
-                plain("check the address and what stands between: this is not the OpenAI API")
+                "check the address, and any proxy on the way: the answer does not follow the \
+                 OpenAI API"
             }
-            Failure::TooLarge => {
-                plain("check the address: no answer of the OpenAI API is so large")
+            Failure::TooLarge => "check the address: no answer of the OpenAI API is this large",
+            Failure::Filtered => "change the prompts: a content filter withheld the answer",
+            Failure::EmptyOutput => {
+                "raise `max_tokens`: hidden reasoning may have used all of them"
             }
-            Failure::Filtered => plain("ask something else: a content rule withheld the answer"),
-            Failure::EmptyOutput => plain(
-                "raise `max_tokens`, in case all of them went into reasoning that is not shown",
-            ),
-            Failure::Internal => plain("report this defect of llmload with the log around it"),
-        }
+            Failure::Internal => "report this as a bug in llmload, with the log around it",
+        };
+        text.to_owned()
     }
 
-    /// The model to ask for at a target that answers its list of models so, and what is probably wrong.
-    /// Of a target that names its model the list may be wrong: it is asked for all the same.
-    pub fn model(&self, status: u16, models: &[String]) -> (Option<String>, Option<Diagnosis>) {
-        let doubt = self.doubt(status, models);
+    /// Chooses the model to request from a target that answered its list of models like this, and
+    /// returns the probable problem with it. A model that the target names is requested even if it
+    /// is not listed: the list may be wrong.
+    pub fn choose_model(
+        &self,
+        status: u16,
+        models: &[String],
+    ) -> (Option<String>, Option<Diagnosis>) {
+        let problem = self.model_problem(status, models);
         match (&self.target.model, models) {
-            (Some(named), _) => (Some(named.clone()), doubt),
-            (None, [only]) if doubt.is_none() => (Some(only.clone()), None),
-            (None, _) => (None, doubt),
+            (Some(named), _) => (Some(named.clone()), problem),
+            (None, [only]) if problem.is_none() => (Some(only.clone()), None),
+            (None, _) => (None, problem),
         }
     }
 
-    fn doubt(&self, status: u16, models: &[String]) -> Option<Diagnosis> {
-        let trouble = |what: String, remedy: String| Some(Diagnosis { what, remedy });
+    fn model_problem(&self, status: u16, models: &[String]) -> Option<Diagnosis> {
+        let diagnosis = |problem: String, remedy: String| Some(Diagnosis::new(problem, remedy));
         match (status, &self.target.model, models) {
             (401 | 403, ..) => {
-                trouble(format!("/models answers {status}: {}", self.rejected()), self.key())
+                diagnosis(format!("/models returned {status}: {}", self.rejected()), self.key())
             }
-            (404, _, []) => trouble(
+            (404, _, []) => diagnosis(
                 format!("there is no /models under {}", self.address),
-                self.other_path().unwrap_or_else(|| format!("check its path, {}", self.path())),
+                self.other_path()
+                    .unwrap_or_else(|| format!("check the path {}", self.address().path())),
             ),
-            (300..=399, ..) => trouble(
-                format!("/models answers {status}, a redirect, and none is followed"),
+            (300..=399, ..) => diagnosis(
+                format!("/models returned {status}, a redirect, and llmload follows none"),
                 REDIRECTED.to_owned(),
             ),
             (_, None, [model]) => plan::model_name_problem(model).and_then(|fault| {
-                let what = format!("the name of the only one that /models lists {fault}");
-                trouble(what, "set `model` (or `--model`)".to_owned())
+                diagnosis(
+                    format!("the name of the only model that /models lists {fault}"),
+                    "set `model` (or `--model`)".to_owned(),
+                )
             }),
-            (_, None, []) => trouble(
-                format!("/models answers {status} and lists none"),
+            (_, None, []) => diagnosis(
+                format!("/models returned {status} and lists no model"),
                 match self.other_path() {
                     Some(path) => {
-                        format!("set `model` (or `--model`), or mend the address: {path}")
+                        format!("set `model` (or `--model`), or correct the address: {path}")
                     }
                     None => {
                         "set `model` (or `--model`), or check that this is the address of the API"
@@ -148,11 +152,11 @@ impl DiagnosedTarget<'_> {
                     }
                 },
             ),
-            (_, None, several) => trouble(
-                format!("/models lists {}, and none is named", several.len()),
+            (_, None, several) => diagnosis(
+                format!("/models lists {} models, and the target names none", several.len()),
                 format!("set `model` (or `--model`) to one of {}", some_of(several)),
             ),
-            (_, Some(model), [_, ..]) if !models.contains(model) => trouble(
+            (_, Some(model), [_, ..]) if !models.contains(model) => diagnosis(
                 format!("/models does not list `{}`", printable(model, 80)),
                 format!("set `model` (or `--model`) to one of {}", some_of(models)),
             ),
@@ -160,58 +164,78 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// What a target that answers `status` to its list of models is waited for.
+    /// Returns the diagnosis for a target that answered its list of models with a status from 500.
     pub fn server_error(&self, status: u16) -> Diagnosis {
         let remedy = match status {
-            502..=504 | 529 => {
-                "wait until it has loaded its model, or look into the log of the server"
-            }
-            _ => "look into the log of the server",
+            502..=504 | 529 => "wait until the server has loaded its model, or check its log",
+            _ => "check the server's log",
         };
-        Diagnosis::new(format!("/models answers {status}"), remedy)
+        Diagnosis::new(format!("/models returned {status}"), remedy)
     }
 
-    fn nobody_listens(&self) -> String {
-        let near = matches!(self.host(), "localhost" | "127.0.0.1" | "[::1]");
-        let inside = if near { " (within a container, that is the container itself)" } else { "" };
+    fn address(&self) -> Address<'_> {
+        Address(self.address)
+    }
+
+    fn unknown_host(&self) -> String {
         format!(
-            "start the server, or correct the port: nothing listens at {}{inside}",
-            self.authority()
+            "check the spelling of `{}`, and whether this machine or container can resolve it",
+            self.address().host()
         )
     }
 
-    fn tls(&self, words: &str) -> String {
-        let insecure = format!("http://{}", self.after_scheme());
-        let said = |what: &str| words.contains(what);
-        if said("corrupt message") || said("eof") || said("EOF") {
-            format!("write {insecure}, if that port speaks plain HTTP")
-        } else if said("UnknownIssuer")
-            || said("UnknownCA")
-            || said("unknown issuer")
-            || said("CaUsedAs")
-        {
-            "name the file of the authority that signed the certificate with `tls.ca_file` (or the variable \
-             SSL_CERT_FILE)"
-                .to_owned()
-        } else if said("not valid for") || said("NotValidForName") {
-            "write the host name that stands in the server's certificate".to_owned()
-        } else if said("xpired") || said("NotValidYet") {
-            "renew the server's certificate, or set the clock of this machine".to_owned()
-        } else {
-            format!("check the server's TLS, or write {insecure}, if that port speaks plain HTTP")
+    fn unreachable(&self) -> String {
+        format!(
+            "check the address {}, and the routes and firewalls on the way to it",
+            self.address().authority()
+        )
+    }
+
+    fn nothing_listens(&self) -> String {
+        let is_local = matches!(self.address().host(), "localhost" | "127.0.0.1" | "[::1]");
+        let inside =
+            if is_local { " (inside a container, this is the container itself)" } else { "" };
+        format!(
+            "start the server, or correct the port: nothing listens at {}{inside}",
+            self.address().authority()
+        )
+    }
+
+    fn tls(&self, cause: Option<FailureCause>) -> String {
+        let plain_http =
+            format!("use {} if that port speaks plain HTTP", self.address().over_http());
+        let fault = match cause {
+            Some(FailureCause::Tls(fault)) => Some(fault),
+            _ => None,
+        };
+        match fault {
+            Some(TlsFault::NotTls) => plain_http,
+            Some(TlsFault::UntrustedIssuer) => {
+                "set `tls.ca_file` (or the variable SSL_CERT_FILE) to the certificate of the \
+                 authority that signed the server's certificate"
+                    .to_owned()
+            }
+            Some(TlsFault::WrongName) => {
+                "use the host name that is in the server's certificate".to_owned()
+            }
+            Some(TlsFault::OutOfDate) => {
+                "renew the server's certificate, or correct the clock of this machine".to_owned()
+            }
+            None => format!("check the TLS settings of the server, or {plain_http}"),
         }
     }
 
-    /// A plain request may have met a port that speaks TLS.
-    fn or_tls(&self, otherwise: &str) -> String {
-        if self.address.starts_with("https:") {
+    /// Adds HTTPS to a remedy: a request over plain HTTP may have reached a port that expects TLS.
+    fn or_https(&self, otherwise: &str) -> String {
+        let address = self.address();
+        if address.is_https() {
             otherwise.to_owned()
         } else {
-            format!("write {}, if that port speaks TLS, or {otherwise}", self.secured())
+            format!("use {} if that port expects TLS, or {otherwise}", address.over_https())
         }
     }
 
-    /// Who the key that was turned down is.
+    /// The problem with the credentials that the target rejected.
     fn rejected(&self) -> String {
         match &self.target.auth {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
@@ -227,14 +251,13 @@ impl DiagnosedTarget<'_> {
     fn key(&self) -> String {
         match &self.target.auth {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
-                format!("check what {} holds, and what that key may do", key.origin)
+                format!("check that {} holds a valid key, and that this key has access", key.origin)
             }
             Auth::None => match self.header_with_key() {
-                Some(name) => format!("check what the header `{name}` holds"),
-                None => {
-                    "name the variable that holds the key with `api_key_env` (or `--api-key-env`)"
-                        .to_owned()
-                }
+                Some(name) => format!("check that the header `{name}` holds a valid key"),
+                None => "set `api_key_env` (or `--api-key-env`) to the name of the variable that \
+                         holds the key"
+                    .to_owned(),
             },
         }
     }
@@ -245,55 +268,60 @@ impl DiagnosedTarget<'_> {
         header.map(|(name, _)| name.as_str())
     }
 
-    /// A 4xx of no class of its own.
-    fn refused(&self, words: &str) -> String {
-        let (status, said) = (status_in(words), words.to_ascii_lowercase());
-        let names_model = said.contains("model");
-        let unknown =
+    /// The remedy for a 4xx that has no class of its own.
+    ///
+    /// A refusal has no kind that servers agree on: only the server's message names the field that
+    /// it rejects. So this one searches the message, for names of fields and for the word "model".
+    fn refused(&self, detail: &FailureDetail) -> String {
+        const UNKNOWN: [&str; 5] =
             ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
-        if said.contains("https") {
-            return self.or_tls("check the address");
+        let (status, message) = (status(detail.cause), detail.message.to_ascii_lowercase());
+        if message.contains("https") {
+            return self.or_https("check the address");
         }
-        if said.contains("max_completion_tokens") {
-            return "set `max_tokens_field: max_completion_tokens`: this model takes no `max_tokens`"
+        if message.contains("max_completion_tokens") {
+            return "set `max_tokens_field: max_completion_tokens`: this model does not accept \
+                    `max_tokens`"
                 .to_owned();
         }
-        if said.contains("stream_options") {
-            return "set `stream_options: none`: this endpoint does not know the field".to_owned();
+        if message.contains("stream_options") {
+            return "set `stream_options: none`: this endpoint does not accept that field"
+                .to_owned();
         }
-        if names_model && (status == Some(404) || unknown.iter().any(|words| said.contains(words)))
-        {
-            return "set `model` (or `--model`) to one that /models lists".to_owned();
+        let is_unknown =
+            status == Some(404) || UNKNOWN.iter().any(|phrase| message.contains(phrase));
+        if message.contains("model") && is_unknown {
+            return "set `model` (or `--model`) to a model that /models lists".to_owned();
         }
         match status {
             Some(404 | 405) => self.other_path().unwrap_or_else(|| {
                 let path = self.target.dialect.path();
-                format!("check the path and `api`: requests go to {}/{path}", self.bare())
+                format!("check the path and `api`: requests go to {}/{path}", self.address().base())
             }),
-            _ => "send what the endpoint takes: its words say what it refuses".to_owned(),
+            _ => "change the request: the message says why the endpoint refused it".to_owned(),
         }
     }
 
-    fn no_stream(&self, words: &str) -> String {
-        if words.contains("whole completion") {
-            return "ask for no stream with `request: {stream: false}` (then there is no TTFT), or find what \
-                    gathers it on the way"
+    fn no_stream(&self, cause: Option<FailureCause>) -> String {
+        if cause == Some(FailureCause::WholeCompletion) {
+            return "set `request: {stream: false}` (then there is no TTFT), or find the proxy on \
+                    the way that buffers the stream"
                 .to_owned();
         }
         let path = self.other_path().map_or_else(String::new, |path| format!(": {path}"));
-        format!("check the address: no completion came, but a page or another API answered{path}")
+        format!("check the address: a web page or another API answered{path}")
     }
 
-    /// Where most servers have their API, if that is elsewhere.
+    /// A remedy that names the address at which most servers have their API, if it is another one.
     fn other_path(&self) -> Option<String> {
-        let origin = &self.address[..self.address.len() - self.path_written().len()];
-        let path = self.path();
+        let (origin, path) = (self.address().origin(), self.address().path());
         let usual = usual_paths(path);
-        let mut other = usual.iter().filter(|usual| usual.as_str() != path.trim_end_matches('/'));
-        match (other.next(), other.next(), path.trim_end_matches('/')) {
-            (Some(only), None, "") => Some(format!("write {origin}{only}, if `/v1` is missing")),
+        let mut others = usual.iter().filter(|usual| usual.as_str() != path.trim_end_matches('/'));
+        match (others.next(), others.next(), path.trim_end_matches('/')) {
+            (Some(only), None, "") => Some(format!("use {origin}{only} if `/v1` is missing")),
             (Some(first), Some(second), path) => Some(format!(
-                "check the path {path}: most servers have their API at {origin}{first}, others at {origin}{second}"
+                "check the path {path}: most servers have their API at {origin}{first}, others at \
+                 {origin}{second}"
             )),
             (Some(only), None, path) => Some(format!(
                 "check the path {path}: most servers have their API at {origin}{only}"
@@ -301,100 +329,40 @@ impl DiagnosedTarget<'_> {
             (None, ..) => None,
         }
     }
+}
 
-    fn path(&self) -> &str {
-        let path = self.path_written();
-        if path.is_empty() { "/" } else { path }
+fn status(cause: Option<FailureCause>) -> Option<u16> {
+    match cause {
+        Some(FailureCause::Status(status)) => Some(status),
+        _ => None,
     }
+}
 
-    fn path_written(&self) -> &str {
-        self.after_scheme().find('/').map_or("", |at| &self.after_scheme()[at..])
+const REDIRECTED: &str = "use the address that the redirect points to (`curl -sI` shows it)";
+
+fn redirected(cause: Option<FailureCause>) -> &'static str {
+    match status(cause) {
+        Some(300..=399) => REDIRECTED,
+        _ => "check the address: no chat API returns this status",
     }
+}
 
-    fn bare(&self) -> &str {
-        self.address.trim_end_matches('/')
-    }
-
-    fn secured(&self) -> String {
-        format!("https://{}", self.after_scheme())
-    }
-
-    fn after_scheme(&self) -> &str {
-        self.address.split_once("://").map_or(self.address, |(_, rest)| rest)
-    }
-
-    /// Host and port.
-    fn authority(&self) -> String {
-        let authority = self.after_scheme().split('/').next().unwrap_or_default();
-        let port = if self.address.starts_with("https:") { 443 } else { 80 };
-        if authority.len() == self.host().len() {
-            format!("{authority}:{port}")
-        } else {
-            authority.to_owned()
+fn incomplete(cause: Option<FailureCause>) -> &'static str {
+    match cause {
+        Some(FailureCause::NoFinishReason) => {
+            "set `terminal: done` if the server never sends a finish reason"
         }
-    }
-
-    fn host(&self) -> &str {
-        let authority = self.after_scheme().split('/').next().unwrap_or_default();
-        match authority.rsplit_once(':') {
-            // The colons of an IPv6 address stand within brackets.
-            Some((host, port)) if !port.ends_with(']') => host,
-            _ => authority,
+        Some(FailureCause::NoDone) => {
+            "set `terminal: finish_reason` if the server never sends [DONE]"
+        }
+        _ => {
+            "check the server's log and any proxy on the way, or set `terminal: eof` if the server \
+             never marks the end"
         }
     }
 }
 
-/// The paths below which servers have their API, the likeliest of those that resemble `path` first: up to
-/// a `/v1` that stands in it, at the root, or below it.
-pub fn usual_paths(path: &str) -> Vec<String> {
-    let path = path.trim_end_matches('/');
-    let up_to_v1 = path.split_inclusive('/').scan(String::new(), |before, part| {
-        before.push_str(part);
-        Some((part.trim_end_matches('/') == "v1").then(|| before.trim_end_matches('/').to_owned()))
-    });
-    let mut paths: Vec<String> = up_to_v1.flatten().collect();
-    // A path with a version of its own has no other below it.
-    let versioned = path.rsplit('/').next().is_some_and(|last| {
-        last.strip_prefix('v')
-            .is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
-    });
-    if paths.is_empty() && !versioned {
-        paths.push(format!("{path}/v1"));
-    }
-    if !paths.iter().any(|known| known == "/v1") {
-        paths.push("/v1".to_owned());
-    }
-    paths
-}
-
-/// The status that `protocol::refusal` put before the endpoint's own words.
-fn status_in(words: &str) -> Option<u16> {
-    let digits = words.strip_prefix("HTTP ")?;
-    digits.get(..3)?.parse().ok()
-}
-
-const REDIRECTED: &str = "write the address that it leads to, as `curl -sI` shows it";
-
-fn redirected(words: &str) -> String {
-    match status_in(words) {
-        Some(300..=399) => REDIRECTED.to_owned(),
-        _ => "check the address: no chat API answers so".to_owned(),
-    }
-}
-
-fn incomplete(words: &str) -> String {
-    if words.starts_with("[DONE]") {
-        "set `terminal: done` for a server that never sends a finish reason".to_owned()
-    } else if words.contains("without [DONE]") {
-        "set `terminal: finish_reason` for a server that never sends [DONE]".to_owned()
-    } else {
-        "look into the server's log and for a proxy between, or set `terminal: eof` for a server that never \
-         marks the end"
-            .to_owned()
-    }
-}
-
-/// The names are the server's own words: a few of them, made fit to be shown.
+/// A few of the names, made printable: the server chose them.
 fn some_of(models: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<_> =

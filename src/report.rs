@@ -244,16 +244,16 @@ fn load(stream: &RouteMonitor) -> Option<Load> {
     let tally: &Tally = stream.tally.as_deref()?;
     let (whole, rows, timeline) = tally.read();
     let (books, info) = (stream.state.ledger.read(), stream.info());
-    let patient = DiagnosedTarget { target: &info.configured, address: &info.address };
+    let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let failures = stream.incidents.last().into_iter().map(|incident| Failed {
-        reason: incident.failure.as_str().to_owned(),
-        blame: incident.failure.blame().as_str().to_owned(),
+        reason: incident.detail.failure.as_str().to_owned(),
+        blame: incident.detail.failure.blame().as_str().to_owned(),
         count: books
             .failures()
-            .find(|(failure, _)| *failure == incident.failure)
+            .find(|(failure, _)| *failure == incident.detail.failure)
             .map_or(0, |f| f.1),
-        remedy: patient.remedy(incident.failure, &incident.message),
-        last_message: incident.message,
+        remedy: diagnosed.remedy(&incident.detail),
+        last_message: incident.detail.message,
     });
     let failures = failures.collect();
     let distributions = [

@@ -165,7 +165,7 @@ impl Figures {
                 self.busy += duration;
                 self.judge(slo, None);
             }
-            Event::Answered { .. } | Event::Connected { .. } | Event::Limits(_) => {}
+            Event::ResponseHead { .. } | Event::Connected { .. } | Event::Limits(_) => {}
         }
     }
 

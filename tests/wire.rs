@@ -245,10 +245,10 @@ fn recorded_streams_say_what_a_slow_reader_finds_in_them() {
         assert_eq!(first.map_or(Value::Null, Value::from), expected["first_delta_event"], "{name}");
         let (done, error) = match &seen.verdict {
             Ok(ending) => (Some(!ending.anomalies.contains(Anomaly::MissingDone)), Value::Null),
-            Err(FailureDetail { failure: Failure::Incomplete, message }) => {
+            Err(FailureDetail { failure: Failure::Incomplete, message, .. }) => {
                 (Some(message.starts_with("[DONE]")), Value::Null)
             }
-            Err(FailureDetail { failure: Failure::StreamError, message }) => {
+            Err(FailureDetail { failure: Failure::StreamError, message, .. }) => {
                 (None, message.as_str().into())
             }
             Err(_) => (None, Value::Null),

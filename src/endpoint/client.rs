@@ -1,25 +1,27 @@
-//! How the client of a target is put together: pool, protocol, certificates, proxy.
+//! The set-up of a target's HTTP client: pool, protocol, certificates, proxy.
 
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::connections::{Connections, Names};
+use super::connections::{Connections, SystemResolver};
 use crate::plan::Target;
 
-/// Servers built on uvicorn close idle connections after five seconds; a connection kept longer
-/// than the server keeps it would make errors that the server is not to blame for.
+/// The time after which the pool closes an idle connection.
+///
+/// Servers built on uvicorn close idle connections after five seconds. A client that keeps them
+/// longer produces errors for which the server is not to blame.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 pub(super) fn build(
     target: &Target,
     base: &Url,
-    seen: &Connections,
+    connections: &Connections,
 ) -> reqwest::Result<reqwest::Client> {
-    // The first client of the process installs it; later ones find it there.
-    let _installed_before = rustls::crypto::ring::default_provider().install_default();
-    let wanted = &target.connection;
+    // The first client of the process installs the provider; for later ones this is an error.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+    let options = &target.connection;
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -28,27 +30,27 @@ pub(super) fn build(
         .connect_timeout(target.timeouts.connect)
         .pool_idle_timeout(POOL_IDLE)
         .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(Names)
-        .connector_layer(seen.layer());
-    builder = match (wanted.http2, base.scheme()) {
+        .dns_resolver(SystemResolver)
+        .connector_layer(connections.layer());
+    builder = match (options.http2, base.scheme()) {
         (false, _) => builder.http1_only(),
         (true, "http") => builder.http2_prior_knowledge(),
-        // ALPN decides.
+        // ALPN chooses the version.
         (true, _) => builder,
     };
-    if let Some(proxy) = &wanted.proxy {
+    if let Some(proxy) = &options.proxy {
         builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
     }
-    let proxied_in_tls = wanted.proxy.as_ref().is_some_and(|proxy| proxy.scheme() == "https");
-    if let Some(ca) = &wanted.ca {
+    let proxied_in_tls = options.proxy.as_ref().is_some_and(|proxy| proxy.scheme() == "https");
+    if let Some(ca) = &options.ca {
         builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
     } else if base.scheme() == "http" && !proxied_in_tls {
-        // Plain HTTP must work in an image that has no certificate store at all.
+        // Plain HTTP must work in an image without a certificate store.
         builder = builder.tls_certs_only([]);
     }
-    if let Some(identity) = &wanted.identity {
+    if let Some(identity) = &options.identity {
         builder =
             builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
     }
-    builder.tls_danger_accept_invalid_certs(wanted.insecure_skip_verify).build()
+    builder.tls_danger_accept_invalid_certs(options.insecure_skip_verify).build()
 }

@@ -1,9 +1,9 @@
-//! Which connections have answered before.
+//! The connections of one client that have not carried a response yet.
 //!
-//! A server may close a kept-alive connection at the very moment a request is put on it. That is
-//! a race that nobody is to blame for, but only if the connection was an old one; so each new one
-//! is noted when it is made and struck off with its first answer or error. With it goes how long it
-//! took to make: it counts once, for the request that was first answered on it.
+//! A server may close a kept-alive connection at the very moment a request is written to it. Nobody
+//! is to blame for that race, but only if the connection was used before. So a layer around the
+//! connector records each new connection, and its first response or error removes the record. The
+//! record holds the time to establish the connection, which counts for the first request on it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,95 +21,104 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 tokio::task_local! {
-    /// How long the name took of the connection that is being made.
-    static NAMED: Cell<Option<Duration>>;
+    /// The DNS lookup time of the connection that the current task establishes. The resolver sets
+    /// it and the connector reads it: the client calls one inside the other, with no value between.
+    static LOOKUP_TIME: Cell<Option<Duration>>;
 }
 
-/// How long a connection took to make.
+/// The time to establish a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connecting {
-    /// To find the addresses of its name; `None` where an address stood in its place.
+pub struct ConnectTiming {
+    /// The DNS lookup; `None` if the URL has an IP address instead of a name.
     pub dns: Option<Duration>,
-    /// What came then: TCP, and TLS where there is some.
+    /// The time after the lookup: TCP, and TLS if it is used.
     pub connect: Duration,
 }
 
-/// Asks the system for the addresses of a name, each time a connection is made: what a name means may
-/// change while the daemon runs. Nothing is kept here; how long an answer holds is the system's to know.
-pub(super) struct Names;
+/// Resolves names with the system's resolver, anew for each connection.
+///
+/// A name may get another address while the daemon runs. The system caches its answers; llmload
+/// does not.
+pub(super) struct SystemResolver;
 
-impl Resolve for Names {
+impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let asked = Instant::now();
-            let found: Vec<SocketAddr> =
+            let start = Instant::now();
+            let addresses: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // Outside of a connection nobody asks.
-            let _nobody = NAMED.try_with(|named| named.set(Some(asked.elapsed())));
-            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
+            // Fails outside of a connector's scope, where nobody reads the time.
+            let _no_scope = LOOKUP_TIME.try_with(|time| time.set(Some(start.elapsed())));
+            Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         })
     }
 }
 
-/// A connection's own and its peer's address.
-type Ends = (SocketAddr, SocketAddr);
+/// The local and the remote address of a connection.
+type AddressPair = (SocketAddr, SocketAddr);
 
-/// The connections of one client that have not carried anything yet. Bounded by the number of
-/// local ports: a port that is taken again is the same entry.
+/// The connections of one client that have not carried a response yet.
+///
+/// The number of local ports bounds the map: a new connection on the same port replaces the old
+/// entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
-    fresh: Arc<Mutex<HashMap<Ends, Connecting>>>,
+    fresh: Arc<Mutex<HashMap<AddressPair, ConnectTiming>>>,
 }
 
 impl Connections {
-    /// To be put around the connector.
-    pub(super) fn layer(&self) -> NoteLayer {
-        NoteLayer { connections: self.clone() }
+    /// The layer to put around the connector.
+    pub(super) fn layer(&self) -> TrackConnectionsLayer {
+        TrackConnectionsLayer { connections: self.clone() }
     }
 
-    /// A response came over a connection with these extensions; where it is the first, how long that
-    /// took to make.
-    pub(super) fn used(&self, extensions: &Extensions) -> Option<Connecting> {
-        self.take(ends(extensions)?)
+    /// Marks the connection of a response as used. Returns the time to establish it, if this is the
+    /// first response on it.
+    pub(super) fn take_timing(&self, extensions: &Extensions) -> Option<ConnectTiming> {
+        self.take(address_pair(extensions)?)
     }
 
-    /// Whether this connection had been used before an error struck it.
-    pub(super) fn was_used(&self, connected: &Connected) -> bool {
+    /// Returns true if the connection had carried a response before an error ended it.
+    pub(super) fn was_reused(&self, connected: &Connected) -> bool {
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
-        ends(&extensions).is_some_and(|ends| self.take(ends).is_none())
+        address_pair(&extensions).is_some_and(|addresses| self.take(addresses).is_none())
     }
 
-    fn take(&self, ends: Ends) -> Option<Connecting> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).remove(&ends)
+    fn take(&self, addresses: AddressPair) -> Option<ConnectTiming> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).remove(&addresses)
+    }
+
+    fn insert(&self, addresses: AddressPair, timing: ConnectTiming) {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(addresses, timing);
     }
 }
 
-fn ends(extensions: &Extensions) -> Option<Ends> {
+fn address_pair(extensions: &Extensions) -> Option<AddressPair> {
     extensions.get::<HttpInfo>().map(|info| (info.local_addr(), info.remote_addr()))
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct NoteLayer {
+pub(super) struct TrackConnectionsLayer {
     connections: Connections,
 }
 
-impl<S> Layer<S> for NoteLayer {
-    type Service = Note<S>;
+impl<S> Layer<S> for TrackConnectionsLayer {
+    type Service = TrackConnections<S>;
 
-    fn layer(&self, connector: S) -> Note<S> {
-        Note { connector, connections: self.connections.clone() }
+    fn layer(&self, connector: S) -> TrackConnections<S> {
+        TrackConnections { connector, connections: self.connections.clone() }
     }
 }
 
-/// A connector that notes the connections it makes.
+/// A connector that times and records the connections it establishes.
 #[derive(Clone, Debug)]
-pub(super) struct Note<S> {
+pub(super) struct TrackConnections<S> {
     connector: S,
     connections: Connections,
 }
 
-impl<S, R> Service<R> for Note<S>
+impl<S, R> Service<R> for TrackConnections<S>
 where
     S: Service<R>,
     S::Response: Connection,
@@ -126,16 +135,15 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         let connecting = self.connector.call(request);
         let connections = self.connections.clone();
-        Box::pin(NAMED.scope(Cell::new(None), async move {
-            let began = Instant::now();
+        Box::pin(LOOKUP_TIME.scope(Cell::new(None), async move {
+            let start = Instant::now();
             let connection = connecting.await?;
-            let dns = NAMED.with(Cell::get);
-            let connect = began.elapsed().saturating_sub(dns.unwrap_or_default());
+            let dns = LOOKUP_TIME.with(Cell::get);
+            let connect = start.elapsed().saturating_sub(dns.unwrap_or_default());
             let mut extensions = Extensions::new();
             connection.connected().get_extras(&mut extensions);
-            if let Some(ends) = ends(&extensions) {
-                let mut fresh = connections.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-                fresh.insert(ends, Connecting { dns, connect });
+            if let Some(addresses) = address_pair(&extensions) {
+                connections.insert(addresses, ConnectTiming { dns, connect });
             }
             Ok(connection)
         }))

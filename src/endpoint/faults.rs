@@ -1,44 +1,49 @@
-//! Which class an error of the client is.
+//! The failure class of an error of the HTTP client.
 //!
-//! The library's own flags mislead (every error of a body is a "decode" error, running out of
-//! file descriptors is a "connect" error), so the chain of causes is walked instead. An
-//! `io::Error` hides what it wraps from `source()`, so it is opened as well. Timeouts other than
-//! connecting are never found here: llmload's own timers know which of them fired.
+//! The client's own flags mislead: every error of a body is a "decode" error, and running out of
+//! file descriptors is a "connect" error. So these functions walk the chain of causes instead. An
+//! `io::Error` hides the error inside it from `source()`, so the walk opens it too. The only
+//! timeout found here is that of connecting: llmload's own timers know which of them fired.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use super::connections::Connections;
-use crate::measurement::{Failure, FailureDetail};
+use rustls::{AlertDescription, CertificateError};
 
-/// An error before the response head.
-pub(super) fn classify_send(connections: &Connections, error: reqwest::Error) -> FailureDetail {
-    // The address may carry a key in its query.
+use super::connections::Connections;
+use crate::measurement::{Failure, FailureCause, FailureDetail, TlsFault};
+
+/// A chain of causes, outermost first.
+type Causes<'a> = [&'a (dyn Error + 'static)];
+
+/// Classifies an error that occurred before the response head.
+pub(super) fn send_failure(connections: &Connections, error: reqwest::Error) -> FailureDetail {
+    // The URL may carry a key in its query.
     let error = error.without_url();
     let causes = causes(&error);
-    let used_before = causes
+    let reused = causes
         .iter()
         .find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>()?.connect_info())
-        .is_some_and(|connected| connections.was_used(connected));
+        .is_some_and(|connected| connections.was_reused(connected));
     let failure = if error.is_builder() {
         Failure::Internal
     } else if causes.iter().any(|cause| is_too_large(*cause)) {
         Failure::TooLarge
-    } else if lacks_resource(&causes) {
+    } else if is_out_of_resources(&causes) {
         Failure::ClientResource
     } else if error.is_connect() {
         connect_failure(&error, &causes)
     } else {
-        established_failure(&causes, used_before)
+        established_failure(&causes, reused)
     };
     detail(failure, &causes)
 }
 
-/// An error after the response head.
-pub(super) fn classify_body(error: &reqwest::Error) -> FailureDetail {
+/// Classifies an error that occurred after the response head.
+pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
     let causes = causes(error);
-    let failure = if lacks_resource(&causes) {
+    let failure = if is_out_of_resources(&causes) {
         Failure::ClientResource
     } else if causes.iter().any(|cause| is_malformed(*cause)) {
         Failure::HttpProtocol
@@ -48,12 +53,12 @@ pub(super) fn classify_body(error: &reqwest::Error) -> FailureDetail {
     detail(failure, &causes)
 }
 
-/// A question outside the schedule that nobody answered.
-pub(super) fn no_answer(patience: Duration) -> FailureDetail {
-    FailureDetail::new(Failure::TimeoutTotal, &format!("no answer within {patience:?}"))
+/// The failure of a request outside the schedule that got no response within `timeout`.
+pub(super) fn no_response(timeout: Duration) -> FailureDetail {
+    FailureDetail::new(Failure::TimeoutTotal, &format!("no answer within {timeout:?}"))
 }
 
-fn connect_failure(error: &reqwest::Error, causes: &[&(dyn Error + 'static)]) -> Failure {
+fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
     if error.is_dns() {
         return Failure::Dns;
     }
@@ -67,7 +72,7 @@ fn connect_failure(error: &reqwest::Error, causes: &[&(dyn Error + 'static)]) ->
         match kind {
             io::ErrorKind::TimedOut => return Failure::ConnectTimeout,
             io::ErrorKind::ConnectionRefused => return Failure::ConnectRefused,
-            // The peer hung up or talked something else in the middle of the handshake.
+            // The peer closed the connection during the handshake, or does not speak TLS.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => return Failure::Tls,
             _ => {}
         }
@@ -75,14 +80,15 @@ fn connect_failure(error: &reqwest::Error, causes: &[&(dyn Error + 'static)]) ->
     Failure::ConnectOther
 }
 
-/// What befell an established connection before the response head. It is the protocol's fault only
-/// where bytes came that are not HTTP: the network can fail in more ways than have names here.
-fn established_failure(causes: &[&(dyn Error + 'static)], used_before: bool) -> Failure {
+/// Classifies an error on an established connection before the response head. It is an error of
+/// the protocol only if bytes arrived that are not HTTP: a network can fail in more ways than this
+/// function knows.
+fn established_failure(causes: &Causes<'_>, reused: bool) -> Failure {
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
-        // With TLS 1.3 a server turns a client's certificate down after the handshake.
+        // With TLS 1.3 a server rejects a client's certificate after the handshake.
         Failure::Tls
-    } else if was_cut(causes) {
-        if used_before { Failure::StaleConnection } else { Failure::Reset }
+    } else if is_disconnect(causes) {
+        if reused { Failure::StaleConnection } else { Failure::Reset }
     } else if causes.iter().any(|cause| is_malformed(*cause)) {
         Failure::HttpProtocol
     } else {
@@ -90,24 +96,67 @@ fn established_failure(causes: &[&(dyn Error + 'static)], used_before: bool) -> 
     }
 }
 
-/// EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM: this machine ran out of something.
-fn lacks_resource(causes: &[&(dyn Error + 'static)]) -> bool {
+/// Returns the reason for a failure of TLS, if a remedy depends on it.
+fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
+    let fault =
+        causes.iter().filter_map(|cause| cause.downcast_ref::<rustls::Error>()).find_map(|error| {
+            match error {
+                rustls::Error::InvalidMessage(_) => Some(TlsFault::NotTls),
+                rustls::Error::InvalidCertificate(error) => certificate_fault(error),
+                rustls::Error::AlertReceived(AlertDescription::UnknownCA) => {
+                    Some(TlsFault::UntrustedIssuer)
+                }
+                rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+                    Some(TlsFault::OutOfDate)
+                }
+                _ => None,
+            }
+        });
+    let closed = io_kinds(causes).any(|kind| kind == io::ErrorKind::UnexpectedEof);
+    fault.or(closed.then_some(TlsFault::NotTls))
+}
+
+fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
+    match error {
+        CertificateError::UnknownIssuer => Some(TlsFault::UntrustedIssuer),
+        // A self-signed certificate that may sign others, as `openssl req -x509` makes it.
+        CertificateError::Other(other)
+            if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+        {
+            Some(TlsFault::UntrustedIssuer)
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Some(TlsFault::WrongName)
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. }
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => Some(TlsFault::OutOfDate),
+        _ => None,
+    }
+}
+
+/// Returns true if this machine ran out of something: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS or
+/// ENOMEM.
+fn is_out_of_resources(causes: &Causes<'_>) -> bool {
     causes
         .iter()
         .filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
         .any(|code| matches!(code, 24 | 23 | 99 | 105 | 12))
 }
 
-/// The peer went away before the head was complete.
-fn was_cut(causes: &[&(dyn Error + 'static)]) -> bool {
+/// Returns true if the peer closed the connection before the response head was complete.
+fn is_disconnect(causes: &Causes<'_>) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
     };
-    let by_hyper = causes
+    let seen_by_hyper = causes
         .iter()
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
-    by_hyper
+    seen_by_hyper
         || io_kinds(causes).any(|kind| {
             matches!(
                 kind,
@@ -116,7 +165,7 @@ fn was_cut(causes: &[&(dyn Error + 'static)]) -> bool {
         })
 }
 
-/// A head without end.
+/// Returns true if the response head exceeded the client's limit.
 fn is_too_large(cause: &(dyn Error + 'static)) -> bool {
     cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
 }
@@ -126,22 +175,23 @@ fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
     let framing = cause.downcast_ref::<io::Error>().is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
     });
-    // What this side found wrong, or the other side says was: not a stream or a connection that was
-    // given up, which the network or the server may have had reasons for.
-    let version2 = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+    // One side broke the rules of HTTP/2: this side found the violation, or the peer reported one.
+    // A stream or connection that was cancelled does not count: the network or the server may
+    // have had a reason.
+    let http2 = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
         use h2::Reason;
         let broken = [Reason::PROTOCOL_ERROR, Reason::FRAME_SIZE_ERROR, Reason::COMPRESSION_ERROR];
         !error.is_io()
             && (error.is_library() || error.reason().is_some_and(|reason| broken.contains(&reason)))
     });
-    parse || framing || version2
+    parse || framing || http2
 }
 
-fn io_kinds<'a>(causes: &'a [&(dyn Error + 'static)]) -> impl Iterator<Item = io::ErrorKind> + 'a {
+fn io_kinds(causes: &Causes<'_>) -> impl Iterator<Item = io::ErrorKind> {
     causes.iter().filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()))
 }
 
-/// The error and everything behind it, outermost first.
+/// The error and its causes, outermost first.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut all = Vec::new();
     let mut next = Some(error);
@@ -156,23 +206,27 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     all
 }
 
-/// The last cause speaks most plainly.
-fn detail(failure: Failure, causes: &[&(dyn Error + 'static)]) -> FailureDetail {
-    let words = causes.last().map(ToString::to_string).unwrap_or_default();
-    FailureDetail::new(failure, &words)
+/// A failure with the text of its innermost cause, which is the most concrete one.
+fn detail(failure: Failure, causes: &Causes<'_>) -> FailureDetail {
+    let message = causes.last().map(ToString::to_string).unwrap_or_default();
+    let cause = match failure {
+        Failure::Tls => tls_fault(causes).map(FailureCause::Tls),
+        _ => None,
+    };
+    FailureDetail { cause, ..FailureDetail::new(failure, &message) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As the layers of the client wrap what the system says.
+    /// An error of the system, nested as the layers of the client nest it.
     fn wrapped(cause: io::Error) -> io::Error {
         io::Error::other(io::Error::new(cause.kind(), cause))
     }
 
     #[test]
-    fn only_bytes_that_are_not_http_are_the_protocols_fault() {
+    fn only_bytes_that_are_not_http_are_a_protocol_failure() {
         use Failure::{HttpProtocol, Reset, StaleConnection};
         for (code, fresh, used) in [
             (104, Reset, StaleConnection), // ECONNRESET
@@ -185,7 +239,7 @@ mod tests {
         ] {
             let error = wrapped(io::Error::from_raw_os_error(code));
             let causes = causes(&error);
-            assert!(!lacks_resource(&causes), "{error}");
+            assert!(!is_out_of_resources(&causes), "{error}");
             assert_eq!(established_failure(&causes, false), fresh, "{error}");
             assert_eq!(established_failure(&causes, true), used, "{error}");
         }
@@ -196,20 +250,45 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_of_tls_is_a_failure_of_tls() {
+    fn a_tls_alert_after_the_handshake_is_a_tls_failure() {
         let refused = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let error = wrapped(io::Error::new(io::ErrorKind::InvalidData, refused));
         assert_eq!(established_failure(&causes(&error), false), Failure::Tls);
     }
 
     #[test]
-    fn what_this_machine_lacks_is_seen_however_deep_it_lies() {
-        for (code, lacks) in
+    fn a_missing_resource_is_found_at_any_depth() {
+        for (code, expected) in
             [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)]
         {
             let error = wrapped(wrapped(io::Error::from_raw_os_error(code)));
-            assert_eq!(lacks_resource(&causes(&error)), lacks, "{error}");
+            assert_eq!(is_out_of_resources(&causes(&error)), expected, "{error}");
         }
-        assert!(!lacks_resource(&causes(&io::Error::other("EMFILE"))));
+        assert!(!is_out_of_resources(&causes(&io::Error::other("EMFILE"))));
+    }
+
+    #[test]
+    fn a_tls_error_has_its_fault_by_kind() {
+        use TlsFault::{NotTls, OutOfDate, UntrustedIssuer, WrongName};
+        let certificate = |error: CertificateError| rustls::Error::InvalidCertificate(error);
+        let ca = rustls::OtherError(std::sync::Arc::new(webpki::Error::CaUsedAsEndEntity));
+        for (error, fault) in [
+            (rustls::InvalidMessage::InvalidContentType.into(), Some(NotTls)),
+            (certificate(CertificateError::UnknownIssuer), Some(UntrustedIssuer)),
+            (certificate(CertificateError::Other(ca)), Some(UntrustedIssuer)),
+            (rustls::Error::AlertReceived(AlertDescription::UnknownCA), Some(UntrustedIssuer)),
+            (certificate(CertificateError::NotValidForName), Some(WrongName)),
+            (certificate(CertificateError::Expired), Some(OutOfDate)),
+            (certificate(CertificateError::NotValidYet), Some(OutOfDate)),
+            (certificate(CertificateError::BadSignature), None),
+            (rustls::Error::DecryptError, None),
+        ] {
+            let error = wrapped(io::Error::new(io::ErrorKind::InvalidData, error));
+            let detail = detail(Failure::Tls, &causes(&error));
+            assert_eq!(detail.cause, fault.map(FailureCause::Tls), "{error}");
+        }
+        let closed = wrapped(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
+        let detail = detail(Failure::Tls, &causes(&closed));
+        assert_eq!(detail.cause, Some(FailureCause::Tls(NotTls)));
     }
 }

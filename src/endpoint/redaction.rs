@@ -1,70 +1,70 @@
-//! No secret of a target is ever shown, not even when the target itself says it.
+//! Masks the secrets of a target in text that its server sent.
 //!
-//! Servers quote what they do not like: "Incorrect API key provided: …", the path and query they
-//! have no route for, the whole request. Their words go to the log and to the status page, so
-//! they pass here first.
+//! Servers quote what they reject: "Incorrect API key provided: …", a path and query without a
+//! route, the whole request. Such text reaches the log and the status page, so it is masked first.
 //!
-//! A partial echo such as `sk-ab***yz` is the server's own masking and stays.
+//! A partial echo such as `sk-ab***yz` is the server's own mask and stays.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded::byte_serialize;
 
-/// What stands in place of a secret.
+/// The replacement for a secret.
 const MASK: &str = "[redacted]";
-/// Shorter values are no secrets but `true`, `blue` or `EMPTY`, and would be found in ordinary words.
-const SHORTEST: usize = 6;
-/// Where a server or a limit cut a text in the middle of a secret, a start as long as this goes too.
-/// Shorter ones are the likes of `Bearer` and `sk-`, which people have to read.
-const SHORTEST_START: usize = 8;
+/// The length in bytes from which a value counts as a secret. Shorter values, such as `true`, `blue`
+/// or `EMPTY`, are not secret and occur in ordinary text.
+const MIN_SECRET: usize = 6;
+/// The length in bytes from which the start of a secret is masked at the end of a text, where the
+/// server or a limit cut the secret. Shorter starts, such as `Bearer` and `sk-`, stay readable.
+const MIN_PREFIX: usize = 8;
 
-/// The secrets of one target, in the forms in which they come back.
+/// The secrets of one target, in every form in which a server may quote them.
 pub(super) struct Redaction {
-    /// The longest first: one may be a part of another.
+    /// Longest first, because one may be a part of another.
     forms: Vec<SecretString>,
 }
 
 impl Redaction {
-    /// Knows the values of all headers and parameters that a target was given.
+    /// Creates a redaction for the values of all headers and query parameters of a target.
     pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Redaction {
-        let mut forms: Vec<String> = secrets.flat_map(parts).flat_map(forms).collect();
-        forms.retain(|form| form.len() >= SHORTEST);
+        let mut forms: Vec<String> = secrets.flat_map(credentials).flat_map(forms).collect();
+        forms.retain(|form| form.len() >= MIN_SECRET);
         forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         forms.dedup();
         Redaction { forms: forms.into_iter().map(SecretString::from).collect() }
     }
 
-    /// The same words without secrets.
-    pub(super) fn text(&self, mut text: String) -> String {
+    /// Masks each secret in a text.
+    pub(super) fn apply(&self, mut text: String) -> String {
         for form in &self.forms {
             let form = form.expose_secret();
             if text.contains(form) {
                 text = text.replace(form, MASK);
             }
         }
-        let starts = self.forms.iter().filter_map(|form| started_at(&text, form.expose_secret()));
-        if let Some(at) = starts.min() {
+        let cuts = self.forms.iter().filter_map(|form| cut_secret(&text, form.expose_secret()));
+        if let Some(at) = cuts.min() {
             text.replace_range(at.., MASK);
         }
         text
     }
 }
 
-/// How many forms are known, not which.
+/// Shows the number of forms only.
 impl fmt::Debug for Redaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redaction").field("forms", &self.forms.len()).finish()
     }
 }
 
-/// The value, and without its scheme where it is a `Scheme credentials` pair.
-fn parts(secret: &str) -> impl Iterator<Item = &str> {
-    let credentials = secret.split_once(' ').map(|(_, credentials)| credentials);
-    std::iter::once(secret).chain(credentials)
+/// The value itself, and the part after the scheme of a `Scheme credentials` pair.
+fn credentials(secret: &str) -> impl Iterator<Item = &str> {
+    let after_scheme = secret.split_once(' ').map(|(_, credentials)| credentials);
+    std::iter::once(secret).chain(after_scheme)
 }
 
-/// As it is, as a URL carries it, and as JSON does.
+/// The secret unchanged, encoded for a URL, and escaped for JSON.
 fn forms(secret: &str) -> [String; 5] {
     let url: String = byte_serialize(secret.as_bytes()).collect();
     let json = serde_json::Value::from(secret).to_string();
@@ -72,13 +72,12 @@ fn forms(secret: &str) -> [String; 5] {
     [secret.to_owned(), url.replace('+', "%20"), url, json.replace('/', "\\/"), json]
 }
 
-/// Where a text ends with the start of a secret, with or without the mark of a cut.
-fn started_at(text: &str, secret: &str) -> Option<usize> {
+/// The position of a secret that the end of the text cuts off, with or without an ellipsis there.
+fn cut_secret(text: &str, secret: &str) -> Option<usize> {
     let text = text.strip_suffix('…').unwrap_or(text).as_bytes();
     let longest = secret.len().min(text.len());
-    let start =
-        (SHORTEST_START..=longest).rev().find(|n| text.ends_with(&secret.as_bytes()[..*n]))?;
-    Some(text.len() - start)
+    let prefix = (MIN_PREFIX..=longest).rev().find(|n| text.ends_with(&secret.as_bytes()[..*n]))?;
+    Some(text.len() - prefix)
 }
 
 #[cfg(test)]
@@ -88,14 +87,14 @@ mod tests {
 
     const KEY: &str = "sk/canary+0123456789";
 
-    fn redacted(words: &str) -> String {
-        let words = FailureDetail::new(Failure::Auth, words).message;
-        let words = Redaction::new(["Bearer sk/canary+0123456789", "blue"].into_iter()).text(words);
-        FailureDetail::new(Failure::Auth, &words).message
+    fn redacted(text: &str) -> String {
+        let text = FailureDetail::new(Failure::Auth, text).message;
+        let text = Redaction::new(["Bearer sk/canary+0123456789", "blue"].into_iter()).apply(text);
+        FailureDetail::new(Failure::Auth, &text).message
     }
 
     #[test]
-    fn a_quoted_secret_is_masked_in_every_form_it_comes_back_in() {
+    fn a_quoted_secret_is_masked_in_every_form() {
         assert_eq!(redacted("Incorrect API key provided: sk/canary+0123456789."), {
             "Incorrect API key provided: [redacted]."
         });
@@ -112,24 +111,24 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_cut_in_two_is_masked_wherever_the_cut_is() {
+    fn a_secret_is_masked_wherever_the_text_cuts_it() {
         for room in 0..KEY.len() + 4 {
             let padding = "x".repeat(FailureDetail::MESSAGE_LIMIT - '…'.len_utf8() - room);
-            let words = redacted(&format!("{padding}{KEY}{}", "y".repeat(400)));
-            assert!(!words.contains(&KEY[..SHORTEST_START]), "{words}");
-            assert!(words.len() <= FailureDetail::MESSAGE_LIMIT, "{words}");
+            let text = redacted(&format!("{padding}{KEY}{}", "y".repeat(400)));
+            assert!(!text.contains(&KEY[..MIN_PREFIX]), "{text}");
+            assert!(text.len() <= FailureDetail::MESSAGE_LIMIT, "{text}");
         }
-        for cut in SHORTEST_START..KEY.len() {
+        for cut in MIN_PREFIX..KEY.len() {
             assert_eq!(redacted(&format!("your key is {}", &KEY[..cut])), "your key is [redacted]");
         }
     }
 
     #[test]
-    fn other_words_stay_as_they_are() {
-        for words in
+    fn text_without_a_secret_is_unchanged() {
+        for text in
             ["a blue Bearer", "sk-ca***6789", "ends with sk/cana", "sk/canary+ is its start", ""]
         {
-            assert_eq!(redacted(words), words);
+            assert_eq!(redacted(text), text);
         }
     }
 }

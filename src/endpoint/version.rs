@@ -1,16 +1,18 @@
-//! Which version of itself a server says it is: the value of one label, so it is bounded.
+//! The version that a server reports for itself. It becomes the value of a label, so its length is
+//! bounded.
 
 use serde::Deserialize;
 use url::Url;
 
 use crate::measurement::printable;
 
-/// Where servers tell it, below their root: vLLM and others, then `SGLang`.
+/// The paths at which servers report their version, below their root: vLLM and others, then
+/// `SGLang`.
 pub(super) const PATHS: [&str; 2] = ["version", "get_server_info"];
-/// The longest that is shown, in bytes.
-const LONGEST: usize = 64;
+/// The length limit in bytes.
+const MAX_LENGTH: usize = 64;
 
-/// A page beside the API's root: that one usually ends in `/v1`.
+/// The URL of a page next to the API: beside `/v1`, not below it.
 pub(super) fn url(base: &Url, path: &str) -> Url {
     let root = base.path().trim_end_matches('/');
     let root = root.strip_suffix("/v1").unwrap_or(root);
@@ -19,26 +21,26 @@ pub(super) fn url(base: &Url, path: &str) -> Url {
     url
 }
 
-/// The member `version` of an object; what else the object holds is passed over.
-pub(super) fn read(body: &[u8]) -> Option<String> {
+/// Reads the member `version` of a JSON object.
+pub(super) fn parse(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Told {
+    struct Document {
         version: String,
     }
-    let told: Told = serde_json::from_slice(body).ok()?;
-    Some(told.version).filter(|version| !version.trim().is_empty())
+    let document: Document = serde_json::from_slice(body).ok()?;
+    Some(document.version).filter(|version| !version.trim().is_empty())
 }
 
-/// Whether the header `server` holds a version and not only the name of some library.
-pub(super) fn tells_one(server: &str) -> bool {
+/// Returns true if the header `server` holds a version and not only the name of a library.
+pub(super) fn has_version(server: &str) -> bool {
     server.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// Fit to be a label.
-pub(super) fn label(version: &str) -> String {
+/// A version as the value of a label: printable ASCII of at most [`MAX_LENGTH`] bytes.
+pub(super) fn to_label(version: &str) -> String {
     let plain: String =
         version.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
-    printable(&plain, LONGEST)
+    printable(&plain, MAX_LENGTH)
 }
 
 #[cfg(test)]
@@ -46,28 +48,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_asked_for_beside_the_api() {
-        for (base, asked) in [
+    fn the_version_page_is_next_to_the_api() {
+        for (base, expected) in [
             ("http://h/v1", "http://h/version"),
             ("http://h/a/v1", "http://h/a/version"),
             ("http://h/openai/deployments/m", "http://h/openai/deployments/m/version"),
             ("http://h", "http://h/version"),
         ] {
-            assert_eq!(url(&Url::parse(base).unwrap(), "version").as_str(), asked);
+            assert_eq!(url(&Url::parse(base).unwrap(), "version").as_str(), expected);
         }
     }
 
     #[test]
-    fn whatever_a_server_says_stays_a_small_label() {
-        assert_eq!(read(br#"{"version":"0.11.0","more":[1]}"#).unwrap(), "0.11.0");
+    fn any_version_becomes_a_short_printable_label() {
+        assert_eq!(parse(br#"{"version":"0.11.0","more":[1]}"#).unwrap(), "0.11.0");
         for body in
             [&b"{}"[..], b"null", b"{\"version\":\" \"}", b"{\"version\":7}", b"<html>", b"\xff"]
         {
-            assert_eq!(read(body), None);
+            assert_eq!(parse(body), None);
         }
-        let odd = label(&format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));
-        assert!(odd.len() <= LONGEST && odd.starts_with("1.0"), "{odd}");
+        let odd = to_label(&format!("1.0\n\u{1b}[31m\"é{}", "x".repeat(100)));
+        assert!(odd.len() <= MAX_LENGTH && odd.starts_with("1.0"), "{odd}");
         assert!(odd.chars().all(|c| c == ' ' || c == '…' || c.is_ascii_graphic()), "{odd}");
-        assert!(tells_one("vllm/0.6") && !tells_one("uvicorn"));
+        assert!(has_version("vllm/0.6") && !has_version("uvicorn"));
     }
 }

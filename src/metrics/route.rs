@@ -269,7 +269,7 @@ impl Observe for RouteMetrics {
                 self.generator.record_sent(lag);
                 seconds(&self.dispatch_lag, lag);
             }
-            Event::Answered { status } => {
+            Event::ResponseHead { status } => {
                 let listed = CODES.iter().position(|code| *code == status);
                 listed.map_or(&self.other_code, |i| &self.codes[i]).inc();
                 self.target_ready.set(if status < 500 { 1.0 } else { 0.0 });

@@ -12,7 +12,7 @@ impl Seen {
     /// Everything that the words say. Times are seconds.
     pub fn json(&self) -> Value {
         let troubles = self.troubles().into_iter().map(|found| {
-            json!({"grade": found.grade, "message": found.trouble.what, "remedy": found.trouble.remedy})
+            json!({"grade": found.grade, "message": found.trouble.problem, "remedy": found.trouble.remedy})
         });
         let models = self.listed.as_ref().ok();
         json!({

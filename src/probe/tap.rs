@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Streamed;
-use crate::endpoint::{Answer, Connecting, Endpoint, Request};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
@@ -65,7 +65,7 @@ pub async fn stream<E: Endpoint>(
 #[derive(Default)]
 struct Notes {
     sent: Option<Instant>,
-    connected: Option<Connecting>,
+    connected: Option<ConnectTiming>,
     head: Option<(u16, Instant)>,
     chunks: u32,
     reads: u32,
@@ -77,7 +77,7 @@ impl Observe for Mutex<Notes> {
         let mut notes = self.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Sent { .. } => notes.sent = Some(Instant::now()),
-            Event::Answered { status } => notes.head = Some((status, Instant::now())),
+            Event::ResponseHead { status } => notes.head = Some((status, Instant::now())),
             Event::Chunks { count, .. } => {
                 notes.chunks = notes.chunks.saturating_add(count);
                 notes.reads += 1;
@@ -85,7 +85,7 @@ impl Observe for Mutex<Notes> {
             Event::Succeeded(measurement) => notes.outcome = Some(Ok(measurement.clone())),
             Event::Failed { detail, .. } => notes.outcome = Some(Err(detail.clone())),
             Event::Connected { dns, connect } => {
-                notes.connected = Some(Connecting { dns, connect })
+                notes.connected = Some(ConnectTiming { dns, connect })
             }
             Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
         }
@@ -130,9 +130,9 @@ struct Tap<E> {
 }
 
 impl<E: Endpoint> Endpoint for Tap<E> {
-    type Answer = Tapped<E::Answer>;
+    type Response = Tapped<E::Response>;
 
-    async fn send(&self, request: Request) -> Result<Tapped<E::Answer>, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<Tapped<E::Response>, FailureDetail> {
         let answer = self.endpoint.send(request).await?;
         Ok(Tapped { answer, ear: Arc::clone(&self.ear) })
     }
@@ -147,7 +147,7 @@ struct Tapped<A> {
     ear: Arc<Mutex<Ear>>,
 }
 
-impl<A: Answer> Answer for Tapped<A> {
+impl<A: Response> Response for Tapped<A> {
     fn status(&self) -> u16 {
         self.answer.status()
     }
@@ -160,8 +160,8 @@ impl<A: Answer> Answer for Tapped<A> {
         self.answer.content_encoding()
     }
 
-    fn connected(&self) -> Option<Connecting> {
-        self.answer.connected()
+    fn connect_timing(&self) -> Option<ConnectTiming> {
+        self.answer.connect_timing()
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {

@@ -92,7 +92,7 @@ impl Words<'_> {
             Grade::Error => (self.paper.red("error:"), 6),
             Grade::Warning => (self.paper.yellow("warning:"), 8),
         };
-        self.paragraph(&head, indent, &found.trouble.what, f)?;
+        self.paragraph(&head, indent, &found.trouble.problem, f)?;
         self.paragraph(&format!("  {}", self.paper.bold("remedy:")), 9, &found.trouble.remedy, f)
     }
 

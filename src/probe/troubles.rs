@@ -42,7 +42,7 @@ impl Seen {
         let about_models = match &self.listed {
             Err(detail) => Some(failed(patient, "/models", detail)),
             Ok((status, _)) if *status >= 500 => Some(patient.server_error(*status)),
-            Ok((status, models)) => patient.model(*status, models).1,
+            Ok((status, models)) => patient.choose_model(*status, models).1,
         };
         // What the address explains needs no other explanation.
         if self.elsewhere.is_none() {
@@ -68,9 +68,9 @@ impl Seen {
 }
 
 fn failed(patient: DiagnosedTarget<'_>, what: &str, detail: &FailureDetail) -> Diagnosis {
-    let FailureDetail { failure, message } = detail;
+    let FailureDetail { failure, message, .. } = detail;
     let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
-    Diagnosis::new(format!("{what}: {failure}{said}"), patient.remedy(*failure, message))
+    Diagnosis::new(format!("{what}: {failure}{said}"), patient.remedy(detail))
 }
 
 /// What was odd about an answer that came as it should.

@@ -6,7 +6,9 @@
 use super::Terminal;
 use super::chat::{Channel, Frame};
 use super::fault::Fault;
-use crate::measurement::{Anomalies, Anomaly, Failure, FailureDetail, FinishReason, Usage};
+use crate::measurement::{
+    Anomalies, Anomaly, Failure, FailureCause, FailureDetail, FinishReason, Usage,
+};
 
 /// A successful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,8 @@ impl Answer {
             _ => {}
         }
         if !complete {
-            return fail(Failure::Incomplete, self.what_is_missing());
+            let incomplete = FailureDetail::new(Failure::Incomplete, self.what_is_missing());
+            return Err(FailureDetail { cause: self.missing_end(), ..incomplete });
         }
         // Text may be hidden (reasoning that is only counted), so a count will do as well.
         if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
@@ -114,6 +117,15 @@ impl Answer {
             token_events: self.token_events,
             anomalies,
         })
+    }
+
+    /// The one sign of the end that is missing, if the other one arrived.
+    fn missing_end(&self) -> Option<FailureCause> {
+        match (self.done, self.finish) {
+            (true, None) => Some(FailureCause::NoFinishReason),
+            (false, Some(_)) => Some(FailureCause::NoDone),
+            _ => None,
+        }
     }
 
     fn what_is_missing(&self) -> &'static str {

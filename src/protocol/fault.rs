@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 /// Longer reports are not parsed, only quoted.
 const PARSED: usize = 64 << 10;
@@ -240,7 +240,7 @@ pub fn refusal(status: u16, body: &[u8]) -> FailureDetail {
     } else {
         format!("HTTP {status}: {}", fault.message)
     };
-    FailureDetail::new(failure, &words)
+    FailureDetail::new(failure, &words).with_cause(FailureCause::Status(status))
 }
 
 #[cfg(test)]

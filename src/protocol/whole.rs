@@ -7,7 +7,7 @@ use super::chat::{self, Channel, Shape};
 use super::ending::{Answer, Ending};
 use super::fault::Fault;
 use super::sse::{Limits, TooLarge};
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 /// The answer to a request that asked for no stream. Its end is its closing brace, whatever
 /// `terminal` the target names.
@@ -103,6 +103,7 @@ pub fn not_a_stream(body: &[u8]) -> FailureDetail {
         Some(frame) if frame.failed => Fault::from_body(body).detail(Failure::StreamError),
         Some(frame) if frame.tokens || frame.finish.is_some() => {
             FailureDetail::new(Failure::NotSse, "a whole completion came instead of a stream")
+                .with_cause(FailureCause::WholeCompletion)
         }
         _ => Fault::from_body(body).detail(Failure::NotSse),
     }

@@ -33,7 +33,7 @@ pub(super) async fn wait(
         return model.clone();
     }
     let address = monitor.info().address;
-    let patient = DiagnosedTarget { target, address: &address };
+    let diagnosed = DiagnosedTarget { target, address: &address };
     let mut told = Told::since(Instant::now());
     loop {
         let asked = Instant::now();
@@ -41,12 +41,12 @@ pub(super) async fn wait(
         let mut stands = false;
         let obstacle = match endpoint.models(PATIENCE).await {
             Ok((status, _)) if status >= 500 => {
-                format!("the target: {}", patient.server_error(status))
+                format!("the target: {}", diagnosed.server_error(status))
             }
             Ok((status, models)) => {
                 metrics.target_answered(&monitor.target, endpoint.address());
                 stands = true;
-                match patient.model(status, &models) {
+                match diagnosed.choose_model(status, &models) {
                     (Some(model), doubt) => {
                         // If requests fail now, nobody shall have to guess why.
                         if let Some(doubt) = doubt {
@@ -58,9 +58,10 @@ pub(super) async fn wait(
                     (None, None) => "a model".to_owned(),
                 }
             }
-            Err(FailureDetail { failure, message }) => {
-                let remedy = patient.remedy(failure, &message);
-                format!("the target: {}", Diagnosis::new(format!("{failure} ({message})"), remedy))
+            Err(detail) => {
+                let FailureDetail { failure, message, .. } = &detail;
+                let problem = format!("{failure} ({message})");
+                format!("the target: {}", Diagnosis::new(problem, diagnosed.remedy(&detail)))
             }
         };
         match told.tell(&obstacle, stands, Instant::now()) {

@@ -1,7 +1,7 @@
-//! The one engine behind the endpoint: its slots, the line before them, and what it has counted.
+//! The engine behind the endpoint: its slots, the queue for them, and its counters.
 //!
-//! A request is in the engine exactly as long as its [`Place`] lives. Whatever ends it, a client
-//! that leaves included, drops the place, and with it the slot and the spot in the line.
+//! A request is in the engine exactly as long as its [`Admission`] lives. Each end of a request, also
+//! a client that disconnects, drops the admission, which frees the slot and the place in the queue.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,60 +12,60 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::SimulatorOptions;
-use super::ask::Finish;
-use super::fate::Fault;
-use super::first_tokens::FirstTokens;
+use super::api::FinishReason;
+use super::faults::Fault;
 use super::pace::Pace;
+use super::ttft_histogram::TtftHistogram;
 
-/// The longest time of loading: a year, which an instant can surely hold.
-const LONGEST_LOADING: Duration = Duration::from_hours(365 * 24);
+/// The longest time to load the model: a year. Adding it to an instant cannot overflow.
+const MAX_LOADING: Duration = Duration::from_hours(365 * 24);
 
 /// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Engine {
-    settings: SimulatorOptions,
+    options: SimulatorOptions,
     pace: Pace,
     ready_at: Instant,
-    /// First come, first served, and a waiter that leaves leaves the line.
+    /// Fair: first come, first served. A waiter that is dropped leaves the queue.
     slots: Arc<Semaphore>,
-    /// Requests in the line and in slots together.
+    /// Requests in the queue and in slots together.
     admitted: AtomicU32,
     /// Requests in slots.
     running: AtomicU32,
-    tally: Tally,
+    counters: Counters,
 }
 
-/// What only ever grows.
+/// The counts since the start.
 #[derive(Debug, Default)]
-struct Tally {
+struct Counters {
     received: AtomicU64,
     refused: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     endings: [AtomicU64; ENDINGS.len()],
     prompt_tokens: AtomicU64,
     output_tokens: AtomicU64,
-    first_tokens: FirstTokens,
+    ttft: TtftHistogram,
 }
 
-/// How a request leaves the engine.
+/// The way in which a request leaves the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// With its whole answer.
-    Finished(Finish),
-    /// Because the client left, or the endpoint was stopped.
+    /// The output is complete.
+    Finished(FinishReason),
+    /// The client disconnected, or the endpoint stopped.
     Abort,
-    /// By a fault.
+    /// A fault ended it.
     Error,
 }
 
-/// The values of `finished_reason`, as vLLM names them.
+/// The values of the label `finished_reason`, as in vLLM.
 const ENDINGS: [&str; 4] = ["stop", "length", "abort", "error"];
 
 impl Ending {
     fn index(self) -> usize {
         match self {
-            Ending::Finished(Finish::Stop) => 0,
-            Ending::Finished(Finish::Length) => 1,
+            Ending::Finished(FinishReason::Stop) => 0,
+            Ending::Finished(FinishReason::Length) => 1,
             Ending::Abort => 2,
             Ending::Error => 3,
         }
@@ -73,73 +73,71 @@ impl Ending {
 }
 
 impl Engine {
-    /// An idle engine that starts to load its model now.
-    pub(super) fn new(settings: SimulatorOptions) -> Engine {
-        let slots = settings.slots.max(1) as usize;
+    /// Creates an idle engine that starts to load its model now.
+    pub(super) fn new(options: SimulatorOptions) -> Engine {
+        let slots = options.slots.max(1) as usize;
         Engine {
-            pace: Pace::new(&settings),
-            ready_at: Instant::now() + settings.loading.min(LONGEST_LOADING),
+            pace: Pace::new(&options),
+            ready_at: Instant::now() + options.loading.min(MAX_LOADING),
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             admitted: AtomicU32::new(0),
             running: AtomicU32::new(0),
-            tally: Tally::default(),
-            settings,
+            counters: Counters::default(),
+            options,
         }
     }
 
-    pub(super) fn settings(&self) -> &SimulatorOptions {
-        &self.settings
+    pub(super) fn options(&self) -> &SimulatorOptions {
+        &self.options
     }
 
     pub(super) fn pace(&self) -> &Pace {
         &self.pace
     }
 
-    /// Whether the model is still being loaded.
-    pub(super) fn loading(&self) -> bool {
+    pub(super) fn is_loading(&self) -> bool {
         Instant::now() < self.ready_at
     }
 
-    /// Counts a chat request; what it gets is its number, from 0.
-    pub(super) fn receive(&self) -> u64 {
-        self.tally.received.fetch_add(1, Ordering::Relaxed)
+    /// Counts a text request and returns its number, from 0.
+    pub(super) fn count_request(&self) -> u64 {
+        self.counters.received.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a fault that strikes.
-    pub(super) fn strike(&self, fault: Fault) {
-        self.tally.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_fault(&self, fault: Fault) {
+        self.counters.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests in slots.
+    /// The number of requests in slots.
     pub(super) fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// A place in the engine, or none when every slot is busy and the line is full.
-    pub(super) fn admit(self: &Arc<Engine>) -> Option<Place> {
-        let room = self.settings.slots.max(1).saturating_add(self.settings.queue);
-        let admitted = self
-            .admitted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < room).then_some(n + 1));
+    /// Admits a request; `None` if every slot is busy and the queue is full.
+    pub(super) fn admit(self: &Arc<Engine>) -> Option<Admission> {
+        let capacity = self.options.slots.max(1).saturating_add(self.options.queue);
+        let admitted = self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+            (n < capacity).then_some(n + 1)
+        });
         if admitted.is_err() {
-            self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place {
+        Some(Admission {
             engine: Arc::clone(self),
-            since: Instant::now(),
+            admitted_at: Instant::now(),
             slot: None,
             ending: Ending::Abort,
         })
     }
 
-    /// The counts in Prometheus' text format, named as vLLM names them where it has a name.
+    /// Renders the counts in Prometheus' text format. Names are those of vLLM, where it has them.
     pub(super) fn metrics(&self) -> String {
-        // In this order, so that a request that moves on between the two is not counted twice.
+        // In this order, so a request that gets a slot between the two loads is not counted twice.
         let admitted = self.admitted.load(Ordering::Relaxed);
         let running = self.running().min(admitted);
-        let model = format!("model_name=\"{}\"", label_value(&self.settings.model));
-        let tally = &self.tally;
+        let model = format!("model_name=\"{}\"", label_value(&self.options.model));
+        let counters = &self.counters;
         let mut text = String::with_capacity(2048);
         family(
             &mut text,
@@ -153,7 +151,7 @@ impl Engine {
             "Requests in the queue.",
             [(model.clone(), (admitted - running).into())],
         );
-        let slots = f64::from(self.settings.slots.max(1));
+        let slots = f64::from(self.options.slots.max(1));
         let _ = writeln!(
             text,
             "# HELP vllm:kv_cache_usage_perc Share of the cache in use: each slot has an equal part.\n\
@@ -161,39 +159,39 @@ impl Engine {
              vllm:kv_cache_usage_perc{{{model}}} {}",
             f64::from(running) / slots
         );
-        tally.first_tokens.write(&mut text, &model);
-        let endings = ENDINGS.iter().zip(&tally.endings).map(|(ending, count)| {
+        counters.ttft.write(&mut text, &model);
+        let endings = ENDINGS.iter().zip(&counters.endings).map(|(ending, count)| {
             (format!("finished_reason=\"{ending}\",{model}"), count.load(Ordering::Relaxed))
         });
         family(
             &mut text,
             "vllm:request_success_total counter",
-            "Requests that left the engine, by the way they did.",
+            "Requests that left the engine, by finish reason.",
             endings,
         );
         for (name, help, count) in [
-            ("vllm:prompt_tokens_total", "Prompt tokens read.", &tally.prompt_tokens),
-            ("vllm:generation_tokens_total", "Tokens generated.", &tally.output_tokens),
-            ("simulator_requests_total", "Chat requests received.", &tally.received),
+            ("vllm:prompt_tokens_total", "Prompt tokens read.", &counters.prompt_tokens),
+            ("vllm:generation_tokens_total", "Tokens generated.", &counters.output_tokens),
+            ("simulator_requests_total", "Text requests received.", &counters.received),
             (
                 "simulator_requests_refused_total",
-                "Chat requests refused because the queue was full.",
-                &tally.refused,
+                "Text requests refused because the queue was full.",
+                &counters.refused,
             ),
         ] {
             let labels = if name.starts_with("vllm") { model.clone() } else { String::new() };
             let kind = format!("{name} counter");
             family(&mut text, &kind, help, [(labels, count.load(Ordering::Relaxed))]);
         }
-        let faults = Fault::ALL.iter().zip(&tally.faults).map(|(fault, count)| {
+        let faults = Fault::ALL.iter().zip(&counters.faults).map(|(fault, count)| {
             (format!("fault=\"{}\"", fault.as_str()), count.load(Ordering::Relaxed))
         });
-        family(&mut text, "simulator_faults_total counter", "Faults that struck.", faults);
+        family(&mut text, "simulator_faults_total counter", "Faults injected.", faults);
         text
     }
 }
 
-/// One family of series in the text format; `name_and_kind` as its TYPE line wants them.
+/// Writes a metric family in the text format. `name_and_kind` is the content of its TYPE line.
 fn family(
     text: &mut String,
     name_and_kind: &str,
@@ -216,57 +214,55 @@ fn label_value(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// One request's stay in the engine: in the line until [`Place::work`] returns, then in a slot.
+/// A request in the engine: in the queue until [`Admission::acquire_slot`] returns, then in a slot.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Admission {
     engine: Arc<Engine>,
-    since: Instant,
+    admitted_at: Instant,
     slot: Option<OwnedSemaphorePermit>,
     ending: Ending,
 }
 
-impl Place {
-    /// The engine it is in.
+impl Admission {
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
 
     /// Waits for a slot.
-    pub(super) async fn work(&mut self) {
+    pub(super) async fn acquire_slot(&mut self) {
         if self.slot.is_none() {
-            // An error would mean that the semaphore is closed, which nobody does.
+            // Fails only if the semaphore is closed, and nothing closes it.
             self.slot = Arc::clone(&self.engine.slots).acquire_owned().await.ok();
             self.engine.running.fetch_add(u32::from(self.slot.is_some()), Ordering::Relaxed);
         }
     }
 
-    /// Counts a prompt as read.
-    pub(super) fn read_prompt(&self, tokens: u32) {
-        self.engine.tally.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
+    pub(super) fn count_prompt(&self, tokens: u32) {
+        self.engine.counters.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
     }
 
-    /// Counts how long the request has waited for its first token, which comes now.
-    pub(super) fn first_token(&self) {
-        self.engine.tally.first_tokens.observe(self.since.elapsed());
+    /// Records the time to the first token, which is sent now.
+    pub(super) fn record_first_token(&self) {
+        self.engine.counters.ttft.observe(self.admitted_at.elapsed());
     }
 
-    /// Counts one token as generated.
-    pub(super) fn generate(&self) {
-        self.engine.tally.output_tokens.fetch_add(1, Ordering::Relaxed);
+    /// Counts one generated token.
+    pub(super) fn count_token(&self) {
+        self.engine.counters.output_tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Leaves the engine. A place that is merely dropped counts as an abort.
+    /// Leaves the engine with this ending. An admission that is only dropped counts as an abort.
     pub(super) fn leave(mut self, ending: Ending) {
         self.ending = ending;
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         let engine = &self.engine;
-        engine.tally.endings[self.ending.index()].fetch_add(1, Ordering::Relaxed);
+        engine.counters.endings[self.ending.index()].fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.slot.take() {
-            // Before the slot goes to the next in line, or both would seem to run.
+            // Before the slot is released: the next in the queue would be counted in addition.
             engine.running.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         }
@@ -293,32 +289,32 @@ mod tests {
     #[tokio::test]
     async fn slots_and_queue_bound_what_is_admitted() {
         let engine = engine(2, 1);
-        let places: Vec<_> = (0..3).map(|_| engine.admit().unwrap()).collect();
+        let admissions: Vec<_> = (0..3).map(|_| engine.admit().unwrap()).collect();
         assert!(engine.admit().is_none());
-        drop(places);
+        drop(admissions);
         assert!(engine.admit().is_some());
         assert_eq!(counts(&engine), (0, 0));
         assert!(engine.metrics().contains("simulator_requests_refused_total 1\n"));
     }
 
     #[tokio::test]
-    async fn the_line_is_served_in_order_and_one_that_leaves_is_skipped() {
+    async fn the_queue_is_served_in_order_and_skips_a_client_that_left() {
         let engine = engine(1, 3);
         let mut first = engine.admit().unwrap();
-        first.work().await;
+        first.acquire_slot().await;
         let mut others: Vec<_> = (0..3).map(|_| engine.admit().unwrap()).collect();
         let mut last = others.pop().unwrap();
         let mut middle = others.pop().unwrap();
         let mut leaver = others.pop().unwrap();
-        let mut leaver_waits = Box::pin(leaver.work());
-        let mut middle_waits = Box::pin(middle.work());
-        let mut last_waits = pin!(last.work());
+        let mut leaver_waits = Box::pin(leaver.acquire_slot());
+        let mut middle_waits = Box::pin(middle.acquire_slot());
+        let mut last_waits = pin!(last.acquire_slot());
         assert!((&mut leaver_waits).now_or_never().is_none());
         assert!((&mut middle_waits).now_or_never().is_none());
         assert!((&mut last_waits).now_or_never().is_none());
         drop(leaver_waits);
         drop(leaver);
-        first.leave(Ending::Finished(Finish::Stop));
+        first.leave(Ending::Finished(FinishReason::Stop));
         assert!((&mut last_waits).now_or_never().is_none());
         assert!((&mut middle_waits).now_or_never().is_some());
         drop(middle_waits);
@@ -331,8 +327,8 @@ mod tests {
     async fn every_ending_is_counted_once() {
         let engine = engine(4, 0);
         for ending in [
-            Ending::Finished(Finish::Stop),
-            Ending::Finished(Finish::Length),
+            Ending::Finished(FinishReason::Stop),
+            Ending::Finished(FinishReason::Length),
             Ending::Abort,
             Ending::Error,
         ] {
@@ -351,7 +347,7 @@ mod tests {
     async fn faults_are_counted_by_their_own_name() {
         let engine = engine(1, 0);
         for (times, fault) in Fault::ALL.into_iter().enumerate() {
-            (0..=times).for_each(|_| engine.strike(fault));
+            (0..=times).for_each(|_| engine.count_fault(fault));
         }
         let metrics = engine.metrics();
         for (times, fault) in Fault::ALL.into_iter().enumerate() {
@@ -373,8 +369,8 @@ mod tests {
     async fn loading_ends() {
         let loading = Duration::from_secs(5);
         let engine = Engine::new(SimulatorOptions { loading, ..SimulatorOptions::default() });
-        assert!(engine.loading());
+        assert!(engine.is_loading());
         tokio::time::advance(loading).await;
-        assert!(!engine.loading());
+        assert!(!engine.is_loading());
     }
 }

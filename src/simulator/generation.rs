@@ -1,125 +1,132 @@
-//! One answer as it comes into being: the line, prefill, then token after token, each in its time.
+//! The generation of one response over time: queue, prefill, then token after token.
 //!
-//! It knows when things happen and not what they look like on the wire. Every delay counts from
-//! the instant at which the one before was due, so that what a timer rounds does not add up.
+//! This module decides when an event happens, not its form on the wire. Every delay starts at the due
+//! instant of the event before, so the rounding of timers does not add up.
 
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Ask, Finish, Outline};
-use super::engine::{Ending, Place};
-use super::fate::{Fate, Fault};
-use super::pace::LONGEST;
-use super::prose::Prose;
+use super::api::{FinishReason, OutputLength};
+use super::engine::{Admission, Ending};
+use super::faults::Fault;
+use super::pace::MAX_DELAY;
+use super::request::TextRequest;
+use super::text::SampleText;
+use super::variation::Variation;
 
-/// What a client comes to see of an answer, in this order.
+/// An event of a response, in the order in which a client receives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Prefill is done; the first token follows at once.
-    Begin,
+    /// The end of prefill; the first token follows at once.
+    Start,
     /// A token of reasoning.
     Reasoning(&'static str),
     /// A token of the answer.
     Content(&'static str),
-    /// The end, and why. The slot is free by now.
-    Finish(Finish),
-    /// A fault: an error is said, and nothing after it.
+    /// The end. The slot is already free.
+    Finish(FinishReason),
+    /// A fault: an error object, and nothing after it.
     Error,
     /// A fault: the connection breaks.
-    Break,
+    Disconnect,
 }
 
-/// An answer in the making. Dropped before its end, it frees its slot.
+/// A response that is being generated. Dropping it frees its slot.
 #[derive(Debug)]
 pub(super) struct Generation {
-    /// None once it has left the engine: nothing comes any more.
-    place: Option<Place>,
-    fate: Fate,
-    outline: Outline,
+    /// `None` after the last event.
+    admission: Option<Admission>,
+    variation: Variation,
+    output: OutputLength,
     prompt_tokens: u32,
-    /// When the latest event was due; none before the slot was reached.
+    /// The due instant of the latest event; `None` before prefill.
     due: Option<Instant>,
     sent: u32,
-    reasoning: Prose,
-    answer: Prose,
+    reasoning: SampleText,
+    answer: SampleText,
 }
 
 impl Generation {
-    /// The answer to a request that was admitted.
-    pub(super) fn new(place: Place, ask: &Ask, outline: Outline, fate: Fate) -> Generation {
+    pub(super) fn new(
+        admission: Admission,
+        request: &TextRequest,
+        output: OutputLength,
+        variation: Variation,
+    ) -> Generation {
         Generation {
-            place: Some(place),
-            outline,
-            prompt_tokens: ask.prompt_tokens,
+            admission: Some(admission),
+            output,
+            prompt_tokens: request.prompt_tokens,
             due: None,
             sent: 0,
-            reasoning: Prose::reasoning(fate.topic),
-            answer: Prose::answer(fate.topic),
-            fate,
+            reasoning: SampleText::reasoning(variation.topic),
+            answer: SampleText::answer(variation.topic),
+            variation,
         }
     }
 
-    /// Waits for what comes next; none after the end.
+    /// Waits for the next event; `None` after the last one.
     pub(super) async fn next(&mut self) -> Option<Event> {
-        let place = self.place.as_mut()?;
+        let admission = self.admission.as_mut()?;
         let Some(due) = self.due else {
-            place.work().await;
-            let prefill = place.engine().pace().prefill(self.prompt_tokens, &mut self.fate.jitter);
+            admission.acquire_slot().await;
+            let pace = admission.engine().pace();
+            let prefill = pace.prefill(self.prompt_tokens, &mut self.variation.jitter);
             let due = Instant::now() + prefill;
             sleep_until(due).await;
             self.due = Some(due);
-            place.read_prompt(self.prompt_tokens);
-            return Some(Event::Begin);
+            admission.count_prompt(self.prompt_tokens);
+            return Some(Event::Start);
         };
-        if let Some(fault) = self.fate.fault
-            && self.sent >= self.fate.strikes_after.min(self.outline.total)
+        if let Some(fault) = self.variation.fault
+            && self.sent >= self.variation.fault_after.min(self.output.total)
         {
             return Some(self.fail(fault).await);
         }
-        if self.sent == self.outline.total {
-            self.leave(Ending::Finished(self.outline.finish));
-            return Some(Event::Finish(self.outline.finish));
+        if self.sent == self.output.total {
+            self.leave(Ending::Finished(self.output.finish_reason));
+            return Some(Event::Finish(self.output.finish_reason));
         }
-        // The first token comes with the end of prefill, as it does in a real engine.
+        // The end of prefill yields the first token, as in a real engine.
         if self.sent > 0 {
-            let engine = place.engine();
-            let due = due + engine.pace().decode(engine.running(), &mut self.fate.jitter);
+            let engine = admission.engine();
+            let due = due + engine.pace().decode(engine.running(), &mut self.variation.jitter);
             sleep_until(due).await;
             self.due = Some(due);
         } else {
-            place.first_token();
+            admission.record_first_token();
         }
-        place.generate();
+        admission.count_token();
         self.sent += 1;
-        Some(if self.sent <= self.outline.reasoning {
-            Event::Reasoning(self.reasoning.token())
+        Some(if self.sent <= self.output.reasoning {
+            Event::Reasoning(self.reasoning.next_token())
         } else {
-            Event::Content(self.answer.token())
+            Event::Content(self.answer.next_token())
         })
     }
 
-    /// What a fault does to the answer.
+    /// Ends the response with a fault.
     async fn fail(&mut self, fault: Fault) -> Event {
-        if let Some(place) = &self.place {
-            place.engine().strike(fault);
+        if let Some(admission) = &self.admission {
+            admission.engine().count_fault(fault);
         }
         if fault == Fault::StreamError {
             self.leave(Ending::Error);
             return Event::Error;
         }
         if fault == Fault::Stall {
-            // The client is the one to end this. It may have gone in a way that nobody notices,
-            // though, and nothing is held for ever.
-            tokio::time::sleep(LONGEST).await;
+            // The client is expected to give up. A client that vanished without a trace must not
+            // hold the slot for ever, so the silence has an end.
+            tokio::time::sleep(MAX_DELAY).await;
         }
-        // Whoever writes must get its turn before the break, or what was said would not arrive.
+        // Let the connection write the events so far; they would be lost with the connection.
         tokio::task::yield_now().await;
         self.leave(Ending::Error);
-        Event::Break
+        Event::Disconnect
     }
 
     fn leave(&mut self, ending: Ending) {
-        if let Some(place) = self.place.take() {
-            place.leave(ending);
+        if let Some(admission) = self.admission.take() {
+            admission.leave(ending);
         }
     }
 }
@@ -129,12 +136,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::ask::Api;
+    use super::super::SimulatorOptions;
+    use super::super::api::Api;
     use super::super::engine::Engine;
-    use super::super::{Faults, SimulatorOptions};
+    use super::super::faults::Faults;
     use super::*;
 
-    fn settings() -> SimulatorOptions {
+    fn options() -> SimulatorOptions {
         SimulatorOptions {
             slots: 2,
             prefill_tokens_per_second: 100.0,
@@ -149,10 +157,10 @@ mod tests {
         let body = format!(
             r#"{{"messages":[{{"role":"user","content":"12345678"}}],"max_tokens":{max_tokens},"ignore_eos":true}}"#
         );
-        let ask = Ask::read(Api::Chat, body.as_bytes(), "").unwrap();
-        let fate = Fate::draw(engine.settings(), engine.receive());
-        let outline = ask.outline(engine.settings(), &fate);
-        Generation::new(engine.admit().unwrap(), &ask, outline, fate)
+        let request = TextRequest::parse(Api::Chat, body.as_bytes(), "").unwrap();
+        let variation = Variation::draw(engine.options(), engine.count_request());
+        let output = request.output_length(engine.options(), &variation);
+        Generation::new(engine.admit().unwrap(), &request, output, variation)
     }
 
     async fn all(mut generation: Generation) -> Vec<Event> {
@@ -164,17 +172,17 @@ mod tests {
     }
 
     fn near(instant: Instant, start: Instant, micros: u64) -> bool {
-        // One turn of the timer's wheel, wherever in the answer it is.
+        // Within one tick of the timer, at any point of the response.
         let late = (instant - start).checked_sub(Duration::from_micros(micros));
         late.is_some_and(|late| late <= Duration::from_millis(1))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_come_when_they_are_due_and_rounding_does_not_add_up() {
-        let engine = Arc::new(Engine::new(settings()));
+    async fn tokens_are_sent_when_they_are_due_and_rounding_does_not_add_up() {
+        let engine = Arc::new(Engine::new(options()));
         let mut generation = generation(&engine, 301);
         let start = Instant::now();
-        assert_eq!(generation.next().await, Some(Event::Begin));
+        assert_eq!(generation.next().await, Some(Event::Start));
         assert!(near(Instant::now(), start, 20_000), "two tokens of prompt at 100/s");
         let first = Instant::now();
         assert!(matches!(generation.next().await, Some(Event::Content(_))));
@@ -184,14 +192,14 @@ mod tests {
         }
         assert!(near(Instant::now(), start, 1_020_000), "{:?}", Instant::now() - start);
         assert_eq!(engine.running(), 1);
-        assert_eq!(generation.next().await, Some(Event::Finish(Finish::Length)));
-        assert_eq!(engine.running(), 0, "the slot is free before the end is told");
+        assert_eq!(generation.next().await, Some(Event::Finish(FinishReason::Length)));
+        assert_eq!(engine.running(), 0, "the slot is free before the last event");
         assert_eq!(generation.next().await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_requests_in_two_slots_share_the_speed_that_is_left_at_full_load() {
-        let engine = Arc::new(Engine::new(settings()));
+    async fn two_requests_in_two_slots_run_at_full_load_speed() {
+        let engine = Arc::new(Engine::new(options()));
         let (one, two) = (generation(&engine, 301), generation(&engine, 301));
         let start = Instant::now();
         tokio::join!(all(one), all(two));
@@ -200,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reasoning_comes_first_and_is_part_of_the_total() {
-        let engine = Arc::new(Engine::new(SimulatorOptions { reasoning_tokens: 3, ..settings() }));
+        let engine = Arc::new(Engine::new(SimulatorOptions { reasoning_tokens: 3, ..options() }));
         let events = all(generation(&engine, 5)).await;
         let reasoning = events.iter().filter(|e| matches!(e, Event::Reasoning(_))).count();
         let content = events.iter().filter(|e| matches!(e, Event::Content(_))).count();
@@ -209,13 +217,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn faults_strike_after_a_few_tokens_even_in_an_answer_of_one() {
+    async fn a_fault_follows_a_few_tokens_also_in_a_response_of_one() {
         for (faults, last) in [
             (Faults { stream_error: 1.0, ..Faults::default() }, Event::Error),
-            (Faults { truncation: 1.0, ..Faults::default() }, Event::Break),
+            (Faults { truncation: 1.0, ..Faults::default() }, Event::Disconnect),
         ] {
             for tokens in [1, 100] {
-                let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..settings() }));
+                let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..options() }));
                 let events = all(generation(&engine, tokens)).await;
                 assert_eq!(events.last(), Some(&last));
                 assert!((3..=7).contains(&events.len()), "{events:?}");
@@ -227,7 +235,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stall_holds_its_slot_until_it_is_dropped() {
         let faults = Faults { stall: 1.0, ..Faults::default() };
-        let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..settings() }));
+        let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..options() }));
         let mut stalled = generation(&engine, 100);
         let silence = tokio::time::timeout(Duration::from_mins(10), async {
             while stalled.next().await.is_some() {}

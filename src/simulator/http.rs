@@ -1,4 +1,4 @@
-//! Routes and connections: the only place here that knows hyper.
+//! Paths and connections: the only module of the simulator that uses hyper.
 
 use std::error::Error;
 use std::fmt;
@@ -18,54 +18,56 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer::{self, ApiError, Envelope, Usage};
-use super::ask::{Api, Ask, CONTEXT, Finish};
+use super::api::{Api, ApiError, FinishReason};
 use super::engine::Engine;
-use super::fate::{Fate, Fault};
+use super::faults::Fault;
 use super::generation::{Event, Generation};
+use super::request::{CONTEXT_LENGTH, TextRequest};
+use super::response::{self, Envelope, Usage};
+use super::variation::Variation;
 
-/// The longest request body.
+/// The longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// How much of a longer one is read and thrown away before the refusal: closed on while it still
-/// writes, a client often sees a reset instead of the answer.
+/// The bytes of a longer body that are read and discarded before it is refused. A client often sees a
+/// reset instead of the response if the server closes the connection while the client writes.
 const MAX_DISCARDED: usize = 8 << 20;
-/// How long a client may take to send its request's head, or leave its connection idle.
+/// The time limit for the head of a request, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long it may take to send the body.
+/// The time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a head at most, and of an answer that its client does not fetch.
+/// The limit in bytes for a request head, and for a response that its client does not read.
 const BUFFER: usize = 64 * 1024;
 
-type Body = UnsyncBoxBody<Bytes, Broken>;
+type Body = UnsyncBoxBody<Bytes, BrokenBody>;
 
-/// The service's error that asks for a reset in place of an answer.
+/// The error of the service that requests a reset instead of a response.
 #[derive(Debug)]
 struct Reset;
 
 impl fmt::Display for Reset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is to be reset")
+        f.write_str("connection reset requested")
     }
 }
 
 impl Error for Reset {}
 
-/// A body's error that breaks the connection in the middle of an answer.
+/// The error of a body that breaks the connection in the middle of a response.
 #[derive(Debug)]
-struct Broken;
+struct BrokenBody;
 
-impl fmt::Display for Broken {
+impl fmt::Display for BrokenBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is to break here")
+        f.write_str("broken body requested")
     }
 }
 
-impl Error for Broken {}
+impl Error for BrokenBody {}
 
 /// Serves one connection until it ends.
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
-    // A token must not wait for the acknowledgement of the one before. Where the option cannot
-    // be set the connection is dead already, and the next line finds out.
+    // A token must not wait for the acknowledgement of the one before. If the option cannot be
+    // set, the connection is already dead, and serving it fails.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -73,18 +75,19 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    // Whatever else ends a connection is the client's business, and closed in the common way: a
-    // broken body's first bytes must still arrive.
+    // Every other end closes the connection normally, so the first bytes of a broken body still
+    // arrive.
     if let Err(error) = (&mut connection).await
         && error.source().is_some_and(<dyn Error>::is::<Reset>)
     {
-        // A socket that is closed without lingering sends RST in place of FIN.
+        // A socket that closes with zero linger sends RST instead of FIN.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
 
+/// A path of the API.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
+enum ApiPath {
     Text(Api),
     Models,
     Health,
@@ -92,39 +95,39 @@ enum Route {
     Metrics,
 }
 
-impl Route {
-    /// As real servers serve them: a base URL without `/v1` fails here too.
-    fn of(path: &str) -> Option<Route> {
+impl ApiPath {
+    /// Parses a path. As with real servers, a base URL without `/v1` has no API.
+    fn parse(path: &str) -> Option<ApiPath> {
         Some(match path {
-            "/v1/chat/completions" => Route::Text(Api::Chat),
-            "/v1/completions" => Route::Text(Api::Completions),
-            "/v1/models" => Route::Models,
-            "/health" => Route::Health,
-            "/version" => Route::Version,
-            "/metrics" => Route::Metrics,
+            "/v1/chat/completions" => ApiPath::Text(Api::Chat),
+            "/v1/completions" => ApiPath::Text(Api::Completions),
+            "/v1/models" => ApiPath::Models,
+            "/health" => ApiPath::Health,
+            "/version" => ApiPath::Version,
+            "/metrics" => ApiPath::Metrics,
             _ => return None,
         })
     }
 
     fn method(self) -> Method {
-        if matches!(self, Route::Text(_)) { Method::POST } else { Method::GET }
+        if matches!(self, ApiPath::Text(_)) { Method::POST } else { Method::GET }
     }
 }
 
 async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Response<Body>, Reset> {
-    let Some(route) = Route::of(request.uri().path()) else {
+    let Some(api_path) = ApiPath::parse(request.uri().path()) else {
         let path = request.uri().path();
         let message =
             format!("no such path: {path}; the API is below /v1, as in /v1/chat/completions");
-        return Ok(refusal(&ApiError {
+        return Ok(error_response(&ApiError {
             status: StatusCode::NOT_FOUND,
             ..ApiError::invalid_request(message)
         }));
     };
-    let allowed = route.method();
+    let allowed = api_path.method();
     let head_of_get = allowed == Method::GET && request.method() == Method::HEAD;
     if *request.method() != allowed && !head_of_get {
-        let mut response = refusal(&ApiError {
+        let mut response = error_response(&ApiError {
             status: StatusCode::METHOD_NOT_ALLOWED,
             ..ApiError::invalid_request(format!("only {allowed} is allowed here"))
         });
@@ -132,82 +135,84 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         return Ok(response);
     }
-    match route {
-        Route::Text(api) => generate(api, request.into_body(), &engine).await,
-        Route::Metrics => {
+    match api_path {
+        ApiPath::Text(api) => generate(api, request.into_body(), &engine).await,
+        ApiPath::Metrics => {
             let text = "text/plain; version=0.0.4; charset=utf-8";
-            Ok(response(StatusCode::OK, text, full(engine.metrics().into())))
+            Ok(respond_with(StatusCode::OK, text, full(engine.metrics().into())))
         }
-        _ if engine.loading() => Ok(refusal(&ApiError::loading())),
-        Route::Models => {
-            let models = answer::models(&engine.settings().model, unix_seconds(), CONTEXT);
+        _ if engine.is_loading() => Ok(error_response(&ApiError::loading())),
+        ApiPath::Models => {
+            let models = response::models(&engine.options().model, unix_seconds(), CONTEXT_LENGTH);
             Ok(json(StatusCode::OK, models))
         }
-        Route::Version => Ok(json(StatusCode::OK, answer::version())),
-        // An empty body, as vLLM answers it.
-        Route::Health => Ok(json(StatusCode::OK, Bytes::new())),
+        ApiPath::Version => Ok(json(StatusCode::OK, response::version())),
+        // An empty body, as vLLM has it.
+        ApiPath::Health => Ok(json(StatusCode::OK, Bytes::new())),
     }
 }
 
 async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
-    let number = engine.receive();
-    let fate = Fate::draw(engine.settings(), number);
-    // Read before anything is refused: closed on while it still writes, a client would see a
-    // broken connection where an answer was meant.
+    let number = engine.count_request();
+    let variation = Variation::draw(engine.options(), number);
+    // The body is read before any refusal. A client that is still writing would see a broken
+    // connection instead of the response.
     let read = timeout(BODY_TIMEOUT, read_body(body)).await;
     let body = match read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
         Ok(body) => body,
-        Err(status) => return Ok(unread(status)),
+        Err(status) => return Ok(body_refusal(status)),
     };
-    if engine.loading() {
-        return Ok(refusal(&ApiError::loading()));
+    if engine.is_loading() {
+        return Ok(error_response(&ApiError::loading()));
     }
-    let ask = match Ask::read(api, &body, &engine.settings().model) {
-        Ok(ask) => ask,
-        Err(error) => return Ok(refusal(&error)),
+    let request = match TextRequest::parse(api, &body, &engine.options().model) {
+        Ok(request) => request,
+        Err(error) => return Ok(error_response(&error)),
     };
-    if let Some(fault @ (Fault::Http429 | Fault::Http500 | Fault::Reset)) = fate.fault {
-        engine.strike(fault);
+    if let Some(fault @ (Fault::Http429 | Fault::Http500 | Fault::Reset)) = variation.fault {
+        engine.count_fault(fault);
         return match fault {
             Fault::Reset => Err(Reset),
             Fault::Http429 => {
-                let mut response = refusal(&ApiError::rate_limited());
+                let mut response = error_response(&ApiError::rate_limited());
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 Ok(response)
             }
-            _ => Ok(refusal(&ApiError::internal())),
+            _ => Ok(error_response(&ApiError::internal())),
         };
     }
-    let Some(place) = engine.admit() else { return Ok(refusal(&ApiError::overloaded())) };
-    let settings = engine.settings();
-    let outline = ask.outline(settings, &fate);
-    let answer = Answer {
+    let Some(admission) = engine.admit() else {
+        return Ok(error_response(&ApiError::overloaded()));
+    };
+    let options = engine.options();
+    let output = request.output_length(options, &variation);
+    let pending = PendingResponse {
         envelope: Envelope {
             api,
             id: match api {
-                Api::Chat => format!("chatcmpl-{:016x}-{number}", settings.seed),
-                Api::Completions => format!("cmpl-{:016x}-{number}", settings.seed),
+                Api::Chat => format!("chatcmpl-{:016x}-{number}", options.seed),
+                Api::Completions => format!("cmpl-{:016x}-{number}", options.seed),
             },
             created: unix_seconds(),
-            model: settings.model.clone(),
+            model: options.model.clone(),
         },
-        usage: Usage::new(ask.prompt_tokens, outline),
-        generation: Generation::new(place, &ask, outline, fate),
+        usage: Usage::new(request.prompt_tokens, output),
+        generation: Generation::new(admission, &request, output, variation),
     };
-    if ask.stream {
-        let mut response = response(
+    if request.stream {
+        let mut response = respond_with(
             StatusCode::OK,
             "text/event-stream; charset=utf-8",
-            streamed(answer, ask.include_usage),
+            streamed_body(pending, request.include_usage),
         );
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
     } else {
-        Ok(whole(answer).await)
+        Ok(whole_response(pending).await)
     }
 }
 
-/// Reads a body up to its bound, or says which status refuses it.
+/// Reads a body up to its limit, or returns the status that refuses it.
 async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     let announced = body.size_hint().lower();
     if announced > MAX_DISCARDED as u64 {
@@ -229,57 +234,57 @@ async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     if length > MAX_BODY { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(read) }
 }
 
-/// The refusal of a body that was not, or not wholly, read.
-fn unread(status: StatusCode) -> Response<Body> {
+/// The response to a request whose body was not read to its end.
+fn body_refusal(status: StatusCode) -> Response<Body> {
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 1 MiB",
         StatusCode::REQUEST_TIMEOUT => "the body did not arrive in time",
         _ => "the body could not be read",
     };
-    let mut response = refusal(&ApiError { status, ..ApiError::invalid_request(message) });
+    let mut response = error_response(&ApiError { status, ..ApiError::invalid_request(message) });
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// An answer in the making and what its objects carry.
-struct Answer {
+/// A response that is being generated, and the members of its objects.
+struct PendingResponse {
     envelope: Envelope,
     usage: Usage,
     generation: Generation,
 }
 
-/// A body that makes its events when it is asked for them. It is dropped with the connection,
-/// and the request's place in the engine with it.
-fn streamed(answer: Answer, include_usage: bool) -> Body {
-    let events = stream::unfold(answer, move |mut answer| async move {
-        let envelope = &answer.envelope;
+/// A body that generates each event when the connection polls it. It is dropped with the connection,
+/// and the admission of the request with it.
+fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
+    let events = stream::unfold(pending, move |mut pending| async move {
+        let envelope = &pending.envelope;
         let bytes = loop {
-            break match answer.generation.next().await? {
-                Event::Begin => match envelope.role() {
+            break match pending.generation.next().await? {
+                Event::Start => match envelope.role() {
                     Some(role) => role,
                     None => continue,
                 },
                 Event::Reasoning(text) => envelope.reasoning(text),
                 Event::Content(text) => envelope.content(text),
                 Event::Finish(finish) => {
-                    envelope.end(finish, include_usage.then_some(answer.usage))
+                    envelope.end(finish, include_usage.then_some(pending.usage))
                 }
                 Event::Error => ApiError::internal().event(),
-                Event::Break => return Some((Err(Broken), answer)),
+                Event::Disconnect => return Some((Err(BrokenBody), pending)),
             };
         };
-        Some((Ok(Frame::data(bytes)), answer))
+        Some((Ok(Frame::data(bytes)), pending))
     });
     StreamBody::new(events).boxed_unsync()
 }
 
-/// Waits for the whole answer.
-async fn whole(answer: Answer) -> Response<Body> {
-    let Answer { envelope, usage, mut generation } = answer;
+/// Waits for the whole text and returns it as one object.
+async fn whole_response(pending: PendingResponse) -> Response<Body> {
+    let PendingResponse { envelope, usage, mut generation } = pending;
     let (mut reasoning, mut content) = (String::new(), String::new());
     while let Some(event) = generation.next().await {
         match event {
-            Event::Begin => {}
+            Event::Start => {}
             Event::Reasoning(text) => reasoning.push_str(text),
             Event::Content(text) => content.push_str(text),
             Event::Finish(finish) => {
@@ -287,22 +292,25 @@ async fn whole(answer: Answer) -> Response<Body> {
                 return json(StatusCode::OK, document);
             }
             Event::Error => break,
-            Event::Break => return cut(&envelope.whole(&reasoning, &content, Finish::Stop, usage)),
+            Event::Disconnect => {
+                let document = envelope.whole(&reasoning, &content, FinishReason::Stop, usage);
+                return truncated_response(&document);
+            }
         }
     }
-    // An error inside a 200, as in a stream, for that is what this fault is about.
+    // This fault is an error object inside a 200, as in a stream.
     json(StatusCode::OK, ApiError::internal().body())
 }
 
-/// An answer that promises the whole document and breaks in its middle.
-fn cut(document: &Bytes) -> Response<Body> {
+/// A response that announces the length of the whole document and breaks in its middle.
+fn truncated_response(document: &Bytes) -> Response<Body> {
     let half = document.slice(..document.len() / 2);
     let parts = stream::unfold(Some(half), |half| async move {
         if half.is_none() {
-            // The writer's turn: what was said must arrive before the break.
+            // Let the connection write the first half before it breaks.
             tokio::task::yield_now().await;
         }
-        Some((half.map(Frame::data).ok_or(Broken), None))
+        Some((half.map(Frame::data).ok_or(BrokenBody), None))
     });
     let mut response = json(StatusCode::OK, Bytes::new());
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
@@ -310,26 +318,26 @@ fn cut(document: &Bytes) -> Response<Body> {
     response
 }
 
-fn refusal(error: &ApiError) -> Response<Body> {
+fn error_response(error: &ApiError) -> Response<Body> {
     json(error.status, error.body())
 }
 
 fn json(status: StatusCode, document: Bytes) -> Response<Body> {
-    response(status, "application/json", full(document))
+    respond_with(status, "application/json", full(document))
 }
 
 fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+fn respond_with(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// The wall clock, for `created` alone; nothing is measured with it.
+/// The wall clock, used for `created` only and never to measure.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

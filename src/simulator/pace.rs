@@ -1,4 +1,4 @@
-//! How long tokens take: prefill, decode under load, and jitter. Pure arithmetic in seconds.
+//! The delays of tokens: prefill, decode under load, and jitter. Pure arithmetic in seconds.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SimulatorOptions;
 
-/// The longest single delay. A speed of zero means this, not for ever: nothing here is unbounded.
-pub(super) const LONGEST: Duration = Duration::from_hours(1);
+/// The longest single delay. A speed of zero gives this delay, because nothing here is unbounded.
+pub(super) const MAX_DELAY: Duration = Duration::from_hours(1);
 
 /// The speeds of the engine.
 #[derive(Clone, Debug)]
@@ -21,43 +21,42 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The speeds that the settings ask for.
-    pub(super) fn new(settings: &SimulatorOptions) -> Pace {
+    pub(super) fn new(options: &SimulatorOptions) -> Pace {
         Pace {
-            prefill: settings.prefill_tokens_per_second,
-            decode: settings.decode_tokens_per_second,
-            full_load_speed: settings.full_load_speed,
-            slots: settings.slots.max(1),
+            prefill: options.prefill_tokens_per_second,
+            decode: options.decode_tokens_per_second,
+            full_load_speed: options.full_load_speed,
+            slots: options.slots.max(1),
         }
     }
 
-    /// Time to read a prompt.
+    /// The time to read a prompt.
     pub(super) fn prefill(&self, tokens: u32, jitter: &mut Jitter) -> Duration {
-        duration(f64::from(tokens) / self.prefill * jitter.factor())
+        duration(f64::from(tokens) / self.prefill * jitter.next_factor())
     }
 
-    /// Time from one token to the next while `active` requests are worked on.
+    /// The time from one token to the next while `active` requests are in slots.
     pub(super) fn decode(&self, active: u32, jitter: &mut Jitter) -> Duration {
-        duration(jitter.factor() / self.speed(active))
+        duration(jitter.next_factor() / self.speed(active))
     }
 
-    /// Tokens per second of each of `active` requests: a straight line from the full speed of one
-    /// that is alone to the share that is left when every slot is busy.
+    /// The tokens per second of each of `active` requests: a straight line from full speed for a
+    /// single request to `full_load_speed` when every slot is busy.
     pub(super) fn speed(&self, active: u32) -> f64 {
         let others = active.clamp(1, self.slots) - 1;
-        // With a single slot, alone and full load are the same; alone wins.
+        // With a single slot the line is one point, at full speed.
         let load = f64::from(others) / f64::from((self.slots - 1).max(1));
         self.decode * (1.0 - load * (1.0 - self.full_load_speed))
     }
 }
 
-/// Seconds that came out of a division: neither negative, endless nor "not a number" for long.
+/// Converts the result of a division, which may be infinite or NaN, to at most [`MAX_DELAY`].
 fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).map_or(LONGEST, |d| d.min(LONGEST))
+    Duration::try_from_secs_f64(seconds).map_or(MAX_DELAY, |d| d.min(MAX_DELAY))
 }
 
-/// A seeded series of lognormal factors with mean 1: positive by nature, and right-skewed as
-/// delays are.
+/// A seeded series of lognormal factors with mean 1. They are positive and right-skewed, as delays
+/// are.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter {
     random: ChaCha8Rng,
@@ -65,17 +64,17 @@ pub(super) struct Jitter {
 }
 
 impl Jitter {
-    /// Factors with the given relative standard deviation.
+    /// Creates a series with this relative standard deviation.
     pub(super) fn new(random: ChaCha8Rng, deviation: f64) -> Jitter {
         Jitter { random, sigma: deviation.mul_add(deviation, 1.0).ln().sqrt() }
     }
 
-    /// The next factor.
-    pub(super) fn factor(&mut self) -> f64 {
+    pub(super) fn next_factor(&mut self) -> f64 {
         if self.sigma == 0.0 {
             return 1.0;
         }
-        // Box and Muller: two even draws make a normal one. The first must not be zero.
+        // The Box–Muller transform makes a normal value from two uniform ones. `random` returns
+        // values below 1, so the argument of `ln` is never zero.
         let radius = (-2.0 * (1.0 - self.random.random::<f64>()).ln()).sqrt();
         let normal = radius * (TAU * self.random.random::<f64>()).cos();
         (self.sigma * normal - self.sigma * self.sigma / 2.0).exp()
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn speed_stays_on_the_line_outside_its_ends() {
+    fn speed_is_clamped_to_the_ends_of_the_line() {
         let several = pace(5, 0.2);
         assert!(close(several.speed(0), 100.0));
         assert!(close(several.speed(9), 20.0));
@@ -132,24 +131,24 @@ mod tests {
     }
 
     #[test]
-    fn no_setting_makes_a_delay_endless() {
+    fn no_option_makes_a_delay_endless() {
         for speed in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE] {
             let pace = Pace::new(&SimulatorOptions {
                 prefill_tokens_per_second: speed,
                 decode_tokens_per_second: speed,
                 ..SimulatorOptions::default()
             });
-            assert_eq!(pace.prefill(1, &mut jitter(0.0)), LONGEST, "{speed}");
-            assert_eq!(pace.decode(1, &mut jitter(0.0)), LONGEST, "{speed}");
+            assert_eq!(pace.prefill(1, &mut jitter(0.0)), MAX_DELAY, "{speed}");
+            assert_eq!(pace.decode(1, &mut jitter(0.0)), MAX_DELAY, "{speed}");
         }
     }
 
     #[test]
-    fn jitter_has_mean_one_and_the_deviation_asked_for() {
+    fn jitter_has_mean_one_and_the_requested_deviation() {
         for deviation in [0.05, 0.2, 1.0] {
             let mut jitter = jitter(deviation);
             let count = 100_000;
-            let factors: Vec<f64> = (0..count).map(|_| jitter.factor()).collect();
+            let factors: Vec<f64> = (0..count).map(|_| jitter.next_factor()).collect();
             assert!(factors.iter().all(|f| *f > 0.0));
             let mean = factors.iter().sum::<f64>() / f64::from(count);
             let variance =

@@ -284,16 +284,16 @@ fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool)
         Activity::Ended => ("ended", None, None),
     };
     let info = stream.info();
-    let patient = DiagnosedTarget { target: &info.configured, address: &info.address };
+    let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let counts = stream.state.ledger.read();
     let count_of = |failure| counts.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failed = |incident: Incident| Failed {
-        reason: incident.failure.as_str(),
-        blame: incident.failure.blame().as_str(),
-        meaning: incident.failure.meaning().trim(),
-        count: count_of(incident.failure),
-        remedy: patient.remedy(incident.failure, &incident.message),
-        last_message: incident.message,
+        reason: incident.detail.failure.as_str(),
+        blame: incident.detail.failure.blame().as_str(),
+        meaning: incident.detail.failure.meaning().trim(),
+        count: count_of(incident.detail.failure),
+        remedy: diagnosed.remedy(&incident.detail),
+        last_message: incident.detail.message,
         last: unix(incident.at),
     };
     let failures = stream.incidents.last().into_iter().map(failed).collect();

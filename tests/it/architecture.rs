@@ -73,6 +73,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
     ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
+    // A few certificate errors have a kind in this crate only.
+    ("webpki", &["endpoint"]),
 ];
 
 /// Outside crates that everybody may use: vocabulary rather than machinery.

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use llmload::config;
-use llmload::endpoint::{Answer as _, Endpoint as _, HttpEndpoint, Request};
+use llmload::endpoint::{Endpoint as _, HttpEndpoint, Request, Response as _};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::exchange::exchange;
 use llmload::measurement::Failure;

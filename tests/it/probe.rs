@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use llmload::check::text::TextStyle;
 use llmload::config;
-use llmload::endpoint::Connecting;
+use llmload::endpoint::ConnectTiming;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::Target;
 use llmload::probe::text::Words;
@@ -151,7 +151,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     let key = (", api_key_env: PROBE_KEY", &["--api-key-env", "PROBE_KEY"][..]);
     let named = (", model: m", &["--model", "m"][..]);
     let all = vec![
-        mistake("no_v1", root.clone(), "", &[], "", &format!("write {root}/v1")),
+        mistake("no_v1", root.clone(), "", &[], "", &format!("use {root}/v1")),
         mistake("wrong_version", format!("{root}/v2"), "", &[], "", &format!("{root}/v1")),
         mistake("beyond", format!("{root}/v1/models"), "", &[], "", &format!("{root}/v1")),
         mistake("wrong_path", format!("{root}/api/v1"), "", &[], "", &format!("{root}/v1")),
@@ -169,7 +169,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "tls",
-            &format!("write http://{http}/v1"),
+            &format!("use http://{http}/v1"),
         ),
         mistake(
             "plain_to_tls",
@@ -177,7 +177,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "",
-            &format!("write https://{tls}/v1"),
+            &format!("use https://{tls}/v1"),
         ),
         mistake("certificate", format!("https://{tls}/v1"), "", &[], "tls", "SSL_CERT_FILE"),
         mistake(
@@ -194,7 +194,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "401",
-            "name the variable that holds the key with `api_key_env` (or `--api-key-env`)",
+            "set `api_key_env` (or `--api-key-env`) to the name of the variable that holds the key",
         ),
         mistake(
             "wrong_key",
@@ -202,7 +202,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             key.0,
             key.1,
             "401",
-            "check what the variable PROBE_KEY holds",
+            "check that the variable PROBE_KEY holds a valid key",
         ),
         mistake(
             "forbidden",
@@ -210,7 +210,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             key.0,
             key.1,
             "403",
-            "check what the variable PROBE_KEY holds",
+            "check that the variable PROBE_KEY holds a valid key",
         ),
         mistake(
             "no_host",
@@ -218,7 +218,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "dns",
-            "check how `no-such-host.invalid` is spelled",
+            "check the spelling of `no-such-host.invalid`",
         ),
         mistake(
             "web_page",
@@ -226,12 +226,19 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             "",
             &[],
             "",
-            &format!("write http://{}/v1", page.address),
+            &format!("use http://{}/v1", page.address),
         ),
         mistake("web_page_named", page.url(), named.0, named.1, "not_sse", "check the address"),
         mistake("no_stream", whole.url(), "", &[], "not_sse", "`request: {stream: false}`"),
-        mistake("loading", loading.url(), "", &[], "503", "wait until it has loaded its model"),
-        mistake("rate_limited", limited.url(), "", &[], "rate_limited", "send less"),
+        mistake(
+            "loading",
+            loading.url(),
+            "",
+            &[],
+            "503",
+            "wait until the server has loaded its model",
+        ),
+        mistake("rate_limited", limited.url(), "", &[], "rate_limited", "lower the load"),
         mistake("no_quota", spent.url(), "", &[], "quota", "top up the account"),
         mistake(
             "redirect",
@@ -239,7 +246,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             named.0,
             named.1,
             "",
-            "write the address that it leads to",
+            "use the address that the redirect points to",
         ),
     ];
     let upstreams = vec![
@@ -513,7 +520,7 @@ async fn what_was_seen_is_told_in_these_words() {
     };
     let (mut first, second) = (streamed(answer(USAGE)).await, streamed(answer(&cached)).await);
     let (dns, connect) = (Some(Duration::from_micros(400)), Duration::from_micros(1_600));
-    first.connected = Some(Connecting { dns, connect });
+    first.connected = Some(ConnectTiming { dns, connect });
     let expected = "\
 http://h:8000/v1
   key            none

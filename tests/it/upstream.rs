@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use llmload::endpoint::{Answer, Endpoint, Request};
+use llmload::endpoint::{Endpoint, Request, Response};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::measurement::{Failure, FailureDetail, Measurement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -262,7 +262,7 @@ impl InMemory {
 pub struct Shared(pub Arc<InMemory>);
 
 impl Endpoint for Shared {
-    type Answer = Canned;
+    type Response = Canned;
 
     async fn send(&self, request: Request) -> Result<Canned, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
@@ -281,7 +281,7 @@ impl Endpoint for Shared {
 
 pub struct Canned(VecDeque<Beat>);
 
-impl Answer for Canned {
+impl Response for Canned {
     fn status(&self) -> u16 {
         200
     }

@@ -1,49 +1,51 @@
-//! The server's own view of the time to first token, as vLLM exposes it: from the instant at which it
-//! had the request.
+//! The server's own histogram of the time to first token, as vLLM exposes it: the time starts when
+//! the server admits the request.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of vLLM's buckets, in milliseconds.
+/// The upper bounds of vLLM's buckets in milliseconds.
 const BOUNDS: [u64; 22] = [
     1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000,
     80_000, 160_000, 640_000, 2_560_000,
 ];
 
-/// How many first tokens came how soon.
+/// A histogram of times to first token.
 #[derive(Debug, Default)]
-pub(super) struct FirstTokens {
-    /// Each first token in the first bucket that holds it; the last is beyond all bounds.
+pub(super) struct TtftHistogram {
+    /// Not cumulative: each time counts in the first bucket that holds it. The last bucket has no
+    /// upper bound.
     counts: [AtomicU64; BOUNDS.len() + 1],
-    microseconds: AtomicU64,
+    sum_micros: AtomicU64,
 }
 
-impl FirstTokens {
+impl TtftHistogram {
     pub(super) fn observe(&self, time: Duration) {
         let bucket = BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < time);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.fetch_add(time, Ordering::Relaxed);
+        self.sum_micros.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Writes the family in Prometheus' text format, with these labels.
+    /// Writes the metric family in Prometheus' text format with these labels.
     pub(super) fn write(&self, text: &mut String, labels: &str) {
         const NAME: &str = "vllm:time_to_first_token_seconds";
-        let sum = Duration::from_micros(self.microseconds.load(Ordering::Relaxed)).as_secs_f64();
+        let sum = Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)).as_secs_f64();
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "# HELP {NAME} Time from the arrival of a request to its first token.\n# TYPE {NAME} histogram"
         );
-        let mut below = 0;
+        let mut cumulative = 0;
         for (at, count) in self.counts.iter().enumerate() {
-            below += count.load(Ordering::Relaxed);
+            cumulative += count.load(Ordering::Relaxed);
             let bound = BOUNDS.get(at).map(|bound| Duration::from_millis(*bound).as_secs_f64());
             let bound = bound.map_or("+Inf".to_owned(), |bound| format!("{bound:?}"));
-            let _ = writeln!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {below}");
+            let _ = writeln!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {cumulative}");
         }
-        let _ = writeln!(text, "{NAME}_sum{{{labels}}} {sum}\n{NAME}_count{{{labels}}} {below}");
+        let _ =
+            writeln!(text, "{NAME}_sum{{{labels}}} {sum}\n{NAME}_count{{{labels}}} {cumulative}");
     }
 }
 
@@ -52,8 +54,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_time_is_in_the_first_bucket_that_holds_it_and_in_all_above() {
-        let times = FirstTokens::default();
+    fn a_time_counts_in_its_bucket_and_in_all_above() {
+        let times = TtftHistogram::default();
         for millis in [1, 2, 5, 3_000_000] {
             times.observe(Duration::from_millis(millis));
         }

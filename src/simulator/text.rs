@@ -1,7 +1,7 @@
-//! The words of the answers: plain sentences, one word a token, so that a person who looks at
-//! an answer sees sense.
+//! The text of the answers: plain sentences, one word per token, so a person who looks at an answer
+//! sees sense.
 
-/// What an answer is made of. Each begins with the space that parts it from the one before.
+/// The sentences of an answer. Each begins with the space that separates it from the one before.
 const SENTENCES: [&str; 16] = [
     " A queue forms wherever work arrives faster than it is done.",
     " While a server has room to spare, one more request hardly changes the wait of the others.",
@@ -21,8 +21,8 @@ const SENTENCES: [&str; 16] = [
     " In the end a short list of honest figures helps more than a long report.",
 ];
 
-/// What reasoning is made of.
-const THOUGHTS: [&str; 5] = [
+/// The sentences of reasoning.
+const REASONING: [&str; 5] = [
     " Let me think about what is being asked here.",
     " There are a few ways to look at it, so I should weigh them first.",
     " The simple explanation covers most of the case.",
@@ -30,32 +30,33 @@ const THOUGHTS: [&str; 5] = [
     " That seems right, and now I can say it in plain words.",
 ];
 
-/// An endless text, read token by token.
+/// An endless text that is read token by token.
 #[derive(Clone, Debug)]
-pub(super) struct Prose {
+pub(super) struct SampleText {
     sentences: &'static [&'static str],
     next: usize,
     rest: &'static str,
-    begun: bool,
+    has_begun: bool,
 }
 
-impl Prose {
-    /// An answer. Different topics open with different sentences.
-    pub(super) fn answer(topic: usize) -> Prose {
-        Prose::new(&SENTENCES, topic)
+impl SampleText {
+    /// The text of an answer, which begins with the sentence of this number.
+    pub(super) fn answer(topic: usize) -> SampleText {
+        SampleText::new(&SENTENCES, topic)
     }
 
-    /// The reasoning before an answer.
-    pub(super) fn reasoning(topic: usize) -> Prose {
-        Prose::new(&THOUGHTS, topic)
+    /// The text of the reasoning before an answer.
+    pub(super) fn reasoning(topic: usize) -> SampleText {
+        SampleText::new(&REASONING, topic)
     }
 
-    fn new(sentences: &'static [&'static str], topic: usize) -> Prose {
-        Prose { sentences, next: topic % sentences.len(), rest: "", begun: false }
+    fn new(sentences: &'static [&'static str], topic: usize) -> SampleText {
+        SampleText { sentences, next: topic % sentences.len(), rest: "", has_begun: false }
     }
 
-    /// The next token: a word with the space before it, as tokenizers cut text. The first has none.
-    pub(super) fn token(&mut self) -> &'static str {
+    /// Returns the next token: a word with the space before it, as tokenizers cut text. The first
+    /// token has no space.
+    pub(super) fn next_token(&mut self) -> &'static str {
         if self.rest.is_empty() {
             self.rest = self.sentences.get(self.next).copied().unwrap_or(" Again.");
             self.next = (self.next + 1) % self.sentences.len();
@@ -63,7 +64,7 @@ impl Prose {
         let space = self.rest.char_indices().skip(1).find(|(_, c)| *c == ' ');
         let (token, rest) = self.rest.split_at(space.map_or(self.rest.len(), |(at, _)| at));
         self.rest = rest;
-        if std::mem::replace(&mut self.begun, true) { token } else { token.trim_start() }
+        if std::mem::replace(&mut self.has_begun, true) { token } else { token.trim_start() }
     }
 }
 
@@ -72,16 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_reads_as_sentences_and_never_ends() {
-        let mut prose = Prose::answer(14);
-        let tokens: Vec<_> = (0..400).map(|_| prose.token()).collect();
+    fn an_answer_is_sentences_without_end() {
+        let mut text = SampleText::answer(14);
+        let tokens: Vec<_> = (0..400).map(|_| text.next_token()).collect();
         assert_eq!(&tokens[..4], ["Change", " one", " thing", " at"]);
         assert!(tokens.concat().contains("a long report. A queue forms"));
     }
 
     #[test]
-    fn topics_differ_and_any_number_is_one() {
-        assert_ne!(Prose::answer(0).token(), Prose::answer(1).token());
-        assert_eq!(Prose::reasoning(usize::MAX).token(), Prose::reasoning(usize::MAX).token());
+    fn topics_differ_and_every_number_is_a_topic() {
+        assert_ne!(SampleText::answer(0).next_token(), SampleText::answer(1).next_token());
+        assert_eq!(
+            SampleText::reasoning(usize::MAX).next_token(),
+            SampleText::reasoning(usize::MAX).next_token()
+        );
     }
 }
