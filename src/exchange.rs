@@ -108,7 +108,7 @@ pub async fn exchange<E: Endpoint>(
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
             observer.observe(
                 &arrival,
-                Event::Failed { detail: &detail, duration, since_due, names: &names },
+                Event::Failed { detail: &detail, duration, since_due, ids: &names },
             );
             Finished { outcome: Err(detail.failure), rest: None }
         }
@@ -140,7 +140,7 @@ async fn converse<E: Endpoint>(
     }
     observer.observe(arrival, Event::ResponseHead { status });
     if let Some(limits) = answer.rate_limits() {
-        observer.observe(arrival, Event::Limits(&limits));
+        observer.observe(arrival, Event::RateLimits(&limits));
     }
     *request_id = answer.request_id();
     // Nothing is ever decoded: it was not asked for, and a small body may unfold to a huge one.

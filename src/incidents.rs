@@ -150,8 +150,8 @@ impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::ResponseHead { status } => self.met(status < 500),
-            Event::Failed { detail, names, .. } => {
-                self.note(detail, names);
+            Event::Failed { detail, ids, .. } => {
+                self.note(detail, ids);
                 if detail.failure.is_connecting() {
                     self.met(false);
                 }

@@ -25,7 +25,7 @@ use prometheus::{
 use crate::buckets::Buckets;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
-use crate::pairing::PairedDifference;
+use crate::pairing::PairedComparison;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 use crate::schedule_state::ScheduleState;
@@ -197,7 +197,7 @@ impl Metrics {
 
     /// From now on a stream of load that is bound is held against another target of its scenario, which
     /// is named, or against none.
-    pub fn compare(&self, labels: &Labels, against: Option<(String, Arc<PairedDifference>)>) {
+    pub fn compare(&self, labels: &Labels, against: Option<(String, Arc<PairedComparison>)>) {
         self.scraped.hold(labels, against);
     }
 

@@ -22,7 +22,7 @@ use crate::event::{AbortReason, DropReason};
 use crate::generator::Generator;
 use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
-use crate::pairing::Sums;
+use crate::pairing::DifferenceSums;
 use crate::remedy::DiagnosedTarget;
 use crate::status::RouteMonitor;
 use crate::tally::{Interval, Tally};
@@ -243,7 +243,7 @@ fn to_the_second(time: SystemTime) -> SystemTime {
 fn load(stream: &RouteMonitor) -> Option<Load> {
     let tally: &Tally = stream.tally.as_deref()?;
     let (whole, rows, timeline) = tally.read();
-    let (books, info) = (stream.state.ledger.read(), stream.info());
+    let (books, info) = (stream.state.ledger.counts(), stream.info());
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let failures = stream.incidents.last().into_iter().map(|incident| Failed {
         reason: incident.detail.failure.as_str().to_owned(),
@@ -306,8 +306,8 @@ fn ledger(books: &LedgerCounts) -> Ledger {
 }
 
 fn difference(stream: &RouteMonitor) -> Option<PairedDifference> {
-    let all = stream.difference.read();
-    let of = |sums: Sums| {
+    let all = stream.difference.snapshot();
+    let of = |sums: DifferenceSums| {
         Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
     };
     (all.duration.count > 0).then(|| PairedDifference {

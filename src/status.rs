@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::incidents::Incidents;
 use crate::launch::RouteState;
 use crate::metrics::Labels;
-use crate::pairing::PairedDifference;
+use crate::pairing::PairedComparison;
 use crate::plan::Target;
 use crate::recent::Recent;
 use crate::schedule_state::ScheduleState;
@@ -71,7 +71,7 @@ pub struct RouteMonitor {
     /// All figures of a run that ends; the daemon, which does not, keeps none.
     pub tally: Option<Arc<Tally>>,
     /// How it differs from the first target of its scenario; nothing for that one itself.
-    pub difference: Arc<PairedDifference>,
+    pub difference: Arc<PairedComparison>,
     /// What a reload may change.
     info: Mutex<RouteInfo>,
 }

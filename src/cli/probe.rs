@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::load::endpoint_url;
-use super::{Failed, paper, print, runtime, variable};
+use super::{Failed, print, runtime, stdout_style, variable};
 use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::{self, Location, Plan, Target};
 use crate::probe::{Probe, text::Words};
@@ -64,10 +64,10 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let text = if args.json {
         serde_json::to_string_pretty(&seen.json()).context("what was seen")?
     } else {
-        Words { seen: &seen, paper: paper() }.to_string()
+        Words { seen: &seen, paper: stdout_style() }.to_string()
     };
     print(&text)?;
-    if seen.is_well() { Ok(()) } else { Err(Failed::Said(1)) }
+    if seen.is_well() { Ok(()) } else { Err(Failed::Reported(1)) }
 }
 
 /// What is meant, and what is doubtful about it.

@@ -280,7 +280,7 @@ impl Observe for RouteMetrics {
                 }
                 seconds(&self.connect_duration, connect);
             }
-            Event::Limits(limits) => self.limits.set(limits),
+            Event::RateLimits(limits) => self.limits.set(limits),
             Event::FirstToken { since_sent, since_due } => {
                 seconds(&self.time_to_first_token, since_sent);
                 seconds(&self.time_to_first_token_from_schedule, since_due);

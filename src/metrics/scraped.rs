@@ -14,7 +14,7 @@ use super::route::Families;
 use super::table::{self, Family};
 use super::{Labels, RouteSettings, unix_seconds};
 use crate::ledger::Ledger;
-use crate::pairing::{PairedDifference, PairedDifferences};
+use crate::pairing::{PairedComparison, PairedSnapshot};
 use crate::schedule_state::ScheduleState;
 
 /// What the rate of queries is taken over.
@@ -39,7 +39,7 @@ struct Bound {
 }
 
 /// The first target of the scenario, and how this one differs from it.
-pub(super) type Against = (String, Arc<PairedDifference>);
+pub(super) type Against = (String, Arc<PairedComparison>);
 
 const FAMILIES: [&Family; 20] = [
     &table::ARRIVALS,
@@ -114,7 +114,7 @@ impl Scraped {
                 continue;
             }
             let now = Instant::now();
-            let succeeded = stream.ledger.read().succeeded;
+            let succeeded = stream.ledger.counts().succeeded;
             stream.successes.push_back((now, succeeded));
             // The last second that lies a whole window back: seconds may have been missed.
             let whole = stream.successes.partition_point(|(then, _)| *then + WINDOW <= now);
@@ -147,7 +147,7 @@ impl Collector for Scraped {
         for stream in self.lock().iter().rev() {
             let labels = stream.labels.values();
             let [target, model, scenario] = labels;
-            let counts = stream.ledger.read();
+            let counts = stream.ledger.counts();
             page.add(&table::ARRIVALS, &labels, counts.arrivals as f64);
             for (reason, count) in counts.dropped() {
                 let labels = [target, model, scenario, reason.as_str()];
@@ -175,14 +175,18 @@ impl Collector for Scraped {
                 continue;
             }
             scenarios.push(scenario.to_owned());
-            let by_hand = f64::from(u8::from(position.set_until.is_some()));
+            let by_hand = f64::from(u8::from(position.override_until.is_some()));
             page.add(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE, &[scenario], by_hand);
             let skipped = stream.schedule_state.skipped_firings() as f64;
             page.add(&table::SCHEDULE_FIRINGS_SKIPPED, &[scenario], skipped);
-            for phase in stream.schedule_state.names(now) {
+            for phase in stream.schedule_state.phases(now) {
                 let labels = [scenario, &phase.name];
-                page.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, f64::from(u8::from(phase.active)));
-                if let Some(started) = phase.started {
+                page.add(
+                    &table::SCHEDULE_PHASE_ACTIVE,
+                    &labels,
+                    f64::from(u8::from(phase.is_active)),
+                );
+                if let Some(started) = phase.last_started {
                     page.add(
                         &table::SCHEDULE_PHASE_START_TIMESTAMP,
                         &labels,
@@ -202,7 +206,7 @@ fn differences(
     [target, model, scenario]: [&str; 3],
     (baseline, difference): &Against,
 ) {
-    let PairedDifferences { first_token, duration } = difference.read();
+    let PairedSnapshot { first_token, duration } = difference.snapshot();
     let labels = [target, model, scenario, baseline];
     let families = [
         (

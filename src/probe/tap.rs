@@ -87,7 +87,7 @@ impl Observe for Mutex<Notes> {
             Event::Connected { dns, connect } => {
                 notes.connected = Some(ConnectTiming { dns, connect })
             }
-            Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
+            Event::FirstToken { .. } | Event::RateLimits(_) | Event::Dropped(_) => {}
         }
     }
 }

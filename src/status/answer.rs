@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{RouteMonitor, StatusBoard};
 use crate::generator::Generator;
 use crate::incidents::Incident;
-use crate::pairing::Sums;
+use crate::pairing::DifferenceSums;
 use crate::recent::{Counts, WINDOW};
 use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Load, Shard};
@@ -150,7 +150,7 @@ struct MeanDifference {
 }
 
 impl MeanDifference {
-    fn of(sums: Sums) -> Option<MeanDifference> {
+    fn of(sums: DifferenceSums) -> Option<MeanDifference> {
         let margin_seconds = sums.margin().map(three_digits);
         let mean_seconds = three_digits(sums.mean()?);
         Some(MeanDifference { pairs: sums.count, mean_seconds, margin_seconds })
@@ -254,8 +254,8 @@ impl RateNow {
         Some(RateNow {
             scenario: scenario.to_owned(),
             rate_per_second: position.rate,
-            rate_set_until: position.set_until.map(unix),
-            rate_set_ignores: stream.info().hours.filter(|_| position.set_until.is_some()),
+            rate_set_until: position.override_until.map(unix),
+            rate_set_ignores: stream.info().hours.filter(|_| position.override_until.is_some()),
             schedule_rate_per_second: stream.schedule_state.scheduled_rate(now),
         })
     }
@@ -276,8 +276,8 @@ fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool)
     let position = stream.schedule_state.position(now);
     let (rate_per_second, concurrency) = (position.rate, position.concurrency);
     let running = if paused { "paused" } else { "running" };
-    let (state, waiting_for, idle_until) = match stream.schedule_state.state() {
-        _ if position.set_until.is_some() => (running, None, None),
+    let (state, waiting_for, idle_until) = match stream.schedule_state.activity() {
+        _ if position.override_until.is_some() => (running, None, None),
         Activity::Waiting(what) => ("waiting", Some(what), None),
         Activity::Running { .. } => (running, None, None),
         Activity::Idle(until) => ("idle", None, Some(unix(until))),
@@ -285,7 +285,7 @@ fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool)
     };
     let info = stream.info();
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
-    let counts = stream.state.ledger.read();
+    let counts = stream.state.ledger.counts();
     let count_of = |failure| counts.failures().find(|f| f.0 == failure).map_or(0, |f| f.1);
     let failed = |incident: Incident| Failed {
         reason: incident.detail.failure.as_str(),
@@ -306,8 +306,8 @@ fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool)
         state,
         waiting_for,
         idle_until,
-        rate_set_until: position.set_until.map(unix),
-        rate_set_ignores: info.hours.filter(|_| position.set_until.is_some()),
+        rate_set_until: position.override_until.map(unix),
+        rate_set_ignores: info.hours.filter(|_| position.override_until.is_some()),
         cycle: position.cycle,
         phase: phase(position),
         rate_per_second,
@@ -332,7 +332,7 @@ fn scenario(stream: &RouteMonitor, baseline: String, now: Instant, paused: bool)
 }
 
 fn phase(position: SchedulePosition) -> Option<Phase> {
-    let (name, remaining) = match position.set_until {
+    let (name, remaining) = match position.override_until {
         Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
         None => (position.phase?, position.remaining),
     };
@@ -378,7 +378,7 @@ fn recently(stream: &RouteMonitor, now: Instant) -> Recently {
 
 /// There are none of the first target, nor before the first pair.
 fn paired(stream: &RouteMonitor, baseline: String) -> Option<Paired> {
-    let all = stream.difference.read();
+    let all = stream.difference.snapshot();
     let paired = Paired {
         baseline,
         time_to_first_token: MeanDifference::of(all.first_token),

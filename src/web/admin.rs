@@ -14,6 +14,7 @@ use super::{HEAD_TIMEOUT, Site, json, text, wrong_method};
 use crate::config::read_duration;
 use crate::control::{AdminCommand, CommandError};
 use crate::schedule::Rate;
+use crate::schedule_state::RateOverride;
 use crate::status::RateNow;
 
 /// Room for a rate and a duration, many times over.
@@ -72,23 +73,27 @@ impl Site {
         }
         let command = match asked {
             Route::Reload => AdminCommand::Reload,
-            Route::Pause => AdminCommand::Pause(true),
-            Route::Resume => AdminCommand::Pause(false),
+            Route::Pause => AdminCommand::Pause,
+            Route::Resume => AdminCommand::Resume,
             Route::Quit => AdminCommand::Quit,
-            Route::Rate(scenario) if back => AdminCommand::SetRate { scenario, rate: None },
+            Route::Rate(scenario) if back => {
+                AdminCommand::SetRate { scenario, rate: RateOverride::Clear }
+            }
             Route::Rate(scenario) => match rate(request).await {
-                Ok(rate) => AdminCommand::SetRate { scenario, rate: Some(rate) },
+                Ok((rate, length)) => {
+                    AdminCommand::SetRate { scenario, rate: RateOverride::Set { rate, length } }
+                }
                 Err(why) => return text(StatusCode::BAD_REQUEST, format!("{why}\n")),
             },
         };
-        match self.control.ask(command).await {
+        match self.control.execute(command).await {
             Ok(done) => text(StatusCode::OK, format!("{done}\n")),
             Err(refused) => {
                 let status = match refused {
-                    CommandError::Unknown(_) => StatusCode::NOT_FOUND,
-                    CommandError::NotNow(_) => StatusCode::CONFLICT,
+                    CommandError::NotFound(_) => StatusCode::NOT_FOUND,
+                    CommandError::Unavailable(_) => StatusCode::CONFLICT,
                     // As Prometheus answers a reload that failed.
-                    CommandError::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                    CommandError::Invalid(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 text(status, format!("{refused}\n"))
             }

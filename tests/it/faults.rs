@@ -84,12 +84,12 @@ async fn ask_telling(
 ) -> (Result<(), Failure>, String, Recorder) {
     let order = order(target, stream);
     let ledger = Ledger::new();
-    let started = ledger.arrive(|_| Ok(())).unwrap();
+    let started = ledger.record_arrival(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, arrival_now(), || Ok(order), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
     finished.drain_body().await;
-    let books = ledger.read();
+    let books = ledger.counts();
     assert_eq!(books.imbalance(), None);
     assert_eq!((books.finished, books.in_flight), (1, 0));
     let told = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();

@@ -22,7 +22,7 @@ async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_els
     let rows = load_rows(file.path(), RowFormat::Lines).unwrap();
     let prompts = Prompts::from_rows("large", rows, PromptOrder::Sequential);
     assert_eq!(prompts.len(), Some(65));
-    let mut bench = Bench::asking(InMemory::answering(Duration::from_millis(1)), 10, prompts);
+    let mut bench = Bench::with_prompts(InMemory::answering(Duration::from_millis(1)), 10, prompts);
     let counts = bench.run(vec![constant("1/s", 3)]).await;
     assert_eq!((counts.started, counts.succeeded), (3, 3));
 

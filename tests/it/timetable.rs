@@ -9,6 +9,7 @@ use llmload::calendar::{Anchor, Cron, Windows, Zone};
 use llmload::config;
 use llmload::plan::Start;
 use llmload::schedule::{ArrivalSpec, Arrivals, Load, Phase, Repeat, Shard};
+use llmload::schedule_state::RateOverride;
 use llmload::timetable::Cycles;
 
 use crate::open_loop::{Bench, ONCE, constant, phase};
@@ -34,7 +35,8 @@ async fn fires(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<Stri
     bench.epoch.wall = utc(from);
     let cron = Cron::new(cron, Zone::by_name(zone).unwrap()).unwrap();
     let once = phase(Load::Constant("1/s".parse().unwrap()), seconds(1));
-    let mut driver = bench.driver_by(vec![once], Cycles::Cron(cron, ONCE), ArrivalSpec::default());
+    let mut driver =
+        bench.driver_with_cycles(vec![once], Cycles::Cron(cron, ONCE), ArrivalSpec::default());
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("a cron goes on"),
         () = tokio::time::sleep(length) => {}
@@ -64,7 +66,7 @@ async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     // Two passes of 50 s: the firing at 00:02 comes in between, that at 00:03 finds it idle again.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
-    let (mut driver, schedule_state) = bench.watched(
+    let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 50)],
         Cycles::Cron(cron, twice),
         ArrivalSpec::default(),
@@ -85,7 +87,7 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    let (mut driver, schedule_state) = bench.watched(
+    let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 10)],
         Cycles::Cron(cron, ONCE),
         ArrivalSpec::default(),
@@ -94,7 +96,7 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
     let mailbox = driver.mailbox();
     let orders = async {
         tokio::time::sleep(seconds(60)).await;
-        mailbox.set_rate(Some(("6/m".parse().unwrap(), seconds(300))));
+        mailbox.set_rate(RateOverride::Set { rate: "6/m".parse().unwrap(), length: seconds(300) });
         tokio::time::sleep(seconds(360)).await;
         bench.stop.cancel();
     };
@@ -116,7 +118,7 @@ async fn outside_of_its_windows_nothing_is_due_and_the_schedule_goes_on() {
     // It begins as the first window opens, and the second finds it two minutes on.
     let phases = vec![constant("1/s", 150), phase(Load::Pause, seconds(300))];
     let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: false };
-    let (mut driver, _) = bench.watched(phases, cycles, ArrivalSpec::default(), windows);
+    let (mut driver, _) = bench.driver_with_state(phases, cycles, ArrivalSpec::default(), windows);
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("it goes on"),
         () = tokio::time::sleep(seconds(600)) => {}
@@ -134,7 +136,8 @@ fn ramp() -> Vec<Phase> {
 async fn lived(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;
-    let mut driver = bench.driver_by(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
+    let mut driver =
+        bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("the wall clock goes on"),
         () = tokio::time::sleep(length) => {}
@@ -194,7 +197,7 @@ async fn shards_divide_slots_and_counted_requests() {
         let counted = phase(Load::Requests { slots, count }, Duration::ZERO);
         let spread = ArrivalSpec { shard: Shard::new(index, 3).unwrap(), ..ArrivalSpec::default() };
         let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
-        bench.drive(&mut bench.driver_by(vec![counted], cycles, spread)).await;
+        bench.drive(&mut bench.driver_with_cycles(vec![counted], cycles, spread)).await;
         bench.settle().await;
         at_once += bench.sent().iter().filter(|at| at.is_zero()).count();
         prompts.extend(endpoint.bodies.lock().unwrap().iter().cloned());
