@@ -82,15 +82,16 @@ enum Command {
 struct DaemonArgs {
     #[command(flatten)]
     load: LoadArgs,
-    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon keeps serving
-    /// /metrics until a signal
+    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon keeps
+    /// serving /metrics until a signal
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     /// Reload when a configuration, prompt or secret file changes; checked every 5 s
     #[arg(long = "config.auto-reload", conflicts_with = "url")]
     auto_reload: bool,
-    /// Send only every N-th arrival, as shard I (0 to N-1), so that N daemons share one schedule. Also
-    /// set by `LLMLOAD_SHARD=I/N`, or by `LLMLOAD_SHARDS=N` and the number at the end of the host name
+    /// Send only every N-th arrival, as shard I (0 to N-1), so that N daemons share one schedule.
+    /// Also set by `LLMLOAD_SHARD=I/N`, or by `LLMLOAD_SHARDS=N` and the number at the end of the
+    /// host name
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     #[command(flatten)]
@@ -102,7 +103,8 @@ struct WebArgs {
     /// Address of /metrics and the status page
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// Accept admin commands (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines too
+    /// Accept admin commands (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines
+    /// too
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
 }
@@ -140,7 +142,8 @@ struct SimulatorArgs {
     /// Time after the start during which all requests get status 503, as if a model were loading
     #[arg(long, value_name = "DURATION", default_value_t = HumanDuration(SimulatorOptions::default().loading).to_string())]
     loading: String,
-    // Not a doc comment, because clippy would require backticks around the names, and clap prints them.
+    // Not a doc comment, because clippy would require backticks around the names, and clap prints
+    // them.
     #[arg(
         long = "fault",
         value_name = "NAME=SHARE",

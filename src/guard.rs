@@ -23,8 +23,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Returns a guard that refuses every arrival after `draining` is cancelled and while `paused` is
-    /// on.
+    /// Returns a guard that refuses every arrival after `draining` is cancelled and while `paused`
+    /// is on.
     pub fn new(
         draining: CancellationToken,
         paused: Pause,

@@ -1,4 +1,5 @@
-//! From arrivals to requests, in open and closed loops. llmload sends an arrival at once or drops it.
+//! From arrivals to requests, in open and closed loops. llmload sends an arrival at once or drops
+//! it.
 //!
 //! | module | idea |
 //! |---|---|

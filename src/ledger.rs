@@ -9,8 +9,8 @@
 //! The ledger keeps both sides of each equation, under one lock. So a scrape never sees one side
 //! without the other, and a mistake in either side shows.
 //!
-//! Each request in flight holds one [`InFlightRequest`]. This token makes the end count exactly once:
-//! as finished, as aborted, or, if a panic drops the token, as a failure of class `internal`.
+//! Each request in flight holds one [`InFlightRequest`]. This token makes the end count exactly
+//! once: as finished, as aborted, or, if a panic drops the token, as a failure of class `internal`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -83,9 +83,9 @@ impl Ledger {
         Arc::default()
     }
 
-    /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok` counts
-    /// the arrival as started, `Err` as dropped. Both happen under one lock, so a cap on requests in
-    /// flight is exact.
+    /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok`
+    /// counts the arrival as started, `Err` as dropped. Both happen under one lock, so a cap on
+    /// requests in flight is exact.
     ///
     /// # Errors
     /// Returns the reason of `admit`.

@@ -30,8 +30,8 @@ pub struct PairedSnapshot {
     pub duration: DifferenceSums,
 }
 
-/// The sums from which mean and margin follow. Each of them only rises, so sums can be subtracted to
-/// get the pairs between two instants, and added to get the pairs of two processes.
+/// The sums from which mean and margin follow. Each of them only rises, so sums can be subtracted
+/// to get the pairs between two instants, and added to get the pairs of two processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DifferenceSums {
     /// The number of pairs.

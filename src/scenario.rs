@@ -128,8 +128,8 @@ impl ScenarioHandle {
         self.stop.cancel();
     }
 
-    /// Sets or clears a manual rate override. Returns true if an override was set before, and `None`
-    /// if the schedule has not started.
+    /// Sets or clears a manual rate override. Returns true if an override was set before, and
+    /// `None` if the schedule has not started.
     pub fn set_rate(&self, rate: RateOverride) -> Option<bool> {
         let mailbox = &self.controls.get()?.mailbox;
         let position = self.monitors.first()?.schedule_state.position(Instant::now());
@@ -219,7 +219,8 @@ impl ScenarioTask {
         let ScenarioTask { spec, context, controls, stop, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
-        // A reload may replace the clients in the specification. Nothing may keep the old ones alive.
+        // A reload may replace the clients in the specification. Nothing may keep the old ones
+        // alive.
         drop(spec);
         let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
         let routes_replaced = Arc::new(Notify::new());
@@ -261,8 +262,8 @@ fn build_driver(
     }
 }
 
-/// Runs the schedule until `stop` is cancelled. A run ends with its schedule. In a daemon, a command
-/// can start the driver again.
+/// Runs the schedule until `stop` is cancelled. A run ends with its schedule. In a daemon, a
+/// command can start the driver again.
 async fn drive(
     mut driver: Driver,
     routes: Arc<HttpRouteTable>,

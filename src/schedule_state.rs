@@ -50,7 +50,7 @@ pub enum RateOverride {
     Clear,
 }
 
-/// What a scenario does now.
+/// The activity of a scenario at this time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// Waits for the named thing, such as "the target".

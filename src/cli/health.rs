@@ -18,7 +18,8 @@ const STATUS_LINE: usize = 12;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    // Not a doc comment, because clippy would require brackets around the URL, and clap prints them.
+    // Not a doc comment, because clippy would require brackets around the URL, and clap prints
+    // them.
     #[arg(
         value_name = "URL",
         default_value = "http://127.0.0.1:9899/-/healthy",

@@ -12,7 +12,8 @@ use crate::schedule::{Rate, Shard};
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    // Not a doc comment, because clippy would require brackets around the URL, and clap prints them.
+    // Not a doc comment, because clippy would require brackets around the URL, and clap prints
+    // them.
     #[arg(value_parser = endpoint_url, help = "Send load to this endpoint, such as http://localhost:8000/v1, instead of reading a file")]
     pub url: Option<String>,
     /// Configuration file
@@ -77,8 +78,8 @@ pub(super) fn load_plan(
     )
 }
 
-/// Parses the URL of an endpoint. The error allows for a mistyped command, which is more likely than
-/// a wrong URL.
+/// Parses the URL of an endpoint. The error allows for a mistyped command, which is more likely
+/// than a wrong URL.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());

@@ -33,8 +33,8 @@ impl Drop for Host {
 }
 
 impl Simulators {
-    /// Returns the simulators of these targets. Those in `running` with the same options are reused,
-    /// the others are started.
+    /// Returns the simulators of these targets. Those in `running` with the same options are
+    /// reused, the others are started.
     pub(super) async fn start(
         targets: Vec<Arc<Target>>,
         running: Simulators,

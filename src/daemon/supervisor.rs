@@ -286,8 +286,9 @@ impl Supervisor {
         }
     }
 
-    /// Drains a route in the background, and then removes its series. If `launching_ended` is given,
-    /// the drain begins when it is cancelled, because arrivals may still be launched until then.
+    /// Drains a route in the background, and then removes its series. If `launching_ended` is
+    /// given, the drain begins when it is cancelled, because arrivals may still be launched until
+    /// then.
     fn drain_route(
         &mut self,
         monitor: Arc<RouteMonitor>,

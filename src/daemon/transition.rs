@@ -10,7 +10,8 @@ use crate::status::{RouteInfo, RouteMonitor};
 pub(super) enum Transition {
     /// Nothing changes.
     Keep,
-    /// New settings apply to arrivals from now on. One entry for each route of the new specification.
+    /// New settings apply to arrivals from now on. One entry for each route of the new
+    /// specification.
     Change(Vec<RouteTransition>),
     /// The scenario stops and starts again, because the model of a route is unknown or its schedule
     /// has not started.

@@ -88,8 +88,8 @@ mod kernel {
             Ok(Timer(file))
         }
 
-        /// Waits until the instant. If the kernel timer fails, tokio's timer takes over and fires up
-        /// to a millisecond late.
+        /// Waits until the instant. If the kernel timer fails, tokio's timer takes over and fires
+        /// up to a millisecond late.
         pub(super) async fn sleep_until(&mut self, until: Instant) {
             if self.try_sleep_until(until).await.is_err() {
                 tokio::time::sleep_until(until).await;

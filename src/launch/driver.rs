@@ -1,8 +1,8 @@
 //! The driver of a scenario: it decides what happens next.
 //!
-//! Arrivals are due by the schedule, by a manual rate override, or, in a closed loop, when a slot is
-//! free. [`Driver::step`] is synchronous and receives the time. [`Driver::run`] is a thin loop around
-//! it that waits for the clock, for commands, for returned slots and for the stop signal.
+//! Arrivals are due by the schedule, by a manual rate override, or, in a closed loop, when a slot
+//! is free. [`Driver::step`] is synchronous and receives the time. [`Driver::run`] is a thin loop
+//! around it that waits for the clock, for commands, for returned slots and for the stop signal.
 //!
 //! One call of `advance` makes one decision:
 //!
@@ -213,11 +213,11 @@ impl Driver {
                 let phase = is_scheduled.then_some(phase);
                 Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
             }
-            // The order of these arms is what keeps every arrival exactly once. A command takes
-            // effect at `now`. The old source must first give all its arrivals that are due until
-            // `now`, and the pacer has just confirmed that none is left. If commands came first,
-            // a change after a stall would lose those arrivals; if a command came with an arrival
-            // still unlaunched, that arrival would be lost too.
+            // The order of these arms keeps every arrival exactly once. A command ends the source
+            // at `now`, and the source forgets arrivals that it has not given by then. So the driver
+            // applies commands only after the pacer has confirmed, just above, that no arrival due
+            // until `now` is left. The other order would lose arrivals whenever a command meets a
+            // backlog, for example after the process was suspended.
             _ if self.mailbox.has_commands() => {
                 self.apply_commands(now);
                 None
@@ -282,8 +282,8 @@ impl Driver {
         }
     }
 
-    /// Leaves the current source at `at`. `is_complete` is true at the end of a segment, and false if
-    /// a command ends it early.
+    /// Leaves the current source at `at`. `is_complete` is true at the end of a segment, and false
+    /// if a command ends it early.
     fn leave_source(&mut self, at: Instant, is_complete: bool) {
         match self.source.take() {
             Some(Source::Schedule(mut pacer)) => {

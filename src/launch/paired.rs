@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::slots::Slot;
 use crate::pairing::{PairedComparison, Timing};
 
-/// What a request reports its end to: the slot of a closed loop, and its pair.
+/// The receivers of the end of a request: its slot in a closed loop, and its paired requests.
 #[derive(Debug, Default)]
 pub(super) struct RequestContext {
     pub slot: Option<Arc<Slot>>,

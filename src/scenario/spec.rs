@@ -1,5 +1,5 @@
-//! The specification of a scenario: its part of the plan, with the clients of its targets. It builds
-//! the monitors, the routes and the timetable.
+//! The specification of a scenario: its part of the plan, with the clients of its targets. It
+//! builds the monitors, the routes and the timetable.
 
 use std::sync::Arc;
 
@@ -163,8 +163,8 @@ impl ScenarioSpec {
         Timetable::for_scenario(&self.scenario)
     }
 
-    /// Returns true if both specifications have the same arrivals. Then a reload leaves the schedule
-    /// alone.
+    /// Returns true if both specifications have the same arrivals. Then a reload leaves the
+    /// schedule alone.
     pub(super) fn has_same_timing(&self, other: &ScenarioSpec) -> bool {
         let timing = |spec: &ScenarioSpec| {
             let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &spec.scenario;

@@ -14,7 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two requests for the version.
 const INTERVAL: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` up to date, and requests all versions at once after a notification of
+/// Keeps `llmload_target_info` up to date, and requests all versions at once after a notification
+/// of
 /// `routes_replaced`. If a server does not respond or reports no version, the last one stays.
 pub(super) async fn watch(
     routes: &HttpRouteTable,

@@ -1,6 +1,6 @@
 //! The warm-up requests of a route. They are sent before the schedule, one by one, and count in no
-//! ledger and no histogram, because the first requests pay for the start of a server (graphs, caches,
-//! pools).
+//! ledger and no histogram, because the first requests pay for the start of a server (graphs,
+//! caches, pools).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

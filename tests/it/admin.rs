@@ -1,5 +1,5 @@
-//! Commands to a running driver, on a paused clock. Each command takes effect at one instant, and no
-//! arrival is lost or doubled there.
+//! Commands to a running driver, on a paused clock. Each command takes effect at one instant, and
+//! no arrival is lost or doubled there.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -150,7 +150,8 @@ async fn a_requests_phase_ends_with_its_last_request() {
     bench.drive(&mut bench.driver(phases, twice)).await;
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (50, 50));
-    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5 s.
+    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5
+    // s.
     let sent = bench.sent();
     let second_pass = sent[25];
     assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");

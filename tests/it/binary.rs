@@ -28,8 +28,8 @@ impl Daemon {
         Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder)
     }
 
-    /// Starts a daemon with a command that lacks only its arguments, on the `llmload.yml` in a folder,
-    /// and waits until it serves.
+    /// Starts a daemon with a command that lacks only its arguments, on the `llmload.yml` in a
+    /// folder, and waits until it serves.
     pub fn of(mut command: Command, more: &[&str], folder: tempfile::TempDir) -> Daemon {
         let mut child = command
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
@@ -60,7 +60,8 @@ impl Daemon {
         request(self.address, "GET", path).unwrap()
     }
 
-    /// Repeats a request until the body has what is wanted. Fails if the daemon ends or takes too long.
+    /// Repeats a request until the body has what is wanted. Fails if the daemon ends or takes too
+    /// long.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {

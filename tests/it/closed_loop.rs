@@ -33,8 +33,8 @@ async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt(
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
-    // max_concurrency is below the concurrency of the phase. The configuration rejects this, but the
-    // loop must survive it.
+    // max_concurrency is below the concurrency of the phase. The configuration rejects this, but
+    // the loop must survive it.
     let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;

@@ -144,10 +144,7 @@ async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
         let log = daemon.log.lock().unwrap().clone();
         let lines: Vec<_> = log.lines().filter(|line| line.contains("waiting for")).collect();
         assert_eq!(lines.len(), 1, "{log}");
-        assert!(
-            lines[0].contains("WARN") && lines[0].contains("/v1, if `/v1` is missing"),
-            "{log}"
-        );
+        assert!(lines[0].contains("WARN") && lines[0].contains("/v1 if `/v1` is missing"), "{log}");
     })
     .await
     .unwrap();
@@ -188,7 +185,8 @@ scenarios:
         gate.cancel();
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
-        // Idle connections are kept for four seconds. If a file is never closed, the test hangs here.
+        // Idle connections are kept for four seconds. If a file is never closed, the test hangs
+        // here.
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
             assert!(
@@ -233,7 +231,8 @@ scenarios:
         let (first, last) = (resident_after(1000.0), resident_after(6000.0));
         last - first
     });
-    // Five thousand records of request timelines alone would be a megabyte. Allocators vary by more.
+    // Five thousand records of request timelines alone would be a megabyte. Allocators vary by
+    // more.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

@@ -38,8 +38,8 @@ fn has_ended(status: &str, name: &str) -> Option<()> {
     (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
 }
 
-/// A hundred reloads at 200/s, with every second file invalid. The valid ones change a setting of the
-/// scenario, and add or remove another scenario.
+/// A hundred reloads at 200/s, with every second file invalid. The valid ones change a setting of
+/// the scenario, and add or remove another scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_lose_double_and_abort_nothing() {
     let upstream = Upstream::start(|_| good()).await;
@@ -473,8 +473,8 @@ scenarios:
     daemon.wait_for_log(words);
 }
 
-/// The responses take longer than any grace period. The old simulator ends with the last of them, not
-/// earlier.
+/// The responses take longer than any grace period. The old simulator ends with the last of them,
+/// not earlier.
 #[test]
 fn a_simulator_that_a_reload_removed_ends_with_its_last_request() {
     let yaml = |slots: u32| {
@@ -610,7 +610,8 @@ fn warm_up_requests_are_sent_first_and_counted_separately() {
 /// Three processes send to one target. Together they send the schedule, each arrival once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_daemons_send_one_schedule() {
-    // How often each daemon sent each prompt. A header identifies the daemon, the length the prompt.
+    // How often each daemon sent each prompt. A header identifies the daemon, the length the
+    // prompt.
     let sent = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
     let log = Arc::clone(&sent);
     let upstream = Upstream::reading(move |_, head| {
