@@ -60,7 +60,7 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         .log_internal_errors(false);
     match args.format {
         LogFormat::Text => {
-            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init()
+            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
         }
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }

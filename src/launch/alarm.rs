@@ -30,7 +30,7 @@ impl Alarm {
             Err(error) => {
                 tracing::warn!(
                     "no kernel timer, so arrivals are paced to the millisecond only: {error}"
-                )
+                );
             }
         }
         Alarm::Tokio(Moment { instant: Instant::now(), wall: SystemTime::now() })

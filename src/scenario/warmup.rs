@@ -42,11 +42,11 @@ pub(super) async fn send(
         finished.drain_body().await;
     }
     let (scenario, target) = (&monitor.scenario, &monitor.target);
-    match last_failure.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(failure) => {
-            tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {failure}");
-        }
-        None => tracing::info!(scenario, target, count, "warm-up completed"),
+    let last_failure = last_failure.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(failure) = last_failure {
+        tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {failure}");
+    } else {
+        tracing::info!(scenario, target, count, "warm-up completed");
     }
 }
 
