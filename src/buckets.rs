@@ -76,20 +76,20 @@ impl Default for Buckets {
 
 impl Buckets {
     /// Gives a histogram other bounds, finite and rising; whether there is such a histogram.
-    pub fn set(&mut self, name: &str, bounds: Vec<f64>) -> bool {
+    pub fn set_bounds(&mut self, name: &str, bounds: Vec<f64>) -> bool {
         self.0.get_mut(name).map(|old| *old = bounds).is_some()
     }
 
     /// The bounds of a histogram; none of one that there is not.
-    pub fn of(&self, name: &str) -> &[f64] {
+    pub fn bounds(&self, name: &str) -> &[f64] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The histograms whose bounds are others in `other`.
-    pub fn differing(&self, other: &Buckets) -> Vec<&'static str> {
+    pub fn changed_histograms(&self, other: &Buckets) -> Vec<&'static str> {
         self.0
             .iter()
-            .filter(|(name, bounds)| other.of(name) != **bounds)
+            .filter(|(name, bounds)| other.bounds(name) != **bounds)
             .map(|(name, _)| *name)
             .collect()
     }

@@ -36,7 +36,7 @@ impl Zone {
     pub const UTC: Zone = Zone(TimeZone::UTC);
 
     /// The zone of this name, in upper or lower case.
-    pub fn named(name: &str) -> Option<Zone> {
+    pub fn by_name(name: &str) -> Option<Zone> {
         let zone = TimeZone::get(name).ok()?;
         (!zone.is_unknown()).then_some(Zone(zone))
     }
@@ -47,7 +47,7 @@ impl Zone {
     }
 
     /// The time of the day that its clock shows: `06:30`.
-    pub fn time(&self, at: SystemTime) -> String {
+    pub fn time_of_day(&self, at: SystemTime) -> String {
         self.reading(timestamp(at)).strftime("%H:%M").to_string()
     }
 

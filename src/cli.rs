@@ -1,9 +1,9 @@
-//! The command line: arguments to exit code. The one home of `clap`, `anyhow` and the set-up of
-//! logs.
+//! The command line, from the arguments to the exit code. Only this module uses `clap` and `anyhow`
+//! and sets up the log.
 //!
-//! Exit codes: 0 well, 1 failed at run time, 2 usage or configuration, 3 a run that did not pass.
+//! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration, 3 a run or a
+//! comparison that did not pass.
 
-use std::io::Write as _;
 mod check;
 mod compare;
 mod health;
@@ -15,6 +15,7 @@ mod run;
 mod shard;
 mod signals;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,14 +24,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use load::{LoadArgs, divided, plan_of};
+use load::{LoadArgs, apply_shard, load_plan};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::text::TextStyle;
 use crate::config::{self, HumanDuration, Invalid};
 use crate::control::AdminHandle;
-use crate::daemon::{self, Source};
+use crate::daemon::{self, ConfigSource};
 use crate::generator::Generator;
 use crate::plan::Plan;
 use crate::schedule::Shard;
@@ -38,8 +39,8 @@ use crate::simulator::{Simulator, SimulatorOptions};
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
-/// A load daemon for LLM endpoints: scheduled, open-loop load, and what its clients experience
-/// (TTFT, TPS, QPS, errors) as Prometheus histograms.
+/// A load daemon for LLM endpoints: it sends scheduled, open-loop load and measures TTFT, TPS, QPS
+/// and errors as Prometheus histograms.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -57,21 +58,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the schedule for as long as it lives (also without a command)
+    /// Run the schedule until a signal (the default command)
     Daemon(DaemonArgs),
-    /// The daemon on the built-in simulator with a lively schedule: nothing else needed
+    /// Run the daemon on the built-in simulator, without any configuration
     Demo(WebArgs),
-    /// One pass of the schedule, with a report and an exit code: 0 passed, 3 not
+    /// Run the schedule once, with a report and an exit code: 0 passed, 3 not passed
     Run(run::RunArgs),
-    /// Hold the report.json of a run against that of another: exit code 0, or 3 where something is worse
+    /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
     Compare(compare::CompareArgs),
-    /// Two small requests to an endpoint, and in words how it answered and what would mend it
+    /// Send two small requests to an endpoint, and explain the responses and how to fix problems
     Probe(probe::ProbeArgs),
-    /// Read configuration files: print all that is wrong with them, or what the next 24 h will send; send nothing
+    /// Validate configuration files and forecast the next 24 h, without sending anything
     Check(check::CheckArgs),
-    /// The built-in OpenAI-compatible endpoint, alone
+    /// Run only the built-in OpenAI-compatible endpoint
     Simulator(SimulatorArgs),
-    /// Ask a running daemon whether it is healthy: exit code 0 or 1
+    /// Check whether a running daemon is healthy: exit code 0 or 1
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
@@ -81,16 +82,16 @@ enum Command {
 struct DaemonArgs {
     #[command(flatten)]
     load: LoadArgs,
-    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon itself stays up
-    /// and goes on serving /metrics until a signal
+    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon keeps
+    /// serving /metrics until a signal
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
-    /// Take the configuration anew when what stands in its files changes: looked at every 5 s, also
-    /// prompts and secrets
+    /// Reload when a configuration, prompt or secret file changes; checked every 5 s
     #[arg(long = "config.auto-reload", conflicts_with = "url")]
     auto_reload: bool,
-    /// Send every N-th arrival only, as number I of 0 to N-1; N daemons then send one schedule. Also by
-    /// `LLMLOAD_SHARD=I/N`, or `LLMLOAD_SHARDS=N` and the number at the end of the host's name
+    /// Send only every N-th arrival, as shard I (0 to N-1), so that N daemons share one schedule.
+    /// Also set by `LLMLOAD_SHARD=I/N`, or by `LLMLOAD_SHARDS=N` and the number at the end of the
+    /// host name
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     #[command(flatten)]
@@ -99,37 +100,37 @@ struct DaemonArgs {
 
 #[derive(Debug, Args)]
 struct WebArgs {
-    /// Where /metrics and the status page are served
+    /// Address of /metrics and the status page
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// Take orders (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines too, not only
-    /// from this one
+    /// Accept admin commands (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines
+    /// too
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
 }
 
-// What they may be is said once, by the rules of the file.
+// All options are strings here, because the configuration validates the same values.
 #[derive(Debug, Args)]
 struct SimulatorArgs {
-    /// Where it is served
+    /// Address of the endpoint
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// The one model it serves
+    /// Name of the only model
     #[arg(long, value_name = "NAME", default_value_t = SimulatorOptions::default().model)]
     model: String,
-    /// Requests it works on at once
+    /// Requests processed at the same time
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().slots.to_string())]
     slots: String,
-    /// Requests that may wait; one more is refused with 503
+    /// Requests that may wait; any more get status 503
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().queue.to_string())]
     queue: String,
-    /// Prompt tokens read per second by one slot
+    /// Prompt tokens per second of one slot
     #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().prefill_tokens_per_second.to_string())]
     prefill_tokens_per_second: String,
-    /// Output tokens per second of a request that is alone
+    /// Output tokens per second of a request that runs alone
     #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().decode_tokens_per_second.to_string())]
     decode_tokens_per_second: String,
-    /// Share of that speed that is left to each request when all slots are busy
+    /// Share of that speed that remains for each request when all slots are busy
     #[arg(long, value_name = "SHARE", default_value_t = percent(SimulatorOptions::default().full_load_speed))]
     full_load_speed: String,
     /// Relative standard deviation of each delay
@@ -138,30 +139,31 @@ struct SimulatorArgs {
     /// Reasoning tokens before each answer
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().reasoning_tokens.to_string())]
     reasoning_tokens: String,
-    /// For how long after its start it answers 503, as a server that loads its model does
+    /// Time after the start during which all requests get status 503, as if a model were loading
     #[arg(long, value_name = "DURATION", default_value_t = HumanDuration(SimulatorOptions::default().loading).to_string())]
     loading: String,
-    // Not a doc comment: that would want the names in backticks, and show them.
+    // Not a doc comment, because clippy would require backticks around the names, and clap prints
+    // them.
     #[arg(
         long = "fault",
         value_name = "NAME=SHARE",
         value_parser = fault,
-        help = "A fault and the share of requests that meet it, such as http_429=1%: http_429, http_500, reset, \
-                stall, stream_error or truncation. May be given several times"
+        help = "A fault and its share of the requests, such as http_429=1%: http_429, http_500, \
+                reset, stall, stream_error or truncation. May be repeated"
     )]
     faults: Vec<(String, String)>,
-    /// Everything random follows from it
+    /// Seed of everything random
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().seed.to_string())]
     seed: String,
 }
 
-/// Why a command ended badly.
+/// Why a command failed.
 enum Failed {
-    /// The user can mend it: usage or configuration.
+    /// Wrong usage or configuration.
     Usage(String),
-    /// It stands in what was printed; with this exit code.
-    Said(u8),
-    /// It went wrong at run time.
+    /// The output already contains the reason. Only this exit code remains.
+    Reported(u8),
+    /// A failure at run time.
     Runtime(anyhow::Error),
 }
 
@@ -177,54 +179,56 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-/// Does what the arguments say.
+/// Runs the command of the process arguments.
 pub fn main() -> ExitCode {
-    // Clap prints and exits by itself: 0 for --help, 2 for what it cannot understand.
+    // Clap itself prints help and usage errors, and exits with 0 or 2.
     let arguments = Cli::command().get_matches();
-    let done = misplaced(&arguments).and_then(|()| {
+    let result = reject_misplaced_options(&arguments).and_then(|()| {
         let cli =
             Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
-        obey(cli)
+        execute(cli)
     });
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed::Usage(words)) => {
-            complain(&words);
+        Err(Failed::Usage(message)) => {
+            print_error(&message);
             ExitCode::from(2)
         }
-        Err(Failed::Said(code)) => ExitCode::from(code),
+        Err(Failed::Reported(code)) => ExitCode::from(code),
         Err(Failed::Runtime(error)) => {
-            complain(&format!("llmload: {error:#}"));
+            print_error(&format!("llmload: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The daemon's own options mean nothing to a command that follows them, and must not be dropped in
-/// silence.
-fn misplaced(arguments: &ArgMatches) -> Result<(), Failed> {
+/// Fails if an option of the daemon precedes another command. Such an option has no effect, and
+/// ignoring it silently would surprise.
+fn reject_misplaced_options(arguments: &ArgMatches) -> Result<(), Failed> {
     let Some(command) = arguments.subcommand_name() else { return Ok(()) };
     let daemon = DaemonArgs::augment_args(clap::Command::new("daemon"));
     let given = |id: &str| arguments.value_source(id) == Some(ValueSource::CommandLine);
     match daemon.get_arguments().find(|option| given(option.get_id().as_str())) {
         Some(option) => Err(Failed::Usage(format!(
-            "error: write `{}` after the command `{command}`, if it takes it; see `llmload {command} --help`",
+            "error: `{}` has no effect before the command `{command}`; write it after the command, if \
+             `llmload {command} --help` lists it",
             option.get_long().map_or_else(|| "URL".to_owned(), |long| format!("--{long}")),
         ))),
         None => Ok(()),
     }
 }
 
-fn obey(cli: Cli) -> Result<(), Failed> {
+fn execute(cli: Cli) -> Result<(), Failed> {
     logs::set_up(&cli.log).map_err(Failed::Usage)?;
     match cli.command.unwrap_or(Command::Daemon(cli.daemon)) {
         Command::Daemon(args) => {
             let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
-            let plan = plan_of(&args.load, args.length, shard)?;
+            let plan = load_plan(&args.load, args.length, shard)?;
             let file = args.load.config_file.clone();
-            let again =
-                move || config::load(&file, &variable).and_then(|plan| divided(plan, &file, shard));
-            let source = args.load.url.is_none().then(|| Arc::new(again) as Source);
+            let reload = move || {
+                config::load(&file, &variable).and_then(|plan| apply_shard(plan, &file, shard))
+            };
+            let source = args.load.url.is_none().then(|| Arc::new(reload) as ConfigSource);
             start(plan, source, args.auto_reload, &args.web)
         }
         Command::Demo(web) => {
@@ -236,7 +240,7 @@ fn obey(cli: Cli) -> Result<(), Failed> {
         Command::Probe(args) => probe::probe(&args),
         Command::Check(args) => check::check(&args),
         Command::Simulator(args) => simulate(&args),
-        Command::Health(args) => Ok(health::ask(&args)?),
+        Command::Health(args) => Ok(health::check(&args)?),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
             Ok(print(&schema)?)
@@ -244,8 +248,8 @@ fn obey(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// What stdout is: a terminal as wide as it says, or a file.
-fn paper() -> TextStyle {
+/// Returns the style of stdout: the width and colours of a terminal, or plain text.
+fn stdout_style() -> TextStyle {
     let terminal = terminal_size::terminal_size_of(std::io::stdout());
     TextStyle {
         width: terminal.map_or(80, |(width, _)| usize::from(width.0).max(40)),
@@ -256,7 +260,7 @@ fn paper() -> TextStyle {
 
 fn start(
     plan: Plan,
-    source: Option<Source>,
+    source: Option<ConfigSource>,
     auto_reload: bool,
     web: &WebArgs,
 ) -> Result<(), Failed> {
@@ -269,11 +273,11 @@ fn start(
     runtime.block_on(async {
         let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
         signals::watch(stop.clone(), force_stop.clone())?;
-        let (control, orders) = AdminHandle::new();
+        let (control, commands) = AdminHandle::new();
         signals::watch_hangups(control.clone())?;
         let (board, generator) = (Arc::default(), Generator::new());
         let listener = Some(listener);
-        let settings = daemon::DaemonOptions {
+        let options = daemon::DaemonOptions {
             plan,
             source,
             auto_reload,
@@ -283,19 +287,21 @@ fn start(
             board,
             generator,
         };
-        daemon::run(settings, (control, orders), stop, force_stop).await.map_err(anyhow::Error::new)
+        daemon::run(options, (control, commands), stop, force_stop)
+            .await
+            .map_err(anyhow::Error::new)
     })?;
     Ok(())
 }
 
 fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
-    let settings = settings(args)?;
+    let options = simulator_options(args)?;
     let listener = listen(args.listen_address)?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     let simulator =
-        Simulator::start(settings, listener).context("the simulator could not be started")?;
-    tracing::info!("the simulator serves http://{}/v1", simulator.address());
+        Simulator::start(options, listener).context("the simulator could not be started")?;
+    tracing::info!("simulator on http://{}/v1", simulator.address());
     runtime.block_on(async {
         signals::watch(stop.clone(), CancellationToken::new())?;
         stop.cancelled().await;
@@ -305,7 +311,7 @@ fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn settings(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> {
+fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> {
     let options = [
         ("model", args.model.as_str()),
         ("slots", &args.slots),
@@ -330,7 +336,7 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).or_else(|error| {
-        // All interfaces, on a machine without IPv6.
+        // A machine without IPv6: all IPv4 interfaces.
         if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
         } else {
@@ -342,7 +348,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// `:9899` listens on all interfaces, IPv4 and IPv6, as Prometheus and its exporters read it: a pod may
+/// Parses an address. `:9899` listens on all interfaces, IPv4 and IPv6, as in Prometheus: a pod may
 /// have an address of either kind.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
@@ -355,7 +361,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A share as a person would write it.
+/// Formats a share as a percentage.
 fn percent(share: f64) -> String {
     format!("{}%", share * 100.0)
 }
@@ -369,7 +375,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Whoever reads may have read enough, as `head` has: that is no failure.
+/// Prints to stdout. It is no failure if the reader closes the pipe early, as `head` does.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -377,7 +383,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn complain(text: &str) {
-    // Where stderr is closed nobody is left to be told.
-    let _unheard = writeln!(std::io::stderr(), "{text}");
+fn print_error(text: &str) {
+    // If stderr is closed, there is nowhere left to report the error.
+    let _ignored = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,69 +1,78 @@
-//! What can be asked of a running daemon. The asking and the doing are apart: whoever asks gets an
-//! answer in words, and there is never more than a handful of questions on their way.
-
-use std::time::Duration;
+//! The admin commands of a running daemon: the web server and the signal handlers give them, the
+//! daemon executes them.
+//!
+//! A bounded channel carries the commands. The reply to each is a sentence for people.
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::schedule::Rate;
+use crate::schedule_state::RateOverride;
 
-/// Questions on their way; whoever asks one more waits.
-const ON_THEIR_WAY: usize = 16;
+/// The number of commands that wait for the daemon. One more makes its caller wait.
+const QUEUE: usize = 16;
 
-/// One question.
+/// A command to the daemon.
 #[derive(Debug)]
 pub enum AdminCommand {
-    /// Read the configuration again and change over to it, or change nothing.
+    /// Reads the configuration again and applies all of it, or nothing if it is invalid.
     Reload,
-    /// Drop what comes due from now on, or send it again.
-    Pause(bool),
-    /// Set the rate of a scenario for a while, or go back to its schedule.
+    /// Drops all arrivals from now on.
+    Pause,
+    /// Sends arrivals again.
+    Resume,
+    /// Overrides the rate of a scenario, or returns it to its schedule.
     SetRate {
-        /// Its name.
+        /// The name of the scenario.
         scenario: String,
-        /// The rate and for how long.
-        rate: Option<(Rate, Duration)>,
+        /// The change.
+        rate: RateOverride,
     },
-    /// Drain and end.
+    /// Drains and ends the daemon.
     Quit,
 }
 
-/// Why something was not done.
+/// Why the daemon did not execute a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// There is no such thing.
+    /// The command names something that does not exist.
     #[error("{0}")]
-    Unknown(String),
-    /// Not now.
+    NotFound(String),
+    /// The daemon cannot execute the command in its present state.
     #[error("{0}")]
-    NotNow(String),
-    /// What was to be done is wrong in itself; nothing was changed.
+    Unavailable(String),
+    /// The daemon rejected the new configuration. Nothing changed.
     #[error("{0}")]
-    Wrong(String),
+    Invalid(String),
 }
 
-/// An order, and where its answer goes.
-pub type PendingCommand = (AdminCommand, oneshot::Sender<Result<String, CommandError>>);
+/// A command whose caller waits for the reply.
+#[derive(Debug)]
+pub struct PendingCommand {
+    /// The command.
+    pub command: AdminCommand,
+    /// Receives the result. The caller may be gone by then.
+    pub reply: oneshot::Sender<Result<String, CommandError>>,
+}
 
-/// A way to ask.
+/// A handle that gives commands to the daemon. All clones reach the same daemon.
 #[derive(Clone, Debug)]
 pub struct AdminHandle(mpsc::Sender<PendingCommand>);
 
 impl AdminHandle {
-    /// A way to ask, and the end at which it is done.
+    /// Returns a handle, and the receiver for the daemon.
     pub fn new() -> (AdminHandle, mpsc::Receiver<PendingCommand>) {
-        let (asks, commands) = mpsc::channel(ON_THEIR_WAY);
-        (AdminHandle(asks), commands)
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (AdminHandle(sender), receiver)
     }
 
-    /// Asks for something, and waits until it is done: then, what was done in words.
+    /// Gives a command, waits until the daemon has executed it, and returns a sentence that says
+    /// what was done.
     ///
     /// # Errors
-    /// If it was not done.
-    pub async fn ask(&self, command: AdminCommand) -> Result<String, CommandError> {
-        let gone = || CommandError::NotNow("llmload is shutting down".to_owned());
-        let (answer, answered) = oneshot::channel();
-        self.0.send((command, answer)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+    /// If the daemon did not execute the command.
+    pub async fn execute(&self, command: AdminCommand) -> Result<String, CommandError> {
+        let stopping = || CommandError::Unavailable("llmload is shutting down".to_owned());
+        let (reply, result) = oneshot::channel();
+        self.0.send(PendingCommand { command, reply }).await.map_err(|_| stopping())?;
+        result.await.map_err(|_| stopping())?
     }
 }

@@ -1,10 +1,18 @@
-//! Composition: a plan becomes running scenarios and a web server, orders change them, and a stop
-//! becomes a drain.
+//! The daemon: it starts the scenarios of a plan and the web server, executes admin commands, and
+//! drains at the end.
+//!
+//! ```text
+//! start ──> select { stop, scenario ended, --wait over, command, file check } ──> shut down
+//!              │ └────────── command ──> handle ──> reply ──────────┘ │
+//!              └──────────────────────── repeat ──────────────────────┘
+//! ```
 
 mod changes;
+mod error;
 mod reload;
 mod simulators;
 mod supervisor;
+mod transition;
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -14,336 +22,373 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
-use crate::endpoint::BuildError;
 use crate::event::AbortReason;
 use crate::generator::{self, Generator};
 use crate::guard::Pause;
 use crate::launch::RouteState;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::plan::{Location, Plan};
 use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
-use crate::schedule::Rate;
+use crate::schedule_state::RateOverride;
 use crate::status::StatusBoard;
 use crate::web::{self, WebState};
+pub use error::Error;
 use reload::Reloader;
 use supervisor::Supervisor;
 
-/// How often what was read is looked at again, where that is asked for.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// How long requests in flight may go on once the daemon was told to stop. Kubernetes gives 30 s.
+/// How often `--config.auto-reload` checks the files.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The time that requests in flight have to end during a drain. Kubernetes kills a pod after 30 s.
 const GRACE: Duration = Duration::from_secs(20);
-/// File descriptors for everything but requests: the web server's connections among them.
+/// File descriptors for everything but requests, such as the connections of the web server.
 const OTHER_FILES: u64 = 640;
 
-/// Why the daemon could not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A scenario's schedule crashed.
-    #[error(transparent)]
-    ScheduleCrashed(#[from] ScheduleCrashed),
-    /// An endpoint's client could not be built.
-    #[error(transparent)]
-    Client(#[from] BuildError),
-    /// The built-in simulator could not be started.
-    #[error("target {target}: the simulator could not be started: {source}")]
-    Simulator {
-        /// The target.
-        target: String,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The web server's socket cannot be used.
-    #[error("the web server's socket cannot be used: {0}")]
-    Socket(#[source] std::io::Error),
-    /// Two metric families clash.
-    #[error("the metrics cannot be set up: {0}")]
-    Metrics(#[from] metrics::Defect),
-    /// Histograms that run have other buckets than the plan asks for.
-    #[error(
-        "the buckets of {0} would change, and what was counted in the old ones cannot be counted anew; put them \
-         back, or start llmload again"
-    )]
-    Buckets(String),
-    /// A target of a run that ends was not ready in time.
-    #[error("scenario {scenario}: nothing was sent within {} (--wait), since it still waits for {what}", HumanDuration(*ready_timeout))]
-    NotReady {
-        /// The scenario.
-        scenario: String,
-        /// What it waits for.
-        what: String,
-        /// How long it did.
-        ready_timeout: Duration,
-    },
-    /// The limit of open files is too low for what the plan may hold open.
-    #[error(
-        "this process may open {limit} files, and the plan may hold {needed} open (the sum of max_concurrency, \
-         and {OTHER_FILES} for the rest); raise `ulimit -n` or lower max_concurrency"
-    )]
-    Files {
-        /// What it may open.
-        limit: u64,
-        /// What it may need.
-        needed: u64,
-    },
-}
-
-/// What a daemon is started with.
+/// The settings that a daemon starts with.
 pub struct DaemonOptions {
-    /// What to do.
+    /// The plan to run.
     pub plan: Plan,
-    /// Reads the configuration again; where it did not come from a file there is nothing to read.
-    pub source: Option<Source>,
-    /// Whether a change of what was read is looked for, and taken.
+    /// Reads the configuration again. `None` if it did not come from a file.
+    pub source: Option<ConfigSource>,
+    /// True if the daemon reloads whenever a file of the configuration changes.
     pub auto_reload: bool,
-    /// Where the web server listens, if there shall be one.
+    /// The socket of the web server, if there is one.
     pub listener: Option<TcpListener>,
-    /// Whether orders are taken from other machines too.
+    /// True if the web server accepts admin commands from other machines.
     pub lifecycle: bool,
-    /// Whether it ends with the schedules.
+    /// The options of a run. `None` for a daemon that stays up after its schedules have ended.
     pub run_options: Option<RunOptions>,
-    /// Where what is going on is shown.
+    /// Shows the state of all routes.
     pub board: Arc<StatusBoard>,
-    /// Watches the process.
+    /// Watches this process for distortions.
     pub generator: Arc<Generator>,
 }
 
-/// Reads the configuration again.
-pub type Source = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
+/// Reads the configuration.
+pub type ConfigSource = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 
-/// Why a daemon ended that ended well.
+/// How a daemon ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It was told to, by a signal or an order.
-    Requested,
-    /// Its schedules had ended, and every answer was there.
-    Finished,
+pub enum EndReason {
+    /// A signal or an admin command stopped it.
+    Stopped,
+    /// All schedules had ended, and all requests too.
+    Completed,
 }
 
-/// Runs a plan until `stop` is cancelled and what was in flight then has ended or its grace is
-/// over. Cancelling `hurry` ends the grace at once. What is asked of `control` is done meanwhile.
+/// Runs a plan until `stop` is cancelled, and then drains. Cancelling `force_stop` ends the grace
+/// period of the drain at once.
 ///
 /// # Errors
-/// If something cannot be set up: nothing has been sent then. Or if a schedule crashes: the daemon
-/// drains then, rather than stay up and send nothing.
+/// If something cannot be set up; then nothing was sent. If a schedule panics; then the daemon
+/// drains and ends, because a daemon that stays up without sending would go unnoticed.
 pub async fn run(
-    settings: DaemonOptions,
-    (control, mut commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
+    options: DaemonOptions,
+    (control, commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
     stop: CancellationToken,
     force_stop: CancellationToken,
-) -> Result<Exit, Error> {
-    let started = SystemTime::now();
-    let DaemonOptions { board, generator, run_options, .. } = settings;
-    let listener = settings.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
-    let metrics = Arc::new(Metrics::new(Arc::clone(&generator), settings.plan.buckets.clone())?);
-    let (shard, paused) = (settings.plan.shard, Pause::default());
-    metrics.set_shard(shard);
-    metrics.set_paused(false);
-    let (draining, in_metrics) = (stop.clone(), Arc::clone(&metrics));
-    let context = ScenarioContext {
-        metrics: in_metrics,
-        shard,
-        draining,
-        paused: paused.clone(),
-        run_options,
-    };
-    let mut reloader = Reloader::new(settings.source, &settings.plan).await;
-    let mut supervisor = Supervisor::new(context, Arc::clone(&board));
-    supervisor.change_to(settings.plan).await?;
-    let site = Arc::new(WebState {
-        metrics: Arc::clone(&metrics),
-        generator: Arc::clone(&generator),
-        board: Arc::clone(&board),
-        control: control.clone(),
-        lifecycle: settings.lifecycle,
-        paused: paused.clone(),
-        draining: stop.clone(),
-        shard,
-        started,
-    });
-    let no_more_questions = CancellationToken::new();
-    // Only now: the first scrape shall find every series.
-    let web = serve(listener, site, supervisor.len(), no_more_questions.clone())?;
-    let seconds = tokio::spawn(count_seconds(Arc::clone(&metrics)));
-    let observed = Arc::clone(&metrics);
-    let watched = Arc::clone(&generator);
-    let itself = tokio::spawn(generator::watch(generator, move |delay| {
-        observed.observe_event_loop_delay(delay)
-    }));
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+) -> Result<EndReason, Error> {
+    Daemon::start(options, control, stop).await?.run(commands, &force_stop).await
+}
 
-    let impatient = run_options.map(|RunOptions { ready_timeout, .. }| {
-        tokio::time::sleep(ready_timeout).map(move |()| ready_timeout)
-    });
-    let mut impatient = pin!(OptionFuture::from(impatient).fuse());
+/// A daemon that runs.
+struct Daemon {
+    supervisor: Supervisor,
+    reloader: Reloader,
+    metrics: Arc<Metrics>,
+    board: Arc<StatusBoard>,
+    generator: Arc<Generator>,
+    paused: Pause,
+    stop: CancellationToken,
+    auto_reload: bool,
+    run_options: Option<RunOptions>,
+    web: Option<WebServer>,
+    /// Counts seconds and watches the event loop. Dropping the set ends its tasks.
+    _background: JoinSet<()>,
+}
 
-    let mut ended = loop {
-        tokio::select! {
-            () = stop.cancelled() => break Ok(Exit::Requested),
-            Some(ended) = supervisor.lives.join_next() => match ended {
-                Ok(Ok(())) if run_options.is_some() && supervisor.lives.is_empty() => break Ok(Exit::Finished),
-                Ok(Ok(())) => {}
-                Ok(Err(crashed)) => break Err(crashed.into()),
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            },
-            Some(ready_timeout) = &mut impatient => {
-                if let Some((scenario, what)) = supervisor.waits_for() {
-                    break Err(Error::NotReady { scenario, what, ready_timeout });
+struct WebServer {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    async fn start(
+        options: DaemonOptions,
+        control: AdminHandle,
+        stop: CancellationToken,
+    ) -> Result<Daemon, Error> {
+        let started = SystemTime::now();
+        let DaemonOptions { plan, board, generator, run_options, .. } = options;
+        let listener = options.listener.map(into_tokio).transpose().map_err(Error::Socket)?;
+        let metrics = Arc::new(Metrics::new(Arc::clone(&generator), plan.buckets.clone())?);
+        let (shard, paused) = (plan.shard, Pause::default());
+        metrics.set_shard(shard);
+        metrics.set_paused(false);
+        let reloader = Reloader::new(options.source, &plan).await;
+        let context = ScenarioContext {
+            metrics: Arc::clone(&metrics),
+            shard,
+            draining: stop.clone(),
+            paused: paused.clone(),
+            run_options,
+        };
+        let mut supervisor = Supervisor::new(context, Arc::clone(&board));
+        supervisor.change_to(plan).await?;
+        let site = WebState {
+            metrics: Arc::clone(&metrics),
+            generator: Arc::clone(&generator),
+            board: Arc::clone(&board),
+            control,
+            lifecycle: options.lifecycle,
+            paused: paused.clone(),
+            draining: stop.clone(),
+            shard,
+            started,
+        };
+        // The web server starts after the scenarios, so the first scrape finds every series.
+        let web = listener.map(|listener| WebServer::start(listener, site, supervisor.len()));
+        Ok(Daemon {
+            supervisor,
+            reloader,
+            board,
+            paused,
+            stop,
+            auto_reload: options.auto_reload,
+            run_options,
+            web: web.transpose()?,
+            _background: background_tasks(&metrics, &generator),
+            metrics,
+            generator,
+        })
+    }
+
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<PendingCommand>,
+        force_stop: &CancellationToken,
+    ) -> Result<EndReason, Error> {
+        let mut end = self.serve(&mut commands).await;
+        // From here on, callers get the error that llmload is shutting down.
+        drop(commands);
+        if matches!(end, Ok(EndReason::Completed)) {
+            // Each response may take as long as its timeouts allow. If llmload aborted the slow
+            // ones, the measured latencies would be too low.
+            tokio::select! {
+                () = self.supervisor.wait_until_idle() => {}
+                () = self.stop.cancelled() => end = Ok(EndReason::Stopped),
+            }
+        }
+        if self.run_options.is_some() {
+            self.generator.update().await;
+        }
+        self.shut_down(force_stop).await;
+        end
+    }
+
+    /// Serves commands and file checks until the daemon has a reason to end.
+    async fn serve(
+        &mut self,
+        commands: &mut mpsc::Receiver<PendingCommand>,
+    ) -> Result<EndReason, Error> {
+        let stop = self.stop.clone();
+        let mut file_check = file_check_interval();
+        let ready_timeout = self.run_options.map(|options| {
+            let RunOptions { ready_timeout, .. } = options;
+            tokio::time::sleep(ready_timeout).map(move |()| ready_timeout)
+        });
+        let mut ready_timeout = pin!(OptionFuture::from(ready_timeout).fuse());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(EndReason::Stopped),
+                Some(ended) = self.supervisor.tasks.join_next() => {
+                    if let Some(reason) = self.scenario_ended(ended)? {
+                        return Ok(reason);
+                    }
+                }
+                Some(ready_timeout) = &mut ready_timeout => self.check_readiness(ready_timeout)?,
+                Some(PendingCommand { command, reply }) = commands.recv() => tokio::select! {
+                    result = self.handle(command) => {
+                        // The caller may be gone.
+                        let _gone = reply.send(result);
+                    }
+                    // A stop does not wait for a reload.
+                    () = stop.cancelled() => return Ok(EndReason::Stopped),
+                },
+                _ = file_check.tick(), if self.auto_reload => {
+                    if self.reloader.has_changed_files().await {
+                        // The log and the metrics have the result.
+                        let _result = self.reload().await;
+                    }
                 }
             }
-            Some((command, answer)) = commands.recv() => {
-                let done = match command {
-                    AdminCommand::Reload => tokio::select! {
-                        done = reloader.reload(&mut supervisor, &metrics, &board) => done,
-                        () = stop.cancelled() => break Ok(Exit::Requested),
-                    },
-                    AdminCommand::Pause(on) => Ok(pause(&paused, on, &metrics)),
-                    AdminCommand::SetRate { .. } if run_options.is_some() => {
-                        Err(CommandError::NotNow("a run keeps to its schedule; a daemon takes rates by hand".to_owned()))
-                    }
-                    AdminCommand::SetRate { scenario, rate } => set_rate(&supervisor, &scenario, rate),
-                    AdminCommand::Quit => {
-                        stop.cancel();
-                        Ok("llmload drains and ends.".to_owned())
-                    }
-                };
-                // Whoever asked may have gone.
-                let _gone = answer.send(done);
+        }
+    }
+
+    /// Executes a command. Returns a sentence that says what was done.
+    async fn handle(&mut self, command: AdminCommand) -> Result<String, CommandError> {
+        match command {
+            AdminCommand::Reload => self.reload().await,
+            AdminCommand::Pause => Ok(self.set_paused(true)),
+            AdminCommand::Resume => Ok(self.set_paused(false)),
+            AdminCommand::SetRate { .. } if self.run_options.is_some() => {
+                Err(CommandError::Unavailable(
+                    "a run follows its schedule; only a daemon accepts manual rates".to_owned(),
+                ))
             }
-            _ = look.tick(), if settings.auto_reload => {
-                if reloader.is_outdated().await {
-                    // What came of it is in the log and in the metrics.
-                    let _told = reloader.reload(&mut supervisor, &metrics, &board).await;
-                }
+            AdminCommand::SetRate { scenario, rate } => self.set_rate(&scenario, rate),
+            AdminCommand::Quit => {
+                self.stop.cancel();
+                Ok("llmload drains and ends.".to_owned())
             }
         }
-    };
-    // Whoever asks from here on is told that it is too late.
-    drop(commands);
-    if matches!(ended, Ok(Exit::Finished)) {
-        // Each answer may take the time that its timeouts grant: to cut slow ones off would make the
-        // rest look fast.
-        tokio::select! {
-            () = supervisor.rests() => {}
-            () = stop.cancelled() => ended = Ok(Exit::Requested),
+    }
+
+    async fn reload(&mut self) -> Result<String, CommandError> {
+        self.reloader.reload(&mut self.supervisor, &self.metrics, &self.board).await
+    }
+
+    fn set_paused(&self, paused: bool) -> String {
+        let has_changed = self.paused.set(paused);
+        self.metrics.set_paused(paused);
+        let state = match (paused, has_changed) {
+            (true, true) => "paused: all arrivals are dropped",
+            (true, false) => "paused already: all arrivals are dropped",
+            (false, true) => "resumed",
+            (false, false) => "not paused, so there was nothing to resume",
+        };
+        if has_changed {
+            tracing::info!("load {state}");
+        }
+        format!("The load is {state}.")
+    }
+
+    fn set_rate(&self, scenario: &str, rate: RateOverride) -> Result<String, CommandError> {
+        let change = self.supervisor.set_rate(scenario, rate)?;
+        let result = match rate {
+            RateOverride::Set { rate, length } => {
+                // The override has priority over the active hours, and the reply says so.
+                let ignored = change.ignored_hours;
+                let ignored =
+                    ignored.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
+                format!("the rate is set to {rate} for {}{ignored}", HumanDuration(length))
+            }
+            RateOverride::Clear if change.had_override => "back to its schedule".to_owned(),
+            RateOverride::Clear => {
+                return Ok(format!(
+                    "Scenario {scenario}: no manual rate was set; it follows its schedule."
+                ));
+            }
+        };
+        tracing::info!(scenario, "{result}");
+        Ok(format!("Scenario {scenario}: {result}."))
+    }
+
+    /// Handles the end of a scenario. Returns a reason to end if it was the last one of a run.
+    fn scenario_ended(
+        &self,
+        ended: Result<Result<(), ScheduleCrashed>, JoinError>,
+    ) -> Result<Option<EndReason>, Error> {
+        ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        let is_completed = self.run_options.is_some() && self.supervisor.tasks.is_empty();
+        Ok(is_completed.then_some(EndReason::Completed))
+    }
+
+    /// Fails if a scenario still waits for its targets after `--wait`.
+    fn check_readiness(&self, ready_timeout: Duration) -> Result<(), Error> {
+        match self.supervisor.first_waiting() {
+            Some((scenario, waiting_for)) => {
+                Err(Error::NotReady { scenario, waiting_for, ready_timeout })
+            }
+            None => Ok(()),
         }
     }
-    if run_options.is_some() {
-        watched.look().await;
-    }
-    stop.cancel();
-    drain(supervisor, &force_stop).await;
-    seconds.abort();
-    itself.abort();
-    no_more_questions.cancel();
-    // It was told to end, and whether it did so well is of no interest any more.
-    if let Some(web) = web {
-        let _served = web.await;
-    }
-    ended
-}
 
-/// Serves the site, where somebody wants to see it.
-fn serve(
-    listener: Option<tokio::net::TcpListener>,
-    site: Arc<WebState>,
-    scenarios: usize,
-    no_more_questions: CancellationToken,
-) -> Result<Option<JoinHandle<()>>, Error> {
-    let Some(listener) = listener else { return Ok(None) };
-    let address = listener.local_addr().map_err(Error::Socket)?;
-    tracing::info!(
-        scenarios,
-        "llmload serves its status page and /metrics on {}",
-        visible(address)
-    );
-    Ok(Some(tokio::spawn(web::serve(listener, site, no_more_questions))))
-}
-
-fn pause(paused: &Pause, on: bool, metrics: &Metrics) -> String {
-    let changed = paused.set(on);
-    metrics.set_paused(on);
-    let state = match (on, changed) {
-        (true, true) => "paused: what comes due is dropped",
-        (true, false) => "paused already: what comes due is dropped",
-        (false, true) => "resumed",
-        (false, false) => "not paused: there was nothing to resume",
-    };
-    if changed {
-        tracing::info!("{state}");
-    }
-    format!("The load is {state}.")
-}
-
-fn set_rate(
-    supervisor: &Supervisor,
-    scenario: &str,
-    rate: Option<(Rate, Duration)>,
-) -> Result<String, CommandError> {
-    let set = supervisor.set_rate(scenario, rate)?;
-    let words = match rate {
-        Some((rate, length)) => {
-            // The hand wins; it shall not do so unnoticed.
-            let ignored =
-                set.ignores.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
-            format!("a rate of {rate} is set by hand for {}{ignored}", HumanDuration(length))
+    /// Drains, and then stops the web server, so that a last scrape can see the drain.
+    async fn shut_down(self, force_stop: &CancellationToken) {
+        self.stop.cancel();
+        drain(self.supervisor, force_stop).await;
+        if let Some(web) = self.web {
+            web.stop.cancel();
+            // The daemon ends in any case, so an error of the web server no longer matters.
+            let _result = web.task.await;
         }
-        None if set.was => "back to its schedule".to_owned(),
-        None => {
-            return Ok(format!(
-                "Scenario {scenario}: no rate was set by hand; it is on its schedule."
-            ));
-        }
-    };
-    tracing::info!(scenario, "{words}");
-    Ok(format!("Scenario {scenario}: {words}."))
+    }
 }
 
-/// No arrival starts any more; what is in flight may end within the grace period.
-async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
-    let in_flight: usize = supervisor.state().iter().map(|state| state.tasks.len()).sum();
-    tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
-    while supervisor.lives.join_next().await.is_some() {}
-    let all = supervisor.state();
-    let ended = async {
-        for state in &all {
-            state.tasks.close();
-            state.tasks.wait().await;
-        }
-    };
-    tokio::select! {
-        () = ended => {}
-        () = tokio::time::sleep(GRACE) => {}
-        () = force_stop.cancelled() => tracing::info!("a second signal: what is in flight is cut off"),
+impl WebServer {
+    fn start(
+        listener: tokio::net::TcpListener,
+        site: WebState,
+        scenarios: usize,
+    ) -> Result<WebServer, Error> {
+        let address = listener.local_addr().map_err(Error::Socket)?;
+        tracing::info!(scenarios, "status page and /metrics on {}", reachable_url(address));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(web::serve(listener, Arc::new(site), stop.clone()));
+        Ok(WebServer { task, stop })
     }
-    let mut aborted = 0;
-    for RouteState { ledger, tasks, cancellation } in all.iter().map(AsRef::as_ref) {
-        cancellation.cancel(AbortReason::Shutdown);
-        tasks.close();
-        tasks.wait().await;
-        let by_the_stop = |(reason, count)| if reason == AbortReason::Shutdown { count } else { 0 };
-        aborted += ledger.read().aborted().map(by_the_stop).sum::<u64>();
-    }
-    tracing::info!(aborted, "stopped");
+}
+
+fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<Generator>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(count_seconds(Arc::clone(metrics)));
+    let metrics = Arc::clone(metrics);
+    let watch = generator::watch(Arc::clone(generator), move |delay| {
+        metrics.observe_event_loop_delay(delay);
+    });
+    tasks.spawn(watch);
+    tasks
 }
 
 async fn count_seconds(metrics: Arc<Metrics>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         second.tick().await;
         metrics.observe_query_rates();
     }
 }
 
-/// An address that a browser on this machine can open.
-fn visible(address: SocketAddr) -> String {
+fn file_check_interval() -> Interval {
+    let mut interval = tokio::time::interval(FILE_CHECK_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Waits until no scenario launches arrivals any more, gives the requests in flight the grace
+/// period, and aborts the rest.
+async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
+    let in_flight: usize = supervisor.route_states().iter().map(|state| state.tasks.len()).sum();
+    tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
+    while supervisor.tasks.join_next().await.is_some() {}
+    let states = supervisor.route_states();
+    tokio::select! {
+        () = supervisor.wait_until_idle() => {}
+        () = tokio::time::sleep(GRACE) => {}
+        () = force_stop.cancelled() => {
+            tracing::info!("second signal: aborting the requests in flight");
+        }
+    }
+    let mut aborted = 0;
+    for RouteState { ledger, tasks, cancellation } in states.iter().map(AsRef::as_ref) {
+        cancellation.cancel(AbortReason::Shutdown);
+        tasks.close();
+        tasks.wait().await;
+        let counts = ledger.counts();
+        let by_shutdown = counts.aborted().filter(|(reason, _)| *reason == AbortReason::Shutdown);
+        aborted += by_shutdown.map(|(_, count)| count).sum::<u64>();
+    }
+    tracing::info!(aborted, "stopped");
+}
+
+/// Returns a URL that a browser on this machine can open.
+fn reachable_url(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("http://localhost:{}/ (all interfaces)", address.port())
     } else {
@@ -351,16 +396,17 @@ fn visible(address: SocketAddr) -> String {
     }
 }
 
+/// Raises the limit of open files as far as the system allows, and checks that it is enough.
 fn check_open_files(plan: &Plan) -> Result<(), Error> {
-    let ends = plan.scenarios.iter().flat_map(|scenario| {
-        // The simulator holds the other end of each connection.
+    let sockets = plan.scenarios.iter().flat_map(|scenario| {
+        // The built-in simulator holds the other end of each connection.
         let ends =
             |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
-        let cap = u64::from(scenario.max_concurrency.get());
-        scenario.targets().map(move |target| cap * ends(&target.location))
+        let limit = u64::from(scenario.max_concurrency.get());
+        scenario.targets().map(move |target| limit * ends(&target.location))
     });
-    let needed = ends.sum::<u64>() + OTHER_FILES;
-    // Where the limit cannot be read there is nothing to hold the plan against.
+    let needed = sockets.sum::<u64>() + OTHER_FILES;
+    // If the limit cannot be read, there is nothing to check.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     if limit < needed { Err(Error::Files { limit, needed }) } else { Ok(()) }
 }

@@ -1,7 +1,8 @@
-//! What happens to an arrival, told to whoever observes: metrics, the status page, the log.
+//! Everything that can happen to an arrival, as events for observers: metrics, the status page, the
+//! log.
 //!
-//! Observers are synchronous, bounded and cannot fail. The counts that must agree with each other
-//! at every instant are not events but the [ledger](crate::ledger).
+//! Observers are synchronous, bounded and cannot fail. Counts that must agree with each other at
+//! every instant are not events; the [ledger](crate::ledger) holds them.
 
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use crate::schedule::Lengths;
 /// One scheduled instant of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Its number in the one series that all shards of the scenario share; prompts follow from it.
+    /// The number in the series that all shards of the scenario share. The prompt follows from it.
     pub k: u64,
-    /// When it was due.
+    /// The scheduled instant.
     pub due: Instant,
-    /// The position of its phase in the schedule; none where a rate was set by hand.
+    /// The position of the phase in the schedule; `None` during a manual rate override.
     pub phase: Option<usize>,
-    /// How long its prompt and answer shall be, where a trace says so.
+    /// The lengths of prompt and answer, if a trace sets them.
     pub lengths: Option<Lengths>,
 }
 
@@ -29,16 +30,16 @@ pub struct Arrival {
 pub enum DropReason {
     /// The daemon was shutting down.
     Draining,
-    /// Somebody paused the load.
+    /// The load was paused.
     Paused,
-    /// It came up later than `max_lag`: the generator was held up.
+    /// The generator was held up and reached the arrival more than `max_lag` after it was due.
     Late,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
 }
 
 impl DropReason {
-    /// Every reason, in the order in which they are tried.
+    /// Every reason, in the order in which [`Guard`](crate::guard::Guard) tries them.
     pub const ALL: [DropReason; 4] =
         [DropReason::Draining, DropReason::Paused, DropReason::Late, DropReason::MaxConcurrency];
 
@@ -53,12 +54,12 @@ impl DropReason {
     }
 }
 
-/// Why llmload itself cut a request off.
+/// Why llmload itself ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AbortReason {
-    /// It outlived the grace period of a shutdown.
+    /// The request outlived the grace period of a shutdown.
     Shutdown,
-    /// It outlived the grace period of a stream of load that a reload removed.
+    /// A reload removed the route, and the request outlived the grace period.
     Reload,
 }
 
@@ -78,90 +79,74 @@ impl AbortReason {
 /// Something that happened to an arrival.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// It was not sent.
+    /// The arrival was not sent.
     Dropped(DropReason),
-    /// It was handed to the HTTP client, so long after its due instant.
+    /// The request was handed to the HTTP client.
     Sent {
-        /// Due instant to hand-over.
+        /// The dispatch lag: from the due instant to the hand-over.
         lag: Duration,
     },
-    /// The head of its response arrived.
+    /// The head of a response arrived.
     ResponseHead {
         /// The HTTP status.
         status: u16,
     },
-    /// It was the first that was answered on its connection, which had taken so long to make.
+    /// The request opened a new connection, and its response head arrived.
     Connected {
-        /// To find the addresses of a name, where one was looked up.
+        /// The DNS lookup time, if a name was looked up.
         dns: Option<Duration>,
-        /// To connect then, TLS included.
+        /// The time to connect after that, TLS included.
         connect: Duration,
     },
-    /// The endpoint said how much it still grants.
-    Limits(&'a RateLimits),
-    /// The first text came; it counts even if the request fails later.
+    /// The response head reported the remaining rate limits.
+    RateLimits(&'a RateLimits),
+    /// The first text arrived. This counts even if the request fails later.
     FirstToken {
-        /// Since sending: TTFT.
+        /// TTFT: the time since sending.
         since_sent: Duration,
-        /// Since the due instant.
+        /// The time since the due instant.
         since_due: Duration,
     },
-    /// Events with text came, all in one read.
+    /// One read brought events with text.
     Chunks {
-        /// How many.
+        /// The number of events.
         count: u32,
-        /// Time since the read before that brought any; `None` for the first.
+        /// The time since the previous read that brought text; `None` for the first.
         gap: Option<Duration>,
     },
-    /// It succeeded.
+    /// The request succeeded.
     Succeeded(&'a Measurement),
-    /// It failed, so long after sending.
+    /// The request failed.
     Failed {
-        /// The class, and words for people.
+        /// The class, and a message for people.
         detail: &'a FailureDetail,
-        /// Since sending.
+        /// The time since sending.
         duration: Duration,
-        /// Since the due instant.
+        /// The time since the due instant.
         since_due: Duration,
-        /// By which names others know it.
-        names: &'a RequestIds,
+        /// The identifiers of the request in other systems.
+        ids: &'a RequestIds,
     },
 }
 
-/// By which names others know a request: with them its part of the story is found over there.
+/// The identifiers of a request in other systems. They lead to its entries in traces and in the
+/// logs of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestIds {
-    /// In traces.
+    /// The trace context that llmload sent.
     pub trace: Option<Trace>,
-    /// At the endpoint or its gateway, in their own words, fit to be shown.
+    /// The request id that the endpoint or its gateway returned, made safe to show.
     pub request_id: Option<String>,
 }
 
-/// Somebody who is told.
+/// A receiver of events.
 pub trait Observe: Send + Sync {
-    /// Takes note of what happened to an arrival; must not wait.
+    /// Records what happened to an arrival. Must not block.
     fn observe(&self, arrival: &Arrival, event: Event<'_>);
 }
 
 impl<T: Observe + ?Sized> Observe for std::sync::Arc<T> {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
         (**self).observe(arrival, event);
-    }
-}
-
-/// Where there is somebody, he is told.
-impl<T: Observe> Observe for Option<T> {
-    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
-        if let Some(observer) = self {
-            observer.observe(arrival, event);
-        }
-    }
-}
-
-/// Both are told.
-impl<A: Observe, B: Observe> Observe for (A, B) {
-    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
-        self.0.observe(arrival, event);
-        self.1.observe(arrival, event);
     }
 }

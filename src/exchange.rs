@@ -112,7 +112,7 @@ pub async fn exchange<E: Endpoint>(
             names.request_id = names.request_id.map(|id| endpoint.redact(id));
             observer.observe(
                 &arrival,
-                Event::Failed { detail: &detail, duration, since_due, names: &names },
+                Event::Failed { detail: &detail, duration, since_due, ids: &names },
             );
             Finished { outcome: Err(detail.failure), undrained: None }
         }
@@ -147,7 +147,7 @@ async fn send_and_read<E: Endpoint>(
     }
     observer.observe(arrival, Event::ResponseHead { status: response.status() });
     if let Some(limits) = response.rate_limits() {
-        observer.observe(arrival, Event::Limits(&limits));
+        observer.observe(arrival, Event::RateLimits(&limits));
     }
     *request_id = response.request_id();
     check_head(&mut response, &mut timer).await?;

@@ -1,12 +1,12 @@
 //! "Is it me?": the generator watches itself, and says so when it distorts what it measures.
 //!
-//! What is sent late is counted where it is sent ([`Generator::sent`]); a probe on the runtime that
+//! What is sent late is counted where it is sent ([`Generator::record_sent`]); a probe on the runtime that
 //! requests run on tells how late that is; once a second both are read, with what the kernel tells of
 //! the process and of its control group, and judged together.
 
 mod cgroup;
-mod judgement;
-mod probe;
+mod distortion;
+mod event_loop;
 mod process;
 
 use std::path::Path;
@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use cgroup::{Cgroup, Quota, Throttling};
-pub use judgement::{Claim, Distortion};
-use judgement::{Judge, Reading};
+pub use distortion::{DetectedDistortion, Distortion};
+use distortion::{DistortionDetector, Reading};
 pub use process::Process;
 
 /// Where the kernel tells about processes.
@@ -34,25 +34,25 @@ pub struct Generator {
     late: AtomicU64,
     probes: AtomicU64,
     delayed: AtomicU64,
-    judge: Mutex<Judge>,
+    judge: Mutex<DistortionDetector>,
     /// What the kernel told last.
-    told: Mutex<Vitals>,
+    told: Mutex<ResourceUsage>,
     /// It is being asked.
     asking: AtomicBool,
     /// Each kind of distortion that was claimed since the start, as it was first.
-    ever: Mutex<Vec<Claim>>,
+    ever: Mutex<Vec<DetectedDistortion>>,
 }
 
 /// What the kernel tells of it at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Vitals {
+pub struct ResourceUsage {
     /// The process.
     pub process: Process,
     /// Its control groups.
     pub cgroup: Cgroup,
 }
 
-impl Vitals {
+impl ResourceUsage {
     /// How many CPUs the process may use: those that it may run on, but no more than its quota.
     pub fn cpus(&self) -> Option<f64> {
         let quota = self.cgroup.quota.map(|quota| quota.cpus);
@@ -66,8 +66,10 @@ impl Generator {
     pub fn new() -> Arc<Generator> {
         let (booted, levels) =
             (process::booted(Path::new(PROC)), cgroup::Levels::find(Path::new(PROC)));
-        let told =
-            Vitals { process: Process::read(Path::new(PROC), booted), cgroup: levels.read() };
+        let told = ResourceUsage {
+            process: Process::read(Path::new(PROC), booted),
+            cgroup: levels.read(),
+        };
         Arc::new(Generator {
             booted,
             levels,
@@ -83,43 +85,43 @@ impl Generator {
     }
 
     /// An arrival was sent, so long after it was due.
-    pub fn sent(&self, lag: Duration) {
+    pub fn record_sent(&self, lag: Duration) {
         self.arrivals.fetch_add(1, Relaxed);
-        if lag > judgement::LAG {
+        if lag > distortion::LAG {
             self.late.fetch_add(1, Relaxed);
         }
     }
 
     /// An arrival was so late that it was not sent.
-    pub fn dropped_as_late(&self) {
+    pub fn record_late_drop(&self) {
         self.arrivals.fetch_add(1, Relaxed);
         self.late.fetch_add(1, Relaxed);
     }
 
     /// What speaks against it.
-    pub fn claims(&self) -> Vec<Claim> {
-        self.lock().claims().cloned().collect()
+    pub fn active_distortions(&self) -> Vec<DetectedDistortion> {
+        self.lock().active_distortions().cloned().collect()
     }
 
     /// What spoke against it at any time, each kind as it was first.
-    pub fn ever_claimed(&self) -> Vec<Claim> {
+    pub fn all_distortions(&self) -> Vec<DetectedDistortion> {
         self.ever.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the kernel told last.
-    pub fn vitals(&self) -> Vitals {
+    pub fn resource_usage(&self) -> ResourceUsage {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Judges what there is by now: once a second, and once more at the end of a run.
-    pub async fn look(self: &Arc<Self>) {
-        self.ask_kernel().await;
-        self.judge(self.reading(Instant::now(), &self.vitals()));
+    pub async fn update(self: &Arc<Self>) {
+        self.read_resource_usage().await;
+        self.judge(self.reading(Instant::now(), &self.resource_usage()));
     }
 
     /// Asks the kernel anew, where that holds up nobody: a folder of ten thousand open files takes its time
     /// on an old one. Whoever asks while it is asked gets along with what it told last.
-    pub async fn ask_kernel(self: &Arc<Self>) {
+    pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.asking.swap(true, Relaxed) {
             return;
         }
@@ -128,13 +130,13 @@ impl Generator {
         let _asked = tokio::task::spawn_blocking(move || {
             let process = Process::read(Path::new(PROC), this.booted);
             *this.told.lock().unwrap_or_else(PoisonError::into_inner) =
-                Vitals { process, cgroup: this.levels.read() };
+                ResourceUsage { process, cgroup: this.levels.read() };
             this.asking.store(false, Relaxed);
         })
         .await;
     }
 
-    fn reading(&self, at: Instant, vitals: &Vitals) -> Reading {
+    fn reading(&self, at: Instant, vitals: &ResourceUsage) -> Reading {
         // What was late is read first: counted meanwhile, it must not outnumber what it is a part of.
         let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
         Reading {
@@ -167,8 +169,8 @@ impl Generator {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Judge> {
-        // A judgement is a value that a panic leaves whole.
+    fn lock(&self) -> MutexGuard<'_, DistortionDetector> {
+        // A distortion is a value that a panic leaves whole.
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,17 +186,17 @@ async fn look(generator: &Arc<Generator>) {
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
-        generator.look().await;
+        generator.update().await;
     }
 }
 
 async fn probe(generator: &Generator, delayed: impl Fn(Duration)) {
-    let mut probe = probe::Probe::new(Instant::now());
+    let mut probe = event_loop::EventLoopProbe::new(Instant::now());
     loop {
         tokio::time::sleep_until(probe.next()).await;
         for delay in probe.woke(Instant::now()) {
             generator.probes.fetch_add(1, Relaxed);
-            if delay > judgement::DELAY {
+            if delay > distortion::DELAY {
                 generator.delayed.fetch_add(1, Relaxed);
             }
             delayed(delay);
@@ -211,7 +213,7 @@ mod tests {
         let cpus = |quota: Option<f64>, here| {
             let quota = quota.map(|cpus| Quota { cpus, period: Duration::from_millis(100) });
             let process = Process { cpus: here, ..Process::default() };
-            Vitals { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
+            ResourceUsage { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
         };
         assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));
         assert_eq!(cpus(Some(8.0), Some(4)), Some(4.0));
@@ -223,38 +225,41 @@ mod tests {
     #[tokio::test]
     async fn while_the_kernel_is_asked_what_it_told_last_stands() {
         let generator = Generator::new();
-        let of_nothing = || *generator.told.lock().unwrap() = Vitals::default();
+        let of_nothing = || *generator.told.lock().unwrap() = ResourceUsage::default();
         of_nothing();
         generator.asking.store(true, Relaxed);
-        generator.ask_kernel().await;
-        assert_eq!(generator.vitals(), Vitals::default());
+        generator.read_resource_usage().await;
+        assert_eq!(generator.resource_usage(), ResourceUsage::default());
         generator.asking.store(false, Relaxed);
-        generator.ask_kernel().await;
-        assert!(generator.vitals().process.resident > Some(0));
+        generator.read_resource_usage().await;
+        assert!(generator.resource_usage().process.resident > Some(0));
         of_nothing();
-        generator.ask_kernel().await;
-        assert!(generator.vitals().process.resident > Some(0), "it is asked again");
+        generator.read_resource_usage().await;
+        assert!(generator.resource_usage().process.resident > Some(0), "it is asked again");
     }
 
     #[test]
     fn what_is_sent_late_or_not_at_all_counts_against_it() {
         let generator = Generator::new();
-        let kinds = || generator.claims().into_iter().map(|claim| claim.kind).collect::<Vec<_>>();
+        let kinds = || {
+            generator.active_distortions().into_iter().map(|claim| claim.kind).collect::<Vec<_>>()
+        };
         let begin = Instant::now();
-        let after =
-            |seconds| generator.reading(begin + Duration::from_secs(seconds), &Vitals::default());
+        let after = |seconds| {
+            generator.reading(begin + Duration::from_secs(seconds), &ResourceUsage::default())
+        };
         generator.judge(after(0));
         for _ in 0..198 {
-            generator.sent(judgement::LAG);
+            generator.record_sent(distortion::LAG);
         }
-        generator.sent(judgement::LAG + Duration::from_nanos(1));
+        generator.record_sent(distortion::LAG + Duration::from_nanos(1));
         generator.judge(after(1));
         assert_eq!(kinds(), []);
-        generator.sent(Duration::ZERO);
-        generator.dropped_as_late();
+        generator.record_sent(Duration::ZERO);
+        generator.record_late_drop();
         generator.judge(after(2));
         assert_eq!(kinds(), [], "2 of 200");
-        generator.dropped_as_late();
+        generator.record_late_drop();
         generator.judge(after(3));
         assert_eq!(kinds(), [Distortion::DispatchLag]);
         // It recovers, and it is not forgotten.
@@ -262,14 +267,14 @@ mod tests {
             generator.judge(after(second));
         }
         assert_eq!(kinds(), []);
-        assert_eq!(generator.ever_claimed().len(), 1);
+        assert_eq!(generator.all_distortions().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_judged_once_a_second_and_recovers_after_a_quiet_half_minute() {
         let generator = Generator::new();
         let until = async |valid| {
-            while generator.claims().is_empty() != valid {
+            while generator.active_distortions().is_empty() != valid {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Instant::now()
@@ -277,7 +282,7 @@ mod tests {
         let story = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let began = Instant::now();
-            generator.sent(Duration::from_secs(1));
+            generator.record_sent(Duration::from_secs(1));
             let fell = until(false).await;
             assert!(fell - began < Duration::from_secs(2), "{:?}", fell - began);
             let stood = until(true).await - fell;
@@ -296,7 +301,7 @@ mod tests {
         let told = Mutex::new(Vec::new());
         let watched = probe(&generator, |delay| told.lock().unwrap().push(delay));
         let hold_up = async {
-            tokio::time::sleep(probe::INTERVAL).await;
+            tokio::time::sleep(event_loop::INTERVAL).await;
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(600) {
                 std::hint::spin_loop();

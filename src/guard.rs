@@ -1,6 +1,7 @@
-//! Every reason not to send an arrival, in the order in which they are tried.
+//! Every reason to drop an arrival, in a fixed order.
 //!
-//! A try never waits: what it refuses is dropped at once, with the reason, and counted.
+//! The guard never waits. If it refuses an arrival, llmload drops the arrival at once and counts it
+//! with the reason.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::DropReason;
 
-/// What stands between the arrivals of a scenario and its target.
+/// Decides for each arrival of a route whether llmload sends or drops it.
 #[derive(Clone, Debug)]
 pub struct Guard {
     draining: CancellationToken,
@@ -22,7 +23,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard that refuses everything once `draining` is cancelled, and while `paused` is on.
+    /// Returns a guard that refuses every arrival after `draining` is cancelled and while `paused`
+    /// is on.
     pub fn new(
         draining: CancellationToken,
         paused: Pause,
@@ -32,10 +34,10 @@ impl Guard {
         Guard { draining, paused, max_lag, max_concurrency }
     }
 
-    /// Whether an arrival may be sent.
+    /// Checks an arrival that was `due` and is sent `now`, with `in_flight` requests on the route.
     ///
     /// # Errors
-    /// The first reason against it.
+    /// Returns the first reason to drop the arrival.
     pub fn admit(&self, due: Instant, now: Instant, in_flight: u64) -> Result<(), DropReason> {
         if self.draining.is_cancelled() {
             Err(DropReason::Draining)
@@ -51,17 +53,17 @@ impl Guard {
     }
 }
 
-/// Whether the load is paused; all clones are one.
+/// The switch that pauses the load. All clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Pause(Arc<AtomicBool>);
 
 impl Pause {
-    /// Pauses or resumes; whether that changed anything.
+    /// Pauses or resumes the load. Returns true if this changed the state.
     pub fn set(&self, on: bool) -> bool {
         self.0.swap(on, Ordering::Relaxed) != on
     }
 
-    /// Whether it is on.
+    /// Returns true while the load is paused.
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_tried_in_order() {
+    fn the_first_reason_in_order_drops_an_arrival() {
         let (draining, paused) = (CancellationToken::new(), Pause::default());
         let two = NonZeroU32::new(2).unwrap();
         let guard = Guard::new(draining.clone(), paused.clone(), Duration::from_millis(500), two);

@@ -161,8 +161,8 @@ impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::ResponseHead { status } => self.reached(status < 500),
-            Event::Failed { detail, names, .. } => {
-                self.failed(detail, names);
+            Event::Failed { detail, ids, .. } => {
+                self.failed(detail, ids);
                 if detail.failure.is_connecting() {
                     self.reached(false);
                 }

@@ -1,29 +1,33 @@
-//! The books of one stream of load: every arrival in exactly one place.
+//! The ledger of one route: it counts every arrival in exactly one place.
 //!
-//! `arrivals = started + dropped`, `started = finished + aborted + in flight`,
-//! `finished = succeeded + failures`. Both sides of each equation are kept, under one lock, so that
-//! a scrape can never see one without the other and a mistake in either shows.
+//! ```text
+//! arrivals = started + dropped
+//! started  = finished + aborted + in flight
+//! finished = succeeded + failures
+//! ```
 //!
-//! A request that was started holds a [`Started`]; whichever way that value goes, it is entered
-//! once: finished, aborted, or (dropped by a panic) failed as `internal`.
+//! The ledger keeps both sides of each equation, under one lock. So a scrape never sees one side
+//! without the other, and a mistake in either side shows.
+//!
+//! Each request in flight holds one [`InFlightRequest`]. This token makes the end count exactly
+//! once: as finished, as aborted, or, if a panic drops the token, as a failure of class `internal`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{AbortReason, DropReason};
 use crate::measurement::Failure;
 
-/// A copy of the books at one instant.
+/// A copy of the counts at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerCounts {
-    /// Scheduled instants that came.
+    /// Scheduled instants that were reached.
     pub arrivals: u64,
-    /// Requests handed over to be sent.
+    /// Arrivals that became requests.
     pub started: u64,
-    /// Requests that ended by themselves.
+    /// Requests that succeeded or failed.
     pub finished: u64,
-    /// Those that succeeded.
     pub succeeded: u64,
-    /// Requests in flight now.
+    /// Requests that have not ended yet.
     pub in_flight: u64,
     dropped: [u64; DropReason::ALL.len()],
     failures: [u64; Failure::ALL.len()],
@@ -31,22 +35,22 @@ pub struct LedgerCounts {
 }
 
 impl LedgerCounts {
-    /// Arrivals that were not sent, by reason.
+    /// Returns the dropped arrivals by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().zip(self.dropped)
     }
 
-    /// Requests that failed, by class.
+    /// Returns the failed requests by class.
     pub fn failures(&self) -> impl Iterator<Item = (Failure, u64)> + '_ {
         Failure::ALL.into_iter().zip(self.failures)
     }
 
-    /// Requests that llmload cut off, by reason.
+    /// Returns the requests that llmload aborted, by reason.
     pub fn aborted(&self) -> impl Iterator<Item = (AbortReason, u64)> + '_ {
         AbortReason::ALL.into_iter().zip(self.aborted)
     }
 
-    /// The first equation that does not hold, in words.
+    /// Returns the first equation that does not hold, as text; `None` if the ledger balances.
     pub fn imbalance(&self) -> Option<String> {
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
         let equations = [
@@ -67,34 +71,35 @@ impl LedgerCounts {
     }
 }
 
-/// The books, open.
+/// The counts of a route, shared by the requests that change them and the scrapes that read them.
 #[derive(Debug, Default)]
 pub struct Ledger {
     counts: Mutex<LedgerCounts>,
 }
 
 impl Ledger {
-    /// Empty books.
+    /// Returns a ledger with all counts at zero.
     pub fn new() -> Arc<Ledger> {
         Arc::default()
     }
 
-    /// Enters an arrival: as started if `admit`, told how many requests are in flight, lets it
-    /// through, else as dropped. The question and the entry are one step, so a cap is exact.
+    /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok`
+    /// counts the arrival as started, `Err` as dropped. Both happen under one lock, so a cap on
+    /// requests in flight is exact.
     ///
     /// # Errors
-    /// The reason for which it was dropped.
-    pub fn arrive(
+    /// Returns the reason of `admit`.
+    pub fn record_arrival(
         self: &Arc<Self>,
         admit: impl FnOnce(u64) -> Result<(), DropReason>,
-    ) -> Result<Started, DropReason> {
+    ) -> Result<InFlightRequest, DropReason> {
         let mut counts = self.lock();
         counts.arrivals += 1;
         match admit(counts.in_flight) {
             Ok(()) => {
                 counts.started += 1;
                 counts.in_flight += 1;
-                Ok(Started { ledger: Some(Arc::clone(self)) })
+                Ok(InFlightRequest { ledger: Some(Arc::clone(self)) })
             }
             Err(reason) => {
                 counts.dropped[reason as usize] += 1;
@@ -103,26 +108,26 @@ impl Ledger {
         }
     }
 
-    /// A copy of the books.
-    pub fn read(&self) -> LedgerCounts {
+    /// Returns a copy of the counts.
+    pub fn counts(&self) -> LedgerCounts {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, LedgerCounts> {
-        // No entry can panic half-way, so a poisoned lock still guards balanced books.
+        // No update can panic half-way, so the counts behind a poisoned lock still balance.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request in flight; its value is the one right to enter its end.
+/// The token of one request in flight: the only way to count the end of that request.
 #[derive(Debug)]
-#[must_use = "dropping it enters the request as aborted"]
-pub struct Started {
+#[must_use = "dropping the token counts the request as aborted"]
+pub struct InFlightRequest {
     ledger: Option<Arc<Ledger>>,
 }
 
-impl Started {
-    /// The request ended by itself.
+impl InFlightRequest {
+    /// Counts the request as succeeded or failed.
     pub fn finish(mut self, outcome: Result<(), Failure>) {
         self.close(|counts| {
             counts.finished += 1;
@@ -133,22 +138,24 @@ impl Started {
         });
     }
 
-    /// llmload cut the request off.
+    /// Counts the request as aborted by llmload.
     pub fn abort(mut self, reason: AbortReason) {
         self.close(|counts| counts.aborted[reason as usize] += 1);
     }
 
-    fn close(&mut self, enter: impl FnOnce(&mut LedgerCounts)) {
+    /// Counts the end with `update`, the first time it is called; later calls change nothing.
+    fn close(&mut self, update: impl FnOnce(&mut LedgerCounts)) {
         if let Some(ledger) = self.ledger.take() {
             let mut counts = ledger.lock();
             counts.in_flight -= 1;
-            enter(&mut counts);
+            update(&mut counts);
         }
     }
 }
 
-/// Nobody finished it: its task ended with the runtime, or panicked.
-impl Drop for Started {
+/// Counts a request whose task neither finished nor aborted it: the task panicked, or the runtime
+/// shut down and dropped the task.
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
         self.close(|counts| {
@@ -167,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn enum_positions_are_the_positions_of_the_books() {
+    fn enum_values_are_the_positions_of_their_counts() {
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
         }
@@ -180,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_end_is_entered_once() {
+    fn each_end_of_a_request_is_counted_once() {
         let ledger = Ledger::new();
-        let start = || ledger.arrive(|_| Ok(())).unwrap();
+        let start = || ledger.record_arrival(|_| Ok(())).unwrap();
         start().finish(Ok(()));
         start().finish(Err(Failure::Truncated));
         start().abort(AbortReason::Reload);
@@ -196,7 +203,7 @@ mod tests {
         let kept = start();
         assert_eq!(
             ledger
-                .arrive(|in_flight| if in_flight < 1 {
+                .record_arrival(|in_flight| if in_flight < 1 {
                     Ok(())
                 } else {
                     Err(DropReason::MaxConcurrency)
@@ -204,7 +211,7 @@ mod tests {
                 .unwrap_err(),
             DropReason::MaxConcurrency
         );
-        let counts = ledger.read();
+        let counts = ledger.counts();
         assert_eq!(counts.imbalance(), None);
         assert_eq!(
             (counts.arrivals, counts.started, counts.finished, counts.succeeded, counts.in_flight),
@@ -219,6 +226,6 @@ mod tests {
             [(AbortReason::Shutdown, 1), (AbortReason::Reload, 1)]
         );
         drop(kept);
-        assert_eq!(ledger.read().in_flight, 0);
+        assert_eq!(ledger.counts().in_flight, 0);
     }
 }

@@ -1,24 +1,24 @@
 //! llmload puts a scheduled, open-loop load on LLM endpoints and measures what their clients
 //! experience.
 //!
-//! Values flow one way and imports point down:
+//! Values flow in one direction:
 //!
 //! `YAML → config → plan → schedule (arrivals) → launch → exchange (protocol ↔ endpoint) →
 //! measurement → event → { ledger, metrics → web, incidents → status, tally → report }`
 //!
 //! | layer | modules |
 //! |---|---|
-//! | beside it all, and knows nothing of it | [`simulator`] |
+//! | a separate program in the same binary | [`simulator`] |
 //! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
-//! | facts | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
-//! | intent | [`plan`], [`config`] |
-//! | decisions, synchronous | [`pacer`], [`timetable`], [`guard`] |
-//! | one request, and many | [`endpoint`], [`exchange`], [`launch`] |
-//! | what is shown, and asked | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
+//! | records | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
+//! | the plan | [`plan`], [`config`] |
+//! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
+//! | sending requests | [`endpoint`], [`exchange`], [`launch`] |
+//! | results, displays and commands | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
-//! A module imports from the rows above its own and, within the row, from those before it. This and
-//! the rest of who may know what is checked in `tests/it/architecture.rs`.
+//! A module imports only from the rows above its own, and from the modules before it in its row.
+//! `tests/it/architecture.rs` checks this and the other rules of the architecture.
 
 pub mod buckets;
 pub mod calendar;
@@ -46,11 +46,10 @@ pub mod protocol;
 pub mod random;
 pub mod recent;
 pub mod remedy;
-pub mod schedule_state;
-
 pub mod report;
 pub mod scenario;
 pub mod schedule;
+pub mod schedule_state;
 pub mod simulator;
 pub mod slo;
 pub mod status;

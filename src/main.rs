@@ -1,4 +1,4 @@
-//! The binary. Everything it does is in the library.
+//! The binary. All its code is in the library.
 
 use std::process::ExitCode;
 

@@ -24,7 +24,7 @@ use prometheus::{Encoder, Gauge, Histogram, Registry, TextEncoder};
 use crate::buckets::Buckets;
 use crate::generator::Generator;
 use crate::ledger::Ledger;
-use crate::pairing::PairedDifference;
+use crate::pairing::PairedComparison;
 use crate::plan::Prices;
 use crate::schedule::{Arrivals, Shard};
 use crate::schedule_state::ScheduleState;
@@ -85,7 +85,7 @@ pub struct Baseline {
     /// `targets.NAME` of the first target.
     pub target: String,
     /// The sums over all pairs of requests so far.
-    pub difference: Arc<PairedDifference>,
+    pub difference: Arc<PairedComparison>,
 }
 
 impl RouteSettings {

@@ -1,86 +1,90 @@
-//! How two targets differ that are sent the same requests at the same instants: of each pair that
-//! both finished, the difference, and of all of them the mean and how sure it is.
+//! The difference between two targets that receive the same requests at the same instants.
+//!
+//! If both requests of a pair succeed, their difference counts. The mean of all differences has a
+//! 95 % confidence interval.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// What one request took.
+/// The timing of one request that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// To its first token, where it was streamed.
+    /// TTFT, if the response was streamed.
     pub first_token: Option<Duration>,
-    /// To its end.
+    /// The time from sending to the end.
     pub duration: Duration,
 }
 
-/// The differences of a target from the one that it is held against.
+/// The differences between a target and the baseline, the first target of its scenario. Requests
+/// add pairs while scrapes read.
 #[derive(Debug, Default)]
-pub struct PairedDifference(Mutex<PairedDifferences>);
+pub struct PairedComparison(Mutex<PairedSnapshot>);
 
-/// A copy of them; each is this target's less the other's, in seconds.
+/// A copy of the differences at one instant. Each is the value of this target minus that of the
+/// baseline, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PairedDifferences {
-    /// Time to the first token.
-    pub first_token: Sums,
-    /// Time to the end.
-    pub duration: Sums,
+pub struct PairedSnapshot {
+    /// The difference in TTFT.
+    pub first_token: DifferenceSums,
+    /// The difference in total duration.
+    pub duration: DifferenceSums,
 }
 
-/// What mean and margin follow from. Each of them only rises: two copies, or those of two processes,
-/// tell the mean and margin of what lies between, or of both.
+/// The sums from which mean and margin follow. Each of them only rises, so sums can be subtracted
+/// to get the pairs between two instants, and added to get the pairs of two processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sums {
-    /// How many pairs there were.
+pub struct DifferenceSums {
+    /// The number of pairs.
     pub count: u64,
-    /// By how much this one was slower, wherever it was.
+    /// The sum of the positive differences: this target was slower.
     pub slower: f64,
-    /// By how much it was faster, wherever it was.
+    /// The sum of the negative differences without their sign: this target was faster.
     pub faster: f64,
-    /// The squares of the differences.
+    /// The sum of the squares of all differences.
     pub squares: f64,
 }
 
-impl PairedDifference {
-    /// Enters a pair.
-    pub fn enter(&self, baseline: Timing, other: Timing) {
+impl PairedComparison {
+    /// Adds a pair.
+    pub fn record(&self, baseline: Timing, other: Timing) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.duration.enter(other.duration.as_secs_f64() - baseline.duration.as_secs_f64());
+        all.duration.add(other.duration.as_secs_f64() - baseline.duration.as_secs_f64());
         if let (Some(baseline), Some(other)) = (baseline.first_token, other.first_token) {
-            all.first_token.enter(other.as_secs_f64() - baseline.as_secs_f64());
+            all.first_token.add(other.as_secs_f64() - baseline.as_secs_f64());
         }
     }
 
-    /// They are held against another from now on.
-    pub fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PairedDifferences::default();
+    /// Removes all pairs, because the baseline is another target from now on.
+    pub fn reset(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PairedSnapshot::default();
     }
 
-    /// A copy of them.
-    pub fn read(&self) -> PairedDifferences {
+    /// Returns a copy of the differences.
+    pub fn snapshot(&self) -> PairedSnapshot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sums {
-    fn enter(&mut self, difference: f64) {
+impl DifferenceSums {
+    fn add(&mut self, difference: f64) {
         self.count += 1;
         *(if difference < 0.0 { &mut self.faster } else { &mut self.slower }) += difference.abs();
         self.squares += difference * difference;
     }
 
-    /// The mean difference; nothing without a pair.
+    /// Returns the mean difference in seconds; `None` without a pair.
     #[allow(clippy::cast_precision_loss)]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| (self.slower - self.faster) / self.count as f64)
     }
 
-    /// Half of the interval in which the true mean lies with a probability of 95 %: 1.96 standard
-    /// errors, as the normal distribution has it. Nothing for fewer than 30 pairs, of which it would
-    /// promise too much.
+    /// Returns half of the width of the 95 % confidence interval of the mean, in seconds: 1.96
+    /// standard errors of the normal distribution. `None` for fewer than 30 pairs, for which this
+    /// interval would be too narrow.
     #[allow(clippy::cast_precision_loss)]
     pub fn margin(&self) -> Option<f64> {
         let (count, mean) = (self.count as f64, self.mean().filter(|_| self.count >= 30)?);
-        // Where all are alike, rounding may leave less than nothing.
+        // If all differences are equal, rounding can make the variance slightly negative.
         let variance = (self.squares - count * mean * mean).max(0.0) / (count - 1.0);
         Some(1.96 * (variance / count).sqrt())
     }
@@ -91,26 +95,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_the_mean_of_pairs_and_knows_how_sure_it_is() {
-        let difference = PairedDifference::default();
+    fn a_comparison_has_the_mean_of_its_pairs_and_a_confidence_interval() {
+        let difference = PairedComparison::default();
         let timing = |first: u64, whole: u64| Timing {
             first_token: Some(Duration::from_millis(first)),
             duration: Duration::from_millis(whole),
         };
         for i in 0..40 {
-            // 10 ms slower to the first token, give or take 2; a tenth of a second faster at the end.
-            difference.enter(timing(50, 900), timing(58 + 4 * (i % 2), 800));
+            // TTFT is 10 ± 2 ms slower, the end a tenth of a second faster.
+            difference.record(timing(50, 900), timing(58 + 4 * (i % 2), 800));
         }
         let without = Timing { first_token: None, duration: Duration::from_millis(800) };
-        difference.enter(timing(50, 900), without);
-        let PairedDifferences { first_token, duration } = difference.read();
+        difference.record(timing(50, 900), without);
+        let PairedSnapshot { first_token, duration } = difference.snapshot();
         assert_eq!((first_token.count, duration.count), (40, 41));
-        let mean = |sums: Sums| sums.mean().unwrap();
+        let mean = |sums: DifferenceSums| sums.mean().unwrap();
         assert!((mean(first_token) - 0.010).abs() < 1e-9 && (mean(duration) + 0.1).abs() < 1e-9);
         // A standard deviation of 2.026 ms over the root of 40.
         assert!((first_token.margin().unwrap() - 1.96 * 0.002_025_5 / 40_f64.sqrt()).abs() < 1e-6);
-        assert_eq!(duration.margin().map(|margin| margin < 1e-9), Some(true), "all are alike");
-        assert_eq!(Sums { count: 29, ..first_token }.margin(), None);
-        assert_eq!(Sums::default().mean(), None);
+        assert_eq!(
+            duration.margin().map(|margin| margin < 1e-9),
+            Some(true),
+            "all differences are equal"
+        );
+        assert_eq!(DifferenceSums { count: 29, ..first_token }.margin(), None);
+        assert_eq!(DifferenceSums::default().mean(), None);
     }
 }

@@ -48,10 +48,10 @@ pub struct Plan {
 
 /// Why a plan cannot be gone through once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndlessSchedule {
+pub enum SingleRunError {
     /// A scenario was asked for that is not there.
     #[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
-    Unknown {
+    UnknownScenario {
         /// What was asked for.
         wanted: String,
         /// What there is.
@@ -69,16 +69,16 @@ impl Plan {
     ///
     /// # Errors
     /// If there is no scenario of the name that is asked for, or one that has no end.
-    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, EndlessSchedule> {
+    pub fn for_single_run(mut self, only: Option<&str>, cut: bool) -> Result<Plan, SingleRunError> {
         if let Some(wanted) = only {
             let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             self.scenarios.retain(|scenario| scenario.name == wanted);
             if self.scenarios.is_empty() {
-                return Err(EndlessSchedule::Unknown { wanted: wanted.to_owned(), names });
+                return Err(SingleRunError::UnknownScenario { wanted: wanted.to_owned(), names });
             }
         }
         if let Some(endless) = self.scenarios.iter().find(|scenario| scenario.endless && !cut) {
-            return Err(EndlessSchedule::Endless(endless.name.clone()));
+            return Err(SingleRunError::Endless(endless.name.clone()));
         }
         for scenario in &mut self.scenarios {
             let timed = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
@@ -109,7 +109,7 @@ pub struct Scenario {
     /// Where requests go.
     pub target: Arc<Target>,
     /// Where the same requests go at the same instants.
-    pub further: Vec<Arc<Target>>,
+    pub other_targets: Vec<Arc<Target>>,
     /// What they ask.
     pub prompts: Prompts,
     /// The parameters all of them share.
@@ -139,7 +139,7 @@ pub struct Scenario {
 impl Scenario {
     /// All targets, the one that the others are held against first.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        std::iter::once(&self.target).chain(&self.further)
+        std::iter::once(&self.target).chain(&self.other_targets)
     }
 
     /// The target that this one is held against; nothing for that one itself.
@@ -173,9 +173,9 @@ pub struct Target {
     /// How requests identify themselves.
     pub auth: Auth,
     /// Extra headers, each held as a secret: any of them may carry a key.
-    pub headers: Vec<(http::HeaderName, Sensitive)>,
+    pub headers: Vec<(http::HeaderName, SecretText)>,
     /// Extra query parameters, likewise.
-    pub query: Vec<(String, Sensitive)>,
+    pub query: Vec<(String, SecretText)>,
     /// How it wants to be spoken to.
     pub dialect: Dialect,
     /// How it is reached.
@@ -198,7 +198,7 @@ pub struct Connection {
     /// Who may vouch for the endpoint, in PEM, in place of the system's.
     pub ca: Option<String>,
     /// What llmload shows for itself: its certificates and its key, in PEM.
-    pub identity: Option<Sensitive>,
+    pub identity: Option<SecretText>,
     /// Takes whatever certificate comes.
     pub insecure_skip_verify: bool,
     /// What to go through.
@@ -225,7 +225,7 @@ impl Prices {
 
 /// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes
 /// the value of a label, in every series and on every dashboard.
-pub fn model_fault(name: &str) -> Option<&'static str> {
+pub fn model_name_problem(name: &str) -> Option<&'static str> {
     match name {
         blank if blank.trim().is_empty() => Some("is blank"),
         long if long.len() > 256 => Some("is longer than 256 bytes"),
@@ -236,22 +236,22 @@ pub fn model_fault(name: &str) -> Option<&'static str> {
 
 /// A text that may be secret: it is never shown, but can be told from another.
 #[derive(Clone, Debug)]
-pub struct Sensitive(SecretString);
+pub struct SecretText(SecretString);
 
-impl From<String> for Sensitive {
-    fn from(text: String) -> Sensitive {
-        Sensitive(SecretString::from(text))
+impl From<String> for SecretText {
+    fn from(text: String) -> SecretText {
+        SecretText(SecretString::from(text))
     }
 }
 
-impl ExposeSecret<str> for Sensitive {
+impl ExposeSecret<str> for SecretText {
     fn expose_secret(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-impl PartialEq for Sensitive {
-    fn eq(&self, other: &Sensitive) -> bool {
+impl PartialEq for SecretText {
+    fn eq(&self, other: &SecretText) -> bool {
         self.0.expose_secret() == other.0.expose_secret()
     }
 }
@@ -282,7 +282,7 @@ pub enum Auth {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
     /// The value.
-    pub value: Sensitive,
+    pub value: SecretText,
     /// Where it was read.
     pub origin: SecretOrigin,
 }

@@ -5,11 +5,11 @@
 //! exception is there to be one: the nonce of [`PrefixCache::Cold`].
 
 mod builtin;
-mod cut;
 mod format;
 mod load;
 mod mix;
 mod prose;
+mod row_splitter;
 mod synthetic;
 
 use std::fmt;
@@ -23,12 +23,14 @@ use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
-pub use format::Format;
-pub use load::{DEFAULT_TEMPLATE, LoadError, MAX_BYTES, Rows, Unavailable, pairs, rows};
-pub use synthetic::{MOST_TOKENS, Spread, Synthetic};
+pub use format::RowFormat;
+pub use load::{
+    DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, load_pairs, load_rows,
+};
+pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
 /// The most turns in the pattern of a mix: the sum of its weights.
-pub const MOST_TURNS: u32 = 10_000;
+pub const MAX_TOTAL_WEIGHT: u32 = 10_000;
 
 /// Bytes of text to a token, by and large: four letters of English, a little over one character of
 /// Chinese, which takes three.
@@ -110,7 +112,7 @@ impl Prompts {
     }
 
     /// Several sources by weight; at least one, each weight at least 1, together at most
-    /// [`MOST_TURNS`].
+    /// [`MAX_TOTAL_WEIGHT`].
     pub fn mixed(
         name: impl Into<String>,
         members: Vec<(Prompts, u32)>,
@@ -120,7 +122,7 @@ impl Prompts {
         let fit = !weights.is_empty()
             && !weights.contains(&0)
             && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>()
-                <= u64::from(MOST_TURNS);
+                <= u64::from(MAX_TOTAL_WEIGHT);
         fit.then(|| {
             Prompts::of(name, Source::Mix(mix::Turns::new(&weights), members.into()), order)
         })
@@ -145,19 +147,19 @@ impl Prompts {
 
     /// The same in another order.
     #[must_use]
-    pub fn in_order(self, order: PromptOrder) -> Prompts {
+    pub fn with_order(self, order: PromptOrder) -> Prompts {
         Prompts { order, ..self }
     }
 
     /// The same for an engine that keeps prefixes.
     #[must_use]
     pub fn with_prefix_cache(self, prefix_cache: PrefixCache) -> Prompts {
-        Prompts { prefix_cache, run: Arc::new(random::unrepeatable().into()), ..self }
+        Prompts { prefix_cache, run: Arc::new(random::unique_number().into()), ..self }
     }
 
     /// Whether an engine may find the prefixes of prompts in its cache.
     #[must_use]
-    pub fn is_warm(&self) -> bool {
+    pub fn can_hit_prefix_cache(&self) -> bool {
         self.prefix_cache == PrefixCache::Warm
     }
 
@@ -175,7 +177,7 @@ impl Prompts {
 
     /// What it is put together from: the name of each source, its share of what is asked, and how many
     /// prompts it has; of all but a mix itself alone.
-    pub fn parts(&self) -> Vec<(&str, f64, Option<u64>)> {
+    pub fn sources(&self) -> Vec<(&str, f64, Option<u64>)> {
         match &self.source {
             Source::Mix(turns, members) => {
                 let parts = members.iter().zip(turns.shares());
@@ -187,11 +189,11 @@ impl Prompts {
 
     /// How many have no words of their own, so that no nonce can stand before them.
     #[must_use]
-    pub fn wordless(&self) -> u64 {
+    pub fn count_without_text(&self) -> u64 {
         match &self.source {
             Source::Texts(_) | Source::Synthetic(..) => 0,
-            Source::Rows(rows) => rows.wordless(),
-            Source::Mix(_, members) => members.iter().map(Prompts::wordless).sum(),
+            Source::Rows(rows) => rows.count_without_text(),
+            Source::Mix(_, members) => members.iter().map(Prompts::count_without_text).sum(),
         }
     }
 
@@ -231,15 +233,15 @@ impl Prompts {
     ///
     /// # Errors
     /// Where that file is not what it was.
-    pub fn pick(
+    pub fn prompt_for(
         &self,
         seed: u64,
         stream: &str,
         k: u64,
         lengths: Option<Lengths>,
-    ) -> Result<Prompt<'_>, Unavailable> {
+    ) -> Result<Prompt<'_>, PromptUnavailable> {
         // The number at place `k` of a stream: any place is reached at once.
-        let mut series = random::generator(seed, stream, Purpose::Prompts);
+        let mut series = random::seeded_rng(seed, stream, Purpose::Prompts);
         series.set_stream(k);
         let lengths = lengths.unwrap_or_default();
         let cold = self.prefix_cache == PrefixCache::Cold;
@@ -257,7 +259,12 @@ impl Prompts {
         Ok(asked)
     }
 
-    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Prompt<'_>, Unavailable> {
+    fn ask(
+        &self,
+        k: u64,
+        wish: Wish,
+        series: &mut impl Rng,
+    ) -> Result<Prompt<'_>, PromptUnavailable> {
         let mut place = |count: u64| match self.order {
             PromptOrder::Sequential => k % count.max(1),
             PromptOrder::Random => synthetic::scaled(series.next_u64(), count),

@@ -18,7 +18,7 @@ pub enum Purpose {
 }
 
 /// The generator for a scenario. `ChaCha` is defined by a standard: its series outlives this version.
-pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
+pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&fnv(scenario).to_le_bytes());
@@ -27,7 +27,7 @@ pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
 }
 
 /// A number that no other run has: for what must not be repeated, such as a nonce.
-pub fn unrepeatable() -> u64 {
+pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -134,7 +134,7 @@ impl DiagnosedTarget<'_> {
                 format!("/models returned {status}, a redirect, and llmload follows none"),
                 REDIRECTED.to_owned(),
             ),
-            (_, None, [model]) => plan::model_fault(model).and_then(|fault| {
+            (_, None, [model]) => plan::model_name_problem(model).and_then(|fault| {
                 diagnosis(
                     format!("the name of the only model that /models lists {fault}"),
                     "set `model` (or `--model`)".to_owned(),

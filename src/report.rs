@@ -22,7 +22,7 @@ use crate::event::{AbortReason, DropReason};
 use crate::generator::Generator;
 use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
-use crate::pairing::Sums;
+use crate::pairing::DifferenceSums;
 use crate::remedy::DiagnosedTarget;
 use crate::status::RouteMonitor;
 use crate::tally::{Interval, Tally};
@@ -98,7 +98,7 @@ pub struct Load {
     pub timeline: Timeline,
     /// How it differs from the first target of its scenario, request by request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference: Option<PairedDifference>,
+    pub difference: Option<PairedComparison>,
     /// The values behind the quantiles, three digits of each: value and count.
     pub distributions: BTreeMap<String, Vec<(f64, u64)>>,
 }
@@ -167,7 +167,7 @@ pub struct Timeline {
 
 /// How a target differs from the first of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PairedDifference {
+pub struct PairedComparison {
     /// Pairs that both finished.
     pub pairs: u64,
     /// Of the times to the first token.
@@ -208,7 +208,7 @@ impl Report {
     /// That of a run that has ended.
     pub fn of(run: Run<'_>, streams: &[std::sync::Arc<RouteMonitor>]) -> Report {
         let streams: Vec<Load> = streams.iter().filter_map(|stream| load(stream)).collect();
-        let claims = run.generator.ever_claimed().into_iter();
+        let claims = run.generator.all_distortions().into_iter();
         let distortions: Vec<_> = claims
             .map(|claim| Distorted { kind: claim.kind.as_str().to_owned(), message: claim.message })
             .collect();
@@ -243,7 +243,7 @@ fn to_the_second(time: SystemTime) -> SystemTime {
 fn load(stream: &RouteMonitor) -> Option<Load> {
     let tally: &Tally = stream.tally.as_deref()?;
     let (whole, rows, timeline) = tally.read();
-    let (books, info) = (stream.state.ledger.read(), stream.info());
+    let (books, info) = (stream.state.ledger.counts(), stream.info());
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let failures = stream.incidents.last_failures().into_iter().map(|incident| Failed {
         reason: incident.detail.failure.as_str().to_owned(),
@@ -305,12 +305,12 @@ fn ledger(books: &LedgerCounts) -> Ledger {
     }
 }
 
-fn difference(stream: &RouteMonitor) -> Option<PairedDifference> {
-    let all = stream.difference.read();
-    let of = |sums: Sums| {
+fn difference(stream: &RouteMonitor) -> Option<PairedComparison> {
+    let all = stream.difference.snapshot();
+    let of = |sums: DifferenceSums| {
         Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
     };
-    (all.duration.count > 0).then(|| PairedDifference {
+    (all.duration.count > 0).then(|| PairedComparison {
         pairs: all.duration.count,
         time_to_first_token: of(all.first_token),
         request_duration: of(all.duration),

@@ -1,11 +1,13 @@
-//! The life of one scenario: it waits for its target and learns the model, warms up, then runs its
-//! schedule until it is stopped. What a reload changes reaches it there.
+//! The life of one scenario: it waits for its targets, sends warm-up requests, and then runs its
+//! schedule until it is stopped. A reload may change the schedule and the routes while it runs.
 
+mod observer;
 mod readiness;
 mod spec;
 mod version;
 mod warmup;
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,125 +17,131 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
-use crate::incidents::Incidents;
-use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteTable};
-use crate::metrics::{Metrics, RouteMetrics};
-use crate::recent::Recent;
-use crate::schedule::{Rate, Shard};
+use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
+use crate::metrics::Metrics;
+use crate::schedule::Shard;
+use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
-use crate::tally::Tally;
+pub use observer::RouteObserver;
 pub use spec::{RouteSpec, ScenarioSpec};
 
-/// What scenarios share.
+/// Everything that all scenarios of a daemon share.
 #[derive(Clone, Debug)]
 pub struct ScenarioContext {
-    /// Where series are bound.
+    /// The registry of all series.
     pub metrics: Arc<Metrics>,
-    /// Which of the arrivals are ours.
+    /// The share of the arrivals that this daemon sends.
     pub shard: Shard,
-    /// No arrival is sent once this is cancelled.
+    /// Cancelled when the daemon drains. No arrival is sent from then on.
     pub draining: CancellationToken,
-    /// No arrival is sent while this is on.
+    /// Pauses all load.
     pub paused: Pause,
-    /// Each scenario ends with its schedule; else it stays, for whatever a reload brings.
+    /// The options of a run. `None` in a daemon, which stays up after a schedule has ended.
     pub run_options: Option<RunOptions>,
 }
 
-/// A run that ends.
+/// The options of a run, which ends with its schedules.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// What is not due by then, from the beginning of a schedule, is not sent.
-    pub limit: Option<Duration>,
-    /// How long targets may take to be ready.
+    /// The longest time to send, counted from the start of each schedule.
+    pub time_limit: Option<Duration>,
+    /// The longest time for all targets to become ready, warm-up included.
     pub ready_timeout: Duration,
 }
 
-/// A scenario's schedule ended by a panic: a defect.
+/// The schedule of a scenario panicked, which is a defect of llmload.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the schedule of scenario {scenario} ended by a panic, whose words are above; please report this"
+    "the schedule of scenario {scenario} panicked; please report this with the panic message above"
 )]
 pub struct ScheduleCrashed {
     scenario: String,
 }
 
-/// Who is told what becomes of a request.
-pub type Observer =
-    (RouteMetrics, (Arc<Incidents>, (Arc<Recent>, (Arc<ReadinessGate>, Option<Arc<Tally>>))));
-/// A stream of load over HTTP.
-pub type HttpRoute = Route<HttpEndpoint, Observer>;
+/// A route over HTTP.
+pub type HttpRoute = Route<HttpEndpoint, RouteObserver>;
+type HttpRouteSet = RouteSet<HttpEndpoint, RouteObserver>;
+type HttpRouteTable = RouteTable<HttpEndpoint, RouteObserver>;
 
-/// A scenario at work, as it is reached from outside.
+/// A handle to a scenario that runs in its own task.
 #[derive(Debug)]
 pub struct ScenarioHandle {
-    /// Where it is shown, one to each target.
+    /// The monitors of its routes, in the order of its targets.
     pub monitors: Vec<Arc<RouteMonitor>>,
-    /// Cancelled once nothing is launched any more.
+    /// Cancelled when the scenario can launch no more arrivals.
     pub ended: CancellationToken,
     stop: CancellationToken,
-    live: Arc<OnceLock<Live>>,
+    controls: Arc<OnceLock<Controls>>,
 }
 
-/// What there is once the schedule runs.
+/// The controls of a scenario. They exist from the start of its schedule.
 #[derive(Debug)]
-struct Live {
+struct Controls {
     mailbox: Arc<Mailbox>,
-    routes: Arc<RouteTable<HttpEndpoint, Observer>>,
+    routes: Arc<HttpRouteTable>,
     gate: Arc<ReadinessGate>,
-    /// The lanes were exchanged.
-    exchanged: Arc<Notify>,
+    /// Notified when the routes are replaced.
+    routes_replaced: Arc<Notify>,
 }
 
 impl ScenarioHandle {
-    /// A scenario that begins its life with the future that comes with it. Where its labels are
-    /// known, its series are there when this returns: nobody scrapes without them.
-    pub fn begin(
+    /// Returns a handle, and the future that runs the scenario. The series of each route with a
+    /// known model exist when this returns, so the first scrape finds them.
+    pub fn start(
         spec: ScenarioSpec,
         monitors: Vec<Arc<RouteMonitor>>,
         context: &ScenarioContext,
     ) -> (ScenarioHandle, impl Future<Output = Result<(), ScheduleCrashed>> + Send + use<>) {
         for (route, monitor) in spec.routes.iter().zip(&monitors) {
-            // Those whose model is unknown have no labels yet.
-            let _known = spec.bind(route, monitor, context);
+            // A route whose model is not known yet has no labels, and gets its series later.
+            let _metrics = spec.bind_metrics(route, monitor, context);
         }
-        let (live, stop) = (Arc::new(OnceLock::new()), context.draining.child_token());
-        let ended = CancellationToken::new();
         let handle = ScenarioHandle {
             monitors: monitors.clone(),
-            ended: ended.clone(),
-            stop: stop.clone(),
-            live: Arc::clone(&live),
+            ended: CancellationToken::new(),
+            stop: context.draining.child_token(),
+            controls: Arc::default(),
         };
-        let life = go_through(spec, monitors, context.clone(), live, stop);
-        let life = async move {
-            let _however_it_ends = ended.drop_guard();
-            life.await
+        let task = ScenarioTask {
+            spec,
+            monitors,
+            context: context.clone(),
+            controls: Arc::clone(&handle.controls),
+            stop: handle.stop.clone(),
         };
-        (handle, life)
+        let ended = handle.ended.clone();
+        let task = async move {
+            // The guard cancels the token even if the task panics.
+            let _ended = ended.drop_guard();
+            task.run().await
+        };
+        (handle, task)
     }
 
-    /// Whether its schedule runs, so that it can be changed without a new beginning.
-    pub fn is_live(&self) -> bool {
-        self.live.get().is_some()
+    /// Returns true if the schedule has started. Then a reload can change the scenario in place.
+    pub fn has_started(&self) -> bool {
+        self.controls.get().is_some()
     }
 
-    /// Stops its arrivals.
+    /// Stops the arrivals. Requests in flight continue.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Sets a rate in place of the schedule for a while, or goes back to it; whether one was set before,
-    /// or nothing before its schedule runs.
-    pub fn set_rate(&self, rate: Option<(Rate, Duration)>) -> Option<bool> {
-        let mailbox = &self.live.get()?.mailbox;
-        let set =
-            self.monitors.first()?.schedule_state.position(Instant::now()).set_until.is_some();
-        // An order that is still on its way is the last word.
-        Some(mailbox.set_rate(rate).unwrap_or(set))
+    /// Sets or clears a manual rate override. Returns true if an override was set before, and
+    /// `None` if the schedule has not started.
+    pub fn set_rate(&self, rate: RateOverride) -> Option<bool> {
+        let mailbox = &self.controls.get()?.mailbox;
+        let position = self.monitors.first()?.schedule_state.position(Instant::now());
+        // If the driver has not applied the previous command yet, that command decides.
+        Some(match mailbox.set_rate(rate) {
+            Some(pending) => pending != RateOverride::Clear,
+            None => position.override_until.is_some(),
+        })
     }
 
-    /// Changes what new requests have in common, and the schedule if it is another; nothing before its
-    /// schedule runs. They may be those of other streams from now on, whose models are known.
+    /// Applies a new specification, and the new schedule if the timing differs. Does nothing before
+    /// the schedule has started. The models of all monitors must be known.
     pub fn change(
         &mut self,
         before: &ScenarioSpec,
@@ -141,127 +149,154 @@ impl ScenarioHandle {
         monitors: Vec<Arc<RouteMonitor>>,
         context: &ScenarioContext,
     ) {
-        let Some(live) = self.live.get() else { return };
-        live.routes.exchange(after.routes(&monitors, &live.gate, context));
-        live.exchanged.notify_one();
+        let Some(controls) = self.controls.get() else { return };
+        controls.routes.replace(after.build_routes(&monitors, &controls.gate, context));
+        controls.routes_replaced.notify_one();
         self.monitors = monitors;
-        if !before.is_timed_like(after) {
-            live.mailbox.replace(after.timetable(), after.spread(context.shard));
+        if !before.has_same_timing(after) {
+            let arrivals = after.arrival_spec(context.shard);
+            controls.mailbox.replace_schedule(after.timetable(), arrivals);
         }
     }
 }
 
-async fn go_through(
+/// The task that runs a scenario.
+struct ScenarioTask {
     spec: ScenarioSpec,
     monitors: Vec<Arc<RouteMonitor>>,
     context: ScenarioContext,
-    live: Arc<OnceLock<Live>>,
+    controls: Arc<OnceLock<Controls>>,
     stop: CancellationToken,
-) -> Result<(), ScheduleCrashed> {
-    let name = spec.scenario.name.clone();
-    let Some(schedule_state) = monitors.first().map(|monitor| Arc::clone(&monitor.schedule_state))
-    else {
-        return Ok(());
-    };
-    let gate = Arc::new(ReadinessGate::default());
-    let begun = async {
-        for (route, monitor) in spec.routes.iter().zip(&monitors) {
-            let model =
-                readiness::wait(&spec.scenario.start, route, monitor, &context.metrics).await;
-            // It is that of the file where that names one.
-            let _known = monitor.model.set(model);
-        }
-        let routes = spec.routes(&monitors, &gate, &context);
-        for (route, monitor) in routes.routes.iter().zip(&monitors) {
-            warmup::send(route, spec.scenario.warmup, monitor, &context).await;
-        }
-        routes
-    };
-    let routes = tokio::select! {
-        routes = begun => routes,
-        () = stop.cancelled() => {
-            schedule_state.set_ended();
-            return Ok(());
-        }
-    };
-    for route in &routes.routes {
-        tracing::info!(
-            scenario = name,
-            target = route.target,
-            model = route.model,
-            "ready: requests come when they are due"
-        );
-    }
-    let spread = spec.spread(context.shard);
-    let begin = Instant::now();
-    let driver = Driver::new(spec.timetable(), spread, Arc::clone(&schedule_state), begin);
-    let driver = match context.run_options {
-        None => driver.behind(Arc::clone(&gate)),
-        // A run does not wait once it has begun: an outage is what it is to show.
-        Some(RunOptions { limit: Some(limit), .. }) => driver.until(begin + limit),
-        Some(RunOptions { limit: None, .. }) => driver,
-    };
-    // A reload may replace its clients, and then nothing shall hold on to those of before.
-    drop(spec);
-    let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
-    let mut schedule = tokio::spawn(keep_to(
-        driver,
-        Arc::clone(&routes),
-        stop.clone(),
-        name.clone(),
-        context.run_options,
-    ));
-    let exchanged = Arc::new(Notify::new());
-    let reached = Live {
-        mailbox: Arc::clone(&mailbox),
-        routes: Arc::clone(&routes),
-        gate: Arc::clone(&gate),
-        exchanged: Arc::clone(&exchanged),
-    };
-    // Nobody else sets it.
-    let _set = live.set(reached);
-    let let_in = async {
-        loop {
-            gate.asked().await;
-            readiness::comes_back(&routes, &context.metrics).await;
-            mailbox.ready();
-        }
-    };
-    let version = version::keep(&routes, &exchanged, &context.metrics);
-    let well = tokio::select! {
-        well = &mut schedule => well,
-        () = let_in => return Ok(()),
-        () = version => return Ok(()),
-        // It may be launching this very moment; nothing may start once this returns.
-        () = stop.cancelled() => schedule.await,
-    };
-    schedule_state.set_ended();
-    well.map_err(|_| ScheduleCrashed { scenario: name })
 }
 
-/// Runs the schedule until `stop`; where it ends before, another may take its place, but not in a pass.
-async fn keep_to(
+impl ScenarioTask {
+    async fn run(self) -> Result<(), ScheduleCrashed> {
+        let Some(first) = self.monitors.first() else { return Ok(()) };
+        let schedule_state = Arc::clone(&first.schedule_state);
+        let gate = Arc::new(ReadinessGate::default());
+        let prepared = tokio::select! {
+            routes = self.prepare(&gate) => Some(routes),
+            () = self.stop.cancelled() => None,
+        };
+        let result = match prepared {
+            Some(routes) => self.run_schedule(routes, gate, &schedule_state).await,
+            None => Ok(()),
+        };
+        schedule_state.set_ended();
+        result
+    }
+
+    /// Waits until all targets are ready, learns their models and sends the warm-up requests.
+    async fn prepare(&self, gate: &Arc<ReadinessGate>) -> HttpRouteSet {
+        let ScenarioTask { spec, monitors, context, .. } = self;
+        for (route, monitor) in spec.routes.iter().zip(monitors) {
+            let start = &spec.scenario.start;
+            let model = readiness::wait(start, route, monitor, &context.metrics).await;
+            // If the configuration names the model, it is set already, to the same name.
+            let _already_set = monitor.model.set(model);
+        }
+        let routes = spec.build_routes(monitors, gate, context);
+        for (route, monitor) in routes.routes.iter().zip(monitors) {
+            warmup::send(route, spec.scenario.warmup, monitor, context).await;
+        }
+        for route in &routes.routes {
+            tracing::info!(
+                scenario = spec.scenario.name,
+                target = route.target,
+                model = route.template.model,
+                "target ready, schedule starts"
+            );
+        }
+        routes
+    }
+
+    async fn run_schedule(
+        self,
+        routes: HttpRouteSet,
+        gate: Arc<ReadinessGate>,
+        schedule_state: &Arc<ScheduleState>,
+    ) -> Result<(), ScheduleCrashed> {
+        let ScenarioTask { spec, context, controls, stop, .. } = self;
+        let scenario = spec.scenario.name.clone();
+        let driver = build_driver(&spec, &context, &gate, schedule_state);
+        // A reload may replace the clients in the specification. Nothing may keep the old ones
+        // alive.
+        drop(spec);
+        let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
+        let routes_replaced = Arc::new(Notify::new());
+        let _only_set_here = controls.set(Controls {
+            mailbox: Arc::clone(&mailbox),
+            routes: Arc::clone(&routes),
+            gate: Arc::clone(&gate),
+            routes_replaced: Arc::clone(&routes_replaced),
+        });
+        let is_run = context.run_options.is_some();
+        let driving = drive(driver, Arc::clone(&routes), stop.clone(), scenario.clone(), is_run);
+        let mut driving = tokio::spawn(driving);
+        let joined = tokio::select! {
+            joined = &mut driving => joined,
+            // The driver may be launching an arrival at this instant. No arrival may start after
+            // this function has returned, so it waits until the driver has ended.
+            () = stop.cancelled() => driving.await,
+            never = watch_returns(&gate, &routes, &mailbox, &context.metrics) => match never {},
+            never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
+        };
+        joined.map_err(|_panic| ScheduleCrashed { scenario })
+    }
+}
+
+fn build_driver(
+    spec: &ScenarioSpec,
+    context: &ScenarioContext,
+    gate: &Arc<ReadinessGate>,
+    schedule_state: &Arc<ScheduleState>,
+) -> Driver {
+    let begin = Instant::now();
+    let arrivals = spec.arrival_spec(context.shard);
+    let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
+    match context.run_options {
+        None => driver.with_gate(Arc::clone(gate)),
+        // A run has no gate: after its start, an outage is a part of the result.
+        Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
+        Some(RunOptions { time_limit: None, .. }) => driver,
+    }
+}
+
+/// Runs the schedule until `stop` is cancelled. A run ends with its schedule. In a daemon, a
+/// command can start the driver again.
+async fn drive(
     mut driver: Driver,
-    routes: Arc<RouteTable<HttpEndpoint, Observer>>,
+    routes: Arc<HttpRouteTable>,
     stop: CancellationToken,
     scenario: String,
-    run_options: Option<RunOptions>,
+    is_run: bool,
 ) {
-    let mut alarm = Alarm::of_this_machine();
-    if run_options.is_some() {
+    let mut alarm = Alarm::most_precise();
+    if is_run {
         return driver.run(&*routes, &mut alarm, &stop).await;
     }
     while !stop.is_cancelled() {
         driver.run(&*routes, &mut alarm, &stop).await;
         if !stop.is_cancelled() {
-            tracing::info!(
-                scenario,
-                "schedule ended; the daemon stays up and serves /metrics until a signal"
-            );
+            tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");
         }
         tokio::select! {
-            () = driver.is_told() => {}
+            () = driver.wait_for_command() => {}
             () = stop.cancelled() => {}
         }
+    }
+}
+
+/// Whenever a cycle waits at the gate, waits until a target is back and then lets the cycle begin.
+async fn watch_returns(
+    gate: &ReadinessGate,
+    routes: &HttpRouteTable,
+    mailbox: &Mailbox,
+    metrics: &Metrics,
+) -> Infallible {
+    loop {
+        gate.cycle_waiting().await;
+        readiness::wait_for_return(routes, metrics).await;
+        mailbox.set_target_ready();
     }
 }

@@ -17,9 +17,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 pub use rate::{Area, ParseRateError, Rate};
-pub use series::{Arrivals, SPACING, Series, Spread};
+pub use series::{ArrivalGaps, ArrivalSpec, Arrivals, MEAN_GAP};
 pub use shard::Shard;
-pub use trace::{Lengths, Row, Trace};
+pub use trace::{Lengths, Trace, TraceRow};
 
 /// What a phase asks for while it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -164,7 +164,7 @@ impl Repeat {
 
 /// A phase in its place within the cycle.
 #[derive(Clone, Copy, Debug)]
-pub struct Placed<'a> {
+pub struct PhaseSpan<'a> {
     /// Its position in [`Schedule::phases`].
     pub index: usize,
     /// The phase.
@@ -220,7 +220,7 @@ impl Schedule {
     /// How many arrivals the cycles before this one hold if they stand evenly, and what is left over:
     /// the distance from the last of them to the start of the cycle. The first stands half a distance
     /// after the start of cycle 0, so that a phase of whole arrivals has none on its edges.
-    pub fn before(&self, cycle: u64) -> (u64, Area) {
+    pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
         let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
         // Cycles and a fraction of an arrival: below 2⁶⁴ · 2⁶³.
@@ -242,7 +242,7 @@ impl Schedule {
     /// Λ(t): the arrivals expected in the first `time` of a cycle, those of its last instant included: a
     /// trace at the start makes it more than nothing at 0.
     pub fn area(&self, time: Duration) -> Area {
-        let Some(at) = self.at(time) else { return self.total() };
+        let Some(at) = self.phase_at(time) else { return self.total() };
         let before = self.area_before(at.index);
         let within = rate::nanos(time) - rate::nanos(at.start);
         before + at.phase.load.area(within, rate::nanos(at.phase.length))
@@ -257,17 +257,17 @@ impl Schedule {
     }
 
     /// The phase at a time of the cycle; `None` from its end on.
-    pub fn at(&self, time: Duration) -> Option<Placed<'_>> {
+    pub fn phase_at(&self, time: Duration) -> Option<PhaseSpan<'_>> {
         let index = self.ends.partition_point(|&(end, _)| end <= rate::nanos(time));
-        self.placed(index)
+        self.phase_span(index)
     }
 
     /// The phase at this position.
-    pub fn placed(&self, index: usize) -> Option<Placed<'_>> {
+    pub fn phase_span(&self, index: usize) -> Option<PhaseSpan<'_>> {
         let phase = self.phases.get(index)?;
         let (start, before) = index.checked_sub(1).map_or_else(Default::default, |i| self.ends[i]);
         let (end, area) = self.ends[index];
-        Some(Placed {
+        Some(PhaseSpan {
             index,
             phase,
             start: Duration::from_nanos(start),
@@ -279,13 +279,13 @@ impl Schedule {
     /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle. A trace has no
     /// rate but that of the ten seconds around.
     pub fn rate(&self, time: Duration) -> f64 {
-        self.at(time)
+        self.phase_at(time)
             .map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
     }
 
     /// The position of the phase that reaches `area`, and the lengths of the request that does, where it
     /// stands in a trace.
-    pub fn reaching(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
+    pub fn phase_and_lengths(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
         let (index, phase, (_, before)) = self.reached(area)?;
         let lengths = match &phase.load {
             Load::Replay(trace) => trace.lengths(area - before),

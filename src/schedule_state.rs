@@ -1,5 +1,7 @@
-//! Where a scenario stands: waiting, in some cycle of its schedule, or ended. Its driver enters what
-//! happens, and the schedule says the rest, as a function of the time that is passed in.
+//! The activity of a scenario: waiting, running a cycle of its schedule, idle or ended.
+//!
+//! The driver records each change. Phase, rate and remaining time follow from the schedule, as
+//! functions of the time that is passed in.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::schedule::{Load, Rate, Schedule, Shard};
 
-/// The state of a scenario, shared by those who change it and those who show it.
+/// The state of a scenario, shared by the driver, which changes it, and the metrics and the status
+/// page, which read it.
 #[derive(Debug)]
 pub struct ScheduleState {
     shard: Shard,
@@ -19,69 +22,84 @@ pub struct ScheduleState {
 #[derive(Debug)]
 struct Inner {
     schedule: Arc<Schedule>,
-    /// Whether its one phase goes on for ever.
+    /// True if the one phase of the schedule never ends.
     endless: bool,
-    /// The positions of the phases of each name: repeats of a phase share theirs.
-    names: Vec<(String, Vec<usize>)>,
-    state: Activity,
-    /// A rate that was set by hand, and until when.
-    set_rate: Option<(Rate, SystemTime)>,
-    /// When the cycle before the last began.
-    before: Option<SystemTime>,
-    last: Option<(u64, SystemTime)>,
-    skipped: u64,
+    /// The positions of the phases of each name. Repeats of a phase share one name.
+    positions: Vec<(String, Vec<usize>)>,
+    activity: Activity,
+    /// The manual rate override, and its end.
+    rate_override: Option<(Rate, SystemTime)>,
+    /// When the previous cycle began.
+    previous_start: Option<SystemTime>,
+    /// The number of the latest cycle, and when it began.
+    latest: Option<(u64, SystemTime)>,
+    skipped_firings: u64,
 }
 
-/// What a scenario is doing.
+/// A manual change of the rate of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateOverride {
+    /// Sends at this rate instead of the schedule's, for a time.
+    Set {
+        /// The rate of all shards together.
+        rate: Rate,
+        /// How long the rate holds.
+        length: Duration,
+    },
+    /// Returns to the schedule.
+    Clear,
+}
+
+/// The activity of a scenario at this time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// It waits, for the reason given in words.
+    /// Waits for the named thing, such as "the target".
     Waiting(String),
-    /// A cycle is on.
+    /// Runs a cycle.
     Running {
-        /// Its number, from 0.
+        /// The number of the cycle, from 0.
         cycle: u64,
-        /// When it began.
+        /// When the cycle began.
         start: Instant,
-        /// The position of the phase whose requests are counted, for which the schedule stands still.
-        counting: Option<usize>,
+        /// The position of a `requests` phase that runs now. The schedule does not advance until
+        /// this phase has ended.
+        counted_phase: Option<usize>,
     },
-    /// Nothing is due until then.
+    /// Has no arrivals until this instant.
     Idle(SystemTime),
-    /// No arrival will come any more.
+    /// Has no more arrivals.
     Ended,
 }
 
-/// Where a schedule stands at one instant.
+/// A snapshot of a schedule at one instant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SchedulePosition {
     /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// The name of the phase that is on.
+    /// The name of the current phase.
     pub phase: Option<String>,
-    /// What is left of it, where that is known.
+    /// The remaining time of the phase, if it is known.
     pub remaining: Option<Duration>,
-    /// Arrivals per second asked for, of this shard.
+    /// The offered rate of this shard, in arrivals per second.
     pub rate: f64,
-    /// Requests in flight asked for, of this shard.
+    /// The number of requests that this shard keeps in flight; 0 in an open loop.
     pub concurrency: u32,
-    /// Until when a rate holds that was set by hand.
-    pub set_until: Option<SystemTime>,
+    /// The end of the manual rate override, if one is active.
+    pub override_until: Option<SystemTime>,
 }
 
-/// A name of a phase: whether one of that name is on, and when one last started.
+/// The state of all phases of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseStatus {
-    /// The name.
     pub name: String,
-    /// Whether one is on.
-    pub active: bool,
-    /// When one last started.
-    pub started: Option<SystemTime>,
+    /// True while a phase of this name runs.
+    pub is_active: bool,
+    /// When a phase of this name last started.
+    pub last_started: Option<SystemTime>,
 }
 
 impl ScheduleState {
-    /// A scenario that waits.
+    /// Returns the state of a scenario that waits for `waiting_for`.
     pub fn new(
         schedule: Arc<Schedule>,
         endless: bool,
@@ -89,127 +107,130 @@ impl ScheduleState {
         waiting_for: impl Into<String>,
     ) -> ScheduleState {
         let inner = Inner {
-            names: names(&schedule),
+            positions: positions_by_name(&schedule),
             schedule,
             endless,
-            state: Activity::Waiting(waiting_for.into()),
-            set_rate: None,
-            before: None,
-            last: None,
-            skipped: 0,
+            activity: Activity::Waiting(waiting_for.into()),
+            rate_override: None,
+            previous_start: None,
+            latest: None,
+            skipped_firings: 0,
         };
         ScheduleState { shard, inner: Mutex::new(inner) }
     }
 
-    /// The schedule.
     pub fn schedule(&self) -> Arc<Schedule> {
         Arc::clone(&self.lock().schedule)
     }
 
-    /// Which of the arrivals are ours.
+    /// Returns the shard of this daemon.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// How far the cycle is that is on; none is while a rate holds that was set by hand.
+    /// Returns the time since the current cycle began; `None` outside a cycle and during a manual
+    /// rate override.
     pub fn cycle_elapsed(&self, now: Instant) -> Option<Duration> {
         let inner = self.lock();
-        match inner.state {
-            Activity::Running { start, .. } if inner.set_rate.is_none() => {
+        match inner.activity {
+            Activity::Running { start, .. } if inner.rate_override.is_none() => {
                 Some(now.saturating_duration_since(start))
             }
             _ => None,
         }
     }
 
-    /// Another schedule takes its place.
-    pub fn replace(&self, schedule: Arc<Schedule>, endless: bool) {
+    /// Replaces the schedule, and forgets the cycles of the old one.
+    pub fn replace_schedule(&self, schedule: Arc<Schedule>, endless: bool) {
         let mut inner = self.lock();
-        inner.names = names(&schedule);
+        inner.positions = positions_by_name(&schedule);
         (inner.schedule, inner.endless) = (schedule, endless);
-        (inner.before, inner.last) = (None, None);
+        (inner.previous_start, inner.latest) = (None, None);
     }
 
-    /// It waits for something.
+    /// Records that the scenario waits for `what`, such as "the target".
     pub fn set_waiting(&self, what: impl Into<String>) {
-        self.lock().state = Activity::Waiting(what.into());
+        self.lock().activity = Activity::Waiting(what.into());
     }
 
-    /// A cycle is on that began at this instant, by both clocks.
-    pub fn cycle_started(&self, cycle: u64, start: Instant, wall: SystemTime) {
-        if let Inner { last: Some((last, began)), before, .. } = &mut *self.lock()
-            // Each firing of a cron begins with cycle 0.
-            && (*last != cycle || wall > *began + Duration::from_secs(1))
+    /// Records that a cycle began at this instant, given by both clocks.
+    pub fn start_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
+        if let Inner { latest: Some((latest, began)), previous_start, .. } = &mut *self.lock()
+            // Each firing of a cron expression begins with cycle 0 again, so equal numbers can be
+            // two cycles.
+            && (*latest != cycle || wall > *began + Duration::from_secs(1))
         {
-            *before = Some(*began);
+            *previous_start = Some(*began);
         }
-        self.cycle_shifted(cycle, start, wall);
+        self.shift_cycle(cycle, start, wall);
     }
 
-    /// The cycle that is on now counts as begun at this instant: the schedule stood still for a while.
-    pub fn cycle_shifted(&self, cycle: u64, start: Instant, wall: SystemTime) {
+    /// Moves the start of the current cycle to this instant, because the schedule did not advance
+    /// during a `requests` phase.
+    pub fn shift_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         let mut inner = self.lock();
-        inner.last = Some((cycle, wall));
-        inner.state = Activity::Running { cycle, start, counting: None };
+        inner.latest = Some((cycle, wall));
+        inner.activity = Activity::Running { cycle, start, counted_phase: None };
     }
 
-    /// The schedule stands still for the phase at this position, or goes on.
-    pub fn set_counting(&self, phase: Option<usize>) {
-        if let Activity::Running { counting, .. } = &mut self.lock().state {
-            *counting = phase;
+    /// Records that the schedule does not advance during the `requests` phase at this position, or
+    /// that it advances again.
+    pub fn set_counted_phase(&self, phase: Option<usize>) {
+        if let Activity::Running { counted_phase, .. } = &mut self.lock().activity {
+            *counted_phase = phase;
         }
     }
 
-    /// Nothing is due until then.
-    pub fn set_idle(&self, until: SystemTime) {
-        self.lock().state = Activity::Idle(until);
+    /// Records that no arrival is due until this instant.
+    pub fn set_idle_until(&self, until: SystemTime) {
+        self.lock().activity = Activity::Idle(until);
     }
 
-    /// Nothing is to come.
+    /// Records that no more arrivals are due.
     pub fn set_ended(&self) {
-        self.lock().state = Activity::Ended;
+        self.lock().activity = Activity::Ended;
     }
 
-    /// A rate was set by hand, until then; or it holds no longer.
+    /// Records a manual rate override and its end, or that none is active.
     pub fn set_rate_override(&self, rate: Option<(Rate, SystemTime)>) {
-        self.lock().set_rate = rate;
+        self.lock().rate_override = rate;
     }
 
-    /// So many firings of its cron expression were skipped so far.
-    pub fn skipped(&self, firings: u64) {
-        self.lock().skipped = firings;
+    /// Records how many firings of the cron expression were skipped since the start.
+    pub fn set_skipped_firings(&self, firings: u64) {
+        self.lock().skipped_firings = firings;
     }
 
-    /// How many firings of its cron expression were skipped so far.
+    /// Returns how many firings of the cron expression were skipped since the start.
     pub fn skipped_firings(&self) -> u64 {
-        self.lock().skipped
+        self.lock().skipped_firings
     }
 
-    /// What it is doing.
-    pub fn state(&self) -> Activity {
-        self.lock().state.clone()
+    /// Returns the current activity.
+    pub fn activity(&self) -> Activity {
+        self.lock().activity.clone()
     }
 
-    /// Whether arrivals may come.
+    /// Returns true if arrivals may be due: a cycle runs, or a manual rate override is active.
     pub fn is_running(&self) -> bool {
         let inner = self.lock();
-        matches!(inner.state, Activity::Running { .. }) || inner.set_rate.is_some()
+        matches!(inner.activity, Activity::Running { .. }) || inner.rate_override.is_some()
     }
 
-    /// Where it stands.
+    /// Returns a snapshot at `now`.
     pub fn position(&self, now: Instant) -> SchedulePosition {
         let inner = self.lock();
         let share = f64::from(self.shard.count()).recip();
-        if let Some((rate, until)) = inner.set_rate {
+        if let Some((rate, until)) = inner.rate_override {
             let rate = rate.per_second() * share;
             return SchedulePosition {
                 rate,
-                set_until: Some(until),
+                override_until: Some(until),
                 ..SchedulePosition::default()
             };
         }
         let (Some((phase, remaining)), Activity::Running { cycle, start, .. }) =
-            (inner.phase(now), &inner.state)
+            (inner.current_phase(now), &inner.activity)
         else {
             return SchedulePosition::default();
         };
@@ -226,16 +247,18 @@ impl ScheduleState {
             remaining: remaining.filter(|_| !inner.endless),
             rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * share },
             concurrency,
-            set_until: None,
+            override_until: None,
         }
     }
 
-    /// Arrivals per second that the schedule asks for, of this shard, whatever rate is set by hand; nothing
-    /// where nobody looks it up, since its cycle ended while such a rate held.
+    /// Returns the scheduled rate of this shard in arrivals per second, regardless of a manual
+    /// override. `None` if the rate is unknown: the cycle ended during an override, and the driver
+    /// has not looked up the next one.
     pub fn scheduled_rate(&self, now: Instant) -> Option<f64> {
         let inner = self.lock();
-        let Activity::Running { start, .. } = inner.state else {
-            let is_known = inner.set_rate.is_none() || !matches!(inner.state, Activity::Idle(_));
+        let Activity::Running { start, .. } = inner.activity else {
+            let is_known =
+                inner.rate_override.is_none() || !matches!(inner.activity, Activity::Idle(_));
             return is_known.then_some(0.0);
         };
         let (time, length) = (now.saturating_duration_since(start), inner.schedule.length());
@@ -245,20 +268,20 @@ impl ScheduleState {
         } else {
             time
         };
-        let is_known = inner.set_rate.is_none() || time < length;
+        let is_known = inner.rate_override.is_none() || time < length;
         is_known.then(|| inner.schedule.rate(time) / f64::from(self.shard.count()))
     }
 
-    /// What is known of the phases of each name.
-    pub fn names(&self, now: Instant) -> Vec<PhaseStatus> {
+    /// Returns the state of the phases, by name.
+    pub fn phases(&self, now: Instant) -> Vec<PhaseStatus> {
         let inner = self.lock();
-        let on = inner.phase(now).filter(|_| inner.set_rate.is_none()).map(|on| on.0);
-        let named = inner.names.iter().map(|(name, positions)| PhaseStatus {
+        let current = inner.current_phase(now).filter(|_| inner.rate_override.is_none());
+        let phases = inner.positions.iter().map(|(name, positions)| PhaseStatus {
             name: name.clone(),
-            active: on.is_some_and(|on| positions.contains(&on)),
-            started: positions.iter().filter_map(|index| inner.last_start(*index, now)).max(),
+            is_active: current.is_some_and(|(index, _)| positions.contains(&index)),
+            last_started: positions.iter().filter_map(|index| inner.last_start(*index, now)).max(),
         });
-        named.collect()
+        phases.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -267,43 +290,46 @@ impl ScheduleState {
 }
 
 impl Inner {
-    /// The position of the phase that is on, and what is left of it where that is known.
-    fn phase(&self, now: Instant) -> Option<(usize, Option<Duration>)> {
-        let Activity::Running { start, counting, .. } = self.state else { return None };
-        if let Some(phase) = counting {
+    /// Returns the position of the current phase, and its remaining time if that is known.
+    fn current_phase(&self, now: Instant) -> Option<(usize, Option<Duration>)> {
+        let Activity::Running { start, counted_phase, .. } = self.activity else { return None };
+        if let Some(phase) = counted_phase {
             return Some((phase, None));
         }
         let time = now.saturating_duration_since(start);
-        let placed = self.schedule.at(time)?;
+        let placed = self.schedule.phase_at(time)?;
         Some((placed.index, Some(placed.end.saturating_sub(time))))
     }
 
-    /// When a phase last started, by the wall clock.
+    /// Returns when a phase last started, by the wall clock: in the latest cycle, or else in the
+    /// one before.
     fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
-        let start = self.schedule.placed(phase)?.start;
-        let (_, wall) = self.last?;
-        let begun = match self.state {
-            Activity::Running { start: cycle, counting, .. } => match counting {
-                Some(counting) => phase <= counting,
-                None => now.saturating_duration_since(cycle) >= start,
-            },
+        let start = self.schedule.phase_span(phase)?.start;
+        let (_, latest_start) = self.latest?;
+        let has_started = match self.activity {
+            Activity::Running { counted_phase: Some(counted), .. } => phase <= counted,
+            Activity::Running { start: cycle_start, .. } => {
+                now.saturating_duration_since(cycle_start) >= start
+            }
             _ => true,
         };
-        if begun { Some(wall + start) } else { self.before.map(|before| before + start) }
+        let cycle_start = if has_started { Some(latest_start) } else { self.previous_start };
+        cycle_start.map(|cycle_start| cycle_start + start)
     }
 }
 
-fn names(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
-    let mut names: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut positions = HashMap::new();
-    for (index, phase) in schedule.phases().iter().enumerate() {
-        let cycle_elapsed = *positions.entry(phase.name.clone()).or_insert_with(|| {
-            names.push((phase.name.clone(), Vec::new()));
-            names.len() - 1
+/// Returns the phase names in the order of their first phases, each with all its positions.
+fn positions_by_name(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
+    let mut by_name: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut rows = HashMap::new();
+    for (position, phase) in schedule.phases().iter().enumerate() {
+        let row = *rows.entry(phase.name.as_str()).or_insert_with(|| {
+            by_name.push((phase.name.clone(), Vec::new()));
+            by_name.len() - 1
         });
-        names[cycle_elapsed].1.push(index);
+        by_name[row].1.push(position);
     }
-    names
+    by_name
 }
 
 #[cfg(test)]
@@ -335,17 +361,17 @@ mod tests {
         let (origin, wall) = (Instant::now(), SystemTime::now());
         let started = |second| {
             schedule_state
-                .names(at(origin, second))
+                .phases(at(origin, second))
                 .iter()
-                .map(|named| named.started)
+                .map(|phase| phase.last_started)
                 .collect::<Vec<_>>()
         };
         let after = |seconds| Some(wall + Duration::from_secs(seconds));
         assert_eq!(schedule_state.position(at(origin, 3)), SchedulePosition::default());
-        schedule_state.cycle_started(0, origin, wall);
+        schedule_state.start_cycle(0, origin, wall);
         assert_eq!(schedule_state.position(at(origin, 12)).concurrency, 7);
         assert_eq!(started(9), [after(0), None]);
-        schedule_state.cycle_started(1, at(origin, 15), wall + Duration::from_secs(15));
+        schedule_state.start_cycle(1, at(origin, 15), wall + Duration::from_secs(15));
         let position = schedule_state.position(at(origin, 20));
         assert_eq!((position.cycle, position.remaining), (1, Some(Duration::from_secs(5))));
         assert!((position.rate - 5.0).abs() < 1e-9);
@@ -357,26 +383,29 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_set_by_hand_stands_in_place_of_the_schedule() {
+    fn a_manual_override_replaces_the_scheduled_rate() {
         let schedule_state = schedule_state();
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        schedule_state.cycle_started(0, origin, wall);
+        schedule_state.start_cycle(0, origin, wall);
         schedule_state.set_rate_override(Some(("3/s".parse().unwrap(), wall)));
         let position = schedule_state.position(at(origin, 12));
-        assert_eq!((position.rate, position.concurrency, position.set_until), (3.0, 0, Some(wall)));
-        assert!(schedule_state.names(at(origin, 12)).iter().all(|named| !named.active));
+        assert_eq!(
+            (position.rate, position.concurrency, position.override_until),
+            (3.0, 0, Some(wall))
+        );
+        assert!(schedule_state.phases(at(origin, 12)).iter().all(|phase| !phase.is_active));
         assert_eq!(schedule_state.scheduled_rate(at(origin, 5)), Some(5.0));
         assert_eq!(
             schedule_state.scheduled_rate(at(origin, 15)),
             None,
-            "nobody began the next cycle"
+            "the next cycle has not begun"
         );
         schedule_state.set_rate_override(None);
         assert_eq!(schedule_state.position(at(origin, 12)).concurrency, 7);
     }
 
     #[test]
-    fn repeats_of_a_phase_are_one_name() {
+    fn repeats_of_a_phase_share_one_name() {
         let phase = |name: &str| Phase {
             name: name.into(),
             load: Load::Pause,
@@ -385,12 +414,12 @@ mod tests {
         let schedule = Schedule::new(vec![phase("a"), phase("b"), phase("a"), phase("b")]);
         let schedule_state = ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "nothing");
         let (origin, wall) = (Instant::now(), SystemTime::now());
-        schedule_state.cycle_started(0, origin, wall);
-        let named = |name: &str, active, seconds| {
-            let started = Some(wall + Duration::from_secs(seconds));
-            PhaseStatus { name: name.into(), active, started }
+        schedule_state.start_cycle(0, origin, wall);
+        let status = |name: &str, is_active, seconds| {
+            let last_started = Some(wall + Duration::from_secs(seconds));
+            PhaseStatus { name: name.into(), is_active, last_started }
         };
-        let names = schedule_state.names(origin + Duration::from_millis(2500));
-        assert_eq!(names, [named("a", true, 2), named("b", false, 1)]);
+        let phases = schedule_state.phases(origin + Duration::from_millis(2500));
+        assert_eq!(phases, [status("a", true, 2), status("b", false, 1)]);
     }
 }

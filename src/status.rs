@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::incidents::Incidents;
 use crate::launch::RouteState;
 use crate::metrics::Labels;
-use crate::pairing::PairedDifference;
+use crate::pairing::PairedComparison;
 use crate::plan::Target;
 use crate::recent::Recent;
 use crate::schedule_state::ScheduleState;
@@ -73,7 +73,7 @@ pub struct RouteMonitor {
     /// All figures of a `run`, for its report. The daemon has none: they would grow.
     pub tally: Option<Arc<Tally>>,
     /// The difference from the first target of the scenario; empty for that target itself.
-    pub difference: Arc<PairedDifference>,
+    pub difference: Arc<PairedComparison>,
     info: Mutex<RouteInfo>,
 }
 

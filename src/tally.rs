@@ -165,7 +165,7 @@ impl Figures {
                 self.busy += duration;
                 self.judge(slo, None);
             }
-            Event::ResponseHead { .. } | Event::Connected { .. } | Event::Limits(_) => {}
+            Event::ResponseHead { .. } | Event::Connected { .. } | Event::RateLimits(_) => {}
         }
     }
 
@@ -347,7 +347,7 @@ mod tests {
                         detail: &detail,
                         duration: since,
                         since_due: since,
-                        names: &names,
+                        ids: &names,
                     }
                 },
             );

@@ -51,7 +51,7 @@ impl Moment {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cycles {
     /// One after the other, the first at once.
-    Running {
+    BackToBack {
         /// So many.
         repeat: Repeat,
         /// Whether each may wait until the target is ready.
@@ -67,11 +67,11 @@ pub enum Cycles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimetableEntry {
     /// This stretch.
-    On(Segment),
+    Active(Segment),
     /// Nothing before this instant.
-    Off(Instant),
+    IdleUntil(Instant),
     /// Nothing ever again.
-    Over,
+    Ended,
 }
 
 /// The cycles and the active windows of one schedule.
@@ -104,11 +104,11 @@ impl Timetable {
     }
 
     /// That of a scenario.
-    pub fn of(scenario: &Scenario) -> Timetable {
+    pub fn for_scenario(scenario: &Scenario) -> Timetable {
         let repeat = scenario.repeat;
         let cycles = match &scenario.start {
-            Start::WhenReady => Cycles::Running { repeat, when_ready: true },
-            Start::Now => Cycles::Running { repeat, when_ready: false },
+            Start::WhenReady => Cycles::BackToBack { repeat, when_ready: true },
+            Start::Now => Cycles::BackToBack { repeat, when_ready: false },
             Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
             Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
         };
@@ -121,7 +121,7 @@ impl Timetable {
     }
 
     /// What says that nothing is due now and then, in words.
-    pub fn hours(&self) -> Option<&'static str> {
+    pub fn idle_cause(&self) -> Option<&'static str> {
         match (&self.cycles, &self.active) {
             (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
             (Cycles::Cron(..), None) => Some("its cron"),
@@ -133,7 +133,7 @@ impl Timetable {
     /// Whether its one phase goes on for ever.
     pub fn is_endless(&self) -> bool {
         let for_ever = match self.cycles {
-            Cycles::Running { repeat, .. } => repeat == Repeat::Forever,
+            Cycles::BackToBack { repeat, .. } => repeat == Repeat::Forever,
             Cycles::WallClock(_) => true,
             Cycles::Cron(..) => false,
         };
@@ -141,7 +141,7 @@ impl Timetable {
     }
 
     /// How many firings were skipped so far because the one before was still on.
-    pub fn skipped(&self) -> u64 {
+    pub fn skipped_firings(&self) -> u64 {
         self.skipped
     }
 
@@ -151,11 +151,11 @@ impl Timetable {
         let begins = self.last.is_none_or(|last| last.done);
         begins
             && !self.is_endless()
-            && matches!(self.cycles, Cycles::Running { when_ready: true, .. })
+            && matches!(self.cycles, Cycles::BackToBack { when_ready: true, .. })
     }
 
     /// A stretch was walked to its end, or left before it.
-    pub fn left(&mut self, segment: Segment, walked: bool) {
+    pub fn leave_segment(&mut self, segment: Segment, walked: bool) {
         if let Some(last) = &mut self.last {
             // Requests that were counted may have moved it.
             last.start = segment.start;
@@ -164,24 +164,24 @@ impl Timetable {
     }
 
     /// What is on from `at`, the end of what was on before.
-    pub fn from(&mut self, at: Moment) -> TimetableEntry {
+    pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
         // A firing counts from here on, also one that comes before the first window opens.
         self.fired.get_or_insert(at.wall);
-        let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
+        let change = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
-            Some((false, Some(opens))) => return TimetableEntry::Off(at.instant_at(opens)),
-            Some((false, None)) => return TimetableEntry::Over,
+            Some((false, Some(opens))) => return TimetableEntry::IdleUntil(at.instant_at(opens)),
+            Some((false, None)) => return TimetableEntry::Ended,
         };
         let part = match self.cycles.clone() {
-            Cycles::Running { repeat, .. } => self.running(repeat, at.instant),
+            Cycles::BackToBack { repeat, .. } => self.running(repeat, at.instant),
             Cycles::WallClock(anchor) => self.by_the_wall(&anchor, at),
             Cycles::Cron(cron, repeat) => self.by_cron(&cron, repeat, at),
         };
         match (part, change) {
-            (TimetableEntry::On(mut segment), Some(closes)) => {
+            (TimetableEntry::Active(mut segment), Some(closes)) => {
                 segment.until = segment.until.min(closes.saturating_duration_since(segment.start));
-                TimetableEntry::On(segment)
+                TimetableEntry::Active(segment)
             }
             (part, _) => part,
         }
@@ -203,7 +203,7 @@ impl Timetable {
             }
         };
         if !repeat.includes(number) {
-            return TimetableEntry::Over;
+            return TimetableEntry::Ended;
         }
         self.on(Segment { cycle: number, start, after, until: length })
     }
@@ -216,7 +216,7 @@ impl Timetable {
             Some(last)
                 if cycle.number < last.number || (cycle.number == last.number && last.done) =>
             {
-                return TimetableEntry::Off(end.max(at.instant));
+                return TimetableEntry::IdleUntil(end.max(at.instant));
             }
             // The clock may be a little ahead; what was due since the cycle began is late, not lost.
             Some(last) if last.done && at.instant <= start + PROMPT => None,
@@ -233,7 +233,7 @@ impl Timetable {
     fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
         loop {
             if let Some(last) = self.last {
-                if let part @ TimetableEntry::On(_) = self.running(repeat, at.instant) {
+                if let part @ TimetableEntry::Active(_) = self.running(repeat, at.instant) {
                     return part;
                 }
                 self.last = None;
@@ -248,10 +248,10 @@ impl Timetable {
                 }
             }
             let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else {
-                return TimetableEntry::Over;
+                return TimetableEntry::Ended;
             };
             let Ok(past) = at.wall.duration_since(firing) else {
-                return TimetableEntry::Off(at.instant_at(firing));
+                return TimetableEntry::IdleUntil(at.instant_at(firing));
             };
             self.fired = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);
@@ -279,7 +279,7 @@ impl Timetable {
     fn on(&mut self, segment: Segment) -> TimetableEntry {
         let Segment { cycle, start, until, .. } = segment;
         self.last = Some(Last { number: cycle, start, length: until, done: false });
-        TimetableEntry::On(segment)
+        TimetableEntry::Active(segment)
     }
 }
 

@@ -215,7 +215,8 @@ impl WebState {
     /// milliseconds.
     async fn exposition(&self) -> Response<Full<Bytes>> {
         // If the kernel is slow, the scrape has its previous readings.
-        let _in_time = tokio::time::timeout(KERNEL_TIMEOUT, self.generator.ask_kernel()).await;
+        let _in_time =
+            tokio::time::timeout(KERNEL_TIMEOUT, self.generator.read_resource_usage()).await;
         let metrics = Arc::clone(&self.metrics);
         let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
             Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),

@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
 
 /// What arrival `k` of a scenario says first.
 fn asked(scenario: &Scenario, k: u64) -> String {
-    let asked = scenario.prompts.pick(7, &scenario.name, k, None).unwrap();
+    let asked = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
     let Content::Conversation(messages) = asked.content else { panic!("a payload") };
     messages[0].text.clone().into_owned()
 }
@@ -210,7 +210,7 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
         let plan = parse(&format!("target: http://localhost:8000/v1\n{keys}\n")).unwrap();
         (plan.scenarios[0].clone(), plan.warnings)
     };
-    let zone = |name| Zone::named(name).unwrap();
+    let zone = |name| Zone::by_name(name).unwrap();
     assert_eq!(scenario("rate: 1/s").0.active, None);
     let (curve, warnings) = scenario("start: wall_clock\nschedule: [{constant: 1/s, for: 36h}]");
     assert_eq!((curve.start, curve.repeat), (Start::WallClock(Anchor::Epoch), Repeat::Forever));
@@ -308,7 +308,7 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
     let schedule = &plan.scenarios[0].schedule;
     let marks = (0..schedule.total().micro() / 1_000_000).map(|k| {
         let mark = Area::from_micro(u64::try_from(k).unwrap() * 1_000_000 + 500_000);
-        let lengths = schedule.reaching(mark).unwrap().1.unwrap();
+        let lengths = schedule.phase_and_lengths(mark).unwrap().1.unwrap();
         (
             schedule.due(mark).unwrap().as_nanos(),
             lengths.input.map(u32::from),
@@ -367,7 +367,7 @@ schedule:
     let plan = config::parse(text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
     let schedule = &plan.scenarios[0].schedule;
     let phases: Vec<_> = (0..schedule.phases().len())
-        .map(|index| schedule.placed(index).unwrap())
+        .map(|index| schedule.phase_span(index).unwrap())
         .map(|placed| {
             (placed.phase.name.as_str(), placed.phase.length.as_micros(), placed.total.arrivals())
         })
@@ -422,7 +422,7 @@ fn every_source_asks_what_its_file_says() {
     assert_eq!(plan.warnings, [""; 0]);
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
-        let asked = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
+        let asked = scenario.prompts.prompt_for(plan.seed, &scenario.name, k, None).unwrap();
         serde_json::from_slice(&llmload::protocol::Dialect::default().encode(
             "m",
             &scenario.request,

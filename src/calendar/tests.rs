@@ -29,7 +29,7 @@ const ZONES: &[&str] = &[
 ];
 
 fn zone(name: &str) -> Zone {
-    Zone::named(name).unwrap_or_else(|| panic!("no zone {name}"))
+    Zone::by_name(name).unwrap_or_else(|| panic!("no zone {name}"))
 }
 
 fn cron(text: &str, name: &str) -> Cron {
@@ -275,8 +275,8 @@ fn changes(windows: &Windows, name: &str, after: &str, count: usize) -> Vec<Stri
     let mut now = at(after);
     let mut all = Vec::new();
     for _ in 0..count {
-        let (inside, Some(next)) = windows.at(now) else { break };
-        assert_ne!(windows.at(next).0, inside, "a change changes something");
+        let (inside, Some(next)) = windows.state_at(now) else { break };
+        assert_ne!(windows.state_at(next).0, inside, "a change changes something");
         all.push(format!("{} {}", if inside { "off" } else { "on" }, told(next, &zone(name))));
         now = next;
     }
@@ -290,7 +290,10 @@ fn windows_open_and_close_by_the_clock_on_the_wall() {
         changes(&office, BERLIN, "2027-03-26T12:00+01", 3),
         ["off 03-26 20:00 +01:00", "on 03-29 08:00 +02:00", "off 03-29 20:00 +02:00"]
     );
-    assert!(office.at(at("2027-03-26T08:00+01")).0 && !office.at(at("2027-03-26T20:00+01")).0);
+    assert!(
+        office.state_at(at("2027-03-26T08:00+01")).0
+            && !office.state_at(at("2027-03-26T20:00+01")).0
+    );
     // The night of Friday ends on Saturday; one hour of it does not exist.
     let nights = windows(&[("fri-sat", "22:00-06:00", BERLIN)]);
     assert_eq!(
@@ -316,7 +319,7 @@ fn windows_open_and_close_by_the_clock_on_the_wall() {
         ["on 11-21 12:00 +01:00", "off 11-22 12:00 +01:00"]
     );
     let always = windows(&[("mon-thu", "00:00-24:00", BERLIN), ("fri-sun", "00:00-24:00", BERLIN)]);
-    assert_eq!(always.at(at("2026-11-20T12:00+01")), (true, None));
+    assert_eq!(always.state_at(at("2026-11-20T12:00+01")), (true, None));
     // Two zones that meet, save in summer: then an hour is missing.
     let meet = windows(&[("mon-sun", "00:00-12:00", BERLIN), ("mon-sun", "11:00-23:00", "UTC")]);
     let first = changes(&meet, BERLIN, "2026-11-20T12:30+01", 1);
@@ -355,7 +358,7 @@ fn zones_are_known_without_a_system() {
     for unknown in
         ["", "Berlin", "Etc/Unknown", "../../etc/passwd", "/usr/share/zoneinfo/UTC", "localtime"]
     {
-        assert!(Zone::named(unknown).is_none(), "{unknown}");
+        assert!(Zone::by_name(unknown).is_none(), "{unknown}");
     }
     assert!(Zone::names().count() > 400);
 }

@@ -25,7 +25,7 @@ impl Days {
 
     /// Those of both.
     #[must_use]
-    pub fn and(self, other: Days) -> Days {
+    pub fn union(self, other: Days) -> Days {
         Days { week: self.week | other.week }
     }
 
@@ -166,11 +166,11 @@ pub struct Windows(Vec<Window>);
 
 impl Windows {
     /// The most there may be, so that asking stays cheap.
-    pub const MOST: usize = 64;
+    pub const MAX_COUNT: usize = 64;
 
-    /// The union of these windows, of which only the first [`Windows::MOST`] count.
+    /// The union of these windows, of which only the first [`Windows::MAX_COUNT`] count.
     pub fn new(mut windows: Vec<Window>) -> Windows {
-        windows.truncate(Windows::MOST);
+        windows.truncate(Windows::MAX_COUNT);
         Windows(windows)
     }
 
@@ -181,7 +181,7 @@ impl Windows {
 
     /// Whether an instant is inside a window, and when that changes next; `None` where it never does.
     /// A window begins and ends when the clock on the wall first reads so, and what touches is one.
-    pub fn at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
+    pub fn state_at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
         // A fortnight tells nearly always; a year, what only daylight saving interrupts.
         let (inside, change) =

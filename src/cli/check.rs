@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Failed, divided, paper, print, shard, variable};
+use super::{Failed, apply_shard, print, shard, stdout_style, variable};
 use crate::check::{Checked, Document};
 use crate::config;
 use crate::schedule::Shard;
@@ -29,10 +29,10 @@ pub(super) struct CheckArgs {
 /// Prints what is wrong with each file, or what it would send.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
-    let paper = paper();
+    let paper = stdout_style();
     let (mut all, mut wrong) = (Vec::new(), Vec::new());
     for file in &args.files {
-        match config::load(file, &variable).and_then(|plan| divided(plan, file, shard)) {
+        match config::load(file, &variable).and_then(|plan| apply_shard(plan, file, shard)) {
             Ok(plan) => {
                 let name = file.display().to_string();
                 let checked =
@@ -53,7 +53,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     }
     match (wrong.is_empty(), args.json) {
         (true, _) => Ok(()),
-        (false, true) => Err(Failed::Said(2)),
+        (false, true) => Err(Failed::Reported(2)),
         (false, false) => Err(Failed::Usage(wrong.join("\n"))),
     }
 }

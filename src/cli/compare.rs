@@ -35,7 +35,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
     } else {
         print(comparison.text().trim_end())?;
     }
-    if comparison.passed { Ok(()) } else { Err(Failed::Said(WORSE)) }
+    if comparison.passed { Ok(()) } else { Err(Failed::Reported(WORSE)) }
 }
 
 fn read(path: &Path) -> Result<Report, Failed> {

@@ -1,4 +1,4 @@
-//! What is to be sent: a file, or an address and a rate.
+//! The options that define the load: a configuration file, or a URL and a rate.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,10 +12,11 @@ use crate::schedule::{Rate, Shard};
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    // Not a doc comment: that would want the address in brackets, and show them.
-    #[arg(value_parser = endpoint_url, help = "Load this endpoint instead of what a file says, such as http://localhost:8000/v1")]
+    // Not a doc comment, because clippy would require brackets around the URL, and clap prints
+    // them.
+    #[arg(value_parser = endpoint_url, help = "Send load to this endpoint, such as http://localhost:8000/v1, instead of reading a file")]
     pub url: Option<String>,
-    /// The configuration
+    /// Configuration file
     #[arg(
         long = "config.file",
         value_name = "FILE",
@@ -23,25 +24,27 @@ pub(super) struct LoadArgs {
         conflicts_with = "url"
     )]
     pub config_file: PathBuf,
-    /// With a URL: the rate, such as 5/s, 300/m or 40/h
+    /// With a URL: request rate, such as 5/s, 300/m or 40/h
     #[arg(long, requires = "url", conflicts_with = "concurrency")]
     pub rate: Option<Rate>,
-    /// With a URL: keep so many requests in flight, instead of a rate
+    /// With a URL: number of requests to keep in flight, instead of a rate
     #[arg(long, requires = "url", value_name = "COUNT")]
     pub concurrency: Option<std::num::NonZeroU32>,
-    /// With a URL: the model [default: the only one that /models lists]
+    /// With a URL: model [default: the only one that /models lists]
     #[arg(long, requires = "url", value_name = "NAME")]
     pub model: Option<String>,
-    /// With a URL: the environment variable that holds the key, never the key itself
+    /// With a URL: name of the environment variable that holds the API key
     #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
     pub api_key_env: Option<String>,
 }
 
-pub(super) fn divided(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
+/// Returns the part of a plan that a shard sends.
+pub(super) fn apply_shard(plan: Plan, file: &Path, shard: Shard) -> Result<Plan, Invalid> {
     config::divide(plan, &file.display().to_string(), shard)
 }
 
-pub(super) fn plan_of(
+/// Reads the plan that the arguments name.
+pub(super) fn load_plan(
     args: &LoadArgs,
     length: Option<Duration>,
     shard: Shard,
@@ -58,29 +61,30 @@ pub(super) fn plan_of(
             config::from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
-            // Who has no file may want another, or none; who has one mends it.
+            // If the file does not exist, the user may want another file, or none.
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
-                    "name one with --config.file, or see llmload at work without any: llmload demo"
+                    "name a file with --config.file, or run `llmload demo`, which needs none"
                         .clone_into(&mut problem.remedy);
                 }
             }
             invalid
         })?,
     };
-    divided(
+    apply_shard(
         plan,
         args.url.as_ref().map_or(&args.config_file, |_| Path::new("the command line")),
         shard,
     )
 }
 
-/// A word that is no URL is more likely a mistyped command.
+/// Parses the URL of an endpoint. The error allows for a mistyped command, which is more likely
+/// than a wrong URL.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
     let remedy = config::with_scheme(text)
-        .map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
+        .map_or("see `llmload --help`".to_owned(), |url| format!("write {url}"));
     Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }

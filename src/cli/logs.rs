@@ -1,4 +1,4 @@
-//! Where the log goes and how it looks.
+//! The level, the format and the destination of the log.
 
 use super::progress::Beside;
 use clap::{Args, ValueEnum};
@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
-    /// error, warn, info, debug or trace; or a filter such as llmload=debug,hyper=info
+    /// Level: error, warn, info, debug or trace; or a filter such as llmload=debug,hyper=info
     #[arg(
         long = "log.level",
         global = true,
@@ -15,7 +15,7 @@ pub(super) struct LogArgs {
         default_value = "info"
     )]
     level: String,
-    /// How log lines look
+    /// Format of the log lines
     #[arg(
         long = "log.format",
         global = true,
@@ -32,20 +32,20 @@ enum LogFormat {
     Json,
 }
 
-/// Sets it up; what is wrong with the level comes back in words.
+/// Sets up the log. Returns an error message if the level is invalid.
 pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
-    // What the HTTP libraries say below warnings is of use to those who ask for it by name.
+    // The HTTP libraries log only warnings, unless a filter names them.
     let directives = match args.level.as_str() {
-        // The verifier of certificates would say of every request what its failure says already.
+        // The certificate verifier would repeat the error of each failed request.
         level @ ("error" | "warn" | "info" | "debug" | "trace") => {
             format!("warn,rustls_platform_verifier=off,llmload={level}")
         }
-        // A filter names what it is about; a lone word is a mistyped level, and would silence everything.
+        // A filter contains `=`. A single word is a mistyped level, and would silence everything.
         filter if filter.contains('=') => filter.to_owned(),
-        word => {
-            let words =
-                format!("--log.level {word}: no such level; use error, warn, info, debug or trace");
-            return Err(words);
+        level => {
+            return Err(format!(
+                "--log.level {level}: unknown level; use error, warn, info, debug or trace"
+            ));
         }
     };
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
@@ -56,11 +56,11 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(|| Beside)
         .with_target(false)
-        // It would tell of a closed stderr on stderr, and panic.
+        // It would report a closed stderr on stderr, and panic.
         .log_internal_errors(false);
     match args.format {
         LogFormat::Text => {
-            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init()
+            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
         }
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::load::endpoint_url;
-use super::{Failed, paper, print, runtime, variable};
+use super::{Failed, print, runtime, stdout_style, variable};
 use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::{self, Location, Plan, Target};
 use crate::probe::{Probe, text::ReportText};
@@ -63,10 +63,10 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let text = if args.json {
         serde_json::to_string_pretty(&report.json()).context("the report as JSON")?
     } else {
-        ReportText { report: &report, style: paper() }.to_string()
+        ReportText { report: &report, style: stdout_style() }.to_string()
     };
     print(&text)?;
-    if report.is_successful() { Ok(()) } else { Err(Failed::Said(1)) }
+    if report.is_successful() { Ok(()) } else { Err(Failed::Reported(1)) }
 }
 
 /// The target to probe, and the warnings about its configuration.
@@ -88,7 +88,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
         .map_err(|invalid| suggest_url(invalid, &args.config_file))?;
     let target = choose(targets(&plan), args)?;
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
-    if let Some(fault) = plan::model_fault(model) {
+    if let Some(fault) = plan::model_name_problem(model) {
         return Err(Failed::Usage(format!(
             "--model: the model's name {fault}; write it as the endpoint lists it"
         )));

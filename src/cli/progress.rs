@@ -56,7 +56,7 @@ pub(super) fn clear() {
 fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
     let monitors = board.monitors();
     let elapsed = HumanDuration(Duration::from_secs(elapsed.as_secs()));
-    let waiting = monitors.iter().find_map(|stream| match stream.schedule_state.state() {
+    let waiting = monitors.iter().find_map(|stream| match stream.schedule_state.activity() {
         Activity::Waiting(what) => Some(format!("{elapsed}: {} waits for {what}", stream.scenario)),
         _ => None,
     });
@@ -67,7 +67,7 @@ fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
     }
     let (mut sent, mut in_flight, mut succeeded, mut failed, mut dropped) = (0, 0, 0, 0, 0);
     for stream in &monitors {
-        let counts = stream.state.ledger.read();
+        let counts = stream.state.ledger.counts();
         sent += counts.started;
         in_flight += counts.in_flight;
         succeeded += counts.succeeded;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals, variable};
 use crate::config;
 use crate::control::AdminHandle;
-use crate::daemon::{self, Exit};
+use crate::daemon::{self, EndReason};
 use crate::generator::Generator;
 use crate::report::{self, Report, Run};
 use crate::scenario::RunOptions;
@@ -56,9 +56,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         ));
     }
     // Where the file has a schedule, it is cut; the one phase of a command line is as long as is said.
-    let plan = super::plan_of(&args.load, args.length, Shard::ALL)?;
+    let plan = super::load_plan(&args.load, args.length, Shard::ALL)?;
     let plan = plan
-        .one_pass(args.scenario.as_deref(), args.length.is_some())
+        .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(
@@ -92,7 +92,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     match broken {
         Some(error) => Err(Failed::Runtime(anyhow::Error::new(error))),
         None if report.verdict.passed || args.no_gate => Ok(()),
-        None => Err(Failed::Said(MISSED)),
+        None => Err(Failed::Reported(MISSED)),
     }
 }
 
@@ -100,14 +100,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
 fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon::Error>), Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
-    let run_options = RunOptions { limit: args.length, ready_timeout: args.wait };
+    let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
     let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), Generator::new());
     let runtime = runtime()?;
     let (started, began) = (SystemTime::now(), Instant::now());
     let ended = runtime.block_on(async {
         let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
         signals::watch(stop.clone(), force_stop.clone())?;
-        let (control, orders) = AdminHandle::new();
+        let (control, commands) = AdminHandle::new();
         let settings = daemon::DaemonOptions {
             plan,
             source: None,
@@ -119,15 +119,15 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon:
             generator: Arc::clone(&generator),
         };
         let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
-        let ended = daemon::run(settings, (control, orders), stop, force_stop).await;
+        let ended = daemon::run(settings, (control, commands), stop, force_stop).await;
         progress.abort();
         let _aborted = progress.await;
         progress::clear();
         anyhow::Ok(ended)
     })?;
-    let sent = board.monitors().iter().any(|stream| stream.state.ledger.read().started > 0);
+    let sent = board.monitors().iter().any(|stream| stream.state.ledger.counts().started > 0);
     let (interrupted, broken) = match ended {
-        Ok(ended) => (ended == Exit::Requested, None),
+        Ok(ended) => (ended == EndReason::Stopped, None),
         Err(error) if sent => (false, Some(error)),
         Err(error) => return Err(Failed::Runtime(anyhow::Error::new(error))),
     };

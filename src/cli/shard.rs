@@ -1,16 +1,17 @@
-//! Which shard this process is: by option, by variable, or by its place in a `StatefulSet`.
+//! The shard of this process, from an option, an environment variable or its place in a
+//! `StatefulSet`.
 
 use crate::schedule::Shard;
 
-/// The shard that the option or the environment names; the only one where neither does.
+/// Returns the shard that the option or the environment names; otherwise the whole load.
 pub(super) fn of_this_process(option: Option<Shard>) -> Result<Shard, String> {
     match option {
         Some(shard) => Ok(shard),
-        None => of(&|name| std::env::var(name).ok(), &host_name),
+        None => from_environment(&|name| std::env::var(name).ok(), &host_name),
     }
 }
 
-fn of(
+fn from_environment(
     variable: &dyn Fn(&str) -> Option<String>,
     host: &dyn Fn() -> String,
 ) -> Result<Shard, String> {
@@ -19,24 +20,23 @@ fn of(
     }
     let Some(shards) = variable("LLMLOAD_SHARDS") else { return Ok(Shard::ALL) };
     let count: u32 = shards.trim().parse().ok().filter(|count| *count > 0).ok_or_else(|| {
-        format!(
-            "LLMLOAD_SHARDS: `{shards}` is not how many shards there are; write a count, such as 3"
-        )
+        format!("LLMLOAD_SHARDS: `{shards}` is not a number of shards; set a count such as 3")
     })?;
     // Pods of a `StatefulSet` are NAME-0, NAME-1 and so on.
     let host = host();
     let ordinal = host.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
     let ordinal = ordinal.ok_or_else(|| {
-        format!("LLMLOAD_SHARDS is set, but the host name `{host}` ends in no number; set LLMLOAD_SHARD=I/N")
+        format!("LLMLOAD_SHARDS is set, but the host name `{host}` does not end in a number; set LLMLOAD_SHARD=I/N")
     })?;
     Shard::new(ordinal, count).ok_or_else(|| {
         format!(
-            "the host name `{host}` says shard {ordinal}, but LLMLOAD_SHARDS says there are {count}; raise it"
+            "the host name `{host}` means shard {ordinal}, but LLMLOAD_SHARDS is {count}; raise it"
         )
     })
 }
 
-/// As pods get it: in the environment, or else from the system.
+/// Returns the host name without its domain: from `HOSTNAME`, which pods have, or else from the
+/// system.
 fn host_name() -> String {
     let from_system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| from_system());
@@ -45,15 +45,15 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shard, of};
+    use super::{Shard, from_environment};
 
     #[test]
-    fn a_shard_is_read_from_a_variable_or_from_the_place_in_a_stateful_set() {
+    fn the_shard_follows_from_a_variable_or_from_the_place_in_a_stateful_set() {
         let read = |variables: &[(&str, &str)], host: &str| {
             let variable = |name: &str| {
                 variables.iter().find(|(its, _)| *its == name).map(|(_, value)| (*value).to_owned())
             };
-            of(&variable, &|| host.to_owned())
+            from_environment(&variable, &|| host.to_owned())
         };
         assert_eq!(read(&[], "x"), Ok(Shard::ALL));
         assert_eq!(read(&[("LLMLOAD_SHARD", "1/3")], "x"), Ok(Shard::new(1, 3).unwrap()));

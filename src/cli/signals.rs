@@ -1,4 +1,4 @@
-//! What signals mean to a running daemon.
+//! The signal handlers of a running daemon.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{AdminCommand, AdminHandle, CommandError};
 
-/// Signals closer together than this are one.
+/// Stop signals within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
-/// The first SIGTERM or SIGINT stops, the second hurries. Any more change nothing: by then everything
-/// in flight is cut off, and the process is about to end.
+/// Cancels `stop` at the first SIGTERM or SIGINT, and `force_stop` at the second. Later signals
+/// change nothing: by then all requests are aborted, and the process is about to end.
 pub(super) fn watch(stop: CancellationToken, force_stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
@@ -26,25 +26,27 @@ pub(super) fn watch(stop: CancellationToken, force_stop: CancellationToken) -> a
         for token in [stop, force_stop] {
             next().await;
             token.cancel();
-            // Whoever signals a process and its group, as `timeout` does, means it once.
-            let echoes = async {
+            // `timeout` signals a process and its group, so one signal may arrive twice.
+            let duplicates = async {
                 loop {
                     next().await;
                 }
             };
-            let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, echoes).await;
+            let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, duplicates).await;
         }
     });
     Ok(())
 }
 
-/// SIGHUP reloads; what came of it is in the log.
+/// Reloads the configuration at each SIGHUP. The log has the result.
 pub(super) fn watch_hangups(control: AdminHandle) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            if let Err(CommandError::NotNow(why)) = control.ask(AdminCommand::Reload).await {
-                tracing::warn!("SIGHUP: nothing is reloaded, {why}");
+            if let Err(CommandError::Unavailable(reason)) =
+                control.execute(AdminCommand::Reload).await
+            {
+                tracing::warn!("SIGHUP ignored: {reason}");
             }
         }
     });

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::tree::shown;
-use crate::schedule::{Lengths, Phase, Row, Trace};
+use crate::schedule::{Lengths, Phase, Trace, TraceRow};
 use row::Format;
 
 /// The most bytes that are read of a trace.
@@ -120,7 +120,7 @@ struct Rows {
     end: Duration,
     /// The instants of the first and the latest row.
     reached: Option<(i128, i128)>,
-    kept: Vec<Row>,
+    kept: Vec<TraceRow>,
 }
 
 impl Rows {
@@ -141,7 +141,7 @@ impl Rows {
         let offset = Duration::from_nanos(((at - first) as f64 / self.speed).round() as u64);
         let within = offset <= self.end;
         if within {
-            self.kept.push(Row::new(offset, lengths));
+            self.kept.push(TraceRow::new(offset, lengths));
         } else if !self.cuts {
             let message =
                 "more than 366 days after the first row; cut the trace with `for` or raise `speed`";

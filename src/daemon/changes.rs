@@ -1,48 +1,43 @@
-//! What a reload did to each scenario, in words for whoever asked and for the log.
+//! The result of a reload for each scenario, as text for the log and for the caller.
 
 use std::fmt;
 
-/// So many names of a kind are told; who has more counts them.
-const NAMES: usize = 20;
+/// The number of scenarios of a kind that are named. The rest are counted.
+const MAX_NAMES: usize = 20;
 
-/// The scenarios by what became of them.
-#[derive(Debug, Default)]
-pub(super) struct Changes([Vec<String>; 5]);
-
-/// What becomes of a scenario.
+/// The effect of a reload on a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ScenarioChange {
-    /// It was left alone.
+    /// Nothing changed.
     Unchanged,
-    /// It goes on with its books, on other terms.
+    /// New settings apply, and ledger and series continue.
     Changed,
-    /// It starts over, since another endpoint wants to be waited for.
-    Anew,
-    /// It was not there before.
+    /// The scenario starts again, because it must wait for another endpoint.
+    Restarted,
+    /// The scenario is new.
     Added,
-    /// It drains.
+    /// The scenario drains.
     Removed,
 }
 
+/// The names of all scenarios, by the effect of the reload.
+#[derive(Debug, Default)]
+pub(super) struct Changes([Vec<String>; 5]);
+
 impl Changes {
-    pub(super) fn note(&mut self, scenario: &str, change: ScenarioChange) {
+    pub(super) fn record(&mut self, scenario: &str, change: ScenarioChange) {
         self.0[change as usize].push(scenario.to_owned());
     }
 }
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fates = ["unchanged", "changed", "began anew", "added", "removed"];
-        let told = fates.iter().zip(&self.0).filter(|(_, names)| !names.is_empty());
-        for (index, (change, names)) in told.enumerate() {
-            let (shown, more) = names.split_at(names.len().min(NAMES));
-            write!(
-                f,
-                "{}{} {change} ({}",
-                if index > 0 { ", " } else { "" },
-                names.len(),
-                shown.join(", ")
-            )?;
+        let kinds = ["unchanged", "changed", "restarted", "added", "removed"];
+        let groups = kinds.iter().zip(&self.0).filter(|(_, names)| !names.is_empty());
+        for (index, (kind, names)) in groups.enumerate() {
+            let (shown, more) = names.split_at(names.len().min(MAX_NAMES));
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{} {kind} ({}", names.len(), shown.join(", "))?;
             if !more.is_empty() {
                 write!(f, " and {} more", more.len())?;
             }
@@ -57,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_are_counted_and_some_named() {
+    fn changes_are_counted_and_the_first_twenty_are_named() {
         let mut changes = Changes::default();
         assert_eq!(changes.to_string(), "");
-        changes.note("new", ScenarioChange::Added);
-        (0..22).for_each(|i| changes.note(&format!("s{i}"), ScenarioChange::Unchanged));
-        let words = changes.to_string();
-        assert!(words.starts_with("22 unchanged (s0, s1, "), "{words}");
-        assert!(words.ends_with("s19 and 2 more), 1 added (new)"), "{words}");
+        changes.record("new", ScenarioChange::Added);
+        (0..22).for_each(|i| changes.record(&format!("s{i}"), ScenarioChange::Unchanged));
+        let text = changes.to_string();
+        assert!(text.starts_with("22 unchanged (s0, s1, "), "{text}");
+        assert!(text.ends_with("s19 and 2 more), 1 added (new)"), "{text}");
     }
 }

@@ -1,8 +1,8 @@
-//! The built-in simulators of the targets that ask for one.
+//! The built-in simulators, one for each target with a `simulator` section.
 //!
-//! The client of each holds on to it, and so does every request on its way: a simulator that a reload
-//! does without ends with the last request to it. Neither its start nor its end is waited for on a
-//! thread that requests are sent from.
+//! The client of a target holds a reference to its simulator, and so does each request in flight.
+//! If a reload removes the target, its simulator ends after the last request. Simulators start and
+//! end on threads that send no requests, because both can block.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::Error;
 use crate::plan::{Location, Target};
 use crate::simulator::{Simulator, SimulatorOptions};
 
-/// One for each target that asks for one. Clones share those that run.
+/// The simulators that run, with their targets and options. Clones share the simulators.
 #[derive(Clone, Default)]
 pub(super) struct Simulators(Vec<(String, SimulatorOptions, Arc<Host>)>);
 
-/// A simulator that ends on a thread that may wait, wherever the last of those who use it lets go.
+/// A simulator that ends on a blocking thread, regardless of the thread that drops it.
 #[derive(Debug)]
 pub(super) struct Host(Option<Simulator>);
 
@@ -33,9 +33,9 @@ impl Drop for Host {
 }
 
 impl Simulators {
-    /// Those that these targets ask for. What is in `running` with the same settings goes on, the others
-    /// are started.
-    pub(super) async fn of(
+    /// Returns the simulators of these targets. Those in `running` with the same options are
+    /// reused, the others are started.
+    pub(super) async fn start(
         targets: Vec<Arc<Target>>,
         running: Simulators,
     ) -> Result<Simulators, Error> {
@@ -49,13 +49,14 @@ impl Simulators {
         started.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    /// The base URL of a target, and who has to be there as long as something is sent to it.
-    pub(super) fn reach(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
+    /// Returns the base URL of a target, and its simulator, which must live as long as anything is
+    /// sent to it.
+    pub(super) fn resolve(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
         match &target.location {
             Location::Url(url) => Ok((url.clone(), None)),
-            Location::Simulator(settings) => {
-                let host = self.find(&target.name, settings);
+            Location::Simulator(options) => {
+                let host = self.find(&target.name, options);
                 let simulator = host.as_ref().and_then(|host| host.0.as_ref());
                 let simulator =
                     simulator.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
@@ -68,24 +69,24 @@ impl Simulators {
     }
 
     fn add(&mut self, target: &Target, running: &Simulators) -> Result<(), Error> {
-        let Location::Simulator(settings) = &target.location else { return Ok(()) };
-        if self.find(&target.name, settings).is_some() {
+        let Location::Simulator(options) = &target.location else { return Ok(()) };
+        if self.find(&target.name, options).is_some() {
             return Ok(());
         }
         let start = || {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            Ok(Arc::new(Host(Some(Simulator::start(settings.clone(), listener)?))))
+            Ok(Arc::new(Host(Some(Simulator::start(options.clone(), listener)?))))
         };
-        let host = running.find(&target.name, settings).map_or_else(start, Ok);
+        let host = running.find(&target.name, options).map_or_else(start, Ok);
         let host =
             host.map_err(|source| Error::Simulator { target: target.name.clone(), source })?;
-        self.0.push((target.name.clone(), settings.clone(), host));
+        self.0.push((target.name.clone(), options.clone(), host));
         Ok(())
     }
 
-    fn find(&self, target: &str, settings: &SimulatorOptions) -> Option<Arc<Host>> {
+    fn find(&self, target: &str, options: &SimulatorOptions) -> Option<Arc<Host>> {
         let same = |(name, its, _): &&(String, SimulatorOptions, Arc<Host>)| {
-            name == target && its == settings
+            name == target && its == options
         };
         self.0.iter().find(same).map(|(.., host)| Arc::clone(host))
     }

@@ -1,19 +1,21 @@
-//! The scenarios at work, and the change from one plan to the next.
+//! The scenarios that run, and the change from one plan to the next.
 //!
-//! Everything about a new plan that can be refused is tried first; what follows cannot fail. A
-//! scenario that did not change is left alone; one that changed goes on with its books, its series
-//! and its connections, unless another endpoint wants to be waited for; one that is gone drains, and
-//! then its series go.
+//! A change first does everything that can fail. Then it applies the new plan, which cannot fail:
+//!
+//! - An unchanged scenario is left alone.
+//! - A changed scenario keeps its ledgers, series and connections. It restarts only if it must wait
+//!   for another endpoint.
+//! - A removed scenario drains, and then its series are removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Changes, ScenarioChange};
 use super::simulators::Simulators;
+use super::transition::{RouteTransition, Transition};
 use super::{Error, GRACE, check_open_files};
 use crate::control::CommandError;
 use crate::endpoint::HttpEndpoint;
@@ -21,29 +23,20 @@ use crate::event::AbortReason;
 use crate::launch::RouteState;
 use crate::plan::{self, Location, Plan};
 use crate::scenario::{RouteSpec, ScenarioContext, ScenarioHandle, ScenarioSpec, ScheduleCrashed};
-use crate::schedule::Rate;
-use crate::schedule_state::{Activity, ScheduleState};
+use crate::schedule_state::{Activity, RateOverride};
 use crate::status::{RouteInfo, RouteMonitor, StatusBoard};
 use crate::timetable::Timetable;
 
-/// All scenarios at work.
+/// Owns all scenarios that run.
 pub(super) struct Supervisor {
     context: ScenarioContext,
     board: Arc<StatusBoard>,
     scenarios: Vec<RunningScenario>,
     simulators: Simulators,
-    /// What is in flight of streams that nothing is sent on any more.
-    retiring: Vec<Arc<RouteState>>,
-    /// The lives of the scenarios.
-    pub(super) lives: JoinSet<Result<(), ScheduleCrashed>>,
-}
-
-/// What a rate that is set by hand stands in place of.
-pub(super) struct Set {
-    /// Whether another was set already.
-    pub(super) was: bool,
-    /// What would say that nothing is due now and then, in words.
-    pub(super) ignores: Option<&'static str>,
+    /// Routes that a reload removed, and that may still have requests in flight.
+    draining: Vec<Arc<RouteState>>,
+    /// The tasks of the scenarios.
+    pub(super) tasks: JoinSet<Result<(), ScheduleCrashed>>,
 }
 
 struct RunningScenario {
@@ -51,148 +44,167 @@ struct RunningScenario {
     handle: ScenarioHandle,
 }
 
+impl RunningScenario {
+    fn name(&self) -> &str {
+        &self.spec.scenario.name
+    }
+}
+
+/// The effect of a manual rate override.
+pub(super) struct RateChange {
+    /// True if an override was set before.
+    pub(super) had_override: bool,
+    /// The setting that makes the schedule idle at times, and that the override ignores.
+    pub(super) ignored_hours: Option<&'static str>,
+}
+
 impl Supervisor {
     pub(super) fn new(context: ScenarioContext, board: Arc<StatusBoard>) -> Supervisor {
-        let (scenarios, retiring) = (Vec::new(), Vec::new());
         Supervisor {
             context,
             board,
-            scenarios,
+            scenarios: Vec::new(),
             simulators: Simulators::default(),
-            retiring,
-            lives: JoinSet::new(),
+            draining: Vec::new(),
+            tasks: JoinSet::new(),
         }
     }
 
-    /// How many scenarios there are.
+    /// Returns the number of scenarios.
     pub(super) fn len(&self) -> usize {
         self.scenarios.len()
     }
 
-    /// Changes over to a plan; what became of each scenario.
+    /// Changes to a new plan. Returns the effect on each scenario.
     ///
     /// # Errors
-    /// If something in it cannot be set up: nothing has changed then.
+    /// If something in the plan cannot be set up. Then nothing has changed.
     pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
         check_open_files(&plan)?;
-        let changed = self.context.metrics.buckets().differing(&plan.buckets);
-        if !changed.is_empty() {
-            let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
-            return Err(Error::Buckets(names.join(", ")));
-        }
+        self.check_buckets(&plan)?;
         let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets).cloned().collect();
-        let simulators = Simulators::of(targets, self.simulators.clone()).await?;
-        let mut prepared = Vec::new();
-        for scenario in plan.scenarios {
-            prepared.push(self.prepare(scenario, plan.seed, &simulators)?);
-        }
-        // Everything that can be refused has been: from here on it changes.
-        let metrics = Arc::clone(&self.context.metrics);
-        let targets = self.targets();
-        let (mut before, mut changes) = (std::mem::take(&mut self.scenarios), Changes::default());
-        for next in prepared {
-            next.routes
-                .iter()
-                .for_each(|route| metrics.targets.add(&route.target.name, &route.info.address));
-            let name = &next.scenario.name;
-            let running = before.iter().position(|running| running.spec.scenario.name == *name);
-            let running = running.map(|position| before.remove(position));
-            let running = if let Some(running) = running {
-                self.changed(running, next, &mut changes)
-            } else {
-                changes.note(name, ScenarioChange::Added);
-                let schedule_state = next.schedule_state(self.context.shard);
-                self.begin(next, &schedule_state)
-            };
-            self.scenarios.push(running);
-        }
-        for target in targets.difference(&self.targets()) {
-            metrics.targets.remove(target);
-        }
-        for gone in before {
-            changes.note(&gone.spec.scenario.name, ScenarioChange::Removed);
-            self.dismiss(gone);
-        }
+        let simulators = Simulators::start(targets, self.simulators.clone()).await?;
+        let specs = plan.scenarios.into_iter();
+        let specs = specs.map(|scenario| self.prepare(scenario, plan.seed, &simulators));
+        let specs = specs.collect::<Result<Vec<_>, Error>>()?;
+
+        // Nothing below this line can fail.
+        let changes = self.apply(specs);
         self.simulators = simulators;
-        let monitors = self
-            .scenarios
-            .iter()
-            .flat_map(|running| running.handle.monitors.iter().cloned())
-            .collect();
+        let monitors = self.monitors().cloned().collect();
         self.board.publish(monitors, plan.masked_source);
-        metrics.config_loaded(plan.source_hash);
+        self.context.metrics.config_loaded(plan.source_hash);
         Ok(changes)
     }
 
-    /// Sets the rate of a scenario by hand.
+    fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {
+        let changed = self.context.metrics.buckets().changed_histograms(&plan.buckets);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
+        Err(Error::Buckets(names.join(", ")))
+    }
+
+    /// Replaces the scenarios by those of `specs`.
+    fn apply(&mut self, specs: Vec<ScenarioSpec>) -> Changes {
+        let metrics = Arc::clone(&self.context.metrics);
+        let (old_targets, mut changes) = (self.target_names(), Changes::default());
+        let mut old = std::mem::take(&mut self.scenarios);
+        for spec in specs {
+            for route in &spec.routes {
+                metrics.targets.add(&route.target.name, &route.info.address);
+            }
+            let name = spec.scenario.name.clone();
+            let position = old.iter().position(|running| running.name() == name);
+            let (running, change) = match position.map(|position| old.remove(position)) {
+                Some(running) => self.change_scenario(running, spec),
+                None => (self.start(spec), ScenarioChange::Added),
+            };
+            changes.record(&name, change);
+            self.scenarios.push(running);
+        }
+        for target in old_targets.difference(&self.target_names()) {
+            metrics.targets.remove(target);
+        }
+        for removed in old {
+            changes.record(removed.name(), ScenarioChange::Removed);
+            self.stop(removed);
+        }
+        changes
+    }
+
+    /// Sets or clears the manual rate override of a scenario.
     pub(super) fn set_rate(
         &self,
         scenario: &str,
-        rate: Option<(Rate, Duration)>,
-    ) -> Result<Set, CommandError> {
-        let running = self.scenarios.iter().find(|running| running.spec.scenario.name == scenario);
-        let Some(running) = running else {
-            return Err(CommandError::Unknown(format!("there is no scenario `{scenario}`")));
+        rate: RateOverride,
+    ) -> Result<RateChange, CommandError> {
+        let Some(running) = self.scenarios.iter().find(|running| running.name() == scenario) else {
+            return Err(CommandError::NotFound(format!("there is no scenario `{scenario}`")));
         };
-        let waits = || {
-            CommandError::NotNow(format!(
+        let Some(had_override) = running.handle.set_rate(rate) else {
+            return Err(CommandError::Unavailable(format!(
                 "scenario `{scenario}` waits for its target; try again once it runs"
-            ))
+            )));
         };
-        let was = running.handle.set_rate(rate).ok_or_else(waits)?;
-        Ok(Set { was, ignores: running.spec.routes.first().and_then(|route| route.info.hours) })
+        let first = running.spec.routes.first();
+        Ok(RateChange { had_override, ignored_hours: first.and_then(|route| route.info.hours) })
     }
 
-    /// What the first scenario waits for whose schedule does not run yet, and its name.
-    pub(super) fn waits_for(&self) -> Option<(String, String)> {
-        let waiting = self.scenarios.iter().find(|running| !running.handle.is_live())?;
-        let state = waiting.handle.monitors.first().map(|monitor| monitor.schedule_state.state());
-        let words = match state {
-            Some(Activity::Waiting(words)) => words,
+    /// Returns the first scenario whose schedule has not started, and the thing that it waits for.
+    pub(super) fn first_waiting(&self) -> Option<(String, String)> {
+        let waiting = self.scenarios.iter().find(|running| !running.handle.has_started())?;
+        let first = waiting.handle.monitors.first();
+        let waiting_for = match first.map(|monitor| monitor.schedule_state.activity()) {
+            Some(Activity::Waiting(waiting_for)) => waiting_for,
             _ => "the target".to_owned(),
         };
-        Some((waiting.spec.scenario.name.clone(), words))
+        Some((waiting.name().to_owned(), waiting_for))
     }
 
-    /// All that may be in flight.
-    pub(super) fn state(&self) -> Vec<Arc<RouteState>> {
-        let monitors = self.scenarios.iter().flat_map(|running| &running.handle.monitors);
-        let at_work = monitors.map(|monitor| Arc::clone(&monitor.state));
-        at_work.chain(self.retiring.iter().cloned()).collect()
+    /// Returns the state of all routes that may have requests in flight.
+    pub(super) fn route_states(&self) -> Vec<Arc<RouteState>> {
+        let running = self.monitors().map(|monitor| &monitor.state);
+        running.chain(&self.draining).cloned().collect()
     }
 
-    /// Until nothing is in flight any more, and nothing more can be.
-    pub(super) async fn rests(&self) {
-        for state in self.state() {
+    /// Waits until no request is in flight. May be called only once no arrival can be launched any
+    /// more.
+    pub(super) async fn wait_until_idle(&self) {
+        for state in self.route_states() {
             state.tasks.close();
             state.tasks.wait().await;
         }
     }
 
-    fn targets(&self) -> BTreeSet<String> {
+    fn monitors(&self) -> impl Iterator<Item = &Arc<RouteMonitor>> {
+        self.scenarios.iter().flat_map(|running| &running.handle.monitors)
+    }
+
+    fn target_names(&self) -> BTreeSet<String> {
         let routes = self.scenarios.iter().flat_map(|running| &running.spec.routes);
         routes.map(|route| route.target.name.clone()).collect()
     }
 
-    /// The clients of a scenario, and what is shown of them. A client stays, and with it its
-    /// connections, where the target is the same.
+    /// Prepares a scenario of a new plan. If a target is the same as before, its client stays, with
+    /// all its connections.
     fn prepare(
         &self,
         scenario: plan::Scenario,
         seed: u64,
         simulators: &Simulators,
     ) -> Result<ScenarioSpec, Error> {
-        let running =
-            self.scenarios.iter().find(|running| running.spec.scenario.name == scenario.name);
+        let running = self.scenarios.iter().find(|running| running.name() == scenario.name);
         let before = running.map_or(&[][..], |running| running.spec.routes.as_slice());
         let routes = scenario.targets().map(|target| {
-            let (address, host) = simulators.reach(target)?;
+            let (address, host) = simulators.resolve(target)?;
             let info = RouteInfo {
                 configured: Arc::clone(target),
                 address: address.to_string(),
                 simulated: matches!(target.location, Location::Simulator(_)),
                 max_concurrency: scenario.max_concurrency.get(),
-                hours: Timetable::of(&scenario).hours(),
+                hours: Timetable::for_scenario(&scenario).idle_cause(),
             };
             let same = before
                 .iter()
@@ -204,83 +216,90 @@ impl Supervisor {
             Ok(RouteSpec { target: Arc::clone(target), endpoint, info })
         });
         let routes = routes.collect::<Result<Vec<_>, Error>>()?;
-        Ok(ScenarioSpec { scenario, seed, routes, tallied: self.context.run_options.is_some() })
+        Ok(ScenarioSpec { scenario, seed, routes, has_tally: self.context.run_options.is_some() })
     }
 
-    fn begin(
-        &mut self,
-        spec: ScenarioSpec,
-        schedule_state: &Arc<ScheduleState>,
-    ) -> RunningScenario {
-        let monitors = spec.monitors(schedule_state);
-        let (handle, life) = ScenarioHandle::begin(spec.clone(), monitors, &self.context);
-        self.lives.spawn(life);
+    fn start(&mut self, spec: ScenarioSpec) -> RunningScenario {
+        let schedule_state = spec.new_schedule_state(self.context.shard);
+        let monitors = spec.new_monitors(&schedule_state);
+        let (handle, task) = ScenarioHandle::start(spec.clone(), monitors, &self.context);
+        self.tasks.spawn(task);
         RunningScenario { spec, handle }
     }
 
-    /// A scenario that was there before goes on, changed or not, or begins anew.
-    fn changed(
+    fn change_scenario(
         &mut self,
-        mut running: RunningScenario,
-        next: ScenarioSpec,
-        changes: &mut Changes,
-    ) -> RunningScenario {
-        let (before, name) = (&running.spec, next.scenario.name.as_str());
-        let info = |spec: &ScenarioSpec| {
-            spec.routes.iter().map(|route| route.info.clone()).collect::<Vec<_>>()
-        };
-        if before.scenario == next.scenario
-            && before.seed == next.seed
-            && info(before) == info(&next)
-        {
-            changes.note(name, ScenarioChange::Unchanged);
-            return running;
-        }
-        let monitors = next
-            .routes
-            .iter()
-            .map(|route| goes_on(&running, &next, route))
-            .collect::<Option<Vec<_>>>();
-        let Some(monitors) = monitors.filter(|_| running.handle.is_live()) else {
-            changes.note(name, ScenarioChange::Anew);
-            self.dismiss(running);
-            let schedule_state = next.schedule_state(self.context.shard);
-            return self.begin(next, &schedule_state);
-        };
-        changes.note(name, ScenarioChange::Changed);
-        let baseline = |monitors: &[Arc<RouteMonitor>]| monitors.first().map(Arc::as_ptr);
-        if baseline(&monitors) != baseline(&running.handle.monitors) {
-            for monitor in &monitors {
-                monitor.difference.forget();
+        running: RunningScenario,
+        after: ScenarioSpec,
+    ) -> (RunningScenario, ScenarioChange) {
+        match Transition::decide(&running.spec, &running.handle, &after) {
+            Transition::Keep => (running, ScenarioChange::Unchanged),
+            Transition::Change(routes) => {
+                (self.change_in_place(running, after, routes), ScenarioChange::Changed)
+            }
+            Transition::Restart => {
+                self.stop(running);
+                (self.start(after), ScenarioChange::Restarted)
             }
         }
-        let left = running.handle.monitors.clone();
-        let left = left
-            .into_iter()
-            .filter(|old| !monitors.iter().any(|monitor| Arc::ptr_eq(monitor, old)));
-        let left: Vec<_> = left.collect();
-        running.handle.change(&running.spec, &next, monitors, &self.context);
-        for monitor in left {
-            self.retire(monitor, None);
-        }
-        RunningScenario { spec: next, handle: running.handle }
     }
 
-    fn dismiss(&mut self, running: RunningScenario) {
+    /// Applies a new specification to a scenario whose schedule runs.
+    fn change_in_place(
+        &mut self,
+        mut running: RunningScenario,
+        after: ScenarioSpec,
+        routes: Vec<RouteTransition>,
+    ) -> RunningScenario {
+        let old_monitors = running.handle.monitors.clone();
+        let Some(old_baseline) = old_monitors.first() else { return running };
+        // All monitors of a scenario share its schedule state.
+        let schedule_state = &old_baseline.schedule_state;
+        let monitors: Vec<_> = std::iter::zip(routes, &after.routes)
+            .map(|(transition, route)| match transition {
+                RouteTransition::Reuse(monitor) => {
+                    monitor.set_info(route.info.clone());
+                    monitor
+                }
+                RouteTransition::Create => after.new_monitor(route, schedule_state),
+            })
+            .collect();
+        if monitors.first().map(Arc::as_ptr) != Some(Arc::as_ptr(old_baseline)) {
+            for monitor in &monitors {
+                monitor.difference.reset();
+            }
+        }
+        running.handle.change(&running.spec, &after, monitors.clone(), &self.context);
+        for old in old_monitors {
+            if !monitors.iter().any(|monitor| Arc::ptr_eq(monitor, &old)) {
+                self.drain_route(old, None);
+            }
+        }
+        RunningScenario { spec: after, handle: running.handle }
+    }
+
+    /// Stops a scenario. Its routes drain.
+    fn stop(&mut self, running: RunningScenario) {
         running.handle.stop();
         for monitor in running.handle.monitors {
-            self.retire(monitor, Some(running.handle.ended.clone()));
+            self.drain_route(monitor, Some(running.handle.ended.clone()));
         }
     }
 
-    /// Once nothing is launched any more, what is in flight may end; then the series go.
-    fn retire(&mut self, monitor: Arc<RouteMonitor>, launched: Option<CancellationToken>) {
-        self.retiring.retain(|state| !(state.tasks.is_closed() && state.tasks.is_empty()));
-        self.retiring.push(Arc::clone(&monitor.state));
+    /// Drains a route in the background, and then removes its series. If `launching_ended` is
+    /// given, the drain begins when it is cancelled, because arrivals may still be launched until
+    /// then.
+    fn drain_route(
+        &mut self,
+        monitor: Arc<RouteMonitor>,
+        launching_ended: Option<CancellationToken>,
+    ) {
+        self.draining.retain(|state| !(state.tasks.is_closed() && state.tasks.is_empty()));
+        self.draining.push(Arc::clone(&monitor.state));
         let metrics = Arc::clone(&self.context.metrics);
         tokio::spawn(async move {
-            if let Some(launched) = launched {
-                launched.cancelled().await;
+            if let Some(ended) = launching_ended {
+                ended.cancelled().await;
             }
             let RouteState { ledger, tasks, cancellation } = &*monitor.state;
             tasks.close();
@@ -292,29 +311,5 @@ impl Supervisor {
                 metrics.unbind(&labels, ledger);
             }
         });
-    }
-}
-
-/// The stream of load to a target of the next setting: the one there is, if it has the same name and
-/// model, else another. None where the model would have to be learned.
-fn goes_on(
-    running: &RunningScenario,
-    next: &ScenarioSpec,
-    route: &RouteSpec,
-) -> Option<Arc<RouteMonitor>> {
-    let mut all = running.spec.routes.iter().zip(&running.handle.monitors);
-    let old = all.find(|(old, _)| old.target.name == route.target.name);
-    let Some((before, monitor)) = old else {
-        let schedule_state = &running.handle.monitors.first()?.schedule_state;
-        return route.target.model.is_some().then(|| next.monitor(route, schedule_state));
-    };
-    // A model that was learned is that of the same endpoint.
-    let learned = monitor.model.get().filter(|_| before.info.address == route.info.address);
-    let model = route.target.model.as_ref().or(learned)?;
-    if monitor.model.get() == Some(model) {
-        monitor.set_info(route.info.clone());
-        Some(Arc::clone(monitor))
-    } else {
-        Some(next.monitor(route, &monitor.schedule_state))
     }
 }

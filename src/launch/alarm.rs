@@ -1,9 +1,9 @@
-//! What wakes a driver at an instant.
+//! The alarm that wakes a driver at an instant.
 //!
-//! tokio's timer wheel knows whole milliseconds. A timer of the kernel is a file to its event loop: it
-//! rings to some hundredths of a millisecond, on the very worker that then starts the request, so that
-//! no thread has to wake another. Time is otherwise tokio's, and so is the alarm of tests on paused time
-//! and of systems without such files.
+//! tokio's timer wheel has a resolution of one millisecond. A kernel timer (`timerfd`) is a file in
+//! tokio's event loop and fires within some hundredths of a millisecond. It wakes the very worker
+//! thread that then starts the request, so no thread has to wake another. Tests on a paused clock
+//! and systems without `timerfd` use tokio's timer.
 
 use std::time::SystemTime;
 
@@ -11,24 +11,26 @@ use tokio::time::Instant;
 
 use crate::timetable::Moment;
 
-/// A clock and its alarm.
+/// A clock, and a timer that follows it.
 #[derive(Debug)]
 pub enum Alarm {
-    /// The clocks of the machine.
+    /// The clocks of the machine, and a kernel timer.
     #[cfg(target_os = "linux")]
     Kernel(kernel::Timer),
-    /// tokio's clock, with a wall clock that goes with it from this moment on.
+    /// tokio's clock and timer. The wall clock advances with tokio's clock from this moment on.
     Tokio(Moment),
 }
 
 impl Alarm {
-    /// The most precise that the machine has, in the current runtime.
-    pub fn of_this_machine() -> Alarm {
+    /// Returns the most precise alarm of this machine, in the current runtime.
+    pub fn most_precise() -> Alarm {
         #[cfg(target_os = "linux")]
         match kernel::Timer::new() {
             Ok(timer) => return Alarm::Kernel(timer),
             Err(error) => {
-                tracing::warn!("arrivals are paced to a millisecond only: no timer file: {error}")
+                tracing::warn!(
+                    "no kernel timer, so arrivals are paced to the millisecond only: {error}"
+                );
             }
         }
         Alarm::Tokio(Moment { instant: Instant::now(), wall: SystemTime::now() })
@@ -43,14 +45,14 @@ impl Alarm {
         }
     }
 
-    /// Waits until then, and lets others run in any case.
-    pub(super) async fn rings_at(&mut self, until: Instant) {
+    /// Waits until the instant. Yields to other tasks even if the instant has passed.
+    pub(super) async fn sleep_until(&mut self, until: Instant) {
         if until <= Instant::now() {
             return tokio::task::yield_now().await;
         }
         match self {
             #[cfg(target_os = "linux")]
-            Alarm::Kernel(timer) => timer.rings_at(until).await,
+            Alarm::Kernel(timer) => timer.sleep_until(until).await,
             Alarm::Tokio(_) => tokio::time::sleep_until(until).await,
         }
     }
@@ -70,7 +72,7 @@ mod kernel {
     use tokio::io::unix::AsyncFd;
     use tokio::time::Instant;
 
-    /// A timer that is a file.
+    /// A kernel timer as a file of the event loop.
     #[derive(Debug)]
     pub struct Timer(AsyncFd<OwnedFd>);
 
@@ -80,22 +82,23 @@ mod kernel {
             let file = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             #[expect(
                 deprecated,
-                reason = "sound where the descriptor cannot change, as here; its successor is unsafe"
+                reason = "sound because the descriptor cannot change; the replacement is unsafe"
             )]
             let file = AsyncFd::with_interest(file, Interest::READABLE)?;
             Ok(Timer(file))
         }
 
-        /// What cannot be set rings a little late, by tokio's clock.
-        pub(super) async fn rings_at(&mut self, until: Instant) {
-            if self.ring(until).await.is_err() {
+        /// Waits until the instant. If the kernel timer fails, tokio's timer takes over and fires
+        /// up to a millisecond late.
+        pub(super) async fn sleep_until(&mut self, until: Instant) {
+            if self.try_sleep_until(until).await.is_err() {
                 tokio::time::sleep_until(until).await;
             }
         }
 
-        async fn ring(&mut self, until: Instant) -> io::Result<()> {
+        async fn try_sleep_until(&mut self, until: Instant) -> io::Result<()> {
             while Instant::now() < until {
-                // Anew each time: it may have rung for what was waited for before.
+                // Set again in each turn: the timer may have fired for an earlier wait.
                 self.set(until)?;
                 let mut guard = self.0.readable().await?;
                 let mut expirations = [0; 8];
@@ -108,7 +111,7 @@ mod kernel {
         }
 
         fn set(&self, until: Instant) -> io::Result<()> {
-            // Zero would disarm it.
+            // Zero would disarm the timer.
             let wait = until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
             let once = Itimerspec {
                 it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },

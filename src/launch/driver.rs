@@ -1,8 +1,19 @@
-//! What happens next in a scenario: arrivals by the schedule, and by the slots that become free in a
-//! closed-loop phase.
+//! The driver of a scenario: it decides what happens next.
 //!
-//! [`Driver`] is a synchronous value in a thin shell, a task that obeys it: it waits for the clock, its
-//! mailbox and the stop signal, and for nothing else.
+//! Arrivals are due by the schedule, by a manual rate override, or, in a closed loop, when a slot
+//! is free. [`Driver::step`] is synchronous and receives the time. [`Driver::run`] is a thin loop
+//! around it that waits for the clock, for commands, for returned slots and for the stop signal.
+//!
+//! One call of `advance` makes one decision:
+//!
+//! ```text
+//!               ┌── none ──> the timetable: begin the next segment, be idle, or end
+//! the source ───┤
+//!               └── some ──> the pacer:  arrival due ──────────────────> launch
+//!                                        nothing due, commands pending > apply the commands
+//!                                        nothing due ──────────────────> wait, or use a slot
+//!                                        segment over ─────────────────> leave the source
+//! ```
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -13,29 +24,30 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
-use super::mailbox::{Mailbox, RateOverride};
+use super::mailbox::Mailbox;
 use super::slots::{Slot, Slots};
 use super::{Launch, ReadinessGate};
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
-use crate::schedule::{Load, Phase, Rate, Schedule, Spread};
-use crate::schedule_state::ScheduleState;
+use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
+use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// How many launches the shell makes before it lets others run: a burst goes through the guard as one,
-/// before its own requests make it late.
+/// The number of launches in a row before the loop yields to other tasks. All arrivals of a burst
+/// pass the guard before the first of their requests runs; else those requests could make the rest
+/// of the burst late.
 const BURST: u32 = 1024;
-/// The longest sleep: the wall clock may be set in the meantime.
-const NAP: Duration = Duration::from_secs(30);
+/// The longest wait. The wall clock may be set during a wait, so the driver looks at it this often.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// What happens next.
+/// A decision of the driver.
 #[derive(Debug)]
 enum Step {
-    /// Send this one; in a closed loop, for this slot.
+    /// Launch this arrival; in a closed loop, in this slot.
     Launch(Arrival, Option<Arc<Slot>>),
-    /// Nothing before this instant, unless something comes into the mailbox.
+    /// Wait until this instant, or until a command or a slot arrives.
     Wait(Instant),
-    /// Nothing ever again, unless something comes into the mailbox.
+    /// End, because no more arrivals are due. A command can start the driver again.
     End,
 }
 
@@ -43,303 +55,89 @@ enum Step {
 #[derive(Debug)]
 pub struct Driver {
     timetable: Timetable,
-    spread: Spread,
+    arrivals: ArrivalSpec,
     schedule_state: Arc<ScheduleState>,
     gate: Option<Arc<ReadinessGate>>,
     mailbox: Arc<Mailbox>,
-    /// The end of what has been walked.
-    at: Instant,
-    /// A cycle waits before the gate: only being told that what it waits for is there lets it on.
-    held: bool,
-    walk: Option<Walk>,
     slots: Slots,
-    /// How many arrivals closed loops had.
-    looped: u64,
-    counting: Option<Counting>,
-    /// What is not due by then is not told.
-    until: Option<Instant>,
+    /// The source of arrivals now; `None` between segments.
+    source: Option<Source>,
+    /// The end of the last segment. The timetable looks for the next segment from here.
+    position: Instant,
+    /// True while a cycle waits at the gate. Then only the command that the target is ready lets it
+    /// begin: if the gate opens without that command, the cycle would begin in the past.
+    is_held: bool,
+    /// The number of arrivals that closed loops have launched.
+    closed_loop_launched: u64,
+    counted_phase: Option<CountedPhase>,
+    /// The end of the run. Later arrivals are not launched.
+    time_limit: Option<Instant>,
 }
 
+/// The source of open-loop arrivals.
 #[derive(Debug)]
-enum Walk {
-    Scheduled(Pacer),
-    /// A rate was set by hand.
-    Set(Pacer),
+enum Source {
+    /// A segment of the schedule.
+    Schedule(Pacer),
+    /// A manual rate override.
+    Override(Pacer),
 }
 
-/// How far the phase that counts its requests has come.
+/// The progress of a phase that ends after a number of requests.
 #[derive(Clone, Copy, Debug)]
-struct Counting {
+struct CountedPhase {
     phase: usize,
     launched: u64,
 }
 
 impl Driver {
-    /// A driver whose timetable begins at `origin`.
+    /// Returns a driver whose timetable begins at `origin`.
     pub fn new(
         timetable: Timetable,
-        spread: Spread,
+        arrivals: ArrivalSpec,
         schedule_state: Arc<ScheduleState>,
         origin: Instant,
     ) -> Driver {
         Driver {
             timetable,
-            spread,
+            arrivals,
             schedule_state,
             gate: None,
             mailbox: Arc::default(),
-            at: origin,
-            held: false,
-            walk: None,
             slots: Slots::default(),
-            looped: 0,
-            counting: None,
-            until: None,
+            source: None,
+            position: origin,
+            is_held: false,
+            closed_loop_launched: 0,
+            counted_phase: None,
+            time_limit: None,
         }
     }
 
-    /// Cycles that may be put off wait until this gate is open.
+    /// Lets cycles wait until this gate is open, if the timetable allows them to begin later.
     #[must_use]
-    pub fn behind(mut self, gate: Arc<ReadinessGate>) -> Driver {
+    pub fn with_gate(mut self, gate: Arc<ReadinessGate>) -> Driver {
         self.gate = Some(gate);
         self
     }
 
-    /// What is not due by then is not sent, however long the process was stopped.
+    /// Launches only arrivals that are due before `limit`, even if the process was suspended.
     #[must_use]
-    pub fn until(mut self, until: Instant) -> Driver {
-        self.until = Some(until);
+    pub fn with_time_limit(mut self, limit: Instant) -> Driver {
+        self.time_limit = Some(limit);
         self
     }
 
-    /// Where it is reached while it runs.
+    /// Returns the mailbox that receives commands while the driver runs.
     pub fn mailbox(&self) -> Arc<Mailbox> {
         Arc::clone(&self.mailbox)
     }
 
-    fn step(&mut self, now: Moment) -> Step {
-        let Some(until) = self.until else { return self.next(now) };
-        if now.instant < until {
-            return match self.next(now) {
-                Step::Wait(at) => Step::Wait(at.min(until)),
-                other => other,
-            };
-        }
-        match self.next(Moment { instant: until, wall: now.wall_at(until) }) {
-            launch @ Step::Launch(_, None) => launch,
-            // A slot that comes free by now is not used again.
-            Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
-                self.schedule_state.set_ended();
-                Step::End
-            }
-        }
-    }
-
-    fn next(&mut self, now: Moment) -> Step {
-        for slot in self.mailbox.returned() {
-            self.slots.put_back(slot);
-        }
-        loop {
-            let next = match &mut self.walk {
-                Some(Walk::Scheduled(pacer) | Walk::Set(pacer)) => pacer.poll(now.instant),
-                None => match self.begin(now) {
-                    Some(step) if self.mailbox.has_commands() => {
-                        drop(step);
-                        self.apply(now);
-                        continue;
-                    }
-                    Some(step) => return step,
-                    None => continue,
-                },
-            };
-            if let Next::Due { due, k, phase, lengths } = next {
-                let phase = Some(phase).filter(|_| matches!(self.walk, Some(Walk::Scheduled(_))));
-                return Step::Launch(Arrival { k, due, phase, lengths }, None);
-            }
-            // DriverCommands take effect once everything that was due until now has been told.
-            if self.mailbox.has_commands() {
-                self.apply(now);
-                continue;
-            }
-            match next {
-                Next::Due { .. } => {}
-                Next::Wait(until) => return Step::Wait(until),
-                Next::Closed { phase, slots, since, until } => {
-                    let k = self.spread.shard.number(self.looped);
-                    return match self.fill(phase, slots, since, now.instant, k) {
-                        Ok(launch) => {
-                            self.looped = self.looped.wrapping_add(1);
-                            launch
-                        }
-                        Err(rested) => Step::Wait(rested.map_or(until, |at| at.min(until))),
-                    };
-                }
-                Next::Counted { phase, slots, count, since } => {
-                    if let Some(step) = self.count_out(phase, slots, count, since, now) {
-                        return step;
-                    }
-                }
-                Next::Over(at) => self.leave(at, true),
-            }
-        }
-    }
-
-    /// Finds what is on from where the last stretch ended. What it returns is to be waited for.
-    fn begin(&mut self, now: Moment) -> Option<Step> {
-        if let Some(gate) = &self.gate
-            && (self.held || self.timetable.can_be_postponed() && !gate.is_open())
-        {
-            self.held = true;
-            self.schedule_state.set_waiting("the target, which went away");
-            gate.ask();
-            return Some(Step::Wait(now.instant + NAP));
-        }
-        let from = Moment { instant: self.at, wall: now.wall_at(self.at) };
-        let part = self.timetable.from(from);
-        self.schedule_state.skipped(self.timetable.skipped());
-        match part {
-            TimetableEntry::On(segment) => {
-                self.schedule_state.cycle_started(
-                    segment.cycle,
-                    segment.start,
-                    now.wall_at(segment.start),
-                );
-                let schedule = Arc::clone(self.timetable.schedule());
-                self.walk = Some(Walk::Scheduled(Pacer::new(schedule, &self.spread, segment)));
-                None
-            }
-            TimetableEntry::Off(until) if until <= now.instant => {
-                self.at = until;
-                None
-            }
-            TimetableEntry::Off(until) => {
-                self.schedule_state.set_idle(now.wall_at(until));
-                Some(Step::Wait(until.min(now.instant + NAP)))
-            }
-            TimetableEntry::Over => {
-                self.schedule_state.set_ended();
-                Some(Step::End)
-            }
-        }
-    }
-
-    /// Leaves what is walked, at its end or before it.
-    fn leave(&mut self, at: Instant, walked: bool) {
-        match self.walk.take() {
-            Some(Walk::Scheduled(mut pacer)) => {
-                if self.counting.is_some() {
-                    pacer.hold_until(at);
-                }
-                self.timetable.left(pacer.segment(), walked);
-            }
-            Some(Walk::Set(_)) => self.schedule_state.set_rate_override(None),
-            None => {}
-        }
-        self.counting = None;
-        self.at = at;
-    }
-
-    fn apply(&mut self, now: Moment) {
-        let commands = self.mailbox.commands();
-        if commands.ready
-            && let Some(gate) = &self.gate
-        {
-            gate.open();
-            if std::mem::take(&mut self.held) {
-                self.at = now.instant;
-            }
-        }
-        if let Some((timetable, spread)) = commands.replacement {
-            self.leave(now.instant, false);
-            self.held = false;
-            self.schedule_state.replace(Arc::clone(timetable.schedule()), timetable.is_endless());
-            (self.timetable, self.spread) = (timetable, spread);
-        }
-        match commands.rate {
-            Some(RateOverride::Back) if matches!(self.walk, Some(Walk::Set(_))) => {
-                self.leave(now.instant, false)
-            }
-            None | Some(RateOverride::Back) => {}
-            Some(RateOverride::To(rate, length)) => {
-                self.leave(now.instant, false);
-                self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
-                self.walk = Some(Walk::Set(self.at_rate(rate, length, now.instant)));
-            }
-        }
-    }
-
-    /// A pacer for a rate that was set by hand.
-    fn at_rate(&self, rate: Rate, length: Duration, now: Instant) -> Pacer {
-        let load = Load::Constant(rate);
-        let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
-        let segment = Segment::whole(&schedule, 0, now);
-        // Random arrivals draw a series of their own.
-        let spread =
-            Spread { scenario: format!("{} by hand", self.spread.scenario), ..self.spread.clone() };
-        Pacer::new(Arc::new(schedule), &spread, segment)
-    }
-
-    /// An arrival for a slot that is free, or when the next one has rested.
-    fn fill(
-        &mut self,
-        phase: usize,
-        slots: NonZeroU32,
-        since: Instant,
-        now: Instant,
-        k: u64,
-    ) -> Result<Step, Option<Instant>> {
-        // A part of nothing was refused when the configuration was read.
-        let mine = u32::try_from(self.spread.shard.part(slots.get().into()))
-            .ok()
-            .and_then(NonZeroU32::new);
-        let due = self.slots.take(mine.unwrap_or(NonZeroU32::MIN), since, now)?;
-        Ok(Step::Launch(
-            Arrival { k, due, phase: Some(phase), lengths: None },
-            Some(Slot::new(now, &self.mailbox)),
-        ))
-    }
-
-    /// Goes on with a phase that counts its requests; nothing once they have ended.
-    fn count_out(
-        &mut self,
-        phase: usize,
-        slots: NonZeroU32,
-        count: NonZeroU64,
-        since: Instant,
-        now: Moment,
-    ) -> Option<Step> {
-        let mut counting =
-            self.counting.filter(|counting| counting.phase == phase).unwrap_or_else(|| {
-                self.schedule_state.set_counting(Some(phase));
-                Counting { phase, launched: 0 }
-            });
-        let mine = self.spread.shard.part(count.get());
-        let step = if counting.launched < mine {
-            // From the first prompt on, whatever was asked before.
-            let k = self.spread.shard.number(counting.launched);
-            let step = self.fill(phase, slots, since, now.instant, k);
-            counting.launched += u64::from(step.is_ok());
-            step.unwrap_or_else(|rested| Step::Wait(rested.unwrap_or(now.instant + NAP)))
-        } else if self.slots.are_free() {
-            self.counting = None;
-            self.schedule_state.set_counting(None);
-            if let Some(Walk::Scheduled(pacer)) = &mut self.walk {
-                pacer.resume(now.instant);
-                let Segment { cycle, start, .. } = pacer.segment();
-                self.schedule_state.cycle_shifted(cycle, start, now.wall_at(start));
-            }
-            return None;
-        } else {
-            Step::Wait(now.instant + NAP)
-        };
-        self.counting = Some(counting);
-        Some(step)
-    }
-
-    /// Runs until nothing is to come or `stop` is cancelled, in the current runtime, as requests do.
+    /// Runs until no more arrivals are due, or until `stop` is cancelled. Requests run in the
+    /// current runtime.
     pub async fn run(&mut self, routes: &impl Launch, alarm: &mut Alarm, stop: &CancellationToken) {
         let runtime = Handle::current();
-        let mailbox = Arc::clone(&self.mailbox);
+        let (mailbox, returned_slots) = (Arc::clone(&self.mailbox), self.slots.returns());
         let mut launched = 0;
         while !stop.is_cancelled() {
             match self.step(alarm.now()) {
@@ -351,14 +149,15 @@ impl Driver {
                         tokio::task::yield_now().await;
                     }
                 }
-                // What was launched goes out before the alarm is set.
+                // The launched requests run before the driver sets its alarm.
                 Step::Wait(_) if launched > 0 => {
                     launched = 0;
                     tokio::task::yield_now().await;
                 }
                 Step::Wait(until) => tokio::select! {
-                    () = alarm.rings_at(until) => {}
-                    () = mailbox.woken() => {}
+                    () = alarm.sleep_until(until) => {}
+                    () = mailbox.notified() => {}
+                    () = returned_slots.returned() => {}
                     () = stop.cancelled() => {}
                 },
                 Step::End => return,
@@ -366,10 +165,273 @@ impl Driver {
         }
     }
 
-    /// Until something comes into the mailbox.
-    pub async fn is_told(&self) {
+    /// Waits until a command is pending.
+    pub async fn wait_for_command(&self) {
         while !self.mailbox.has_commands() {
-            self.mailbox.woken().await;
+            self.mailbox.notified().await;
+        }
+    }
+
+    fn step(&mut self, now: Moment) -> Step {
+        let Some(limit) = self.time_limit else { return self.next_step(now) };
+        if now.instant < limit {
+            return match self.next_step(now) {
+                Step::Wait(until) => Step::Wait(until.min(limit)),
+                other => other,
+            };
+        }
+        // The limit has passed. Decide as if it were the limit now: arrivals that were due before
+        // it are still launched, but no slot is used again.
+        match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
+            launch @ Step::Launch(_, None) => launch,
+            Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
+                self.schedule_state.set_ended();
+                Step::End
+            }
+        }
+    }
+
+    fn next_step(&mut self, now: Moment) -> Step {
+        self.slots.collect_returned();
+        loop {
+            if let Some(step) = self.advance(now) {
+                return step;
+            }
+        }
+    }
+
+    /// Makes one decision. Returns `None` if it changed the state, so that there is more to decide
+    /// now.
+    fn advance(&mut self, now: Moment) -> Option<Step> {
+        let (pacer, is_scheduled) = match &mut self.source {
+            Some(Source::Schedule(pacer)) => (pacer, true),
+            Some(Source::Override(pacer)) => (pacer, false),
+            None => return self.advance_without_source(now),
+        };
+        match pacer.poll(now.instant) {
+            Next::Due { due, k, phase, lengths } => {
+                let phase = is_scheduled.then_some(phase);
+                Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
+            }
+            // The order of these arms keeps every arrival exactly once. A command ends the source
+            // at `now`, and the source forgets arrivals that it has not given by then. So the driver
+            // applies commands only after the pacer has confirmed, just above, that no arrival due
+            // until `now` is left. The other order would lose arrivals whenever a command meets a
+            // backlog, for example after the process was suspended.
+            _ if self.mailbox.has_commands() => {
+                self.apply_commands(now);
+                None
+            }
+            Next::Wait(until) => Some(Step::Wait(until)),
+            Next::ClosedLoop { phase, slots, since, until } => {
+                Some(self.step_closed_loop(phase, slots, since, until, now.instant))
+            }
+            Next::CountedRequests { phase, slots, count, since } => {
+                self.step_counted_phase(phase, slots, count, since, now)
+            }
+            Next::End(at) => {
+                self.leave_source(at, true);
+                None
+            }
+        }
+    }
+
+    fn advance_without_source(&mut self, now: Moment) -> Option<Step> {
+        let step = self.begin_segment(now);
+        if step.is_some() && self.mailbox.has_commands() {
+            self.apply_commands(now);
+            return None;
+        }
+        step
+    }
+
+    /// Begins the segment that follows the last one. Returns the step to take if none begins now.
+    fn begin_segment(&mut self, now: Moment) -> Option<Step> {
+        if let Some(gate) = &self.gate
+            && (self.is_held || self.timetable.can_be_postponed() && !gate.is_open())
+        {
+            self.is_held = true;
+            self.schedule_state.set_waiting("the target, which went away");
+            gate.set_cycle_waiting();
+            return Some(Step::Wait(now.instant + MAX_WAIT));
+        }
+        let position = Moment { instant: self.position, wall: now.wall_at(self.position) };
+        let entry = self.timetable.next_entry(position);
+        self.schedule_state.set_skipped_firings(self.timetable.skipped_firings());
+        match entry {
+            TimetableEntry::Active(segment) => {
+                let Segment { cycle, start, .. } = segment;
+                self.schedule_state.start_cycle(cycle, start, now.wall_at(start));
+                let schedule = Arc::clone(self.timetable.schedule());
+                let pacer = Pacer::new(schedule, &self.arrivals, segment);
+                self.source = Some(Source::Schedule(pacer));
+                None
+            }
+            TimetableEntry::IdleUntil(until) if until <= now.instant => {
+                self.position = until;
+                None
+            }
+            TimetableEntry::IdleUntil(until) => {
+                self.schedule_state.set_idle_until(now.wall_at(until));
+                Some(Step::Wait(until.min(now.instant + MAX_WAIT)))
+            }
+            TimetableEntry::Ended => {
+                self.schedule_state.set_ended();
+                Some(Step::End)
+            }
+        }
+    }
+
+    /// Leaves the current source at `at`. `is_complete` is true at the end of a segment, and false
+    /// if a command ends it early.
+    fn leave_source(&mut self, at: Instant, is_complete: bool) {
+        match self.source.take() {
+            Some(Source::Schedule(mut pacer)) => {
+                if self.counted_phase.is_some() {
+                    pacer.extend_counted_phase(at);
+                }
+                self.timetable.leave_segment(pacer.segment(), is_complete);
+            }
+            Some(Source::Override(_)) => self.schedule_state.set_rate_override(None),
+            None => {}
+        }
+        self.counted_phase = None;
+        self.position = at;
+    }
+
+    fn apply_commands(&mut self, now: Moment) {
+        let commands = self.mailbox.take_commands();
+        if commands.is_target_ready {
+            self.release_cycle(now.instant);
+        }
+        if let Some((timetable, arrivals)) = commands.schedule {
+            self.replace_schedule(timetable, arrivals, now.instant);
+        }
+        match commands.rate {
+            Some(RateOverride::Set { rate, length }) => self.begin_override(rate, length, now),
+            Some(RateOverride::Clear) if matches!(self.source, Some(Source::Override(_))) => {
+                self.leave_source(now.instant, false);
+            }
+            Some(RateOverride::Clear) | None => {}
+        }
+    }
+
+    /// Opens the gate. A cycle that waited there begins now, complete.
+    fn release_cycle(&mut self, now: Instant) {
+        let Some(gate) = &self.gate else { return };
+        gate.open();
+        if std::mem::take(&mut self.is_held) {
+            self.position = now;
+        }
+    }
+
+    fn replace_schedule(&mut self, timetable: Timetable, arrivals: ArrivalSpec, now: Instant) {
+        self.leave_source(now, false);
+        self.is_held = false;
+        let schedule = Arc::clone(timetable.schedule());
+        self.schedule_state.replace_schedule(schedule, timetable.is_endless());
+        (self.timetable, self.arrivals) = (timetable, arrivals);
+    }
+
+    fn begin_override(&mut self, rate: Rate, length: Duration, now: Moment) {
+        self.leave_source(now.instant, false);
+        self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
+        let load = Load::Constant(rate);
+        let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
+        let segment = Segment::whole_cycle(&schedule, 0, now.instant);
+        // Another name, so that random arrivals draw a series of their own. The name is part of the
+        // seed: a different text would change the arrivals.
+        let scenario = format!("{} by hand", self.arrivals.scenario);
+        let arrivals = ArrivalSpec { scenario, ..self.arrivals.clone() };
+        self.source = Some(Source::Override(Pacer::new(Arc::new(schedule), &arrivals, segment)));
+    }
+
+    /// Launches an arrival in a free slot, or waits for one until the end of the phase.
+    fn step_closed_loop(
+        &mut self,
+        phase: usize,
+        slots: NonZeroU32,
+        since: Instant,
+        until: Instant,
+        now: Instant,
+    ) -> Step {
+        let k = self.arrivals.shard.arrival_number(self.closed_loop_launched);
+        match self.launch_in_slot(phase, slots, since, now, k) {
+            Ok(launch) => {
+                self.closed_loop_launched = self.closed_loop_launched.wrapping_add(1);
+                launch
+            }
+            Err(backoff_end) => Step::Wait(backoff_end.map_or(until, |end| end.min(until))),
+        }
+    }
+
+    /// Takes a free slot for an arrival.
+    ///
+    /// # Errors
+    /// If no slot is free: when the first backoff ends, if a slot is backing off.
+    fn launch_in_slot(
+        &mut self,
+        phase: usize,
+        slots: NonZeroU32,
+        since: Instant,
+        now: Instant,
+        k: u64,
+    ) -> Result<Step, Option<Instant>> {
+        // A shard without a slot was rejected when the configuration was read.
+        let own_slots = u32::try_from(self.arrivals.shard.part(slots.get().into()))
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN);
+        let (due, slot) = self.slots.acquire(own_slots, since, now)?;
+        Ok(Step::Launch(Arrival { k, due, phase: Some(phase), lengths: None }, Some(slot)))
+    }
+
+    /// Continues a phase that ends after `count` requests. Returns `None` once the last of them has
+    /// ended.
+    fn step_counted_phase(
+        &mut self,
+        phase: usize,
+        slots: NonZeroU32,
+        count: NonZeroU64,
+        since: Instant,
+        now: Moment,
+    ) -> Option<Step> {
+        let launched = match self.counted_phase {
+            Some(counted) if counted.phase == phase => counted.launched,
+            _ => {
+                self.schedule_state.set_counted_phase(Some(phase));
+                0
+            }
+        };
+        self.counted_phase = Some(CountedPhase { phase, launched });
+        if launched < self.arrivals.shard.part(count.get()) {
+            // The number counts from the start of the phase, so that the phase always begins with
+            // the first prompt.
+            let k = self.arrivals.shard.arrival_number(launched);
+            return Some(match self.launch_in_slot(phase, slots, since, now.instant, k) {
+                Ok(launch) => {
+                    self.counted_phase = Some(CountedPhase { phase, launched: launched + 1 });
+                    launch
+                }
+                Err(backoff_end) => Step::Wait(backoff_end.unwrap_or(now.instant + MAX_WAIT)),
+            });
+        }
+        if self.slots.has_busy() {
+            return Some(Step::Wait(now.instant + MAX_WAIT));
+        }
+        self.end_counted_phase(now);
+        None
+    }
+
+    /// Lets the schedule advance again after a phase that counted requests. The cycle takes as much
+    /// longer as the phase did.
+    fn end_counted_phase(&mut self, now: Moment) {
+        self.counted_phase = None;
+        self.schedule_state.set_counted_phase(None);
+        if let Some(Source::Schedule(pacer)) = &mut self.source {
+            pacer.end_counted_phase(now.instant);
+            let Segment { cycle, start, .. } = pacer.segment();
+            self.schedule_state.shift_cycle(cycle, start, now.wall_at(start));
         }
     }
 }

@@ -1,101 +1,145 @@
-//! The slots of a closed loop: who holds one, and when it may be used again.
+//! The slots of a closed loop: which are in use, and when each may be used again.
+//!
+//! A request holds its [`Slot`] and drops it at its end, on any thread. The slot then goes into the
+//! [`ReturnQueue`], which the driver empties into [`Slots`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::mailbox::Mailbox;
+/// The least time between two attempts in a slot, if the first failed or was dropped. Without it, a
+/// target that refuses every request would be hammered.
+const FAILURE_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A slot of a closed loop whose attempt failed or was refused is not used again before this long
-/// after that attempt, so that a target that refuses everything is not hammered.
-const REST: Duration = Duration::from_secs(1);
-
-/// They outlive their phase: a request that is still in flight when the next closed phase begins
-/// holds one of its slots.
+/// All slots of a scenario. They outlive their phase: a request that is still in flight when the
+/// next closed-loop phase begins holds one of its slots.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     busy: usize,
-    /// When each slot that was used and returned became free.
+    /// When each free slot that was used before became free.
     free: VecDeque<Instant>,
-    /// When each slot may be used again after a failure.
-    resting: BinaryHeap<Reverse<Instant>>,
+    /// When each slot whose request failed may be used again.
+    backing_off: BinaryHeap<Reverse<Instant>>,
+    returns: Arc<ReturnQueue>,
 }
 
 impl Slots {
-    /// Takes one of `limit` slots in a phase that began at `since`: from when on it was free, or
-    /// else when the next one has rested.
-    pub(super) fn take(
+    /// The queue of slots on their way back.
+    pub fn returns(&self) -> Arc<ReturnQueue> {
+        Arc::clone(&self.returns)
+    }
+
+    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the slot and the
+    /// instant from which it was free in this phase.
+    ///
+    /// # Errors
+    /// If no slot is free: when the first slot ends its backoff, if one is backing off.
+    pub fn acquire(
         &mut self,
         limit: NonZeroU32,
-        since: Instant,
+        phase_start: Instant,
         now: Instant,
-    ) -> Result<Instant, Option<Instant>> {
-        while let Some(rested) = self.resting.peek().map(|r| r.0).filter(|at| *at <= now) {
-            self.resting.pop();
-            self.free.push_back(rested);
+    ) -> Result<(Instant, Arc<Slot>), Option<Instant>> {
+        while let Some(end) = self.next_backoff_end().filter(|end| *end <= now) {
+            self.backing_off.pop();
+            self.free.push_back(end);
         }
-        let limit = limit.get() as usize;
-        if self.busy + self.resting.len() >= limit {
-            // What is left came from a phase with more slots.
+        if self.busy + self.backing_off.len() >= limit.get() as usize {
+            // Free slots beyond the limit are left over from a phase with more slots.
             self.free.clear();
-            return Err(self.resting.peek().map(|r| r.0));
+            return Err(self.next_backoff_end());
         }
         self.busy += 1;
-        Ok(self.free.pop_front().map_or(since, |free| free.max(since)))
+        let free_since = self.free.pop_front().map_or(phase_start, |free| free.max(phase_start));
+        Ok((free_since, Slot::new(now, &self.returns)))
     }
 
-    /// Whether no request holds one.
-    pub(super) fn are_free(&self) -> bool {
-        self.busy == 0
+    /// Returns true if a request holds a slot.
+    pub fn has_busy(&self) -> bool {
+        self.busy > 0
     }
 
-    pub(super) fn put_back(&mut self, slot: Return) {
-        self.busy = self.busy.saturating_sub(1);
-        let rested = slot.attempted + REST;
-        if slot.failed && rested > slot.at {
-            self.resting.push(Reverse(rested));
-        } else {
-            self.free.push_back(slot.at);
+    /// Takes back all slots whose requests have ended.
+    pub fn collect_returned(&mut self) {
+        for slot in self.returns.take() {
+            self.busy = self.busy.saturating_sub(1);
+            let backoff_end = slot.attempted_at + FAILURE_BACKOFF;
+            if slot.has_failed && backoff_end > slot.returned_at {
+                self.backing_off.push(Reverse(backoff_end));
+            } else {
+                self.free.push_back(slot.returned_at);
+            }
         }
+    }
+
+    fn next_backoff_end(&self) -> Option<Instant> {
+        self.backing_off.peek().map(|end| end.0)
     }
 }
 
-/// A slot in use, held by the request to each target. When the last of them has ended, however it
-/// did, it comes back.
+/// A slot in use, shared by the requests of one arrival to all targets. When the last of them ends,
+/// `drop` returns the slot.
 #[derive(Debug)]
 pub struct Slot {
-    attempted: Instant,
-    failed: AtomicBool,
-    mailbox: Arc<Mailbox>,
+    attempted_at: Instant,
+    has_failed: AtomicBool,
+    returns: Arc<ReturnQueue>,
 }
 
 impl Slot {
-    pub(super) fn new(attempted: Instant, mailbox: &Arc<Mailbox>) -> Arc<Slot> {
-        Arc::new(Slot { attempted, failed: AtomicBool::new(false), mailbox: Arc::clone(mailbox) })
+    fn new(attempted_at: Instant, returns: &Arc<ReturnQueue>) -> Arc<Slot> {
+        let has_failed = AtomicBool::new(false);
+        Arc::new(Slot { attempted_at, has_failed, returns: Arc::clone(returns) })
     }
 
-    /// An attempt in it failed or was refused.
-    pub(super) fn failed(&self) {
-        self.failed.store(true, Ordering::Relaxed);
+    /// Records that a request in this slot failed or was dropped.
+    pub(super) fn set_failed(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let failed = *self.failed.get_mut();
-        self.mailbox.put_back(Return { at: Instant::now(), attempted: self.attempted, failed });
+        self.returns.put(ReturnedSlot {
+            returned_at: Instant::now(),
+            attempted_at: self.attempted_at,
+            has_failed: *self.has_failed.get_mut(),
+        });
     }
 }
 
-/// A slot on its way back to the driver.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Return {
-    at: Instant,
-    attempted: Instant,
-    failed: bool,
+/// Slots on their way back to the driver, never more than are in use.
+#[derive(Debug, Default)]
+pub(super) struct ReturnQueue {
+    slots: Mutex<Vec<ReturnedSlot>>,
+    notify: Notify,
+}
+
+#[derive(Debug)]
+struct ReturnedSlot {
+    returned_at: Instant,
+    attempted_at: Instant,
+    has_failed: bool,
+}
+
+impl ReturnQueue {
+    fn put(&self, slot: ReturnedSlot) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Vec<ReturnedSlot> {
+        std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until a slot has returned since this method was last called.
+    pub async fn returned(&self) {
+        self.notify.notified().await;
+    }
 }

@@ -15,7 +15,7 @@ use super::series::SeriesSet;
 use super::table::{self, Family};
 use super::{Baseline, Labels, unix_seconds};
 use crate::ledger::Ledger;
-use crate::pairing::PairedDifferences;
+use crate::pairing::PairedSnapshot;
 use crate::schedule_state::ScheduleState;
 
 /// The window of the query rate.
@@ -120,7 +120,7 @@ impl BoundRoute {
             self.successes.clear();
             return None;
         }
-        let succeeded = self.ledger.read().succeeded;
+        let succeeded = self.ledger.counts().succeeded;
         self.successes.push_back((now, succeeded));
         // Keep the latest second that is a whole window ago: seconds may have been missed.
         let old = self.successes.partition_point(|(then, _)| *then + WINDOW <= now);
@@ -137,7 +137,7 @@ impl BoundRoute {
     fn collect_ledger(&self, samples: &mut Samples) {
         let labels = self.labels.values();
         let [target, model, scenario] = labels;
-        let counts = self.ledger.read();
+        let counts = self.ledger.counts();
         samples.add(&table::ARRIVALS, &labels, counts.arrivals as f64);
         for (reason, count) in counts.dropped() {
             let labels = [target, model, scenario, reason.as_str()];
@@ -168,16 +168,16 @@ impl BoundRoute {
     #[allow(clippy::cast_precision_loss)]
     fn collect_schedule(&self, samples: &mut Samples, now: Instant) {
         let scenario = self.labels.scenario.as_str();
-        let is_overridden = self.schedule_state.position(now).set_until.is_some();
+        let is_overridden = self.schedule_state.position(now).override_until.is_some();
         let overridden = f64::from(u8::from(is_overridden));
         samples.add(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE, &[scenario], overridden);
         let skipped = self.schedule_state.skipped_firings() as f64;
         samples.add(&table::SCHEDULE_FIRINGS_SKIPPED, &[scenario], skipped);
-        for phase in self.schedule_state.names(now) {
+        for phase in self.schedule_state.phases(now) {
             let labels = [scenario, &phase.name];
-            let active = f64::from(u8::from(phase.active));
+            let active = f64::from(u8::from(phase.is_active));
             samples.add(&table::SCHEDULE_PHASE_ACTIVE, &labels, active);
-            if let Some(started) = phase.started.map(unix_seconds) {
+            if let Some(started) = phase.last_started.map(unix_seconds) {
                 samples.add(&table::SCHEDULE_PHASE_START_TIMESTAMP, &labels, started);
             }
         }
@@ -189,7 +189,7 @@ impl BoundRoute {
     fn collect_differences(&self, samples: &mut Samples) {
         let Some(Baseline { target: baseline, difference }) = &self.baseline else { return };
         let [target, model, scenario] = self.labels.values();
-        let PairedDifferences { first_token, duration } = difference.read();
+        let PairedSnapshot { first_token, duration } = difference.snapshot();
         let labels = [target, model, scenario, baseline];
         let families = [
             (

@@ -118,11 +118,11 @@ impl Observe for RouteMetrics {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         let common = &self.common;
         match event {
-            Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
+            Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
             // The ledger counts drops.
             Event::Dropped(_) => {}
             Event::Sent { lag } => {
-                self.generator.sent(lag);
+                self.generator.record_sent(lag);
                 observe(&common.dispatch_lag, lag);
             }
             Event::ResponseHead { status } => self.answered(status),
@@ -132,7 +132,7 @@ impl Observe for RouteMetrics {
                 }
                 observe(&common.connect_duration, connect);
             }
-            Event::Limits(limits) => self.limits.set(limits),
+            Event::RateLimits(limits) => self.limits.set(limits),
             Event::FirstToken { since_sent, since_due } => {
                 observe(&common.time_to_first_token, since_sent);
                 observe(&common.time_to_first_token_from_schedule, since_due);

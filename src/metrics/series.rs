@@ -120,7 +120,7 @@ child!(IntCounter, IntCounterVec, |family, _| IntCounterVec::new(options(family)
 child!(Counter, CounterVec, |family, _| CounterVec::new(options(family), family.labels));
 child!(Gauge, GaugeVec, |family, _| GaugeVec::new(options(family), family.labels));
 child!(Histogram, HistogramVec, |family, buckets| {
-    let bounds = buckets.of(family.short_name()).to_vec();
+    let bounds = buckets.bounds(family.short_name()).to_vec();
     let options = HistogramOpts::from(options(family)).buckets(bounds);
     HistogramVec::new(options, family.labels)
 });

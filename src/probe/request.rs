@@ -91,7 +91,7 @@ impl Observe for Mutex<EventRecord> {
             Event::Connected { dns, connect } => {
                 record.connect_timing = Some(ConnectTiming { dns, connect });
             }
-            Event::FirstToken { .. } | Event::Limits(_) | Event::Dropped(_) => {}
+            Event::FirstToken { .. } | Event::RateLimits(_) | Event::Dropped(_) => {}
         }
     }
 }

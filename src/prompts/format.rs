@@ -10,13 +10,13 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::synthetic::MOST_TOKENS;
+use super::synthetic::MAX_TOKENS;
 use crate::protocol::Prompt;
 use crate::protocol::prompt::{Content, Message, Role};
 
 /// What the rows of a file are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum RowFormat {
     /// Text, one prompt a line.
     Lines,
     /// Whole request bodies.
@@ -43,21 +43,21 @@ impl From<String> for Unfit {
     }
 }
 
-impl Format {
+impl RowFormat {
     /// Whether the rows are JSON: one object a line, or the objects of one list.
     pub(super) fn is_json(&self) -> bool {
-        *self != Format::Lines
+        *self != RowFormat::Lines
     }
 
     /// What a row asks; `None` where nobody asks anything in it.
     pub(super) fn read<'a>(&self, row: Cow<'a, str>) -> Result<Option<Prompt<'a>>, Unfit> {
         match self {
-            Format::Lines => Ok(Some(row.into())),
-            Format::Payloads => {
+            RowFormat::Lines => Ok(Some(row.into())),
+            RowFormat::Payloads => {
                 payload(object(&row)?).map(|body| Some(Content::Payload(body).into()))
             }
-            Format::Sharegpt => Ok(first_turn(&row)?.map(|text| Prompt::from(Cow::Owned(text)))),
-            Format::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
+            RowFormat::Sharegpt => Ok(first_turn(&row)?.map(|text| Prompt::from(Cow::Owned(text)))),
+            RowFormat::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
         }
     }
 }
@@ -171,11 +171,10 @@ fn conversation(messages: Value) -> Result<Prompt<'static>, Unfit> {
 fn bound(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, Unfit> {
     let Some(value) = row.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
-    match tokens.filter(|tokens| *tokens <= MOST_TOKENS).and_then(NonZeroU32::new) {
+    match tokens.filter(|tokens| *tokens <= MAX_TOKENS).and_then(NonZeroU32::new) {
         Some(tokens) => Ok(Some(tokens)),
         None => {
-            Err(format!("`{name}` is no bound; write a whole number from 1 to {MOST_TOKENS}")
-                .into())
+            Err(format!("`{name}` is no bound; write a whole number from 1 to {MAX_TOKENS}").into())
         }
     }
 }
@@ -192,7 +191,7 @@ mod tests {
         said.collect::<Vec<_>>().join("\n")
     }
 
-    fn read(format: &Format, row: &Value) -> Result<Option<Prompt<'static>>, String> {
+    fn read(format: &RowFormat, row: &Value) -> Result<Option<Prompt<'static>>, String> {
         format.read(row.to_string().into()).map_err(|unfit| unfit.message)
     }
 
@@ -204,18 +203,18 @@ mod tests {
             {"from": "gpt", "value": "So."},
             {"from": "human", "value": "And?"},
         ]});
-        assert_eq!(text(&read(&Format::Sharegpt, &talk).unwrap().unwrap()), "user: Why?");
+        assert_eq!(text(&read(&RowFormat::Sharegpt, &talk).unwrap().unwrap()), "user: Why?");
         let renamed = json!({"conversations": [{"role": "user", "content": "Why?"}]});
-        assert_eq!(text(&read(&Format::Sharegpt, &renamed).unwrap().unwrap()), "user: Why?");
+        assert_eq!(text(&read(&RowFormat::Sharegpt, &renamed).unwrap().unwrap()), "user: Why?");
         for nobody in [
             json!([]),
             json!([{"from": "gpt", "value": "a"}]),
             json!([{"from": "human", "value": " "}]),
         ] {
-            assert_eq!(read(&Format::Sharegpt, &json!({"conversations": nobody})), Ok(None));
+            assert_eq!(read(&RowFormat::Sharegpt, &json!({"conversations": nobody})), Ok(None));
         }
         assert!(
-            read(&Format::Sharegpt, &json!({"a": 1}))
+            read(&RowFormat::Sharegpt, &json!({"a": 1}))
                 .unwrap_err()
                 .contains("missing field `conversations`")
         );
@@ -223,7 +222,7 @@ mod tests {
 
     #[test]
     fn jsonl_has_a_prompt_or_messages_and_may_bound_its_answer() {
-        let plain = Format::Jsonl(None);
+        let plain = RowFormat::Jsonl(None);
         let asked = read(&plain, &json!({"prompt": "Hi", "output_tokens": 9})).unwrap().unwrap();
         assert_eq!((text(&asked).as_str(), asked.max_tokens), ("user: Hi", NonZeroU32::new(9)));
         let turns = json!({"messages": [
@@ -232,7 +231,7 @@ mod tests {
         ]});
         let asked = read(&plain, &turns).unwrap().unwrap();
         assert_eq!(text(&asked), "system: Be brief.\nuser: Hi");
-        let named = Format::Jsonl(Some("question".into()));
+        let named = RowFormat::Jsonl(Some("question".into()));
         let asked = read(&named, &json!({"question": "Hi", "prompt": "no", "output_tokens": null}));
         assert_eq!(text(&asked.unwrap().unwrap()), "user: Hi");
         for (format, row, words) in [
@@ -262,9 +261,9 @@ mod tests {
     #[test]
     fn a_payload_is_taken_whole_where_it_asks_for_one_answer() {
         let body = json!({"messages": [{"role": "user", "content": "a"}], "top_k": 3, "n": 1});
-        let asked = read(&Format::Payloads, &body).unwrap().unwrap();
+        let asked = read(&RowFormat::Payloads, &body).unwrap().unwrap();
         assert_eq!(asked.content, Content::Payload(body.as_object().unwrap().clone()));
-        assert!(read(&Format::Payloads, &json!({"prompt": "a"})).is_ok());
+        assert!(read(&RowFormat::Payloads, &json!({"prompt": "a"})).is_ok());
         for (row, words) in [
             (json!({"messages": []}), "nothing is asked"),
             (json!({"messages": ["a"]}), "nothing is asked"),
@@ -274,7 +273,7 @@ mod tests {
             (json!({"prompt": "a", "best_of": 2}), "`best_of` asks for several answers"),
             (json!({"prompt": "a", "max_tokens": "many"}), "`max_tokens` is no bound"),
         ] {
-            let said = read(&Format::Payloads, &row).unwrap_err();
+            let said = read(&RowFormat::Payloads, &row).unwrap_err();
             assert!(said.contains(words), "{row}: {said}");
         }
     }

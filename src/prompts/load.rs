@@ -8,7 +8,7 @@ use std::path::Path;
 
 use minijinja::{Environment, UndefinedBehavior};
 
-pub use rows::{Rows, Unavailable, rows};
+pub use rows::{PromptUnavailable, Rows, load_rows};
 
 /// The largest file that is held in memory, and the most that templates may make of it, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -74,7 +74,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// Where the file cannot be read, is not such JSON, or an object lacks what the template needs.
-pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
+pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     type Entry = serde_json::Map<String, serde_json::Value>;
 
     let text = read(path)?;

@@ -405,7 +405,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::random::{Purpose, generator};
+    use crate::random::{Purpose, seeded_rng};
 
     /// The rule, counted on its own: words, and the marks that end them.
     pub(in crate::prompts) fn tokens(text: &str) -> usize {
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_text_has_exactly_as_many_tokens_as_asked_for() {
-        let mut series = generator(1, "s", Purpose::Prompts);
+        let mut series = seeded_rng(1, "s", Purpose::Prompts);
         for length in (0..100).chain([1000, 12_345]) {
             let mut text = String::new();
             write(&mut text, length, &mut series);

@@ -18,28 +18,28 @@ use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
 /// The most tokens a prompt or an answer may be asked to have.
-pub const MOST_TOKENS: u32 = 2_000_000;
+pub const MAX_TOKENS: u32 = 2_000_000;
 
 /// How often a length outside the bounds is drawn again before the mean has to do.
 const TRIES: usize = 100;
 
 /// How lengths are distributed: normally, where the bounds cut something off that is drawn again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub struct LengthDistribution {
     /// The mean, which lies between the bounds.
     pub mean: f64,
     /// The standard deviation; 0 is one length for all.
     pub stddev: f64,
     /// The shortest; at least 1.
     pub min: u32,
-    /// The longest; at most [`MOST_TOKENS`].
+    /// The longest; at most [`MAX_TOKENS`].
     pub max: u32,
 }
 
-impl Spread {
+impl LengthDistribution {
     /// One length for all.
-    pub fn fixed(tokens: u32) -> Spread {
-        Spread { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
+    pub fn fixed(tokens: u32) -> LengthDistribution {
+        LengthDistribution { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -57,9 +57,9 @@ impl Spread {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthetic {
     /// Tokens of a prompt, the shared ones included.
-    pub input: Spread,
+    pub input: LengthDistribution,
     /// Tokens that an answer may have; the scenario's bound where `None`.
-    pub output: Option<Spread>,
+    pub output: Option<LengthDistribution>,
     /// How many tokens at the start are shared.
     pub shared_prefix: u32,
     /// Among how many different such starts.
@@ -84,7 +84,7 @@ impl Synthetic {
         // Drawn in any case, so that a length given changes no other draw.
         let input = self.input.draw(series);
         let output = self.output.map(|output| output.draw(series));
-        let input = given.input.map_or(input, NonZeroU32::get).min(MOST_TOKENS);
+        let input = given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS);
         // A prompt without text is none.
         let length = input.saturating_sub(self.template).saturating_sub(taken).max(1);
 
@@ -93,7 +93,7 @@ impl Synthetic {
         let mut text = String::new();
         let group = scaled(series.next_u64(), u64::from(self.shared_prefixes.get()));
         if shared > 0 {
-            let mut common = random::generator(seed, source, Purpose::Prefixes);
+            let mut common = random::seeded_rng(seed, source, Purpose::Prefixes);
             common.set_stream(group);
             prose::write(&mut text, shared, &mut common);
         }
@@ -118,8 +118,8 @@ mod tests {
     use crate::protocol::prompt::Content;
 
     const PLAIN: Synthetic = Synthetic {
-        input: Spread { mean: 100.0, stddev: 20.0, min: 1, max: MOST_TOKENS },
-        output: Some(Spread { mean: 50.0, stddev: 10.0, min: 1, max: MOST_TOKENS }),
+        input: LengthDistribution { mean: 100.0, stddev: 20.0, min: 1, max: MAX_TOKENS },
+        output: Some(LengthDistribution { mean: 50.0, stddev: 10.0, min: 1, max: MAX_TOKENS }),
         shared_prefix: 0,
         shared_prefixes: NonZeroU32::MIN,
         template: 0,
@@ -127,7 +127,7 @@ mod tests {
     };
 
     fn ask(synthetic: &Synthetic, k: u64, given: Lengths) -> (String, Option<u32>) {
-        let mut series = random::generator(7, "s", Purpose::Prompts);
+        let mut series = random::seeded_rng(7, "s", Purpose::Prompts);
         series.set_stream(k);
         let asked = synthetic.ask(&"source".into(), 7, given, 0, &mut series);
         let Content::Conversation(messages) = asked.content else { panic!("no conversation") };
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn bounds_cut_off_without_heaping_up() {
-        let input = Spread { mean: 100.0, stddev: 50.0, min: 80, max: 120 };
+        let input = LengthDistribution { mean: 100.0, stddev: 50.0, min: 80, max: 120 };
         let synthetic = Synthetic { input, ..PLAIN };
         let lengths: Vec<_> =
             (0..10_000).map(|k| tokens(&ask(&synthetic, k, Lengths::default()).0)).collect();
@@ -165,7 +165,14 @@ mod tests {
         // Clamped, a third of them would be.
         assert!(lengths.iter().filter(|length| **length == 80).count() < 500);
         assert_eq!(
-            tokens(&ask(&Synthetic { input: Spread::fixed(64), ..PLAIN }, 3, Lengths::default()).0),
+            tokens(
+                &ask(
+                    &Synthetic { input: LengthDistribution::fixed(64), ..PLAIN },
+                    3,
+                    Lengths::default()
+                )
+                .0
+            ),
             64
         );
     }

@@ -12,7 +12,7 @@ fn text(asked: &Prompt<'_>) -> String {
 }
 
 fn picked(prompts: &Prompts, seed: u64, stream: &str, k: u64) -> String {
-    text(&prompts.pick(seed, stream, k, None).unwrap())
+    text(&prompts.prompt_for(seed, stream, k, None).unwrap())
 }
 
 fn texts(name: &str, texts: &[&str], order: PromptOrder) -> Prompts {
@@ -24,12 +24,12 @@ fn three(order: PromptOrder) -> Prompts {
 }
 
 fn synthetic() -> Prompts {
-    let input = Spread { mean: 60.0, stddev: 10.0, min: 1, max: MOST_TOKENS };
+    let input = LengthDistribution { mean: 60.0, stddev: 10.0, min: 1, max: MAX_TOKENS };
     Prompts::synthetic(
         "made up",
         Synthetic {
             input,
-            output: Some(Spread::fixed(9)),
+            output: Some(LengthDistribution::fixed(9)),
             shared_prefix: 20,
             shared_prefixes: NonZeroU32::MIN,
             template: 0,
@@ -73,7 +73,7 @@ fn random_draws_each_text_about_equally_often() {
 #[test]
 fn what_is_made_up_is_a_function_of_seed_stream_and_k_too() {
     let prompts = synthetic();
-    let ask = |seed, stream, k| prompts.pick(seed, stream, k, None).unwrap();
+    let ask = |seed, stream, k| prompts.prompt_for(seed, stream, k, None).unwrap();
     assert_eq!(ask(7, "s", 5), ask(7, "s", 5));
     let others = [ask(8, "s", 5), ask(7, "t", 5), ask(7, "s", 6)];
     assert!(others.iter().all(|other| *other != ask(7, "s", 5)));
@@ -93,10 +93,10 @@ const STILL: &str = "The common room raised the leaf around the good ocean. The 
 fn a_trace_gives_lengths_to_what_is_made_up_and_bounds_to_the_rest() {
     let lengths = Some(Lengths { input: NonZeroU32::new(300), output: NonZeroU32::new(77) });
     let asked = synthetic();
-    let asked = asked.pick(7, "s", 5, lengths).unwrap();
+    let asked = asked.prompt_for(7, "s", 5, lengths).unwrap();
     assert_eq!((tokens(&text(&asked)), asked.max_tokens), (300, NonZeroU32::new(77)));
     let prompts = three(PromptOrder::Sequential);
-    let asked = prompts.pick(7, "s", 1, lengths).unwrap();
+    let asked = prompts.prompt_for(7, "s", 1, lengths).unwrap();
     assert_eq!((text(&asked).as_str(), asked.max_tokens), ("b", NonZeroU32::new(77)));
 }
 
@@ -116,7 +116,8 @@ fn a_mix_takes_turns_by_weight_and_each_source_goes_on_where_it_was() {
     assert!(Prompts::mixed("none", Vec::new(), PromptOrder::Sequential).is_none());
     assert!(Prompts::mixed("zero", vec![(pair.clone(), 0)], PromptOrder::Sequential).is_none());
     assert!(
-        Prompts::mixed("many", vec![(pair, MOST_TURNS + 1)], PromptOrder::Sequential).is_none()
+        Prompts::mixed("many", vec![(pair, MAX_TOTAL_WEIGHT + 1)], PromptOrder::Sequential)
+            .is_none()
     );
 }
 
@@ -125,7 +126,7 @@ fn cold_prompts_begin_like_no_other_and_are_no_longer_for_it() {
     let runs = [0, 1].map(|_| synthetic().with_prefix_cache(PrefixCache::Cold));
     let lengths = Some(Lengths { input: NonZeroU32::new(64), output: None });
     let asked = |(run, stream, k): (&'static usize, &'static &str, u64)| {
-        let asked = runs[*run].pick(7, stream, k, lengths).unwrap();
+        let asked = runs[*run].prompt_for(7, stream, k, lengths).unwrap();
         let nonce = asked.nonce.clone().unwrap();
         assert_eq!(tokens(&nonce) + tokens(&text(&asked)), 64);
         nonce
@@ -139,7 +140,7 @@ fn cold_prompts_begin_like_no_other_and_are_no_longer_for_it() {
 #[test]
 fn salted_prompts_keep_their_words() {
     let salted = three(PromptOrder::Sequential).with_prefix_cache(PrefixCache::Salted);
-    let asked: Vec<_> = (0..4).map(|k| salted.pick(7, "s", k, None).unwrap()).collect();
+    let asked: Vec<_> = (0..4).map(|k| salted.prompt_for(7, "s", k, None).unwrap()).collect();
     assert_eq!(asked.iter().map(text).collect::<String>(), "abca");
     assert!(asked.iter().all(|asked| asked.nonce.is_none()));
     assert_eq!(

@@ -1,136 +1,148 @@
-//! Whether a target is there, and which model it serves: asked by its list of models.
+//! The readiness of a target, and the model that it serves. Its list of models shows both.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Observer, RouteSpec};
-use crate::endpoint::HttpEndpoint;
-use crate::launch::RouteTable;
+use super::{HttpRouteTable, RouteSpec};
 use crate::measurement::FailureDetail;
 use crate::metrics::Metrics;
 use crate::plan::Start;
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
-/// How long one question for the list of models may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long until the next one.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How long until whoever reads warnings only is told once more.
-const REMIND: Duration = Duration::from_mins(5);
+/// The timeout of one request for the list of models.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The time from the start of one request to the start of the next.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The time after which a wait is logged as a warning again.
+const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Waits for what the scenario waits for, and learns the model if the file does not name it.
+/// Waits until the target is ready, as far as the start of the schedule requires it. Returns the
+/// model: the configured one, or else the one that the target lists.
 pub(super) async fn wait(
     start: &Start,
     route: &RouteSpec,
     monitor: &RouteMonitor,
     metrics: &Metrics,
 ) -> String {
-    let RouteSpec { target, endpoint, .. } = route;
-    let scenario = &monitor.scenario;
-    if let (false, Some(model)) = (*start == Start::WhenReady, &target.model) {
+    if let (false, Some(model)) = (*start == Start::WhenReady, &route.target.model) {
         return model.clone();
     }
-    let address = monitor.info().address;
-    let diagnosed = DiagnosedTarget { target, address: &address };
-    let mut told = Told::since(Instant::now());
+    let (scenario, target) = (&monitor.scenario, &monitor.target);
+    let mut log = WaitLog::new(Instant::now());
     loop {
-        let asked = Instant::now();
-        // What answers like that is likely to go on so.
-        let mut stands = false;
-        let obstacle = match endpoint.models(PATIENCE).await {
-            Ok((status, _)) if status >= 500 => {
-                format!("the target: {}", diagnosed.server_error(status))
-            }
-            Ok((status, models)) => {
-                metrics.targets.set_ready(&monitor.target, endpoint.address());
-                stands = true;
-                match diagnosed.choose_model(status, &models) {
-                    (Some(model), doubt) => {
-                        // If requests fail now, nobody shall have to guess why.
-                        if let Some(doubt) = doubt {
-                            tracing::warn!(scenario, target = monitor.target, "{doubt}");
-                        }
-                        return model;
-                    }
-                    (None, Some(doubt)) => format!("a model: {doubt}"),
-                    (None, None) => "a model".to_owned(),
-                }
-            }
-            Err(detail) => {
-                let FailureDetail { failure, message, .. } = &detail;
-                let problem = format!("{failure} ({message})");
-                format!("the target: {}", Diagnosis::new(problem, diagnosed.remedy(&detail)))
-            }
+        let started = Instant::now();
+        let obstacle = match check(route, monitor, metrics).await {
+            Ok(model) => return model,
+            Err(obstacle) => obstacle,
         };
-        match told.tell(&obstacle, stands, Instant::now()) {
-            Some(Loudness::Warning) => {
-                tracing::warn!(scenario, target = monitor.target, "waiting for {obstacle}");
+        let Obstacle { waiting_for, is_lasting } = obstacle;
+        match log.severity(&waiting_for, is_lasting, Instant::now()) {
+            Some(Severity::Warning) => {
+                tracing::warn!(scenario, target, "waiting for {waiting_for}");
             }
-            Some(Loudness::Word) => {
-                tracing::info!(scenario, target = monitor.target, "waiting for {obstacle}");
-            }
+            Some(Severity::Info) => tracing::info!(scenario, target, "waiting for {waiting_for}"),
             None => {}
         }
-        monitor.schedule_state.set_waiting(obstacle);
-        tokio::time::sleep_until(asked + AGAIN).await;
+        monitor.schedule_state.set_waiting(waiting_for);
+        tokio::time::sleep_until(started + INTERVAL).await;
     }
 }
 
-/// What was said of a wait so far: a word whenever something else is waited for, and a warning, now and
-/// then, of what will not pass by itself. Of what might, once it lasts.
-struct Told {
-    words: String,
-    /// When the wait began, or was warned of.
+/// The reason why a target is not ready.
+struct Obstacle {
+    /// The rest of "waiting for …".
+    waiting_for: String,
+    /// True if the target responds, so that waiting alone is unlikely to help.
+    is_lasting: bool,
+}
+
+/// Requests the list of models once. Returns the model if the target is ready.
+async fn check(
+    route: &RouteSpec,
+    monitor: &RouteMonitor,
+    metrics: &Metrics,
+) -> Result<String, Obstacle> {
+    let RouteSpec { target, endpoint, .. } = route;
+    let address = monitor.info().address;
+    let diagnosed = DiagnosedTarget { target, address: &address };
+    let passing = |waiting_for| Obstacle { waiting_for, is_lasting: false };
+    let (status, models) = endpoint.models(TIMEOUT).await.map_err(|detail| {
+        let FailureDetail { failure, message, .. } = &detail;
+        let problem = format!("{failure} ({message})");
+        passing(format!("the target: {}", Diagnosis::new(problem, diagnosed.remedy(&detail))))
+    })?;
+    if status >= 500 {
+        return Err(passing(format!("the target: {}", diagnosed.server_error(status))));
+    }
+    metrics.targets.set_ready(&monitor.target, endpoint.address());
+    let lasting = |waiting_for| Obstacle { waiting_for, is_lasting: true };
+    match diagnosed.choose_model(status, &models) {
+        (Some(model), problem) => {
+            // Without this warning, nobody could explain why requests to this model fail.
+            if let Some(problem) = problem {
+                let (scenario, target) = (&monitor.scenario, &monitor.target);
+                tracing::warn!(scenario, target, "{problem}");
+            }
+            Ok(model)
+        }
+        (None, Some(problem)) => Err(lasting(format!("a model: {problem}"))),
+        (None, None) => Err(lasting("a model".to_owned())),
+    }
+}
+
+/// Decides how a wait is logged: a new obstacle as information, a lasting one as a warning at once,
+/// and any wait as a warning every five minutes.
+struct WaitLog {
+    obstacle: String,
+    /// When the wait began, or the last warning was logged.
     since: Instant,
-    warned: bool,
+    has_warned: bool,
 }
 
 #[derive(Debug, PartialEq)]
-enum Loudness {
-    Word,
+enum Severity {
+    Info,
     Warning,
 }
 
-impl Told {
-    fn since(since: Instant) -> Told {
-        Told { words: String::new(), since, warned: false }
+impl WaitLog {
+    fn new(since: Instant) -> WaitLog {
+        WaitLog { obstacle: String::new(), since, has_warned: false }
     }
 
-    fn tell(&mut self, words: &str, stands: bool, now: Instant) -> Option<Loudness> {
-        let lasts = now.saturating_duration_since(self.since) >= REMIND;
-        let (warns, is_new) = (lasts || stands && !self.warned, words != self.words);
-        if warns {
-            (self.since, self.warned) = (now, true);
-        }
+    /// Returns how to log this obstacle now; `None` if it was logged already.
+    fn severity(&mut self, obstacle: &str, is_lasting: bool, now: Instant) -> Option<Severity> {
+        let is_reminder = now.saturating_duration_since(self.since) >= REMINDER_INTERVAL;
+        let is_new = obstacle != self.obstacle;
         if is_new {
-            words.clone_into(&mut self.words);
+            obstacle.clone_into(&mut self.obstacle);
         }
-        match (warns, is_new) {
-            (true, _) => Some(Loudness::Warning),
-            (false, true) => Some(Loudness::Word),
-            (false, false) => None,
+        if is_reminder || is_lasting && !self.has_warned {
+            (self.since, self.has_warned) = (now, true);
+            return Some(Severity::Warning);
         }
+        is_new.then_some(Severity::Info)
     }
 }
 
-/// Waits until one of the targets that went away answers again: a load on several does not end with
-/// one of them.
-pub(super) async fn comes_back(routes: &RouteTable<HttpEndpoint, Observer>, metrics: &Metrics) {
+/// Waits until one of the targets that went away responds again. One is enough, so that a load on
+/// several targets does not stop with one of them.
+pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
     loop {
-        let asked = Instant::now();
-        // A reload may have put others in their place.
-        for route in &routes.now().routes {
-            if let Ok((status, _)) = route.endpoint.models(PATIENCE).await
+        let started = Instant::now();
+        // A reload may have replaced the routes.
+        for route in &routes.current().routes {
+            if let Ok((status, _)) = route.endpoint.models(TIMEOUT).await
                 && status < 500
             {
                 metrics.targets.set_ready(&route.target, route.endpoint.address());
-                route.observer.1.0.target_answered();
+                route.observer.incidents.target_answered();
                 return;
             }
         }
-        tokio::time::sleep_until(asked + AGAIN).await;
+        tokio::time::sleep_until(started + INTERVAL).await;
     }
 }
 
@@ -139,22 +151,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_will_not_pass_is_warned_of_at_once_and_all_that_lasts_every_few_minutes() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut told = Told::since(begun);
-        assert_eq!(told.tell("a server", false, at(0)), Some(Loudness::Word));
-        assert_eq!(told.tell("a server", false, at(1)), None);
-        assert_eq!(told.tell("a model", true, at(2)), Some(Loudness::Warning));
-        assert_eq!(told.tell("a model", true, at(301)), None);
-        assert_eq!(told.tell("another model", true, at(301)), Some(Loudness::Word));
-        assert_eq!(told.tell("another model", true, at(302)), Some(Loudness::Warning));
-        assert_eq!(told.tell("another model", true, at(303)), None);
-        assert_eq!(
-            told.tell("a server", false, at(602)),
-            Some(Loudness::Warning),
-            "five minutes later"
-        );
-        assert_eq!(told.tell("a server", false, at(603)), None);
+    fn a_lasting_obstacle_warns_at_once_and_any_wait_every_five_minutes() {
+        let begin = Instant::now();
+        let mut log = WaitLog::new(begin);
+        let mut severity = |obstacle: &str, is_lasting, second| {
+            log.severity(obstacle, is_lasting, begin + Duration::from_secs(second))
+        };
+        assert_eq!(severity("a server", false, 0), Some(Severity::Info));
+        assert_eq!(severity("a server", false, 1), None);
+        assert_eq!(severity("a model", true, 2), Some(Severity::Warning));
+        assert_eq!(severity("a model", true, 301), None);
+        assert_eq!(severity("another model", true, 301), Some(Severity::Info));
+        assert_eq!(severity("another model", true, 302), Some(Severity::Warning));
+        assert_eq!(severity("another model", true, 303), None);
+        assert_eq!(severity("a server", false, 602), Some(Severity::Warning), "after five minutes");
+        assert_eq!(severity("a server", false, 603), None);
     }
 }

@@ -1,60 +1,60 @@
-//! A scenario as it is set up: what is asked for, and for each of its targets the client and what is
-//! shown. From it come the lanes that requests go by.
+//! The specification of a scenario: its part of the plan, with the clients of its targets. It
+//! builds the monitors, the routes and the timetable.
 
 use std::sync::Arc;
 
-use super::{HttpRoute, Observer, ScenarioContext};
+use super::{HttpRoute, HttpRouteSet, RouteObserver, ScenarioContext};
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Guard;
-use crate::launch::{ReadinessGate, Route, RouteSet};
+use crate::launch::{PromptSource, ReadinessGate, RequestTemplate, Route, RouteSet};
 use crate::metrics::{Baseline, Labels, RouteMetrics, RouteSettings};
-use crate::pairing::PairedDifference;
+use crate::pairing::PairedComparison;
 use crate::plan::{self, Target};
-use crate::schedule::{Shard, Spread};
+use crate::schedule::{ArrivalSpec, Shard};
 use crate::schedule_state::ScheduleState;
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::tally::Tally;
 use crate::timetable::Timetable;
 
-/// A scenario of the plan, with the seed it draws from and the ways to its targets.
+/// A scenario of the plan, with the seed and the clients of its targets.
 #[derive(Clone, Debug)]
 pub struct ScenarioSpec {
-    /// What is asked for.
+    /// The scenario as the plan has it.
     pub scenario: plan::Scenario,
-    /// Everything random follows from it.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// In the order of the scenario's targets.
+    /// One for each target, in the order of the scenario.
     pub routes: Vec<RouteSpec>,
-    /// Whether all figures are kept, for a report.
-    pub tallied: bool,
+    /// True if all measurements are kept for the report of a run.
+    pub has_tally: bool,
 }
 
-/// A target of a scenario.
+/// A target of a scenario, and its client.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
-    /// Where it leads.
+    /// The target as the plan has it.
     pub target: Arc<Target>,
-    /// The client.
+    /// The client of the target.
     pub endpoint: Arc<HttpEndpoint>,
-    /// What is shown of it.
+    /// The facts that the status page shows.
     pub info: RouteInfo,
 }
 
 impl ScenarioSpec {
-    /// Streams of load to its targets, nothing of which has been sent.
-    pub fn monitors(&self, schedule_state: &Arc<ScheduleState>) -> Vec<Arc<RouteMonitor>> {
-        self.routes.iter().map(|route| self.monitor(route, schedule_state)).collect()
+    /// Returns new monitors, one for each route.
+    pub fn new_monitors(&self, schedule_state: &Arc<ScheduleState>) -> Vec<Arc<RouteMonitor>> {
+        self.routes.iter().map(|route| self.new_monitor(route, schedule_state)).collect()
     }
 
-    /// A stream of load to one of its targets.
-    pub fn monitor(
+    /// Returns a new monitor for one route.
+    pub fn new_monitor(
         &self,
         route: &RouteSpec,
         schedule_state: &Arc<ScheduleState>,
     ) -> Arc<RouteMonitor> {
         let (scenario, target) = (&self.scenario.name, &route.target.name);
         let tally = || Arc::new(Tally::new(&self.scenario.schedule, self.scenario.slo.clone()));
-        let tally = self.tallied.then(tally);
+        let tally = self.has_tally.then(tally);
         let monitor = RouteMonitor::new(
             scenario,
             target,
@@ -68,101 +68,104 @@ impl ScenarioSpec {
         Arc::new(monitor)
     }
 
-    /// A course for it that waits.
-    pub fn schedule_state(&self, shard: Shard) -> Arc<ScheduleState> {
+    /// Returns a new schedule state, which waits for the target.
+    pub fn new_schedule_state(&self, shard: Shard) -> Arc<ScheduleState> {
         let timetable = self.timetable();
         let schedule = Arc::clone(timetable.schedule());
         Arc::new(ScheduleState::new(schedule, timetable.is_endless(), shard, "the target"))
     }
 
-    /// The ways that its requests go by. The model of each stream is known by now.
-    pub(super) fn routes(
+    /// Builds the routes. The models of all monitors must be known.
+    pub(super) fn build_routes(
         &self,
         monitors: &[Arc<RouteMonitor>],
         gate: &Arc<ReadinessGate>,
         context: &ScenarioContext,
-    ) -> RouteSet<HttpEndpoint, Observer> {
-        let all = || self.routes.iter().zip(monitors);
-        let routes = all().filter_map(|(route, monitor)| self.route(route, monitor, gate, context));
-        let differences: Vec<Arc<PairedDifference>> =
+    ) -> HttpRouteSet {
+        let routes = self.routes.iter().zip(monitors);
+        let routes =
+            routes.filter_map(|(route, monitor)| self.build_route(route, monitor, gate, context));
+        let differences: Vec<Arc<PairedComparison>> =
             monitors.iter().skip(1).map(|monitor| Arc::clone(&monitor.difference)).collect();
         RouteSet { routes: routes.collect(), differences: differences.into() }
     }
 
-    fn route(
+    /// Builds one route; `None` if its model is unknown.
+    fn build_route(
         &self,
         route: &RouteSpec,
         monitor: &RouteMonitor,
         gate: &Arc<ReadinessGate>,
         context: &ScenarioContext,
     ) -> Option<Arc<HttpRoute>> {
-        let scenario = &self.scenario;
+        let (scenario, target) = (&self.scenario, &route.target);
         let (draining, paused) = (context.draining.clone(), context.paused.clone());
-        let (model, metrics) = (monitor.model.get()?.clone(), self.bind(route, monitor, context)?);
         Some(Arc::new(Route {
-            target: route.target.name.clone(),
+            target: target.name.clone(),
             endpoint: Arc::clone(&route.endpoint),
-            model,
-            prompts: scenario.prompts.clone(),
-            scenario: scenario.name.clone(),
-            seed: self.seed,
-            parameters: scenario.request.clone(),
-            dialect: route.target.dialect.clone(),
-            traceparent: route.target.traceparent,
-            terminal: route.target.terminal,
-            timeouts: route.target.timeouts,
+            template: RequestTemplate {
+                model: monitor.model.get()?.clone(),
+                prompts: PromptSource {
+                    prompts: scenario.prompts.clone(),
+                    seed: self.seed,
+                    scenario: scenario.name.clone(),
+                },
+                parameters: scenario.request.clone(),
+                dialect: target.dialect.clone(),
+                traceparent: target.traceparent,
+                terminal: target.terminal,
+                timeouts: target.timeouts,
+            },
             guard: Guard::new(draining, paused, scenario.max_lag, scenario.max_concurrency),
-            observer: (
-                metrics,
-                (
-                    Arc::clone(&monitor.incidents),
-                    (Arc::clone(&monitor.recent), (Arc::clone(gate), monitor.tally.clone())),
-                ),
-            ),
+            observer: RouteObserver {
+                metrics: self.bind_metrics(route, monitor, context)?,
+                incidents: Arc::clone(&monitor.incidents),
+                recent: Arc::clone(&monitor.recent),
+                readiness: Arc::clone(gate),
+                tally: monitor.tally.clone(),
+            },
             state: Arc::clone(&monitor.state),
         }))
     }
 
-    /// Makes the series of a stream of load, if its model is known.
-    pub(super) fn bind(
+    /// Creates the series of a route; `None` if its model is unknown.
+    pub(super) fn bind_metrics(
         &self,
         route: &RouteSpec,
         monitor: &RouteMonitor,
         context: &ScenarioContext,
     ) -> Option<RouteMetrics> {
         let labels: Labels = monitor.labels()?;
-        let (arrivals, info, prices) =
-            (self.scenario.arrivals, monitor.info(), route.target.prices.clone());
-        let slo = self.scenario.slo.clone();
+        let info = monitor.info();
         let baseline = self.scenario.baseline_of(&route.target.name).map(|baseline| Baseline {
             target: baseline.to_owned(),
             difference: Arc::clone(&monitor.difference),
         });
         let settings = RouteSettings {
-            arrivals,
+            arrivals: self.scenario.arrivals,
             simulated: info.simulated,
             limit: info.max_concurrency,
-            prices,
-            slo,
+            prices: route.target.prices.clone(),
+            slo: self.scenario.slo.clone(),
             baseline,
         };
-        let (ledger, schedule_state) =
-            (Arc::clone(&monitor.state.ledger), Arc::clone(&monitor.schedule_state));
+        let ledger = Arc::clone(&monitor.state.ledger);
+        let schedule_state = Arc::clone(&monitor.schedule_state);
         Some(context.metrics.bind(&labels, ledger, schedule_state, settings))
     }
 
-    pub(super) fn spread(&self, shard: Shard) -> Spread {
+    pub(super) fn arrival_spec(&self, shard: Shard) -> ArrivalSpec {
         let (arrivals, scenario) = (self.scenario.arrivals, self.scenario.name.clone());
-        Spread { arrivals, seed: self.seed, scenario, shard }
+        ArrivalSpec { arrivals, seed: self.seed, scenario, shard }
     }
 
-    /// When its cycles begin.
     pub(super) fn timetable(&self) -> Timetable {
-        Timetable::of(&self.scenario)
+        Timetable::for_scenario(&self.scenario)
     }
 
-    /// Whether what another setting says of arrivals is the same: then they go on undisturbed.
-    pub(super) fn is_timed_like(&self, other: &ScenarioSpec) -> bool {
+    /// Returns true if both specifications have the same arrivals. Then a reload leaves the
+    /// schedule alone.
+    pub(super) fn has_same_timing(&self, other: &ScenarioSpec) -> bool {
         let timing = |spec: &ScenarioSpec| {
             let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &spec.scenario;
             (Arc::clone(schedule), *arrivals, *repeat, start.clone(), active.clone())

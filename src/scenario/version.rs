@@ -1,39 +1,39 @@
-//! Which version of its server each target runs, asked again now and then: a roll-out over there
-//! explains what changes in the figures here.
+//! The server version of each target, requested now and then. A roll-out on the server explains
+//! changes in the measurements.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Observer;
-use crate::endpoint::HttpEndpoint;
-use crate::launch::RouteTable;
+use super::HttpRouteTable;
 use crate::metrics::Metrics;
 
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an answer is believed.
-const AGAIN: Duration = Duration::from_mins(10);
+/// The timeout of one request for the version.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The time between two requests for the version.
+const INTERVAL: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` true, for ever; asks at once when `changed` says that there may be others
-/// to ask. A server that does not answer or tell keeps what it said.
-pub(super) async fn keep(
-    routes: &RouteTable<HttpEndpoint, Observer>,
-    changed: &Notify,
+/// Keeps `llmload_target_info` up to date, and requests all versions at once after a notification
+/// of
+/// `routes_replaced`. If a server does not respond or reports no version, the last one stays.
+pub(super) async fn watch(
+    routes: &HttpRouteTable,
+    routes_replaced: &Notify,
     metrics: &Metrics,
-) {
+) -> Infallible {
     loop {
-        let told = async {
-            for route in &routes.now().routes {
-                if let Ok(Some(version)) = route.endpoint.version(PATIENCE).await {
+        let update = async {
+            for route in &routes.current().routes {
+                if let Ok(Some(version)) = route.endpoint.version(TIMEOUT).await {
                     metrics.targets.set_version(&route.target, route.endpoint.address(), &version);
                 }
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(INTERVAL).await;
         };
         tokio::select! {
-            () = told => {}
-            () = changed.notified() => {}
+            () = update => {}
+            () = routes_replaced.notified() => {}
         }
     }
 }

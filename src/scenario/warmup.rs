@@ -1,8 +1,8 @@
-//! Requests that are sent first, one by one, outside ledger and histograms: what a server does once
-//! after its start (graphs, caches, pools) shall not look like load.
+//! The warm-up requests of a route. They are sent before the schedule, one by one, and count in no
+//! ledger and no histogram, because the first requests pay for the start of a server (graphs,
+//! caches, pools).
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,10 +12,10 @@ use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
 use crate::status::RouteMonitor;
 
-/// How long until a pause is looked at again.
-const PAUSED: Duration = Duration::from_millis(100);
+/// How often a paused warm-up checks whether the pause has ended.
+const PAUSE_CHECK: Duration = Duration::from_millis(100);
 
-/// Sends so many requests, each once the one before has ended, however it did.
+/// Sends `count` requests, each after the previous one has ended, successfully or not.
 pub(super) async fn send(
     route: &HttpRoute,
     count: u32,
@@ -26,15 +26,15 @@ pub(super) async fn send(
         return;
     }
     monitor.schedule_state.set_waiting("its warm-up");
-    let last_words = LastWords::default();
+    let last_failure = LastFailure::default();
     let mut failed = 0;
     for k in 0..u64::from(count) {
         while context.paused.is_on() {
-            tokio::time::sleep(PAUSED).await;
+            tokio::time::sleep(PAUSE_CHECK).await;
         }
         let arrival = Arrival { k, due: Instant::now(), phase: None, lengths: None };
-        let finished =
-            exchange(&*route.endpoint, arrival, || route.request_spec(arrival), &last_words).await;
+        let build = || route.template.request_spec(arrival);
+        let finished = exchange(&*route.endpoint, arrival, build, &last_failure).await;
         if let Some(labels) = monitor.labels() {
             context.metrics.warmup_request_ended(&labels);
         }
@@ -42,22 +42,23 @@ pub(super) async fn send(
         finished.drain_body().await;
     }
     let (scenario, target) = (&monitor.scenario, &monitor.target);
-    if let Some(words) = last_words.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {words}");
+    let last_failure = last_failure.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(failure) = last_failure {
+        tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {failure}");
     } else {
-        tracing::info!(scenario, target, count, "warmed up");
+        tracing::info!(scenario, target, count, "warm-up completed");
     }
 }
 
-/// How the last failure put it.
+/// The text of the last failure.
 #[derive(Default)]
-struct LastWords(Mutex<Option<String>>);
+struct LastFailure(Mutex<Option<String>>);
 
-impl Observe for LastWords {
+impl Observe for LastFailure {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         if let Event::Failed { detail, .. } = event {
-            let words = format!("{}: {}", detail.failure, detail.message);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+            let failure = format!("{}: {}", detail.failure, detail.message);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Shard;
 use crate::random::{self, Purpose};
 
 /// A mean distance.
-pub const SPACING: u64 = 1_000_000;
+pub const MEAN_GAP: u64 = 1_000_000;
 
 /// How arrivals are spread about the rate. Any open-loop shape takes any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub enum Arrivals {
 /// How the arrivals of a scenario are spread, and which of them are ours: what they are a function of
 /// beside the schedule.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spread {
+pub struct ArrivalSpec {
     /// Evenly or at random.
     pub arrivals: Arrivals,
     /// The seed of the configuration.
@@ -38,7 +38,7 @@ pub struct Spread {
 
 /// The distances of one cycle, as a function of (seed, scenario, cycle).
 #[derive(Clone, Debug)]
-pub struct Series {
+pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
     /// How many arrivals, all shards taken together, the next distance spans.
@@ -52,11 +52,11 @@ enum Source {
     Gamma(Gamma<f64>, ChaCha8Rng),
 }
 
-impl Series {
+impl ArrivalGaps {
     /// The distances of a cycle that so many arrivals came before.
-    pub fn new(spread: &Spread, cycle: u64, before: u64) -> Series {
+    pub fn new(spread: &ArrivalSpec, cycle: u64, before: u64) -> ArrivalGaps {
         let random = || {
-            let mut random = random::generator(spread.seed, &spread.scenario, Purpose::Arrivals);
+            let mut random = random::seeded_rng(spread.seed, &spread.scenario, Purpose::Arrivals);
             random.set_stream(cycle);
             random
         };
@@ -70,7 +70,7 @@ impl Series {
             },
         };
         let shard = spread.shard;
-        Series { source, shard, stride: shard.first_after(before) + 1 }
+        ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(before) + 1 }
     }
 
     /// Whether distances are all the same, so that only a fraction is carried from cycle to cycle.
@@ -79,10 +79,10 @@ impl Series {
     }
 
     /// The distance to the next arrival of this shard; at least 1.
-    pub fn next_distance(&mut self) -> u64 {
+    pub fn next_gap(&mut self) -> u64 {
         let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
         match self.source {
-            Source::Even => stride * SPACING,
+            Source::Even => stride * MEAN_GAP,
             _ => (0..stride).map(|_| self.draw()).sum(),
         }
     }
@@ -90,11 +90,11 @@ impl Series {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn draw(&mut self) -> u64 {
         let mean_distances: f64 = match &mut self.source {
-            Source::Even => return SPACING,
+            Source::Even => return MEAN_GAP,
             Source::Exponential(random) => Exp1.sample(random),
             Source::Gamma(gamma, random) => gamma.sample(random),
         };
-        ((mean_distances * SPACING as f64).round() as u64).max(1)
+        ((mean_distances * MEAN_GAP as f64).round() as u64).max(1)
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
     use super::*;
 
     fn distances(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
-        let spread = Spread { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
-        let mut series = Series::new(&spread, 0, 0);
-        (0..n).map(|_| series.next_distance() as f64 / SPACING as f64).collect()
+        let spread = ArrivalSpec { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
+        let mut series = ArrivalGaps::new(&spread, 0, 0);
+        (0..n).map(|_| series.next_gap() as f64 / MEAN_GAP as f64).collect()
     }
 
     /// The coefficient of variation.
@@ -121,14 +121,14 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_series_and_another_another() {
         let poisson = |seed, scenario, cycle| {
-            let spread = Spread {
+            let spread = ArrivalSpec {
                 arrivals: Arrivals::Poisson,
                 seed,
                 scenario: String::from(scenario),
                 shard: Shard::ALL,
             };
-            let mut series = Series::new(&spread, cycle, 0);
-            std::iter::repeat_with(|| series.next_distance()).take(8).collect::<Vec<_>>()
+            let mut series = ArrivalGaps::new(&spread, cycle, 0);
+            std::iter::repeat_with(|| series.next_gap()).take(8).collect::<Vec<_>>()
         };
         assert_eq!(poisson(1, "a", 0), poisson(1, "a", 0));
         for other in [poisson(2, "a", 0), poisson(1, "b", 0), poisson(1, "a", 1)] {
@@ -140,10 +140,13 @@ mod tests {
     fn shards_are_the_one_series_dealt_out() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson, Arrivals::Burstiness(0.5)] {
             let marks = |shard: Shard, n: usize| {
-                let mut series =
-                    Series::new(&Spread { arrivals, seed: 5, scenario: "s".into(), shard }, 3, 600);
+                let mut series = ArrivalGaps::new(
+                    &ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard },
+                    3,
+                    600,
+                );
                 let marks = (0..n).scan(0, move |at, _| {
-                    *at += series.next_distance();
+                    *at += series.next_gap();
                     Some(*at)
                 });
                 marks.collect::<Vec<u64>>()

@@ -45,13 +45,13 @@ impl Shard {
 
     /// How many arrivals come before its first one after so many of the series: it takes every N-th of
     /// all, so that short cycles are dealt out as evenly as long ones.
-    pub fn first_after(self, before: u64) -> u64 {
+    pub fn arrivals_to_skip(self, before: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - before % count) % count
     }
 
     /// The number, in the whole series, of the n-th arrival of this shard.
-    pub fn number(self, n: u64) -> u64 {
+    pub fn arrival_number(self, n: u64) -> u64 {
         n.wrapping_mul(u64::from(self.count.get())).wrapping_add(u64::from(self.index))
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     fn each_arrival_is_that_of_one_shard_wherever_counting_begins() {
         for before in 0..20 {
             for count in 1..5 {
-                let first = |index| Shard::new(index, count).unwrap().first_after(before);
+                let first = |index| Shard::new(index, count).unwrap().arrivals_to_skip(before);
                 let mut firsts: Vec<u64> = (0..count).map(first).collect();
                 firsts.sort_unstable();
                 assert_eq!(firsts, (0..u64::from(count)).collect::<Vec<_>>());

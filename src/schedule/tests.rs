@@ -106,9 +106,9 @@ fn a_sine_is_the_integral_of_its_rate_at_every_second() {
 #[test]
 fn the_phase_of_an_instant_starts_with_it() {
     let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5)]);
-    assert_eq!(schedule.at(Duration::ZERO).unwrap().index, 0);
-    assert_eq!(schedule.at(Duration::from_secs(1)).unwrap().index, 1);
-    assert!(schedule.at(Duration::from_secs(6)).is_none());
+    assert_eq!(schedule.phase_at(Duration::ZERO).unwrap().index, 0);
+    assert_eq!(schedule.phase_at(Duration::from_secs(1)).unwrap().index, 1);
+    assert!(schedule.phase_at(Duration::from_secs(6)).is_none());
     assert!((schedule.rate(Duration::from_millis(10)) - 1.0).abs() < 1e-12);
     assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
 }
@@ -117,7 +117,7 @@ fn the_phase_of_an_instant_starts_with_it() {
 fn replay(millis: &[u64], length: u64) -> Phase {
     let row = |(k, at): (usize, &u64)| {
         let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
-        Row::new(Duration::from_millis(*at), Lengths { input, output: None })
+        TraceRow::new(Duration::from_millis(*at), Lengths { input, output: None })
     };
     let trace = Trace::new("trace.csv", millis.iter().enumerate().map(row).collect());
     Phase {
@@ -137,13 +137,16 @@ fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
         (0..10).map(millis).collect::<Vec<_>>(),
         [250, 750, 1000, 1000, 1250, 2000, 2000, 5000, 5250, 5750]
     );
-    let input =
-        |k| schedule.reaching(mark(k)).and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()));
+    let input = |k| {
+        schedule
+            .phase_and_lengths(mark(k))
+            .and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()))
+    };
     assert_eq!(
         (0..11).map(input).collect::<Vec<_>>(),
         [None, None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None, None, None]
     );
-    let totals: Vec<_> = (0..3).map(|i| schedule.placed(i).unwrap().total.arrivals()).collect();
+    let totals: Vec<_> = (0..3).map(|i| schedule.phase_span(i).unwrap().total.arrivals()).collect();
     assert_eq!(totals, [2, 6, 2]);
 }
 
@@ -193,7 +196,7 @@ fn any_phase() -> impl Strategy<Value = Phase> {
             Load::Sine { mean, amplitude, period: Duration::from_nanos(period) }
         }),
         4 => prop::collection::vec(0u64..20_000_000_000, 1..40).prop_map(|instants| {
-            let row = |at| Row::new(Duration::from_nanos(at), Lengths::default());
+            let row = |at| TraceRow::new(Duration::from_nanos(at), Lengths::default());
             Load::Replay(Trace::new("trace.csv", instants.into_iter().map(row).collect()))
         }),
         1 => Just(Load::Pause),
@@ -251,13 +254,13 @@ proptest! {
         let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
 
         // All marks of a cycle, the last of the cycle before so long before its start.
-        let mark = |k| Area::from_micro(k * SPACING - carry);
+        let mark = |k| Area::from_micro(k * MEAN_GAP - carry);
         let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
         let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
         let told: Vec<(u64, u32)> = marks
             .iter()
             .filter_map(|mark| {
-                let input = schedule.reaching(*mark)?.1?.input?;
+                let input = schedule.phase_and_lengths(*mark)?.1?.input?;
                 Some((u64::try_from(schedule.due(*mark)?.as_nanos()).ok()?, input.get()))
             })
             .collect();

@@ -19,16 +19,16 @@ pub struct Lengths {
 
 /// One request of a trace, in 16 bytes: a trace has up to a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Row {
+pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
     at: u64,
     lengths: Lengths,
 }
 
-impl Row {
+impl TraceRow {
     /// A request so long after the start of the trace.
-    pub fn new(at: Duration, lengths: Lengths) -> Row {
-        Row { at: nanos(at), lengths }
+    pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
+        TraceRow { at: nanos(at), lengths }
     }
 
     /// When it is due, from the start of the trace.
@@ -46,7 +46,7 @@ impl Row {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Trace {
     name: Arc<str>,
-    rows: Arc<[Row]>,
+    rows: Arc<[TraceRow]>,
 }
 
 /// What is taken for "now" where a rate is shown: the window of QPS.
@@ -54,7 +54,7 @@ const WINDOW: u64 = 10_000_000_000;
 
 impl Trace {
     /// A trace of these rows. Those of one instant keep their order.
-    pub fn new(name: &str, mut rows: Vec<Row>) -> Trace {
+    pub fn new(name: &str, mut rows: Vec<TraceRow>) -> Trace {
         rows.sort_by_key(|row| row.at);
         Trace { name: name.into(), rows: rows.into() }
     }
@@ -65,7 +65,7 @@ impl Trace {
     }
 
     /// Its requests, in order.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[TraceRow] {
         &self.rows
     }
 
@@ -104,7 +104,7 @@ impl Trace {
     }
 
     /// The row that reaches an area; none for an area of nothing.
-    fn row(&self, area: Area) -> Option<&Row> {
+    fn row(&self, area: Area) -> Option<&TraceRow> {
         let number = usize::try_from(area.0.div_ceil(Area::ARRIVAL.0)).ok()?;
         self.rows.get(number.checked_sub(1)?)
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{RouteMonitor, StatusBoard};
 use crate::generator::Generator;
 use crate::ledger::LedgerCounts;
-use crate::pairing::Sums;
+use crate::pairing::DifferenceSums;
 use crate::recent::{LogHistogram, WINDOW};
 use crate::remedy::DiagnosedTarget;
 use crate::schedule::{Load, Shard};
@@ -237,8 +237,8 @@ impl CurrentRate {
         Some(CurrentRate {
             scenario: scenario.to_owned(),
             rate_per_second: position.rate,
-            rate_set_until: position.set_until.map(unix_seconds),
-            rate_set_ignores: monitor.info().hours.filter(|_| position.set_until.is_some()),
+            rate_set_until: position.override_until.map(unix_seconds),
+            rate_set_ignores: monitor.info().hours.filter(|_| position.override_until.is_some()),
             schedule_rate_per_second: monitor.schedule_state.scheduled_rate(now),
         })
     }
@@ -246,9 +246,9 @@ impl CurrentRate {
 
 impl Measurement {
     fn new(generator: &Generator, now: Instant) -> Measurement {
-        let active = generator.claims().into_iter().map(|claim| ActiveDistortion {
+        let active = generator.active_distortions().into_iter().map(|claim| ActiveDistortion {
             kind: claim.kind.as_str(),
-            meaning: claim.kind.meaning(),
+            meaning: claim.kind.effect(),
             message: claim.message,
             last: unix_seconds(SystemTime::now() - now.saturating_duration_since(claim.last)),
         });
@@ -262,14 +262,14 @@ impl RouteStatus {
         let position = monitor.schedule_state.position(now);
         let (rate_per_second, concurrency) = (position.rate, position.concurrency);
         let running = if paused { "paused" } else { "running" };
-        let (state, waiting_for, idle_until) = match monitor.schedule_state.state() {
-            _ if position.set_until.is_some() => (running, None, None),
+        let (state, waiting_for, idle_until) = match monitor.schedule_state.activity() {
+            _ if position.override_until.is_some() => (running, None, None),
             Activity::Waiting(reason) => ("waiting", Some(reason), None),
             Activity::Running { .. } => (running, None, None),
             Activity::Idle(until) => ("idle", None, Some(unix_seconds(until))),
             Activity::Ended => ("ended", None, None),
         };
-        let (info, counts) = (monitor.info(), monitor.state.ledger.read());
+        let (info, counts) = (monitor.info(), monitor.state.ledger.counts());
         RouteStatus {
             scenario: monitor.scenario.clone(),
             target: monitor.target.clone(),
@@ -277,8 +277,8 @@ impl RouteStatus {
             state,
             waiting_for,
             idle_until,
-            rate_set_until: position.set_until.map(unix_seconds),
-            rate_set_ignores: info.hours.filter(|_| position.set_until.is_some()),
+            rate_set_until: position.override_until.map(unix_seconds),
+            rate_set_ignores: info.hours.filter(|_| position.override_until.is_some()),
             cycle: position.cycle,
             phase: CurrentPhase::new(position),
             rate_per_second,
@@ -297,7 +297,7 @@ impl RouteStatus {
 
 impl CurrentPhase {
     fn new(position: SchedulePosition) -> Option<CurrentPhase> {
-        let (name, remaining) = match position.set_until {
+        let (name, remaining) = match position.override_until {
             Some(until) => ("set by hand".to_owned(), until.duration_since(SystemTime::now()).ok()),
             None => (position.phase?, position.remaining),
         };
@@ -321,13 +321,13 @@ impl Curve {
         }
         let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
         let rate = |point| schedule.rate(middle(point)) / f64::from(shard.count());
-        let concurrency = |point| match schedule.at(middle(point)).map(|placed| &placed.phase.load)
-        {
-            Some(Load::Concurrency(slots)) => {
-                shard.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
-            }
-            _ => 0,
-        };
+        let concurrency =
+            |point| match schedule.phase_at(middle(point)).map(|placed| &placed.phase.load) {
+                Some(Load::Concurrency(slots)) => {
+                    shard.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
+                }
+                _ => 0,
+            };
         Some(Curve {
             length_seconds: length.as_secs_f64(),
             position_seconds: state.cycle_elapsed(now).map(|elapsed| elapsed.as_secs_f64()),
@@ -391,7 +391,7 @@ fn failure_classes(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<Failure
 impl Difference {
     /// Returns `None` for the baseline itself, and before the first pair.
     fn new(monitor: &RouteMonitor, baseline: String) -> Option<Difference> {
-        let differences = monitor.difference.read();
+        let differences = monitor.difference.snapshot();
         let duration = MeanDifference::new(differences.duration)?;
         let time_to_first_token = MeanDifference::new(differences.first_token);
         Some(Difference { baseline, time_to_first_token, duration })
@@ -399,7 +399,7 @@ impl Difference {
 }
 
 impl MeanDifference {
-    fn new(sums: Sums) -> Option<MeanDifference> {
+    fn new(sums: DifferenceSums) -> Option<MeanDifference> {
         let margin_seconds = sums.margin().map(three_digits);
         let mean_seconds = three_digits(sums.mean()?);
         Some(MeanDifference { pairs: sums.count, mean_seconds, margin_seconds })

@@ -14,6 +14,7 @@ use super::{HEAD_TIMEOUT, WebState, json, text, wrong_method};
 use crate::config::read_duration;
 use crate::control::{AdminCommand, CommandError};
 use crate::schedule::Rate;
+use crate::schedule_state::RateOverride;
 use crate::status::CurrentRate;
 
 /// The longest request body in bytes, far more than a rate and a duration need.
@@ -75,25 +76,27 @@ impl WebState {
         }
         let command = match path {
             AdminPath::Reload => AdminCommand::Reload,
-            AdminPath::Pause => AdminCommand::Pause(true),
-            AdminPath::Resume => AdminCommand::Pause(false),
+            AdminPath::Pause => AdminCommand::Pause,
+            AdminPath::Resume => AdminCommand::Resume,
             AdminPath::Quit => AdminCommand::Quit,
             AdminPath::Rate(scenario) if is_delete => {
-                AdminCommand::SetRate { scenario, rate: None }
+                AdminCommand::SetRate { scenario, rate: RateOverride::Clear }
             }
             AdminPath::Rate(scenario) => match parse_rate(request).await {
-                Ok(rate) => AdminCommand::SetRate { scenario, rate: Some(rate) },
+                Ok((rate, length)) => {
+                    AdminCommand::SetRate { scenario, rate: RateOverride::Set { rate, length } }
+                }
                 Err(reason) => return text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
             },
         };
-        match self.control.ask(command).await {
+        match self.control.execute(command).await {
             Ok(done) => text(StatusCode::OK, format!("{done}\n")),
             Err(refused) => {
                 let status = match refused {
-                    CommandError::Unknown(_) => StatusCode::NOT_FOUND,
-                    CommandError::NotNow(_) => StatusCode::CONFLICT,
+                    CommandError::NotFound(_) => StatusCode::NOT_FOUND,
+                    CommandError::Unavailable(_) => StatusCode::CONFLICT,
                     // Prometheus answers a failed reload with this status, too.
-                    CommandError::Wrong(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                    CommandError::Invalid(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 text(status, format!("{refused}\n"))
             }

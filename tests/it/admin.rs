@@ -1,4 +1,4 @@
-//! What a driver is told while it runs, on a paused clock: each order takes effect at one instant, and
+//! Commands to a running driver, on a paused clock. Each command takes effect at one instant, and
 //! no arrival is lost or doubled there.
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use llmload::event::DropReason;
 use llmload::launch::ReadinessGate;
-use llmload::schedule::{Load, Repeat, Schedule, Spread};
+use llmload::schedule::{ArrivalSpec, Load, Repeat, Schedule};
+use llmload::schedule_state::RateOverride;
 use llmload::timetable::{Cycles, Timetable};
 
 use crate::open_loop::{Bench, ONCE, constant, dropped, phase};
@@ -29,7 +30,7 @@ fn by_second(bench: &Bench) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_paused_is_dropped_and_counted() {
+async fn arrivals_during_a_pause_are_dropped_and_counted() {
     let bench = bench();
     let (mut driver, paused) =
         (bench.driver(vec![constant("10/s", 9)], ONCE), bench.paused.clone());
@@ -40,98 +41,105 @@ async fn what_is_paused_is_dropped_and_counted() {
         assert!(paused.set(false));
     };
     tokio::join!(bench.drive(&mut driver), pauses);
-    let books = bench.settle().await;
-    assert_eq!((books.arrivals, books.started, dropped(&books, DropReason::Paused)), (90, 60, 30));
+    let counts = bench.settle().await;
+    assert_eq!(
+        (counts.arrivals, counts.started, dropped(&counts, DropReason::Paused)),
+        (90, 60, 30)
+    );
     assert_eq!(by_second(&bench), [10, 10, 10, 0, 0, 0, 10, 10, 10]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_set_by_hand_holds_for_its_time_and_then_the_schedule_is_where_it_would_be() {
+async fn after_a_manual_override_the_schedule_continues_where_it_would_be() {
     let bench = bench();
     let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
-    let (mut driver, schedule_state) = bench.watched(
+    let (mut driver, schedule_state) = bench.driver_with_state(
         vec![phase(ramp, seconds(10))],
-        Cycles::Running { repeat: ONCE, when_ready: true },
-        Spread::default(),
+        Cycles::BackToBack { repeat: ONCE, when_ready: true },
+        ArrivalSpec::default(),
         None,
     );
     let mailbox = driver.mailbox();
-    let orders = async {
+    let commands = async {
         tokio::time::sleep(seconds(2)).await;
-        mailbox.set_rate(Some(("4/s".parse().unwrap(), seconds(60))));
+        mailbox.set_rate(RateOverride::Set { rate: "4/s".parse().unwrap(), length: seconds(60) });
         tokio::time::sleep(seconds(1)).await;
         let position = schedule_state.position(tokio::time::Instant::now());
-        assert!((position.rate - 4.0).abs() < 1e-9 && position.set_until.is_some());
-        // Another one, and then back.
-        mailbox.set_rate(Some(("8/s".parse().unwrap(), seconds(60))));
+        assert!((position.rate - 4.0).abs() < 1e-9 && position.override_until.is_some());
+        // Another override, and then back to the schedule.
+        mailbox.set_rate(RateOverride::Set { rate: "8/s".parse().unwrap(), length: seconds(60) });
         tokio::time::sleep(seconds(3)).await;
-        mailbox.set_rate(None);
+        mailbox.set_rate(RateOverride::Clear);
         tokio::time::sleep(seconds(1)).await;
         let position = schedule_state.position(tokio::time::Instant::now());
-        assert!(position.set_until.is_none() && (position.rate - 70.0).abs() < 1e-9);
+        assert!(position.override_until.is_none() && (position.rate - 70.0).abs() < 1e-9);
     };
-    tokio::join!(bench.drive(&mut driver), orders);
+    tokio::join!(bench.drive(&mut driver), commands);
     bench.settle().await;
     assert_eq!(by_second(&bench), [5, 15, 4, 8, 8, 8, 65, 75, 85, 95]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_set_by_hand_outlives_the_schedule_and_ends_by_itself() {
+async fn a_manual_override_works_after_the_schedule_has_ended_and_ends_automatically() {
     let bench = bench();
     let mut driver = bench.driver(vec![constant("2/s", 3)], ONCE);
     let mailbox = driver.mailbox();
     bench.drive(&mut driver).await;
-    mailbox.set_rate(Some(("5/s".parse().unwrap(), seconds(2))));
+    mailbox.set_rate(RateOverride::Set { rate: "5/s".parse().unwrap(), length: seconds(2) });
     bench.drive(&mut driver).await;
     bench.settle().await;
     assert_eq!(by_second(&bench), [2, 2, 2, 5, 5]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_schedule_begins_at_the_instant_of_the_order() {
+async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     let bench = bench();
     let mut driver = bench.driver(vec![constant("10/s", 60)], Repeat::Forever);
     let mailbox = driver.mailbox();
-    let orders = async {
+    let commands = async {
         bench.endpoint.until_sent(25).await;
         let schedule = Schedule::new(vec![phase(Load::Pause, seconds(1)), constant("40/s", 2)]);
-        let cycles = Cycles::Running { repeat: ONCE, when_ready: true };
-        mailbox.replace(Timetable::new(Arc::new(schedule), cycles, None), Spread::default());
+        let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
+        mailbox.replace_schedule(
+            Timetable::new(Arc::new(schedule), cycles, None),
+            ArrivalSpec::default(),
+        );
     };
-    tokio::join!(bench.drive(&mut driver), orders);
-    let books = bench.settle().await;
-    assert_eq!((books.arrivals, books.succeeded), (25 + 80, 25 + 80));
-    // The 25th was sent at 2.45 s: 40/s from 3.45 s on, the first of them 12.5 ms later.
+    tokio::join!(bench.drive(&mut driver), commands);
+    let counts = bench.settle().await;
+    assert_eq!((counts.arrivals, counts.succeeded), (25 + 80, 25 + 80));
+    // The 25th was sent at 2.45 s. 40/s begins at 3.45 s, with the first arrival 12.5 ms later.
     assert_eq!(by_second(&bench), [10, 10, 5, 22, 40, 18]);
 }
 
-/// A hundred orders at all kinds of instants: what was due before each is sent, what came after is the
-/// new schedule's.
+/// A hundred commands at many different instants. Arrivals due before a command are sent by the old
+/// schedule, those after it by the new one.
 #[tokio::test(start_paused = true)]
-async fn however_often_a_schedule_is_exchanged_no_arrival_is_lost_or_doubled() {
+async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     let bench = bench();
     let mut driver = bench.driver(vec![constant("200/s", 60)], Repeat::Forever);
     let mailbox = driver.mailbox();
-    let orders = async {
-        for order in 0..100 {
-            tokio::time::sleep(Duration::from_millis(37 + order % 11)).await;
+    let commands = async {
+        for turn in 0..100 {
+            tokio::time::sleep(Duration::from_millis(37 + turn % 11)).await;
             let schedule = Arc::new(Schedule::new(vec![constant("200/s", 60)]));
-            let cycles = Cycles::Running { repeat: Repeat::Forever, when_ready: true };
-            mailbox.replace(Timetable::new(schedule, cycles, None), Spread::default());
+            let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: true };
+            mailbox
+                .replace_schedule(Timetable::new(schedule, cycles, None), ArrivalSpec::default());
         }
         tokio::time::sleep(seconds(1)).await;
         bench.stop.cancel();
     };
-    tokio::join!(bench.drive(&mut driver), orders);
-    let books = bench.settle().await;
-    assert_eq!(books.arrivals, books.succeeded);
+    tokio::join!(bench.drive(&mut driver), commands);
+    let counts = bench.settle().await;
+    assert_eq!(counts.arrivals, counts.succeeded);
     // Each schedule holds one arrival every 5 ms, the first after 2.5 ms.
-    let expected: u64 = (0..100).map(|order| (37 + order % 11 + 2) / 5).sum::<u64>() + 200;
-    assert!(books.arrivals.abs_diff(expected) <= 1, "{} for {expected}", books.arrivals);
+    let expected: u64 = (0..100).map(|turn| (37 + turn % 11 + 2) / 5).sum::<u64>() + 200;
+    assert!(counts.arrivals.abs_diff(expected) <= 1, "{} for {expected}", counts.arrivals);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_phase_that_counts_requests_ends_with_the_last_of_them() {
+async fn a_requests_phase_ends_with_its_last_request() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(500)), 100);
     let count = |slots, count| {
         let (slots, count) = (NonZeroU32::new(slots).unwrap(), NonZeroU64::new(count).unwrap());
@@ -140,37 +148,42 @@ async fn a_phase_that_counts_requests_ends_with_the_last_of_them() {
     let phases = vec![count(5, 12), constant("10/s", 1), count(2, 3)];
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
     bench.drive(&mut bench.driver(phases, twice)).await;
-    let books = bench.settle().await;
-    assert_eq!((books.arrivals, books.succeeded), (50, 50));
-    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5 s.
+    let counts = bench.settle().await;
+    assert_eq!((counts.arrivals, counts.succeeded), (50, 50));
+    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5
+    // s.
     let sent = bench.sent();
     let second_pass = sent[25];
     assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");
-    assert!(sent[12] >= Duration::from_millis(1500), "the schedule stood still until then");
+    assert!(sent[12] >= Duration::from_millis(1500), "the schedule did not advance until then");
 }
 
-/// A target that went away: what is on goes on, the next cycle waits.
+/// The target goes away. The current cycle continues, and the next one waits.
 #[tokio::test(start_paused = true)]
-async fn a_cycle_waits_before_a_closed_gate_and_is_whole_when_it_opens() {
+async fn a_cycle_waits_at_a_closed_gate_and_is_complete_when_it_opens() {
     let bench = bench();
     let gate = Arc::new(ReadinessGate::default());
     let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];
-    let (driver, schedule_state) = bench.watched(
+    let (driver, schedule_state) = bench.driver_with_state(
         phases,
-        Cycles::Running { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
-        Spread::default(),
+        Cycles::BackToBack { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
+        ArrivalSpec::default(),
         None,
     );
-    let mut driver = driver.behind(Arc::clone(&gate));
+    let mut driver = driver.with_gate(Arc::clone(&gate));
     let mailbox = driver.mailbox();
     let away = async {
         tokio::time::sleep(seconds(1)).await;
-        gate.shut();
-        gate.asked().await;
-        assert_eq!(bench.origin.elapsed(), seconds(3), "it is asked for at the end of the cycle");
+        gate.connection_failed();
+        gate.cycle_waiting().await;
+        assert_eq!(
+            bench.origin.elapsed(),
+            seconds(3),
+            "the next cycle waits from the end of this one"
+        );
         tokio::time::sleep(seconds(60)).await;
-        assert!(matches!(schedule_state.state(), llmload::schedule_state::Activity::Waiting(_)));
-        mailbox.ready();
+        assert!(matches!(schedule_state.activity(), llmload::schedule_state::Activity::Waiting(_)));
+        mailbox.set_target_ready();
     };
     tokio::join!(bench.drive(&mut driver), away);
     bench.settle().await;

@@ -108,8 +108,8 @@ const PURE: &[&str] = &[
     "timetable",
     "guard",
     "remedy",
-    "generator/judgement",
-    "generator/probe",
+    "generator/distortion",
+    "generator/event_loop",
 ];
 
 /// The paths that a pure module must not mention, with the one module that may. Only the type

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Nothing here takes so long on the slowest machine; a test that waits longer would hang.
+/// Longer than anything takes on the slowest machine. A test that waits this long hangs.
 pub const FOREVER: Duration = Duration::from_mins(2);
 
-/// A running daemon with its log; killed when the test is over.
+/// A daemon that runs, with its log. `drop` kills it.
 pub struct Daemon {
     pub child: Child,
     pub address: SocketAddr,
@@ -28,8 +28,8 @@ impl Daemon {
         Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder)
     }
 
-    /// Starts a daemon by a command that lacks its arguments only, on the `llmload.yml` in a folder,
-    /// and waits until it serves.
+    /// Starts a daemon with a command that lacks only its arguments, on the `llmload.yml` in a
+    /// folder, and waits until it serves.
     pub fn of(mut command: Command, more: &[&str], folder: tempfile::TempDir) -> Daemon {
         let mut child = command
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
@@ -42,7 +42,7 @@ impl Daemon {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let Some(address) = address_of(&mut lines, &log) else {
-            // Not yet in a value that would end it.
+            // No `Daemon` exists yet whose `drop` would kill the child.
             let _gone = child.kill();
             let ended = child.wait();
             panic!("the daemon does not serve ({ended:?}):\n{}", log.lock().unwrap());
@@ -60,7 +60,8 @@ impl Daemon {
         request(self.address, "GET", path).unwrap()
     }
 
-    /// Asks until the answer has what is wanted, for as long as the daemon lives, but not for ever.
+    /// Repeats a request until the body has what is wanted. Fails if the daemon ends or takes too
+    /// long.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
@@ -76,15 +77,15 @@ impl Daemon {
         }
     }
 
-    /// Waits until the log says something, for as long as the daemon lives, but not for ever.
-    pub fn wait_for_log(&mut self, words: &str) {
+    /// Waits until the log contains a text. Fails if the daemon ends or takes too long.
+    pub fn wait_for_log(&mut self, text: &str) {
         let begun = Instant::now();
-        while !self.log.lock().unwrap().contains(words) {
+        while !self.log.lock().unwrap().contains(text) {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
             assert!(
                 ended.is_none() && begun.elapsed() < FOREVER,
-                "nothing of {words} ({ended:?}):\n{log}"
+                "the log lacks {text} ({ended:?}):\n{log}"
             );
             pause();
         }
@@ -100,7 +101,7 @@ impl Daemon {
 
     pub fn threads_named(&self, name: &str) -> usize {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        // One that ends in the meantime has no name any more.
+        // A thread that has ended in the meantime has no name.
         let names =
             tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|its| its.trim() == name).count()
@@ -130,7 +131,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Reads the log up to the line that tells where the daemon serves.
+/// Reads the log up to the line with the address of the web server.
 fn address_of(
     lines: &mut impl Iterator<Item = std::io::Result<String>>,
     log: &Mutex<String>,
@@ -145,12 +146,12 @@ fn address_of(
     None
 }
 
-/// Between two looks at something that takes its time: long enough to leave the processor to it.
+/// Waits between two checks, long enough to leave the processor to the daemon.
 pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(20));
 }
 
-/// Status, head and body of a plain HTTP request.
+/// Sends a plain HTTP request. Returns status, head and body.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -166,7 +167,7 @@ pub fn request(
     Ok((status, head.to_owned(), body.to_owned()))
 }
 
-/// The sum of all samples of a name whose labels contain all of these.
+/// Returns the sum of all samples of a name whose labels contain all of these.
 pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
     exposition
         .lines()
@@ -176,7 +177,7 @@ pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// Every equation of the ledger, as a scrape shows it.
+/// Checks every equation of the ledger in a scrape.
 pub fn assert_balanced(exposition: &str) {
     let get = |name: &str| sample(exposition, name, &[]);
     let (arrivals, started) =
@@ -199,7 +200,7 @@ pub fn llmload(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn without_a_configuration_it_names_the_demo() {
+fn without_a_configuration_the_error_names_the_demo() {
     let (code, out, err) = llmload(&[]);
     assert_eq!(code, Some(2));
     assert_eq!(out, "");
@@ -209,14 +210,14 @@ fn without_a_configuration_it_names_the_demo() {
 }
 
 #[test]
-fn a_mistyped_command_is_not_taken_for_an_endpoint() {
+fn a_mistyped_command_is_not_used_as_an_endpoint() {
     let (code, _, err) = llmload(&["chekc"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("--help"), "{err}");
 }
 
 #[test]
-fn a_port_in_use_is_said_before_anything_starts() {
+fn a_port_in_use_is_reported_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = llmload(&["demo", "--web.listen-address", &address]);
@@ -225,7 +226,7 @@ fn a_port_in_use_is_said_before_anything_starts() {
 }
 
 #[test]
-fn check_tells_a_plan_and_all_problems() {
+fn check_prints_a_forecast_or_all_problems() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     let (code, out, _) = llmload(&["check", examples.to_str().unwrap()]);
     assert_eq!(code, Some(0));
@@ -241,7 +242,7 @@ fn check_tells_a_plan_and_all_problems() {
 }
 
 #[test]
-fn the_schema_is_json_and_the_one_in_the_repository() {
+fn the_schema_equals_the_one_in_the_repository() {
     let (code, out, _) = llmload(&["schema"]);
     assert_eq!(code, Some(0));
     let committed = include_str!("../../config/llmload.schema.json");
@@ -250,7 +251,7 @@ fn the_schema_is_json_and_the_one_in_the_repository() {
 }
 
 #[test]
-fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_command() {
+fn log_options_work_anywhere_and_daemon_options_not_before_another_command() {
     let (code, out, err) = llmload(&["--log.level", "debug", "schema"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with('{'));
@@ -270,7 +271,7 @@ fn options_of_logging_go_anywhere_and_those_of_the_daemon_not_before_another_com
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_failure() {
+fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     for args in [vec!["schema"], vec!["check", examples.to_str().unwrap()], vec!["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -289,7 +290,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output =
         Command::new(env!("CARGO_BIN_EXE_llmload")).arg("schema").stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "what could not be written is one");
+    assert_eq!(output.status.code(), Some(1), "a failed write is an error");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mistyped =
@@ -299,7 +300,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 
 /// `llmload demo 2>&1 | head`.
 #[test]
-fn a_daemon_outlives_whoever_reads_its_log() {
+fn a_daemon_outlives_the_reader_of_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = "target: {simulator: {}}\nrate: 1/s\n";
     std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
@@ -315,7 +316,7 @@ fn a_daemon_outlives_whoever_reads_its_log() {
     let kill = |name: &str| {
         Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap()
     };
-    // The first is answered by a line that nobody reads.
+    // SIGHUP causes a log line that nobody reads.
     assert!(kill("HUP").success());
     assert!(kill("TERM").success());
     assert_eq!(child.wait().unwrap().code(), Some(0));

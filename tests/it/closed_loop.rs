@@ -17,14 +17,14 @@ fn concurrency(slots: u32, seconds: u64) -> Phase {
 async fn each_slot_is_filled_again_as_its_request_ends() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(250)), 100);
     let counts = bench.run(vec![concurrency(5, 10)]).await;
-    // 5 slots × 4 a second × 10 s, give or take the rounding of tokio's clock.
+    // 5 slots × 4 requests a second × 10 s, within the rounding of tokio's clock.
     assert!((195..=205).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded);
     assert_eq!(bench.sent().iter().filter(|at| **at < Duration::from_millis(250)).count(), 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_whose_request_failed_rests_until_a_second_after_the_attempt() {
+async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt() {
     let bench = Bench::new(InMemory::failing(Duration::from_millis(10)), 100);
     let counts = bench.run(vec![concurrency(3, 10)]).await;
     assert!((27..=33).contains(&counts.started), "{}", counts.started);
@@ -32,8 +32,9 @@ async fn a_slot_whose_request_failed_rests_until_a_second_after_the_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_slot_rests_too_and_is_counted() {
-    // The cap is below the concurrency asked for: configuration refuses that, the loop survives it.
+async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
+    // max_concurrency is below the concurrency of the phase. The configuration rejects this, but
+    // the loop must survive it.
     let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;
@@ -43,14 +44,14 @@ async fn a_refused_slot_rests_too_and_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_still_in_flight_holds_its_slot_in_the_next_phase() {
+async fn a_request_still_in_flight_holds_its_slot_in_the_next_phase() {
     let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 100);
     let counts = bench.run(vec![concurrency(3, 2), concurrency(4, 2)]).await;
     assert_eq!(counts.arrivals, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn open_and_closed_phases_take_turns() {
+async fn open_and_closed_loop_phases_alternate() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(100)), 100);
     let counts = bench.run(vec![constant("10/s", 2), concurrency(1, 2), constant("10/s", 2)]).await;
     assert!((58..=62).contains(&counts.succeeded), "{}", counts.succeeded);
@@ -59,22 +60,22 @@ async fn open_and_closed_phases_take_turns() {
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
 }
 
-/// An answer that was said to its end, on a connection that stays open a while longer.
+/// A complete response on a connection that stays open a while longer.
 fn lingering() -> Vec<Beat> {
     vec![says(&[&token("a"), FINISH, USAGE, DONE]), Beat::Mute]
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_is_free_as_soon_as_its_answer_is_complete() {
+async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(100), lingering()), 1);
     let counts = bench.run(vec![concurrency(1, 10)]).await;
-    // Ten a second; half as many where the end of the connection is waited for.
+    // Ten a second. It would be half as many if the slot waited for the end of the connection.
     assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
-    assert_eq!(counts.arrivals, counts.succeeded, "none met the cap");
+    assert_eq!(counts.arrivals, counts.succeeded, "no arrival was dropped at max_concurrency");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
+async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
     // One request, 50 ms before the schedule ends.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
@@ -84,7 +85,7 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
     assert_eq!(
         (counts.succeeded, counts.in_flight, bench.route.state.tasks.len()),
         (1, 0, 1),
-        "its end is awaited"
+        "the end of the body is awaited"
     );
     bench.route.state.cancellation.cancel(AbortReason::Shutdown);
     let counts = bench.settle().await;
@@ -93,7 +94,7 @@ async fn what_is_over_is_neither_in_flight_nor_can_it_be_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_does_not_come_is_not_awaited_for_long() {
+async fn draining_a_body_that_never_ends_is_limited() {
     let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
     let mut driver = bench.driver(vec![constant("1/s", 1)], ONCE);
     bench.drive(&mut driver).await;

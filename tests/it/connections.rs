@@ -64,9 +64,9 @@ impl Observe for Observed {
             Event::Connected { dns, connect } => {
                 self.connected.lock().unwrap().push((dns.is_some(), connect));
             }
-            Event::Limits(limits) => self.limits.lock().unwrap().push(*limits),
-            Event::Failed { detail, names, .. } => {
-                *self.failed.lock().unwrap() = Some((detail.message.clone(), names.clone()));
+            Event::RateLimits(limits) => self.limits.lock().unwrap().push(*limits),
+            Event::Failed { detail, ids, .. } => {
+                *self.failed.lock().unwrap() = Some((detail.message.clone(), ids.clone()));
             }
             _ => {}
         }

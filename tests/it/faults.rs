@@ -85,12 +85,12 @@ async fn send_recorded(
 ) -> (Result<(), Failure>, String, Recorder) {
     let request_spec = request_spec(target, stream);
     let ledger = Ledger::new();
-    let started = ledger.arrive(|_| Ok(())).unwrap();
+    let started = ledger.record_arrival(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, arrival_now(), || Ok(request_spec), &recorder).await;
     let outcome = finished.outcome.map(|_| ());
     started.finish(outcome);
     finished.drain_body().await;
-    let counts = ledger.read();
+    let counts = ledger.counts();
     assert_eq!(counts.imbalance(), None);
     assert_eq!((counts.finished, counts.in_flight), (1, 0));
     let ends = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();

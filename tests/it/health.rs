@@ -1,22 +1,22 @@
-//! `llmload health`, the check of an image that has nothing else to ask with.
+//! `llmload health`, the health check of an image that has no other tool.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use crate::binary::{Daemon, llmload};
 
-/// Plays an endpoint that answers each connection with these bytes, one write each, and says where.
-fn answering(pieces: &'static [&'static [u8]]) -> String {
+/// Starts an endpoint that responds with these bytes, one write for each piece. Returns its URL.
+fn responding(pieces: &'static [&'static [u8]]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_nodelay(true).unwrap();
-        let _asked = stream.read(&mut [0; 1024]).unwrap();
+        let _request = stream.read(&mut [0; 1024]).unwrap();
         for piece in pieces {
             stream.write_all(piece).unwrap();
         }
-        // Until the client has gone: what it did not read must not become a reset.
+        // Waits until the client has gone, so that unread bytes do not become a reset.
         let _gone = stream.read(&mut [0; 1]);
     });
     format!("http://{address}/health")
@@ -31,7 +31,7 @@ fn a_daemon_is_healthy_while_it_waits_and_while_it_drains() {
     assert_eq!(llmload(&["health", &by_name]).0, Some(0));
     let (code, _, err) = llmload(&["health", &format!("http://{}/nowhere", daemon.address)]);
     assert_eq!(code, Some(1));
-    assert!(err.contains("answers `HTTP/1.1 404`"), "{err}");
+    assert!(err.contains("responded with `HTTP/1.1 404`"), "{err}");
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     let (code, _, err) = llmload(&["health", &healthy]);
@@ -39,21 +39,21 @@ fn a_daemon_is_healthy_while_it_waits_and_while_it_drains() {
     assert!(err.contains(&healthy) && err.contains("refused"), "{err}");
 }
 
-/// What an endpoint writes, and what comes of it.
-const ANSWERS: &[(&[&[u8]], i32, &str)] = &[
+/// Each response, with the exit code and a part of the error.
+const RESPONSES: &[(&[&[u8]], i32, &str)] = &[
     (&[b"HTTP/1.1 200 OK\r\n\r\n"], 0, ""),
     (&[b"H", b"TTP/1.", b"0 2", b"00", b"\r\n\r\n"], 0, ""),
     (&[b"HTTP/1.1 503 Service Unavailable\r\n\r\n"], 1, "503"),
-    (&[b"HTTP/1.1 2"], 1, "does not answer"),
+    (&[b"HTTP/1.1 2"], 1, "does not respond"),
     (&[b"SSH-2.0-OpenSSH_9 200\r\n"], 1, "SSH"),
     (&[b"\x1b[2J\x1b[2J\x1b[2J\x1b[2J"], 1, "\\u{1b}"),
     (&[], 1, "timed out"),
 ];
 
 #[test]
-fn only_200_is_healthy_however_it_comes() {
-    for (pieces, code, words) in ANSWERS {
-        let url = answering(pieces);
+fn only_status_200_is_healthy_in_any_number_of_pieces() {
+    for (pieces, code, words) in RESPONSES {
+        let url = responding(pieces);
         let (exit, _, err) = llmload(&["health", &url]);
         assert_eq!(exit, Some(*code), "{pieces:?}: {err}");
         assert!(err.contains(words) && !err.contains('\x1b'), "{pieces:?}: {err}");
@@ -61,7 +61,7 @@ fn only_200_is_healthy_however_it_comes() {
 }
 
 #[test]
-fn what_is_no_page_is_a_mistake_of_usage() {
+fn a_url_without_http_or_host_is_a_usage_error() {
     for url in
         ["https://127.0.0.1/-/healthy", "127.0.0.1:9899", "/-/healthy", "http://", "ftp://x/"]
     {

@@ -1,8 +1,7 @@
-//! Start, scrape, stop.
-
-use tokio_util::sync::CancellationToken;
+//! The life of a daemon: start, scrapes, stop.
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
 use crate::upstream::{
@@ -37,7 +36,7 @@ scenarios:
 ";
 
 #[test]
-fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drained() {
+fn under_every_fault_the_ledger_balances_at_every_scrape_and_after_the_drain() {
     let mut daemon = Daemon::start(MIXED);
     let address = daemon.address;
     let drained = daemon.wait_for("/api/v1/status", |status| {
@@ -45,11 +44,11 @@ fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drai
         assert_eq!(code, 200);
         assert_balanced(&exposition);
         let status: serde_json::Value = serde_json::from_str(status).unwrap();
-        let over = status["scenarios"].as_array().unwrap().iter().all(|s| {
+        let has_ended = status["scenarios"].as_array().unwrap().iter().all(|s| {
             assert_eq!(s["ledger"]["balanced"], true);
             s["state"] == "ended" && s["ledger"]["in_flight"] == 0
         });
-        over.then_some(exposition)
+        has_ended.then_some(exposition)
     });
     let exposition = request(address, "GET", "/metrics").unwrap().2;
     assert_balanced(&exposition);
@@ -68,7 +67,7 @@ fn with_every_fault_on_the_ledger_balances_at_every_scrape_and_exactly_once_drai
             "{reason}\n{drained}"
         );
     }
-    // A simulator that ends a schedule leaves the daemon up, ready, and asking for nothing.
+    // After its schedule has ended, the daemon stays up and ready, and offers no load.
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&exposition, "llmload_schedule_target_requests_per_second", &[]), 0.0);
 }
@@ -81,7 +80,7 @@ scenarios:
 ";
 
 #[test]
-fn a_second_signal_cuts_off_what_is_in_flight_and_it_still_exits_well() {
+fn a_second_signal_aborts_requests_in_flight_and_the_exit_code_is_0() {
     let mut daemon = Daemon::start(SLOW);
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_in_flight", &[]) > 5.0).then_some(())
@@ -102,7 +101,7 @@ fn a_second_signal_cuts_off_what_is_in_flight_and_it_still_exits_well() {
 }
 
 #[test]
-fn what_ends_within_the_grace_period_is_finished_not_aborted() {
+fn a_request_that_ends_within_the_grace_period_is_finished_not_aborted() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 50/s, request: {max_tokens: 8}}}\n",
     );
@@ -116,7 +115,7 @@ fn what_ends_within_the_grace_period_is_finished_not_aborted() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_waited_for_and_the_schedule_not_consumed() {
+fn an_absent_target_delays_the_schedule_and_consumes_none_of_it() {
     let mut daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 100/s\n");
     let waiting = daemon.wait_for("/api/v1/status", |status| {
         let status: serde_json::Value = serde_json::from_str(status).unwrap();
@@ -129,34 +128,31 @@ fn a_target_that_is_not_there_is_waited_for_and_the_schedule_not_consumed() {
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
 }
 
-/// An answer that will not change by itself is a warning with what mends it; a server that is not there
-/// yet is none.
+/// A response that will not change without help is a warning with a remedy. A server that does not
+/// respond yet is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_will_never_be_ready_as_it_is_is_warned_of_once() {
+async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
     let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;
     let yaml = format!("target: http://{}\nrate: 100/s\n", upstream.address);
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("waiting for a model");
-        // It has been asked again since.
+        // llmload has repeated the request since.
         daemon.wait_for("/metrics", |_| {
             (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
         });
         let log = daemon.log.lock().unwrap().clone();
         let lines: Vec<_> = log.lines().filter(|line| line.contains("waiting for")).collect();
         assert_eq!(lines.len(), 1, "{log}");
-        assert!(
-            lines[0].contains("WARN") && lines[0].contains("/v1, if `/v1` is missing"),
-            "{log}"
-        );
+        assert!(lines[0].contains("WARN") && lines[0].contains("/v1 if `/v1` is missing"), "{log}");
     })
     .await
     .unwrap();
 }
 
-/// The target holds every answer open until all of them are.
+/// The target keeps every response open until all of them are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_streams_at_once_leave_no_file_and_no_thread_behind() {
+async fn a_thousand_streams_at_once_leave_no_open_file_and_no_thread_behind() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let gate = CancellationToken::new();
     let held = gate.clone();
@@ -178,7 +174,7 @@ scenarios:
 ",
         upstream.url()
     );
-    let looked = tokio::task::spawn_blocking(move || {
+    let failures = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         let before = daemon.open_files();
         let chunks = |text: &str| sample(text, "llmload_output_chunks_total", &[]);
@@ -189,7 +185,8 @@ scenarios:
         gate.cancel();
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
-        // Idle connections are kept for four seconds; a file that is never closed hangs here.
+        // Idle connections are kept for four seconds. If a file is never closed, the test hangs
+        // here.
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
             assert!(
@@ -205,12 +202,12 @@ scenarios:
         assert_eq!(sample(&text, "llmload_requests_in_flight", &[]), 0.0);
         sample(&text, "llmload_request_failures_total", &[])
     });
-    assert_eq!(looked.await.unwrap(), 0.0);
+    assert_eq!(failures.await.unwrap(), 0.0);
 }
 
-/// Three waves of 300 streams: the memory of the third is that of the first.
+/// Sends 300 streams at a time, and compares the memory after 1,000 and after 6,000 requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_does_not_grow_with_what_was_sent() {
+async fn memory_does_not_grow_with_the_number_of_requests() {
     let upstream = Upstream::start(|_| good()).await;
     let yaml = format!(
         "targets: {{t: {{base_url: '{}', model: m}}}}
@@ -234,7 +231,8 @@ scenarios:
         let (first, last) = (resident_after(1000.0), resident_after(6000.0));
         last - first
     });
-    // Five thousand records of a request's timeline alone would be a megabyte; allocators breathe more.
+    // Five thousand records of request timelines alone would be a megabyte. Allocators vary by
+    // more.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

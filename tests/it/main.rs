@@ -1,5 +1,5 @@
-//! llmload from outside: real sockets, a real Prometheus, the real binary; and the loop on a paused
-//! clock.
+//! Tests from outside, with real sockets, a real Prometheus and the real binary; and tests of the
+//! open and closed loop on a paused clock.
 
 #![allow(
     clippy::unwrap_used,

@@ -9,13 +9,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use llmload::calendar::Windows;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Alarm, Driver, Route};
+use llmload::launch::{Alarm, Driver, PromptSource, RequestTemplate, Route};
 use llmload::ledger::LedgerCounts;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
 use llmload::protocol::{Dialect, Terminal};
-use llmload::schedule::{Load, Phase, Repeat, Schedule, Spread};
+use llmload::schedule::{ArrivalSpec, Load, Phase, Repeat, Schedule};
 use llmload::schedule_state::ScheduleState;
 use llmload::timetable::{Cycles, Moment, Timetable};
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ pub fn constant(rate: &str, seconds: u64) -> Phase {
     phase(Load::Constant(rate.parse().unwrap()), Duration::from_secs(seconds))
 }
 
-/// A lane to an endpoint in memory, and what is needed to drive and watch it.
+/// A route to an endpoint in memory, with everything that drives and observes it.
 pub struct Bench {
     pub endpoint: Arc<InMemory>,
     pub route: Arc<Route<Shared, Arc<Recorder>>>,
@@ -46,10 +46,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(endpoint: Arc<InMemory>, max_concurrency: u32) -> Bench {
-        Bench::asking(endpoint, max_concurrency, Prompts::builtin())
+        Bench::with_prompts(endpoint, max_concurrency, Prompts::builtin())
     }
 
-    pub fn asking(endpoint: Arc<InMemory>, max_concurrency: u32, prompts: Prompts) -> Bench {
+    pub fn with_prompts(endpoint: Arc<InMemory>, max_concurrency: u32, prompts: Prompts) -> Bench {
         let (stop, paused) = (CancellationToken::new(), Pause::default());
         let recorder = Arc::new(Recorder::default());
         let parameters = RequestParameters {
@@ -59,24 +59,22 @@ impl Bench {
             stream: true,
             extra: BTreeMap::new(),
         };
-        let route = Route {
-            target: "t".into(),
-            endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
+        let template = RequestTemplate {
             model: "m".into(),
-            prompts,
-            scenario: "s".into(),
-            seed: 0,
+            prompts: PromptSource { prompts, seed: 0, scenario: "s".into() },
             parameters,
             dialect: Dialect::default(),
             traceparent: true,
             terminal: Terminal::FinishReason,
             timeouts: Timeouts::default(),
-            guard: Guard::new(
-                stop.clone(),
-                paused.clone(),
-                Duration::from_millis(500),
-                NonZeroU32::new(max_concurrency).unwrap(),
-            ),
+        };
+        let (max_lag, max_concurrency) =
+            (Duration::from_millis(500), NonZeroU32::new(max_concurrency).unwrap());
+        let route = Route {
+            target: "t".into(),
+            endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
+            template,
+            guard: Guard::new(stop.clone(), paused.clone(), max_lag, max_concurrency),
             observer: Arc::clone(&recorder),
             state: Arc::default(),
         };
@@ -86,18 +84,27 @@ impl Bench {
     }
 
     pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
-        self.driver_by(phases, Cycles::Running { repeat, when_ready: true }, Spread::default())
+        self.driver_with_cycles(
+            phases,
+            Cycles::BackToBack { repeat, when_ready: true },
+            ArrivalSpec::default(),
+        )
     }
 
-    pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: Spread) -> Driver {
-        self.watched(phases, cycles, spread, None).0
-    }
-
-    pub fn watched(
+    pub fn driver_with_cycles(
         &self,
         phases: Vec<Phase>,
         cycles: Cycles,
-        spread: Spread,
+        spread: ArrivalSpec,
+    ) -> Driver {
+        self.driver_with_state(phases, cycles, spread, None).0
+    }
+
+    pub fn driver_with_state(
+        &self,
+        phases: Vec<Phase>,
+        cycles: Cycles,
+        spread: ArrivalSpec,
         active: Option<Windows>,
     ) -> (Driver, Arc<ScheduleState>) {
         let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, active);
@@ -107,12 +114,12 @@ impl Bench {
         (Driver::new(timetable, spread, Arc::clone(&schedule_state), self.origin), schedule_state)
     }
 
-    /// Goes on until nothing is to come.
+    /// Runs the driver until no more arrivals are due.
     pub async fn drive(&self, driver: &mut Driver) {
         driver.run(&self.route, &mut Alarm::Tokio(self.epoch), &self.stop).await;
     }
 
-    /// Goes through the whole schedule and lets what is in flight end.
+    /// Runs the whole schedule once, and waits until all requests have ended.
     pub async fn run(&self, phases: Vec<Phase>) -> LedgerCounts {
         self.drive(&mut self.driver(phases, ONCE)).await;
         self.settle().await
@@ -125,12 +132,12 @@ impl Bench {
     }
 
     pub fn counts(&self) -> LedgerCounts {
-        let counts = self.route.state.ledger.read();
+        let counts = self.route.state.ledger.counts();
         assert_eq!(counts.imbalance(), None);
         counts
     }
 
-    /// When a request, by its number, reached the endpoint.
+    /// Returns when the request with this number reached the endpoint.
     pub fn sent_at(&self, number: usize) -> Instant {
         self.endpoint.sent.lock().unwrap()[number]
     }
@@ -154,7 +161,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
     assert_eq!(sent.len(), 200);
     for (k, at) in sent.iter().enumerate() {
         let due = Duration::from_millis(50 + 100 * k as u64);
-        // tokio's wheel rounds up to the next millisecond.
+        // tokio's timer rounds up to the next millisecond.
         assert!(*at >= due && *at < due + Duration::from_millis(2), "{k}: {at:?}");
     }
     bench.route.state.cancellation.cancel(AbortReason::Shutdown);
@@ -167,7 +174,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
+async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
     let bench = Bench::new(InMemory::mute(), 7);
     bench.drive(&mut bench.driver(vec![constant("10/s", 2)], ONCE)).await;
     let counts = bench.counts();
@@ -178,16 +185,16 @@ async fn what_meets_the_cap_is_dropped_at_once_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays() {
+async fn after_a_stall_recent_arrivals_are_sent_late_ones_dropped_and_due_times_stay() {
     let bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
     let running =
         tokio::spawn(async move { driver.run(&route, &mut Alarm::Tokio(epoch), &stop).await });
     bench.endpoint.until_sent(300).await;
-    // The clock leaps: 3 s in which nobody was asked.
+    // The clock jumps by 3 s, as if the process had been suspended.
     tokio::time::advance(Duration::from_secs(3)).await;
-    let leapt = bench.origin.elapsed();
+    let resumed = bench.origin.elapsed();
     running.await.unwrap();
     let counts = bench.settle().await;
     assert_eq!(counts.arrivals, 1000);
@@ -195,7 +202,8 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
     assert!((249..=251).contains(&late), "{late}");
     assert_eq!(counts.succeeded, 1000 - late);
     let sent = bench.sent();
-    let bunched = sent.iter().filter(|at| **at >= leapt && **at < leapt + Duration::from_millis(4));
+    let bunched =
+        sent.iter().filter(|at| **at >= resumed && **at < resumed + Duration::from_millis(4));
     assert!(bunched.count() <= 51);
     // The last second is back on the grid of 5 ms + 10 ms · k.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
@@ -205,7 +213,7 @@ async fn after_a_stall_the_young_go_out_the_old_are_dropped_and_the_grid_stays()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_ledger_is_whole_whatever_becomes_of_the_requests() {
+async fn the_ledger_balances_if_requests_succeed_and_if_they_fail() {
     for endpoint in
         [InMemory::answering(Duration::from_secs(1)), InMemory::failing(Duration::from_millis(300))]
     {
@@ -240,7 +248,7 @@ async fn a_stop_ends_arrivals_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_request_is_a_failure_that_everybody_is_told_of_once() {
+async fn a_panic_in_a_request_is_one_internal_failure_for_ledger_and_observer() {
     let late = vec![says(&[&token("a")]), Beat::Waits(Duration::from_millis(400)), Beat::Panics];
     for (body, first_tokens) in [(vec![Beat::Panics], 0), (late, 20)] {
         let bench = Bench::new(InMemory::playing(Duration::from_millis(100), body), 100);
@@ -251,10 +259,10 @@ async fn a_panic_in_a_request_is_a_failure_that_everybody_is_told_of_once() {
         );
         let internal =
             counts.failures().find(|(failure, _)| *failure == Failure::Internal).unwrap();
-        let told = bench.recorder.failed.lock().unwrap();
-        assert_eq!((internal.1, told.len()), (20, 20));
+        let reported = bench.recorder.failed.lock().unwrap();
+        assert_eq!((internal.1, reported.len()), (20, 20));
         assert!(
-            told.iter().all(
+            reported.iter().all(
                 |detail| *detail == FailureDetail::new(Failure::Internal, "panicked: a defect")
             )
         );

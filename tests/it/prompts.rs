@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use llmload::measurement::Failure;
-use llmload::prompts::{Format, PromptOrder, Prompts, rows};
+use llmload::prompts::{PromptOrder, Prompts, RowFormat, load_rows};
 
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::open_loop::{Bench, constant};
@@ -19,10 +19,10 @@ async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_els
     for _ in 0..65 {
         file.write_all(&line).unwrap();
     }
-    let rows = rows(file.path(), Format::Lines).unwrap();
+    let rows = load_rows(file.path(), RowFormat::Lines).unwrap();
     let prompts = Prompts::from_rows("large", rows, PromptOrder::Sequential);
     assert_eq!(prompts.len(), Some(65));
-    let mut bench = Bench::asking(InMemory::answering(Duration::from_millis(1)), 10, prompts);
+    let mut bench = Bench::with_prompts(InMemory::answering(Duration::from_millis(1)), 10, prompts);
     let counts = bench.run(vec![constant("1/s", 3)]).await;
     assert_eq!((counts.started, counts.succeeded), (3, 3));
 

@@ -1,4 +1,4 @@
-//! What reaches a running daemon from outside: reloads and orders, over real sockets.
+//! Reloads and admin commands of a running daemon, over real sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -33,15 +33,15 @@ fn scenario(status: &str, name: &str) -> Option<serde_json::Value> {
         .cloned()
 }
 
-fn is_over(status: &str, name: &str) -> Option<()> {
+fn has_ended(status: &str, name: &str) -> Option<()> {
     let scenario = scenario(status, name)?;
     (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
 }
 
-/// A hundred reloads at 200/s, half of the files broken; in the good ones the terms of the scenario
-/// change, and another comes and goes.
+/// A hundred reloads at 200/s, with every second file invalid. The valid ones change a setting of
+/// the scenario, and add or remove another scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_reloads_under_load_lose_double_and_cut_nothing() {
+async fn a_hundred_reloads_under_load_lose_double_and_abort_nothing() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = move |turn: u32| {
@@ -70,11 +70,11 @@ scenarios:
             let seen = sample(&exposition, "llmload_time_to_first_token_seconds_count", &labels);
             assert!(seen >= observed, "a histogram was reset");
             observed = seen;
-            // The limit is that of the last good file.
+            // The limit is that of the last valid file.
             let limit = sample(&exposition, "llmload_requests_in_flight_limit", &labels);
             assert_eq!(limit, f64::from(500 + turn - turn % 2));
         }
-        daemon.wait_for("/api/v1/status", |status| is_over(status, "s"));
+        daemon.wait_for("/api/v1/status", |status| has_ended(status, "s"));
         daemon.get("/metrics").2
     });
     let exposition = exposition.await.unwrap();
@@ -82,16 +82,16 @@ scenarios:
     assert_eq!(of_s("llmload_arrivals_total"), 1200.0);
     assert_eq!(of_s("llmload_requests_started_total"), 1200.0);
     assert_eq!(of_s("llmload_requests_total"), 1200.0);
-    assert_eq!(of_s("llmload_request_failures_total"), 0.0, "no connection was cut");
+    assert_eq!(of_s("llmload_request_failures_total"), 0.0, "no connection was reset");
     assert_eq!(of_s("llmload_time_to_first_token_seconds_count"), 1200.0);
     assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), 0.0);
     assert_balanced(&exposition);
 }
 
-/// Each request is held against every objective, a failure misses all of them, and a reload moves a
-/// threshold without a seam.
+/// Each request is judged by every objective, a failure misses all of them, and after a reload the
+/// counts continue with the new threshold.
 #[test]
-fn objectives_are_counted_request_by_request_and_go_with_the_file() {
+fn objectives_are_counted_per_request_and_follow_the_file() {
     let yaml = |slo: &str| {
         format!(
             "targets: {{sim: {{simulator: {{faults: {{http_500: 30%}}}}}}}}
@@ -115,7 +115,7 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
     for slo in ["ttft_p50", "ttft_p99", "tpot_p99"] {
         assert!(
             (of(&text, "requests_total", slo) - all).abs() <= 1.0,
-            "{slo}: one may be entered just now"
+            "{slo}: one may be counted at this instant"
         );
     }
     let violations = |slo| of(&text, "violations_total", slo);
@@ -126,7 +126,7 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
     assert_eq!(reload(&daemon).0, 200);
     let text = daemon.get("/metrics").2;
     assert_eq!(of(&text, "threshold_seconds", "ttft_p99"), 120.0);
-    assert!(of(&text, "requests_total", "ttft_p99") >= all - 1.0, "it goes on");
+    assert!(of(&text, "requests_total", "ttft_p99") >= all - 1.0, "the count continues");
     assert!(!text.contains("ttft_p50") && !text.contains("success_rate"), "{text}");
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_slo_good_requests_total", &[]) > 0.0).then_some(())
@@ -137,10 +137,10 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_schedule_goes_over_a_removed_one_drains_and_its_series_go() {
+async fn a_changed_scenario_continues_and_a_removed_one_drains_before_its_series_go() {
     let gate = CancellationToken::new();
     let held = gate.clone();
-    // What the guest sends hangs until it is let go.
+    // Requests of the guest hang until the gate opens.
     let upstream = Upstream::reading(move |_, head| {
         if head.contains("x-who: guest") {
             [vec![Act::WaitFor(held.clone())], good()].concat()
@@ -170,7 +170,7 @@ scenarios:
         let (status, answer) = reload(&daemon);
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
-        // It is not shown any more, but its series are there as long as something is in flight.
+        // The scenario is not shown any more, but its series exist while requests are in flight.
         assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
         let now = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
@@ -181,7 +181,7 @@ scenarios:
         gate.cancel();
         daemon.wait_for("/metrics", |text| (!text.contains("guest")).then_some(()));
         assert!(!daemon.get("/metrics").2.contains("target=\"g\""));
-        // What is left goes on.
+        // The other scenario continues.
         let before = sample(&daemon.get("/metrics").2, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| {
             (sample(text, "llmload_requests_total", &[]) >= before + 10.0).then_some(())
@@ -192,7 +192,7 @@ scenarios:
 }
 
 #[test]
-fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
+fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
     let good = "target: {simulator: {}}\nrate: 5/s\n";
     let mut daemon = Daemon::start(good);
     daemon.wait_for("/metrics", |text| {
@@ -209,7 +209,7 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
         sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
         0.0
     );
-    // In the log too, where SIGHUP left it.
+    // A reload by SIGHUP reports the problems in the log.
     daemon.signal("HUP");
     daemon.wait_for_log("llmload.yml:3:");
     write(&daemon, good);
@@ -219,15 +219,15 @@ fn a_file_that_is_wrong_is_told_by_its_place_and_changes_nothing() {
         sample(&daemon.get("/metrics").2, "llmload_config_last_reload_successful", &[]),
         1.0
     );
-    // A file that is gone is wrong too.
+    // A missing file is an error too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
     let (status, answer) = reload(&daemon);
     assert!(status == 500 && answer.contains("there is no such file"), "{answer}");
 }
 
-/// As a mounted `ConfigMap` changes: links are swapped, times and names of files stay.
+/// Changes files as a mounted `ConfigMap` does: links are swapped, times and names of files stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
+async fn auto_reload_notices_changed_files_and_secrets() {
     let keys = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = Arc::clone(&keys);
     let upstream = Upstream::reading(move |_, head| {
@@ -274,9 +274,9 @@ async fn changed_files_and_secrets_are_noticed_where_that_is_asked_for() {
     .unwrap();
 }
 
-/// Whoever mends the file that a refused configuration names has mended the configuration.
+/// A change of a prompt file can make a rejected configuration valid.
 #[test]
-fn what_a_refused_file_names_is_watched_too() {
+fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("llmload.yml");
     std::fs::write(&file, "target: {simulator: {}}\nrate: 5/s\n").unwrap();
@@ -289,21 +289,21 @@ fn what_a_refused_file_names_is_watched_too() {
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 7.0).then_some(())
     });
-    assert_eq!(daemon.log.lock().unwrap().matches("was not reloaded").count(), 1);
+    assert_eq!(daemon.log.lock().unwrap().matches("configuration rejected").count(), 1);
 }
 
-/// A target at another address is another server: what the one before said of itself is forgotten.
+/// A target at another address is another server, so the version of the old one is forgotten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
+async fn a_target_at_a_new_address_has_an_unknown_version_until_it_reports_one() {
     let gate = CancellationToken::new();
     let server = |version: &'static str, held: Option<CancellationToken>| {
         Upstream::reading(move |_, head| {
             if !head.starts_with("GET /version ") {
                 return good();
             }
-            let told =
+            let response =
                 plain("200 OK", "application/json", &format!("{{\"version\":\"{version}\"}}"));
-            held.iter().map(|held| Act::WaitFor(held.clone())).chain(told).collect()
+            held.iter().map(|held| Act::WaitFor(held.clone())).chain(response).collect()
         })
     };
     let (old, new) = (server("1.0", None).await, server("2.0", Some(gate.clone())).await);
@@ -330,7 +330,7 @@ async fn a_target_that_moved_is_of_an_unknown_version_until_it_tells() {
     .unwrap();
 }
 
-/// Status and body of a POST with a form and one more header.
+/// Sends a POST with a form and one more header. Returns status and body.
 fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(daemon.address).unwrap();
     let length = form.len();
@@ -346,7 +346,7 @@ fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) 
 }
 
 #[test]
-fn orders_are_obeyed_shown_and_refused_with_a_reason() {
+fn admin_commands_are_executed_shown_and_rejected_with_a_reason() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}, away: {base_url: 'http://127.0.0.1:9/v1'}}
 scenarios:
@@ -362,7 +362,7 @@ scenarios:
     assert_eq!(daemon.get("/-/pause").0, 405);
     assert_eq!(
         post(&daemon, "/-/pause", "", ""),
-        (200, "The load is paused: what comes due is dropped.\n".into())
+        (200, "The load is paused: all arrivals are dropped.\n".into())
     );
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_arrivals_dropped_total", &["reason=\"paused\""]) > 5.0).then_some(())
@@ -377,11 +377,11 @@ scenarios:
     assert!(status.contains("\"state\":\"paused\",\"started\""), "{status}");
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
-    // Whatever is asked for twice is done once, and the answer says which it was.
-    let again = "The load is paused already: what comes due is dropped.\n";
+    // A repeated command changes nothing, and the reply says so.
+    let again = "The load is paused already: all arrivals are dropped.\n";
     assert_eq!(post(&daemon, "/-/pause", "", ""), (200, again.into()));
     assert_eq!(post(&daemon, "/-/resume", "", ""), (200, "The load is resumed.\n".into()));
-    let none = "The load is not paused: there was nothing to resume.\n";
+    let none = "The load is not paused, so there was nothing to resume.\n";
     assert_eq!(post(&daemon, "/-/resume", "", ""), (200, none.into()));
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_started_total", &of_s) > started).then_some(())
@@ -389,14 +389,11 @@ scenarios:
 
     let path = "/api/v1/scenarios/s/rate";
     let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
-    assert_eq!(
-        (status, answer.as_str()),
-        (200, "Scenario s: a rate of 7/s is set by hand for 10m.\n")
-    );
+    assert_eq!((status, answer.as_str()), (200, "Scenario s: the rate is set to 7/s for 10m.\n"));
     let set = |text: &str, rate: f64, active: f64| {
         let now = sample(text, "llmload_schedule_target_requests_per_second", &of_s);
-        let by_hand = sample(text, "llmload_schedule_rate_override_active", &of_s);
-        (now == rate && by_hand == active).then_some(())
+        let is_active = sample(text, "llmload_schedule_rate_override_active", &of_s);
+        (now == rate && is_active == active).then_some(())
     };
     daemon.wait_for("/metrics", |text| set(text, 7.0, 1.0));
     let of_scenario = scenario(&daemon.get("/api/v1/status").2, "s").unwrap();
@@ -406,29 +403,29 @@ scenarios:
         (&"running".into(), &"set by hand".into())
     );
     assert!(of_scenario["phase"]["remaining_seconds"].as_f64().is_some_and(|left| left <= 600.0));
-    let asked =
+    let fetch =
         |path: &str| -> serde_json::Value { serde_json::from_str(&daemon.get(path).2).unwrap() };
-    let by_hand = asked(path);
+    let overridden = fetch(path);
     assert_eq!(
-        (&by_hand["rate_per_second"], &by_hand["schedule_rate_per_second"]),
+        (&overridden["rate_per_second"], &overridden["schedule_rate_per_second"]),
         (&7.0.into(), &50.0.into())
     );
-    assert!(by_hand["rate_set_until"].is_number() && by_hand["rate_set_ignores"].is_null());
+    assert!(overridden["rate_set_until"].is_number() && overridden["rate_set_ignores"].is_null());
     assert_eq!(daemon.get("/api/v1/scenarios/none/rate").0, 404);
     let back = |words: &str| {
         let (status, _, answer) = request(daemon.address, "DELETE", path).unwrap();
         assert_eq!((status, answer), (200, format!("Scenario s: {words}.\n")));
     };
     back("back to its schedule");
-    back("no rate was set by hand; it is on its schedule");
+    back("no manual rate was set; it follows its schedule");
     daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
-    let asked: serde_json::Value = serde_json::from_str(&daemon.get(path).2).unwrap();
+    let cleared: serde_json::Value = serde_json::from_str(&daemon.get(path).2).unwrap();
     assert_eq!(
-        (&asked["rate_per_second"], &asked["rate_set_until"]),
+        (&cleared["rate_per_second"], &cleared["rate_set_until"]),
         (&50.0.into(), &serde_json::Value::Null)
     );
 
-    for (form, words) in [
+    for (form, problem) in [
         ("", "`rate` is missing"),
         ("rate=5", "not a rate"),
         ("rate=5/s", "`for` is missing"),
@@ -437,11 +434,11 @@ scenarios:
         ("rate=5/s&for=1m&who=me", "unknown parameter `who`"),
     ] {
         let (status, answer) = post(&daemon, path, form, "");
-        assert!(status == 400 && answer.contains(words), "{form}: {status} {answer}");
+        assert!(status == 400 && answer.contains(problem), "{form}: {status} {answer}");
     }
     assert_eq!(post(&daemon, "/api/v1/scenarios/none/rate", "rate=5/s&for=1m", "").0, 404);
     assert_eq!(post(&daemon, "/api/v1/scenarios/waiting/rate", "rate=5/s&for=1m", "").0, 409);
-    // A page from elsewhere, open in a browser on this machine.
+    // A page of another site, open in a browser on this machine.
     for foreign in ["http://evil.example", "null", "http://localhost.evil.example"] {
         assert_eq!(post(&daemon, "/-/quit", "", &format!("origin: {foreign}\r\n")).0, 403);
     }
@@ -452,9 +449,9 @@ scenarios:
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// The hand wins over cron and windows, and says so.
+/// A manual override has priority over cron and active windows, and the reply says so.
 #[test]
-fn a_rate_set_by_hand_says_what_it_ignores() {
+fn a_manual_override_reports_the_active_hours_that_it_ignores() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}, model: simulated-8b}}
 scenarios:
@@ -466,7 +463,7 @@ scenarios:
     });
     let path = "/api/v1/scenarios/nightly/rate";
     let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
-    let words = "a rate of 7/s is set by hand for 10m, ignoring its cron and its active windows";
+    let words = "the rate is set to 7/s for 10m, ignoring its cron and its active windows";
     assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
     daemon.wait_for("/api/v1/status", |status| {
         (scenario(status, "nightly").unwrap()["rate_set_ignores"]
@@ -476,10 +473,10 @@ scenarios:
     daemon.wait_for_log(words);
 }
 
-/// Answers that take longer than any grace: the simulator of before ends with the last of them, and
-/// not sooner.
+/// The responses take longer than any grace period. The old simulator ends with the last of them,
+/// not earlier.
 #[test]
-fn a_simulator_that_a_reload_does_without_ends_with_the_last_request_to_it() {
+fn a_simulator_that_a_reload_removed_ends_with_its_last_request() {
     let yaml = |slots: u32| {
         format!(
             "targets:
@@ -510,15 +507,15 @@ scenarios:
     assert_balanced(&exposition);
     let begun = Instant::now();
     while daemon.threads_named("simulator") > 1 {
-        assert!(begun.elapsed() < FOREVER, "nobody uses the one of before any more");
+        assert!(begun.elapsed() < FOREVER, "the old simulator has no more requests");
         pause();
     }
 }
 
-/// A server that is loaded anew while a schedule runs: what is on fails and is told, but the next
-/// cycle begins only once it is back, whole.
+/// A server restarts while a schedule runs. Requests of the current cycle fail and are counted, and
+/// the next cycle begins only once the server is back, complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_comes_back_finds_the_next_cycle_whole() {
+async fn a_target_that_returns_gets_the_next_cycle_complete() {
     let loading = Arc::new(AtomicBool::new(false));
     let is_loading = Arc::clone(&loading);
     let upstream = Upstream::start(move |_| {
@@ -549,16 +546,16 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         let exposition = daemon.get("/metrics").2;
         assert_eq!(sample(&exposition, "llmload_target_ready", &[]), 0.0);
         let failed = sample(&exposition, "llmload_request_failures_total", &[]);
-        assert!(failed > 0.0, "an outage is told");
+        assert!(failed > 0.0, "failures during an outage are counted");
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 50.0);
         loading.store(false, Ordering::Relaxed);
-        daemon.wait_for("/api/v1/status", |status| is_over(status, "default"));
+        daemon.wait_for("/api/v1/status", |status| has_ended(status, "default"));
         let exposition = daemon.get("/metrics").2;
         assert_eq!(sample(&exposition, "llmload_target_ready", &[]), 1.0);
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 100.0);
         assert_eq!(sample(&exposition, "llmload_request_failures_total", &[]), failed);
         assert_balanced(&exposition);
-        // The log tells of it in two lines.
+        // The log has one line for the outage and one for the return.
         let log = daemon.log.lock().unwrap().clone();
         assert!(failed >= 3.0, "{failed}");
         let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
@@ -568,9 +565,9 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
     .unwrap();
 }
 
-/// SIGKILL in the midst of a ramp on the wall clock: the next daemon stands on the curve.
+/// SIGKILL during a ramp on the wall clock. The next daemon continues on the same curve.
 #[test]
-fn after_a_kill_the_rate_goes_on_by_the_wall_clock() {
+fn after_a_kill_the_rate_follows_the_wall_clock() {
     let yaml = "target: {simulator: {}}
 start: wall_clock
 schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}]
@@ -584,7 +581,7 @@ schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}
             let time = status["now"].as_f64().unwrap() % 20.0;
             let rate = if time < 10.0 { time * 10.0 } else { 200.0 - time * 10.0 };
             let shown = scenario["rate_per_second"].as_f64().unwrap();
-            // Both are read for one answer, some microseconds apart.
+            // Both values are from one response, read some microseconds apart.
             assert!((shown - rate).abs() < 1.0, "{shown} at {time}");
             Some(())
         });
@@ -593,11 +590,11 @@ schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}
 }
 
 #[test]
-fn warm_up_requests_come_first_and_are_counted_apart() {
+fn warm_up_requests_are_sent_first_and_counted_separately() {
     let mut daemon = Daemon::start(
         "target: {simulator: {}}\nwarmup: 3\nstart: now\nrepeat: 1\nschedule: [{constant: 10/s, for: 1s}]\n",
     );
-    daemon.wait_for("/api/v1/status", |status| is_over(status, "default"));
+    daemon.wait_for("/api/v1/status", |status| has_ended(status, "default"));
     let exposition = daemon.get("/metrics").2;
     let get = |name: &str| sample(&exposition, name, &[]);
     assert_eq!(get("llmload_warmup_requests_total"), 3.0);
@@ -606,12 +603,13 @@ fn warm_up_requests_come_first_and_are_counted_apart() {
     assert_balanced(&exposition);
 }
 
-/// Three processes, one target: what it sees is the one schedule, each arrival from one of them.
+/// Three processes send to one target. Together they send the schedule, each arrival once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_daemons_send_one_schedule() {
-    // How often each daemon asked each prompt, told apart by a header and by length.
-    let asked = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
-    let log = Arc::clone(&asked);
+    // How often each daemon sent each prompt. A header identifies the daemon, the length the
+    // prompt.
+    let sent = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
+    let log = Arc::clone(&sent);
     let upstream = Upstream::reading(move |_, head| {
         let value = |name: &str| -> Option<usize> {
             head.lines()
@@ -636,7 +634,7 @@ schedule: [{{constant: 21/s, for: 1s}}]
         upstream.url(),
         serde_json::to_string(&prompts).unwrap()
     );
-    let (expositions, asked) = tokio::task::spawn_blocking(move || {
+    let (expositions, sent) = tokio::task::spawn_blocking(move || {
         let daemon = |shard: u32| {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(
@@ -655,21 +653,21 @@ schedule: [{{constant: 21/s, for: 1s}}]
                 daemon.wait_for("/metrics", |text| (arrivals(text) > 30.0).then(|| text.to_owned()))
             })
             .collect();
-        let asked = asked.lock().unwrap().clone();
-        (expositions, asked)
+        let sent = sent.lock().unwrap().clone();
+        (expositions, sent)
     })
     .await
     .unwrap();
-    let shortest = *asked.iter().flat_map(BTreeMap::keys).min().unwrap();
-    for (shard, counts) in asked.iter().enumerate() {
+    let shortest = *sent.iter().flat_map(BTreeMap::keys).min().unwrap();
+    for (shard, counts) in sent.iter().enumerate() {
         let indices: Vec<_> = counts.keys().map(|length| length - shortest).collect();
         assert_eq!(
             indices,
             (shard..21).step_by(3).collect::<Vec<_>>(),
-            "its own, all of them, no other"
+            "all of its own prompts and no others"
         );
         let (fewest, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
-        assert!(most - fewest <= 1, "each once in a cycle: {counts:?}");
+        assert!(most - fewest <= 1, "each prompt once in a cycle: {counts:?}");
     }
     for (shard, (exposition, cap)) in expositions.iter().zip([4.0, 3.0, 3.0]).enumerate() {
         assert_eq!(sample(exposition, "llmload_requests_in_flight_limit", &[]), cap);

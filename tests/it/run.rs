@@ -139,7 +139,7 @@ scenarios:
     );
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
     assert!(ran.log.contains("report.html are in out"), "{}", ran.log);
-    assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
+    assert!(!ran.log.contains("/metrics on"), "no port is opened:\n{}", ran.log);
     // The same value is on all kinds of paper, also when it was read back.
     for (again, first) in report::text(&report).lines().zip(ran.table.lines()) {
         assert_eq!(again, first);
@@ -355,7 +355,7 @@ async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_unti
             lines.find_map(|line| Some(line.split_once("/metrics on http://")?.1.to_owned()));
         let address = address.unwrap().split('/').next().unwrap().parse().unwrap();
         let rate = request(address, "DELETE", "/api/v1/scenarios/default/rate").unwrap();
-        assert!(rate.0 == 409 && rate.2.contains("a run keeps to its schedule"), "{rate:?}");
+        assert!(rate.0 == 409 && rate.2.contains("a run follows its schedule"), "{rate:?}");
         assert_eq!(request(address, "POST", "/-/quit").unwrap().0, 200);
         lines.for_each(drop);
         child.wait().unwrap().code()

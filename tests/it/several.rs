@@ -1,4 +1,5 @@
-//! Several targets of one scenario: the same requests at the same instants, and how they differ.
+//! Several targets of one scenario: they receive the same requests at the same instants, and their
+//! differences are measured.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,14 +7,14 @@ use std::time::Duration;
 use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
-/// The lengths of the bodies that a target got, and the instants they came at.
-type Came = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
+/// The lengths of the bodies that a target received, and when.
+type Received = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
 
-async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Came) {
-    let came = Came::default();
-    let log = Arc::clone(&came);
+async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Received) {
+    let received = Received::default();
+    let log = Arc::clone(&received);
     let upstream = Upstream::reading(move |_, head| {
-        // Questions about the server itself are no load.
+        // Only POST requests are load.
         if !head.starts_with("POST") {
             return good();
         }
@@ -24,13 +25,13 @@ async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upst
         acts(log.len() as u64 - 1)
     })
     .await;
-    (upstream, came)
+    (upstream, received)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_target_gets_the_same_prompts_and_their_pairs_are_compared() {
     let (fast, to_fast) = target(|_| good()).await;
-    // Each answer comes a twentieth of a second later, and every fifth request fails.
+    // Each response takes a twentieth of a second longer, and every fifth request fails.
     let (slow, to_slow) = target(|number| {
         if number % 5 == 4 {
             vec![Act::Reset]
@@ -58,9 +59,9 @@ scenarios:
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[target]), 50.0);
     }
     assert_eq!(sample(&exposition, "llmload_request_failures_total", &["target=\"slow\""]), 10.0);
-    let lengths = |came: &Came| {
+    let lengths = |received: &Received| {
         let mut lengths: Vec<_> =
-            came.lock().unwrap().iter().map(|(length, _)| length.clone()).collect();
+            received.lock().unwrap().iter().map(|(length, _)| length.clone()).collect();
         lengths.sort_unstable();
         lengths
     };
@@ -71,13 +72,10 @@ scenarios:
     assert!(to_fast.iter().zip(&to_slow).all(|(fast, slow)| number(fast) + 1 == number(slow)));
 
     let scenarios = status["scenarios"].as_array().unwrap();
-    assert!(
-        scenarios[0].get("difference").is_none(),
-        "the first is what the others are held against"
-    );
+    assert!(scenarios[0].get("difference").is_none(), "the first target is the baseline");
     assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
-    assert_eq!(difference["pairs"], 40, "only where both finished");
+    assert_eq!(difference["pairs"], 40, "only pairs of two successes count");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
     // The sums are those of the same pairs.
@@ -114,7 +112,7 @@ scenarios:
 }
 
 #[test]
-fn what_pairs_will_tell_is_there_at_zero_and_goes_with_a_reload() {
+fn paired_series_exist_at_zero_and_a_reload_removes_them() {
     const PAIR: &str = "
 targets:
   one: {base_url: 'http://127.0.0.1:1/v1', model: m}
@@ -136,25 +134,25 @@ scenarios: {both: {targets: [one, other], rate: 1/s}}
     assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
     daemon.wait_for("/metrics", |page| {
         let lines = paired(page);
-        let turned =
+        let is_reversed =
             lines.len() == 8 && lines.iter().all(|line| line.contains("baseline=\"other\""));
-        turned.then_some(())
+        is_reversed.then_some(())
     });
     std::fs::write(&file, PAIR.replace("[one, other]", "[other]")).unwrap();
     assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
     daemon.wait_for("/metrics", |page| paired(page).is_empty().then_some(()));
 }
 
-/// The pass of a schedule that ends; its last page.
+/// Runs a schedule that ends. Returns the last status and exposition.
 async fn once(yaml: String) -> (serde_json::Value, String) {
     let run = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         let status = daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
-            let over = |scenario: &serde_json::Value| {
+            let has_ended = |scenario: &serde_json::Value| {
                 scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0
             };
-            status["scenarios"].as_array().unwrap().iter().all(over).then_some(status)
+            status["scenarios"].as_array().unwrap().iter().all(has_ended).then_some(status)
         });
         (status, daemon.get("/metrics").2)
     });
@@ -162,8 +160,8 @@ async fn once(yaml: String) -> (serde_json::Value, String) {
 }
 
 #[tokio::test]
-async fn the_simulator_answers_both_apis_alike_with_the_same_faults() {
-    // The n-th request meets the same fate at both, and no timing has a say in it.
+async fn the_simulator_serves_both_apis_with_the_same_faults() {
+    // The n-th request meets the same fault at both APIs, regardless of timing.
     let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
                      faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
     for stream in [true, false] {
@@ -209,7 +207,7 @@ scenarios:
 }
 
 #[tokio::test]
-async fn more_streams_than_32_work_where_the_file_allows_them() {
+async fn more_than_32_routes_work_if_the_file_allows_them() {
     let rest = "max_concurrency: 8, prompts: [Hi], request: {max_tokens: 1}, start: now, repeat: 1, max_lag: 1m, \
                 schedule: [{constant: 2/s, for: 1s}]";
     let scenarios: Vec<_> = (0..40).map(|i| format!("  s{i}: {{target: sim, {rest}}}")).collect();

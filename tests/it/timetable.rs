@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use llmload::calendar::{Anchor, Cron, Windows, Zone};
 use llmload::config;
 use llmload::plan::Start;
-use llmload::schedule::{Arrivals, Load, Phase, Repeat, Shard, Spread};
+use llmload::schedule::{ArrivalSpec, Arrivals, Load, Phase, Repeat, Shard};
+use llmload::schedule_state::RateOverride;
 use llmload::timetable::Cycles;
 
 use crate::open_loop::{Bench, ONCE, constant, phase};
@@ -32,9 +33,10 @@ fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
 async fn fires(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc(from);
-    let cron = Cron::new(cron, Zone::named(zone).unwrap()).unwrap();
+    let cron = Cron::new(cron, Zone::by_name(zone).unwrap()).unwrap();
     let once = phase(Load::Constant("1/s".parse().unwrap()), seconds(1));
-    let mut driver = bench.driver_by(vec![once], Cycles::Cron(cron, ONCE), Spread::default());
+    let mut driver =
+        bench.driver_with_cycles(vec![once], Cycles::Cron(cron, ONCE), ArrivalSpec::default());
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("a cron goes on"),
         () = tokio::time::sleep(length) => {}
@@ -64,10 +66,10 @@ async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     // Two passes of 50 s: the firing at 00:02 comes in between, that at 00:03 finds it idle again.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
-    let (mut driver, schedule_state) = bench.watched(
+    let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 50)],
         Cycles::Cron(cron, twice),
-        Spread::default(),
+        ArrivalSpec::default(),
         None,
     );
     tokio::select! {
@@ -85,12 +87,16 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    let (mut driver, schedule_state) =
-        bench.watched(vec![constant("1/s", 10)], Cycles::Cron(cron, ONCE), Spread::default(), None);
+    let (mut driver, schedule_state) = bench.driver_with_state(
+        vec![constant("1/s", 10)],
+        Cycles::Cron(cron, ONCE),
+        ArrivalSpec::default(),
+        None,
+    );
     let mailbox = driver.mailbox();
     let orders = async {
         tokio::time::sleep(seconds(60)).await;
-        mailbox.set_rate(Some(("6/m".parse().unwrap(), seconds(300))));
+        mailbox.set_rate(RateOverride::Set { rate: "6/m".parse().unwrap(), length: seconds(300) });
         tokio::time::sleep(seconds(360)).await;
         bench.stop.cancel();
     };
@@ -111,8 +117,8 @@ async fn outside_of_its_windows_nothing_is_due_and_the_schedule_goes_on() {
         config::parse(text, "x", None, &|_| None).unwrap().scenarios[0].active.clone();
     // It begins as the first window opens, and the second finds it two minutes on.
     let phases = vec![constant("1/s", 150), phase(Load::Pause, seconds(300))];
-    let cycles = Cycles::Running { repeat: Repeat::Forever, when_ready: false };
-    let (mut driver, _) = bench.watched(phases, cycles, Spread::default(), windows);
+    let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: false };
+    let (mut driver, _) = bench.driver_with_state(phases, cycles, ArrivalSpec::default(), windows);
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("it goes on"),
         () = tokio::time::sleep(seconds(600)) => {}
@@ -127,10 +133,11 @@ fn ramp() -> Vec<Phase> {
 }
 
 /// What a daemon sends that lives from one instant to another.
-async fn lived(spread: &Spread, from: SystemTime, length: Duration) -> Vec<u128> {
+async fn lived(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;
-    let mut driver = bench.driver_by(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
+    let mut driver =
+        bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("the wall clock goes on"),
         () = tokio::time::sleep(length) => {}
@@ -143,7 +150,8 @@ async fn lived(spread: &Spread, from: SystemTime, length: Duration) -> Vec<u128>
 #[tokio::test(start_paused = true)]
 async fn by_the_wall_clock_the_curve_goes_on_after_a_restart() {
     for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
-        let spread = Spread { arrivals, seed: 3, scenario: "s".into(), ..Spread::default() };
+        let spread =
+            ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), ..ArrivalSpec::default() };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
         let whole = lived(&spread, start, seconds(200)).await;
         let mut pieces = Vec::new();
@@ -164,7 +172,7 @@ async fn by_the_wall_clock_the_curve_goes_on_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn shards_together_send_the_one_schedule() {
     for arrivals in [Arrivals::Constant, Arrivals::Burstiness(0.5)] {
-        let spread = |shard| Spread { arrivals, seed: 3, scenario: "s".into(), shard };
+        let spread = |shard| ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), shard };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
         let whole = lived(&spread(Shard::ALL), start, seconds(150)).await;
         let mut dealt = Vec::new();
@@ -187,9 +195,9 @@ async fn shards_divide_slots_and_counted_requests() {
         let bench = Bench::new(Arc::clone(&endpoint), 1000);
         let (slots, count) = (NonZeroU32::new(7).unwrap(), NonZeroU64::new(40).unwrap());
         let counted = phase(Load::Requests { slots, count }, Duration::ZERO);
-        let spread = Spread { shard: Shard::new(index, 3).unwrap(), ..Spread::default() };
-        let cycles = Cycles::Running { repeat: ONCE, when_ready: true };
-        bench.drive(&mut bench.driver_by(vec![counted], cycles, spread)).await;
+        let spread = ArrivalSpec { shard: Shard::new(index, 3).unwrap(), ..ArrivalSpec::default() };
+        let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
+        bench.drive(&mut bench.driver_with_cycles(vec![counted], cycles, spread)).await;
         bench.settle().await;
         at_once += bench.sent().iter().filter(|at| at.is_zero()).count();
         prompts.extend(endpoint.bodies.lock().unwrap().iter().cloned());

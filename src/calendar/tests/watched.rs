@@ -112,7 +112,7 @@ proptest! {
         let window = Window {
             days: (0..7).filter(|day| week & 1 << day != 0).fold(None::<Days>, |days, day| {
                 let day: Days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][day].parse().unwrap();
-                Some(days.map_or(day, |days| days.and(day)))
+                Some(days.map_or(day, |days| days.union(day)))
             }).unwrap(),
             hours: {
                 let end = begin + length;
@@ -139,7 +139,7 @@ proptest! {
         for (at, _, latest) in watched {
             let (inside, next) = match until {
                 Some((inside, next)) if at < next => (inside, Some(next)),
-                _ => windows.at(at),
+                _ => windows.state_at(at),
             };
             prop_assert_eq!(inside, open(latest), "{} at {}", windows, latest);
             until = next.map(|next| (inside, next));

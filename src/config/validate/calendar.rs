@@ -139,13 +139,13 @@ impl Checker<'_> {
                 vec![self.window(*node, window)]
             }
             Field::Given(At { node, value: Active::List(List(list)) }) => {
-                if list.is_empty() || list.len() > Windows::MOST {
+                if list.is_empty() || list.len() > Windows::MAX_COUNT {
                     self.problem(
                         *node,
                         format!(
                             "{} windows; write 1 to {}, or leave `active` out",
                             list.len(),
-                            Windows::MOST
+                            Windows::MAX_COUNT
                         ),
                     );
                 }
@@ -186,7 +186,7 @@ impl Checker<'_> {
                 let days: Vec<Option<Days>> = list.iter().map(day).collect();
                 days.into_iter()
                     .collect::<Option<Vec<_>>>()
-                    .and_then(|days| days.into_iter().reduce(Days::and))
+                    .and_then(|days| days.into_iter().reduce(Days::union))
             }
         };
         let hours = match &window.hours {
@@ -203,7 +203,7 @@ impl Checker<'_> {
             Field::Bad(_) => None,
             Field::Absent => Some(Zone::UTC),
             Field::Given(At { node, value }) => {
-                let zone = Zone::named(value.trim());
+                let zone = Zone::by_name(value.trim());
                 if zone.is_none() {
                     self.problem(
                         *node,

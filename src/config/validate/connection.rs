@@ -9,7 +9,7 @@ use super::Checker;
 use super::secret::read_start;
 use crate::config::document::{Target, Tls};
 use crate::config::field::{At, Field};
-use crate::plan::{Connection, Location, Sensitive};
+use crate::plan::{Connection, Location, SecretText};
 
 /// The certificates that systems trust are a quarter of this.
 const MAX_BYTES: u64 = 1 << 20;
@@ -129,14 +129,14 @@ impl Checker<'_> {
         &self,
         field: &Field<String>,
         is_good: impl Fn(&str) -> bool,
-    ) -> Option<Option<Sensitive>> {
+    ) -> Option<Option<SecretText>> {
         let at = match field {
             Field::Absent => return Some(None),
             Field::Bad(_) => return None,
             Field::Given(at) => at,
         };
         match read_start(&self.path(&at.value), MAX_BYTES) {
-            Ok(pem) if is_good(&pem) => return Some(Some(Sensitive::from(pem))),
+            Ok(pem) if is_good(&pem) => return Some(Some(SecretText::from(pem))),
             Ok(_) => {
                 let what = "the file does not hold what this key asks for, in PEM";
                 self.problem(

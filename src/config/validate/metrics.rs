@@ -54,7 +54,7 @@ impl Checker<'_> {
         for (name, list) in field.given().into_iter().flat_map(|at| &at.value.0) {
             let Some(list) = list.given() else { continue };
             let bounds = self.bounds(list.node, &list.value);
-            if !buckets.set(&name.value, bounds) {
+            if !buckets.set_bounds(&name.value, bounds) {
                 // As it is called in the exposition.
                 let meant = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
                 let message = match hints::nearest(meant, names.clone()) {

@@ -6,7 +6,9 @@ use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKey
 use crate::config::field::{At, Field, List, Named};
 use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
-use crate::prompts::{self, Format, LoadError, MOST_TURNS, PrefixCache, PromptOrder, Prompts};
+use crate::prompts::{
+    self, LoadError, MAX_TOTAL_WEIGHT, PrefixCache, PromptOrder, Prompts, RowFormat,
+};
 
 /// Every key that says where prompts come from, as the message about none writes it.
 const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
@@ -77,7 +79,7 @@ impl Checker<'_> {
         let prompts = match &given.order {
             Field::Bad(_) => return None,
             Field::Absent => prompts,
-            Field::Given(_) => prompts.in_order(order(&given.order)?),
+            Field::Given(_) => prompts.with_order(order(&given.order)?),
         };
         self.prefix_cache(&given.prefix_cache, &prompts)
             .map(|cache| prompts.with_prefix_cache(cache))
@@ -93,7 +95,7 @@ impl Checker<'_> {
             Field::Absent => return Some(PrefixCache::Warm),
             Field::Given(at) => at,
         };
-        match (at.value, prompts.wordless()) {
+        match (at.value, prompts.count_without_text()) {
             (document::PrefixCache::Warm, _) => Some(PrefixCache::Warm),
             (document::PrefixCache::CacheSalt, _) => Some(PrefixCache::Salted),
             (document::PrefixCache::Cold, 0) => Some(PrefixCache::Cold),
@@ -190,14 +192,14 @@ impl Checker<'_> {
             Field::Given(at) => Some(at.value.clone()),
         };
         let files = [
-            (&keys.lines, Format::Lines),
-            (&keys.payloads, Format::Payloads),
-            (&keys.sharegpt, Format::Sharegpt),
-            (&keys.jsonl, Format::Jsonl(field)),
+            (&keys.lines, RowFormat::Lines),
+            (&keys.payloads, RowFormat::Payloads),
+            (&keys.sharegpt, RowFormat::Sharegpt),
+            (&keys.jsonl, RowFormat::Jsonl(field)),
         ];
         let (file, format) =
             files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
-        match prompts::rows(&self.path(&file.value), format) {
+        match prompts::load_rows(&self.path(&file.value), format) {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
             Err(wrong) => {
                 for error in wrong {
@@ -215,7 +217,7 @@ impl Checker<'_> {
             Field::Absent => prompts::DEFAULT_TEMPLATE,
             Field::Given(at) => &at.value,
         };
-        let read = prompts::pairs(&self.path(&file.value), template);
+        let read = prompts::load_pairs(&self.path(&file.value), template);
         let at = match (&read, keys.template.node()) {
             (Err(LoadError::Template(_)), Some(template)) => template,
             _ => file.node,
@@ -246,15 +248,15 @@ impl Checker<'_> {
             let reference = Field::Given(source.clone());
             let prompts = sources.resolve(self, &reference, source.node);
             total = total.saturating_add(weight.given().map_or(0, |at: &At<Count>| at.value.0));
-            let weight = self.positive(weight, 1, MOST_TURNS);
+            let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
             Some((prompts?, weight?.get()))
         });
         // All of them are looked at, also after one that is wrong.
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
-        if members.is_some() && total > u64::from(MOST_TURNS) {
+        if members.is_some() && total > u64::from(MAX_TOTAL_WEIGHT) {
             let message = format!(
-                "the weights add up to {total}; write smaller ones, together at most {MOST_TURNS}"
+                "the weights add up to {total}; write smaller ones, together at most {MAX_TOTAL_WEIGHT}"
             );
             self.problem(mix.node, message);
             return None;

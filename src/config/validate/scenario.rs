@@ -72,7 +72,7 @@ impl Checker<'_> {
         Some(plan::Scenario {
             name: name.to_owned(),
             target,
-            further: all.collect(),
+            other_targets: all.collect(),
             prompts: prompts?,
             request: request?,
             schedule: Arc::new(schedule?),

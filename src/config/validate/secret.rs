@@ -10,7 +10,7 @@ use super::Checker;
 use crate::config::field::At;
 use crate::config::tree::NodeId;
 use crate::config::variables::is_name;
-use crate::plan::{Secret, SecretOrigin, Sensitive};
+use crate::plan::{Secret, SecretOrigin, SecretText};
 
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -123,7 +123,7 @@ impl Checker<'_> {
     }
 
     /// A value fit for a header.
-    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<Sensitive> {
+    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
             self.problem(node, format!("{source} is empty; put the value there"));
@@ -138,7 +138,7 @@ impl Checker<'_> {
             );
             return None;
         }
-        Some(Sensitive::from(value.to_owned()))
+        Some(SecretText::from(value.to_owned()))
     }
 }
 

@@ -6,7 +6,7 @@ use super::Checker;
 use crate::config::document::{self, Length};
 use crate::config::field::{At, Field};
 use crate::config::tree::NodeId;
-use crate::prompts::{MOST_TOKENS, Spread, Synthetic};
+use crate::prompts::{LengthDistribution, MAX_TOKENS, Synthetic};
 
 impl Checker<'_> {
     pub(super) fn synthetic(
@@ -25,7 +25,7 @@ impl Checker<'_> {
             Field::Bad(_) => None,
             Field::Given(length) => self.lengths(length).map(Some),
         };
-        let shared_prefix = self.count(&given.shared_prefix_tokens, 0, 0..=MOST_TOKENS);
+        let shared_prefix = self.count(&given.shared_prefix_tokens, 0, 0..=MAX_TOKENS);
         let shared_prefixes = self.positive(&given.shared_prefixes, 1, u32::MAX);
         if let (Some(at), true) =
             (given.shared_prefixes.node(), given.shared_prefix_tokens.is_absent())
@@ -35,7 +35,7 @@ impl Checker<'_> {
                 "`shared_prefixes` without `shared_prefix_tokens`; write how long they are",
             );
         }
-        let template = self.count(&given.template_tokens, 0, 0..=MOST_TOKENS);
+        let template = self.count(&given.template_tokens, 0, 0..=MAX_TOKENS);
         let ignore_eos = match &given.ignore_eos {
             Field::Bad(_) => None,
             Field::Absent => Some(false),
@@ -71,31 +71,32 @@ impl Checker<'_> {
         })
     }
 
-    fn lengths(&self, At { node, value: length }: &At<Length>) -> Option<Spread> {
+    fn lengths(&self, At { node, value: length }: &At<Length>) -> Option<LengthDistribution> {
         match length {
             Length::Number(tokens) => {
                 let given = Field::Given(At { node: *node, value: *tokens });
-                self.positive(&given, 1, MOST_TOKENS).map(|tokens| Spread::fixed(tokens.get()))
+                self.positive(&given, 1, MAX_TOKENS)
+                    .map(|tokens| LengthDistribution::fixed(tokens.get()))
             }
             Length::Map(spread) => self.spread(*node, spread),
         }
     }
 
-    fn spread(&self, node: NodeId, given: &document::Spread) -> Option<Spread> {
+    fn spread(&self, node: NodeId, given: &document::Spread) -> Option<LengthDistribution> {
         if given.mean.is_absent() {
             self.missing(node, "`mean` is missing; write `{mean: 512, stddev: 128}`");
         }
-        let min = self.positive(&given.min, 1, MOST_TOKENS).map(NonZeroU32::get);
-        let max = self.positive(&given.max, MOST_TOKENS, MOST_TOKENS).map(NonZeroU32::get);
+        let min = self.positive(&given.min, 1, MAX_TOKENS).map(NonZeroU32::get);
+        let max = self.positive(&given.max, MAX_TOKENS, MAX_TOKENS).map(NonZeroU32::get);
         let stddev = match &given.stddev {
             Field::Bad(_) => None,
             Field::Absent => Some(0.0),
-            Field::Given(at) if (0.0..=f64::from(MOST_TOKENS)).contains(&at.value.0) => {
+            Field::Given(at) if (0.0..=f64::from(MAX_TOKENS)).contains(&at.value.0) => {
                 Some(at.value.0)
             }
             Field::Given(at) => {
                 let message =
-                    format!("out of range; write a deviation from 0 to {MOST_TOKENS} tokens");
+                    format!("out of range; write a deviation from 0 to {MAX_TOKENS} tokens");
                 self.problem(at.node, message);
                 None
             }
@@ -107,6 +108,6 @@ impl Checker<'_> {
             self.problem(mean.node, message);
             return None;
         }
-        Some(Spread { mean: mean.value.0, stddev: stddev?, min, max })
+        Some(LengthDistribution { mean: mean.value.0, stddev: stddev?, min, max })
     }
 }

@@ -15,7 +15,7 @@ use crate::config::duration::HumanDuration;
 use crate::config::field::{At, Field, Named};
 use crate::config::hints::with_scheme;
 use crate::config::tree::{NodeId, shown};
-use crate::plan::{self, Auth, Location, Secret, Sensitive, Timeouts};
+use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
 /// Headers that describe the body and the connection, which are not the user's to set.
@@ -160,7 +160,7 @@ impl Checker<'_> {
 
     /// The name of a model: a label's value, once it runs.
     pub(super) fn model_name(&self, at: &At<String>) -> Option<String> {
-        if let Some(fault) = plan::model_fault(&at.value) {
+        if let Some(fault) = plan::model_name_problem(&at.value) {
             self.problem(
                 at.node,
                 format!(
@@ -219,7 +219,7 @@ impl Checker<'_> {
         &self,
         field: &Field<Named<ValueSource>>,
         auth: Option<&Auth>,
-    ) -> Option<Vec<(HeaderName, Sensitive)>> {
+    ) -> Option<Vec<(HeaderName, SecretText)>> {
         let taken = match auth {
             Some(Auth::Bearer(_)) => "authorization",
             Some(Auth::ApiKey(_)) => "api-key",
@@ -250,7 +250,7 @@ impl Checker<'_> {
         })
     }
 
-    fn query(&self, field: &Field<Named<ValueSource>>) -> Option<Vec<(String, Sensitive)>> {
+    fn query(&self, field: &Field<Named<ValueSource>>) -> Option<Vec<(String, SecretText)>> {
         self.worths(field, |name| Some(name.value.clone()))
     }
 
@@ -259,13 +259,13 @@ impl Checker<'_> {
         &self,
         field: &Field<Named<ValueSource>>,
         mut read_name: impl FnMut(&At<String>) -> Option<K>,
-    ) -> Option<Vec<(K, Sensitive)>> {
+    ) -> Option<Vec<(K, SecretText)>> {
         let entries = match field {
             Field::Absent => return Some(Vec::new()),
             Field::Bad(_) => return None,
             Field::Given(at) => &at.value.0,
         };
-        let read: Vec<Option<(K, Sensitive)>> = entries
+        let read: Vec<Option<(K, SecretText)>> = entries
             .iter()
             .map(|(name, worth)| {
                 let key = read_name(name);
@@ -276,7 +276,7 @@ impl Checker<'_> {
         read.into_iter().collect()
     }
 
-    fn worth(&self, name: &str, at: &At<ValueSource>) -> Option<Sensitive> {
+    fn worth(&self, name: &str, at: &At<ValueSource>) -> Option<SecretText> {
         match &at.value {
             ValueSource::Text(text) => {
                 // What a variable filled does not stand in the file.
@@ -295,7 +295,7 @@ impl Checker<'_> {
                     );
                     return None;
                 }
-                Some(Sensitive::from(text.clone()))
+                Some(SecretText::from(text.clone()))
             }
             ValueSource::Map(from) => match (&from.env, &from.file) {
                 (Field::Given(name), Field::Absent) => {
@@ -354,7 +354,7 @@ impl Checker<'_> {
         &self,
         location: &Location,
         auth: &Auth,
-        headers: &[(HeaderName, Sensitive)],
+        headers: &[(HeaderName, SecretText)],
         target: &Target,
     ) {
         let Location::Url(url) = location else { return };

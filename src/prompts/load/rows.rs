@@ -13,22 +13,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{LoadError, MAX_BYTES};
-use crate::prompts::cut::{Cutter, LARGEST_ROW, Row, Uncut};
-use crate::prompts::format::Format;
+use crate::prompts::format::RowFormat;
+use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, RowSplitter, SplitError};
 use crate::protocol::Prompt;
 
 /// The most rows: an index of 256 MiB.
-const MOST_ROWS: usize = 1 << 25;
+const MAX_ROWS: usize = 1 << 25;
 /// The largest file that an index entry can point into: 1 TiB.
-const MOST_BYTES: u64 = 1 << 40;
+const MAX_FILE_BYTES: u64 = 1 << 40;
 /// How many rows of a file are said to be wrong before the rest is only counted.
-const TOLD: usize = 5;
+const MAX_REPORTED: usize = 5;
 /// Bytes read at a time.
-const PART: usize = 1 << 18;
+const READ_SIZE: usize = 1 << 18;
 
 /// Why a row that was there cannot be asked any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
+pub enum PromptUnavailable {
     /// The file is another one than it was.
     #[error(
         "`{0}` has changed since it was loaded; put new prompts into a new file, or start again"
@@ -47,13 +47,13 @@ pub enum Unavailable {
 /// The rows of a file that hold a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
-    format: Format,
+    format: RowFormat,
     /// Where each stands and how long it is: the offset above, the length in the lower 24 bits.
     index: Arc<[u64]>,
     /// How many bring along a bound of output tokens, and the sum of these.
     limits: (u64, u64),
     /// How many have no words that others could be put before.
-    wordless: u64,
+    without_text: u64,
     bytes: Bytes,
     path: Arc<str>,
 }
@@ -94,19 +94,19 @@ impl Version {
 ///
 /// # Errors
 /// Where the file cannot be read or has no prompts, or a row is none: the first few of them.
-pub fn rows(path: &Path, format: Format) -> Result<Rows, Vec<LoadError>> {
+pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
 
 impl Rows {
-    fn load(path: &Path, format: Format, hold: u64) -> Result<Rows, Vec<LoadError>> {
+    fn load(path: &Path, format: RowFormat, hold: u64) -> Result<Rows, Vec<LoadError>> {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| {
             vec![LoadError::Unreadable { path: name.clone(), reason: error.to_string() }]
         };
         let (mut file, about) = super::open(path).map_err(|error| vec![error])?;
         let version = Version::of(&about);
-        if version.length > MOST_BYTES {
+        if version.length > MAX_FILE_BYTES {
             return Err(vec![LoadError::TooLarge { path: name, limit: "1 TiB" }]);
         }
 
@@ -115,13 +115,13 @@ impl Rows {
             path: &name,
             index: Vec::new(),
             limits: (0, 0),
-            wordless: 0,
+            without_text: 0,
             wrong: Vec::new(),
             more: 0,
         };
-        let mut cutter = Cutter::new(format.is_json());
+        let mut splitter = RowSplitter::new(format.is_json());
         let mut held = (version.length <= hold).then(Vec::new);
-        let mut part = vec![0; PART];
+        let mut part = vec![0; READ_SIZE];
         let mut length = 0;
         loop {
             let count = file.read(&mut part).map_err(unreadable)?;
@@ -130,28 +130,28 @@ impl Rows {
             if count == 0 || length > version.length {
                 break;
             }
-            cutter.feed(bytes, |row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
-            if survey.index.len() > MOST_ROWS {
+            splitter.feed(bytes, |row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
+            if survey.index.len() > MAX_ROWS {
                 return Err(vec![LoadError::TooLarge { path: name, limit: "33554432 rows" }]);
             }
             if let Some(held) = &mut held {
                 held.extend_from_slice(bytes);
             }
         }
-        cutter.end(|row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
+        splitter.end(|row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
         if length != version.length || Version::of(&file.metadata().map_err(unreadable)?) != version
         {
             let reason = "it changed while it was read".to_owned();
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
-        let (limits, wordless) = (survey.limits, survey.wordless);
+        let (limits, without_text) = (survey.limits, survey.without_text);
         let index: Arc<[u64]> = survey.finish()?.into();
         let bytes = match held {
             Some(held) => Bytes::Held(held.into()),
             None => Bytes::OnDisk(Arc::new(OnDisk { file, version })),
         };
-        Ok(Rows { format, index, limits, wordless, bytes, path: name.into() })
+        Ok(Rows { format, index, limits, without_text, bytes, path: name.into() })
     }
 
     /// How many there are.
@@ -160,8 +160,8 @@ impl Rows {
     }
 
     /// How many have no words that others could be put before.
-    pub(in crate::prompts) fn wordless(&self) -> u64 {
-        self.wordless
+    pub(in crate::prompts) fn count_without_text(&self) -> u64 {
+        self.without_text
     }
 
     /// How long a row is, on the average.
@@ -180,7 +180,7 @@ impl Rows {
     }
 
     /// What the row at this place asks. Where the file is not held, this reads from the disk.
-    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Prompt<'_>, Unavailable> {
+    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Prompt<'_>, PromptUnavailable> {
         let entry = usize::try_from(place)
             .ok()
             .and_then(|place| self.index.get(place))
@@ -203,8 +203,8 @@ impl Rows {
         asked.ok_or_else(|| self.changed())
     }
 
-    fn read(&self, disk: &OnDisk, start: u64, length: usize) -> Result<Vec<u8>, Unavailable> {
-        let unreadable = |error: std::io::Error| Unavailable::Unreadable {
+    fn read(&self, disk: &OnDisk, start: u64, length: usize) -> Result<Vec<u8>, PromptUnavailable> {
+        let unreadable = |error: std::io::Error| PromptUnavailable::Unreadable {
             path: self.path.to_string(),
             reason: error.to_string(),
         };
@@ -220,24 +220,24 @@ impl Rows {
         if now == disk.version { Ok(bytes) } else { Err(self.changed()) }
     }
 
-    fn changed(&self) -> Unavailable {
-        Unavailable::Changed(self.path.to_string())
+    fn changed(&self) -> PromptUnavailable {
+        PromptUnavailable::Changed(self.path.to_string())
     }
 }
 
 /// The first look at every row.
 struct Survey<'a> {
-    format: &'a Format,
+    format: &'a RowFormat,
     path: &'a str,
     index: Vec<u64>,
     limits: (u64, u64),
-    wordless: u64,
+    without_text: u64,
     wrong: Vec<LoadError>,
     more: usize,
 }
 
 impl Survey<'_> {
-    fn look(&mut self, row: Row<'_>) {
+    fn look(&mut self, row: RawRow<'_>) {
         let Ok(text) = str::from_utf8(row.bytes) else {
             let before = row.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
             let line = row.line + memchr::memchr_iter(b'\n', before.as_bytes()).count();
@@ -255,7 +255,7 @@ impl Survey<'_> {
                 if let Some(limit) = asked.own_output_limit() {
                     self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
                 }
-                self.wordless += u64::from(!asked.has_first_text());
+                self.without_text += u64::from(!asked.has_first_text());
             }
             Ok(None) => {}
             Err(unfit) => {
@@ -270,7 +270,7 @@ impl Survey<'_> {
     }
 
     fn note(&mut self, error: LoadError) {
-        if self.wrong.len() < TOLD {
+        if self.wrong.len() < MAX_REPORTED {
             self.wrong.push(error);
         } else {
             self.more += 1;
@@ -278,7 +278,7 @@ impl Survey<'_> {
     }
 
     /// What was wrong up to where the file could not be cut any further.
-    fn uncut(&mut self, uncut: &Uncut) -> Vec<LoadError> {
+    fn uncut(&mut self, uncut: &SplitError) -> Vec<LoadError> {
         let mut wrong = std::mem::take(&mut self.wrong);
         wrong.push(LoadError::Json {
             path: self.path.to_owned(),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     /// Held in memory and read from the disk.
-    fn both(text: &str, format: &Format) -> [Rows; 2] {
+    fn both(text: &str, format: &RowFormat) -> [Rows; 2] {
         let file = file(text);
         [u64::MAX, 0].map(|hold| Rows::load(file.path(), format.clone(), hold).unwrap())
     }
@@ -344,7 +344,7 @@ mod tests {
             write!(text, "{spaces}{{\"prompt\": \"{i}{dashes}\"}}{spaces}{end}").unwrap();
         }
         for (format, first) in
-            [(Format::Lines, "{\"prompt\": \"4––––\"}"), (Format::Jsonl(None), "4––––")]
+            [(RowFormat::Lines, "{\"prompt\": \"4––––\"}"), (RowFormat::Jsonl(None), "4––––")]
         {
             let [held, on_disk] = both(&text, &format);
             assert!(
@@ -362,7 +362,7 @@ mod tests {
     fn a_list_is_found_by_index_too() {
         let text = "[{\"conversations\": [\n{\"from\": \"human\", \"value\": \"A\"}]},\n {\"conversations\": []},\
                     {\"conversations\": [{\"from\": \"human\", \"value\": \"B\"}]}]";
-        for rows in both(text, &Format::Sharegpt) {
+        for rows in both(text, &RowFormat::Sharegpt) {
             assert_eq!(all(&rows), ["A", "B"].map(Prompt::from));
         }
     }
@@ -380,15 +380,15 @@ mod tests {
         ];
         for change in changes {
             let temporary = file("one\ntwo\n");
-            let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
+            let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
             assert_eq!(rows.ask(1).unwrap(), Prompt::from("two"));
             change(&mut File::options().append(true).open(temporary.path()).unwrap());
             let said = rows.ask(1).unwrap_err();
-            assert!(matches!(said, Unavailable::Changed(_)), "{said}");
+            assert!(matches!(said, PromptUnavailable::Changed(_)), "{said}");
         }
         // One that is deleted is still there for whoever has it open.
         let temporary = file("one\ntwo\n");
-        let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
+        let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
         drop(temporary);
         assert_eq!(rows.ask(0).unwrap(), Prompt::from("one"));
     }
@@ -396,16 +396,16 @@ mod tests {
     #[test]
     fn wrong_rows_are_told_by_line_the_first_few_of_them() {
         let temporary = file(&format!("{{\"prompt\": \"a\"}}\n\n{}", "5\n".repeat(9)));
-        let wrong = Rows::load(temporary.path(), Format::Jsonl(None), 0).unwrap_err();
+        let wrong = Rows::load(temporary.path(), RowFormat::Jsonl(None), 0).unwrap_err();
         let said: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 6);
         assert!(said[0].contains("line 3: not JSON of the right shape"), "{said:?}");
         assert!(said[5].contains("4 more"), "{said:?}");
         std::fs::write(temporary.path(), b"ab\n\xff\n").unwrap();
-        let wrong = Rows::load(temporary.path(), Format::Lines, 0).unwrap_err();
+        let wrong = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap_err();
         assert!(matches!(wrong[..], [LoadError::Encoding { line: 2, .. }]), "{wrong:?}");
         std::fs::write(temporary.path(), "[{\"prompt\": 1},\n3]").unwrap();
-        let wrong = Rows::load(temporary.path(), Format::Jsonl(None), 0).unwrap_err();
+        let wrong = Rows::load(temporary.path(), RowFormat::Jsonl(None), 0).unwrap_err();
         assert!(
             matches!(wrong[..], [LoadError::Json { line: 1, .. }, LoadError::Json { line: 2, .. }]),
             "{wrong:?}"

@@ -12,7 +12,7 @@ pub(super) const LARGEST_ROW: usize = (1 << 24) - 1;
 
 /// A row in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row<'a> {
+pub(super) struct RawRow<'a> {
     /// Its first byte in the file.
     pub(super) start: u64,
     /// The line it begins on, from 1.
@@ -24,7 +24,7 @@ pub(super) struct Row<'a> {
 /// Why a file cannot be cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Uncut {
+pub(super) struct SplitError {
     /// From 1.
     pub(super) line: usize,
     /// What is wrong and, after a semicolon, what would be right.
@@ -54,7 +54,7 @@ enum Place {
 
 /// Cuts what it is fed.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct RowSplitter {
     place: Place,
     /// Of the next byte.
     offset: u64,
@@ -64,19 +64,19 @@ pub(super) struct Cutter {
     start: (u64, usize),
 }
 
-impl Cutter {
+impl RowSplitter {
     /// For a file that has not been read yet. Where `json` is true, it may also be one list.
-    pub(super) fn new(json: bool) -> Cutter {
+    pub(super) fn new(json: bool) -> RowSplitter {
         let place = if json { Place::Start } else { Place::Lines };
-        Cutter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
+        RowSplitter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
     }
 
     /// Takes more of the file, and tells each row that ends in it.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
-        mut each: impl FnMut(Row<'_>),
-    ) -> Result<(), Uncut> {
+        mut each: impl FnMut(RawRow<'_>),
+    ) -> Result<(), SplitError> {
         let mut rest = bytes;
         while let Some(byte) = rest.first() {
             let taken = match self.place {
@@ -95,7 +95,7 @@ impl Cutter {
     }
 
     /// The file has ended; tells the last row.
-    pub(super) fn end(mut self, mut each: impl FnMut(Row<'_>)) -> Result<(), Uncut> {
+    pub(super) fn end(mut self, mut each: impl FnMut(RawRow<'_>)) -> Result<(), SplitError> {
         match self.place {
             Place::Lines => self.finish(&mut each),
             Place::Start | Place::End => {}
@@ -104,7 +104,11 @@ impl Cutter {
         Ok(())
     }
 
-    fn line_part(&mut self, rest: &[u8], each: &mut impl FnMut(Row<'_>)) -> Result<usize, Uncut> {
+    fn line_part(
+        &mut self,
+        rest: &[u8],
+        each: &mut impl FnMut(RawRow<'_>),
+    ) -> Result<usize, SplitError> {
         let newline = memchr::memchr(b'\n', rest);
         let part = &rest[..newline.unwrap_or(rest.len())];
         self.keep(part)?;
@@ -116,7 +120,11 @@ impl Cutter {
         Ok(part.len() + usize::from(newline.is_some()))
     }
 
-    fn object_part(&mut self, rest: &[u8], each: &mut impl FnMut(Row<'_>)) -> Result<usize, Uncut> {
+    fn object_part(
+        &mut self,
+        rest: &[u8],
+        each: &mut impl FnMut(RawRow<'_>),
+    ) -> Result<usize, SplitError> {
         let Place::Inside { mut depth, mut quoted, mut escaped } = self.place else { return Ok(0) };
         for (at, byte) in rest.iter().enumerate() {
             self.line += usize::from(*byte == b'\n');
@@ -141,7 +149,7 @@ impl Cutter {
     }
 
     /// A byte that belongs to no object.
-    fn between(&mut self, byte: u8) -> Result<(), Uncut> {
+    fn between(&mut self, byte: u8) -> Result<(), SplitError> {
         self.place = match (self.place, byte) {
             // The byte order mark, of which some editors are fond.
             (Place::Start, 0xEF | 0xBB | 0xBF) if self.offset < 3 => Place::Start,
@@ -175,25 +183,25 @@ impl Cutter {
         Ok(())
     }
 
-    fn keep(&mut self, part: &[u8]) -> Result<(), Uncut> {
+    fn keep(&mut self, part: &[u8]) -> Result<(), SplitError> {
         if self.row.len() + part.len() > LARGEST_ROW {
-            return Err(Uncut { line: self.start.1, message: TOO_LARGE });
+            return Err(SplitError { line: self.start.1, message: TOO_LARGE });
         }
         self.row.extend_from_slice(part);
         Ok(())
     }
 
-    fn finish(&mut self, each: &mut impl FnMut(Row<'_>)) {
+    fn finish(&mut self, each: &mut impl FnMut(RawRow<'_>)) {
         let (start, line) = self.start;
         let mut bytes = mem::take(&mut self.row);
-        each(Row { start, line, bytes: &bytes });
+        each(RawRow { start, line, bytes: &bytes });
         // Its room is used again.
         bytes.clear();
         self.row = bytes;
     }
 
-    fn wrong(&self, message: &'static str) -> Uncut {
-        Uncut { line: self.line, message }
+    fn wrong(&self, message: &'static str) -> SplitError {
+        SplitError { line: self.line, message }
     }
 }
 
@@ -203,23 +211,23 @@ mod tests {
 
     type Rows = Vec<(u64, usize, String)>;
 
-    fn cut(text: &str, json: bool, split: usize) -> Result<Rows, Uncut> {
+    fn cut(text: &str, json: bool, split: usize) -> Result<Rows, SplitError> {
         let mut rows = Vec::new();
-        let mut each = |row: Row<'_>| {
+        let mut each = |row: RawRow<'_>| {
             let held = String::from_utf8(row.bytes.to_vec()).unwrap();
             let start = usize::try_from(row.start).unwrap();
             assert_eq!(&text[start..start + held.len()], held, "its place is where it stands");
             rows.push((row.start, row.line, held));
         };
-        let mut cutter = Cutter::new(json);
-        cutter.feed(&text.as_bytes()[..split], &mut each)?;
-        cutter.feed(&text.as_bytes()[split..], &mut each)?;
-        cutter.end(&mut each)?;
+        let mut splitter = RowSplitter::new(json);
+        splitter.feed(&text.as_bytes()[..split], &mut each)?;
+        splitter.feed(&text.as_bytes()[split..], &mut each)?;
+        splitter.end(&mut each)?;
         Ok(rows)
     }
 
     /// The same however the bytes are cut.
-    fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, Uncut> {
+    fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, SplitError> {
         let whole = cut(text, json, 0);
         for split in 1..=text.len() {
             assert_eq!(cut(text, json, split), whole, "split at {split}");
@@ -272,12 +280,12 @@ mod tests {
 
     #[test]
     fn a_row_without_end_is_not_kept() {
-        let mut cutter = Cutter::new(false);
+        let mut splitter = RowSplitter::new(false);
         let part = vec![b'a'; 1 << 20];
         for _ in 0..15 {
-            cutter.feed(&part, |_| {}).unwrap();
+            splitter.feed(&part, |_| {}).unwrap();
         }
-        let wrong = cutter.feed(&part, |_| {}).unwrap_err();
+        let wrong = splitter.feed(&part, |_| {}).unwrap_err();
         assert!(wrong.line == 1 && wrong.message.contains("16 MiB"), "{wrong:?}");
     }
 }

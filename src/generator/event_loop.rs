@@ -16,13 +16,13 @@ const MOST: u32 = 600;
 
 /// The grid.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct EventLoopProbe {
     next: Instant,
 }
 
-impl Probe {
-    pub(super) fn new(now: Instant) -> Probe {
-        Probe { next: now + INTERVAL }
+impl EventLoopProbe {
+    pub(super) fn new(now: Instant) -> EventLoopProbe {
+        EventLoopProbe { next: now + INTERVAL }
     }
 
     /// When to wake.
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn every_instant_of_the_grid_counts_once_with_its_own_delay() {
         let origin = Instant::now();
-        let mut probe = Probe::new(origin);
+        let mut probe = EventLoopProbe::new(origin);
         let mut at = |milliseconds| -> Vec<u128> {
             probe
                 .woke(origin + Duration::from_millis(milliseconds))
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_night_asleep_counts_as_a_minute() {
         let origin = Instant::now();
-        let mut probe = Probe::new(origin);
+        let mut probe = EventLoopProbe::new(origin);
         let woke = origin + Duration::from_hours(8) + Duration::from_millis(7);
         let delays: Vec<_> = probe.woke(woke).collect();
         assert_eq!(delays.len(), MOST as usize);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::probe::INTERVAL;
+use super::event_loop::INTERVAL;
 
 /// What is judged together.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ impl Distortion {
     }
 
     /// What it does to the figures.
-    pub fn meaning(self) -> &'static str {
+    pub fn effect(self) -> &'static str {
         match self {
             Distortion::DispatchLag => "The load is not the one that the schedule asks for.",
             Distortion::EventLoopDelay => {
@@ -107,7 +107,7 @@ pub(super) struct Reading {
 
 /// A distortion that stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
+pub struct DetectedDistortion {
     /// Which one.
     pub kind: Distortion,
     /// The figures, and the remedy.
@@ -119,20 +119,20 @@ pub struct Claim {
 /// What a reading changed.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
-    pub began: Vec<Claim>,
+    pub began: Vec<DetectedDistortion>,
     pub recovered: bool,
 }
 
 /// The window, and the claims that stand.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct DistortionDetector {
     readings: VecDeque<Reading>,
-    claims: [Option<Claim>; Distortion::ALL.len()],
+    claims: [Option<DetectedDistortion>; Distortion::ALL.len()],
 }
 
-impl Judge {
+impl DistortionDetector {
     /// The claims that stand.
-    pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
+    pub(super) fn active_distortions(&self) -> impl Iterator<Item = &DetectedDistortion> {
         self.claims.iter().flatten()
     }
 
@@ -147,10 +147,10 @@ impl Judge {
         let first = self.readings.front().unwrap_or(&now);
 
         let mut change = Change::default();
-        let stood = self.claims().next().is_some();
+        let stood = self.active_distortions().next().is_some();
         for (kind, claim) in Distortion::ALL.into_iter().zip(&mut self.claims) {
             if let Some(message) = kind.found(first, &now) {
-                let new = Claim { kind, message, last: now.at };
+                let new = DetectedDistortion { kind, message, last: now.at };
                 if claim.is_none() {
                     change.began.push(new.clone());
                 }
@@ -159,7 +159,7 @@ impl Judge {
                 *claim = None;
             }
         }
-        change.recovered = stood && self.claims().next().is_none();
+        change.recovered = stood && self.active_distortions().next().is_none();
         change
     }
 }
@@ -256,13 +256,13 @@ mod tests {
     /// The kinds that stand after a window at rest, then this.
     fn judged(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
         let begin = Instant::now();
-        let mut judge = Judge::default();
+        let mut judge = DistortionDetector::default();
         judge.note(rest(begin));
         let mut last = rest(begin + WINDOW);
         last.probes += 300;
         after(&mut last);
         judge.note(last);
-        judge.claims().map(|claim| claim.kind).collect()
+        judge.active_distortions().map(|claim| claim.kind).collect()
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_stop_is_claimed_at_once_said_once_and_over_after_a_quiet_window() {
         let begin = Instant::now();
-        let mut judge = Judge::default();
+        let mut judge = DistortionDetector::default();
         let reading = |second: u64, late: u64| {
             let mut reading = rest(begin + Duration::from_secs(second));
             reading.probes += second * 10;
@@ -338,10 +338,10 @@ mod tests {
         // The window holds it for half a minute, and then has to be quiet for another one.
         for second in 103..161 {
             assert_eq!(judge.note(reading(second, 580)), Change::default(), "{second}");
-            assert_eq!(judge.claims().count(), 1);
+            assert_eq!(judge.active_distortions().count(), 1);
         }
         assert_eq!(judge.note(reading(161, 580)), Change { began: Vec::new(), recovered: true });
-        assert_eq!(judge.claims().count(), 0);
+        assert_eq!(judge.active_distortions().count(), 0);
         assert_eq!(judge.note(reading(162, 580)), Change::default());
         assert_eq!(judge.note(reading(163, 700)).began.len(), 1, "and again");
     }
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn it_recovers_when_the_last_of_several_is_over() {
         let begin = Instant::now();
-        let mut judge = Judge::default();
+        let mut judge = DistortionDetector::default();
         let mut reading = rest(begin);
         reading.open_files = Some(950);
         assert_eq!(judge.note(reading).began.len(), 1);
@@ -365,7 +365,7 @@ mod tests {
                 50..79 => 1,
                 _ => 0,
             };
-            assert_eq!(judge.claims().count(), expected, "{second}");
+            assert_eq!(judge.active_distortions().count(), expected, "{second}");
             assert_eq!(change.recovered, second == 79, "{second}");
         }
     }
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn cpu_used_to_start_and_a_late_probe_at_the_start_are_no_verdict() {
         let begin = Instant::now();
-        let mut judge = Judge::default();
+        let mut judge = DistortionDetector::default();
         judge.note(rest(begin));
         for second in 1..=10 {
             let mut reading = rest(begin + Duration::from_secs(second));
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn the_window_does_not_grow() {
         let begin = Instant::now();
-        let mut judge = Judge::default();
+        let mut judge = DistortionDetector::default();
         for k in 0..10_000 {
             judge.note(rest(begin + Duration::from_millis(k * 137)));
         }
@@ -408,7 +408,7 @@ mod tests {
                 message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()),
                 "{message}"
             );
-            assert!(kind.meaning().ends_with('.'));
+            assert!(kind.effect().ends_with('.'));
         }
     }
 }

@@ -1,0 +1,66 @@
+//! The reasons why a daemon cannot start, or ends early.
+
+use std::time::Duration;
+
+use super::OTHER_FILES;
+use crate::config::HumanDuration;
+use crate::endpoint::BuildError;
+use crate::metrics;
+use crate::scenario::ScheduleCrashed;
+
+/// Why a daemon could not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The schedule of a scenario panicked.
+    #[error(transparent)]
+    ScheduleCrashed(#[from] ScheduleCrashed),
+    /// The client of a target could not be built.
+    #[error(transparent)]
+    Client(#[from] BuildError),
+    /// The built-in simulator could not be started.
+    #[error("target {target}: the simulator could not be started: {source}")]
+    Simulator {
+        /// The target.
+        target: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The socket of the web server cannot be used.
+    #[error("the web server's socket cannot be used: {0}")]
+    Socket(#[source] std::io::Error),
+    /// Two metric families have the same name.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] metrics::Defect),
+    /// A reload changes the buckets of histograms that exist.
+    #[error(
+        "the buckets of {0} would change, but the counts in the old buckets cannot be converted; \
+         restore the old buckets, or restart llmload"
+    )]
+    Buckets(String),
+    /// A target of a run was not ready in time.
+    #[error(
+        "scenario {scenario}: nothing was sent within {} (--wait), because it still waits for \
+         {waiting_for}",
+        HumanDuration(*ready_timeout)
+    )]
+    NotReady {
+        /// The scenario.
+        scenario: String,
+        /// The obstacle.
+        waiting_for: String,
+        /// The value of `--wait`.
+        ready_timeout: Duration,
+    },
+    /// The plan may need more open files than the process may open.
+    #[error(
+        "this process may open {limit} files, but the plan may need {needed} (the sum of \
+         max_concurrency, and {OTHER_FILES} for the rest); raise `ulimit -n` or lower \
+         max_concurrency"
+    )]
+    Files {
+        /// The limit of the process.
+        limit: u64,
+        /// The number that the plan may need.
+        needed: u64,
+    },
+}

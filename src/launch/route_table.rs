@@ -1,0 +1,57 @@
+//! The routes of a scenario, one to each of its targets. A reload may replace them while the
+//! schedule runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+
+use super::Launch;
+use super::paired::{PairedRequests, RequestContext};
+use super::route::Route;
+use super::slots::Slot;
+use crate::endpoint::Endpoint;
+use crate::event::{Arrival, Observe};
+use crate::pairing::PairedComparison;
+
+/// The routes of a scenario, and the comparisons of all targets with the first.
+#[derive(Debug)]
+pub struct RouteSet<E, O> {
+    /// At least one route, in the order of the scenario's targets.
+    pub routes: Vec<Arc<Route<E, O>>>,
+    /// One comparison for each route after the first.
+    pub differences: Arc<[Arc<PairedComparison>]>,
+}
+
+/// The current routes of a scenario that runs.
+#[derive(Debug)]
+pub struct RouteTable<E, O>(Mutex<Arc<RouteSet<E, O>>>);
+
+impl<E, O> RouteTable<E, O> {
+    pub fn new(routes: RouteSet<E, O>) -> RouteTable<E, O> {
+        RouteTable(Mutex::new(Arc::new(routes)))
+    }
+
+    /// Sends all arrivals from now on by these routes.
+    pub fn replace(&self, routes: RouteSet<E, O>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// Returns the current routes.
+    pub fn current(&self) -> Arc<RouteSet<E, O>> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<E: Endpoint, O: Observe + 'static> Launch for RouteTable<E, O> {
+    fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle) {
+        let set = self.current();
+        if let [only] = set.routes.as_slice() {
+            return only.launch(arrival, slot, runtime);
+        }
+        let pair = PairedRequests::new(set.routes.len(), &set.differences);
+        for (index, route) in set.routes.iter().enumerate() {
+            let pair = Some((Arc::clone(&pair), index));
+            route.send(arrival, RequestContext { slot: slot.clone(), pair }, runtime);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The template of all requests on a route: it builds the request of an arrival.
+
+use crate::endpoint::Request;
+use crate::event::Arrival;
+use crate::exchange::RequestSpec;
+use crate::measurement::{Failure, FailureDetail};
+use crate::plan::{RequestParameters, Timeouts};
+use crate::prompts::Prompts;
+use crate::protocol::{Dialect, Terminal, Trace};
+use crate::random::unique_number;
+
+/// Everything that the requests of a route have in common.
+#[derive(Debug)]
+pub struct RequestTemplate {
+    /// The model name in each request.
+    pub model: String,
+    /// Where prompts come from.
+    pub prompts: PromptSource,
+    /// The parameters of the `request` section.
+    pub parameters: RequestParameters,
+    /// The API of the target.
+    pub dialect: Dialect,
+    /// True if each request carries a trace context.
+    pub traceparent: bool,
+    /// The end that proves a response complete.
+    pub terminal: Terminal,
+    /// The timeouts of each request.
+    pub timeouts: Timeouts,
+}
+
+/// The prompts of a scenario. The number of an arrival decides its prompt, so every target and
+/// every shard draws the same one.
+#[derive(Debug)]
+pub struct PromptSource {
+    /// The prompts.
+    pub prompts: Prompts,
+    /// The seed of all random choices.
+    pub seed: u64,
+    /// The name of the scenario. Scenarios with the same seed draw different prompts.
+    pub scenario: String,
+}
+
+impl RequestTemplate {
+    /// Builds the request of an arrival.
+    ///
+    /// # Errors
+    /// If the prompt cannot be read any more.
+    pub fn request_spec(&self, arrival: Arrival) -> Result<RequestSpec, FailureDetail> {
+        let PromptSource { prompts, seed, scenario } = &self.prompts;
+        let prompt = prompts.prompt_for(*seed, scenario, arrival.k, arrival.lengths);
+        let prompt = prompt.map_err(|unavailable| {
+            FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
+        })?;
+        let trace = || Trace::new(unique_number(), unique_number(), unique_number());
+        Ok(RequestSpec {
+            request: Request {
+                path: self.dialect.path(),
+                body: self.dialect.encode(&self.model, &self.parameters, &prompt).into(),
+                stream: self.parameters.stream,
+                trace: self.traceparent.then(trace),
+            },
+            model: self.model.clone(),
+            terminal: self.terminal,
+            api: self.dialect.api,
+            expects_usage: self.dialect.include_usage,
+            timeouts: self.timeouts,
+        })
+    }
+}

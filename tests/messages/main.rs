@@ -1,0 +1,44 @@
+//! Every text that a person reads, collected in `tests/messages/*.txt`: a reviewer reads the files
+//! as prose from top to bottom, and a changed message shows in the diff.
+//!
+//! `UPDATE_EXPECTED=1 cargo test --test messages` writes them. Other texts have files of their own:
+//! configuration problems in `tests/config/invalid/*.txt`, HELP texts in `docs/metrics.md`, and
+//! keys of the configuration in `docs/configuration.md`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
+
+mod catalogue;
+mod english;
+mod reference;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+/// A file of the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The files below a folder whose names end in `ending`, sorted, as paths from the root of the
+/// repository.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![repository(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                let relative = path.strip_prefix(repository("")).unwrap();
+                found.push(relative.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).unwrap()
+}
