@@ -1,9 +1,7 @@
 //! The text of synthetic prompts, with a known number of tokens.
 //!
-//! The configuration sets a length in tokens, but only the target knows its tokenizer. So the text
-//! consists of words that are one token each, including the space before them, in the tokenizers of
-//! GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. The full stop is one token too. So the number
-//! of tokens is the number of words and full stops.
+//! Only the target knows its tokenizer. So the text uses words that are one token, with the space
+//! before them, for GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. A full stop is one token too.
 
 use rand::Rng;
 
