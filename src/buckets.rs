@@ -1,8 +1,8 @@
 //! The default buckets of each histogram.
 //!
 //! They are not in the table of metric families, because that table is in a layer above the
-//! configuration. The configuration takes the names of the histograms from here, and the table their
-//! bounds.
+//! configuration. The configuration takes the names of the histograms from here, and the table
+//! their bounds.
 
 use std::collections::BTreeMap;
 

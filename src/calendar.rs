@@ -1,10 +1,10 @@
 //! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions and
 //! active windows.
 //!
-//! All functions are pure arithmetic on instants that are passed in. One rule covers daylight saving:
-//! a local time takes place when the clock of the zone *first* shows it or a later time. So a local
-//! time that the clock skips takes place once, at the end of the gap. A local time that the clock
-//! shows twice takes place once, the first time.
+//! All functions are pure arithmetic on instants that are passed in. One rule covers daylight
+//! saving: a local time takes place when the clock of the zone *first* shows it or a later time. So
+//! a local time that the clock skips takes place once, at the end of the gap. A local time that the
+//! clock shows twice takes place once, the first time.
 
 mod cron;
 mod windows;
@@ -60,8 +60,8 @@ impl Zone {
         self.0.to_datetime(at)
     }
 
-    /// The first instant at which the clock of the zone shows this time or a later one; `None` after
-    /// the year 9999.
+    /// The first instant at which the clock of the zone shows this time or a later one; `None`
+    /// after the year 9999.
     fn first_instant_of(&self, time: DateTime) -> Option<Timestamp> {
         match self.0.to_ambiguous_timestamp(time).offset() {
             AmbiguousOffset::Unambiguous { offset }
@@ -105,8 +105,8 @@ pub fn rfc3339(at: SystemTime) -> String {
 pub enum Anchor {
     /// The Unix epoch: cycles are the same on every machine and in every zone.
     Epoch,
-    /// Local midnight of each day. The next midnight cuts the last cycle of a day short, also on days
-    /// of 23 or 25 hours. If midnight does not exist, the day begins after the gap.
+    /// Local midnight of each day. The next midnight cuts the last cycle of a day short, also on
+    /// days of 23 or 25 hours. If midnight does not exist, the day begins after the gap.
     Midnight(Zone),
 }
 
@@ -185,7 +185,8 @@ fn just_before(time: DateTime) -> DateTime {
     time.saturating_sub(1.nanosecond())
 }
 
-/// The position in `names` of the name that a word equals, or of which it is the first three letters.
+/// The position in `names` of the name that a word equals, or of which it is the first three
+/// letters.
 fn position_of_name(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
     let is_match = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);

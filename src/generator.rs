@@ -1,8 +1,8 @@
 //! Self-monitoring: the generator detects and reports when it distorts what it measures.
 //!
-//! The metrics count late arrivals with [`Generator::record_sent`]. A probe measures the delay of the
-//! event loop, on the runtime that also runs the requests. Once a second, [`Generator::update`] combines
-//! both with the kernel's figures on the process and its control groups.
+//! The metrics count late arrivals with [`Generator::record_sent`]. A probe measures the delay of
+//! the event loop, on the runtime that also runs the requests. Once a second, [`Generator::update`]
+//! combines both with the kernel's figures on the process and its control groups.
 
 mod cgroup;
 mod distortion;
@@ -110,16 +110,16 @@ impl Generator {
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all figures and updates the active distortions. Call this once a second, and once at the
-    /// end of a run.
+    /// Reads all figures and updates the active distortions. Call this once a second, and once at
+    /// the end of a run.
     pub async fn update(self: &Arc<Self>) {
         self.read_resource_usage().await;
         self.detect(self.reading(Instant::now(), &self.resource_usage()));
     }
 
-    /// Reads the kernel's figures, on a thread that blocks no request: an old kernel takes long to list
-    /// ten thousand open files. A call during another call returns at once and leaves the last figures
-    /// in place.
+    /// Reads the kernel's figures, on a thread that blocks no request: an old kernel takes long to
+    /// list ten thousand open files. A call during another call returns at once and leaves the last
+    /// figures in place.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;

@@ -25,21 +25,22 @@ pub use crate::protocol::RequestParameters;
 /// The load that a configuration describes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The shard whose arrivals this daemon sends. Caps are already divided by the number of shards.
+    /// The shard whose arrivals this daemon sends. Caps are already divided by the number of
+    /// shards.
     pub shard: Shard,
     /// The seed of all random numbers.
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<Scenario>,
     pub buckets: Buckets,
-    /// Settings that are allowed but probably a mistake, each with its place in the file. For the log
-    /// and for `check`.
+    /// Settings that are allowed but probably a mistake, each with its place in the file. For the
+    /// log and for `check`.
     pub warnings: Vec<String>,
     /// The text of the file with everything that may be secret masked; served at `/config`.
     pub masked_source: String,
     /// A hash of the file with its variables replaced: two runs with the same hash have the same
-    /// configuration. It does not depend on a secret that the file only refers to. It does depend on a
-    /// secret that `${NAME}` puts into a text, so it could confirm a guess of that secret.
+    /// configuration. It does not depend on a secret that the file only refers to. It does depend
+    /// on a secret that `${NAME}` puts into a text, so it could confirm a guess of that secret.
     pub source_hash: u64,
     /// All files that were read, including those of prompts and secrets.
     pub files: Vec<PathBuf>,
@@ -61,10 +62,10 @@ pub enum SingleRunError {
 }
 
 impl Plan {
-    /// Returns the plan for `llmload run`: every scenario, or `only` this one, starts at once and runs
-    /// its schedule once. If the run `has_length` of its own, schedules that repeat forever still do.
-    /// Wall clocks, cron and active windows apply to a daemon alone; the plan warns that a run ignores
-    /// them.
+    /// Returns the plan for `llmload run`: every scenario, or `only` this one, starts at once and
+    /// runs its schedule once. If the run `has_length` of its own, schedules that repeat forever
+    /// still do. Wall clocks, cron and active windows apply to a daemon alone; the plan warns that
+    /// a run ignores them.
     ///
     /// # Errors
     /// If no scenario has the name `only`, or if a scenario would never end.
@@ -225,8 +226,8 @@ impl Prices {
     }
 }
 
-/// Returns the reason why a text cannot be the name of a model, to follow the name in a sentence. The
-/// name may come from the file or from a server, and becomes a label value in every series.
+/// Returns the reason why a text cannot be the name of a model, to follow the name in a sentence.
+/// The name may come from the file or from a server, and becomes a label value in every series.
 pub fn model_name_problem(name: &str) -> Option<&'static str> {
     match name {
         blank if blank.trim().is_empty() => Some("is blank"),
@@ -261,7 +262,8 @@ impl PartialEq for SecretText {
 /// The location of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Location {
-    /// The root of the API, such as `http://localhost:8000/v1`, without a trailing slash, query or user.
+    /// The root of the API, such as `http://localhost:8000/v1`, without a trailing slash, query or
+    /// user.
     Url(Url),
     /// A simulator in this process, on a free loopback port.
     Simulator(simulator::SimulatorOptions),

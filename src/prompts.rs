@@ -1,8 +1,9 @@
-//! The prompt of each arrival, as a function of the seed, the scenario and the number of the arrival.
+//! The prompt of each arrival, as a function of the seed, the scenario and the number of the
+//! arrival.
 //!
 //! There is no state: the k-th prompt of a scenario is always the same, in any order of calls. So a
-//! shard that sends every N-th arrival sends the same prompts as a single daemon, and a repeated run
-//! sends the same prompts again. The nonce of [`PrefixCache::Cold`] is an intended exception.
+//! shard that sends every N-th arrival sends the same prompts as a single daemon, and a repeated
+//! run sends the same prompts again. The nonce of [`PrefixCache::Cold`] is an intended exception.
 
 mod builtin;
 mod filler_text;
@@ -116,8 +117,8 @@ impl Prompts {
         )
     }
 
-    /// Several sources with weights. The result is `None` if there are no sources, if a weight is 0, or
-    /// if the sum of weights is above [`MAX_TOTAL_WEIGHT`].
+    /// Several sources with weights. The result is `None` if there are no sources, if a weight is
+    /// 0, or if the sum of weights is above [`MAX_TOTAL_WEIGHT`].
     pub fn mixed(
         name: impl Into<String>,
         members: Vec<(Prompts, u32)>,
@@ -137,8 +138,8 @@ impl Prompts {
         })
     }
 
-    /// The built-in source: everyday questions and tasks from a line to a page, so that prefill times
-    /// differ.
+    /// The built-in source: everyday questions and tasks from a line to a page, so that prefill
+    /// times differ.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
         Prompts::from_source("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
@@ -206,9 +207,9 @@ impl Prompts {
         }
     }
 
-    /// Returns the mean number of prompt tokens and the mean limit of output tokens. `limit` applies to
-    /// prompts without a limit of their own. The figures are exact if prompts are generated or a trace
-    /// gives `lengths`, and an estimate otherwise.
+    /// Returns the mean number of prompt tokens and the mean limit of output tokens. `limit`
+    /// applies to prompts without a limit of their own. The figures are exact if prompts are
+    /// generated or a trace gives `lengths`, and an estimate otherwise.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -234,9 +235,9 @@ impl Prompts {
         (input, from_trace(lengths.output).unwrap_or(output))
     }
 
-    /// Returns the prompt of arrival `k`, from 0, of a scenario. Scenarios with different names draw
-    /// different prompts from the same seed. If a trace gives `lengths`, generated prompts have them,
-    /// and all other prompts take the length of the answer as their limit.
+    /// Returns the prompt of arrival `k`, from 0, of a scenario. Scenarios with different names
+    /// draw different prompts from the same seed. If a trace gives `lengths`, generated prompts
+    /// have them, and all other prompts take the length of the answer as their limit.
     ///
     /// This may read a row of a large file from the disk.
     ///
@@ -310,9 +311,9 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// Returns a number that no other request of this run has, and almost certainly none of another run:
-/// `SplitMix64` from a random start. The function is invertible, so different states give different
-/// numbers.
+/// Returns a number that no other request of this run has, and almost certainly none of another
+/// run: `SplitMix64` from a random start. The function is invertible, so different states give
+/// different numbers.
 fn next_nonce(state: &AtomicU64) -> u64 {
     let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

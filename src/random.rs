@@ -1,6 +1,6 @@
-//! Random number generators that follow from the seed of the configuration. Each scenario and purpose
-//! has a generator of its own, so two runs draw the same numbers, and the draws of one scenario never
-//! change those of another.
+//! Random number generators that follow from the seed of the configuration. Each scenario and
+//! purpose has a generator of its own, so two runs draw the same numbers, and the draws of one
+//! scenario never change those of another.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -18,8 +18,8 @@ pub enum Purpose {
     Prefixes = 2,
 }
 
-/// Returns the generator of a scenario for a purpose. A standard defines `ChaCha`, so other versions
-/// of llmload draw the same sequence.
+/// Returns the generator of a scenario for a purpose. A standard defines `ChaCha`, so other
+/// versions of llmload draw the same sequence.
 pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -28,8 +28,8 @@ pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Returns a random number that does not follow from the seed, such as for a nonce: no other run has
-/// it.
+/// Returns a random number that does not follow from the seed, such as for a nonce: no other run
+/// has it.
 pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -171,8 +171,8 @@ pub struct PhaseSpan<'a> {
     pub start: Duration,
     /// The end of the phase, since the start of the cycle.
     pub end: Duration,
-    /// The open-loop arrivals expected in the phase. This is not Λ(end) − Λ(start), because Λ(start)
-    /// includes the rows that a trace sends at the very start.
+    /// The open-loop arrivals expected in the phase. This is not Λ(end) − Λ(start), because
+    /// Λ(start) includes the rows that a trace sends at the very start.
     pub total: Area,
 }
 
@@ -216,8 +216,8 @@ impl Schedule {
     /// Returns the number of evenly spread arrivals in all cycles before this one, and the distance
     /// from the last of them to the start of this cycle.
     ///
-    /// The first arrival is half an arrival after the start of cycle 0. So a phase with a whole number
-    /// of arrivals has none on its edges.
+    /// The first arrival is half an arrival after the start of cycle 0. So a phase with a whole
+    /// number of arrivals has none on its edges.
     pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
         let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
@@ -282,8 +282,8 @@ impl Schedule {
         })
     }
 
-    /// Returns the position of the phase in which Λ reaches `area`, and the token counts that a trace
-    /// gives for the arrival there.
+    /// Returns the position of the phase in which Λ reaches `area`, and the token counts that a
+    /// trace gives for the arrival there.
     pub fn phase_and_lengths(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
         let (index, phase, (_, before)) = self.phase_reaching(area)?;
         let lengths = match &phase.load {

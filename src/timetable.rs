@@ -150,9 +150,9 @@ impl Timetable {
         self.skipped_firings
     }
 
-    /// Returns true if the next entry is the start of a cycle that may be postponed until the target
-    /// is ready. The cycles of a load that never changes exist only in arithmetic, so they are never
-    /// postponed.
+    /// Returns true if the next entry is the start of a cycle that may be postponed until the
+    /// target is ready. The cycles of a load that never changes exist only in arithmetic, so they
+    /// are never postponed.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
         is_at_start
@@ -251,8 +251,8 @@ impl Timetable {
                     return running;
                 }
                 self.last_cycle = None;
-                // The cycles may have ended some time before `at`, if a manual override was active or
-                // no window was open. A firing after their end interrupted nothing.
+                // The cycles may have ended some time before `at`, if a manual override was active
+                // or no window was open. A firing after their end interrupted nothing.
                 let ended = at.wall_at(self.last_end(last, repeat)).min(at.wall);
                 self.skip_firings_before(cron, ended);
             }
@@ -267,8 +267,8 @@ impl Timetable {
             if past < START_TOLERANCE {
                 return entry;
             }
-            // The cron fired while the window was closed. The next iteration returns the rest of the
-            // cycles, if any is left.
+            // The cron fired while the window was closed. The next iteration returns the rest of
+            // the cycles, if any is left.
         }
     }
 

@@ -1,7 +1,8 @@
 //! Cron expressions of five fields, evaluated in the local time of a zone as in Vixie's cron.
 //!
-//! This is not a crate because the crates that were tried lose firings. One of them ends for good at a
-//! day that a zone skips, and does not fire `0,30 2 * * *` on the day when clocks are set forward.
+//! This is not a crate because the crates that were tried lose firings. One of them ends for good
+//! at a day that a zone skips, and does not fire `0,30 2 * * *` on the day when clocks are set
+//! forward.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -11,16 +12,16 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::{ParseError, Zone, just_before, position_of_name, timestamp};
 
-/// The period of the Gregorian calendar in years. An expression that does not fire in this time never
-/// fires.
+/// The period of the Gregorian calendar in years. An expression that does not fire in this time
+/// never fires.
 const CALENDAR_CYCLE: i64 = 400;
 
 /// An expression of five fields in a zone.
 ///
-/// A job at fixed times has neither a minute nor an hour that begins with `*`. If the clock skips such
-/// a time, the job fires once at the end of the gap. If the clock shows it twice, the job fires the
-/// first time. Any other job fires each time the clock shows a matching time: never in a gap, and
-/// twice if the clock shows the time twice.
+/// A job at fixed times has neither a minute nor an hour that begins with `*`. If the clock skips
+/// such a time, the job fires once at the end of the gap. If the clock shows it twice, the job
+/// fires the first time. Any other job fires each time the clock shows a matching time: never in a
+/// gap, and twice if the clock shows the time twice.
 ///
 /// As in every cron, if the day of the month or the weekday begins with `*`, a day must match both.
 /// Otherwise it must match one of them.
@@ -150,8 +151,8 @@ impl Cron {
         &self.zone
     }
 
-    /// Returns the first firing after an instant; `None` if there is none before the calendar ends with
-    /// the year 9999.
+    /// Returns the first firing after an instant; `None` if there is none before the calendar ends
+    /// with the year 9999.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
         let is_fixed = !self.minute.is_wildcard && !self.hour.is_wildcard;
@@ -161,8 +162,8 @@ impl Cron {
 
     /// Returns true if the time between two firings is ever shorter than `length`.
     ///
-    /// The search covers 5,000 firings or eight years, with leap days and daylight saving. It always
-    /// starts at the same instant, so a file is valid or invalid on every day alike.
+    /// The search covers 5,000 firings or eight years, with leap days and daylight saving. It
+    /// always starts at the same instant, so a file is valid or invalid on every day alike.
     pub fn has_interval_below(&self, length: Duration) -> bool {
         const FROM: Duration = Duration::from_hours(56 * 8766);
         const YEARS: Duration = Duration::from_hours(8 * 8766);
@@ -198,7 +199,8 @@ impl Cron {
         loop {
             time = self.local_time_after(time)?;
             let next = self.zone.first_instant_of(time)?;
-            // While the clock shows an hour for the second time, its times have already taken place.
+            // While the clock shows an hour for the second time, its times have already taken
+            // place.
             if next > after {
                 return Some(next);
             }

@@ -211,8 +211,8 @@ impl Windows {
         None
     }
 
-    /// The starts and ends of the windows that end after `now` and start within this number of days,
-    /// in order.
+    /// The starts and ends of the windows that end after `now` and start within this number of
+    /// days, in order.
     fn spans_after(&self, now: Timestamp, days: i64) -> Vec<(Timestamp, Timestamp)> {
         let spans = self.0.iter().flat_map(|window| {
             let today = window.zone.local_time(now).date();

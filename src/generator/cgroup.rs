@@ -61,8 +61,8 @@ impl Levels {
     }
 
     fn parse(cgroup: &str, mounts: &str) -> Option<Levels> {
-        // A line is `hierarchy:controllers:path`; version two lists no controllers. If both versions are
-        // mounted, the CPU controller belongs to the one that lists it.
+        // A line is `hierarchy:controllers:path`; version two lists no controllers. If both
+        // versions are mounted, the CPU controller belongs to the one that lists it.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one =
             groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
@@ -73,8 +73,8 @@ impl Levels {
             (None, None) => return None,
         };
         let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
-        // In a container, the mount shows a part of the tree, and the path may be relative to the tree
-        // outside. Then the mount itself is the group of the container.
+        // In a container, the mount shows a part of the tree, and the path may be relative to the
+        // tree outside. Then the mount itself is the group of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
@@ -113,8 +113,8 @@ impl Cgroup {
     }
 }
 
-/// Returns the root and the mount point of a line in `mountinfo`, if it mounts the CPU controller. A
-/// line is `id parent device root mount-point options … - type source options`.
+/// Returns the root and the mount point of a line in `mountinfo`, if it mounts the CPU controller.
+/// A line is `id parent device root mount-point options … - type source options`.
 fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');

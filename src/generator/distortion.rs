@@ -22,10 +22,11 @@ const ONE_IN: u32 = 100;
 /// An arrival with more dispatch lag than this is late. A fast server sends the first token within
 /// this time. The alert on the histogram of dispatch lag has the same limit.
 pub(super) const LATE: Duration = Duration::from_millis(100);
-/// An event loop with more delay than this is delayed. This is the time between two tokens at 40/s, so
-/// tokens run together from here on.
+/// An event loop with more delay than this is delayed. This is the time between two tokens at 40/s,
+/// so tokens run together from here on.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
-/// The highest normal share of the CPUs or files in use. Beyond it, none is left for the next burst.
+/// The highest normal share of the CPUs or files in use. Beyond it, none is left for the next
+/// burst.
 const FULL: f64 = 0.9;
 /// The shortest time over which CPU usage counts. A shorter one shows the start of the process.
 const STARTED: Duration = Duration::from_secs(10);
@@ -207,8 +208,8 @@ fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
 
 #[allow(clippy::cast_precision_loss)]
 fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
-    // The first windows have few probes. At least a whole window counts, so that a single late probe
-    // is no distortion.
+    // The first windows have few probes. At least a whole window counts, so that a single late
+    // probe is no distortion.
     let probes = (last.probes - first.probes).max(PROBES);
     let delayed = last.delayed - first.delayed;
     (delayed * u64::from(ONE_IN) > probes).then(|| {
@@ -365,7 +366,8 @@ mod tests {
             "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
              give llmload more CPU, reduce the load, or spread it over several machines"
         );
-        // The window shows the stop for half a minute. Then it must be quiet for another half minute.
+        // The window shows the stop for half a minute. Then it must be quiet for another half
+        // minute.
         for second in 103..161 {
             assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
             assert_eq!(detector.active_distortions().count(), 1);

@@ -1,16 +1,17 @@
 //! The delay of the event loop, measured by a probe that is due at fixed instants.
 //!
-//! Each instant counts with its own delay, including those that passed while the loop was blocked: a
-//! stop of three seconds delays everything that was due in these seconds, not only one probe.
+//! Each instant counts with its own delay, including those that passed while the loop was blocked:
+//! a stop of three seconds delays everything that was due in these seconds, not only one probe.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between probes. To wake a sleeping runtime takes up to 0.1 ms on a virtual machine, so ten
-/// probes a second take about a thousandth of a CPU.
+/// The time between probes. To wake a sleeping runtime takes up to 0.1 ms on a virtual machine, so
+/// ten probes a second take about a thousandth of a CPU.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// The highest number of probes that one wake-up counts: one minute. A longer stop counts as a minute.
+/// The highest number of probes that one wake-up counts: one minute. A longer stop counts as a
+/// minute.
 const MAX_PROBES: u32 = 600;
 
 /// The instants of the probes.

@@ -31,8 +31,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads the current figures from a folder such as `/proc`. `boot_time` is the start of the system
-    /// in seconds of Unix time.
+    /// Reads the current figures from a folder such as `/proc`. `boot_time` is the start of the
+    /// system in seconds of Unix time.
     pub(super) fn read(proc: &Path, boot_time: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         let open_files = count_open_files(&proc.join("self/fd"));
@@ -65,15 +65,15 @@ impl Process {
     }
 }
 
-/// Returns the start of the system, in seconds of Unix time. This is read only once: the file is long
-/// on large machines, and the value never changes.
+/// Returns the start of the system, in seconds of Unix time. This is read only once: the file is
+/// long on large machines, and the value never changes.
 pub(super) fn boot_time(proc: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(proc.join("stat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Returns a field of `/proc/self/stat` by its number in the manual. The second field is the name of
-/// the program in brackets, which may contain any character.
+/// Returns a field of `/proc/self/stat` by its number in the manual. The second field is the name
+/// of the program in brackets, which may contain any character.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
@@ -93,8 +93,8 @@ fn count_members(list: &str) -> Option<u32> {
         .sum()
 }
 
-/// Returns the number of open files. Kernels from 6.2 on report it as the size of the folder, which is
-/// faster than to count ten thousand names.
+/// Returns the number of open files. Kernels from 6.2 on report it as the size of the folder, which
+/// is faster than to count ten thousand names.
 fn count_open_files(folder: &Path) -> Option<u64> {
     let size = std::fs::metadata(folder).ok()?.len();
     if size > 0 {

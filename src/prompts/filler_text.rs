@@ -1,7 +1,7 @@
 //! The text of synthetic prompts, with a known number of tokens.
 //!
 //! Only the target knows its tokenizer. So the text uses words that are one token, with the space
-//! before them, for GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. A full stop is one token too.
+//! before them, for GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. So is a full stop.
 
 use rand::Rng;
 
@@ -11,7 +11,7 @@ const SENTENCE_TOKENS: u32 = 11;
 /// The tokens of a [`nonce`].
 pub(super) const NONCE_TOKENS: u32 = 10;
 
-/// Appends text of exactly this number of tokens: whole sentences, the last one cut short if necessary.
+/// Appends text of exactly this number of tokens. The last sentence may be cut short.
 pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     let mut rest = tokens;
     while rest > 0 {

@@ -1,7 +1,7 @@
 //! The formats of rows: a line of text, a request body, a ShareGPT conversation or a JSON object.
 //!
-//! The same code validates a row when the file is loaded and parses it when it is sent. So every row
-//! that was accepted can be sent.
+//! The same code validates a row when the file is loaded and parses it when it is sent. So every
+//! row that was accepted can be sent.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -20,8 +20,8 @@ pub enum RowFormat {
     Lines,
     /// Whole request bodies.
     Payloads,
-    /// `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first turn of the
-    /// human.
+    /// `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first turn of
+    /// the human.
     Sharegpt,
     /// Objects with the prompt in this field. `None` is the field `prompt`, or a conversation in
     /// `messages`. Objects may have `output_tokens`.

@@ -16,7 +16,8 @@ pub const MAX_BYTES: usize = 64 << 20;
 /// The default template for the prompt of a pair.
 pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
-/// An error in a file of prompts. The caller adds the place in the configuration that names the file.
+/// An error in a file of prompts. The caller adds the place in the configuration that names the
+/// file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file does not exist or cannot be read.

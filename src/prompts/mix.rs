@@ -1,9 +1,9 @@
 //! A mix: several sources of prompts with weights.
 //!
-//! In sequential order, the members take turns in a fixed pattern, spread as evenly as their weights
-//! allow. Each member continues after its prompt of the turn before. The member and its prompt follow
-//! from the number of the arrival alone, so there is no state. The shares are exact after each
-//! complete pattern.
+//! In sequential order, the members take turns in a fixed pattern, spread as evenly as their
+//! weights allow. Each member continues after its prompt of the turn before. The member and its
+//! prompt follow from the number of the arrival alone, so there is no state. The shares are exact
+//! after each complete pattern.
 
 use std::sync::Arc;
 

@@ -84,7 +84,8 @@ impl RowSplitter {
                 Place::Inside { .. } => self.object_part(rest, &mut each)?,
                 _ => {
                     self.outside_row(*byte)?;
-                    // If this byte begins a row, the next iteration reads it again as part of the row.
+                    // If this byte begins a row, the next iteration reads it again as part of the
+                    // row.
                     usize::from(!matches!(self.place, Place::Lines | Place::Inside { .. }))
                 }
             };

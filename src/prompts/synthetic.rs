@@ -1,10 +1,11 @@
-//! Synthetic prompts: text of a random length with an optional shared prefix, and answers of a random
-//! length.
+//! Synthetic prompts: text of a random length with an optional shared prefix, and answers of a
+//! random length.
 //!
-//! llmload does not adjust lengths by the token counts of the target. If it did, a prompt would depend
-//! on the answers that arrived before it, and the same seed would no longer give the same prompts.
-//! Instead, [`super::filler_text`] writes text with a known number of tokens. The tokens that a chat
-//! template adds are the same for every prompt of a model, so they are a number in the configuration.
+//! llmload does not adjust lengths by the token counts of the target. If it did, a prompt would
+//! depend on the answers that arrived before it, and the same seed would no longer give the same
+//! prompts. Instead, [`super::filler_text`] writes text with a known number of tokens. The tokens
+//! that a chat template adds are the same for every prompt of a model, so they are a number in the
+//! configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -71,8 +72,8 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// Generates the prompt that `rng` draws. `given` lengths replace the drawn ones. A nonce before
-    /// the text takes `nonce_tokens` of the length.
+    /// Generates the prompt that `rng` draws. `given` lengths replace the drawn ones. A nonce
+    /// before the text takes `nonce_tokens` of the length.
     pub(super) fn generate(
         &self,
         source: &Arc<str>,
@@ -106,8 +107,8 @@ impl Synthetic {
     }
 }
 
-/// Scales a random number to the range below `count`. Unlike a modulo, this makes all results equally
-/// likely to within 2⁻⁴⁰.
+/// Scales a random number to the range below `count`. Unlike a modulo, this makes all results
+/// equally likely to within 2⁻⁴⁰.
 pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(count)) >> 64).unwrap_or_default()
 }

@@ -71,8 +71,8 @@ impl ArrivalGaps {
         ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
     }
 
-    /// Returns true if all gaps are equal. Then only a fraction of an arrival carries over from cycle
-    /// to cycle.
+    /// Returns true if all gaps are equal. Then only a fraction of an arrival carries over from
+    /// cycle to cycle.
     pub fn is_even(&self) -> bool {
         matches!(self.source, Source::Even)
     }
@@ -169,8 +169,8 @@ mod tests {
         }
     }
 
-    /// Kolmogorov and Smirnov's distance of 1,000 gaps from the exponential distribution stays below
-    /// the critical value at p = 0.01 for at least 95 of 100 seeds.
+    /// Kolmogorov and Smirnov's distance of 1,000 gaps from the exponential distribution stays
+    /// below the critical value at p = 0.01 for at least 95 of 100 seeds.
     #[test]
     fn poisson_gaps_are_exponential() {
         let n = 1000;

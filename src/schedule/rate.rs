@@ -138,8 +138,8 @@ impl Area {
         Area(2 * u128::from(rate.micro_per_hour) * u128::from(time))
     }
 
-    /// The area under the first `time` nanoseconds of a straight line from `from` to `to` over `length`
-    /// nanoseconds, rounded down.
+    /// The area under the first `time` nanoseconds of a straight line from `from` to `to` over
+    /// `length` nanoseconds, rounded down.
     pub fn ramp(from: Rate, to: Rate, time: u64, length: u64) -> Area {
         let base = Area::constant(from, time).0;
         let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
@@ -168,8 +168,8 @@ impl Area {
         Area(Area::constant(mean, time).0 + swing.round() as u128)
     }
 
-    /// The time in nanoseconds, rounded up, in which a constant rate reaches this area. The rate must
-    /// not be zero.
+    /// The time in nanoseconds, rounded up, in which a constant rate reaches this area. The rate
+    /// must not be zero.
     pub(super) fn over(self, rate: Rate) -> u64 {
         let time = self.0.div_ceil(2 * u128::from(rate.micro_per_hour.max(1)));
         u64::try_from(time).unwrap_or(u64::MAX)

@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// A shard sends every N-th arrival of the one sequence that all shards compute, from its own number
-/// on.
+/// A shard sends every N-th arrival of the one sequence that all shards compute, from its own
+/// number on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     index: u32,
@@ -45,8 +45,8 @@ impl Shard {
     }
 
     /// Returns the number of arrivals to skip after `earlier` arrivals of the sequence, until the
-    /// first one of this shard. Counting goes on across cycles, so short cycles are divided as evenly
-    /// as long ones.
+    /// first one of this shard. Counting continues across cycles, so short cycles are divided as
+    /// evenly as long ones.
     pub fn arrivals_to_skip(self, earlier: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - earlier % count) % count

@@ -243,8 +243,9 @@ proptest! {
         prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
     }
 
-    /// The phases before and after the replay may end at any fraction of an arrival, and the cycle may
-    /// start with any fraction. In all cases, every row is one arrival with its due time and lengths.
+    /// The phases before and after the replay may end at any fraction of an arrival, and the cycle
+    /// may start with any fraction. In all cases, every row is one arrival with its due time and
+    /// lengths.
     #[test]
     fn a_replay_between_fractions_of_arrivals_sends_each_row_once(
         before in 0u64..100_000_000_000, after in 0u64..100_000_000_000, carry in 0u64..1_000_000,

@@ -1,5 +1,5 @@
-//! A recorded trace as a load. Λ rises by one whole arrival at the instant of each row. So with even
-//! gaps, each arrival is one row and is due at the instant of that row.
+//! A recorded trace as a load. Λ rises by one whole arrival at the instant of each row. So with
+//! even gaps, each arrival is one row and is due at the instant of that row.
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::upstream::{Upstream, good};
 
-/// Runs a daemon once through a schedule. Returns the instants at which requests arrived at the target,
-/// and the last exposition.
+/// Runs a daemon once through a schedule. Returns the instants at which requests arrived at the
+/// target, and the last exposition.
 async fn send(
     schedule: &str,
     disturb: impl Fn(&Daemon) + Send + 'static,
@@ -94,7 +94,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 8.0);
     if arrived.len() == 8 {
-        // The mark ½ is reached at the end of the first phase, so it and four rows precede the silence.
+        // The mark ½ is reached at the end of the first phase, so it and four rows precede the
+        // silence.
         let longest = (1..8).max_by_key(|i| arrived[*i] - arrived[i - 1]);
         assert_eq!(longest, Some(5), "{arrived:?}");
     }
@@ -123,7 +124,7 @@ async fn a_long_stop_drops_late_arrivals_and_causes_no_burst() {
     let most = (0..arrived.len())
         .map(|i| arrived[i..].iter().take_while(|at| **at - arrived[i] < within).count())
         .max();
-    // At most rate × max_lag arrivals at once, and those that are due meanwhile. Without drops, it would
-    // be 600.
+    // At most rate × max_lag arrivals at once, and those that are due meanwhile. Without drops, it
+    // would be 600.
     assert!(most < Some(300), "{most:?}");
 }

@@ -71,7 +71,8 @@ scenarios:
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
 }
 
-/// A control group below the group of this process, with a quota of 0.02 CPUs. It is removed on drop.
+/// A control group below the group of this process, with a quota of 0.02 CPUs. It is removed on
+/// drop.
 struct ThrottledGroup {
     folder: PathBuf,
 }
@@ -106,8 +107,8 @@ impl Drop for ThrottledGroup {
     }
 }
 
-/// In most containers, a test cannot create a control group. Then it checks that the daemon reports no
-/// such limit.
+/// In most containers, a test cannot create a control group. Then it checks that the daemon reports
+/// no such limit.
 #[test]
 fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";

@@ -1,5 +1,5 @@
-//! Prompts in whole daemons: a file that changes while the daemon runs, and lengths that the simulator
-//! counts.
+//! Prompts in whole daemons: a file that changes while the daemon runs, and lengths that the
+//! simulator counts.
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -130,8 +130,8 @@ fn ramp() -> Vec<Phase> {
     vec![phase(Load::Ramp { from, to }, seconds(60)), phase(Load::Pause, seconds(7))]
 }
 
-/// The arrivals of a daemon that runs from an instant on for a length of time, in milliseconds of Unix
-/// time.
+/// The arrivals of a daemon that runs from an instant on for a length of time, in milliseconds of
+/// Unix time.
 async fn sent_between(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;

@@ -148,8 +148,8 @@ proptest! {
         }
     }
 
-    /// Cycles follow one another without gap and overlap, their numbers increase, and every instant of
-    /// a cycle gives the same cycle.
+    /// Cycles follow one another without gap and overlap, their numbers increase, and every instant
+    /// of a cycle gives the same cycle.
     #[test]
     fn cycles_cover_all_of_time(
         (zone, from) in places(), epoch in proptest::bool::weighted(0.1), minutes in 10_u32..4_000, part in 0.0..1.0,

@@ -100,8 +100,8 @@ impl FileVersion {
 /// Loads the rows of a file. A file of up to 64 MiB stays in memory.
 ///
 /// # Errors
-/// If the file cannot be read or contains no prompts, or if rows are wrong: one error for each of the
-/// first wrong rows.
+/// If the file cannot be read or contains no prompts, or if rows are wrong: one error for each of
+/// the first wrong rows.
 pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
@@ -206,7 +206,8 @@ impl Rows {
             }
             Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // The row was valid when the file was loaded, so a wrong row means that the file has changed.
+        // The row was valid when the file was loaded, so a wrong row means that the file has
+        // changed.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
