@@ -1,9 +1,9 @@
 //! The due times of arrivals: which arrival is next in a segment of a cycle, and when to wake up.
 //!
-//! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of the
-//! cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each arrival has
-//! a *mark*, a position on the axis of Λ, and is due at the first instant at which Λ(t) reaches its
-//! mark. Code counts marks in millionths of an arrival and times in nanoseconds.
+//! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of
+//! the cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each
+//! arrival has a *mark*, a position on the axis of Λ, and is due at the first instant at which Λ(t)
+//! reaches its mark. Code counts marks in millionths of an arrival and times in nanoseconds.
 //!
 //! An example, 1/s for two seconds and then 2/s for two seconds:
 //!
@@ -26,12 +26,12 @@
 //!                         2.75    3.75
 //! ```
 //!
-//! Evenly spread arrivals have marks at a distance of 1 (10⁶ millionths). Random arrivals have random
-//! distances with a mean of 1. The rate stretches both in the same way, so every load shape and every
-//! distribution of arrivals uses the same code.
+//! Evenly spread arrivals have marks at a distance of 1 (10⁶ millionths). Random arrivals have
+//! random distances with a mean of 1. The rate stretches both in the same way, so every load shape
+//! and every distribution of arrivals uses the same code.
 //!
-//! The crate `governor` decides whether a mark is reached. [`MarkLimiter`] is its limiter on a clock
-//! that reads Λ(now), and no request leaves without its permission.
+//! The crate `governor` decides whether a mark is reached. [`MarkLimiter`] is its limiter on a
+//! clock that reads Λ(now), and no request leaves without its permission.
 //!
 //! Three rules keep arrivals exact, however late the pacer is called:
 //!

@@ -153,9 +153,9 @@ impl Tree {
         let mut add = |kind: u8, bytes: &[u8]| {
             // With its kind and length, no value runs into the next.
             let length = (bytes.len() as u64).to_le_bytes();
-            hash.add(&[kind]);
-            hash.add(&length);
-            hash.add(bytes);
+            hash.update(&[kind]);
+            hash.update(&length);
+            hash.update(bytes);
         };
         for node in &self.nodes {
             match &node.value {

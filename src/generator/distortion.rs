@@ -1,7 +1,7 @@
-//! Whether the generator distorts what it measures: readings of the last half minute in, claims out.
+//! The detection of distortions: readings of the last half minute in, active distortions out.
 //!
-//! A claim stands from the first second whose window says so until none has said so for a whole
-//! window. So it does not flap, and what happened once is seen for a minute: by every scrape.
+//! A distortion is active from the first second whose window shows it, until no window has shown it
+//! for a whole window. So it does not flap, and every scrape sees a single event for a minute.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,43 +10,43 @@ use tokio::time::Instant;
 
 use super::event_loop::INTERVAL;
 
-/// What is judged together.
+/// The time over which readings are compared.
 const WINDOW: Duration = Duration::from_secs(30);
-/// The probes of a window in which none is missing.
+/// The number of probes in a window if none is missing.
 #[allow(clippy::cast_possible_truncation)]
 const PROBES: u64 = (WINDOW.as_millis() / INTERVAL.as_millis()) as u64;
-/// No window holds more seconds, one before it included.
+/// The highest number of readings: one for each second of a window and one before it.
 const READINGS: usize = 32;
-/// One in a hundred: more of them, and they are what a 99th percentile is made of.
-const FEW: u32 = 100;
-/// An arrival that was sent later than this was late. The tenth of a second in which a first token comes at
-/// best; the alert on the histogram of dispatch lag has the same edge.
-pub(super) const LAG: Duration = Duration::from_millis(100);
-/// An event seen later than this was seen late: the gap between tokens at 40 a second, so that tokens
-/// run together from here on.
-pub(super) const DELAY: Duration = Duration::from_millis(25);
-/// Of the CPUs and of the files that there are: beyond it, the next burst finds none.
+/// One in a hundred. If more events are affected, they make up the 99th percentile.
+const ONE_IN: u32 = 100;
+/// An arrival with more dispatch lag than this is late. A fast server sends the first token within
+/// this time. The alert on the histogram of dispatch lag has the same limit.
+pub(super) const LATE: Duration = Duration::from_millis(100);
+/// An event loop with more delay than this is delayed. This is the time between two tokens at 40/s,
+/// so tokens run together from here on.
+pub(super) const DELAYED: Duration = Duration::from_millis(25);
+/// The highest normal share of the CPUs or files in use. Beyond it, none is left for the next
+/// burst.
 const FULL: f64 = 0.9;
-/// CPU used in less time than this says how it started, not how it runs.
+/// The shortest time over which CPU usage counts. A shorter one shows the start of the process.
 const STARTED: Duration = Duration::from_secs(10);
 
 /// A way in which the generator distorts what it measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Distortion {
-    /// Arrivals are sent late, or so late that they are not sent.
+    /// Arrivals are sent late, or so late that they are dropped.
     DispatchLag,
-    /// What endpoints send is seen late.
+    /// The generator sees responses late.
     EventLoopDelay,
     /// The process has no CPU left.
     Cpu,
-    /// Its control group stops it time and again.
+    /// The control group stops the process again and again.
     Throttled,
-    /// Hardly any file is left to be opened.
+    /// The process has opened nearly all files that it may open.
     Files,
 }
 
 impl Distortion {
-    /// Each of them.
     pub const ALL: [Distortion; 5] = [
         Distortion::DispatchLag,
         Distortion::EventLoopDelay,
@@ -66,177 +66,208 @@ impl Distortion {
         }
     }
 
-    /// What it does to the figures.
+    /// The effect on the figures, as a sentence for people.
     pub fn effect(self) -> &'static str {
         match self {
-            Distortion::DispatchLag => "The load is not the one that the schedule asks for.",
+            Distortion::DispatchLag => {
+                "llmload sends a different load from the one in the schedule: arrivals are late or \
+                 dropped."
+            }
             Distortion::EventLoopDelay => {
-                "Answers are seen late: times to first token, gaps and durations read too long."
+                "llmload sees answers late: TTFT, inter-token latencies and durations are too high."
             }
-            Distortion::Cpu => "The generator has no CPU left: it sends and sees late.",
+            Distortion::Cpu => {
+                "llmload has no CPU left: it sends requests late and sees answers late."
+            }
             Distortion::Throttled => {
-                "The generator is stopped for a part of each period of its CPU limit."
+                "The CPU limit stops llmload for a part of each period: latencies are too high."
             }
-            Distortion::Files => "The next requests may find no socket to go out by.",
+            Distortion::Files => "The next requests may fail because llmload cannot open a socket.",
         }
     }
 }
 
-/// What one second saw. Counts and times are those since the start.
+/// The figures of one second. Counts and times are totals since the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {
     pub at: Instant,
-    /// Arrivals sent, or dropped as late.
+    /// Arrivals that were sent, or dropped as late.
     pub arrivals: u64,
-    /// Those sent later than [`LAG`], or dropped as late.
+    /// Arrivals that were sent later than [`LATE`], or dropped as late.
     pub late: u64,
-    /// Instants at which the event loop was looked at.
+    /// Probes of the event loop.
     pub probes: u64,
-    /// Those at which it was later than [`DELAY`].
+    /// Probes with more delay than [`DELAYED`].
     pub delayed: u64,
+    /// CPU time of the process.
     pub cpu: Option<Duration>,
-    /// The CPUs that the process may use.
+    /// The number of CPUs that the process may use.
     pub cpus: Option<f64>,
-    /// Periods in which its group was stopped.
+    /// Periods in which the control group was stopped.
     pub throttled: Option<u64>,
-    /// Their length.
+    /// The length of such a period.
     pub period: Duration,
     pub open_files: Option<u64>,
     pub max_files: Option<u64>,
 }
 
-/// A distortion that stands.
+/// A distortion that was detected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectedDistortion {
-    /// Which one.
     pub kind: Distortion,
-    /// The figures, and the remedy.
+    /// The figures and, after a semicolon, the remedy.
     pub message: String,
-    /// The last second whose window said so.
+    /// The last second whose window showed it.
     pub last: Instant,
 }
 
-/// What a reading changed.
+/// The result of a new reading.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
+    /// Distortions that became active.
     pub began: Vec<DetectedDistortion>,
+    /// True if the last active distortion ended.
     pub recovered: bool,
 }
 
-/// The window, and the claims that stand.
+/// The readings of a window, and the active distortions.
 #[derive(Debug, Default)]
 pub(super) struct DistortionDetector {
     readings: VecDeque<Reading>,
-    claims: [Option<DetectedDistortion>; Distortion::ALL.len()],
+    /// In the order of [`Distortion::ALL`].
+    active: [Option<DetectedDistortion>; Distortion::ALL.len()],
 }
 
 impl DistortionDetector {
-    /// The claims that stand.
     pub(super) fn active_distortions(&self) -> impl Iterator<Item = &DetectedDistortion> {
-        self.claims.iter().flatten()
+        self.active.iter().flatten()
     }
 
-    /// Takes the reading of a second.
-    pub(super) fn note(&mut self, now: Reading) -> Change {
-        let window = |reading: &Reading| reading.at + WINDOW <= now.at;
-        // The last one before the window stays: the window begins with what it read.
-        let whole = self.readings.partition_point(window);
-        self.readings.drain(..whole.saturating_sub(1));
-        self.readings.truncate(READINGS - 1);
-        self.readings.push_back(now);
-        let first = self.readings.front().unwrap_or(&now);
-
+    /// Adds the reading of a second.
+    pub(super) fn add(&mut self, now: Reading) -> Change {
+        let first = self.slide_window(now);
         let mut change = Change::default();
-        let stood = self.active_distortions().next().is_some();
-        for (kind, claim) in Distortion::ALL.into_iter().zip(&mut self.claims) {
-            if let Some(message) = kind.found(first, &now) {
-                let new = DetectedDistortion { kind, message, last: now.at };
-                if claim.is_none() {
-                    change.began.push(new.clone());
+        let was_distorted = self.active_distortions().next().is_some();
+        for (kind, active) in Distortion::ALL.into_iter().zip(&mut self.active) {
+            if let Some(message) = kind.detect(&first, &now) {
+                let detected = DetectedDistortion { kind, message, last: now.at };
+                if active.is_none() {
+                    change.began.push(detected.clone());
                 }
-                *claim = Some(new);
-            } else if claim.as_ref().is_some_and(|claim| claim.last + WINDOW <= now.at) {
-                *claim = None;
+                *active = Some(detected);
+            } else if active.as_ref().is_some_and(|active| active.last + WINDOW <= now.at) {
+                *active = None;
             }
         }
-        change.recovered = stood && self.active_distortions().next().is_none();
+        change.recovered = was_distorted && self.active_distortions().next().is_none();
         change
+    }
+
+    /// Moves the window so that it ends with `now`, and returns its first reading.
+    fn slide_window(&mut self, now: Reading) -> Reading {
+        let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
+        let before = self.readings.partition_point(is_before);
+        // The last reading before the window stays: it has the totals at the start of the window.
+        self.readings.drain(..before.saturating_sub(1));
+        self.readings.truncate(READINGS - 1);
+        self.readings.push_back(now);
+        self.readings.front().copied().unwrap_or(now)
     }
 }
 
 impl Distortion {
-    /// The figures and the remedy, if what lies between two readings shows it.
-    #[allow(clippy::cast_precision_loss)]
-    fn found(self, first: &Reading, last: &Reading) -> Option<String> {
-        let span = last.at.saturating_duration_since(first.at);
-        let seconds = span.as_secs_f64();
+    /// Returns the figures and the remedy, if the difference of two readings shows this distortion.
+    fn detect(self, first: &Reading, last: &Reading) -> Option<String> {
         match self {
-            Distortion::DispatchLag => {
-                let arrivals = last.arrivals - first.arrivals;
-                let late = last.late - first.late;
-                (late * u64::from(FEW) > arrivals).then(|| {
-                    format!(
-                        "within {seconds:.0} s, {late} of {arrivals} arrivals were sent more than {LAG:?} late or \
-                         dropped as late; give llmload more CPU, ask for less load, or spread it over several \
-                         machines"
-                    )
-                })
-            }
-            Distortion::EventLoopDelay => {
-                // At the start there are few, and one of them shall not speak for a whole window.
-                let probes = (last.probes - first.probes).max(PROBES);
-                let delayed = last.delayed - first.delayed;
-                (delayed * u64::from(FEW) > probes).then(|| {
-                    format!(
-                        "the event loop was more than {DELAY:?} late for {:.1} % of the last {:.0} s; give llmload \
-                         more CPU or a quieter machine, or ask for less load",
-                        delayed as f64 / probes as f64 * 100.0,
-                        seconds.max(WINDOW.as_secs_f64())
-                    )
-                })
-            }
-            Distortion::Cpu => {
-                let cpus = last.cpus?;
-                let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds;
-                (span >= STARTED && used > FULL * cpus).then(|| {
-                    format!(
-                        "within {seconds:.0} s, it used {used:.2} of the {cpus} CPUs that it may use; give it more, or \
-                         ask for less load"
-                    )
-                })
-            }
-            Distortion::Throttled => {
-                let throttled = last.throttled?.saturating_sub(first.throttled?);
-                // At the most: how long a period stopped it is told for all CPUs together only.
-                let stopped =
-                    last.period.saturating_mul(u32::try_from(throttled).unwrap_or(u32::MAX));
-                (stopped > span.max(WINDOW) / FEW).then(|| {
-                    format!(
-                        "within {seconds:.0} s, its control group was stopped in {throttled} periods of {:?} for want of \
-                         CPU; raise its CPU limit (resources.limits.cpu in Kubernetes, --cpus in Docker), or take \
-                         it away",
-                        last.period
-                    )
-                })
-            }
-            Distortion::Files => {
-                let (open, most) = (last.open_files?, last.max_files?);
-                (open as f64 > FULL * most as f64).then(|| {
-                    format!(
-                        "{open} of the {most} files that it may open are open; raise `ulimit -n` (LimitNOFILE in \
-                         systemd), or lower max_concurrency"
-                    )
-                })
-            }
+            Distortion::DispatchLag => dispatch_lag(first, last),
+            Distortion::EventLoopDelay => event_loop_delay(first, last),
+            Distortion::Cpu => cpu(first, last),
+            Distortion::Throttled => throttled(first, last),
+            Distortion::Files => files(last),
         }
     }
+}
+
+fn span(first: &Reading, last: &Reading) -> Duration {
+    last.at.saturating_duration_since(first.at)
+}
+
+fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
+    let arrivals = last.arrivals - first.arrivals;
+    let late = last.late - first.late;
+    (late * u64::from(ONE_IN) > arrivals).then(|| {
+        format!(
+            "in the last {:.0} s, {late} of {arrivals} arrivals were sent more than {} ms late or \
+             dropped as late; give llmload more CPU, reduce the load, or spread it over several \
+             machines",
+            span(first, last).as_secs_f64(),
+            LATE.as_millis()
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
+    // The first windows have few probes. At least a whole window counts, so that a single late
+    // probe is no distortion.
+    let probes = (last.probes - first.probes).max(PROBES);
+    let delayed = last.delayed - first.delayed;
+    (delayed * u64::from(ONE_IN) > probes).then(|| {
+        format!(
+            "the event loop was more than {} ms late for {:.1} % of the last {:.0} s; give llmload \
+             more CPU or a quieter machine, or reduce the load",
+            DELAYED.as_millis(),
+            delayed as f64 / probes as f64 * 100.0,
+            span(first, last).max(WINDOW).as_secs_f64()
+        )
+    })
+}
+
+fn cpu(first: &Reading, last: &Reading) -> Option<String> {
+    let cpus = last.cpus?;
+    let span = span(first, last);
+    let seconds = span.as_secs_f64();
+    let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds;
+    (span >= STARTED && used > FULL * cpus).then(|| {
+        format!(
+            "in the last {seconds:.0} s, llmload used {used:.2} of the {cpus} CPUs that it may use; \
+             give it more CPU, or reduce the load"
+        )
+    })
+}
+
+fn throttled(first: &Reading, last: &Reading) -> Option<String> {
+    let periods = last.throttled?.saturating_sub(first.throttled?);
+    let span = span(first, last);
+    // An upper bound: the kernel reports the time within each period only as a sum over all CPUs.
+    let stopped = last.period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX));
+    (stopped > span.max(WINDOW) / ONE_IN).then(|| {
+        format!(
+            "in the last {:.0} s, the CPU limit of its control group stopped llmload in {periods} \
+             periods of {} ms; raise the limit (resources.limits.cpu in Kubernetes, --cpus in \
+             Docker), or remove it",
+            span.as_secs_f64(),
+            last.period.as_millis()
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn files(last: &Reading) -> Option<String> {
+    let (open, limit) = (last.open_files?, last.max_files?);
+    (open as f64 > FULL * limit as f64).then(|| {
+        format!(
+            "llmload has {open} files open, and its limit is {limit}; raise `ulimit -n` (LimitNOFILE \
+             in systemd), or lower max_concurrency"
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A generator at rest, with all there is to read.
+    /// A generator without distortion, with all figures.
     fn rest(at: Instant) -> Reading {
         Reading {
             at,
@@ -253,27 +284,27 @@ mod tests {
         }
     }
 
-    /// The kinds that stand after a window at rest, then this.
-    fn judged(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
+    /// The distortions that are active after a window without distortion, followed by `after`.
+    fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
         let begin = Instant::now();
-        let mut judge = DistortionDetector::default();
-        judge.note(rest(begin));
+        let mut detector = DistortionDetector::default();
+        detector.add(rest(begin));
         let mut last = rest(begin + WINDOW);
         last.probes += 300;
         after(&mut last);
-        judge.note(last);
-        judge.active_distortions().map(|claim| claim.kind).collect()
+        detector.add(last);
+        detector.active_distortions().map(|active| active.kind).collect()
     }
 
     #[test]
-    fn kinds_stand_in_the_order_of_their_claims() {
+    fn kinds_are_in_the_order_of_their_indexes() {
         for (i, kind) in Distortion::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, i);
         }
     }
 
     #[test]
-    fn each_is_claimed_just_beyond_its_threshold_and_by_itself() {
+    fn each_distortion_is_detected_just_beyond_its_threshold_and_alone() {
         type Case = (Option<Distortion>, fn(&mut Reading));
         let cases: [Case; 21] = [
             (None, |_| {}),
@@ -307,14 +338,14 @@ mod tests {
             (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
         ];
         for (i, (expected, after)) in cases.into_iter().enumerate() {
-            assert_eq!(judged(after), Vec::from_iter(expected), "case {i}");
+            assert_eq!(detected(after), Vec::from_iter(expected), "case {i}");
         }
     }
 
     #[test]
-    fn a_stop_is_claimed_at_once_said_once_and_over_after_a_quiet_window() {
+    fn a_stop_is_detected_at_once_logged_once_and_ends_after_a_quiet_window() {
         let begin = Instant::now();
-        let mut judge = DistortionDetector::default();
+        let mut detector = DistortionDetector::default();
         let reading = |second: u64, late: u64| {
             let mut reading = rest(begin + Duration::from_secs(second));
             reading.probes += second * 10;
@@ -323,64 +354,65 @@ mod tests {
             reading
         };
         for second in 0..100 {
-            assert_eq!(judge.note(reading(second, 0)), Change::default(), "{second}");
+            assert_eq!(detector.add(reading(second, 0)), Change::default(), "{second}");
         }
-        // It stood still from second 99 to 102, at 200 arrivals a second.
-        let change = judge.note(reading(102, 580));
+        // llmload was stopped from second 99 to 102, at 200 arrivals a second.
+        let change = detector.add(reading(102, 580));
         assert!(!change.recovered);
-        let [claim] = &change.began[..] else { panic!("{change:?}") };
-        assert_eq!(claim.kind, Distortion::DispatchLag);
+        let [detected] = &change.began[..] else { panic!("{change:?}") };
+        assert_eq!(detected.kind, Distortion::DispatchLag);
         assert_eq!(
-            claim.message,
-            "within 30 s, 580 of 6000 arrivals were sent more than 100ms late or dropped as late; give llmload more \
-             CPU, ask for less load, or spread it over several machines"
+            detected.message,
+            "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
+             give llmload more CPU, reduce the load, or spread it over several machines"
         );
-        // The window holds it for half a minute, and then has to be quiet for another one.
+        // The window shows the stop for half a minute. Then it must be quiet for another half
+        // minute.
         for second in 103..161 {
-            assert_eq!(judge.note(reading(second, 580)), Change::default(), "{second}");
-            assert_eq!(judge.active_distortions().count(), 1);
+            assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
+            assert_eq!(detector.active_distortions().count(), 1);
         }
-        assert_eq!(judge.note(reading(161, 580)), Change { began: Vec::new(), recovered: true });
-        assert_eq!(judge.active_distortions().count(), 0);
-        assert_eq!(judge.note(reading(162, 580)), Change::default());
-        assert_eq!(judge.note(reading(163, 700)).began.len(), 1, "and again");
+        assert_eq!(detector.add(reading(161, 580)), Change { began: Vec::new(), recovered: true });
+        assert_eq!(detector.active_distortions().count(), 0);
+        assert_eq!(detector.add(reading(162, 580)), Change::default());
+        assert_eq!(detector.add(reading(163, 700)).began.len(), 1, "a new stop is detected again");
     }
 
     #[test]
-    fn it_recovers_when_the_last_of_several_is_over() {
+    fn the_generator_recovers_when_its_last_distortion_ends() {
         let begin = Instant::now();
-        let mut judge = DistortionDetector::default();
+        let mut detector = DistortionDetector::default();
         let mut reading = rest(begin);
         reading.open_files = Some(950);
-        assert_eq!(judge.note(reading).began.len(), 1);
+        assert_eq!(detector.add(reading).began.len(), 1);
         reading.at += Duration::from_secs(20);
         reading.throttled = Some(400);
-        assert_eq!(judge.note(reading).began.len(), 1);
+        assert_eq!(detector.add(reading).began.len(), 1);
         reading.open_files = Some(10);
         for second in 21..100 {
             reading.at = begin + Duration::from_secs(second);
-            let change = judge.note(reading);
+            let change = detector.add(reading);
             let expected = match second {
                 ..50 => 2,
                 50..79 => 1,
                 _ => 0,
             };
-            assert_eq!(judge.active_distortions().count(), expected, "{second}");
+            assert_eq!(detector.active_distortions().count(), expected, "{second}");
             assert_eq!(change.recovered, second == 79, "{second}");
         }
     }
 
     #[test]
-    fn cpu_used_to_start_and_a_late_probe_at_the_start_are_no_verdict() {
+    fn cpu_use_and_single_late_probes_at_the_start_are_no_distortion() {
         let begin = Instant::now();
-        let mut judge = DistortionDetector::default();
-        judge.note(rest(begin));
+        let mut detector = DistortionDetector::default();
+        detector.add(rest(begin));
         for second in 1..=10 {
             let mut reading = rest(begin + Duration::from_secs(second));
             reading.probes += second * 10;
             reading.delayed += 3;
             reading.cpu = reading.cpu.map(|cpu| cpu + Duration::from_secs(2 * second));
-            let began = judge.note(reading).began;
+            let began = detector.add(reading).began;
             assert_eq!(began.len(), usize::from(second == 10), "{began:?}");
         }
     }
@@ -388,11 +420,11 @@ mod tests {
     #[test]
     fn the_window_does_not_grow() {
         let begin = Instant::now();
-        let mut judge = DistortionDetector::default();
+        let mut detector = DistortionDetector::default();
         for k in 0..10_000 {
-            judge.note(rest(begin + Duration::from_millis(k * 137)));
+            detector.add(rest(begin + Duration::from_millis(k * 137)));
         }
-        assert!(judge.readings.len() <= READINGS);
+        assert!(detector.readings.len() <= READINGS);
     }
 
     #[test]
@@ -403,7 +435,7 @@ mod tests {
         (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
         last.open_files = Some(1000);
         for kind in Distortion::ALL {
-            let message = kind.found(&first, &last).unwrap();
+            let message = kind.detect(&first, &last).unwrap();
             assert!(
                 message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()),
                 "{message}"

@@ -1,20 +1,20 @@
-//! How late the event loop is: a probe that wants to wake on a fixed grid.
+//! The delay of the event loop, measured by a probe that is due at fixed instants.
 //!
-//! Every instant of the grid counts with its own delay, also those that went by while the loop
-//! stood still: a stop of three seconds delays whatever would have happened in them, not one
-//! probe.
+//! Each instant counts with its own delay, including those that passed while the loop was blocked:
+//! a stop of three seconds delays everything that was due in these seconds, not only one probe.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Ten times a second. To wake a runtime that sleeps costs up to a tenth of a millisecond on a virtual
-/// machine: so it is about a thousandth of a CPU.
+/// The time between probes. To wake a sleeping runtime takes up to 0.1 ms on a virtual machine, so
+/// ten probes a second take about a thousandth of a CPU.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// A stop of more than a minute tells nothing that a minute would not.
-const MOST: u32 = 600;
+/// The highest number of probes that one wake-up counts: one minute. A longer stop counts as a
+/// minute.
+const MAX_PROBES: u32 = 600;
 
-/// The grid.
+/// The instants of the probes.
 #[derive(Debug)]
 pub(super) struct EventLoopProbe {
     next: Instant,
@@ -25,22 +25,22 @@ impl EventLoopProbe {
         EventLoopProbe { next: now + INTERVAL }
     }
 
-    /// When to wake.
+    /// The instant of the next probe.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
-    /// The delay of each instant of the grid that has come.
-    pub(super) fn woke(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
-        // The oldest of too many are let go.
+    /// Returns the delay of each probe that is due at `now`.
+    pub(super) fn delays_at(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
+        // Beyond the limit, the oldest probes are ignored.
         self.next = now
-            .checked_sub(INTERVAL * (MOST - 1))
+            .checked_sub(INTERVAL * (MAX_PROBES - 1))
             .map_or(self.next, |oldest| self.next.max(oldest));
         let first = self.next;
         while self.next <= now {
             self.next += INTERVAL;
         }
-        (0..MOST).map_while(move |k| now.checked_duration_since(first + INTERVAL * k))
+        (0..MAX_PROBES).map_while(move |k| now.checked_duration_since(first + INTERVAL * k))
     }
 }
 
@@ -49,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_instant_of_the_grid_counts_once_with_its_own_delay() {
+    fn every_probe_counts_once_with_its_own_delay() {
         let origin = Instant::now();
         let mut probe = EventLoopProbe::new(origin);
         let mut at = |milliseconds| -> Vec<u128> {
             probe
-                .woke(origin + Duration::from_millis(milliseconds))
+                .delays_at(origin + Duration::from_millis(milliseconds))
                 .map(|delay| delay.as_millis())
                 .collect()
         };
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_night_asleep_counts_as_a_minute() {
+    fn a_stop_of_a_night_counts_as_a_minute() {
         let origin = Instant::now();
         let mut probe = EventLoopProbe::new(origin);
-        let woke = origin + Duration::from_hours(8) + Duration::from_millis(7);
-        let delays: Vec<_> = probe.woke(woke).collect();
-        assert_eq!(delays.len(), MOST as usize);
+        let wake = origin + Duration::from_hours(8) + Duration::from_millis(7);
+        let delays: Vec<_> = probe.delays_at(wake).collect();
+        assert_eq!(delays.len(), MAX_PROBES as usize);
         assert_eq!(delays.last(), Some(&Duration::ZERO));
-        assert!(probe.next() > woke && probe.next() <= woke + INTERVAL);
-        assert_eq!(probe.woke(woke).count(), 0);
+        assert!(probe.next() > wake && probe.next() <= wake + INTERVAL);
+        assert_eq!(probe.delays_at(wake).count(), 0);
     }
 }

@@ -2,10 +2,10 @@
 //! are the one home of the crate `governor`.
 //!
 //! The limiter is a token bucket that works as GCRA does: it stores only a theoretical arrival time
-//! (TAT) and lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one millionth
-//! of an arrival, and the bucket refills by one cell for each unit of its clock. [`MarkLimiter`] sets
-//! that clock to Λ(now), in the same unit. The cells up to a mark therefore pass as soon as Λ(now)
-//! reaches the mark.
+//! (TAT) and lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one
+//! millionth of an arrival, and the bucket refills by one cell for each unit of its clock.
+//! [`MarkLimiter`] sets that clock to Λ(now), in the same unit. The cells up to a mark therefore
+//! pass as soon as Λ(now) reaches the mark.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -40,12 +40,12 @@ impl MarkLimiter {
     /// A limiter with an empty bucket at position 0.
     pub(super) fn new() -> MarkLimiter {
         let clock = MarkClock::default();
-        // governor takes the unit of its clock for a nanosecond: a billion cells in a second are one
-        // cell for each unit.
+        // governor takes the unit of its clock for a nanosecond: a billion cells in a second are
+        // one cell for each unit.
         let quota = Quota::per_second(A_BILLION).allow_burst(BURST);
         let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-        // A new bucket is full. Without this line, the first 4,294 arrivals of each cycle would pass
-        // at once. A full bucket always holds its burst, so the result is never an error.
+        // A new bucket is full. Without this line, the first 4,294 arrivals of each cycle would
+        // pass at once. A full bucket always holds its burst, so the result is never an error.
         let _emptied = limiter.check_n(BURST);
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
@@ -85,15 +85,15 @@ impl MarkLimiter {
     /// limiter lets n more cells pass if clock ≥ TAT + n − B = g + n: exactly if Λ(now) has reached
     /// the position of the last of these cells. Two things would break this equation:
     ///
-    /// - A bucket that is not emptied at the start has TAT = g. All cells pass B units too early, and
-    ///   a cycle begins with a burst of thousands of arrivals.
+    /// - A bucket that is not emptied at the start has TAT = g. All cells pass B units too early,
+    ///   and a cycle begins with a burst of thousands of arrivals.
     /// - A clock beyond TAT. GCRA does not save up time beyond a full bucket: it sets TAT to the
     ///   clock. If the process was stopped for so long that Λ(now) is more than B ahead of g, the
     ///   cells between would never pass in their places. All later arrivals of the cycle would be
     ///   late by that amount, and its last arrivals would be neither sent nor counted as dropped.
     ///
-    /// With clock ≤ g + B = TAT, GCRA never has time to forget. Each success raises g, so the loop in
-    /// [`MarkLimiter::try_reach`] and repeated calls reach any reading step by step.
+    /// With clock ≤ g + B = TAT, GCRA never has time to forget. Each success raises g, so the loop
+    /// in [`MarkLimiter::try_reach`] and repeated calls reach any reading step by step.
     fn set_clock(&self, reading: u64) {
         let furthest = self.granted + u64::from(BURST.get());
         self.clock.set(reading.min(furthest).saturating_sub(self.origin));

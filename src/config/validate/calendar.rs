@@ -114,7 +114,7 @@ impl Checker<'_> {
                 ),
             ),
             (plan::Start::Cron(cron), Repeat::Times(times))
-                if cron.fires_within(length.saturating_mul(times.get())) =>
+                if cron.has_interval_below(length.saturating_mul(times.get())) =>
             {
                 self.warn(
                     node,
