@@ -28,7 +28,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::schedule::{Area, Lengths, Load, Schedule, Series, Spread};
+use crate::schedule::{Area, Lengths, Schedule, Series, Spread};
 
 /// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
@@ -195,7 +195,7 @@ impl Pacer {
                 return self.mark_reached(now);
             };
             if let Some(placed) = self.schedule.at(elapsed)
-                && let Load::Concurrency(slots) = placed.phase.load
+                && let Some(slots) = placed.phase.load.slots()
                 && now >= self.segment.start
                 && now < barrier
             {
@@ -260,9 +260,9 @@ impl Pacer {
     /// What stops the schedule next: requests to be counted, or the end of the stretch.
     fn barrier(&self) -> Barrier {
         let phases = self.schedule.phases().iter().enumerate().skip(self.uncounted);
-        let counted = phases.filter_map(|(index, phase)| match phase.load {
-            Load::Requests { slots, count } => Some((index, slots, count)),
-            _ => None,
+        let counted = phases.filter_map(|(index, phase)| {
+            let count = phase.load.count()?;
+            Some((index, phase.load.slots()?, count))
         });
         let first = counted
             .take(1)
@@ -317,7 +317,9 @@ impl Pacer {
         let here = self.schedule.at(elapsed)?.index;
         (here..self.schedule.phases().len())
             .filter_map(|index| self.schedule.placed(index))
-            .find(|placed| matches!(placed.phase.load, Load::Concurrency(_)))
+            .find(|placed| {
+                placed.phase.load.slots().is_some() && placed.phase.load.count().is_none()
+            })
             .map(|placed| self.segment.start + placed.start)
     }
 }

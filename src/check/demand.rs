@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use super::itinerary::Run;
 use crate::plan::{RequestParameters, Scenario};
-use crate::schedule::{Arrivals, Lengths, Load, Placed, Row, Schedule, Shard};
-
-/// A burst is what comes within so long: the unit of all rates.
-const BURST: Duration = Duration::from_secs(1);
+use crate::schedule::{Arrivals, Lengths, Placed, Row, Schedule, Shard};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -112,13 +109,13 @@ impl<'a> Meter<'a> {
     pub fn new(scenario: &'a Scenario, shard: Shard) -> Meter<'a> {
         let schedule = &*scenario.schedule;
         let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
-        let counted = placed().filter_map(|placed| match placed.phase.load {
-            Load::Requests { count, .. } => Some((placed.start, part(shard, count))),
-            _ => None,
+        let counted = placed().filter_map(|placed| {
+            let count = placed.phase.load.count()?;
+            Some((placed.start, part(shard, count)))
         });
-        let replays = placed().filter_map(|placed| match &placed.phase.load {
-            Load::Replay(trace) => Some(Replay::new(placed.start, trace.rows(), scenario)),
-            _ => None,
+        let replays = placed().filter_map(|placed| {
+            let trace = placed.phase.load.trace()?;
+            Some(Replay::new(placed.start, trace.rows(), scenario))
         });
         let meter = Meter {
             schedule,
@@ -167,9 +164,9 @@ impl<'a> Meter<'a> {
 
     /// What a phase asks for, and what it sends.
     pub fn phase(&self, placed: &Placed<'_>) -> (Extremes, f64) {
-        let requests = match placed.phase.load {
-            Load::Requests { count, .. } => part(self.shard, count),
-            _ => placed.total.as_f64() / f64::from(self.shard.count()),
+        let requests = match placed.phase.load.count() {
+            Some(count) => part(self.shard, count),
+            None => placed.total.as_f64() / f64::from(self.shard.count()),
         };
         (self.part_of(placed, placed.start, placed.end), requests)
     }
@@ -269,21 +266,14 @@ impl<'a> Meter<'a> {
 
     /// In a part of a phase.
     fn part_of(&self, placed: &Placed<'_>, from: Duration, to: Duration) -> Extremes {
-        let (rate_min, rate_max) = match &placed.phase.load {
-            // It takes none of the time of the schedule, and so has no rate that could be the lowest.
-            Load::Requests { .. } => (f64::INFINITY, 0.0),
-            Load::Replay(trace) => {
-                let inside = |time: Duration| time.saturating_sub(placed.start);
-                bursts(trace.rows(), inside(from), inside(to))
-            }
-            _ => extremes(self.schedule, placed, from, to),
-        };
-        let slots = match placed.phase.load {
-            Load::Concurrency(slots) | Load::Requests { slots, .. } => {
-                u32::try_from(self.shard.part(slots.get().into())).unwrap_or(u32::MAX)
-            }
-            _ => 0,
-        };
+        let load = &placed.phase.load;
+        let in_phase = |time: Duration| time.saturating_sub(placed.start);
+        // A phase that takes no schedule time has no rate that could be the lowest.
+        let (rate_min, rate_max) = load
+            .rate_range(in_phase(from), in_phase(to), placed.phase.length)
+            .unwrap_or((f64::INFINITY, 0.0));
+        let slots = load.slots().map_or(0, |slots| self.shard.part(slots.get().into()));
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
         let shards = f64::from(self.shard.count());
         Extremes { rate_min: tidy(rate_min / shards), rate_max: tidy(rate_max / shards), slots }
     }
@@ -332,42 +322,6 @@ impl<'a> Replay<'a> {
         let (input, output) = self.before.get(rows).copied().unwrap_or_default();
         Replayed { rows: as_f64(rows as u64), input, output }
     }
-}
-
-/// The fewest and the most rows within a second that begins in a part of a trace.
-fn bursts(rows: &[Row], from: Duration, to: Duration) -> (f64, f64) {
-    let begun = |time: Duration| rows.partition_point(|row| row.at() < time);
-    let (first, last) = (begun(from), rows.partition_point(|row| row.at() <= to));
-    let (mut most, mut end) = (0, first);
-    let mut fewest = if from + BURST <= to { begun(from + BURST) - first } else { 0 };
-    for (index, row) in rows.iter().enumerate().take(last).skip(first) {
-        while rows.get(end).is_some_and(|other| other.at() < row.at() + BURST) {
-            end += 1;
-        }
-        most = most.max(end - index);
-        // The second after a row begins without it.
-        if row.at() + BURST <= to {
-            let after = rows.get(end).is_some_and(|other| other.at() == row.at() + BURST);
-            fewest = fewest.min(end + usize::from(after) - index - 1);
-        }
-    }
-    (as_f64(fewest as u64), as_f64(most as u64))
-}
-
-/// The lowest and the highest rate of a part of a phase. A straight line has them at its ends, a sine
-/// also where it turns.
-fn extremes(schedule: &Schedule, placed: &Placed<'_>, from: Duration, to: Duration) -> (f64, f64) {
-    let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
-    let mut look: Vec<Duration> = vec![from, last];
-    if let Load::Sine { period, .. } = placed.phase.load {
-        let half = (period / 2).max(Duration::from_nanos(1));
-        let first = placed.start + period / 4;
-        let skipped = from.saturating_sub(first).as_nanos().div_ceil(half.as_nanos());
-        let next = first + half.saturating_mul(u32::try_from(skipped).unwrap_or(u32::MAX));
-        look.extend([next, next + half].into_iter().filter(|turn| *turn < to));
-    }
-    let rates = look.into_iter().map(|time| schedule.rate(time));
-    rates.fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)))
 }
 
 /// Tokens of a prompt with its system message, and the most of an answer, by and large, where a trace

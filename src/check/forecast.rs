@@ -17,7 +17,7 @@ use super::demand::{Extremes, Meter, Sent, mean_tokens, tidy};
 use super::itinerary::{Itinerary, Run};
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
-use crate::schedule::{Lengths, Load, Phase, Placed, Repeat, Shard};
+use crate::schedule::{Lengths, Placed, Repeat, Shard};
 use crate::timetable::Timetable;
 
 /// How far ahead is looked.
@@ -298,8 +298,8 @@ fn stream(
 }
 
 fn is_endless(scenario: &Scenario) -> bool {
-    let even = |phase: &Phase| matches!(phase.load, Load::Constant(_) | Load::Concurrency(_));
-    scenario.schedule.phases().iter().all(even) && Timetable::of(scenario).is_endless()
+    scenario.schedule.phases().iter().all(|phase| phase.load.is_flat())
+        && Timetable::of(scenario).is_endless()
 }
 
 /// Tokens of a request: of its prompt, and the most of its answer, on the average.

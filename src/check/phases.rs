@@ -79,8 +79,7 @@ pub fn peak(scenario: &Scenario, stream: &Stream) -> String {
         phases.into_iter().find(|(_, forecast)| Some(&forecast.name) == stream.peak_phase.as_ref());
     let place = at.map_or_else(String::new, |(phase, forecast)| {
         let length = HumanDuration(forecast.length);
-        let unit =
-            if matches!(phase.load, Load::Replay(_)) { ", the most within a second" } else { "" };
+        let unit = if phase.load.trace().is_some() { ", the most within a second" } else { "" };
         format!(" in {} ({length}){unit}", short_name(&forecast.name))
     });
     format!("peak {}{place}", rate(stream.peak_rate))
@@ -89,27 +88,29 @@ pub fn peak(scenario: &Scenario, stream: &Stream) -> String {
 /// A phase's name, length, load and requests.
 fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     let (low, high) = (rate(phase.rate_min), rate(phase.rate_max));
-    let asked = match load {
+    let level = match load {
+        Load::Constant(_) => low,
+        Load::Ramp { .. } | Load::Sine { .. } if low == high => low,
+        Load::Ramp { from, to } if from > to => format!("{high} to {low}"),
+        Load::Ramp { .. } | Load::Sine { .. } => format!("{low} to {high}"),
+        Load::Replay(_) => format!("up to {high}"),
         Load::Pause => String::new(),
         Load::Concurrency(_) | Load::Requests { .. } => {
             format!("{} in flight", count(f64::from(phase.closed_loop_slots)))
         }
-        Load::Replay(_) => format!("up to {high}"),
-        _ if low == high => low,
-        Load::Ramp { from, to } if from > to => format!("{high} to {low}"),
-        _ => format!("{low} to {high}"),
     };
-    let requests = match load {
-        Load::Pause | Load::Concurrency(_) => String::new(),
-        _ if endless => String::new(),
-        _ => format!("{} requests", count(phase.requests)),
+    let has_total = match load {
+        Load::Constant(_) | Load::Ramp { .. } | Load::Sine { .. } | Load::Replay(_) => !endless,
+        Load::Requests { .. } => true,
+        Load::Pause | Load::Concurrency(_) => false,
     };
-    let length = match load {
-        Load::Requests { .. } => "?".to_owned(),
-        _ if endless => "for ever".to_owned(),
-        _ => HumanDuration(phase.length).to_string(),
+    let requests = format!("{} requests", count(phase.requests));
+    let length = match load.count() {
+        Some(_) => "?".to_owned(),
+        None if endless => "for ever".to_owned(),
+        None => HumanDuration(phase.length).to_string(),
     };
-    [short_name(&phase.name), length, asked, requests]
+    [short_name(&phase.name), length, level, if has_total { requests } else { String::new() }]
 }
 
 /// A phase's name, cut off where it is long.

@@ -12,7 +12,7 @@ use super::time_axis::{self, Axis};
 use crate::calendar::Zone;
 use crate::config::HumanDuration;
 use crate::plan::{Auth, Location, Plan, Scenario, Start, Target};
-use crate::schedule::{Arrivals, Load, Shard};
+use crate::schedule::{Arrivals, Shard};
 
 /// Where a schedule is gone through more often than this in the time ahead, its passes run into one
 /// another in a drawing: then one of them is drawn.
@@ -282,7 +282,7 @@ impl Words<'_> {
             .schedule
             .phases()
             .iter()
-            .any(|phase| matches!(phase.load, Load::Concurrency(_)));
+            .any(|phase| phase.load.slots().is_some() && phase.load.count().is_none());
         let closed = stream.closed_loop_slots > 0 && (endless || amounts.requests <= 0.0);
         if amounts.requests > 0.0 {
             let besides = if closed { ", besides what the closed-loop phases send" } else { "" };

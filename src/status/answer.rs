@@ -11,7 +11,7 @@ use crate::incidents::Incident;
 use crate::pairing::Sums;
 use crate::recent::{Counts, WINDOW};
 use crate::remedy::DiagnosedTarget;
-use crate::schedule::{Load, Shard};
+use crate::schedule::Shard;
 use crate::schedule_state::{Activity, SchedulePosition};
 
 /// The whole answer.
@@ -343,16 +343,15 @@ fn curve(stream: &RouteMonitor, now: Instant) -> Option<Curve> {
     const POINTS: u32 = 120;
     let (schedule, share) = (stream.schedule_state.schedule(), stream.schedule_state.shard());
     let length = schedule.length();
-    let flat = matches!(schedule.phases(), [only] if matches!(only.load, Load::Constant(_) | Load::Concurrency(_)));
+    let flat = matches!(schedule.phases(), [only] if only.load.is_flat());
     if length.is_zero() || flat {
         return None;
     }
     let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
-    let slots = |point| match schedule.at(middle(point)).map(|placed| &placed.phase.load) {
-        Some(Load::Concurrency(slots)) => {
-            share.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
-        }
-        _ => 0,
+    let slots = |point| {
+        let slots = schedule.at(middle(point)).and_then(|placed| placed.phase.load.slots());
+        let slots = slots.map_or(0, |slots| share.part(slots.get().into()));
+        slots.try_into().unwrap_or(u32::MAX)
     };
     Some(Curve {
         length_seconds: length.as_secs_f64(),
