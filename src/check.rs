@@ -1,8 +1,8 @@
 //! A plan before anything is sent: the requests of the coming day, their cost, and warnings.
 //!
-//! `planned_runs` walks the timetable ahead, `demand` measures the schedule, and [`forecast`] combines
-//! the two. [`warnings`] judges the forecast. [`text`] and the JSON of [`FileCheck`] are two views of
-//! the same values.
+//! `planned_runs` walks the timetable ahead, `demand` measures the schedule, and [`forecast`]
+//! combines the two. [`warnings`] judges the forecast. [`text`] and the JSON of [`FileCheck`] are
+//! two views of the same values.
 
 pub mod forecast;
 pub mod text;

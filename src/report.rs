@@ -1,8 +1,8 @@
-//! The report of a finite run. It is written as JSON, read again for a comparison, and rendered as a
-//! table, as Markdown and as an HTML page.
+//! The report of a finite run. It is written as JSON, read again for a comparison, and rendered as
+//! a table, as Markdown and as an HTML page.
 //!
-//! The figures come from [`tally`](crate::tally), their names from the metrics. A quantile of too few
-//! requests is left out rather than guessed. `docs/report.md` explains every field.
+//! The figures come from [`tally`](crate::tally), their names from the metrics. A quantile of too
+//! few requests is left out rather than guessed. `docs/report.md` explains every field.
 
 mod chart;
 pub mod comparison;

@@ -1,7 +1,7 @@
 //! Service level objectives: a criterion for requests, and the share of requests that must meet it.
 //!
-//! Each request is judged when it ends, so a verdict is exact at any threshold and needs no quantile of a
-//! histogram. A failed request misses every objective.
+//! Each request is judged when it ends, so a verdict is exact at any threshold and needs no
+//! quantile of a histogram. A failed request misses every objective.
 
 use std::fmt;
 use std::time::Duration;
@@ -98,8 +98,8 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// Returns true if a finished request met the objective. `finished` is `None` for a failed request.
-    /// The result is `None` if the request does not have this latency.
+    /// Returns true if a finished request met the objective. `finished` is `None` for a failed
+    /// request. The result is `None` if the request does not have this latency.
     fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
         match (self.criterion, finished) {
             (Criterion::Latency(metric, threshold), Some(measurement)) => {
@@ -158,8 +158,8 @@ impl ObjectiveCounts {
 }
 
 impl Slo {
-    /// Judges a finished request by each objective, in their order. `finished` is `None` for a failed
-    /// request. An item is `None` if the request does not have the latency of the objective.
+    /// Judges a finished request by each objective, in their order. `finished` is `None` for a
+    /// failed request. An item is `None` if the request does not have the latency of the objective.
     pub fn judge(&self, finished: Option<&Measurement>) -> impl Iterator<Item = Option<bool>> {
         self.objectives.iter().map(move |objective| objective.is_met(finished))
     }

@@ -1,4 +1,5 @@
-//! The figures of a finite run, in total and by phase, in memory that does not grow with its length.
+//! The figures of a finite run, in total and by phase, in memory that does not grow with its
+//! length.
 //!
 //! The histograms of the daemon are read as rates. A run ends, so it needs exact counts and fine
 //! quantiles of the whole run. Each route of a run has one [`Tally`] beside its metrics.

@@ -30,8 +30,8 @@ pub fn columns(width: usize, buckets: usize) -> usize {
         .unwrap_or(MARKS)
 }
 
-/// The lines of a chart. `marks` are the texts at the ends of the quarters of the axis. `label` formats
-/// a value of the scale.
+/// The lines of a chart. `marks` are the texts at the ends of the quarters of the axis. `label`
+/// formats a value of the scale.
 pub fn chart(
     columns: &[Column],
     marks: &[String; MARKS + 1],

@@ -1,7 +1,7 @@
 //! The demand of a schedule: requests up to a time, their rates and their tokens.
 //!
-//! Evenly spaced arrivals are counted exactly as the pacer counts them. For random arrivals only the
-//! expected number is known.
+//! Evenly spaced arrivals are counted exactly as the pacer counts them. For random arrivals only
+//! the expected number is known.
 
 use std::iter::Sum;
 use std::num::NonZeroU64;
@@ -206,8 +206,8 @@ impl<'a> Demand<'a> {
         )
     }
 
-    /// The totals of a cycle up to a time. Phases with a number of requests are included if `has_begun`
-    /// returns true for their start.
+    /// The totals of a cycle up to a time. Phases with a number of requests are included if
+    /// `has_begun` returns true for their start.
     fn totals_in_cycle(
         &self,
         cycle: u64,
@@ -344,8 +344,8 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The mean tokens of a prompt with its system message, and the mean of the highest possible tokens of
-/// a response. `lengths` are those of a trace, if there is one.
+/// The mean tokens of a prompt with its system message, and the mean of the highest possible tokens
+/// of a response. `lengths` are those of a trace, if there is one.
 pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let system = scenario.request.system.as_ref().map_or(0, String::len);
     let limit = most_output_tokens(&scenario.request);
@@ -353,8 +353,8 @@ pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     ((input + as_f64(system as u64) / 4.0).ceil(), output)
 }
 
-/// The tokens of the longest response that a request permits: `max_completion_tokens` if it is sent,
-/// else `max_tokens`.
+/// The tokens of the longest response that a request permits: `max_completion_tokens` if it is
+/// sent, else `max_tokens`.
 pub fn most_output_tokens(request: &RequestParameters) -> f64 {
     let extra = request.extra.get("max_completion_tokens").and_then(serde_json::Value::as_f64);
     extra.unwrap_or(f64::from(request.max_tokens.get()))
@@ -365,8 +365,8 @@ fn part(shard: Shard, count: NonZeroU64) -> f64 {
     as_f64(shard.part(count.get()))
 }
 
-/// Rounds to a millionth, the precision of rates. A part of a ramp ends a nanosecond before its final
-/// rate, so the unrounded rate would look wrong.
+/// Rounds to a millionth, the precision of rates. A part of a ramp ends a nanosecond before its
+/// final rate, so the unrounded rate would look wrong.
 pub fn round_to_micro(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

@@ -1,8 +1,8 @@
 //! The forecast of a plan for its coming day, as a function of the plan and of the time at which it
 //! begins.
 //!
-//! [`PlannedRuns`] says at which times a schedule runs, [`Demand`] says how many requests it sends in
-//! a part of a run. Figures of tokens and money are upper bounds or estimates, never promises: a
+//! [`PlannedRuns`] says at which times a schedule runs, [`Demand`] says how many requests it sends
+//! in a part of a run. Figures of tokens and money are upper bounds or estimates, never promises: a
 //! server can respond with fewer tokens, and can count the tokens of a prompt differently.
 //!
 //! `llmload check --json` prints these types, so their serialised names are a public interface.
@@ -59,11 +59,12 @@ pub struct ScenarioForecast {
     pub scenario: String,
     /// The target, or the first of several.
     pub target: String,
-    /// The other targets, which get the same requests. All figures beside this field are those of one
-    /// target, not of all.
+    /// The other targets, which get the same requests. All figures beside this field are those of
+    /// one target, not of all.
     #[serde(rename = "further")]
     pub other_targets: Vec<OtherTarget>,
-    /// True if the load is the same for ever. Then the length of a cycle has no meaning for a person.
+    /// True if the load is the same for ever. Then the length of a cycle has no meaning for a
+    /// person.
     pub endless: bool,
     /// The length of one pass of the schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
@@ -78,8 +79,9 @@ pub struct ScenarioForecast {
     pub next_firings: Vec<SystemTime>,
     /// Firings in the forecast time that are skipped because the schedule still runs.
     pub firings_skipped: u64,
-    /// True if the schedule has phases that end after a number of requests. Their length is unknown in
-    /// advance. The forecast treats them as instantaneous, so the real load is later and can be lower.
+    /// True if the schedule has phases that end after a number of requests. Their length is unknown
+    /// in advance. The forecast treats them as instantaneous, so the real load is later and can be
+    /// lower.
     pub counts_requests: bool,
     /// Requests of open-loop phases and of phases with a number of requests.
     pub amounts: Amounts,
@@ -90,8 +92,8 @@ pub struct ScenarioForecast {
     pub peak_rate: f64,
     /// The first phase with this rate.
     pub peak_phase: Option<String>,
-    /// The most requests that closed-loop phases keep in flight. Their number of requests depends on
-    /// the response times, so no total contains them.
+    /// The most requests that closed-loop phases keep in flight. Their number of requests depends
+    /// on the response times, so no total contains them.
     pub closed_loop_slots: u32,
     pub in_flight: InFlight,
     /// One pass, phase by phase.
@@ -122,7 +124,8 @@ pub struct Amounts {
     pub requests: f64,
     /// Tokens of prompts and system messages: as configured or recorded, else at 4 bytes a token.
     pub input_tokens_estimated: f64,
-    /// Tokens of responses of the longest permitted length: `max_tokens`, or the limit of the prompt.
+    /// Tokens of responses of the longest permitted length: `max_tokens`, or the limit of the
+    /// prompt.
     pub output_tokens_at_most: f64,
 }
 
@@ -138,8 +141,8 @@ pub struct InFlight {
     pub longest_request: Duration,
     /// `max_concurrency`. An arrival above it is dropped.
     pub max_concurrency: u32,
-    /// The response time at which the highest rate reaches `max_concurrency`. `None` without open-loop
-    /// phases.
+    /// The response time at which the highest rate reaches `max_concurrency`. `None` without
+    /// open-loop phases.
     pub seconds_to_fill: Option<f64>,
 }
 

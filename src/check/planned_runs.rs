@@ -1,8 +1,9 @@
 //! The times at which a schedule will run: a walk through the daemon's own timetable, so that the
 //! forecast and the daemon cannot disagree.
 //!
-//! A cycle can be as short as a millisecond. Cycles that follow each other without a gap are therefore
-//! one [`CycleRun`], found by a binary search in the timetable and not by a walk through each cycle.
+//! A cycle can be as short as a millisecond. Cycles that follow each other without a gap are
+//! therefore one [`CycleRun`], found by a binary search in the timetable and not by a walk through
+//! each cycle.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -14,8 +15,8 @@ use crate::plan::Scenario;
 use crate::schedule::Repeat;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// Consecutive cycles without a gap. The run can join the first cycle in its middle and can end in the
-/// middle of the last. Times are from the start of the forecast.
+/// Consecutive cycles without a gap. The run can join the first cycle in its middle and can end in
+/// the middle of the last. Times are from the start of the forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CycleRun {
     pub begin: Duration,

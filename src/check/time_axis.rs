@@ -1,4 +1,5 @@
-//! Times of a forecast as text: clock times if the schedule follows a clock, else times from its start.
+//! Times of a forecast as text: clock times if the schedule follows a clock, else times from its
+//! start.
 
 use std::time::{Duration, SystemTime};
 

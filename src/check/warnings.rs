@@ -6,12 +6,12 @@ use super::forecast::{DAY, Forecast, ScenarioForecast, tokens_per_request};
 use super::numbers::{count, rate, short_seconds};
 use crate::plan::{Location, Plan, Scenario};
 
-/// A prompt that is repeated at least once an hour stays in the prefix cache of an endpoint with little
-/// other load.
+/// A prompt that is repeated at least once an hour stays in the prefix cache of an endpoint with
+/// little other load.
 const REPEATS_PER_DAY: f64 = 24.0;
 
-/// The prefill of a shorter prompt takes a few milliseconds with or without a cache. Engines also cache
-/// whole blocks only (vLLM: 16 tokens).
+/// The prefill of a shorter prompt takes a few milliseconds with or without a cache. Engines also
+/// cache whole blocks only (vLLM: 16 tokens).
 const SHORTEST_CACHED_PROMPT: f64 = 64.0;
 
 /// Output tokens per second of one request on a busy endpoint. This speed is not unusual.

@@ -19,8 +19,8 @@ pub(super) struct CheckArgs {
     /// Print one JSON document, including problems, instead of text
     #[arg(long)]
     json: bool,
-    /// Check only shard I of N (0 to N-1). The default is `LLMLOAD_SHARD` or `LLMLOAD_SHARDS`, as for
-    /// the daemon
+    /// Check only shard I of N (0 to N-1). The default is `LLMLOAD_SHARD` or `LLMLOAD_SHARDS`, as
+    /// for the daemon
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
 }

@@ -1,5 +1,5 @@
-//! The progress of a run on stderr: on a terminal one line that is updated every second, elsewhere a new
-//! line every ten seconds.
+//! The progress of a run on stderr: on a terminal one line that is updated every second, elsewhere
+//! a new line every ten seconds.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};

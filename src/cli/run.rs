@@ -54,7 +54,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
             "error: a rate has no end; set the length of the run, such as --for 1m".to_owned(),
         ));
     }
-    // A schedule from a file is cut to this length. The single phase of a command line gets this length.
+    // A schedule from a file is cut to this length. The single phase of a command line gets this
+    // length.
     let plan = super::plan_of(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .one_pass(args.scenario.as_deref(), args.length.is_some())

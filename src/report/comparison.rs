@@ -1,9 +1,9 @@
 //! The comparison of two reports: is the new run worse than the base?
 //!
-//! Each quantile has a 95 % confidence interval. It follows from the order of the values alone, for any
-//! distribution. It assumes independent values, but requests in one queue are not fully independent, and
-//! two runs of the same server differ too. A change therefore counts only if the intervals do not
-//! overlap and the change exceeds a tolerance.
+//! Each quantile has a 95 % confidence interval. It follows from the order of the values alone, for
+//! any distribution. It assumes independent values, but requests in one queue are not fully
+//! independent, and two runs of the same server differ too. A change therefore counts only if the
+//! intervals do not overlap and the change exceeds a tolerance.
 
 use serde::Serialize;
 
@@ -295,8 +295,8 @@ fn change(
     if change * worse > 0.0 { Change::Worse } else { Change::Better }
 }
 
-/// A quantile of sorted values with counts. Its interval ends at the values of the ranks
-/// n·q ± 1.96·√(n·q·(1−q)), the normal approximation of the binomial. `None` if a rank does not exist.
+/// A quantile of sorted values with counts. Its interval ends at the values of the ranks n·q ±
+/// 1.96·√(n·q·(1−q)), the normal approximation of the binomial. `None` if a rank does not exist.
 #[allow(clippy::cast_precision_loss)]
 fn quantile(values: &[(f64, u64)], share: f64) -> Option<IntervalEstimate> {
     let count = values.iter().map(|value| value.1).sum::<u64>() as f64;

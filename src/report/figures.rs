@@ -38,8 +38,8 @@ pub struct Figures {
     pub output_chunks: u64,
     /// Output tokens / seconds: the throughput of the endpoint.
     pub output_tokens_per_second_total: Option<f64>,
-    /// Output tokens / the sum of the durations of successes with token counts. Other tools call this
-    /// tokens per second.
+    /// Output tokens / the sum of the durations of successes with token counts. Other tools call
+    /// this tokens per second.
     pub output_tokens_per_request_second: Option<f64>,
     /// TTFT, from sending.
     pub time_to_first_token_seconds: Summary,

@@ -100,11 +100,11 @@ fn missing_usage(route: &RouteReport) -> Option<String> {
     match figures.uncounted {
         0 => None,
         all if all == figures.succeeded => Some(format!(
-            "The endpoint sent no token counts (usage), so token figures are missing; {chunks} chunks \
+            "the endpoint sent no token counts (usage), so token figures are missing; {chunks} chunks \
              were received, roughly one token each"
         )),
         _ => Some(format!(
-            "The endpoint sent no token counts (usage) for {uncounted} of {} successes; token figures \
+            "the endpoint sent no token counts (usage) for {uncounted} of {} successes; token figures \
              do not include them",
             whole(figures.succeeded)
         )),

@@ -197,7 +197,7 @@ impl Load {
     }
 }
 
-/// The configuration's words: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`,
+/// The text of a configuration: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`,
 /// `concurrency 10`.
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,7 +215,7 @@ impl fmt::Display for Load {
 }
 
 /// Two consecutive turning points of a sine, the first of them at or after a time of the phase.
-/// Whatever part of the phase begins there, its extremes are at its ends or at one of these.
+/// The extremes of any part that begins there are at its ends or at one of these points.
 fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     let half = (period / 2).max(Duration::from_nanos(1));
     let first = period / 4;

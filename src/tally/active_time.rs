@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which a phase was active, summed over its occurrences. An occurrence lasts from its first
-/// due instant to the last end of its requests.
+/// The time in which a phase was active, summed over its occurrences. An occurrence lasts from its
+/// first due instant to the last end of its requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ActiveTime {
     whole: Option<(Instant, Instant)>,

@@ -61,8 +61,8 @@ fn on(url: &str, keys: &str, phase: &str) -> String {
 
 /// Checks that all figures of a report which must agree do agree.
 fn assert_consistent(report: &Report) {
-    for load in &report.routes {
-        let (ledger, total) = (&load.ledger, &load.total);
+    for route in &report.routes {
+        let (ledger, total) = (&route.ledger, &route.total);
         assert_eq!(ledger.arrivals, ledger.started + ledger.total_dropped());
         let aborted: u64 = ledger.aborted.values().sum();
         assert_eq!(ledger.started, ledger.finished + aborted);
@@ -78,21 +78,21 @@ fn assert_consistent(report: &Report) {
             )
         );
         let sum = |of: fn(&report::Figures) -> u64| {
-            load.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
+            route.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
         };
         assert_eq!(
             (sum(|f| f.arrivals), sum(|f| f.succeeded), sum(|f| f.output_tokens)),
             (total.arrivals, total.succeeded, total.output_tokens)
         );
         let over_time = |counts: &[u64]| counts.iter().sum::<u64>();
-        let timeline = &load.timeline;
+        let timeline = &route.timeline;
         assert_eq!(
             [&timeline.arrivals, &timeline.dropped, &timeline.succeeded, &timeline.failed]
                 .map(|c| over_time(c)),
             [total.arrivals, total.dropped, total.succeeded, total.failed]
         );
         let values: u64 =
-            load.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
+            route.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
         assert_eq!(
             (values, total.request_duration_seconds.count),
             (total.succeeded, total.succeeded)
@@ -120,17 +120,17 @@ scenarios:
     assert_eq!(ran.code, 0, "{}\n{}", ran.table, ran.log);
     let report = ran.report.unwrap();
     assert_consistent(&report);
-    let load = &report.routes[0];
+    let route = &report.routes[0];
     let rows: Vec<_> =
-        load.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
+        route.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
     assert_eq!(rows, [("steady", 40), ("burst", 20), ("counted", 9)]);
-    assert_eq!((load.ledger.succeeded, load.total.output_tokens, report.seed), (69, 69 * 4, 3));
+    assert_eq!((route.ledger.succeeded, route.total.output_tokens, report.seed), (69, 69 * 4, 3));
     assert_eq!(
-        load.slo.iter().map(|objective| (objective.met, objective.judged)).collect::<Vec<_>>(),
+        route.slo.iter().map(|objective| (objective.met, objective.judged)).collect::<Vec<_>>(),
         [(69, 69); 4]
     );
     // A p99 of 69 requests would be a guess.
-    let first = &load.total.time_to_first_token_seconds;
+    let first = &route.total.time_to_first_token_seconds;
     assert!(first.p95.is_some() && first.p99.is_none() && first.max >= first.p95);
     assert!(ran.table.starts_with("llmload run passed: all objectives met\n"), "{}", ran.table);
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
@@ -283,7 +283,7 @@ fn an_unreachable_target_ends_the_run_with_the_reason() {
 #[test]
 fn invalid_arguments_are_refused_before_anything_is_sent() {
     let yaml = "target: http://127.0.0.1:1/v1\nrate: 5/s\n";
-    for (arguments, words) in [
+    for (arguments, message) in [
         (vec!["--scenario", "other"], "there is no scenario `other`; there is default"),
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
@@ -292,7 +292,7 @@ fn invalid_arguments_are_refused_before_anything_is_sent() {
     ] {
         let ran = run(yaml, &arguments);
         assert!(
-            ran.code == 2 && ran.log.contains(words),
+            ran.code == 2 && ran.log.contains(message),
             "{arguments:?}: {} {}",
             ran.code,
             ran.log
@@ -437,10 +437,10 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
         &[],
     );
     let base = base.report.unwrap();
-    let (code, words) = compare(&base, &base, &[]);
+    let (code, text) = compare(&base, &base, &[]);
     assert!(
-        code == 0 && words.starts_with("llmload compare passed: no figure is worse"),
-        "{code}: {words}"
+        code == 0 && text.starts_with("llmload compare passed: no figure is worse"),
+        "{code}: {text}"
     );
     // All responses take twice as long.
     let mut slower = base.clone();
@@ -448,8 +448,8 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     for value in times.iter_mut() {
         value.0 *= 2.0;
     }
-    let (code, words) = compare(&base, &slower, &[]);
-    assert!(code == 3 && words.contains("TTFT p50 is worse"), "{code}: {words}");
+    let (code, text) = compare(&base, &slower, &[]);
+    assert!(code == 3 && text.contains("TTFT p50 is worse"), "{code}: {text}");
     let (code, json) = compare(&slower, &base, &["--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["passed"]), (0, &serde_json::json!(true)));
@@ -459,13 +459,13 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     let interrupted = Report { interrupted: true, ..base.clone() };
     assert_eq!(compare(&base, &interrupted, &[]).0, 3);
     let gone = Report { routes: Vec::new(), ..base.clone() };
-    let (code, words) = compare(&base, &gone, &[]);
+    let (code, text) = compare(&base, &gone, &[]);
     assert!(
-        code == 3 && words.contains("s → sim is in the base, but not in the new run"),
-        "{code}: {words}"
+        code == 3 && text.contains("s → sim is in the base, but not in the new run"),
+        "{code}: {text}"
     );
     // A report of another format is refused.
     let later = Report { llmload_report: 2, ..base.clone() };
-    let (code, words) = compare(&later, &base, &[]);
-    assert!(code == 2 && words.contains("base.json: the report has format 2"), "{code}: {words}");
+    let (code, text) = compare(&later, &base, &[]);
+    assert!(code == 2 && text.contains("base.json: the report has format 2"), "{code}: {text}");
 }

@@ -317,8 +317,8 @@ fn firings_while_the_schedule_runs_are_skipped_and_reported() {
         (DAY, 5, Duration::from_hours(17))
     );
     assert_eq!(one.amounts.requests, 17.0 * 60.0);
-    let told: Vec<String> = one.next_firings.iter().map(|at| rfc3339(*at)).collect();
-    assert_eq!(told, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
+    let firings: Vec<String> = one.next_firings.iter().map(|at| rfc3339(*at)).collect();
+    assert_eq!(firings, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
 }
 
 /// Rows at 0 s, at 0.5 s, three at 10 s, and one at the end.
@@ -349,7 +349,8 @@ schedule: [{constant: 1/h, for: 1h}]",
     assert_eq!(one.amounts.output_tokens_at_most, 2.0 * 6.0 * 7.0);
     assert_eq!((one.phases[0].rate_min, one.phases[0].requests), (0.0, 6.0));
     let sent: Vec<f64> = one.buckets.iter().map(|bucket| bucket.requests).collect();
-    // Buckets of two seconds, each with what is due as it ends: the second pass begins as the 48th does.
+    // Buckets of two seconds, each with what is due as it ends: the second pass begins as the 48th
+    // does.
     assert_eq!((sent[0], sent[4], sent[9]), (2.0, 3.0, 1.0));
     assert_eq!((sent[47], sent[48], sent.iter().sum()), (1.0, 1.0, 12.0));
     plan.shard = Shard::new(1, 2).unwrap();

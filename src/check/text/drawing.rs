@@ -10,8 +10,8 @@ use crate::check::phases;
 use crate::check::time_axis::{self, Axis};
 use crate::plan::{Scenario, Start};
 
-/// If a schedule repeats more often than this in the forecast time, its passes run into one another in
-/// a drawing. Then only one pass is drawn.
+/// If a schedule repeats more often than this in the forecast time, its passes run into one another
+/// in a drawing. Then only one pass is drawn.
 const MOST_PASSES: f64 = 12.0;
 
 /// Lines of a drawing in which nothing changes.
@@ -38,7 +38,8 @@ impl ForecastText<'_> {
         self.drawing(&forecast.buckets, &axis, &peak, f)
     }
 
-    /// A chart of rates under the exact peak, and a line for closed loops. Nothing if there is no load.
+    /// A chart of rates under the exact peak, and a line for closed loops. Nothing if there is no
+    /// load.
     pub(super) fn drawing(
         &self,
         buckets: &[Bucket],

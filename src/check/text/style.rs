@@ -33,7 +33,8 @@ impl TextStyle {
     }
 }
 
-/// Breaks text at blanks into lines of at most `width` characters. A longer word keeps its own line.
+/// Breaks text at blanks into lines of at most `width` characters. A longer word keeps its own
+/// line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

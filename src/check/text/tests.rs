@@ -68,8 +68,8 @@ schedule:
     );
 }
 
-/// All twenty rows are within one second of a hundred. That second is the peak in the header, on the
-/// scale, in the table and in the totals. All bars are means on the same scale.
+/// All twenty rows are within one second of a hundred. That second is the peak in the header, on
+/// the scale, in the table and in the totals. All bars are means on the same scale.
 #[test]
 fn a_replay_has_one_rate() {
     let folder = tempfile::tempdir().unwrap();
