@@ -184,7 +184,7 @@ fn objectives(route: &RouteReport) -> Option<Block> {
     let rows: Vec<_> = rows.collect();
     (!rows.is_empty()).then(|| Block::Table {
         title: "Objectives".to_owned(),
-        columns: ["", "", "met by", "required", "requests"].map(str::to_owned).to_vec(),
+        columns: ["", "result", "met by", "required", "requests"].map(str::to_owned).to_vec(),
         rows,
     })
 }
