@@ -68,21 +68,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(folder) = &args.report {
-        // An error should appear before an hour of load, not after it.
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("--report {}: cannot create the folder", folder.display()))?;
-        // If this run fails, nobody should take an older report for its result.
-        for name in FILES {
-            match std::fs::remove_file(folder.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    let text = format!("--report {}: cannot replace {name}", folder.display());
-                    return Err(Failed::Runtime(anyhow::Error::new(error).context(text)));
-                }
-                _ => {}
-            }
-        }
-    }
+    // An error should appear before an hour of load, not after it.
+    args.report.as_deref().map_or(Ok(()), prepare_folder)?;
     let (report, error) = execute(args, plan)?;
     // The files come first, because writing to stdout can fail.
     if let Some(folder) = &args.report {
@@ -94,6 +81,23 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
         None if report.verdict.passed || args.no_gate => Ok(()),
         None => Err(Failed::Said(NOT_PASSED)),
     }
+}
+
+/// Creates the folder of the report and removes an older report. If this run fails, nobody should
+/// take the older report for its result.
+fn prepare_folder(folder: &Path) -> Result<(), Failed> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("--report {}: cannot create the folder", folder.display()))?;
+    for name in FILES {
+        match std::fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("--report {}: cannot replace {name}", folder.display());
+                return Err(Failed::Runtime(anyhow::Error::new(error).context(text)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Runs the plan. Returns the report, and the error that ended the run after it had sent requests.
