@@ -1,9 +1,8 @@
-//! A plan before anything is sent: what it will send in the coming day, what that will cost, and what
-//! its author will regret.
+//! A plan before anything is sent: the requests of the coming day, their cost, and warnings.
 //!
-//! An `itinerary` says when which part of a schedule is on, a `demand` what is asked for then;
-//! [`forecast`] makes numbers of the two, [`regrets`] judges them; [`words`] and the JSON of [`Checked`]
-//! are two views of the same.
+//! `planned_runs` walks the timetable ahead, `demand` measures the schedule, and [`forecast`]
+//! combines the two. [`warnings`] judges the forecast. [`text`] and the JSON of [`FileCheck`] are
+//! two views of the same values.
 
 pub mod forecast;
 pub mod text;
@@ -11,9 +10,9 @@ pub mod warnings;
 
 mod chart;
 mod demand;
-mod itinerary;
 pub mod numbers;
 mod phases;
+mod planned_runs;
 mod series;
 mod time_axis;
 
@@ -25,38 +24,37 @@ use crate::config::{Invalid, Problem};
 use crate::metrics::Defect;
 use crate::plan::Plan;
 use forecast::Forecast;
-use text::{TextStyle, Words};
+use text::{ForecastText, TextStyle};
 
-/// What is to be said about a file: a forecast, or problems.
+/// The result for one file: a forecast, or problems.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Checked {
-    /// The file as it was named.
+pub struct FileCheck {
+    /// The path as the caller wrote it.
     pub file: String,
-    /// Everything that is wrong with it; then there is no forecast.
+    /// All errors. If there are any, there is no forecast.
     pub problems: Vec<Problem>,
-    /// What is allowed and probably not meant: of the file, and of its forecast.
+    /// Warnings about the file and about its forecast.
     pub warnings: Vec<String>,
-    /// What it will send.
     pub forecast: Option<Forecast>,
 }
 
-/// What `--json` prints.
+/// The document that `llmload check --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Document {
-    /// In the order in which they were named.
-    pub files: Vec<Checked>,
+pub struct CheckDocument {
+    /// In the order of the command line.
+    pub files: Vec<FileCheck>,
 }
 
-impl Checked {
-    /// Looks at a plan that came from `file` and begins `now`.
+impl FileCheck {
+    /// Forecasts a plan that was read from `file` and begins `now`.
     ///
     /// # Errors
-    /// If the metrics cannot be set up: a defect.
-    pub fn plan(file: &str, plan: &Plan, now: SystemTime) -> Result<Checked, Defect> {
-        let forecast = Forecast::of(plan, now, series::series(plan)?);
+    /// If the metrics cannot be set up, which is a defect.
+    pub fn valid(file: &str, plan: &Plan, now: SystemTime) -> Result<FileCheck, Defect> {
+        let forecast = Forecast::new(plan, now, series::count_series(plan)?);
         let mut warnings = plan.warnings.clone();
-        warnings.extend(warnings::warnings(file, plan, &forecast));
-        Ok(Checked {
+        warnings.extend(warnings::find(file, plan, &forecast));
+        Ok(FileCheck {
             file: file.to_owned(),
             problems: Vec::new(),
             warnings,
@@ -64,15 +62,15 @@ impl Checked {
         })
     }
 
-    /// What is wrong with a file that is no plan.
-    pub fn invalid(invalid: &Invalid) -> Checked {
+    /// Reports the problems of a file that is not a valid plan.
+    pub fn invalid(invalid: &Invalid) -> FileCheck {
         let (file, problems) = (invalid.file.clone(), invalid.problems.clone());
-        Checked { file, problems, warnings: Vec::new(), forecast: None }
+        FileCheck { file, problems, warnings: Vec::new(), forecast: None }
     }
 
-    /// In words, where there is a forecast.
-    pub fn words<'a>(&'a self, plan: &'a Plan, paper: TextStyle) -> Option<Words<'a>> {
+    /// The forecast as text, if there is one.
+    pub fn text<'a>(&'a self, plan: &'a Plan, style: TextStyle) -> Option<ForecastText<'a>> {
         let forecast = self.forecast.as_ref()?;
-        Some(Words { plan, forecast, warnings: &self.warnings, paper })
+        Some(ForecastText { plan, forecast, warnings: &self.warnings, style })
     }
 }

@@ -271,7 +271,7 @@ impl Pacer {
     fn next_barrier(&self) -> Barrier {
         let counted = (self.first_uncounted..self.schedule.phases().len()).find_map(|index| {
             let span = self.schedule.phase_span(index)?;
-            let Load::Requests { slots, count } = span.phase.load else { return None };
+            let (slots, count) = (span.phase.load.slots()?, span.phase.load.count()?);
             Some((span.start, CountedPhase { index, slots, count }))
         });
         let until = self.segment.until;

@@ -1,16 +1,16 @@
-//! What a finite run amounted to: a value that is written as JSON and read again to be compared, and
-//! from which the table, the Markdown and the page are laid out.
+//! The report of a finite run. It is written as JSON, read again for a comparison, and rendered as
+//! a table, as Markdown and as an HTML page.
 //!
-//! Figures are those of [`tally`](crate::tally); names are those of the metrics. A quantile that too few
-//! requests stand for is left out rather than guessed.
+//! The figures come from [`tally`](crate::tally), their names from the metrics. A quantile of too
+//! few requests is left out rather than guessed. `docs/report.md` explains every field.
 
 mod chart;
 pub mod comparison;
 mod figures;
 mod findings;
 mod layout;
+mod render;
 mod verdict;
-mod written;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -25,230 +25,210 @@ use crate::measurement::Failure;
 use crate::pairing::DifferenceSums;
 use crate::remedy::DiagnosedTarget;
 use crate::status::RouteMonitor;
-use crate::tally::{Interval, Tally};
+use crate::tally::{Tally, TimelineInterval};
 pub use figures::{Figures, Summary};
 pub use findings::Severity;
-pub use layout::{Block, layout};
-pub use verdict::{Objective, Verdict};
-pub use written::{Broken, html, markdown, text};
+pub use layout::{Block, blocks};
+pub use render::{RenderError, html, markdown, text};
+pub use verdict::{ObjectiveResult, Verdict};
 
-/// The version of the form: it rises when a reader of the one before would misread it.
-pub const FORM: u32 = 1;
+/// The version of the JSON format. It rises when a reader of the previous version would misread a
+/// report.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// A finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this form: [`FORM`].
+    /// The version of the format: [`FORMAT_VERSION`].
     pub llmload_report: u32,
     /// The version of llmload.
     pub version: String,
-    /// When it began, by RFC 3339.
+    /// The start, by RFC 3339.
     pub started: String,
-    /// From its beginning to its end, waiting and warm-up included.
+    /// From start to end, including waiting and warm-up.
     pub seconds: f64,
-    /// Whether a signal ended it before its schedules had.
+    /// True if the run was stopped before its schedules ended.
     pub interrupted: bool,
-    /// What everything random followed from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Whether it passed, and if not, why.
     pub verdict: Verdict,
-    /// What spoke against the generator at any time of the run.
-    pub distortions: Vec<Distorted>,
-    /// What a reader should know.
+    /// All distortions of the measurement during the run.
+    pub distortions: Vec<Distortion>,
+    /// Facts that a reader should know.
     pub findings: Vec<findings::Finding>,
-    /// One for each scenario and target.
-    pub streams: Vec<Load>,
-    /// The configuration, secrets masked.
+    #[serde(rename = "streams")]
+    pub routes: Vec<RouteReport>,
+    /// The configuration with masked secrets.
     pub config: String,
 }
 
-/// A way in which the generator distorted what it measured.
+/// A way in which llmload itself spoiled the measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Distorted {
-    /// As in the label of `llmload_measurement_distorted`.
+pub struct Distortion {
+    /// A value of the label `kind` of `llmload_generator_distortion`.
     pub kind: String,
-    /// What was seen.
     pub message: String,
 }
 
-/// One stream of load.
+/// The report of one scenario on one target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Load {
-    /// Its scenario.
+pub struct RouteReport {
     pub scenario: String,
-    /// Its target.
     pub target: String,
-    /// Its model.
     pub model: String,
-    /// The target's address.
+    /// The base URL of the target.
     pub address: String,
-    /// Whether that is the built-in simulator.
+    /// True if the target is the built-in simulator.
     pub simulated: bool,
-    /// Where every arrival went.
-    pub ledger: Ledger,
-    /// All of it.
+    pub ledger: LedgerReport,
+    /// The figures of the whole run.
     pub total: Figures,
-    /// By phase, in the order of the schedule; repeats of a phase stand together.
-    pub phases: Vec<Phase>,
-    /// What was held against each objective.
-    pub slo: Vec<Objective>,
+    /// In the order of the schedule. Phases with the same name share an entry.
+    pub phases: Vec<PhaseReport>,
+    pub slo: Vec<ObjectiveResult>,
     /// The classes of failure that occurred.
-    pub failures: Vec<Failed>,
-    /// How it went over time.
-    pub timeline: Timeline,
-    /// How it differs from the first target of its scenario, request by request.
+    pub failures: Vec<FailureClass>,
+    pub timeline: TimelineReport,
+    /// The difference from the first target of the scenario, over pairs of the same request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference: Option<PairedComparison>,
-    /// The values behind the quantiles, three digits of each: value and count.
+    pub difference: Option<PairedDifference>,
+    /// The values behind the quantiles, to three digits: pairs of value and count.
     pub distributions: BTreeMap<String, Vec<(f64, u64)>>,
 }
 
-/// Where every arrival went.
+/// The outcome of every arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    /// Those that were due.
+pub struct LedgerReport {
     pub arrivals: u64,
-    /// Those that were not sent, by reason.
+    /// Arrivals that were not sent, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// Those that were.
+    /// Requests that were sent.
     pub started: u64,
-    /// Those that ended by themselves.
+    /// Requests that succeeded or failed.
     pub finished: u64,
-    /// Those of them that succeeded.
     pub succeeded: u64,
-    /// Those that failed, by class.
+    /// Failures by class.
     pub failed: BTreeMap<String, u64>,
-    /// Those that llmload cut off, by reason.
+    /// Requests that llmload ended itself, by reason.
     pub aborted: BTreeMap<String, u64>,
 }
 
-/// The figures of a phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Phase {
-    /// Its name.
+pub struct PhaseReport {
     pub name: String,
-    /// They.
     pub figures: Figures,
 }
 
 /// A class of failure that occurred.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
-    /// The class.
+pub struct FailureClass {
+    /// The name of the class.
     pub reason: String,
-    /// Whom it speaks against.
+    /// `target`, `network`, `client` or `policy`.
     pub blame: String,
-    /// How often.
     pub count: u64,
-    /// The words that came with the last one.
+    /// The message of the most recent failure.
     pub last_message: String,
-    /// What mends it.
     pub remedy: String,
 }
 
-/// By intervals of one length, from the first that something was due in.
+/// Counts and TTFT by intervals of equal length, from the first arrival on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Timeline {
-    /// How long each is.
+pub struct TimelineReport {
+    /// The length of one interval.
     pub interval_seconds: f64,
-    /// Arrivals that were due.
     pub arrivals: Vec<u64>,
-    /// Those that were not sent.
     pub dropped: Vec<u64>,
-    /// Requests that succeeded then.
     pub succeeded: Vec<u64>,
-    /// Requests that failed then.
     pub failed: Vec<u64>,
-    /// The median of the times to the first token that came then, to a digit.
+    /// The median TTFT of the first tokens that arrived in the interval, to one digit.
     pub time_to_first_token_p50_seconds: Vec<Option<f64>>,
-    /// The greatest of them.
+    /// The highest TTFT of the same tokens.
     pub time_to_first_token_max_seconds: Vec<Option<f64>>,
 }
 
-/// How a target differs from the first of its scenario.
+/// The difference of a target from the first target of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PairedComparison {
-    /// Pairs that both finished.
+pub struct PairedDifference {
+    /// Pairs of which both requests finished.
     pub pairs: u64,
-    /// Of the times to the first token.
     pub time_to_first_token: Option<MeanDifference>,
-    /// Of the times to the end.
     pub request_duration: Option<MeanDifference>,
 }
 
-/// The mean of the differences of pairs, less the first target's.
+/// The mean over all pairs of this target's time minus the first target's time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeanDifference {
-    /// It.
     pub mean_seconds: f64,
-    /// Half of the interval in which it lies with a probability of 95 %; from 30 pairs on.
+    /// Half the width of the 95 % confidence interval. `None` for fewer than 30 pairs.
     pub margin_seconds: Option<f64>,
 }
 
-/// What a report is made of beside the streams.
+/// The data of a report that no route has.
 #[derive(Debug)]
-pub struct Run<'a> {
-    /// When it began.
+pub struct RunInfo<'a> {
     pub started: SystemTime,
-    /// How long it took.
-    pub took: Duration,
-    /// What broke it, if something did.
-    pub broken: Option<String>,
-    /// Whether a signal ended it.
+    pub duration: Duration,
+    /// The error that ended the run, if any.
+    pub error: Option<String>,
+    /// True if the run was stopped before its schedules ended.
     pub interrupted: bool,
-    /// What everything random followed from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// What watched the process.
     pub generator: &'a Generator,
-    /// The configuration, secrets masked.
+    /// The configuration with masked secrets.
     pub config: String,
 }
 
 impl Report {
-    /// That of a run that has ended.
-    pub fn of(run: Run<'_>, streams: &[std::sync::Arc<RouteMonitor>]) -> Report {
-        let streams: Vec<Load> = streams.iter().filter_map(|stream| load(stream)).collect();
+    /// The report of a run that has ended.
+    pub fn new(run: RunInfo<'_>, monitors: &[std::sync::Arc<RouteMonitor>]) -> Report {
+        let routes: Vec<RouteReport> =
+            monitors.iter().filter_map(|monitor| route_report(monitor)).collect();
         let claims = run.generator.all_distortions().into_iter();
         let distortions: Vec<_> = claims
-            .map(|claim| Distorted { kind: claim.kind.as_str().to_owned(), message: claim.message })
+            .map(|claim| Distortion {
+                kind: claim.kind.as_str().to_owned(),
+                message: claim.message,
+            })
             .collect();
         Report {
-            llmload_report: FORM,
+            llmload_report: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: rfc3339(to_the_second(run.started)),
-            seconds: run.took.as_secs_f64(),
+            started: rfc3339(whole_seconds(run.started)),
+            seconds: run.duration.as_secs_f64(),
             interrupted: run.interrupted,
             seed: run.seed,
-            verdict: verdict::of(&streams, &distortions, run.interrupted, run.broken),
-            findings: findings::of(&streams),
+            verdict: verdict::judge(&routes, &distortions, run.interrupted, run.error),
+            findings: findings::find(&routes),
             distortions,
-            streams,
+            routes,
             config: run.config,
         }
     }
 }
 
-impl Load {
-    /// What tells it from the others of a report.
-    pub fn stream(&self) -> String {
+impl RouteReport {
+    /// The scenario and the target, which identify a route.
+    pub fn route(&self) -> String {
         format!("{} → {}", self.scenario, self.target)
     }
 }
 
-fn to_the_second(time: SystemTime) -> SystemTime {
+fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-fn load(stream: &RouteMonitor) -> Option<Load> {
-    let tally: &Tally = stream.tally.as_deref()?;
+fn route_report(monitor: &RouteMonitor) -> Option<RouteReport> {
+    let tally: &Tally = monitor.tally.as_deref()?;
     let (whole, rows, timeline) = tally.read();
-    let (books, info) = (stream.state.ledger.counts(), stream.info());
+    let (counts, info) = (monitor.state.ledger.counts(), monitor.info());
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
-    let failures = stream.incidents.last_failures().into_iter().map(|incident| Failed {
+    let failures = monitor.incidents.last_failures().into_iter().map(|incident| FailureClass {
         reason: incident.detail.failure.as_str().to_owned(),
         blame: incident.detail.failure.blame().as_str().to_owned(),
-        count: books
+        count: counts
             .failures()
             .find(|(failure, _)| *failure == incident.detail.failure)
             .map_or(0, |f| f.1),
@@ -262,23 +242,23 @@ fn load(stream: &RouteMonitor) -> Option<Load> {
         ("request_duration_seconds", &whole.request_duration),
         ("output_tokens_per_second", &whole.output_tokens_per_second),
     ];
-    let slo = tally.slo().map(|slo| verdict::objectives(slo, &whole)).unwrap_or_default();
-    Some(Load {
-        scenario: stream.scenario.clone(),
-        target: stream.target.clone(),
-        model: stream.model.get().cloned().unwrap_or_default(),
+    let slo = tally.slo().map(|slo| verdict::objective_results(slo, &whole)).unwrap_or_default();
+    Some(RouteReport {
+        scenario: monitor.scenario.clone(),
+        target: monitor.target.clone(),
+        model: monitor.model.get().cloned().unwrap_or_default(),
         address: info.address.clone(),
         simulated: info.simulated,
-        ledger: ledger(&books),
-        total: Figures::of(&whole),
+        ledger: ledger_report(&counts),
+        total: Figures::new(&whole),
         phases: rows
             .into_iter()
-            .map(|row| Phase { name: row.name, figures: Figures::of(&row.figures) })
+            .map(|row| PhaseReport { name: row.name, figures: Figures::new(&row.figures) })
             .collect(),
         slo,
         failures,
-        timeline: Timeline::of(timeline.width().as_secs_f64(), timeline.intervals()),
-        difference: difference(stream),
+        timeline: TimelineReport::new(timeline.width().as_secs_f64(), timeline.intervals()),
+        difference: paired_difference(monitor),
         distributions: distributions
             .into_iter()
             .map(|(name, values)| (name.to_owned(), values.values().collect()))
@@ -286,44 +266,47 @@ fn load(stream: &RouteMonitor) -> Option<Load> {
     })
 }
 
-fn ledger(books: &LedgerCounts) -> Ledger {
-    fn counts<R>(
+fn ledger_report(counts: &LedgerCounts) -> LedgerReport {
+    fn by_reason<R>(
         all: impl Iterator<Item = (R, u64)>,
         name: impl Fn(R) -> &'static str,
     ) -> BTreeMap<String, u64> {
         let some = all.filter(|(_, count)| *count > 0);
         some.map(|(reason, count)| (name(reason).to_owned(), count)).collect()
     }
-    Ledger {
-        arrivals: books.arrivals,
-        dropped: counts(books.dropped(), DropReason::as_str),
-        started: books.started,
-        finished: books.finished,
-        succeeded: books.succeeded,
-        failed: counts(books.failures(), Failure::as_str),
-        aborted: counts(books.aborted(), AbortReason::as_str),
+    LedgerReport {
+        arrivals: counts.arrivals,
+        dropped: by_reason(counts.dropped(), DropReason::as_str),
+        started: counts.started,
+        finished: counts.finished,
+        succeeded: counts.succeeded,
+        failed: by_reason(counts.failures(), Failure::as_str),
+        aborted: by_reason(counts.aborted(), AbortReason::as_str),
     }
 }
 
-fn difference(stream: &RouteMonitor) -> Option<PairedComparison> {
-    let all = stream.difference.snapshot();
-    let of = |sums: DifferenceSums| {
+fn paired_difference(monitor: &RouteMonitor) -> Option<PairedDifference> {
+    let all = monitor.difference.snapshot();
+    let mean = |sums: DifferenceSums| {
         Some(MeanDifference { mean_seconds: sums.mean()?, margin_seconds: sums.margin() })
     };
-    (all.duration.count > 0).then(|| PairedComparison {
+    (all.duration.count > 0).then(|| PairedDifference {
         pairs: all.duration.count,
-        time_to_first_token: of(all.first_token),
-        request_duration: of(all.duration),
+        time_to_first_token: mean(all.first_token),
+        request_duration: mean(all.duration),
     })
 }
 
-impl Timeline {
-    fn of(interval_seconds: f64, intervals: &[Interval]) -> Timeline {
-        fn each<T>(intervals: &[Interval], of: impl Fn(&Interval) -> T) -> Vec<T> {
-            intervals.iter().map(of).collect()
+impl TimelineReport {
+    fn new(interval_seconds: f64, intervals: &[TimelineInterval]) -> TimelineReport {
+        fn each<T>(
+            intervals: &[TimelineInterval],
+            value: impl Fn(&TimelineInterval) -> T,
+        ) -> Vec<T> {
+            intervals.iter().map(value).collect()
         }
-        let times = |interval: &Interval| interval.time_to_first_token.clone();
-        Timeline {
+        let times = |interval: &TimelineInterval| interval.time_to_first_token.clone();
+        TimelineReport {
             interval_seconds,
             arrivals: each(intervals, |interval| interval.arrivals),
             dropped: each(intervals, |interval| interval.dropped),
@@ -340,14 +323,14 @@ impl Timeline {
     }
 }
 
-impl Ledger {
-    /// Those that were not sent.
-    pub fn not_sent(&self) -> u64 {
+impl LedgerReport {
+    /// The sum of all drop reasons.
+    pub fn total_dropped(&self) -> u64 {
         self.dropped.values().sum()
     }
 
-    /// Those that failed.
-    pub fn not_succeeded(&self) -> u64 {
+    /// The sum of all failure classes.
+    pub fn total_failed(&self) -> u64 {
         self.failed.values().sum()
     }
 }

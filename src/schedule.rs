@@ -9,122 +9,19 @@
 //! time is in nanoseconds (3.6·10¹² to the hour), and the area of a ramp has a divisor of 2.
 
 mod gaps;
+mod load;
 mod rate;
 mod shard;
 mod trace;
 
-use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use gaps::{ArrivalGaps, ArrivalSpec, Arrivals, MEAN_GAP};
+pub use load::Load;
 pub use rate::{Area, ParseRateError, Rate};
 pub use shard::Shard;
 pub use trace::{Lengths, Trace, TraceRow};
-
-/// What a phase asks for while it lasts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Load {
-    /// Open loop at one rate.
-    Constant(Rate),
-    /// Open loop at a rate that moves in a straight line.
-    Ramp {
-        /// Rate at the start.
-        from: Rate,
-        /// Rate at the end.
-        to: Rate,
-    },
-    /// Open loop at a rate that swings about a mean: mean + amplitude · sin(2πt/period).
-    Sine {
-        /// The rate at the start, and on the average of a period.
-        mean: Rate,
-        /// How far it swings; at most the mean.
-        amplitude: Rate,
-        /// How long one swing takes.
-        period: Duration,
-    },
-    /// Open loop at the instants of a recorded trace.
-    Replay(Trace),
-    /// No load.
-    Pause,
-    /// Closed loop: this many requests in flight, each replaced as it ends.
-    Concurrency(NonZeroU32),
-    /// The same until so many requests have ended. In the time of the schedule it takes none: the
-    /// schedule stands still until it is over.
-    Requests {
-        /// Requests in flight.
-        slots: NonZeroU32,
-        /// Requests in all.
-        count: NonZeroU64,
-    },
-}
-
-impl Load {
-    /// Λ: the arrivals expected in the first `time` of a phase that lasts `length`. A trace has its first
-    /// at 0 already.
-    fn area(&self, time: u64, length: u64) -> Area {
-        match *self {
-            Load::Constant(rate) => Area::constant(rate, time),
-            Load::Ramp { from, to } => Area::ramp(from, to, time, length),
-            Load::Sine { mean, amplitude, period } => {
-                Area::sine(mean, amplitude, rate::nanos(period), time)
-            }
-            Load::Replay(ref trace) => trace.area(time),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => Area::ZERO,
-        }
-    }
-
-    /// Λ⁻¹: the first nanosecond at which `area` is reached, which the phase must hold.
-    fn due(&self, area: Area, length: u64) -> u64 {
-        match *self {
-            Load::Constant(rate) => area.over(rate),
-            Load::Ramp { from, to } => {
-                let guess = straight_line_inverse(from, to, area, length);
-                first_reached(guess, length, |time| self.area(time, length) >= area)
-            }
-            Load::Sine { mean, .. } => {
-                let guess = area.over(mean).min(length);
-                first_reached(guess, length, |time| self.area(time, length) >= area)
-            }
-            Load::Replay(ref trace) => trace.due(area),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0,
-        }
-    }
-
-    /// λ: arrivals per second asked for at a time of a phase that lasts `length`.
-    fn rate(&self, time: Duration, length: Duration) -> f64 {
-        match *self {
-            Load::Constant(rate) => rate.per_second(),
-            Load::Ramp { from, to } => {
-                let share = time.as_secs_f64() / length.as_secs_f64();
-                from.per_second() + (to.per_second() - from.per_second()) * share
-            }
-            Load::Sine { mean, amplitude, period } => {
-                let turns = time.as_secs_f64() / period.as_secs_f64();
-                let rate = mean.per_second()
-                    + amplitude.per_second() * (std::f64::consts::TAU * turns).sin();
-                rate.max(0.0)
-            }
-            Load::Replay(ref trace) => trace.rate(rate::nanos(time), rate::nanos(length)),
-            Load::Pause | Load::Concurrency(_) | Load::Requests { .. } => 0.0,
-        }
-    }
-}
-
-/// As it stands in the file: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`, `concurrency 10`.
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Load::Constant(rate) => write!(f, "constant {rate}"),
-            Load::Ramp { from, to } => write!(f, "ramp {from} to {to}"),
-            Load::Sine { mean, amplitude, .. } => write!(f, "sine {mean} ± {amplitude}"),
-            Load::Replay(trace) => write!(f, "replay {}", trace.name()),
-            Load::Pause => f.write_str("pause"),
-            Load::Concurrency(slots) => write!(f, "concurrency {slots}"),
-            Load::Requests { slots, count } => write!(f, "concurrency {slots}, {count} requests"),
-        }
-    }
-}
 
 /// One entry of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -234,7 +131,7 @@ impl Schedule {
 
     /// Returns true if the length of every phase is known in advance.
     pub fn is_timed(&self) -> bool {
-        !self.phases.iter().any(|phase| matches!(phase.load, Load::Requests { .. }))
+        self.phases.iter().all(|phase| phase.load.count().is_none())
     }
 
     /// Λ(t): the arrivals expected up to and including a time of the cycle. A trace at the start of
@@ -286,10 +183,7 @@ impl Schedule {
     /// trace gives for the arrival there.
     pub fn phase_and_lengths(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
         let (index, phase, (_, before)) = self.phase_reaching(area)?;
-        let lengths = match &phase.load {
-            Load::Replay(trace) => trace.lengths(area - before),
-            _ => None,
-        };
+        let lengths = phase.load.trace().and_then(|trace| trace.lengths(area - before));
         Some((index, lengths))
     }
 
@@ -309,44 +203,6 @@ impl Schedule {
 #[allow(clippy::cast_possible_truncation)]
 fn low_bits(count: u128) -> u64 {
     count as u64
-}
-
-/// Where a straight line of rates reaches an area, in floating point: right to some nanoseconds.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn straight_line_inverse(from: Rate, to: Rate, area: Area, length: u64) -> u64 {
-    let (r0, r1, n) = (from.per_second(), to.per_second(), area.as_f64());
-    let slope = (r1 - r0) / (length as f64 / 1e9);
-    // 2n/(r0 + √(r0² + 2·slope·n)) is the root of r0·t + slope·t²/2 = n that stays exact at r0 = 0.
-    let root = (r0 * r0 + 2.0 * slope * n).max(0.0).sqrt();
-    let seconds = if r0 + root > 0.0 { 2.0 * n / (r0 + root) } else { 0.0 };
-    ((seconds * 1e9) as u64).min(length)
-}
-
-/// The first time up to `end` at which a monotone `reached` holds, searched outwards from a guess:
-/// floating point proposes, integers decide.
-fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
-    let (mut low, mut high, mut step) = (guess, guess, 1);
-    while !reached(high) && high < end {
-        low = high + 1;
-        high = high.saturating_add(step).min(end);
-        step *= 2;
-    }
-    step = 1;
-    while low > 0 && reached(low) {
-        high = low;
-        low = low.saturating_sub(step);
-        step *= 2;
-    }
-    // The answer lies in low..=high.
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if reached(middle) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    low
 }
 
 #[cfg(test)]

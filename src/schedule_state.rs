@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::schedule::{Load, Rate, Schedule, Shard};
+use crate::schedule::{Rate, Schedule, Shard};
 
 /// The state of a scenario, shared by the driver, which changes it, and the metrics and the status
 /// page, which read it.
@@ -234,12 +234,9 @@ impl ScheduleState {
         else {
             return SchedulePosition::default();
         };
-        let concurrency = match inner.schedule.phases().get(phase).map(|phase| &phase.load) {
-            Some(Load::Concurrency(slots) | Load::Requests { slots, .. }) => {
-                u32::try_from(self.shard.part(slots.get().into())).unwrap_or(u32::MAX)
-            }
-            _ => 0,
-        };
+        let slots = inner.schedule.phases().get(phase).and_then(|phase| phase.load.slots());
+        let concurrency = slots.map_or(0, |slots| self.shard.part(slots.get().into()));
+        let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
         let time = now.saturating_duration_since(*start);
         SchedulePosition {
             cycle: *cycle,
@@ -337,7 +334,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::schedule::Phase;
+    use crate::schedule::{Load, Phase};
 
     fn at(origin: Instant, seconds: u64) -> Instant {
         origin + Duration::from_secs(seconds)

@@ -1,44 +1,44 @@
-//! Service level objectives: what requests must meet, and the share of them that must.
+//! Service level objectives: a criterion for requests, and the share of requests that must meet it.
 //!
-//! Requests are counted against a threshold as they end, so a verdict is exact at any threshold; no
-//! quantile of a histogram is read. A request that failed misses every threshold.
+//! Each request is judged when it ends, so a verdict is exact at any threshold and needs no
+//! quantile of a histogram. A failed request misses every objective.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::measurement::Measurement;
 
-/// What is held against a threshold.
+/// A latency that an objective limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub enum LatencyMetric {
     /// Time to the first token.
     Ttft,
     /// Time per output token.
     Tpot,
-    /// Time to the end of the answer.
+    /// Time from sending to the end of the response.
     E2eLatency,
 }
 
-impl Measure {
-    /// Each of them.
-    pub const ALL: [Measure; 3] = [Measure::Ttft, Measure::Tpot, Measure::E2eLatency];
+impl LatencyMetric {
+    pub const ALL: [LatencyMetric; 3] =
+        [LatencyMetric::Ttft, LatencyMetric::Tpot, LatencyMetric::E2eLatency];
 
-    /// Its key in the file.
+    /// The key in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
-            Measure::Ttft => "ttft",
-            Measure::Tpot => "tpot",
-            Measure::E2eLatency => "e2e_latency",
+            LatencyMetric::Ttft => "ttft",
+            LatencyMetric::Tpot => "tpot",
+            LatencyMetric::E2eLatency => "e2e_latency",
         }
     }
 
-    /// What a request took by this measure; nothing where it does not say: one token has no time
-    /// between tokens.
-    fn of(self, measurement: &Measurement) -> Option<Duration> {
+    /// The latency of a request. `None` if the request has none: a single token has no time between
+    /// tokens.
+    fn latency(self, measurement: &Measurement) -> Option<Duration> {
         match self {
-            Measure::Ttft => measurement.time_to_first_token(),
-            Measure::Tpot => measurement.time_per_output_token(),
-            Measure::E2eLatency => Some(measurement.duration()),
+            LatencyMetric::Ttft => measurement.time_to_first_token(),
+            LatencyMetric::Tpot => measurement.time_per_output_token(),
+            LatencyMetric::E2eLatency => Some(measurement.duration()),
         }
     }
 }
@@ -48,27 +48,27 @@ impl Measure {
 pub struct Share(u32);
 
 impl Share {
-    /// One in a hundred.
+    /// 1 %.
     pub const PERCENT: Share = Share(10_000);
 
-    /// A share above 0 and up to 1, to the nearest millionth.
+    /// A share above 0 and up to 1, rounded to the nearest millionth. `None` for any other number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn new(share: f64) -> Option<Share> {
         let millionths = (share * 1e6).round();
         (1.0..=1e6).contains(&millionths).then_some(Share(millionths as u32))
     }
 
-    /// As a number from 0 to 1.
+    /// A number from 0 to 1.
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / 1e6
     }
 
-    /// Whether `some` of `all` is more than this share.
+    /// Returns true if `some` of `all` is more than this share.
     pub fn is_exceeded(self, some: u64, all: u64) -> bool {
         u128::from(some) * 1_000_000 > u128::from(all) * u128::from(self.0)
     }
 
-    /// Whether `met` of `all` is at least this share.
+    /// Returns true if `met` of `all` is at least this share.
     pub fn is_reached(self, met: u64, all: u64) -> bool {
         u128::from(met) * 1_000_000 >= u128::from(all) * u128::from(self.0)
     }
@@ -81,42 +81,40 @@ impl fmt::Display for Share {
     }
 }
 
-/// What a request must do.
+/// The condition that one request must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Stay within a threshold.
-    Within(Measure, Duration),
-    /// Succeed.
-    Succeed,
+pub enum Criterion {
+    /// A latency of at most this duration.
+    Latency(LatencyMetric, Duration),
+    Success,
 }
 
-/// A goal, and the share of requests that must reach it.
+/// A criterion and the share of requests that must meet it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objective {
-    /// What they must do.
-    pub goal: Goal,
-    /// How many must: p99 is 99 %.
+    pub criterion: Criterion,
+    /// The required share: p99 is 99 %.
     pub share: Share,
 }
 
 impl Objective {
-    /// Whether a request that finished, so or with a failure, reached it; nothing where it cannot be held
-    /// against it.
+    /// Returns true if a finished request met the objective. `finished` is `None` for a failed
+    /// request. The result is `None` if the request does not have this latency.
     fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
-        match (self.goal, finished) {
-            (Goal::Within(measure, threshold), Some(measurement)) => {
-                Some(measure.of(measurement)? <= threshold)
+        match (self.criterion, finished) {
+            (Criterion::Latency(metric, threshold), Some(measurement)) => {
+                Some(metric.latency(measurement)? <= threshold)
             }
-            (Goal::Succeed, Some(_)) => Some(true),
+            (Criterion::Success, Some(_)) => Some(true),
             (_, None) => Some(false),
         }
     }
 
-    /// What it must stay within.
+    /// The highest permitted latency. `None` for the success rate.
     pub fn threshold(&self) -> Option<Duration> {
-        match self.goal {
-            Goal::Within(_, threshold) => Some(threshold),
-            Goal::Succeed => None,
+        match self.criterion {
+            Criterion::Latency(_, threshold) => Some(threshold),
+            Criterion::Success => None,
         }
     }
 }
@@ -124,9 +122,9 @@ impl Objective {
 /// The value of the `slo` label: `ttft_p99`, `success_rate`.
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.goal {
-            Goal::Within(measure, _) => write!(f, "{}_p{}", measure.as_str(), self.share),
-            Goal::Succeed => f.write_str("success_rate"),
+        match self.criterion {
+            Criterion::Latency(metric, _) => write!(f, "{}_p{}", metric.as_str(), self.share),
+            Criterion::Success => f.write_str("success_rate"),
         }
     }
 }
@@ -134,36 +132,34 @@ impl fmt::Display for Objective {
 /// The objectives of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slo {
-    /// No two with the same label, in the order of [`Measure::ALL`] and of their shares.
+    /// In the order of [`LatencyMetric::ALL`] and of their shares. Labels are unique.
     pub objectives: Vec<Objective>,
 }
 
-/// How many requests were held against something, and how many met it.
+/// The number of requests that were judged by an objective, and that met it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tried {
-    /// Those held against it.
-    pub of: u64,
-    /// Those within it.
+pub struct ObjectiveCounts {
+    pub judged: u64,
     pub met: u64,
 }
 
-impl Tried {
-    /// One more.
-    pub fn enter(&mut self, met: bool) {
-        self.of += 1;
+impl ObjectiveCounts {
+    /// Counts one request.
+    pub fn record(&mut self, met: bool) {
+        self.judged += 1;
         self.met += u64::from(met);
     }
 
-    /// Those of both.
-    pub fn add(&mut self, other: Tried) {
-        self.of += other.of;
+    /// Adds the counts of another.
+    pub fn add(&mut self, other: ObjectiveCounts) {
+        self.judged += other.judged;
         self.met += other.met;
     }
 }
 
 impl Slo {
-    /// A request finished, so or with a failure: which objectives it met, in their order, and nothing of
-    /// those that it cannot be held against.
+    /// Judges a finished request by each objective, in their order. `finished` is `None` for a
+    /// failed request. An item is `None` if the request does not have the latency of the objective.
     pub fn judge(&self, finished: Option<&Measurement>) -> impl Iterator<Item = Option<bool>> {
         self.objectives.iter().map(move |objective| objective.is_met(finished))
     }
@@ -177,7 +173,7 @@ mod tests {
     use crate::measurement::{Anomalies, Usage};
 
     #[test]
-    fn a_share_is_reached_to_the_request() {
+    fn a_share_is_exact_to_one_request() {
         let p99 = Share::new(0.99).unwrap();
         assert!(p99.is_reached(99, 100) && !p99.is_reached(98, 99));
         assert!(p99.is_reached(990_000_000_000_000, 1_000_000_000_000_000));
@@ -192,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn failures_miss_everything_and_what_has_no_measure_is_not_held_against_it() {
+    fn failures_miss_every_objective_and_requests_without_a_latency_are_not_judged_by_it() {
         let share = Share::new(0.5).unwrap();
-        let within = |measure, millis| Objective {
-            goal: Goal::Within(measure, Duration::from_millis(millis)),
+        let within = |metric, millis| Objective {
+            criterion: Criterion::Latency(metric, Duration::from_millis(millis)),
             share,
         };
         let slo = Slo {
             objectives: vec![
-                within(Measure::Ttft, 100),
-                within(Measure::Tpot, 10),
-                within(Measure::E2eLatency, 499),
-                Objective { goal: Goal::Succeed, share },
+                within(LatencyMetric::Ttft, 100),
+                within(LatencyMetric::Tpot, 10),
+                within(LatencyMetric::E2eLatency, 499),
+                Objective { criterion: Criterion::Success, share },
             ],
         };
         let sent = Instant::now();

@@ -1,10 +1,11 @@
-//! The figures of a finite run, whole and by phase, in a room that does not grow with its length.
+//! The figures of a finite run, in total and by phase, in memory that does not grow with its
+//! length.
 //!
-//! The daemon has histograms that are read as rates; a run ends, and wants exact counts and fine
-//! quantiles of all of it. One [`Tally`] stands beside the metrics of each stream of load.
+//! The histograms of the daemon are read as rates. A run ends, so it needs exact counts and fine
+//! quantiles of the whole run. Each route of a run has one [`Tally`] beside its metrics.
 
+mod active_time;
 mod distribution;
-mod span;
 mod timeline;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,18 +14,18 @@ use std::time::Duration;
 use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::measurement::{Anomaly, Failure, Measurement, Usage};
 use crate::schedule::Schedule;
-use crate::slo::{Slo, Tried};
+use crate::slo::{ObjectiveCounts, Slo};
+pub use active_time::ActiveTime;
 pub use distribution::Distribution;
-pub use span::Span;
-pub use timeline::{Interval, Timeline};
+pub use timeline::{Timeline, TimelineInterval};
 
-/// How many phases have a row of their own; what comes then shares the last.
-const ROWS: usize = 100;
+/// The number of phases with a separate row. All further phases share the last row.
+const MOST_ROWS: usize = 100;
 
-/// What becomes of the arrivals of one stream of load.
+/// Counts and distributions of one route.
 #[derive(Debug)]
 pub struct Tally {
-    /// The row of each phase of the schedule.
+    /// Per phase of the schedule: its row.
     rows: Vec<usize>,
     slo: Option<Arc<Slo>>,
     inner: Mutex<Inner>,
@@ -32,33 +33,29 @@ pub struct Tally {
 
 #[derive(Debug)]
 struct Inner {
-    phases: Vec<Row>,
+    phases: Vec<PhaseRow>,
     timeline: Timeline,
-    /// The row that something was due in last.
-    on: Option<usize>,
+    /// The row of the most recent arrival.
+    current_row: Option<usize>,
 }
 
-/// What is known of the phases of one name.
+/// The figures of all phases with the same name.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// The name.
+pub struct PhaseRow {
     pub name: String,
-    /// What they took.
-    pub figures: Figures,
+    pub figures: RawFigures,
 }
 
-/// What a number of arrivals amounted to.
+/// Counts and distributions, before they are summarised for a report.
 #[derive(Clone, Debug)]
-pub struct Figures {
-    /// Those that were not sent, in the order of [`DropReason::ALL`].
+pub struct RawFigures {
+    /// Arrivals that were not sent, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
-    /// Those that were.
     pub sent: u64,
-    /// Those of them that succeeded.
     pub succeeded: u64,
-    /// Those that failed, in the order of [`Failure::ALL`].
+    /// Failed requests, in the order of [`Failure::ALL`].
     pub failures: [u64; Failure::ALL.len()],
-    /// Successes that bent the protocol, in the order of [`Anomaly::ALL`].
+    /// Successes with a protocol anomaly, in the order of [`Anomaly::ALL`].
     pub anomalies: [u64; Anomaly::ALL.len()],
     /// From the due instant to sending.
     pub dispatch_lag: Distribution,
@@ -66,35 +63,33 @@ pub struct Figures {
     pub time_to_first_token: Distribution,
     /// From the due instant to the first token.
     pub time_to_first_token_from_schedule: Distribution,
-    /// Of each success.
     pub time_per_output_token: Distribution,
-    /// Between reads that brought text.
+    /// The time between reads with text.
     pub inter_chunk_latency: Distribution,
-    /// From sending to the end, of each success.
+    /// From sending to the end, per success.
     pub request_duration: Distribution,
-    /// From the due instant to the end, of each success.
+    /// From the due instant to the end, per success.
     pub request_duration_from_schedule: Distribution,
-    /// Tokens per second of each success.
+    /// Tokens per second, per success.
     pub output_tokens_per_second: Distribution,
-    /// Successes whose tokens the endpoint counted.
+    /// Successes with token counts from the endpoint.
     pub counted: u64,
-    /// What it counted.
+    /// The sum of these token counts.
     pub tokens: Usage,
-    /// Events that brought text.
+    /// Events with text.
     pub chunks: u64,
-    /// How long all that finished took together.
-    pub busy: Duration,
-    /// How long the successes took together whose tokens were counted.
-    pub answering: Duration,
-    /// What was held against each objective.
-    pub tried: Vec<Tried>,
-    /// From due instants to ends.
-    pub span: Span,
+    /// The sum of the durations of all finished requests.
+    pub total_duration: Duration,
+    /// The sum of the durations of successes with token counts.
+    pub counted_duration: Duration,
+    /// In the order of the objectives.
+    pub objectives: Vec<ObjectiveCounts>,
+    pub active_time: ActiveTime,
 }
 
-impl Figures {
-    fn new(objectives: usize) -> Figures {
-        Figures {
+impl RawFigures {
+    fn new(objectives: usize) -> RawFigures {
+        RawFigures {
             dropped: [0; DropReason::ALL.len()],
             sent: 0,
             succeeded: 0,
@@ -111,48 +106,48 @@ impl Figures {
             counted: 0,
             tokens: Usage::default(),
             chunks: 0,
-            busy: Duration::ZERO,
-            answering: Duration::ZERO,
-            tried: vec![Tried::default(); objectives],
-            span: Span::default(),
+            total_duration: Duration::ZERO,
+            counted_duration: Duration::ZERO,
+            objectives: vec![ObjectiveCounts::default(); objectives],
+            active_time: ActiveTime::default(),
         }
     }
 
-    /// Those that failed.
+    /// The number of failed requests.
     pub fn failed(&self) -> u64 {
         self.failures.iter().sum()
     }
 
-    /// Those that were due.
+    /// The number of arrivals.
     pub fn arrivals(&self) -> u64 {
         self.sent + self.dropped.iter().sum::<u64>()
     }
 
-    /// From the first due instant to the last end, of each time that the phase was on.
+    /// The sum over all occurrences of the phase: from the first due instant to the last end.
     pub fn seconds(&self) -> f64 {
-        self.span.length().as_secs_f64()
+        self.active_time.length().as_secs_f64()
     }
 
-    fn enter(&mut self, arrival: &Arrival, event: Event<'_>, slo: Option<&Slo>) {
+    fn record(&mut self, arrival: &Arrival, event: Event<'_>, slo: Option<&Slo>) {
         let seconds = |duration: Duration| duration.as_secs_f64();
         match event {
             Event::Dropped(reason) => {
-                self.span.reach(arrival.due, arrival.due);
+                self.active_time.extend(arrival.due, arrival.due);
                 self.dropped[reason as usize] += 1;
             }
             Event::Sent { lag } => {
-                self.span.reach(arrival.due, arrival.due + lag);
+                self.active_time.extend(arrival.due, arrival.due + lag);
                 self.sent += 1;
-                self.dispatch_lag.enter(seconds(lag));
+                self.dispatch_lag.record(seconds(lag));
             }
             Event::FirstToken { since_sent, since_due } => {
-                self.time_to_first_token.enter(seconds(since_sent));
-                self.time_to_first_token_from_schedule.enter(seconds(since_due));
+                self.time_to_first_token.record(seconds(since_sent));
+                self.time_to_first_token_from_schedule.record(seconds(since_due));
             }
             Event::Chunks { count, gap } => {
                 self.chunks += u64::from(count);
                 if let Some(gap) = gap {
-                    self.inter_chunk_latency.enter(seconds(gap));
+                    self.inter_chunk_latency.record(seconds(gap));
                 }
             }
             Event::Succeeded(measurement) => {
@@ -160,9 +155,9 @@ impl Figures {
                 self.judge(slo, Some(measurement));
             }
             Event::Failed { detail, duration, since_due, .. } => {
-                self.span.reach(arrival.due, arrival.due + since_due);
+                self.active_time.extend(arrival.due, arrival.due + since_due);
                 self.failures[detail.failure as usize] += 1;
-                self.busy += duration;
+                self.total_duration += duration;
                 self.judge(slo, None);
             }
             Event::ResponseHead { .. } | Event::Connected { .. } | Event::RateLimits(_) => {}
@@ -171,29 +166,29 @@ impl Figures {
 
     fn judge(&mut self, slo: Option<&Slo>, finished: Option<&Measurement>) {
         let judged = slo.into_iter().flat_map(|slo| slo.judge(finished));
-        for (tried, met) in self.tried.iter_mut().zip(judged) {
+        for (counts, met) in self.objectives.iter_mut().zip(judged) {
             if let Some(met) = met {
-                tried.enter(met);
+                counts.record(met);
             }
         }
     }
 
     fn succeeded(&mut self, measurement: &Measurement) {
-        self.span.reach(measurement.due, measurement.end);
+        self.active_time.extend(measurement.due, measurement.end);
         self.succeeded += 1;
-        self.busy += measurement.duration();
-        self.request_duration.enter(measurement.duration().as_secs_f64());
+        self.total_duration += measurement.duration();
+        self.request_duration.record(measurement.duration().as_secs_f64());
         self.request_duration_from_schedule
-            .enter(measurement.duration_from_schedule().as_secs_f64());
+            .record(measurement.duration_from_schedule().as_secs_f64());
         if let Some(time) = measurement.time_per_output_token() {
-            self.time_per_output_token.enter(time.as_secs_f64());
+            self.time_per_output_token.record(time.as_secs_f64());
         }
         if let Some(speed) = measurement.tokens_per_second() {
-            self.output_tokens_per_second.enter(speed);
+            self.output_tokens_per_second.record(speed);
         }
         if let Some(usage) = measurement.usage {
             self.counted += 1;
-            self.answering += measurement.duration();
+            self.counted_duration += measurement.duration();
             self.tokens.input += usage.input;
             self.tokens.output += usage.output;
             self.tokens.cached_input += usage.cached_input;
@@ -204,7 +199,7 @@ impl Figures {
         }
     }
 
-    fn add(&mut self, other: &Figures) {
+    fn add(&mut self, other: &RawFigures) {
         let sum = |all: &mut [u64], others: &[u64]| {
             all.iter_mut().zip(others).for_each(|(count, other)| *count += other);
         };
@@ -227,25 +222,29 @@ impl Figures {
         self.tokens.cached_input += other.tokens.cached_input;
         self.tokens.reasoning += other.tokens.reasoning;
         self.chunks += other.chunks;
-        self.busy += other.busy;
-        self.answering += other.answering;
-        self.tried.iter_mut().zip(&other.tried).for_each(|(tried, other)| tried.add(*other));
-        self.span.embrace(&other.span);
+        self.total_duration += other.total_duration;
+        self.counted_duration += other.counted_duration;
+        for (counts, other) in self.objectives.iter_mut().zip(&other.objectives) {
+            counts.add(*other);
+        }
+        self.active_time.merge(&other.active_time);
     }
 }
 
 impl Tally {
-    /// Nothing yet of a schedule, to be held against objectives where there are some.
+    /// An empty tally of a schedule. If there are objectives, requests are judged by them.
     pub fn new(schedule: &Schedule, slo: Option<Arc<Slo>>) -> Tally {
         let objectives = slo.as_ref().map_or(0, |slo| slo.objectives.len());
-        let mut phases: Vec<Row> = Vec::new();
+        let mut phases: Vec<PhaseRow> = Vec::new();
         let rows = schedule.phases().iter().map(|phase| {
             if let Some(known) = phases.iter().position(|row| row.name == phase.name) {
                 return known;
             }
-            if phases.len() < ROWS {
-                let name = if phases.len() + 1 < ROWS { &phase.name } else { "(all others)" };
-                phases.push(Row { name: name.to_owned(), figures: Figures::new(objectives) });
+            if phases.len() < MOST_ROWS {
+                let name =
+                    if phases.len() + 1 < MOST_ROWS { &phase.name } else { "(all other phases)" };
+                phases
+                    .push(PhaseRow { name: name.to_owned(), figures: RawFigures::new(objectives) });
             }
             phases.len() - 1
         });
@@ -253,19 +252,18 @@ impl Tally {
         Tally {
             rows,
             slo,
-            inner: Mutex::new(Inner { phases, timeline: Timeline::default(), on: None }),
+            inner: Mutex::new(Inner { phases, timeline: Timeline::default(), current_row: None }),
         }
     }
 
-    /// The objectives.
     pub fn slo(&self) -> Option<&Slo> {
         self.slo.as_deref()
     }
 
-    /// Everything, the phases that something was due in, and how it went over time.
-    pub fn read(&self) -> (Figures, Vec<Row>, Timeline) {
+    /// The figures of the whole run, the rows of phases with arrivals, and the timeline.
+    pub fn read(&self) -> (RawFigures, Vec<PhaseRow>, Timeline) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut whole = Figures::new(self.slo.as_ref().map_or(0, |slo| slo.objectives.len()));
+        let mut whole = RawFigures::new(self.slo.as_ref().map_or(0, |slo| slo.objectives.len()));
         inner.phases.iter().for_each(|row| whole.add(&row.figures));
         let phases =
             inner.phases.iter().filter(|row| row.figures.arrivals() > 0).cloned().collect();
@@ -275,17 +273,17 @@ impl Tally {
 
 impl Observe for Tally {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
-        // A rate that was set by hand is no phase of the schedule.
+        // A manual override of the rate belongs to no phase.
         let Some(row) = arrival.phase.and_then(|phase| self.rows.get(phase)) else { return };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.timeline.enter(arrival, event);
-        let due = matches!(event, Event::Sent { .. } | Event::Dropped(_));
-        let comes = due && inner.on.replace(*row) != Some(*row);
+        inner.timeline.record(arrival, event);
+        let is_arrival = matches!(event, Event::Sent { .. } | Event::Dropped(_));
+        let is_new_occurrence = is_arrival && inner.current_row.replace(*row) != Some(*row);
         if let Some(row) = inner.phases.get_mut(*row) {
-            if comes {
-                row.figures.span.comes();
+            if is_new_occurrence {
+                row.figures.active_time.start_occurrence();
             }
-            row.figures.enter(arrival, event, self.slo.as_deref());
+            row.figures.record(arrival, event, self.slo.as_deref());
         }
     }
 }
@@ -300,7 +298,7 @@ mod tests {
     use crate::event::RequestIds;
     use crate::measurement::{Anomalies, FailureDetail};
     use crate::schedule::{Load, Phase};
-    use crate::slo::{Goal, Measure, Objective, Share};
+    use crate::slo::{Criterion, LatencyMetric, Objective, Share};
 
     fn schedule(names: &[&str]) -> Schedule {
         let load = Load::Concurrency(NonZeroU32::MIN);
@@ -313,9 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_has_its_row_repeats_share_theirs_and_the_whole_is_their_sum() {
+    fn phases_of_one_name_share_a_row_and_the_total_is_the_sum_of_rows() {
         let objective = Objective {
-            goal: Goal::Within(Measure::Ttft, Duration::from_millis(150)),
+            criterion: Criterion::Latency(LatencyMetric::Ttft, Duration::from_millis(150)),
             share: Share::new(0.5).unwrap(),
         };
         let slo = Slo { objectives: vec![objective] };
@@ -366,10 +364,11 @@ mod tests {
         assert_eq!(rows, [("a", 2, 2), ("b", 1, 0)]);
         assert_eq!((whole.arrivals(), whole.sent, whole.succeeded, whole.failed()), (4, 3, 2, 1));
         assert_eq!((whole.counted, whole.tokens.input, whole.tokens.output), (2, 4, 6));
-        assert_eq!(whole.tried, [Tried { of: 3, met: 1 }]);
+        assert_eq!(whole.objectives, [ObjectiveCounts { judged: 3, met: 1 }]);
         assert_eq!(whole.time_to_first_token.count(), 3);
         assert!(
-            (whole.seconds() - 2.2).abs() < 1e-9 && (whole.busy.as_secs_f64() - 0.4).abs() < 1e-9
+            (whole.seconds() - 2.2).abs() < 1e-9
+                && (whole.total_duration.as_secs_f64() - 0.4).abs() < 1e-9
         );
     }
 
@@ -385,6 +384,6 @@ mod tests {
         let (_, phases, _) = tally.read();
         let rows: Vec<_> =
             phases.iter().map(|row| (row.name.as_str(), row.figures.arrivals())).collect();
-        assert_eq!(rows, [("0", 1), ("98", 1), ("(all others)", 2)]);
+        assert_eq!(rows, [("0", 1), ("98", 1), ("(all other phases)", 2)]);
     }
 }

@@ -1,25 +1,25 @@
-//! Rates over time in a terminal: bars from eighths of a character.
+//! Charts for a terminal: bars from eighths of a character.
 
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Between a column's mean and its highest.
+/// The part of a bar between the mean and the highest value.
 pub const SHADE: char = '░';
-/// Rows of a chart in which something changes.
+/// The height of a chart whose values differ.
 const ROWS: usize = 6;
-/// Characters of the scale on the left, and of the margin before it.
+/// Characters of the scale on the left, including its margin.
 const SCALE: usize = 9;
-/// So many hours apart, a day has a mark.
+/// The number of equal parts of the axis; each end has a mark.
 const MARKS: usize = 4;
 
-/// What stands in one column.
+/// The values of one column.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Column {
-    /// A full bar up to here.
+    /// The end of the full bar.
     pub mean: f64,
-    /// A shade up to here.
+    /// The end of the shade.
     pub highest: f64,
 }
 
-/// How many columns there is room for: a number that divides the buckets well, and the marks.
+/// The most columns that fit a width, divide the buckets evenly and are a multiple of [`MARKS`].
 pub fn columns(width: usize, buckets: usize) -> usize {
     let room = width.saturating_sub(SCALE + 3);
     (1..=buckets)
@@ -30,8 +30,8 @@ pub fn columns(width: usize, buckets: usize) -> usize {
         .unwrap_or(MARKS)
 }
 
-/// The lines of a chart; `marks` are the ends of the quarters of the axis, `label` writes a value on
-/// the scale.
+/// The lines of a chart. `marks` are the texts at the ends of the quarters of the axis. `label`
+/// formats a value of the scale.
 pub fn chart(
     columns: &[Column],
     marks: &[String; MARKS + 1],
@@ -39,9 +39,9 @@ pub fn chart(
 ) -> Vec<String> {
     let top = columns.iter().map(|column| column.highest).fold(0.0, f64::max);
     let first = columns.first().copied().unwrap_or_default();
-    let level =
+    let is_flat =
         columns.iter().all(|column| *column == first && column.mean >= 0.995 * column.highest);
-    let rows = if level { 1 } else { ROWS };
+    let rows = if is_flat { 1 } else { ROWS };
     let mut lines: Vec<String> = (0..rows)
         .map(|row| {
             let text = match row {
@@ -61,7 +61,7 @@ pub fn chart(
     lines.push(format!("{:>SCALE$} └{rule}┐", "0"));
     let mut axis = " ".repeat(SCALE + 2);
     for (place, mark) in marks.iter().enumerate() {
-        // Centred below its mark; the first and the last as near to that as they can.
+        // Centred below its mark if there is room.
         let centre = SCALE + 2 + place * quarter;
         let start = centre.saturating_sub(mark.chars().count() / 2);
         let missing = start.saturating_sub(axis.chars().count());
@@ -73,12 +73,12 @@ pub fn chart(
     lines
 }
 
-/// One line of bars, each up to its share of `top`.
+/// One line of bars, scaled to `top`.
 pub fn sparkline(values: impl Iterator<Item = f64>, top: f64) -> String {
     values.map(|value| eighth(if top > 0.0 { value / top } else { 0.0 }, value > 0.0)).collect()
 }
 
-/// What of a column stands in a row, counted from below.
+/// The character of a column in a row. Row 0 is the lowest.
 fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     if top <= 0.0 {
         return ' ';
@@ -86,7 +86,7 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     #[allow(clippy::cast_precision_loss)]
     let (rows, row) = (rows as f64, row as f64);
     let part = |value: f64| (value / top * rows - row).clamp(0.0, 1.0);
-    // What is there is seen, however little.
+    // A value above zero is visible, however small.
     let bar = eighth(part(column.mean), row < 0.5 && column.mean > 0.0);
     match bar {
         ' ' if part(column.highest) >= 0.5 => SHADE,
@@ -95,7 +95,7 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn eighth(share: f64, seen: bool) -> char {
+fn eighth(share: f64, is_visible: bool) -> char {
     let eighths = (share.clamp(0.0, 1.0) * 8.0).round() as usize;
-    EIGHTHS[eighths.max(usize::from(seen)).min(8)]
+    EIGHTHS[eighths.max(usize::from(is_visible)).min(8)]
 }

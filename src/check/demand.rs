@@ -1,38 +1,35 @@
-//! What a schedule asks for: how many requests up to some time, at which rates, with how many tokens.
+//! The demand of a schedule: requests up to a time, their rates and their tokens.
 //!
-//! Evenly spread arrivals are counted as the pacer counts them, each mark one; of random ones only the
-//! expectation is known.
+//! Evenly spaced arrivals are counted exactly as the pacer counts them. For random arrivals only
+//! the expected number is known.
 
 use std::iter::Sum;
 use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use super::itinerary::Run;
+use super::planned_runs::CycleRun;
 use crate::plan::{RequestParameters, Scenario};
-use crate::schedule::{Arrivals, Lengths, Load, PhaseSpan, Schedule, Shard, TraceRow};
+use crate::schedule::{Arrivals, Lengths, PhaseSpan, Schedule, Shard, TraceRow};
 
-/// A burst is what comes within so long: the unit of all rates.
-const BURST: Duration = Duration::from_secs(1);
-
-/// What is sent.
+/// Requests and tokens in a part of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sent {
+pub struct DemandTotals {
     /// The integral of the rate.
     pub expected: f64,
-    /// Requests, those of phases that count theirs among them.
+    /// Requests, including those of phases with a number of requests.
     pub requests: f64,
-    /// Tokens of their prompts.
+    /// Tokens of prompts.
     pub input: f64,
-    /// Tokens of their answers, if each were as long as it may be.
+    /// Tokens of responses of the longest permitted length.
     pub output: f64,
 }
 
-impl Add for Sent {
-    type Output = Sent;
+impl Add for DemandTotals {
+    type Output = DemandTotals;
 
-    fn add(self, other: Sent) -> Sent {
-        Sent {
+    fn add(self, other: DemandTotals) -> DemandTotals {
+        DemandTotals {
             expected: self.expected + other.expected,
             requests: self.requests + other.requests,
             input: self.input + other.input,
@@ -41,11 +38,11 @@ impl Add for Sent {
     }
 }
 
-impl Sub for Sent {
-    type Output = Sent;
+impl Sub for DemandTotals {
+    type Output = DemandTotals;
 
-    fn sub(self, other: Sent) -> Sent {
-        Sent {
+    fn sub(self, other: DemandTotals) -> DemandTotals {
+        DemandTotals {
             expected: self.expected - other.expected,
             requests: self.requests - other.requests,
             input: self.input - other.input,
@@ -54,30 +51,30 @@ impl Sub for Sent {
     }
 }
 
-impl Sum for Sent {
-    fn sum<I: Iterator<Item = Sent>>(all: I) -> Sent {
-        all.fold(Sent::default(), Add::add)
+impl Sum for DemandTotals {
+    fn sum<I: Iterator<Item = DemandTotals>>(all: I) -> DemandTotals {
+        all.fold(DemandTotals::default(), Add::add)
     }
 }
 
-/// What is asked for between two times.
+/// The lowest and the highest load between two times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extremes {
-    /// The lowest rate.
+    /// The lowest rate in requests per second. Infinite if no phase has a rate.
     pub rate_min: f64,
-    /// The highest; of a replay, the most that come within a second.
+    /// The highest rate. For a replay: the most rows within a second.
     pub rate_max: f64,
     /// The most requests that a closed loop keeps in flight.
     pub slots: u32,
 }
 
 impl Extremes {
-    /// In no time at all.
-    pub const NOTHING: Extremes = Extremes { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
+    /// The extremes of an empty span, neutral in [`Extremes::merge`].
+    pub const NONE: Extremes = Extremes { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
 
-    /// In both of two stretches.
+    /// The extremes of two spans together.
     #[must_use]
-    pub fn and(self, other: Extremes) -> Extremes {
+    pub fn merge(self, other: Extremes) -> Extremes {
         Extremes {
             rate_min: self.rate_min.min(other.rate_min),
             rate_max: self.rate_max.max(other.rate_max),
@@ -86,95 +83,96 @@ impl Extremes {
     }
 }
 
-/// Measures the schedule of a scenario, as far as it is this shard's.
-pub struct Meter<'a> {
+/// The demand of one scenario, for one shard.
+pub struct Demand<'a> {
     schedule: &'a Schedule,
     shard: Shard,
-    /// Whether arrivals stand evenly, so that each is known.
-    even: bool,
-    /// Tokens of a request whose lengths no trace tells.
+    /// True if arrivals are evenly spaced, so the exact number is known.
+    is_even: bool,
+    /// Input and output tokens of a request that has no lengths from a trace.
     tokens: (f64, f64),
-    /// When a phase begins that counts its requests, and how many of them are ours.
+    /// Phases with a number of requests: the start, and the requests of this shard.
     counted: Vec<(Duration, f64)>,
     replays: Vec<Replay<'a>>,
+    /// The extremes of a whole cycle.
     whole: Extremes,
 }
 
 struct Replay<'a> {
     start: Duration,
     rows: &'a [TraceRow],
-    /// The tokens of all rows before each.
-    before: Vec<(f64, f64)>,
+    /// Per row: the input and output tokens of all rows before it.
+    tokens_before: Vec<(f64, f64)>,
 }
 
-impl<'a> Meter<'a> {
-    /// For the arrivals of this shard.
-    pub fn new(scenario: &'a Scenario, shard: Shard) -> Meter<'a> {
+impl<'a> Demand<'a> {
+    pub fn new(scenario: &'a Scenario, shard: Shard) -> Demand<'a> {
         let schedule = &*scenario.schedule;
         let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
-        let counted = placed().filter_map(|placed| match placed.phase.load {
-            Load::Requests { count, .. } => Some((placed.start, part(shard, count))),
-            _ => None,
+        let counted = placed().filter_map(|placed| {
+            let count = placed.phase.load.count()?;
+            Some((placed.start, part(shard, count)))
         });
-        let replays = placed().filter_map(|placed| match &placed.phase.load {
-            Load::Replay(trace) => Some(Replay::new(placed.start, trace.rows(), scenario)),
-            _ => None,
+        let replays = placed().filter_map(|placed| {
+            let trace = placed.phase.load.trace()?;
+            Some(Replay::new(placed.start, trace.rows(), scenario))
         });
-        let meter = Meter {
+        let demand = Demand {
             schedule,
             shard,
-            even: scenario.arrivals == Arrivals::Constant,
+            is_even: scenario.arrivals == Arrivals::Constant,
             tokens: mean_tokens(scenario, Lengths::default()),
             counted: counted.collect(),
             replays: replays.collect(),
-            whole: Extremes::NOTHING,
+            whole: Extremes::NONE,
         };
-        let whole = meter.within(Duration::ZERO, schedule.length());
-        Meter { whole, ..meter }
+        let whole = demand.extremes_in_cycle(Duration::ZERO, schedule.length());
+        Demand { whole, ..demand }
     }
 
-    /// What a run sends between two times of it.
-    pub fn sent(&self, run: &Run, from: Duration, to: Duration) -> Sent {
-        let before = if from > run.begin { self.sent_until(run, from) } else { Sent::default() };
-        self.sent_until(run, to) - before
+    /// Requests and tokens between two times of a run.
+    pub fn totals(&self, run: &CycleRun, from: Duration, to: Duration) -> DemandTotals {
+        let before =
+            if from > run.begin { self.totals_until(run, from) } else { DemandTotals::default() };
+        self.totals_until(run, to) - before
     }
 
-    fn sent_until(&self, run: &Run, to: Duration) -> Sent {
-        // What was due before it was joined.
-        let missed = |after| self.of_cycle(run.cycle, after, |begin| begin < after);
-        let missed = run.after.map_or_else(Sent::default, missed);
-        let (cycles, time) = self.place(run, to);
-        let begun = if time.is_zero() && cycles >= run.cycles {
-            // What the next cycle sends as it begins is not of this run.
-            Sent::default()
+    fn totals_until(&self, run: &CycleRun, to: Duration) -> DemandTotals {
+        // Arrivals that were due before the run joined its first cycle.
+        let missed = |after| self.totals_in_cycle(run.cycle, after, |begin| begin < after);
+        let missed = run.after.map_or_else(DemandTotals::default, missed);
+        let (cycles, time) = self.position(run, to);
+        let last = if time.is_zero() && cycles >= run.cycles {
+            // Arrivals at the first instant of the next cycle are not part of this run.
+            DemandTotals::default()
         } else {
-            self.of_cycle(run.cycle.wrapping_add(cycles), time, |begin| begin <= time)
+            self.totals_in_cycle(run.cycle.wrapping_add(cycles), time, |begin| begin <= time)
         };
-        self.of_cycles(run.cycle, cycles) + begun - missed
+        self.totals_of_cycles(run.cycle, cycles) + last - missed
     }
 
-    /// What is asked for between two times of a run.
-    pub fn asked(&self, run: &Run, from: Duration, to: Duration) -> Extremes {
-        let ((first, a), (last, b)) = (self.place(run, from), self.place(run, to));
+    /// The lowest and highest load between two times of a run.
+    pub fn extremes(&self, run: &CycleRun, from: Duration, to: Duration) -> Extremes {
+        let ((first, begin), (last, end)) = (self.position(run, from), self.position(run, to));
         match last.saturating_sub(first) {
-            0 => self.within(a, b),
-            1 if b < a => {
-                self.within(a, self.schedule.length()).and(self.within(Duration::ZERO, b))
-            }
+            0 => self.extremes_in_cycle(begin, end),
+            1 if end < begin => self
+                .extremes_in_cycle(begin, self.schedule.length())
+                .merge(self.extremes_in_cycle(Duration::ZERO, end)),
             _ => self.whole,
         }
     }
 
-    /// What a phase asks for, and what it sends.
+    /// The lowest and highest load of a phase, and its requests.
     pub fn phase(&self, placed: &PhaseSpan<'_>) -> (Extremes, f64) {
-        let requests = match placed.phase.load {
-            Load::Requests { count, .. } => part(self.shard, count),
-            _ => placed.total.as_f64() / f64::from(self.shard.count()),
+        let requests = match placed.phase.load.count() {
+            Some(count) => part(self.shard, count),
+            None => placed.total.as_f64() / f64::from(self.shard.count()),
         };
-        (self.part_of(placed, placed.start, placed.end), requests)
+        (self.extremes_in_phase(placed, placed.start, placed.end), requests)
     }
 
-    /// The rates of a phase, each the mean of its part.
+    /// The mean rate in each of a number of equal parts of a phase.
     pub fn means(&self, placed: &PhaseSpan<'_>, parts: u32) -> Vec<f64> {
         let length = placed.end.saturating_sub(placed.start);
         let edge = |part: u32| match part {
@@ -189,14 +187,14 @@ impl<'a> Meter<'a> {
         (0..parts).map(mean).collect()
     }
 
-    /// The run of one pass.
-    pub fn one_pass(&self) -> Run {
+    /// A run that consists of one pass.
+    pub fn one_pass(&self) -> CycleRun {
         let (begin, end) = (Duration::ZERO, self.schedule.length());
-        Run { begin, end, cycle: 0, from: Duration::ZERO, after: None, cycles: 1 }
+        CycleRun { begin, end, cycle: 0, from: Duration::ZERO, after: None, cycles: 1 }
     }
 
-    /// How many cycles of a run have passed at some time of it, and the time of the next.
-    fn place(&self, run: &Run, at: Duration) -> (u64, Duration) {
+    /// The number of complete cycles at a time of a run, and the time within the next cycle.
+    fn position(&self, run: &CycleRun, at: Duration) -> (u64, Duration) {
         let length = self.schedule.length().as_nanos();
         if length == 0 {
             return (run.cycles, Duration::ZERO);
@@ -208,21 +206,32 @@ impl<'a> Meter<'a> {
         )
     }
 
-    /// What a cycle sends up to a time; of the phases that count theirs, those that have `begun`.
-    fn of_cycle(&self, cycle: u64, time: Duration, begun: impl Fn(Duration) -> bool) -> Sent {
+    /// The totals of a cycle up to a time. Phases with a number of requests are included if
+    /// `has_begun` returns true for their start.
+    fn totals_in_cycle(
+        &self,
+        cycle: u64,
+        time: Duration,
+        has_begun: impl Fn(Duration) -> bool,
+    ) -> DemandTotals {
         let area = self.schedule.area(time);
         let (before, left_over) = self.schedule.arrivals_before(cycle);
-        let arrived = self.mine(before, before.wrapping_add(low((left_over + area).arrivals())));
-        let counted =
-            self.counted.iter().filter(|(begin, _)| begun(*begin)).map(|(_, count)| count).sum();
+        let arrived =
+            self.of_shard(before, before.wrapping_add(to_u64((left_over + area).arrivals())));
+        let counted = self
+            .counted
+            .iter()
+            .filter(|(begin, _)| has_begun(*begin))
+            .map(|(_, count)| count)
+            .sum();
         let replayed = self.replays.iter().map(|replay| replay.until(time)).sum();
-        self.assembled(area.as_f64(), arrived, counted, replayed)
+        self.combine(area.as_f64(), arrived, counted, replayed)
     }
 
-    /// What so many whole cycles send.
-    fn of_cycles(&self, first: u64, cycles: u64) -> Sent {
+    /// The totals of a number of whole cycles.
+    fn totals_of_cycles(&self, first: u64, cycles: u64) -> DemandTotals {
         let total = self.schedule.total();
-        let mine = self.mine(
+        let arrived = self.of_shard(
             self.schedule.arrivals_before(first).0,
             self.schedule.arrivals_before(first.wrapping_add(cycles)).0,
         );
@@ -230,15 +239,15 @@ impl<'a> Meter<'a> {
         let counted: f64 = self.counted.iter().map(|(_, count)| count).sum();
         let replayed: Replayed =
             self.replays.iter().map(|replay| replay.until(Duration::MAX)).sum();
-        self.assembled(total.as_f64() * times, mine, counted * times, replayed.times(times))
+        self.combine(total.as_f64() * times, arrived, counted * times, replayed.times(times))
     }
 
-    fn assembled(&self, area: f64, arrived: u64, counted: f64, replayed: Replayed) -> Sent {
+    fn combine(&self, area: f64, arrived: u64, counted: f64, replayed: Replayed) -> DemandTotals {
         let expected = area / f64::from(self.shard.count());
-        let requests = counted + if self.even { as_f64(arrived) } else { expected };
+        let requests = counted + if self.is_even { as_f64(arrived) } else { expected };
         let replayed = replayed.times(f64::from(self.shard.count()).recip());
         let (input, output) = self.tokens;
-        Sent {
+        DemandTotals {
             expected,
             requests,
             input: replayed.input + (requests - replayed.rows) * input,
@@ -246,52 +255,53 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Of the arrivals with these numbers, those of this shard.
-    fn mine(&self, from: u64, to: u64) -> u64 {
+    /// How many arrivals of a range of numbers belong to this shard.
+    fn of_shard(&self, from: u64, to: u64) -> u64 {
         let first = from.wrapping_add(self.shard.arrivals_to_skip(from));
         to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))
     }
 
-    /// Between two times of a cycle.
-    fn within(&self, from: Duration, to: Duration) -> Extremes {
-        let here = self
+    /// The lowest and highest load between two times of a cycle.
+    fn extremes_in_cycle(&self, from: Duration, to: Duration) -> Extremes {
+        let current = self
             .schedule
             .phase_at(from)
             .map_or(self.schedule.phases().len(), |placed| placed.index);
-        let begins =
+        let is_at_from =
             |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
-        // Phases that take no time of the schedule stand before the one that is on.
-        let first = (0..here).rev().take_while(|index| begins(*index)).last().unwrap_or(here);
+        // Phases that take no schedule time precede the current one.
+        let first =
+            (0..current).rev().take_while(|index| is_at_from(*index)).last().unwrap_or(current);
         let phases = (first..).map_while(|index| self.schedule.phase_span(index));
         let phases = phases.take_while(|placed| placed.start < to || placed.end <= to);
-        let on = phases.filter(|placed| placed.end > from || placed.start == placed.end);
-        on.map(|placed| self.part_of(&placed, from.max(placed.start), to.min(placed.end)))
-            .fold(Extremes::NOTHING, Extremes::and)
+        let touched = phases.filter(|placed| placed.end > from || placed.start == placed.end);
+        touched
+            .map(|placed| {
+                self.extremes_in_phase(&placed, from.max(placed.start), to.min(placed.end))
+            })
+            .fold(Extremes::NONE, Extremes::merge)
     }
 
-    /// In a part of a phase.
-    fn part_of(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
-        let (rate_min, rate_max) = match &placed.phase.load {
-            // It takes none of the time of the schedule, and so has no rate that could be the lowest.
-            Load::Requests { .. } => (f64::INFINITY, 0.0),
-            Load::Replay(trace) => {
-                let inside = |time: Duration| time.saturating_sub(placed.start);
-                bursts(trace.rows(), inside(from), inside(to))
-            }
-            _ => extremes(self.schedule, placed, from, to),
-        };
-        let slots = match placed.phase.load {
-            Load::Concurrency(slots) | Load::Requests { slots, .. } => {
-                u32::try_from(self.shard.part(slots.get().into())).unwrap_or(u32::MAX)
-            }
-            _ => 0,
-        };
+    /// The lowest and highest load in a part of a phase.
+    fn extremes_in_phase(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
+        let load = &placed.phase.load;
+        let in_phase = |time: Duration| time.saturating_sub(placed.start);
+        // A phase that takes no schedule time has no rate that could be the lowest.
+        let (rate_min, rate_max) = load
+            .rate_range(in_phase(from), in_phase(to), placed.phase.length)
+            .unwrap_or((f64::INFINITY, 0.0));
+        let slots = load.slots().map_or(0, |slots| self.shard.part(slots.get().into()));
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
         let shards = f64::from(self.shard.count());
-        Extremes { rate_min: tidy(rate_min / shards), rate_max: tidy(rate_max / shards), slots }
+        Extremes {
+            rate_min: round_to_micro(rate_min / shards),
+            rate_max: round_to_micro(rate_max / shards),
+            slots,
+        }
     }
 }
 
-/// What a replay sends.
+/// Rows and tokens of a part of a replay.
 #[derive(Clone, Copy, Default)]
 struct Replayed {
     rows: f64,
@@ -323,62 +333,21 @@ impl<'a> Replay<'a> {
             sum = (sum.0 + input, sum.1 + output);
             sum
         });
-        Replay { start, rows, before: std::iter::once((0.0, 0.0)).chain(sums).collect() }
+        Replay { start, rows, tokens_before: std::iter::once((0.0, 0.0)).chain(sums).collect() }
     }
 
-    /// Up to a time of the cycle.
+    /// The rows and tokens up to a time of the cycle.
     fn until(&self, time: Duration) -> Replayed {
         let rows = time
             .checked_sub(self.start)
             .map_or(0, |time| self.rows.partition_point(|row| row.at() <= time));
-        let (input, output) = self.before.get(rows).copied().unwrap_or_default();
+        let (input, output) = self.tokens_before.get(rows).copied().unwrap_or_default();
         Replayed { rows: as_f64(rows as u64), input, output }
     }
 }
 
-/// The fewest and the most rows within a second that begins in a part of a trace.
-fn bursts(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
-    let begun = |time: Duration| rows.partition_point(|row| row.at() < time);
-    let (first, last) = (begun(from), rows.partition_point(|row| row.at() <= to));
-    let (mut most, mut end) = (0, first);
-    let mut fewest = if from + BURST <= to { begun(from + BURST) - first } else { 0 };
-    for (index, row) in rows.iter().enumerate().take(last).skip(first) {
-        while rows.get(end).is_some_and(|other| other.at() < row.at() + BURST) {
-            end += 1;
-        }
-        most = most.max(end - index);
-        // The second after a row begins without it.
-        if row.at() + BURST <= to {
-            let after = rows.get(end).is_some_and(|other| other.at() == row.at() + BURST);
-            fewest = fewest.min(end + usize::from(after) - index - 1);
-        }
-    }
-    (as_f64(fewest as u64), as_f64(most as u64))
-}
-
-/// The lowest and the highest rate of a part of a phase. A straight line has them at its ends, a sine
-/// also where it turns.
-fn extremes(
-    schedule: &Schedule,
-    placed: &PhaseSpan<'_>,
-    from: Duration,
-    to: Duration,
-) -> (f64, f64) {
-    let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
-    let mut look: Vec<Duration> = vec![from, last];
-    if let Load::Sine { period, .. } = placed.phase.load {
-        let half = (period / 2).max(Duration::from_nanos(1));
-        let first = placed.start + period / 4;
-        let skipped = from.saturating_sub(first).as_nanos().div_ceil(half.as_nanos());
-        let next = first + half.saturating_mul(u32::try_from(skipped).unwrap_or(u32::MAX));
-        look.extend([next, next + half].into_iter().filter(|turn| *turn < to));
-    }
-    let rates = look.into_iter().map(|time| schedule.rate(time));
-    rates.fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)))
-}
-
-/// Tokens of a prompt with its system message, and the most of an answer, by and large, where a trace
-/// gives these lengths.
+/// The mean tokens of a prompt with its system message, and the mean of the highest possible tokens
+/// of a response. `lengths` are those of a trace, if there is one.
 pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let system = scenario.request.system.as_ref().map_or(0, String::len);
     let limit = most_output_tokens(&scenario.request);
@@ -386,23 +355,25 @@ pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     ((input + as_f64(system as u64) / 4.0).ceil(), output)
 }
 
-/// Tokens of the longest answer that a request allows, under whichever name the bound is sent.
+/// The tokens of the longest response that a request permits: `max_completion_tokens` if it is
+/// sent, else `max_tokens`.
 pub fn most_output_tokens(request: &RequestParameters) -> f64 {
     let extra = request.extra.get("max_completion_tokens").and_then(serde_json::Value::as_f64);
     extra.unwrap_or(f64::from(request.max_tokens.get()))
 }
 
-/// This shard's part of a number of requests.
+/// The part of a shard in a number of requests.
 fn part(shard: Shard, count: NonZeroU64) -> f64 {
     as_f64(shard.part(count.get()))
 }
 
-/// To a millionth, as finely as rates are written: a ramp ends a nanosecond before its last rate.
-pub fn tidy(number: f64) -> f64 {
+/// Rounds to a millionth, the precision of rates. A part of a ramp ends a nanosecond before its
+/// final rate, so the unrounded rate would look wrong.
+pub fn round_to_micro(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }
 
-fn low(arrivals: u128) -> u64 {
+fn to_u64(arrivals: u128) -> u64 {
     u64::try_from(arrivals).unwrap_or(u64::MAX)
 }
 

@@ -1,151 +1,147 @@
-//! What a plan sends in its coming day, as numbers: a function of the plan and of the time at which it
+//! The forecast of a plan for its coming day, as a function of the plan and of the time at which it
 //! begins.
 //!
-//! When which part of a schedule is on stands in its `Itinerary`, what that part sends in its
-//! `Meter`; here the two are put together. What is said about tokens and money is an upper bound or a
-//! stated estimate, never a promise: a server may answer in fewer tokens, and count those of a prompt
-//! differently.
+//! [`PlannedRuns`] says at which times a schedule runs, [`Demand`] says how many requests it sends
+//! in a part of a run. Figures of tokens and money are upper bounds or estimates, never promises: a
+//! server can respond with fewer tokens, and can count the tokens of a prompt differently.
 //!
-//! The types are serialised as they stand: their names are what `llmload check --json` prints.
+//! `llmload check --json` prints these types, so their serialised names are a public interface.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use super::demand::{Extremes, Meter, Sent, mean_tokens, tidy};
-use super::itinerary::{Itinerary, Run};
+use super::demand::{Demand, DemandTotals, Extremes, mean_tokens, round_to_micro};
+use super::planned_runs::{CycleRun, PlannedRuns};
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
-use crate::schedule::{Lengths, Load, Phase, PhaseSpan, Repeat, Shard};
+use crate::schedule::{Lengths, PhaseSpan, Repeat, Shard};
 use crate::timetable::Timetable;
 
-/// How far ahead is looked.
+/// The longest forecast.
 pub const DAY: Duration = Duration::from_hours(24);
 
-/// Into how many parts the time ahead is cut: quarters of an hour, where it is a day.
+/// The number of equal parts of the forecast time: quarters of an hour for a day.
 pub const BUCKETS: u32 = 96;
 
-/// How many firings of a cron are told.
+/// The number of cron firings in a forecast.
 const FIRINGS: usize = 3;
 
-/// What a plan sends in the coming day, or until the last schedule has ended.
+/// The requests of a plan in the coming day, or until the last schedule ends.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
-    /// The time at which it looks; everything is foretold as if the targets were ready by then.
+    /// The start. The forecast assumes that all targets are ready at this time.
     #[serde(serialize_with = "absolute")]
     pub from: SystemTime,
-    /// Until when.
+    /// The end.
     #[serde(serialize_with = "absolute")]
     pub to: SystemTime,
-    /// How far it looks: a day, or less if every schedule ends sooner.
+    /// From start to end: a day, or less if every schedule ends sooner.
     #[serde(rename = "span_seconds", serialize_with = "seconds")]
     pub span: Duration,
-    /// The length of each bucket.
+    /// The length of one bucket.
     #[serde(rename = "bucket_seconds", serialize_with = "seconds")]
     pub bucket: Duration,
-    /// Whose part it is, of how many: `0/1` is all of it.
+    /// The shard of this forecast and the number of shards: `0/1` is everything.
     pub shard: String,
     /// In the order of the file.
-    pub scenarios: Vec<Stream>,
-    /// All of them together.
+    pub scenarios: Vec<ScenarioForecast>,
+    /// All scenarios together.
     pub sum: Sum,
-    /// The time series that the plan makes on `/metrics` once every phase has begun.
+    /// The number of time series on `/metrics` once every phase has begun.
     pub series: usize,
 }
 
-/// One scenario's part.
+/// The forecast of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Stream {
-    /// Its name.
+pub struct ScenarioForecast {
     pub scenario: String,
-    /// The name of its target, the first where it has several.
+    /// The target, or the first of several.
     pub target: String,
-    /// Those to which the same goes again; all other figures are of the one target, not of all.
-    pub further: Vec<Further>,
-    /// Whether it is one load for ever: then its cycle says only how often arithmetic starts anew.
+    /// The other targets, which get the same requests. All figures beside this field are those of
+    /// one target, not of all.
+    #[serde(rename = "further")]
+    pub other_targets: Vec<OtherTarget>,
+    /// True if the load is the same for ever. Then the length of a cycle has no meaning for a
+    /// person.
     pub endless: bool,
-    /// One pass of its schedule.
+    /// The length of one pass of the schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
-    /// How many passes, from each firing where a cron starts it; nothing where it goes on for ever.
+    /// The number of passes, per firing for a cron. `None` if it repeats for ever.
     pub cycles: Option<u32>,
-    /// For how much of the time ahead it is on.
+    /// The part of the forecast time in which the schedule runs.
     #[serde(rename = "on_seconds", serialize_with = "seconds")]
-    pub on: Duration,
-    /// When its cron fires next.
+    pub active_time: Duration,
+    /// The next firings of its cron.
     #[serde(serialize_with = "absolutes")]
     pub next_firings: Vec<SystemTime>,
-    /// Firings in the time ahead that come while it is still on.
+    /// Firings in the forecast time that are skipped because the schedule still runs.
     pub firings_skipped: u64,
-    /// Whether some of its phases last until so many requests have ended. Nobody knows how long that
-    /// takes; the schedule is foretold as if it took no time, and so sends less than this or later.
+    /// True if the schedule has phases that end after a number of requests. Their length is unknown
+    /// in advance. The forecast treats them as instantaneous, so the real load is later and can be
+    /// lower.
     pub counts_requests: bool,
-    /// What its open-loop phases send, and those that count their requests.
+    /// Requests of open-loop phases and of phases with a number of requests.
     pub amounts: Amounts,
-    /// What its tokens cost at most, where the target has prices.
+    /// The highest possible cost, if the target has prices.
     pub cost_at_most: Option<Cost>,
-    /// The highest rate, in requests per second, to each target: exactly, however short it is. Of a replay,
-    /// the most that come within a second.
+    /// The highest rate in requests per second to each target, exactly, however short it is. For a
+    /// replay: the most rows within a second.
     pub peak_rate: f64,
-    /// The first phase with that rate.
+    /// The first phase with this rate.
     pub peak_phase: Option<String>,
-    /// The most requests that closed-loop phases keep in flight; how many they send depends on the
-    /// answers, and no total holds them.
+    /// The most requests that closed-loop phases keep in flight. Their number of requests depends
+    /// on the response times, so no total contains them.
     pub closed_loop_slots: u32,
-    /// How many requests are in flight at worst.
     pub in_flight: InFlight,
     /// One pass, phase by phase.
     pub phases: Vec<PhaseForecast>,
-    /// The time ahead, in equal parts.
+    /// The forecast time in equal parts.
     pub buckets: Vec<Bucket>,
 }
 
-/// Another target of a scenario.
+/// The figures of another target that can differ from those of the first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Further {
-    /// Its name.
+pub struct OtherTarget {
     pub target: String,
-    /// What the tokens cost there, where it has prices.
+    /// The highest possible cost, if this target has prices.
     pub cost_at_most: Option<Cost>,
-    /// How many requests are in flight there at worst.
     pub in_flight: InFlight,
 }
 
-/// Money.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// How much.
     pub amount: f64,
-    /// Of what.
     pub currency: String,
 }
 
-/// What is sent, and what comes back.
+/// Requests and tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Amounts {
-    /// Requests: as many as there will be, or of random arrivals the expectation.
+    /// Exact for evenly spaced arrivals, the expected number for random arrivals.
     pub requests: f64,
-    /// Tokens of their prompts and system messages: as drawn or recorded, else at four bytes a token.
+    /// Tokens of prompts and system messages: as configured or recorded, else at 4 bytes a token.
     pub input_tokens_estimated: f64,
-    /// Tokens of their answers, if each were as long as its bound allows: its own, or `max_tokens`.
+    /// Tokens of responses of the longest permitted length: `max_tokens`, or the limit of the
+    /// prompt.
     pub output_tokens_at_most: f64,
 }
 
-/// By Little's law, requests in flight are the rate times the duration.
+/// Requests in flight at worst. By Little's law they are the rate times the duration.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct InFlight {
-    /// The most there can be: what the law says, within the cap.
+    /// The result of the law, limited by `max_concurrency`.
     pub at_most: u32,
-    /// What the law says of the highest rate and of answers that take `timeouts.total`, and the slots
-    /// of closed-loop phases.
+    /// The highest rate times `timeouts.total`, plus the slots of closed-loop phases.
     pub by_littles_law: f64,
-    /// `timeouts.total`: no request lasts longer.
+    /// `timeouts.total`. No request lasts longer.
     #[serde(rename = "longest_request_seconds", serialize_with = "seconds")]
     pub longest_request: Duration,
-    /// `max_concurrency`: an arrival that meets it is dropped.
+    /// `max_concurrency`. An arrival above it is dropped.
     pub max_concurrency: u32,
-    /// How long answers may take at the highest rate before the cap is reached; nothing without
+    /// The response time at which the highest rate reaches `max_concurrency`. `None` without
     /// open-loop phases.
     pub seconds_to_fill: Option<f64>,
 }
@@ -153,68 +149,63 @@ pub struct InFlight {
 /// A phase of a cycle.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseForecast {
-    /// Its name.
     pub name: String,
-    /// When it begins, from the start of the cycle.
+    /// From the start of the cycle.
     #[serde(rename = "start_seconds", serialize_with = "seconds")]
     pub start: Duration,
-    /// How long it lasts.
     #[serde(rename = "length_seconds", serialize_with = "seconds")]
     pub length: Duration,
-    /// What it sends, where it is open-loop or counts its requests.
+    /// Zero for a closed loop that ends at a time.
     pub requests: f64,
-    /// The lowest rate in it.
+    /// Requests per second.
     pub rate_min: f64,
-    /// The highest.
+    /// Requests per second.
     pub rate_max: f64,
-    /// What it keeps in flight, where it is closed-loop.
+    /// Requests that a closed loop keeps in flight.
     pub closed_loop_slots: u32,
 }
 
-/// A part of the time ahead.
+/// A part of the forecast time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bucket {
-    /// From now.
+    /// From the start of the forecast.
     pub start_seconds: f64,
-    /// What is sent in it.
     pub requests: f64,
-    /// The lowest rate in it, in requests per second.
+    /// The lowest rate in requests per second.
     pub rate_min: f64,
-    /// On the average.
     pub rate_mean: f64,
-    /// The highest; of a replay, the most that come within a second.
+    /// The highest rate. For a replay: the most rows within a second.
     pub rate_max: f64,
-    /// The most requests that a closed loop keeps in flight in it.
+    /// The most requests that closed loops keep in flight.
     pub closed_loop_slots: u32,
 }
 
 /// All scenarios together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sum {
-    /// What their open-loop phases send.
+    /// Requests to all targets.
     pub amounts: Amounts,
-    /// What their tokens cost at most, by currency; nothing of targets without prices.
+    /// The highest possible cost by currency. Targets without prices are not included.
     pub cost_at_most: BTreeMap<String, f64>,
-    /// The highest rate, if the peaks of a bucket fell on one instant.
+    /// The highest rate if all peaks within a bucket coincide.
     pub peak_rate: f64,
-    /// Likewise of the slots of closed loops.
+    /// The most slots of closed loops, by the same rule.
     pub closed_loop_slots: u32,
-    /// The most requests in flight: every scenario's worst case at once.
+    /// The sum of all worst cases.
     pub in_flight_at_most: u64,
-    /// The time ahead, in equal parts.
+    /// The forecast time in equal parts.
     pub buckets: Vec<Bucket>,
 }
 
 impl Forecast {
-    /// Of a plan that makes so many series, from `now` on.
-    pub fn of(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
-        let itineraries: Vec<Itinerary> =
-            plan.scenarios.iter().map(|scenario| Itinerary::of(scenario, now, DAY)).collect();
-        let until = |itinerary: &Itinerary| if itinerary.is_over { itinerary.end() } else { DAY };
-        let span = itineraries.iter().map(until).max().unwrap_or(DAY);
-        let pairs = plan.scenarios.iter().zip(&itineraries);
-        let scenarios: Vec<Stream> = pairs
-            .map(|(scenario, itinerary)| stream(scenario, plan.shard, itinerary, now, span))
+    /// Forecasts a plan from `now` on. `series` is the number of its time series.
+    pub fn new(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
+        let planned: Vec<PlannedRuns> =
+            plan.scenarios.iter().map(|scenario| PlannedRuns::new(scenario, now, DAY)).collect();
+        let end = |planned: &PlannedRuns| if planned.is_complete { planned.end() } else { DAY };
+        let span = planned.iter().map(end).max().unwrap_or(DAY);
+        let scenarios: Vec<ScenarioForecast> = std::iter::zip(&plan.scenarios, &planned)
+            .map(|(scenario, planned)| scenario_forecast(scenario, plan.shard, planned, now, span))
             .collect();
         let sum = sum(&scenarios);
         let shard = plan.shard.to_string();
@@ -231,57 +222,46 @@ impl Forecast {
     }
 }
 
-fn stream(
+fn scenario_forecast(
     scenario: &Scenario,
     shard: Shard,
-    itinerary: &Itinerary,
+    planned: &PlannedRuns,
     now: SystemTime,
     span: Duration,
-) -> Stream {
+) -> ScenarioForecast {
     let schedule = &scenario.schedule;
-    let meter = Meter::new(scenario, shard);
+    let demand = Demand::new(scenario, shard);
     let placed = (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
-    let phases: Vec<PhaseForecast> = placed.map(|placed| phase(&meter, &placed)).collect();
-    let buckets = in_buckets(&meter, &itinerary.runs, span);
-    let all = || {
-        itinerary
-            .runs
-            .iter()
-            .map(|run| (meter.sent(run, run.begin, run.end), meter.asked(run, run.begin, run.end)))
-    };
-    let sent: Sent = all().map(|(sent, _)| sent).sum();
-    let asked = all().map(|(_, asked)| asked).fold(Extremes::NOTHING, Extremes::and);
-    let (peak_rate, closed_loop_slots) = (asked.rate_max, asked.slots);
+    let phases: Vec<PhaseForecast> = placed.map(|placed| phase(&demand, &placed)).collect();
+    let buckets = buckets(&demand, &planned.runs, span);
+    let totals = planned.runs.iter().map(|run| demand.totals(run, run.begin, run.end));
+    let totals: DemandTotals = totals.sum();
+    let extremes = planned.runs.iter().map(|run| demand.extremes(run, run.begin, run.end));
+    let extremes = extremes.fold(Extremes::NONE, Extremes::merge);
+    let (peak_rate, closed_loop_slots) = (extremes.rate_max, extremes.slots);
     let amounts = Amounts {
-        requests: tidy(sent.requests),
-        input_tokens_estimated: tidy(sent.input),
-        output_tokens_at_most: tidy(sent.output),
+        requests: round_to_micro(totals.requests),
+        input_tokens_estimated: round_to_micro(totals.input),
+        output_tokens_at_most: round_to_micro(totals.output),
     };
-    let cron = match &scenario.start {
-        Start::Cron(cron) => Some(cron),
-        _ => None,
-    };
-    let firings = std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| {
-        cron?.next_after(*last)
-    });
-    let further = scenario.other_targets.iter().map(|target| Further {
+    let other_targets = scenario.other_targets.iter().map(|target| OtherTarget {
         target: target.name.clone(),
         cost_at_most: cost(target, amounts),
         in_flight: in_flight(scenario, target, peak_rate, closed_loop_slots),
     });
-    Stream {
+    ScenarioForecast {
         scenario: scenario.name.clone(),
         target: scenario.target.name.clone(),
-        further: further.collect(),
+        other_targets: other_targets.collect(),
         endless: is_endless(scenario),
         cycle: schedule.length(),
         cycles: match (&scenario.start, scenario.repeat) {
             (Start::WallClock(_), _) | (_, Repeat::Forever) => None,
             (_, Repeat::Times(times)) => Some(times.get()),
         },
-        on: itinerary.on(),
-        next_firings: firings.take(FIRINGS).collect(),
-        firings_skipped: itinerary.skipped,
+        active_time: planned.active_time(),
+        next_firings: next_firings(scenario, now),
+        firings_skipped: planned.skipped,
         counts_requests: !schedule.is_timed(),
         amounts,
         cost_at_most: cost(&scenario.target, amounts),
@@ -297,14 +277,21 @@ fn stream(
     }
 }
 
-fn is_endless(scenario: &Scenario) -> bool {
-    let even = |phase: &Phase| matches!(phase.load, Load::Constant(_) | Load::Concurrency(_));
-    scenario.schedule.phases().iter().all(even) && Timetable::for_scenario(scenario).is_endless()
+fn next_firings(scenario: &Scenario, now: SystemTime) -> Vec<SystemTime> {
+    let Start::Cron(cron) = &scenario.start else { return Vec::new() };
+    std::iter::successors(cron.next_after(now), |last| cron.next_after(*last))
+        .take(FIRINGS)
+        .collect()
 }
 
-/// Tokens of a request: of its prompt, and the most of its answer, on the average.
-pub fn tokens_each(scenario: &Scenario, stream: &Stream) -> (f64, f64) {
-    let Amounts { requests, input_tokens_estimated, output_tokens_at_most } = stream.amounts;
+fn is_endless(scenario: &Scenario) -> bool {
+    scenario.schedule.phases().iter().all(|phase| phase.load.is_flat())
+        && Timetable::for_scenario(scenario).is_endless()
+}
+
+/// The mean tokens of a prompt, and the mean of the highest possible tokens of a response.
+pub fn tokens_per_request(scenario: &Scenario, forecast: &ScenarioForecast) -> (f64, f64) {
+    let Amounts { requests, input_tokens_estimated, output_tokens_at_most } = forecast.amounts;
     if requests > 0.0 {
         (input_tokens_estimated / requests, output_tokens_at_most / requests)
     } else {
@@ -312,56 +299,57 @@ pub fn tokens_each(scenario: &Scenario, stream: &Stream) -> (f64, f64) {
     }
 }
 
-fn phase(meter: &Meter<'_>, placed: &PhaseSpan<'_>) -> PhaseForecast {
-    let (asked, requests) = meter.phase(placed);
+fn phase(demand: &Demand<'_>, placed: &PhaseSpan<'_>) -> PhaseForecast {
+    let (extremes, requests) = demand.phase(placed);
     PhaseForecast {
         name: placed.phase.name.clone(),
         start: placed.start,
         length: placed.phase.length,
-        requests: tidy(requests),
-        rate_min: lowest(asked),
-        rate_max: asked.rate_max,
-        closed_loop_slots: asked.slots,
+        requests: round_to_micro(requests),
+        rate_min: lowest(extremes),
+        rate_max: extremes.rate_max,
+        closed_loop_slots: extremes.slots,
     }
 }
 
-/// One pass of a schedule, in equal parts.
-pub fn one_pass(scenario: &Scenario, shard: Shard) -> Vec<Bucket> {
-    let meter = Meter::new(scenario, shard);
-    in_buckets(&meter, &[meter.one_pass()], scenario.schedule.length())
+/// One pass of a schedule in equal parts.
+pub fn buckets_of_one_pass(scenario: &Scenario, shard: Shard) -> Vec<Bucket> {
+    let demand = Demand::new(scenario, shard);
+    buckets(&demand, &[demand.one_pass()], scenario.schedule.length())
 }
 
-/// A span of time in equal parts; none, where there is no time.
-fn in_buckets(meter: &Meter<'_>, runs: &[Run], span: Duration) -> Vec<Bucket> {
+/// A span of time in equal parts. Empty if the span is zero.
+fn buckets(demand: &Demand<'_>, runs: &[CycleRun], span: Duration) -> Vec<Bucket> {
     let edge = |index: u32| span * index / BUCKETS;
     let count = if span.is_zero() { 0 } else { BUCKETS };
-    (0..count).map(|index| bucket(meter, runs, edge(index), edge(index + 1))).collect()
+    (0..count).map(|index| bucket(demand, runs, edge(index), edge(index + 1))).collect()
 }
 
-fn bucket(meter: &Meter<'_>, runs: &[Run], from: Duration, to: Duration) -> Bucket {
+fn bucket(demand: &Demand<'_>, runs: &[CycleRun], from: Duration, to: Duration) -> Bucket {
     let first = runs.partition_point(|run| run.end <= from && run.begin < from);
-    let (mut asked, mut sent, mut on) = (Extremes::NOTHING, Sent::default(), Duration::ZERO);
+    let (mut extremes, mut totals) = (Extremes::NONE, DemandTotals::default());
+    let mut active_time = Duration::ZERO;
     for run in runs.iter().skip(first).take_while(|run| run.begin < to) {
-        let (a, b) = (run.begin.max(from), run.end.min(to));
-        asked = asked.and(meter.asked(run, a, b));
-        sent = sent + meter.sent(run, a, b);
-        on += b.saturating_sub(a);
+        let (begin, end) = (run.begin.max(from), run.end.min(to));
+        extremes = extremes.merge(demand.extremes(run, begin, end));
+        totals = totals + demand.totals(run, begin, end);
+        active_time += end.saturating_sub(begin);
     }
     let length = to.saturating_sub(from);
     Bucket {
         start_seconds: from.as_secs_f64(),
-        requests: tidy(sent.requests),
-        // Where the schedule did not move for a while, nothing was asked for.
-        rate_min: if on < length { 0.0 } else { lowest(asked) },
-        rate_mean: tidy(sent.expected / length.as_secs_f64()),
-        rate_max: asked.rate_max,
-        closed_loop_slots: asked.slots,
+        requests: round_to_micro(totals.requests),
+        // The rate is zero while the schedule does not run.
+        rate_min: if active_time < length { 0.0 } else { lowest(extremes) },
+        rate_mean: round_to_micro(totals.expected / length.as_secs_f64()),
+        rate_max: extremes.rate_max,
+        closed_loop_slots: extremes.slots,
     }
 }
 
-/// The lowest rate, also of what has none.
-fn lowest(asked: Extremes) -> f64 {
-    if asked.rate_min.is_finite() { asked.rate_min } else { 0.0 }
+/// The lowest rate, or zero if there is none.
+fn lowest(extremes: Extremes) -> f64 {
+    if extremes.rate_min.is_finite() { extremes.rate_min } else { 0.0 }
 }
 
 fn cost(target: &Target, amounts: Amounts) -> Option<Cost> {
@@ -376,7 +364,7 @@ fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -
     let longest_request = target.timeouts.total;
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
-        // One alone is in flight too, however rare.
+        // Rounded up, because a single rare request is in flight too.
         at_most: (by_littles_law.ceil() as u32).min(cap),
         by_littles_law,
         longest_request,
@@ -385,33 +373,33 @@ fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -
     }
 }
 
-fn sum(streams: &[Stream]) -> Sum {
+fn sum(scenarios: &[ScenarioForecast]) -> Sum {
     let mut sum = Sum {
         amounts: Amounts::default(),
         cost_at_most: BTreeMap::new(),
         peak_rate: 0.0,
         closed_loop_slots: 0,
         in_flight_at_most: 0,
-        buckets: streams
+        buckets: scenarios
             .first()
             .map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
     };
-    for stream in streams {
-        let costs = stream.further.iter().map(|further| &further.cost_at_most);
-        for cost in costs.chain([&stream.cost_at_most]).flatten() {
+    for scenario in scenarios {
+        let costs = scenario.other_targets.iter().map(|other| &other.cost_at_most);
+        for cost in costs.chain([&scenario.cost_at_most]).flatten() {
             *sum.cost_at_most.entry(cost.currency.clone()).or_default() += cost.amount;
         }
-        let in_flight = stream.further.iter().map(|further| &further.in_flight);
-        for in_flight in in_flight.chain([&stream.in_flight]) {
+        let in_flight = scenario.other_targets.iter().map(|other| &other.in_flight);
+        for in_flight in in_flight.chain([&scenario.in_flight]) {
             sum.in_flight_at_most += u64::from(in_flight.at_most);
-            // The same again for each target.
-            sum.amounts.requests += stream.amounts.requests;
-            sum.amounts.input_tokens_estimated += stream.amounts.input_tokens_estimated;
-            sum.amounts.output_tokens_at_most += stream.amounts.output_tokens_at_most;
+            // Every target gets all requests.
+            sum.amounts.requests += scenario.amounts.requests;
+            sum.amounts.input_tokens_estimated += scenario.amounts.input_tokens_estimated;
+            sum.amounts.output_tokens_at_most += scenario.amounts.output_tokens_at_most;
         }
-        let number = u32::try_from(1 + stream.further.len()).unwrap_or(u32::MAX);
+        let number = u32::try_from(1 + scenario.other_targets.len()).unwrap_or(u32::MAX);
         let targets = f64::from(number);
-        for (all, one) in sum.buckets.iter_mut().zip(&stream.buckets) {
+        for (all, one) in sum.buckets.iter_mut().zip(&scenario.buckets) {
             all.start_seconds = one.start_seconds;
             all.requests += targets * one.requests;
             all.rate_min += targets * one.rate_min;

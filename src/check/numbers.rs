@@ -1,10 +1,10 @@
-//! Numbers as people read them at a glance.
+//! Numbers as text for people.
 
 use std::time::Duration;
 
 use crate::config::HumanDuration;
 
-/// With commas between thousands, and decimals only where they matter.
+/// A count with commas between thousands. Small fractions keep two decimals.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn count(number: f64) -> String {
     if number < 10.0 && (number - number.round()).abs() > 0.005 {
@@ -13,7 +13,7 @@ pub fn count(number: f64) -> String {
     grouped(number.round() as u64)
 }
 
-/// A sum of money: two decimals, or two digits that say something.
+/// A sum of money with two decimals. Sums below a cent keep two significant digits.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn money(amount: f64) -> String {
     if amount > 0.0 && amount < 0.01 {
@@ -24,7 +24,7 @@ pub fn money(amount: f64) -> String {
     format!("{}.{:02}", grouped(cents / 100), cents % 100)
 }
 
-/// In the unit in which it reads best, to three digits: `5/s`, `12.5/s`, `40/h`.
+/// A rate in the unit that suits it, to three digits: `5/s`, `12.5/s`, `40/h`.
 pub fn rate(per_second: f64) -> String {
     if per_second <= 0.0 {
         return "0/s".to_owned();
@@ -44,7 +44,7 @@ pub fn short_seconds(seconds: f64) -> String {
     format!("{} s", three_digits(seconds))
 }
 
-/// To three digits.
+/// A number to three digits.
 pub fn three_digits(number: f64) -> String {
     let decimals = match number {
         large if large >= 99.95 => return count(large),
@@ -56,18 +56,18 @@ pub fn three_digits(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// `99.5 %`; what is not all does not read as all.
+/// A share as `99.5 %`. A share below 1 is never shown as 100 %.
 pub fn percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);
     let text = if share < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// To three digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
+/// A duration to three digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         long if long >= 99.95 => {
-            // A number from a file may be any.
+            // A report file can contain any number.
             let whole = Duration::from_secs_f64(long.min(1e10).round());
             HumanDuration(whole).to_string()
         }

@@ -1,5 +1,5 @@
-//! How many time series a plan makes, counted on the very registry that the daemon would serve: a
-//! family that is added, or a label, cannot be forgotten here.
+//! The number of time series of a plan, counted on the registry that the daemon would serve. A new
+//! family or label is therefore included automatically.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan};
 use crate::schedule_state::ScheduleState;
 
-/// Stands for a model that the endpoint will name.
-const SOME_MODEL: &str = "model";
+/// A placeholder for a model name that only the endpoint knows.
+const UNKNOWN_MODEL: &str = "model";
 
-/// The samples of a scrape once every phase has begun.
+/// The number of samples in a scrape once every phase has begun.
 ///
 /// # Errors
-/// If the metrics cannot be set up: a defect.
-pub fn series(plan: &Plan) -> Result<usize, Defect> {
+/// If the metrics cannot be set up, which is a defect.
+pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
     let metrics = Metrics::new(Generator::new(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
     metrics.set_shard(plan.shard);
@@ -31,7 +31,7 @@ pub fn series(plan: &Plan) -> Result<usize, Defect> {
         metrics.targets.add(&target.name, "");
         let labels = Labels {
             target: target.name.clone(),
-            model: target.model.clone().unwrap_or_else(|| SOME_MODEL.to_owned()),
+            model: target.model.clone().unwrap_or_else(|| UNKNOWN_MODEL.to_owned()),
             scenario: scenario.name.clone(),
         };
         let schedule_state =

@@ -1,4 +1,5 @@
-//! Times ahead in words: by the clock on the wall where a schedule goes by it, else from its start.
+//! Times of a forecast as text: clock times if the schedule follows a clock, else times from its
+//! start.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,10 +9,10 @@ use crate::calendar::{Anchor, Zone};
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 
-/// Marks on the clock say no more than the minute.
-const SHORTEST_BY_THE_CLOCK: Duration = Duration::from_hours(1);
+/// Clock times show minutes only, so a shorter axis shows times from the start.
+const SHORTEST_WITH_CLOCK_TIMES: Duration = Duration::from_hours(1);
 
-/// Whose clock a scenario goes by, if by any.
+/// The time zone that a scenario follows, if any.
 pub fn zone(scenario: &Scenario) -> Option<Zone> {
     match &scenario.start {
         Start::WallClock(Anchor::Midnight(zone)) => Some(zone.clone()),
@@ -21,59 +22,59 @@ pub fn zone(scenario: &Scenario) -> Option<Zone> {
     }
 }
 
-/// When a scenario begins.
+/// The start of a scenario.
 pub fn start(scenario: &Scenario, firings: &[SystemTime]) -> String {
     match &scenario.start {
-        Start::WhenReady => "once the target answers".to_owned(),
-        Start::Now => "at once".to_owned(),
-        Start::WallClock(anchor) => format!("by the clock on the wall, {anchor}"),
+        Start::WhenReady => "when the target is ready".to_owned(),
+        Start::Now => "immediately".to_owned(),
+        Start::WallClock(anchor) => format!("by the wall clock, {anchor}"),
         Start::Cron(cron) => {
             let next: Vec<String> =
                 firings.iter().map(|at| cron.zone().day_and_time(*at)).collect();
-            format!("whenever `{cron}` fires in {}: next {}", cron.zone(), next.join(", "))
+            format!("by cron `{cron}` in {}; next {}", cron.zone(), next.join(", "))
         }
     }
 }
 
-/// Its windows, and which of them is open.
+/// The active windows of a scenario, and their state now.
 pub fn active(scenario: &Scenario, now: SystemTime) -> Option<String> {
     let windows = scenario.active.as_ref()?;
     let zone = windows.zone()?;
     let state = match windows.state_at(now) {
-        (true, Some(closes)) => format!("open until {}", zone.day_and_time(closes)),
-        (true, None) => "always open".to_owned(),
-        (false, Some(opens)) => format!("closed until {}", zone.day_and_time(opens)),
-        (false, None) => "never open".to_owned(),
+        (true, Some(closes)) => format!("active until {}", zone.day_and_time(closes)),
+        (true, None) => "always active".to_owned(),
+        (false, Some(opens)) => format!("inactive until {}", zone.day_and_time(opens)),
+        (false, None) => "never active".to_owned(),
     };
     Some(format!("{windows}; now {state}"))
 }
 
-/// The axis of the time ahead.
+/// The time axis of a drawing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// What stands below each quarter of it.
+    /// The texts at the ends of its quarters.
     pub marks: [String; 5],
-    /// What they mean; nothing where they count from the start.
+    /// The meaning of the texts. Empty if they count from the start.
     pub caption: String,
 }
 
 impl Axis {
-    /// From the start of a schedule on.
-    pub fn since_start(span: Duration) -> Axis {
+    /// An axis with times from the start of a schedule.
+    pub fn from_start(span: Duration) -> Axis {
         Axis {
             marks: [0, 1, 2, 3, 4].map(|quarter| offset(span * quarter / 4)),
             caption: String::new(),
         }
     }
 
-    /// From now on, by the clock of a zone if there is one.
-    pub fn ahead(forecast: &Forecast, zone: Option<&Zone>) -> Axis {
-        let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_BY_THE_CLOCK) else {
-            return Axis::since_start(forecast.span);
+    /// An axis from now on, with the clock times of a zone if there is one.
+    pub fn from_now(forecast: &Forecast, zone: Option<&Zone>) -> Axis {
+        let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_WITH_CLOCK_TIMES) else {
+            return Axis::from_start(forecast.span);
         };
         let marks = [0, 1, 2, 3, 4]
             .map(|quarter| zone.time_of_day(forecast.from + forecast.span * quarter / 4));
-        let caption = format!("from {} on, the time in {zone}", zone.day_and_time(forecast.from));
+        let caption = format!("times in {zone}, from {}", zone.day_and_time(forecast.from));
         Axis { marks, caption }
     }
 }

@@ -1,4 +1,4 @@
-//! `llmload compare`: two reports, a verdict.
+//! `llmload compare`: compares two reports and returns a verdict.
 
 use std::path::{Path, PathBuf};
 
@@ -11,25 +11,25 @@ use crate::report::comparison::{self, Comparison};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// The report.json of the run to be held against, or its folder
+    /// The report.json of the base run, or its folder
     base: PathBuf,
-    /// That of the other run
+    /// The report.json of the new run, or its folder
     new: PathBuf,
-    /// A change of a time or speed up to this much counts for nothing, however sure it is: a share of it in
-    /// percent. More failures count if they are sure
+    /// Ignore changes of latency and speed up to this percentage. A significant rise of failures
+    /// always counts
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
     tolerance: f64,
-    /// Print one JSON document instead of words
+    /// Print one JSON document instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// Exit code where something is worse.
+/// The exit code if a figure is worse or a run is not valid.
 const WORSE: u8 = 3;
 
 pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
     let (base, new) = (read(&args.base)?, read(&args.new)?);
-    let comparison = Comparison::of(&base, &new, args.tolerance / 100.0);
+    let comparison = Comparison::new(&base, &new, args.tolerance / 100.0);
     if args.json {
         print(&serde_json::to_string_pretty(&comparison).context("the comparison")?)?;
     } else {
@@ -43,7 +43,7 @@ fn read(path: &Path) -> Result<Report, Failed> {
     let name = file.display();
     let text = std::fs::read_to_string(&file).map_err(|error| {
         Failed::Usage(format!(
-            "error: {name}: {error}; name a report.json that `llmload run --report` wrote"
+            "error: {name}: {error}; pass a report.json that `llmload run --report` wrote"
         ))
     })?;
     comparison::read(&text).map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
@@ -53,5 +53,5 @@ fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>().ok();
     number
         .filter(|percent| (0.0..=1000.0).contains(percent))
-        .ok_or_else(|| "write a percentage such as 5".to_owned())
+        .ok_or_else(|| "not a percentage; write one such as 5".to_owned())
 }

@@ -1,6 +1,6 @@
 //! The level, the format and the destination of the log.
 
-use super::progress::Beside;
+use super::progress::LogWriter;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -54,7 +54,7 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Beside)
+        .with_writer(|| LogWriter)
         .with_target(false)
         // It would report a closed stderr on stderr, and panic.
         .log_internal_errors(false);

@@ -1,4 +1,4 @@
-//! `llmload run`: one pass of the schedule, with a report and an exit code.
+//! `llmload run`: makes one pass of the schedule, with a report and an exit code.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
 use crate::generator::Generator;
-use crate::report::{self, Report, Run};
+use crate::report::{self, Report, RunInfo};
 use crate::scenario::RunOptions;
 use crate::schedule::Shard;
 use crate::status::StatusBoard;
@@ -26,78 +26,85 @@ pub(super) struct RunArgs {
     /// Run this scenario only
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Send for this long, such as 10m, in place of one pass of the schedule
+    /// Run for this long, such as 10m, instead of one pass of the schedule
     #[arg(long = "for", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
-    /// Write report.json, report.md and report.html into this folder
+    /// Write report.json, report.md and report.html to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// End with exit code 0 also where the run did not pass
+    /// Exit with code 0 even if the run did not pass
     #[arg(long)]
     no_gate: bool,
-    /// How long targets may take to be ready, warm-up included
+    /// The longest wait until the targets are ready, including warm-up
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = config::read_duration)]
     wait: Duration,
-    /// Serve /metrics and the status page here while it runs [default: no port is opened]
+    /// Serve /metrics and the status page at this address during the run [default: no port]
     #[arg(long = "web.listen-address", value_name = "ADDRESS", value_parser = listen_address)]
     listen_address: Option<std::net::SocketAddr>,
 }
 
-/// What a report is written to.
+/// The files of a report.
 const FILES: [&str; 3] = ["report.json", "report.md", "report.html"];
-/// Exit code of a run that did not pass.
-const MISSED: u8 = 3;
+/// The exit code of a run that did not pass.
+const NOT_PASSED: u8 = 3;
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     if args.load.url.is_some() && args.length.is_none() {
         return Err(Failed::Usage(
-            "error: a rate has no end of its own; say how long the run takes, such as --for 1m"
-                .to_owned(),
+            "error: a rate has no end; set the length of the run, such as --for 1m".to_owned(),
         ));
     }
-    // Where the file has a schedule, it is cut; the one phase of a command line is as long as is said.
+    // A schedule from a file is cut to this length. The single phase of a command line gets this
+    // length.
     let plan = super::load_plan(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(
-            "a run sends the whole schedule: LLMLOAD_SHARD and LLMLOAD_SHARDS do not count"
+            "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored: a run sends the whole schedule"
         );
     }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(folder) = &args.report {
-        // Before an hour of load, not after it.
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("--report {}: the folder cannot be made", folder.display()))?;
-        // Nobody shall take the report of another day for that of a run that broke.
-        for name in FILES {
-            match std::fs::remove_file(folder.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    let words = format!("--report {}: {name} cannot be replaced", folder.display());
-                    return Err(Failed::Runtime(anyhow::Error::new(error).context(words)));
-                }
-                _ => {}
-            }
-        }
-    }
-    let (report, broken) = go(args, plan)?;
-    // The files first: stdout may be full.
+    // An error should appear before an hour of load, not after it.
+    args.report.as_deref().map_or(Ok(()), prepare_folder)?;
+    let (report, error) = execute(args, plan)?;
+    // The files come first, because writing to stdout can fail.
     if let Some(folder) = &args.report {
         write(&report, folder)?;
     }
     print(report::text(&report).trim_end())?;
-    match broken {
+    match error {
         Some(error) => Err(Failed::Runtime(anyhow::Error::new(error))),
         None if report.verdict.passed || args.no_gate => Ok(()),
-        None => Err(Failed::Reported(MISSED)),
+        None => Err(Failed::Reported(NOT_PASSED)),
     }
 }
 
-/// What came of it, and what broke it, if something did once requests had been sent.
-fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon::Error>), Failed> {
+/// Creates the folder of the report and removes an older report. If this run fails, nobody should
+/// take the older report for its result.
+fn prepare_folder(folder: &Path) -> Result<(), Failed> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("--report {}: cannot create the folder", folder.display()))?;
+    for name in FILES {
+        match std::fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("--report {}: cannot replace {name}", folder.display());
+                return Err(Failed::Runtime(anyhow::Error::new(error).context(text)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs the plan. Returns the report, and the error that ended the run after it had sent requests.
+fn execute(
+    args: &RunArgs,
+    plan: crate::plan::Plan,
+) -> Result<(Report, Option<daemon::Error>), Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
@@ -125,22 +132,22 @@ fn go(args: &RunArgs, plan: crate::plan::Plan) -> Result<(Report, Option<daemon:
         progress::clear();
         anyhow::Ok(ended)
     })?;
-    let sent = board.monitors().iter().any(|stream| stream.state.ledger.counts().started > 0);
-    let (interrupted, broken) = match ended {
+    let sent = board.monitors().iter().any(|monitor| monitor.state.ledger.counts().started > 0);
+    let (interrupted, error) = match ended {
         Ok(ended) => (ended == EndReason::Stopped, None),
         Err(error) if sent => (false, Some(error)),
         Err(error) => return Err(Failed::Runtime(anyhow::Error::new(error))),
     };
-    let run = Run {
+    let run = RunInfo {
         started,
-        took: began.elapsed(),
+        duration: began.elapsed(),
         interrupted,
-        broken: broken.as_ref().map(ToString::to_string),
+        error: error.as_ref().map(ToString::to_string),
         seed,
         generator: &generator,
         config,
     };
-    Ok((Report::of(run, &board.monitors()), broken))
+    Ok((Report::new(run, &board.monitors()), error))
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
@@ -148,9 +155,8 @@ fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
     let html = report::html(report).map_err(anyhow::Error::new)?;
     for (name, text) in FILES.into_iter().zip([json, report::markdown(report), html]) {
         let path = folder.join(name);
-        std::fs::write(&path, text)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    tracing::info!("report.json, report.md and report.html are in {}", folder.display());
+    tracing::info!("wrote report.json, report.md and report.html to {}", folder.display());
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use super::{Invalid, Position, Problem};
 use crate::plan::{Plan, Scenario, Start};
-use crate::schedule::{Load, Shard};
+use crate::schedule::Shard;
 
 /// The part of a plan, read from `origin`, that one shard carries out.
 ///
@@ -38,7 +38,7 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
     let part =
         |whole: NonZeroU32| u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
     for phase in scenario.schedule.phases() {
-        if let Load::Concurrency(slots) | Load::Requests { slots, .. } = phase.load
+        if let Some(slots) = phase.load.slots()
             && slots.get() < shards
         {
             let name = &phase.name;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::schedule::{Arrivals, Phase, Rate, Shard};
+use crate::schedule::{Arrivals, Load, Phase, Rate, Shard};
 
 fn schedule(phases: &[(Load, u64)]) -> Arc<Schedule> {
     let phases = phases.iter().cloned().map(|(load, millis)| Phase {

@@ -1,4 +1,4 @@
-//! Lines over time, as scalable vector graphics. Colours are those of the page: each line has a class.
+//! Line charts over time as SVG. The colours come from the CSS classes of the page.
 
 use std::fmt::Write as _;
 
@@ -7,35 +7,34 @@ use crate::check::numbers::duration;
 /// One line of a chart.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    /// The class of its stroke.
+    /// The CSS class.
     pub class: &'static str,
-    /// What it is.
     pub name: &'static str,
-    /// A value for each interval; none where there was nothing.
+    /// One value per interval, or `None` for a gap.
     pub values: Vec<Option<f64>>,
 }
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 220.0;
-/// Left of the plot, where the values stand.
+/// The space for the values on the left.
 const LEFT: f64 = 64.0;
-/// Below the plot, where the times stand.
+/// The space for the times below.
 const BELOW: f64 = 24.0;
 const ABOVE: f64 = 8.0;
 
-/// Draws them, all from zero.
+/// Draws the lines. The value axis starts at zero.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -> String {
     let count = lines.iter().map(|line| line.values.len()).max().unwrap_or(0).max(1);
-    let greatest =
+    let highest =
         lines.iter().flat_map(|line| line.values.iter().flatten()).fold(0.0_f64, |a, b| a.max(*b));
-    let step = tick(greatest.max(1e-6));
-    let top = (greatest / step).ceil().max(1.0) * step;
+    let step = tick(highest.max(1e-6));
+    let top = (highest / step).ceil().max(1.0) * step;
     let end = count as f64 * interval;
     let x = |seconds: f64| LEFT + seconds / end * (WIDTH - LEFT - 8.0);
     let y = |value: f64| ABOVE + (1.0 - value / top) * (HEIGHT - ABOVE - BELOW);
     let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let mut value = 0.0;
     while value <= top + step / 2.0 {
         let _ = write!(
@@ -76,7 +75,7 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
                     x(middle),
                     y(*value)
                 );
-                // A point between two gaps is seen too.
+                // Makes a single point between two gaps visible.
                 if !pen_down {
                     path.push_str("h0.1");
                 }
@@ -89,7 +88,7 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
     out
 }
 
-/// A distance of 1, 2 or 5 of some power of ten that a whole takes at most five of.
+/// A tick distance of 1, 2 or 5 times a power of ten, with at most five ticks up to `whole`.
 fn tick(whole: f64) -> f64 {
     let power = 10_f64.powf((whole / 5.0).log10().floor());
     [1.0, 2.0, 5.0, 10.0]

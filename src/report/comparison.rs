@@ -1,205 +1,166 @@
-//! Whether a run is worse than another: two reports in, a verdict out.
+//! The comparison of two reports: is the new run worse than the base?
 //!
-//! Each quantile comes with the interval that holds the true one with a probability of 95 %, which
-//! follows from the order of the values alone, however they are distributed. It takes them for
-//! independent, which requests that wait in one queue are not quite. So a change counts only where the
-//! intervals do not meet and it is larger than what is tolerated: two runs of the same server differ too.
+//! Each quantile has a 95 % confidence interval. It follows from the order of the values alone, for
+//! any distribution. It assumes independent values, but requests in one queue are not fully
+//! independent, and two runs of the same server differ too. A change therefore counts only if the
+//! intervals do not overlap and the change exceeds a tolerance.
 
 use serde::Serialize;
 
 use super::layout::Block;
-use super::{FORM, Load, Report};
+use super::{FORMAT_VERSION, Report, RouteReport};
 use crate::check::numbers::{duration, percent, three_digits};
 use crate::measurement::printable;
 
-/// 1.96 standard deviations on either side hold 95 %.
-const SURE: f64 = 1.96;
+/// The half-width of a 95 % interval in standard deviations.
+const Z_95: f64 = 1.96;
 
-/// The one figure that is no time.
 const SUCCESS_RATE: &str = "success rate";
 
-/// Why two reports cannot be compared.
+/// An error while reading a report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Incomparable {
-    /// It is of another form.
+pub enum ReadError {
     #[error(
-        "a report of form {found}, and this llmload reads form {FORM}; make it anew with this version"
+        "the report has format {found}, but this llmload reads format {FORMAT_VERSION}; \
+         repeat the run with this version"
     )]
-    Form {
-        /// Its form.
-        found: u32,
-    },
+    FormatVersion { found: u32 },
     /// Not JSON, or not a report.
     #[error("not a report of `llmload run`: {0}")]
-    NoReport(String),
+    NotAReport(String),
 }
 
-/// Reads a report that was written as JSON.
+/// Reads a report from its JSON.
 ///
 /// # Errors
-/// If it is none.
-pub fn read(text: &str) -> Result<Report, Incomparable> {
+/// If the text is not a report of this format.
+pub fn read(text: &str) -> Result<Report, ReadError> {
     #[derive(serde::Deserialize)]
-    struct Form {
+    struct Header {
         llmload_report: u32,
     }
-    let no_report = |error: serde_json::Error| Incomparable::NoReport(error.to_string());
-    let Form { llmload_report: found } = serde_json::from_str(text).map_err(no_report)?;
-    if found != FORM {
-        return Err(Incomparable::Form { found });
+    let not_a_report = |error: serde_json::Error| ReadError::NotAReport(error.to_string());
+    let Header { llmload_report: found } = serde_json::from_str(text).map_err(not_a_report)?;
+    if found != FORMAT_VERSION {
+        return Err(ReadError::FormatVersion { found });
     }
-    let report: Report = serde_json::from_str(text).map_err(no_report)?;
-    // What llmload did not write itself is not trusted to be in order.
-    let values = report.streams.iter().flat_map(|load| load.distributions.values());
+    let report: Report = serde_json::from_str(text).map_err(not_a_report)?;
+    // The file can come from anywhere, so its values are checked.
+    let values = report.routes.iter().flat_map(|route| route.distributions.values());
     for values in values {
-        let rising = values.is_sorted_by(|one, next| one.0 <= next.0);
-        let fit =
+        let is_sorted = values.is_sorted_by(|one, next| one.0 <= next.0);
+        let is_in_range =
             values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
-        if !rising || !fit || values.len() > 1 << 20 {
-            return Err(Incomparable::NoReport(
-                "its distributions do not rise, or are out of range".to_owned(),
+        if !is_sorted || !is_in_range || values.len() > 1 << 20 {
+            return Err(ReadError::NotAReport(
+                "its distributions are not sorted, or a value is out of range".to_owned(),
             ));
         }
     }
     Ok(report)
 }
 
-/// The name of a stream, fit to be shown.
-fn stream_of(load: &Load) -> String {
-    printable(&load.stream(), 256)
+/// The name of a route without control characters.
+fn route_name(route: &RouteReport) -> String {
+    printable(&route.route(), 256)
 }
 
-/// What became of a figure.
+/// The change of a figure from the base to the new run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// For sure, and by more than is tolerated.
+    /// Significant and above the tolerance.
     Worse,
-    /// Likewise.
+    /// Significant and above the tolerance.
     Better,
-    /// For sure, and no more than is tolerated.
+    /// Significant, but within the tolerance.
     Tolerated,
-    /// Not for sure.
+    /// Not significant: the intervals overlap.
     None,
-    /// One of the runs has too few values for it.
+    /// Too few values in one of the runs.
     Unknown,
 }
 
-/// A figure of both runs.
+/// One figure of both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Compared {
-    /// Its scenario and target.
-    pub stream: String,
-    /// Its name.
+pub struct ComparedFigure {
+    /// Scenario and target.
+    #[serde(rename = "stream")]
+    pub route: String,
     pub name: String,
-    /// Of the run that the other is held against: the figure, and its interval.
-    pub base: Option<Estimate>,
-    /// Of the other.
-    pub new: Option<Estimate>,
-    /// What became of it.
+    pub base: Option<IntervalEstimate>,
+    pub new: Option<IntervalEstimate>,
     pub change: Change,
 }
 
-/// A figure, and where the true one lies with a probability of 95 %.
+/// A figure and its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Estimate {
-    /// The figure.
+pub struct IntervalEstimate {
     pub value: f64,
-    /// The lower end.
     pub low: f64,
-    /// The upper end.
     pub high: f64,
 }
 
-/// Two reports, held against each other.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Whether nothing is worse, and both runs prove something.
+    /// True if no figure is worse and both runs are valid.
     pub passed: bool,
-    /// Why it did not pass.
+    /// The reasons why it did not pass.
     pub reasons: Vec<String>,
-    /// What makes the two less alike than they should be.
+    /// Differences between the two runs that can explain a change.
     pub notes: Vec<String>,
-    /// Figure by figure.
-    pub figures: Vec<Compared>,
+    pub figures: Vec<ComparedFigure>,
 }
 
 impl Comparison {
-    /// Holds a run against another; a change of a share up to `tolerated` counts for nothing.
-    pub fn of(base: &Report, new: &Report, tolerated: f64) -> Comparison {
-        let (mut reasons, mut notes, mut figures) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, report) in [("the base", base), ("the new run", new)] {
-            if report.interrupted {
-                reasons.push(format!("{name} was interrupted: there is nothing valid to judge"));
-            }
-            for load in &report.streams {
-                let void = super::verdict::void(load);
-                reasons.extend(void.map(|words| format!("{name}, {}: {words}", stream_of(load))));
-            }
-            for distorted in &report.distortions {
-                let words = &distorted.message;
-                reasons
-                    .push(format!("the generator distorted what it measured in {name}: {words}"));
-            }
-        }
-        for before in &base.streams {
-            let stream = stream_of(before);
-            let Some(after) = new.streams.iter().find(|load| stream_of(load) == stream) else {
-                reasons.push(format!("{stream} is in the base and not in the new run"));
+    /// Compares a new run with a base. A change of up to the share `tolerated` does not count.
+    pub fn new(base: &Report, new: &Report, tolerated: f64) -> Comparison {
+        let mut reasons = invalid_reasons("the base", base);
+        reasons.extend(invalid_reasons("the new run", new));
+        let (mut notes, mut figures) = (Vec::new(), Vec::new());
+        for before in &base.routes {
+            let name = route_name(before);
+            let Some(after) = new.routes.iter().find(|route| route_name(route) == name) else {
+                reasons.push(format!("{name} is in the base, but not in the new run"));
                 continue;
             };
             if before.model != after.model {
-                let model = |load: &Load| printable(&load.model, 256);
-                notes.push(format!(
-                    "{stream}: the model was {} and is {}",
-                    model(before),
-                    model(after)
-                ));
+                let model = |route: &RouteReport| printable(&route.model, 256);
+                let (old, new) = (model(before), model(after));
+                notes.push(format!("{name}: the model changed from {old} to {new}"));
             }
-            figures.extend(of_stream(&stream, before, after, tolerated));
+            figures.extend(compare_routes(&name, before, after, tolerated));
         }
-        let added = new
-            .streams
-            .iter()
-            .filter(|load| !base.streams.iter().any(|old| stream_of(old) == stream_of(load)));
-        notes.extend(added.map(|load| format!("{} is in the new run only", stream_of(load))));
+        let is_new = |route: &&RouteReport| {
+            !base.routes.iter().any(|old| route_name(old) == route_name(route))
+        };
+        let added = new.routes.iter().filter(is_new);
+        notes.extend(added.map(|route| format!("{} is only in the new run", route_name(route))));
         if base.config != new.config {
-            notes.push("the two runs had different configurations".to_owned());
+            notes.push("the two runs have different configurations".to_owned());
         }
-        for figure in figures.iter().filter(|figure| figure.change == Change::Worse) {
-            reasons.push(format!("{}: {} is worse", figure.stream, figure.name));
-        }
-        for figure in figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none())
-        {
-            reasons.push(format!("{}: {} is not known of the new run", figure.stream, figure.name));
-        }
-        let known =
-            |figure: &Compared| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
-        if !figures.iter().any(known) {
-            reasons.push(
-                "no time has enough values in both runs: there is nothing to judge".to_owned(),
-            );
-        }
+        reasons.extend(figure_reasons(&figures));
         Comparison { passed: reasons.is_empty(), reasons, notes, figures }
     }
 
-    /// In words, for a terminal.
+    /// The comparison for a terminal.
     pub fn text(&self) -> String {
-        let words = if self.passed { "passed: nothing is worse" } else { "failed" };
+        let text = if self.passed { "passed: no figure is worse" } else { "failed" };
         let mut blocks = vec![Block::Verdict {
             passed: self.passed,
-            words: words.to_owned(),
+            text: text.to_owned(),
             reasons: self.reasons.clone(),
         }];
-        let mut streams: Vec<&str> =
-            self.figures.iter().map(|figure| figure.stream.as_str()).collect();
-        streams.dedup();
-        for stream in streams {
-            let rows = self.figures.iter().filter(|figure| figure.stream == stream).map(row);
-            blocks.push(Block::Heading { words: stream.to_owned() });
+        let mut routes: Vec<&str> =
+            self.figures.iter().map(|figure| figure.route.as_str()).collect();
+        routes.dedup();
+        for route in routes {
+            let rows = self.figures.iter().filter(|figure| figure.route == route).map(row);
+            blocks.push(Block::Heading { text: route.to_owned() });
             blocks.push(Block::Table {
-                title: "Held against the base".to_owned(),
-                columns: ["", "base", "95 % sure", "new", "95 % sure", "change", ""]
+                title: "Compared with the base".to_owned(),
+                columns: ["", "base", "95 % interval", "new", "95 % interval", "change", ""]
                     .map(str::to_owned)
                     .to_vec(),
                 rows: rows.collect(),
@@ -210,24 +171,56 @@ impl Comparison {
                 all: self.notes.iter().map(|note| (true, note.clone())).collect(),
             });
         }
-        super::written::on_a_terminal("llmload compare", &blocks)
+        super::render::terminal("llmload compare", &blocks)
     }
 }
 
-fn row(figure: &Compared) -> Vec<String> {
+/// The reasons why a run cannot be compared. `run` is its name in the text.
+fn invalid_reasons(run: &str, report: &Report) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if report.interrupted {
+        reasons.push(format!("{run} was interrupted, so its measurement is not valid"));
+    }
+    for route in &report.routes {
+        let invalid = super::verdict::invalid_reasons(route);
+        reasons.extend(invalid.map(|reason| format!("{run}, {}: {reason}", route_name(route))));
+    }
+    let distortions = report.distortions.iter().map(|distortion| &distortion.message);
+    reasons.extend(distortions.map(|text| format!("llmload distorted {run}: {text}")));
+    reasons
+}
+
+/// The reasons against the new run that follow from its figures.
+fn figure_reasons(figures: &[ComparedFigure]) -> Vec<String> {
+    let worse = figures.iter().filter(|figure| figure.change == Change::Worse);
+    let worse = worse.map(|figure| format!("{}: {} is worse", figure.route, figure.name));
+    let missing = figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none());
+    let missing = missing.map(|figure| {
+        format!("{}: the new run has too few values for {}", figure.route, figure.name)
+    });
+    let mut reasons: Vec<String> = worse.chain(missing).collect();
+    let is_comparable =
+        |figure: &ComparedFigure| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
+    if !figures.iter().any(is_comparable) {
+        reasons.push("both runs have too few values, so no latency can be compared".to_owned());
+    }
+    reasons
+}
+
+fn row(figure: &ComparedFigure) -> Vec<String> {
     let show = |value: f64| match figure.name.as_str() {
         SUCCESS_RATE => percent(value),
         "output tokens/s p50" => three_digits(value),
         _ => duration(value),
     };
-    let cells = |estimate: Option<Estimate>| match estimate {
-        Some(Estimate { value, low, high }) => {
+    let cells = |estimate: Option<IntervalEstimate>| match estimate {
+        Some(IntervalEstimate { value, low, high }) => {
             [show(value), format!("{} – {}", show(low), show(high))]
         }
         None => ["–".to_owned(), String::new()],
     };
-    let [base, base_sure] = cells(figure.base);
-    let [new, new_sure] = cells(figure.new);
+    let [base, base_interval] = cells(figure.base);
+    let [new, new_interval] = cells(figure.new);
     let change = match (figure.base, figure.new) {
         (Some(base), Some(new)) if base.value > 0.0 => {
             format!("{:+.1} %", (new.value / base.value - 1.0) * 100.0)
@@ -237,14 +230,19 @@ fn row(figure: &Compared) -> Vec<String> {
     let verdict = match figure.change {
         Change::Worse => "worse",
         Change::Better => "better",
-        Change::Tolerated => "tolerated",
+        Change::Tolerated => "within tolerance",
         Change::None => "no clear change",
         Change::Unknown => "too few values",
     };
-    vec![figure.name.clone(), base, base_sure, new, new_sure, change, verdict.to_owned()]
+    vec![figure.name.clone(), base, base_interval, new, new_interval, change, verdict.to_owned()]
 }
 
-fn of_stream(stream: &str, before: &Load, after: &Load, tolerated: f64) -> Vec<Compared> {
+fn compare_routes(
+    route: &str,
+    before: &RouteReport,
+    after: &RouteReport,
+    tolerated: f64,
+) -> Vec<ComparedFigure> {
     let distributions = [
         ("TTFT", "time_to_first_token_seconds", &[0.5, 0.9, 0.99][..], 1.0),
         ("TPOT", "time_per_output_token_seconds", &[0.5, 0.99], 1.0),
@@ -252,41 +250,43 @@ fn of_stream(stream: &str, before: &Load, after: &Load, tolerated: f64) -> Vec<C
         ("output tokens/s", "output_tokens_per_second", &[0.5], -1.0),
     ];
     let mut figures = Vec::new();
-    let mut tell = |name: String, base: Option<Estimate>, new: Option<Estimate>, change| {
-        figures.push(Compared { stream: stream.to_owned(), name, base, new, change });
-    };
+    let mut add =
+        |name: String, base: Option<IntervalEstimate>, new: Option<IntervalEstimate>, change| {
+            figures.push(ComparedFigure { route: route.to_owned(), name, base, new, change });
+        };
     for (name, key, shares, worse) in distributions {
-        let of =
-            |load: &Load| load.distributions.get(key).filter(|values| !values.is_empty()).cloned();
-        let (base, new) = (of(before), of(after));
+        let values = |route: &RouteReport| {
+            route.distributions.get(key).filter(|values| !values.is_empty()).cloned()
+        };
+        let (base, new) = (values(before), values(after));
         if base.is_none() && new.is_none() {
             continue;
         }
-        let of_share =
+        let quantile_of =
             |values: &Option<Vec<(f64, u64)>>, share| quantile(values.as_deref()?, share);
         for share in shares {
-            let (base, new) = (of_share(&base, *share), of_share(&new, *share));
+            let (base, new) = (quantile_of(&base, *share), quantile_of(&new, *share));
             let change = change(base, new, worse, |base| base * tolerated);
-            tell(format!("{name} p{}", share * 100.0), base, new, change);
+            add(format!("{name} p{}", share * 100.0), base, new, change);
         }
     }
-    let (base, new) = (success(before), success(after));
-    // Of requests that fail, any more that is sure is worse.
-    tell(SUCCESS_RATE.to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
+    let (base, new) = (success_rate(before), success_rate(after));
+    // There is no tolerance: any significant rise of failures is worse.
+    add(SUCCESS_RATE.to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
     figures
 }
 
-/// `worse` is the sign of a change for the worse.
+/// Classifies a change. `worse` is the sign of a change for the worse.
 fn change(
-    base: Option<Estimate>,
-    new: Option<Estimate>,
+    base: Option<IntervalEstimate>,
+    new: Option<IntervalEstimate>,
     worse: f64,
     tolerated: impl Fn(f64) -> f64,
 ) -> Change {
     let (Some(base), Some(new)) = (base, new) else { return Change::Unknown };
-    let apart = base.high < new.low || new.high < base.low;
+    let is_significant = base.high < new.low || new.high < base.low;
     let change = new.value - base.value;
-    if !apart {
+    if !is_significant {
         return Change::None;
     }
     if change.abs() <= tolerated(base.value) {
@@ -295,13 +295,12 @@ fn change(
     if change * worse > 0.0 { Change::Worse } else { Change::Better }
 }
 
-/// A quantile of values with their counts, in rising order, and where the true one lies: between the
-/// values of the ranks n·q ± 1.96·√(n·q·(1−q)) (the normal approximation of the binomial). Nothing where
-/// those ranks are not there.
+/// A quantile of sorted values with counts. Its interval ends at the values of the ranks n·q ±
+/// 1.96·√(n·q·(1−q)), the normal approximation of the binomial. `None` if a rank does not exist.
 #[allow(clippy::cast_precision_loss)]
-fn quantile(values: &[(f64, u64)], share: f64) -> Option<Estimate> {
+fn quantile(values: &[(f64, u64)], share: f64) -> Option<IntervalEstimate> {
     let count = values.iter().map(|value| value.1).sum::<u64>() as f64;
-    let (middle, reach) = (count * share, SURE * (count * share * (1.0 - share)).sqrt());
+    let (middle, reach) = (count * share, Z_95 * (count * share * (1.0 - share)).sqrt());
     let (low, high) = ((middle - reach).floor(), (middle + reach).ceil());
     if low < 1.0 || high > count {
         return None;
@@ -314,20 +313,24 @@ fn quantile(values: &[(f64, u64)], share: f64) -> Option<Estimate> {
         });
         reached.map(|value| value.0)
     };
-    Some(Estimate { value: at(middle.ceil())?, low: at(low)?, high: at(high)? })
+    Some(IntervalEstimate { value: at(middle.ceil())?, low: at(low)?, high: at(high)? })
 }
 
-/// The share of successes, and Wilson's interval, which also holds near 0 and 1.
+/// The success rate with Wilson's interval, which is also right near 0 and 1.
 #[allow(clippy::cast_precision_loss)]
-fn success(load: &Load) -> Option<Estimate> {
-    let n = (load.total.succeeded + load.total.failed) as f64;
+fn success_rate(route: &RouteReport) -> Option<IntervalEstimate> {
+    let n = (route.total.succeeded + route.total.failed) as f64;
     if n < 1.0 {
         return None;
     }
-    let (share, z) = (load.total.succeeded as f64 / n, SURE * SURE);
+    let (share, z) = (route.total.succeeded as f64 / n, Z_95 * Z_95);
     let middle = (share + z / (2.0 * n)) / (1.0 + z / n);
-    let reach = SURE * (share * (1.0 - share) / n + z / (4.0 * n * n)).sqrt() / (1.0 + z / n);
-    Some(Estimate { value: share, low: (middle - reach).max(0.0), high: (middle + reach).min(1.0) })
+    let reach = Z_95 * (share * (1.0 - share) / n + z / (4.0 * n * n)).sqrt() / (1.0 + z / n);
+    Some(IntervalEstimate {
+        value: share,
+        low: (middle - reach).max(0.0),
+        high: (middle + reach).min(1.0),
+    })
 }
 
 #[cfg(test)]
@@ -350,7 +353,7 @@ mod tests {
                 let mut sample: Vec<(f64, u64)> =
                     (0..1000).map(|_| (random.random::<f64>(), 1)).collect();
                 sample.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let Estimate { low, high, .. } = quantile(&sample, share).unwrap();
+                let IntervalEstimate { low, high, .. } = quantile(&sample, share).unwrap();
                 (low..=high).contains(&share)
             });
             let held = held.count();
@@ -359,28 +362,28 @@ mod tests {
     }
 
     #[test]
-    fn what_too_few_values_stand_for_has_no_interval() {
+    fn a_quantile_of_too_few_values_has_no_interval() {
         assert_eq!(quantile(&values(5, 1.0), 0.5), None);
         assert!(quantile(&values(30, 1.0), 0.5).is_some());
         assert_eq!(quantile(&values(300, 1.0), 0.99), None);
         assert!(quantile(&values(1000, 1.0), 0.99).is_some());
         assert_eq!(quantile(&[], 0.5), None);
-        // A value that many requests took is as good as many values.
+        // A value with a high count is as good as many values.
         let one = quantile(&[(0.2, 1000)], 0.99).unwrap();
         assert_eq!((one.value, one.low, one.high), (0.2, 0.2, 0.2));
     }
 
     #[test]
-    fn a_change_counts_if_it_is_sure_and_large() {
-        let held = |n, factor, tolerated: f64| {
+    fn a_change_counts_if_it_is_significant_and_large() {
+        let changed = |n, factor, tolerated: f64| {
             let (base, new) = (quantile(&values(n, 1.0), 0.5), quantile(&values(n, factor), 0.5));
             change(base, new, 1.0, |base| base * tolerated)
         };
-        assert_eq!(held(10_000, 1.2, 0.05), Change::Worse);
-        assert_eq!(held(10_000, 0.8, 0.05), Change::Better);
-        assert_eq!(held(10_000, 1.2, 0.25), Change::Tolerated);
-        assert_eq!(held(40, 1.2, 0.05), Change::None, "it is not sure");
-        assert_eq!(held(5, 3.0, 0.05), Change::Unknown);
-        assert_eq!(held(10_000, 1.0, 0.0), Change::None);
+        assert_eq!(changed(10_000, 1.2, 0.05), Change::Worse);
+        assert_eq!(changed(10_000, 0.8, 0.05), Change::Better);
+        assert_eq!(changed(10_000, 1.2, 0.25), Change::Tolerated);
+        assert_eq!(changed(40, 1.2, 0.05), Change::None, "not significant");
+        assert_eq!(changed(5, 3.0, 0.05), Change::Unknown);
+        assert_eq!(changed(10_000, 1.0, 0.0), Change::None);
     }
 }

@@ -1,122 +1,142 @@
-//! What a reader of a report should know before the numbers, and might not see in them.
+//! Facts that a reader should know before the numbers and might not see in them.
 
 use serde::{Deserialize, Serialize};
 
-use super::Load;
-use crate::check::numbers::duration;
+use super::RouteReport;
+use crate::check::numbers::{count, duration};
 use crate::event::DropReason;
 
-/// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// A figure means less than it seems to.
     Warning,
-    /// Good to know.
     Note,
 }
 
-/// One of them.
+/// One sentence about the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it matters.
     pub severity: Severity,
-    /// In words.
-    pub words: String,
+    #[serde(rename = "words")]
+    pub text: String,
 }
 
-/// An arrival this late is sent at another time than its neighbours: half of what is dropped by default.
-const LATE: f64 = 0.1;
-/// From here on, requests wait for the generator or a connection rather than for the server.
-const WAITING: f64 = 1.5;
+/// A p99 of the dispatch lag above this, in seconds, is reported: half of the default `max_lag`.
+const HIGH_LAG_SECONDS: f64 = 0.1;
+/// If TTFT from the due instant exceeds TTFT from sending by this factor, requests wait for the
+/// generator or for a connection rather than for the server.
+const HIGH_WAITING_RATIO: f64 = 1.5;
 
-pub(super) fn of(streams: &[Load]) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let mut tell = |severity, words: String| found.push(Finding { severity, words });
-    for load in streams {
-        let (name, figures) = (load.name(streams), &load.total);
-        if load.simulated {
-            tell(
-                Severity::Note,
-                format!("{name}the target is the built-in simulator, not a model"),
+pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for route in routes {
+        let prefix = route.prefix(routes);
+        let mut add = |severity, texts: Vec<String>| {
+            findings.extend(
+                texts.into_iter().map(|text| Finding { severity, text: format!("{prefix}{text}") }),
             );
+        };
+        if route.simulated {
+            let text = "the target is the built-in simulator, not a model";
+            add(Severity::Note, vec![text.to_owned()]);
         }
-        for (reason, count) in &load.ledger.dropped {
-            let why = match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
-                Some(DropReason::MaxConcurrency) => {
-                    "so many were in flight as max_concurrency allows: the endpoint did not keep up with the rate"
-                }
-                Some(DropReason::Late) => {
-                    "they came up later than max_lag: the generator was held up"
-                }
-                Some(DropReason::Paused) => "the load was paused",
-                Some(DropReason::Draining) | None => "the run was being stopped",
-            };
-            tell(
-                Severity::Warning,
-                format!("{name}{count} arrivals were dropped ({reason}): {why}"),
-            );
-        }
-        for (reason, count) in &load.ledger.aborted {
-            let words = format!(
-                "{name}{count} requests were cut off by llmload ({reason}) and count for nothing"
-            );
-            tell(Severity::Warning, words);
-        }
-        if let Some(lag) = figures.dispatch_lag_seconds.p99.filter(|lag| *lag > LATE) {
-            let lag = duration(lag);
-            tell(
-                Severity::Warning,
-                format!("{name}1 % of the requests left more than {lag} after they were due"),
-            );
-        }
-        let (sent, due) = (
-            figures.time_to_first_token_seconds.p99,
-            figures.time_to_first_token_from_schedule_seconds.p99,
-        );
-        if let (Some(sent), Some(due)) = (sent, due)
-            && due > sent * WAITING
-        {
-            let words = format!(
-                "{name}p99 to the first token is {} from the due instant and {} from sending: users would wait \
-                 the former",
-                duration(due),
-                duration(sent)
-            );
-            tell(Severity::Warning, words);
-        }
-        if figures.uncounted > 0 {
-            let words = format!(
-                "{name}the endpoint counted no tokens of {} of {} successes (no usage): they are in no figure of \
-                 tokens; {} chunks came in all, which is a guess at their number",
-                figures.uncounted, figures.succeeded, figures.output_chunks
-            );
-            tell(Severity::Warning, words);
-        }
-        if figures.cached_input_tokens * 2 > figures.input_tokens {
-            let words = format!(
-                "{name}{} of {} input tokens came from a prefix cache: first tokens are faster than those of \
-                 fresh prompts",
-                figures.cached_input_tokens, figures.input_tokens
-            );
-            tell(Severity::Note, words);
-        }
-        if figures.time_to_first_token_seconds.count > 0
-            && figures.time_to_first_token_seconds.p99.is_none()
-        {
-            let count = figures.time_to_first_token_seconds.count;
-            tell(
-                Severity::Note,
-                format!("{name}{count} requests are too few for a p99, which takes 100"),
-            );
-        }
-        for failed in &load.failures {
-            let words = format!(
-                "{name}{} × {} ({}): {}; {}",
-                failed.count, failed.reason, failed.blame, failed.last_message, failed.remedy
-            );
-            tell(Severity::Warning, words);
-        }
+        add(Severity::Warning, dropped(route));
+        add(Severity::Warning, aborted(route));
+        add(Severity::Warning, Vec::from_iter(high_lag(route)));
+        add(Severity::Warning, Vec::from_iter(waiting_before_sending(route)));
+        add(Severity::Warning, Vec::from_iter(missing_usage(route)));
+        add(Severity::Note, Vec::from_iter(prefix_cache(route)));
+        add(Severity::Note, Vec::from_iter(too_few_requests(route)));
+        add(Severity::Warning, failures(route));
     }
-    found
+    findings
+}
+
+fn dropped(route: &RouteReport) -> Vec<String> {
+    let text = |(reason, dropped): (&String, &u64)| {
+        let cause = match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
+            Some(DropReason::MaxConcurrency) => {
+                "max_concurrency was reached, because the endpoint did not keep up with the rate"
+            }
+            Some(DropReason::Late) => "the generator was held up for longer than max_lag",
+            Some(DropReason::Paused) => "the load was paused",
+            Some(DropReason::Draining) | None => "the run was stopping",
+        };
+        format!("{} arrivals were dropped ({reason}): {cause}", whole(*dropped))
+    };
+    route.ledger.dropped.iter().map(text).collect()
+}
+
+fn aborted(route: &RouteReport) -> Vec<String> {
+    let text = |(reason, aborted): (&String, &u64)| {
+        let aborted = whole(*aborted);
+        format!("llmload aborted {aborted} requests ({reason}); they are in no figure")
+    };
+    route.ledger.aborted.iter().map(text).collect()
+}
+
+fn high_lag(route: &RouteReport) -> Option<String> {
+    let lag = route.total.dispatch_lag_seconds.p99.filter(|lag| *lag > HIGH_LAG_SECONDS)?;
+    Some(format!("1 % of the requests were sent more than {} late", duration(lag)))
+}
+
+fn waiting_before_sending(route: &RouteReport) -> Option<String> {
+    let from_sending = route.total.time_to_first_token_seconds.p99?;
+    let from_due = route.total.time_to_first_token_from_schedule_seconds.p99?;
+    (from_due > from_sending * HIGH_WAITING_RATIO).then(|| {
+        format!(
+            "TTFT p99 is {} from the due instant, but {} from sending; users would wait for the \
+             longer time",
+            duration(from_due),
+            duration(from_sending)
+        )
+    })
+}
+
+fn missing_usage(route: &RouteReport) -> Option<String> {
+    let figures = &route.total;
+    let (uncounted, chunks) = (whole(figures.uncounted), whole(figures.output_chunks));
+    match figures.uncounted {
+        0 => None,
+        all if all == figures.succeeded => Some(format!(
+            "the endpoint sent no token counts (usage), so token figures are missing; {chunks} chunks \
+             were received, roughly one token each"
+        )),
+        _ => Some(format!(
+            "the endpoint sent no token counts (usage) for {uncounted} of {} successes; token figures \
+             do not include them",
+            whole(figures.succeeded)
+        )),
+    }
+}
+
+fn prefix_cache(route: &RouteReport) -> Option<String> {
+    let (cached, input) = (route.total.cached_input_tokens, route.total.input_tokens);
+    (cached * 2 > input).then(|| {
+        format!(
+            "{} of {} input tokens came from a prefix cache, so TTFT is lower than for new prompts",
+            whole(cached),
+            whole(input)
+        )
+    })
+}
+
+fn too_few_requests(route: &RouteReport) -> Option<String> {
+    let first_token = &route.total.time_to_first_token_seconds;
+    (first_token.count > 0 && first_token.p99.is_none())
+        .then(|| format!("{} requests are too few for a p99, which needs 100", first_token.count))
+}
+
+fn failures(route: &RouteReport) -> Vec<String> {
+    let text = |class: &super::FailureClass| {
+        let (count, reason, blame) = (whole(class.count), &class.reason, &class.blame);
+        format!("{count} × {reason} ({blame}): {}; {}", class.last_message, class.remedy)
+    };
+    route.failures.iter().map(text).collect()
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn whole(number: u64) -> String {
+    count(number as f64)
 }

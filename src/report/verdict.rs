@@ -1,109 +1,114 @@
-//! Whether a run passed. A run that proves nothing does not.
+//! The verdict of a run. A run without a valid measurement does not pass.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distorted, Load};
+use super::{Distortion, RouteReport};
 use crate::check::numbers::duration;
-use crate::slo::{Goal, Share, Slo};
+use crate::slo::{Criterion, Share, Slo};
 use crate::tally;
 
-/// The share of arrivals that may be dropped, and of requests that may fail where nobody says otherwise.
-const FEW: Share = Share::PERCENT;
+/// The highest share of arrivals that may be dropped. Without objectives, also the highest share of
+/// requests that may fail.
+const TOLERATED_SHARE: Share = Share::PERCENT;
 
-/// Whether a run passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether it did.
     pub passed: bool,
-    /// Why not.
+    /// The reasons why the run did not pass.
     pub reasons: Vec<String>,
 }
 
-/// An objective, and what was held against it.
+/// An objective and the number of requests that met it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Objective {
+pub struct ObjectiveResult {
     /// `ttft`, `tpot`, `e2e_latency` or `success_rate`.
     pub measure: String,
-    /// Of those held against it, the share that must meet it.
+    /// The share of judged requests that must meet the objective, from 0 to 1.
     pub share: f64,
-    /// What they must stay within; none for the success rate.
+    /// `None` for the success rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold_seconds: Option<f64>,
-    /// How many were held against it: those that finished and have the measure.
-    pub of: u64,
-    /// How many met it. One that failed does not.
+    /// Requests that finished and have this measure. A failed request always counts.
+    #[serde(rename = "of")]
+    pub judged: u64,
+    /// A failed request never meets an objective.
     pub met: u64,
-    /// Whether these are enough.
     pub passed: bool,
 }
 
-pub(super) fn objectives(slo: &Slo, whole: &tally::Figures) -> Vec<Objective> {
-    let objectives = slo.objectives.iter().zip(&whole.tried).map(|(objective, tried)| Objective {
-        measure: match objective.goal {
-            Goal::Within(measure, _) => measure.as_str(),
-            Goal::Succeed => "success_rate",
-        }
-        .to_owned(),
-        share: objective.share.as_f64(),
-        threshold_seconds: objective.threshold().map(|threshold| threshold.as_secs_f64()),
-        of: tried.of,
-        met: tried.met,
-        passed: tried.of > 0 && objective.share.is_reached(tried.met, tried.of),
-    });
-    objectives.collect()
+pub(super) fn objective_results(slo: &Slo, whole: &tally::RawFigures) -> Vec<ObjectiveResult> {
+    let results =
+        slo.objectives.iter().zip(&whole.objectives).map(|(objective, counts)| ObjectiveResult {
+            measure: match objective.criterion {
+                Criterion::Latency(metric, _) => metric.as_str(),
+                Criterion::Success => "success_rate",
+            }
+            .to_owned(),
+            share: objective.share.as_f64(),
+            threshold_seconds: objective.threshold().map(|threshold| threshold.as_secs_f64()),
+            judged: counts.judged,
+            met: counts.met,
+            passed: counts.judged > 0 && objective.share.is_reached(counts.met, counts.judged),
+        });
+    results.collect()
 }
 
-pub(super) fn of(
-    streams: &[Load],
-    distortions: &[Distorted],
+pub(super) fn judge(
+    routes: &[RouteReport],
+    distortions: &[Distortion],
     interrupted: bool,
-    broken: Option<String>,
+    error: Option<String>,
 ) -> Verdict {
-    let mut reasons = Vec::from_iter(broken);
+    let mut reasons = Vec::from_iter(error);
     if interrupted {
-        reasons.push("it was interrupted before its schedule had ended".to_owned());
+        reasons.push("the run was interrupted before its schedule ended".to_owned());
     }
-    for distorted in distortions {
-        reasons.push(format!("the generator distorted what it measured: {}", distorted.message));
+    for distortion in distortions {
+        reasons.push(format!("llmload distorted the measurement: {}", distortion.message));
     }
-    for load in streams {
-        let name = load.name(streams);
-        reasons.extend(void(load).chain(failing(load)).map(|words| format!("{name}{words}")));
-        for objective in load.slo.iter().filter(|objective| !objective.passed) {
-            reasons.push(format!("{name}{}", objective.words(load.ledger.not_succeeded())));
+    for route in routes {
+        let prefix = route.prefix(routes);
+        let invalid = invalid_reasons(route).chain(too_many_failures(route));
+        reasons.extend(invalid.map(|reason| format!("{prefix}{reason}")));
+        for objective in route.slo.iter().filter(|objective| !objective.passed) {
+            reasons.push(format!("{prefix}{}", objective.miss(route.ledger.total_failed())));
         }
     }
     Verdict { passed: reasons.is_empty(), reasons }
 }
 
-/// Why a stream of load proves nothing, whatever its figures are.
-pub(super) fn void(load: &Load) -> impl Iterator<Item = String> + use<> {
-    let (dropped, arrivals) = (load.ledger.not_sent(), load.ledger.arrivals);
-    let nothing = (load.ledger.succeeded == 0)
-        .then(|| "no request succeeded: there is nothing to judge".to_owned());
-    let another = FEW.is_exceeded(dropped, arrivals).then(|| {
+/// The reasons why the figures of a route are not valid.
+pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = String> + use<> {
+    let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
+    let sent = arrivals - dropped.min(arrivals);
+    let no_success = (route.ledger.succeeded == 0)
+        .then(|| "no request succeeded, so nothing can be judged".to_owned());
+    let too_many_dropped = TOLERATED_SHARE.is_exceeded(dropped, arrivals).then(|| {
         format!(
-            "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the load was not the one that was \
-             asked for"
+            "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the offered rate was not \
+             reached, only {sent} requests were sent"
         )
     });
-    nothing.into_iter().chain(another)
+    no_success.into_iter().chain(too_many_dropped)
 }
 
-/// Who asked for nothing does not want a run to pass while the server is down.
-fn failing(load: &Load) -> Option<String> {
-    let (failed, finished) = (load.ledger.not_succeeded(), load.ledger.finished);
-    (load.slo.is_empty() && load.ledger.succeeded > 0 && FEW.is_exceeded(failed, finished)).then(|| {
+/// Without objectives, a run must still not pass while the server fails.
+fn too_many_failures(route: &RouteReport) -> Option<String> {
+    let (failed, finished) = (route.ledger.total_failed(), route.ledger.finished);
+    (route.slo.is_empty()
+        && route.ledger.succeeded > 0
+        && TOLERATED_SHARE.is_exceeded(failed, finished))
+    .then(|| {
         format!(
-            "{failed} of {finished} requests failed, more than 1 %; write `slo: {{success_rate: 90%}}` where more \
-             may"
+            "{failed} of {finished} requests failed, more than 1 %; to allow more failures, set \
+             `slo.success_rate`"
         )
     })
 }
 
-impl Objective {
-    /// `ttft p99 ≤ 1s`.
-    pub fn goal(&self) -> String {
+impl ObjectiveResult {
+    /// The objective as text: `ttft p99 ≤ 1s`.
+    pub fn criterion(&self) -> String {
         let percent = format!("{}", (self.share * 1e6).round() / 1e4);
         match self.threshold_seconds {
             Some(seconds) => format!("{} p{percent} ≤ {}", self.measure, duration(seconds)),
@@ -111,22 +116,23 @@ impl Objective {
         }
     }
 
-    /// Why it was missed, where so many failed.
-    fn words(&self, failed: u64) -> String {
-        if self.of == 0 {
-            return format!("{}: no request to judge", self.goal());
+    /// The reason for a miss. Failed requests are named, because they count as misses.
+    fn miss(&self, failed: u64) -> String {
+        let criterion = self.criterion();
+        if self.judged == 0 {
+            return format!("{criterion}: no request to judge");
         }
         let failed = match failed {
             0 => String::new(),
-            failed => format!(", and the {failed} that failed count as misses"),
+            failed => format!("; {failed} failed requests count as misses"),
         };
-        format!("{} missed: {} of {} met it{failed}", self.goal(), self.met, self.of)
+        format!("{criterion} missed: met by {} of {}{failed}", self.met, self.judged)
     }
 }
 
-impl Load {
-    /// A prefix that tells it from the others, where there are any.
-    pub(super) fn name(&self, all: &[Load]) -> String {
-        if all.len() > 1 { format!("{}: ", self.stream()) } else { String::new() }
+impl RouteReport {
+    /// A prefix for texts that names the route, if the report has several.
+    pub(super) fn prefix(&self, all: &[RouteReport]) -> String {
+        if all.len() > 1 { format!("{}: ", self.route()) } else { String::new() }
     }
 }

@@ -1,35 +1,35 @@
-//! The values of one kind, in bounded room: three digits of each are kept, whatever their number.
+//! A distribution of values in bounded memory. Values keep three digits, whatever their number.
 
 use hdrhistogram::Histogram;
 
-/// How many values of which size there were.
+/// A histogram with exact count, sum and extremes.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// There, since no number of digits that is asked for here is refused.
+    /// Always `Some`: `Histogram::new` fails only for more than five digits.
     counts: Option<Histogram<u32>>,
-    /// What one step of the counts is worth.
+    /// The value of one step of the histogram.
     unit: f64,
     count: u64,
     sum: f64,
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
-/// Steps beyond this are not told apart: an hour in microseconds, and then some.
+/// The highest step, more than two hours in microseconds. Larger values count as this step.
 const HIGHEST: u64 = 1 << 33;
 
 impl Distribution {
-    /// Of times in seconds, to a microsecond.
+    /// A distribution of times in seconds, to a microsecond.
     pub fn of_times() -> Distribution {
         Distribution::new(3, 1e-6)
     }
 
-    /// Of numbers, to a thousandth.
+    /// A distribution of numbers, to a thousandth.
     pub fn of_numbers() -> Distribution {
         Distribution::new(3, 1e-3)
     }
 
-    /// Of times in seconds, one digit of them: a tenth of the room.
+    /// A distribution of times in seconds to one digit, in a tenth of the memory.
     pub fn of_rough_times() -> Distribution {
         Distribution::new(1, 1e-6)
     }
@@ -40,65 +40,62 @@ impl Distribution {
             unit,
             count: 0,
             sum: 0.0,
-            least: f64::INFINITY,
-            most: 0.0,
+            min: f64::INFINITY,
+            max: 0.0,
         }
     }
 
-    /// One more.
+    /// Records one value.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn enter(&mut self, value: f64) {
+    pub fn record(&mut self, value: f64) {
         let steps = ((value / self.unit).round() as u64).clamp(1, HIGHEST);
-        // It grows as it has to, and `HIGHEST` bounds that.
-        let _entered = self.counts.as_mut().map(|counts| counts.record(steps));
+        // The histogram grows as needed; `HIGHEST` bounds it.
+        let _recorded = self.counts.as_mut().map(|counts| counts.record(steps));
         self.count += 1;
         self.sum += value;
-        self.least = self.least.min(value);
-        self.most = self.most.max(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
     }
 
-    /// Those of another, of the same unit.
+    /// Adds the values of another distribution of the same unit.
     pub fn add(&mut self, other: &Distribution) {
         if let (Some(counts), Some(others)) = (&mut self.counts, &other.counts) {
             let _added = counts.add(others);
         }
         self.count += other.count;
         self.sum += other.sum;
-        self.least = self.least.min(other.least);
-        self.most = self.most.max(other.most);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
     }
 
-    /// How many there were.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their sum.
     pub fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// The least and the greatest.
+    /// The minimum and the maximum.
     pub fn extremes(&self) -> Option<(f64, f64)> {
-        (self.count > 0).then_some((self.least, self.most))
+        (self.count > 0).then_some((self.min, self.max))
     }
 
-    /// Their mean.
     #[allow(clippy::cast_precision_loss)]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The value that this share of all is at or below; nothing where there are too few to tell it from
-    /// the extreme.
+    /// The value that a share of all values does not exceed. `None` if there are too few values to
+    /// distinguish it from the minimum or the maximum.
     #[allow(clippy::cast_precision_loss)]
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let told = self.count as f64 * share.min(1.0 - share) >= 1.0 - 1e-9;
-        let steps = self.counts.as_ref().filter(|_| told)?.value_at_quantile(share);
-        Some((steps as f64 * self.unit).clamp(self.least, self.most))
+        let is_known = self.count as f64 * share.min(1.0 - share) >= 1.0 - 1e-9;
+        let steps = self.counts.as_ref().filter(|_| is_known)?.value_at_quantile(share);
+        Some((steps as f64 * self.unit).clamp(self.min, self.max))
     }
 
-    /// Each value that occurs, as far as values are told apart, and how often it does.
+    /// Each distinct value, to the precision of the histogram, and its count.
     #[allow(clippy::cast_precision_loss)]
     pub fn values(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let recorded = self.counts.iter().flat_map(Histogram::iter_recorded);
@@ -119,15 +116,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantiles_are_good_to_a_thousandth_however_values_were_dealt_out(
+        fn quantiles_are_right_to_a_thousandth_also_after_a_merge(
             micros in prop::collection::vec(1_u32..4_000_000_000, 1..300),
             share in 0.01..0.99_f64,
             cut in 0_usize..300,
         ) {
             let (mut whole, mut parts) = (Distribution::of_times(), [Distribution::of_times(), Distribution::of_times()]);
             for (index, value) in micros.iter().enumerate() {
-                whole.enter(f64::from(*value) * 1e-6);
-                parts[usize::from(index < cut)].enter(f64::from(*value) * 1e-6);
+                whole.record(f64::from(*value) * 1e-6);
+                parts[usize::from(index < cut)].record(f64::from(*value) * 1e-6);
             }
             let [mut sum, other] = parts;
             sum.add(&other);
@@ -147,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn what_too_few_values_cannot_tell_is_not_told() {
+    fn a_quantile_of_too_few_values_is_none() {
         let mut values = Distribution::of_numbers();
         assert_eq!((values.mean(), values.extremes(), values.quantile(0.5)), (None, None, None));
-        (0..99).for_each(|_| values.enter(2.5));
+        (0..99).for_each(|_| values.record(2.5));
         assert_eq!((values.quantile(0.5), values.quantile(0.99)), (Some(2.5), None));
-        values.enter(f64::MAX);
+        values.record(f64::MAX);
         assert!((values.quantile(0.99).unwrap() - 2.5).abs() < 2.5e-3);
         assert_eq!(values.extremes(), Some((2.5, f64::MAX)));
     }

@@ -1,4 +1,4 @@
-//! How a run went over time: so many intervals, which grow longer as it does.
+//! Counts over time in a bounded number of intervals. Their length doubles as the run gets longer.
 
 use std::time::Duration;
 
@@ -7,36 +7,31 @@ use tokio::time::Instant;
 use super::Distribution;
 use crate::event::{Arrival, Event};
 
-/// How long an interval is at first.
+/// The initial length of an interval.
 const FIRST_WIDTH: Duration = Duration::from_secs(1);
-/// How many there may be; one more, and each takes in the next.
-const INTERVALS: usize = 240;
+/// The most intervals. Before there is one more, neighbours are merged in pairs.
+const MOST_INTERVALS: usize = 240;
 
-/// A run by intervals of one length.
+/// The intervals of a run, all of the same length.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     origin: Option<Instant>,
     width: Duration,
-    intervals: Vec<Interval>,
+    intervals: Vec<TimelineInterval>,
 }
 
-/// What happened in one interval.
 #[derive(Clone, Debug, Default)]
-pub struct Interval {
-    /// Arrivals that were due.
+pub struct TimelineInterval {
     pub arrivals: u64,
-    /// Those of them that were not sent.
     pub dropped: u64,
-    /// Requests that succeeded.
     pub succeeded: u64,
-    /// Requests that failed.
     pub failed: u64,
-    /// Times to the first token, of those that came.
+    /// TTFT of the first tokens that arrived in the interval.
     pub time_to_first_token: Option<Distribution>,
 }
 
-impl Interval {
-    fn add(&mut self, other: Interval) {
+impl TimelineInterval {
+    fn add(&mut self, other: TimelineInterval) {
         self.arrivals += other.arrivals;
         self.dropped += other.dropped;
         self.succeeded += other.succeeded;
@@ -56,17 +51,17 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// How long each interval is.
+    /// The length of one interval.
     pub fn width(&self) -> Duration {
         self.width
     }
 
-    /// From the first that something was due in.
-    pub fn intervals(&self) -> &[Interval] {
+    /// From the first arrival on.
+    pub fn intervals(&self) -> &[TimelineInterval] {
         &self.intervals
     }
 
-    pub(super) fn enter(&mut self, arrival: &Arrival, event: Event<'_>) {
+    pub(super) fn record(&mut self, arrival: &Arrival, event: Event<'_>) {
         match event {
             Event::Sent { .. } => self.at(arrival.due).arrivals += 1,
             Event::Dropped(_) => {
@@ -78,7 +73,7 @@ impl Timeline {
                 let times = &mut self.at(arrival.due + since_due).time_to_first_token;
                 times
                     .get_or_insert_with(Distribution::of_rough_times)
-                    .enter(since_sent.as_secs_f64());
+                    .record(since_sent.as_secs_f64());
             }
             Event::Succeeded(measurement) => self.at(measurement.end).succeeded += 1,
             Event::Failed { since_due, .. } => self.at(arrival.due + since_due).failed += 1,
@@ -86,25 +81,25 @@ impl Timeline {
         }
     }
 
-    fn at(&mut self, instant: Instant) -> &mut Interval {
+    fn at(&mut self, instant: Instant) -> &mut TimelineInterval {
         let origin = *self.origin.get_or_insert(instant);
         let after = instant.saturating_duration_since(origin);
-        while after.as_nanos() / self.width.as_nanos() >= INTERVALS as u128 {
-            self.fold();
+        while after.as_nanos() / self.width.as_nanos() >= MOST_INTERVALS as u128 {
+            self.merge_pairs();
         }
         let index =
-            usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(INTERVALS - 1);
+            usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(MOST_INTERVALS - 1);
         if self.intervals.len() <= index {
-            self.intervals.resize_with(index + 1, Interval::default);
+            self.intervals.resize_with(index + 1, TimelineInterval::default);
         }
         &mut self.intervals[index]
     }
 
-    fn fold(&mut self) {
+    fn merge_pairs(&mut self) {
         self.width *= 2;
-        let mut halves = std::mem::take(&mut self.intervals).into_iter();
-        while let Some(mut first) = halves.next() {
-            if let Some(second) = halves.next() {
+        let mut intervals = std::mem::take(&mut self.intervals).into_iter();
+        while let Some(mut first) = intervals.next() {
+            if let Some(second) = intervals.next() {
                 first.add(second);
             }
             self.intervals.push(first);
@@ -117,17 +112,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_any_length_keeps_its_sums_in_so_many_intervals() {
+    fn a_run_of_any_length_keeps_its_sums_in_a_bounded_number_of_intervals() {
         let (origin, mut timeline) = (Instant::now(), Timeline::default());
         for second in 0..100_000 {
             let due = origin + Duration::from_secs(second);
             let arrival = Arrival { k: second, due, phase: Some(0), lengths: None };
-            timeline.enter(&arrival, Event::Sent { lag: Duration::ZERO });
+            timeline.record(&arrival, Event::Sent { lag: Duration::ZERO });
             let since = Duration::from_millis(100);
-            timeline.enter(&arrival, Event::FirstToken { since_sent: since, since_due: since });
+            timeline.record(&arrival, Event::FirstToken { since_sent: since, since_due: since });
         }
         assert_eq!(timeline.width(), Duration::from_secs(512));
-        assert!(timeline.intervals().len() <= INTERVALS);
+        assert!(timeline.intervals().len() <= MOST_INTERVALS);
         assert_eq!(
             timeline.intervals().iter().map(|interval| interval.arrivals).sum::<u64>(),
             100_000

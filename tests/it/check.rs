@@ -1,4 +1,4 @@
-//! `llmload check`: what it says of files, that it says it in JSON too, and that it sends nothing.
+//! `llmload check`: its text, its JSON, and that it sends nothing.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn in_json(path: &str) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn the_forecast_is_told_in_words_and_in_json_and_nothing_is_sent() {
+fn the_forecast_is_printed_as_text_and_as_json_and_nothing_is_sent() {
     let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_folder, path) = written(&format!(
         "target: {{base_url: 'http://{}/v1', model: m, prices: {{input_per_million: 1, output_per_million: 2}}}}
@@ -36,17 +36,17 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
     ));
     let (code, out, err) = llmload(&["check", &path]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    for words in [
-        "172,800 in 24 h (on average 2/s, at most 3/s)",
-        "about 17,280,000 (prompts' bytes / 4)",
+    for text in [
+        "172,800 in 24 h (mean 2/s, peak 3/s)",
+        "about 17,280,000 (4 bytes per token)",
         "at most 17,280,000",
-        "at most 51.84 USD in 24 h, 1,555.20 in 30 days like this",
-        "at most 8 (max_concurrency); 3/s reaches that when answers take 2.67 s",
+        "at most 51.84 USD in 24 h; 1,555.20 in 30 days at this load",
+        "at most 8 (max_concurrency); at 3/s this limit is reached if responses take 2.67 s",
         "warning: ",
-        "the only prompt is sent 172,800 times a day",
+        "the only prompt is sent 172,800 times per day",
     ] {
         let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(flat.contains(words), "{words}\n{out}");
+        assert!(flat.contains(text), "{text}\n{out}");
     }
     assert!(
         out.lines().all(|line| line.chars().count() <= 80 || line.contains("127.0.0.1")),
@@ -61,7 +61,7 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
     let warnings = file["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[1].as_str().unwrap().contains("at 3/s the 8 places in flight are taken"),
+        warnings[1].as_str().unwrap().contains("max_concurrency 8 is low: at 3/s,"),
         "{warnings:?}"
     );
     let forecast = &file["forecast"];
@@ -83,7 +83,7 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
 }
 
 #[test]
-fn problems_are_told_in_json_beside_files_that_are_fine() {
+fn problems_are_printed_in_json_beside_valid_files() {
     let (_folder, bad) = written("target: localhost\nrate: 5\n");
     let good = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     let (code, out, err) =
@@ -103,9 +103,9 @@ fn problems_are_told_in_json_beside_files_that_are_fine() {
     assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
 }
 
-/// Questions with answers of their own length, payloads with theirs, and what is made up, in turns.
+/// Questions and payloads with their own limits, and synthetic prompts, alone and in a mix.
 #[test]
-fn tokens_are_those_that_prompts_bring_along() {
+fn prompts_with_their_own_token_counts_are_forecast_by_them() {
     let (folder, path) = written(
         "targets: {local: {base_url: 'http://localhost:1/v1'}}
 prompts:
@@ -137,7 +137,7 @@ scenarios:
 }
 
 #[test]
-fn what_goes_by_the_wall_has_its_instants_in_json() {
+fn cron_firings_are_instants_in_json() {
     let (_folder, path) = written(
         "target: http://localhost:1/v1
 start: {cron: '0 3 * * *', timezone: Asia/Shanghai}
@@ -150,26 +150,26 @@ schedule: [{constant: 1/s, for: 10m}]
     assert_eq!(time(&forecast["to"]) - time(&forecast["from"]), 86_400);
     let firings = forecast["scenarios"][0]["next_firings"].as_array().unwrap();
     assert_eq!(firings.len(), 3);
-    // Three o'clock in Shanghai, where clocks are never changed.
+    // Three o'clock in Shanghai, which has no daylight saving time.
     assert!(firings.iter().all(|at| at.as_str().unwrap().ends_with("T19:00:00Z")), "{firings:?}");
     assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
 }
 
-/// What one shard would refuse is refused here, and what it would send is told, not what all do.
+/// `check` refuses what the shard would refuse, and forecasts the part of the shard.
 #[test]
-fn a_shard_is_checked_by_the_rules_and_figures_of_its_own() {
+fn a_shard_is_checked_with_its_own_limits_and_its_part_of_the_load() {
     let (_folder, bad) = written(
         "target: http://localhost:1/v1\nmax_concurrency: 2\nschedule: [{concurrency: 2, for: 1m}]\n",
     );
     assert_eq!(llmload(&["check", &bad]).0, Some(0));
     let (code, _, err) = llmload(&["check", "--shard", "0/3", &bad]);
     assert_eq!(code, Some(2));
-    for words in [
+    for text in [
         "scenarios.default.start: shards would not begin together; write",
         "phase `concurrency 2` is not enough for 3 shards; write at least 3",
         "scenarios.default.max_concurrency: 2 is not enough for 3 shards",
     ] {
-        assert!(err.contains(words), "{words}\n{err}");
+        assert!(err.contains(text), "{text}\n{err}");
     }
     let (code, _, err) = llmload(&["check", "--shard", "3/3", &bad]);
     assert!(code == Some(2) && err.contains("3/3"), "{err}");
@@ -200,9 +200,9 @@ fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// Two targets, apart and as a pair, a model that the endpoint names, prices, phases that share a name.
+/// Two targets, alone and as a pair, an unknown model, prices, and phases with the same name.
 #[test]
-fn it_foretells_as_many_series_as_a_scrape_has_once_every_phase_has_begun() {
+fn the_forecast_of_series_equals_a_scrape_once_every_phase_has_begun() {
     let yaml = "
 targets:
   paid: {simulator: {}, model: m, prices: {input_per_million: 1, output_per_million: 1}}
@@ -214,13 +214,13 @@ scenarios:
 ";
     let (_folder, path) = written(yaml);
     let (_, document) = in_json(&path);
-    let foretold = document["files"][0]["forecast"]["series"].as_u64().unwrap();
+    let forecast = document["files"][0]["forecast"]["series"].as_u64().unwrap();
     let mut daemon = Daemon::start(yaml);
     let count = |text: &str| {
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count() as u64
     };
     daemon.wait_for("/metrics", |text| {
-        assert!(count(text) <= foretold, "{} series, not {foretold}\n{text}", count(text));
-        (count(text) == foretold).then_some(())
+        assert!(count(text) <= forecast, "{} series, not {forecast}\n{text}", count(text));
+        (count(text) == forecast).then_some(())
     });
 }

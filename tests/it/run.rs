@@ -1,4 +1,4 @@
-//! `llmload run`, from outside: it ends, says what came of it, and its exit code is the verdict.
+//! `llmload run` from outside: it ends, prints a report, and its exit code is the verdict.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::upstream::{
     Act, DONE, FINISH, USAGE, Upstream, chunk, good, last_chunk, plain, stream_head, token,
 };
 
-/// What a run left behind.
-struct Ran {
+/// The output of a run.
+struct RunOutput {
     code: i32,
     table: String,
     log: String,
-    /// The report and its files, where there is one.
+    /// `None` if the run wrote no report.
     report: Option<Report>,
     files: [String; 2],
 }
@@ -29,12 +29,12 @@ fn command(folder: &Path, yaml: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn ran(folder: &Path, output: &Output) -> Ran {
+fn ran(folder: &Path, output: &Output) -> RunOutput {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let read =
         |name: &str| std::fs::read_to_string(folder.join("out").join(name)).unwrap_or_default();
     let report = Some(read("report.json")).filter(|text| !text.is_empty());
-    Ran {
+    RunOutput {
         code: output.status.code().unwrap(),
         table: text(&output.stdout),
         log: text(&output.stderr),
@@ -43,14 +43,14 @@ fn ran(folder: &Path, output: &Output) -> Ran {
     }
 }
 
-fn run(yaml: &str, arguments: &[&str]) -> Ran {
+fn run(yaml: &str, arguments: &[&str]) -> RunOutput {
     let folder = tempfile::tempdir().unwrap();
     let output = command(folder.path(), yaml, arguments).output().unwrap();
     ran(folder.path(), &output)
 }
 
 /// Against a server of this test.
-async fn run_against(yaml: String, arguments: &'static [&'static str]) -> Ran {
+async fn run_against(yaml: String, arguments: &'static [&'static str]) -> RunOutput {
     tokio::task::spawn_blocking(move || run(&yaml, arguments)).await.unwrap()
 }
 
@@ -59,40 +59,40 @@ fn on(url: &str, keys: &str, phase: &str) -> String {
     format!("target: {{base_url: '{url}', model: m}}\nstart: now\n{keys}schedule: [{{{phase}}}]\n")
 }
 
-/// Every figure of a report that has to agree with another does.
-fn agrees(report: &Report) {
-    for load in &report.streams {
-        let (ledger, total) = (&load.ledger, &load.total);
-        assert_eq!(ledger.arrivals, ledger.started + ledger.not_sent());
+/// Checks that all figures of a report which must agree do agree.
+fn assert_consistent(report: &Report) {
+    for route in &report.routes {
+        let (ledger, total) = (&route.ledger, &route.total);
+        assert_eq!(ledger.arrivals, ledger.started + ledger.total_dropped());
         let aborted: u64 = ledger.aborted.values().sum();
         assert_eq!(ledger.started, ledger.finished + aborted);
-        assert_eq!(ledger.finished, ledger.succeeded + ledger.not_succeeded());
+        assert_eq!(ledger.finished, ledger.succeeded + ledger.total_failed());
         assert_eq!(
             (total.arrivals, total.sent, total.dropped, total.succeeded, total.failed),
             (
                 ledger.arrivals,
                 ledger.started,
-                ledger.not_sent(),
+                ledger.total_dropped(),
                 ledger.succeeded,
-                ledger.not_succeeded()
+                ledger.total_failed()
             )
         );
         let sum = |of: fn(&report::Figures) -> u64| {
-            load.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
+            route.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
         };
         assert_eq!(
             (sum(|f| f.arrivals), sum(|f| f.succeeded), sum(|f| f.output_tokens)),
             (total.arrivals, total.succeeded, total.output_tokens)
         );
         let over_time = |counts: &[u64]| counts.iter().sum::<u64>();
-        let timeline = &load.timeline;
+        let timeline = &route.timeline;
         assert_eq!(
             [&timeline.arrivals, &timeline.dropped, &timeline.succeeded, &timeline.failed]
                 .map(|c| over_time(c)),
             [total.arrivals, total.dropped, total.succeeded, total.failed]
         );
         let values: u64 =
-            load.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
+            route.distributions["request_duration_seconds"].iter().map(|value| value.1).sum();
         assert_eq!(
             (values, total.request_duration_seconds.count),
             (total.succeeded, total.succeeded)
@@ -101,7 +101,7 @@ fn agrees(report: &Report) {
 }
 
 #[test]
-fn one_pass_is_made_every_phase_has_a_row_and_what_meets_its_objectives_passes() {
+fn a_run_makes_one_pass_with_a_row_per_phase_and_passes_if_objectives_are_met() {
     let ran = run(
         "seed: 3
 targets: {sim: {simulator: {jitter: 0}}}
@@ -119,28 +119,24 @@ scenarios:
     );
     assert_eq!(ran.code, 0, "{}\n{}", ran.table, ran.log);
     let report = ran.report.unwrap();
-    agrees(&report);
-    let load = &report.streams[0];
+    assert_consistent(&report);
+    let route = &report.routes[0];
     let rows: Vec<_> =
-        load.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
+        route.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
     assert_eq!(rows, [("steady", 40), ("burst", 20), ("counted", 9)]);
-    assert_eq!((load.ledger.succeeded, load.total.output_tokens, report.seed), (69, 69 * 4, 3));
+    assert_eq!((route.ledger.succeeded, route.total.output_tokens, report.seed), (69, 69 * 4, 3));
     assert_eq!(
-        load.slo.iter().map(|objective| (objective.met, objective.of)).collect::<Vec<_>>(),
+        route.slo.iter().map(|objective| (objective.met, objective.judged)).collect::<Vec<_>>(),
         [(69, 69); 4]
     );
     // A p99 of 69 requests would be a guess.
-    let first = &load.total.time_to_first_token_seconds;
+    let first = &route.total.time_to_first_token_seconds;
     assert!(first.p95.is_some() && first.p99.is_none() && first.max >= first.p95);
-    assert!(
-        ran.table.starts_with("llmload run passed: every objective was met\n"),
-        "{}",
-        ran.table
-    );
+    assert!(ran.table.starts_with("llmload run passed: all objectives met\n"), "{}", ran.table);
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
-    assert!(ran.log.contains("report.html are in out"), "{}", ran.log);
-    assert!(!ran.log.contains("/metrics on"), "no port is opened:\n{}", ran.log);
-    // The same value is on all kinds of paper, also when it was read back.
+    assert!(ran.log.contains("report.html to out"), "{}", ran.log);
+    assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
+    // The report that was read back renders the same text, Markdown and HTML.
     for (again, first) in report::text(&report).lines().zip(ran.table.lines()) {
         assert_eq!(again, first);
     }
@@ -149,22 +145,22 @@ scenarios:
 }
 
 #[test]
-fn a_missed_objective_is_exit_code_3_unless_nobody_wants_a_gate() {
+fn a_missed_objective_is_exit_code_3_unless_no_gate_is_set() {
     let yaml = "targets: {sim: {simulator: {faults: {http_500: 50%}}}}
 scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, success_rate: 90%}, schedule: [{constant: 50/s, for: 1s}]}}
 ";
     let missed = run(yaml, &[]);
     assert_eq!(missed.code, 3, "{}", missed.log);
     let report = missed.report.unwrap();
-    agrees(&report);
-    let failed = report.streams[0].ledger.not_succeeded();
+    assert_consistent(&report);
+    let failed = report.routes[0].ledger.total_failed();
     assert!(failed > 5, "{failed}");
     // A failure misses every threshold.
     assert!(
-        report.streams[0]
+        report.routes[0]
             .slo
             .iter()
-            .all(|objective| objective.of == 50 && objective.met == 50 - failed)
+            .all(|objective| objective.judged == 50 && objective.met == 50 - failed)
     );
     assert_eq!(report.verdict.reasons.len(), 2, "{:?}", report.verdict);
     assert!(missed.table.contains("ttft p90 ≤ 60 s missed"), "{}", missed.table);
@@ -172,14 +168,14 @@ scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, su
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_proves_nothing_does_not_pass() {
+async fn a_run_without_a_valid_measurement_does_not_pass() {
     // Nothing succeeds.
     let upstream =
         Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
     let failing = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
     assert_eq!(failing.code, 3, "{}", failing.log);
     assert!(
-        failing.table.contains("no request succeeded: there is nothing to judge"),
+        failing.table.contains("no request succeeded, so nothing can be judged"),
         "{}",
         failing.table
     );
@@ -191,7 +187,7 @@ async fn what_proves_nothing_does_not_pass() {
     let capped = run_against(yaml, &[]).await;
     assert_eq!(capped.code, 3, "{}", capped.log);
     assert!(capped.table.contains("arrivals were dropped, more than 1 %"), "{}", capped.table);
-    // One in ten fails, and nobody said that it may.
+    // One in ten fails, and no objective permits it.
     let upstream = Upstream::start(|number| {
         if number % 10 == 9 {
             plain("500 Internal Server Error", "text/plain", "no")
@@ -203,20 +199,20 @@ async fn what_proves_nothing_does_not_pass() {
     let flaky = run_against(on(&upstream.url(), "", "constant: 50/s, for: 1s"), &[]).await;
     assert_eq!(flaky.code, 3, "{}", flaky.log);
     assert!(flaky.table.contains("5 of 50 requests failed, more than 1 %"), "{}", flaky.table);
-    let told = run_against(
+    let permitted = run_against(
         on(&upstream.url(), "slo: {success_rate: 80%}\n", "constant: 50/s, for: 1s"),
         &[],
     )
     .await;
-    assert_eq!(told.code, 0, "{}\n{}", told.table, told.log);
-    for ran in [failing, capped, flaky, told] {
-        agrees(&ran.report.unwrap());
+    assert_eq!(permitted.code, 0, "{}\n{}", permitted.table, permitted.log);
+    for ran in [failing, capped, flaky, permitted] {
+        assert_consistent(&ran.report.unwrap());
     }
 }
 
-/// What is slow at the end would otherwise make the rest look fast.
+/// Otherwise slow responses at the end would be missing from the figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_waits_for_its_last_answer() {
+async fn a_run_waits_for_its_last_response() {
     let late = |_| {
         let mut acts = vec![
             stream_head(),
@@ -230,13 +226,13 @@ async fn a_run_waits_for_its_last_answer() {
     let ran = run_against(on(&upstream.url(), "", "constant: 20/s, for: 300ms"), &[]).await;
     assert_eq!(ran.code, 0, "{}\n{}", ran.table, ran.log);
     let report = ran.report.unwrap();
-    agrees(&report);
-    assert_eq!(report.streams[0].ledger.succeeded, 6);
-    assert!(report.streams[0].total.request_duration_seconds.min > Some(1.1));
+    assert_consistent(&report);
+    assert_eq!(report.routes[0].ledger.succeeded, 6);
+    assert!(report.routes[0].total.request_duration_seconds.min > Some(1.1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_rate_ends_when_it_is_told_to_and_clocks_do_not_hold_a_run_up() {
+async fn an_endless_rate_ends_after_its_length_and_a_run_does_not_wait_for_cron() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = format!(
@@ -250,12 +246,12 @@ scenarios:
     let cut = run_against(first, &["--for", "1s", "--scenario", "endless"]).await;
     assert_eq!(cut.code, 0, "{}\n{}", cut.table, cut.log);
     let report = cut.report.unwrap();
-    agrees(&report);
-    assert_eq!(report.streams.len(), 1);
-    assert_eq!(report.streams[0].ledger.arrivals, 20);
+    assert_consistent(&report);
+    assert_eq!(report.routes.len(), 1);
+    assert_eq!(report.routes[0].ledger.arrivals, 20);
     let nightly = run_against(second, &["--scenario", "nightly"]).await;
-    assert_eq!(nightly.report.unwrap().streams[0].ledger.succeeded, 5);
-    assert!(nightly.log.contains("a run starts at once"), "{}", nightly.log);
+    assert_eq!(nightly.report.unwrap().routes[0].ledger.succeeded, 5);
+    assert!(nightly.log.contains("a run begins at once"), "{}", nightly.log);
     let folder = tempfile::tempdir().unwrap();
     let address = url.clone();
     let quick = move || {
@@ -268,7 +264,7 @@ scenarios:
     };
     let quick = tokio::task::spawn_blocking(quick).await.unwrap();
     assert_eq!(
-        (quick.code, quick.report.unwrap().streams[0].ledger.arrivals),
+        (quick.code, quick.report.unwrap().routes[0].ledger.arrivals),
         (0, 10),
         "{}",
         quick.log
@@ -276,7 +272,7 @@ scenarios:
 }
 
 #[test]
-fn a_target_that_is_not_there_ends_the_run_with_its_reason() {
+fn an_unreachable_target_ends_the_run_with_the_reason() {
     let ran =
         run("target: http://127.0.0.1:1/v1\nrate: 5/s\n", &["--for", "1s", "--wait", "300ms"]);
     assert_eq!(ran.code, 1, "{}", ran.log);
@@ -285,10 +281,10 @@ fn a_target_that_is_not_there_ends_the_run_with_its_reason() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
+fn invalid_arguments_are_refused_before_anything_is_sent() {
     let yaml = "target: http://127.0.0.1:1/v1\nrate: 5/s\n";
-    for (arguments, words) in [
-        (vec!["--scenario", "other"], "scenario `other` does not exist; use one of default"),
+    for (arguments, message) in [
+        (vec!["--scenario", "other"], "there is no scenario `other`; there is default"),
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
         (vec!["--for", "soon"], "duration"),
@@ -296,7 +292,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
     ] {
         let ran = run(yaml, &arguments);
         assert!(
-            ran.code == 2 && ran.log.contains(words),
+            ran.code == 2 && ran.log.contains(message),
             "{arguments:?}: {} {}",
             ran.code,
             ran.log
@@ -310,12 +306,12 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_run_says_so_and_tells_what_it_has() {
-    let asked = CancellationToken::new();
-    let tell = asked.clone();
+async fn an_interrupted_run_reports_the_interruption_and_its_figures() {
+    let interrupted = CancellationToken::new();
+    let trigger = interrupted.clone();
     let upstream = Upstream::start(move |number| {
         if number == 5 {
-            tell.cancel();
+            trigger.cancel();
         }
         good()
     })
@@ -324,26 +320,26 @@ async fn an_interrupted_run_says_so_and_tells_what_it_has() {
     let mut command =
         command(folder.path(), &on(&upstream.url(), "", "constant: 20/s, for: 1m"), &[]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    asked.cancelled().await;
+    interrupted.cancelled().await;
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
     let output =
         tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     let ran = ran(folder.path(), &output);
     assert_eq!(ran.code, 3, "{}", ran.log);
-    assert!(ran.table.contains("it was interrupted"), "{}", ran.table);
+    assert!(ran.table.contains("the run was interrupted"), "{}", ran.table);
     let report = ran.report.unwrap();
-    agrees(&report);
+    assert_consistent(&report);
     assert!(
-        report.interrupted && report.streams[0].ledger.succeeded >= 4,
+        report.interrupted && report.routes[0].ledger.succeeded >= 4,
         "{:?}",
-        report.streams[0].ledger
+        report.routes[0].ledger
     );
 }
 
-/// To be told to end is to be interrupted, whoever tells.
+/// A quit command is an interruption, like a signal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_until_then() {
+async fn a_run_ended_by_a_quit_command_does_not_pass_and_refuses_rate_overrides() {
     let upstream = Upstream::start(|_| good()).await;
     let folder = tempfile::tempdir().unwrap();
     let yaml = on(&upstream.url(), "", "constant: 20/s, for: 1m");
@@ -363,14 +359,14 @@ async fn a_run_that_is_told_to_quit_does_not_pass_and_keeps_to_its_schedule_unti
     assert_eq!(code.await.unwrap(), Some(3));
 }
 
-/// A server's words are markup to nobody.
+/// Server messages are escaped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn words_from_outside_become_no_markup() {
-    let words = "a < b && <i | [a](http://b) *c*";
-    let upstream = Upstream::start(move |_| plain("400 Bad Request", "text/plain", words)).await;
+async fn server_messages_are_escaped_in_markdown_and_html() {
+    let message = "a < b && <i | [a](http://b) *c*";
+    let upstream = Upstream::start(move |_| plain("400 Bad Request", "text/plain", message)).await;
     let ran = run_against(on(&upstream.url(), "", "constant: 20/s, for: 100ms"), &[]).await;
     let [markdown, html] = ran.files;
-    assert!(ran.table.contains(words), "{}", ran.table);
+    assert!(ran.table.contains(message), "{}", ran.table);
     assert!(html.contains("a &lt; b &amp;&amp; &lt;i | ") && !html.contains("<i |"));
     assert!(markdown.contains(r"a &lt; b &amp;&amp; &lt;i \| \[a\](http://b) \*c\*"), "{markdown}");
 }
@@ -394,7 +390,7 @@ fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String
 }
 
 #[test]
-fn every_field_of_a_report_is_explained_and_every_explained_one_is_there() {
+fn every_field_of_a_report_is_explained_and_exists() {
     let page = include_str!("../../docs/report.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let explained = rows.map(|(field, _)| field.to_owned()).collect();
@@ -410,10 +406,10 @@ scenarios:
         &[],
     );
     let mut report = ran.report.unwrap();
-    assert!(report.streams[1].difference.as_ref().unwrap().pairs >= 30);
-    // Nothing held this generator up; what it says then has fields too.
+    assert!(report.routes[1].difference.as_ref().unwrap().pairs >= 30);
+    // This run had no distortion, but the fields of one must be explained too.
     let (kind, message) = (String::new(), String::new());
-    report.distortions.push(report::Distorted { kind, message });
+    report.distortions.push(report::Distortion { kind, message });
     let mut there = std::collections::BTreeSet::new();
     keys(&serde_json::to_value(&report).unwrap(), &mut there);
     assert_eq!(there, explained);
@@ -433,7 +429,7 @@ fn compare(base: &Report, new: &Report, arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn two_reports_are_held_against_each_other() {
+fn two_reports_are_compared() {
     let base = run(
         "targets: {sim: {simulator: {decode_tokens_per_second: 2000}}}
 scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100/s, for: 1s}]}}
@@ -441,35 +437,35 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
         &[],
     );
     let base = base.report.unwrap();
-    let (code, words) = compare(&base, &base, &[]);
+    let (code, text) = compare(&base, &base, &[]);
     assert!(
-        code == 0 && words.starts_with("llmload compare passed: nothing is worse"),
-        "{code}: {words}"
+        code == 0 && text.starts_with("llmload compare passed: no figure is worse"),
+        "{code}: {text}"
     );
-    // All of it takes twice as long.
+    // All responses take twice as long.
     let mut slower = base.clone();
-    let times = slower.streams[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
+    let times = slower.routes[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
     for value in times.iter_mut() {
         value.0 *= 2.0;
     }
-    let (code, words) = compare(&base, &slower, &[]);
-    assert!(code == 3 && words.contains("TTFT p50 is worse"), "{code}: {words}");
+    let (code, text) = compare(&base, &slower, &[]);
+    assert!(code == 3 && text.contains("TTFT p50 is worse"), "{code}: {text}");
     let (code, json) = compare(&slower, &base, &["--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["passed"]), (0, &serde_json::json!(true)));
     assert_eq!(json["figures"][0]["change"], serde_json::json!(Change::Better));
     assert_eq!(compare(&base, &slower, &["--tolerance", "150"]).0, 0);
-    // One that proves nothing proves nothing here either.
+    // A run that is not valid cannot be compared.
     let interrupted = Report { interrupted: true, ..base.clone() };
     assert_eq!(compare(&base, &interrupted, &[]).0, 3);
-    let gone = Report { streams: Vec::new(), ..base.clone() };
-    let (code, words) = compare(&base, &gone, &[]);
+    let gone = Report { routes: Vec::new(), ..base.clone() };
+    let (code, text) = compare(&base, &gone, &[]);
     assert!(
-        code == 3 && words.contains("s → sim is in the base and not in the new run"),
-        "{code}: {words}"
+        code == 3 && text.contains("s → sim is in the base, but not in the new run"),
+        "{code}: {text}"
     );
-    // What is no report of this form is told from one.
+    // A report of another format is refused.
     let later = Report { llmload_report: 2, ..base.clone() };
-    let (code, words) = compare(&later, &base, &[]);
-    assert!(code == 2 && words.contains("base.json: a report of form 2"), "{code}: {words}");
+    let (code, text) = compare(&later, &base, &[]);
+    assert!(code == 2 && text.contains("base.json: the report has format 2"), "{code}: {text}");
 }

@@ -1,4 +1,4 @@
-//! Forecasts of small plans by hand, and of any plan by a walk that nobody would wait for.
+//! Forecasts of small plans with known results, and of random plans by a slow walk.
 
 #![allow(clippy::float_cmp)]
 
@@ -20,22 +20,22 @@ fn plan(text: &str) -> Plan {
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
 fn of_plan(plan: &Plan) -> Forecast {
-    Forecast::of(plan, NOW, 0)
+    Forecast::new(plan, NOW, 0)
 }
 
 /// The forecast of one scenario.
-fn of(keys: &str) -> (Forecast, Stream) {
+fn of(keys: &str) -> (Forecast, ScenarioForecast) {
     let forecast = of_plan(&plan(&format!("target: http://localhost:1/v1\n{keys}\n")));
-    let stream = forecast.scenarios[0].clone();
-    (forecast, stream)
+    let one = forecast.scenarios[0].clone();
+    (forecast, one)
 }
 
 #[test]
 fn a_day_is_cut_into_quarters_of_an_hour_that_add_up() {
-    let (forecast, stream) =
+    let (forecast, one) =
         of("schedule: [{constant: 6/m, for: 6h}, {ramp: {to: 1/s}, for: 6h}, {pause: 12h}]");
     assert_eq!((forecast.span, forecast.bucket), (DAY, Duration::from_mins(15)));
-    let bucket = |hour: usize| stream.buckets[hour * 4];
+    let bucket = |hour: usize| one.buckets[hour * 4];
     assert_eq!(
         bucket(0),
         Bucket {
@@ -52,19 +52,19 @@ fn a_day_is_cut_into_quarters_of_an_hour_that_add_up() {
     assert_eq!((middle.rate_min, middle.rate_max), (0.55, 0.5875));
     assert_eq!(middle.requests, 512.0, "of 511.875 expected ones");
     assert_eq!((bucket(12).requests, bucket(12).rate_max), (0.0, 0.0));
-    assert_eq!((stream.amounts.requests, stream.peak_rate), (2160.0 + 11_880.0, 1.0));
-    assert_eq!(stream.phases[1].requests, 11_880.0);
+    assert_eq!((one.amounts.requests, one.peak_rate), (2160.0 + 11_880.0, 1.0));
+    assert_eq!(one.phases[1].requests, 11_880.0);
 }
 
 #[test]
-fn what_ends_sooner_is_looked_at_until_it_ends() {
+fn a_plan_that_ends_sooner_is_forecast_until_it_ends() {
     let two = plan(
         "targets: {t: {base_url: 'http://localhost:1/v1'}}
 scenarios:
   short: {repeat: 2, schedule: [{constant: 4/s, for: 10m}]}
   long: {repeat: 1, schedule: [{constant: 1/s, for: 40m}]}",
     );
-    let forecast = Forecast::of(&two, NOW, 7);
+    let forecast = Forecast::new(&two, NOW, 7);
     assert_eq!((forecast.span, forecast.series), (Duration::from_mins(40), 7));
     let [short, long] = forecast.scenarios.as_slice() else { panic!() };
     assert_eq!((short.amounts.requests, long.amounts.requests), (4800.0, 2400.0));
@@ -77,13 +77,13 @@ scenarios:
 
 #[test]
 fn a_bucket_of_many_cycles_has_the_extremes_of_all() {
-    let (_, stream) =
+    let (_, one) =
         of("schedule: [{constant: 5/s, for: 10s}, {pause: 10s}, {concurrency: 3, for: 10s}]");
-    for bucket in &stream.buckets {
+    for bucket in &one.buckets {
         assert_eq!((bucket.rate_min, bucket.rate_max, bucket.closed_loop_slots), (0.0, 5.0, 3));
         assert_eq!((bucket.requests, bucket.rate_mean), (1500.0, 1.666_667));
     }
-    assert_eq!((stream.closed_loop_slots, stream.amounts.requests), (3, 144_000.0));
+    assert_eq!((one.closed_loop_slots, one.amounts.requests), (3, 144_000.0));
 }
 
 #[test]
@@ -94,12 +94,12 @@ request: {max_tokens: 7, system: ab}
 repeat: 1
 schedule: [{constant: 1/s, for: 10s}]";
     let forecast = of_plan(&plan(text));
-    let stream = &forecast.scenarios[0];
+    let one = &forecast.scenarios[0];
     // (8 + 4) / 2 bytes of a prompt and 2 of the system message are two tokens.
     let amounts =
         Amounts { requests: 10.0, input_tokens_estimated: 20.0, output_tokens_at_most: 70.0 };
-    assert_eq!(stream.amounts, amounts);
-    assert_eq!(stream.cost_at_most, Some(Cost { amount: 20.0 + 35.0, currency: "EUR".into() }));
+    assert_eq!(one.amounts, amounts);
+    assert_eq!(one.cost_at_most, Some(Cost { amount: 20.0 + 35.0, currency: "EUR".into() }));
     assert_eq!(forecast.sum.cost_at_most, BTreeMap::from([("EUR".to_owned(), 55.0)]));
     let extra = text.replace("max_tokens: 7", "max_tokens: 7, extra: {max_completion_tokens: 9}");
     assert_eq!(of_plan(&plan(&extra)).sum.amounts.output_tokens_at_most, 90.0, "as it is sent");
@@ -125,7 +125,7 @@ fn in_flight_is_littles_law_within_the_cap() {
     assert_eq!(both.at_most, 29, "requests of the phase before are in flight still");
 }
 
-/// Milliseconds and rates that meet in one cycle, so that buckets cut them everywhere.
+/// Random phases of milliseconds, so that buckets cut cycles everywhere.
 fn phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..4u8, 1..5_000_000u64, 1..100u32, 1..100u32).prop_map(
@@ -146,7 +146,7 @@ fn phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Cycle by cycle and moment by moment, as nobody would compute it.
+    /// The oracle walks every cycle, which is far too slow for the program itself.
     #[test]
     fn buckets_agree_with_a_walk_through_every_cycle(phases in phases(), times in 0..4u32) {
         let repeat = if times == 0 { "forever".to_owned() } else { times.to_string() };
@@ -162,22 +162,22 @@ proptest! {
             Repeat::Times(times) => length * times.get(),
         };
         let forecast = of_plan(&plan);
-        let stream = &forecast.scenarios[0];
+        let one = &forecast.scenarios[0];
 
         let (mut walked, mut start, mut cycle) = (0.0, Duration::ZERO, 0);
         while start < forecast.span && scenario.repeat.includes(cycle) {
             walked += schedule.area(length.min(forecast.span.saturating_sub(start))).as_f64();
             (start, cycle) = (start + length, cycle + 1);
         }
-        let sent = stream.amounts.requests;
+        let sent = one.amounts.requests;
         prop_assert!((sent - walked).abs() <= 0.501, "{sent} {walked}");
-        let added: f64 = stream.buckets.iter().map(|bucket| bucket.requests).sum();
+        let added: f64 = one.buckets.iter().map(|bucket| bucket.requests).sum();
         prop_assert_eq!(added, sent);
-        let mean = stream.buckets.iter().map(|bucket| bucket.rate_mean).sum::<f64>() / f64::from(BUCKETS);
+        let mean = one.buckets.iter().map(|bucket| bucket.rate_mean).sum::<f64>() / f64::from(BUCKETS);
         let expected = walked / forecast.span.as_secs_f64();
         prop_assert!((mean - expected).abs() <= 1e-6 * expected + 1e-6, "{mean} {expected}");
 
-        for (index, bucket) in (0..).zip(&stream.buckets) {
+        for (index, bucket) in (0..).zip(&one.buckets) {
             let (from, to) = (forecast.span * index / BUCKETS, forecast.span * (index + 1) / BUCKETS);
             let moments = (0..50).map(|part| from + to.saturating_sub(from) * part / 50);
             for moment in moments.filter(|moment| *moment < end) {
@@ -188,15 +188,15 @@ proptest! {
             prop_assert!(bucket.rate_min <= bucket.rate_mean + 1e-3, "{bucket:?}");
             prop_assert!(bucket.rate_mean <= bucket.rate_max + 1e-3, "{bucket:?}");
         }
-        let highest = stream.phases.iter().map(|phase| phase.rate_max).fold(0.0, f64::max);
-        prop_assert!(stream.peak_rate <= highest);
+        let highest = one.phases.iter().map(|phase| phase.rate_max).fold(0.0, f64::max);
+        prop_assert!(one.peak_rate <= highest);
         if forecast.span >= length {
-            prop_assert_eq!(stream.peak_rate, highest);
+            prop_assert_eq!(one.peak_rate, highest);
         }
     }
 }
 
-/// When arrivals are due until the end of a time ahead: what the driver does, without waiting.
+/// The due times of all arrivals: the loop of the driver, without waiting.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
     let spread = ArrivalSpec {
@@ -228,7 +228,7 @@ fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     all
 }
 
-/// By the wall clock, by cron, in windows, or simply so.
+/// A start by the wall clock, by cron, in active windows, or when ready.
 fn starts() -> impl Strategy<Value = String> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/New_York")];
     let windows = (0..24u32, 0..24u32).prop_filter("it ends as it begins", |(from, to)| from != to);
@@ -249,7 +249,7 @@ fn starts() -> impl Strategy<Value = String> {
     })
 }
 
-/// Long enough to be walked through cycle by cycle.
+/// Phases long enough for a walk through every cycle.
 fn long_phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..5u8, 40..20_000u32, 1..60u32, 1..60u32).prop_map(|(kind, seconds, a, b)| match kind {
@@ -265,7 +265,7 @@ fn long_phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// What the pacer tells, arrival by arrival, over a day in which clocks may change.
+    /// The oracle is the pacer itself, arrival by arrival, on a day in which clocks may change.
     #[test]
     fn buckets_agree_with_the_pacer_walking_the_timetable(
         start in starts(),
@@ -283,11 +283,11 @@ proptest! {
         // The days around 30 March and 26 October 2025.
         let change = if summer { 1_743_228_000 } else { 1_761_372_000 };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(change + minutes * 60 + 11);
-        let forecast = Forecast::of(&plan, now, 0);
-        let stream = &forecast.scenarios[0];
+        let forecast = Forecast::new(&plan, now, 0);
+        let one = &forecast.scenarios[0];
         let due = due(&plan, now, forecast.span);
-        prop_assert_eq!(stream.amounts.requests, f64::from(u32::try_from(due.len()).unwrap()), "{}", text);
-        for (index, bucket) in (0..).zip(&stream.buckets) {
+        prop_assert_eq!(one.amounts.requests, f64::from(u32::try_from(due.len()).unwrap()), "{}", text);
+        for (index, bucket) in (0..).zip(&one.buckets) {
             let (from, to) = (forecast.span * index / BUCKETS, forecast.span * (index + 1) / BUCKETS);
             let walked = due.iter().filter(|due| **due > from && **due <= to).count();
             let walked = f64::from(u32::try_from(walked).unwrap());
@@ -297,39 +297,33 @@ proptest! {
 }
 
 #[test]
-fn cycles_of_a_millisecond_are_not_counted_through() {
+fn cycles_of_a_millisecond_are_not_walked_one_by_one() {
     for start in
         ["start: wall_clock", "start: {wall_clock: {timezone: Europe/Berlin}}", "start: now"]
     {
         let active = "active: {hours: '08:00-20:00', timezone: Europe/Berlin}";
-        let (_, stream) =
-            of(&format!("{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"));
-        assert_eq!(stream.on, Duration::from_hours(12), "{start}");
-        assert!(
-            (stream.amounts.requests - 43_200.0).abs() <= 2.0,
-            "{start} {}",
-            stream.amounts.requests
-        );
+        let (_, one) = of(&format!("{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"));
+        assert_eq!(one.active_time, Duration::from_hours(12), "{start}");
+        assert!((one.amounts.requests - 43_200.0).abs() <= 2.0, "{start} {}", one.amounts.requests);
     }
 }
 
 #[test]
-fn firings_that_meet_the_schedule_are_skipped_and_told() {
-    let (forecast, stream) =
-        of("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
+fn firings_while_the_schedule_runs_are_skipped_and_reported() {
+    let (forecast, one) = of("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
     // At 2, 6, 10 … 22 o'clock, the last of them cut by the end of the time ahead.
     assert_eq!(
-        (forecast.span, stream.firings_skipped, stream.on),
+        (forecast.span, one.firings_skipped, one.active_time),
         (DAY, 5, Duration::from_hours(17))
     );
-    assert_eq!(stream.amounts.requests, 17.0 * 60.0);
-    let told: Vec<String> = stream.next_firings.iter().map(|at| rfc3339(*at)).collect();
-    assert_eq!(told, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
+    assert_eq!(one.amounts.requests, 17.0 * 60.0);
+    let firings: Vec<String> = one.next_firings.iter().map(|at| rfc3339(*at)).collect();
+    assert_eq!(firings, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
 }
 
-/// Rows at 0 s, 0.5 s, three at 10 s, and one at the very end.
+/// Rows at 0 s, at 0.5 s, three at 10 s, and one at the end.
 #[test]
-fn a_replay_is_told_by_its_rows() {
+fn a_replay_is_forecast_from_its_rows() {
     let mut plan = plan(
         "target: http://localhost:1/v1
 prompts: {made: {synthetic: {input_tokens: 100, output_tokens: 10}}}
@@ -349,13 +343,14 @@ schedule: [{constant: 1/h, for: 1h}]",
     plan.scenarios[0].schedule =
         Arc::new(Schedule::new(vec![phase("trace", load, 20), phase("rest", Load::Pause, 76)]));
     let forecast = of_plan(&plan);
-    let stream = &forecast.scenarios[0];
-    assert_eq!((stream.amounts.requests, stream.peak_rate), (12.0, 3.0));
-    assert_eq!(stream.amounts.input_tokens_estimated, 2.0 * (1000.0 + 100.0 + 4.0));
-    assert_eq!(stream.amounts.output_tokens_at_most, 2.0 * 6.0 * 7.0);
-    assert_eq!((stream.phases[0].rate_min, stream.phases[0].requests), (0.0, 6.0));
-    let sent: Vec<f64> = stream.buckets.iter().map(|bucket| bucket.requests).collect();
-    // Buckets of two seconds, each with what is due as it ends: the second pass begins as the 48th does.
+    let one = &forecast.scenarios[0];
+    assert_eq!((one.amounts.requests, one.peak_rate), (12.0, 3.0));
+    assert_eq!(one.amounts.input_tokens_estimated, 2.0 * (1000.0 + 100.0 + 4.0));
+    assert_eq!(one.amounts.output_tokens_at_most, 2.0 * 6.0 * 7.0);
+    assert_eq!((one.phases[0].rate_min, one.phases[0].requests), (0.0, 6.0));
+    let sent: Vec<f64> = one.buckets.iter().map(|bucket| bucket.requests).collect();
+    // Buckets of two seconds, each with what is due as it ends: the second pass begins as the 48th
+    // does.
     assert_eq!((sent[0], sent[4], sent[9]), (2.0, 3.0, 1.0));
     assert_eq!((sent[47], sent[48], sent.iter().sum()), (1.0, 1.0, 12.0));
     plan.shard = Shard::new(1, 2).unwrap();
@@ -364,7 +359,7 @@ schedule: [{constant: 1/h, for: 1h}]",
 }
 
 #[test]
-fn a_shard_is_told_its_part() {
+fn a_shard_is_forecast_as_its_part() {
     let mut plan = plan(
         "target: http://localhost:1/v1
 start: wall_clock
@@ -372,16 +367,13 @@ schedule: [{constant: 6/s, for: 30m}, {concurrency: 7, for: 30m}]",
     );
     plan.shard = Shard::new(0, 3).unwrap();
     let forecast = of_plan(&plan);
-    let stream = &forecast.scenarios[0];
-    assert_eq!(
-        (forecast.shard.as_str(), stream.peak_rate, stream.closed_loop_slots),
-        ("0/3", 2.0, 3)
-    );
-    assert_eq!((stream.amounts.requests, stream.phases[0].requests), (86_400.0, 3600.0));
+    let one = &forecast.scenarios[0];
+    assert_eq!((forecast.shard.as_str(), one.peak_rate, one.closed_loop_slots), ("0/3", 2.0, 3));
+    assert_eq!((one.amounts.requests, one.phases[0].requests), (86_400.0, 3600.0));
 }
 
 #[test]
-fn what_goes_to_several_targets_is_sent_and_paid_for_as_often() {
+fn several_targets_multiply_requests_and_cost() {
     let forecast = of_plan(&plan(
         "targets:
   a: {base_url: 'http://localhost:1/v1', prices: {input_per_million: 0, output_per_million: 500000}}
@@ -389,10 +381,10 @@ fn what_goes_to_several_targets_is_sent_and_paid_for_as_often() {
 scenarios:
   s: {targets: [a, b], schedule: [{constant: 1/h, for: 1h}], repeat: 1, request: {max_tokens: 2}}",
     ));
-    let stream = &forecast.scenarios[0];
-    assert_eq!((stream.amounts.requests, stream.further.len()), (1.0, 1));
+    let one = &forecast.scenarios[0];
+    assert_eq!((one.amounts.requests, one.other_targets.len()), (1.0, 1));
     let amount = |cost: &Option<Cost>| cost.as_ref().unwrap().amount;
-    assert_eq!((amount(&stream.cost_at_most), amount(&stream.further[0].cost_at_most)), (1.0, 2.0));
+    assert_eq!((amount(&one.cost_at_most), amount(&one.other_targets[0].cost_at_most)), (1.0, 2.0));
     assert_eq!((forecast.sum.amounts.requests, forecast.sum.cost_at_most["USD"]), (2.0, 3.0));
     assert_eq!(forecast.sum.in_flight_at_most, 2);
 }

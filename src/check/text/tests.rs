@@ -1,50 +1,49 @@
-//! What is drawn and said, to the letter where a reader would notice.
+//! The text and the drawings of a forecast, exactly where a reader would notice a change.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::check::Checked;
+use crate::check::FileCheck;
 
-/// A Saturday, hours before clocks are put forward in Europe.
+/// A Saturday, hours before daylight saving time begins in Europe.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(484_244)
 }
 
-fn words(text: &str, width: usize, colours: bool) -> String {
+fn text_of(text: &str, width: usize, colours: bool) -> String {
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
-    let checked = Checked::plan("test", &plan, now()).unwrap();
-    checked.words(&plan, TextStyle { width, colours }).unwrap().to_string()
+    let checked = FileCheck::valid("test", &plan, now()).unwrap();
+    checked.text(&plan, TextStyle { width, colours }).unwrap().to_string()
 }
 
-/// What is said under this name of a schedule.
-fn said(name: &str, schedule: &str) -> String {
+/// The last entry of this name in the forecast of a schedule.
+fn entry(name: &str, schedule: &str) -> String {
     let text = format!(
         "target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n"
     );
-    let words = words(&text, 200, false);
-    let line = words.lines().rev().find_map(|line| line.strip_prefix(&format!("  {name:14} ")));
+    let text = text_of(&text, 200, false);
+    let line = text.lines().rev().find_map(|line| line.strip_prefix(&format!("  {name:14} ")));
     line.unwrap_or_default().to_owned()
 }
 
 #[test]
-fn a_day_is_told_by_what_it_holds() {
-    assert_eq!(said("requests", "{constant: 1/s, for: 1h}"), "86,400 in 24 h (always 1/s)");
-    assert_eq!(said("output tokens", "{constant: 1/s, for: 1h}"), "at most 864,000");
+fn a_forecast_of_a_day_shows_its_requests() {
+    assert_eq!(entry("requests", "{constant: 1/s, for: 1h}"), "86,400 in 24 h (always 1/s)");
+    assert_eq!(entry("output tokens", "{constant: 1/s, for: 1h}"), "at most 864,000");
     assert_eq!(
-        said("requests", "{concurrency: 2, for: 1h}"),
-        "as many as the closed-loop phases make"
+        entry("requests", "{concurrency: 2, for: 1h}"),
+        "not known in advance: closed-loop phases depend on the response times"
     );
-    let both =
-        "12 in 24 h (on average 0.5/h, at most 1/h), besides what the closed-loop phases send";
-    assert_eq!(said("requests", "{constant: 1/h, for: 1h}, {concurrency: 2, for: 1h}"), both);
-    let late = "none: the first phase with load comes after 1d6h";
-    assert_eq!(said("requests", "{pause: 30h}, {constant: 1/s, for: 1h}"), late);
-    assert_eq!(said("requests", "{pause: 30h}, {concurrency: 2, for: 1h}"), late);
-    let only_open = said("requests", "{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
+    let both = "12 in 24 h (mean 0.5/h, peak 1/h), plus the closed-loop requests";
+    assert_eq!(entry("requests", "{constant: 1/h, for: 1h}, {concurrency: 2, for: 1h}"), both);
+    let late = "none: the first phase with load starts after 1d6h";
+    assert_eq!(entry("requests", "{pause: 30h}, {constant: 1/s, for: 1h}"), late);
+    assert_eq!(entry("requests", "{pause: 30h}, {concurrency: 2, for: 1h}"), late);
+    let only_open = entry("requests", "{constant: 1/h, for: 30h}, {concurrency: 2, for: 1h}");
     assert_eq!(only_open, "24 in 24 h (always 1/h)");
 }
 
-/// Ten seconds of a day stand in no column's mean, and are what an endpoint has to bear.
+/// A column of a day hides ten seconds in its mean, but the endpoint must handle them.
 #[test]
 fn the_peak_is_exact_however_short() {
     let text = "
@@ -54,20 +53,23 @@ schedule:
   - {name: burst, constant: 1234/s, for: 10s}
   - {name: rest, constant: 1/s, for: 11h}
 ";
-    let drawn = words(text, 80, false);
+    let drawn = text_of(text, 80, false);
     let chart: Vec<&str> =
         drawn.lines().skip_while(|line| !line.contains("peak")).take(2).collect();
     assert_eq!(chart[0], "           peak 1,234/s in burst (10s)", "{drawn}");
     assert!(chart[1].starts_with("  1,234/s ┤"), "{drawn}");
-    assert!(drawn.contains("           █ on average over a column, ░ at most\n"), "{drawn}");
+    assert!(drawn.contains("           █ mean of a column, ░ highest rate in it\n"), "{drawn}");
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
-    let checked = Checked::plan("test", &plan, now()).unwrap();
-    let stream = serde_json::to_value(&checked).unwrap()["forecast"]["scenarios"][0].clone();
-    assert_eq!((&stream["peak_rate"], &stream["peak_phase"]), (&1234.0.into(), &"burst".into()));
+    let checked = FileCheck::valid("test", &plan, now()).unwrap();
+    let forecast = serde_json::to_value(&checked).unwrap()["forecast"]["scenarios"][0].clone();
+    assert_eq!(
+        (&forecast["peak_rate"], &forecast["peak_phase"]),
+        (&1234.0.into(), &"burst".into())
+    );
 }
 
-/// Twenty rows in one second of a hundred: that second is its rate in the header, on the scale, in the
-/// table and in the totals, and all bars are means on that one scale.
+/// All twenty rows are within one second of a hundred. That second is the peak in the header, on
+/// the scale, in the table and in the totals. All bars are means on the same scale.
 #[test]
 fn a_replay_has_one_rate() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,34 +87,32 @@ schedule:
   - {name: calm, constant: 5/s, for: 100s}
 ";
     let plan = crate::config::parse(text, "test", Some(folder.path()), &|_| None).unwrap();
-    let checked = Checked::plan("test", &plan, now()).unwrap();
-    let drawn = checked.words(&plan, TextStyle { width: 80, colours: false }).unwrap().to_string();
-    for words in [
-        "peak 20/s in trace (1m40s), the most within a second\n",
+    let checked = FileCheck::valid("test", &plan, now()).unwrap();
+    let drawn = checked.text(&plan, TextStyle { width: 80, colours: false }).unwrap().to_string();
+    for text in [
+        "peak 20/s in trace (1m40s), counted per second\n",
         "     20/s ┤",
         "trace  1m40s  up to 20/s   20 requests\n",
         "▂▂▂▂▂▂▂▂  calm   1m40s  5/s",
-        "(on average 2.6/s, at most 20/s)",
+        "(mean 2.6/s, peak 20/s)",
     ] {
-        assert!(drawn.contains(words), "{words}\n{drawn}");
+        assert!(drawn.contains(text), "{text}\n{drawn}");
     }
 }
 
-/// The length of a shorthand's cycle is nobody's business.
+/// A person does not see the arbitrary cycle length of a shorthand.
 #[test]
-fn one_rate_for_ever_has_no_length() {
+fn one_rate_for_ever_shows_no_length() {
     for load in ["rate: 5/s", "schedule: [{constant: 5/s, for: 7m}]"] {
-        let words = words(&format!("target: {{simulator: {{}}}}\n{load}\n"), 80, false);
-        assert!(
-            words
-                .contains("  schedule       for ever\n    ████████  constant 5/s  for ever  5/s\n"),
-            "{words}"
-        );
-        assert!(!words.contains("peak"), "{words}");
+        let text = text_of(&format!("target: {{simulator: {{}}}}\n{load}\n"), 80, false);
+        let expected =
+            "  schedule       one load for ever\n    ████████  constant 5/s  for ever  5/s\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("peak"), "{text}");
     }
-    let closed = words("target: {simulator: {}}\nconcurrency: 5\n", 80, false);
+    let closed = text_of("target: {simulator: {}}\nconcurrency: 5\n", 80, false);
     assert!(closed.contains("concurrency 5  for ever  5 in flight\n"), "{closed}");
-    let once = words(
+    let once = text_of(
         "target: {simulator: {}}\nrepeat: 1\nschedule: [{constant: 5/s, for: 7m}]\n",
         80,
         false,
@@ -123,9 +123,9 @@ fn one_rate_for_ever_has_no_length() {
     );
 }
 
-/// Each of two gets it all: what stands of one is called so, and the sum is of both.
+/// Both targets get all requests. Figures of one target are marked, and the sum covers both.
 #[test]
-fn figures_of_one_target_are_told_from_those_of_all() {
+fn figures_of_one_target_are_distinct_from_the_sum() {
     let text = "
 targets:
   a: {base_url: 'http://a/v1', prices: {input_per_million: 0, output_per_million: 2}}
@@ -133,18 +133,18 @@ targets:
 scenarios:
   both: {targets: [a, b], request: {max_tokens: 100}, schedule: [{constant: 1/s, for: 1h}, {concurrency: 3, for: 1h}]}
 ";
-    let drawn = words(text, 200, false);
+    let drawn = text_of(text, 200, false);
     for line in [
-        "  requests       43,200 in 24 h to each of the 2 targets (on average 0.5/s, at most 1/s), besides what the \
-         closed-loop phases send\n",
+        "  requests       43,200 in 24 h to each of the 2 targets (mean 0.5/s, peak 1/s), plus the closed-loop \
+         requests\n",
         "  output tokens  at most 4,320,000 for each of the 2 targets\n",
         "  cost           a: at most 8.64 USD in 24 h",
-        "  and cost       b: at most 12.96 USD in 24 h",
+        "  cost           b: at most 12.96 USD in 24 h",
         "  in flight      a: at most 256 (max_concurrency); ",
-        "  and in flight  b: at most 123\n",
+        "                 b: at most 123\n",
         "all 2 targets together\n",
-        "   6 open ",
-        "  requests       86,400 in 24 h (on average 1/s, at most 2/s), besides closed loops\n",
+        "  6 slots ",
+        "  requests       86,400 in 24 h (mean 1/s, peak 2/s), plus the closed-loop requests\n",
         "  output tokens  at most 8,640,000\n",
         "  cost           at most 21.60 USD in 24 h",
         "  in flight      at most 379\n",
@@ -154,13 +154,13 @@ scenarios:
 }
 
 #[test]
-fn a_mix_is_told_by_the_shares_of_its_sources() {
+fn a_mix_shows_the_shares_of_its_sources() {
     let text = "
 targets: {a: {simulator: {}}}
 prompts: {short: [a], long: [b, c], all: {mix: {short: 3, long: 1}}}
 scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {prompts: long, rate: 1/s}}
 ";
-    let drawn = words(text, 120, false);
+    let drawn = text_of(text, 120, false);
     assert!(
         drawn.contains(
             "  prompts        all: 3 in a mix of 75 % short, 25 % long, about 1 token each\n"
@@ -170,7 +170,7 @@ scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {pr
     assert!(drawn.contains("  prompts        short: 1, about 1 token each\n"), "{drawn}");
 }
 
-/// Where something is drawn differently, look at it before this is changed.
+/// If the drawing changes, look at the new one before you change this test.
 #[test]
 fn a_schedule_is_drawn_over_its_time() {
     let text = "
@@ -182,7 +182,7 @@ schedule:
   - {name: up, ramp: {to: 8/s}, for: 6m}
   - {name: closed, concurrency: 4, for: 6m}
 ";
-    let drawn = words(text, 80, false);
+    let drawn = text_of(text, 80, false);
     let expected = "\
       8/s ┤                                 ▁▄▇
           │                               ▃▆███
@@ -192,7 +192,7 @@ schedule:
           │████████████████████████████████████
         0 └┬───────────┬───────────┬───────────┬───────────┐
           0s          6m          12m         18m         24m
-   4 open                                      ████████████  closed loop
+  4 slots                                      ████████████  closed loop
 
   schedule       24m, once
     ▂▂▂▂▂▂▂▂  low     12m  2/s          1,440 requests
@@ -203,7 +203,7 @@ schedule:
 }
 
 #[test]
-fn nothing_is_wider_than_the_paper_and_colours_are_for_terminals() {
+fn lines_fit_the_width_and_colours_are_for_terminals() {
     let text = "
 target: https://a.example/v1
 prompts: ['a prompt that is really and truly long enough to be worth its place in a cache, and so goes on and on for a while, and goes \
@@ -215,18 +215,18 @@ schedule:
   - {concurrency: 9, for: 1h}
 ";
     for width in [60, 80, 120, 200] {
-        let words = words(text, width, false);
-        let widest = words.lines().map(|line| line.chars().count()).max().unwrap();
-        assert!(widest <= width.max(80), "{widest} of {width}\n{words}");
-        assert_eq!(words.matches("warning:").count(), 2, "{words}");
-        assert!(!words.contains('\u{1b}'));
+        let output = text_of(text, width, false);
+        let widest = output.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= width.max(80), "{widest} of {width}\n{output}");
+        assert_eq!(output.matches("warning:").count(), 2, "{output}");
+        assert!(!output.contains('\u{1b}'));
     }
-    assert!(words(text, 80, true).contains("\u{1b}[33mwarning:\u{1b}[0m"));
+    assert!(text_of(text, 80, true).contains("\u{1b}[33mwarning:\u{1b}[0m"));
 }
 
-/// 20:00 in London and 21:00 in Berlin, where the clock then leaps from two to three.
+/// 20:00 in London and 21:00 in Berlin. In Berlin the clock then jumps from 2:00 to 3:00.
 #[test]
-fn what_goes_by_the_wall_is_told_by_its_clock() {
+fn a_scenario_with_a_time_zone_shows_its_clock_times() {
     let text = "
 target: {simulator: {}}
 prompts: [Hi]
@@ -234,22 +234,22 @@ start: {cron: '30 3 * * *', timezone: Europe/Berlin}
 active: {hours: '01:00-04:00', timezone: Europe/London}
 schedule: [{name: night, constant: 1/s, for: 3h}]
 ";
-    let drawn = words(text, 80, false);
+    let drawn = text_of(text, 80, false);
     let expected = "\
       1/s ┤           ███
         0 └┬───────────┬───────────┬───────────┬───────────┐
          21:00       04:00       10:00       16:00       22:00
-           from Sat 29 Mar 21:00 on, the time in Europe/Berlin
+           times in Europe/Berlin, from Sat 29 Mar 21:00
 ";
     let flat = drawn.split_whitespace().collect::<Vec<_>>().join(" ");
-    for said in [
-        "fires in Europe/Berlin: next Sun 30 Mar 03:30, Mon 31 Mar 03:30, Tue 1 Apr 03:30",
-        "active daily 01:00-04:00 Europe/London; now closed until Sun 30 Mar 02:00",
-        "schedule 3h, once at each firing",
+    for text in [
+        "in Europe/Berlin; next Sun 30 Mar 03:30, Mon 31 Mar 03:30, Tue 1 Apr 03:30",
+        "active daily 01:00-04:00 Europe/London; now inactive until Sun 30 Mar 02:00",
+        "schedule 3h, once per firing",
         // From 01:30 UTC until the window closes at 03:00 UTC.
         "requests 5,400 in 24 h",
     ] {
-        assert!(flat.contains(said), "{said}\n{drawn}");
+        assert!(flat.contains(text), "{text}\n{drawn}");
     }
     let chart: Vec<&str> = drawn.lines().collect();
     for line in expected.lines().skip(1) {
@@ -258,31 +258,32 @@ schedule: [{name: night, constant: 1/s, for: 3h}]
 }
 
 #[test]
-fn phases_that_count_requests_are_told_without_a_time() {
+fn phases_with_a_number_of_requests_have_no_length() {
     let once = |phases: &str| {
-        words(&format!("target: {{simulator: {{}}}}\nrepeat: 2\nschedule: [{phases}]"), 200, false)
+        text_of(
+            &format!("target: {{simulator: {{}}}}\nrepeat: 2\nschedule: [{phases}]"),
+            200,
+            false,
+        )
     };
     let only = once("{name: c, concurrency: 3, requests: 50}");
-    assert!(only.contains("schedule       as long as answers take, 2 times\n"), "{only}");
+    assert!(
+        only.contains("schedule       unknown length (`requests` phases), 2 times\n"),
+        "{only}"
+    );
     assert!(only.contains("    ████████  c  ?  3 in flight  50 requests\n"), "{only}");
     assert!(
         only.contains("requests       100\n") && only.contains("in flight      at most 3\n"),
         "{only}"
     );
     let beside = once("{constant: 1/s, for: 1m}, {name: c, concurrency: 3, requests: 50}");
-    assert!(
-        beside.contains("schedule       1m and as long as answers take, 2 times\n"),
-        "{beside}"
-    );
+    assert!(beside.contains("schedule       1m plus the `requests` phases, 2 times\n"), "{beside}");
     assert!(
         beside.contains("requests       220 in 2m (")
-            && beside.contains("counted        told as if"),
+            && beside.contains("note           The length of `requests` phases"),
         "{beside}"
     );
     let endless =
-        words("target: {simulator: {}}\nschedule: [{concurrency: 3, requests: 50}]", 200, false);
-    assert!(
-        endless.contains("requests       as many as the closed-loop phases make\n"),
-        "{endless}"
-    );
+        text_of("target: {simulator: {}}\nschedule: [{concurrency: 3, requests: 50}]", 200, false);
+    assert!(endless.contains("requests       not known in advance: "), "{endless}");
 }

@@ -7,7 +7,7 @@ use crate::config::document;
 use crate::config::field::{At, Field, Named};
 use crate::config::scalar::Span;
 use crate::config::tree::{NodeId, shown};
-use crate::slo::{Goal, Measure, Objective, Share, Slo};
+use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 
 impl Checker<'_> {
     // The inner `None` is a scenario without objectives.
@@ -19,14 +19,14 @@ impl Checker<'_> {
             Field::Given(at) => at,
         };
         let mut objectives = Vec::new();
-        for measure in Measure::ALL {
+        for measure in LatencyMetric::ALL {
             let thresholds = match measure {
-                Measure::Ttft => &given.ttft,
-                Measure::Tpot => &given.tpot,
-                Measure::E2eLatency => &given.e2e_latency,
+                LatencyMetric::Ttft => &given.ttft,
+                LatencyMetric::Tpot => &given.tpot,
+                LatencyMetric::E2eLatency => &given.e2e_latency,
             };
             let Some(at) = thresholds.given() else { continue };
-            if !streams && measure != Measure::E2eLatency {
+            if !streams && measure != LatencyMetric::E2eLatency {
                 self.problem(
                     at.node,
                     "nothing is known of single tokens beside `stream: false`; leave it out, or stream",
@@ -36,7 +36,7 @@ impl Checker<'_> {
         }
         if let Some(At { node, value }) = given.success_rate.given() {
             match Share::new(value.0) {
-                Some(share) => objectives.push(Objective { goal: Goal::Succeed, share }),
+                Some(share) => objectives.push(Objective { criterion: Criterion::Success, share }),
                 None => self.problem(
                     *node,
                     "every share of successes reaches 0%; write one above it, such as `99%`",
@@ -53,7 +53,12 @@ impl Checker<'_> {
         Some(Some(Slo { objectives }))
     }
 
-    fn thresholds(&self, measure: Measure, given: &At<Named<Span>>, into: &mut Vec<Objective>) {
+    fn thresholds(
+        &self,
+        measure: LatencyMetric,
+        given: &At<Named<Span>>,
+        into: &mut Vec<Objective>,
+    ) {
         if given.value.0.is_empty() {
             self.problem(given.node, "no threshold; write one such as `{p99: 1s}`");
         }
@@ -74,7 +79,10 @@ impl Checker<'_> {
                     format!("p{share} stands here twice; write one threshold for it"),
                 );
             }
-            found.push(Objective { goal: Goal::Within(measure, threshold.value.0), share });
+            found.push(Objective {
+                criterion: Criterion::Latency(measure, threshold.value.0),
+                share,
+            });
         }
         found.sort_by_key(|objective| objective.share);
         into.extend(found);

@@ -1,8 +1,9 @@
-//! Which part of a schedule is on at which time ahead: the daemon's own timetable, walked through
-//! beforehand, so that the two cannot disagree.
+//! The times at which a schedule will run: a walk through the daemon's own timetable, so that the
+//! forecast and the daemon cannot disagree.
 //!
-//! Cycles may be a millisecond long, so those that follow one another unchanged are one [`Run`], found by
-//! asking the timetable ahead and not by counting through.
+//! A cycle can be as short as a millisecond. Cycles that follow each other without a gap are
+//! therefore one [`CycleRun`], found by a binary search in the timetable and not by a walk through
+//! each cycle.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -14,50 +15,47 @@ use crate::plan::Scenario;
 use crate::schedule::Repeat;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// Cycles that follow one another, each from its beginning to its end but for the first, which may be
-/// joined in its midst, and the last, which may be cut.
+/// Consecutive cycles without a gap. The run can join the first cycle in its middle and can end in
+/// the middle of the last. Times are from the start of the forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Run {
-    /// From when on.
+pub struct CycleRun {
     pub begin: Duration,
-    /// Until when.
     pub end: Duration,
     /// The number of the first cycle.
     pub cycle: u64,
-    /// The time of that cycle as it is joined.
+    /// The time within the first cycle at which the run begins.
     pub from: Duration,
-    /// What was due up to this time of it is not sent any more.
+    /// Arrivals due up to this time of the first cycle are not sent any more.
     pub after: Option<Duration>,
-    /// How many cycles begin in it; of a schedule without length, how many are gone through.
+    /// How many cycles begin in it. For a schedule of length zero: how many passes are made.
     pub cycles: u64,
 }
 
-/// What is on in the time ahead, in order.
+/// All runs of a scenario in the forecast time, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Itinerary {
-    /// When something is.
-    pub runs: Vec<Run>,
-    /// Whether nothing comes after them.
-    pub is_over: bool,
-    /// Firings of a cron that come while its schedule is on.
+pub struct PlannedRuns {
+    pub runs: Vec<CycleRun>,
+    /// True if the schedule has ended after the last run.
+    pub is_complete: bool,
+    /// Cron firings that are skipped because the schedule still runs.
     pub skipped: u64,
 }
 
-impl Itinerary {
-    /// What is on from `now` on, if the target is ready.
-    pub fn of(scenario: &Scenario, now: SystemTime, ahead: Duration) -> Itinerary {
-        // Any instant will do: all others are told from it.
+impl PlannedRuns {
+    /// Walks the timetable from `now` on, for the length of `horizon`, as if the target were ready.
+    pub fn new(scenario: &Scenario, now: SystemTime, horizon: Duration) -> PlannedRuns {
+        // Any instant will do, because all others are relative to it.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
-        // Of a schedule without length, all cycles together are as short as one.
+        // If the schedule has length zero, all its cycles take no more time than one.
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
         let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
-        let mut walk = Walk { scenario, origin, ahead, timetable };
-        let (mut itinerary, mut at) = (Itinerary::default(), Duration::ZERO);
-        while at < ahead {
+        let mut walk = TimetableWalk { scenario, origin, horizon, timetable };
+        let (mut planned, mut at) = (PlannedRuns::default(), Duration::ZERO);
+        while at < horizon {
             match walk.timetable.next_entry(moment(origin, at)) {
                 TimetableEntry::Ended => {
-                    itinerary.is_over = true;
+                    planned.is_complete = true;
                     break;
                 }
                 TimetableEntry::IdleUntil(until) => {
@@ -67,21 +65,21 @@ impl Itinerary {
                 TimetableEntry::Active(segment) => {
                     let run = walk.run(at, segment);
                     at = run.end;
-                    itinerary.runs.push(Run { end: run.end.min(ahead), ..run });
+                    planned.runs.push(CycleRun { end: run.end.min(horizon), ..run });
                 }
             }
         }
-        itinerary.skipped = walk.timetable.skipped_firings();
-        itinerary
+        planned.skipped = walk.timetable.skipped_firings();
+        planned
     }
 
-    /// When the last of it ends.
+    /// The end of the last run.
     pub fn end(&self) -> Duration {
         self.runs.last().map_or(Duration::ZERO, |run| run.end)
     }
 
-    /// For how long something is on.
-    pub fn on(&self) -> Duration {
+    /// The total length of all runs.
+    pub fn active_time(&self) -> Duration {
         self.runs.iter().map(|run| run.end.saturating_sub(run.begin)).sum()
     }
 }
@@ -90,25 +88,31 @@ fn moment(origin: Moment, at: Duration) -> Moment {
     Moment { instant: origin.instant + at, wall: origin.wall + at }
 }
 
-struct Walk<'a> {
+struct TimetableWalk<'a> {
     scenario: &'a Scenario,
     origin: Moment,
-    ahead: Duration,
+    horizon: Duration,
     timetable: Timetable,
 }
 
-impl Walk<'_> {
-    /// Goes through a stretch, and through all that follow it as if nothing had happened.
-    fn run(&mut self, at: Duration, segment: Segment) -> Run {
+impl TimetableWalk<'_> {
+    /// Walks a segment and all segments that follow it without a gap.
+    fn run(&mut self, at: Duration, segment: Segment) -> CycleRun {
         let length = self.scenario.schedule.length();
         let from = (self.origin.instant + at).saturating_duration_since(segment.start);
-        let run =
-            Run { begin: at, end: at, cycle: segment.cycle, from, after: segment.after, cycles: 1 };
+        let run = CycleRun {
+            begin: at,
+            end: at,
+            cycle: segment.cycle,
+            from,
+            after: segment.after,
+            cycles: 1,
+        };
         if length.is_zero() {
             self.timetable.leave_segment(segment, true);
             return match self.scenario.repeat {
-                Repeat::Forever => Run { end: self.interrupted(at), cycles: 0, ..run },
-                Repeat::Times(times) => Run { cycles: times.get().into(), ..run },
+                Repeat::Forever => CycleRun { end: self.interrupted(at), cycles: 0, ..run },
+                Repeat::Times(times) => CycleRun { cycles: times.get().into(), ..run },
             };
         }
         let cycles = self.cycles(at, segment, length);
@@ -123,11 +127,11 @@ impl Walk<'_> {
         }
         self.timetable.leave_segment(last, true);
         let end = (last.start + last.until).saturating_duration_since(self.origin.instant);
-        Run { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
+        CycleRun { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
     }
 
-    /// How many cycles follow one another: as many as the timetable says stand where the first would
-    /// lead to, with nothing between them.
+    /// The number of consecutive cycles without a gap: a binary search for the last cycle that the
+    /// timetable places exactly where an unbroken series would have it.
     fn cycles(&self, at: Duration, first: Segment, length: Duration) -> u64 {
         if first.until < length {
             return 1;
@@ -135,33 +139,37 @@ impl Walk<'_> {
         let until = self.origin.instant + self.interrupted(at);
         let room =
             until.saturating_duration_since(first.start).as_nanos().div_ceil(length.as_nanos());
-        let (mut some, mut too_many) =
+        let (mut enough, mut too_many) =
             (1, u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1));
-        while too_many - some > 1 {
-            let middle = some + (too_many - some) / 2;
+        while too_many - enough > 1 {
+            let middle = enough + (too_many - enough) / 2;
             let start = self.start_of(first, middle - 1, length);
-            let mut ahead = self.timetable.clone();
-            ahead.leave_segment(first, false);
-            let follows = matches!(ahead.next_entry(start), TimetableEntry::Active(segment)
+            let mut timetable = self.timetable.clone();
+            timetable.leave_segment(first, false);
+            let follows = matches!(timetable.next_entry(start), TimetableEntry::Active(segment)
                 if (segment.start, segment.until) == (start.instant, length)
                     && segment.cycle.checked_sub(first.cycle) == Some(middle - 1));
-            *(if follows { &mut some } else { &mut too_many }) = middle;
+            if follows {
+                enough = middle;
+            } else {
+                too_many = middle;
+            }
         }
-        some
+        enough
     }
 
-    /// So many cycles after the beginning of this one.
+    /// The moment a number of cycles after the start of the first.
     fn start_of(&self, first: Segment, cycles: u64, length: Duration) -> Moment {
         let instant =
             first.start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 
-    /// When the window that is open closes, or the time ahead ends.
+    /// The end of the active window, or of the forecast.
     fn interrupted(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
         let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);
         let closes = change.and_then(|change| change.duration_since(self.origin.wall).ok());
-        closes.map_or(self.ahead, |closes| closes.min(self.ahead))
+        closes.map_or(self.horizon, |closes| closes.min(self.horizon))
     }
 }

@@ -1,38 +1,38 @@
-//! A layout on three kinds of paper: a terminal, Markdown, and a page that needs nothing else.
+//! A report as text for a terminal, as Markdown, and as a self-contained HTML page.
 
 use std::fmt::Write as _;
 
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
-use super::{Block, Report, layout};
+use super::{Block, Report, blocks};
 
-/// The page could not be made: a defect.
+/// The HTML page could not be rendered, which is a defect.
 #[derive(Debug, thiserror::Error)]
-#[error("the page of the report could not be made: {0}; please report this")]
-pub struct Broken(#[from] minijinja::Error);
+#[error("the HTML report could not be rendered: {0}; please report this")]
+pub struct RenderError(#[from] minijinja::Error);
 
 const PAGE: &str = include_str!("page.html");
 
-/// For a terminal.
+/// The report for a terminal.
 pub fn text(report: &Report) -> String {
-    on_a_terminal("llmload run", &layout(report))
+    terminal("llmload run", &blocks(report))
 }
 
-/// Any blocks; `what` is what passed or failed.
-pub(super) fn on_a_terminal(what: &str, blocks: &[Block]) -> String {
+/// Renders blocks for a terminal. `command` is the command that passed or failed.
+pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
     let mut out = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     for block in blocks {
         match block {
-            Block::Verdict { words, reasons, .. } => {
-                let _ = writeln!(out, "{what} {words}");
+            Block::Verdict { text, reasons, .. } => {
+                let _ = writeln!(out, "{command} {text}");
                 for reason in reasons {
                     let _ = writeln!(out, "  ✗ {reason}");
                 }
             }
-            Block::Heading { words } => _ = writeln!(out, "\n{words}"),
-            Block::Line { words } => _ = writeln!(out, "  {words}"),
+            Block::Heading { text } => _ = writeln!(out, "\n{text}"),
+            Block::Line { text } => _ = writeln!(out, "  {text}"),
             Block::Table { columns, rows, .. } => {
                 out.push('\n');
                 table(&mut out, columns, rows);
@@ -40,8 +40,8 @@ pub(super) fn on_a_terminal(what: &str, blocks: &[Block]) -> String {
             Block::Chart { .. } => {}
             Block::Findings { all } => {
                 out.push('\n');
-                for (warning, words) in all {
-                    let _ = writeln!(out, "{} {words}", if *warning { "!" } else { "·" });
+                for (warning, text) in all {
+                    let _ = writeln!(out, "{} {text}", if *warning { "!" } else { "·" });
                 }
             }
         }
@@ -68,31 +68,31 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
     }
 }
 
-/// For a comment on a change, or a wiki.
+/// The report as Markdown, for a pull request or a wiki.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
-    for block in layout(report) {
+    for block in blocks(report) {
         match block {
-            Block::Verdict { passed, words, reasons } => {
+            Block::Verdict { passed, text, reasons } => {
                 let _ = writeln!(
                     out,
                     "# {} llmload run {}\n",
                     if passed { "✅" } else { "❌" },
-                    marked(&words)
+                    escaped(&text)
                 );
                 for reason in &reasons {
-                    let _ = writeln!(out, "- {}", marked(reason));
+                    let _ = writeln!(out, "- {}", escaped(reason));
                 }
                 if !reasons.is_empty() {
                     out.push('\n');
                 }
             }
-            Block::Heading { words } => _ = writeln!(out, "## {}\n", marked(&words)),
-            Block::Line { words } => _ = writeln!(out, "{}\n", marked(&words)),
+            Block::Heading { text } => _ = writeln!(out, "## {}\n", escaped(&text)),
+            Block::Line { text } => _ = writeln!(out, "{}\n", escaped(&text)),
             Block::Table { title, columns, rows } => {
                 let _ = writeln!(out, "### {title}\n");
                 let row = |cells: &[String]| {
-                    let cells: Vec<_> = cells.iter().map(|cell| marked(cell)).collect();
+                    let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
                     format!("| {} |", cells.join(" | "))
                 };
                 let _ = writeln!(out, "{}", row(&columns));
@@ -104,10 +104,10 @@ pub fn markdown(report: &Report) -> String {
             }
             Block::Chart { .. } => {}
             Block::Findings { all } => {
-                out.push_str("## To know\n\n");
-                for (warning, words) in &all {
+                out.push_str("## Notes\n\n");
+                for (warning, text) in &all {
                     let _ =
-                        writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, marked(words));
+                        writeln!(out, "- {}{}", if *warning { "⚠️ " } else { "" }, escaped(text));
                 }
             }
         }
@@ -115,8 +115,8 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-/// Text from outside does not become markup.
-fn marked(text: &str) -> String {
+/// Escapes markup, because server messages and names come from outside.
+fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -131,11 +131,11 @@ fn marked(text: &str) -> String {
     out
 }
 
-/// A page of its own: no script, nothing fetched.
+/// The report as an HTML page without scripts and without external resources.
 ///
 /// # Errors
-/// If the template is broken.
-pub fn html(report: &Report) -> Result<String, Broken> {
+/// If the template cannot be rendered.
+pub fn html(report: &Report) -> Result<String, RenderError> {
     #[derive(Serialize)]
     struct Page<'a> {
         passed: bool,
@@ -147,7 +147,7 @@ pub fn html(report: &Report) -> Result<String, Broken> {
     let page = minijinja::value::Serde(Page {
         passed: report.verdict.passed,
         config: &report.config,
-        blocks: layout(report),
+        blocks: blocks(report),
     });
     Ok(environment.render_str(PAGE, page)?)
 }
