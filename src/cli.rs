@@ -318,7 +318,7 @@ fn settings(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> {
         ("loading", &args.loading),
         ("seed", &args.seed),
     ];
-    config::simulator_settings(&options, &args.faults)
+    config::simulator_from_options(&options, &args.faults)
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

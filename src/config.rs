@@ -5,11 +5,11 @@
 //! types of `document`, `validate` says what they mean together. None of them stops at the first
 //! mistake; this file looks up where each of them stands and puts them in the order of the text.
 
+mod command_line;
 mod document;
 mod dotenv;
 mod duration;
 mod field;
-mod from_url;
 mod hints;
 mod reader;
 mod scalar;
@@ -24,9 +24,9 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use command_line::{UrlOptions, plan_from_url, simulator_from_options};
 pub use duration::{HumanDuration, read_duration};
-pub use from_url::{UrlOptions, from_url, simulator_settings};
-pub use hints::with_scheme;
+pub use hints::url_with_scheme;
 pub use shard::divide;
 
 use crate::plan::Plan;
@@ -196,13 +196,13 @@ pub fn parse(
     base: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
-    let (mut plan, warnings) = understand(text, origin, base, env)?;
+    let (mut plan, warnings) = parse_with_warnings(text, origin, base, env)?;
     plan.warnings = lines(origin, &warnings);
     Ok(plan)
 }
 
 /// A plan, and beside it the warnings, which know their places still.
-fn understand(
+fn parse_with_warnings(
     text: &str,
     origin: &str,
     base: Option<&Path>,
@@ -295,9 +295,9 @@ fn problems(text: &str, tree: &Tree, mut found: Vec<Finding>) -> Vec<Problem> {
 fn as_written(tree: &Tree, finding: &Finding) -> String {
     let mut message = finding.message.clone();
     if let Some(tree::Text { written, filled: Some(filled) }) = tree.text(finding.node) {
-        let written = tree::shown(written);
+        let written = tree::excerpt(written);
         for text in [filled.text.as_str(), filled.text.trim()] {
-            for text in [text.to_owned(), tree::shown(text)] {
+            for text in [text.to_owned(), tree::excerpt(text)] {
                 message = message.replace(&format!("`{text}`"), &format!("`{written}`"));
                 // A value this short is no secret, and might be part of our own words.
                 if text.len() >= 8 {
@@ -337,7 +337,7 @@ fn masked(tree: &Tree) -> String {
 enum Place {
     Elsewhere,
     /// Headers or a query, by name.
-    Worths,
+    ValueSources,
     /// The value of one of them; as a map, where it is read.
     ValueSource,
     /// The extra fields of a request, at any depth.
@@ -349,11 +349,11 @@ enum Place {
 impl Place {
     fn under(self, key: &str) -> Place {
         match (self, key) {
-            (Place::Worths, _) => Place::ValueSource,
+            (Place::ValueSources, _) => Place::ValueSource,
             (Place::Secret, _) => Place::Secret,
             (Place::Extra, _) if validate::is_sensitive(key) => Place::Secret,
             (Place::Extra, _) | (Place::Elsewhere, "extra") => Place::Extra,
-            (Place::Elsewhere, "headers" | "query") => Place::Worths,
+            (Place::Elsewhere, "headers" | "query") => Place::ValueSources,
             (Place::ValueSource | Place::Elsewhere, _) => Place::Elsewhere,
         }
     }

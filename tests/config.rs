@@ -663,7 +663,7 @@ fn the_command_line_makes_the_same_plan() {
         length: Some(Duration::from_secs(90)),
         ..UrlOptions::default()
     };
-    let plan = config::from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
     let scenario = &plan.scenarios[0];
     assert_eq!(scenario.target.model.as_deref(), Some("a$b"));
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_secs(90));
@@ -671,11 +671,11 @@ fn the_command_line_makes_the_same_plan() {
 
     let closed =
         UrlOptions { concurrency: std::num::NonZeroU32::new(1000), ..UrlOptions::default() };
-    let plan = config::from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
     assert_eq!(plan.scenarios[0].max_concurrency.get(), 1000);
 
     let said = |url, options: &UrlOptions| {
-        config::from_url(url, options, &|_| None).unwrap_err().to_string()
+        config::plan_from_url(url, options, &|_| None).unwrap_err().to_string()
     };
     assert_eq!(
         said("localhost:8000/v1", &options),
@@ -684,7 +684,7 @@ fn the_command_line_makes_the_same_plan() {
     assert!(said("http://a", &UrlOptions::default()).contains("--rate 5/s"));
     let key = UrlOptions { api_key_env: Some("KEY".into()), ..options.clone() };
     let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
-    let plan = config::from_url("http://localhost:8000/v1", &key, &env).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1", &key, &env).unwrap();
     assert!(
         matches!(&plan.scenarios[0].target.auth, Auth::Bearer(key) if key.origin.to_string() == "the variable KEY")
     );
@@ -705,7 +705,7 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
     let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
         let faults: Vec<_> =
             faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
-        config::simulator_settings(options, &faults).map_err(|invalid| invalid.to_string())
+        config::simulator_from_options(options, &faults).map_err(|invalid| invalid.to_string())
     };
     let default = settings(&[], &[]).unwrap();
     assert_eq!(default, llmload::simulator::SimulatorOptions::default());
@@ -750,8 +750,8 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
 #[test]
 fn what_is_doubtful_on_a_command_line_names_the_option() {
     let options = UrlOptions { rate: Some("5/s".parse().unwrap()), ..UrlOptions::default() };
-    let plan =
-        config::from_url("https://a.services.ai.azure.com/models", &options, &|_| None).unwrap();
+    let plan = config::plan_from_url("https://a.services.ai.azure.com/models", &options, &|_| None)
+        .unwrap();
     assert!(
         plan.warnings[0].starts_with("command line: URL: `/models` at the end"),
         "{:?}",

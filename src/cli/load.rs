@@ -55,7 +55,7 @@ pub(super) fn plan_of(
                 api_key_env: args.api_key_env.clone(),
                 length,
             };
-            config::from_url(url, &options, &variable)?
+            config::plan_from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
             // Who has no file may want another, or none; who has one mends it.
@@ -80,7 +80,7 @@ pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
-    let remedy = config::with_scheme(text)
+    let remedy = config::url_with_scheme(text)
         .map_or("see `llmload --help`".to_owned(), |whole| format!("write {whole}"));
     Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }

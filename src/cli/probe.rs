@@ -80,7 +80,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
             api_key_env: args.api_key_env.clone(),
             ..UrlOptions::default()
         };
-        let plan = config::from_url(url, &options, &variable)?;
+        let plan = config::plan_from_url(url, &options, &variable)?;
         let targets = targets(&plan);
         let target = targets.into_iter().next().context("a plan without a target")?;
         return Ok((target, plan.warnings));

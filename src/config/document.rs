@@ -28,7 +28,7 @@ pub use target::{
     Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, ValueSource,
 };
 
-use super::field::{Field, List, Named};
+use super::field::{Field, FieldList, FieldMap};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
 
 /// One target and one stream of load, in a few lines.
@@ -53,7 +53,7 @@ pub struct ShortForm {
     /// So many requests in flight, for ever. Instead of `rate` or `schedule`.
     pub concurrency: Field<Count>,
     /// Phases in order. Instead of `rate` or `concurrency`.
-    pub schedule: Field<List<Phase>>,
+    pub schedule: Field<FieldList<Phase>>,
     /// Parameters of every request.
     pub request: Field<Request>,
     /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
@@ -93,11 +93,11 @@ pub struct LongForm {
     #[schemars(extend("default" = 0))]
     pub seed: Field<Count>,
     /// Endpoints by name. A name is 1 to 63 letters, digits, `.`, `_` and `-`.
-    pub targets: Field<Named<Target>>,
+    pub targets: Field<FieldMap<Target>>,
     /// Sources of prompts by name. Default: a built-in source.
-    pub prompts: Field<Named<Source>>,
+    pub prompts: Field<FieldMap<Source>>,
     /// Streams of load by name.
-    pub scenarios: Field<Named<Scenario>>,
+    pub scenarios: Field<FieldMap<Scenario>>,
     /// What the exposition holds.
     pub metrics: Field<Metrics>,
 }
@@ -199,7 +199,7 @@ pub struct Scenario {
     pub target: Field<String>,
     /// Names of several targets instead: each gets the same prompts at the same instants, and the
     /// others are held against the first.
-    pub targets: Field<List<String>>,
+    pub targets: Field<FieldList<String>>,
     /// Name of a source, or a list of prompts. Default: the only source there is, else a built-in
     /// one.
     pub prompts: Field<ScenarioPrompts>,
@@ -224,7 +224,7 @@ pub struct Scenario {
     /// firing. Default: `forever`, beside a cron 1.
     pub repeat: Field<Repeat>,
     /// Phases in order.
-    pub schedule: Field<List<Phase>>,
+    pub schedule: Field<FieldList<Phase>>,
     /// A constant rate instead of a schedule: one phase of an hour, repeated.
     pub rate: Field<Rate>,
     /// So many requests in flight instead of a schedule: one phase of an hour, repeated.
@@ -258,5 +258,5 @@ pub struct Request {
     #[schemars(extend("default" = true))]
     pub stream: Field<bool>,
     /// Further fields of the request body, as they are.
-    pub extra: Field<Named<serde_json::Value>>,
+    pub extra: Field<FieldMap<serde_json::Value>>,
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::tree::shown;
+use super::tree::excerpt;
 
 /// What an editor may take for a duration. Wherever one may stand, `${NAME}` may stand as well.
 pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
@@ -31,7 +31,7 @@ pub fn read_duration(text: &str) -> Result<Duration, String> {
         format!(
             "`{}` is not a duration; write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, \
              such as `90s`, `1h30m` or `500ms`",
-            shown(text)
+            excerpt(text)
         )
     })
 }

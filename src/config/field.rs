@@ -13,7 +13,7 @@ use super::tree::NodeId;
 
 /// A value and its node.
 #[derive(Clone, Debug)]
-pub struct At<T> {
+pub struct Located<T> {
     /// Where it stands.
     pub node: NodeId,
     /// What it is.
@@ -28,17 +28,17 @@ pub enum Field<T> {
     Absent,
     /// It is, but what it holds cannot be read. That has been reported; whoever needs the value
     /// gives up in silence.
-    Bad(NodeId),
+    Invalid(NodeId),
     /// It is there.
-    Given(At<T>),
+    Present(Located<T>),
 }
 
 impl<T> Field<T> {
     /// The value, where there is a good one.
-    pub fn given(&self) -> Option<&At<T>> {
+    pub fn present(&self) -> Option<&Located<T>> {
         match self {
-            Field::Given(at) => Some(at),
-            Field::Absent | Field::Bad(_) => None,
+            Field::Present(at) => Some(at),
+            Field::Absent | Field::Invalid(_) => None,
         }
     }
 
@@ -46,8 +46,8 @@ impl<T> Field<T> {
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Field::Absent => None,
-            Field::Bad(node) => Some(*node),
-            Field::Given(at) => Some(at.node),
+            Field::Invalid(node) => Some(*node),
+            Field::Present(at) => Some(at.node),
         }
     }
 
@@ -57,8 +57,8 @@ impl<T> Field<T> {
     }
 
     /// Whether something wrong was there.
-    pub fn is_bad(&self) -> bool {
-        matches!(self, Field::Bad(_))
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Field::Invalid(_))
     }
 }
 
@@ -76,8 +76,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
                 let node = NodeId(parts.next_element()?.unwrap_or_default());
                 // The reader has noted the error by the time it arrives here.
                 Ok(match parts.next_element() {
-                    Ok(Some(value)) => Field::Given(At { node, value }),
-                    Ok(None) | Err(_) => Field::Bad(node),
+                    Ok(Some(value)) => Field::Present(Located { node, value }),
+                    Ok(None) | Err(_) => Field::Invalid(node),
                 })
             }
         }
@@ -87,42 +87,42 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 
 /// Entries of a list.
 #[derive(Clone, Debug)]
-pub struct List<T>(pub Vec<Field<T>>);
+pub struct FieldList<T>(pub Vec<Field<T>>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<List<T>, D::Error> {
-        Vec::deserialize(from).map(List)
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldList<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FieldList<T>, D::Error> {
+        Vec::deserialize(from).map(FieldList)
     }
 }
 
 /// Entries of a map that the user names, in the order of the file.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(At<String>, Field<T>)>);
+pub struct FieldMap<T>(pub Vec<(Located<String>, Field<T>)>);
 
-impl<T> Default for Named<T> {
-    fn default() -> Named<T> {
-        Named(Vec::new())
+impl<T> Default for FieldMap<T> {
+    fn default() -> FieldMap<T> {
+        FieldMap(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Named<T>, D::Error> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FieldMap<T>, D::Error> {
         struct Entries<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Named<T>;
+            type Value = FieldMap<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of names")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldMap<T>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((name, value)) = map.next_entry::<Field<String>, Field<T>>()? {
-                    if let Field::Given(name) = name {
+                    if let Field::Present(name) = name {
                         entries.push((name, value));
                     }
                 }
-                Ok(Named(entries))
+                Ok(FieldMap(entries))
             }
         }
         from.deserialize_map(Entries(PhantomData))
@@ -148,7 +148,7 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for List<T> {
+impl<T: JsonSchema> JsonSchema for FieldList<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -163,7 +163,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl<T: JsonSchema> JsonSchema for FieldMap<T> {
     fn inline_schema() -> bool {
         true
     }

@@ -9,7 +9,7 @@ const SOURCE_KEYS: [&str; 9] =
     ["lines", "pairs", "payloads", "sharegpt", "jsonl", "template", "field", "order", "mix"];
 
 /// The name nearest to `word`, if any is near enough to be a slip of the finger.
-pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_name<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names
         .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
@@ -30,11 +30,11 @@ pub fn or_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// The message for a key that is not one of `known`.
 pub fn unknown_key(key: &str, known: &[&str]) -> String {
-    let shown = super::tree::shown(key);
-    if let Some(hint) = familiar(key, known) {
+    let shown = super::tree::excerpt(key);
+    if let Some(hint) = remedy_for_foreign_key(key, known) {
         return format!("unknown key `{shown}`; {hint}");
     }
-    match nearest(key, known.iter().copied()) {
+    match nearest_name(key, known.iter().copied()) {
         Some(near) => format!("unknown key `{shown}`; did you mean `{near}`?"),
         None => {
             format!("unknown key `{shown}`; the keys here are {}", and_list(known.iter().copied()))
@@ -43,7 +43,7 @@ pub fn unknown_key(key: &str, known: &[&str]) -> String {
 }
 
 /// What was meant by a value of a form that does not belong there.
-pub fn other_shape(path: &str, value: &Value) -> Option<&'static str> {
+pub fn remedy_for_shape(path: &str, value: &Value) -> Option<&'static str> {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
     Some(match (above, key, value) {
         ("", "target", Value::List(_)) => {
@@ -55,7 +55,7 @@ pub fn other_shape(path: &str, value: &Value) -> Option<&'static str> {
             "write the prompts themselves, `[\"Say hello.\"]`, or a name and a file, \
              `{mine: {lines: prompts.txt}}`"
         }
-        ("prompts", key, Value::Text(_)) if names_source_key(key) => {
+        ("prompts", key, Value::Text(_)) if is_source_key(key) => {
             "a source has a name first, write `prompts: {mine: {lines: prompts.txt}}`"
         }
         ("prompts", _, Value::Text(_)) => {
@@ -74,13 +74,13 @@ pub fn other_shape(path: &str, value: &Value) -> Option<&'static str> {
 }
 
 /// Whether what stands for the name of a source is a key of one.
-pub fn names_source_key(name: &str) -> bool {
+pub fn is_source_key(name: &str) -> bool {
     SOURCE_KEYS.contains(&name)
 }
 
 /// A URL that lacks only its scheme, with it; `None` for what may be something else, such as a key in
 /// the wrong place, which must not be quoted.
-pub fn with_scheme(text: &str) -> Option<String> {
+pub fn url_with_scheme(text: &str) -> Option<String> {
     let text = text.trim();
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
     let authority =
@@ -102,15 +102,15 @@ pub fn with_scheme(text: &str) -> Option<String> {
 }
 
 /// The message for a reference to something that is not there.
-pub fn dangling<'a>(
+pub fn unknown_reference<'a>(
     noun: &str,
     name: &str,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> String {
-    let shown = super::tree::shown(name);
+    let shown = super::tree::excerpt(name);
     let there = and_list(names.clone());
     let file = noun == "source of prompts" && (name.contains('/') || name.contains('.'));
-    match (nearest(name, names), there.as_str()) {
+    match (nearest_name(name, names), there.as_str()) {
         (None, _) if file => format!(
             "there is no {noun} `{shown}`; a file has a name first, write `prompts: {{mine: {{lines: FILE}}}}` \
              at the top and `prompts: mine` here"
@@ -125,11 +125,11 @@ pub fn dangling<'a>(
 
 /// The message for a time zone that is not there: a near name, or the one that ends in this city.
 pub fn unknown_zone(name: &str, zones: &[String]) -> String {
-    let shown = super::tree::shown(name);
+    let shown = super::tree::excerpt(name);
     let city = name.trim().to_lowercase().replace(' ', "_");
     let ends =
         |zone: &&String| zone.rsplit('/').next().is_some_and(|end| end.to_lowercase() == city);
-    let near = || nearest(name, zones.iter().map(String::as_str));
+    let near = || nearest_name(name, zones.iter().map(String::as_str));
     match zones.iter().find(ends).map(String::as_str).or_else(near) {
         Some(near) => format!("there is no time zone `{shown}`; did you mean `{near}`?"),
         None => {
@@ -145,7 +145,7 @@ fn and_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Keys whose right form no likeness of letters would find.
-fn familiar(key: &str, known: &[&str]) -> Option<&'static str> {
+fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     let has = |name: &str| known.contains(&name);
     Some(match key {
         "<<" => "merge keys have no meaning here, repeat the keys",

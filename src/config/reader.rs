@@ -15,7 +15,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::hints;
-use super::tree::{NodeId, Text, Tree, Value, shown};
+use super::tree::{NodeId, Text, Tree, Value, excerpt};
 
 /// Newtype name by which a field asks for the node's id together with its value.
 pub(super) const FIELD: &str = "$field";
@@ -75,26 +75,26 @@ impl de::Error for ReadError {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> ReadError {
         let list = hints::or_list(expected.iter().copied());
-        ReadError(format!("`{}` is not a choice here; write {list}", shown(variant)))
+        ReadError(format!("`{}` is not a choice here; write {list}", excerpt(variant)))
     }
 }
 
 /// One node, ready to be read.
 #[derive(Clone, Copy)]
-pub struct Reader<'t> {
+pub struct TreeDeserializer<'t> {
     tree: &'t Tree,
     node: NodeId,
     found: &'t Findings,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> TreeDeserializer<'t> {
     /// Reads from the document's root.
-    pub fn new(tree: &'t Tree, found: &'t Findings) -> Reader<'t> {
-        Reader { tree, node: NodeId::ROOT, found }
+    pub fn new(tree: &'t Tree, found: &'t Findings) -> TreeDeserializer<'t> {
+        TreeDeserializer { tree, node: NodeId::ROOT, found }
     }
 
-    fn at(self, node: NodeId) -> Reader<'t> {
-        Reader { node, ..self }
+    fn at(self, node: NodeId) -> TreeDeserializer<'t> {
+        TreeDeserializer { node, ..self }
     }
 
     fn note(self, error: &ReadError) {
@@ -104,7 +104,7 @@ impl<'t> Reader<'t> {
         let hint = if error.0.contains("; ") {
             None
         } else {
-            hints::other_shape(&self.tree.path(self.node), self.tree.value(self.node))
+            hints::remedy_for_shape(&self.tree.path(self.node), self.tree.value(self.node))
         };
         let message = hint.map_or_else(|| error.0.clone(), |hint| format!("{}; {hint}", error.0));
         self.found.borrow_mut().push(Finding { node: self.node, message });
@@ -128,7 +128,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-impl<'de> de::Deserializer<'de> for Reader<'_> {
+impl<'de> de::Deserializer<'de> for TreeDeserializer<'_> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -171,7 +171,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if name == FIELD {
-            visitor.visit_seq(FieldParts { reader: self, part: 0 })
+            visitor.visit_seq(FieldAccess { reader: self, part: 0 })
         } else {
             visitor.visit_newtype_struct(self)
         }
@@ -238,7 +238,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                     wanted.join(" or ")
                 )));
             }
-            return visitor.visit_enum(Shaped { reader: self, shape });
+            return visitor.visit_enum(ShapeAccess { reader: self, shape });
         }
         match value {
             Value::Text(text) => {
@@ -259,12 +259,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
 }
 
 /// A field's two parts: the node's id, then its value.
-struct FieldParts<'t> {
-    reader: Reader<'t>,
+struct FieldAccess<'t> {
+    reader: TreeDeserializer<'t>,
     part: u8,
 }
 
-impl<'de> SeqAccess<'de> for FieldParts<'_> {
+impl<'de> SeqAccess<'de> for FieldAccess<'_> {
     type Error = ReadError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -281,7 +281,7 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
 }
 
 struct Items<'t> {
-    reader: Reader<'t>,
+    reader: TreeDeserializer<'t>,
     items: std::slice::Iter<'t, NodeId>,
 }
 
@@ -297,7 +297,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'t> {
-    reader: Reader<'t>,
+    reader: TreeDeserializer<'t>,
     rest: std::slice::Iter<'t, (NodeId, NodeId)>,
     /// The keys of a struct; `None` where any key may stand.
     known: Option<&'static [&'static str]>,
@@ -333,12 +333,12 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 }
 
 /// A node read as the variant that its shape names.
-struct Shaped<'t> {
-    reader: Reader<'t>,
+struct ShapeAccess<'t> {
+    reader: TreeDeserializer<'t>,
     shape: &'static str,
 }
 
-impl<'de> de::EnumAccess<'de> for Shaped<'_> {
+impl<'de> de::EnumAccess<'de> for ShapeAccess<'_> {
     type Error = ReadError;
     type Variant = Self;
 
@@ -348,7 +348,7 @@ impl<'de> de::EnumAccess<'de> for Shaped<'_> {
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Shaped<'_> {
+impl<'de> de::VariantAccess<'de> for ShapeAccess<'_> {
     type Error = ReadError;
 
     fn unit_variant(self) -> Result<(), ReadError> {

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::duration::{PATTERN, read_duration};
-use super::tree::shown;
+use super::tree::excerpt;
 use crate::schedule;
 
 /// Arrivals per time: `5/s`.
@@ -85,7 +85,7 @@ impl Scalar for Rate {
     fn from_text(text: &str) -> Result<Rate, String> {
         text.parse().map(Rate).map_err(|error: schedule::ParseRateError| {
             let message = error.to_string();
-            if shown(text) == text { message } else { message.replace(text, &shown(text)) }
+            if excerpt(text) == text { message } else { message.replace(text, &excerpt(text)) }
         })
     }
 
@@ -118,13 +118,14 @@ impl Scalar for Ratio {
     const WANTED: &'static str = "a ratio such as `1%`";
 
     fn from_text(text: &str) -> Result<Ratio, String> {
-        let form = || format!("`{}` is not a ratio; write one such as `1%` or `0.01`", shown(text));
+        let form =
+            || format!("`{}` is not a ratio; write one such as `1%` or `0.01`", excerpt(text));
         let number = text.strip_suffix('%').ok_or_else(form)?;
         let percent: f64 = number.trim().parse().map_err(|_| form())?;
         if (0.0..=100.0).contains(&percent) {
             Ok(Ratio(percent / 100.0))
         } else {
-            Err(format!("`{}` is not between 0% and 100%", shown(text)))
+            Err(format!("`{}` is not between 0% and 100%", excerpt(text)))
         }
     }
 
@@ -150,7 +151,7 @@ impl Scalar for Count {
     fn from_text(text: &str) -> Result<Count, String> {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let remedy = if plain { "leave out the quotes" } else { "write digits only" };
-        Err(format!("`{}` is not a whole number; {remedy}", shown(text)))
+        Err(format!("`{}` is not a whole number; {remedy}", excerpt(text)))
     }
 
     fn from_count(value: u64) -> Result<Count, String> {
@@ -168,7 +169,7 @@ impl Scalar for Number {
     fn from_text(text: &str) -> Result<Number, String> {
         let plain = text.parse::<f64>().is_ok_and(f64::is_finite);
         let remedy = if plain { "leave out the quotes" } else { "write digits only" };
-        Err(format!("`{}` is not a number; {remedy}", shown(text)))
+        Err(format!("`{}` is not a number; {remedy}", excerpt(text)))
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -192,7 +193,7 @@ impl Scalar for Repeat {
         if text == "forever" {
             Ok(Repeat::Forever)
         } else {
-            Err(format!("`{}` is not a choice here; write `forever` or a count", shown(text)))
+            Err(format!("`{}` is not a choice here; write `forever` or a count", excerpt(text)))
         }
     }
 

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::tree::shown;
+use super::tree::excerpt;
 use crate::schedule::{Lengths, Phase, Row, Trace};
 use row::Format;
 
@@ -153,5 +153,5 @@ impl Rows {
 
 /// The name of a file, fit for the name of a phase.
 fn file_name(path: &Path) -> String {
-    shown(&path.file_name().unwrap_or_default().to_string_lossy())
+    excerpt(&path.file_name().unwrap_or_default().to_string_lossy())
 }

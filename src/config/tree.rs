@@ -74,21 +74,21 @@ pub struct Text {
     /// As the file has it; safe to show.
     pub written: String,
     /// What it stands for, where that differs.
-    pub filled: Option<Filled>,
+    pub filled: Option<Substituted>,
 }
 
 /// Text that `${…}` or `$$` was replaced in.
 #[derive(Clone)]
-pub struct Filled {
+pub struct Substituted {
     /// The whole text.
     pub text: String,
     /// Whether a variable took part: then the text may be a secret, and is not in the file.
     pub from_variable: bool,
 }
 
-impl fmt::Debug for Filled {
+impl fmt::Debug for Substituted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Filled(***)")
+        f.write_str("Substituted(***)")
     }
 }
 
@@ -204,12 +204,12 @@ impl Tree {
         };
         let above = self.path(self.parent(id));
         let dot = if above.is_empty() { "" } else { "." };
-        format!("{above}{dot}{}", shown(self.key(key)))
+        format!("{above}{dot}{}", excerpt(self.key(key)))
     }
 }
 
 /// Text from a file made fit for a message: one line, without control characters, not long.
-pub fn shown(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
     let mut safe: String =
         text.chars().take(LIMIT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

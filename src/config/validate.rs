@@ -1,15 +1,15 @@
 //! From documents to a [`Plan`]: what the values mean together.
 //!
-//! Each topic has a file below. All of them note problems in one [`Checker`] and go on, so that
+//! Each topic has a file below. All of them note problems in one [`Validator`] and go on, so that
 //! one reading tells everything; a plan comes out only if nothing was noted.
 
 mod calendar;
 mod connection;
+mod definitions;
 mod dialect;
 mod metrics;
 mod prices;
 mod prompts;
-mod register;
 mod replay;
 mod request;
 mod scenario;
@@ -30,15 +30,15 @@ use std::time::Duration;
 
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::HumanDuration;
-use super::field::{At, Field, Named};
+use super::field::{Field, FieldMap, Located};
 use super::hints;
-use super::reader::{Finding, Findings, Reader};
+use super::reader::{Finding, Findings, TreeDeserializer};
 use super::scalar::{Count, Span};
-use super::tree::{NodeId, Tree, Value, shown};
+use super::tree::{NodeId, Tree, Value, excerpt};
 use super::variables::Variables;
 use crate::buckets::Buckets;
 use crate::plan;
-use register::{Register, noun};
+use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
 
@@ -46,7 +46,7 @@ pub use secret::is_sensitive;
 const ONLY: &str = "default";
 
 /// What came out well, before the text is added that makes it a [`plan::Plan`].
-pub struct Outcome {
+pub struct Validated {
     /// Everything random follows from it.
     pub seed: u64,
     /// In the order of the file.
@@ -61,8 +61,13 @@ pub struct Outcome {
 
 /// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
 /// outcome counts only if nothing was.
-pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
-    let check = Checker {
+pub fn validate(
+    tree: &Tree,
+    variables: &Variables<'_>,
+    base: &Path,
+    found: &Findings,
+) -> Validated {
+    let check = Validator {
         tree,
         variables,
         base,
@@ -70,7 +75,7 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
         warnings: Findings::default(),
         files: RefCell::default(),
     };
-    let reader = Reader::new(tree, found);
+    let reader = TreeDeserializer::new(tree, found);
     let (seed, scenarios, buckets) = match tree.value(NodeId::ROOT) {
         Value::Map(_)
             if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) =>
@@ -90,14 +95,14 @@ pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Fin
         ),
     };
     let (warnings, files) = (check.warnings.into_inner(), check.files.into_inner());
-    Outcome { seed, scenarios, buckets, warnings, files }
+    Validated { seed, scenarios, buckets, warnings, files }
 }
 
 /// The seed, the scenarios and the buckets of either form.
-type Meaning = (u64, Vec<plan::Scenario>, Buckets);
+type FormParts = (u64, Vec<plan::Scenario>, Buckets);
 
 /// What every topic needs to check its values and to note what is wrong.
-struct Checker<'a> {
+struct Validator<'a> {
     tree: &'a Tree,
     variables: &'a Variables<'a>,
     base: &'a Path,
@@ -106,7 +111,7 @@ struct Checker<'a> {
     files: RefCell<Vec<PathBuf>>,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// Notes a problem; after a semicolon, what would be right.
     fn problem(&self, node: NodeId, message: impl Into<String>) {
         self.found.borrow_mut().push(Finding { node, message: message.into() });
@@ -129,12 +134,12 @@ impl Checker<'_> {
         self.warnings.borrow_mut().push(Finding { node, message: message.into() });
     }
 
-    fn nothing(&self, message: &str) -> Meaning {
+    fn nothing(&self, message: &str) -> FormParts {
         self.problem(NodeId::ROOT, message);
         (0, Vec::new(), Buckets::default())
     }
 
-    fn long(&self, form: &LongForm) -> Meaning {
+    fn long(&self, form: &LongForm) -> FormParts {
         let seed = seed(&form.seed);
         if form.targets.is_absent() {
             self.missing(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
@@ -145,13 +150,13 @@ impl Checker<'_> {
                 "`scenarios` is missing; say there what load to put on the targets",
             );
         }
-        let targets = self.register("target", &form.targets, |name, target, node| {
+        let targets = self.definitions("target", &form.targets, |name, target, node| {
             self.target(name, target, node, seed).map(Arc::new)
         });
         let prompts = self.sources(&form.prompts);
         let mut scenarios = Vec::new();
         for (name, document) in self.entries(&form.scenarios, "scenario") {
-            let Some(document) = document.given() else {
+            let Some(document) = document.present() else {
                 continue;
             };
             if let Some(scenario) =
@@ -161,10 +166,10 @@ impl Checker<'_> {
             }
         }
         let (most, buckets) = self.metrics(&form.metrics);
-        if let (Some(at), Some(most)) = (form.scenarios.given(), most) {
+        if let (Some(located), Some(most)) = (form.scenarios.present(), most) {
             let streams =
                 scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
-            self.combinations(at.node, streams.max(at.value.0.len()), most);
+            self.combinations(located.node, streams.max(located.value.0.len()), most);
         }
         self.unused(&targets);
         self.unused(&prompts);
@@ -172,7 +177,7 @@ impl Checker<'_> {
     }
 
     /// The short form is a long one with one nameless target and scenario.
-    fn short(&self, form: ShortForm) -> Meaning {
+    fn short(&self, form: ShortForm) -> FormParts {
         let seed = seed(&form.seed);
         // One stream is within any limit.
         let (_, buckets) = self.metrics(&form.metrics);
@@ -185,32 +190,32 @@ impl Checker<'_> {
                 );
                 None
             }
-            Field::Bad(_) => None,
-            Field::Given(At { node, value }) => {
+            Field::Invalid(_) => None,
+            Field::Present(Located { node, value }) => {
                 let target = match value {
                     ShortTarget::Map(target) => *target,
                     ShortTarget::Text(url) => Target {
-                        base_url: Field::Given(At { node, value: url }),
+                        base_url: Field::Present(Located { node, value: url }),
                         ..Target::default()
                     },
                 };
                 self.target(ONLY, &target, node, seed).map(Arc::new)
             }
         };
-        let targets = Register::one("target", ONLY, target);
+        let targets = Definitions::one("target", ONLY, target);
         let prompts = match form.prompts {
-            Field::Absent => Register::none("prompts"),
-            Field::Bad(_) => Register::one("prompts", ONLY, None),
-            Field::Given(At { node, value: ShortPrompts::Map(map) }) => {
-                self.sources(&Field::Given(At { node, value: map }))
+            Field::Absent => Definitions::none("prompts"),
+            Field::Invalid(_) => Definitions::one("prompts", ONLY, None),
+            Field::Present(Located { node, value: ShortPrompts::Map(map) }) => {
+                self.sources(&Field::Present(Located { node, value: map }))
             }
-            Field::Given(At { node, value: ShortPrompts::List(list) }) => {
-                Register::one("prompts", "inline", self.inline("inline", node, &list))
+            Field::Present(Located { node, value: ShortPrompts::List(list) }) => {
+                Definitions::one("prompts", "inline", self.inline("inline", node, &list))
             }
         };
         if let [_, (second_name, second, value), ..] = prompts.entries.as_slice() {
             // That its keys want a name before them has been said.
-            if value.is_none() && hints::names_source_key(second_name) {
+            if value.is_none() && hints::is_source_key(second_name) {
                 return (seed, Vec::new(), buckets);
             }
             self.problem(
@@ -246,23 +251,26 @@ impl Checker<'_> {
     /// The entries of a map that the user names, each name checked.
     fn entries<'f, T>(
         &self,
-        field: &'f Field<Named<T>>,
+        field: &'f Field<FieldMap<T>>,
         kind: &str,
     ) -> impl Iterator<Item = (&'f str, &'f Field<T>)> {
-        let entries = field.given().map(|at| {
-            if at.value.0.is_empty() {
-                self.problem(at.node, format!("it is empty; name at least one {}", noun(kind)));
+        let entries = field.present().map(|located| {
+            if located.value.0.is_empty() {
+                self.problem(
+                    located.node,
+                    format!("it is empty; name at least one {}", noun(kind)),
+                );
             }
-            for (name, _) in &at.value.0 {
+            for (name, _) in &located.value.0 {
                 self.name(name, kind);
             }
-            at.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
+            located.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
         });
         entries.into_iter().flatten()
     }
 
     /// Names become label values and file names.
-    fn name(&self, name: &At<String>, kind: &str) {
+    fn name(&self, name: &Located<String>, kind: &str) {
         let good = (1..=63).contains(&name.value.len())
             && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !good {
@@ -270,7 +278,7 @@ impl Checker<'_> {
                 name.node,
                 format!(
                     "`{}` cannot be the name of a {}; use 1 to 63 letters, digits, `.`, `_` and `-`",
-                    shown(&name.value),
+                    excerpt(&name.value),
                     noun(kind)
                 ),
             );
@@ -281,16 +289,17 @@ impl Checker<'_> {
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) => {
-                let value = u32::try_from(at.value.0).ok().filter(|value| range.contains(value));
+            Field::Invalid(_) => None,
+            Field::Present(located) => {
+                let value =
+                    u32::try_from(located.value.0).ok().filter(|value| range.contains(value));
                 if value.is_none() {
                     let (low, high) = (range.start(), range.end());
                     self.problem(
-                        at.node,
+                        located.node,
                         format!(
                             "{} is out of range; write a count from {low} to {high}",
-                            at.value.0
+                            located.value.0
                         ),
                     );
                 }
@@ -299,7 +308,7 @@ impl Checker<'_> {
         }
     }
 
-    /// As [`Checker::count`], of at least one.
+    /// As [`Validator::count`], of at least one.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
     }
@@ -313,14 +322,14 @@ impl Checker<'_> {
     ) -> Option<Duration> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) if range.contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) if range.contains(&located.value.0) => Some(located.value.0),
+            Field::Present(located) => {
                 self.problem(
-                    at.node,
+                    located.node,
                     format!(
                         "{} is out of range; write a duration from {} to {}",
-                        HumanDuration(at.value.0),
+                        HumanDuration(located.value.0),
                         HumanDuration(*range.start()),
                         HumanDuration(*range.end())
                     ),
@@ -339,5 +348,5 @@ impl Checker<'_> {
 }
 
 fn seed(field: &Field<Count>) -> u64 {
-    field.given().map_or(0, |at| at.value.0)
+    field.present().map_or(0, |located| located.value.0)
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::dotenv;
 use super::reader::Finding;
-use super::tree::{Filled, Tree, Value, shown};
+use super::tree::{Substituted, Tree, Value, excerpt};
 
 /// The environment first, then the `.env` beside the file.
 pub struct Variables<'a> {
@@ -81,9 +81,9 @@ impl<'a> Variables<'a> {
         findings
     }
 
-    fn expand(&self, written: &str) -> Result<Filled, String> {
+    fn expand(&self, written: &str) -> Result<Substituted, String> {
         let mut filled =
-            Filled { text: String::with_capacity(written.len()), from_variable: false };
+            Substituted { text: String::with_capacity(written.len()), from_variable: false };
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
             filled.text.push_str(before);
@@ -101,7 +101,7 @@ impl<'a> Variables<'a> {
                 if !is_name(name) {
                     return Err(format!(
                         "`${{{}}}` does not name a variable; write `$${{` for the characters themselves",
-                        shown(inside)
+                        excerpt(inside)
                     ));
                 }
                 // As in a shell, `:-` also replaces a variable that is set to nothing.

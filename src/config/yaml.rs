@@ -8,7 +8,7 @@
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::tree::{NodeId, Step, Text, Tree, Value, shown};
+use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 
 /// The largest file, in bytes. Checked before anything is parsed.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -58,17 +58,17 @@ pub fn read(text: &str) -> Result<(Tree, Vec<(NodeId, String)>), Malformed> {
             .into(),
     };
     let first = documents.next().ok_or_else(empty)?;
-    let mut build = Build::new(None);
-    Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 }
+    let mut build = TreeBuilder::new(None);
+    NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 }
         .deserialize(first)
         .map_err(|error| build.malformed(&error))?;
     if let Value::Null = build.tree.value(NodeId::ROOT) {
         return Err(empty());
     }
     if let Some(second) = documents.next() {
-        let mut again = Build::new(Some(NodeId::ROOT));
+        let mut again = TreeBuilder::new(Some(NodeId::ROOT));
         again.fault = Some("a second document begins here; write one document a file".into());
-        let seed = Grow { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+        let seed = NodeSeed { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
         // A trailing `---` or `...` with nothing after it does no harm.
         if let Err(error) = seed.deserialize(second) {
             return Err(again.malformed(&error));
@@ -79,8 +79,8 @@ pub fn read(text: &str) -> Result<(Tree, Vec<(NodeId, String)>), Malformed> {
 
 /// Where a node of this text stands.
 pub fn locate(text: &str, node: NodeId) -> Position {
-    let mut build = Build::new(Some(node));
-    let seed = Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+    let mut build = TreeBuilder::new(Some(node));
+    let seed = NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
     let found = serde_yaml::Deserializer::from_str(text)
         .next()
         .and_then(|document| seed.deserialize(document).err())
@@ -93,7 +93,7 @@ pub fn locate(text: &str, node: NodeId) -> Position {
 
 /// The document as text again, with each value that `mask` names replaced by `***`.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
-    serde_yaml::to_string(&Written { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
+    serde_yaml::to_string(&MaskedTree { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
 }
 
 /// A value as text.
@@ -101,7 +101,7 @@ pub fn print(value: &serde_json::Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-struct Build {
+struct TreeBuilder {
     tree: Tree,
     /// What is wrong here and there, in words.
     wrong: Vec<(NodeId, String)>,
@@ -111,9 +111,9 @@ struct Build {
     fault: Option<String>,
 }
 
-impl Build {
-    fn new(stop_at: Option<NodeId>) -> Build {
-        Build { tree: Tree::default(), wrong: Vec::new(), stop_at, fault: None }
+impl TreeBuilder {
+    fn new(stop_at: Option<NodeId>) -> TreeBuilder {
+        TreeBuilder { tree: Tree::default(), wrong: Vec::new(), stop_at, fault: None }
     }
 
     fn refuse<E: de::Error>(&mut self, message: &str) -> E {
@@ -146,18 +146,18 @@ fn syntax(message: &str) -> String {
     } else {
         ""
     };
-    format!("not valid YAML: {}{remedy}", shown(bare))
+    format!("not valid YAML: {}{remedy}", excerpt(bare))
 }
 
 /// One node about to be read.
-struct Grow<'b> {
-    build: &'b mut Build,
+struct NodeSeed<'b> {
+    build: &'b mut TreeBuilder,
     parent: NodeId,
     step: Step,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Grow<'_> {
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     type Value = NodeId;
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<NodeId, D::Error> {
@@ -169,7 +169,7 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
 }
 
 struct Node<'b> {
-    build: &'b mut Build,
+    build: &'b mut TreeBuilder,
     id: NodeId,
     depth: usize,
     key: bool,
@@ -192,8 +192,8 @@ impl Node<'_> {
         Ok(())
     }
 
-    fn below(&mut self, step: Step) -> Grow<'_> {
-        Grow { step, parent: self.id, depth: self.depth + 1, build: self.build }
+    fn below(&mut self, step: Step) -> NodeSeed<'_> {
+        NodeSeed { step, parent: self.id, depth: self.depth + 1, build: self.build }
     }
 
     fn leaf<E: de::Error>(mut self, value: Value) -> Result<NodeId, E> {
@@ -280,8 +280,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             if seen.insert(self.build.tree.key(key).to_owned()) {
                 map.push((key, value));
             } else {
-                let message =
-                    format!("the key `{}` stands twice; keep one", shown(self.build.tree.key(key)));
+                let message = format!(
+                    "the key `{}` stands twice; keep one",
+                    excerpt(self.build.tree.key(key))
+                );
                 self.build.wrong.push((key, message));
             }
         }
@@ -295,15 +297,15 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-struct Written<'a> {
+struct MaskedTree<'a> {
     tree: &'a Tree,
     node: NodeId,
     mask: &'a dyn Fn(NodeId) -> bool,
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for MaskedTree<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let at = |node| Written { node, ..*self };
+        let at = |node| MaskedTree { node, ..*self };
         if (self.mask)(self.node) {
             return to.serialize_str("***");
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List};
+use crate::config::field::{Field, FieldList};
 
 /// When a schedule begins.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -63,7 +63,7 @@ pub enum Active {
     /// In one window.
     Map(Window),
     /// In any of these.
-    List(List<Window>),
+    List(FieldList<Window>),
 }
 
 /// A part of some days of the week.
@@ -89,5 +89,5 @@ pub enum Days {
     /// One, or some in a row.
     Text(String),
     /// Several.
-    List(List<String>),
+    List(FieldList<String>),
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List};
+use crate::config::field::{Field, FieldList};
 use crate::config::scalar::{Count, Number, Rate, Span};
 
 /// How arrivals are spread about the rate.
@@ -67,7 +67,7 @@ pub struct Phase {
     /// How often `phases` are gone through.
     pub repeat: Field<Count>,
     /// Phases to repeat.
-    pub phases: Field<List<Phase>>,
+    pub phases: Field<FieldList<Phase>>,
     /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself. A replay ends
     /// with its last row where this is left out; else it is cut there, or followed by silence.
     pub r#for: Field<Span>,
@@ -81,7 +81,7 @@ pub enum Levels {
     /// One.
     Number(Count),
     /// One after the other.
-    List(List<Count>),
+    List(FieldList<Count>),
 }
 
 /// How many requests.

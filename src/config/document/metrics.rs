@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::buckets::HISTOGRAMS;
-use crate::config::field::{Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::scalar::{Count, Number};
 
 /// What the exposition holds.
@@ -19,7 +19,7 @@ pub struct Metrics {
     /// Other upper bounds for histograms, by name without `llmload_`: rising numbers above 0, at most
     /// 60. The one beyond all of them, `+Inf`, is always there. A reload cannot change them.
     #[schemars(extend("propertyNames" = serde_json::json!({ "enum": names() })))]
-    pub buckets: Field<Named<List<Number>>>,
+    pub buckets: Field<FieldMap<FieldList<Number>>>,
 }
 
 fn names() -> Vec<&'static str> {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::scalar::{Count, Number};
 
 /// The prompts of the short form.
@@ -12,9 +12,9 @@ use crate::config::scalar::{Count, Number};
 #[schemars(rename = "ShortPrompts", untagged, inline)]
 pub enum ShortPrompts {
     /// The prompts themselves.
-    List(List<String>),
+    List(FieldList<String>),
     /// One source by name.
-    Map(Named<Source>),
+    Map(FieldMap<Source>),
 }
 
 /// The prompts of a scenario.
@@ -25,7 +25,7 @@ pub enum ScenarioPrompts {
     /// Name of a source.
     Text(String),
     /// The prompts themselves.
-    List(List<String>),
+    List(FieldList<String>),
 }
 
 /// A source of prompts.
@@ -34,7 +34,7 @@ pub enum ScenarioPrompts {
 #[schemars(rename = "Source", untagged)]
 pub enum Source {
     /// The prompts themselves.
-    List(List<String>),
+    List(FieldList<String>),
     /// The prompts themselves, a file, what is made up, or a mix, with its order.
     Map(Box<SourceKeys>),
 }
@@ -47,7 +47,7 @@ pub enum Source {
 #[schemars(deny_unknown_fields, inline)]
 pub struct SourceKeys {
     /// The prompts themselves.
-    pub inline: Field<List<String>>,
+    pub inline: Field<FieldList<String>>,
     /// A text file, one prompt a line; blank lines are skipped.
     pub lines: Field<String>,
     /// A JSON file: a list of objects with `context` and `prompt`, or one such object. At most
@@ -71,7 +71,7 @@ pub struct SourceKeys {
     pub synthetic: Field<Synthetic>,
     /// Other sources by name, each with its weight, a whole number: `{short: 3, long: 1}`. Together at
     /// most 10000.
-    pub mix: Field<Named<Count>>,
+    pub mix: Field<FieldMap<Count>>,
     /// The order in which it is gone through.
     #[schemars(extend("default" = "sequential"))]
     pub order: Field<PromptOrder>,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Simulator;
-use crate::config::field::{Field, Named};
+use crate::config::field::{Field, FieldMap};
 use crate::config::scalar::{Number, Span};
 
 /// An endpoint with the model and the credentials to use there.
@@ -29,7 +29,7 @@ pub struct Target {
     #[schemars(extend("default" = "include_usage"))]
     pub stream_options: Field<StreamOptions>,
     /// Further fields of every request body. What `request.extra` says wins.
-    pub extra_body: Field<Named<serde_json::Value>>,
+    pub extra_body: Field<FieldMap<serde_json::Value>>,
     /// Model to name in requests. Default: the only one that `/models` lists.
     pub model: Field<String>,
     /// Environment variable that holds the API key.
@@ -39,9 +39,9 @@ pub struct Target {
     /// How the key is sent. Default: `bearer` where there is a key, else `none`.
     pub auth: Field<Auth>,
     /// Further headers of every request.
-    pub headers: Field<Named<ValueSource>>,
+    pub headers: Field<FieldMap<ValueSource>>,
     /// Further query parameters of every request, such as Azure's `api-version`.
-    pub query: Field<Named<ValueSource>>,
+    pub query: Field<FieldMap<ValueSource>>,
     /// Which end proves that an answer is complete.
     #[schemars(extend("default" = "finish_reason"))]
     pub terminal: Field<Terminal>,

@@ -8,7 +8,7 @@ use jiff::{Timestamp, civil, tz};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::config::tree::shown;
+use crate::config::tree::excerpt;
 use crate::schedule::Lengths;
 
 /// The most tokens of one prompt or answer: more than any model takes, and what a prompt of them costs
@@ -18,7 +18,7 @@ const MAX_TOKENS: u32 = 10_000_000;
 const FARTHEST: f64 = 1e20;
 
 /// The instant of a row, in nanoseconds from wherever its trace counts, and its lengths.
-pub type Told = (i128, Lengths);
+pub type RawRow = (i128, Lengths);
 
 /// What a line means, once the lines before have said so.
 pub enum Format {
@@ -39,7 +39,7 @@ impl Format {
     }
 
     /// What a line tells; nothing where it is a header.
-    pub fn row(&mut self, line: &str) -> Result<Option<Told>, String> {
+    pub fn row(&mut self, line: &str) -> Result<Option<RawRow>, String> {
         match self {
             Format::Csv(reader, Some(columns)) => columns.row(&cells(reader, line)?).map(Some),
             Format::Csv(reader, columns) => {
@@ -103,7 +103,7 @@ impl Columns {
         Err(format!("no column `{missing}` in the header; the first line is {remedy}"))
     }
 
-    fn row(&self, cells: &[String]) -> Result<Told, String> {
+    fn row(&self, cells: &[String]) -> Result<RawRow, String> {
         let cell = |i: usize| {
             let missing =
                 || format!("no `{}`; write a cell for each column of the header", self.names[i]);
@@ -114,7 +114,7 @@ impl Columns {
             text => match text.parse() {
                 Ok(tokens) => length(self.names[i], tokens),
                 Err(_) => {
-                    Err(format!("`{}` is not a number of tokens; write digits only", shown(text)))
+                    Err(format!("`{}` is not a number of tokens; write digits only", excerpt(text)))
                 }
             },
         };
@@ -124,7 +124,7 @@ impl Columns {
         } else {
             let seconds = text
                 .parse()
-                .map_err(|_| format!("`{}` is not a number of seconds; {OFFSET}", shown(text)))?;
+                .map_err(|_| format!("`{}` is not a number of seconds; {OFFSET}", excerpt(text)))?;
             instant(seconds, 1e9)?
         };
         Ok((at, Lengths { input: tokens(1)?, output: tokens(2)? }))
@@ -158,7 +158,7 @@ impl Keys {
         }
     }
 
-    fn row(self, line: &str) -> Result<Told, String> {
+    fn row(self, line: &str) -> Result<RawRow, String> {
         // A length may be null, but one that is not there is more likely misspelt.
         #[derive(Deserialize)]
         struct Mooncake {
@@ -205,7 +205,7 @@ fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {
         // The position is within the line, which is told already.
         let error = error.split(" at line ").next().unwrap_or_default();
         let error = error.replace("f64", "a number").replace("u64", "a whole number");
-        format!("{}; {}", shown(&error), Keys::REMEDY)
+        format!("{}; {}", excerpt(&error), Keys::REMEDY)
     })
 }
 
@@ -229,7 +229,7 @@ fn date(text: &str) -> Result<i128, String> {
     let instant: Timestamp = text.parse().or_else(|_| local()).map_err(|_| {
         format!(
             "`{}` is not a date with a time; write one such as `2023-11-16 18:17:03.9799600`",
-            shown(text)
+            excerpt(text)
         )
     })?;
     Ok(instant.as_nanosecond())

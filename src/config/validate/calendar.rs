@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::calendar::{Anchor, Cron, Days, Hours, ParseError, Window, Windows, Zone};
 use crate::config::document::{self, Active, Scenario, Start};
 use crate::config::duration::HumanDuration;
-use crate::config::field::{At, Field, List};
+use crate::config::field::{Field, FieldList, Located};
 use crate::config::hints;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::schedule::{Repeat, Schedule};
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// When a schedule begins.
     pub(super) fn start(&self, field: &Field<Start>) -> Option<plan::Start> {
         let (node, keys) = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(plan::Start::WhenReady),
-            Field::Given(At { node, value: Start::Text(name) }) => {
+            Field::Present(Located { node, value: Start::Text(name) }) => {
                 return self.start_by_name(*node, name);
             }
-            Field::Given(At { node, value: Start::Map(keys) }) => (*node, keys),
+            Field::Present(Located { node, value: Start::Map(keys) }) => (*node, keys),
         };
         match (keys.wall_clock.node(), keys.cron.node()) {
             (None, None) => {
@@ -40,7 +40,7 @@ impl Checker<'_> {
             }
             (None, Some(_)) => {
                 let zone = self.zone(&keys.timezone);
-                let cron = keys.cron.given()?;
+                let cron = keys.cron.present()?;
                 // The expression is looked at even where the zone is wrong.
                 let read = Cron::new(&cron.value, zone.clone().unwrap_or(Zone::UTC));
                 let read = self.read(cron, read);
@@ -52,7 +52,7 @@ impl Checker<'_> {
                     self.problem(stray, format!("`timezone` beside `wall_clock`; {remedy}"));
                     return None;
                 }
-                let timezone = &keys.wall_clock.given()?.value.timezone;
+                let timezone = &keys.wall_clock.present()?.value.timezone;
                 if timezone.is_absent() {
                     self.missing(
                         wall_clock,
@@ -74,7 +74,7 @@ impl Checker<'_> {
             "now" => Some(plan::Start::Now),
             "wall_clock" => Some(plan::Start::WallClock(Anchor::Epoch)),
             _ => {
-                let name = shown(name);
+                let name = excerpt(name);
                 self.problem(
                     node,
                     format!(
@@ -133,12 +133,12 @@ impl Checker<'_> {
     #[allow(clippy::option_option)]
     pub(super) fn active(&self, field: &Field<Active>) -> Option<Option<Windows>> {
         let windows = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(None),
-            Field::Given(At { node, value: Active::Map(window) }) => {
+            Field::Present(Located { node, value: Active::Map(window) }) => {
                 vec![self.window(*node, window)]
             }
-            Field::Given(At { node, value: Active::List(List(list)) }) => {
+            Field::Present(Located { node, value: Active::List(FieldList(list)) }) => {
                 if list.is_empty() || list.len() > Windows::MOST {
                     self.problem(
                         *node,
@@ -149,8 +149,9 @@ impl Checker<'_> {
                         ),
                     );
                 }
-                let read =
-                    |entry: &Field<_>| entry.given().and_then(|at| self.window(at.node, &at.value));
+                let read = |entry: &Field<_>| {
+                    entry.present().and_then(|located| self.window(located.node, &located.value))
+                };
                 list.iter().map(read).collect()
             }
         };
@@ -167,13 +168,13 @@ impl Checker<'_> {
             return None;
         }
         let days = match &window.days {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Days::ALL),
-            Field::Given(At { node, value: document::Days::Text(text) }) => {
-                let days = At { node: *node, value: text.clone() };
+            Field::Present(Located { node, value: document::Days::Text(text) }) => {
+                let days = Located { node: *node, value: text.clone() };
                 self.read(&days, days.value.trim().parse())
             }
-            Field::Given(At { node, value: document::Days::List(List(list)) }) => {
+            Field::Present(Located { node, value: document::Days::List(FieldList(list)) }) => {
                 if list.is_empty() {
                     self.problem(
                         *node,
@@ -181,7 +182,7 @@ impl Checker<'_> {
                     );
                 }
                 let day = |entry: &Field<String>| {
-                    entry.given().and_then(|day| self.read(day, day.value.trim().parse()))
+                    entry.present().and_then(|day| self.read(day, day.value.trim().parse()))
                 };
                 let days: Vec<Option<Days>> = list.iter().map(day).collect();
                 days.into_iter()
@@ -190,9 +191,9 @@ impl Checker<'_> {
             }
         };
         let hours = match &window.hours {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Hours::ALL),
-            Field::Given(hours) => self.read(hours, hours.value.trim().parse()),
+            Field::Present(hours) => self.read(hours, hours.value.trim().parse()),
         };
         let zone = self.zone(&window.timezone);
         Some(Window { days: days?, hours: hours?, zone: zone? })
@@ -200,9 +201,9 @@ impl Checker<'_> {
 
     fn zone(&self, field: &Field<String>) -> Option<Zone> {
         match field {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Zone::UTC),
-            Field::Given(At { node, value }) => {
+            Field::Present(Located { node, value }) => {
                 let zone = Zone::named(value.trim());
                 if zone.is_none() {
                     self.problem(
@@ -216,9 +217,9 @@ impl Checker<'_> {
     }
 
     /// What a text means, or why it is none of it.
-    fn read<T>(&self, at: &At<String>, read: Result<T, ParseError>) -> Option<T> {
+    fn read<T>(&self, located: &Located<String>, read: Result<T, ParseError>) -> Option<T> {
         read.inspect_err(|error| {
-            self.problem(at.node, format!("`{}` is {error}", shown(&at.value)))
+            self.problem(located.node, format!("`{}` is {error}", excerpt(&located.value)))
         })
         .ok()
     }

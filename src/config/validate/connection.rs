@@ -5,23 +5,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::Checker;
+use super::Validator;
 use super::secret::read_start;
 use crate::config::document::{Target, Tls};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::plan::{Connection, Location, Sensitive};
 
 /// The certificates that systems trust are a quarter of this.
 const MAX_BYTES: u64 = 1 << 20;
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// `None` where something was noted.
     pub(super) fn connection(
         &self,
         target: &Target,
         location: Option<&Location>,
     ) -> Option<Connection> {
-        let http2 = target.http2.given().is_some_and(|at| at.value);
+        let http2 = target.http2.present().is_some_and(|located| located.value);
         if let (Some(Location::Simulator(_)), Some(node)) = (
             location,
             [target.http2.node().filter(|_| http2), target.tls.node(), target.proxy.node()]
@@ -37,32 +37,32 @@ impl Checker<'_> {
         }
         let proxy = match &target.proxy {
             Field::Absent => None,
-            Field::Bad(_) => return None,
-            Field::Given(at) => Some(self.proxy(at)?),
+            Field::Invalid(_) => return None,
+            Field::Present(located) => Some(self.proxy(located)?),
         };
         let plain = Connection { http2, proxy, ..Connection::default() };
         match &target.tls {
             Field::Absent => Some(plain),
-            Field::Bad(_) => None,
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) => {
                 if let Some(Location::Url(url)) = location
                     && url.scheme() == "http"
                 {
                     self.problem(
-                        at.node,
+                        located.node,
                         "`tls` beside an http URL; write `https://`, or leave `tls` out",
                     );
                     return None;
                 }
-                self.tls(&at.value, plain)
+                self.tls(&located.value, plain)
             }
         }
     }
 
     // No message quotes the URL: it may hold a password.
-    fn proxy(&self, at: &At<String>) -> Option<Url> {
+    fn proxy(&self, located: &Located<String>) -> Option<Url> {
         const EXAMPLE: &str = "write one such as `http://proxy.internal:3128`";
-        let fault = match Url::parse(at.value.trim()) {
+        let fault = match Url::parse(located.value.trim()) {
             Err(error) => format!("not a URL ({error})"),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 "the proxy is neither http nor https".into()
@@ -75,7 +75,7 @@ impl Checker<'_> {
             }
             Ok(url) => return Some(url),
         };
-        self.problem(at.node, format!("{fault}; {EXAMPLE}"));
+        self.problem(located.node, format!("{fault}; {EXAMPLE}"));
         None
     }
 
@@ -99,8 +99,8 @@ impl Checker<'_> {
             }
             _ => certificate.zip(key).map(|(certificate, key)| certificate.zip(key)),
         };
-        let insecure = given.insecure_skip_verify.given();
-        if let Some(At { node, value: true }) = insecure {
+        let insecure = given.insecure_skip_verify.present();
+        if let Some(Located { node, value: true }) = insecure {
             if given.ca_file.node().is_some() {
                 self.problem(
                     *node,
@@ -118,7 +118,7 @@ impl Checker<'_> {
             identity: identity?.map(|(certificate, key)| {
                 [certificate.expose_secret(), key.expose_secret()].join("\n").into()
             }),
-            insecure_skip_verify: insecure.is_some_and(|at| at.value),
+            insecure_skip_verify: insecure.is_some_and(|located| located.value),
             ..plain
         })
     }
@@ -130,23 +130,23 @@ impl Checker<'_> {
         field: &Field<String>,
         is_good: impl Fn(&str) -> bool,
     ) -> Option<Option<Sensitive>> {
-        let at = match field {
+        let located = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
-        match read_start(&self.path(&at.value), MAX_BYTES) {
+        match read_start(&self.path(&located.value), MAX_BYTES) {
             Ok(pem) if is_good(&pem) => return Some(Some(Sensitive::from(pem))),
             Ok(_) => {
                 let what = "the file does not hold what this key asks for, in PEM";
                 self.problem(
-                    at.node,
+                    located.node,
                     format!("{what}; it begins with `-----BEGIN `, and a key has no passphrase"),
                 );
             }
             Err(error) => {
                 let remedy = "name a readable file, relative to the configuration file";
-                self.problem(at.node, format!("the file cannot be read: {error}; {remedy}"));
+                self.problem(located.node, format!("the file cannot be read: {error}; {remedy}"));
             }
         }
         None

@@ -1,6 +1,6 @@
 //! How a target wants to be spoken to.
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};
 use crate::protocol::{self, Dialect};
 
@@ -17,24 +17,24 @@ const ELSEWHERE: [(&str, &str); 3] = [
     ("system", "write `request.system`"),
 ];
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn dialect(&self, target: &Target) -> Option<Dialect> {
-        let api = match target.api.given().map(|at| at.value) {
+        let api = match target.api.present().map(|located| located.value) {
             None | Some(Api::Chat) => protocol::Api::Chat,
             Some(Api::Completions) => protocol::Api::Completions,
         };
-        let max_tokens_field = match target.max_tokens_field.given() {
-            Some(at) if matches!(at.value, MaxTokensField::MaxCompletionTokens) => {
+        let max_tokens_field = match target.max_tokens_field.present() {
+            Some(located) if matches!(located.value, MaxTokensField::MaxCompletionTokens) => {
                 if api == protocol::Api::Completions {
                     let message = "`/completions` knows no `max_completion_tokens`; leave `max_tokens_field` out";
-                    self.problem(at.node, message);
+                    self.problem(located.node, message);
                     return None;
                 }
                 protocol::MaxTokensField::MaxCompletionTokens
             }
             _ => protocol::MaxTokensField::MaxTokens,
         };
-        let options = target.stream_options.given().map(|at| at.value);
+        let options = target.stream_options.present().map(|located| located.value);
         let include_usage = options != Some(StreamOptions::None);
         let extra_body = self.own_fields(
             "extra_body",

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 
-use super::Checker;
+use super::Validator;
 use crate::buckets::{Buckets, HISTOGRAMS};
 use crate::config::document;
-use crate::config::field::{Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::hints;
 use crate::config::scalar::Number;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 
 /// Streams of load that a scrape holds without a thought.
 const DEFAULT_COMBINATIONS: u32 = 32;
@@ -17,7 +17,7 @@ const MOST_COMBINATIONS: u32 = 1024;
 /// Each is a series for each stream of load.
 const MOST_BUCKETS: usize = 60;
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// The most streams of load, and the buckets.
     pub(super) fn metrics(
         &self,
@@ -25,9 +25,9 @@ impl Checker<'_> {
     ) -> (Option<NonZeroU32>, Buckets) {
         let none = document::Metrics::default();
         let given = match field {
-            Field::Bad(_) => return (None, Buckets::default()),
+            Field::Invalid(_) => return (None, Buckets::default()),
             Field::Absent => &none,
-            Field::Given(at) => &at.value,
+            Field::Present(located) => &located.value,
         };
         let most = self.positive(&given.max_combinations, DEFAULT_COMBINATIONS, MOST_COMBINATIONS);
         (most, self.buckets(&given.buckets))
@@ -48,23 +48,23 @@ impl Checker<'_> {
         );
     }
 
-    fn buckets(&self, field: &Field<Named<List<Number>>>) -> Buckets {
+    fn buckets(&self, field: &Field<FieldMap<FieldList<Number>>>) -> Buckets {
         let mut buckets = Buckets::default();
         let names = HISTOGRAMS.iter().map(|(name, _)| *name);
-        for (name, list) in field.given().into_iter().flat_map(|at| &at.value.0) {
-            let Some(list) = list.given() else { continue };
+        for (name, list) in field.present().into_iter().flat_map(|located| &located.value.0) {
+            let Some(list) = list.present() else { continue };
             let bounds = self.bounds(list.node, &list.value);
             if !buckets.set(&name.value, bounds) {
                 // As it is called in the exposition.
                 let meant = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
-                let message = match hints::nearest(meant, names.clone()) {
+                let message = match hints::nearest_name(meant, names.clone()) {
                     Some(near) => {
                         format!(
                             "there is no histogram `{}`; did you mean `{near}`?",
-                            shown(&name.value)
+                            excerpt(&name.value)
                         )
                     }
-                    None => hints::dangling("histogram", &name.value, names.clone()),
+                    None => hints::unknown_reference("histogram", &name.value, names.clone()),
                 };
                 self.problem(name.node, message);
             }
@@ -72,23 +72,23 @@ impl Checker<'_> {
         buckets
     }
 
-    fn bounds(&self, node: NodeId, list: &List<Number>) -> Vec<f64> {
+    fn bounds(&self, node: NodeId, list: &FieldList<Number>) -> Vec<f64> {
         let length = list.0.len();
         if !(1..=MOST_BUCKETS).contains(&length) {
             self.problem(node, format!("{length} buckets; write 1 to {MOST_BUCKETS} upper bounds"));
         }
         let mut bounds = Vec::new();
         let mut before = 0.0;
-        for at in list.0.iter().take(MOST_BUCKETS).filter_map(Field::given) {
-            let bound = at.value.0;
+        for located in list.0.iter().take(MOST_BUCKETS).filter_map(Field::present) {
+            let bound = located.value.0;
             if bound <= 0.0 {
                 self.problem(
-                    at.node,
+                    located.node,
                     format!("{bound} is out of range; write upper bounds above 0"),
                 );
             } else if bound <= before {
                 self.problem(
-                    at.node,
+                    located.node,
                     format!("{bound} does not lie above {before}; write bounds that rise"),
                 );
             }

@@ -1,23 +1,23 @@
 //! What the tokens of a target cost.
 
-use super::Checker;
+use super::Validator;
 use crate::config::document;
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::scalar::Number;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan::Prices;
 
 /// A whole unit of money for each token: more than any model costs in any currency.
 const HIGHEST: f64 = 1e6;
 
-impl Checker<'_> {
+impl Validator<'_> {
     // The inner `None` is a target without prices.
     #[allow(clippy::option_option)]
     pub(super) fn prices(&self, field: &Field<document::Prices>) -> Option<Option<Prices>> {
-        let At { node, value: given } = match field {
+        let Located { node, value: given } = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
         let input = self.price(&given.input_per_million, "input_per_million", *node);
         let output = self.price(&given.output_per_million, "output_per_million", *node);
@@ -39,14 +39,16 @@ impl Checker<'_> {
                 );
                 None
             }
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.0..=HIGHEST).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.0..=HIGHEST).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
                 let message = format!(
                     "{} is out of range; write what a million tokens cost, from 0 to {HIGHEST}",
-                    at.value.0
+                    located.value.0
                 );
-                self.problem(at.node, message);
+                self.problem(located.node, message);
                 None
             }
         }
@@ -56,16 +58,16 @@ impl Checker<'_> {
     fn currency(&self, field: &Field<String>) -> Option<String> {
         match field {
             Field::Absent => Some("USD".to_owned()),
-            Field::Bad(_) => None,
-            Field::Given(At { value, .. })
+            Field::Invalid(_) => None,
+            Field::Present(Located { value, .. })
                 if value.len() == 3 && value.bytes().all(|b| b.is_ascii_uppercase()) =>
             {
                 Some(value.clone())
             }
-            Field::Given(At { node, value }) => {
+            Field::Present(Located { node, value }) => {
                 let message = format!(
                     "`{}` is not a currency; write its three capital letters, such as `USD`",
-                    shown(value)
+                    excerpt(value)
                 );
                 self.problem(*node, message);
                 None

@@ -1,9 +1,9 @@
 //! Sources of prompts: written in place, read from files, or mixed of others; and which of them a
 //! scenario goes through, and how.
 
-use super::{Checker, Register};
+use super::{Definitions, Validator};
 use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKeys};
-use crate::config::field::{At, Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap, Located};
 use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
 use crate::prompts::{self, Format, LoadError, MOST_TURNS, PrefixCache, PromptOrder, Prompts};
@@ -12,19 +12,19 @@ use crate::prompts::{self, Format, LoadError, MOST_TURNS, PrefixCache, PromptOrd
 const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
                        `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// All sources by name: first those that stand for themselves, then the mixes of them.
-    pub(super) fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
-        let mut register =
-            self.register("prompts", field, |name, source, node| self.source(name, source, node));
-        let entries = field.given().map_or(&[][..], |at| &at.value.0);
-        let mixes = |entry: &Field<Source>| match entry.given() {
-            Some(At { value: Source::Map(keys), .. }) => !keys.mix.is_absent(),
+    pub(super) fn sources(&self, field: &Field<FieldMap<Source>>) -> Definitions<Prompts> {
+        let mut register = self
+            .definitions("prompts", field, |name, source, node| self.source(name, source, node));
+        let entries = field.present().map_or(&[][..], |located| &located.value.0);
+        let mixes = |entry: &Field<Source>| match entry.present() {
+            Some(Located { value: Source::Map(keys), .. }) => !keys.mix.is_absent(),
             _ => false,
         };
         let is_mix: Vec<bool> = entries.iter().map(|(_, entry)| mixes(entry)).collect();
         for (index, (name, entry)) in entries.iter().enumerate() {
-            if let Some(At { node, value: Source::Map(keys) }) = entry.given()
+            if let Some(Located { node, value: Source::Map(keys) }) = entry.present()
                 && is_mix[index]
                 && self.has_one_origin(keys, *node)
             {
@@ -50,7 +50,12 @@ impl Checker<'_> {
     }
 
     /// Prompts written in place.
-    pub(super) fn inline(&self, name: &str, node: NodeId, list: &List<String>) -> Option<Prompts> {
+    pub(super) fn inline(
+        &self,
+        name: &str,
+        node: NodeId,
+        list: &FieldList<String>,
+    ) -> Option<Prompts> {
         self.texts(node, list).and_then(|texts| Prompts::new(name, texts, PromptOrder::Sequential))
     }
 
@@ -60,24 +65,24 @@ impl Checker<'_> {
         scenario: &str,
         given: &Scenario,
         node: NodeId,
-        sources: &Register<Prompts>,
+        sources: &Definitions<Prompts>,
     ) -> Option<Prompts> {
         let prompts = match &given.prompts {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
             Field::Absent => sources.resolve(self, &Field::Absent, node),
-            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
-                let name = Field::Given(At { node: *at, value: name.clone() });
+            Field::Present(Located { node: at, value: ScenarioPrompts::Text(name) }) => {
+                let name = Field::Present(Located { node: *at, value: name.clone() });
                 sources.resolve(self, &name, node)
             }
-            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => {
+            Field::Present(Located { node, value: ScenarioPrompts::List(list) }) => {
                 self.inline(scenario, *node, list)
             }
         }?;
         let prompts = match &given.order {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => prompts,
-            Field::Given(_) => prompts.in_order(order(&given.order)?),
+            Field::Present(_) => prompts.in_order(order(&given.order)?),
         };
         self.prefix_cache(&given.prefix_cache, &prompts)
             .map(|cache| prompts.with_prefix_cache(cache))
@@ -88,18 +93,18 @@ impl Checker<'_> {
         field: &Field<document::PrefixCache>,
         prompts: &Prompts,
     ) -> Option<PrefixCache> {
-        let at = match field {
-            Field::Bad(_) => return None,
+        let located = match field {
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(PrefixCache::Warm),
-            Field::Given(at) => at,
+            Field::Present(located) => located,
         };
-        match (at.value, prompts.wordless()) {
+        match (located.value, prompts.wordless()) {
             (document::PrefixCache::Warm, _) => Some(PrefixCache::Warm),
             (document::PrefixCache::CacheSalt, _) => Some(PrefixCache::Salted),
             (document::PrefixCache::Cold, 0) => Some(PrefixCache::Cold),
             (document::PrefixCache::Cold, wordless) => {
                 self.problem(
-                    at.node,
+                    located.node,
                     format!(
                         "{wordless} of the prompts of `{}` have no words that a nonce could stand before, such as those \
                          recorded as token ids, and would stay warm; write `cache_salt`, which vLLM knows, or \
@@ -112,7 +117,7 @@ impl Checker<'_> {
         }
     }
 
-    fn texts(&self, node: NodeId, list: &List<String>) -> Option<Vec<String>> {
+    fn texts(&self, node: NodeId, list: &FieldList<String>) -> Option<Vec<String>> {
         if list.0.is_empty() {
             self.problem(node, "the list is empty; write at least one prompt");
             return None;
@@ -121,12 +126,12 @@ impl Checker<'_> {
             .0
             .iter()
             .map(|entry| {
-                let at = entry.given()?;
-                if at.value.trim().is_empty() {
-                    self.problem(at.node, "the prompt is blank; write one");
+                let located = entry.present()?;
+                if located.value.trim().is_empty() {
+                    self.problem(located.node, "the prompt is blank; write one");
                     return None;
                 }
-                Some(at.value.clone())
+                Some(located.value.clone())
             })
             .collect();
         texts.into_iter().collect()
@@ -171,23 +176,23 @@ impl Checker<'_> {
         if !self.has_one_origin(keys, node) {
             return None;
         }
-        if let (Some(at), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
-            self.problem(at, "`order` beside `synthetic`; each is made up anew, leave it out");
+        if let (Some(located), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
+            self.problem(located, "`order` beside `synthetic`; each is made up anew, leave it out");
         }
         let order = order(&keys.order);
-        if let Some(list) = keys.inline.given() {
+        if let Some(list) = keys.inline.present() {
             return Prompts::new(name, self.texts(list.node, &list.value)?, order?);
         }
         if !keys.pairs.is_absent() {
             return Prompts::new(name, self.pairs(keys)?, order?);
         }
-        if let Some(made_up) = keys.synthetic.given() {
+        if let Some(made_up) = keys.synthetic.present() {
             return self.synthetic(made_up).map(|made_up| Prompts::synthetic(name, made_up));
         }
         let field = match &keys.field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => None,
-            Field::Given(at) => Some(at.value.clone()),
+            Field::Present(located) => Some(located.value.clone()),
         };
         let files = [
             (&keys.lines, Format::Lines),
@@ -196,7 +201,7 @@ impl Checker<'_> {
             (&keys.jsonl, Format::Jsonl(field)),
         ];
         let (file, format) =
-            files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
+            files.into_iter().find_map(|(file, format)| Some((file.present()?, format)))?;
         match prompts::rows(&self.path(&file.value), format) {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
             Err(wrong) => {
@@ -209,28 +214,28 @@ impl Checker<'_> {
     }
 
     fn pairs(&self, keys: &SourceKeys) -> Option<Vec<String>> {
-        let file = keys.pairs.given()?;
+        let file = keys.pairs.present()?;
         let template = match &keys.template {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => prompts::DEFAULT_TEMPLATE,
-            Field::Given(at) => &at.value,
+            Field::Present(located) => &located.value,
         };
         let read = prompts::pairs(&self.path(&file.value), template);
-        let at = match (&read, keys.template.node()) {
+        let located = match (&read, keys.template.node()) {
             (Err(LoadError::Template(_)), Some(template)) => template,
             _ => file.node,
         };
-        read.map_err(|error| self.problem(at, error.to_string())).ok()
+        read.map_err(|error| self.problem(located, error.to_string())).ok()
     }
 
     fn mix(
         &self,
         name: &str,
         keys: &SourceKeys,
-        sources: &Register<Prompts>,
+        sources: &Definitions<Prompts>,
         is_mix: impl Fn(&str) -> bool,
     ) -> Option<Prompts> {
-        let mix = keys.mix.given()?;
+        let mix = keys.mix.present()?;
         if mix.value.0.is_empty() {
             self.problem(
                 mix.node,
@@ -243,9 +248,11 @@ impl Checker<'_> {
                 self.problem(source.node, "a mix of mixes; name the sources themselves");
                 return None;
             }
-            let reference = Field::Given(source.clone());
+            let reference = Field::Present(source.clone());
             let prompts = sources.resolve(self, &reference, source.node);
-            total = total.saturating_add(weight.given().map_or(0, |at: &At<Count>| at.value.0));
+            total = total.saturating_add(
+                weight.present().map_or(0, |located: &Located<Count>| located.value.0),
+            );
             let weight = self.positive(weight, 1, MOST_TURNS);
             Some((prompts?, weight?.get()))
         });
@@ -265,9 +272,9 @@ impl Checker<'_> {
 
 fn order(field: &Field<document::PromptOrder>) -> Option<PromptOrder> {
     match field {
-        Field::Bad(_) => None,
+        Field::Invalid(_) => None,
         Field::Absent => Some(PromptOrder::Sequential),
-        Field::Given(at) => Some(match at.value {
+        Field::Present(located) => Some(match located.value {
             document::PromptOrder::Sequential => PromptOrder::Sequential,
             document::PromptOrder::Random => PromptOrder::Random,
         }),

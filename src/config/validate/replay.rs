@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{Arrivals, ArrivalsName, Phase, Replay, Scenario};
-use crate::config::field::{At, Field, List};
+use crate::config::field::{Field, FieldList, Located};
 use crate::config::scalar::Span;
 use crate::config::trace;
 use crate::schedule::{self, Load};
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// The trace, read as far as the phase lasts.
     pub(super) fn replay(
         &self,
-        At { node, value: replay }: &At<Replay>,
+        Located { node, value: replay }: &Located<Replay>,
         length: &Field<Span>,
     ) -> Option<Load> {
         if replay.file.is_absent() {
@@ -24,24 +24,30 @@ impl Checker<'_> {
         }
         let speed = match &replay.speed {
             Field::Absent => Some(1.0),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.001..=1000.0).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
-                self.problem(at.node, "out of range; write a speed from 0.001 to 1000");
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.001..=1000.0).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
+                self.problem(located.node, "out of range; write a speed from 0.001 to 1000");
                 None
             }
         };
-        let file = replay.file.given()?;
-        if length.is_bad() {
+        let file = replay.file.present()?;
+        if length.is_invalid() {
             return None;
         }
-        let until = length.given().map(|at| at.value.0);
+        let until = length.present().map(|located| located.value.0);
         let trace = trace::read(&self.path(&file.value), speed?, until);
         trace.map_err(|error| self.problem(file.node, error.to_string())).ok().map(Load::Replay)
     }
 
     /// How long a trace lasts where the phase does not say.
-    pub(super) fn length_of_trace(&self, replay: &At<Replay>, load: &Load) -> Option<Duration> {
+    pub(super) fn length_of_trace(
+        &self,
+        replay: &Located<Replay>,
+        load: &Load,
+    ) -> Option<Duration> {
         let Load::Replay(trace) = load else { return None };
         if trace.length() < schedule::Phase::SHORTEST {
             self.problem(
@@ -58,11 +64,11 @@ impl Checker<'_> {
         let even = matches!(
             &scenario.arrivals,
             Field::Absent
-                | Field::Bad(_)
-                | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. })
+                | Field::Invalid(_)
+                | Field::Present(Located { value: Arrivals::Text(ArrivalsName::Constant), .. })
         );
         if let (false, Some(arrivals)) = (even, scenario.arrivals.node())
-            && scenario.schedule.given().is_some_and(|list| replays(&list.value))
+            && scenario.schedule.present().is_some_and(|list| replays(&list.value))
         {
             self.problem(
                 arrivals,
@@ -73,8 +79,9 @@ impl Checker<'_> {
     }
 }
 
-fn replays(phases: &List<Phase>) -> bool {
-    phases.0.iter().filter_map(Field::given).any(|At { value: phase, .. }| {
-        !phase.replay.is_absent() || phase.phases.given().is_some_and(|inner| replays(&inner.value))
+fn replays(phases: &FieldList<Phase>) -> bool {
+    phases.0.iter().filter_map(Field::present).any(|Located { value: phase, .. }| {
+        !phase.replay.is_absent()
+            || phase.phases.present().is_some_and(|inner| replays(&inner.value))
     })
 }

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 
 use serde_json::Value;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::Request;
-use crate::config::field::{At, Field, Named};
+use crate::config::field::{Field, FieldMap, Located};
 use crate::plan::RequestParameters;
 
 /// Fields of a request body that llmload writes itself, and why they cannot stand in `extra`.
@@ -27,32 +27,35 @@ const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
 /// Output tokens of one request at most: more is a slip of the keyboard.
 const MOST_TOKENS: u32 = 10_000_000;
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn request(&self, field: &Field<Request>) -> Option<RequestParameters> {
         let absent = Request::default();
         let given = match field {
             Field::Absent => &absent,
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value,
         };
         let max_tokens =
             self.positive(&given.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, MOST_TOKENS);
         let temperature = match &given.temperature {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.0..=2.0).contains(&at.value.0) => Some(Some(at.value.0)),
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.0..=2.0).contains(&located.value.0) => {
+                Some(Some(located.value.0))
+            }
+            Field::Present(located) => {
                 self.problem(
-                    at.node,
-                    format!("{} is out of range; write a temperature from 0 to 2", at.value.0),
+                    located.node,
+                    format!("{} is out of range; write a temperature from 0 to 2", located.value.0),
                 );
                 None
             }
         };
-        let fit =
-            |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
+        let fit = |name: &Located<String>, value: &Located<Value>| {
+            self.is_fit(&name.value, value, streams(given))
+        };
         let extra = self.own_fields("extra", &given.extra, &[&OURS], fit);
-        if given.system.is_bad() || given.stream.is_bad() {
+        if given.system.is_invalid() || given.stream.is_invalid() {
             return None;
         }
         let extra = extra?;
@@ -60,7 +63,7 @@ impl Checker<'_> {
             // Whatever its name, it is the bound that forecasts go by.
             max_tokens: extra.get(MAX_COMPLETION_TOKENS).and_then(tokens).or(max_tokens)?,
             temperature: temperature?,
-            system: given.system.given().map(|at| at.value.clone()),
+            system: given.system.present().map(|located| located.value.clone()),
             stream: streams(given),
             extra,
         })
@@ -71,14 +74,14 @@ impl Checker<'_> {
     pub(super) fn own_fields(
         &self,
         key: &str,
-        field: &Field<Named<Value>>,
+        field: &Field<FieldMap<Value>>,
         reserved: &[&[(&str, &str)]],
-        fit: impl Fn(&At<String>, &At<Value>) -> bool,
+        fit: impl Fn(&Located<String>, &Located<Value>) -> bool,
     ) -> Option<BTreeMap<String, Value>> {
         let entries = match field {
             Field::Absent => return Some(BTreeMap::new()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value.0,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value.0,
         };
         let mut fields = BTreeMap::new();
         let mut good = true;
@@ -88,7 +91,7 @@ impl Checker<'_> {
             {
                 self.problem(name.node, format!("`{}` cannot stand in `{key}`; {why}", name.value));
                 good = false;
-            } else if let Some(value) = value.given() {
+            } else if let Some(value) = value.present() {
                 good &= fit(name, value);
                 fields.insert(name.value.clone(), value.value.clone());
             } else {
@@ -100,7 +103,7 @@ impl Checker<'_> {
 
     /// Two fields may stand in `extra` and yet not hold anything: one bounds the answer, the other
     /// is where llmload asks for usage.
-    fn is_fit(&self, name: &str, value: &At<Value>, streams: bool) -> bool {
+    fn is_fit(&self, name: &str, value: &Located<Value>, streams: bool) -> bool {
         let wrong = match (name, &value.value) {
             (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => {
                 format!("`{value}` is no bound; write a whole number from 1 to {MOST_TOKENS}")
@@ -129,7 +132,7 @@ fn tokens(value: &Value) -> Option<NonZeroU32> {
 }
 
 fn streams(given: &Request) -> bool {
-    given.stream.given().is_none_or(|at| at.value)
+    given.stream.present().is_none_or(|located| located.value)
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::schedule::Prompts as Distinct;
-use super::{Checker, Register};
+use super::{Definitions, Validator};
 use crate::config::document::{Arrivals, ArrivalsName, Scenario};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::scalar::Repeat;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::prompts::Prompts;
 use crate::schedule;
@@ -22,15 +22,15 @@ const HIGHEST_MAX_CONCURRENCY: u32 = 50_000;
 /// How late an arrival may be where the file says nothing.
 const DEFAULT_MAX_LAG: Duration = Duration::from_millis(500);
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// A scenario; `None` where something was noted.
     pub(super) fn scenario(
         &self,
         name: &str,
         given: &Scenario,
         node: NodeId,
-        targets: &Register<Arc<plan::Target>>,
-        sources: &Register<Prompts>,
+        targets: &Definitions<Arc<plan::Target>>,
+        sources: &Definitions<Prompts>,
     ) -> Option<plan::Scenario> {
         let all = self.targets_of(given, node, targets);
         let prompts = self.scenario_prompts(name, given, node, sources);
@@ -93,14 +93,14 @@ impl Checker<'_> {
         &self,
         given: &Scenario,
         node: NodeId,
-        targets: &Register<Arc<plan::Target>>,
+        targets: &Definitions<Arc<plan::Target>>,
     ) -> Option<Vec<Arc<plan::Target>>> {
         let list = match &given.targets {
             Field::Absent => {
                 return targets.resolve(self, &given.target, node).map(|target| vec![target]);
             }
-            Field::Bad(_) => return None,
-            Field::Given(list) => list,
+            Field::Invalid(_) => return None,
+            Field::Present(list) => list,
         };
         if let Some(target) = given.target.node() {
             self.problem(target, "`target` beside `targets`; write one of them");
@@ -111,12 +111,12 @@ impl Checker<'_> {
         }
         let mut names = HashSet::new();
         let found = list.value.0.iter().map(|name| {
-            if let Some(name) = name.given()
+            if let Some(name) = name.present()
                 && !names.insert(name.value.as_str())
             {
                 self.problem(
                     name.node,
-                    format!("`{}` stands twice; name each target once", shown(&name.value)),
+                    format!("`{}` stands twice; name each target once", excerpt(&name.value)),
                 );
             }
             // Absent would mean the only one there is.
@@ -128,20 +128,22 @@ impl Checker<'_> {
 
     fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {
         let gamma = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent
-            | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
+            | Field::Present(Located { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
                 return Some(schedule::Arrivals::Constant);
             }
-            Field::Given(At { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
+            Field::Present(Located { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
                 return Some(schedule::Arrivals::Poisson);
             }
-            Field::Given(At { node, value: Arrivals::Map(gamma) }) => (node, &gamma.burstiness),
+            Field::Present(Located { node, value: Arrivals::Map(gamma) }) => {
+                (node, &gamma.burstiness)
+            }
         };
         if gamma.1.is_absent() {
             self.missing(*gamma.0, "`burstiness` is missing; write `{burstiness: 0.5}`");
         }
-        let shape = gamma.1.given()?;
+        let shape = gamma.1.present()?;
         if !(0.01..=100.0).contains(&shape.value.0) {
             self.problem(
                 shape.node,
@@ -161,10 +163,10 @@ impl Checker<'_> {
             _ => None,
         };
         let (node, repeat) = match &given.repeat {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent if cron => (given.start.node()?, Repeat::Times(1)),
             Field::Absent => return Some(schedule::Repeat::Forever),
-            Field::Given(At { node, value }) => (*node, *value),
+            Field::Present(Located { node, value }) => (*node, *value),
         };
         let Repeat::Times(times) = repeat else {
             if cron {

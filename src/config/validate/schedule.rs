@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{Phase, Requests, RequestsName, Scenario};
-use crate::config::field::{At, Field, List};
+use crate::config::field::{Field, FieldList, Located};
 use crate::config::scalar::Span;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::schedule::{self, Load, Rate, Schedule};
 
 /// How long the one phase of a shorthand lasts. It only says how often arithmetic starts anew.
@@ -19,7 +19,7 @@ pub(super) const MOST_PHASES: usize = 10_000;
 
 /// A phase whose name may still be missing.
 #[derive(Clone)]
-struct Draft {
+struct PhaseSpec {
     /// The same for all the repeats of a phase, which share its name.
     id: usize,
     name: Option<String>,
@@ -29,7 +29,7 @@ struct Draft {
 
 /// The rate in force where a phase begins.
 #[derive(Clone, Copy)]
-pub(super) enum Before {
+pub(super) enum PreviousRate {
     /// Nothing comes before, or something that has no rate.
     No(&'static str),
     /// Something that could not be read.
@@ -37,15 +37,15 @@ pub(super) enum Before {
     Rate(Rate),
 }
 
-impl Before {
-    fn after(load: &Load) -> Before {
+impl PreviousRate {
+    fn after(load: &Load) -> PreviousRate {
         match *load {
-            Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
-            Load::Sine { .. } => Before::No("after a sine"),
-            Load::Replay(_) => Before::No("after a replay"),
-            Load::Pause => Before::Rate(Rate::ZERO),
+            Load::Constant(rate) | Load::Ramp { to: rate, .. } => PreviousRate::Rate(rate),
+            Load::Sine { .. } => PreviousRate::No("after a sine"),
+            Load::Replay(_) => PreviousRate::No("after a replay"),
+            Load::Pause => PreviousRate::Rate(Rate::ZERO),
             Load::Concurrency(_) | Load::Requests { .. } => {
-                Before::No("after a phase of concurrency")
+                PreviousRate::No("after a phase of concurrency")
             }
         }
     }
@@ -62,22 +62,22 @@ pub(super) enum Prompts {
 }
 
 /// What is known while the entries of a schedule are gone through.
-struct Walk {
-    before: Before,
+struct Expansion {
+    before: PreviousRate,
     names: HashSet<String>,
     cap: Option<NonZeroU32>,
     prompts: Prompts,
     drafts: usize,
 }
 
-impl Walk {
-    fn draft(&mut self, name: Option<String>, load: Load, length: Duration) -> Draft {
+impl Expansion {
+    fn draft(&mut self, name: Option<String>, load: Load, length: Duration) -> PhaseSpec {
         self.drafts += 1;
-        Draft { id: self.drafts, name, load, length }
+        PhaseSpec { id: self.drafts, name, load, length }
     }
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// The schedule of a scenario, from whichever of its three keys is there.
     pub(super) fn schedule(
         &self,
@@ -107,13 +107,13 @@ impl Checker<'_> {
                 "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`",
             );
         }
-        let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
-        let drafts = if let Some(list) = scenario.schedule.given() {
+        let short = |load| vec![PhaseSpec { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
+        let drafts = if let Some(list) = scenario.schedule.present() {
             self.phases(list, max_concurrency, prompts)?
-        } else if let Some(rate) = scenario.rate.given() {
+        } else if let Some(rate) = scenario.rate.present() {
             short(self.constant(rate.node, rate.value.0)?)
         } else {
-            let concurrency = scenario.concurrency.given()?;
+            let concurrency = scenario.concurrency.present()?;
             short(self.level(concurrency.node, concurrency.value.0, max_concurrency)?)
         };
         Some(Schedule::new(named(drafts)))
@@ -121,12 +121,12 @@ impl Checker<'_> {
 
     fn phases(
         &self,
-        list: &At<List<Phase>>,
+        list: &Located<FieldList<Phase>>,
         cap: Option<NonZeroU32>,
         prompts: Prompts,
-    ) -> Option<Vec<Draft>> {
-        let before = Before::No("before the first phase");
-        let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
+    ) -> Option<Vec<PhaseSpec>> {
+        let before = PreviousRate::No("before the first phase");
+        let mut walk = Expansion { before, names: HashSet::new(), cap, prompts, drafts: 0 };
         let drafts = self.written_out(list, &mut walk)?;
         let total =
             drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
@@ -142,17 +142,23 @@ impl Checker<'_> {
     }
 
     /// The phases of a list, its loops and levels written out.
-    fn written_out(&self, list: &At<List<Phase>>, walk: &mut Walk) -> Option<Vec<Draft>> {
+    fn written_out(
+        &self,
+        list: &Located<FieldList<Phase>>,
+        walk: &mut Expansion,
+    ) -> Option<Vec<PhaseSpec>> {
         if list.value.0.is_empty() {
             self.problem(list.node, "the schedule is empty; write at least one phase");
             return None;
         }
         let mut all = Some(Vec::new());
         for entry in &list.value.0 {
-            let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
+            let drafts = entry.present().and_then(|phase| self.entry(phase, walk));
             walk.before = match &drafts {
-                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(&last.load)),
-                None => Before::Unknown,
+                Some(drafts) => {
+                    drafts.last().map_or(walk.before, |last| PreviousRate::after(&last.load))
+                }
+                None => PreviousRate::Unknown,
             };
             // One that is wrong spoils the schedule, and the others are still looked at.
             all = all.zip(drafts).map(|(mut all, drafts)| {
@@ -171,16 +177,16 @@ impl Checker<'_> {
     }
 
     /// The phases that one entry stands for.
-    fn entry(&self, phase: &At<Phase>, walk: &mut Walk) -> Option<Vec<Draft>> {
+    fn entry(&self, phase: &Located<Phase>, walk: &mut Expansion) -> Option<Vec<PhaseSpec>> {
         let name = self.phase_name(&phase.value, &mut walk.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
             let loads = self.loads(phase, walk.before, walk.cap);
             let length = match (&phase.value.replay, &phase.value.r#for, loads.as_deref()) {
                 _ if !phase.value.requests.is_absent() => Some(Duration::ZERO),
-                (Field::Given(replay), Field::Absent, Some([(_, load)])) => {
+                (Field::Present(replay), Field::Absent, Some([(_, load)])) => {
                     self.length_of_trace(replay, load)
                 }
-                (Field::Given(_) | Field::Bad(_), Field::Absent, _) => None,
+                (Field::Present(_) | Field::Invalid(_), Field::Absent, _) => None,
                 _ => self.length(phase),
             };
             let count = self.requests(phase, walk.prompts)?;
@@ -225,8 +231,8 @@ impl Checker<'_> {
         if given.repeat.is_absent() {
             self.missing(phase.node, "`repeat` is missing; write how often, such as `repeat: 3`");
         }
-        let once = given.phases.given().and_then(|phases| self.written_out(phases, walk));
-        let times = given.repeat.given()?;
+        let once = given.phases.present().and_then(|phases| self.written_out(phases, walk));
+        let times = given.repeat.present()?;
         let once = once.filter(|_| good)?;
         let count = usize::try_from(times.value.0)
             .ok()
@@ -249,8 +255,8 @@ impl Checker<'_> {
     fn phase_name(&self, phase: &Phase, names: &mut HashSet<String>) -> Option<Option<String>> {
         match &phase.name {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(At { node, value }) => {
+            Field::Invalid(_) => None,
+            Field::Present(Located { node, value }) => {
                 let good = !value.trim().is_empty()
                     && value.chars().count() <= 63
                     && !value.chars().any(char::is_control);
@@ -259,7 +265,7 @@ impl Checker<'_> {
                     return None;
                 }
                 if !names.insert(value.clone()) {
-                    let name = shown(value);
+                    let name = excerpt(value);
                     self.problem(
                         *node,
                         format!("two phases are named `{name}`; give each its own name"),
@@ -274,8 +280,8 @@ impl Checker<'_> {
     /// The load of an entry; several with what tells them apart where it stands for several levels.
     fn loads(
         &self,
-        At { node, value: phase }: &At<Phase>,
-        before: Before,
+        Located { node, value: phase }: &Located<Phase>,
+        before: PreviousRate,
         cap: Option<NonZeroU32>,
     ) -> Option<Vec<(String, Load)>> {
         let kinds = [
@@ -308,20 +314,20 @@ impl Checker<'_> {
             }
         }
         let one = |load| vec![(String::new(), load)];
-        if let Some(rate) = phase.constant.given() {
+        if let Some(rate) = phase.constant.present() {
             self.constant(rate.node, rate.value.0).map(one)
-        } else if let Some(levels) = phase.concurrency.given() {
+        } else if let Some(levels) = phase.concurrency.present() {
             self.levels(levels, cap)
-        } else if let Some(steps) = phase.steps.given() {
+        } else if let Some(steps) = phase.steps.present() {
             self.steps(steps)
-        } else if let Some(sine) = phase.sine.given() {
+        } else if let Some(sine) = phase.sine.present() {
             self.sine(sine).map(one)
-        } else if let Some(replay) = phase.replay.given() {
+        } else if let Some(replay) = phase.replay.present() {
             self.replay(replay, &phase.r#for).map(one)
-        } else if phase.pause.given().is_some() {
+        } else if phase.pause.present().is_some() {
             Some(one(Load::Pause))
         } else {
-            self.ramp(phase.ramp.given()?, before).map(one)
+            self.ramp(phase.ramp.present()?, before).map(one)
         }
     }
 
@@ -329,17 +335,17 @@ impl Checker<'_> {
     #[allow(clippy::option_option)]
     fn requests(
         &self,
-        At { value: phase, .. }: &At<Phase>,
+        Located { value: phase, .. }: &Located<Phase>,
         prompts: Prompts,
     ) -> Option<Option<NonZeroU64>> {
-        let at = match &phase.requests {
+        let located = match &phase.requests {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
         if phase.concurrency.is_absent() {
             self.problem(
-                at.node,
+                located.node,
                 "`requests` without `concurrency`; write `for: 10m`, or `concurrency: 10` beside it",
             );
             return None;
@@ -348,12 +354,12 @@ impl Checker<'_> {
             self.problem(length, "`for` beside `requests`; the phase ends with the last of them");
             return None;
         }
-        let count = match (&at.value, prompts) {
+        let count = match (&located.value, prompts) {
             (Requests::Number(count), _) => count.0,
             (Requests::Text(RequestsName::EachPrompt), Prompts::Number(prompts)) => prompts,
             (_, Prompts::Endless) => {
                 self.problem(
-                    at.node,
+                    located.node,
                     "the prompts are made up and have no number; write a count, such as `requests: 100`",
                 );
                 return None;
@@ -364,7 +370,7 @@ impl Checker<'_> {
         let most = 1_000_000_000;
         let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
             self.problem(
-                at.node,
+                located.node,
                 format!("out of range; write a count from 1 to {most}, or `each_prompt`"),
             );
             return None;
@@ -372,7 +378,7 @@ impl Checker<'_> {
         Some(Some(count))
     }
 
-    fn length(&self, At { node, value: phase }: &At<Phase>) -> Option<Duration> {
+    fn length(&self, Located { node, value: phase }: &Located<Phase>) -> Option<Duration> {
         let field: &Field<Span> = match (&phase.pause, &phase.r#for) {
             (Field::Absent, length) => length,
             (pause, Field::Absent) => pause,
@@ -391,7 +397,7 @@ impl Checker<'_> {
             );
             return None;
         }
-        let length = field.given()?;
+        let length = field.present()?;
         let message = if length.value.0 < schedule::Phase::SHORTEST {
             "shorter than 1ms, a phase does nothing; write how long it lasts, such as `10m`"
         } else if length.value.0 > schedule::Phase::LONGEST {
@@ -405,10 +411,10 @@ impl Checker<'_> {
 }
 
 /// Makes up the names that are missing: what the phase does, numbered where that stands already.
-fn named(drafts: Vec<Draft>) -> Vec<schedule::Phase> {
+fn named(drafts: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     let mut taken: HashSet<String> = drafts.iter().filter_map(|draft| draft.name.clone()).collect();
     let mut made_up: HashMap<usize, String> = HashMap::new();
-    let mut phase = |Draft { id, name, load, length }| {
+    let mut phase = |PhaseSpec { id, name, load, length }| {
         let name = name.unwrap_or_else(|| {
             let make_up = || {
                 let plain = load.to_string();

@@ -6,8 +6,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::Checker;
-use crate::config::field::At;
+use super::Validator;
+use crate::config::field::Located;
 use crate::config::tree::NodeId;
 use crate::config::variables::is_name;
 use crate::plan::{Secret, SecretOrigin, Sensitive};
@@ -80,9 +80,9 @@ fn words(name: &str) -> impl Iterator<Item = String> {
     words.map(str::to_lowercase).collect::<Vec<_>>().into_iter()
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// The value of a variable.
-    pub(super) fn secret_from_variable(&self, name: &At<String>) -> Option<Secret> {
+    pub(super) fn secret_from_variable(&self, name: &Located<String>) -> Option<Secret> {
         let variable = name.value.as_str();
         if !is_name(variable) {
             self.problem(
@@ -107,7 +107,7 @@ impl Checker<'_> {
     }
 
     /// The content of a file.
-    pub(super) fn secret_from_file(&self, name: &At<String>) -> Option<Secret> {
+    pub(super) fn secret_from_file(&self, name: &Located<String>) -> Option<Secret> {
         let path = self.path(&name.value);
         match read_start(&path, MAX_BYTES) {
             Ok(text) => {

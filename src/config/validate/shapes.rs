@@ -3,15 +3,15 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Checker;
-use super::schedule::{Before, MOST_PHASES};
+use super::Validator;
+use super::schedule::{MOST_PHASES, PreviousRate};
 use crate::config::document::{Levels, Ramp, Sine, Steps};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::schedule::{self, Load, Rate};
 
-impl Checker<'_> {
-    pub(super) fn ramp(&self, ramp: &At<Ramp>, before: Before) -> Option<Load> {
+impl Validator<'_> {
+    pub(super) fn ramp(&self, ramp: &Located<Ramp>, before: PreviousRate) -> Option<Load> {
         if ramp.value.to.is_absent() {
             self.missing(
                 ramp.node,
@@ -19,9 +19,9 @@ impl Checker<'_> {
             );
         }
         let from = match (&ramp.value.from, before) {
-            (Field::Given(from), _) => from.value.0,
-            (Field::Absent, Before::Rate(rate)) => rate,
-            (Field::Absent, Before::No(place)) => {
+            (Field::Present(from), _) => from.value.0,
+            (Field::Absent, PreviousRate::Rate(rate)) => rate,
+            (Field::Absent, PreviousRate::No(place)) => {
                 self.problem(
                     ramp.node,
                     format!(
@@ -30,9 +30,9 @@ impl Checker<'_> {
                 );
                 return None;
             }
-            (Field::Absent, Before::Unknown) | (Field::Bad(_), _) => return None,
+            (Field::Absent, PreviousRate::Unknown) | (Field::Invalid(_), _) => return None,
         };
-        let to = ramp.value.to.given()?.value.0;
+        let to = ramp.value.to.present()?.value.0;
         if from.is_zero() && to.is_zero() {
             self.problem(ramp.node, "a ramp from 0 to 0 sends nothing; write `pause: 1m`");
             return None;
@@ -42,7 +42,7 @@ impl Checker<'_> {
 
     pub(super) fn steps(
         &self,
-        At { node, value: steps }: &At<Steps>,
+        Located { node, value: steps }: &Located<Steps>,
     ) -> Option<Vec<(String, Load)>> {
         for (key, field) in [("from", &steps.from), ("to", &steps.to), ("by", &steps.by)] {
             if field.is_absent() {
@@ -52,7 +52,7 @@ impl Checker<'_> {
                 );
             }
         }
-        let (from, to, by) = (steps.from.given()?, steps.to.given()?, steps.by.given()?);
+        let (from, to, by) = (steps.from.present()?, steps.to.present()?, steps.by.present()?);
         let (first, last) = (from.value.0.micro_per_hour(), to.value.0.micro_per_hour());
         let by = Some(by.value.0.micro_per_hour()).filter(|by| *by > 0).or_else(|| {
             self.problem(
@@ -82,7 +82,7 @@ impl Checker<'_> {
         Some(rates.map(|rate| (rate.to_string(), Load::Constant(rate))).collect())
     }
 
-    pub(super) fn sine(&self, At { node, value: sine }: &At<Sine>) -> Option<Load> {
+    pub(super) fn sine(&self, Located { node, value: sine }: &Located<Sine>) -> Option<Load> {
         let example = "{mean: 20/s, amplitude: 15/s, period: 1h}";
         let absent = [
             ("mean", sine.mean.is_absent()),
@@ -93,7 +93,7 @@ impl Checker<'_> {
             self.missing(*node, format!("`{key}` is missing; write `{example}`"));
         }
         let (mean, amplitude, period) =
-            (sine.mean.given()?, sine.amplitude.given()?, sine.period.given()?);
+            (sine.mean.present()?, sine.amplitude.present()?, sine.period.present()?);
         let mut good = true;
         if mean.value.0.is_zero() {
             self.problem(mean.node, "a mean of 0 sends nothing; write `pause: 1m`");
@@ -114,7 +114,7 @@ impl Checker<'_> {
 
     pub(super) fn levels(
         &self,
-        levels: &At<Levels>,
+        levels: &Located<Levels>,
         cap: Option<NonZeroU32>,
     ) -> Option<Vec<(String, Load)>> {
         let labelled = |load: Load| match load {
@@ -132,7 +132,7 @@ impl Checker<'_> {
             }
             Levels::List(list) => {
                 let loads = list.0.iter().map(|level| {
-                    let level = level.given()?;
+                    let level = level.present()?;
                     Some(labelled(self.level(level.node, level.value.0, cap)?))
                 });
                 // All of them are looked at, also after one that is wrong.

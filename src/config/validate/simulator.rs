@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{self, Simulator};
 use crate::config::field::Field;
 use crate::config::scalar::{Number, Ratio};
 use crate::config::tree::NodeId;
 use crate::simulator::{Faults, SimulatorOptions};
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn simulator(&self, given: &Simulator, seed: u64) -> Option<SimulatorOptions> {
         let default = SimulatorOptions::default();
         let model = match &given.model {
             Field::Absent => Some(default.model),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.model_name(at),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.model_name(located),
         };
         let slots = self.count(&given.slots, default.slots, 1..=10_000);
         let queue = self.count(&given.queue, default.queue, 0..=1_000_000);
@@ -23,10 +23,13 @@ impl Checker<'_> {
             self.speed(&given.prefill_tokens_per_second, default.prefill_tokens_per_second);
         let decode = self.speed(&given.decode_tokens_per_second, default.decode_tokens_per_second);
         let full_load_speed = ratio(&given.full_load_speed, default.full_load_speed);
-        if let (Some(share), Some(at)) = (full_load_speed, given.full_load_speed.node())
+        if let (Some(share), Some(located)) = (full_load_speed, given.full_load_speed.node())
             && share <= 0.0
         {
-            self.problem(at, "at no speed nothing ever ends; write a share above 0, such as `50%`");
+            self.problem(
+                located,
+                "at no speed nothing ever ends; write a share above 0, such as `50%`",
+            );
         }
         let jitter = ratio(&given.jitter, default.jitter);
         let reasoning_tokens =
@@ -35,8 +38,8 @@ impl Checker<'_> {
             self.span(&given.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
         let faults = match &given.faults {
             Field::Absent => Some(default.faults),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.faults(&at.value, at.node),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.faults(&located.value, located.node),
         };
         Some(SimulatorOptions {
             model: model?,
@@ -56,12 +59,14 @@ impl Checker<'_> {
     fn speed(&self, field: &Field<Number>, default: f64) -> Option<f64> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.001..=1e9).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
-                let value = at.value.0;
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.001..=1e9).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
+                let value = located.value.0;
                 self.problem(
-                    at.node,
+                    located.node,
                     format!("{value} is out of range; write a number from 0.001 to 1000000000"),
                 );
                 None
@@ -99,7 +104,7 @@ impl Checker<'_> {
 fn ratio(field: &Field<Ratio>, default: f64) -> Option<f64> {
     match field {
         Field::Absent => Some(default),
-        Field::Bad(_) => None,
-        Field::Given(at) => Some(at.value.0),
+        Field::Invalid(_) => None,
+        Field::Present(located) => Some(located.value.0),
     }
 }

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document;
-use crate::config::field::{At, Field, Named};
+use crate::config::field::{Field, FieldMap, Located};
 use crate::config::scalar::Span;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Goal, Measure, Objective, Share, Slo};
 
-impl Checker<'_> {
+impl Validator<'_> {
     // The inner `None` is a scenario without objectives.
     #[allow(clippy::option_option)]
     pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
-        let At { node, value: given } = match field {
+        let Located { node, value: given } = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
         let mut objectives = Vec::new();
         for measure in Measure::ALL {
@@ -25,16 +25,16 @@ impl Checker<'_> {
                 Measure::Tpot => &given.tpot,
                 Measure::E2eLatency => &given.e2e_latency,
             };
-            let Some(at) = thresholds.given() else { continue };
+            let Some(located) = thresholds.present() else { continue };
             if !streams && measure != Measure::E2eLatency {
                 self.problem(
-                    at.node,
+                    located.node,
                     "nothing is known of single tokens beside `stream: false`; leave it out, or stream",
                 );
             }
-            self.thresholds(measure, at, &mut objectives);
+            self.thresholds(measure, located, &mut objectives);
         }
-        if let Some(At { node, value }) = given.success_rate.given() {
+        if let Some(Located { node, value }) = given.success_rate.present() {
             match Share::new(value.0) {
                 Some(share) => objectives.push(Objective { goal: Goal::Succeed, share }),
                 None => self.problem(
@@ -53,13 +53,18 @@ impl Checker<'_> {
         Some(Some(Slo { objectives }))
     }
 
-    fn thresholds(&self, measure: Measure, given: &At<Named<Span>>, into: &mut Vec<Objective>) {
+    fn thresholds(
+        &self,
+        measure: Measure,
+        given: &Located<FieldMap<Span>>,
+        into: &mut Vec<Objective>,
+    ) {
         if given.value.0.is_empty() {
             self.problem(given.node, "no threshold; write one such as `{p99: 1s}`");
         }
         let mut found = Vec::new();
         for (name, threshold) in &given.value.0 {
-            let (share, threshold) = (self.percentile(name.node, &name.value), threshold.given());
+            let (share, threshold) = (self.percentile(name.node, &name.value), threshold.present());
             let (Some(share), Some(threshold)) = (share, threshold) else { continue };
             if threshold.value.0 < Duration::from_micros(1) {
                 self.problem(
@@ -88,7 +93,7 @@ impl Checker<'_> {
         if share.is_none() {
             let message = format!(
                 "`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`",
-                shown(name)
+                excerpt(name)
             );
             self.problem(node, message);
         }

@@ -2,16 +2,16 @@
 
 use std::num::NonZeroU32;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{self, Length};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::prompts::{MOST_TOKENS, Spread, Synthetic};
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn synthetic(
         &self,
-        At { node, value: given }: &At<document::Synthetic>,
+        Located { node, value: given }: &Located<document::Synthetic>,
     ) -> Option<Synthetic> {
         if given.input_tokens.is_absent() {
             self.missing(
@@ -19,33 +19,33 @@ impl Checker<'_> {
                 "`input_tokens` is missing; write a number, or `{mean: 512, stddev: 128}`",
             );
         }
-        let input = given.input_tokens.given().and_then(|length| self.lengths(length));
+        let input = given.input_tokens.present().and_then(|length| self.lengths(length));
         let output = match &given.output_tokens {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(length) => self.lengths(length).map(Some),
+            Field::Invalid(_) => None,
+            Field::Present(length) => self.lengths(length).map(Some),
         };
         let shared_prefix = self.count(&given.shared_prefix_tokens, 0, 0..=MOST_TOKENS);
         let shared_prefixes = self.positive(&given.shared_prefixes, 1, u32::MAX);
-        if let (Some(at), true) =
+        if let (Some(located), true) =
             (given.shared_prefixes.node(), given.shared_prefix_tokens.is_absent())
         {
             self.problem(
-                at,
+                located,
                 "`shared_prefixes` without `shared_prefix_tokens`; write how long they are",
             );
         }
         let template = self.count(&given.template_tokens, 0, 0..=MOST_TOKENS);
         let ignore_eos = match &given.ignore_eos {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(false),
-            Field::Given(at) => Some(at.value),
+            Field::Present(located) => Some(located.value),
         };
-        if let (Some(at), Some(true), true) =
+        if let (Some(located), Some(true), true) =
             (given.ignore_eos.node(), ignore_eos, given.output_tokens.is_absent())
         {
             self.warn(
-                at,
+                located,
                 "every answer goes on to `max_tokens`; write `output_tokens` for other lengths",
             );
         }
@@ -55,8 +55,11 @@ impl Checker<'_> {
             (&given.shared_prefix_tokens, shared_prefix, "nothing of a prompt would be its own"),
             (&given.template_tokens, template, "nothing would be left for the prompt"),
         ] {
-            if let (Some(at), true) = (field.node(), f64::from(tokens) >= input.mean) {
-                self.problem(at, format!("{rest}; write less than `input_tokens`, {}", input.mean));
+            if let (Some(located), true) = (field.node(), f64::from(tokens) >= input.mean) {
+                self.problem(
+                    located,
+                    format!("{rest}; write less than `input_tokens`, {}", input.mean),
+                );
                 good = false;
             }
         }
@@ -71,10 +74,10 @@ impl Checker<'_> {
         })
     }
 
-    fn lengths(&self, At { node, value: length }: &At<Length>) -> Option<Spread> {
+    fn lengths(&self, Located { node, value: length }: &Located<Length>) -> Option<Spread> {
         match length {
             Length::Number(tokens) => {
-                let given = Field::Given(At { node: *node, value: *tokens });
+                let given = Field::Present(Located { node: *node, value: *tokens });
                 self.positive(&given, 1, MOST_TOKENS).map(|tokens| Spread::fixed(tokens.get()))
             }
             Length::Map(spread) => self.spread(*node, spread),
@@ -88,19 +91,21 @@ impl Checker<'_> {
         let min = self.positive(&given.min, 1, MOST_TOKENS).map(NonZeroU32::get);
         let max = self.positive(&given.max, MOST_TOKENS, MOST_TOKENS).map(NonZeroU32::get);
         let stddev = match &given.stddev {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(0.0),
-            Field::Given(at) if (0.0..=f64::from(MOST_TOKENS)).contains(&at.value.0) => {
-                Some(at.value.0)
+            Field::Present(located)
+                if (0.0..=f64::from(MOST_TOKENS)).contains(&located.value.0) =>
+            {
+                Some(located.value.0)
             }
-            Field::Given(at) => {
+            Field::Present(located) => {
                 let message =
                     format!("out of range; write a deviation from 0 to {MOST_TOKENS} tokens");
-                self.problem(at.node, message);
+                self.problem(located.node, message);
                 None
             }
         };
-        let (mean, min, max) = (given.mean.given()?, min?, max?);
+        let (mean, min, max) = (given.mean.present()?, min?, max?);
         if !(f64::from(min)..=f64::from(max)).contains(&mean.value.0) {
             let message =
                 format!("{} is not between `min` and `max`; write {min} to {max}", mean.value.0);

@@ -8,13 +8,13 @@ use http::HeaderName;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::Checker;
+use super::Validator;
 use super::secret::is_sensitive;
 use crate::config::document::{self, Target, ValueSource};
 use crate::config::duration::HumanDuration;
-use crate::config::field::{At, Field, Named};
-use crate::config::hints::with_scheme;
-use crate::config::tree::{NodeId, shown};
+use crate::config::field::{Field, FieldMap, Located};
+use crate::config::hints::url_with_scheme;
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan::{self, Auth, Location, Secret, Sensitive, Timeouts};
 use crate::protocol;
 
@@ -31,7 +31,7 @@ const OURS: [&str; 9] = [
     "transfer-encoding",
 ];
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// A target; `None` where something was noted.
     pub(super) fn target(
         &self,
@@ -60,8 +60,8 @@ impl Checker<'_> {
             query: query?,
             dialect: dialect?,
             connection: connection?,
-            traceparent: target.traceparent.given().is_none_or(|at| at.value),
-            terminal: match target.terminal.given().map(|at| at.value) {
+            traceparent: target.traceparent.present().is_none_or(|located| located.value),
+            terminal: match target.terminal.present().map(|located| located.value) {
                 None | Some(document::Terminal::FinishReason) => protocol::Terminal::FinishReason,
                 Some(document::Terminal::Done) => protocol::Terminal::Done,
                 Some(document::Terminal::Eof) => protocol::Terminal::Eof,
@@ -80,30 +80,33 @@ impl Checker<'_> {
                 );
                 None
             }
-            (Field::Given(url), Field::Absent) => self.base_url(url).map(Location::Url),
-            (Field::Absent, Field::Given(at)) => {
-                self.simulator(&at.value, seed).map(Location::Simulator)
+            (Field::Present(url), Field::Absent) => self.base_url(url).map(Location::Url),
+            (Field::Absent, Field::Present(located)) => {
+                self.simulator(&located.value, seed).map(Location::Simulator)
             }
-            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => None,
+            (Field::Invalid(_), Field::Absent) | (Field::Absent, Field::Invalid(_)) => None,
             (_, simulator) => {
-                let at = simulator.node().unwrap_or(node);
-                self.problem(at, "`simulator` beside `base_url`; a target has only one of them");
+                let located = simulator.node().unwrap_or(node);
+                self.problem(
+                    located,
+                    "`simulator` beside `base_url`; a target has only one of them",
+                );
                 None
             }
         }
     }
 
     // No message quotes the URL: it may hold a password.
-    fn base_url(&self, at: &At<String>) -> Option<Url> {
+    fn base_url(&self, located: &Located<String>) -> Option<Url> {
         const EXAMPLE: &str = "write one such as `http://localhost:8000/v1`";
         let no = |message: &str| {
-            self.problem(at.node, message);
+            self.problem(located.node, message);
             None
         };
-        let text = at.value.trim();
+        let text = located.value.trim();
         if !text.contains("://") {
-            let remedy =
-                with_scheme(text).map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
+            let remedy = url_with_scheme(text)
+                .map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
             return no(&format!("the URL has no scheme; {remedy}"));
         }
         let mut url = match Url::parse(text) {
@@ -136,11 +139,11 @@ impl Checker<'_> {
             }
         }
         if path.is_empty() {
-            self.warn(at.node, "the URL has no path; most servers want `/v1` at its end");
+            self.warn(located.node, "the URL has no path; most servers want `/v1` at its end");
         }
         if path.ends_with("/models") {
             self.warn(
-                at.node,
+                located.node,
                 "`/models` at the end is right for Azure AI only; elsewhere cut it off, so that the URL ends before it",
             );
         }
@@ -153,63 +156,63 @@ impl Checker<'_> {
     fn model(&self, field: &Field<String>) -> Option<Option<String>> {
         match field {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.model_name(at).map(Some),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.model_name(located).map(Some),
         }
     }
 
     /// The name of a model: a label's value, once it runs.
-    pub(super) fn model_name(&self, at: &At<String>) -> Option<String> {
-        if let Some(fault) = plan::model_fault(&at.value) {
+    pub(super) fn model_name(&self, located: &Located<String>) -> Option<String> {
+        if let Some(fault) = plan::model_fault(&located.value) {
             self.problem(
-                at.node,
+                located.node,
                 format!(
                     "the model's name {fault}; write it as the endpoint lists it, or leave it out"
                 ),
             );
             return None;
         }
-        Some(at.value.clone())
+        Some(located.value.clone())
     }
 
     fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
         let scheme = match &target.auth {
             Field::Absent => None,
-            Field::Bad(_) => return None,
-            Field::Given(at) => Some(at),
+            Field::Invalid(_) => return None,
+            Field::Present(located) => Some(located),
         };
         let secret: Secret = match (&target.api_key_env, &target.api_key_file) {
             (Field::Absent, Field::Absent) => {
                 return match scheme {
-                    None | Some(At { value: document::Auth::None, .. }) => Some(Auth::None),
-                    Some(at) => {
+                    None | Some(Located { value: document::Auth::None, .. }) => Some(Auth::None),
+                    Some(located) => {
                         self.problem(
-                            at.node,
+                            located.node,
                             "there is no key to send; write `api_key_env` or `api_key_file`",
                         );
                         None
                     }
                 };
             }
-            (Field::Given(name), Field::Absent) => self.secret_from_variable(name)?,
-            (Field::Absent, Field::Given(file)) => self.secret_from_file(file)?,
-            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => return None,
+            (Field::Present(name), Field::Absent) => self.secret_from_variable(name)?,
+            (Field::Absent, Field::Present(file)) => self.secret_from_file(file)?,
+            (Field::Invalid(_), Field::Absent) | (Field::Absent, Field::Invalid(_)) => return None,
             (_, file) => {
-                let at = file.node().unwrap_or(node);
+                let located = file.node().unwrap_or(node);
                 self.problem(
-                    at,
+                    located,
                     "`api_key_file` beside `api_key_env`; a target has only one of them",
                 );
                 return None;
             }
         };
-        match scheme.map_or(document::Auth::Bearer, |at| at.value) {
+        match scheme.map_or(document::Auth::Bearer, |located| located.value) {
             document::Auth::Bearer => Some(Auth::Bearer(secret)),
             document::Auth::ApiKey => Some(Auth::ApiKey(secret)),
             document::Auth::XApiKey => Some(Auth::XApiKey(secret)),
             document::Auth::None => {
-                let at = scheme.map_or(node, |at| at.node);
-                self.problem(at, "`none` beside a key; leave out the one that is not meant");
+                let located = scheme.map_or(node, |located| located.node);
+                self.problem(located, "`none` beside a key; leave out the one that is not meant");
                 None
             }
         }
@@ -217,7 +220,7 @@ impl Checker<'_> {
 
     fn headers(
         &self,
-        field: &Field<Named<ValueSource>>,
+        field: &Field<FieldMap<ValueSource>>,
         auth: Option<&Auth>,
     ) -> Option<Vec<(HeaderName, Sensitive)>> {
         let taken = match auth {
@@ -227,7 +230,7 @@ impl Checker<'_> {
             Some(Auth::None) | None => "",
         };
         let mut seen = HashSet::new();
-        self.worths(field, |name| {
+        self.value_sources(field, |name| {
             let header = HeaderName::from_str(&name.value).ok();
             let fault = match &header {
                 None => Some("not the name of a header; use letters, digits and `-`".to_owned()),
@@ -250,47 +253,48 @@ impl Checker<'_> {
         })
     }
 
-    fn query(&self, field: &Field<Named<ValueSource>>) -> Option<Vec<(String, Sensitive)>> {
-        self.worths(field, |name| Some(name.value.clone()))
+    fn query(&self, field: &Field<FieldMap<ValueSource>>) -> Option<Vec<(String, Sensitive)>> {
+        self.value_sources(field, |name| Some(name.value.clone()))
     }
 
     /// Named values that are literal, or read from a variable or a file.
-    fn worths<K>(
+    fn value_sources<K>(
         &self,
-        field: &Field<Named<ValueSource>>,
-        mut read_name: impl FnMut(&At<String>) -> Option<K>,
+        field: &Field<FieldMap<ValueSource>>,
+        mut read_name: impl FnMut(&Located<String>) -> Option<K>,
     ) -> Option<Vec<(K, Sensitive)>> {
         let entries = match field {
             Field::Absent => return Some(Vec::new()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value.0,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value.0,
         };
         let read: Vec<Option<(K, Sensitive)>> = entries
             .iter()
             .map(|(name, worth)| {
                 let key = read_name(name);
-                let worth = worth.given().and_then(|at| self.worth(&name.value, at));
+                let worth =
+                    worth.present().and_then(|located| self.value_source(&name.value, located));
                 key.zip(worth)
             })
             .collect();
         read.into_iter().collect()
     }
 
-    fn worth(&self, name: &str, at: &At<ValueSource>) -> Option<Sensitive> {
-        match &at.value {
+    fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<Sensitive> {
+        match &located.value {
             ValueSource::Text(text) => {
                 // What a variable filled does not stand in the file.
-                let filled = self.tree.text(at.node).and_then(|text| text.filled.as_ref());
+                let filled = self.tree.text(located.node).and_then(|text| text.filled.as_ref());
                 if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
                     self.problem(
-                        at.node,
+                        located.node,
                         "a secret never stands in the file; write {env: NAME} or {file: PATH} instead",
                     );
                     return None;
                 }
                 if !text.bytes().all(|b| (0x20..0x7f).contains(&b)) || text.trim() != text {
                     self.problem(
-                        at.node,
+                        located.node,
                         "the value is not printable ASCII; write one line without blanks around it",
                     );
                     return None;
@@ -298,15 +302,17 @@ impl Checker<'_> {
                 Some(Sensitive::from(text.clone()))
             }
             ValueSource::Map(from) => match (&from.env, &from.file) {
-                (Field::Given(name), Field::Absent) => {
+                (Field::Present(name), Field::Absent) => {
                     self.secret_from_variable(name).map(|s| s.value)
                 }
-                (Field::Absent, Field::Given(file)) => self.secret_from_file(file).map(|s| s.value),
-                (Field::Bad(_), _) | (_, Field::Bad(_)) => None,
+                (Field::Absent, Field::Present(file)) => {
+                    self.secret_from_file(file).map(|s| s.value)
+                }
+                (Field::Invalid(_), _) | (_, Field::Invalid(_)) => None,
                 _ => {
-                    let name = shown(name);
+                    let name = excerpt(name);
                     self.problem(
-                        at.node,
+                        located.node,
                         format!(
                             "where `{name}` is read is not clear; write either `env` or `file`"
                         ),
@@ -320,8 +326,8 @@ impl Checker<'_> {
     fn timeouts(&self, field: &Field<document::Timeouts>) -> Option<Timeouts> {
         let given = match field {
             Field::Absent => return Some(Timeouts::default()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value,
         };
         let default = Timeouts::default();
         let range = Duration::from_millis(1)..=Duration::from_hours(24);

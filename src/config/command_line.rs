@@ -36,7 +36,7 @@ pub struct UrlOptions {
 ///
 /// # Errors
 /// What is wrong with the URL or the options.
-pub fn from_url(
+pub fn plan_from_url(
     url: &str,
     options: &UrlOptions,
     env: &dyn Fn(&str) -> Option<String>,
@@ -92,7 +92,7 @@ pub fn from_url(
 ///
 /// # Errors
 /// What is wrong with the options.
-pub fn simulator_settings(
+pub fn simulator_from_options(
     options: &[(&str, &str)],
     faults: &[(String, String)],
 ) -> Result<SimulatorOptions, Invalid> {
@@ -148,7 +148,7 @@ fn read(
         problems.into_iter().map(there).collect()
     };
     let text = super::yaml::print(&Value::Object(document));
-    match super::understand(&text, ORIGIN, None, env) {
+    match super::parse_with_warnings(&text, ORIGIN, None, env) {
         Ok((plan, warnings)) => {
             Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan })
         }

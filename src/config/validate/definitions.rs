@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use super::Checker;
-use crate::config::field::{Field, Named};
+use super::Validator;
+use crate::config::field::{Field, FieldMap};
 use crate::config::hints;
 use crate::config::tree::NodeId;
 
 /// Things that scenarios refer to by name. `None` for one that is there and wrong.
-pub(super) struct Register<T> {
+pub(super) struct Definitions<T> {
     kind: &'static str,
     /// Name, node and value, in the order of the file. The name is empty for a map that could not
     /// be read.
@@ -17,29 +17,30 @@ pub(super) struct Register<T> {
     used: RefCell<HashSet<String>>,
 }
 
-impl Checker<'_> {
+impl Validator<'_> {
     /// Reads a map of things that scenarios refer to.
-    pub(super) fn register<D, T>(
+    pub(super) fn definitions<D, T>(
         &self,
         kind: &'static str,
-        field: &Field<Named<D>>,
+        field: &Field<FieldMap<D>>,
         read: impl Fn(&str, &D, NodeId) -> Option<T>,
-    ) -> Register<T> {
+    ) -> Definitions<T> {
         let entries = self
             .entries(field, kind)
             .map(|(name, document)| {
-                let value = document.given().and_then(|at| read(name, &at.value, at.node));
+                let value =
+                    document.present().and_then(|located| read(name, &located.value, located.node));
                 (name.to_owned(), document.node().unwrap_or(NodeId::ROOT), value)
             })
             .collect();
         // Where the whole map could not be read, nobody can say what is missing in it.
         let entries =
-            if field.is_bad() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
-        Register { kind, entries, used: RefCell::default() }
+            if field.is_invalid() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
+        Definitions { kind, entries, used: RefCell::default() }
     }
 
     /// Warns of what no scenario refers to.
-    pub(super) fn unused<T>(&self, register: &Register<T>) {
+    pub(super) fn unused<T>(&self, register: &Definitions<T>) {
         for (name, node, _) in &register.entries {
             if !name.is_empty() && !register.used.borrow().contains(name) {
                 self.warn(
@@ -51,35 +52,38 @@ impl Checker<'_> {
     }
 }
 
-impl<T: Clone> Register<T> {
+impl<T: Clone> Definitions<T> {
     /// Of nothing.
-    pub(super) fn none(kind: &'static str) -> Register<T> {
-        Register { kind, entries: Vec::new(), used: RefCell::default() }
+    pub(super) fn none(kind: &'static str) -> Definitions<T> {
+        Definitions { kind, entries: Vec::new(), used: RefCell::default() }
     }
 
     /// Of one thing, good or bad.
-    pub(super) fn one(kind: &'static str, name: &str, value: Option<T>) -> Register<T> {
-        Register { entries: vec![(name.to_owned(), NodeId::ROOT, value)], ..Register::none(kind) }
+    pub(super) fn one(kind: &'static str, name: &str, value: Option<T>) -> Definitions<T> {
+        Definitions {
+            entries: vec![(name.to_owned(), NodeId::ROOT, value)],
+            ..Definitions::none(kind)
+        }
     }
 
     /// What a scenario's reference means; the only one, where it has none.
     pub(super) fn resolve(
         &self,
-        check: &Checker<'_>,
+        check: &Validator<'_>,
         reference: &Field<String>,
-        at: NodeId,
+        scenario: NodeId,
     ) -> Option<T> {
         let names = self.entries.iter().map(|(name, ..)| name.as_str());
         let unreadable = self.entries.iter().any(|(name, ..)| name.is_empty());
         let (name, _, value) = match reference {
             _ if unreadable => return None,
-            Field::Bad(_) => return None,
-            Field::Given(reference) => {
+            Field::Invalid(_) => return None,
+            Field::Present(reference) => {
                 let found = self.entries.iter().find(|(name, ..)| *name == reference.value);
                 if found.is_none() {
                     check.problem(
                         reference.node,
-                        hints::dangling(noun(self.kind), &reference.value, names),
+                        hints::unknown_reference(noun(self.kind), &reference.value, names),
                     );
                 }
                 found?
@@ -90,7 +94,7 @@ impl<T: Clone> Register<T> {
                 _ => {
                     let list = hints::or_list(names);
                     check.problem(
-                        at,
+                        scenario,
                         format!("`{}` is missing, and there are several; write {list}", self.kind),
                     );
                     for (name, ..) in &self.entries {
