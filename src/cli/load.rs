@@ -61,8 +61,9 @@ pub(super) fn plan_of(
             // Who has no file may want another, or none; who has one mends it.
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
-                    "name one with --config.file, or see llmload at work without any: llmload demo"
-                        .clone_into(&mut problem.remedy);
+                    let remedy =
+                        "name one with --config.file, or see llmload at work without any: llmload demo";
+                    problem.remedy = Some(remedy.to_owned());
                 }
             }
             invalid

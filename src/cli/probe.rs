@@ -101,8 +101,8 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
 fn of_url(mut invalid: Invalid, file: &Path) -> Failed {
     if !file.exists() {
         for problem in &mut invalid.problems {
-            "give a URL, as in llmload probe http://localhost:8000/v1, or name a file with --config.file"
-                .clone_into(&mut problem.remedy);
+            let remedy = "give a URL, as in llmload probe http://localhost:8000/v1, or name a file with --config.file";
+            problem.remedy = Some(remedy.to_owned());
         }
     }
     invalid.into()

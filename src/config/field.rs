@@ -1,5 +1,5 @@
-//! What a document's fields are made of: a value that knows where it stands, and lists and maps
-//! that keep going after a bad entry.
+//! The building blocks of documents: a value with its place, and lists and maps that continue after
+//! an invalid entry.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,27 +14,26 @@ use super::tree::NodeId;
 /// A value and its node.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
-    /// Where it stands.
+    /// The node of the value, which gives its place.
     pub node: NodeId,
-    /// What it is.
     pub value: T,
 }
 
-/// A key's value: left out, wrong, or there.
+/// The value of a key that may be absent or invalid.
 #[derive(Clone, Debug, Default)]
 pub enum Field<T> {
-    /// The key is not there.
+    /// The document does not have the key.
     #[default]
     Absent,
-    /// It is, but what it holds cannot be read. That has been reported; whoever needs the value
-    /// gives up in silence.
+    /// The value cannot be read. That has been reported, so code that needs the value stops without
+    /// a further message.
     Invalid(NodeId),
-    /// It is there.
+    /// The key has a valid value.
     Present(Located<T>),
 }
 
 impl<T> Field<T> {
-    /// The value, where there is a good one.
+    /// The value, if it is present and valid.
     pub fn present(&self) -> Option<&Located<T>> {
         match self {
             Field::Present(at) => Some(at),
@@ -42,7 +41,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Where it stands, good or bad.
+    /// The node of the value, valid or not.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Field::Absent => None,
@@ -51,12 +50,12 @@ impl<T> Field<T> {
         }
     }
 
-    /// Whether the key is not there.
+    /// Returns true if the document does not have the key.
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
     }
 
-    /// Whether something wrong was there.
+    /// Returns true if the value cannot be read.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Field::Invalid(_))
     }
@@ -74,7 +73,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
                 let node = NodeId(parts.next_element()?.unwrap_or_default());
-                // The reader has noted the error by the time it arrives here.
+                // The deserializer has recorded the mistake already, so the error is dropped here.
                 Ok(match parts.next_element() {
                     Ok(Some(value)) => Field::Present(Located { node, value }),
                     Ok(None) | Err(_) => Field::Invalid(node),
@@ -85,7 +84,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-/// Entries of a list.
+/// The entries of a list.
 #[derive(Clone, Debug)]
 pub struct FieldList<T>(pub Vec<Field<T>>);
 
@@ -95,7 +94,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldList<T> {
     }
 }
 
-/// Entries of a map that the user names, in the order of the file.
+/// The entries of a map whose keys are names from the user, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct FieldMap<T>(pub Vec<(Located<String>, Field<T>)>);
 
@@ -129,7 +128,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
     }
 }
 
-// In the schema a field is what it holds: position is our affair.
+// The schema of a field is that of its value. The place of a value is not part of the file format.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

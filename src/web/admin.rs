@@ -133,7 +133,7 @@ async fn rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     for (name, value) in fields {
         match &*name {
             "rate" => rate = Some(value.parse::<Rate>().map_err(|error| error.to_string())?),
-            "for" => length = Some(read_duration(&value)?),
+            "for" => length = Some(read_duration(&value).map_err(|error| error.to_string())?),
             _ => return Err(format!("`{name}` is not known here; write `rate=20/s` and `for=5m`")),
         }
     }

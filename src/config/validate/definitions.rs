@@ -1,4 +1,5 @@
-//! Targets and sources by name, what scenarios refer to, and which of them nobody does.
+//! Targets and sources of prompts by name: it resolves the references of scenarios to them, and
+//! finds those that no scenario uses.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -8,108 +9,121 @@ use crate::config::field::{Field, FieldMap};
 use crate::config::hints;
 use crate::config::tree::NodeId;
 
-/// Things that scenarios refer to by name. `None` for one that is there and wrong.
+/// The things of one kind that scenarios refer to by name.
 pub(super) struct Definitions<T> {
     kind: &'static str,
-    /// Name, node and value, in the order of the file. The name is empty for a map that could not
-    /// be read.
-    pub(super) entries: Vec<(String, NodeId, Option<T>)>,
+    /// In the order of the file.
+    pub(super) entries: Vec<Definition<T>>,
+    /// True if the map as a whole could be read. If not, nobody knows which names it has.
+    is_readable: bool,
     used: RefCell<HashSet<String>>,
 }
 
+/// A thing with a name.
+pub(super) struct Definition<T> {
+    pub(super) name: String,
+    pub(super) node: NodeId,
+    /// `None` if it has a mistake, which has been reported.
+    pub(super) value: Option<T>,
+}
+
 impl Validator<'_> {
-    /// Reads a map of things that scenarios refer to.
+    /// Reads a map of things that scenarios refer to. `kind` is the key of such a reference.
     pub(super) fn definitions<D, T>(
         &self,
         kind: &'static str,
         field: &Field<FieldMap<D>>,
         read: impl Fn(&str, &D, NodeId) -> Option<T>,
     ) -> Definitions<T> {
-        let entries = self
-            .entries(field, kind)
-            .map(|(name, document)| {
-                let value =
-                    document.present().and_then(|located| read(name, &located.value, located.node));
-                (name.to_owned(), document.node().unwrap_or(NodeId::ROOT), value)
-            })
-            .collect();
-        // Where the whole map could not be read, nobody can say what is missing in it.
-        let entries =
-            if field.is_invalid() { vec![(String::new(), NodeId::ROOT, None)] } else { entries };
-        Definitions { kind, entries, used: RefCell::default() }
+        let entries = self.entries(field, kind).map(|(name, document)| Definition {
+            name: name.to_owned(),
+            node: document.node().unwrap_or(NodeId::ROOT),
+            value: document.present().and_then(|located| read(name, &located.value, located.node)),
+        });
+        Definitions {
+            kind,
+            entries: entries.collect(),
+            is_readable: !field.is_invalid(),
+            used: RefCell::default(),
+        }
     }
 
-    /// Warns of what no scenario refers to.
-    pub(super) fn unused<T>(&self, register: &Definitions<T>) {
-        for (name, node, _) in &register.entries {
-            if !name.is_empty() && !register.used.borrow().contains(name) {
+    /// Warns of definitions that no scenario refers to.
+    pub(super) fn warn_of_unused<T>(&self, definitions: &Definitions<T>) {
+        for Definition { name, node, .. } in &definitions.entries {
+            if !definitions.used.borrow().contains(name) {
+                let kind = definitions.kind;
                 self.warn(
                     *node,
-                    format!("no scenario uses it; name it as a scenario's `{}`", register.kind),
+                    "no scenario uses it",
+                    format!("remove it, or name it as the `{kind}` of a scenario"),
                 );
             }
         }
     }
 }
 
+impl<T> Definitions<T> {
+    /// Returns true if nothing is defined.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.is_readable
+    }
+}
+
 impl<T: Clone> Definitions<T> {
-    /// Of nothing.
-    pub(super) fn none(kind: &'static str) -> Definitions<T> {
-        Definitions { kind, entries: Vec::new(), used: RefCell::default() }
+    pub(super) fn empty(kind: &'static str) -> Definitions<T> {
+        Definitions { kind, entries: Vec::new(), is_readable: true, used: RefCell::default() }
     }
 
-    /// Of one thing, good or bad.
-    pub(super) fn one(kind: &'static str, name: &str, value: Option<T>) -> Definitions<T> {
-        Definitions {
-            entries: vec![(name.to_owned(), NodeId::ROOT, value)],
-            ..Definitions::none(kind)
-        }
+    /// Creates a set of one thing. `value` is `None` if it has a mistake.
+    pub(super) fn single(kind: &'static str, name: &str, value: Option<T>) -> Definitions<T> {
+        let entries = vec![Definition { name: name.to_owned(), node: NodeId::ROOT, value }];
+        Definitions { entries, ..Definitions::empty(kind) }
     }
 
-    /// What a scenario's reference means; the only one, where it has none.
+    /// Returns the thing that a scenario refers to. Without a reference it is the only thing there
+    /// is.
     pub(super) fn resolve(
         &self,
-        check: &Validator<'_>,
+        validator: &Validator<'_>,
         reference: &Field<String>,
         scenario: NodeId,
     ) -> Option<T> {
-        let names = self.entries.iter().map(|(name, ..)| name.as_str());
-        let unreadable = self.entries.iter().any(|(name, ..)| name.is_empty());
-        let (name, _, value) = match reference {
-            _ if unreadable => return None,
+        if !self.is_readable {
+            return None;
+        }
+        let names = self.entries.iter().map(|entry| entry.name.as_str());
+        let entry = match reference {
             Field::Invalid(_) => return None,
             Field::Present(reference) => {
-                let found = self.entries.iter().find(|(name, ..)| *name == reference.value);
-                if found.is_none() {
-                    check.problem(
-                        reference.node,
-                        hints::unknown_reference(noun(self.kind), &reference.value, names),
-                    );
+                let entry = self.entries.iter().find(|entry| entry.name == reference.value);
+                if entry.is_none() {
+                    let mistake =
+                        hints::unknown_reference(noun(self.kind), &reference.value, names);
+                    validator.report(reference.node, mistake);
                 }
-                found?
+                entry?
             }
             Field::Absent => match self.entries.as_slice() {
                 [only] => only,
                 [] => return None,
                 _ => {
-                    let list = hints::or_list(names);
-                    check.problem(
-                        scenario,
-                        format!("`{}` is missing, and there are several; write {list}", self.kind),
-                    );
-                    for (name, ..) in &self.entries {
-                        self.used.borrow_mut().insert(name.clone());
-                    }
+                    let message = format!("`{}` is missing, and there are several", self.kind);
+                    let remedy = format!("write {}", hints::or_list(names));
+                    validator.problem(scenario, message, remedy);
+                    // Any of them may be the missing one, so none counts as unused.
+                    let names = self.entries.iter().map(|entry| entry.name.clone());
+                    self.used.borrow_mut().extend(names);
                     return None;
                 }
             },
         };
-        self.used.borrow_mut().insert(name.clone());
-        value.clone()
+        self.used.borrow_mut().insert(entry.name.clone());
+        entry.value.clone()
     }
 }
 
-/// What a scenario's key refers to, in a sentence.
+/// The noun for the value of a scenario's key, for a message.
 pub(super) fn noun(kind: &str) -> &str {
     if kind == "prompts" { "source of prompts" } else { kind }
 }

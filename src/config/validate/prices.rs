@@ -1,4 +1,4 @@
-//! What the tokens of a target cost.
+//! The prices of the tokens of a target.
 
 use super::Validator;
 use crate::config::document;
@@ -7,21 +7,22 @@ use crate::config::scalar::Number;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan::Prices;
 
-/// A whole unit of money for each token: more than any model costs in any currency.
+/// The highest price of a million tokens. It is one unit of money per token, more than any model
+/// costs in any currency.
 const HIGHEST: f64 = 1e6;
 
 impl Validator<'_> {
-    // The inner `None` is a target without prices.
+    /// Reads the prices. The inner `None` is a target without prices.
     #[allow(clippy::option_option)]
     pub(super) fn prices(&self, field: &Field<document::Prices>) -> Option<Option<Prices>> {
-        let Located { node, value: given } = match field {
+        let Located { node, value: keys } = match field {
             Field::Absent => return Some(None),
             Field::Invalid(_) => return None,
             Field::Present(located) => located,
         };
-        let input = self.price(&given.input_per_million, "input_per_million", *node);
-        let output = self.price(&given.output_per_million, "output_per_million", *node);
-        let currency = self.currency(&given.currency);
+        let input = self.price(&keys.input_per_million, "input_per_million", *node);
+        let output = self.price(&keys.output_per_million, "output_per_million", *node);
+        let currency = self.currency(&keys.currency);
         Some(Some(Prices {
             input_per_million: input?,
             output_per_million: output?,
@@ -31,11 +32,12 @@ impl Validator<'_> {
 
     fn price(&self, field: &Field<Number>, key: &str, node: NodeId) -> Option<f64> {
         match field {
-            // Left out, half of the cost would be missing from every sum without a word.
+            // With a default of 0, half of the cost would be missing from every sum without a sign.
             Field::Absent => {
                 self.missing(
                     node,
-                    format!("`{key}` is missing; write it, 0 where these tokens are free"),
+                    format!("`{key}` is missing"),
+                    "write it, 0 where these tokens are free",
                 );
                 None
             }
@@ -44,17 +46,17 @@ impl Validator<'_> {
                 Some(located.value.0)
             }
             Field::Present(located) => {
-                let message = format!(
-                    "{} is out of range; write what a million tokens cost, from 0 to {HIGHEST}",
-                    located.value.0
+                self.problem(
+                    located.node,
+                    format!("{} is out of range", located.value.0),
+                    format!("write the price of a million tokens, from 0 to {HIGHEST}"),
                 );
-                self.problem(located.node, message);
                 None
             }
         }
     }
 
-    /// A label's value.
+    /// Reads the currency, which becomes the value of a label.
     fn currency(&self, field: &Field<String>) -> Option<String> {
         match field {
             Field::Absent => Some("USD".to_owned()),
@@ -65,11 +67,8 @@ impl Validator<'_> {
                 Some(value.clone())
             }
             Field::Present(Located { node, value }) => {
-                let message = format!(
-                    "`{}` is not a currency; write its three capital letters, such as `USD`",
-                    excerpt(value)
-                );
-                self.problem(*node, message);
+                let message = format!("`{}` is not a currency", excerpt(value));
+                self.problem(*node, message, "write its three capital letters, such as `USD`");
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! What requests must meet.
+//! The objectives of a scenario.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Goal, Measure, Objective, Share, Slo};
 
 impl Validator<'_> {
-    // The inner `None` is a scenario without objectives.
+    /// Reads the objectives. The inner `None` is a scenario without objectives. `streams` is false
+    /// if responses are not streamed.
     #[allow(clippy::option_option)]
     pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
-        let Located { node, value: given } = match field {
+        let Located { node, value: keys } = match field {
             Field::Absent => return Some(None),
             Field::Invalid(_) => return None,
             Field::Present(located) => located,
@@ -21,33 +22,36 @@ impl Validator<'_> {
         let mut objectives = Vec::new();
         for measure in Measure::ALL {
             let thresholds = match measure {
-                Measure::Ttft => &given.ttft,
-                Measure::Tpot => &given.tpot,
-                Measure::E2eLatency => &given.e2e_latency,
+                Measure::Ttft => &keys.ttft,
+                Measure::Tpot => &keys.tpot,
+                Measure::E2eLatency => &keys.e2e_latency,
             };
             let Some(located) = thresholds.present() else { continue };
             if !streams && measure != Measure::E2eLatency {
                 self.problem(
                     located.node,
-                    "nothing is known of single tokens beside `stream: false`; leave it out, or stream",
+                    "`stream: false` gives no times of single tokens",
+                    "remove it, or write `stream: true`",
                 );
             }
             self.thresholds(measure, located, &mut objectives);
         }
-        if let Some(Located { node, value }) = given.success_rate.present() {
+        if let Some(Located { node, value }) = keys.success_rate.present() {
             match Share::new(value.0) {
                 Some(share) => objectives.push(Objective { goal: Goal::Succeed, share }),
                 None => self.problem(
                     *node,
-                    "every share of successes reaches 0%; write one above it, such as `99%`",
+                    "every share of successes reaches 0%",
+                    "write one above it, such as `99%`",
                 ),
             }
         }
-        let fields = [&given.ttft, &given.tpot, &given.e2e_latency];
-        if given.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
+        let fields = [&keys.ttft, &keys.tpot, &keys.e2e_latency];
+        if keys.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
             self.missing(
                 *node,
-                "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
+                "the scenario has no objective",
+                "write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
             );
         }
         Some(Some(Slo { objectives }))
@@ -56,28 +60,26 @@ impl Validator<'_> {
     fn thresholds(
         &self,
         measure: Measure,
-        given: &Located<FieldMap<Span>>,
+        keys: &Located<FieldMap<Span>>,
         into: &mut Vec<Objective>,
     ) {
-        if given.value.0.is_empty() {
-            self.problem(given.node, "no threshold; write one such as `{p99: 1s}`");
+        if keys.value.0.is_empty() {
+            self.problem(keys.node, "there is no threshold", "write one such as `{p99: 1s}`");
         }
         let mut found = Vec::new();
-        for (name, threshold) in &given.value.0 {
+        for (name, threshold) in &keys.value.0 {
             let (share, threshold) = (self.percentile(name.node, &name.value), threshold.present());
             let (Some(share), Some(threshold)) = (share, threshold) else { continue };
             if threshold.value.0 < Duration::from_micros(1) {
                 self.problem(
                     threshold.node,
-                    "no request is that fast; write a longer one, such as `1s`",
+                    "no request is this fast",
+                    "write a longer time, such as `1s`",
                 );
                 continue;
             }
             if found.iter().any(|objective: &Objective| objective.share == share) {
-                self.problem(
-                    name.node,
-                    format!("p{share} stands here twice; write one threshold for it"),
-                );
+                self.problem(name.node, format!("p{share} appears twice"), "remove one");
             }
             found.push(Objective { goal: Goal::Within(measure, threshold.value.0), share });
         }
@@ -91,11 +93,8 @@ impl Validator<'_> {
             .filter(|percent| *percent < 100.0)
             .and_then(|percent| Share::new(percent / 100.0));
         if share.is_none() {
-            let message = format!(
-                "`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`",
-                excerpt(name)
-            );
-            self.problem(node, message);
+            let message = format!("`{}` is not a percentile", excerpt(name));
+            self.problem(node, message, "write one such as `p50`, `p99` or `p99.9`");
         }
         share
     }
