@@ -165,9 +165,9 @@ fn a_shard_is_checked_by_the_rules_and_figures_of_its_own() {
     let (code, _, err) = llmload(&["check", "--shard", "0/3", &bad]);
     assert_eq!(code, Some(2));
     for words in [
-        "scenarios.default.start: shards would not begin together; write",
-        "phase `concurrency 2` is not enough for 3 shards; write at least 3",
-        "scenarios.default.max_concurrency: 2 is not enough for 3 shards",
+        "scenarios.default.start: the shards would not begin at the same time; write",
+        "the concurrency of phase `concurrency 2` is too low for 3 shards; write at least 3",
+        "scenarios.default.max_concurrency: 2 is too low for 3 shards",
     ] {
         assert!(err.contains(words), "{words}\n{err}");
     }
