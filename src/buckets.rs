@@ -1,51 +1,52 @@
-//! Where the buckets of each histogram lie, unless a configuration says otherwise.
+//! The default buckets of each histogram.
 //!
-//! Beside the table of families, which stands above the configuration: here the reader of a file
-//! learns which histograms there are, and the table what bounds they have.
+//! They are not in the table of metric families, because that table is in a layer above the
+//! configuration. The configuration takes the names of the histograms from here, and the table their
+//! bounds.
 
 use std::collections::BTreeMap;
 
-/// Of lateness.
+/// Dispatch lag and event loop delay, in seconds.
 pub const LAG: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Of names found and connections made.
+/// DNS lookup time and connect time, in seconds.
 pub const CONNECT: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Of first tokens: up to beyond the default timeout.
+/// Time to first token, in seconds, to beyond the default timeout.
 pub const FIRST_TOKEN: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
 ];
-/// Of gaps between events with text.
+/// Time between two events with text, in seconds.
 pub const GAP: &[f64] = &[
     0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 80.0,
 ];
-/// Of times per token.
+/// Time per output token, in seconds.
 pub const PER_TOKEN: &[f64] = &[
     0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06,
     0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// Of whole requests.
+/// Duration of a request, in seconds.
 pub const DURATION: &[f64] = &[
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0,
     180.0, 300.0, 600.0, 1200.0,
 ];
-/// Of counts of tokens.
+/// Tokens of a prompt or an answer.
 pub const TOKENS: &[f64] = &[
     1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
     131_072.0,
 ];
-/// Of token speeds.
+/// Output tokens per second.
 pub const TOKENS_PER_SECOND: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0, 200.0,
     300.0, 500.0, 1000.0,
 ];
-/// Of rates of successes.
+/// Successful requests per second.
 pub const QUERIES_PER_SECOND: &[f64] =
     &[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
-/// Every histogram by the name that a configuration has for it, with its bounds.
+/// Every histogram by its name in the configuration, with its default bounds.
 pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("dispatch_lag_seconds", LAG),
     ("dns_duration_seconds", CONNECT),
@@ -75,21 +76,22 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Gives a histogram other bounds, finite and rising; whether there is such a histogram.
-    pub fn set(&mut self, name: &str, bounds: Vec<f64>) -> bool {
+    /// Sets the bounds of a histogram, which must be finite and ascending. Returns false if no
+    /// histogram has this name.
+    pub fn set_bounds(&mut self, name: &str, bounds: Vec<f64>) -> bool {
         self.0.get_mut(name).map(|old| *old = bounds).is_some()
     }
 
-    /// The bounds of a histogram; none of one that there is not.
-    pub fn of(&self, name: &str) -> &[f64] {
+    /// The bounds of a histogram; empty if no histogram has this name.
+    pub fn bounds(&self, name: &str) -> &[f64] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The histograms whose bounds are others in `other`.
-    pub fn differing(&self, other: &Buckets) -> Vec<&'static str> {
+    /// The names of the histograms that have other bounds in `other`.
+    pub fn changed_histograms(&self, other: &Buckets) -> Vec<&'static str> {
         self.0
             .iter()
-            .filter(|(name, bounds)| other.of(name) != **bounds)
+            .filter(|(name, bounds)| other.bounds(name) != **bounds)
             .map(|(name, _)| *name)
             .collect()
     }

@@ -1,10 +1,10 @@
-//! The clock on the wall: time zones, cycles counted from an epoch or from midnight, cron, and the
-//! windows in which load is active.
+//! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions and
+//! active windows.
 //!
-//! Pure arithmetic over instants that are passed in. One rule decides what happens when clocks are
-//! put forward or back: a local time is when the clock on the wall *first* reads it or something
-//! later. What falls into a gap thus happens once, as the gap ends, and what exists twice happens
-//! once, the first time. All else about daylight saving follows from that.
+//! All functions are pure arithmetic on instants that are passed in. One rule covers daylight saving:
+//! a local time takes place when the clock of the zone *first* shows it or a later time. So a local
+//! time that the clock skips takes place once, at the end of the gap. A local time that the clock
+//! shows twice takes place once, the first time.
 
 mod cron;
 mod windows;
@@ -19,15 +19,15 @@ use jiff::{Timestamp, ToSpan as _};
 pub use cron::Cron;
 pub use windows::{Days, Hours, Window, Windows};
 
-/// Why a text is not what it should be, in words that go on from "`…` is": what is wrong and, after
-/// a semicolon, what would be right. It quotes nothing of the text, which may hold a secret.
+/// An error in a text. The message continues a sentence that begins with "`…` is": the problem and,
+/// after a semicolon, the remedy. It quotes nothing of the text, which may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(String);
 
 /// A time zone by its name in the IANA database, such as `Europe/Berlin`.
 ///
-/// The database is the one that was linked in: see `Cargo.toml`.
+/// The database is compiled into the binary: see `Cargo.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
@@ -35,58 +35,57 @@ impl Zone {
     /// Coordinated Universal Time.
     pub const UTC: Zone = Zone(TimeZone::UTC);
 
-    /// The zone of this name, in upper or lower case.
-    pub fn named(name: &str) -> Option<Zone> {
+    /// The zone of this name, in upper or lower case; `None` if the database has none.
+    pub fn by_name(name: &str) -> Option<Zone> {
         let zone = TimeZone::get(name).ok()?;
         (!zone.is_unknown()).then_some(Zone(zone))
     }
 
-    /// All names there are.
+    /// The names of all zones.
     pub fn names() -> impl Iterator<Item = String> {
         jiff::tz::db().available().map(|name| name.to_string())
     }
 
-    /// The time of the day that its clock shows: `06:30`.
-    pub fn time(&self, at: SystemTime) -> String {
-        self.reading(timestamp(at)).strftime("%H:%M").to_string()
+    /// The local time of day, such as `06:30`.
+    pub fn time_of_day(&self, at: SystemTime) -> String {
+        self.local_time(timestamp(at)).strftime("%H:%M").to_string()
     }
 
-    /// The same with the day: `Sat 22 Nov 06:30`.
+    /// The local day and time, such as `Sat 22 Nov 06:30`.
     pub fn day_and_time(&self, at: SystemTime) -> String {
-        self.reading(timestamp(at)).strftime("%a %-d %b %H:%M").to_string()
+        self.local_time(timestamp(at)).strftime("%a %-d %b %H:%M").to_string()
     }
 
-    /// What the clock on the wall reads.
-    fn reading(&self, at: Timestamp) -> DateTime {
+    fn local_time(&self, at: Timestamp) -> DateTime {
         self.0.to_datetime(at)
     }
 
-    /// The first instant at which the clock on the wall reads this or something later; nothing past
+    /// The first instant at which the clock of the zone shows this time or a later one; `None` after
     /// the year 9999.
-    fn first_reads(&self, time: DateTime) -> Option<Timestamp> {
+    fn first_instant_of(&self, time: DateTime) -> Option<Timestamp> {
         match self.0.to_ambiguous_timestamp(time).offset() {
             AmbiguousOffset::Unambiguous { offset }
             | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(time).ok(),
             AmbiguousOffset::Gap { after, .. } => {
-                // By the offset that holds after the gap, a time in it lies before the gap.
+                // With the offset after the gap, a time in the gap is an instant before the gap.
                 let before = after.to_timestamp(time).ok()?;
                 self.0.following(before).next().map(|change| change.timestamp())
             }
         }
     }
 
-    /// The day that is on, by the clock of this zone, with its first instant and that of the next.
-    fn day(&self, now: Timestamp) -> (Date, Timestamp, Timestamp) {
-        let begins = |date: Date| self.first_reads(date.into());
-        let mut date = self.reading(now).date();
-        // A clock that is put back across midnight reads yesterday again, which is over.
+    /// The current day in this zone, its first instant and the first instant of the next day.
+    fn current_day(&self, now: Timestamp) -> (Date, Timestamp, Timestamp) {
+        let start_of = |date: Date| self.first_instant_of(date.into());
+        let mut date = self.local_time(now).date();
+        // A clock that is set back across midnight shows yesterday again, but yesterday has ended.
         while let Some((tomorrow, true)) =
-            date.tomorrow().ok().map(|day| (day, begins(day).is_some_and(|begin| begin <= now)))
+            date.tomorrow().ok().map(|day| (day, start_of(day).is_some_and(|start| start <= now)))
         {
             date = tomorrow;
         }
-        let end = date.tomorrow().ok().and_then(begins).unwrap_or(Timestamp::MAX);
-        (date, begins(date).unwrap_or(Timestamp::MIN), end)
+        let end = date.tomorrow().ok().and_then(start_of).unwrap_or(Timestamp::MAX);
+        (date, start_of(date).unwrap_or(Timestamp::MIN), end)
     }
 }
 
@@ -96,38 +95,38 @@ impl fmt::Display for Zone {
     }
 }
 
-/// An instant as RFC 3339 writes it, in UTC.
+/// An instant in the form of RFC 3339, in UTC.
 pub fn rfc3339(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
-/// From where the cycles of a schedule are counted by the clock on the wall.
+/// The origin of the cycles of a schedule that follows the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// From the Unix epoch, without end: the same on every machine, in every zone.
+    /// The Unix epoch: cycles are the same on every machine and in every zone.
     Epoch,
-    /// From local midnight, each day anew; the last cycle of a day is cut by the next midnight, also
-    /// where the day has 23 or 25 hours. Where midnight does not exist, the day begins after the gap.
+    /// Local midnight of each day. The next midnight cuts the last cycle of a day short, also on days
+    /// of 23 or 25 hours. If midnight does not exist, the day begins after the gap.
     Midnight(Zone),
 }
 
-/// One pass of a schedule, placed on the clock on the wall.
+/// One pass of a schedule, placed on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cycle {
-    /// Unique and increasing, though not without gaps; the same after a restart and on every machine.
+    /// Unique and increasing, but with gaps. It is the same after a restart and on every machine.
     pub number: u64,
-    /// When it began; not after the instant that was asked for.
+    /// The start, not after the requested instant.
     pub start: SystemTime,
-    /// When it ends: a whole length later, or at the next midnight.
+    /// The end: one length after the start, or the next midnight.
     pub end: SystemTime,
 }
 
-/// Longer than any day of any zone has been since the epoch.
+/// More than the longest day of any zone since the epoch.
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {
-    /// The cycle that is on at `now`, of a schedule of this length. A clock set before 1970 is taken to
-    /// stand at its beginning.
+    /// Returns the cycle that is active at `now`, for a schedule of this length. A time before 1970
+    /// counts as the start of 1970.
     pub fn cycle_at(&self, length: Duration, now: SystemTime) -> Cycle {
         let length = length.max(Duration::from_nanos(1));
         match self {
@@ -139,11 +138,11 @@ impl Anchor {
             }
             Anchor::Midnight(zone) => {
                 let now = timestamp(now).max(Timestamp::UNIX_EPOCH);
-                let (date, midnight, next) = zone.day(now);
+                let (date, midnight, next) = zone.current_day(now);
                 let index = whole(now.duration_since(midnight).unsigned_abs(), length);
                 let start = SystemTime::from(midnight) + times(length, index);
                 let day = date.duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
-                // West of Greenwich the epoch lies in the last day of 1969.
+                // West of Greenwich, the epoch is in the last day of 1969.
                 let day = u64::try_from(day + 1).unwrap_or(0);
                 let cycles_of_a_day = whole(LONGEST_DAY, length) + 1;
                 Cycle {
@@ -156,7 +155,7 @@ impl Anchor {
     }
 }
 
-/// For a sentence: `cycles counted from the Unix epoch`.
+/// The form in a sentence: `cycles counted from the Unix epoch`.
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,7 +165,7 @@ impl fmt::Display for Anchor {
     }
 }
 
-/// How often `length` fits into a time.
+/// The number of whole lengths in a time.
 fn whole(time: Duration, length: Duration) -> u64 {
     u64::try_from(time.as_nanos() / length.as_nanos().max(1)).unwrap_or(u64::MAX)
 }
@@ -175,22 +174,22 @@ fn times(length: Duration, count: u64) -> Duration {
     Duration::from_nanos_u128(length.as_nanos() * u128::from(count))
 }
 
-/// An instant in the calendar, which ends with the year 9999.
+/// An instant as a timestamp; the nearest one for an instant outside the years −9999 to 9999.
 fn timestamp(time: SystemTime) -> Timestamp {
     let end = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::try_from(time).unwrap_or(end)
 }
 
-/// The last reading before this one.
-fn just_before(reading: DateTime) -> DateTime {
-    reading.saturating_sub(1.nanosecond())
+/// The last local time before this one.
+fn just_before(time: DateTime) -> DateTime {
+    time.saturating_sub(1.nanosecond())
 }
 
-/// The place in a list of names of a word that is one of them or its first three letters.
-fn named(names: &[&str], word: &str) -> Option<u32> {
+/// The position in `names` of the name that a word equals, or of which it is the first three letters.
+fn position_of_name(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
-    let is = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);
-    names.iter().position(|name| is(name)).and_then(|place| u32::try_from(place).ok())
+    let is_match = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);
+    names.iter().position(|name| is_match(name)).and_then(|position| u32::try_from(position).ok())
 }
 
 #[cfg(test)]

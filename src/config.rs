@@ -79,13 +79,13 @@ pub fn fingerprint(files: &[PathBuf]) -> u64 {
     for file in files {
         let metadata = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file);
         let length = metadata.as_ref().map_or(u64::MAX, std::fs::Metadata::len);
-        hash.add(&length.to_le_bytes());
+        hash.update(&length.to_le_bytes());
         if length <= yaml::MAX_BYTES as u64 {
             // A file that disappears between these two calls counts as changed.
-            hash.add(&std::fs::read(file).unwrap_or_default());
+            hash.update(&std::fs::read(file).unwrap_or_default());
         } else if let Some(modified) = metadata.and_then(|metadata| metadata.modified().ok()) {
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            hash.add(&since.as_nanos().to_le_bytes());
+            hash.update(&since.as_nanos().to_le_bytes());
         }
     }
     hash.0

@@ -234,7 +234,7 @@ pub async fn run(
         }
     }
     if run_options.is_some() {
-        watched.look().await;
+        watched.update().await;
     }
     stop.cancel();
     drain(supervisor, &force_stop).await;

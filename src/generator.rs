@@ -1,12 +1,12 @@
-//! "Is it me?": the generator watches itself, and says so when it distorts what it measures.
+//! Self-monitoring: the generator detects and reports when it distorts what it measures.
 //!
-//! What is sent late is counted where it is sent ([`Generator::sent`]); a probe on the runtime that
-//! requests run on tells how late that is; once a second both are read, with what the kernel tells of
-//! the process and of its control group, and judged together.
+//! The metrics count late arrivals with [`Generator::record_sent`]. A probe measures the delay of the
+//! event loop, on the runtime that also runs the requests. Once a second, [`Generator::update`] combines
+//! both with the kernel's figures on the process and its control groups.
 
 mod cgroup;
-mod judgement;
-mod probe;
+mod distortion;
+mod event_loop;
 mod process;
 
 use std::path::Path;
@@ -16,126 +16,128 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-pub use cgroup::{Cgroup, Quota, Throttling};
-pub use judgement::{Claim, Distortion};
-use judgement::{Judge, Reading};
+pub use cgroup::{Cgroup, CpuQuota, Throttling};
+pub use distortion::{DetectedDistortion, Distortion};
+use distortion::{DistortionDetector, Reading};
 pub use process::Process;
 
-/// Where the kernel tells about processes.
 const PROC: &str = "/proc";
 
-/// What the generator knows of itself.
+/// The state of self-monitoring.
 #[derive(Debug)]
 pub struct Generator {
-    booted: Option<u64>,
+    /// The start of the system, in seconds of Unix time.
+    boot_time: Option<u64>,
     levels: cgroup::Levels,
-    /// Arrivals sent, or dropped as late, and those of them that were late.
+    /// Arrivals that were sent, or dropped as late.
     arrivals: AtomicU64,
+    /// The late ones among them.
     late: AtomicU64,
     probes: AtomicU64,
     delayed: AtomicU64,
-    judge: Mutex<Judge>,
-    /// What the kernel told last.
-    told: Mutex<Vitals>,
-    /// It is being asked.
-    asking: AtomicBool,
-    /// Each kind of distortion that was claimed since the start, as it was first.
-    ever: Mutex<Vec<Claim>>,
+    detector: Mutex<DistortionDetector>,
+    resource_usage: Mutex<ResourceUsage>,
+    /// True while a task reads the resource usage.
+    is_reading: AtomicBool,
+    /// For each kind, the first distortion since the start.
+    all_distortions: Mutex<Vec<DetectedDistortion>>,
 }
 
-/// What the kernel tells of it at one instant.
+/// The kernel's figures on this process at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Vitals {
-    /// The process.
+pub struct ResourceUsage {
     pub process: Process,
-    /// Its control groups.
     pub cgroup: Cgroup,
 }
 
-impl Vitals {
-    /// How many CPUs the process may use: those that it may run on, but no more than its quota.
+impl ResourceUsage {
+    /// The number of CPUs that the process may use: its CPU affinity, limited by the quota.
     pub fn cpus(&self) -> Option<f64> {
         let quota = self.cgroup.quota.map(|quota| quota.cpus);
-        let here = self.process.cpus.map(f64::from);
-        quota.zip(here).map(|(quota, here)| quota.min(here)).or(quota).or(here)
+        let affinity = self.process.cpus.map(f64::from);
+        [quota, affinity].into_iter().flatten().reduce(f64::min)
     }
 }
 
 impl Generator {
-    /// This process, with nothing against it.
+    /// The monitoring of this process, without distortions.
     pub fn new() -> Arc<Generator> {
-        let (booted, levels) =
-            (process::booted(Path::new(PROC)), cgroup::Levels::find(Path::new(PROC)));
-        let told =
-            Vitals { process: Process::read(Path::new(PROC), booted), cgroup: levels.read() };
+        let proc = Path::new(PROC);
+        let boot_time = process::boot_time(proc);
+        let levels = cgroup::Levels::find(proc);
+        let usage =
+            ResourceUsage { process: Process::read(proc, boot_time), cgroup: levels.read() };
         Arc::new(Generator {
-            booted,
+            boot_time,
             levels,
-            told: Mutex::new(told),
-            asking: AtomicBool::new(false),
+            resource_usage: Mutex::new(usage),
+            is_reading: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
             late: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
-            judge: Mutex::default(),
-            ever: Mutex::default(),
+            detector: Mutex::default(),
+            all_distortions: Mutex::default(),
         })
     }
 
-    /// An arrival was sent, so long after it was due.
-    pub fn sent(&self, lag: Duration) {
+    /// Counts an arrival that was sent with this dispatch lag.
+    pub fn record_sent(&self, lag: Duration) {
         self.arrivals.fetch_add(1, Relaxed);
-        if lag > judgement::LAG {
+        if lag > distortion::LATE {
             self.late.fetch_add(1, Relaxed);
         }
     }
 
-    /// An arrival was so late that it was not sent.
-    pub fn dropped_as_late(&self) {
+    /// Counts an arrival that was dropped because it was too late.
+    pub fn record_late_drop(&self) {
         self.arrivals.fetch_add(1, Relaxed);
         self.late.fetch_add(1, Relaxed);
     }
 
-    /// What speaks against it.
-    pub fn claims(&self) -> Vec<Claim> {
-        self.lock().claims().cloned().collect()
+    /// The distortions that are active now.
+    pub fn active_distortions(&self) -> Vec<DetectedDistortion> {
+        self.detector().active_distortions().cloned().collect()
     }
 
-    /// What spoke against it at any time, each kind as it was first.
-    pub fn ever_claimed(&self) -> Vec<Claim> {
-        self.ever.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The first distortion of each kind since the start, including those that ended.
+    pub fn all_distortions(&self) -> Vec<DetectedDistortion> {
+        self.all_distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the kernel told last.
-    pub fn vitals(&self) -> Vitals {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The figures of the last [`Generator::read_resource_usage`].
+    pub fn resource_usage(&self) -> ResourceUsage {
+        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges what there is by now: once a second, and once more at the end of a run.
-    pub async fn look(self: &Arc<Self>) {
-        self.ask_kernel().await;
-        self.judge(self.reading(Instant::now(), &self.vitals()));
+    /// Reads all figures and updates the active distortions. Call this once a second, and once at the
+    /// end of a run.
+    pub async fn update(self: &Arc<Self>) {
+        self.read_resource_usage().await;
+        self.detect(self.reading(Instant::now(), &self.resource_usage()));
     }
 
-    /// Asks the kernel anew, where that holds up nobody: a folder of ten thousand open files takes its time
-    /// on an old one. Whoever asks while it is asked gets along with what it told last.
-    pub async fn ask_kernel(self: &Arc<Self>) {
-        if self.asking.swap(true, Relaxed) {
+    /// Reads the kernel's figures, on a thread that blocks no request: an old kernel takes long to list
+    /// ten thousand open files. A call during another call returns at once and leaves the last figures
+    /// in place.
+    pub async fn read_resource_usage(self: &Arc<Self>) {
+        if self.is_reading.swap(true, Relaxed) {
             return;
         }
         let this = Arc::clone(self);
-        // Without an answer, as when the runtime ends, what it told last stands.
-        let _asked = tokio::task::spawn_blocking(move || {
-            let process = Process::read(Path::new(PROC), this.booted);
-            *this.told.lock().unwrap_or_else(PoisonError::into_inner) =
-                Vitals { process, cgroup: this.levels.read() };
-            this.asking.store(false, Relaxed);
+        // If the task does not run, because the runtime ends, the last figures remain.
+        let _result = tokio::task::spawn_blocking(move || {
+            let process = Process::read(Path::new(PROC), this.boot_time);
+            *this.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
+                ResourceUsage { process, cgroup: this.levels.read() };
+            this.is_reading.store(false, Relaxed);
         })
         .await;
     }
 
-    fn reading(&self, at: Instant, vitals: &Vitals) -> Reading {
-        // What was late is read first: counted meanwhile, it must not outnumber what it is a part of.
+    fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
+        // Read the parts before the totals: an arrival that is counted in between must not make the
+        // part larger than the total.
         let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
         Reading {
             at,
@@ -143,61 +145,61 @@ impl Generator {
             delayed,
             arrivals: self.arrivals.load(Relaxed),
             probes: self.probes.load(Relaxed),
-            cpu: vitals.process.cpu,
-            cpus: vitals.cpus(),
-            throttled: vitals.cgroup.throttling.map(|throttling| throttling.throttled),
-            period: vitals.cgroup.period(),
-            open_files: vitals.process.open_files,
-            max_files: vitals.process.max_files,
+            cpu: usage.process.cpu,
+            cpus: usage.cpus(),
+            throttled: usage.cgroup.throttling.map(|throttling| throttling.throttled),
+            period: usage.cgroup.period(),
+            open_files: usage.process.open_files,
+            max_files: usage.process.max_files,
         }
     }
 
-    fn judge(&self, reading: Reading) {
-        let change = self.lock().note(reading);
-        for claim in change.began {
-            let kind = claim.kind.as_str();
-            tracing::warn!(kind, "llmload distorts what it measures: {}", claim.message);
-            let mut ever = self.ever.lock().unwrap_or_else(PoisonError::into_inner);
-            if ever.iter().all(|told| told.kind != claim.kind) {
-                ever.push(claim);
+    fn detect(&self, reading: Reading) {
+        let change = self.detector().add(reading);
+        for distortion in change.began {
+            let kind = distortion.kind.as_str();
+            tracing::warn!(kind, "llmload distorts the measurement: {}", distortion.message);
+            let mut all = self.all_distortions.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.iter().all(|earlier| earlier.kind != distortion.kind) {
+                all.push(distortion);
             }
         }
         if change.recovered {
-            tracing::info!("nothing distorts what llmload measures any more");
+            tracing::info!("llmload no longer distorts the measurement");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Judge> {
-        // A judgement is a value that a panic leaves whole.
-        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    fn detector(&self) -> MutexGuard<'_, DistortionDetector> {
+        // A panic leaves the detector in a valid state, so poisoning is ignored.
+        self.detector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Watches the generator for as long as it is polled; `delayed` is told how late the event loop was
-/// at each instant at which it was looked at.
-pub async fn watch(generator: Arc<Generator>, delayed: impl Fn(Duration)) {
-    tokio::join!(look(&generator), probe(&generator, delayed));
+/// Monitors the generator until the future is dropped. Calls `on_delay` with the delay of the event
+/// loop at each probe.
+pub async fn watch(generator: Arc<Generator>, on_delay: impl Fn(Duration)) {
+    tokio::join!(update_each_second(&generator), probe_event_loop(&generator, on_delay));
 }
 
-async fn look(generator: &Arc<Generator>) {
+async fn update_each_second(generator: &Arc<Generator>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
-        generator.look().await;
+        generator.update().await;
     }
 }
 
-async fn probe(generator: &Generator, delayed: impl Fn(Duration)) {
-    let mut probe = probe::Probe::new(Instant::now());
+async fn probe_event_loop(generator: &Generator, on_delay: impl Fn(Duration)) {
+    let mut probe = event_loop::EventLoopProbe::new(Instant::now());
     loop {
         tokio::time::sleep_until(probe.next()).await;
-        for delay in probe.woke(Instant::now()) {
+        for delay in probe.delays_at(Instant::now()) {
             generator.probes.fetch_add(1, Relaxed);
-            if delay > judgement::DELAY {
+            if delay > distortion::DELAYED {
                 generator.delayed.fetch_add(1, Relaxed);
             }
-            delayed(delay);
+            on_delay(delay);
         }
     }
 }
@@ -207,11 +209,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tighter_of_quota_and_affinity_is_what_it_may_use() {
-        let cpus = |quota: Option<f64>, here| {
-            let quota = quota.map(|cpus| Quota { cpus, period: Duration::from_millis(100) });
-            let process = Process { cpus: here, ..Process::default() };
-            Vitals { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
+    fn the_lower_of_quota_and_affinity_limits_the_cpus() {
+        let cpus = |quota: Option<f64>, affinity| {
+            let quota = quota.map(|cpus| CpuQuota { cpus, period: Duration::from_millis(100) });
+            let process = Process { cpus: affinity, ..Process::default() };
+            ResourceUsage { process, cgroup: Cgroup { quota, throttling: None } }.cpus()
         };
         assert_eq!(cpus(Some(1.5), Some(4)), Some(1.5));
         assert_eq!(cpus(Some(8.0), Some(4)), Some(4.0));
@@ -221,82 +223,85 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_the_kernel_is_asked_what_it_told_last_stands() {
+    async fn a_call_while_figures_are_read_leaves_the_last_figures() {
         let generator = Generator::new();
-        let of_nothing = || *generator.told.lock().unwrap() = Vitals::default();
-        of_nothing();
-        generator.asking.store(true, Relaxed);
-        generator.ask_kernel().await;
-        assert_eq!(generator.vitals(), Vitals::default());
-        generator.asking.store(false, Relaxed);
-        generator.ask_kernel().await;
-        assert!(generator.vitals().process.resident > Some(0));
-        of_nothing();
-        generator.ask_kernel().await;
-        assert!(generator.vitals().process.resident > Some(0), "it is asked again");
+        let reset = || *generator.resource_usage.lock().unwrap() = ResourceUsage::default();
+        reset();
+        generator.is_reading.store(true, Relaxed);
+        generator.read_resource_usage().await;
+        assert_eq!(generator.resource_usage(), ResourceUsage::default());
+        generator.is_reading.store(false, Relaxed);
+        generator.read_resource_usage().await;
+        assert!(generator.resource_usage().process.resident > Some(0));
+        reset();
+        generator.read_resource_usage().await;
+        assert!(generator.resource_usage().process.resident > Some(0), "the next call reads again");
     }
 
     #[test]
-    fn what_is_sent_late_or_not_at_all_counts_against_it() {
+    fn late_and_dropped_arrivals_are_a_distortion() {
         let generator = Generator::new();
-        let kinds = || generator.claims().into_iter().map(|claim| claim.kind).collect::<Vec<_>>();
+        let kinds = || {
+            generator.active_distortions().into_iter().map(|active| active.kind).collect::<Vec<_>>()
+        };
         let begin = Instant::now();
-        let after =
-            |seconds| generator.reading(begin + Duration::from_secs(seconds), &Vitals::default());
-        generator.judge(after(0));
+        let after = |seconds| {
+            generator.reading(begin + Duration::from_secs(seconds), &ResourceUsage::default())
+        };
+        generator.detect(after(0));
         for _ in 0..198 {
-            generator.sent(judgement::LAG);
+            generator.record_sent(distortion::LATE);
         }
-        generator.sent(judgement::LAG + Duration::from_nanos(1));
-        generator.judge(after(1));
+        generator.record_sent(distortion::LATE + Duration::from_nanos(1));
+        generator.detect(after(1));
         assert_eq!(kinds(), []);
-        generator.sent(Duration::ZERO);
-        generator.dropped_as_late();
-        generator.judge(after(2));
+        generator.record_sent(Duration::ZERO);
+        generator.record_late_drop();
+        generator.detect(after(2));
         assert_eq!(kinds(), [], "2 of 200");
-        generator.dropped_as_late();
-        generator.judge(after(3));
+        generator.record_late_drop();
+        generator.detect(after(3));
         assert_eq!(kinds(), [Distortion::DispatchLag]);
-        // It recovers, and it is not forgotten.
+        // The distortion ends but is not forgotten.
         for second in (4..200).step_by(10) {
-            generator.judge(after(second));
+            generator.detect(after(second));
         }
         assert_eq!(kinds(), []);
-        assert_eq!(generator.ever_claimed().len(), 1);
+        assert_eq!(generator.all_distortions().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_judged_once_a_second_and_recovers_after_a_quiet_half_minute() {
+    async fn distortions_update_once_a_second_and_end_after_a_quiet_half_minute() {
         let generator = Generator::new();
         let until = async |valid| {
-            while generator.claims().is_empty() != valid {
+            while generator.active_distortions().is_empty() != valid {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Instant::now()
         };
-        let story = async {
+        let events = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let began = Instant::now();
-            generator.sent(Duration::from_secs(1));
+            generator.record_sent(Duration::from_secs(1));
             let fell = until(false).await;
             assert!(fell - began < Duration::from_secs(2), "{:?}", fell - began);
-            let stood = until(true).await - fell;
-            assert!((58..62).contains(&stood.as_secs()), "{stood:?}");
+            let lasted = until(true).await - fell;
+            assert!((58..62).contains(&lasted.as_secs()), "{lasted:?}");
         };
         tokio::select! {
             () = watch(Arc::clone(&generator), |_| {}) => {}
-            () = story => {}
+            () = events => {}
         }
     }
 
-    /// The loop that is probed is the one that is held up.
+    /// The probe runs on the event loop that is blocked.
     #[tokio::test]
-    async fn a_loop_that_is_held_up_is_seen() {
+    async fn a_blocked_event_loop_is_detected() {
         let generator = Generator::new();
-        let told = Mutex::new(Vec::new());
-        let watched = probe(&generator, |delay| told.lock().unwrap().push(delay));
-        let hold_up = async {
-            tokio::time::sleep(probe::INTERVAL).await;
+        let delays = Mutex::new(Vec::new());
+        let watched = probe_event_loop(&generator, |delay| delays.lock().unwrap().push(delay));
+        let block = async {
+            tokio::time::sleep(event_loop::INTERVAL).await;
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(600) {
                 std::hint::spin_loop();
@@ -307,12 +312,12 @@ mod tests {
         };
         tokio::select! {
             () = watched => {}
-            () = hold_up => {}
+            () = block => {}
         }
-        // 600 ms hold six instants of the grid, all but the last of which were late for sure.
+        // 600 ms contain six probes. All but the last one were certainly delayed.
         assert!(generator.delayed.load(Relaxed) >= 5, "{generator:?}");
-        let told = told.into_inner().unwrap();
-        assert_eq!(told.len() as u64, generator.probes.load(Relaxed));
-        assert!(told.iter().max() > Some(&Duration::from_millis(490)), "{told:?}");
+        let delays = delays.into_inner().unwrap();
+        assert_eq!(delays.len() as u64, generator.probes.load(Relaxed));
+        assert!(delays.iter().max() > Some(&Duration::from_millis(490)), "{delays:?}");
     }
 }

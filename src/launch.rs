@@ -29,7 +29,7 @@ use crate::pairing::{PairedDifference, Timing};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal, Trace};
-use crate::random::unrepeatable;
+use crate::random::unique_number;
 
 pub use alarm::Alarm;
 pub use driver::Driver;
@@ -180,7 +180,7 @@ impl<E, O> Route<E, O> {
     /// # Errors
     /// If its prompt cannot be read any more.
     pub fn request_spec(&self, arrival: Arrival) -> Result<RequestSpec, FailureDetail> {
-        let asked = self.prompts.pick(self.seed, &self.scenario, arrival.k, arrival.lengths);
+        let asked = self.prompts.prompt_for(self.seed, &self.scenario, arrival.k, arrival.lengths);
         let asked = asked.map_err(|unavailable| {
             FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
         })?;
@@ -191,7 +191,7 @@ impl<E, O> Route<E, O> {
                 stream: self.parameters.stream,
                 trace: self
                     .traceparent
-                    .then(|| Trace::new(unrepeatable(), unrepeatable(), unrepeatable())),
+                    .then(|| Trace::new(unique_number(), unique_number(), unique_number())),
             },
             model: self.model.clone(),
             terminal: self.terminal,

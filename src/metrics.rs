@@ -359,7 +359,7 @@ fn histogram(
     family: &Family,
     buckets: &Buckets,
 ) -> prometheus::Result<HistogramVec> {
-    let bounds = buckets.of(family.short_name()).to_vec();
+    let bounds = buckets.bounds(family.short_name()).to_vec();
     let options = HistogramOpts::from(opts(family)).buckets(bounds);
     registered(registry, HistogramVec::new(options, family.labels)?)
 }

@@ -1,365 +1,388 @@
-//! When to send: governor on a clock of marks. The one home of the crate `governor`.
+//! The due times of arrivals: which arrival is next in a segment of a cycle, and when to wake up.
 //!
-//! Arrivals have marks in millionths of an arrival, each so far after the one before as the series
-//! says: 10⁶ if they stand evenly. governor's limiter replenishes one cell per unit of *its* clock,
-//! and its clock reads Λ(now) in millionths, so cells of that weight conform exactly when the next
-//! mark is reached: every shape of load and every spread of arrivals is one code path, and no
-//! request leaves without governor's `Ok`.
+//! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of the
+//! cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each arrival has
+//! a *mark*, a position on the axis of Λ, and is due at the first instant at which Λ(t) reaches its
+//! mark. Code counts marks in millionths of an arrival and times in nanoseconds.
 //!
-//! Three things keep it exact:
-//! - The bucket is emptied at birth, so there is no initial burst.
-//! - The clock is *set* before each question and never beyond what the emptied bucket can hold.
-//!   GCRA forgets time past its burst; with this bound it never has any to forget, so nothing is
-//!   skipped inside it, however long the process was stopped.
-//! - A pacer walks one stretch of one cycle with a limiter of its own. Where the marks of a cycle
-//!   stand follows from the cycle's number alone, so nothing is handed from one pacer to the next.
+//! An example, 1/s for two seconds and then 2/s for two seconds:
 //!
-//! [`Pacer`] is a synchronous value: time is passed in, and what it answers is obeyed elsewhere.
+//! ```text
+//! λ(t), arrivals/s
+//!  2 |                .---------------
+//!  1 |----------------'
+//!    +----------------+----------------> t, s
+//!    0                2                4
+//!
+//! Λ(t), arrivals
+//! 5½ |- - - - - - - - - - - - - - - o         marks: the axis of Λ
+//! 4½ |- - - - - - - - - - - - - o   :         due times: the axis of t
+//! 3½ |- - - - - - - - - - - o   :   :
+//! 2½ |- - - - - - - - - o   :   :   :
+//! 1½ |- - - - - - o     :   :   :   :
+//!  ½ |- - o       :     :   :   :   :
+//!    +----v-------v-----v---v---v---v--> t, s
+//!    0   0.5     1.5  2.25  :  3.25 :  4
+//!                         2.75    3.75
+//! ```
+//!
+//! Evenly spread arrivals have marks at a distance of 1 (10⁶ millionths). Random arrivals have random
+//! distances with a mean of 1. The rate stretches both in the same way, so every load shape and every
+//! distribution of arrivals uses the same code.
+//!
+//! The crate `governor` decides whether a mark is reached. [`MarkLimiter`] is its limiter on a clock
+//! that reads Λ(now), and no request leaves without its permission.
+//!
+//! Three rules keep arrivals exact, however late the pacer is called:
+//!
+//! - The limiter's bucket starts empty, so a cycle has no initial burst.
+//! - The limiter's clock is never more than one burst beyond the last mark, so the limiter never
+//!   forgets a mark.
+//! - A pacer serves one segment of one cycle with a limiter of its own. The marks follow from the
+//!   number of the cycle alone, so no state passes from one pacer to the next.
+//!
+//! [`Pacer`] is a synchronous value: callers pass the time in and act on the result.
+
+mod mark_limiter;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::schedule::{Area, Lengths, Load, Schedule, Series, Spread};
+use self::mark_limiter::MarkLimiter;
+use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Load, Schedule};
 
-/// What governor's bucket holds: over 4,000 arrivals, and the largest number it can count.
-const BURST: NonZeroU32 = NonZeroU32::MAX;
-/// How many marks of the past are drawn at one question.
-const PIECE: u32 = 4096;
-const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
+/// The number of marks before the segment that one poll draws at most.
+const MARKS_PER_POLL: u32 = 4096;
 
-/// What to do next.
+/// The next action of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An arrival was due at this instant, now or in the past.
+    /// An arrival is due, now or in the past.
     Due {
-        /// The instant.
+        /// The due time.
         due: Instant,
-        /// Its number in the one series that all shards share.
+        /// The number of the arrival in the sequence that all shards share.
         k: u64,
-        /// The position of its phase.
+        /// The position of its phase in the schedule.
         phase: usize,
-        /// How long its prompt and answer shall be, where a trace says so.
+        /// The token counts of its prompt and answer, if a trace gives them.
         lengths: Option<Lengths>,
     },
-    /// Nothing before this instant.
+    /// No action before this instant.
     Wait(Instant),
-    /// A closed-loop phase is on: keep so many requests in flight until this instant.
-    Closed {
-        /// The position of the phase.
+    /// A closed-loop phase is active.
+    ClosedLoop {
+        /// The position of the phase in the schedule.
         phase: usize,
-        /// How many.
+        /// The number of requests to keep in flight.
         slots: NonZeroU32,
         /// The start of the phase.
         since: Instant,
         /// The end of the phase.
         until: Instant,
     },
-    /// A closed-loop phase that counts requests is on; when they have ended, [`Pacer::resume`].
-    Counted {
-        /// The position of the phase.
+    /// A closed-loop phase with a fixed number of requests is active. When all have ended, call
+    /// [`Pacer::end_counted_phase`].
+    CountedRequests {
+        /// The position of the phase in the schedule.
         phase: usize,
-        /// How many in flight.
+        /// The number of requests to keep in flight.
         slots: NonZeroU32,
-        /// How many in all.
+        /// The number of requests in total.
         count: NonZeroU64,
         /// The start of the phase.
         since: Instant,
     },
-    /// The stretch ended at this instant.
-    Over(Instant),
+    /// The segment ended at this instant.
+    End(Instant),
 }
 
-/// A part of one cycle of a schedule, on the monotonic clock.
+/// A part of one cycle of a schedule without a break, on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The number of the cycle.
+    /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// When the cycle began.
+    /// The start of the cycle, which may be before the segment.
     pub start: Instant,
-    /// What was due up to this time of the cycle is not part of the stretch; `None` takes all of it.
+    /// The start of the segment, since the start of the cycle. Arrivals due at this time or earlier
+    /// are not part of the segment. `None` is the start of the cycle with the arrivals due then.
     pub after: Option<Duration>,
-    /// The time of the cycle at which the stretch ends: at most the length of the schedule.
+    /// The end of the segment, since the start of the cycle; at most the length of the schedule.
     pub until: Duration,
 }
 
 impl Segment {
-    /// A whole cycle.
-    pub fn whole(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
+    /// A segment that is a whole cycle.
+    pub fn whole_cycle(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
         Segment { cycle, start, after: None, until: schedule.length() }
     }
 }
 
-/// Walks the arrivals of one stretch.
+/// The arrivals of one segment, in order.
+///
+/// Marks are in millionths of an arrival on the Λ axis of the cycle. Position 0 is the last mark of
+/// the cycle before, which is `carry` before the start of this cycle.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
     segment: Segment,
-    /// From the last mark before this cycle to its start.
+    /// The distance from the last mark of the cycle before to the start of this cycle.
     carry: Area,
-    series: Series,
-    /// The number of the next arrival.
-    next: u64,
-    /// How much further the arrival after it is.
-    step: u64,
-    /// Where the next mark is, once what is missing is there.
-    granted: u64,
-    /// What is missing to the next mark.
-    missing: u64,
-    /// Marks up to here were due before the stretch.
-    passed: u64,
-    /// Where the clock of the limiter stood at its birth.
-    born: u64,
-    /// The position of the first phase that may still be counted out.
-    uncounted: usize,
-    clock: MarkClock,
-    limiter: Limiter,
+    gaps: ArrivalGaps,
+    next_mark: u64,
+    /// The number of the arrival at the next mark.
+    next_number: u64,
+    /// The difference between the numbers of two arrivals of this shard.
+    number_step: u64,
+    /// Marks up to this position are due before the segment.
+    skip_until: u64,
+    /// The position of the first phase that may still need its requests counted.
+    first_uncounted: usize,
+    limiter: MarkLimiter,
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Nanos>>;
+/// The point at which schedule time stops next: a phase that counts requests, or the end of the
+/// segment.
+struct Barrier {
+    /// Since the start of the cycle.
+    time: Duration,
+    /// The value of Λ there.
+    area: Area,
+    counted: Option<CountedPhase>,
+}
+
+#[derive(Clone, Copy)]
+struct CountedPhase {
+    index: usize,
+    slots: NonZeroU32,
+    count: NonZeroU64,
+}
 
 impl Pacer {
-    /// A pacer for a stretch of a schedule.
-    pub fn new(schedule: Arc<Schedule>, spread: &Spread, segment: Segment) -> Pacer {
-        let (before, left_over) = schedule.before(segment.cycle);
-        let mut series = Series::new(spread, segment.cycle, before);
-        // A random series starts anew at the start of its cycle, so that a cycle is a function of its
-        // number.
-        let carry = if series.is_even() { left_over } else { Area::ZERO };
-        let mut next = before.wrapping_add(spread.shard.first_after(before));
-        let step = u64::from(spread.shard.count());
-        let (mut granted, mut missing, mut passed, mut uncounted) =
-            (0, series.next_distance(), 0, 0);
-        if let Some(after) = segment.after {
-            passed = micro(schedule.area(after) + carry);
-            // Even marks are skipped in one step.
-            if series.is_even() && passed > granted + missing {
-                let distance = series.next_distance();
-                let marks = (passed - granted - missing) / distance;
-                granted += missing + marks * distance;
-                next = next.wrapping_add((marks + 1).wrapping_mul(step));
-                missing = distance;
-            }
-            let begun = |index| schedule.placed(index).is_some_and(|placed| placed.start < after);
-            uncounted =
-                (0..schedule.phases().len()).find(|index| !begun(*index)).unwrap_or(usize::MAX);
-        }
-        let (clock, limiter) = limiter();
-        Pacer {
+    /// A pacer for a segment of a schedule.
+    pub fn new(schedule: Arc<Schedule>, spec: &ArrivalSpec, segment: Segment) -> Pacer {
+        let (earlier, fraction) = schedule.arrivals_before(segment.cycle);
+        let mut gaps = ArrivalGaps::new(spec, segment.cycle, earlier);
+        // Random arrivals start anew with each cycle, so that a cycle is a function of its number.
+        let carry = if gaps.is_even() { fraction } else { Area::ZERO };
+        let next_mark = gaps.next_gap();
+        let mut pacer = Pacer {
             schedule,
             segment,
             carry,
-            series,
-            next,
-            step,
-            granted,
-            missing,
-            passed,
-            born: granted,
-            uncounted,
-            clock,
-            limiter,
+            gaps,
+            next_mark,
+            next_number: earlier.wrapping_add(spec.shard.arrivals_to_skip(earlier)),
+            number_step: u64::from(spec.shard.count()),
+            skip_until: 0,
+            first_uncounted: 0,
+            limiter: MarkLimiter::new(),
+        };
+        if let Some(after) = segment.after {
+            pacer.start_after(after);
         }
+        pacer
     }
 
-    /// The cycle that it walks, as it stands now: one that was counted out began later.
+    /// Excludes everything up to a time of the cycle from the segment.
+    fn start_after(&mut self, after: Duration) {
+        self.skip_until = micro(self.schedule.area(after) + self.carry);
+        // Even marks need no drawing: one step skips all of them.
+        if self.gaps.is_even() && self.skip_until > self.next_mark {
+            let gap = self.gaps.next_gap();
+            let marks = (self.skip_until - self.next_mark) / gap;
+            let last_skipped = self.next_mark + marks * gap;
+            self.limiter.start_at(last_skipped);
+            self.next_mark = last_skipped + gap;
+            let numbers = (marks + 1).wrapping_mul(self.number_step);
+            self.next_number = self.next_number.wrapping_add(numbers);
+        }
+        let has_begun =
+            |index: &usize| self.schedule.phase_span(*index).is_some_and(|span| span.start < after);
+        self.first_uncounted = (0..self.schedule.phases().len()).take_while(has_begun).count();
+    }
+
+    /// The segment. Its start moves later with each phase that counts requests.
     pub fn segment(&self) -> Segment {
         self.segment
     }
 
-    /// What to do at `now`. Each arrival is told once; ask again until it is time to wait. What waits
-    /// for `now` itself still draws what came before its stretch.
+    /// Returns the next action at `now`. Each arrival is returned once; poll again until the result
+    /// is [`Next::Wait`].
+    ///
+    /// The result is `Next::Wait(now)` while the pacer still skips random arrivals from before its
+    /// segment: poll again at once, after other tasks had a turn.
     pub fn poll(&mut self, now: Instant) -> Next {
-        if !self.has_caught_up() {
+        if !self.skip_earlier_marks() {
             return Next::Wait(now);
         }
-        let Barrier { time, area, counted } = self.barrier();
-        let barrier = self.segment.start + time;
-        let elapsed = now.saturating_duration_since(self.segment.start).min(time);
-        let reached = if now < self.segment.start {
-            Area::ZERO
-        } else {
-            self.schedule.area(elapsed).min(area)
-        };
-        let mut reading = micro(reached + self.carry);
-        loop {
-            let Err(wanted) = self.ask(reading) else {
-                return self.mark_reached(now);
-            };
-            if let Some(placed) = self.schedule.at(elapsed)
-                && let Load::Concurrency(slots) = placed.phase.load
-                && now >= self.segment.start
-                && now < barrier
-            {
-                let until = (self.segment.start + placed.end).min(barrier);
-                // Where the phase is joined in its midst, nothing was due before.
-                let since = placed.start.max(self.segment.after.unwrap_or_default());
-                return Next::Closed {
-                    phase: placed.index,
-                    slots,
-                    since: self.segment.start + since,
-                    until,
-                };
-            }
-            match self.instant_of(wanted).filter(|_| wanted <= micro(area + self.carry)) {
-                // Floating point may step back by a billionth where a sine is almost flat: what Λ⁻¹
-                // calls reached has been reached.
-                Some(due) if due <= now => reading = wanted,
-                due => {
-                    let wake = due.map_or(barrier, |due| due.min(barrier));
-                    let wake =
-                        self.next_closed_phase(elapsed).map_or(wake, |closed| wake.min(closed));
-                    return match counted {
-                        _ if now < wake => Next::Wait(wake),
-                        Some((phase, slots, count)) => {
-                            Next::Counted { phase, slots, count, since: barrier }
-                        }
-                        None => Next::Over(barrier),
-                    };
-                }
-            }
+        let barrier = self.next_barrier();
+        match self.reach_next_mark(now, &barrier) {
+            Ok(()) => self.take_arrival(now),
+            Err(due) => self
+                .closed_loop(now, &barrier)
+                .unwrap_or_else(|| self.wait_or_stop(now, due, &barrier)),
         }
     }
 
-    /// Requests are still counted at `now`, and something else is on from here: until now the schedule
-    /// stood still.
-    pub fn hold_until(&mut self, now: Instant) {
-        let Barrier { time, .. } = self.barrier();
+    /// Counts the time up to `now` as part of the phase that counts requests. Call this if another
+    /// load replaces the schedule before all requests of the phase have ended.
+    pub fn extend_counted_phase(&mut self, now: Instant) {
+        self.delay_cycle(self.next_barrier().time, now);
+    }
+
+    /// Ends the phase that counts requests: schedule time, which stood still since its start,
+    /// continues at `now`.
+    pub fn end_counted_phase(&mut self, now: Instant) {
+        let barrier = self.next_barrier();
+        if let Some(counted) = barrier.counted {
+            self.first_uncounted = counted.index + 1;
+            self.delay_cycle(barrier.time, now);
+        }
+    }
+
+    /// Moves the start of the cycle later, so that `time` of the cycle is not before `now`.
+    fn delay_cycle(&mut self, time: Duration, now: Instant) {
         self.segment.start += now.saturating_duration_since(self.segment.start + time);
     }
 
-    /// The requests that were counted have ended: the schedule, which stood still, goes on.
-    pub fn resume(&mut self, now: Instant) {
-        let Barrier { time, counted: Some((phase, ..)), .. } = self.barrier() else { return };
-        self.uncounted = phase + 1;
-        self.segment.start += now.saturating_duration_since(self.segment.start + time);
-    }
-
-    /// Draws what was due before the stretch. Of random marks, hours may have been: a piece at a time.
-    fn has_caught_up(&mut self) -> bool {
-        for _ in 0..PIECE {
-            if self.granted + self.missing > self.passed {
+    /// Draws the marks that are due before the segment, and returns true once all are drawn. A
+    /// segment may begin hours into a random cycle, so one call draws only some of them.
+    fn skip_earlier_marks(&mut self) -> bool {
+        for _ in 0..MARKS_PER_POLL {
+            if self.next_mark > self.skip_until {
                 return true;
             }
-            self.granted += self.missing;
-            self.born = self.granted;
-            self.missing = self.series.next_distance();
-            self.next = self.next.wrapping_add(self.step);
+            self.limiter.start_at(self.next_mark);
+            self.advance();
         }
         false
     }
 
-    /// What stops the schedule next: requests to be counted, or the end of the stretch.
-    fn barrier(&self) -> Barrier {
-        let phases = self.schedule.phases().iter().enumerate().skip(self.uncounted);
-        let counted = phases.filter_map(|(index, phase)| match phase.load {
-            Load::Requests { slots, count } => Some((index, slots, count)),
-            _ => None,
+    /// Makes the mark after the next one the next one.
+    fn advance(&mut self) {
+        self.next_mark += self.gaps.next_gap();
+        self.next_number = self.next_number.wrapping_add(self.number_step);
+    }
+
+    fn next_barrier(&self) -> Barrier {
+        let counted = (self.first_uncounted..self.schedule.phases().len()).find_map(|index| {
+            let span = self.schedule.phase_span(index)?;
+            let Load::Requests { slots, count } = span.phase.load else { return None };
+            Some((span.start, CountedPhase { index, slots, count }))
         });
-        let first = counted
-            .take(1)
-            .find_map(|counted| Some((counted, self.schedule.placed(counted.0)?.start)));
-        if let Some((counted, time)) = first.filter(|(_, start)| *start <= self.segment.until) {
-            Barrier { time, area: self.schedule.area_before(counted.0), counted: Some(counted) }
-        } else {
-            let time = self.segment.until;
-            Barrier { time, area: self.schedule.area(time), counted: None }
-        }
-    }
-
-    /// Puts the clock at a reading and asks governor for the next mark, in pieces that it can count.
-    /// What it refuses comes with the reading at which it would not.
-    fn ask(&mut self, reading: u64) -> Result<(), u64> {
-        while let Some(piece) = NonZeroU32::new(u32::try_from(self.missing).unwrap_or(u32::MAX)) {
-            let most = self.granted + u64::from(BURST.get());
-            self.clock.set(reading.min(most).saturating_sub(self.born));
-            match self.limiter.check_n(piece) {
-                Ok(Ok(())) => {}
-                Ok(Err(not_until)) => {
-                    return Err(self.born + not_until.earliest_possible().as_u64());
-                }
-                // Only a weight above the burst could come here, and no piece is.
-                Err(_) => return Err(u64::MAX),
+        let until = self.segment.until;
+        match counted.filter(|(start, _)| *start <= until) {
+            Some((time, counted)) => {
+                let area = self.schedule.area_before(counted.index);
+                Barrier { time, area, counted: Some(counted) }
             }
-            self.granted += u64::from(piece.get());
-            self.missing -= u64::from(piece.get());
+            None => Barrier { time: until, area: self.schedule.area(until), counted: None },
         }
-        Ok(())
     }
 
-    /// The mark that governor has just granted is due; the next one becomes the goal.
-    fn mark_reached(&mut self, now: Instant) -> Next {
-        self.missing = self.series.next_distance();
-        let due = self.instant_of(self.granted).unwrap_or(now);
-        let k = self.next;
-        self.next = self.next.wrapping_add(self.step);
-        let reaching = self.schedule.reaching(Area::from_micro(self.granted) - self.carry);
-        let (phase, lengths) = reaching.unwrap_or_default();
+    /// Gets the limiter's permission for the next mark, if it is due at `now`.
+    ///
+    /// # Errors
+    /// The instant at which to try again; `None` if the mark is not reached before the barrier.
+    fn reach_next_mark(&mut self, now: Instant, barrier: &Barrier) -> Result<(), Option<Instant>> {
+        let mut reading = self.reading(now, barrier);
+        loop {
+            let Err(wanted) = self.limiter.try_reach(self.next_mark, reading) else {
+                return Ok(());
+            };
+            let due =
+                self.instant_of(wanted).filter(|_| wanted <= micro(barrier.area + self.carry));
+            match due {
+                // Λ of a sine is a floating point number. Where it is almost flat, Λ(now) may be a
+                // billionth below a mark that Λ⁻¹ places before `now`. Λ⁻¹ decides.
+                Some(due) if due <= now => reading = wanted,
+                later => return Err(later),
+            }
+        }
+    }
+
+    /// Λ(now) as a position among the marks, at most that of the barrier.
+    fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
+        let reached = if now < self.segment.start {
+            Area::ZERO
+        } else {
+            self.schedule.area(self.elapsed(now, barrier)).min(barrier.area)
+        };
+        micro(reached + self.carry)
+    }
+
+    /// The time since the start of the cycle, at most that of the barrier.
+    fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
+        now.saturating_duration_since(self.segment.start).min(barrier.time)
+    }
+
+    /// Returns the arrival at the mark for which the limiter has just given permission.
+    fn take_arrival(&mut self, now: Instant) -> Next {
+        let (mark, k) = (self.next_mark, self.next_number);
+        self.advance();
+        let due = self.instant_of(mark).unwrap_or(now);
+        let area = Area::from_micro(mark) - self.carry;
+        let (phase, lengths) = self.schedule.phase_and_lengths(area).unwrap_or_default();
         Next::Due { due, k, phase, lengths }
     }
 
-    /// When this cycle reaches a sum of weights, if it does.
-    fn instant_of(&self, weights: u64) -> Option<Instant> {
-        let due = self.schedule.due(Area::from_micro(weights) - self.carry)?;
+    /// Returns the closed-loop phase that is active at `now`.
+    fn closed_loop(&self, now: Instant, barrier: &Barrier) -> Option<Next> {
+        let Segment { start, after, .. } = self.segment;
+        let barrier_at = start + barrier.time;
+        if now < start || now >= barrier_at {
+            return None;
+        }
+        let span = self.schedule.phase_at(self.elapsed(now, barrier))?;
+        let Load::Concurrency(slots) = span.phase.load else { return None };
+        Some(Next::ClosedLoop {
+            phase: span.index,
+            slots,
+            // If the segment begins within the phase, no slot was due before the segment.
+            since: start + span.start.max(after.unwrap_or_default()),
+            until: (start + span.end).min(barrier_at),
+        })
+    }
+
+    /// Returns the wait for the next event; or, at the barrier, the reason to stop there.
+    fn wait_or_stop(&self, now: Instant, due: Option<Instant>, barrier: &Barrier) -> Next {
+        let barrier_at = self.segment.start + barrier.time;
+        let closed_phase = self.next_closed_phase(self.elapsed(now, barrier));
+        let wake = [due, closed_phase].into_iter().flatten().fold(barrier_at, Instant::min);
+        if now < wake {
+            return Next::Wait(wake);
+        }
+        match barrier.counted {
+            Some(CountedPhase { index, slots, count }) => {
+                Next::CountedRequests { phase: index, slots, count, since: barrier_at }
+            }
+            None => Next::End(barrier_at),
+        }
+    }
+
+    /// The instant at which Λ reaches a mark; `None` if this cycle does not reach it.
+    fn instant_of(&self, mark: u64) -> Option<Instant> {
+        let due = self.schedule.due(Area::from_micro(mark) - self.carry)?;
         Some(self.segment.start + due)
     }
 
-    /// The start of the next closed-loop phase of this cycle.
+    /// The start of the first closed-loop phase from the phase at `elapsed` on.
     fn next_closed_phase(&self, elapsed: Duration) -> Option<Instant> {
-        let here = self.schedule.at(elapsed)?.index;
-        (here..self.schedule.phases().len())
-            .filter_map(|index| self.schedule.placed(index))
-            .find(|placed| matches!(placed.phase.load, Load::Concurrency(_)))
-            .map(|placed| self.segment.start + placed.start)
+        let current = self.schedule.phase_at(elapsed)?.index;
+        (current..self.schedule.phases().len())
+            .filter_map(|index| self.schedule.phase_span(index))
+            .find(|span| matches!(span.phase.load, Load::Concurrency(_)))
+            .map(|span| self.segment.start + span.start)
     }
 }
 
-/// Where the walk along the schedule stops next.
-struct Barrier {
-    time: Duration,
-    area: Area,
-    counted: Option<(usize, NonZeroU32, NonZeroU64)>,
-}
-
+/// An area in millionths of an arrival, rounded down.
 fn micro(area: Area) -> u64 {
     u64::try_from(area.micro()).unwrap_or(u64::MAX)
-}
-
-/// An emptied limiter and its clock, both at 0: the k-th cell from now on conforms at reading k.
-fn limiter() -> (MarkClock, Limiter) {
-    let clock = MarkClock::default();
-    // A billion cells a second of its clock: one each time the reading rises by one.
-    let quota = Quota::per_second(A_BILLION).allow_burst(BURST);
-    let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-    // A full bucket always holds its burst.
-    let _emptied = limiter.check_n(BURST);
-    (clock, limiter)
-}
-
-/// A clock for governor that stands wherever the pacer puts it.
-#[derive(Clone, Debug, Default)]
-struct MarkClock(Arc<AtomicU64>);
-
-impl MarkClock {
-    fn set(&self, reading: u64) {
-        self.0.store(reading, Ordering::Relaxed);
-    }
-}
-
-impl Clock for MarkClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::from(self.0.load(Ordering::Relaxed))
-    }
 }
 
 #[cfg(test)]

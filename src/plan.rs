@@ -1,7 +1,7 @@
-//! The validated whole: what a configuration means once nothing in it can be wrong any more.
+//! The meaning of a valid configuration: scenarios, targets and everything they need.
 //!
-//! These types are not deserialised from anything; `config` is the only place that makes them out
-//! of a file, and code further down never checks them again.
+//! Only `config` builds these types from a file, after all checks. Other modules use them without
+//! checking again.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -22,78 +22,85 @@ use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
 
-/// Everything the daemon was asked to do.
+/// The load that a configuration describes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which of the arrivals are ours; caps are already the part of this shard.
+    /// The shard whose arrivals this daemon sends. Caps are already divided by the number of shards.
     pub shard: Shard,
-    /// Everything random follows from it.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<Scenario>,
-    /// Where the buckets of the histograms lie.
     pub buckets: Buckets,
-    /// What is allowed and probably not meant, each with its place in the file. For the log and for
-    /// `check`.
+    /// Settings that are allowed but probably a mistake, each with its place in the file. For the log
+    /// and for `check`.
     pub warnings: Vec<String>,
-    /// The file as it was written, with what might be secret masked; served at `/config`.
+    /// The text of the file with everything that may be secret masked; served at `/config`.
     pub masked_source: String,
-    /// Of the file with its variables filled: two runs with the same mean the same. A secret that the
-    /// file only says where to read does not enter it. One that `${NAME}` puts into a text does, and
-    /// whoever guesses it could tell.
+    /// A hash of the file with its variables replaced: two runs with the same hash have the same
+    /// configuration. It does not depend on a secret that the file only refers to. It does depend on a
+    /// secret that `${NAME}` puts into a text, so it could confirm a guess of that secret.
     pub source_hash: u64,
-    /// The files that it was read from, those of prompts and secrets among them.
+    /// All files that were read, including those of prompts and secrets.
     pub files: Vec<PathBuf>,
 }
 
-/// Why a plan cannot be gone through once.
+/// The reason why a plan cannot run once and end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndlessSchedule {
-    /// A scenario was asked for that is not there.
-    #[error("there is no scenario `{wanted}`; there is {}", names.join(", "))]
-    Unknown {
-        /// What was asked for.
-        wanted: String,
-        /// What there is.
+pub enum SingleRunError {
+    /// The plan has no scenario of the requested name.
+    #[error("scenario `{requested}` does not exist; use one of {}", names.join(", "))]
+    UnknownScenario {
+        requested: String,
+        /// The names of all scenarios.
         names: Vec<String>,
     },
-    /// A scenario has a rate or a concurrency and no schedule.
-    #[error("scenario `{0}` has no end of its own; say how long the run takes, such as --for 1m")]
+    /// A scenario has a rate or a concurrency instead of a schedule, so it never ends.
+    #[error("scenario `{0}` never ends; set the length of the run, such as --for 1m")]
     Endless(String),
 }
 
 impl Plan {
-    /// The same load, begun at once and gone through once: for a run that ends. What is repeated for ever
-    /// is repeated still where the run is `cut` short elsewhere. Clocks, cron and windows say when a
-    /// daemon sends; they do not count here, which the warnings say.
+    /// Returns the plan for `llmload run`: every scenario, or `only` this one, starts at once and runs
+    /// its schedule once. If the run `has_length` of its own, schedules that repeat forever still do.
+    /// Wall clocks, cron and active windows apply to a daemon alone; the plan warns that a run ignores
+    /// them.
     ///
     /// # Errors
-    /// If there is no scenario of the name that is asked for, or one that has no end.
-    pub fn one_pass(mut self, only: Option<&str>, cut: bool) -> Result<Plan, EndlessSchedule> {
-        if let Some(wanted) = only {
+    /// If no scenario has the name `only`, or if a scenario would never end.
+    pub fn for_single_run(
+        mut self,
+        only: Option<&str>,
+        has_length: bool,
+    ) -> Result<Plan, SingleRunError> {
+        if let Some(requested) = only {
             let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-            self.scenarios.retain(|scenario| scenario.name == wanted);
+            self.scenarios.retain(|scenario| scenario.name == requested);
             if self.scenarios.is_empty() {
-                return Err(EndlessSchedule::Unknown { wanted: wanted.to_owned(), names });
+                return Err(SingleRunError::UnknownScenario {
+                    requested: requested.to_owned(),
+                    names,
+                });
             }
         }
-        if let Some(endless) = self.scenarios.iter().find(|scenario| scenario.endless && !cut) {
-            return Err(EndlessSchedule::Endless(endless.name.clone()));
+        if let Some(endless) =
+            self.scenarios.iter().find(|scenario| scenario.endless && !has_length)
+        {
+            return Err(SingleRunError::Endless(endless.name.clone()));
         }
         for scenario in &mut self.scenarios {
-            let timed = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
-            if timed || scenario.active.is_some() {
+            let follows_clock = matches!(scenario.start, Start::WallClock(_) | Start::Cron(_));
+            if follows_clock || scenario.active.is_some() {
                 let name = &scenario.name;
-                let words = format!(
-                    "scenario {name}: a run begins at once, whatever its `start` and `active` say to a daemon"
-                );
-                self.warnings.push(words);
+                self.warnings.push(format!(
+                    "scenario {name}: a run starts at once and ignores `start` and `active`"
+                ));
             }
-            if timed {
+            if follows_clock {
                 scenario.start = Start::WhenReady;
             }
             scenario.active = None;
-            if scenario.repeat == Repeat::Forever && !cut {
+            if scenario.repeat == Repeat::Forever && !has_length {
                 scenario.repeat = Repeat::Times(NonZeroU32::MIN);
             }
         }
@@ -101,202 +108,194 @@ impl Plan {
     }
 }
 
-/// A named stream of load.
+/// A named load: targets, prompts and a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// The value of the `scenario` label.
     pub name: String,
-    /// Where requests go.
+    /// The target of the requests, and the baseline of the other targets.
     pub target: Arc<Target>,
-    /// Where the same requests go at the same instants.
-    pub further: Vec<Arc<Target>>,
-    /// What they ask.
+    /// Targets that get the same requests at the same instants.
+    pub other_targets: Vec<Arc<Target>>,
+    /// The source of prompts.
     pub prompts: Prompts,
-    /// The parameters all of them share.
+    /// The parameters of all requests.
     pub request: RequestParameters,
-    /// When they are due.
     pub schedule: Arc<Schedule>,
-    /// How its open-loop arrivals are spread about the rate.
+    /// The distribution of the gaps between open-loop arrivals.
     pub arrivals: Arrivals,
-    /// How often the schedule is gone through; from each firing on, where a cron starts it.
+    /// The number of cycles; with a cron expression, from each firing on.
     pub repeat: Repeat,
-    /// When it begins.
+    /// The rule for the start of cycles.
     pub start: Start,
-    /// When load is sent at all; always, where there are none.
+    /// The times in which load is sent; `None` is always.
     pub active: Option<Windows>,
-    /// Requests sent first, one by one, outside of what is measured.
+    /// The number of requests to send first, one by one, without measurement.
     pub warmup: u32,
-    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    /// The highest number of requests in flight. llmload drops an arrival beyond it.
     pub max_concurrency: NonZeroU32,
-    /// An arrival later than this is dropped.
+    /// The highest lag of an arrival. llmload drops an arrival that is later.
     pub max_lag: Duration,
-    /// Whether a rate or a concurrency stands in place of a schedule: nobody said how long.
+    /// True if the file has a rate or a concurrency instead of a schedule, so the load never ends.
     pub endless: bool,
-    /// What its requests must meet, where the file says so.
+    /// The objectives, if the file has any.
     pub slo: Option<Arc<Slo>>,
 }
 
 impl Scenario {
-    /// All targets, the one that the others are held against first.
+    /// All targets, the baseline first.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        std::iter::once(&self.target).chain(&self.further)
+        std::iter::once(&self.target).chain(&self.other_targets)
     }
 
-    /// The target that this one is held against; nothing for that one itself.
+    /// The name of the target with which this one is compared; `None` for the baseline itself.
     pub fn baseline_of(&self, target: &str) -> Option<&str> {
         (self.target.name != target).then_some(&self.target.name)
     }
 }
 
-/// When a schedule begins.
+/// The rule for the start of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Once the target's `/models` gives any answer below 500.
+    /// As soon as the target answers `/models` with a status below 500.
     WhenReady,
     /// At once.
     Now,
-    /// In the midst of the cycle that is on by the clock on the wall.
+    /// Within the cycle that is active by the wall clock.
     WallClock(Anchor),
-    /// At each firing; one that comes while the schedule still runs is skipped.
+    /// At each firing. A firing while the schedule still runs is skipped.
     Cron(Cron),
 }
 
-/// An endpoint with the model and the credentials to use there.
+/// An endpoint, a model and credentials.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The value of the `target` label.
     pub name: String,
-    /// Where it is.
     pub location: Location,
-    /// The model to name in requests; `None` takes the only one that `/models` lists.
+    /// The model of all requests; `None` takes the only one that `/models` lists.
     pub model: Option<String>,
-    /// How requests identify themselves.
     pub auth: Auth,
-    /// Extra headers, each held as a secret: any of them may carry a key.
-    pub headers: Vec<(http::HeaderName, Sensitive)>,
-    /// Extra query parameters, likewise.
-    pub query: Vec<(String, Sensitive)>,
-    /// How it wants to be spoken to.
+    /// Additional headers. Any of them may contain a key, so all are treated as secret.
+    pub headers: Vec<(http::HeaderName, SecretText)>,
+    /// Additional query parameters, treated as secret like the headers.
+    pub query: Vec<(String, SecretText)>,
+    /// The API of the endpoint.
     pub dialect: Dialect,
-    /// How it is reached.
     pub connection: Connection,
-    /// Whether each request carries a trace context.
+    /// True if each request has a `traceparent` header.
     pub traceparent: bool,
-    /// Which end proves that an answer is complete.
+    /// The end of a response that proves that it is complete.
     pub terminal: Terminal,
-    /// How long to wait for what.
     pub timeouts: Timeouts,
-    /// What its tokens cost, where the file says so.
+    /// The prices of tokens, if the file has any.
     pub prices: Option<Prices>,
 }
 
-/// How an endpoint is reached.
+/// The options of connections to an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connection {
-    /// HTTP/2: without negotiation over http, by ALPN over https.
+    /// Use HTTP/2: without negotiation for http, by ALPN for https.
     pub http2: bool,
-    /// Who may vouch for the endpoint, in PEM, in place of the system's.
+    /// The trusted certificate authorities in PEM, instead of those of the system.
     pub ca: Option<String>,
-    /// What llmload shows for itself: its certificates and its key, in PEM.
-    pub identity: Option<Sensitive>,
-    /// Takes whatever certificate comes.
+    /// The client certificates and the client key, in PEM.
+    pub identity: Option<SecretText>,
+    /// Accept any certificate.
     pub insecure_skip_verify: bool,
-    /// What to go through.
+    /// The URL of an HTTP proxy.
     pub proxy: Option<Url>,
 }
 
-/// What tokens cost.
+/// The prices of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prices {
-    /// A million tokens of prompts.
+    /// The price of a million input tokens.
     pub input_per_million: f64,
-    /// A million generated tokens.
+    /// The price of a million output tokens.
     pub output_per_million: f64,
-    /// ISO 4217: three capital letters.
+    /// The code of ISO 4217: three capital letters.
     pub currency: String,
 }
 
 impl Prices {
-    /// What so many tokens cost.
+    /// The price of this number of input and output tokens.
     pub fn cost(&self, input: f64, output: f64) -> f64 {
         (input * self.input_per_million + output * self.output_per_million) / 1e6
     }
 }
 
-/// Why a text cannot name a model, be it written in the file or listed by a server: the name becomes
-/// the value of a label, in every series and on every dashboard.
-pub fn model_fault(name: &str) -> Option<&'static str> {
+/// Returns the reason why a text cannot be the name of a model, to follow the name in a sentence. The
+/// name may come from the file or from a server, and becomes a label value in every series.
+pub fn model_name_problem(name: &str) -> Option<&'static str> {
     match name {
         blank if blank.trim().is_empty() => Some("is blank"),
         long if long.len() > 256 => Some("is longer than 256 bytes"),
-        odd if odd.chars().any(char::is_control) => Some("holds control characters"),
+        odd if odd.chars().any(char::is_control) => Some("contains control characters"),
         _ => None,
     }
 }
 
-/// A text that may be secret: it is never shown, but can be told from another.
+/// A text that may be secret. It can be compared but is never shown.
 #[derive(Clone, Debug)]
-pub struct Sensitive(SecretString);
+pub struct SecretText(SecretString);
 
-impl From<String> for Sensitive {
-    fn from(text: String) -> Sensitive {
-        Sensitive(SecretString::from(text))
+impl From<String> for SecretText {
+    fn from(text: String) -> SecretText {
+        SecretText(SecretString::from(text))
     }
 }
 
-impl ExposeSecret<str> for Sensitive {
+impl ExposeSecret<str> for SecretText {
     fn expose_secret(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-impl PartialEq for Sensitive {
-    fn eq(&self, other: &Sensitive) -> bool {
+impl PartialEq for SecretText {
+    fn eq(&self, other: &SecretText) -> bool {
         self.0.expose_secret() == other.0.expose_secret()
     }
 }
 
-/// Where an endpoint is.
+/// The location of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Location {
-    /// The API's root, such as `http://localhost:8000/v1`, without a trailing slash, query or userinfo.
+    /// The root of the API, such as `http://localhost:8000/v1`, without a trailing slash, query or user.
     Url(Url),
-    /// An endpoint inside this process, started on a free loopback port.
+    /// A simulator in this process, on a free loopback port.
     Simulator(simulator::SimulatorOptions),
 }
 
-/// How requests identify themselves.
+/// The credentials of requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
-    /// They do not.
+    /// No credentials.
     None,
     /// `authorization: Bearer …`
     Bearer(Secret),
-    /// `api-key: …`, as Azure wants it.
+    /// `api-key: …`, for Azure.
     ApiKey(Secret),
-    /// `x-api-key: …`, as Anthropic wants it.
+    /// `x-api-key: …`, for Anthropic.
     XApiKey(Secret),
 }
 
-/// A secret and where it came from; only the latter is ever shown.
+/// A secret and its origin. Only the origin is ever shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
-    /// The value.
-    pub value: Sensitive,
-    /// Where it was read.
+    pub value: SecretText,
     pub origin: SecretOrigin,
 }
 
-/// Where a secret was read.
+/// The place from which a secret was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretOrigin {
-    /// An environment variable, or a line of the `.env` beside the file.
+    /// An environment variable, or a line of the `.env` file next to the configuration.
     Variable(String),
-    /// A file.
     File(PathBuf),
 }
 
-/// For a sentence: `the variable NAME`, `the file PATH`.
+/// The form in a sentence: `the variable NAME`, `the file PATH`.
 impl fmt::Display for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -306,16 +305,16 @@ impl fmt::Display for SecretOrigin {
     }
 }
 
-/// How long to wait for what. Each ends the request with a class of its own.
+/// Timeouts of a request. Each has its own failure class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// From sending to the first token.
+    /// From the sending to the first token.
     pub first_token: Duration,
-    /// Between two reads once the first token is there.
+    /// Between two reads after the first token.
     pub idle: Duration,
-    /// From sending to the end.
+    /// From the sending to the end.
     pub total: Duration,
 }
 

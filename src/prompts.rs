@@ -1,15 +1,16 @@
-//! What is asked: which conversation an arrival sends, as a function of (seed, k).
+//! The prompt of each arrival, as a function of the seed, the scenario and the number of the arrival.
 //!
-//! There is no state: the k-th prompt of a stream is the same whoever asks for it, in whatever
-//! order. So a shard that sends every N-th arrival, and a run that is repeated, ask the same. The one
-//! exception is there to be one: the nonce of [`PrefixCache::Cold`].
+//! There is no state: the k-th prompt of a scenario is always the same, in any order of calls. So a
+//! shard that sends every N-th arrival sends the same prompts as a single daemon, and a repeated run
+//! sends the same prompts again. The nonce of [`PrefixCache::Cold`] is an intended exception.
 
 mod builtin;
-mod cut;
+mod filler_text;
 mod format;
 mod load;
 mod mix;
-mod prose;
+
+mod row_splitter;
 mod synthetic;
 
 use std::fmt;
@@ -23,40 +24,42 @@ use crate::protocol::Question;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
-pub use format::Format;
-pub use load::{DEFAULT_TEMPLATE, LoadError, MAX_BYTES, Rows, Unavailable, pairs, rows};
-pub use synthetic::{MOST_TOKENS, Spread, Synthetic};
+pub use format::RowFormat;
+pub use load::{
+    DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, load_pairs, load_rows,
+};
+pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
-/// The most turns in the pattern of a mix: the sum of its weights.
-pub const MOST_TURNS: u32 = 10_000;
+/// The highest sum of the weights of a mix.
+pub const MAX_TOTAL_WEIGHT: u32 = 10_000;
 
-/// Bytes of text to a token, by and large: four letters of English, a little over one character of
-/// Chinese, which takes three.
+/// An estimate of the bytes of text in a token: four letters of English, or a little more than one
+/// character of Chinese, which takes three bytes.
 const BYTES_PER_TOKEN: f64 = 4.0;
 
-/// The order in which a source is gone through.
+/// The order in which arrivals take prompts from a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PromptOrder {
-    /// One after the other, from the first again after the last.
+    /// One after the other, and from the first again after the last.
     #[default]
     Sequential,
-    /// Drawn independently for each arrival from the seed and its number.
+    /// A random prompt for each arrival, from the seed and the number of the arrival.
     Random,
 }
 
-/// What an engine that keeps the prefixes of prompts may find of them.
+/// The parts of a prompt that the prefix cache of an engine may contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PrefixCache {
-    /// Whatever was asked before.
+    /// The prefixes of all earlier prompts.
     #[default]
     Warm,
-    /// Nothing: each prompt opens with words that none before it had, in no run.
+    /// Nothing: each prompt begins with a nonce that no other prompt has, in any run.
     Cold,
-    /// Nothing, by vLLM's `cache_salt`: the words stay as they are.
+    /// Nothing, through `cache_salt` of vLLM: the text stays the same.
     Salted,
 }
 
-/// A source of what to ask.
+/// A source of prompts.
 #[derive(Clone)]
 pub struct Prompts {
     /// The name in the YAML, or `builtin`.
@@ -64,8 +67,8 @@ pub struct Prompts {
     source: Source,
     order: PromptOrder,
     prefix_cache: PrefixCache,
-    /// What tells this run's nonces from those of any other, and each from the one before.
-    run: Arc<AtomicU64>,
+    /// The state of nonces, which starts at another random number in each run.
+    nonces: Arc<AtomicU64>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -73,95 +76,103 @@ enum Source {
     Texts(Arc<[String]>),
     Rows(Rows),
     Synthetic(Arc<str>, Synthetic),
-    Mix(mix::Turns, Arc<[Prompts]>),
+    Mix(mix::WeightedRoundRobin, Arc<[Prompts]>),
 }
 
-/// What is the same for all sources that one prompt is made of.
+/// The inputs of one prompt that all members of a mix share.
 #[derive(Clone, Copy)]
-struct Wish {
+struct PromptInputs {
     seed: u64,
     lengths: Lengths,
-    /// Tokens that stand before the text.
-    taken: u32,
+    /// Tokens that precede the text.
+    nonce_tokens: u32,
 }
 
-/// Whether the same is asked; nonces differ in any case.
+/// Two sources are equal if they send the same prompts. Nonces differ in any case.
 impl PartialEq for Prompts {
     fn eq(&self, other: &Prompts) -> bool {
-        let way = |prompts: &Prompts| (prompts.order, prompts.prefix_cache);
-        self.name == other.name && way(self) == way(other) && self.source == other.source
+        let options = |prompts: &Prompts| (prompts.order, prompts.prefix_cache);
+        self.name == other.name && options(self) == options(other) && self.source == other.source
     }
 }
 
 impl Prompts {
-    /// A source of at least one text.
+    /// A source of texts; `None` if there are none.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: PromptOrder) -> Option<Prompts> {
-        (!texts.is_empty()).then(|| Prompts::of(name, Source::Texts(texts.into()), order))
+        (!texts.is_empty()).then(|| Prompts::from_source(name, Source::Texts(texts.into()), order))
     }
 
-    /// What a file holds.
+    /// The prompts of a file.
     pub fn from_rows(name: impl Into<String>, rows: Rows, order: PromptOrder) -> Prompts {
-        Prompts::of(name, Source::Rows(rows), order)
+        Prompts::from_source(name, Source::Rows(rows), order)
     }
 
-    /// What is made up.
+    /// Generated prompts.
     pub fn synthetic(name: &str, synthetic: Synthetic) -> Prompts {
-        Prompts::of(name, Source::Synthetic(name.into(), synthetic), PromptOrder::Sequential)
+        Prompts::from_source(
+            name,
+            Source::Synthetic(name.into(), synthetic),
+            PromptOrder::Sequential,
+        )
     }
 
-    /// Several sources by weight; at least one, each weight at least 1, together at most
-    /// [`MOST_TURNS`].
+    /// Several sources with weights. The result is `None` if there are no sources, if a weight is 0, or
+    /// if the sum of weights is above [`MAX_TOTAL_WEIGHT`].
     pub fn mixed(
         name: impl Into<String>,
         members: Vec<(Prompts, u32)>,
         order: PromptOrder,
     ) -> Option<Prompts> {
         let (members, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let fit = !weights.is_empty()
+        let is_valid = !weights.is_empty()
             && !weights.contains(&0)
             && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>()
-                <= u64::from(MOST_TURNS);
-        fit.then(|| {
-            Prompts::of(name, Source::Mix(mix::Turns::new(&weights), members.into()), order)
+                <= u64::from(MAX_TOTAL_WEIGHT);
+        is_valid.then(|| {
+            Prompts::from_source(
+                name,
+                Source::Mix(mix::WeightedRoundRobin::new(&weights), members.into()),
+                order,
+            )
         })
     }
 
-    /// The built-in source: questions and tasks of everyday kinds, from a line to a page, so that
-    /// reading them takes an endpoint different times.
+    /// The built-in source: everyday questions and tasks from a line to a page, so that prefill times
+    /// differ.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
-        Prompts::of("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
+        Prompts::from_source("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
     }
 
-    fn of(name: impl Into<String>, source: Source, order: PromptOrder) -> Prompts {
+    fn from_source(name: impl Into<String>, source: Source, order: PromptOrder) -> Prompts {
         Prompts {
             name: name.into(),
             source,
             order,
             prefix_cache: PrefixCache::Warm,
-            run: Arc::default(),
+            nonces: Arc::default(),
         }
     }
 
-    /// The same in another order.
+    /// Returns the source with another order.
     #[must_use]
-    pub fn in_order(self, order: PromptOrder) -> Prompts {
+    pub fn with_order(self, order: PromptOrder) -> Prompts {
         Prompts { order, ..self }
     }
 
-    /// The same for an engine that keeps prefixes.
+    /// Returns the source with another use of the prefix cache.
     #[must_use]
     pub fn with_prefix_cache(self, prefix_cache: PrefixCache) -> Prompts {
-        Prompts { prefix_cache, run: Arc::new(random::unrepeatable().into()), ..self }
+        Prompts { prefix_cache, nonces: Arc::new(random::unique_number().into()), ..self }
     }
 
-    /// Whether an engine may find the prefixes of prompts in its cache.
+    /// Returns true if an engine may find prefixes of the prompts in its cache.
     #[must_use]
-    pub fn is_warm(&self) -> bool {
+    pub fn can_hit_prefix_cache(&self) -> bool {
         self.prefix_cache == PrefixCache::Warm
     }
 
-    /// How many there are, at least one; `None` where each is made up.
+    /// The number of prompts, at least one; `None` if prompts are generated.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> Option<u64> {
@@ -173,9 +184,9 @@ impl Prompts {
         }
     }
 
-    /// What it is put together from: the name of each source, its share of what is asked, and how many
-    /// prompts it has; of all but a mix itself alone.
-    pub fn parts(&self) -> Vec<(&str, f64, Option<u64>)> {
+    /// The name, the share of arrivals and the number of prompts of each source of a mix. Any other
+    /// source has one entry: itself.
+    pub fn sources(&self) -> Vec<(&str, f64, Option<u64>)> {
         match &self.source {
             Source::Mix(turns, members) => {
                 let parts = members.iter().zip(turns.shares());
@@ -185,23 +196,23 @@ impl Prompts {
         }
     }
 
-    /// How many have no words of their own, so that no nonce can stand before them.
+    /// The number of prompts without text, to which no nonce can be added.
     #[must_use]
-    pub fn wordless(&self) -> u64 {
+    pub fn count_without_text(&self) -> u64 {
         match &self.source {
             Source::Texts(_) | Source::Synthetic(..) => 0,
-            Source::Rows(rows) => rows.wordless(),
-            Source::Mix(_, members) => members.iter().map(Prompts::wordless).sum(),
+            Source::Rows(rows) => rows.count_without_text(),
+            Source::Mix(_, members) => members.iter().map(Prompts::count_without_text).sum(),
         }
     }
 
-    /// Tokens of what is asked and the most of what is answered, on the average and by and large, where
-    /// a request without a bound of its own has `limit`: exact only where it is made up, or where a trace
-    /// gives `lengths`.
+    /// Returns the mean number of prompt tokens and the mean limit of output tokens. `limit` applies to
+    /// prompts without a limit of their own. The figures are exact if prompts are generated or a trace
+    /// gives `lengths`, and an estimate otherwise.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
-        let given = |tokens: Option<NonZeroU32>| tokens.map(|tokens| f64::from(tokens.get()));
+        let from_trace = |tokens: Option<NonZeroU32>| tokens.map(|tokens| f64::from(tokens.get()));
         let (input, output) = match &self.source {
             Source::Texts(texts) => {
                 let bytes: usize = texts.iter().map(String::len).sum();
@@ -209,8 +220,8 @@ impl Prompts {
             }
             Source::Rows(rows) => (rows.mean_bytes() / BYTES_PER_TOKEN, rows.mean_limit(limit)),
             Source::Synthetic(_, synthetic) => {
-                let drawn = synthetic.output.map_or(limit, |output| output.mean);
-                (given(lengths.input).unwrap_or(synthetic.input.mean), drawn)
+                let output = synthetic.output.map_or(limit, |output| output.mean);
+                (from_trace(lengths.input).unwrap_or(synthetic.input.mean), output)
             }
             Source::Mix(turns, members) => {
                 let each = members.iter().zip(turns.shares());
@@ -220,68 +231,74 @@ impl Prompts {
                 })
             }
         };
-        (input, given(lengths.output).unwrap_or(output))
+        (input, from_trace(lengths.output).unwrap_or(output))
     }
 
-    /// What the arrival `k`, counted from 0, of a stream asks. Streams of different names draw
-    /// differently from the same seed. Where a trace gives `lengths`, prompts that are made up have
-    /// them, and every other source takes that of the answer as its bound.
+    /// Returns the prompt of arrival `k`, from 0, of a scenario. Scenarios with different names draw
+    /// different prompts from the same seed. If a trace gives `lengths`, generated prompts have them,
+    /// and all other prompts take the length of the answer as their limit.
     ///
     /// This may read a row of a large file from the disk.
     ///
     /// # Errors
-    /// Where that file is not what it was.
-    pub fn pick(
+    /// If that file has changed or cannot be read.
+    pub fn prompt_for(
         &self,
         seed: u64,
-        stream: &str,
+        scenario: &str,
         k: u64,
         lengths: Option<Lengths>,
-    ) -> Result<Question<'_>, Unavailable> {
-        // The number at place `k` of a stream: any place is reached at once.
-        let mut series = random::generator(seed, stream, Purpose::Prompts);
-        series.set_stream(k);
+    ) -> Result<Question<'_>, PromptUnavailable> {
+        // Each arrival has a random sequence of its own, so that no earlier one needs to be drawn.
+        let mut rng = random::seeded_rng(seed, scenario, Purpose::Prompts);
+        rng.set_stream(k);
         let lengths = lengths.unwrap_or_default();
         let cold = self.prefix_cache == PrefixCache::Cold;
-        let taken = if cold { prose::NONCE } else { 0 };
-        let mut asked = self.ask(k, Wish { seed, lengths, taken }, &mut series)?;
+        let nonce_tokens = if cold { filler_text::NONCE_TOKENS } else { 0 };
+        let inputs = PromptInputs { seed, lengths, nonce_tokens };
+        let mut prompt = self.take(k, inputs, &mut rng)?;
         if lengths.output.is_some() {
-            asked.max_tokens = lengths.output;
+            prompt.max_tokens = lengths.output;
         }
-        let own = || unlike_any_other(&self.run);
+        let number = || next_nonce(&self.nonces);
         match self.prefix_cache {
             PrefixCache::Warm => {}
-            PrefixCache::Cold => asked.nonce = Some(prose::nonce(own())),
-            PrefixCache::Salted => asked.cache_salt = Some(format!("{:016x}", own())),
+            PrefixCache::Cold => prompt.nonce = Some(filler_text::nonce(number())),
+            PrefixCache::Salted => prompt.cache_salt = Some(format!("{:016x}", number())),
         }
-        Ok(asked)
+        Ok(prompt)
     }
 
-    fn ask(&self, k: u64, wish: Wish, series: &mut impl Rng) -> Result<Question<'_>, Unavailable> {
-        let mut place = |count: u64| match self.order {
+    fn take(
+        &self,
+        k: u64,
+        inputs: PromptInputs,
+        rng: &mut impl Rng,
+    ) -> Result<Question<'_>, PromptUnavailable> {
+        let mut index = |count: u64| match self.order {
             PromptOrder::Sequential => k % count.max(1),
-            PromptOrder::Random => synthetic::scaled(series.next_u64(), count),
+            PromptOrder::Random => synthetic::scale_to(rng.next_u64(), count),
         };
         match &self.source {
             Source::Texts(texts) => {
-                let place = usize::try_from(place(texts.len() as u64)).unwrap_or_default();
-                Ok(texts.get(place).map_or("", String::as_str).into())
+                let index = usize::try_from(index(texts.len() as u64)).unwrap_or_default();
+                Ok(texts.get(index).map_or("", String::as_str).into())
             }
-            Source::Rows(rows) => rows.ask(place(rows.count())),
+            Source::Rows(rows) => rows.prompt_at(index(rows.count())),
             Source::Synthetic(name, synthetic) => {
-                Ok(synthetic.ask(name, wish.seed, wish.lengths, wish.taken, series))
+                Ok(synthetic.generate(name, inputs.seed, inputs.lengths, inputs.nonce_tokens, rng))
             }
             Source::Mix(turns, members) => {
-                let (member, own) = turns.at(k, self.order, place);
+                let (member, k) = turns.turn_of(k, self.order, index);
                 members
                     .get(member)
-                    .map_or_else(|| Ok("".into()), |member| member.ask(own, wish, series))
+                    .map_or_else(|| Ok("".into()), |member| member.take(k, inputs, rng))
             }
         }
     }
 }
 
-/// The texts may be many and long; how many is all that a log needs.
+/// The name and the number of prompts: the texts would be too long for a log.
 impl fmt::Debug for Prompts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prompts")
@@ -293,10 +310,11 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// A number that no other request of this run has (each step can be undone), and hardly any of another
-/// run: `SplitMix64` from where the run began.
-fn unlike_any_other(run: &AtomicU64) -> u64 {
-    let mut mixed = run.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+/// Returns a number that no other request of this run has, and almost certainly none of another run:
+/// `SplitMix64` from a random start. The function is invertible, so different states give different
+/// numbers.
+fn next_nonce(state: &AtomicU64) -> u64 {
+    let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -1,24 +1,26 @@
-//! Everything random follows from the seed of the configuration: generators keyed by it and by what
-//! they are for, so that two runs draw the same, and one stream's draws never shift another's.
+//! Random number generators that follow from the seed of the configuration. Each scenario and purpose
+//! has a generator of its own, so two runs draw the same numbers, and the draws of one scenario never
+//! change those of another.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What a generator is for. Each purpose draws from a series of its own.
+/// The purpose of a generator. Each purpose has a sequence of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Which prompt.
+    /// The choice and the text of prompts.
     Prompts = 0,
-    /// When.
+    /// The gaps between arrivals.
     Arrivals = 1,
-    /// The text that synthetic prompts begin with together.
+    /// The text at the start that synthetic prompts share.
     Prefixes = 2,
 }
 
-/// The generator for a scenario. `ChaCha` is defined by a standard: its series outlives this version.
-pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
+/// Returns the generator of a scenario for a purpose. A standard defines `ChaCha`, so other versions
+/// of llmload draw the same sequence.
+pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&fnv(scenario).to_le_bytes());
@@ -26,19 +28,19 @@ pub fn generator(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// A number that no other run has: for what must not be repeated, such as a nonce.
-pub fn unrepeatable() -> u64 {
+/// Returns a random number that does not follow from the seed, such as for a nonce: no other run has
+/// it.
+pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// FNV-1a of a text.
 fn fnv(text: &str) -> u64 {
     let mut hash = Fnv::default();
-    hash.add(text.as_bytes());
+    hash.update(text.as_bytes());
     hash.0
 }
 
-/// FNV-1a: tells apart what it is given, and is the same in every build and on every machine.
+/// The hash FNV-1a, which is the same in every build and on every machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Fnv(pub u64);
 
@@ -49,8 +51,7 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    /// Takes in more.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

@@ -132,7 +132,7 @@ impl DiagnosedTarget<'_> {
                 format!("/models answers {status}, a redirect, and none is followed"),
                 REDIRECTED.to_owned(),
             ),
-            (_, None, [model]) => plan::model_fault(model).and_then(|fault| {
+            (_, None, [model]) => plan::model_name_problem(model).and_then(|fault| {
                 let what = format!("the name of the only one that /models lists {fault}");
                 trouble(what, "set `model` (or `--model`)".to_owned())
             }),

@@ -208,7 +208,7 @@ impl Report {
     /// That of a run that has ended.
     pub fn of(run: Run<'_>, streams: &[std::sync::Arc<RouteMonitor>]) -> Report {
         let streams: Vec<Load> = streams.iter().filter_map(|stream| load(stream)).collect();
-        let claims = run.generator.ever_claimed().into_iter();
+        let claims = run.generator.all_distortions().into_iter();
         let distortions: Vec<_> = claims
             .map(|claim| Distorted { kind: claim.kind.as_str().to_owned(), message: claim.message })
             .collect();

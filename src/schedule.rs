@@ -1,14 +1,15 @@
-//! When requests are due: phases, the integral Λ of their rate, and its inverse.
+//! The load over time: phases, the integral Λ of their rate, and its inverse.
 //!
-//! A schedule is a pure function of time. It is computed in integers throughout, so that a year of
-//! uptime is as exact as the first second; there is no tick and nothing accumulates.
+//! A schedule is a pure function of time. All arithmetic is in integers, except for the swing of a
+//! sine, so a year of uptime is as exact as the first second. No clock ticks and no error
+//! accumulates.
 //!
-//! Areas under the rate line are counted in [`Area`] units of 1/(7.2·10¹⁸) of an arrival. That
-//! odd unit makes the area of every whole phase a whole number: rates are millionths of an arrival
-//! per hour, times are nanoseconds (3.6·10¹² to the hour), and a ramp halves once.
+//! [`Area`] counts the area under the rate in units of 1/(7.2·10¹⁸) of an arrival. This unit makes
+//! the area of every whole phase a whole number: a rate is in millionths of an arrival per hour, a
+//! time is in nanoseconds (3.6·10¹² to the hour), and the area of a ramp has a divisor of 2.
 
+mod gaps;
 mod rate;
-mod series;
 mod shard;
 mod trace;
 
@@ -16,10 +17,10 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+pub use gaps::{ArrivalGaps, ArrivalSpec, Arrivals, MEAN_GAP};
 pub use rate::{Area, ParseRateError, Rate};
-pub use series::{Arrivals, SPACING, Series, Spread};
 pub use shard::Shard;
-pub use trace::{Lengths, Row, Trace};
+pub use trace::{Lengths, Trace, TraceRow};
 
 /// What a phase asks for while it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,32 +129,30 @@ impl fmt::Display for Load {
 /// One entry of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Phase {
-    /// Shown on dashboards; unique within a schedule.
+    /// The name on dashboards; unique within a schedule.
     pub name: String,
-    /// What is asked for.
     pub load: Load,
-    /// For how long: from [`Phase::SHORTEST`] to [`Phase::LONGEST`]; zero where requests are counted.
+    /// From [`Phase::SHORTEST`] to [`Phase::LONGEST`]; zero if the phase counts requests.
     pub length: Duration,
 }
 
 impl Phase {
-    /// A cycle shorter than this would be over before anybody could look at it.
+    /// A shorter phase would end before anybody could observe it.
     pub const SHORTEST: Duration = Duration::from_millis(1);
-    /// The arithmetic of ramps stays within 128 bits up to here.
+    /// 366 days. The arithmetic of ramps stays within 128 bits up to this length.
     pub const LONGEST: Duration = Duration::from_hours(8784);
 }
 
-/// How often the whole schedule is gone through.
+/// The number of cycles of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repeat {
-    /// For as long as the daemon lives.
+    /// Until the daemon ends.
     Forever,
-    /// So many times.
     Times(NonZeroU32),
 }
 
 impl Repeat {
-    /// Whether a cycle of this number, from 0, takes place.
+    /// Returns true if the cycle of this number, from 0, takes place.
     pub fn includes(self, cycle: u64) -> bool {
         match self {
             Repeat::Forever => true,
@@ -162,32 +161,30 @@ impl Repeat {
     }
 }
 
-/// A phase in its place within the cycle.
+/// A phase with its place in the cycle.
 #[derive(Clone, Copy, Debug)]
-pub struct Placed<'a> {
-    /// Its position in [`Schedule::phases`].
+pub struct PhaseSpan<'a> {
+    /// The position in [`Schedule::phases`].
     pub index: usize,
-    /// The phase.
     pub phase: &'a Phase,
-    /// When it starts, from the start of the cycle.
+    /// The start of the phase, since the start of the cycle.
     pub start: Duration,
-    /// When it ends.
+    /// The end of the phase, since the start of the cycle.
     pub end: Duration,
-    /// The open-loop arrivals expected in it. Not the difference of Λ at its ends: Λ at its start counts
-    /// what a trace sends at that very instant.
+    /// The open-loop arrivals expected in the phase. This is not Λ(end) − Λ(start), because Λ(start)
+    /// includes the rows that a trace sends at the very start.
     pub total: Area,
 }
 
-/// Phases in order, gone through once; one such pass is a cycle.
+/// Phases in order. One pass through them is a cycle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     phases: Vec<Phase>,
-    /// Per phase: the time and the area at its end.
+    /// For each phase: the time in nanoseconds and Λ at its end.
     ends: Vec<(u64, Area)>,
 }
 
 impl Schedule {
-    /// A schedule of these phases.
     pub fn new(phases: Vec<Phase>) -> Schedule {
         let (mut time, mut area) = (0, Area::ZERO);
         let ends = phases
@@ -202,12 +199,11 @@ impl Schedule {
         Schedule { phases, ends }
     }
 
-    /// In order.
     pub fn phases(&self) -> &[Phase] {
         &self.phases
     }
 
-    /// How long one cycle lasts.
+    /// The length of one cycle.
     pub fn length(&self) -> Duration {
         Duration::from_nanos(self.end().0)
     }
@@ -217,57 +213,59 @@ impl Schedule {
         self.end().1
     }
 
-    /// How many arrivals the cycles before this one hold if they stand evenly, and what is left over:
-    /// the distance from the last of them to the start of the cycle. The first stands half a distance
-    /// after the start of cycle 0, so that a phase of whole arrivals has none on its edges.
-    pub fn before(&self, cycle: u64) -> (u64, Area) {
+    /// Returns the number of evenly spread arrivals in all cycles before this one, and the distance
+    /// from the last of them to the start of this cycle.
+    ///
+    /// The first arrival is half an arrival after the start of cycle 0. So a phase with a whole number
+    /// of arrivals has none on its edges.
+    pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
         let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
-        // Cycles and a fraction of an arrival: below 2⁶⁴ · 2⁶³.
+        // Number of cycles times a fraction of an arrival: below 2⁶⁴ · 2⁶³.
         let rest = cycle * rest + Area::ARRIVAL.0 / 2;
         let count = cycle.wrapping_mul(whole).wrapping_add(rest / Area::ARRIVAL.0);
         (low_bits(count), Area(rest % Area::ARRIVAL.0))
     }
 
-    /// The arrivals expected before the phase at this position begins.
+    /// Λ at the start of the phase at this position, without the rows that a trace sends then.
     pub fn area_before(&self, index: usize) -> Area {
         index.checked_sub(1).and_then(|i| self.ends.get(i)).map_or(Area::ZERO, |end| end.1)
     }
 
-    /// Whether every phase lasts a time that is known beforehand.
+    /// Returns true if the length of every phase is known in advance.
     pub fn is_timed(&self) -> bool {
         !self.phases.iter().any(|phase| matches!(phase.load, Load::Requests { .. }))
     }
 
-    /// Λ(t): the arrivals expected in the first `time` of a cycle, those of its last instant included: a
-    /// trace at the start makes it more than nothing at 0.
+    /// Λ(t): the arrivals expected up to and including a time of the cycle. A trace at the start of
+    /// the cycle makes Λ(0) more than 0.
     pub fn area(&self, time: Duration) -> Area {
-        let Some(at) = self.at(time) else { return self.total() };
-        let before = self.area_before(at.index);
-        let within = rate::nanos(time) - rate::nanos(at.start);
-        before + at.phase.load.area(within, rate::nanos(at.phase.length))
+        let Some(span) = self.phase_at(time) else { return self.total() };
+        let before = self.area_before(span.index);
+        let within = rate::nanos(time) - rate::nanos(span.start);
+        before + span.phase.load.area(within, rate::nanos(span.phase.length))
     }
 
-    /// Λ⁻¹: the first nanosecond of a cycle at which `area` is reached, if the cycle reaches it.
-    /// Where the rate is zero for a while, that is the first instant of the plateau.
+    /// Λ⁻¹: the first nanosecond of a cycle at which Λ reaches `area`; `None` if the cycle does not
+    /// reach it. If the rate is zero for a time, this is the first instant of that time.
     pub fn due(&self, area: Area) -> Option<Duration> {
-        let (_, phase, (start, before)) = self.reached(area)?;
+        let (_, phase, (start, before)) = self.phase_reaching(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));
         Some(Duration::from_nanos(start + within))
     }
 
-    /// The phase at a time of the cycle; `None` from its end on.
-    pub fn at(&self, time: Duration) -> Option<Placed<'_>> {
+    /// The phase at a time of the cycle; `None` from the end of the cycle on.
+    pub fn phase_at(&self, time: Duration) -> Option<PhaseSpan<'_>> {
         let index = self.ends.partition_point(|&(end, _)| end <= rate::nanos(time));
-        self.placed(index)
+        self.phase_span(index)
     }
 
-    /// The phase at this position.
-    pub fn placed(&self, index: usize) -> Option<Placed<'_>> {
+    /// The phase at this position; `None` beyond the last one.
+    pub fn phase_span(&self, index: usize) -> Option<PhaseSpan<'_>> {
         let phase = self.phases.get(index)?;
         let (start, before) = index.checked_sub(1).map_or_else(Default::default, |i| self.ends[i]);
         let (end, area) = self.ends[index];
-        Some(Placed {
+        Some(PhaseSpan {
             index,
             phase,
             start: Duration::from_nanos(start),
@@ -276,17 +274,18 @@ impl Schedule {
         })
     }
 
-    /// λ(t) in arrivals per second: what the schedule asks for at a time of the cycle. A trace has no
-    /// rate but that of the ten seconds around.
+    /// λ(t) in arrivals per second at a time of the cycle. The rate of a trace is its mean over the
+    /// ten seconds around that time.
     pub fn rate(&self, time: Duration) -> f64 {
-        self.at(time)
-            .map_or(0.0, |at| at.phase.load.rate(time.saturating_sub(at.start), at.phase.length))
+        self.phase_at(time).map_or(0.0, |span| {
+            span.phase.load.rate(time.saturating_sub(span.start), span.phase.length)
+        })
     }
 
-    /// The position of the phase that reaches `area`, and the lengths of the request that does, where it
-    /// stands in a trace.
-    pub fn reaching(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
-        let (index, phase, (_, before)) = self.reached(area)?;
+    /// Returns the position of the phase in which Λ reaches `area`, and the token counts that a trace
+    /// gives for the arrival there.
+    pub fn phase_and_lengths(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
+        let (index, phase, (_, before)) = self.phase_reaching(area)?;
         let lengths = match &phase.load {
             Load::Replay(trace) => trace.lengths(area - before),
             _ => None,
@@ -294,8 +293,8 @@ impl Schedule {
         Some((index, lengths))
     }
 
-    /// The phase that reaches an area and its position, and the time and the area at its start.
-    fn reached(&self, area: Area) -> Option<(usize, &Phase, (u64, Area))> {
+    /// The phase in which Λ reaches an area, its position, and the time and Λ at its start.
+    fn phase_reaching(&self, area: Area) -> Option<(usize, &Phase, (u64, Area))> {
         let index = self.ends.partition_point(|&(_, end)| end < area);
         let before = index.checked_sub(1).map_or_else(Default::default, |before| self.ends[before]);
         Some((index, self.phases.get(index)?, before))
@@ -306,6 +305,7 @@ impl Schedule {
     }
 }
 
+/// The lower 64 bits: numbers of arrivals wrap around.
 #[allow(clippy::cast_possible_truncation)]
 fn low_bits(count: u128) -> u64 {
     count as u64

@@ -274,13 +274,13 @@ impl Inner {
             return Some((phase, None));
         }
         let time = now.saturating_duration_since(start);
-        let placed = self.schedule.at(time)?;
+        let placed = self.schedule.phase_at(time)?;
         Some((placed.index, Some(placed.end.saturating_sub(time))))
     }
 
     /// When a phase last started, by the wall clock.
     fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
-        let start = self.schedule.placed(phase)?.start;
+        let start = self.schedule.phase_span(phase)?.start;
         let (_, wall) = self.last?;
         let begun = match self.state {
             Activity::Running { start: cycle, counting, .. } => match counting {

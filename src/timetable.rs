@@ -1,9 +1,9 @@
-//! Which part of a schedule is on: when its cycles begin, and when nothing is due at all.
+//! The segment of a schedule that is active: the starts of its cycles, and its idle times.
 //!
-//! A [`Timetable`] is asked for one instant after another, each the end of the stretch before, so
-//! that stretches cover all of time and no arrival falls between two of them, however late the
-//! question comes. The time of the wall at that instant is passed in: cycles that follow the wall
-//! clock are placed anew at each beginning, and never so that a part of a cycle comes twice.
+//! The caller asks a [`Timetable`] for one entry after another, each from the end of the entry
+//! before. So entries cover all of time, and no arrival is lost between two of them, however late
+//! the call is. The caller also passes in the wall clock: cycles that follow it are placed anew at
+//! each start, and no part of a cycle is sent twice.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,21 +15,20 @@ use crate::pacer::Segment;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
-/// What began so shortly ago has been seen to begin: nobody asks at the very nanosecond, and clocks are
-/// put right by milliseconds.
-const PROMPT: Duration = Duration::from_secs(1);
+/// A start so recent counts as seen in time: no call comes at the exact nanosecond, and clocks are
+/// adjusted by milliseconds.
+const START_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// One instant by both clocks.
+/// An instant on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// On the monotonic clock.
     pub instant: Instant,
-    /// On the wall.
+    /// The same instant on the wall clock.
     pub wall: SystemTime,
 }
 
 impl Moment {
-    /// Where the wall clock will be at an instant, or was.
+    /// The time of the wall clock at an instant, past or future, if nobody sets the clock.
     pub fn wall_at(self, instant: Instant) -> SystemTime {
         match instant.checked_duration_since(self.instant) {
             Some(later) => self.wall + later,
@@ -37,41 +36,41 @@ impl Moment {
         }
     }
 
-    /// The instant at which the wall clock shows a time, or showed it.
+    /// The instant at which the wall clock shows a time, past or future, if nobody sets the clock.
     pub fn instant_at(self, wall: SystemTime) -> Instant {
         match wall.duration_since(self.wall) {
             Ok(later) => self.instant + later,
-            // The monotonic clock may be younger than the time asked for.
+            // The monotonic clock may have started after that time.
             Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
         }
     }
 }
 
-/// When the cycles of a schedule begin.
+/// The rule for the starts of cycles.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cycles {
-    /// One after the other, the first at once.
-    Running {
-        /// So many.
+    /// One cycle after the other, the first at once.
+    BackToBack {
+        /// The number of cycles.
         repeat: Repeat,
-        /// Whether each may wait until the target is ready.
+        /// True if each cycle waits until the target is ready.
         when_ready: bool,
     },
-    /// Where the wall clock says, for ever.
+    /// Cycles placed by the wall clock, without end.
     WallClock(Anchor),
-    /// So many from each firing on; a firing while they are on is skipped.
+    /// This number of cycles from each cron firing on. A firing while they run is skipped.
     Cron(Cron, Repeat),
 }
 
-/// What is on.
+/// The activity of a scenario from an instant on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimetableEntry {
-    /// This stretch.
-    On(Segment),
-    /// Nothing before this instant.
-    Off(Instant),
-    /// Nothing ever again.
-    Over,
+    /// This segment is active.
+    Active(Segment),
+    /// No load before this instant.
+    IdleUntil(Instant),
+    /// No load ever again.
+    Ended,
 }
 
 /// The cycles and the active windows of one schedule.
@@ -80,48 +79,54 @@ pub struct Timetable {
     schedule: Arc<Schedule>,
     cycles: Cycles,
     active: Option<Windows>,
-    /// The cycle that was on last.
-    last: Option<Last>,
-    /// When cron fired last, or the time from which firings count.
-    fired: Option<SystemTime>,
-    skipped: u64,
+    /// The latest cycle that became active.
+    last_cycle: Option<LastCycle>,
+    /// The latest cron firing that was handled, or the time from which firings count.
+    last_firing: Option<SystemTime>,
+    skipped_firings: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Last {
+struct LastCycle {
     number: u64,
     start: Instant,
-    /// How long it is when nothing cuts it short.
+    /// The length of the cycle, unless an active window or another load cuts it short.
     length: Duration,
-    /// Whether it was walked to its end.
-    done: bool,
+    /// True if it ran to its end.
+    completed: bool,
 }
 
 impl Timetable {
-    /// A timetable that has not begun.
+    /// A timetable whose first cycle has not started.
     pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
-        Timetable { schedule, cycles, active, last: None, fired: None, skipped: 0 }
+        Timetable {
+            schedule,
+            cycles,
+            active,
+            last_cycle: None,
+            last_firing: None,
+            skipped_firings: 0,
+        }
     }
 
-    /// That of a scenario.
-    pub fn of(scenario: &Scenario) -> Timetable {
+    /// The timetable that the configuration of a scenario describes.
+    pub fn for_scenario(scenario: &Scenario) -> Timetable {
         let repeat = scenario.repeat;
         let cycles = match &scenario.start {
-            Start::WhenReady => Cycles::Running { repeat, when_ready: true },
-            Start::Now => Cycles::Running { repeat, when_ready: false },
+            Start::WhenReady => Cycles::BackToBack { repeat, when_ready: true },
+            Start::Now => Cycles::BackToBack { repeat, when_ready: false },
             Start::WallClock(anchor) => Cycles::WallClock(anchor.clone()),
             Start::Cron(cron) => Cycles::Cron(cron.clone(), repeat),
         };
         Timetable::new(Arc::clone(&scenario.schedule), cycles, scenario.active.clone())
     }
 
-    /// The schedule.
     pub fn schedule(&self) -> &Arc<Schedule> {
         &self.schedule
     }
 
-    /// What says that nothing is due now and then, in words.
-    pub fn hours(&self) -> Option<&'static str> {
+    /// The cause of idle times, as text for people; `None` if the scenario has none.
+    pub fn idle_cause(&self) -> Option<&'static str> {
         match (&self.cycles, &self.active) {
             (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
             (Cycles::Cron(..), None) => Some("its cron"),
@@ -130,71 +135,73 @@ impl Timetable {
         }
     }
 
-    /// Whether its one phase goes on for ever.
+    /// Returns true if the schedule is one phase that never ends.
     pub fn is_endless(&self) -> bool {
-        let for_ever = match self.cycles {
-            Cycles::Running { repeat, .. } => repeat == Repeat::Forever,
+        let is_repeated_forever = match self.cycles {
+            Cycles::BackToBack { repeat, .. } => repeat == Repeat::Forever,
             Cycles::WallClock(_) => true,
             Cycles::Cron(..) => false,
         };
-        for_ever && self.active.is_none() && self.schedule.phases().len() == 1
+        is_repeated_forever && self.active.is_none() && self.schedule.phases().len() == 1
     }
 
-    /// How many firings were skipped so far because the one before was still on.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
+    /// The number of cron firings skipped because the cycles of an earlier firing still ran.
+    pub fn skipped_firings(&self) -> u64 {
+        self.skipped_firings
     }
 
-    /// Whether what comes next is a cycle from its beginning that may as well begin later. Of a load
-    /// that goes on unchanged for ever, cycles are nothing but arithmetic.
+    /// Returns true if the next entry is the start of a cycle that may be postponed until the target
+    /// is ready. The cycles of a load that never changes exist only in arithmetic, so they are never
+    /// postponed.
     pub fn can_be_postponed(&self) -> bool {
-        let begins = self.last.is_none_or(|last| last.done);
-        begins
+        let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
+        is_at_start
             && !self.is_endless()
-            && matches!(self.cycles, Cycles::Running { when_ready: true, .. })
+            && matches!(self.cycles, Cycles::BackToBack { when_ready: true, .. })
     }
 
-    /// A stretch was walked to its end, or left before it.
-    pub fn left(&mut self, segment: Segment, walked: bool) {
-        if let Some(last) = &mut self.last {
-            // Requests that were counted may have moved it.
+    /// Records the end of a segment. `completed` is false if it was left before its end.
+    pub fn leave_segment(&mut self, segment: Segment, completed: bool) {
+        if let Some(last) = &mut self.last_cycle {
+            // Phases that count requests may have moved the start.
             last.start = segment.start;
-            last.done = walked && segment.until >= last.length;
+            last.completed = completed && segment.until >= last.length;
         }
     }
 
-    /// What is on from `at`, the end of what was on before.
-    pub fn from(&mut self, at: Moment) -> TimetableEntry {
-        // A firing counts from here on, also one that comes before the first window opens.
-        self.fired.get_or_insert(at.wall);
-        let change = match self.active.as_ref().map(|windows| windows.at(at.wall)) {
+    /// Returns the entry from `at` on, which is the end of the entry before.
+    pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
+        // Firings count from the first call on, even if the first window opens later.
+        self.last_firing.get_or_insert(at.wall);
+        let window_end = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
-            Some((false, Some(opens))) => return TimetableEntry::Off(at.instant_at(opens)),
-            Some((false, None)) => return TimetableEntry::Over,
+            Some((false, Some(opens))) => return TimetableEntry::IdleUntil(at.instant_at(opens)),
+            Some((false, None)) => return TimetableEntry::Ended,
         };
-        let part = match self.cycles.clone() {
-            Cycles::Running { repeat, .. } => self.running(repeat, at.instant),
-            Cycles::WallClock(anchor) => self.by_the_wall(&anchor, at),
-            Cycles::Cron(cron, repeat) => self.by_cron(&cron, repeat, at),
+        let entry = match self.cycles.clone() {
+            Cycles::BackToBack { repeat, .. } => self.back_to_back_entry(repeat, at.instant),
+            Cycles::WallClock(anchor) => self.wall_clock_entry(&anchor, at),
+            Cycles::Cron(cron, repeat) => self.cron_entry(&cron, repeat, at),
         };
-        match (part, change) {
-            (TimetableEntry::On(mut segment), Some(closes)) => {
+        match (entry, window_end) {
+            (TimetableEntry::Active(mut segment), Some(closes)) => {
                 segment.until = segment.until.min(closes.saturating_duration_since(segment.start));
-                TimetableEntry::On(segment)
+                TimetableEntry::Active(segment)
             }
-            (part, _) => part,
+            (entry, _) => entry,
         }
     }
 
-    /// The cycle that is on at an instant, if they follow one another; the first begins here.
-    fn running(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
+    /// The entry for cycles that follow one another; the first cycle starts at `at`.
+    fn back_to_back_entry(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
         let length = self.schedule.length();
-        let (number, start, after) = match self.last {
+        let (number, start, after) = match self.last_cycle {
             None => (0, at, None),
-            Some(last) if last.done || length.is_zero() => (last.number + 1, at, None),
+            Some(last) if last.completed || length.is_zero() => (last.number + 1, at, None),
             Some(last) => {
-                // More than one cycle may have passed while something else was on.
+                // Cycles continue to pass while a window is closed or another load replaces the
+                // schedule.
                 let elapsed = at.saturating_duration_since(last.start).as_nanos();
                 let (cycles, time) =
                     (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
@@ -203,83 +210,97 @@ impl Timetable {
             }
         };
         if !repeat.includes(number) {
-            return TimetableEntry::Over;
+            return TimetableEntry::Ended;
         }
-        self.on(Segment { cycle: number, start, after, until: length })
+        self.begin_cycle(Segment { cycle: number, start, after, until: length })
     }
 
-    fn by_the_wall(&mut self, anchor: &Anchor, at: Moment) -> TimetableEntry {
+    /// The entry for cycles that are placed by the wall clock.
+    fn wall_clock_entry(&mut self, anchor: &Anchor, at: Moment) -> TimetableEntry {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
-        let after = match self.last {
-            // The wall clock was set back into a cycle that is over.
+        let after = match self.last_cycle {
+            // The wall clock was set back into a cycle that has ended: wait, so that no arrival is
+            // sent twice.
             Some(last)
-                if cycle.number < last.number || (cycle.number == last.number && last.done) =>
+                if cycle.number < last.number
+                    || (cycle.number == last.number && last.completed) =>
             {
-                return TimetableEntry::Off(end.max(at.instant));
+                return TimetableEntry::IdleUntil(end.max(at.instant));
             }
-            // The clock may be a little ahead; what was due since the cycle began is late, not lost.
-            Some(last) if last.done && at.instant <= start + PROMPT => None,
-            // Set back in the midst of a cycle: what was due before has been told.
+            // The cycle follows another and started a moment ago. Arrivals since its start are late
+            // and not lost.
+            Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
+            // The wall clock was set back within the cycle, or the segment begins anew after a
+            // window: earlier arrivals have been sent.
             Some(last) if cycle.number == last.number => {
                 Some(at.instant.saturating_duration_since(start.min(last.start)))
             }
             _ => Some(at.instant.saturating_duration_since(start)),
         };
         let until = self.schedule.length().min(end.saturating_duration_since(start));
-        self.on(Segment { cycle: cycle.number, start, after, until })
+        self.begin_cycle(Segment { cycle: cycle.number, start, after, until })
     }
 
-    fn by_cron(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
+    /// The entry for cycles that start at the firings of a cron expression.
+    fn cron_entry(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
         loop {
-            if let Some(last) = self.last {
-                if let part @ TimetableEntry::On(_) = self.running(repeat, at.instant) {
-                    return part;
+            if let Some(last) = self.last_cycle {
+                let running = self.back_to_back_entry(repeat, at.instant);
+                if let TimetableEntry::Active(_) = running {
+                    return running;
                 }
-                self.last = None;
-                // It may be over for longer than this: a rate was set by hand meanwhile, or no window
-                // was open. What fired then met nothing that was on.
-                let over = at.wall_at(self.end(last, repeat)).min(at.wall);
-                while let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired))
-                    && firing < over
-                {
-                    self.skipped += 1;
-                    self.fired = Some(firing);
-                }
+                self.last_cycle = None;
+                // The cycles may have ended some time before `at`, if a manual override was active or
+                // no window was open. A firing after their end interrupted nothing.
+                let ended = at.wall_at(self.last_end(last, repeat)).min(at.wall);
+                self.skip_firings_before(cron, ended);
             }
-            let Some(firing) = self.fired.and_then(|fired| cron.next_after(fired)) else {
-                return TimetableEntry::Over;
-            };
+            let Some(firing) = self.next_firing(cron) else { return TimetableEntry::Ended };
             let Ok(past) = at.wall.duration_since(firing) else {
-                return TimetableEntry::Off(at.instant_at(firing));
+                return TimetableEntry::IdleUntil(at.instant_at(firing));
             };
-            self.fired = Some(firing);
+            self.last_firing = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);
             let until = self.schedule.length();
-            let part = self.on(Segment { cycle: 0, start, after: None, until });
-            if past < PROMPT {
-                return part;
+            let entry = self.begin_cycle(Segment { cycle: 0, start, after: None, until });
+            if past < START_TOLERANCE {
+                return entry;
             }
-            // It fired while the window was closed: what is left of it is on.
+            // The cron fired while the window was closed. The next iteration returns the rest of the
+            // cycles, if any is left.
         }
     }
 
-    /// When the last of the cycles ends that began with this one's.
-    fn end(&self, last: Last, repeat: Repeat) -> Instant {
-        let left = match repeat {
+    fn next_firing(&self, cron: &Cron) -> Option<SystemTime> {
+        self.last_firing.and_then(|last| cron.next_after(last))
+    }
+
+    fn skip_firings_before(&mut self, cron: &Cron, end: SystemTime) {
+        while let Some(firing) = self.next_firing(cron)
+            && firing < end
+        {
+            self.skipped_firings += 1;
+            self.last_firing = Some(firing);
+        }
+    }
+
+    /// The end of the last cycle of the firing to which `last` belongs.
+    fn last_end(&self, last: LastCycle, repeat: Repeat) -> Instant {
+        let remaining = match repeat {
             Repeat::Times(times) => u64::from(times.get()).saturating_sub(last.number),
             Repeat::Forever => u64::MAX,
         };
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        let whole = self.schedule.length().saturating_mul(left);
-        // Requests that were counted take no time of the schedule's.
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        let whole = self.schedule.length().saturating_mul(remaining);
+        // Phases that count requests take no schedule time, so the length may be 0.
         last.start.checked_add(whole.max(last.length)).unwrap_or(last.start)
     }
 
-    fn on(&mut self, segment: Segment) -> TimetableEntry {
+    fn begin_cycle(&mut self, segment: Segment) -> TimetableEntry {
         let Segment { cycle, start, until, .. } = segment;
-        self.last = Some(Last { number: cycle, start, length: until, done: false });
-        TimetableEntry::On(segment)
+        self.last_cycle = Some(LastCycle { number: cycle, start, length: until, completed: false });
+        TimetableEntry::Active(segment)
     }
 }
 

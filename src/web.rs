@@ -196,7 +196,7 @@ impl Site {
     /// Nothing of it is done on a thread that sends: ten thousand series are some milliseconds.
     async fn exposition(&self) -> Response<Full<Bytes>> {
         // Where the kernel is slow, the scrape has what it told last.
-        let _in_time = tokio::time::timeout(KERNEL, self.generator.ask_kernel()).await;
+        let _in_time = tokio::time::timeout(KERNEL, self.generator.read_resource_usage()).await;
         let metrics = Arc::clone(&self.metrics);
         let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
             Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),

@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
 
 /// The first message of arrival `k` of a scenario.
 fn first_message(scenario: &Scenario, k: u64) -> String {
-    let prompt = scenario.prompts.pick(7, &scenario.name, k, None).unwrap();
+    let prompt = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
     let Content::Conversation(messages) = prompt.content else { panic!("a payload") };
     messages[0].text.clone().into_owned()
 }
@@ -232,7 +232,7 @@ fn start_and_active_windows_have_the_documented_meaning() {
         let plan = parse(&format!("target: http://localhost:8000/v1\n{keys}\n")).unwrap();
         (plan.scenarios[0].clone(), plan.warnings)
     };
-    let zone = |name| Zone::named(name).unwrap();
+    let zone = |name| Zone::by_name(name).unwrap();
     assert_eq!(scenario("rate: 1/s").0.active, None);
     let (curve, warnings) = scenario("start: wall_clock\nschedule: [{constant: 1/s, for: 36h}]");
     assert_eq!((curve.start, curve.repeat), (Start::WallClock(Anchor::Epoch), Repeat::Forever));
@@ -330,7 +330,7 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
     let schedule = &plan.scenarios[0].schedule;
     let marks = (0..schedule.total().micro() / 1_000_000).map(|k| {
         let mark = Area::from_micro(u64::try_from(k).unwrap() * 1_000_000 + 500_000);
-        let lengths = schedule.reaching(mark).unwrap().1.unwrap();
+        let lengths = schedule.phase_and_lengths(mark).unwrap().1.unwrap();
         (
             schedule.due(mark).unwrap().as_nanos(),
             lengths.input.map(u32::from),
@@ -389,7 +389,7 @@ schedule:
     let plan = config::parse(text, "llmload.yml", Some(&folder("traces")), &environment).unwrap();
     let schedule = &plan.scenarios[0].schedule;
     let phases: Vec<_> = (0..schedule.phases().len())
-        .map(|index| schedule.placed(index).unwrap())
+        .map(|index| schedule.phase_span(index).unwrap())
         .map(|placed| {
             (placed.phase.name.as_str(), placed.phase.length.as_micros(), placed.total.arrivals())
         })
@@ -444,7 +444,7 @@ fn every_kind_of_source_sends_the_prompts_of_its_file() {
     assert_eq!(plan.warnings, [""; 0]);
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
-        let prompt = scenario.prompts.pick(plan.seed, &scenario.name, k, None).unwrap();
+        let prompt = scenario.prompts.prompt_for(plan.seed, &scenario.name, k, None).unwrap();
         serde_json::from_slice(&llmload::protocol::Dialect::default().encode(
             "m",
             &scenario.request,

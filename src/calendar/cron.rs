@@ -1,7 +1,7 @@
-//! Cron: five fields, evaluated over the local time of a zone as Vixie's cron does.
+//! Cron expressions of five fields, evaluated in the local time of a zone as in Vixie's cron.
 //!
-//! The crates for it were tried and lose firings: one ends for good at a day that a zone skips, and
-//! takes `0,30 2 * * *` for an interval that need not happen on the day when clocks are put forward.
+//! This is not a crate because the crates that were tried lose firings. One of them ends for good at a
+//! day that a zone skips, and does not fire `0,30 2 * * *` on the day when clocks are set forward.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,22 +9,24 @@ use std::time::{Duration, SystemTime};
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{Timestamp, ToSpan as _};
 
-use super::{ParseError, Zone, just_before, named, timestamp};
+use super::{ParseError, Zone, just_before, position_of_name, timestamp};
 
-/// What repeats after so many years repeats for ever: the cycle of the Gregorian calendar.
+/// The period of the Gregorian calendar in years. An expression that does not fire in this time never
+/// fires.
 const CALENDAR_CYCLE: i64 = 400;
 
 /// An expression of five fields in a zone.
 ///
-/// A job at fixed times (neither the minute nor the hour begins with `*`) fires once when clocks are put
-/// forward over it, as the gap ends, and once when they are put back to it, the first time. Any other
-/// fires whenever the clock on the wall reads so: never within a gap, twice where the clock reads it twice.
+/// A job at fixed times has neither a minute nor an hour that begins with `*`. If the clock skips such
+/// a time, the job fires once at the end of the gap. If the clock shows it twice, the job fires the
+/// first time. Any other job fires each time the clock shows a matching time: never in a gap, and
+/// twice if the clock shows the time twice.
 ///
-/// As in every cron, a day has to match the day of the month and the weekday where one of the two
-/// begins with `*`, and else either of them.
+/// As in every cron, if the day of the month or the weekday begins with `*`, a day must match both.
+/// Otherwise it must match one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
-    written: String,
+    text: String,
     zone: Zone,
     minute: Field,
     hour: Field,
@@ -33,23 +35,23 @@ pub struct Cron {
     weekday: Field,
 }
 
-/// The values that a field takes.
+/// The values that a field matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Field {
-    /// Bit by value.
+    /// One bit for each value.
     values: u64,
-    /// Whether it begins with `*`.
-    wild: bool,
+    /// True if the field begins with `*`.
+    is_wildcard: bool,
 }
 
 impl Field {
-    fn takes(self, value: i8) -> bool {
+    fn matches(self, value: i8) -> bool {
         u32::try_from(value).is_ok_and(|value| self.values & bit(value) != 0)
     }
 
-    /// The first value not below this one.
-    fn not_below(self, value: i8) -> Option<i8> {
-        (value..60).find(|value| self.takes(*value))
+    /// The first matching value that is not below this one.
+    fn next_from(self, value: i8) -> Option<i8> {
+        (value..60).find(|value| self.matches(*value))
     }
 }
 
@@ -57,12 +59,12 @@ fn bit(value: u32) -> u64 {
     1_u64.checked_shl(value).unwrap_or(0)
 }
 
-/// What may stand in a field.
-struct Kind {
+/// The values that a field may contain.
+struct FieldKind {
     name: &'static str,
     lowest: u32,
     highest: u32,
-    /// Beginning with the lowest value.
+    /// Names of the values, from the lowest one on.
     names: &'static [&'static str],
 }
 
@@ -83,14 +85,14 @@ const MONTHS: &[&str] = &[
 const WEEKDAYS: &[&str] =
     &["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
-const MINUTE: Kind = Kind { name: "minute", lowest: 0, highest: 59, names: &[] };
-const HOUR: Kind = Kind { name: "hour", lowest: 0, highest: 23, names: &[] };
-const DAY: Kind = Kind { name: "day of the month", lowest: 1, highest: 31, names: &[] };
-const MONTH: Kind = Kind { name: "month", lowest: 1, highest: 12, names: MONTHS };
-/// 7 is Sunday too.
-const WEEKDAY: Kind = Kind { name: "weekday", lowest: 0, highest: 7, names: WEEKDAYS };
+const MINUTE: FieldKind = FieldKind { name: "minute", lowest: 0, highest: 59, names: &[] };
+const HOUR: FieldKind = FieldKind { name: "hour", lowest: 0, highest: 23, names: &[] };
+const DAY: FieldKind = FieldKind { name: "day of the month", lowest: 1, highest: 31, names: &[] };
+const MONTH: FieldKind = FieldKind { name: "month", lowest: 1, highest: 12, names: MONTHS };
+/// Both 0 and 7 are Sunday.
+const WEEKDAY: FieldKind = FieldKind { name: "weekday", lowest: 0, highest: 7, names: WEEKDAYS };
 
-/// Short for an expression.
+/// Short names and the expressions for which they stand.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -102,15 +104,15 @@ const NICKNAMES: [(&str, &str); 7] = [
 ];
 
 impl Cron {
-    /// Reads an expression, such as `0 2 * * *` or `@daily`, for the local time of a zone.
+    /// Parses an expression, such as `0 2 * * *` or `@daily`, for the local time of a zone.
     ///
     /// # Errors
-    /// Where it is none, or one that never fires.
+    /// If the text is not a cron expression, or one that never fires.
     pub fn new(text: &str, zone: Zone) -> Result<Cron, ParseError> {
-        let written = text.trim();
-        let nickname = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+        let text = text.trim();
+        let nickname = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
         let fields: Vec<&str> =
-            nickname.map_or(written, |(_, meaning)| meaning).split_whitespace().collect();
+            nickname.map_or(text, |(_, meaning)| meaning).split_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields.as_slice() else {
             let count = match fields.len() {
                 1 => "one field".to_owned(),
@@ -123,43 +125,45 @@ impl Cron {
             )));
         };
         let mut cron = Cron {
-            written: written.to_owned(),
+            text: text.to_owned(),
             zone,
-            minute: MINUTE.read(minute)?,
-            hour: HOUR.read(hour)?,
-            day: DAY.read(day)?,
-            month: MONTH.read(month)?,
-            weekday: WEEKDAY.read(weekday)?,
+            minute: MINUTE.parse(minute)?,
+            hour: HOUR.parse(hour)?,
+            day: DAY.parse(day)?,
+            month: MONTH.parse(month)?,
+            weekday: WEEKDAY.parse(weekday)?,
         };
-        if cron.weekday.takes(7) {
+        if cron.weekday.matches(7) {
             cron.weekday.values |= bit(0);
         }
-        if cron.time_after(Date::constant(2000, 1, 1).into()).is_none() {
+        if cron.local_time_after(Date::constant(2000, 1, 1).into()).is_none() {
             return Err(ParseError(
-                "a cron expression that never fires; name a day that its months have".to_owned(),
+                "a cron expression that never fires; choose a day that exists in its months"
+                    .to_owned(),
             ));
         }
         Ok(cron)
     }
 
-    /// Where the local time is that it speaks of.
+    /// The zone of its local times.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
 
-    /// The first firing strictly after an instant; `None` only when the calendar ends, with the year
-    /// 9999.
+    /// Returns the first firing after an instant; `None` if there is none before the calendar ends with
+    /// the year 9999.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
-        let wild = self.minute.wild || self.hour.wild;
-        let next = if wild { self.next_reading(after) } else { self.next_first_reading(after) };
+        let is_fixed = !self.minute.is_wildcard && !self.hour.is_wildcard;
+        let next = if is_fixed { self.next_fixed(after) } else { self.next_shown(after) };
         next.map(SystemTime::from)
     }
 
-    /// Whether a firing ever comes sooner than this after the one before: of some thousand, or those of
-    /// eight years, with leap days and daylight saving. They are the same ones whenever this is asked,
-    /// so that a file means the same every day.
-    pub fn fires_within(&self, length: Duration) -> bool {
+    /// Returns true if the time between two firings is ever shorter than `length`.
+    ///
+    /// The search covers 5,000 firings or eight years, with leap days and daylight saving. It always
+    /// starts at the same instant, so a file is valid or invalid on every day alike.
+    pub fn has_interval_below(&self, length: Duration) -> bool {
         const FROM: Duration = Duration::from_hours(56 * 8766);
         const YEARS: Duration = Duration::from_hours(8 * 8766);
         let from = SystemTime::UNIX_EPOCH + FROM;
@@ -171,45 +175,47 @@ impl Cron {
             .any(|firing| last.replace(firing).is_some_and(|last| last + length > firing))
     }
 
-    /// Goes along with the clock as it reads, from one change of its offset to the next.
-    fn next_reading(&self, after: Timestamp) -> Option<Timestamp> {
+    /// The next instant at which the clock shows a matching time, also if it does so a second time.
+    /// The search goes from one change of the zone's offset to the next.
+    fn next_shown(&self, after: Timestamp) -> Option<Timestamp> {
         let zone = &self.zone.0;
-        let (mut at, mut reading) = (after, self.zone.reading(after));
+        let (mut at, mut time) = (after, self.zone.local_time(after));
         loop {
-            let next = zone.to_offset(at).to_timestamp(self.time_after(reading)?).ok()?;
+            let next = zone.to_offset(at).to_timestamp(self.local_time_after(time)?).ok()?;
             match zone.following(at).next() {
                 Some(change) if change.timestamp() <= next => {
                     at = change.timestamp();
-                    reading = just_before(self.zone.reading(at));
+                    time = just_before(self.zone.local_time(at));
                 }
                 _ => return Some(next),
             }
         }
     }
 
-    fn next_first_reading(&self, after: Timestamp) -> Option<Timestamp> {
-        let mut time = self.zone.reading(after);
+    /// The next instant at which a matching time takes place for the first time.
+    fn next_fixed(&self, after: Timestamp) -> Option<Timestamp> {
+        let mut time = self.zone.local_time(after);
         loop {
-            time = self.time_after(time)?;
-            let next = self.zone.first_reads(time)?;
-            // While the clock goes through an hour again, its times have been.
+            time = self.local_time_after(time)?;
+            let next = self.zone.first_instant_of(time)?;
+            // While the clock shows an hour for the second time, its times have already taken place.
             if next > after {
                 return Some(next);
             }
         }
     }
 
-    /// The next local time that the fields name.
-    fn time_after(&self, time: DateTime) -> Option<DateTime> {
+    /// The next local time that the fields match.
+    fn local_time_after(&self, time: DateTime) -> Option<DateTime> {
         let mut date = time.date();
-        if self.names(date)
+        if self.matches_date(date)
             && let Some(later) = self.time_of_day(time.hour(), time.minute() + 1)
         {
             return Some(date.to_datetime(later));
         }
         let end = date.saturating_add(CALENDAR_CYCLE.years());
         loop {
-            date = if self.month.takes(date.month()) {
+            date = if self.month.matches(date.month()) {
                 date.tomorrow().ok()?
             } else {
                 date.last_of_month().tomorrow().ok()?
@@ -217,44 +223,45 @@ impl Cron {
             if date > end {
                 return None;
             }
-            if self.names(date) {
+            if self.matches_date(date) {
                 return self.time_of_day(0, 0).map(|first| date.to_datetime(first));
             }
         }
     }
 
-    fn names(&self, date: Date) -> bool {
-        let day = self.day.takes(date.day());
-        let weekday = self.weekday.takes(date.weekday().to_sunday_zero_offset());
-        let either = !self.day.wild && !self.weekday.wild;
-        self.month.takes(date.month()) && if either { day || weekday } else { day && weekday }
+    fn matches_date(&self, date: Date) -> bool {
+        let day = self.day.matches(date.day());
+        let weekday = self.weekday.matches(date.weekday().to_sunday_zero_offset());
+        let one_is_enough = !self.day.is_wildcard && !self.weekday.is_wildcard;
+        self.month.matches(date.month())
+            && if one_is_enough { day || weekday } else { day && weekday }
     }
 
-    /// The first time of a day that is not before this one.
+    /// The first matching time of a day that is not before this one.
     fn time_of_day(&self, hour: i8, minute: i8) -> Option<Time> {
-        let this_hour = self.hour.takes(hour).then(|| self.minute.not_below(minute)).flatten();
+        let this_hour = self.hour.matches(hour).then(|| self.minute.next_from(minute)).flatten();
         let (hour, minute) = match this_hour {
             Some(minute) => (hour, minute),
-            None => (self.hour.not_below(hour + 1)?, self.minute.not_below(0)?),
+            None => (self.hour.next_from(hour + 1)?, self.minute.next_from(0)?),
         };
         Time::new(hour, minute, 0, 0).ok()
     }
 }
 
-/// The expression as it was written.
+/// The expression as in the configuration.
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
+        f.write_str(&self.text)
     }
 }
 
-impl Kind {
-    fn read(&self, text: &str) -> Result<Field, ParseError> {
+impl FieldKind {
+    fn parse(&self, text: &str) -> Result<Field, ParseError> {
         let values = text.split(',').try_fold(0, |values, item| Ok(values | self.item(item)?))?;
-        Ok(Field { values, wild: text.starts_with('*') })
+        Ok(Field { values, is_wildcard: text.starts_with('*') })
     }
 
-    /// One item of a list: `*`, `5`, `1-5`, each but the second with a step.
+    /// Parses one item of a list: `*`, `5` or `1-5`. The first and the last may have a step.
     fn item(&self, item: &str) -> Result<u64, ParseError> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(self.step(step)?)),
@@ -272,7 +279,7 @@ impl Kind {
             }
         };
         let is_week = self.names.len() == 7;
-        // A week may end on Sunday, which is 0 and 7.
+        // A range may end on Sunday, which is both 0 and 7.
         let last = if is_week && last == 0 && first > 0 { 7 } else { last };
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
@@ -286,16 +293,16 @@ impl Kind {
     }
 
     fn step(&self, text: &str) -> Result<u32, ParseError> {
-        let most = self.highest - self.lowest;
-        let step = number(text).filter(|step| (1..=most).contains(step));
+        let longest = self.highest - self.lowest;
+        let step = number(text).filter(|step| (1..=longest).contains(step));
         step.ok_or_else(|| {
-            self.wrong(&format!("has a step that leads nowhere; write a step from 1 to {most}"))
+            self.wrong(&format!("has an invalid step; write a step from 1 to {longest}"))
         })
     }
 
     fn value(&self, text: &str) -> Result<u32, ParseError> {
-        let value =
-            number(text).or_else(|| named(self.names, text).map(|place| place + self.lowest));
+        let value = number(text)
+            .or_else(|| position_of_name(self.names, text).map(|position| position + self.lowest));
         let (lowest, highest) = (self.lowest, self.highest);
         let Some(value) = value else {
             let names = match self.names {
@@ -305,7 +312,7 @@ impl Kind {
                 _ => String::new(),
             };
             return Err(self.wrong(&format!(
-                "cannot be read; write `*`, numbers from {lowest} to {highest}{names}, a list `1,2`, a range \
+                "is not valid; write `*`, numbers from {lowest} to {highest}{names}, a list `1,2`, a range \
                  `1-5` or a step `*/2`"
             )));
         };
@@ -315,16 +322,17 @@ impl Kind {
         Ok(value)
     }
 
-    fn wrong(&self, what: &str) -> ParseError {
-        not_a_cron(&format!("its {} {what}", self.name))
+    /// An error whose problem continues the name of the field.
+    fn wrong(&self, problem: &str) -> ParseError {
+        not_a_cron(&format!("its {} {problem}", self.name))
     }
 }
 
-/// Digits and nothing else: a sign is no part of a number here.
+/// Parses digits alone: unlike `u32::from_str`, it accepts no sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn not_a_cron(why: &str) -> ParseError {
-    ParseError(format!("not a cron expression: {why}"))
+fn not_a_cron(problem: &str) -> ParseError {
+    ParseError(format!("not a cron expression: {problem}"))
 }

@@ -1,4 +1,4 @@
-//! The days when clocks change, and the words for what is no calendar.
+//! The days when clocks change, and the messages for invalid texts.
 
 mod watched;
 
@@ -29,19 +29,19 @@ const ZONES: &[&str] = &[
 ];
 
 fn zone(name: &str) -> Zone {
-    Zone::named(name).unwrap_or_else(|| panic!("no zone {name}"))
+    Zone::by_name(name).unwrap_or_else(|| panic!("no zone {name}"))
 }
 
 fn cron(text: &str, name: &str) -> Cron {
     Cron::new(text, zone(name)).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// An instant as the clock reads it with its offset: `2027-03-28T03:00+02`.
+/// An instant as local time with an offset: `2027-03-28T03:00+02`.
 fn at(text: &str) -> SystemTime {
     text.parse::<Timestamp>().unwrap().into()
 }
 
-fn told(time: SystemTime, zone: &Zone) -> String {
+fn shown(time: SystemTime, zone: &Zone) -> String {
     let zoned = Zoned::new(timestamp(time), zone.0.clone());
     zoned.strftime("%m-%d %H:%M %:z").to_string()
 }
@@ -51,11 +51,11 @@ fn firings(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
     let cron = cron(text, name);
     let next = |last: &SystemTime| cron.next_after(*last);
     let all = std::iter::successors(next(&at(after)), next).take(count);
-    all.map(|firing| told(firing, cron.zone())).collect()
+    all.map(|firing| shown(firing, cron.zone())).collect()
 }
 
 #[test]
-fn a_fixed_time_in_the_gap_fires_once_as_the_gap_ends() {
+fn a_fixed_time_in_a_gap_fires_once_at_the_end_of_the_gap() {
     let spring = |text| firings(text, BERLIN, "2027-03-27T20:00+01", 3);
     assert_eq!(
         spring("30 2 * * *"),
@@ -75,13 +75,13 @@ fn a_fixed_time_in_the_gap_fires_once_as_the_gap_ends() {
     );
     let york = firings("30 2 * * *", "America/New_York", "2027-03-13T12:00-05", 2);
     assert_eq!(york, ["03-14 03:00 -04:00", "03-15 02:30 -04:00"]);
-    // Half an hour, from 02:00 to 02:30.
+    // A gap of half an hour, from 02:00 to 02:30.
     let howe = firings("15 2 * * *", LORD_HOWE, "2026-10-03T12:00+10:30", 2);
     assert_eq!(howe, ["10-04 02:30 +11:00", "10-05 02:15 +11:00"]);
     // Midnight itself did not exist.
     let paulo = firings("0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00-03", 2);
     assert_eq!(paulo, ["11-04 01:00 -02:00", "11-05 00:00 -02:00"]);
-    // A whole day did not.
+    // A whole day did not exist.
     let apia = firings("0 12 * * *", "Pacific/Apia", "2011-12-28T23:00-10", 3);
     assert_eq!(apia, ["12-29 12:00 -10:00", "12-31 00:00 +14:00", "12-31 12:00 +14:00"]);
 }
@@ -98,13 +98,17 @@ fn a_fixed_time_that_exists_twice_fires_the_first_time() {
         ["10-25 01:30 +02:00", "10-25 02:30 +02:00", "10-25 03:30 +01:00"]
     );
     let within = firings("30 2 * * *", BERLIN, "2026-10-25T02:10+01", 1);
-    assert_eq!(within, ["10-26 02:30 +01:00"], "asked while the hour goes by again");
+    assert_eq!(
+        within,
+        ["10-26 02:30 +01:00"],
+        "called while the clock shows the hour for the second time"
+    );
     let howe = firings("45 1 * * *", LORD_HOWE, "2026-04-04T12:00+11", 2);
     assert_eq!(howe, ["04-05 01:45 +11:00", "04-06 01:45 +10:30"]);
 }
 
 #[test]
-fn what_repeats_within_the_day_goes_along_with_the_clock() {
+fn a_repeated_time_fires_each_time_the_clock_shows_it() {
     let spring = firings("*/30 * * * *", BERLIN, "2027-03-28T01:00+01", 3);
     assert_eq!(spring, ["03-28 01:30 +01:00", "03-28 03:00 +02:00", "03-28 03:30 +02:00"]);
     let spring = firings("15 */2 * * *", BERLIN, "2027-03-28T00:00+01", 3);
@@ -119,7 +123,7 @@ fn what_repeats_within_the_day_goes_along_with_the_clock() {
 }
 
 #[test]
-fn a_zone_without_summer_has_no_odd_days() {
+fn a_zone_without_daylight_saving_fires_every_24_hours() {
     for day in ["2026-10-24T20:00+08", "2027-03-27T20:00+08"] {
         let cron = cron("30 2 * * *", "Asia/Shanghai");
         let first = cron.next_after(at(day)).unwrap();
@@ -128,9 +132,9 @@ fn a_zone_without_summer_has_no_odd_days() {
     }
 }
 
-/// Fractions of a second neither carry over nor make a firing be told twice.
+/// Fractions of a second neither carry over nor repeat a firing.
 #[test]
-fn a_firing_is_a_whole_minute_however_odd_the_instant() {
+fn a_firing_is_at_a_whole_minute_after_any_instant() {
     let cron = cron("*/5 * * * *", "UTC");
     let five = at("2026-11-20T12:05Z");
     for (early, nanos) in [(300_000, 1), (1_500, 0), (0, 1)] {
@@ -143,19 +147,15 @@ fn a_firing_is_a_whole_minute_however_odd_the_instant() {
 }
 
 #[test]
-fn days_follow_the_rules_of_cron() {
+fn days_match_by_the_rules_of_cron() {
     let utc = |text: &str| -> Vec<String> {
         firings(text, "UTC", "2026-01-01T00:00Z", 3)
             .iter()
-            .map(|said| said[..5].to_owned())
+            .map(|firing| firing[..5].to_owned())
             .collect()
     };
-    assert_eq!(utc("0 0 13 * 5"), ["01-02", "01-09", "01-13"], "either, where both are named");
-    assert_eq!(
-        utc("0 0 */5 * 1"),
-        ["01-26", "02-16", "03-16"],
-        "both, where one begins with a star"
-    );
+    assert_eq!(utc("0 0 13 * 5"), ["01-02", "01-09", "01-13"], "one of the two, if both are named");
+    assert_eq!(utc("0 0 */5 * 1"), ["01-26", "02-16", "03-16"], "both, if one begins with a star");
     assert_eq!(utc("0 0 * * 7"), ["01-04", "01-11", "01-18"]);
     assert_eq!(utc("0 0 * JAN mon-fri"), ["01-02", "01-05", "01-06"]);
     assert_eq!(utc("0 0 * * sat-sun"), ["01-03", "01-04", "01-10"]);
@@ -176,8 +176,8 @@ fn days_follow_the_rules_of_cron() {
 }
 
 #[test]
-fn what_is_no_cron_says_what_would_be() {
-    for (text, words) in [
+fn an_invalid_expression_has_an_error_with_a_remedy() {
+    for (text, message) in [
         ("", "it has 0 fields; write five: minute"),
         ("often", "it has one field; write five"),
         ("0 0 2 * * *", "it has 6 fields; leave out the seconds, write five"),
@@ -187,44 +187,44 @@ fn what_is_no_cron_says_what_would_be() {
         ("0 0 * * 8", "its weekday is out of range; write 0 to 7"),
         ("0 22-6 * * *", "its hour goes backwards; write `22-23,0-6`"),
         ("0 0 * * fri-mon", "its weekday goes backwards; write `5-6,0-1`"),
-        ("*/0 * * * *", "its minute has a step that leads nowhere; write a step from 1 to 59"),
-        ("*/90 * * * *", "its minute has a step that leads nowhere"),
+        ("*/0 * * * *", "its minute has an invalid step; write a step from 1 to 59"),
+        ("*/90 * * * *", "its minute has an invalid step"),
         ("5/15 * * * *", "its minute has a step without a range; write `5-59/15`"),
-        (
-            "0 0 L * *",
-            "its day of the month cannot be read; write `*`, numbers from 1 to 31, a list",
-        ),
+        ("0 0 L * *", "its day of the month is not valid; write `*`, numbers from 1 to 31, a list"),
         (
             "0 0 * * mo",
-            "its weekday cannot be read; write `*`, numbers from 0 to 7 or names such as `sun`",
+            "its weekday is not valid; write `*`, numbers from 0 to 7 or names such as `sun`",
         ),
-        ("+5 * * * *", "its minute cannot be read"),
-        ("1,,2 * * * *", "its minute cannot be read"),
-        ("1-2-3 * * * *", "its minute cannot be read"),
-        ("99999999999 * * * *", "its minute cannot be read"),
+        ("+5 * * * *", "its minute is not valid"),
+        ("1,,2 * * * *", "its minute is not valid"),
+        ("1-2-3 * * * *", "its minute is not valid"),
+        ("99999999999 * * * *", "its minute is not valid"),
     ] {
-        let said = Cron::new(text, Zone::UTC).unwrap_err().to_string();
-        assert!(said.starts_with(&format!("not a cron expression: {words}")), "{text}: {said}");
+        let error = Cron::new(text, Zone::UTC).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("not a cron expression: {message}")), "{text}: {error}");
     }
     for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
-        let said = Cron::new(never, Zone::UTC).unwrap_err().to_string();
-        assert_eq!(said, "a cron expression that never fires; name a day that its months have");
+        let error = Cron::new(never, Zone::UTC).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a cron expression that never fires; choose a day that exists in its months"
+        );
     }
 }
 
 #[test]
-fn firings_that_overlap_are_seen() {
+fn firings_closer_than_a_length_are_found() {
     let hours = Duration::from_hours;
-    assert!(!cron("0 2 * * *", "UTC").fires_within(hours(24)));
-    assert!(cron("0 2 * * *", BERLIN).fires_within(hours(24)), "a day of 23 hours");
-    assert!(!cron("0 2 * * *", "Asia/Shanghai").fires_within(hours(24)));
-    assert!(cron("* * * * *", "UTC").fires_within(Duration::from_secs(61)));
-    assert!(cron("0 0 28,29 2 *", "UTC").fires_within(hours(25)), "in a leap year only");
-    assert!(!cron("0 0 29 2 *", "UTC").fires_within(hours(24 * 366)));
+    assert!(!cron("0 2 * * *", "UTC").has_interval_below(hours(24)));
+    assert!(cron("0 2 * * *", BERLIN).has_interval_below(hours(24)), "a day of 23 hours");
+    assert!(!cron("0 2 * * *", "Asia/Shanghai").has_interval_below(hours(24)));
+    assert!(cron("* * * * *", "UTC").has_interval_below(Duration::from_secs(61)));
+    assert!(cron("0 0 28,29 2 *", "UTC").has_interval_below(hours(25)), "in a leap year only");
+    assert!(!cron("0 0 29 2 *", "UTC").has_interval_below(hours(24 * 366)));
 }
 
 #[test]
-fn a_cycle_is_cut_by_midnight_also_on_days_of_23_and_25_hours() {
+fn midnight_ends_a_cycle_also_on_days_of_23_and_25_hours() {
     let anchor = Anchor::Midnight(zone(BERLIN));
     for (now, start, end) in [
         ("2027-03-28T23:30+02", "2027-03-28T22:00+02", "2027-03-29T00:00+02"),
@@ -234,7 +234,7 @@ fn a_cycle_is_cut_by_midnight_also_on_days_of_23_and_25_hours() {
         let cycle = anchor.cycle_at(Duration::from_hours(7), at(now));
         assert_eq!((cycle.start, cycle.end), (at(start), at(end)), "{now}");
     }
-    // Put back across midnight, the clock reads the hour of a day that is over.
+    // Set back across midnight, the clock shows an hour of a day that has ended.
     let anchor = Anchor::Midnight(zone("America/Moncton"));
     for now in ["2005-10-30T00:00:30-03", "2005-10-29T23:30-04", "2005-10-30T00:00:30-04"] {
         assert_eq!(
@@ -243,7 +243,7 @@ fn a_cycle_is_cut_by_midnight_also_on_days_of_23_and_25_hours() {
             "{now}"
         );
     }
-    // Where midnight does not exist, the day begins after the gap.
+    // If midnight does not exist, the day begins after the gap.
     let anchor = Anchor::Midnight(zone("America/Sao_Paulo"));
     let cycle = anchor.cycle_at(Duration::from_hours(7), at("2018-11-04T02:00-02"));
     assert_eq!(cycle.start, at("2018-11-04T01:00-02"));
@@ -275,23 +275,26 @@ fn changes(windows: &Windows, name: &str, after: &str, count: usize) -> Vec<Stri
     let mut now = at(after);
     let mut all = Vec::new();
     for _ in 0..count {
-        let (inside, Some(next)) = windows.at(now) else { break };
-        assert_ne!(windows.at(next).0, inside, "a change changes something");
-        all.push(format!("{} {}", if inside { "off" } else { "on" }, told(next, &zone(name))));
+        let (inside, Some(next)) = windows.state_at(now) else { break };
+        assert_ne!(windows.state_at(next).0, inside, "the state differs after a change");
+        all.push(format!("{} {}", if inside { "off" } else { "on" }, shown(next, &zone(name))));
         now = next;
     }
     all
 }
 
 #[test]
-fn windows_open_and_close_by_the_clock_on_the_wall() {
+fn windows_open_and_close_by_local_time() {
     let office = windows(&[("mon-fri", "08:00-20:00", BERLIN)]);
     assert_eq!(
         changes(&office, BERLIN, "2027-03-26T12:00+01", 3),
         ["off 03-26 20:00 +01:00", "on 03-29 08:00 +02:00", "off 03-29 20:00 +02:00"]
     );
-    assert!(office.at(at("2027-03-26T08:00+01")).0 && !office.at(at("2027-03-26T20:00+01")).0);
-    // The night of Friday ends on Saturday; one hour of it does not exist.
+    assert!(
+        office.state_at(at("2027-03-26T08:00+01")).0
+            && !office.state_at(at("2027-03-26T20:00+01")).0
+    );
+    // The night of Friday ends on Saturday. One hour of the night of Saturday does not exist.
     let nights = windows(&[("fri-sat", "22:00-06:00", BERLIN)]);
     assert_eq!(
         changes(&nights, BERLIN, "2027-03-26T12:00+01", 4),
@@ -302,7 +305,7 @@ fn windows_open_and_close_by_the_clock_on_the_wall() {
             "off 03-28 06:00 +02:00"
         ]
     );
-    // What lies in the gap does not open; what touches is one.
+    // A window in the gap does not open. Windows that touch are one.
     let gap = windows(&[("sun", "02:15-02:45", BERLIN)]);
     assert_eq!(changes(&gap, BERLIN, "2027-03-27T12:00+01", 1), ["on 04-04 02:15 +02:00"]);
     let twice = windows(&[("sun", "02:15-02:45", BERLIN)]);
@@ -316,15 +319,15 @@ fn windows_open_and_close_by_the_clock_on_the_wall() {
         ["on 11-21 12:00 +01:00", "off 11-22 12:00 +01:00"]
     );
     let always = windows(&[("mon-thu", "00:00-24:00", BERLIN), ("fri-sun", "00:00-24:00", BERLIN)]);
-    assert_eq!(always.at(at("2026-11-20T12:00+01")), (true, None));
-    // Two zones that meet, save in summer: then an hour is missing.
+    assert_eq!(always.state_at(at("2026-11-20T12:00+01")), (true, None));
+    // Windows of two zones that touch in winter. In summer, an hour between them is missing.
     let meet = windows(&[("mon-sun", "00:00-12:00", BERLIN), ("mon-sun", "11:00-23:00", "UTC")]);
     let first = changes(&meet, BERLIN, "2026-11-20T12:30+01", 1);
     assert_eq!(first, ["off 03-28 12:00 +02:00"]);
 }
 
 #[test]
-fn windows_are_shown_as_they_are_written() {
+fn windows_display_as_they_are_written() {
     let all = windows(&[("mon-fri", "8:00-20:00", BERLIN), ("sun", "22:00-06:00", "utc")]);
     assert_eq!(all.to_string(), "mon-fri 08:00-20:00 Europe/Berlin, sun 22:00-06:00 UTC");
     let days = |text: &str| text.parse::<Days>().map(|days| days.to_string());
@@ -349,13 +352,13 @@ fn windows_are_shown_as_they_are_written() {
 }
 
 #[test]
-fn zones_are_known_without_a_system() {
+fn zones_need_no_database_of_the_system() {
     assert_eq!(zone("europe/berlin").to_string(), BERLIN);
     assert_eq!((zone("UTC"), Zone::UTC.to_string()), (Zone::UTC, "UTC".to_owned()));
     for unknown in
         ["", "Berlin", "Etc/Unknown", "../../etc/passwd", "/usr/share/zoneinfo/UTC", "localtime"]
     {
-        assert!(Zone::named(unknown).is_none(), "{unknown}");
+        assert!(Zone::by_name(unknown).is_none(), "{unknown}");
     }
     assert!(Zone::names().count() > 400);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::itinerary::Run;
 use crate::plan::{RequestParameters, Scenario};
-use crate::schedule::{Arrivals, Lengths, Load, Placed, Row, Schedule, Shard};
+use crate::schedule::{Arrivals, Lengths, Load, PhaseSpan, Schedule, Shard, TraceRow};
 
 /// A burst is what comes within so long: the unit of all rates.
 const BURST: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ pub struct Meter<'a> {
 
 struct Replay<'a> {
     start: Duration,
-    rows: &'a [Row],
+    rows: &'a [TraceRow],
     /// The tokens of all rows before each.
     before: Vec<(f64, f64)>,
 }
@@ -111,7 +111,7 @@ impl<'a> Meter<'a> {
     /// For the arrivals of this shard.
     pub fn new(scenario: &'a Scenario, shard: Shard) -> Meter<'a> {
         let schedule = &*scenario.schedule;
-        let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
+        let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
         let counted = placed().filter_map(|placed| match placed.phase.load {
             Load::Requests { count, .. } => Some((placed.start, part(shard, count))),
             _ => None,
@@ -166,7 +166,7 @@ impl<'a> Meter<'a> {
     }
 
     /// What a phase asks for, and what it sends.
-    pub fn phase(&self, placed: &Placed<'_>) -> (Extremes, f64) {
+    pub fn phase(&self, placed: &PhaseSpan<'_>) -> (Extremes, f64) {
         let requests = match placed.phase.load {
             Load::Requests { count, .. } => part(self.shard, count),
             _ => placed.total.as_f64() / f64::from(self.shard.count()),
@@ -175,7 +175,7 @@ impl<'a> Meter<'a> {
     }
 
     /// The rates of a phase, each the mean of its part.
-    pub fn means(&self, placed: &Placed<'_>, parts: u32) -> Vec<f64> {
+    pub fn means(&self, placed: &PhaseSpan<'_>, parts: u32) -> Vec<f64> {
         let length = placed.end.saturating_sub(placed.start);
         let edge = |part: u32| match part {
             0 => self.schedule.area_before(placed.index),
@@ -211,7 +211,7 @@ impl<'a> Meter<'a> {
     /// What a cycle sends up to a time; of the phases that count theirs, those that have `begun`.
     fn of_cycle(&self, cycle: u64, time: Duration, begun: impl Fn(Duration) -> bool) -> Sent {
         let area = self.schedule.area(time);
-        let (before, left_over) = self.schedule.before(cycle);
+        let (before, left_over) = self.schedule.arrivals_before(cycle);
         let arrived = self.mine(before, before.wrapping_add(low((left_over + area).arrivals())));
         let counted =
             self.counted.iter().filter(|(begin, _)| begun(*begin)).map(|(_, count)| count).sum();
@@ -223,8 +223,8 @@ impl<'a> Meter<'a> {
     fn of_cycles(&self, first: u64, cycles: u64) -> Sent {
         let total = self.schedule.total();
         let mine = self.mine(
-            self.schedule.before(first).0,
-            self.schedule.before(first.wrapping_add(cycles)).0,
+            self.schedule.arrivals_before(first).0,
+            self.schedule.arrivals_before(first.wrapping_add(cycles)).0,
         );
         let times = as_f64(cycles);
         let counted: f64 = self.counted.iter().map(|(_, count)| count).sum();
@@ -248,19 +248,21 @@ impl<'a> Meter<'a> {
 
     /// Of the arrivals with these numbers, those of this shard.
     fn mine(&self, from: u64, to: u64) -> u64 {
-        let first = from.wrapping_add(self.shard.first_after(from));
+        let first = from.wrapping_add(self.shard.arrivals_to_skip(from));
         to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))
     }
 
     /// Between two times of a cycle.
     fn within(&self, from: Duration, to: Duration) -> Extremes {
-        let here =
-            self.schedule.at(from).map_or(self.schedule.phases().len(), |placed| placed.index);
+        let here = self
+            .schedule
+            .phase_at(from)
+            .map_or(self.schedule.phases().len(), |placed| placed.index);
         let begins =
-            |index: usize| self.schedule.placed(index).is_some_and(|placed| placed.end >= from);
+            |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
         // Phases that take no time of the schedule stand before the one that is on.
         let first = (0..here).rev().take_while(|index| begins(*index)).last().unwrap_or(here);
-        let phases = (first..).map_while(|index| self.schedule.placed(index));
+        let phases = (first..).map_while(|index| self.schedule.phase_span(index));
         let phases = phases.take_while(|placed| placed.start < to || placed.end <= to);
         let on = phases.filter(|placed| placed.end > from || placed.start == placed.end);
         on.map(|placed| self.part_of(&placed, from.max(placed.start), to.min(placed.end)))
@@ -268,7 +270,7 @@ impl<'a> Meter<'a> {
     }
 
     /// In a part of a phase.
-    fn part_of(&self, placed: &Placed<'_>, from: Duration, to: Duration) -> Extremes {
+    fn part_of(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
         let (rate_min, rate_max) = match &placed.phase.load {
             // It takes none of the time of the schedule, and so has no rate that could be the lowest.
             Load::Requests { .. } => (f64::INFINITY, 0.0),
@@ -314,7 +316,7 @@ impl Sum for Replayed {
 }
 
 impl<'a> Replay<'a> {
-    fn new(start: Duration, rows: &'a [Row], scenario: &Scenario) -> Replay<'a> {
+    fn new(start: Duration, rows: &'a [TraceRow], scenario: &Scenario) -> Replay<'a> {
         let mut sum = (0.0, 0.0);
         let sums = rows.iter().map(|row| {
             let (input, output) = mean_tokens(scenario, row.lengths());
@@ -335,7 +337,7 @@ impl<'a> Replay<'a> {
 }
 
 /// The fewest and the most rows within a second that begins in a part of a trace.
-fn bursts(rows: &[Row], from: Duration, to: Duration) -> (f64, f64) {
+fn bursts(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
     let begun = |time: Duration| rows.partition_point(|row| row.at() < time);
     let (first, last) = (begun(from), rows.partition_point(|row| row.at() <= to));
     let (mut most, mut end) = (0, first);
@@ -356,7 +358,12 @@ fn bursts(rows: &[Row], from: Duration, to: Duration) -> (f64, f64) {
 
 /// The lowest and the highest rate of a part of a phase. A straight line has them at its ends, a sine
 /// also where it turns.
-fn extremes(schedule: &Schedule, placed: &Placed<'_>, from: Duration, to: Duration) -> (f64, f64) {
+fn extremes(
+    schedule: &Schedule,
+    placed: &PhaseSpan<'_>,
+    from: Duration,
+    to: Duration,
+) -> (f64, f64) {
     let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
     let mut look: Vec<Duration> = vec![from, last];
     if let Load::Sine { period, .. } = placed.phase.load {

@@ -17,7 +17,7 @@ use super::demand::{Extremes, Meter, Sent, mean_tokens, tidy};
 use super::itinerary::{Itinerary, Run};
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
-use crate::schedule::{Lengths, Load, Phase, Placed, Repeat, Shard};
+use crate::schedule::{Lengths, Load, Phase, PhaseSpan, Repeat, Shard};
 use crate::timetable::Timetable;
 
 /// How far ahead is looked.
@@ -240,7 +240,7 @@ fn stream(
 ) -> Stream {
     let schedule = &scenario.schedule;
     let meter = Meter::new(scenario, shard);
-    let placed = (0..schedule.phases().len()).filter_map(|index| schedule.placed(index));
+    let placed = (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
     let phases: Vec<PhaseForecast> = placed.map(|placed| phase(&meter, &placed)).collect();
     let buckets = in_buckets(&meter, &itinerary.runs, span);
     let all = || {
@@ -264,7 +264,7 @@ fn stream(
     let firings = std::iter::successors(cron.and_then(|cron| cron.next_after(now)), |last| {
         cron?.next_after(*last)
     });
-    let further = scenario.further.iter().map(|target| Further {
+    let further = scenario.other_targets.iter().map(|target| Further {
         target: target.name.clone(),
         cost_at_most: cost(target, amounts),
         in_flight: in_flight(scenario, target, peak_rate, closed_loop_slots),
@@ -299,7 +299,7 @@ fn stream(
 
 fn is_endless(scenario: &Scenario) -> bool {
     let even = |phase: &Phase| matches!(phase.load, Load::Constant(_) | Load::Concurrency(_));
-    scenario.schedule.phases().iter().all(even) && Timetable::of(scenario).is_endless()
+    scenario.schedule.phases().iter().all(even) && Timetable::for_scenario(scenario).is_endless()
 }
 
 /// Tokens of a request: of its prompt, and the most of its answer, on the average.
@@ -312,7 +312,7 @@ pub fn tokens_each(scenario: &Scenario, stream: &Stream) -> (f64, f64) {
     }
 }
 
-fn phase(meter: &Meter<'_>, placed: &Placed<'_>) -> PhaseForecast {
+fn phase(meter: &Meter<'_>, placed: &PhaseSpan<'_>) -> PhaseForecast {
     let (asked, requests) = meter.phase(placed);
     PhaseForecast {
         name: placed.phase.name.clone(),

@@ -51,27 +51,27 @@ impl Itinerary {
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
         // Of a schedule without length, all cycles together are as short as one.
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
-        let timetable = Timetable::of(if is_instant { &once } else { scenario });
+        let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
         let mut walk = Walk { scenario, origin, ahead, timetable };
         let (mut itinerary, mut at) = (Itinerary::default(), Duration::ZERO);
         while at < ahead {
-            match walk.timetable.from(moment(origin, at)) {
-                TimetableEntry::Over => {
+            match walk.timetable.next_entry(moment(origin, at)) {
+                TimetableEntry::Ended => {
                     itinerary.is_over = true;
                     break;
                 }
-                TimetableEntry::Off(until) => {
+                TimetableEntry::IdleUntil(until) => {
                     let until = until.saturating_duration_since(origin.instant);
                     at = until.max(at + Duration::from_nanos(1));
                 }
-                TimetableEntry::On(segment) => {
+                TimetableEntry::Active(segment) => {
                     let run = walk.run(at, segment);
                     at = run.end;
                     itinerary.runs.push(Run { end: run.end.min(ahead), ..run });
                 }
             }
         }
-        itinerary.skipped = walk.timetable.skipped();
+        itinerary.skipped = walk.timetable.skipped_firings();
         itinerary
     }
 
@@ -105,7 +105,7 @@ impl Walk<'_> {
         let run =
             Run { begin: at, end: at, cycle: segment.cycle, from, after: segment.after, cycles: 1 };
         if length.is_zero() {
-            self.timetable.left(segment, true);
+            self.timetable.leave_segment(segment, true);
             return match self.scenario.repeat {
                 Repeat::Forever => Run { end: self.interrupted(at), cycles: 0, ..run },
                 Repeat::Times(times) => Run { cycles: times.get().into(), ..run },
@@ -114,14 +114,14 @@ impl Walk<'_> {
         let cycles = self.cycles(at, segment, length);
         let mut last = segment;
         if cycles > 1 {
-            self.timetable.left(segment, false);
-            if let TimetableEntry::On(found) =
-                self.timetable.from(self.start_of(segment, cycles - 1, length))
+            self.timetable.leave_segment(segment, false);
+            if let TimetableEntry::Active(found) =
+                self.timetable.next_entry(self.start_of(segment, cycles - 1, length))
             {
                 last = found;
             }
         }
-        self.timetable.left(last, true);
+        self.timetable.leave_segment(last, true);
         let end = (last.start + last.until).saturating_duration_since(self.origin.instant);
         Run { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
     }
@@ -141,8 +141,8 @@ impl Walk<'_> {
             let middle = some + (too_many - some) / 2;
             let start = self.start_of(first, middle - 1, length);
             let mut ahead = self.timetable.clone();
-            ahead.left(first, false);
-            let follows = matches!(ahead.from(start), TimetableEntry::On(segment)
+            ahead.leave_segment(first, false);
+            let follows = matches!(ahead.next_entry(start), TimetableEntry::Active(segment)
                 if (segment.start, segment.until) == (start.instant, length)
                     && segment.cycle.checked_sub(first.cycle) == Some(middle - 1));
             *(if follows { &mut some } else { &mut too_many }) = middle;
@@ -160,7 +160,7 @@ impl Walk<'_> {
     /// When the window that is open closes, or the time ahead ends.
     fn interrupted(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
-        let change = self.scenario.active.as_ref().and_then(|windows| windows.at(wall).1);
+        let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);
         let closes = change.and_then(|change| change.duration_since(self.origin.wall).ok());
         closes.map_or(self.ahead, |closes| closes.min(self.ahead))
     }

@@ -44,7 +44,7 @@ pub fn table(scenario: &Scenario, stream: &Stream, shard: Shard) -> Vec<String> 
     let widest = |cell: usize| rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or(0);
     let [names, lengths, asked, counts] = [0, 1, 2, 3].map(widest);
     let meter = Meter::new(scenario, shard);
-    let placed = (0..shown.len()).filter_map(|index| scenario.schedule.placed(index));
+    let placed = (0..shown.len()).filter_map(|index| scenario.schedule.phase_span(index));
     let means: Vec<Vec<f64>> = placed.map(|placed| meter.means(&placed, CURVE)).collect();
     // On the scale of the drawing: a bar is a mean, the top is the highest rate of all.
     let highest = stream.phases.iter().map(|phase| phase.rate_max);

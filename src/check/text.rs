@@ -131,7 +131,7 @@ impl Words<'_> {
         let request = &scenario.request;
         writeln!(f, "{}", self.paper.bold(format!("scenario {}", scenario.name)))?;
         self.line("target", place(target), f)?;
-        for further in &scenario.further {
+        for further in &scenario.other_targets {
             self.line("and target", format!("{}: the same again", place(further)), f)?;
         }
         self.line("model", target.model.as_deref().unwrap_or(only), f)?;
@@ -142,7 +142,7 @@ impl Words<'_> {
             count(as_f64(usize::try_from(number).unwrap_or(usize::MAX)))
         });
         let system = if request.system.is_some() { " with the system message" } else { "" };
-        let parts: Vec<String> = match prompts.parts().as_slice() {
+        let parts: Vec<String> = match prompts.sources().as_slice() {
             [_] => Vec::new(),
             parts => parts
                 .iter()

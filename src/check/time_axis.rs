@@ -39,7 +39,7 @@ pub fn start(scenario: &Scenario, firings: &[SystemTime]) -> String {
 pub fn active(scenario: &Scenario, now: SystemTime) -> Option<String> {
     let windows = scenario.active.as_ref()?;
     let zone = windows.zone()?;
-    let state = match windows.at(now) {
+    let state = match windows.state_at(now) {
         (true, Some(closes)) => format!("open until {}", zone.day_and_time(closes)),
         (true, None) => "always open".to_owned(),
         (false, Some(opens)) => format!("closed until {}", zone.day_and_time(opens)),
@@ -71,8 +71,8 @@ impl Axis {
         let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_BY_THE_CLOCK) else {
             return Axis::since_start(forecast.span);
         };
-        let marks =
-            [0, 1, 2, 3, 4].map(|quarter| zone.time(forecast.from + forecast.span * quarter / 4));
+        let marks = [0, 1, 2, 3, 4]
+            .map(|quarter| zone.time_of_day(forecast.from + forecast.span * quarter / 4));
         let caption = format!("from {} on, the time in {zone}", zone.day_and_time(forecast.from));
         Axis { marks, caption }
     }

@@ -39,10 +39,10 @@ fn few_prompts(scenario: &Scenario, stream: &Stream, forecast: &Forecast) -> Opt
     {
         return None;
     }
-    if !scenario.prompts.is_warm() {
+    if !scenario.prompts.can_hit_prefix_cache() {
         return None;
     }
-    let parts = scenario.prompts.parts();
+    let parts = scenario.prompts.sources();
     // What is made up is new each time. Of a mix the source counts whose prompts come most often.
     let repeated = parts.iter().filter_map(|(source, share, distinct)| {
         let distinct = (*distinct)?;

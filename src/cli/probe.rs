@@ -89,7 +89,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
         .map_err(|invalid| of_url(invalid, &args.config_file))?;
     let target = chosen(targets(&plan), args)?;
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
-    if let Some(fault) = plan::model_fault(model) {
+    if let Some(fault) = plan::model_name_problem(model) {
         return Err(Failed::Usage(format!(
             "--model: the model's name {fault}; write it as the endpoint lists it"
         )));

@@ -58,7 +58,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     // Where the file has a schedule, it is cut; the one phase of a command line is as long as is said.
     let plan = super::plan_of(&args.load, args.length, Shard::ALL)?;
     let plan = plan
-        .one_pass(args.scenario.as_deref(), args.length.is_some())
+        .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::problem::Mistake;
 use super::tree::excerpt;
-use crate::schedule::{Phase, Row, Trace};
+use crate::schedule::{Phase, Trace, TraceRow};
 use row::{Format, RawRow};
 
 /// The highest number of bytes that are read from a trace.
@@ -95,7 +95,7 @@ struct Rows {
     end: Duration,
     /// The instants of the first and the latest row, in nanoseconds.
     reached: Option<(i128, i128)>,
-    kept: Vec<Row>,
+    kept: Vec<TraceRow>,
 }
 
 impl Rows {
@@ -117,7 +117,7 @@ impl Rows {
         let offset = Duration::from_nanos(((at - first) as f64 / self.speed).round() as u64);
         let within = offset <= self.end;
         if within {
-            self.kept.push(Row::new(offset, row.lengths));
+            self.kept.push(TraceRow::new(offset, row.lengths));
         } else if !self.cuts {
             let message = "more than 366 days after the first row";
             return Err(Mistake::new(message, "cut the trace with `for` or raise `speed`"));

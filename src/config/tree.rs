@@ -154,9 +154,9 @@ impl Tree {
         let mut add = |kind: u8, bytes: &[u8]| {
             // Kind and length in front keep neighbouring values apart: `ab`, `c` is not `a`, `bc`.
             let length = (bytes.len() as u64).to_le_bytes();
-            hash.add(&[kind]);
-            hash.add(&length);
-            hash.add(bytes);
+            hash.update(&[kind]);
+            hash.update(&length);
+            hash.update(bytes);
         };
         for node in &self.nodes {
             match &node.value {

@@ -75,7 +75,7 @@ impl Supervisor {
     /// If something in it cannot be set up: nothing has changed then.
     pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
         check_open_files(&plan)?;
-        let changed = self.context.metrics.buckets().differing(&plan.buckets);
+        let changed = self.context.metrics.buckets().changed_histograms(&plan.buckets);
         if !changed.is_empty() {
             let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
             return Err(Error::Buckets(names.join(", ")));
@@ -192,7 +192,7 @@ impl Supervisor {
                 address: address.to_string(),
                 simulated: matches!(target.location, Location::Simulator(_)),
                 max_concurrency: scenario.max_concurrency.get(),
-                hours: Timetable::of(&scenario).hours(),
+                hours: Timetable::for_scenario(&scenario).idle_cause(),
             };
             let same = before
                 .iter()

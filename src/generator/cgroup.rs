@@ -1,45 +1,45 @@
-//! How much CPU the control groups of this process leave it, and how often they stopped it.
+//! The CPU quota of this process by its control groups, and how often they throttled it.
 //!
-//! A limit may stand at any level above a process (a container's, its pod's, a service's slice), so
-//! every level that can be seen counts. Both versions of control groups are read; where neither
-//! is there, nothing is claimed.
+//! Each level above a process may have a limit: a container, its pod or a service's slice. So every
+//! visible level counts. Both versions of control groups are supported. If neither exists, the
+//! figures are absent.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel's own default for the time over which a quota is held.
-const PERIOD: Duration = Duration::from_millis(100);
+/// The kernel's default for the period of a quota.
+const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
-/// What the groups say at one instant.
+/// The figures of all control groups at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cgroup {
-    /// The least of the quotas.
-    pub quota: Option<Quota>,
-    /// How often they held it up, all levels together.
+    /// The lowest quota.
+    pub quota: Option<CpuQuota>,
+    /// The throttling by all levels together.
     pub throttling: Option<Throttling>,
 }
 
-/// So many CPUs, held over periods of this length.
+/// A limit of CPU time in each period.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quota {
-    /// May be a fraction.
+pub struct CpuQuota {
+    /// The number of CPUs, which may be a fraction.
     pub cpus: f64,
-    /// A group that has used its share of a period is stopped until the next one.
+    /// The kernel stops a group that has used its time of a period until the next period.
     pub period: Duration,
 }
 
-/// Counts since the group was made.
+/// Throttling since the start of the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// Periods in which the group ran under a quota.
+    /// The number of periods in which the group ran under a quota.
     pub periods: u64,
-    /// Those of them in which it was stopped.
+    /// The number of periods in which the group was stopped.
     pub throttled: u64,
-    /// For how long, over all CPUs.
+    /// The time for which it was stopped, as a sum over all CPUs.
     pub time: Duration,
 }
 
-/// Where the groups are, from the process's own upwards.
+/// The folders of the groups, from the group of the process upwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     version: Version,
@@ -54,15 +54,15 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the groups of this process, which it does not leave.
+    /// Finds the groups of this process. It never moves to another group.
     pub(super) fn find(proc: &Path) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
-        Levels::of(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
+        Levels::parse(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
     }
 
-    fn of(cgroup: &str, mounts: &str) -> Option<Levels> {
-        // `hierarchy:controllers:path`; version two has no controllers here. Where both are mounted, the one
-        // that lists the controller has it.
+    fn parse(cgroup: &str, mounts: &str) -> Option<Levels> {
+        // A line is `hierarchy:controllers:path`; version two lists no controllers. If both versions are
+        // mounted, the CPU controller belongs to the one that lists it.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one =
             groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
@@ -72,16 +72,16 @@ impl Levels {
             (None, Some((_, path))) => (Version::Two, path),
             (None, None) => return None,
         };
-        let (root, mount) = mounts.lines().find_map(|line| mounted(line, version))?;
-        // Inside a container the mount shows a part of the tree, and the path may be told from
-        // outside: then the mount itself is the container's group.
+        let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
+        // In a container, the mount shows a part of the tree, and the path may be relative to the tree
+        // outside. Then the mount itself is the group of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
         Some(Levels { version, folders })
     }
 
-    /// What they say now.
+    /// Reads the current figures.
     pub(super) fn read(&self) -> Cgroup {
         let mut all = Cgroup::default();
         for folder in &self.folders {
@@ -92,11 +92,11 @@ impl Levels {
                     text("cpu.max").split_once(' ').and_then(|(most, period)| quota(most, period))
                 }
             };
-            let tighter = |quota: &Quota| all.quota.is_none_or(|least| quota.cpus < least.cpus);
+            let tighter = |quota: &CpuQuota| all.quota.is_none_or(|least| quota.cpus < least.cpus);
             all.quota = quota.filter(tighter).or(all.quota);
             if let Some(level) = throttling(&text("cpu.stat")) {
                 let sum = all.throttling.get_or_insert_default();
-                // The periods of the levels are the same ones.
+                // The levels share the same periods.
                 sum.periods = sum.periods.max(level.periods);
                 sum.throttled += level.throttled;
                 sum.time += level.time;
@@ -107,15 +107,15 @@ impl Levels {
 }
 
 impl Cgroup {
-    /// How long a throttled period may have stopped it at most.
+    /// The length of a period: the longest stop that one throttled period can cause.
     pub fn period(&self) -> Duration {
-        self.quota.map_or(PERIOD, |quota| quota.period)
+        self.quota.map_or(DEFAULT_PERIOD, |quota| quota.period)
     }
 }
 
-/// The root and the place of a mount, if it is that of the CPU controller: a line is `id parent
-/// device root place options … - type source options`.
-fn mounted(line: &str, version: Version) -> Option<(&str, &str)> {
+/// Returns the root and the mount point of a line in `mountinfo`, if it mounts the CPU controller. A
+/// line is `id parent device root mount-point options … - type source options`.
+fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
     let kind = system.next()?;
@@ -127,16 +127,16 @@ fn mounted(line: &str, version: Version) -> Option<(&str, &str)> {
     right.then_some((words.next()?, words.next()?))
 }
 
-/// Microseconds of CPU per period in microseconds; `max` and -1 mean none.
-fn quota(most: &str, period: &str) -> Option<Quota> {
+/// Parses a quota from the microseconds of CPU time and of the period; `max` and -1 are no quota.
+fn quota(most: &str, period: &str) -> Option<CpuQuota> {
     let most = Duration::from_micros(most.trim().parse().ok()?);
     let period = Duration::from_micros(period.trim().parse().ok().filter(|period| *period > 0)?);
-    Some(Quota { cpus: most.as_secs_f64() / period.as_secs_f64(), period })
+    Some(CpuQuota { cpus: most.as_secs_f64() / period.as_secs_f64(), period })
 }
 
 fn throttling(stat: &str) -> Option<Throttling> {
     let number = |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-    // Version one tells nanoseconds under a name of its own.
+    // Version one has another name and nanoseconds.
     let time = number("throttled_usec ").map(Duration::from_micros);
     let time = time.or_else(|| number("throttled_time ").map(Duration::from_nanos))?;
     Some(Throttling { periods: number("nr_periods ")?, throttled: number("nr_throttled ")?, time })
@@ -153,7 +153,7 @@ mod tests {
                        33 31 0:33 /docker/abc /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n";
 
     fn folders(cgroup: &str, mounts: &str) -> Vec<String> {
-        let levels = Levels::of(cgroup, mounts).unwrap_or_default();
+        let levels = Levels::parse(cgroup, mounts).unwrap_or_default();
         levels
             .folders
             .iter()
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_found_from_the_own_one_upwards() {
+    fn groups_are_found_from_the_group_of_the_process_upwards() {
         let service = folders("0::/system.slice/llmload.service\n", TWO);
         let expected = ["/system.slice/llmload.service", "/system.slice", ""]
             .map(|p| format!("/sys/fs/cgroup{p}"));
@@ -170,12 +170,12 @@ mod tests {
         assert_eq!(
             folders("0::/\n", TWO),
             ["/sys/fs/cgroup"],
-            "a container with a name space of its own"
+            "a container with its own namespace"
         );
         assert_eq!(
             folders("0::/../other\n", TWO),
             ["/sys/fs/cgroup"],
-            "told from outside that name space"
+            "a path relative to the tree outside that namespace"
         );
         let docker = "4:cpuset:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/docker/abc\n";
         assert_eq!(folders(docker, ONE), ["/sys/fs/cgroup/cpu,cpuacct"]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_level_is_the_quota_and_every_level_may_throttle() {
+    fn the_lowest_quota_counts_and_throttling_is_added_up() {
         let stat =
             "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\n";
         let group = read(
@@ -217,7 +217,7 @@ mod tests {
             ],
         );
         let expected = Cgroup {
-            quota: Some(Quota { cpus: 1.0, period: Duration::from_millis(50) }),
+            quota: Some(CpuQuota { cpus: 1.0, period: Duration::from_millis(50) }),
             throttling: Some(Throttling {
                 periods: 40,
                 throttled: 14,
@@ -228,21 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn version_one_says_the_same_in_other_files() {
+    fn version_one_has_the_same_figures_in_other_files() {
         let stat = "nr_periods 12\nnr_throttled 3\nthrottled_time 250000000\n";
         let files = |quota| {
             [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", stat)]
         };
         let (half, none) = (files("50000\n"), files("-1\n"));
         let group = read(Version::One, &[&half]);
-        assert_eq!(group.quota, Some(Quota { cpus: 0.5, period: Duration::from_millis(100) }));
+        assert_eq!(group.quota, Some(CpuQuota { cpus: 0.5, period: Duration::from_millis(100) }));
         let throttling = Throttling { periods: 12, throttled: 3, time: Duration::from_millis(250) };
         assert_eq!(group.throttling, Some(throttling));
         assert_eq!(read(Version::One, &[&none]).quota, None);
     }
 
     #[test]
-    fn where_nothing_is_told_nothing_is_claimed() {
+    fn missing_files_give_no_figures() {
         assert_eq!(
             read(Version::Two, &[&[("cpu.max", "much\n"), ("cpu.stat", "\n")]]),
             Cgroup::default()

@@ -1,60 +1,60 @@
-//! What the kernel tells of this process, out of the texts of `/proc`.
+//! The kernel's figures on this process, from the files of `/proc`.
 //!
-//! The texts are read here rather than by the client library's own collector: that counts CPU in
-//! whole seconds, too coarse for a judgement once a second. Where a text is not there or says
-//! something else, as on other systems, the figure is absent and nothing is claimed of it.
+//! The collector of the Prometheus client library is not used because it counts CPU time in whole
+//! seconds, which is too coarse for a check each second. If a file does not exist or has another
+//! form, as on other systems, the figure is absent and causes no distortion.
 
 use std::path::Path;
 use std::time::Duration;
 
-/// The kernel tells times to programs in hundredths of a second on every architecture built for.
+/// The unit of times in `/proc`, on each architecture for which llmload is built.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The figures of one instant.
+/// The figures at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
-    /// CPU time used so far, by it and for it.
+    /// The user and system CPU time since the start.
     pub cpu: Option<Duration>,
-    /// How many CPUs it may run on.
+    /// The number of CPUs in the CPU affinity.
     pub cpus: Option<u32>,
-    /// Threads.
     pub threads: Option<u64>,
-    /// Bytes of memory in use.
+    /// The resident memory in bytes.
     pub resident: Option<u64>,
-    /// Bytes of addresses in use.
+    /// The virtual memory in bytes.
     pub addresses: Option<u64>,
-    /// Files and sockets open.
+    /// The number of open files and sockets.
     pub open_files: Option<u64>,
-    /// How many it may open.
+    /// The limit of open files.
     pub max_files: Option<u64>,
-    /// When it started, in seconds of Unix time.
+    /// The start of the process, in seconds of Unix time.
     pub started: Option<f64>,
 }
 
 impl Process {
-    /// The figures now, out of a folder such as `/proc`, for a system that was started then.
-    pub(super) fn read(proc: &Path, booted: Option<u64>) -> Process {
+    /// Reads the current figures from a folder such as `/proc`. `boot_time` is the start of the system
+    /// in seconds of Unix time.
+    pub(super) fn read(proc: &Path, boot_time: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
-        let open_files = count(&proc.join("self/fd"));
+        let open_files = count_open_files(&proc.join("self/fd"));
         Process {
             open_files,
-            ..Process::of(&text("stat"), &text("status"), &text("limits"), booted)
+            ..Process::parse(&text("stat"), &text("status"), &text("limits"), boot_time)
         }
     }
 
-    /// The figures that stand in these texts.
-    fn of(stat: &str, status: &str, limits: &str, booted: Option<u64>) -> Process {
+    /// Parses the figures from the texts of three files.
+    fn parse(stat: &str, status: &str, limits: &str, boot_time: Option<u64>) -> Process {
         let ticks = |number| Some(TICK * u32::try_from(stat_field(stat, number)?).ok()?);
         let bytes =
             |key| Some(field(status, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
-        // The first of the two columns is the limit that holds.
+        // The first of the two columns is the soft limit, which applies.
         let max_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         #[allow(clippy::cast_precision_loss)]
         let started =
-            booted.zip(ticks(22)).map(|(booted, after)| booted as f64 + after.as_secs_f64());
+            boot_time.zip(ticks(22)).map(|(boot, after)| boot as f64 + after.as_secs_f64());
         Process {
             cpu: ticks(14).zip(ticks(15)).map(|(user, system)| user + system),
-            cpus: field(status, "Cpus_allowed_list").and_then(members),
+            cpus: field(status, "Cpus_allowed_list").and_then(count_members),
             threads: stat_field(stat, 20),
             resident: bytes("VmRSS"),
             addresses: bytes("VmSize"),
@@ -65,26 +65,26 @@ impl Process {
     }
 }
 
-/// When the system was started, in seconds of Unix time. The text is long on large machines, and
-/// what it says here never changes.
-pub(super) fn booted(proc: &Path) -> Option<u64> {
+/// Returns the start of the system, in seconds of Unix time. This is read only once: the file is long
+/// on large machines, and the value never changes.
+pub(super) fn boot_time(proc: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(proc.join("stat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// A field of `/proc/self/stat` by the number that its manual gives it. The second is the program's
-/// name in brackets, which may hold anything.
+/// Returns a field of `/proc/self/stat` by its number in the manual. The second field is the name of
+/// the program in brackets, which may contain any character.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
-/// What stands after `key:`.
+/// Returns the text after `key:`.
 fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// How many numbers a list such as `0-3,8` has.
-fn members(list: &str) -> Option<u32> {
+/// Returns the number of numbers in a list such as `0-3,8`.
+fn count_members(list: &str) -> Option<u32> {
     list.split(',')
         .map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -93,15 +93,15 @@ fn members(list: &str) -> Option<u32> {
         .sum()
 }
 
-/// How many files are open. New kernels (6.2) tell it as the size of the folder, so that nobody has to count
-/// ten thousand names.
-fn count(folder: &Path) -> Option<u64> {
-    let told = std::fs::metadata(folder).ok()?.len();
-    if told > 0 {
-        return Some(told);
+/// Returns the number of open files. Kernels from 6.2 on report it as the size of the folder, which is
+/// faster than to count ten thousand names.
+fn count_open_files(folder: &Path) -> Option<u64> {
+    let size = std::fs::metadata(folder).ok()?.len();
+    if size > 0 {
+        return Some(size);
     }
     let names = u64::try_from(std::fs::read_dir(folder).ok()?.count()).ok()?;
-    // One of them is what reads the folder.
+    // One of them is the folder itself, open for this count.
     Some(names.saturating_sub(1))
 }
 
@@ -109,7 +109,7 @@ fn count(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    // As a kernel of version 6.18 writes them, the name of the program aside.
+    // From a kernel of version 6.18, except for the name of the program.
     const STAT: &str = "10382 (a) b (c)) R 10374 10374 8933 0 -1 4194304 97 0 0 0 1234 66 0 0 20 0 7 0 1199005 3133440 \
                         382 18446744073709551615 93878688321536 93878688341417 140736532760288 0 0 0 0 0 0 0 0 0 17 \
                         0 0 0 0 0 0 93878688357424 93878688359040 93879120543744 140736532765235 140736532765255 0\n";
@@ -120,7 +120,7 @@ mod tests {
                           Max open files            1024                 524288               files     \n";
 
     #[test]
-    fn the_figures_are_those_of_the_kernel() {
+    fn figures_are_parsed_from_the_files_of_the_kernel() {
         let expected = Process {
             cpu: Some(Duration::from_secs(13)),
             cpus: Some(4),
@@ -131,15 +131,15 @@ mod tests {
             max_files: Some(1024),
             started: Some(1_700_011_990.05),
         };
-        assert_eq!(Process::of(STAT, STATUS, LIMITS, Some(1_700_000_000)), expected);
+        assert_eq!(Process::parse(STAT, STATUS, LIMITS, Some(1_700_000_000)), expected);
     }
 
     #[test]
-    fn what_is_not_told_is_absent() {
-        assert_eq!(Process::of("", "", "", Some(1)), Process::default());
+    fn figures_that_are_missing_in_the_files_are_absent() {
+        assert_eq!(Process::parse("", "", "", Some(1)), Process::default());
         assert_eq!(Process::read(Path::new("/nowhere"), None), Process::default());
         assert_eq!(
-            Process::of("1 (a) R 1", "VmRSS: many", "Max open files unlimited", None),
+            Process::parse("1 (a) R 1", "VmRSS: many", "Max open files unlimited", None),
             Process::default()
         );
     }
@@ -149,13 +149,13 @@ mod tests {
         for (list, expected) in
             [("0", Some(1)), ("0-63", Some(64)), ("0-1,4,8-9", Some(5)), ("", None), ("3-1", None)]
         {
-            assert_eq!(members(list), expected, "{list}");
+            assert_eq!(count_members(list), expected, "{list}");
         }
     }
 
     #[test]
-    fn on_this_machine_what_is_told_moves_with_what_is_done() {
-        let read = || Process::read(Path::new("/proc"), booted(Path::new("/proc")));
+    fn figures_of_this_process_change_with_its_activity() {
+        let read = || Process::read(Path::new("/proc"), boot_time(Path::new("/proc")));
         let before = read();
         let opened: Vec<_> =
             (0..300).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();

@@ -18,7 +18,7 @@ use super::slots::{Slot, Slots};
 use super::{Launch, ReadinessGate};
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
-use crate::schedule::{Load, Phase, Rate, Schedule, Spread};
+use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
 use crate::schedule_state::ScheduleState;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
@@ -43,7 +43,7 @@ enum Step {
 #[derive(Debug)]
 pub struct Driver {
     timetable: Timetable,
-    spread: Spread,
+    spread: ArrivalSpec,
     schedule_state: Arc<ScheduleState>,
     gate: Option<Arc<ReadinessGate>>,
     mailbox: Arc<Mailbox>,
@@ -78,7 +78,7 @@ impl Driver {
     /// A driver whose timetable begins at `origin`.
     pub fn new(
         timetable: Timetable,
-        spread: Spread,
+        spread: ArrivalSpec,
         schedule_state: Arc<ScheduleState>,
         origin: Instant,
     ) -> Driver {
@@ -164,8 +164,8 @@ impl Driver {
             match next {
                 Next::Due { .. } => {}
                 Next::Wait(until) => return Step::Wait(until),
-                Next::Closed { phase, slots, since, until } => {
-                    let k = self.spread.shard.number(self.looped);
+                Next::ClosedLoop { phase, slots, since, until } => {
+                    let k = self.spread.shard.arrival_number(self.looped);
                     return match self.fill(phase, slots, since, now.instant, k) {
                         Ok(launch) => {
                             self.looped = self.looped.wrapping_add(1);
@@ -174,12 +174,12 @@ impl Driver {
                         Err(rested) => Step::Wait(rested.map_or(until, |at| at.min(until))),
                     };
                 }
-                Next::Counted { phase, slots, count, since } => {
+                Next::CountedRequests { phase, slots, count, since } => {
                     if let Some(step) = self.count_out(phase, slots, count, since, now) {
                         return step;
                     }
                 }
-                Next::Over(at) => self.leave(at, true),
+                Next::End(at) => self.leave(at, true),
             }
         }
     }
@@ -195,10 +195,10 @@ impl Driver {
             return Some(Step::Wait(now.instant + NAP));
         }
         let from = Moment { instant: self.at, wall: now.wall_at(self.at) };
-        let part = self.timetable.from(from);
-        self.schedule_state.skipped(self.timetable.skipped());
+        let part = self.timetable.next_entry(from);
+        self.schedule_state.skipped(self.timetable.skipped_firings());
         match part {
-            TimetableEntry::On(segment) => {
+            TimetableEntry::Active(segment) => {
                 self.schedule_state.cycle_started(
                     segment.cycle,
                     segment.start,
@@ -208,15 +208,15 @@ impl Driver {
                 self.walk = Some(Walk::Scheduled(Pacer::new(schedule, &self.spread, segment)));
                 None
             }
-            TimetableEntry::Off(until) if until <= now.instant => {
+            TimetableEntry::IdleUntil(until) if until <= now.instant => {
                 self.at = until;
                 None
             }
-            TimetableEntry::Off(until) => {
+            TimetableEntry::IdleUntil(until) => {
                 self.schedule_state.set_idle(now.wall_at(until));
                 Some(Step::Wait(until.min(now.instant + NAP)))
             }
-            TimetableEntry::Over => {
+            TimetableEntry::Ended => {
                 self.schedule_state.set_ended();
                 Some(Step::End)
             }
@@ -228,9 +228,9 @@ impl Driver {
         match self.walk.take() {
             Some(Walk::Scheduled(mut pacer)) => {
                 if self.counting.is_some() {
-                    pacer.hold_until(at);
+                    pacer.extend_counted_phase(at);
                 }
-                self.timetable.left(pacer.segment(), walked);
+                self.timetable.leave_segment(pacer.segment(), walked);
             }
             Some(Walk::Set(_)) => self.schedule_state.set_rate_override(None),
             None => {}
@@ -272,10 +272,12 @@ impl Driver {
     fn at_rate(&self, rate: Rate, length: Duration, now: Instant) -> Pacer {
         let load = Load::Constant(rate);
         let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
-        let segment = Segment::whole(&schedule, 0, now);
+        let segment = Segment::whole_cycle(&schedule, 0, now);
         // Random arrivals draw a series of their own.
-        let spread =
-            Spread { scenario: format!("{} by hand", self.spread.scenario), ..self.spread.clone() };
+        let spread = ArrivalSpec {
+            scenario: format!("{} by hand", self.spread.scenario),
+            ..self.spread.clone()
+        };
         Pacer::new(Arc::new(schedule), &spread, segment)
     }
 
@@ -316,7 +318,7 @@ impl Driver {
         let mine = self.spread.shard.part(count.get());
         let step = if counting.launched < mine {
             // From the first prompt on, whatever was asked before.
-            let k = self.spread.shard.number(counting.launched);
+            let k = self.spread.shard.arrival_number(counting.launched);
             let step = self.fill(phase, slots, since, now.instant, k);
             counting.launched += u64::from(step.is_ok());
             step.unwrap_or_else(|rested| Step::Wait(rested.unwrap_or(now.instant + NAP)))
@@ -324,7 +326,7 @@ impl Driver {
             self.counting = None;
             self.schedule_state.set_counting(None);
             if let Some(Walk::Scheduled(pacer)) = &mut self.walk {
-                pacer.resume(now.instant);
+                pacer.end_counted_phase(now.instant);
                 let Segment { cycle, start, .. } = pacer.segment();
                 self.schedule_state.cycle_shifted(cycle, start, now.wall_at(start));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::slots::Return;
-use crate::schedule::{Rate, Spread};
+use crate::schedule::{ArrivalSpec, Rate};
 use crate::timetable::Timetable;
 
 /// Slots on their way back, never more than are in use, and at most one order of each kind.
@@ -35,7 +35,7 @@ pub(super) enum RateOverride {
 #[derive(Debug, Default)]
 pub(super) struct DriverCommands {
     /// Another schedule, from now on.
-    pub replacement: Option<(Timetable, Spread)>,
+    pub replacement: Option<(Timetable, ArrivalSpec)>,
     /// Another rate for a time, or none any more.
     pub rate: Option<RateOverride>,
     /// What a cycle waited for is there.
@@ -50,7 +50,7 @@ impl DriverCommands {
 
 impl Mailbox {
     /// From now on this schedule, and any rate that was set is forgotten.
-    pub fn replace(&self, timetable: Timetable, spread: Spread) {
+    pub fn replace(&self, timetable: Timetable, spread: ArrivalSpec) {
         self.command(|commands| {
             commands.replacement = Some((timetable, spread));
             commands.rate = None;

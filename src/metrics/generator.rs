@@ -48,7 +48,7 @@ impl Collector for GeneratorCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut page = Page::of(&FAMILIES);
         // One copy, so that the verdict and its reasons agree.
-        let claims = self.generator.claims();
+        let claims = self.generator.active_distortions();
         page.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(claims.is_empty())));
         for kind in Distortion::ALL {
             let stands = claims.iter().any(|claim| claim.kind == kind);
@@ -61,7 +61,7 @@ impl Collector for GeneratorCollector {
             }
         };
         let count = |number: Option<u64>| number.map(|number| number as f64);
-        let vitals = self.generator.vitals();
+        let vitals = self.generator.resource_usage();
         let process = vitals.process;
         told(&table::CPUS_ALLOWED, vitals.cpus());
         let throttling = vitals.cgroup.throttling;

@@ -262,11 +262,11 @@ struct Spending {
 impl Observe for RouteMetrics {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::Dropped(DropReason::Late) => self.generator.dropped_as_late(),
+            Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
             // The ledger counts them.
             Event::Dropped(_) => {}
             Event::Sent { lag } => {
-                self.generator.sent(lag);
+                self.generator.record_sent(lag);
                 seconds(&self.dispatch_lag, lag);
             }
             Event::Answered { status } => {

@@ -1,6 +1,6 @@
-//! The prompts that stand in for a source where none is named.
+//! The built-in prompts, for a scenario without a source of prompts.
 //!
-//! Long ones stand between short ones, so that every stretch of a run meets both.
+//! Long prompts are between short ones, so that each part of a run contains both.
 
 /// In the order in which they are sent.
 pub(super) const TEXTS: [&str; 42] = [

@@ -1,8 +1,7 @@
-//! What one row of a file says: a line of text, a recorded body, a conversation of ShareGPT, a
-//! question of a data set.
+//! The formats of rows: a line of text, a request body, a ShareGPT conversation or a JSON object.
 //!
-//! The same code judges a row when the file is loaded and reads it when it is sent, so that whatever
-//! was let in can be asked.
+//! The same code validates a row when the file is loaded and parses it when it is sent. So every row
+//! that was accepted can be sent.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -10,75 +9,78 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::synthetic::MOST_TOKENS;
+use super::synthetic::MAX_TOKENS;
 use crate::protocol::Question;
 use crate::protocol::question::{Content, Message, Role};
 
-/// What the rows of a file are.
+/// The format of the rows of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum RowFormat {
     /// Text, one prompt a line.
     Lines,
     /// Whole request bodies.
     Payloads,
-    /// `{"conversations": [{"from": "human", "value": "…"}, …]}`: what the human says first is asked.
+    /// `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first turn of the
+    /// human.
     Sharegpt,
-    /// Objects with the prompt in this field; or in `prompt`, or a conversation in `messages`. They
-    /// may have `output_tokens`.
+    /// Objects with the prompt in this field. `None` is the field `prompt`, or a conversation in
+    /// `messages`. Objects may have `output_tokens`.
     Jsonl(Option<String>),
 }
 
-/// Why a row cannot be asked.
+/// An error in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unfit {
-    /// Lines into the row.
+pub(super) struct RowError {
+    /// The line of the error, from 0 at the start of the row.
     pub(super) line: usize,
-    /// What is wrong and, after a semicolon, what would be right.
+    /// The problem and, after a semicolon, the remedy.
     pub(super) message: String,
 }
 
-impl From<String> for Unfit {
-    fn from(message: String) -> Unfit {
-        Unfit { line: 0, message }
+impl From<String> for RowError {
+    fn from(message: String) -> RowError {
+        RowError { line: 0, message }
     }
 }
 
-impl Format {
-    /// Whether the rows are JSON: one object a line, or the objects of one list.
+impl RowFormat {
+    /// Returns true if the rows are JSON: one object on each line, or the objects of one list.
     pub(super) fn is_json(&self) -> bool {
-        *self != Format::Lines
+        *self != RowFormat::Lines
     }
 
-    /// What a row asks; `None` where nobody asks anything in it.
-    pub(super) fn read<'a>(&self, row: Cow<'a, str>) -> Result<Option<Question<'a>>, Unfit> {
+    /// Parses a row; `None` if it is valid but contains no prompt.
+    pub(super) fn parse<'a>(&self, row: Cow<'a, str>) -> Result<Option<Question<'a>>, RowError> {
         match self {
-            Format::Lines => Ok(Some(row.into())),
-            Format::Payloads => {
+            RowFormat::Lines => Ok(Some(row.into())),
+            RowFormat::Payloads => {
                 payload(object(&row)?).map(|body| Some(Content::Payload(body).into()))
             }
-            Format::Sharegpt => Ok(first_turn(&row)?.map(|text| Question::from(Cow::Owned(text)))),
-            Format::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
+            RowFormat::Sharegpt => {
+                Ok(first_human_turn(&row)?.map(|text| Question::from(Cow::Owned(text))))
+            }
+            RowFormat::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
         }
     }
 }
 
-fn json<'a, T: Deserialize<'a>>(row: &'a str, example: &str) -> Result<T, Unfit> {
+fn json<'a, T: Deserialize<'a>>(row: &'a str, example: &str) -> Result<T, RowError> {
     serde_json::from_str(row).map_err(|error| {
-        let words = error.to_string();
-        let words = words.split(" at line ").next().unwrap_or(&words);
-        Unfit {
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        RowError {
             line: error.line().saturating_sub(1),
-            message: format!("not JSON of the right shape ({words}); write {example}"),
+            message: format!("not JSON in the expected form ({reason}); write {example}"),
         }
     })
 }
 
-fn object(row: &str) -> Result<Map<String, Value>, Unfit> {
-    json(row, "one object a line, or a list of objects")
+fn object(row: &str) -> Result<Map<String, Value>, RowError> {
+    json(row, "one object on each line, or a list of objects")
 }
 
-fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, Unfit> {
-    let conversation = match body.get("messages") {
+fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
+    let has_prompt = match body.get("messages") {
         Some(Value::Array(messages)) => {
             !messages.is_empty() && messages.iter().all(Value::is_object)
         }
@@ -89,26 +91,26 @@ fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, Unfit> {
             _ => false,
         },
     };
-    if !conversation {
-        return Err("nothing is asked; a body has `messages`, a list of objects, or one `prompt`"
+    if !has_prompt {
+        return Err("it contains no prompt; write `messages`, a list of objects, or one `prompt`"
             .to_owned()
             .into());
     }
-    // One request is one answer, else its times and tokens would be those of several.
+    // The times and tokens of a request are only right if it has one answer.
     for name in ["n", "best_of"] {
         if body.get(name).is_some_and(|count| count.as_u64() != Some(1)) {
-            return Err(format!("`{name}` asks for several answers; leave it out").into());
+            return Err(format!("`{name}` requests several answers; leave it out").into());
         }
     }
     for name in ["max_tokens", "max_completion_tokens"] {
-        bound(&body, name)?;
+        token_limit(&body, name)?;
     }
     Ok(body)
 }
 
-fn first_turn(row: &str) -> Result<Option<String>, Unfit> {
+fn first_human_turn(row: &str) -> Result<Option<String>, RowError> {
     #[derive(Deserialize)]
-    struct Talk {
+    struct Conversation {
         conversations: Vec<Turn>,
     }
     #[derive(Deserialize)]
@@ -119,15 +121,18 @@ fn first_turn(row: &str) -> Result<Option<String>, Unfit> {
         value: Option<String>,
     }
     let example = r#"{"conversations": [{"from": "human", "value": "…"}]}"#;
-    let turns = json::<Talk>(row, example)?.conversations;
+    let turns = json::<Conversation>(row, example)?.conversations;
     let human = turns.into_iter().find(|turn| turn.from == "human" || turn.from == "user");
     Ok(human.and_then(|turn| turn.value).filter(|text| !text.trim().is_empty()))
 }
 
-fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Question<'static>, Unfit> {
-    let max_tokens = bound(&row, "output_tokens")?;
+fn question(
+    mut row: Map<String, Value>,
+    field: Option<&str>,
+) -> Result<Question<'static>, RowError> {
+    let max_tokens = token_limit(&row, "output_tokens")?;
     let name = field.unwrap_or("prompt");
-    let mut asked = match (row.remove(name), row.remove("messages")) {
+    let mut prompt = match (row.remove(name), row.remove("messages")) {
         (Some(Value::String(text)), _) if !text.trim().is_empty() => {
             Question::from(Cow::Owned(text))
         }
@@ -139,25 +144,26 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Question
         _ => {
             let keys: Vec<_> =
                 row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
-            let has = if keys.is_empty() { "nothing else".to_owned() } else { keys.join(", ") };
-            return Err(
-                format!("`{name}` is missing; there is {has}; `field` names another").into()
-            );
+            let has = if keys.is_empty() { "no fields".to_owned() } else { keys.join(", ") };
+            return Err(format!(
+                "`{name}` is missing, the row has {has}; set `field` to the right one"
+            )
+            .into());
         }
     };
-    asked.max_tokens = max_tokens;
-    Ok(asked)
+    prompt.max_tokens = max_tokens;
+    Ok(prompt)
 }
 
-fn conversation(messages: Value) -> Result<Question<'static>, Unfit> {
-    let unfit = || {
+fn conversation(messages: Value) -> Result<Question<'static>, RowError> {
+    let invalid = || {
         let roles = Role::ALL.map(|role| format!("`{}`", role.as_str())).join(", ");
-        Unfit::from(format!(
-            "`messages` is not a list of objects with a `role` ({roles}) and a `content` of text; what says \
-             more belongs in `payloads`"
+        RowError::from(format!(
+            "`messages` is not a list of objects with a `role` ({roles}) and a text as `content`; use \
+             `payloads` for other messages"
         ))
     };
-    let Value::Array(messages) = messages else { return Err(unfit()) };
+    let Value::Array(messages) = messages else { return Err(invalid()) };
     let message = |message: Value| {
         let role = message.get("role").and_then(Value::as_str)?;
         let role = Role::ALL.into_iter().find(|known| known.as_str() == role)?;
@@ -165,20 +171,20 @@ fn conversation(messages: Value) -> Result<Question<'static>, Unfit> {
         Some(Message { role, text: Cow::Owned(text) })
     };
     let messages: Option<Vec<_>> = messages.into_iter().map(message).collect();
-    let messages = messages.filter(|messages| !messages.is_empty()).ok_or_else(unfit)?;
+    let messages = messages.filter(|messages| !messages.is_empty()).ok_or_else(invalid)?;
     Ok(Content::Conversation(messages).into())
 }
 
-/// A bound of output tokens, where there is one.
-fn bound(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, Unfit> {
+/// Parses a limit of output tokens, if there is one.
+fn token_limit(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, RowError> {
     let Some(value) = row.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
-    match tokens.filter(|tokens| *tokens <= MOST_TOKENS).and_then(NonZeroU32::new) {
+    match tokens.filter(|tokens| *tokens <= MAX_TOKENS).and_then(NonZeroU32::new) {
         Some(tokens) => Ok(Some(tokens)),
-        None => {
-            Err(format!("`{name}` is no bound; write a whole number from 1 to {MOST_TOKENS}")
-                .into())
-        }
+        None => Err(format!(
+            "`{name}` is not a valid limit; write a whole number from 1 to {MAX_TOKENS}"
+        )
+        .into()),
     }
 }
 
@@ -188,96 +194,101 @@ mod tests {
 
     use super::*;
 
-    fn text(asked: &Question<'_>) -> String {
-        let Content::Conversation(messages) = &asked.content else { panic!("{asked:?}") };
-        let said = messages.iter().map(|m| format!("{}: {}", m.role.as_str(), m.text));
-        said.collect::<Vec<_>>().join("\n")
+    fn text(prompt: &Question<'_>) -> String {
+        let Content::Conversation(messages) = &prompt.content else { panic!("{prompt:?}") };
+        let lines = messages.iter().map(|m| format!("{}: {}", m.role.as_str(), m.text));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn read(format: &Format, row: &Value) -> Result<Option<Question<'static>>, String> {
-        format.read(row.to_string().into()).map_err(|unfit| unfit.message)
+    fn parse(format: &RowFormat, row: &Value) -> Result<Option<Question<'static>>, String> {
+        format.parse(row.to_string().into()).map_err(|error| error.message)
     }
 
     #[test]
-    fn of_sharegpt_the_first_human_turn_is_asked() {
-        let talk = json!({"id": "x", "conversations": [
+    fn the_prompt_of_sharegpt_is_the_first_human_turn() {
+        let row = json!({"id": "x", "conversations": [
             {"from": "gpt", "value": "Hello!"},
             {"from": "human", "value": "Why?"},
             {"from": "gpt", "value": "So."},
             {"from": "human", "value": "And?"},
         ]});
-        assert_eq!(text(&read(&Format::Sharegpt, &talk).unwrap().unwrap()), "user: Why?");
+        assert_eq!(text(&parse(&RowFormat::Sharegpt, &row).unwrap().unwrap()), "user: Why?");
         let renamed = json!({"conversations": [{"role": "user", "content": "Why?"}]});
-        assert_eq!(text(&read(&Format::Sharegpt, &renamed).unwrap().unwrap()), "user: Why?");
-        for nobody in [
+        assert_eq!(text(&parse(&RowFormat::Sharegpt, &renamed).unwrap().unwrap()), "user: Why?");
+        for turns in [
             json!([]),
             json!([{"from": "gpt", "value": "a"}]),
             json!([{"from": "human", "value": " "}]),
         ] {
-            assert_eq!(read(&Format::Sharegpt, &json!({"conversations": nobody})), Ok(None));
+            assert_eq!(parse(&RowFormat::Sharegpt, &json!({"conversations": turns})), Ok(None));
         }
         assert!(
-            read(&Format::Sharegpt, &json!({"a": 1}))
+            parse(&RowFormat::Sharegpt, &json!({"a": 1}))
                 .unwrap_err()
                 .contains("missing field `conversations`")
         );
     }
 
     #[test]
-    fn jsonl_has_a_prompt_or_messages_and_may_bound_its_answer() {
-        let plain = Format::Jsonl(None);
-        let asked = read(&plain, &json!({"prompt": "Hi", "output_tokens": 9})).unwrap().unwrap();
-        assert_eq!((text(&asked).as_str(), asked.max_tokens), ("user: Hi", NonZeroU32::new(9)));
+    fn jsonl_has_a_prompt_or_messages_and_may_limit_its_answer() {
+        let plain = RowFormat::Jsonl(None);
+        let prompt = parse(&plain, &json!({"prompt": "Hi", "output_tokens": 9})).unwrap().unwrap();
+        assert_eq!((text(&prompt).as_str(), prompt.max_tokens), ("user: Hi", NonZeroU32::new(9)));
         let turns = json!({"messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "Hi"},
         ]});
-        let asked = read(&plain, &turns).unwrap().unwrap();
-        assert_eq!(text(&asked), "system: Be brief.\nuser: Hi");
-        let named = Format::Jsonl(Some("question".into()));
-        let asked = read(&named, &json!({"question": "Hi", "prompt": "no", "output_tokens": null}));
-        assert_eq!(text(&asked.unwrap().unwrap()), "user: Hi");
-        for (format, row, words) in [
+        let prompt = parse(&plain, &turns).unwrap().unwrap();
+        assert_eq!(text(&prompt), "system: Be brief.\nuser: Hi");
+        let named = RowFormat::Jsonl(Some("question".into()));
+        let prompt =
+            parse(&named, &json!({"question": "Hi", "prompt": "no", "output_tokens": null}));
+        assert_eq!(text(&prompt.unwrap().unwrap()), "user: Hi");
+        for (format, row, message) in [
             (&plain, json!({"prompt": " "}), "`prompt` is blank"),
             (&plain, json!({"prompt": 5}), "`prompt` is not text"),
-            (&plain, json!({"q": 5}), "`prompt` is missing; there is `q`; `field` names another"),
-            (&named, turns, "`question` is missing"),
-            (&plain, json!({"messages": []}), "`messages` is not a list"),
             (
                 &plain,
-                json!({"messages": [{"role": "tool", "content": "a"}]}),
-                "belongs in `payloads`",
+                json!({"q": 5}),
+                "`prompt` is missing, the row has `q`; set `field` to the right one",
             ),
+            (&named, turns, "`question` is missing"),
+            (&plain, json!({"messages": []}), "`messages` is not a list"),
+            (&plain, json!({"messages": [{"role": "tool", "content": "a"}]}), "use `payloads`"),
             (
                 &plain,
                 json!({"messages": [{"role": "user", "content": [{"text": "a"}]}]}),
                 "`payloads`",
             ),
-            (&plain, json!({"prompt": "a", "output_tokens": 0}), "`output_tokens` is no bound"),
+            (
+                &plain,
+                json!({"prompt": "a", "output_tokens": 0}),
+                "`output_tokens` is not a valid limit",
+            ),
             (&plain, json!(["a"]), "expected a map"),
         ] {
-            let said = read(format, &row).unwrap_err();
-            assert!(said.contains(words), "{row}: {said}");
+            let error = parse(format, &row).unwrap_err();
+            assert!(error.contains(message), "{row}: {error}");
         }
     }
 
     #[test]
-    fn a_payload_is_taken_whole_where_it_asks_for_one_answer() {
+    fn a_payload_is_sent_whole_if_it_requests_one_answer() {
         let body = json!({"messages": [{"role": "user", "content": "a"}], "top_k": 3, "n": 1});
-        let asked = read(&Format::Payloads, &body).unwrap().unwrap();
-        assert_eq!(asked.content, Content::Payload(body.as_object().unwrap().clone()));
-        assert!(read(&Format::Payloads, &json!({"prompt": "a"})).is_ok());
-        for (row, words) in [
-            (json!({"messages": []}), "nothing is asked"),
-            (json!({"messages": ["a"]}), "nothing is asked"),
-            (json!({"prompt": ["a", "b"]}), "nothing is asked"),
-            (json!({}), "nothing is asked"),
-            (json!({"prompt": "a", "n": 2}), "`n` asks for several answers"),
-            (json!({"prompt": "a", "best_of": 2}), "`best_of` asks for several answers"),
-            (json!({"prompt": "a", "max_tokens": "many"}), "`max_tokens` is no bound"),
+        let prompt = parse(&RowFormat::Payloads, &body).unwrap().unwrap();
+        assert_eq!(prompt.content, Content::Payload(body.as_object().unwrap().clone()));
+        assert!(parse(&RowFormat::Payloads, &json!({"prompt": "a"})).is_ok());
+        for (row, message) in [
+            (json!({"messages": []}), "it contains no prompt"),
+            (json!({"messages": ["a"]}), "it contains no prompt"),
+            (json!({"prompt": ["a", "b"]}), "it contains no prompt"),
+            (json!({}), "it contains no prompt"),
+            (json!({"prompt": "a", "n": 2}), "`n` requests several answers"),
+            (json!({"prompt": "a", "best_of": 2}), "`best_of` requests several answers"),
+            (json!({"prompt": "a", "max_tokens": "many"}), "`max_tokens` is not a valid limit"),
         ] {
-            let said = read(&Format::Payloads, &row).unwrap_err();
-            assert!(said.contains(words), "{row}: {said}");
+            let error = parse(&RowFormat::Payloads, &row).unwrap_err();
+            assert!(error.contains(message), "{row}: {error}");
         }
     }
 }

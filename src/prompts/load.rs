@@ -1,4 +1,4 @@
-//! Prompts from files: rows of many kinds, or pairs of a context and a question.
+//! Prompts from files: rows in several formats, or pairs of a context and a prompt.
 
 mod rows;
 
@@ -6,101 +6,66 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, Template, UndefinedBehavior};
 
-pub use rows::{Rows, Unavailable, rows};
+pub use rows::{PromptUnavailable, Rows, load_rows};
 
-/// The largest file that is held in memory, and the most that templates may make of it, in bytes.
+/// The largest file that is kept in memory, and the largest total of rendered templates, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// How a pair becomes a prompt where nothing else is said.
+/// The default template for the prompt of a pair.
 pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
-/// Why a file gives no prompts. The message says which file is meant only where it helps; the
-/// caller knows where it was named.
+/// An error in a file of prompts. The caller adds the place in the configuration that names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It is missing or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("`{path}` cannot be read: {reason}; paths are relative to the configuration file")]
     Unreadable {
-        /// As it was looked for.
         path: String,
-        /// The operating system's words.
+        /// The message of the operating system.
         reason: String,
     },
-    /// Above what can be held or indexed.
+    /// The file is too large for memory or for the index.
     #[error("`{path}` is larger than {limit}; use a part of it")]
-    TooLarge {
-        /// As it was looked for.
-        path: String,
-        /// What it may have.
-        limit: &'static str,
-    },
-    /// Not UTF-8.
+    TooLarge { path: String, limit: &'static str },
+    /// The file is not UTF-8.
     #[error("`{path}` is not UTF-8 at line {line}; convert it")]
     Encoding {
-        /// As it was looked for.
         path: String,
-        /// From 1.
+        /// The line of the error, from 1.
         line: usize,
     },
-    /// Nothing in it.
-    #[error("`{0}` holds no prompts; write at least one")]
+    /// The file contains no prompts.
+    #[error("`{0}` contains no prompts; write at least one")]
     Empty(String),
-    /// Not JSON of the right shape.
+    /// A row is not JSON in the expected form.
     #[error("`{path}` line {line}: {message}")]
     Json {
-        /// As it was looked for.
         path: String,
-        /// From 1.
+        /// The line of the error, from 1.
         line: usize,
-        /// What is wrong; what would be right.
+        /// The problem and, after a semicolon, the remedy.
         message: String,
     },
-    /// Rows with problems beside those that are told.
-    #[error("`{path}`: {count} more of its rows are wrong; mend those above first")]
-    More {
-        /// As it was looked for.
-        path: String,
-        /// How many.
-        count: usize,
-    },
-    /// The template does not fit an entry, or any.
+    /// The file has more errors than the reported ones.
+    #[error("`{path}`: {count} more rows are wrong; fix those above first")]
+    More { path: String, count: usize },
+    /// The template is invalid, or does not fit an entry.
     #[error("{0}")]
     Template(String),
 }
 
-/// One prompt for each object of a JSON list, or for the one object that the file holds.
+/// Loads one prompt for each object of a JSON list, or one for a file with a single object.
 ///
 /// # Errors
-/// Where the file cannot be read, is not such JSON, or an object lacks what the template needs.
-pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
-    type Entry = serde_json::Map<String, serde_json::Value>;
-
-    let text = read(path)?;
-    let name = || path.display().to_string();
-    let json = |error: &serde_json::Error| LoadError::Json {
-        path: name(),
-        line: error.line().max(1),
-        message: format!(
-            "not JSON of the right shape ({}); write [{{\"context\": \"…\", \"prompt\": \"…\"}}]",
-            category(error)
-        ),
-    };
-    if text.trim().is_empty() {
-        return Err(LoadError::Empty(name()));
-    }
-    let entries: Vec<Entry> = if text.trim_start().starts_with('{') {
-        vec![serde_json::from_str(&text).map_err(|error| json(&error))?]
-    } else {
-        serde_json::from_str(&text).map_err(|error| json(&error))?
-    };
-    if entries.is_empty() {
-        return Err(LoadError::Empty(name()));
-    }
+/// If the file cannot be read, is not such JSON, or an object lacks a field of the template.
+pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
+    let name = path.display().to_string();
+    let entries = parse_entries(&name, &read(path)?)?;
 
     let mut environment = Environment::new();
-    // A field that is missing would otherwise vanish from every prompt without a word.
+    // By default, a missing field would be an empty text in every prompt, without an error.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment
         .template_from_str(template)
@@ -108,41 +73,62 @@ pub fn pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     let mut total = 0;
     let mut prompts = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
-        let number = index + 1;
-        let text_only = |field: &str| field == "context" || field == "prompt";
-        if let Some((field, _)) = entry.iter().find(|(f, value)| text_only(f) && !value.is_string())
-        {
-            return Err(LoadError::Template(format!(
-                "`{}` entry {number}: `{}` is not text; put it in quotes",
-                name(),
-                field.escape_debug()
-            )));
-        }
-        let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
-            LoadError::Template(format!(
-                "`{}` entry {number} does not fit the template ({}); it has the fields {}",
-                name(),
-                reason(&error),
-                entry
-                    .keys()
-                    .map(|key| format!("`{}`", key.escape_debug()))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+        let prompt = render(&template, entry).map_err(|problem| {
+            LoadError::Template(format!("`{name}` entry {} {problem}", index + 1))
         })?;
-        if prompt.trim().is_empty() {
-            return Err(LoadError::Template(format!(
-                "`{}` entry {number} is blank; write a prompt",
-                name()
-            )));
-        }
         total += prompt.len();
         if total > MAX_BYTES {
-            return Err(LoadError::TooLarge { path: name(), limit: "64 MiB" });
+            return Err(LoadError::TooLarge { path: name, limit: "64 MiB" });
         }
         prompts.push(prompt);
     }
     Ok(prompts)
+}
+
+type Entry = serde_json::Map<String, serde_json::Value>;
+
+/// Parses a list of objects or a single object.
+fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
+    let json = |error: serde_json::Error| LoadError::Json {
+        path: name.to_owned(),
+        line: error.line().max(1),
+        message: format!(
+            "not JSON in the expected form ({}); write [{{\"context\": \"…\", \"prompt\": \"…\"}}]",
+            without_position(&error)
+        ),
+    };
+    let is_single = text.trim_start().starts_with('{');
+    let entries: Vec<Entry> = match text.trim() {
+        "" => Vec::new(),
+        _ if is_single => vec![serde_json::from_str(text).map_err(json)?],
+        _ => serde_json::from_str(text).map_err(json)?,
+    };
+    if entries.is_empty() { Err(LoadError::Empty(name.to_owned())) } else { Ok(entries) }
+}
+
+/// Renders the prompt of an entry.
+///
+/// # Errors
+/// The problem and the remedy, to follow the name of the entry.
+fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, String> {
+    let must_be_text = |field: &str| field == "context" || field == "prompt";
+    if let Some((field, _)) =
+        entry.iter().find(|(field, value)| must_be_text(field) && !value.is_string())
+    {
+        return Err(format!("has no text in `{}`; put it in quotes", field.escape_debug()));
+    }
+    let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
+        let fields: Vec<_> = entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect();
+        format!(
+            "does not fit the template ({}); use only its fields: {}",
+            reason(&error),
+            fields.join(", ")
+        )
+    })?;
+    if prompt.trim().is_empty() {
+        return Err("is blank; write a prompt".to_owned());
+    }
+    Ok(prompt)
 }
 
 fn reason(error: &minijinja::Error) -> String {
@@ -153,8 +139,8 @@ fn reason(error: &minijinja::Error) -> String {
     }
 }
 
-/// serde's words without the position, which is told by line already.
-fn category(error: &serde_json::Error) -> String {
+/// The message of serde without its position, because the error has the line already.
+fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split(" at line ").next().unwrap_or(&message).to_owned()
 }
@@ -179,11 +165,11 @@ fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let unreadable =
         |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
     let failed = |error: std::io::Error| unreadable(error.to_string());
-    // A pipe or a device could keep the reader for ever, and the one for opening it.
+    // To open or read a pipe or a device could block forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unreadable("not a file".into()));
     }
     let file = File::open(path).map_err(failed)?;
-    let about = file.metadata().map_err(failed)?;
-    Ok((file, about))
+    let metadata = file.metadata().map_err(failed)?;
+    Ok((file, metadata))
 }

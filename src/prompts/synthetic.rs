@@ -1,10 +1,10 @@
-//! Prompts that are made up: text of a drawn length, some of it shared at the start, and answers of
-//! a drawn length.
+//! Synthetic prompts: text of a random length with an optional shared prefix, and answers of a random
+//! length.
 //!
-//! Nothing is learned from the target's counts while it runs: the prompt of an arrival would then
-//! hang on which answers had come before it was sent, and the same seed would no longer give the same
-//! prompts. Instead the text is such that its length is known (see [`super::prose`]), and what a chat
-//! template adds, the same for every prompt of a model, is a number of the configuration.
+//! llmload does not adjust lengths by the token counts of the target. If it did, a prompt would depend
+//! on the answers that arrived before it, and the same seed would no longer give the same prompts.
+//! Instead, [`super::filler_text`] writes text with a known number of tokens. The tokens that a chat
+//! template adds are the same for every prompt of a model, so they are a number in the configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,103 +12,103 @@ use std::sync::Arc;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::prose;
+use super::filler_text;
 use crate::protocol::Question;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
-/// The most tokens a prompt or an answer may be asked to have.
-pub const MOST_TOKENS: u32 = 2_000_000;
+/// The highest number of tokens of a prompt or an answer.
+pub const MAX_TOKENS: u32 = 2_000_000;
 
-/// How often a length outside the bounds is drawn again before the mean has to do.
-const TRIES: usize = 100;
+/// The number of draws of a length before the mean is used instead.
+const MAX_DRAWS: usize = 100;
 
-/// How lengths are distributed: normally, where the bounds cut something off that is drawn again.
+/// A normal distribution of lengths in tokens. A length outside the bounds is drawn again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The mean, which lies between the bounds.
+pub struct LengthDistribution {
+    /// The mean, which is between the bounds.
     pub mean: f64,
-    /// The standard deviation; 0 is one length for all.
+    /// The standard deviation; 0 makes all lengths equal.
     pub stddev: f64,
-    /// The shortest; at least 1.
+    /// The shortest length, at least 1.
     pub min: u32,
-    /// The longest; at most [`MOST_TOKENS`].
+    /// The longest length, at most [`MAX_TOKENS`].
     pub max: u32,
 }
 
-impl Spread {
-    /// One length for all.
-    pub fn fixed(tokens: u32) -> Spread {
-        Spread { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
+impl LengthDistribution {
+    /// The same length for all.
+    pub fn fixed(tokens: u32) -> LengthDistribution {
+        LengthDistribution { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn draw(&self, series: &mut impl Rng) -> u32 {
+    fn draw(&self, rng: &mut impl Rng) -> u32 {
         let bounds = f64::from(self.min)..=f64::from(self.max);
-        let deviation = |series: &mut _| -> f64 { StandardNormal.sample(series) };
-        let length = (0..TRIES)
-            .map(|_| (self.mean + self.stddev * deviation(series)).round())
+        let deviation = |rng: &mut _| -> f64 { StandardNormal.sample(rng) };
+        let length = (0..MAX_DRAWS)
+            .map(|_| (self.mean + self.stddev * deviation(rng)).round())
             .find(|length| bounds.contains(length));
         length.unwrap_or(self.mean.round()) as u32
     }
 }
 
-/// What is made up.
+/// The parameters of synthetic prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthetic {
-    /// Tokens of a prompt, the shared ones included.
-    pub input: Spread,
-    /// Tokens that an answer may have; the scenario's bound where `None`.
-    pub output: Option<Spread>,
-    /// How many tokens at the start are shared.
+    /// The tokens of a prompt, including the shared prefix.
+    pub input: LengthDistribution,
+    /// The limit of output tokens; `None` uses the limit of the scenario.
+    pub output: Option<LengthDistribution>,
+    /// The tokens of the shared prefix.
     pub shared_prefix: u32,
-    /// Among how many different such starts.
+    /// The number of different shared prefixes.
     pub shared_prefixes: NonZeroU32,
-    /// What the target's chat template adds, taken off the text.
+    /// The tokens that the chat template of the target adds, subtracted from the text.
     pub template: u32,
-    /// Ask for answers that go on to their bound.
+    /// Request answers that end only at their limit of tokens.
     pub ignore_eos: bool,
 }
 
 impl Synthetic {
-    /// The prompt that `series` draws. Where the length is `given`, only the text is drawn. What
-    /// stands before the text already takes `taken` tokens.
-    pub(super) fn ask(
+    /// Generates the prompt that `rng` draws. `given` lengths replace the drawn ones. A nonce before
+    /// the text takes `nonce_tokens` of the length.
+    pub(super) fn generate(
         &self,
         source: &Arc<str>,
         seed: u64,
         given: Lengths,
-        taken: u32,
-        series: &mut impl Rng,
+        nonce_tokens: u32,
+        rng: &mut impl Rng,
     ) -> Question<'static> {
-        // Drawn in any case, so that a length given changes no other draw.
-        let input = self.input.draw(series);
-        let output = self.output.map(|output| output.draw(series));
-        let input = given.input.map_or(input, NonZeroU32::get).min(MOST_TOKENS);
-        // A prompt without text is none.
-        let length = input.saturating_sub(self.template).saturating_sub(taken).max(1);
+        // Draw in any case, so that a given length changes no other draw.
+        let input = self.input.draw(rng);
+        let output = self.output.map(|output| output.draw(rng));
+        let input = given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS);
+        // A prompt needs at least one token of text.
+        let length = input.saturating_sub(self.template).saturating_sub(nonce_tokens).max(1);
 
-        // Something of each prompt stays its own.
+        // At least one token is not shared.
         let shared = self.shared_prefix.min(length - 1);
         let mut text = String::new();
-        let group = scaled(series.next_u64(), u64::from(self.shared_prefixes.get()));
+        let prefix = scale_to(rng.next_u64(), u64::from(self.shared_prefixes.get()));
         if shared > 0 {
-            let mut common = random::generator(seed, source, Purpose::Prefixes);
-            common.set_stream(group);
-            prose::write(&mut text, shared, &mut common);
+            let mut prefix_rng = random::seeded_rng(seed, source, Purpose::Prefixes);
+            prefix_rng.set_stream(prefix);
+            filler_text::write(&mut text, shared, &mut prefix_rng);
         }
-        prose::write(&mut text, length - shared, series);
+        filler_text::write(&mut text, length - shared, rng);
 
-        let mut asked = Question::from(std::borrow::Cow::Owned(text));
-        asked.max_tokens = output.and_then(NonZeroU32::new);
-        asked.ignore_eos = self.ignore_eos;
-        asked
+        let mut prompt = Question::from(std::borrow::Cow::Owned(text));
+        prompt.max_tokens = output.and_then(NonZeroU32::new);
+        prompt.ignore_eos = self.ignore_eos;
+        prompt
     }
 }
 
-/// A drawn number scaled to below `count`: not taken modulo, so each is drawn equally often to
-/// within 2⁻⁴⁰.
-pub(super) fn scaled(draw: u64, count: u64) -> u64 {
+/// Scales a random number to the range below `count`. Unlike a modulo, this makes all results equally
+/// likely to within 2⁻⁴⁰.
+pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(count)) >> 64).unwrap_or_default()
 }
 
@@ -118,20 +118,20 @@ mod tests {
     use crate::protocol::question::Content;
 
     const PLAIN: Synthetic = Synthetic {
-        input: Spread { mean: 100.0, stddev: 20.0, min: 1, max: MOST_TOKENS },
-        output: Some(Spread { mean: 50.0, stddev: 10.0, min: 1, max: MOST_TOKENS }),
+        input: LengthDistribution { mean: 100.0, stddev: 20.0, min: 1, max: MAX_TOKENS },
+        output: Some(LengthDistribution { mean: 50.0, stddev: 10.0, min: 1, max: MAX_TOKENS }),
         shared_prefix: 0,
         shared_prefixes: NonZeroU32::MIN,
         template: 0,
         ignore_eos: false,
     };
 
-    fn ask(synthetic: &Synthetic, k: u64, given: Lengths) -> (String, Option<u32>) {
-        let mut series = random::generator(7, "s", Purpose::Prompts);
-        series.set_stream(k);
-        let asked = synthetic.ask(&"source".into(), 7, given, 0, &mut series);
-        let Content::Conversation(messages) = asked.content else { panic!("no conversation") };
-        (messages[0].text.to_string(), asked.max_tokens.map(NonZeroU32::get))
+    fn generate(synthetic: &Synthetic, k: u64, given: Lengths) -> (String, Option<u32>) {
+        let mut rng = random::seeded_rng(7, "s", Purpose::Prompts);
+        rng.set_stream(k);
+        let prompt = synthetic.generate(&"source".into(), 7, given, 0, &mut rng);
+        let Content::Conversation(messages) = prompt.content else { panic!("no conversation") };
+        (messages[0].text.to_string(), prompt.max_tokens.map(NonZeroU32::get))
     }
 
     fn tokens(text: &str) -> u32 {
@@ -147,8 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_distributed_as_asked() {
-        let prompts: Vec<_> = (0..10_000).map(|k| ask(&PLAIN, k, Lengths::default())).collect();
+    fn lengths_follow_the_configured_distribution() {
+        let prompts: Vec<_> =
+            (0..10_000).map(|k| generate(&PLAIN, k, Lengths::default())).collect();
         let (mean, stddev) = moments(prompts.iter().map(|(text, _)| tokens(text)));
         assert!((99.0..101.0).contains(&mean) && (19.0..21.0).contains(&stddev), "{mean} {stddev}");
         let (mean, stddev) = moments(prompts.iter().map(|(_, output)| output.unwrap()));
@@ -156,26 +157,34 @@ mod tests {
     }
 
     #[test]
-    fn bounds_cut_off_without_heaping_up() {
-        let input = Spread { mean: 100.0, stddev: 50.0, min: 80, max: 120 };
+    fn lengths_outside_the_bounds_are_drawn_again_and_not_clamped() {
+        let input = LengthDistribution { mean: 100.0, stddev: 50.0, min: 80, max: 120 };
         let synthetic = Synthetic { input, ..PLAIN };
         let lengths: Vec<_> =
-            (0..10_000).map(|k| tokens(&ask(&synthetic, k, Lengths::default()).0)).collect();
+            (0..10_000).map(|k| tokens(&generate(&synthetic, k, Lengths::default()).0)).collect();
         assert!(lengths.iter().all(|length| (80..=120).contains(length)));
-        // Clamped, a third of them would be.
+        // If lengths were clamped, a third of them would be 80.
         assert!(lengths.iter().filter(|length| **length == 80).count() < 500);
         assert_eq!(
-            tokens(&ask(&Synthetic { input: Spread::fixed(64), ..PLAIN }, 3, Lengths::default()).0),
+            tokens(
+                &generate(
+                    &Synthetic { input: LengthDistribution::fixed(64), ..PLAIN },
+                    3,
+                    Lengths::default()
+                )
+                .0
+            ),
             64
         );
     }
 
     #[test]
-    fn the_start_is_shared_within_a_group_and_nothing_else_is() {
+    fn prompts_share_their_prefix_and_nothing_else() {
         let groups = NonZeroU32::new(3).unwrap();
         let synthetic = Synthetic { shared_prefix: 40, shared_prefixes: groups, ..PLAIN };
-        let texts: Vec<_> = (0..300).map(|k| ask(&synthetic, k, Lengths::default()).0).collect();
-        // 40 tokens are 37 words and three marks.
+        let texts: Vec<_> =
+            (0..300).map(|k| generate(&synthetic, k, Lengths::default()).0).collect();
+        // 40 tokens are 37 words and three full stops.
         let start =
             |text: &String, words| text.split(' ').take(words).collect::<Vec<_>>().join(" ");
         let long: Vec<_> = texts.iter().filter(|text| tokens(text) > 60).collect();
@@ -187,12 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn a_given_length_is_kept_and_what_stands_around_the_text_is_taken_off_it() {
+    fn a_given_length_includes_the_template() {
         let given = Lengths { input: NonZeroU32::new(777), output: None };
-        let (text, output) = ask(&PLAIN, 5, given);
-        assert_eq!((tokens(&text), output), (777, ask(&PLAIN, 5, Lengths::default()).1));
-        assert_eq!(tokens(&ask(&Synthetic { template: 30, ..PLAIN }, 5, given).0), 747);
+        let (text, output) = generate(&PLAIN, 5, given);
+        assert_eq!((tokens(&text), output), (777, generate(&PLAIN, 5, Lengths::default()).1));
+        assert_eq!(tokens(&generate(&Synthetic { template: 30, ..PLAIN }, 5, given).0), 747);
         let longer = Synthetic { template: 10_000, shared_prefix: 500, ..PLAIN };
-        assert_eq!(tokens(&ask(&longer, 5, given).0), 1);
+        assert_eq!(tokens(&generate(&longer, 5, given).0), 1);
     }
 }

@@ -10,7 +10,7 @@ use crate::launch::{ReadinessGate, Route, RouteSet};
 use crate::metrics::{Labels, RouteMetrics, RouteSettings};
 use crate::pairing::PairedDifference;
 use crate::plan::{self, Target};
-use crate::schedule::{Shard, Spread};
+use crate::schedule::{ArrivalSpec, Shard};
 use crate::schedule_state::ScheduleState;
 use crate::status::{RouteInfo, RouteMonitor};
 use crate::tally::Tally;
@@ -151,14 +151,14 @@ impl ScenarioSpec {
         Some(metrics)
     }
 
-    pub(super) fn spread(&self, shard: Shard) -> Spread {
+    pub(super) fn spread(&self, shard: Shard) -> ArrivalSpec {
         let (arrivals, scenario) = (self.scenario.arrivals, self.scenario.name.clone());
-        Spread { arrivals, seed: self.seed, scenario, shard }
+        ArrivalSpec { arrivals, seed: self.seed, scenario, shard }
     }
 
     /// When its cycles begin.
     pub(super) fn timetable(&self) -> Timetable {
-        Timetable::of(&self.scenario)
+        Timetable::for_scenario(&self.scenario)
     }
 
     /// Whether what another setting says of arrivals is the same: then they go on undisturbed.

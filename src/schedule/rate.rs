@@ -1,4 +1,4 @@
-//! Rates as people write them, and areas under them.
+//! Rates, the text in which people write them, and the areas under them.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -13,7 +13,7 @@ pub struct Rate {
     micro_per_hour: u64,
 }
 
-/// Why a rate could not be read.
+/// An error in the text of a rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseRateError {
     /// Not a number, a slash and a unit.
@@ -33,7 +33,7 @@ impl Rate {
     /// The highest rate: 100,000 per second.
     pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
 
-    /// A rate of so many millionths of an arrival per hour, up to [`Rate::MAX`].
+    /// A rate in millionths of an arrival per hour; `None` above [`Rate::MAX`].
     pub fn from_micro_per_hour(micro_per_hour: u64) -> Option<Rate> {
         (micro_per_hour <= Rate::MAX.micro_per_hour).then_some(Rate { micro_per_hour })
     }
@@ -43,13 +43,12 @@ impl Rate {
         self.micro_per_hour
     }
 
-    /// For display and gauges.
+    /// Arrivals per second as a floating point number, for display and gauges.
     #[allow(clippy::cast_precision_loss)]
     pub fn per_second(self) -> f64 {
         self.micro_per_hour as f64 / MICRO_PER_HOUR_AT_ONE_PER_SECOND as f64
     }
 
-    /// Whether nothing arrives.
     pub fn is_zero(self) -> bool {
         self.micro_per_hour == 0
     }
@@ -98,13 +97,13 @@ impl FromStr for Rate {
     }
 }
 
-/// As short as it can be written exactly: `5/s`, `0.2/s`, `90/m`, `7/h`.
+/// The shortest exact form: `5/s`, `0.2/s`, `90/m`, `7/h`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, scale) in [("s", 1), ("m", 60), ("h", 3600)] {
             let scale = MICRO_PER_HOUR_AT_ONE_PER_SECOND / scale;
             let (whole, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
-            // Three decimals read well; whatever needs more is clearer in a larger unit.
+            // A rate that needs more than three decimals is easier to read in a larger unit.
             if unit == "h" || rest * 1000 % scale == 0 {
                 let digits = if unit == "h" { 6 } else { 3 };
                 let fraction = u128::from(rest) * 10u128.pow(digits) / u128::from(scale);
@@ -121,24 +120,26 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Expected arrivals, exactly: an area under the rate line in units of 1/(7.2·10¹⁸) of an arrival.
+/// A number of expected arrivals: the exact area under the rate, in units of 1/(7.2·10¹⁸) of an
+/// arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Area(pub(super) u128);
 
 impl Area {
-    /// None.
+    /// No arrivals.
     pub const ZERO: Area = Area(0);
     /// One millionth of an arrival.
     pub const MICRO: Area = Area(7_200_000_000_000);
     /// One arrival.
     pub const ARRIVAL: Area = Area(1_000_000 * Area::MICRO.0);
 
-    /// Under a constant rate.
+    /// The area under a constant rate, `time` in nanoseconds.
     pub fn constant(rate: Rate, time: u64) -> Area {
         Area(2 * u128::from(rate.micro_per_hour) * u128::from(time))
     }
 
-    /// Under the first `time` of a straight line from `from` to `to` over `length`, rounded down.
+    /// The area under the first `time` nanoseconds of a straight line from `from` to `to` over `length`
+    /// nanoseconds, rounded down.
     pub fn ramp(from: Rate, to: Rate, time: u64, length: u64) -> Area {
         let base = Area::constant(from, time).0;
         let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
@@ -152,9 +153,11 @@ impl Area {
         }
     }
 
-    /// Under the first `time` of a rate of mean + amplitude · sin(2πt/period), whose integral is
-    /// mean · t + amplitude · period/π · sin²(πt/period). The mean is exact; the swing is a floating
-    /// point number, good to a millionth of a millionth of an arrival, and does not accumulate.
+    /// The area under the first `time` nanoseconds of the rate mean + amplitude · sin(2πt/period).
+    ///
+    /// The integral is mean · t + amplitude · period/π · sin²(πt/period). The part of the mean is
+    /// exact. The part of the amplitude is a floating point number with an error below 10⁻¹² of an
+    /// arrival, which does not accumulate.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn sine(mean: Rate, amplitude: Rate, period: u64, time: u64) -> Area {
         let turn = (time % period) as f64 / period as f64;
@@ -165,13 +168,14 @@ impl Area {
         Area(Area::constant(mean, time).0 + swing.round() as u128)
     }
 
-    /// The nanoseconds that a constant rate, which must not be zero, takes to fill it, rounded up.
+    /// The time in nanoseconds, rounded up, in which a constant rate reaches this area. The rate must
+    /// not be zero.
     pub(super) fn over(self, rate: Rate) -> u64 {
         let time = self.0.div_ceil(2 * u128::from(rate.micro_per_hour.max(1)));
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 
-    /// Millionths of an arrival as an area.
+    /// The area of this number of millionths of an arrival.
     pub fn from_micro(micro: u64) -> Area {
         Area(u128::from(micro) * Area::MICRO.0)
     }
@@ -186,7 +190,7 @@ impl Area {
         self.0 / Area::MICRO.0
     }
 
-    /// In arrivals, for estimates and display.
+    /// Arrivals as a floating point number, for estimates and display.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / Area::ARRIVAL.0 as f64
@@ -209,7 +213,7 @@ impl Sub for Area {
     }
 }
 
-/// Nanoseconds, which a schedule's arithmetic counts in.
+/// A duration in nanoseconds, the unit of all arithmetic of a schedule.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The arithmetic, held against properties and against whole numbers worked out by hand.
+//! The arithmetic, compared with properties and with results that were calculated manually.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn mark(k: u64) -> Area {
 }
 
 #[test]
-fn constant_arrivals_stand_in_the_middle_of_equal_slots() {
+fn constant_arrivals_are_due_in_the_middle_of_equal_intervals() {
     let schedule = Schedule::new(vec![constant("200/s", 30)]);
     assert_eq!(schedule.total().arrivals(), 6000);
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_micros(2500)));
@@ -37,16 +37,16 @@ fn constant_arrivals_stand_in_the_middle_of_equal_slots() {
 }
 
 #[test]
-fn a_ramp_from_zero_holds_half_its_end_rate() {
+fn a_ramp_from_zero_has_half_the_arrivals_of_its_end_rate() {
     let schedule = Schedule::new(vec![ramp("0/s", "400/s", 20)]);
     assert_eq!(schedule.total().arrivals(), 4000);
-    // Λ(t) = 10 t², so the mark ½ lies at √0.05 s, rounded up to a nanosecond.
+    // Λ(t) = 10 t², so the mark ½ is reached at √0.05 s, rounded up to a nanosecond.
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(223_606_798)));
     assert!(schedule.due(mark(3999)).unwrap() < Duration::from_secs(20));
 }
 
 #[test]
-fn a_plateau_is_left_for_its_first_instant() {
+fn an_area_on_a_plateau_is_reached_at_the_first_instant_of_the_plateau() {
     let schedule =
         Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5), constant("1/s", 1)]);
     assert_eq!(schedule.due(Area::ARRIVAL), Some(Duration::from_secs(1)));
@@ -54,7 +54,7 @@ fn a_plateau_is_left_for_its_first_instant() {
 }
 
 #[test]
-fn ends_of_rates_that_do_not_divide_a_second_are_exact() {
+fn areas_are_exact_for_the_lowest_and_highest_rates_and_the_longest_phases() {
     let schedule = Schedule::new(vec![constant("1/h", 1)]);
     assert_eq!(schedule.total(), Area(2_000_000 * 1_000_000_000));
     assert_eq!(schedule.due(Area::ARRIVAL), None);
@@ -77,10 +77,10 @@ fn sine(mean: &str, amplitude: &str, period: u64, seconds: u64) -> Phase {
 }
 
 #[test]
-fn a_sine_holds_its_mean_over_whole_periods_and_its_swing_between() {
+fn a_sine_has_its_mean_rate_over_whole_periods() {
     let schedule = Schedule::new(vec![sine("20/s", "15/s", 3600, 6 * 3600)]);
     assert_eq!(schedule.total().arrivals(), 20 * 6 * 3600);
-    // Half a period holds the mean and amplitude · period/π.
+    // Half a period holds its part of the mean and amplitude · period/π.
     let half = schedule.area(Duration::from_mins(30)).as_f64();
     assert!((half - (36_000.0 + 15.0 * 3600.0 / std::f64::consts::PI)).abs() < 1e-6);
     assert!((schedule.rate(Duration::from_mins(15)) - 35.0).abs() < 1e-9);
@@ -88,8 +88,7 @@ fn a_sine_holds_its_mean_over_whole_periods_and_its_swing_between() {
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(24_999_591)));
 }
 
-/// The rate, integrated by Simpson's rule in steps of a second, which shares nothing with the closed
-/// form.
+/// Simpson's rule in steps of a second, which shares no code with the closed form.
 #[test]
 fn a_sine_is_the_integral_of_its_rate_at_every_second() {
     let schedule = Schedule::new(vec![sine("20/s", "20/s", 600, 1200)]);
@@ -104,20 +103,20 @@ fn a_sine_is_the_integral_of_its_rate_at_every_second() {
 }
 
 #[test]
-fn the_phase_of_an_instant_starts_with_it() {
+fn a_phase_includes_its_start_and_excludes_its_end() {
     let schedule = Schedule::new(vec![constant("1/s", 1), phase(Load::Pause, 5)]);
-    assert_eq!(schedule.at(Duration::ZERO).unwrap().index, 0);
-    assert_eq!(schedule.at(Duration::from_secs(1)).unwrap().index, 1);
-    assert!(schedule.at(Duration::from_secs(6)).is_none());
+    assert_eq!(schedule.phase_at(Duration::ZERO).unwrap().index, 0);
+    assert_eq!(schedule.phase_at(Duration::from_secs(1)).unwrap().index, 1);
+    assert!(schedule.phase_at(Duration::from_secs(6)).is_none());
     assert!((schedule.rate(Duration::from_millis(10)) - 1.0).abs() < 1e-12);
     assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
 }
 
-/// A replay of rows at these milliseconds; the k-th has k + 1 tokens to read.
+/// A replay of rows at these milliseconds; the k-th prompt has k + 1 tokens.
 fn replay(millis: &[u64], length: u64) -> Phase {
     let row = |(k, at): (usize, &u64)| {
         let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
-        Row::new(Duration::from_millis(*at), Lengths { input, output: None })
+        TraceRow::new(Duration::from_millis(*at), Lengths { input, output: None })
     };
     let trace = Trace::new("trace.csv", millis.iter().enumerate().map(row).collect());
     Phase {
@@ -128,7 +127,7 @@ fn replay(millis: &[u64], length: u64) -> Phase {
 }
 
 #[test]
-fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
+fn a_replay_sends_each_row_at_its_due_time_with_its_lengths() {
     let rows = [0, 0, 250, 1000, 1000, 4000];
     let schedule = Schedule::new(vec![constant("2/s", 1), replay(&rows, 4000), constant("2/s", 1)]);
     assert_eq!(schedule.total().arrivals(), 10);
@@ -137,18 +136,21 @@ fn a_replay_sends_each_row_at_its_instant_with_its_lengths() {
         (0..10).map(millis).collect::<Vec<_>>(),
         [250, 750, 1000, 1000, 1250, 2000, 2000, 5000, 5250, 5750]
     );
-    let input =
-        |k| schedule.reaching(mark(k)).and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()));
+    let input = |k| {
+        schedule
+            .phase_and_lengths(mark(k))
+            .and_then(|(_, lengths)| Some(lengths?.input.unwrap().get()))
+    };
     assert_eq!(
         (0..11).map(input).collect::<Vec<_>>(),
         [None, None, Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None, None, None]
     );
-    let totals: Vec<_> = (0..3).map(|i| schedule.placed(i).unwrap().total.arrivals()).collect();
+    let totals: Vec<_> = (0..3).map(|i| schedule.phase_span(i).unwrap().total.arrivals()).collect();
     assert_eq!(totals, [2, 6, 2]);
 }
 
 #[test]
-fn a_replay_is_cut_where_its_phase_ends_and_silent_after_its_last_row() {
+fn a_replay_ends_with_its_phase_and_sends_nothing_after_its_last_row() {
     let cut = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 1000)]);
     assert_eq!((cut.total().arrivals(), cut.due(mark(3))), (3, None));
     let long = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 60_000), constant("1/s", 1)]);
@@ -157,13 +159,17 @@ fn a_replay_is_cut_where_its_phase_ends_and_silent_after_its_last_row() {
 }
 
 #[test]
-fn the_rate_of_a_replay_is_that_of_the_ten_seconds_around() {
+fn the_rate_of_a_replay_is_its_mean_over_ten_seconds() {
     let rows: Vec<u64> = (0..200).map(|k| k * 500).collect();
     let schedule = Schedule::new(vec![replay(&rows, 200_000)]);
     let rate = |second| schedule.rate(Duration::from_secs(second));
-    // Two a second, and both ends of the window count.
+    // Two arrivals a second, and both ends of the window count.
     assert!((rate(50) - 2.1).abs() < 1e-9, "{}", rate(50));
-    assert!((rate(0) - 2.2).abs() < 1e-9, "at the start, the five seconds after: {}", rate(0));
+    assert!(
+        (rate(0) - 2.2).abs() < 1e-9,
+        "at the start, the window is the next five seconds: {}",
+        rate(0)
+    );
     assert!(rate(150).abs() < 1e-9);
     let short = Schedule::new(vec![Phase { length: Phase::SHORTEST, ..replay(&[0], 0) }]);
     assert!((short.rate(Duration::ZERO) - 1000.0).abs() < 1e-9);
@@ -193,7 +199,7 @@ fn any_phase() -> impl Strategy<Value = Phase> {
             Load::Sine { mean, amplitude, period: Duration::from_nanos(period) }
         }),
         4 => prop::collection::vec(0u64..20_000_000_000, 1..40).prop_map(|instants| {
-            let row = |at| Row::new(Duration::from_nanos(at), Lengths::default());
+            let row = |at| TraceRow::new(Duration::from_nanos(at), Lengths::default());
             Load::Replay(Trace::new("trace.csv", instants.into_iter().map(row).collect()))
         }),
         1 => Just(Load::Pause),
@@ -228,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn area_never_falls_and_ends_at_the_total(schedule in any_schedule(), a: u64, b: u64) {
+    fn the_area_never_decreases_and_ends_at_the_total(schedule in any_schedule(), a: u64, b: u64) {
         let length = u64::try_from(schedule.length().as_nanos()).unwrap();
         let (a, b) = (a % length, b % length);
         let (early, late) = (Duration::from_nanos(a.min(b)), Duration::from_nanos(a.max(b)));
@@ -237,10 +243,10 @@ proptest! {
         prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
     }
 
-    /// However the phases around it leave off, within an arrival or between two, and whatever the cycle
-    /// before has left: every row is one arrival, at its own instant, with its own lengths.
+    /// The phases before and after the replay may end at any fraction of an arrival, and the cycle may
+    /// start with any fraction. In all cases, every row is one arrival with its due time and lengths.
     #[test]
-    fn a_replay_among_fractions_of_arrivals_is_told_row_by_row(
+    fn a_replay_between_fractions_of_arrivals_sends_each_row_once(
         before in 0u64..100_000_000_000, after in 0u64..100_000_000_000, carry in 0u64..1_000_000,
         gaps in prop::collection::vec(prop_oneof![Just(0u64), 1u64..5000], 1..50), silence in 0u64..1000,
     ) {
@@ -250,20 +256,20 @@ proptest! {
         let (first, last) = (phase(rate(before), 1), phase(rate(after), 1));
         let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
 
-        // All marks of a cycle, the last of the cycle before so long before its start.
-        let mark = |k| Area::from_micro(k * SPACING - carry);
+        // All marks of a cycle. The last mark of the cycle before is `carry` before its start.
+        let mark = |k| Area::from_micro(k * MEAN_GAP - carry);
         let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
         let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
-        let told: Vec<(u64, u32)> = marks
+        let arrivals: Vec<(u64, u32)> = marks
             .iter()
             .filter_map(|mark| {
-                let input = schedule.reaching(*mark)?.1?.input?;
+                let input = schedule.phase_and_lengths(*mark)?.1?.input?;
                 Some((u64::try_from(schedule.due(*mark)?.as_nanos()).ok()?, input.get()))
             })
             .collect();
         let expected: Vec<(u64, u32)> =
             rows.iter().zip(1..).map(|(at, k)| (1_000_000_000 + at * 1_000_000, k)).collect();
-        prop_assert_eq!(told, expected);
+        prop_assert_eq!(arrivals, expected);
         prop_assert_eq!(schedule.due(schedule.total() + Area(1)), None);
     }
 
@@ -281,7 +287,7 @@ proptest! {
     }
 
     #[test]
-    fn rates_survive_being_written_and_read(micro in 0u64..=360_000_000_000_000) {
+    fn the_text_of_a_rate_parses_to_the_same_rate(micro in 0u64..=360_000_000_000_000) {
         let rate = Rate::from_micro_per_hour(micro).unwrap();
         prop_assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
     }
@@ -307,7 +313,7 @@ fn oracle(from: Rate, to: Rate, time: u64, length: u64) -> u128 {
 }
 
 #[test]
-fn rates_are_read_as_people_write_them() {
+fn rates_parse_as_people_write_them() {
     for (text, micro) in [
         ("5/s", 18_000_000_000),
         ("0.2/s", 720_000_000),

@@ -1,5 +1,5 @@
-//! A recorded trace as a load: Λ rises by one whole arrival at the instant of each row, so that evenly
-//! spread arrivals are the rows themselves, each at its own instant.
+//! A recorded trace as a load. Λ rises by one whole arrival at the instant of each row. So with even
+//! gaps, each arrival is one row and is due at the instant of that row.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,73 +8,72 @@ use std::time::Duration;
 
 use super::rate::{Area, nanos};
 
-/// How many tokens a request of a trace had; `None` where the trace does not say.
+/// The token counts of a request in a trace; `None` if the trace does not contain them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lengths {
-    /// Of its prompt.
+    /// The tokens of the prompt.
     pub input: Option<NonZeroU32>,
-    /// Of its answer.
+    /// The tokens of the answer.
     pub output: Option<NonZeroU32>,
 }
 
-/// One request of a trace, in 16 bytes: a trace has up to a million.
+/// One request of a trace. It takes 16 bytes, because a trace has up to a million rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Row {
+pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
     at: u64,
     lengths: Lengths,
 }
 
-impl Row {
-    /// A request so long after the start of the trace.
-    pub fn new(at: Duration, lengths: Lengths) -> Row {
-        Row { at: nanos(at), lengths }
+impl TraceRow {
+    /// A request at this time since the start of the trace.
+    pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
+        TraceRow { at: nanos(at), lengths }
     }
 
-    /// When it is due, from the start of the trace.
+    /// The due time, since the start of the trace.
     pub fn at(&self) -> Duration {
         Duration::from_nanos(self.at)
     }
 
-    /// How many tokens it had.
     pub fn lengths(&self) -> Lengths {
         self.lengths
     }
 }
 
-/// Requests in the order of their instants, shared by all phases that replay them.
+/// Requests in the order of their due times, shared by all phases that replay them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Trace {
     name: Arc<str>,
-    rows: Arc<[Row]>,
+    rows: Arc<[TraceRow]>,
 }
 
-/// What is taken for "now" where a rate is shown: the window of QPS.
+/// The window of a rate in nanoseconds: ten seconds, as for QPS.
 const WINDOW: u64 = 10_000_000_000;
 
 impl Trace {
-    /// A trace of these rows. Those of one instant keep their order.
-    pub fn new(name: &str, mut rows: Vec<Row>) -> Trace {
+    /// A trace of these rows. Rows with the same due time keep their order.
+    pub fn new(name: &str, mut rows: Vec<TraceRow>) -> Trace {
         rows.sort_by_key(|row| row.at);
         Trace { name: name.into(), rows: rows.into() }
     }
 
-    /// The name of its file.
+    /// The name of the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its requests, in order.
-    pub fn rows(&self) -> &[Row] {
+    /// The requests, in the order of their due times.
+    pub fn rows(&self) -> &[TraceRow] {
         &self.rows
     }
 
-    /// When its last row is due.
+    /// The due time of the last row.
     pub fn length(&self) -> Duration {
         Duration::from_nanos(self.rows.last().map_or(0, |row| row.at))
     }
 
-    /// Λ: the rows up to and including a time.
+    /// Λ: the number of rows up to and including a time.
     pub(super) fn area(&self, time: u64) -> Area {
         Area(self.rows_until(time) as u128 * Area::ARRIVAL.0)
     }
@@ -89,7 +88,7 @@ impl Trace {
         self.row(area).map(|row| row.lengths)
     }
 
-    /// Rows per second in the ten seconds around a time, as far as they lie within the phase.
+    /// Rows per second in the ten seconds around a time, without the part outside the phase.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn rate(&self, time: u64, length: u64) -> f64 {
         let from = time.saturating_sub(WINDOW / 2);
@@ -103,14 +102,14 @@ impl Trace {
         self.rows.partition_point(|row| row.at <= time)
     }
 
-    /// The row that reaches an area; none for an area of nothing.
-    fn row(&self, area: Area) -> Option<&Row> {
+    /// The row that reaches an area; `None` for an area of 0.
+    fn row(&self, area: Area) -> Option<&TraceRow> {
         let number = usize::try_from(area.0.div_ceil(Area::ARRIVAL.0)).ok()?;
         self.rows.get(number.checked_sub(1)?)
     }
 }
 
-/// Its rows would fill pages.
+/// The name and the number of rows: the rows would fill pages.
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trace({}, {} rows)", self.name, self.rows.len())

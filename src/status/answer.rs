@@ -262,9 +262,9 @@ impl RateNow {
 }
 
 fn measurement(generator: &Generator, now: Instant) -> Measurement {
-    let distorted = generator.claims().into_iter().map(|claim| Distorted {
+    let distorted = generator.active_distortions().into_iter().map(|claim| Distorted {
         kind: claim.kind.as_str(),
-        meaning: claim.kind.meaning(),
+        meaning: claim.kind.effect(),
         message: claim.message,
         last: unix(SystemTime::now() - now.saturating_duration_since(claim.last)),
     });
@@ -348,7 +348,7 @@ fn curve(stream: &RouteMonitor, now: Instant) -> Option<Curve> {
         return None;
     }
     let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
-    let slots = |point| match schedule.at(middle(point)).map(|placed| &placed.phase.load) {
+    let slots = |point| match schedule.phase_at(middle(point)).map(|placed| &placed.phase.load) {
         Some(Load::Concurrency(slots)) => {
             share.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use llmload::event::DropReason;
 use llmload::launch::ReadinessGate;
-use llmload::schedule::{Load, Repeat, Schedule, Spread};
+use llmload::schedule::{ArrivalSpec, Load, Repeat, Schedule};
 use llmload::timetable::{Cycles, Timetable};
 
 use crate::open_loop::{Bench, ONCE, constant, dropped, phase};
@@ -51,8 +51,8 @@ async fn a_rate_set_by_hand_holds_for_its_time_and_then_the_schedule_is_where_it
     let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
     let (mut driver, schedule_state) = bench.watched(
         vec![phase(ramp, seconds(10))],
-        Cycles::Running { repeat: ONCE, when_ready: true },
-        Spread::default(),
+        Cycles::BackToBack { repeat: ONCE, when_ready: true },
+        ArrivalSpec::default(),
         None,
     );
     let mailbox = driver.mailbox();
@@ -95,8 +95,8 @@ async fn another_schedule_begins_at_the_instant_of_the_order() {
     let orders = async {
         bench.endpoint.until_sent(25).await;
         let schedule = Schedule::new(vec![phase(Load::Pause, seconds(1)), constant("40/s", 2)]);
-        let cycles = Cycles::Running { repeat: ONCE, when_ready: true };
-        mailbox.replace(Timetable::new(Arc::new(schedule), cycles, None), Spread::default());
+        let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
+        mailbox.replace(Timetable::new(Arc::new(schedule), cycles, None), ArrivalSpec::default());
     };
     tokio::join!(bench.drive(&mut driver), orders);
     let books = bench.settle().await;
@@ -116,8 +116,8 @@ async fn however_often_a_schedule_is_exchanged_no_arrival_is_lost_or_doubled() {
         for order in 0..100 {
             tokio::time::sleep(Duration::from_millis(37 + order % 11)).await;
             let schedule = Arc::new(Schedule::new(vec![constant("200/s", 60)]));
-            let cycles = Cycles::Running { repeat: Repeat::Forever, when_ready: true };
-            mailbox.replace(Timetable::new(schedule, cycles, None), Spread::default());
+            let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: true };
+            mailbox.replace(Timetable::new(schedule, cycles, None), ArrivalSpec::default());
         }
         tokio::time::sleep(seconds(1)).await;
         bench.stop.cancel();
@@ -157,8 +157,8 @@ async fn a_cycle_waits_before_a_closed_gate_and_is_whole_when_it_opens() {
     let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];
     let (driver, schedule_state) = bench.watched(
         phases,
-        Cycles::Running { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
-        Spread::default(),
+        Cycles::BackToBack { repeat: Repeat::Times(NonZeroU32::new(2).unwrap()), when_ready: true },
+        ArrivalSpec::default(),
         None,
     );
     let mut driver = driver.behind(Arc::clone(&gate));

@@ -106,8 +106,8 @@ const PURE: &[&str] = &[
     "timetable",
     "guard",
     "remedy",
-    "generator/judgement",
-    "generator/probe",
+    "generator/distortion",
+    "generator/event_loop",
 ];
 
 /// What a pure module never mentions, and the one place in it that may. A time is a value.

@@ -1,4 +1,4 @@
-//! Arrivals as the target sees them, from a daemon that is a process of its own.
+//! Arrivals as the target sees them, from a daemon in a separate process.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,12 +8,16 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::upstream::{Upstream, good};
 
-/// A target that notes when each request came, and a daemon that goes once through a schedule.
-async fn send(schedule: &str, meddle: impl Fn(&Daemon) + Send + 'static) -> (Vec<Instant>, String) {
-    let came = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&came);
+/// Runs a daemon once through a schedule. Returns the instants at which requests arrived at the target,
+/// and the last exposition.
+async fn send(
+    schedule: &str,
+    disturb: impl Fn(&Daemon) + Send + 'static,
+) -> (Vec<Instant>, String) {
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&arrived);
     let upstream = Upstream::reading(move |_, head| {
-        // Questions about its version are no load.
+        // Requests for the version of the server are not load.
         if head.starts_with("POST ") {
             log.lock().unwrap().push(Instant::now());
         }
@@ -29,7 +33,7 @@ scenarios:
     );
     let exposition = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
-        meddle(&daemon);
+        disturb(&daemon);
         daemon.wait_for("/api/v1/status", |text| {
             let status: serde_json::Value = serde_json::from_str(text).unwrap();
             let scenario = &status["scenarios"][0];
@@ -39,11 +43,11 @@ scenarios:
     });
     let exposition = exposition.await.unwrap();
     assert_balanced(&exposition);
-    let came = came.lock().unwrap().clone();
-    (came, exposition)
+    let arrived = arrived.lock().unwrap().clone();
+    (arrived, exposition)
 }
 
-/// Stops the daemon as soon as it has sent some, for so long.
+/// Stops the daemon for a time after it has sent 50 requests.
 fn stopped(time: Duration) -> impl Fn(&Daemon) + Send + 'static {
     move |daemon| {
         while sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &[]) < 50.0 {
@@ -65,10 +69,13 @@ async fn a_constant_rate_and_a_ramp_send_exactly_their_area() {
         ("[{constant: 200/s, for: 3s}]", 600),
         ("[{ramp: {from: 0/s, to: 400/s}, for: 2s}, {pause: 1s}]", 400),
     ] {
-        let (came, exposition) = send(schedule, |_| {}).await;
+        let (arrived, exposition) = send(schedule, |_| {}).await;
         assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), f64::from(area));
-        assert_eq!(sample(&exposition, "llmload_requests_started_total", &[]), came.len() as f64);
-        assert_eq!(came.len() as f64 + dropped(&exposition), f64::from(area));
+        assert_eq!(
+            sample(&exposition, "llmload_requests_started_total", &[]),
+            arrived.len() as f64
+        );
+        assert_eq!(arrived.len() as f64 + dropped(&exposition), f64::from(area));
     }
 }
 
@@ -83,39 +90,40 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     let around = "{constant: 1/s, for: 500ms}";
     let schedule =
         format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
-    let (came, exposition) = send(&schedule, |_| {}).await;
+    let (arrived, exposition) = send(&schedule, |_| {}).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
-    assert_eq!(came.len() as f64 + dropped(&exposition), 8.0);
-    if came.len() == 8 {
-        // The mark ½ is reached where the first phase ends, so it and four rows come before the silence.
-        let longest = (1..8).max_by_key(|i| came[*i] - came[i - 1]);
-        assert_eq!(longest, Some(5), "{came:?}");
+    assert_eq!(arrived.len() as f64 + dropped(&exposition), 8.0);
+    if arrived.len() == 8 {
+        // The mark ½ is reached at the end of the first phase, so it and four rows precede the silence.
+        let longest = (1..8).max_by_key(|i| arrived[*i] - arrived[i - 1]);
+        assert_eq!(longest, Some(5), "{arrived:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_for_a_moment_it_loses_nothing() {
-    let (came, exposition) =
+async fn a_short_stop_loses_no_arrival() {
+    let (arrived, exposition) =
         send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
-    // A machine that stands still for longer by itself drops, and says so.
-    assert_eq!(came.len() as f64 + dropped(&exposition), 1000.0);
-    assert!(came.len() >= 900, "{}", came.len());
+    // If the machine itself is slower, the daemon drops arrivals and counts them.
+    assert_eq!(arrived.len() as f64 + dropped(&exposition), 1000.0);
+    assert!(arrived.len() >= 900, "{}", arrived.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_for_long_it_drops_what_is_late_and_bunches_nothing_up() {
-    let (came, exposition) =
+async fn a_long_stop_drops_late_arrivals_and_causes_no_burst() {
+    let (arrived, exposition) =
         send("[{constant: 200/s, for: 8s}]", stopped(Duration::from_secs(3))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
     let late = sample(&exposition, "llmload_arrivals_dropped_total", &["reason=\"late\""]);
-    // 600 were missed, and those of the last half second before it went on are sent.
+    // The stop delayed 600 arrivals. Those of its last half second are still sent.
     assert!((400.0..=700.0).contains(&late), "{late}");
-    assert_eq!(came.len() as f64 + late, 1600.0);
+    assert_eq!(arrived.len() as f64 + late, 1600.0);
     let within = Duration::from_millis(100);
-    let most = (0..came.len())
-        .map(|i| came[i..].iter().take_while(|at| **at - came[i] < within).count())
+    let most = (0..arrived.len())
+        .map(|i| arrived[i..].iter().take_while(|at| **at - arrived[i] < within).count())
         .max();
-    // At most rate × max_lag at once, and what is due meanwhile; 600 would be all that was missed.
+    // At most rate × max_lag arrivals at once, and those that are due meanwhile. Without drops, it would
+    // be 600.
     assert!(most < Some(300), "{most:?}");
 }

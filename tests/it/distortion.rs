@@ -1,4 +1,4 @@
-//! "Is it me?": a daemon that is held up from outside says that it is.
+//! Self-monitoring: a daemon that is stopped or throttled from outside reports a distortion.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +20,11 @@ fn kinds(status: &str) -> Vec<String> {
     distortions.iter().map(|distortion| distortion["kind"].as_str().unwrap().to_owned()).collect()
 }
 
-fn stands(exposition: &str, kind: &str) -> bool {
+fn is_active(exposition: &str, kind: &str) -> bool {
     sample(exposition, "llmload_generator_distortion", &[&format!("kind=\"{kind}\"")]) == 1.0
 }
 
-/// The verdict and its reasons come from one copy.
+/// `measurement_valid` and `generator_distortion` come from one copy of the state.
 fn assert_agreed(exposition: &str) {
     let reasons = sample(exposition, "llmload_generator_distortion", &[]);
     let valid = sample(exposition, "llmload_measurement_valid", &[]);
@@ -32,7 +32,7 @@ fn assert_agreed(exposition: &str) {
 }
 
 #[test]
-fn stopped_for_three_seconds_it_says_that_it_is_to_blame_and_recovers() {
+fn a_stop_of_three_seconds_is_reported_as_a_distortion_which_ends() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}
 scenarios:
@@ -45,7 +45,7 @@ scenarios:
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(3));
     daemon.signal("CONT");
-    // Three hundred arrivals were held up, and thirty instants of the event loop.
+    // The stop delayed 300 arrivals and 30 probes of the event loop.
     daemon.wait_for("/api/v1/status", |text| {
         let kinds = kinds(text);
         ["dispatch_lag", "event_loop_delay"]
@@ -56,28 +56,28 @@ scenarios:
     let text = daemon.get("/metrics").2;
     assert_agreed(&text);
     assert_eq!(sample(&text, "llmload_measurement_valid", &[]), 0.0);
-    assert!(stands(&text, "dispatch_lag") && stands(&text, "event_loop_delay"), "{text}");
+    assert!(is_active(&text, "dispatch_lag") && is_active(&text, "event_loop_delay"), "{text}");
     let slow = sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"+Inf\""])
         - sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"0.1\""]);
-    assert!(slow >= 25.0, "{slow} instants were held up");
-    while !daemon.log.lock().unwrap().contains("llmload distorts what it measures: ") {
+    assert!(slow >= 25.0, "{slow} probes were delayed");
+    while !daemon.log.lock().unwrap().contains("llmload distorts the measurement: ") {
         pause();
     }
-    // Nothing is sent any more, so nothing is late; the machine may be busy for another reason.
+    // No more arrivals, so none is late. Other distortions may remain if the machine is busy.
     daemon.wait_for("/metrics", |text| {
         assert_agreed(text);
-        (!stands(text, "dispatch_lag")).then_some(())
+        (!is_active(text, "dispatch_lag")).then_some(())
     });
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
 }
 
-/// A control group below our own that may use the fiftieth part of a CPU; gone when dropped.
-struct Squeeze {
+/// A control group below the group of this process, with a quota of 0.02 CPUs. It is removed on drop.
+struct ThrottledGroup {
     folder: PathBuf,
 }
 
-impl Squeeze {
-    fn new() -> std::io::Result<Squeeze> {
+impl ThrottledGroup {
+    fn new() -> std::io::Result<ThrottledGroup> {
         let name = format!("llmload-test-{}", std::process::id());
         let one = Path::new("/sys/fs/cgroup/cpu");
         let (folder, files) = if one.is_dir() {
@@ -86,17 +86,17 @@ impl Squeeze {
             (Path::new("/sys/fs/cgroup").join(name), &[("cpu.max", "2000 100000")][..])
         };
         std::fs::create_dir(&folder)?;
-        let squeeze = Squeeze { folder };
+        let group = ThrottledGroup { folder };
         for (file, text) in files {
-            std::fs::write(squeeze.folder.join(file), text)?;
+            std::fs::write(group.folder.join(file), text)?;
         }
-        Ok(squeeze)
+        Ok(group)
     }
 }
 
-impl Drop for Squeeze {
+impl Drop for ThrottledGroup {
     fn drop(&mut self) {
-        // It is busy until its last process has been reaped.
+        // It cannot be removed until its last process has been reaped.
         for _ in 0..100 {
             if std::fs::remove_dir(&self.folder).is_ok() {
                 return;
@@ -106,11 +106,12 @@ impl Drop for Squeeze {
     }
 }
 
-/// Where no control group may be made, as in most containers, what is left to see is that none is made up.
+/// In most containers, a test cannot create a control group. Then it checks that the daemon reports no
+/// such limit.
 #[test]
-fn squeezed_by_its_control_group_it_says_so() {
+fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";
-    let Ok(squeeze) = Squeeze::new() else {
+    let Ok(group) = ThrottledGroup::new() else {
         let text = Daemon::start(yaml).get("/metrics").2;
         assert!(sample(&text, "llmload_cpus_allowed", &[]) > 0.02, "{text}");
         return;
@@ -118,12 +119,11 @@ fn squeezed_by_its_control_group_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
     let mut command = Command::new("sh");
-    let enter =
-        format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", squeeze.folder.display());
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.folder.display());
     command.args(["-c", &enter, env!("CARGO_BIN_EXE_llmload")]);
     let mut daemon = Daemon::of(command, &[], folder);
     daemon.wait_for("/metrics", |text| {
-        (stands(text, "throttled") && stands(text, "cpu")).then_some(())
+        (is_active(text, "throttled") && is_active(text, "cpu")).then_some(())
     });
     let text = daemon.get("/metrics").2;
     assert_agreed(&text);

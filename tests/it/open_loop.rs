@@ -15,7 +15,7 @@ use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
 use llmload::prompts::Prompts;
 use llmload::protocol::{Dialect, Terminal};
-use llmload::schedule::{Load, Phase, Repeat, Schedule, Spread};
+use llmload::schedule::{ArrivalSpec, Load, Phase, Repeat, Schedule};
 use llmload::schedule_state::ScheduleState;
 use llmload::timetable::{Cycles, Moment, Timetable};
 use tokio::time::Instant;
@@ -86,10 +86,14 @@ impl Bench {
     }
 
     pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
-        self.driver_by(phases, Cycles::Running { repeat, when_ready: true }, Spread::default())
+        self.driver_by(
+            phases,
+            Cycles::BackToBack { repeat, when_ready: true },
+            ArrivalSpec::default(),
+        )
     }
 
-    pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: Spread) -> Driver {
+    pub fn driver_by(&self, phases: Vec<Phase>, cycles: Cycles, spread: ArrivalSpec) -> Driver {
         self.watched(phases, cycles, spread, None).0
     }
 
@@ -97,7 +101,7 @@ impl Bench {
         &self,
         phases: Vec<Phase>,
         cycles: Cycles,
-        spread: Spread,
+        spread: ArrivalSpec,
         active: Option<Windows>,
     ) -> (Driver, Arc<ScheduleState>) {
         let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, active);

@@ -1,25 +1,25 @@
-//! Prompts on their way out: a file on the disk that changes under the daemon, and lengths that the
-//! simulator counts back.
+//! Prompts in whole daemons: a file that changes while the daemon runs, and lengths that the simulator
+//! counts.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use llmload::measurement::Failure;
-use llmload::prompts::{Format, PromptOrder, Prompts, rows};
+use llmload::prompts::{PromptOrder, Prompts, RowFormat, load_rows};
 
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::open_loop::{Bench, constant};
 use crate::upstream::InMemory;
 
-/// 65 MiB: more than is held in memory.
+/// A file of 65 MiB, which is too large to be kept in memory.
 #[tokio::test(start_paused = true)]
-async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_else() {
+async fn a_prompt_file_that_changes_fails_only_the_requests_from_it() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let line = [vec![b'a'; 1 << 20], vec![b'\n']].concat();
     for _ in 0..65 {
         file.write_all(&line).unwrap();
     }
-    let rows = rows(file.path(), Format::Lines).unwrap();
+    let rows = load_rows(file.path(), RowFormat::Lines).unwrap();
     let prompts = Prompts::from_rows("large", rows, PromptOrder::Sequential);
     assert_eq!(prompts.len(), Some(65));
     let mut bench = Bench::asking(InMemory::answering(Duration::from_millis(1)), 10, prompts);
@@ -40,9 +40,9 @@ async fn a_file_that_changes_under_the_daemon_fails_its_requests_and_nothing_els
     }
 }
 
-/// The whole way, from the file to what an endpoint counts: answers as long as was asked for.
+/// From the configuration to the token counts of an endpoint.
 #[test]
-fn answers_are_as_long_as_what_is_made_up_asks_for() {
+fn answers_have_the_length_of_their_synthetic_prompts() {
     let mut daemon = Daemon::start(
         "
 targets: {sim: {simulator: {decode_tokens_per_second: 2000, prefill_tokens_per_second: 1000000}}}

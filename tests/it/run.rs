@@ -255,7 +255,7 @@ scenarios:
     assert_eq!(report.streams[0].ledger.arrivals, 20);
     let nightly = run_against(second, &["--scenario", "nightly"]).await;
     assert_eq!(nightly.report.unwrap().streams[0].ledger.succeeded, 5);
-    assert!(nightly.log.contains("a run begins at once"), "{}", nightly.log);
+    assert!(nightly.log.contains("a run starts at once"), "{}", nightly.log);
     let folder = tempfile::tempdir().unwrap();
     let address = url.clone();
     let quick = move || {
@@ -288,11 +288,11 @@ fn a_target_that_is_not_there_ends_the_run_with_its_reason() {
 fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
     let yaml = "target: http://127.0.0.1:1/v1\nrate: 5/s\n";
     for (arguments, words) in [
-        (vec!["--scenario", "other"], "there is no scenario `other`; there is default"),
+        (vec!["--scenario", "other"], "scenario `other` does not exist; use one of default"),
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
         (vec!["--for", "soon"], "duration"),
-        (vec![], "scenario `default` has no end of its own"),
+        (vec![], "scenario `default` never ends"),
     ] {
         let ran = run(yaml, &arguments);
         assert!(

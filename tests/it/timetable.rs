@@ -1,4 +1,4 @@
-//! Cycles by the wall clock, by cron and in shards, through the whole loop on a paused clock.
+//! Cycles by the wall clock, by cron and in shards, in a whole driver on a paused clock.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use llmload::calendar::{Anchor, Cron, Windows, Zone};
 use llmload::config;
 use llmload::plan::Start;
-use llmload::schedule::{Arrivals, Load, Phase, Repeat, Shard, Spread};
+use llmload::schedule::{ArrivalSpec, Arrivals, Load, Phase, Repeat, Shard};
 use llmload::timetable::Cycles;
 
 use crate::open_loop::{Bench, ONCE, constant, phase};
@@ -28,15 +28,15 @@ fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
     bench.sent().iter().map(|at| (*at + offset).as_secs()).collect()
 }
 
-/// One request at each firing, for as long as said; when they were sent.
-async fn fires(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
+/// Sends one request at each firing for this length of time, and returns when they were sent.
+async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc(from);
-    let cron = Cron::new(cron, Zone::named(zone).unwrap()).unwrap();
+    let cron = Cron::new(cron, Zone::by_name(zone).unwrap()).unwrap();
     let once = phase(Load::Constant("1/s".parse().unwrap()), seconds(1));
-    let mut driver = bench.driver_by(vec![once], Cycles::Cron(cron, ONCE), Spread::default());
+    let mut driver = bench.driver_by(vec![once], Cycles::Cron(cron, ONCE), ArrivalSpec::default());
     tokio::select! {
-        () = bench.drive(&mut driver) => unreachable!("a cron goes on"),
+        () = bench.drive(&mut driver) => unreachable!("a cron never ends"),
         () = tokio::time::sleep(length) => {}
     }
     let sent = bench.sent();
@@ -46,32 +46,32 @@ async fn fires(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<Stri
 
 /// Half past two does not exist on 28 March 2027 in Berlin, and exists twice on 25 October 2026.
 #[tokio::test(start_paused = true)]
-async fn cron_goes_with_the_local_clock_across_its_changes() {
+async fn cron_follows_local_time_across_clock_changes() {
     let nightly = "30 2 * * *";
     let four_days = seconds(4 * 86_400);
-    let spring = fires(nightly, "Europe/Berlin", "2027-03-26T12:00:00Z", four_days).await;
+    let spring = sent_by_cron(nightly, "Europe/Berlin", "2027-03-26T12:00:00Z", four_days).await;
     assert_eq!(spring, ["27 01:30", "28 01:00", "29 00:30", "30 00:30"]);
-    let autumn = fires(nightly, "Europe/Berlin", "2026-10-23T12:00:00Z", four_days).await;
+    let autumn = sent_by_cron(nightly, "Europe/Berlin", "2026-10-23T12:00:00Z", four_days).await;
     assert_eq!(autumn, ["24 00:30", "25 00:30", "26 01:30", "27 01:30"]);
-    let none = fires(nightly, "Asia/Shanghai", "2026-10-23T12:00:00Z", four_days).await;
+    let none = sent_by_cron(nightly, "Asia/Shanghai", "2026-10-23T12:00:00Z", four_days).await;
     assert_eq!(none, ["23 18:30", "24 18:30", "25 18:30", "26 18:30"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
+async fn a_firing_while_the_schedule_runs_is_skipped_and_counted() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    // Two passes of 50 s: the firing at 00:02 comes in between, that at 00:03 finds it idle again.
+    // Two cycles of 50 s: they still run at the firing of 00:02 and have ended at that of 00:03.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
     let (mut driver, schedule_state) = bench.watched(
         vec![constant("1/s", 50)],
         Cycles::Cron(cron, twice),
-        Spread::default(),
+        ArrivalSpec::default(),
         None,
     );
     tokio::select! {
-        () = bench.drive(&mut driver) => unreachable!("a cron goes on"),
+        () = bench.drive(&mut driver) => unreachable!("a cron never ends"),
         () = tokio::time::sleep(seconds(240)) => {}
     }
     assert_eq!(schedule_state.skipped_firings(), 1);
@@ -79,14 +79,18 @@ async fn a_firing_while_the_schedule_is_on_is_skipped_and_counted() {
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
 
-/// A rate that was set by hand for five minutes: what fired meanwhile met nothing that was on.
+/// A manual override of five minutes: firings in that time interrupt no schedule.
 #[tokio::test(start_paused = true)]
-async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
+async fn a_firing_during_a_manual_override_is_not_skipped() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    let (mut driver, schedule_state) =
-        bench.watched(vec![constant("1/s", 10)], Cycles::Cron(cron, ONCE), Spread::default(), None);
+    let (mut driver, schedule_state) = bench.watched(
+        vec![constant("1/s", 10)],
+        Cycles::Cron(cron, ONCE),
+        ArrivalSpec::default(),
+        None,
+    );
     let mailbox = driver.mailbox();
     let orders = async {
         tokio::time::sleep(seconds(60)).await;
@@ -97,24 +101,24 @@ async fn a_firing_while_a_rate_is_set_by_hand_is_no_skipped_one() {
     tokio::join!(bench.drive(&mut driver), orders);
     assert_eq!(schedule_state.skipped_firings(), 0);
     let sent = sent_since(&bench, utc("2026-06-01T00:00:00Z"));
-    let by_hand = (95..390).step_by(10);
-    assert_eq!(sent, (60..70).chain(by_hand).chain(420..430).collect::<Vec<_>>());
+    let override_sent = (95..390).step_by(10);
+    assert_eq!(sent, (60..70).chain(override_sent).chain(420..430).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn outside_of_its_windows_nothing_is_due_and_the_schedule_goes_on() {
+async fn outside_active_windows_no_arrival_is_due_and_schedule_time_continues() {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T07:59:00Z");
     let text = "target: http://a/v1\nrate: 1/s\nactive: [{days: mon, hours: '08:00-08:01'}, \
                 {days: mon, hours: '08:02-08:03'}]\n";
     let windows: Option<Windows> =
         config::parse(text, "x", None, &|_| None).unwrap().scenarios[0].active.clone();
-    // It begins as the first window opens, and the second finds it two minutes on.
+    // The cycle begins when the first window opens. The second window opens two minutes into it.
     let phases = vec![constant("1/s", 150), phase(Load::Pause, seconds(300))];
-    let cycles = Cycles::Running { repeat: Repeat::Forever, when_ready: false };
-    let (mut driver, _) = bench.watched(phases, cycles, Spread::default(), windows);
+    let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: false };
+    let (mut driver, _) = bench.watched(phases, cycles, ArrivalSpec::default(), windows);
     tokio::select! {
-        () = bench.drive(&mut driver) => unreachable!("it goes on"),
+        () = bench.drive(&mut driver) => unreachable!("the schedule never ends"),
         () = tokio::time::sleep(seconds(600)) => {}
     }
     let sent = sent_since(&bench, utc("2026-06-01T07:59:00Z"));
@@ -126,33 +130,35 @@ fn ramp() -> Vec<Phase> {
     vec![phase(Load::Ramp { from, to }, seconds(60)), phase(Load::Pause, seconds(7))]
 }
 
-/// What a daemon sends that lives from one instant to another.
-async fn lived(spread: &Spread, from: SystemTime, length: Duration) -> Vec<u128> {
+/// The arrivals of a daemon that runs from an instant on for a length of time, in milliseconds of Unix
+/// time.
+async fn sent_between(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;
     let mut driver = bench.driver_by(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
     tokio::select! {
-        () = bench.drive(&mut driver) => unreachable!("the wall clock goes on"),
+        () = bench.drive(&mut driver) => unreachable!("the wall clock never ends"),
         () = tokio::time::sleep(length) => {}
     }
     let from = from.duration_since(UNIX_EPOCH).unwrap();
     bench.sent().iter().map(|at| (*at + from).as_millis()).collect()
 }
 
-/// Whenever it is killed and begun anew, a daemon sends what one sends that was never stopped.
+/// A daemon that is stopped and started again sends the same arrivals as one that runs throughout.
 #[tokio::test(start_paused = true)]
-async fn by_the_wall_clock_the_curve_goes_on_after_a_restart() {
+async fn a_wall_clock_schedule_continues_after_a_restart() {
     for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
-        let spread = Spread { arrivals, seed: 3, scenario: "s".into(), ..Spread::default() };
+        let spread =
+            ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), ..ArrivalSpec::default() };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
-        let whole = lived(&spread, start, seconds(200)).await;
+        let whole = sent_between(&spread, start, seconds(200)).await;
         let mut pieces = Vec::new();
         let mut at = 0;
         for length in [13, 40, 1, 67, 30, 49] {
-            pieces.extend(lived(&spread, start + seconds(at), seconds(length)).await);
+            pieces.extend(sent_between(&spread, start + seconds(at), seconds(length)).await);
             at += length;
         }
-        // Tokio's clock rounds up to whole milliseconds; which second it was is beyond doubt.
+        // Tokio's clock rounds up to whole milliseconds.
         assert!(whole.len() > 1500, "{}", whole.len());
         assert_eq!(pieces.len(), whole.len());
         let apart = pieces.iter().zip(&whole).map(|(piece, whole)| piece.abs_diff(*whole)).max();
@@ -160,21 +166,24 @@ async fn by_the_wall_clock_the_curve_goes_on_after_a_restart() {
     }
 }
 
-/// Three daemons send exactly the arrivals of one, each once, and ask the same prompts.
+/// Three daemons together send exactly the arrivals of one, each once.
 #[tokio::test(start_paused = true)]
-async fn shards_together_send_the_one_schedule() {
+async fn all_shards_together_send_the_schedule_once() {
     for arrivals in [Arrivals::Constant, Arrivals::Burstiness(0.5)] {
-        let spread = |shard| Spread { arrivals, seed: 3, scenario: "s".into(), shard };
+        let spread = |shard| ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), shard };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
-        let whole = lived(&spread(Shard::ALL), start, seconds(150)).await;
-        let mut dealt = Vec::new();
+        let whole = sent_between(&spread(Shard::ALL), start, seconds(150)).await;
+        let mut sharded = Vec::new();
         for index in 0..3 {
-            dealt.extend(lived(&spread(Shard::new(index, 3).unwrap()), start, seconds(150)).await);
+            sharded.extend(
+                sent_between(&spread(Shard::new(index, 3).unwrap()), start, seconds(150)).await,
+            );
         }
-        dealt.sort_unstable();
+        sharded.sort_unstable();
         assert!(whole.len() > 1000);
-        assert_eq!(dealt.len(), whole.len());
-        let apart = dealt.iter().zip(&whole).map(|(dealt, whole)| dealt.abs_diff(*whole)).max();
+        assert_eq!(sharded.len(), whole.len());
+        let apart =
+            sharded.iter().zip(&whole).map(|(sharded, whole)| sharded.abs_diff(*whole)).max();
         assert!(apart <= Some(1), "{apart:?}");
     }
 }
@@ -187,8 +196,8 @@ async fn shards_divide_slots_and_counted_requests() {
         let bench = Bench::new(Arc::clone(&endpoint), 1000);
         let (slots, count) = (NonZeroU32::new(7).unwrap(), NonZeroU64::new(40).unwrap());
         let counted = phase(Load::Requests { slots, count }, Duration::ZERO);
-        let spread = Spread { shard: Shard::new(index, 3).unwrap(), ..Spread::default() };
-        let cycles = Cycles::Running { repeat: ONCE, when_ready: true };
+        let spread = ArrivalSpec { shard: Shard::new(index, 3).unwrap(), ..ArrivalSpec::default() };
+        let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
         bench.drive(&mut bench.driver_by(vec![counted], cycles, spread)).await;
         bench.settle().await;
         at_once += bench.sent().iter().filter(|at| at.is_zero()).count();
@@ -196,12 +205,11 @@ async fn shards_divide_slots_and_counted_requests() {
     }
     assert_eq!(at_once, 7);
     // The built-in source has more than 40.
-    assert_eq!(prompts.len(), 40, "each of the first 40 prompts is asked, and once");
+    assert_eq!(prompts.len(), 40, "each of the first 40 prompts is sent once");
 }
 
-/// What divides the caps of a plan.
 #[test]
-fn a_plan_is_divided_so_that_the_sum_is_what_it_says() {
+fn the_caps_of_all_shards_add_up_to_the_caps_of_the_plan() {
     let text = "
 targets: {t: {base_url: 'http://localhost:1/v1'}}
 scenarios:

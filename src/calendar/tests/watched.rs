@@ -1,4 +1,5 @@
-//! The calendar against a clock that is watched minute by minute, near the changes of its offset.
+//! The calendar, compared with a clock that is observed minute by minute near the changes of its
+//! offset.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -12,15 +13,15 @@ use crate::calendar::{Anchor, Cron, Days, Window, Windows, Zone, timestamp};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The minutes of two days, each with what the clock reads and the latest it has read so far.
-fn watched(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTime)> {
-    // A day before, so that the latest reading is right from the start.
+/// The minutes of two days, each with the local time and the latest local time so far.
+fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTime)> {
+    // Start a day earlier, so that the latest local time is right from the first minute on.
     let start = from - Duration::from_hours(24);
     let mut latest = DateTime::MIN;
     let minutes = (0..3 * 24 * 60).map(|minute| start + MINUTE * minute);
     let mut all: Vec<_> = minutes
         .map(|at| {
-            let reading = zone.reading(timestamp(at));
+            let reading = zone.local_time(timestamp(at));
             latest = latest.max(reading);
             (at, reading, latest)
         })
@@ -42,7 +43,7 @@ fn places() -> impl Strategy<Value = (Zone, SystemTime)> {
     })
 }
 
-/// Some values of a field; all of them, where there are none.
+/// Some values of a field; an empty set is `*`.
 fn values(range: std::ops::Range<i8>) -> impl Strategy<Value = BTreeSet<i8>> {
     prop_oneof![1 => Just(BTreeSet::new()), 2 => proptest::collection::btree_set(range, 1..6)]
 }
@@ -55,9 +56,9 @@ fn field(values: &BTreeSet<i8>) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// Each firing comes at the minute at which the watched clock says so, in order, and none is skipped.
+    /// The firings are the minutes at which the observed clock shows a matching time, in order.
     #[test]
-    fn firings_are_those_of_a_watched_clock(
+    fn firings_agree_with_an_observed_clock(
         (zone, from) in places(),
         // Clocks change at night.
         minutes in values(0..60), hours in prop_oneof![values(0..24), values(0..4)],
@@ -79,13 +80,13 @@ proptest! {
             on && has(&minutes, time.minute()) && has(&hours, time.hour())
         };
         let wild = minutes.is_empty() || hours.is_empty();
-        let watched = watched(&zone, from);
+        let observed = observed(&zone, from);
         let mut expected = Vec::new();
-        for (before, (at, reading, latest)) in watched.iter().zip(&watched[1..]) {
+        for (before, (at, reading, latest)) in observed.iter().zip(&observed[1..]) {
             let fires = if wild {
                 named(*reading)
             } else {
-                // Every minute that the clock read or leapt over for the first time.
+                // Every minute that the clock showed or skipped for the first time.
                 let mut time = before.2;
                 std::iter::from_fn(|| {
                     time = time.saturating_add(1.minute());
@@ -97,22 +98,22 @@ proptest! {
                 expected.push(*at);
             }
         }
-        let end = watched.last().unwrap().0;
+        let end = observed.last().unwrap().0;
         let next = |last: &SystemTime| cron.next_after(*last).filter(|next| *next <= end);
-        let told: Vec<_> = std::iter::successors(next(&watched[0].0), next).collect();
-        prop_assert_eq!(told, expected, "{} {}", text, zone);
+        let firings: Vec<_> = std::iter::successors(next(&observed[0].0), next).collect();
+        prop_assert_eq!(firings, expected, "{} {}", text, zone);
     }
 
-    /// Windows are open when the latest reading of the watched clock lies in one.
+    /// A window is open if it contains the latest local time of the observed clock.
     #[test]
-    fn windows_are_those_of_a_watched_clock(
+    fn windows_agree_with_an_observed_clock(
         (zone, from) in places(),
         begin in 0_u16..1440, length in 1_u16..=1440, week in 1_u8..128,
     ) {
         let window = Window {
             days: (0..7).filter(|day| week & 1 << day != 0).fold(None::<Days>, |days, day| {
                 let day: Days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][day].parse().unwrap();
-                Some(days.map_or(day, |days| days.and(day)))
+                Some(days.map_or(day, |days| days.union(day)))
             }).unwrap(),
             hours: {
                 let end = begin + length;
@@ -124,7 +125,7 @@ proptest! {
             zone: zone.clone(),
         };
         let windows = Windows::new(vec![window]);
-        let watched = watched(&zone, from);
+        let observed = observed(&zone, from);
         let open = |latest: DateTime| {
             [0, 1].iter().any(|back: &i64| {
                 let day = latest.date().saturating_sub(back.days());
@@ -136,10 +137,10 @@ proptest! {
             })
         };
         let mut until: Option<(bool, SystemTime)> = None;
-        for (at, _, latest) in watched {
+        for (at, _, latest) in observed {
             let (inside, next) = match until {
                 Some((inside, next)) if at < next => (inside, Some(next)),
-                _ => windows.at(at),
+                _ => windows.state_at(at),
             };
             prop_assert_eq!(inside, open(latest), "{} at {}", windows, latest);
             until = next.map(|next| (inside, next));
@@ -147,8 +148,8 @@ proptest! {
         }
     }
 
-    /// Cycles follow one another without gap and overlap, their numbers grow, and every instant of one
-    /// tells the same.
+    /// Cycles follow one another without gap and overlap, their numbers increase, and every instant of
+    /// a cycle gives the same cycle.
     #[test]
     fn cycles_cover_all_of_time(
         (zone, from) in places(), epoch in proptest::bool::weighted(0.1), minutes in 10_u32..4_000, part in 0.0..1.0,
@@ -171,7 +172,7 @@ proptest! {
 
 /// Both changes of every zone's clocks over years, cycle after cycle.
 #[test]
-fn no_change_of_any_clock_makes_a_gap_between_cycles() {
+fn no_change_of_a_clock_leaves_a_gap_between_cycles() {
     for name in ZONES {
         let anchor = Anchor::Midnight(zone(name));
         let length = Duration::from_hours(7);
@@ -180,7 +181,7 @@ fn no_change_of_any_clock_makes_a_gap_between_cycles() {
             let next = anchor.cycle_at(length, cycle.end);
             assert_eq!(next.start, cycle.end, "{name}");
             assert!(next.number > cycle.number, "{name}");
-            // A clock put back across midnight reads yesterday again by now.
+            // By now, a clock that was set back across midnight shows yesterday again.
             let within =
                 next.start + (MINUTE * 30).min(next.end.duration_since(next.start).unwrap() / 2);
             assert_eq!(anchor.cycle_at(length, within), next, "{name}");

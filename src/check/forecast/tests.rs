@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::pacer::{Next, Pacer};
-use crate::schedule::{Arrivals, Lengths, Load, Phase, Row, Schedule, Spread, Trace};
+use crate::schedule::{ArrivalSpec, Arrivals, Lengths, Load, Phase, Schedule, Trace, TraceRow};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 fn plan(text: &str) -> Plan {
@@ -199,29 +199,29 @@ proptest! {
 /// When arrivals are due until the end of a time ahead: what the driver does, without waiting.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
-    let spread = Spread {
+    let spread = ArrivalSpec {
         arrivals: Arrivals::Constant,
         seed: 0,
         scenario: String::new(),
         shard: plan.shard,
     };
-    let (mut timetable, mut at, end) = (Timetable::of(scenario), origin, origin + ahead);
+    let (mut timetable, mut at, end) = (Timetable::for_scenario(scenario), origin, origin + ahead);
     let mut all = Vec::new();
     while at < end {
-        match timetable.from(Moment { instant: at, wall: now + (at - origin) }) {
-            TimetableEntry::Over => break,
-            TimetableEntry::Off(until) => at = until,
-            TimetableEntry::On(segment) => {
+        match timetable.next_entry(Moment { instant: at, wall: now + (at - origin) }) {
+            TimetableEntry::Ended => break,
+            TimetableEntry::IdleUntil(until) => at = until,
+            TimetableEntry::Active(segment) => {
                 let mut pacer = Pacer::new(Arc::clone(&scenario.schedule), &spread, segment);
                 at = loop {
                     match pacer.poll(end) {
                         Next::Due { due, .. } => all.push(due - origin),
-                        Next::Counted { since, .. } => pacer.resume(since),
-                        Next::Over(over) => break over,
-                        Next::Wait(_) | Next::Closed { .. } => break end,
+                        Next::CountedRequests { since, .. } => pacer.end_counted_phase(since),
+                        Next::End(over) => break over,
+                        Next::Wait(_) | Next::ClosedLoop { .. } => break end,
                     }
                 };
-                timetable.left(pacer.segment(), true);
+                timetable.leave_segment(pacer.segment(), true);
             }
         }
     }
@@ -338,7 +338,7 @@ repeat: 2
 schedule: [{constant: 1/h, for: 1h}]",
     );
     let lengths = |input| Lengths { input: NonZeroU32::new(input), output: NonZeroU32::new(7) };
-    let row = |(millis, input)| Row::new(Duration::from_millis(millis), lengths(input));
+    let row = |(millis, input)| TraceRow::new(Duration::from_millis(millis), lengths(input));
     let rows = [(0, 1000), (500, 0), (10_000, 1), (10_000, 1), (10_000, 1), (20_000, 1)].map(row);
     let load = Load::Replay(Trace::new("t.csv", rows.to_vec()));
     let phase = |name: &str, load, seconds| Phase {

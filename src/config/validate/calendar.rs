@@ -118,7 +118,7 @@ impl Validator<'_> {
                 "shorten it to a day, or write `start: wall_clock`",
             ),
             (plan::Start::Cron(cron), Repeat::Times(times))
-                if cron.fires_within(length.saturating_mul(times.get())) =>
+                if cron.has_interval_below(length.saturating_mul(times.get())) =>
             {
                 let length = HumanDuration(length.saturating_mul(times.get()));
                 self.warn(
@@ -144,11 +144,11 @@ impl Validator<'_> {
                 vec![self.window(*node, window)]
             }
             Field::Present(Located { node, value: Active::List(FieldList(list)) }) => {
-                if list.is_empty() || list.len() > Windows::MOST {
+                if list.is_empty() || list.len() > Windows::MAX_COUNT {
                     self.problem(
                         *node,
                         format!("{} windows", list.len()),
-                        format!("write 1 to {}, or remove `active`", Windows::MOST),
+                        format!("write 1 to {}, or remove `active`", Windows::MAX_COUNT),
                     );
                 }
                 let read = |entry: &Field<_>| {
@@ -191,7 +191,7 @@ impl Validator<'_> {
                 let days: Vec<Option<Days>> = list.iter().map(day).collect();
                 days.into_iter()
                     .collect::<Option<Vec<_>>>()
-                    .and_then(|days| days.into_iter().reduce(Days::and))
+                    .and_then(|days| days.into_iter().reduce(Days::union))
             }
         };
         let hours = match &window.hours {
@@ -208,7 +208,7 @@ impl Validator<'_> {
             Field::Invalid(_) => None,
             Field::Absent => Some(Zone::UTC),
             Field::Present(Located { node, value }) => {
-                let zone = Zone::named(value.trim());
+                let zone = Zone::by_name(value.trim());
                 if zone.is_none() {
                     let zones: Vec<_> = Zone::names().collect();
                     self.report(*node, hints::unknown_zone(value, &zones));

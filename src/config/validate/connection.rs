@@ -9,7 +9,7 @@ use super::Validator;
 use super::secret::read_start;
 use crate::config::document::{Target, Tls};
 use crate::config::field::{Field, Located};
-use crate::plan::{Connection, Location, Sensitive};
+use crate::plan::{Connection, Location, SecretText};
 
 /// The highest number of bytes that are read from a PEM file. The trusted certificates of a system
 /// take a quarter of this.
@@ -141,14 +141,14 @@ impl Validator<'_> {
         field: &Field<String>,
         content: &str,
         is_valid: impl Fn(&str) -> bool,
-    ) -> Option<Option<Sensitive>> {
+    ) -> Option<Option<SecretText>> {
         let located = match field {
             Field::Absent => return Some(None),
             Field::Invalid(_) => return None,
             Field::Present(located) => located,
         };
         match read_start(&self.path(&located.value), MAX_BYTES) {
-            Ok(pem) if is_valid(&pem) => return Some(Some(Sensitive::from(pem))),
+            Ok(pem) if is_valid(&pem) => return Some(Some(SecretText::from(pem))),
             Ok(_) => {
                 self.problem(
                     located.node,

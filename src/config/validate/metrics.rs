@@ -56,7 +56,7 @@ impl Validator<'_> {
         for (name, list) in field.present().into_iter().flat_map(|located| &located.value.0) {
             let Some(list) = list.present() else { continue };
             let bounds = self.bounds(list.node, &list.value);
-            if !buckets.set(&name.value, bounds) {
+            if !buckets.set_bounds(&name.value, bounds) {
                 // A user may copy the full name from the exposition.
                 let short = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
                 let mistake = match hints::nearest_name(short, names.clone()) {

@@ -7,7 +7,9 @@ use crate::config::field::{Field, FieldList, FieldMap, Located};
 use crate::config::problem::Mistake;
 use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
-use crate::prompts::{self, Format, LoadError, MOST_TURNS, PrefixCache, PromptOrder, Prompts};
+use crate::prompts::{
+    self, LoadError, MAX_TOTAL_WEIGHT, PrefixCache, PromptOrder, Prompts, RowFormat,
+};
 
 /// Every key that gives a source its prompts, for messages.
 const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
@@ -83,7 +85,7 @@ impl Validator<'_> {
         let prompts = match &scenario.order {
             Field::Invalid(_) => return None,
             Field::Absent => prompts,
-            Field::Present(_) => prompts.in_order(order(&scenario.order)?),
+            Field::Present(_) => prompts.with_order(order(&scenario.order)?),
         };
         self.prefix_cache(&scenario.prefix_cache, &prompts)
             .map(|cache| prompts.with_prefix_cache(cache))
@@ -99,7 +101,7 @@ impl Validator<'_> {
             Field::Absent => return Some(PrefixCache::Warm),
             Field::Present(located) => located,
         };
-        match (located.value, prompts.wordless()) {
+        match (located.value, prompts.count_without_text()) {
             (document::PrefixCache::Warm, _) => Some(PrefixCache::Warm),
             (document::PrefixCache::CacheSalt, _) => Some(PrefixCache::Salted),
             (document::PrefixCache::Cold, 0) => Some(PrefixCache::Cold),
@@ -203,14 +205,14 @@ impl Validator<'_> {
             Field::Present(located) => Some(located.value.clone()),
         };
         let files = [
-            (&keys.lines, Format::Lines),
-            (&keys.payloads, Format::Payloads),
-            (&keys.sharegpt, Format::Sharegpt),
-            (&keys.jsonl, Format::Jsonl(field)),
+            (&keys.lines, RowFormat::Lines),
+            (&keys.payloads, RowFormat::Payloads),
+            (&keys.sharegpt, RowFormat::Sharegpt),
+            (&keys.jsonl, RowFormat::Jsonl(field)),
         ];
         let (file, format) =
             files.into_iter().find_map(|(file, format)| Some((file.present()?, format)))?;
-        match prompts::rows(&self.path(&file.value), format) {
+        match prompts::load_rows(&self.path(&file.value), format) {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
             Err(errors) => {
                 for error in errors {
@@ -228,7 +230,7 @@ impl Validator<'_> {
             Field::Absent => prompts::DEFAULT_TEMPLATE,
             Field::Present(located) => &located.value,
         };
-        let read = prompts::pairs(&self.path(&file.value), template);
+        let read = prompts::load_pairs(&self.path(&file.value), template);
         let node = match (&read, keys.template.node()) {
             (Err(LoadError::Template(_)), Some(template)) => template,
             _ => file.node,
@@ -266,17 +268,17 @@ impl Validator<'_> {
             total = total.saturating_add(
                 weight.present().map_or(0, |located: &Located<Count>| located.value.0),
             );
-            let weight = self.positive(weight, 1, MOST_TURNS);
+            let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
             Some((prompts?, weight?.get()))
         });
         // Collected first, so a mistake does not hide those of later sources.
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
-        if members.is_some() && total > u64::from(MOST_TURNS) {
+        if members.is_some() && total > u64::from(MAX_TOTAL_WEIGHT) {
             self.problem(
                 mix.node,
                 format!("the weights add up to {total}"),
-                format!("write smaller weights, together at most {MOST_TURNS}"),
+                format!("write smaller weights, together at most {MAX_TOTAL_WEIGHT}"),
             );
             return None;
         }

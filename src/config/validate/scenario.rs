@@ -75,7 +75,7 @@ impl Validator<'_> {
         Some(plan::Scenario {
             name: name.to_owned(),
             target,
-            further: all.collect(),
+            other_targets: all.collect(),
             prompts: prompts?,
             request: request?,
             schedule: Arc::new(schedule?),

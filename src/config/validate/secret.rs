@@ -10,7 +10,7 @@ use super::Validator;
 use crate::config::dotenv::is_variable_name;
 use crate::config::field::Located;
 use crate::config::tree::NodeId;
-use crate::plan::{Secret, SecretOrigin, Sensitive};
+use crate::plan::{Secret, SecretOrigin, SecretText};
 
 /// The highest number of bytes that are read from a file with a secret.
 const MAX_BYTES: u64 = 64 << 10;
@@ -130,7 +130,7 @@ impl Validator<'_> {
     }
 
     /// Checks that a value can be sent in a header.
-    fn header_value(&self, node: NodeId, text: &str, source: &str) -> Option<Sensitive> {
+    fn header_value(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
             self.problem(node, format!("{source} is empty"), "put the value there");
@@ -144,7 +144,7 @@ impl Validator<'_> {
             );
             return None;
         }
-        Some(Sensitive::from(value.to_owned()))
+        Some(SecretText::from(value.to_owned()))
     }
 }
 

@@ -6,7 +6,7 @@ use super::Validator;
 use crate::config::document::{self, Length};
 use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
-use crate::prompts::{MOST_TOKENS, Spread, Synthetic};
+use crate::prompts::{LengthDistribution, MAX_TOKENS, Synthetic};
 
 impl Validator<'_> {
     pub(super) fn synthetic(
@@ -26,7 +26,7 @@ impl Validator<'_> {
             Field::Invalid(_) => None,
             Field::Present(length) => self.lengths(length).map(Some),
         };
-        let shared_prefix = self.count(&keys.shared_prefix_tokens, 0, 0..=MOST_TOKENS);
+        let shared_prefix = self.count(&keys.shared_prefix_tokens, 0, 0..=MAX_TOKENS);
         let shared_prefixes = self.positive(&keys.shared_prefixes, 1, u32::MAX);
         if let (Some(located), true) =
             (keys.shared_prefixes.node(), keys.shared_prefix_tokens.is_absent())
@@ -37,7 +37,7 @@ impl Validator<'_> {
                 "write the length of the prefixes in `shared_prefix_tokens`",
             );
         }
-        let template = self.count(&keys.template_tokens, 0, 0..=MOST_TOKENS);
+        let template = self.count(&keys.template_tokens, 0, 0..=MAX_TOKENS);
         let ignore_eos = match &keys.ignore_eos {
             Field::Invalid(_) => None,
             Field::Absent => Some(false),
@@ -78,35 +78,37 @@ impl Validator<'_> {
         })
     }
 
-    fn lengths(&self, Located { node, value: length }: &Located<Length>) -> Option<Spread> {
+    fn lengths(
+        &self,
+        Located { node, value: length }: &Located<Length>,
+    ) -> Option<LengthDistribution> {
         match length {
             Length::Number(tokens) => {
                 let keys = Field::Present(Located { node: *node, value: *tokens });
-                self.positive(&keys, 1, MOST_TOKENS).map(|tokens| Spread::fixed(tokens.get()))
+                self.positive(&keys, 1, MAX_TOKENS)
+                    .map(|tokens| LengthDistribution::fixed(tokens.get()))
             }
             Length::Map(spread) => self.spread(*node, spread),
         }
     }
 
-    fn spread(&self, node: NodeId, keys: &document::Spread) -> Option<Spread> {
+    fn spread(&self, node: NodeId, keys: &document::Spread) -> Option<LengthDistribution> {
         if keys.mean.is_absent() {
             self.missing(node, "`mean` is missing", "write `{mean: 512, stddev: 128}`");
         }
-        let min = self.positive(&keys.min, 1, MOST_TOKENS).map(NonZeroU32::get);
-        let max = self.positive(&keys.max, MOST_TOKENS, MOST_TOKENS).map(NonZeroU32::get);
+        let min = self.positive(&keys.min, 1, MAX_TOKENS).map(NonZeroU32::get);
+        let max = self.positive(&keys.max, MAX_TOKENS, MAX_TOKENS).map(NonZeroU32::get);
         let stddev = match &keys.stddev {
             Field::Invalid(_) => None,
             Field::Absent => Some(0.0),
-            Field::Present(located)
-                if (0.0..=f64::from(MOST_TOKENS)).contains(&located.value.0) =>
-            {
+            Field::Present(located) if (0.0..=f64::from(MAX_TOKENS)).contains(&located.value.0) => {
                 Some(located.value.0)
             }
             Field::Present(located) => {
                 self.problem(
                     located.node,
                     format!("{} is out of range", located.value.0),
-                    format!("write a deviation from 0 to {MOST_TOKENS} tokens"),
+                    format!("write a deviation from 0 to {MAX_TOKENS} tokens"),
                 );
                 None
             }
@@ -117,6 +119,6 @@ impl Validator<'_> {
             self.problem(mean.node, message, format!("write {min} to {max}"));
             return None;
         }
-        Some(Spread { mean: mean.value.0, stddev: stddev?, min, max })
+        Some(LengthDistribution { mean: mean.value.0, stddev: stddev?, min, max })
     }
 }

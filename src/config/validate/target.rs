@@ -16,7 +16,7 @@ use crate::config::field::{Field, FieldMap, Located};
 use crate::config::hints::url_with_scheme;
 use crate::config::problem::Mistake;
 use crate::config::tree::{NodeId, excerpt};
-use crate::plan::{self, Auth, Location, Secret, Sensitive, Timeouts};
+use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
 /// Headers that describe the body and the connection. Only llmload itself may set them.
@@ -129,7 +129,7 @@ impl Validator<'_> {
 
     /// Reads the name of a model, which becomes the value of a label.
     pub(super) fn model_name(&self, located: &Located<String>) -> Option<String> {
-        if let Some(fault) = plan::model_fault(&located.value) {
+        if let Some(fault) = plan::model_name_problem(&located.value) {
             self.problem(
                 located.node,
                 format!("the model's name {fault}"),
@@ -189,7 +189,7 @@ impl Validator<'_> {
         &self,
         field: &Field<FieldMap<ValueSource>>,
         auth: Option<&Auth>,
-    ) -> Option<Vec<(HeaderName, Sensitive)>> {
+    ) -> Option<Vec<(HeaderName, SecretText)>> {
         let taken = match auth {
             Some(Auth::Bearer(_)) => "authorization",
             Some(Auth::ApiKey(_)) => "api-key",
@@ -221,7 +221,7 @@ impl Validator<'_> {
         })
     }
 
-    fn query(&self, field: &Field<FieldMap<ValueSource>>) -> Option<Vec<(String, Sensitive)>> {
+    fn query(&self, field: &Field<FieldMap<ValueSource>>) -> Option<Vec<(String, SecretText)>> {
         self.value_sources(field, |name| Some(name.value.clone()))
     }
 
@@ -230,13 +230,13 @@ impl Validator<'_> {
         &self,
         field: &Field<FieldMap<ValueSource>>,
         mut read_name: impl FnMut(&Located<String>) -> Option<K>,
-    ) -> Option<Vec<(K, Sensitive)>> {
+    ) -> Option<Vec<(K, SecretText)>> {
         let entries = match field {
             Field::Absent => return Some(Vec::new()),
             Field::Invalid(_) => return None,
             Field::Present(located) => &located.value.0,
         };
-        let read: Vec<Option<(K, Sensitive)>> = entries
+        let read: Vec<Option<(K, SecretText)>> = entries
             .iter()
             .map(|(name, source)| {
                 let key = read_name(name);
@@ -248,7 +248,7 @@ impl Validator<'_> {
         read.into_iter().collect()
     }
 
-    fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<Sensitive> {
+    fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<SecretText> {
         match &located.value {
             ValueSource::Text(text) => {
                 // A value that a variable filled is not in the file.
@@ -269,7 +269,7 @@ impl Validator<'_> {
                     );
                     return None;
                 }
-                Some(Sensitive::from(text.clone()))
+                Some(SecretText::from(text.clone()))
             }
             ValueSource::Map(from) => match (&from.env, &from.file) {
                 (Field::Present(name), Field::Absent) => {
@@ -329,7 +329,7 @@ impl Validator<'_> {
         &self,
         location: &Location,
         auth: &Auth,
-        headers: &[(HeaderName, Sensitive)],
+        headers: &[(HeaderName, SecretText)],
         target: &Target,
     ) {
         let Location::Url(url) = location else { return };

@@ -1,8 +1,8 @@
-//! Rows of a file, each found at once: held in memory where the file is small, else read from the
-//! disk when they are asked for, by an index of where they stand.
+//! The rows of a file, with an index of their places. A small file is kept in memory. A large file
+//! stays on the disk, and each row is read when it is sent.
 //!
-//! Every row is looked at once, while the file is loaded. A file on the disk must stay as it was
-//! then: what is read from one that has changed could be half of something, so it is not sent.
+//! Loading validates every row once. After that, a file on the disk must not change: a row of a
+//! changed file could be incomplete, so it is not sent.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -13,62 +13,69 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{LoadError, MAX_BYTES};
-use crate::prompts::cut::{Cutter, LARGEST_ROW, Row, Uncut};
-use crate::prompts::format::Format;
+use crate::prompts::format::RowFormat;
+use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, RowSplitter, SplitError};
 use crate::protocol::Question;
 
-/// The most rows: an index of 256 MiB.
-const MOST_ROWS: usize = 1 << 25;
+/// The highest number of rows, with an index of 256 MiB.
+const MAX_ROWS: usize = 1 << 25;
 /// The largest file that an index entry can point into: 1 TiB.
-const MOST_BYTES: u64 = 1 << 40;
-/// How many rows of a file are said to be wrong before the rest is only counted.
-const TOLD: usize = 5;
-/// Bytes read at a time.
-const PART: usize = 1 << 18;
+const MAX_FILE_BYTES: u64 = 1 << 40;
+/// The number of wrong rows that errors name. More are only counted.
+const MAX_REPORTED: usize = 5;
+/// The bytes of one read while loading.
+const READ_SIZE: usize = 1 << 18;
 
-/// Why a row that was there cannot be asked any more.
+/// The reason why a row of a loaded file cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// The file is another one than it was.
+pub enum PromptUnavailable {
+    /// The file has changed since it was loaded.
     #[error(
-        "`{0}` has changed since it was loaded; put new prompts into a new file, or start again"
+        "`{0}` has changed since it was loaded; write new prompts to a new file, or restart llmload"
     )]
     Changed(String),
-    /// The operating system does not give it.
+    /// The operating system returned an error.
     #[error("`{path}` cannot be read: {reason}")]
     Unreadable {
-        /// As it was looked for.
         path: String,
-        /// The operating system's words.
+        /// The message of the operating system.
         reason: String,
     },
 }
 
-/// The rows of a file that hold a prompt.
+/// The rows of a file that contain a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
-    format: Format,
-    /// Where each stands and how long it is: the offset above, the length in the lower 24 bits.
+    format: RowFormat,
+    /// The place of each row: the length in the lower 24 bits, the offset in the bits above.
     index: Arc<[u64]>,
-    /// How many bring along a bound of output tokens, and the sum of these.
-    limits: (u64, u64),
-    /// How many have no words that others could be put before.
-    wordless: u64,
+    counts: Counts,
     bytes: Bytes,
     path: Arc<str>,
 }
 
+/// Counts of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Counts {
+    /// Rows with a limit of output tokens of their own.
+    with_limit: u64,
+    /// The sum of these limits.
+    limits: u64,
+    /// Rows without text, to which no nonce can be added.
+    without_text: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Bytes {
-    Held(Arc<[u8]>),
+    InMemory(Arc<[u8]>),
     OnDisk(Arc<OnDisk>),
 }
 
-/// Two are the same file if they are of the same version: the path stands beside them.
+/// Two files are equal if they have the same version. `Rows` compares their paths.
 #[derive(Debug)]
 struct OnDisk {
     file: File,
-    version: Version,
+    version: FileVersion,
 }
 
 impl PartialEq for OnDisk {
@@ -77,51 +84,51 @@ impl PartialEq for OnDisk {
     }
 }
 
-/// What tells that a file is still what it was.
+/// The properties of a file that change with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
+struct FileVersion {
     length: u64,
     modified: Option<SystemTime>,
 }
 
-impl Version {
-    fn of(about: &Metadata) -> Version {
-        Version { length: about.len(), modified: about.modified().ok() }
+impl FileVersion {
+    fn new(metadata: &Metadata) -> FileVersion {
+        FileVersion { length: metadata.len(), modified: metadata.modified().ok() }
     }
 }
 
-/// The rows of a file. Up to 64 MiB of it are held in memory.
+/// Loads the rows of a file. A file of up to 64 MiB stays in memory.
 ///
 /// # Errors
-/// Where the file cannot be read or has no prompts, or a row is none: the first few of them.
-pub fn rows(path: &Path, format: Format) -> Result<Rows, Vec<LoadError>> {
+/// If the file cannot be read or contains no prompts, or if rows are wrong: one error for each of the
+/// first wrong rows.
+pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
 
 impl Rows {
-    fn load(path: &Path, format: Format, hold: u64) -> Result<Rows, Vec<LoadError>> {
+    fn load(path: &Path, format: RowFormat, max_in_memory: u64) -> Result<Rows, Vec<LoadError>> {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| {
             vec![LoadError::Unreadable { path: name.clone(), reason: error.to_string() }]
         };
-        let (mut file, about) = super::open(path).map_err(|error| vec![error])?;
-        let version = Version::of(&about);
-        if version.length > MOST_BYTES {
+        let (mut file, metadata) = super::open(path).map_err(|error| vec![error])?;
+        let version = FileVersion::new(&metadata);
+        if version.length > MAX_FILE_BYTES {
             return Err(vec![LoadError::TooLarge { path: name, limit: "1 TiB" }]);
         }
 
-        let mut survey = Survey {
+        let mut indexer = RowIndexer {
             format: &format,
             path: &name,
             index: Vec::new(),
-            limits: (0, 0),
-            wordless: 0,
-            wrong: Vec::new(),
-            more: 0,
+            counts: Counts::default(),
+            errors: Vec::new(),
+            more_errors: 0,
         };
-        let mut cutter = Cutter::new(format.is_json());
-        let mut held = (version.length <= hold).then(Vec::new);
-        let mut part = vec![0; PART];
+        let mut splitter = RowSplitter::new(format.is_json());
+        let mut content = (version.length <= max_in_memory).then(Vec::new);
+        let mut part = vec![0; READ_SIZE];
         let mut length = 0;
         loop {
             let count = file.read(&mut part).map_err(unreadable)?;
@@ -130,81 +137,91 @@ impl Rows {
             if count == 0 || length > version.length {
                 break;
             }
-            cutter.feed(bytes, |row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
-            if survey.index.len() > MOST_ROWS {
-                return Err(vec![LoadError::TooLarge { path: name, limit: "33554432 rows" }]);
+            splitter
+                .feed(bytes, |row| indexer.add(row))
+                .map_err(|error| indexer.split_failed(&error))?;
+            if indexer.index.len() > MAX_ROWS {
+                return Err(vec![LoadError::TooLarge { path: name, limit: "33,554,432 rows" }]);
             }
-            if let Some(held) = &mut held {
-                held.extend_from_slice(bytes);
+            if let Some(content) = &mut content {
+                content.extend_from_slice(bytes);
             }
         }
-        cutter.end(|row| survey.look(row)).map_err(|uncut| survey.uncut(&uncut))?;
-        if length != version.length || Version::of(&file.metadata().map_err(unreadable)?) != version
+        splitter.end(|row| indexer.add(row)).map_err(|error| indexer.split_failed(&error))?;
+        if length != version.length
+            || FileVersion::new(&file.metadata().map_err(unreadable)?) != version
         {
-            let reason = "it changed while it was read".to_owned();
+            let reason = "it changed during reading".to_owned();
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
-        let (limits, wordless) = (survey.limits, survey.wordless);
-        let index: Arc<[u64]> = survey.finish()?.into();
-        let bytes = match held {
-            Some(held) => Bytes::Held(held.into()),
+        let counts = indexer.counts;
+        let index: Arc<[u64]> = indexer.finish()?.into();
+        let bytes = match content {
+            Some(content) => Bytes::InMemory(content.into()),
             None => Bytes::OnDisk(Arc::new(OnDisk { file, version })),
         };
-        Ok(Rows { format, index, limits, wordless, bytes, path: name.into() })
+        Ok(Rows { format, index, counts, bytes, path: name.into() })
     }
 
-    /// How many there are.
     pub(in crate::prompts) fn count(&self) -> u64 {
         self.index.len() as u64
     }
 
-    /// How many have no words that others could be put before.
-    pub(in crate::prompts) fn wordless(&self) -> u64 {
-        self.wordless
+    /// The number of rows without text, to which no nonce can be added.
+    pub(in crate::prompts) fn count_without_text(&self) -> u64 {
+        self.counts.without_text
     }
 
-    /// How long a row is, on the average.
+    /// The mean length of a row in bytes.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_bytes(&self) -> f64 {
         let bytes: u64 = self.index.iter().map(|entry| entry & ((1 << LENGTH_BITS) - 1)).sum();
         bytes as f64 / self.index.len().max(1) as f64
     }
 
-    /// The most tokens of an answer, on the average, where rows that do not say so are bound by `limit`.
+    /// The mean limit of output tokens. `limit` applies to rows without a limit of their own.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
-        let (count, sum) = (self.limits.0 as f64, self.limits.1 as f64);
+        let (count, sum) = (self.counts.with_limit as f64, self.counts.limits as f64);
         let all = self.count().max(1) as f64;
         (sum + (all - count) * limit) / all
     }
 
-    /// What the row at this place asks. Where the file is not held, this reads from the disk.
-    pub(in crate::prompts) fn ask(&self, place: u64) -> Result<Question<'_>, Unavailable> {
-        let entry = usize::try_from(place)
+    /// Returns the prompt of the row at this index. This reads from the disk if the file is large.
+    pub(in crate::prompts) fn prompt_at(
+        &self,
+        index: u64,
+    ) -> Result<Question<'_>, PromptUnavailable> {
+        let entry = usize::try_from(index)
             .ok()
-            .and_then(|place| self.index.get(place))
+            .and_then(|index| self.index.get(index))
             .copied()
             .unwrap_or_default();
-        let (start, length) = unpacked(entry);
+        let (start, length) = unpack(entry);
         let bytes = match &self.bytes {
-            Bytes::Held(held) => {
+            Bytes::InMemory(content) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
-                Cow::Borrowed(held.get(start..start + length).unwrap_or_default())
+                Cow::Borrowed(content.get(start..start + length).unwrap_or_default())
             }
-            Bytes::OnDisk(disk) => Cow::Owned(self.read(disk, start, length)?),
+            Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // It was fit to be asked once; if it is not now, it is something else.
+        // The row was valid when the file was loaded, so a wrong row means that the file has changed.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
         };
-        let asked = text.and_then(|text| self.format.read(text).ok().flatten());
-        asked.ok_or_else(|| self.changed())
+        let prompt = text.and_then(|text| self.format.parse(text).ok().flatten());
+        prompt.ok_or_else(|| self.changed())
     }
 
-    fn read(&self, disk: &OnDisk, start: u64, length: usize) -> Result<Vec<u8>, Unavailable> {
-        let unreadable = |error: std::io::Error| Unavailable::Unreadable {
+    fn read_from_disk(
+        &self,
+        disk: &OnDisk,
+        start: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, PromptUnavailable> {
+        let unreadable = |error: std::io::Error| PromptUnavailable::Unreadable {
             path: self.path.to_string(),
             reason: error.to_string(),
         };
@@ -215,33 +232,34 @@ impl Rows {
             }
             read => read.map_err(unreadable)?,
         }
-        // Asked after reading: a change before this moment shows.
-        let now = Version::of(&disk.file.metadata().map_err(unreadable)?);
+        // Compare the version after reading, so that a change during reading is noticed.
+        let now = FileVersion::new(&disk.file.metadata().map_err(unreadable)?);
         if now == disk.version { Ok(bytes) } else { Err(self.changed()) }
     }
 
-    fn changed(&self) -> Unavailable {
-        Unavailable::Changed(self.path.to_string())
+    fn changed(&self) -> PromptUnavailable {
+        PromptUnavailable::Changed(self.path.to_string())
     }
 }
 
-/// The first look at every row.
-struct Survey<'a> {
-    format: &'a Format,
+/// Validates every row and builds the index.
+struct RowIndexer<'a> {
+    format: &'a RowFormat,
     path: &'a str,
     index: Vec<u64>,
-    limits: (u64, u64),
-    wordless: u64,
-    wrong: Vec<LoadError>,
-    more: usize,
+    counts: Counts,
+    /// The first errors, at most [`MAX_REPORTED`].
+    errors: Vec<LoadError>,
+    /// The number of further errors.
+    more_errors: usize,
 }
 
-impl Survey<'_> {
-    fn look(&mut self, row: Row<'_>) {
+impl RowIndexer<'_> {
+    fn add(&mut self, row: RawRow<'_>) {
         let Ok(text) = str::from_utf8(row.bytes) else {
             let before = row.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
             let line = row.line + memchr::memchr_iter(b'\n', before.as_bytes()).count();
-            return self.note(LoadError::Encoding { path: self.path.to_owned(), line });
+            return self.add_error(LoadError::Encoding { path: self.path.to_owned(), line });
         };
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_start();
         let start = row.start + (row.bytes.len() - text.len()) as u64;
@@ -249,65 +267,68 @@ impl Survey<'_> {
         if text.is_empty() {
             return;
         }
-        match self.format.read(text.into()) {
-            Ok(Some(asked)) => {
-                self.index.push(packed(start, text.len()));
-                if let Some(limit) = asked.own_limit() {
-                    self.limits = (self.limits.0 + 1, self.limits.1.saturating_add(limit));
+        match self.format.parse(text.into()) {
+            Ok(Some(prompt)) => {
+                self.index.push(pack(start, text.len()));
+                if let Some(limit) = prompt.own_limit() {
+                    self.counts.with_limit += 1;
+                    self.counts.limits = self.counts.limits.saturating_add(limit);
                 }
-                self.wordless += u64::from(!asked.has_first_words());
+                self.counts.without_text += u64::from(!prompt.has_first_words());
             }
             Ok(None) => {}
-            Err(unfit) => {
-                let line = row.line + unfit.line;
-                self.note(LoadError::Json {
+            Err(error) => {
+                let line = row.line + error.line;
+                self.add_error(LoadError::Json {
                     path: self.path.to_owned(),
                     line,
-                    message: unfit.message,
+                    message: error.message,
                 });
             }
         }
     }
 
-    fn note(&mut self, error: LoadError) {
-        if self.wrong.len() < TOLD {
-            self.wrong.push(error);
+    fn add_error(&mut self, error: LoadError) {
+        if self.errors.len() < MAX_REPORTED {
+            self.errors.push(error);
         } else {
-            self.more += 1;
+            self.more_errors += 1;
         }
     }
 
-    /// What was wrong up to where the file could not be cut any further.
-    fn uncut(&mut self, uncut: &Uncut) -> Vec<LoadError> {
-        let mut wrong = std::mem::take(&mut self.wrong);
-        wrong.push(LoadError::Json {
+    /// Returns the errors up to the place at which the file cannot be split.
+    fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
+        let mut errors = std::mem::take(&mut self.errors);
+        errors.push(LoadError::Json {
             path: self.path.to_owned(),
-            line: uncut.line,
-            message: uncut.message.to_owned(),
+            line: error.line,
+            message: error.message.to_owned(),
         });
-        wrong
+        errors
     }
 
     fn finish(mut self) -> Result<Vec<u64>, Vec<LoadError>> {
-        if self.more > 0 {
-            self.wrong.push(LoadError::More { path: self.path.to_owned(), count: self.more });
+        if self.more_errors > 0 {
+            let (path, count) = (self.path.to_owned(), self.more_errors);
+            self.errors.push(LoadError::More { path, count });
         }
-        if self.wrong.is_empty() && self.index.is_empty() {
-            self.wrong.push(LoadError::Empty(self.path.to_owned()));
+        if self.errors.is_empty() && self.index.is_empty() {
+            self.errors.push(LoadError::Empty(self.path.to_owned()));
         }
-        if self.wrong.is_empty() { Ok(self.index) } else { Err(self.wrong) }
+        if self.errors.is_empty() { Ok(self.index) } else { Err(self.errors) }
     }
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 const LENGTH_BITS: u32 = LARGEST_ROW.count_ones();
 
-fn packed(start: u64, length: usize) -> u64 {
+/// An index entry.
+fn pack(start: u64, length: usize) -> u64 {
     start << LENGTH_BITS | length as u64
 }
 
 #[allow(clippy::cast_possible_truncation)]
-fn unpacked(entry: u64) -> (u64, usize) {
+fn unpack(entry: u64) -> (u64, usize) {
     (entry >> LENGTH_BITS, entry as usize & LARGEST_ROW)
 }
 
@@ -319,7 +340,7 @@ mod tests {
     use super::*;
 
     fn all(rows: &Rows) -> Vec<Question<'_>> {
-        (0..rows.count()).map(|place| rows.ask(place).unwrap()).collect()
+        (0..rows.count()).map(|index| rows.prompt_at(index).unwrap()).collect()
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -328,14 +349,14 @@ mod tests {
         file
     }
 
-    /// Held in memory and read from the disk.
-    fn both(text: &str, format: &Format) -> [Rows; 2] {
+    /// The same rows in memory and on the disk.
+    fn both(text: &str, format: &RowFormat) -> [Rows; 2] {
         let file = file(text);
-        [u64::MAX, 0].map(|hold| Rows::load(file.path(), format.clone(), hold).unwrap())
+        [u64::MAX, 0].map(|limit| Rows::load(file.path(), format.clone(), limit).unwrap())
     }
 
     #[test]
-    fn a_large_file_by_index_is_the_same_as_in_memory() {
+    fn a_file_on_the_disk_has_the_same_rows_as_in_memory() {
         let mut text = String::from("\u{feff}");
         for i in 0..100_000_u32 {
             let spaces = " ".repeat(i as usize % 3);
@@ -344,31 +365,36 @@ mod tests {
             write!(text, "{spaces}{{\"prompt\": \"{i}{dashes}\"}}{spaces}{end}").unwrap();
         }
         for (format, first) in
-            [(Format::Lines, "{\"prompt\": \"4––––\"}"), (Format::Jsonl(None), "4––––")]
+            [(RowFormat::Lines, "{\"prompt\": \"4––––\"}"), (RowFormat::Jsonl(None), "4––––")]
         {
-            let [held, on_disk] = both(&text, &format);
+            let [in_memory, on_disk] = both(&text, &format);
             assert!(
-                matches!(held.bytes, Bytes::Held(_)) && matches!(on_disk.bytes, Bytes::OnDisk(_))
+                matches!(in_memory.bytes, Bytes::InMemory(_))
+                    && matches!(on_disk.bytes, Bytes::OnDisk(_))
             );
-            assert_eq!((held.count(), on_disk.count()), (100_000, 100_000));
-            assert_eq!(held.ask(4).unwrap(), Question::from(first));
-            // Every place near an edge, and some of all that lie between.
-            let places = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
-            assert!(places.into_iter().all(|place| held.ask(place) == on_disk.ask(place)));
+            assert_eq!((in_memory.count(), on_disk.count()), (100_000, 100_000));
+            assert_eq!(in_memory.prompt_at(4).unwrap(), Question::from(first));
+            // All rows near the start and the end, and some of those between.
+            let indexes = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
+            assert!(
+                indexes
+                    .into_iter()
+                    .all(|index| in_memory.prompt_at(index) == on_disk.prompt_at(index))
+            );
         }
     }
 
     #[test]
-    fn a_list_is_found_by_index_too() {
+    fn the_objects_of_a_list_are_rows() {
         let text = "[{\"conversations\": [\n{\"from\": \"human\", \"value\": \"A\"}]},\n {\"conversations\": []},\
                     {\"conversations\": [{\"from\": \"human\", \"value\": \"B\"}]}]";
-        for rows in both(text, &Format::Sharegpt) {
+        for rows in both(text, &RowFormat::Sharegpt) {
             assert_eq!(all(&rows), ["A", "B"].map(Question::from));
         }
     }
 
     #[test]
-    fn a_file_that_changes_on_the_disk_is_not_read_on() {
+    fn a_file_that_changed_on_the_disk_is_no_longer_read() {
         let changes: [fn(&mut File); 3] = [
             |file| file.set_len(3).unwrap(),
             |file| file.write_all(b"more\n").unwrap(),
@@ -380,32 +406,32 @@ mod tests {
         ];
         for change in changes {
             let temporary = file("one\ntwo\n");
-            let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
-            assert_eq!(rows.ask(1).unwrap(), Question::from("two"));
+            let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
+            assert_eq!(rows.prompt_at(1).unwrap(), Question::from("two"));
             change(&mut File::options().append(true).open(temporary.path()).unwrap());
-            let said = rows.ask(1).unwrap_err();
-            assert!(matches!(said, Unavailable::Changed(_)), "{said}");
+            let error = rows.prompt_at(1).unwrap_err();
+            assert!(matches!(error, PromptUnavailable::Changed(_)), "{error}");
         }
-        // One that is deleted is still there for whoever has it open.
+        // A deleted file can still be read while it is open.
         let temporary = file("one\ntwo\n");
-        let rows = Rows::load(temporary.path(), Format::Lines, 0).unwrap();
+        let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
         drop(temporary);
-        assert_eq!(rows.ask(0).unwrap(), Question::from("one"));
+        assert_eq!(rows.prompt_at(0).unwrap(), Question::from("one"));
     }
 
     #[test]
-    fn wrong_rows_are_told_by_line_the_first_few_of_them() {
+    fn errors_name_the_lines_of_the_first_wrong_rows() {
         let temporary = file(&format!("{{\"prompt\": \"a\"}}\n\n{}", "5\n".repeat(9)));
-        let wrong = Rows::load(temporary.path(), Format::Jsonl(None), 0).unwrap_err();
-        let said: Vec<_> = wrong.iter().map(ToString::to_string).collect();
-        assert_eq!(said.len(), 6);
-        assert!(said[0].contains("line 3: not JSON of the right shape"), "{said:?}");
-        assert!(said[5].contains("4 more"), "{said:?}");
+        let wrong = Rows::load(temporary.path(), RowFormat::Jsonl(None), 0).unwrap_err();
+        let errors: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 6);
+        assert!(errors[0].contains("line 3: not JSON in the expected form"), "{errors:?}");
+        assert!(errors[5].contains("4 more"), "{errors:?}");
         std::fs::write(temporary.path(), b"ab\n\xff\n").unwrap();
-        let wrong = Rows::load(temporary.path(), Format::Lines, 0).unwrap_err();
+        let wrong = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap_err();
         assert!(matches!(wrong[..], [LoadError::Encoding { line: 2, .. }]), "{wrong:?}");
         std::fs::write(temporary.path(), "[{\"prompt\": 1},\n3]").unwrap();
-        let wrong = Rows::load(temporary.path(), Format::Jsonl(None), 0).unwrap_err();
+        let wrong = Rows::load(temporary.path(), RowFormat::Jsonl(None), 0).unwrap_err();
         assert!(
             matches!(wrong[..], [LoadError::Json { line: 1, .. }, LoadError::Json { line: 2, .. }]),
             "{wrong:?}"

@@ -1,4 +1,4 @@
-//! The distances between arrivals, in millionths of a mean distance.
+//! The gaps between arrivals on the Λ axis, in millionths of an arrival.
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
@@ -6,42 +6,40 @@ use rand_distr::{Distribution, Exp1, Gamma};
 use super::Shard;
 use crate::random::{self, Purpose};
 
-/// A mean distance.
-pub const SPACING: u64 = 1_000_000;
+/// The mean gap: one arrival.
+pub const MEAN_GAP: u64 = 1_000_000;
 
-/// How arrivals are spread about the rate. Any open-loop shape takes any of them.
+/// The distribution of the gaps between arrivals. Each open-loop load works with each distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Arrivals {
-    /// Evenly: each distance is the mean.
+    /// Each gap is the mean.
     #[default]
     Constant,
-    /// As those of many independent users: distances are exponential.
+    /// A Poisson process, as of many independent users: gaps are exponentially distributed.
     Poisson,
-    /// Distances follow a gamma distribution of this shape, as vLLM defines burstiness: below 1 they
-    /// come in bursts, 1 is Poisson, above 1 they are more even than that.
+    /// Gaps with a gamma distribution of this shape, as vLLM defines burstiness: below 1 arrivals
+    /// form bursts, 1 is Poisson, above 1 gaps are more even.
     Burstiness(f64),
 }
 
-/// How the arrivals of a scenario are spread, and which of them are ours: what they are a function of
-/// beside the schedule.
+/// The inputs, other than the schedule, from which the arrivals of a scenario follow.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spread {
-    /// Evenly or at random.
+pub struct ArrivalSpec {
     pub arrivals: Arrivals,
     /// The seed of the configuration.
     pub seed: u64,
-    /// The scenario's name.
+    /// The name of the scenario.
     pub scenario: String,
-    /// Which of them are ours.
+    /// The shard whose arrivals to send.
     pub shard: Shard,
 }
 
-/// The distances of one cycle, as a function of (seed, scenario, cycle).
+/// The gaps of one cycle, as a function of seed, scenario and number of the cycle.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
-    /// How many arrivals, all shards taken together, the next distance spans.
+    /// The number of arrivals of all shards that the next gap spans.
     stride: u64,
 }
 
@@ -52,49 +50,50 @@ enum Source {
     Gamma(Gamma<f64>, ChaCha8Rng),
 }
 
-impl Series {
-    /// The distances of a cycle that so many arrivals came before.
-    pub fn new(spread: &Spread, cycle: u64, before: u64) -> Series {
+impl ArrivalGaps {
+    /// The gaps of a cycle that follows this number of earlier arrivals.
+    pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64) -> ArrivalGaps {
         let random = || {
-            let mut random = random::generator(spread.seed, &spread.scenario, Purpose::Arrivals);
+            let mut random = random::seeded_rng(spec.seed, &spec.scenario, Purpose::Arrivals);
             random.set_stream(cycle);
             random
         };
-        let source = match spread.arrivals {
+        let source = match spec.arrivals {
             Arrivals::Constant => Source::Even,
             Arrivals::Poisson => Source::Exponential(random()),
-            // A shape that the distribution refuses is not burstiness; configuration has said so.
+            // The configuration has already refused each shape that the distribution refuses.
             Arrivals::Burstiness(shape) => match Gamma::new(shape, shape.recip()) {
                 Ok(gamma) => Source::Gamma(gamma, random()),
                 Err(_) => Source::Even,
             },
         };
-        let shard = spread.shard;
-        Series { source, shard, stride: shard.first_after(before) + 1 }
+        let shard = spec.shard;
+        ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
     }
 
-    /// Whether distances are all the same, so that only a fraction is carried from cycle to cycle.
+    /// Returns true if all gaps are equal. Then only a fraction of an arrival carries over from cycle
+    /// to cycle.
     pub fn is_even(&self) -> bool {
         matches!(self.source, Source::Even)
     }
 
-    /// The distance to the next arrival of this shard; at least 1.
-    pub fn next_distance(&mut self) -> u64 {
+    /// Returns the gap to the next arrival of this shard; at least 1.
+    pub fn next_gap(&mut self) -> u64 {
         let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
         match self.source {
-            Source::Even => stride * SPACING,
+            Source::Even => stride * MEAN_GAP,
             _ => (0..stride).map(|_| self.draw()).sum(),
         }
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn draw(&mut self) -> u64 {
-        let mean_distances: f64 = match &mut self.source {
-            Source::Even => return SPACING,
+        let gap: f64 = match &mut self.source {
+            Source::Even => return MEAN_GAP,
             Source::Exponential(random) => Exp1.sample(random),
             Source::Gamma(gamma, random) => gamma.sample(random),
         };
-        ((mean_distances * SPACING as f64).round() as u64).max(1)
+        ((gap * MEAN_GAP as f64).round() as u64).max(1)
     }
 }
 
@@ -104,31 +103,31 @@ mod tests {
 
     use super::*;
 
-    fn distances(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
-        let spread = Spread { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
-        let mut series = Series::new(&spread, 0, 0);
-        (0..n).map(|_| series.next_distance() as f64 / SPACING as f64).collect()
+    fn random_gaps(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
+        let spec = ArrivalSpec { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
+        let mut gaps = ArrivalGaps::new(&spec, 0, 0);
+        (0..n).map(|_| gaps.next_gap() as f64 / MEAN_GAP as f64).collect()
     }
 
     /// The coefficient of variation.
-    fn cv(distances: &[f64]) -> f64 {
-        let n = distances.len() as f64;
-        let mean = distances.iter().sum::<f64>() / n;
-        let variance = distances.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() / n;
+    fn cv(gaps: &[f64]) -> f64 {
+        let n = gaps.len() as f64;
+        let mean = gaps.iter().sum::<f64>() / n;
+        let variance = gaps.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() / n;
         variance.sqrt() / mean
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_series_and_another_another() {
+    fn equal_seeds_give_equal_gaps_and_other_seeds_give_other_gaps() {
         let poisson = |seed, scenario, cycle| {
-            let spread = Spread {
+            let spec = ArrivalSpec {
                 arrivals: Arrivals::Poisson,
                 seed,
                 scenario: String::from(scenario),
                 shard: Shard::ALL,
             };
-            let mut series = Series::new(&spread, cycle, 0);
-            std::iter::repeat_with(|| series.next_distance()).take(8).collect::<Vec<_>>()
+            let mut gaps = ArrivalGaps::new(&spec, cycle, 0);
+            std::iter::repeat_with(|| gaps.next_gap()).take(8).collect::<Vec<_>>()
         };
         assert_eq!(poisson(1, "a", 0), poisson(1, "a", 0));
         for other in [poisson(2, "a", 0), poisson(1, "b", 0), poisson(1, "a", 1)] {
@@ -137,21 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_the_one_series_dealt_out() {
+    fn shards_divide_one_sequence_of_arrivals() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson, Arrivals::Burstiness(0.5)] {
             let marks = |shard: Shard, n: usize| {
-                let mut series =
-                    Series::new(&Spread { arrivals, seed: 5, scenario: "s".into(), shard }, 3, 600);
+                let mut gaps = ArrivalGaps::new(
+                    &ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard },
+                    3,
+                    600,
+                );
                 let marks = (0..n).scan(0, move |at, _| {
-                    *at += series.next_distance();
+                    *at += gaps.next_gap();
                     Some(*at)
                 });
                 marks.collect::<Vec<u64>>()
             };
             let whole = marks(Shard::ALL, 30);
             for index in 0..3 {
-                let dealt: Vec<_> = whole.iter().copied().skip(index as usize).step_by(3).collect();
-                assert_eq!(marks(Shard::new(index, 3).unwrap(), 10), dealt);
+                let expected: Vec<_> =
+                    whole.iter().copied().skip(index as usize).step_by(3).collect();
+                assert_eq!(marks(Shard::new(index, 3).unwrap(), 10), expected);
             }
         }
     }
@@ -159,14 +162,10 @@ mod tests {
     #[test]
     fn burstiness_is_the_shape_of_a_gamma_distribution_with_a_mean_of_one() {
         for shape in [0.25, 1.0, 4.0] {
-            let distances = distances(Arrivals::Burstiness(shape), 3, 200_000);
-            let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+            let gaps = random_gaps(Arrivals::Burstiness(shape), 3, 200_000);
+            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
             assert!((mean - 1.0).abs() < 0.02, "{shape}: {mean}");
-            assert!(
-                (cv(&distances) * shape.sqrt() - 1.0).abs() < 0.03,
-                "{shape}: {}",
-                cv(&distances)
-            );
+            assert!((cv(&gaps) * shape.sqrt() - 1.0).abs() < 0.03, "{shape}: {}", cv(&gaps));
         }
     }
 
@@ -177,7 +176,7 @@ mod tests {
         let n = 1000;
         let critical = 1.628 / (n as f64).sqrt();
         let passes = |seed: u64| {
-            let mut gaps = distances(Arrivals::Poisson, seed, n);
+            let mut gaps = random_gaps(Arrivals::Poisson, seed, n);
             gaps.sort_by(f64::total_cmp);
             let steps = gaps.iter().enumerate().map(|(i, gap)| {
                 let exact = 1.0 - (-gap).exp();
@@ -188,8 +187,8 @@ mod tests {
         };
         let passed = (0..100).filter(|seed| passes(*seed)).count();
         assert!(passed >= 95, "{passed}");
-        // The test can tell: even gaps fail it.
-        let even = distances(Arrivals::Constant, 0, n);
+        // Even gaps are all equal and no sample of this distribution.
+        let even = random_gaps(Arrivals::Constant, 0, n);
         assert!(even.iter().all(|gap| (gap - 1.0).abs() < 1e-9));
     }
 }

@@ -1,42 +1,40 @@
-//! Where one row of a file ends and the next begins, found as the bytes go by: lines, or the objects
-//! of a JSON list.
+//! The splitting of a file into rows, which are lines or the objects of a JSON list.
 //!
-//! A file may be larger than memory, so nothing is kept but the row in progress, and a row has a
-//! largest size. What a row means is not looked into; only so much of JSON is known here as it takes
-//! to see where an object ends.
+//! A file may be larger than memory, so only the current row is kept, and a row has a largest size.
+//! This module does not parse the rows. It knows only enough of JSON to find the end of an object.
 
 use std::mem;
 
-/// The largest row in bytes. It fits into the lower bits of an index entry.
+/// The size of the largest row in bytes, which fits into the lower bits of an index entry.
 pub(super) const LARGEST_ROW: usize = (1 << 24) - 1;
 
-/// A row in its place.
+/// A row and its place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row<'a> {
-    /// Its first byte in the file.
+pub(super) struct RawRow<'a> {
+    /// The offset of its first byte.
     pub(super) start: u64,
-    /// The line it begins on, from 1.
+    /// The line on which it begins, from 1.
     pub(super) line: usize,
-    /// What it holds, spaces around it included.
+    /// The content, including white space around it.
     pub(super) bytes: &'a [u8],
 }
 
-/// Why a file cannot be cut.
+/// An error in the structure of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Uncut {
-    /// From 1.
+pub(super) struct SplitError {
+    /// The line of the error, from 1.
     pub(super) line: usize,
-    /// What is wrong and, after a semicolon, what would be right.
+    /// The problem and, after a semicolon, the remedy.
     pub(super) message: &'static str,
 }
 
-const TOO_LARGE: &str = "a row of more than 16 MiB; no endpoint takes it, leave it out";
+const TOO_LARGE: &str = "the row is larger than 16 MiB; remove it, because no endpoint accepts it";
 
-/// Where in a JSON list the next byte stands.
+/// The place of the next byte in the structure of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Before anything; from here it may also become lines.
+    /// The start: a list or lines may follow.
     Start,
     /// Not a list: rows end at each newline.
     Lines,
@@ -44,7 +42,7 @@ enum Place {
     First,
     /// After a comma: an object.
     Next,
-    /// Inside an object, so many brackets deep.
+    /// Inside an object, at a depth of brackets.
     Inside { depth: u32, quoted: bool, escaped: bool },
     /// After an object: a comma, or the end.
     Between,
@@ -52,39 +50,41 @@ enum Place {
     End,
 }
 
-/// Cuts what it is fed.
+/// Splits the bytes of a file into rows.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct RowSplitter {
     place: Place,
-    /// Of the next byte.
+    /// The offset of the next byte.
     offset: u64,
+    /// The line of the next byte, from 1.
     line: usize,
-    /// The row in progress: what it holds so far, where and on which line it began.
+    /// The content of the current row so far.
     row: Vec<u8>,
+    /// The offset and the line at which the current row begins.
     start: (u64, usize),
 }
 
-impl Cutter {
-    /// For a file that has not been read yet. Where `json` is true, it may also be one list.
-    pub(super) fn new(json: bool) -> Cutter {
+impl RowSplitter {
+    /// A splitter at the start of a file. If `json` is true, the file may also be one JSON list.
+    pub(super) fn new(json: bool) -> RowSplitter {
         let place = if json { Place::Start } else { Place::Lines };
-        Cutter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
+        RowSplitter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
     }
 
-    /// Takes more of the file, and tells each row that ends in it.
+    /// Takes the next bytes of the file and calls `each` for each row that ends in them.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
-        mut each: impl FnMut(Row<'_>),
-    ) -> Result<(), Uncut> {
+        mut each: impl FnMut(RawRow<'_>),
+    ) -> Result<(), SplitError> {
         let mut rest = bytes;
         while let Some(byte) = rest.first() {
             let taken = match self.place {
                 Place::Lines => self.line_part(rest, &mut each)?,
                 Place::Inside { .. } => self.object_part(rest, &mut each)?,
                 _ => {
-                    self.between(*byte)?;
-                    // The byte that decides is read again as what it turned out to be.
+                    self.outside_row(*byte)?;
+                    // If this byte begins a row, the next iteration reads it again as part of the row.
                     usize::from(!matches!(self.place, Place::Lines | Place::Inside { .. }))
                 }
             };
@@ -94,17 +94,21 @@ impl Cutter {
         Ok(())
     }
 
-    /// The file has ended; tells the last row.
-    pub(super) fn end(mut self, mut each: impl FnMut(Row<'_>)) -> Result<(), Uncut> {
+    /// Ends the file and calls `each` for the last row.
+    pub(super) fn end(mut self, mut each: impl FnMut(RawRow<'_>)) -> Result<(), SplitError> {
         match self.place {
             Place::Lines => self.finish(&mut each),
             Place::Start | Place::End => {}
-            _ => return Err(self.wrong("the list does not end; the file is cut off")),
+            _ => return Err(self.wrong("the list has no end; complete the file, which is cut off")),
         }
         Ok(())
     }
 
-    fn line_part(&mut self, rest: &[u8], each: &mut impl FnMut(Row<'_>)) -> Result<usize, Uncut> {
+    fn line_part(
+        &mut self,
+        rest: &[u8],
+        each: &mut impl FnMut(RawRow<'_>),
+    ) -> Result<usize, SplitError> {
         let newline = memchr::memchr(b'\n', rest);
         let part = &rest[..newline.unwrap_or(rest.len())];
         self.keep(part)?;
@@ -116,7 +120,11 @@ impl Cutter {
         Ok(part.len() + usize::from(newline.is_some()))
     }
 
-    fn object_part(&mut self, rest: &[u8], each: &mut impl FnMut(Row<'_>)) -> Result<usize, Uncut> {
+    fn object_part(
+        &mut self,
+        rest: &[u8],
+        each: &mut impl FnMut(RawRow<'_>),
+    ) -> Result<usize, SplitError> {
         let Place::Inside { mut depth, mut quoted, mut escaped } = self.place else { return Ok(0) };
         for (at, byte) in rest.iter().enumerate() {
             self.line += usize::from(*byte == b'\n');
@@ -140,10 +148,10 @@ impl Cutter {
         Ok(rest.len())
     }
 
-    /// A byte that belongs to no object.
-    fn between(&mut self, byte: u8) -> Result<(), Uncut> {
+    /// Handles a byte outside of rows.
+    fn outside_row(&mut self, byte: u8) -> Result<(), SplitError> {
         self.place = match (self.place, byte) {
-            // The byte order mark, of which some editors are fond.
+            // A byte order mark, which some editors write.
             (Place::Start, 0xEF | 0xBB | 0xBF) if self.offset < 3 => Place::Start,
             (place, b' ' | b'\t' | b'\r' | b'\n') => {
                 self.line += usize::from(byte == b'\n');
@@ -164,36 +172,35 @@ impl Cutter {
                 return Err(self.wrong("not an object; write a list of objects"));
             }
             (Place::Between, _) => {
-                return Err(self.wrong("neither `,` nor `]` after an object; put one there"));
+                return Err(self.wrong("neither `,` nor `]` follows an object; add one"));
             }
             _ => {
-                return Err(self.wrong(
-                    "something follows the list; take it away, or write one object a line",
-                ));
+                return Err(self
+                    .wrong("text follows the list; remove it, or write one object on each line"));
             }
         };
         Ok(())
     }
 
-    fn keep(&mut self, part: &[u8]) -> Result<(), Uncut> {
+    fn keep(&mut self, part: &[u8]) -> Result<(), SplitError> {
         if self.row.len() + part.len() > LARGEST_ROW {
-            return Err(Uncut { line: self.start.1, message: TOO_LARGE });
+            return Err(SplitError { line: self.start.1, message: TOO_LARGE });
         }
         self.row.extend_from_slice(part);
         Ok(())
     }
 
-    fn finish(&mut self, each: &mut impl FnMut(Row<'_>)) {
+    fn finish(&mut self, each: &mut impl FnMut(RawRow<'_>)) {
         let (start, line) = self.start;
         let mut bytes = mem::take(&mut self.row);
-        each(Row { start, line, bytes: &bytes });
-        // Its room is used again.
+        each(RawRow { start, line, bytes: &bytes });
+        // Use the allocation for the next row.
         bytes.clear();
         self.row = bytes;
     }
 
-    fn wrong(&self, message: &'static str) -> Uncut {
-        Uncut { line: self.line, message }
+    fn wrong(&self, message: &'static str) -> SplitError {
+        SplitError { line: self.line, message }
     }
 }
 
@@ -203,81 +210,81 @@ mod tests {
 
     type Rows = Vec<(u64, usize, String)>;
 
-    fn cut(text: &str, json: bool, split: usize) -> Result<Rows, Uncut> {
+    fn split(text: &str, json: bool, split_at: usize) -> Result<Rows, SplitError> {
         let mut rows = Vec::new();
-        let mut each = |row: Row<'_>| {
-            let held = String::from_utf8(row.bytes.to_vec()).unwrap();
+        let mut each = |row: RawRow<'_>| {
+            let content = String::from_utf8(row.bytes.to_vec()).unwrap();
             let start = usize::try_from(row.start).unwrap();
-            assert_eq!(&text[start..start + held.len()], held, "its place is where it stands");
-            rows.push((row.start, row.line, held));
+            assert_eq!(&text[start..start + content.len()], content, "the offset is right");
+            rows.push((row.start, row.line, content));
         };
-        let mut cutter = Cutter::new(json);
-        cutter.feed(&text.as_bytes()[..split], &mut each)?;
-        cutter.feed(&text.as_bytes()[split..], &mut each)?;
-        cutter.end(&mut each)?;
+        let mut splitter = RowSplitter::new(json);
+        splitter.feed(&text.as_bytes()[..split_at], &mut each)?;
+        splitter.feed(&text.as_bytes()[split_at..], &mut each)?;
+        splitter.end(&mut each)?;
         Ok(rows)
     }
 
-    /// The same however the bytes are cut.
-    fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, Uncut> {
-        let whole = cut(text, json, 0);
-        for split in 1..=text.len() {
-            assert_eq!(cut(text, json, split), whole, "split at {split}");
+    /// The rows, which do not depend on how the bytes are divided.
+    fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, SplitError> {
+        let whole = split(text, json, 0);
+        for at in 1..=text.len() {
+            assert_eq!(split(text, json, at), whole, "split at {at}");
         }
-        Ok(whole?.into_iter().map(|(_, line, held)| (line, held)).collect())
+        Ok(whole?.into_iter().map(|(_, line, content)| (line, content)).collect())
     }
 
-    fn told(rows: &[(usize, &str)]) -> Vec<(usize, String)> {
-        rows.iter().map(|(line, held)| (*line, (*held).to_owned())).collect()
+    fn owned(rows: &[(usize, &str)]) -> Vec<(usize, String)> {
+        rows.iter().map(|(line, content)| (*line, (*content).to_owned())).collect()
     }
 
     #[test]
-    fn lines_end_at_newlines_and_at_the_end() {
+    fn lines_end_at_newlines_and_at_the_end_of_the_file() {
         assert_eq!(
             rows("a\r\n\nb é\n", false).unwrap(),
-            told(&[(1, "a\r"), (2, ""), (3, "b é"), (4, "")])
+            owned(&[(1, "a\r"), (2, ""), (3, "b é"), (4, "")])
         );
         assert_eq!(
             rows("[1]\n]", false).unwrap(),
-            told(&[(1, "[1]"), (2, "]")]),
+            owned(&[(1, "[1]"), (2, "]")]),
             "text is not JSON"
         );
-        assert_eq!(rows("\n\n{\"a\":1}\n{}", true).unwrap(), told(&[(3, "{\"a\":1}"), (4, "{}")]));
-        assert_eq!(rows("\u{feff}{}\n", true).unwrap(), told(&[(1, "{}"), (2, "")]));
+        assert_eq!(rows("\n\n{\"a\":1}\n{}", true).unwrap(), owned(&[(3, "{\"a\":1}"), (4, "{}")]));
+        assert_eq!(rows("\u{feff}{}\n", true).unwrap(), owned(&[(1, "{}"), (2, "")]));
     }
 
     #[test]
-    fn a_list_is_cut_into_its_objects() {
+    fn a_list_is_split_into_its_objects() {
         let text = "\u{feff} [\n {\"a\": \"]}\\\"{\\\\\"},\n{\"b\": [{}, {\n}]} , {}\n]\n";
         let expected = [(2, "{\"a\": \"]}\\\"{\\\\\"}"), (3, "{\"b\": [{}, {\n}]}"), (4, "{}")];
-        assert_eq!(rows(text, true).unwrap(), told(&expected));
+        assert_eq!(rows(text, true).unwrap(), owned(&expected));
         assert_eq!(rows("[ ]", true).unwrap(), []);
         assert_eq!(rows(" \n", true).unwrap(), []);
     }
 
     #[test]
-    fn what_is_not_a_list_of_objects_is_told_by_line() {
-        for (text, line, words) in [
+    fn an_error_in_a_list_names_its_line() {
+        for (text, line, message) in [
             ("[\n{},\n5]", 3, "not an object"),
             ("[{}\n{}]", 2, "neither"),
             ("[{},\n]", 2, "not an object"),
-            ("[{}]\n[", 2, "something follows"),
-            ("[{}\n", 2, "does not end"),
-            ("[{\n", 2, "does not end"),
+            ("[{}]\n[", 2, "text follows"),
+            ("[{}\n", 2, "has no end"),
+            ("[{\n", 2, "has no end"),
         ] {
             let wrong = rows(text, true).unwrap_err();
-            assert!(wrong.line == line && wrong.message.contains(words), "{text:?}: {wrong:?}");
+            assert!(wrong.line == line && wrong.message.contains(message), "{text:?}: {wrong:?}");
         }
     }
 
     #[test]
-    fn a_row_without_end_is_not_kept() {
-        let mut cutter = Cutter::new(false);
+    fn a_row_that_is_too_large_is_an_error() {
+        let mut splitter = RowSplitter::new(false);
         let part = vec![b'a'; 1 << 20];
         for _ in 0..15 {
-            cutter.feed(&part, |_| {}).unwrap();
+            splitter.feed(&part, |_| {}).unwrap();
         }
-        let wrong = cutter.feed(&part, |_| {}).unwrap_err();
+        let wrong = splitter.feed(&part, |_| {}).unwrap_err();
         assert!(wrong.line == 1 && wrong.message.contains("16 MiB"), "{wrong:?}");
     }
 }

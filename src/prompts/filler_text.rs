@@ -1,24 +1,24 @@
-//! The words of synthetic prompts, and what is written with them.
+//! The text of synthetic prompts, with a known number of tokens.
 //!
-//! A length is asked for in tokens, and only the target knows its tokenizer. So the text is made of
-//! words that are one token each, with the space before them, in every tokenizer they were tried on:
-//! those of GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. So is the full stop. Hence the rule
-//! that lengths go by: one token a word and a mark.
+//! The configuration sets a length in tokens, but only the target knows its tokenizer. So the text
+//! consists of words that are one token each, including the space before them, in the tokenizers of
+//! GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. The full stop is one token too. So the number
+//! of tokens is the number of words and full stops.
 
 use rand::Rng;
 
-/// What one sentence takes.
-const SENTENCE: u32 = 11;
+/// The tokens of one sentence.
+const SENTENCE_TOKENS: u32 = 11;
 
-/// How many tokens [`nonce`] takes.
-pub(super) const NONCE: u32 = 10;
+/// The tokens of a [`nonce`].
+pub(super) const NONCE_TOKENS: u32 = 10;
 
-/// Adds text of exactly so many tokens: whole sentences, the last one cut where it has to be.
-pub(super) fn write(text: &mut String, tokens: u32, series: &mut impl Rng) {
+/// Appends text of exactly this number of tokens: whole sentences, the last one cut short if necessary.
+pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     let mut rest = tokens;
     while rest > 0 {
-        // 46 bits of it make a sentence: two prompts do not begin alike.
-        let mut bits = series.next_u64();
+        // A sentence takes 46 random bits, so no two prompts begin with the same sentence.
+        let mut bits = rng.next_u64();
         let mut draw = |words: &[&'static str]| {
             let count = words.len() as u64;
             let word = usize::try_from(bits % count).ok().and_then(|at| words.get(at));
@@ -43,14 +43,14 @@ pub(super) fn write(text: &mut String, tokens: u32, series: &mut impl Rng) {
             }
             text.push_str(word);
         }
-        if rest >= SENTENCE {
+        if rest >= SENTENCE_TOKENS {
             text.push('.');
         }
-        rest = rest.saturating_sub(SENTENCE);
+        rest = rest.saturating_sub(SENTENCE_TOKENS);
     }
 }
 
-/// A sentence that no other number has, to stand before a text.
+/// Returns a sentence that is different for each number, to precede a text.
 pub(super) fn nonce(number: u64) -> String {
     let words = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
     format!("The {}. ", words.join(" "))
@@ -316,7 +316,7 @@ pub(super) const NOUNS: [&str; 256] = [
     "corn",
 ];
 
-/// What they are like.
+/// Adjectives of the nouns.
 pub(super) const ADJECTIVES: [&str; 64] = [
     "old", "new", "young", "small", "big", "little", "large", "great", "long", "short", "high",
     "low", "good", "bad", "early", "late", "dark", "bright", "red", "blue", "green", "black",
@@ -326,7 +326,7 @@ pub(super) const ADJECTIVES: [&str; 64] = [
     "rough", "smooth", "sharp", "round", "wide", "narrow", "deep", "thin", "thick", "full",
 ];
 
-/// What they did.
+/// Verbs in the past tense.
 pub(super) const VERBS: [&str; 64] = [
     "saw",
     "found",
@@ -394,7 +394,7 @@ pub(super) const VERBS: [&str; 64] = [
     "described",
 ];
 
-/// Where.
+/// Prepositions of place.
 pub(super) const PREPOSITIONS: [&str; 16] = [
     "near", "behind", "beside", "before", "after", "under", "over", "above", "below", "inside",
     "outside", "against", "around", "with", "without", "for",
@@ -405,30 +405,30 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::random::{Purpose, generator};
+    use crate::random::{Purpose, seeded_rng};
 
-    /// The rule, counted on its own: words, and the marks that end them.
+    /// An independent count of tokens: words and full stops.
     pub(in crate::prompts) fn tokens(text: &str) -> usize {
         text.split_whitespace().count() + text.matches('.').count()
     }
 
     #[test]
-    fn a_text_has_exactly_as_many_tokens_as_asked_for() {
-        let mut series = generator(1, "s", Purpose::Prompts);
+    fn a_text_has_exactly_the_requested_number_of_tokens() {
+        let mut rng = seeded_rng(1, "s", Purpose::Prompts);
         for length in (0..100).chain([1000, 12_345]) {
             let mut text = String::new();
-            write(&mut text, length, &mut series);
+            write(&mut text, length, &mut rng);
             assert_eq!(tokens(&text), length as usize, "{text}");
             assert_eq!(text.trim(), text);
             assert!(!text.contains("  "));
         }
         let mut text = "Begun".to_owned();
-        write(&mut text, 12, &mut series);
+        write(&mut text, 12, &mut rng);
         assert_eq!(tokens(&text), 13, "{text}");
     }
 
     #[test]
-    fn every_word_is_there_once_and_whole() {
+    fn every_word_is_lower_case_and_unique() {
         for words in [&NOUNS[..], &ADJECTIVES, &VERBS, &PREPOSITIONS] {
             assert_eq!(words.iter().collect::<HashSet<_>>().len(), words.len());
             assert!(
@@ -440,11 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn nonces_differ_and_are_as_long_as_they_say() {
+    fn nonces_are_unique_and_have_a_fixed_number_of_tokens() {
         let nonces: HashSet<_> = (0..10_000).chain([u64::MAX]).map(nonce).collect();
         assert_eq!(nonces.len(), 10_001);
         assert!(
-            nonces.iter().all(|nonce| tokens(nonce) == NONCE as usize && nonce.ends_with(". "))
+            nonces
+                .iter()
+                .all(|nonce| tokens(nonce) == NONCE_TOKENS as usize && nonce.ends_with(". "))
         );
     }
 }

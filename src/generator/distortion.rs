@@ -1,0 +1,444 @@
+//! The detection of distortions: readings of the last half minute in, active distortions out.
+//!
+//! A distortion is active from the first second whose window shows it, until no window has shown it
+//! for a whole window. So it does not flap, and every scrape sees a single event for a minute.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::event_loop::INTERVAL;
+
+/// The time over which readings are compared.
+const WINDOW: Duration = Duration::from_secs(30);
+/// The number of probes in a window if none is missing.
+#[allow(clippy::cast_possible_truncation)]
+const PROBES: u64 = (WINDOW.as_millis() / INTERVAL.as_millis()) as u64;
+/// The highest number of readings: one for each second of a window and one before it.
+const READINGS: usize = 32;
+/// One in a hundred. If more events are affected, they make up the 99th percentile.
+const ONE_IN: u32 = 100;
+/// An arrival with more dispatch lag than this is late. A fast server sends the first token within
+/// this time. The alert on the histogram of dispatch lag has the same limit.
+pub(super) const LATE: Duration = Duration::from_millis(100);
+/// An event loop with more delay than this is delayed. This is the time between two tokens at 40/s, so
+/// tokens run together from here on.
+pub(super) const DELAYED: Duration = Duration::from_millis(25);
+/// The highest normal share of the CPUs or files in use. Beyond it, none is left for the next burst.
+const FULL: f64 = 0.9;
+/// The shortest time over which CPU usage counts. A shorter one shows the start of the process.
+const STARTED: Duration = Duration::from_secs(10);
+
+/// A way in which the generator distorts what it measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Distortion {
+    /// Arrivals are sent late, or so late that they are dropped.
+    DispatchLag,
+    /// The generator sees responses late.
+    EventLoopDelay,
+    /// The process has no CPU left.
+    Cpu,
+    /// The control group stops the process again and again.
+    Throttled,
+    /// The process has opened nearly all files that it may open.
+    Files,
+}
+
+impl Distortion {
+    pub const ALL: [Distortion; 5] = [
+        Distortion::DispatchLag,
+        Distortion::EventLoopDelay,
+        Distortion::Cpu,
+        Distortion::Throttled,
+        Distortion::Files,
+    ];
+
+    /// The value of the `kind` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Distortion::DispatchLag => "dispatch_lag",
+            Distortion::EventLoopDelay => "event_loop_delay",
+            Distortion::Cpu => "cpu",
+            Distortion::Throttled => "throttled",
+            Distortion::Files => "files",
+        }
+    }
+
+    /// The effect on the figures, as a sentence for people.
+    pub fn effect(self) -> &'static str {
+        match self {
+            Distortion::DispatchLag => {
+                "llmload sends a different load from the one in the schedule: arrivals are late or \
+                 dropped."
+            }
+            Distortion::EventLoopDelay => {
+                "llmload sees answers late: TTFT, inter-token latencies and durations are too high."
+            }
+            Distortion::Cpu => {
+                "llmload has no CPU left: it sends requests late and sees answers late."
+            }
+            Distortion::Throttled => {
+                "The CPU limit stops llmload for a part of each period: latencies are too high."
+            }
+            Distortion::Files => "The next requests may fail because llmload cannot open a socket.",
+        }
+    }
+}
+
+/// The figures of one second. Counts and times are totals since the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reading {
+    pub at: Instant,
+    /// Arrivals that were sent, or dropped as late.
+    pub arrivals: u64,
+    /// Arrivals that were sent later than [`LATE`], or dropped as late.
+    pub late: u64,
+    /// Probes of the event loop.
+    pub probes: u64,
+    /// Probes with more delay than [`DELAYED`].
+    pub delayed: u64,
+    /// CPU time of the process.
+    pub cpu: Option<Duration>,
+    /// The number of CPUs that the process may use.
+    pub cpus: Option<f64>,
+    /// Periods in which the control group was stopped.
+    pub throttled: Option<u64>,
+    /// The length of such a period.
+    pub period: Duration,
+    pub open_files: Option<u64>,
+    pub max_files: Option<u64>,
+}
+
+/// A distortion that was detected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DetectedDistortion {
+    pub kind: Distortion,
+    /// The figures and, after a semicolon, the remedy.
+    pub message: String,
+    /// The last second whose window showed it.
+    pub last: Instant,
+}
+
+/// The result of a new reading.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Change {
+    /// Distortions that became active.
+    pub began: Vec<DetectedDistortion>,
+    /// True if the last active distortion ended.
+    pub recovered: bool,
+}
+
+/// The readings of a window, and the active distortions.
+#[derive(Debug, Default)]
+pub(super) struct DistortionDetector {
+    readings: VecDeque<Reading>,
+    /// In the order of [`Distortion::ALL`].
+    active: [Option<DetectedDistortion>; Distortion::ALL.len()],
+}
+
+impl DistortionDetector {
+    pub(super) fn active_distortions(&self) -> impl Iterator<Item = &DetectedDistortion> {
+        self.active.iter().flatten()
+    }
+
+    /// Adds the reading of a second.
+    pub(super) fn add(&mut self, now: Reading) -> Change {
+        let first = self.slide_window(now);
+        let mut change = Change::default();
+        let was_distorted = self.active_distortions().next().is_some();
+        for (kind, active) in Distortion::ALL.into_iter().zip(&mut self.active) {
+            if let Some(message) = kind.detect(&first, &now) {
+                let detected = DetectedDistortion { kind, message, last: now.at };
+                if active.is_none() {
+                    change.began.push(detected.clone());
+                }
+                *active = Some(detected);
+            } else if active.as_ref().is_some_and(|active| active.last + WINDOW <= now.at) {
+                *active = None;
+            }
+        }
+        change.recovered = was_distorted && self.active_distortions().next().is_none();
+        change
+    }
+
+    /// Moves the window so that it ends with `now`, and returns its first reading.
+    fn slide_window(&mut self, now: Reading) -> Reading {
+        let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
+        let before = self.readings.partition_point(is_before);
+        // The last reading before the window stays: it has the totals at the start of the window.
+        self.readings.drain(..before.saturating_sub(1));
+        self.readings.truncate(READINGS - 1);
+        self.readings.push_back(now);
+        self.readings.front().copied().unwrap_or(now)
+    }
+}
+
+impl Distortion {
+    /// Returns the figures and the remedy, if the difference of two readings shows this distortion.
+    fn detect(self, first: &Reading, last: &Reading) -> Option<String> {
+        match self {
+            Distortion::DispatchLag => dispatch_lag(first, last),
+            Distortion::EventLoopDelay => event_loop_delay(first, last),
+            Distortion::Cpu => cpu(first, last),
+            Distortion::Throttled => throttled(first, last),
+            Distortion::Files => files(last),
+        }
+    }
+}
+
+fn span(first: &Reading, last: &Reading) -> Duration {
+    last.at.saturating_duration_since(first.at)
+}
+
+fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
+    let arrivals = last.arrivals - first.arrivals;
+    let late = last.late - first.late;
+    (late * u64::from(ONE_IN) > arrivals).then(|| {
+        format!(
+            "in the last {:.0} s, {late} of {arrivals} arrivals were sent more than {} ms late or \
+             dropped as late; give llmload more CPU, reduce the load, or spread it over several \
+             machines",
+            span(first, last).as_secs_f64(),
+            LATE.as_millis()
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
+    // The first windows have few probes. At least a whole window counts, so that a single late probe
+    // is no distortion.
+    let probes = (last.probes - first.probes).max(PROBES);
+    let delayed = last.delayed - first.delayed;
+    (delayed * u64::from(ONE_IN) > probes).then(|| {
+        format!(
+            "the event loop was more than {} ms late for {:.1} % of the last {:.0} s; give llmload \
+             more CPU or a quieter machine, or reduce the load",
+            DELAYED.as_millis(),
+            delayed as f64 / probes as f64 * 100.0,
+            span(first, last).max(WINDOW).as_secs_f64()
+        )
+    })
+}
+
+fn cpu(first: &Reading, last: &Reading) -> Option<String> {
+    let cpus = last.cpus?;
+    let span = span(first, last);
+    let seconds = span.as_secs_f64();
+    let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds;
+    (span >= STARTED && used > FULL * cpus).then(|| {
+        format!(
+            "in the last {seconds:.0} s, llmload used {used:.2} of the {cpus} CPUs that it may use; \
+             give it more CPU, or reduce the load"
+        )
+    })
+}
+
+fn throttled(first: &Reading, last: &Reading) -> Option<String> {
+    let periods = last.throttled?.saturating_sub(first.throttled?);
+    let span = span(first, last);
+    // An upper bound: the kernel reports the time within each period only as a sum over all CPUs.
+    let stopped = last.period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX));
+    (stopped > span.max(WINDOW) / ONE_IN).then(|| {
+        format!(
+            "in the last {:.0} s, the CPU limit of its control group stopped llmload in {periods} \
+             periods of {} ms; raise the limit (resources.limits.cpu in Kubernetes, --cpus in \
+             Docker), or remove it",
+            span.as_secs_f64(),
+            last.period.as_millis()
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn files(last: &Reading) -> Option<String> {
+    let (open, limit) = (last.open_files?, last.max_files?);
+    (open as f64 > FULL * limit as f64).then(|| {
+        format!(
+            "llmload has {open} files open, and its limit is {limit}; raise `ulimit -n` (LimitNOFILE \
+             in systemd), or lower max_concurrency"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A generator without distortion, with all figures.
+    fn rest(at: Instant) -> Reading {
+        Reading {
+            at,
+            arrivals: 1_000_000,
+            late: 500,
+            probes: 50_000,
+            delayed: 70,
+            cpu: Some(Duration::from_secs(100)),
+            cpus: Some(2.0),
+            throttled: Some(40),
+            period: Duration::from_millis(100),
+            open_files: Some(100),
+            max_files: Some(1000),
+        }
+    }
+
+    /// The distortions that are active after a window without distortion, followed by `after`.
+    fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
+        let begin = Instant::now();
+        let mut detector = DistortionDetector::default();
+        detector.add(rest(begin));
+        let mut last = rest(begin + WINDOW);
+        last.probes += 300;
+        after(&mut last);
+        detector.add(last);
+        detector.active_distortions().map(|active| active.kind).collect()
+    }
+
+    #[test]
+    fn kinds_are_in_the_order_of_their_indexes() {
+        for (i, kind) in Distortion::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, i);
+        }
+    }
+
+    #[test]
+    fn each_distortion_is_detected_just_beyond_its_threshold_and_alone() {
+        type Case = (Option<Distortion>, fn(&mut Reading));
+        let cases: [Case; 21] = [
+            (None, |_| {}),
+            (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
+            (Some(Distortion::DispatchLag), |r| {
+                (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11)
+            }),
+            (Some(Distortion::DispatchLag), |r| {
+                (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1)
+            }),
+            (None, |r| r.delayed += 3),
+            (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
+            (None, |r| (r.probes, r.delayed) = (r.probes + 300, r.delayed + 6)),
+            (None, |r| r.cpu = Some(Duration::from_secs(100 + 54))),
+            (Some(Distortion::Cpu), |r| r.cpu = Some(Duration::from_millis(154_010))),
+            (Some(Distortion::Cpu), |r| {
+                (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5))
+            }),
+            (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(113)), Some(0.5))),
+            (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(160)), None)),
+            (None, |r| (r.cpu, r.cpus) = (None, Some(0.1))),
+            (None, |r| r.throttled = Some(43)),
+            (Some(Distortion::Throttled), |r| r.throttled = Some(44)),
+            (None, |r| (r.throttled, r.period) = (Some(46), Duration::from_millis(50))),
+            (Some(Distortion::Throttled), |r| {
+                (r.throttled, r.period) = (Some(47), Duration::from_millis(50));
+            }),
+            (None, |r| r.throttled = None),
+            (None, |r| r.open_files = Some(900)),
+            (Some(Distortion::Files), |r| r.open_files = Some(901)),
+            (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
+        ];
+        for (i, (expected, after)) in cases.into_iter().enumerate() {
+            assert_eq!(detected(after), Vec::from_iter(expected), "case {i}");
+        }
+    }
+
+    #[test]
+    fn a_stop_is_detected_at_once_logged_once_and_ends_after_a_quiet_window() {
+        let begin = Instant::now();
+        let mut detector = DistortionDetector::default();
+        let reading = |second: u64, late: u64| {
+            let mut reading = rest(begin + Duration::from_secs(second));
+            reading.probes += second * 10;
+            reading.arrivals += second * 200;
+            reading.late += late;
+            reading
+        };
+        for second in 0..100 {
+            assert_eq!(detector.add(reading(second, 0)), Change::default(), "{second}");
+        }
+        // llmload was stopped from second 99 to 102, at 200 arrivals a second.
+        let change = detector.add(reading(102, 580));
+        assert!(!change.recovered);
+        let [detected] = &change.began[..] else { panic!("{change:?}") };
+        assert_eq!(detected.kind, Distortion::DispatchLag);
+        assert_eq!(
+            detected.message,
+            "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
+             give llmload more CPU, reduce the load, or spread it over several machines"
+        );
+        // The window shows the stop for half a minute. Then it must be quiet for another half minute.
+        for second in 103..161 {
+            assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
+            assert_eq!(detector.active_distortions().count(), 1);
+        }
+        assert_eq!(detector.add(reading(161, 580)), Change { began: Vec::new(), recovered: true });
+        assert_eq!(detector.active_distortions().count(), 0);
+        assert_eq!(detector.add(reading(162, 580)), Change::default());
+        assert_eq!(detector.add(reading(163, 700)).began.len(), 1, "a new stop is detected again");
+    }
+
+    #[test]
+    fn the_generator_recovers_when_its_last_distortion_ends() {
+        let begin = Instant::now();
+        let mut detector = DistortionDetector::default();
+        let mut reading = rest(begin);
+        reading.open_files = Some(950);
+        assert_eq!(detector.add(reading).began.len(), 1);
+        reading.at += Duration::from_secs(20);
+        reading.throttled = Some(400);
+        assert_eq!(detector.add(reading).began.len(), 1);
+        reading.open_files = Some(10);
+        for second in 21..100 {
+            reading.at = begin + Duration::from_secs(second);
+            let change = detector.add(reading);
+            let expected = match second {
+                ..50 => 2,
+                50..79 => 1,
+                _ => 0,
+            };
+            assert_eq!(detector.active_distortions().count(), expected, "{second}");
+            assert_eq!(change.recovered, second == 79, "{second}");
+        }
+    }
+
+    #[test]
+    fn cpu_use_and_single_late_probes_at_the_start_are_no_distortion() {
+        let begin = Instant::now();
+        let mut detector = DistortionDetector::default();
+        detector.add(rest(begin));
+        for second in 1..=10 {
+            let mut reading = rest(begin + Duration::from_secs(second));
+            reading.probes += second * 10;
+            reading.delayed += 3;
+            reading.cpu = reading.cpu.map(|cpu| cpu + Duration::from_secs(2 * second));
+            let began = detector.add(reading).began;
+            assert_eq!(began.len(), usize::from(second == 10), "{began:?}");
+        }
+    }
+
+    #[test]
+    fn the_window_does_not_grow() {
+        let begin = Instant::now();
+        let mut detector = DistortionDetector::default();
+        for k in 0..10_000 {
+            detector.add(rest(begin + Duration::from_millis(k * 137)));
+        }
+        assert!(detector.readings.len() <= READINGS);
+    }
+
+    #[test]
+    fn every_message_ends_with_a_remedy() {
+        let first = rest(Instant::now());
+        let mut last = rest(first.at + WINDOW);
+        (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
+        (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
+        last.open_files = Some(1000);
+        for kind in Distortion::ALL {
+            let message = kind.detect(&first, &last).unwrap();
+            assert!(
+                message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()),
+                "{message}"
+            );
+            assert!(kind.effect().ends_with('.'));
+        }
+    }
+}
