@@ -41,14 +41,6 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// Takes over an error of a lower layer, whose text has the form `message; remedy`.
-    pub(super) fn from_joined_text(text: &str) -> Mistake {
-        match text.split_once("; ") {
-            Some((message, remedy)) => Mistake::new(message, remedy),
-            None => Mistake::without_remedy(text),
-        }
-    }
-
     /// Creates a mistake about a value.
     pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Mistake {
         Mistake { remedy: Some(remedy.into()), ..Mistake::without_remedy(message) }

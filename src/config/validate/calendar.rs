@@ -9,7 +9,6 @@ use crate::config::document::{self, Active, Scenario, Start};
 use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, FieldList, Located};
 use crate::config::hints;
-use crate::config::problem::Mistake;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::schedule::{Repeat, Schedule};
@@ -220,9 +219,9 @@ impl Validator<'_> {
 
     /// Records the error of a text that could not be read.
     fn read<T>(&self, located: &Located<String>, read: Result<T, ParseError>) -> Option<T> {
-        read.inspect_err(|error| {
-            let text = format!("`{}` is {error}", excerpt(&located.value));
-            self.report(located.node, Mistake::from_joined_text(&text));
+        read.map_err(|ParseError { problem, remedy }| {
+            let message = format!("`{}` is {problem}", excerpt(&located.value));
+            self.problem(located.node, message, remedy);
         })
         .ok()
     }

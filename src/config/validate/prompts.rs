@@ -216,7 +216,7 @@ impl Validator<'_> {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
             Err(errors) => {
                 for error in errors {
-                    self.report(file.node, Mistake::from_joined_text(&error.to_string()));
+                    self.report(file.node, mistake_of(&error));
                 }
                 None
             }
@@ -232,10 +232,10 @@ impl Validator<'_> {
         };
         let read = prompts::load_pairs(&self.path(&file.value), template);
         let node = match (&read, keys.template.node()) {
-            (Err(LoadError::Template(_)), Some(template)) => template,
+            (Err(LoadError::Template { .. }), Some(template)) => template,
             _ => file.node,
         };
-        read.map_err(|error| self.report(node, Mistake::from_joined_text(&error.to_string()))).ok()
+        read.map_err(|error| self.report(node, mistake_of(&error))).ok()
     }
 
     fn mix(
@@ -295,4 +295,9 @@ fn order(field: &Field<document::PromptOrder>) -> Option<PromptOrder> {
             document::PromptOrder::Random => PromptOrder::Random,
         }),
     }
+}
+
+fn mistake_of(error: &LoadError) -> Mistake {
+    let remedy = error.remedy().map(str::to_owned);
+    Mistake { remedy, ..Mistake::without_remedy(error.problem()) }
 }
