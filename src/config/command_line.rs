@@ -126,13 +126,12 @@ pub fn simulator_from_options(
             None => format!("--{}", key.replace('_', "-")),
         })
     })?;
-    match plan.scenarios.first().map(|scenario| &scenario.target.location) {
-        Some(Location::Simulator(settings)) => Ok(settings.clone()),
-        _ => {
-            let message = "the options gave no settings, which is a defect of llmload";
-            Err(Invalid::whole_file(ORIGIN, Mistake::without_remedy(message)))
-        }
+    let location = plan.scenarios.first().map(|scenario| &scenario.target.location);
+    if let Some(Location::Simulator(settings)) = location {
+        return Ok(settings.clone());
     }
+    let message = "the options gave no settings, which is a defect of llmload";
+    Err(Invalid::whole_file(ORIGIN, Mistake::without_remedy(message)))
 }
 
 /// Reads a document. `option` maps the path of a key to the option that it came from. Problems and

@@ -53,13 +53,11 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     if let Some(remedy) = remedy_for_foreign_key(key, known) {
         return Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey);
     }
-    match nearest_name(key, known.iter().copied()) {
-        Some(name) => misspelled(name),
-        None => {
-            let remedy = format!("the keys here are {}", comma_list(known.iter().copied()));
-            Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey)
-        }
+    if let Some(name) = nearest_name(key, known.iter().copied()) {
+        return misspelled(name);
     }
+    let remedy = format!("the keys here are {}", comma_list(known.iter().copied()));
+    Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey)
 }
 
 /// Returns the known key that has another name in other tools.

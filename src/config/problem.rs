@@ -109,6 +109,8 @@ pub struct Problem {
     pub remedy: Option<String>,
 }
 
+// serde passes a reference to the field.
+#[allow(clippy::ref_option)]
 fn empty_if_none<S: Serializer>(remedy: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(remedy.as_deref().unwrap_or_default())
 }

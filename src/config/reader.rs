@@ -36,6 +36,7 @@ impl From<ReadError> for Mistake {
 
 /// Passes a mistake through serde's generic error, which takes two texts: the value found, here the
 /// message, and the value expected, here the remedy. [`ReadError::invalid_value`] reads them back.
+#[allow(clippy::needless_pass_by_value)]
 pub(super) fn into_serde<E: de::Error>(mistake: Mistake) -> E {
     let remedy = mistake.remedy.as_deref().unwrap_or_default();
     E::invalid_value(Unexpected::Other(&mistake.message), &remedy)

@@ -40,8 +40,8 @@ pub struct StartKeys {
     /// Example: `{timezone: Europe/Berlin}`.
     pub wall_clock: Field<WallClock>,
     /// A cron expression with five fields: minute, hour, day of the month, month and weekday. Each
-    /// firing starts the schedule. A firing is skipped if the schedule still runs. Example: `0 2 *
-    /// * *`.
+    /// firing starts the schedule. A firing is skipped if the schedule still runs.
+    /// Example: `0 2 * * *`.
     pub cron: Field<String>,
     /// The time zone of the cron expression, by its IANA name. Default: `UTC`. Example:
     /// `Asia/Shanghai`.

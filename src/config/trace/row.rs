@@ -125,13 +125,13 @@ impl Columns {
         };
         let tokens = |i: usize| match cell(i)? {
             "" => Ok(None),
-            text => match text.parse() {
-                Ok(tokens) => length(self.names[i], tokens),
-                Err(_) => {
+            text => {
+                let Ok(tokens) = text.parse() else {
                     let message = format!("`{}` is not a number of tokens", excerpt(text));
-                    Err(Mistake::new(message, "write only digits"))
-                }
-            },
+                    return Err(Mistake::new(message, "write only digits"));
+                };
+                length(self.names[i], tokens)
+            }
         };
         let text = cell(0)?;
         let instant_ns = if self.has_dates {

@@ -61,7 +61,7 @@ impl Validator<'_> {
             if let (Some(located), true) = (field.node(), f64::from(tokens) >= input.mean) {
                 self.problem(
                     located,
-                    format!("{rest}"),
+                    rest,
                     format!("write less than `input_tokens`, {}", input.mean),
                 );
                 is_valid = false;
