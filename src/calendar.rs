@@ -19,11 +19,15 @@ use jiff::{Timestamp, ToSpan as _};
 pub use cron::Cron;
 pub use windows::{Days, Hours, Window, Windows};
 
-/// An error in a text. The message continues a sentence that begins with "`…` is": the problem and,
-/// after a semicolon, the remedy. It quotes nothing of the text, which may contain a secret.
+/// An error in a text. It quotes nothing of the text, which may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ParseError(String);
+#[error("{problem}; {remedy}")]
+pub struct ParseError {
+    /// The problem. It continues a sentence that begins with "`…` is".
+    pub problem: String,
+    /// How to fix it, in the imperative.
+    pub remedy: String,
+}
 
 /// A time zone by its name in the IANA database, such as `Europe/Berlin`.
 ///

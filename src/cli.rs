@@ -324,7 +324,7 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
         ("loading", &args.loading),
         ("seed", &args.seed),
     ];
-    config::simulator_settings(&options, &args.faults)
+    config::simulator_from_options(&options, &args.faults)
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

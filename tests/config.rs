@@ -1,5 +1,5 @@
-//! The configuration as its users meet it: files that are right, files that are wrong with the
-//! exact words they get, and secrets that never come out.
+//! The configuration from outside: valid files, invalid files with their exact messages, and secrets
+//! that never leave the loader.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -37,20 +37,20 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
 }
 
-/// What arrival `k` of a scenario says first.
-fn asked(scenario: &Scenario, k: u64) -> String {
-    let asked = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
-    let Content::Conversation(messages) = asked.content else { panic!("a payload") };
+/// The first message of arrival `k` of a scenario.
+fn first_message(scenario: &Scenario, k: u64) -> String {
+    let prompt = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
+    let Content::Conversation(messages) = prompt.content else { panic!("a payload") };
     messages[0].text.clone().into_owned()
 }
 
-/// Every message for a text that is wrong, one a line.
-fn wrong(text: &str) -> String {
-    parse(text).expect_err("it should not load").to_string()
+/// All messages for an invalid text, one per line.
+fn problems_of(text: &str) -> String {
+    parse(text).expect_err("an invalid text").to_string()
 }
 
 #[test]
-fn wrong_files_say_exactly_what_is_wrong() {
+fn invalid_files_give_exactly_the_expected_messages() {
     let folder = folder("invalid");
     let mut files: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -63,21 +63,42 @@ fn wrong_files_say_exactly_what_is_wrong() {
         let name = file.file_name().unwrap().to_str().unwrap();
         let invalid = config::parse(&text, name, Some(&folder), &environment).expect_err(name);
         // The folder differs from machine to machine.
-        let said = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
-        assert!(!said.contains("canary"), "{said}");
+        let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
+        assert!(!message.contains("canary"), "{message}");
         let expected = file.with_extension("txt");
         if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &said).unwrap();
+            fs::write(&expected, &message).unwrap();
         }
-        if fs::read_to_string(&expected).unwrap_or_default() != said {
-            differ.push(format!("{}:\n{said}", expected.display()));
+        if fs::read_to_string(&expected).unwrap_or_default() != message {
+            differ.push(format!("{}:\n{message}", expected.display()));
         }
     }
     assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
 }
 
+/// The separator of message and remedy may appear in a value that a message quotes.
 #[test]
-fn ten_problems_are_told_at_once_each_at_its_place() {
+fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
+    let text = "target: http://localhost:8000/v1\nrate: 'a; b/s'\nmax_lag: 'soon; later'\n";
+    let invalid = parse(text).unwrap_err();
+    let checked = llmload::check::FileCheck::invalid(&invalid);
+    let json = serde_json::to_value(&checked).unwrap();
+    let problem = |i: usize| {
+        let text = |field: &str| json["problems"][i][field].as_str().unwrap().to_owned();
+        (text("path"), text("message"), text("remedy"))
+    };
+    let (path, message, remedy) = problem(0);
+    assert_eq!((path.as_str(), message.as_str()), ("rate", "`a; b/s` is not a rate"));
+    assert_eq!(remedy, "write a number and a unit, such as `5/s`, `300/m` or `40/h`");
+    let (path, message, remedy) = problem(1);
+    assert_eq!((path.as_str(), message.as_str()), ("max_lag", "`soon; later` is not a duration"));
+    assert!(remedy.starts_with("write whole numbers of `d`"), "{remedy}");
+    let fields: Vec<_> = json["problems"][0].as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["column", "line", "message", "path", "remedy"]);
+}
+
+#[test]
+fn ten_problems_are_reported_at_once_each_at_its_place() {
     let text = fs::read_to_string(folder("invalid/ten_problems.yml")).unwrap();
     let invalid = parse(&text).unwrap_err();
     let places: Vec<(usize, usize, &str)> =
@@ -98,7 +119,7 @@ fn ten_problems_are_told_at_once_each_at_its_place() {
             (16, 5, "scenarios.baseline.max_lag"),
         ]
     );
-    // Each points at the very text.
+    // Each position is that of the key or the value itself.
     for (line, column, path) in places {
         let line = text.lines().nth(line - 1).unwrap();
         let last = path.rsplit('.').next().unwrap();
@@ -112,24 +133,27 @@ fn ten_problems_are_told_at_once_each_at_its_place() {
 }
 
 #[test]
-fn a_url_that_is_unusual_is_taken_with_a_word_of_warning() {
+fn an_unusual_url_is_accepted_with_a_warning() {
     let plan = parse("target: https://a.services.ai.azure.com/models/\nrate: 1/s\n").unwrap();
     let Location::Url(url) = &plan.scenarios[0].target.location else { panic!("not a URL") };
     assert_eq!(url.as_str(), "https://a.services.ai.azure.com/models");
     let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
-    assert!(warning.starts_with("llmload.yml:1:9: target: `/models` at the end"), "{warning}");
+    assert!(
+        warning.starts_with("llmload.yml:1:9: target: only Azure AI expects `/models`"),
+        "{warning}"
+    );
     let plan = parse("target: http://localhost:8000/\nrate: 1/s\n").unwrap();
     let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
     assert!(
-        warning.ends_with("the URL has no path; most servers want `/v1` at its end"),
+        warning.ends_with("the URL has no path; add `/v1`, which most servers expect"),
         "{warning}"
     );
-    let said = wrong("target: http://localhost:8000/v1/completions\nrate: 1/s\n");
-    assert!(said.contains("`/completions` is added for each request"), "{said}");
+    let message = problems_of("target: http://localhost:8000/v1/completions\nrate: 1/s\n");
+    assert!(message.contains("llmload adds `/completions` to the URL itself"), "{message}");
 }
 
 #[test]
-fn the_shortest_file_means_what_the_documentation_says() {
+fn the_shortest_file_has_the_documented_meaning() {
     let plan = config::load(&folder("valid/shortest.yml"), &environment).unwrap();
     assert_eq!((plan.seed, plan.scenarios.len(), plan.warnings.len()), (0, 1, 0));
     let scenario = &plan.scenarios[0];
@@ -151,9 +175,8 @@ fn the_shortest_file_means_what_the_documentation_says() {
     assert_eq!(phase.length, Duration::from_hours(1));
 }
 
-/// Levels, loops and their names, written out.
 #[test]
-fn shapes_of_several_phases_are_written_out() {
+fn levels_and_loops_expand_to_phases_with_names() {
     let text = "
 target: http://localhost:8000/v1
 arrivals: {burstiness: 0.5}
@@ -203,9 +226,8 @@ schedule:
     );
 }
 
-/// When scenarios begin and are active by the clock on the wall.
 #[test]
-fn the_calendar_of_a_scenario_means_what_it_says() {
+fn start_and_active_windows_have_the_documented_meaning() {
     let scenario = |keys: &str| {
         let plan = parse(&format!("target: http://localhost:8000/v1\n{keys}\n")).unwrap();
         (plan.scenarios[0].clone(), plan.warnings)
@@ -222,7 +244,7 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
     assert!(warnings.is_empty(), "{warnings:?}");
     let (_, warnings) = scenario(&format!("{midnight}36h}}]"));
     assert!(
-        warnings[0].contains("start: the schedule lasts 1d12h, and each midnight"),
+        warnings[0].contains("start: the schedule lasts 1d12h, but starts again"),
         "{warnings:?}"
     );
 
@@ -237,13 +259,13 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
     assert_eq!(utc.start, Start::Cron(Cron::new("@daily", Zone::UTC).unwrap()));
     let (_, warnings) = cron("\"0 2 * * *\", timezone: Europe/Berlin", "24h");
     assert!(
-        warnings[0].contains("start: it may fire while the schedule still runs"),
+        warnings[0].contains("start: the cron may fire while the schedule, which lasts 1d"),
         "{warnings:?}"
     );
     let twice = "start: {cron: '0 * * * *'}\nrepeat: 2\nschedule: [{constant: 1/s, for: 31m}]";
     let (twice, warnings) = scenario(twice);
     assert!(matches!(twice.repeat, Repeat::Times(times) if times.get() == 2));
-    assert!(warnings[0].contains("which takes 1h2m, and such a firing is skipped"), "{warnings:?}");
+    assert!(warnings[0].contains("which lasts 1h2m, still runs"), "{warnings:?}");
 
     let active =
         |keys: &str| scenario(&format!("rate: 1/s\nactive: {keys}")).0.active.unwrap().to_string();
@@ -258,7 +280,7 @@ fn the_calendar_of_a_scenario_means_what_it_says() {
 }
 
 #[test]
-fn the_long_form_means_what_the_documentation_says() {
+fn the_long_form_has_the_documented_meaning() {
     let plan = config::load(&folder("valid/long_form.yml"), &environment).unwrap();
     assert_eq!(plan.seed, 7);
     let [baseline, other] = plan.scenarios.as_slice() else { panic!("not two scenarios") };
@@ -284,14 +306,14 @@ fn the_long_form_means_what_the_documentation_says() {
         Load::Ramp { from: rate("5/s"), to: rate("50/s") }
     );
     assert!(matches!(baseline.repeat, Repeat::Times(n) if n.get() == 3));
-    assert_eq!(asked(baseline, 0), "What is the tallest mountain in South America?");
+    assert_eq!(first_message(baseline, 0), "What is the tallest mountain in South America?");
     assert_eq!(baseline.max_concurrency.get(), 256);
 
     let Location::Simulator(settings) = &other.target.location else { panic!("not simulated") };
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
-    assert_eq!(asked(other, 9), "Only here.");
-    // `few` and `long` lie idle.
+    assert_eq!(first_message(other, 9), "Only here.");
+    // No scenario uses `few` and `long`.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(
         plan.warnings[0].contains("long_form.yml:15:3: prompts.few: no scenario uses it"),
@@ -319,9 +341,9 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
 }
 
 #[test]
-fn traces_are_read_as_they_are_published() {
+fn traces_are_read_in_their_published_form() {
     let (ms, s) = (1_000_000, 1_000_000_000);
-    // Ticks of 100 ns, lines that end as on Windows, an answer of nothing.
+    // Ticks of 100 ns, line ends of Windows, a response without tokens.
     assert_eq!(
         replayed("azure-2023.csv", ""),
         [
@@ -331,7 +353,7 @@ fn traces_are_read_as_they_are_published() {
             (60 * s + 100, Some(7433), Some(1)),
         ]
     );
-    // Over midnight, offsets from UTC, a whole second without decimals.
+    // A trace across midnight, offsets from UTC, a whole second without decimals.
     assert_eq!(
         replayed("azure-2024.csv", ""),
         [
@@ -344,19 +366,19 @@ fn traces_are_read_as_they_are_published() {
     let mooncake =
         [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
     assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
-    // Columns in any order, a byte order mark, quotes, blank lines, lengths left open.
+    // Columns in another order, a byte order mark, quotes, blank lines, absent lengths.
     let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
     assert_eq!(replayed("plain.csv", ""), plain);
     let lines =
         [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
     assert_eq!(replayed("plain.jsonl", ""), lines);
-    // The phase's end cuts them off.
+    // The end of the phase cuts the trace.
     assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
     assert_eq!(replayed("plain.jsonl", ", for: 1h"), lines);
 }
 
 #[test]
-fn a_replay_lasts_as_long_as_its_trace_at_its_speed_or_as_it_says() {
+fn a_replay_has_the_length_of_its_trace_at_its_speed_unless_for_is_set() {
     let text = "target: http://localhost:1/v1
 schedule:
   - {replay: {file: mooncake.jsonl}}
@@ -384,16 +406,16 @@ schedule:
             ("ramp 0/s to 1/s", 2_000_000, 1),
         ]
     );
-    // At half the speed the last row comes after twice the time.
+    // At half the speed the last row is due after twice the time.
     let eighth = Area::from_micro(8_500_000);
     assert_eq!(schedule.due(eighth).unwrap().as_micros(), 3_053_000 + 1_526_500 + 6_106_000);
 }
 
-/// A week of a busy service is larger than what is kept: an hour of it is not.
+/// A week of a busy service is too large for memory, but an hour of it is not.
 #[test]
-fn a_trace_is_bounded_and_read_no_further_than_its_phase_lasts() {
+fn a_trace_has_a_size_limit_and_is_read_only_up_to_the_end_of_its_phase() {
     let folder = tempfile::tempdir().unwrap();
-    let said = |keys: &str| {
+    let load = |keys: &str| {
         let text = format!("target: http://a/v1\nschedule: [{{replay: {{file: a.csv}}{keys}}}]\n");
         config::parse(&text, "x", Some(folder.path()), &environment)
             .map(|plan| plan.scenarios[0].schedule.clone())
@@ -402,47 +424,47 @@ fn a_trace_is_bounded_and_read_no_further_than_its_phase_lasts() {
     let mut rows =
         "offset_seconds,input_tokens,output_tokens\n".to_owned() + &seconds.collect::<String>();
     fs::write(folder.path().join("a.csv"), &rows).unwrap();
-    let invalid = said("").unwrap_err().to_string();
-    assert!(invalid.contains("a.csv` is larger than 1000000 rows; cut it with `for`"), "{invalid}");
-    assert_eq!(said(", for: 1h").unwrap().total().arrivals(), 3601);
+    let invalid = load("").unwrap_err().to_string();
+    assert!(invalid.contains("a.csv` is larger than 1,000,000 rows; set `for`"), "{invalid}");
+    assert_eq!(load(", for: 1h").unwrap().total().arrivals(), 3601);
 
-    // A line that never ends, behind the end of the phase and before it.
+    // A line that is too long, first after the end of the phase and then before it.
     rows.truncate(rows.find("\n9,").unwrap() + 1);
     rows.push_str(&"9".repeat(1 << 21));
     fs::write(folder.path().join("a.csv"), &rows).unwrap();
-    assert_eq!(said(", for: 7s").unwrap().total().arrivals(), 8);
-    let invalid = said(", for: 1h").unwrap_err().to_string();
+    assert_eq!(load(", for: 7s").unwrap().total().arrivals(), 8);
+    let invalid = load(", for: 1h").unwrap_err().to_string();
     assert!(invalid.contains("a.csv` line 11: longer than 1 MiB"), "{invalid}");
 }
 
-/// One of every kind of source, through to the body of a request.
+/// The test follows one source of every kind to the body of a request.
 #[test]
-fn every_source_asks_what_its_file_says() {
+fn every_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
     assert_eq!(plan.warnings, [""; 0]);
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
-        let asked = scenario.prompts.prompt_for(plan.seed, &scenario.name, k, None).unwrap();
+        let prompt = scenario.prompts.prompt_for(plan.seed, &scenario.name, k, None).unwrap();
         serde_json::from_slice(&llmload::protocol::Dialect::default().encode(
             "m",
             &scenario.request,
-            &asked,
+            &prompt,
         ))
         .unwrap()
     };
-    let said = |scenario: &str, k: u64| {
+    let text_of = |scenario: &str, k: u64| {
         body(scenario, k)["messages"][0]["content"].as_str().unwrap().to_owned()
     };
 
-    let drawn: String = (0..32).map(|k| said("lines", k)).collect();
+    let drawn: String = (0..32).map(|k| text_of("lines", k)).collect();
     assert!(drawn.contains("One.One.") && drawn.contains("Two.Two."), "{drawn}");
     let recorded = body("bodies", 9);
     assert_eq!((&recorded["seed"], &recorded["max_tokens"]), (&1.into(), &5.into()));
     assert_eq!((&recorded["model"], &recorded["stream"]), (&"m".into(), &true.into()));
-    assert_eq!([0, 1, 2].map(|k| said("talks", k)), ["First.", "Second.", "First."]);
+    assert_eq!([0, 1, 2].map(|k| text_of("talks", k)), ["First.", "Second.", "First."]);
     let salts = [0, 1].map(|k| body("talks_by_line", k)["cache_salt"].as_str().unwrap().to_owned());
     assert_ne!(salts[0], salts[1]);
-    let [first, second] = [0, 1].map(|k| said("messages", k));
+    let [first, second] = [0, 1].map(|k| text_of("messages", k));
     assert!(
         first != second && first.ends_with(". Be brief.") && first.starts_with("The "),
         "{first}"
@@ -452,14 +474,14 @@ fn every_source_asks_what_its_file_says() {
     let made_up = body("made_up", 3);
     assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
     let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
-    assert!((0..200).all(|k| (280..=980).contains(&tokens(&said("made_up", k)))));
+    assert!((0..200).all(|k| (280..=980).contains(&tokens(&text_of("made_up", k)))));
     // 256 tokens are 233 words and 23 marks.
     let starts = |words: usize| -> usize {
-        let start = |k| said("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
+        let start = |k| text_of("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
         (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
     };
     assert_eq!((starts(233), starts(240)), (4, 200));
-    let mixed: Vec<_> = (0..8).map(|k| said("mixed", k)).collect();
+    let mixed: Vec<_> = (0..8).map(|k| text_of("mixed", k)).collect();
     assert_eq!(mixed, ["One.", "Two.", "How?", "One.", "Two.", "One.", "Who?", "Two."]);
     assert_eq!(
         (&body("mixed", 2)["max_tokens"], &body("mixed", 6)["max_tokens"]),
@@ -468,7 +490,7 @@ fn every_source_asks_what_its_file_says() {
 }
 
 #[test]
-fn secrets_never_come_out() {
+fn no_message_and_no_masked_source_contains_a_secret() {
     let text = "targets:\n  a:\n    base_url: http://10.1.2.3/v1\n    api_key_env: STAGING_API_KEY\n    \
                 headers:\n      x-literal: sk-canary-0123456789\n      x-token: {env: TEAM_TOKEN}\n      \
                 authorization-token: Token ${SECRET_VALUE}\n    query: {q: sk-canary-0123456789}\n\
@@ -499,7 +521,7 @@ fn secrets_never_come_out() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
-    // In every place where a filled value can be wrong, its message quotes what was written.
+    // In every place where a filled value can be invalid, the message quotes `${SECRET_VALUE}` instead.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
         "target: http://a/v1\nrate: ${SECRET_VALUE}",
@@ -530,7 +552,7 @@ fn secrets_never_come_out() {
 }
 
 #[test]
-fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
+fn a_variable_can_fill_any_scalar_and_never_adds_structure() {
     let env = |name: &str| {
         let value = match name {
             "N" => "3",
@@ -553,7 +575,7 @@ fn a_filled_value_serves_as_any_scalar_and_never_as_structure() {
 }
 
 #[test]
-fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
+fn a_dotenv_next_to_the_file_sets_variables_that_the_environment_lacks() {
     let folder = std::env::temp_dir().join(format!("llmload-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\nMODEL='a$PORT'\n").unwrap();
@@ -573,7 +595,7 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
     assert_eq!(
         plan.scenarios[0].target.model.as_deref(),
         Some("a$PORT"),
-        "nothing is put into a value"
+        "a value in a .env is literal"
     );
     assert_eq!(plan.scenarios[0].schedule.phases()[0].name, "constant 40/h");
     let broken = broken.unwrap_err().to_string();
@@ -584,7 +606,7 @@ fn a_dotenv_beside_the_file_fills_what_the_environment_lacks() {
 }
 
 #[test]
-fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
+fn the_hash_covers_the_values_of_the_file_and_no_secret_that_it_only_names() {
     let hash = |text: &str, team: &str, key: &str| {
         let env = |name: &str| match name {
             "TEAM" => Some(team.to_owned()),
@@ -596,8 +618,8 @@ fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
     let text = "target: {base_url: 'http://localhost:1/v1', api_key_env: KEY,\n  headers: {x-team: '${TEAM}', \
                 x-plain: one}, query: {v: a}}\nrate: 1/s\nrequest: {extra: {a: [x, y], b: 1}}\n";
     let first = hash(text, "blue", "secret-1");
-    assert_eq!(first, hash(text, "blue", "secret-2"), "a key's value is not in it");
-    assert_ne!(first, hash(text, "green", "secret-1"), "a variable's is");
+    assert_eq!(first, hash(text, "blue", "secret-2"), "the value of a key is not part of it");
+    assert_ne!(first, hash(text, "green", "secret-1"), "the value of a variable is");
     assert_eq!(
         first,
         hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k")
@@ -617,10 +639,10 @@ fn the_hash_follows_what_the_file_means_and_no_secret_that_it_only_names() {
 }
 
 #[test]
-fn a_missing_file_is_told() {
-    let said =
+fn a_missing_file_is_reported() {
+    let message =
         config::load(Path::new("nowhere/llmload.yml"), &environment).unwrap_err().to_string();
-    assert_eq!(said, "nowhere/llmload.yml: there is no such file");
+    assert_eq!(message, "nowhere/llmload.yml: there is no such file");
 }
 
 #[test]
@@ -632,7 +654,7 @@ fn every_example_loads() {
         if path.extension().is_some_and(|end| end == "yml") {
             let plan = config::load(&path, &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
             assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
-            // What /config shows is itself a configuration of the same shape.
+            // The masked source at /config is itself a configuration with as many scenarios.
             let again = config::parse(&plan.masked_source, "/config", Some(&folder), &|_| None);
             assert_eq!(again.unwrap().scenarios.len(), plan.scenarios.len());
             seen += 1;
@@ -642,7 +664,7 @@ fn every_example_loads() {
 }
 
 #[test]
-fn the_schema_is_the_one_that_is_committed() {
+fn the_committed_schema_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/llmload.schema.json");
     let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
@@ -656,14 +678,14 @@ fn the_schema_is_the_one_that_is_committed() {
 }
 
 #[test]
-fn the_command_line_makes_the_same_plan() {
+fn a_url_on_the_command_line_gives_the_same_plan_as_a_file() {
     let options = UrlOptions {
         rate: Some("5/s".parse().unwrap()),
         model: Some("a$b".into()),
         length: Some(Duration::from_secs(90)),
         ..UrlOptions::default()
     };
-    let plan = config::from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1/", &options, &|_| None).unwrap();
     let scenario = &plan.scenarios[0];
     assert_eq!(scenario.target.model.as_deref(), Some("a$b"));
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_secs(90));
@@ -671,33 +693,36 @@ fn the_command_line_makes_the_same_plan() {
 
     let closed =
         UrlOptions { concurrency: std::num::NonZeroU32::new(1000), ..UrlOptions::default() };
-    let plan = config::from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1", &closed, &|_| None).unwrap();
     assert_eq!(plan.scenarios[0].max_concurrency.get(), 1000);
 
-    let said = |url, options: &UrlOptions| {
-        config::from_url(url, options, &|_| None).unwrap_err().to_string()
+    let message = |url, options: &UrlOptions| {
+        config::plan_from_url(url, options, &|_| None).unwrap_err().to_string()
     };
     assert_eq!(
-        said("localhost:8000/v1", &options),
+        message("localhost:8000/v1", &options),
         "command line: URL: the URL has no scheme; write `http://localhost:8000/v1`"
     );
-    assert!(said("http://a", &UrlOptions::default()).contains("--rate 5/s"));
+    assert!(message("http://a", &UrlOptions::default()).contains("--rate 5/s"));
     let key = UrlOptions { api_key_env: Some("KEY".into()), ..options.clone() };
     let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
-    let plan = config::from_url("http://localhost:8000/v1", &key, &env).unwrap();
+    let plan = config::plan_from_url("http://localhost:8000/v1", &key, &env).unwrap();
     assert!(
         matches!(&plan.scenarios[0].target.auth, Auth::Bearer(key) if key.origin.to_string() == "the variable KEY")
     );
     let unset = "command line: --api-key-env: the variable `KEY` is not set";
-    assert!(said("http://a/v1", &key).starts_with(unset), "{}", said("http://a/v1", &key));
+    assert!(message("http://a/v1", &key).starts_with(unset), "{}", message("http://a/v1", &key));
     let pasted =
-        said("http://a/v1", &UrlOptions { api_key_env: Some("sk-0123456789".into()), ..key });
+        message("http://a/v1", &UrlOptions { api_key_env: Some("sk-0123456789".into()), ..key });
     assert!(
-        pasted.contains("write the name, never the value itself") && !pasted.contains("0123"),
+        pasted.contains("write the name of the variable, never its value")
+            && !pasted.contains("0123"),
         "{pasted}"
     );
     let zero = UrlOptions { rate: Some(Rate::ZERO), ..UrlOptions::default() };
-    assert!(said("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing"));
+    assert!(
+        message("http://a", &zero).starts_with("command line: --rate: a rate of 0 sends nothing")
+    );
 }
 
 #[test]
@@ -705,7 +730,7 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
     let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
         let faults: Vec<_> =
             faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
-        config::simulator_settings(options, &faults).map_err(|invalid| invalid.to_string())
+        config::simulator_from_options(options, &faults).map_err(|invalid| invalid.to_string())
     };
     let default = settings(&[], &[]).unwrap();
     assert_eq!(default, llmload::simulator::SimulatorOptions::default());
@@ -719,59 +744,59 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
     );
     for (option, text, words) in [
         ("slots", "0", "--slots: 0 is out of range; write a count from 1 to 10000"),
-        ("slots", "-1", "--slots: -1 is not a whole number of 0 or more"),
-        ("queue", "many", "--queue: `many` is not a whole number; write digits only"),
+        ("slots", "-1", "--slots: -1 is not a whole number; write a whole number of 0 or more"),
+        ("queue", "many", "--queue: `many` is not a whole number; write only digits"),
         (
             "decode_tokens_per_second",
             "inf",
-            "--decode-tokens-per-second: `inf` is not a number; write digits only",
+            "--decode-tokens-per-second: `inf` is not a number; write only digits",
         ),
-        ("full_load_speed", "0%", "--full-load-speed: at no speed nothing ever ends"),
+        ("full_load_speed", "0%", "--full-load-speed: with a speed of 0 no response ends"),
         ("jitter", "20", "--jitter: 20 is not between 0 and 1; for percent write `20%`"),
         ("loading", "1M", "--loading: `1M` is not a duration"),
         ("loading", "3d", "--loading: 3d is out of range; write a duration from 0s to 1d"),
         ("model", "", "--model: the model's name is blank"),
         ("seed", "x", "--seed: `x` is not a whole number"),
     ] {
-        let said = settings(&[(option, text)], &[]).unwrap_err();
-        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+        let message = settings(&[(option, text)], &[]).unwrap_err();
+        assert!(message.starts_with(&format!("command line: {words}")), "{message}");
     }
     for (faults, words) in [
         (vec![("reset", "5")], "--fault reset: 5 is not between 0 and 1; for percent write `5%`"),
         (vec![("reste", "5%")], "--fault reste: unknown key `reste`; did you mean `reset`?"),
         (vec![("reset", "60%"), ("stall", "60%")], "--fault: the faults add up to 120%"),
-        (vec![("reset", "1%"), ("reset", "2%")], "--fault reset: given twice"),
+        (vec![("reset", "1%"), ("reset", "2%")], "--fault reset: the fault appears twice"),
     ] {
-        let said = settings(&[], &faults).unwrap_err();
-        assert!(said.starts_with(&format!("command line: {words}")), "{said}");
+        let message = settings(&[], &faults).unwrap_err();
+        assert!(message.starts_with(&format!("command line: {words}")), "{message}");
     }
 }
 
 #[test]
-fn what_is_doubtful_on_a_command_line_names_the_option() {
+fn a_warning_about_the_command_line_names_the_option() {
     let options = UrlOptions { rate: Some("5/s".parse().unwrap()), ..UrlOptions::default() };
-    let plan =
-        config::from_url("https://a.services.ai.azure.com/models", &options, &|_| None).unwrap();
+    let plan = config::plan_from_url("https://a.services.ai.azure.com/models", &options, &|_| None)
+        .unwrap();
     assert!(
-        plan.warnings[0].starts_with("command line: URL: `/models` at the end"),
+        plan.warnings[0].starts_with("command line: URL: only Azure AI expects `/models`"),
         "{:?}",
         plan.warnings
     );
 }
 
 #[test]
-fn more_problems_than_anyone_reads_are_counted() {
+fn problems_beyond_the_first_hundred_are_only_counted() {
     let text = format!("target: http://a\nrate: 1/s\nprompts: {{p: [{}]}}\n", "5, ".repeat(150));
-    let said = wrong(&text);
-    assert_eq!(said.lines().count(), 101);
-    assert!(said.ends_with("and 50 more problems"), "{said}");
+    let message = problems_of(&text);
+    assert_eq!(message.lines().count(), 101);
+    assert!(message.ends_with("and 50 more problems"), "{message}");
 }
 
 #[test]
-fn bounds_hold_before_and_while_parsing() {
-    assert!(wrong(&"#".repeat((1 << 20) + 1)).contains("larger than 1024 KiB"));
+fn size_limits_hold_before_and_during_parsing() {
+    assert!(problems_of(&"#".repeat((1 << 20) + 1)).contains("larger than 1024 KiB"));
     let many = format!("target: [{}]", "a,".repeat(20_001));
-    assert!(wrong(&many).contains("too many entries"), "{}", wrong(&many));
+    assert!(problems_of(&many).contains("too many entries"), "{}", problems_of(&many));
 }
 
 mod properties {
@@ -797,9 +822,9 @@ mod properties {
             let _ = parse(&text).map_err(|invalid| invalid.to_string());
         }
 
-        /// A file that is right but for one place: whatever is said has a place inside the file.
+        /// A valid file with one edit: each problem has a place inside the file.
         #[test]
-        fn no_slip_makes_the_loader_panic(
+        fn no_typing_error_makes_the_loader_panic(
             at in any::<prop::sample::Index>(),
             length in 0usize..12,
             put in r"[ \-\[\]{}:,&*!|>'#\n\t0-9a-z$]{0,6}",
@@ -819,7 +844,7 @@ mod properties {
             }
         }
 
-        /// Whatever a trace holds, the worst of it is a line that is told.
+        /// Any content of a trace gives at worst a message about a line.
         #[test]
         fn no_trace_makes_the_loader_panic(
             text in r#"(?s)(offset_seconds,input_tokens,output_tokens\n|TIMESTAMP,ContextTokens,GeneratedTokens\n)?([0-9.,:"{}\n \-+eE]|2024-05-10 00:00:00|offset_seconds|timestamp|null|\PC){0,60}"#
@@ -835,7 +860,7 @@ mod properties {
         }
 
         #[test]
-        fn a_rate_survives_being_written(micro in 1u64..360_000_000_000_000) {
+        fn a_rate_is_read_back_as_it_was_written(micro in 1u64..360_000_000_000_000) {
             let text = format!("{}.{:06}/h", micro / 1_000_000, micro % 1_000_000);
             let rate: Rate = text.parse().unwrap();
             prop_assert_eq!(rate.micro_per_hour(), micro);
@@ -845,7 +870,7 @@ mod properties {
         }
 
         #[test]
-        fn a_duration_survives_being_written(nanos in 1u64..31_622_400_000_000_000) {
+        fn a_duration_is_read_back_as_it_was_written(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
             let written = config::HumanDuration(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");

@@ -120,10 +120,11 @@ impl Cron {
                 count => format!("{count} fields"),
             };
             let remedy = if fields.len() == 6 { "leave out the seconds, " } else { "" };
-            return Err(not_a_cron(&format!(
-                "it has {count}; {remedy}write five: minute, hour, day of the month, month and weekday, \
-                 such as `0 2 * * *`"
-            )));
+            let remedy = format!(
+                "{remedy}write five: minute, hour, day of the month, month and weekday, such as \
+                 `0 2 * * *`"
+            );
+            return Err(not_a_cron(&format!("it has {count}"), remedy));
         };
         let mut cron = Cron {
             text: text.to_owned(),
@@ -138,10 +139,10 @@ impl Cron {
             cron.weekday.values |= bit(0);
         }
         if cron.local_time_after(Date::constant(2000, 1, 1).into()).is_none() {
-            return Err(ParseError(
-                "a cron expression that never fires; choose a day that exists in its months"
-                    .to_owned(),
-            ));
+            return Err(ParseError {
+                problem: "a cron expression that never fires".to_owned(),
+                remedy: "choose a day that exists in its months".to_owned(),
+            });
         }
         Ok(cron)
     }
@@ -275,9 +276,8 @@ impl FieldKind {
             (one, None) => {
                 let (value, highest) = (self.value(one)?, self.highest);
                 let Some(step) = step else { return Ok(bit(value)) };
-                return Err(self.wrong(&format!(
-                    "has a step without a range; write `{value}-{highest}/{step}`"
-                )));
+                let remedy = format!("write `{value}-{highest}/{step}`");
+                return Err(self.wrong("has a step without a range", remedy));
             }
         };
         let is_week = self.names.len() == 7;
@@ -286,9 +286,8 @@ impl FieldKind {
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
             let step = step.map(|step| format!("/{step}")).unwrap_or_default();
-            return Err(self.wrong(&format!(
-                "goes backwards; write `{first}-{highest}{step},{lowest}-{last}{step}`"
-            )));
+            let remedy = format!("write `{first}-{highest}{step},{lowest}-{last}{step}`");
+            return Err(self.wrong("goes backwards", remedy));
         }
         let step = step.unwrap_or(1) as usize;
         Ok((first..=last).step_by(step).fold(0, |values, value| values | bit(value)))
@@ -298,7 +297,7 @@ impl FieldKind {
         let longest = self.highest - self.lowest;
         let step = number(text).filter(|step| (1..=longest).contains(step));
         step.ok_or_else(|| {
-            self.wrong(&format!("has an invalid step; write a step from 1 to {longest}"))
+            self.wrong("has an invalid step", format!("write a step from 1 to {longest}"))
         })
     }
 
@@ -313,20 +312,21 @@ impl FieldKind {
                 }
                 _ => String::new(),
             };
-            return Err(self.wrong(&format!(
-                "is not valid; write `*`, numbers from {lowest} to {highest}{names}, a list `1,2`, a range \
-                 `1-5` or a step `*/2`"
-            )));
+            let remedy = format!(
+                "write `*`, numbers from {lowest} to {highest}{names}, a list `1,2`, a range `1-5` or a \
+                 step `*/2`"
+            );
+            return Err(self.wrong("is not valid", remedy));
         };
         if !(lowest..=highest).contains(&value) {
-            return Err(self.wrong(&format!("is out of range; write {lowest} to {highest}")));
+            return Err(self.wrong("is out of range", format!("write {lowest} to {highest}")));
         }
         Ok(value)
     }
 
     /// An error whose problem continues the name of the field.
-    fn wrong(&self, problem: &str) -> ParseError {
-        not_a_cron(&format!("its {} {problem}", self.name))
+    fn wrong(&self, problem: &str, remedy: String) -> ParseError {
+        not_a_cron(&format!("its {} {problem}", self.name), remedy)
     }
 }
 
@@ -335,6 +335,6 @@ fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn not_a_cron(problem: &str) -> ParseError {
-    ParseError(format!("not a cron expression: {problem}"))
+fn not_a_cron(problem: &str, remedy: String) -> ParseError {
+    ParseError { problem: format!("not a cron expression: {problem}"), remedy }
 }

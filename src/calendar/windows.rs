@@ -43,9 +43,10 @@ impl FromStr for Days {
         let (Some(first), Some(last)) =
             (position_of_name(&WEEK, first.trim()), position_of_name(&WEEK, last.trim()))
         else {
-            return Err(ParseError(
-                "not a day of the week; write `mon`, or several as `mon-fri`".to_owned(),
-            ));
+            return Err(ParseError {
+                problem: "not a day of the week".to_owned(),
+                remedy: "write `mon`, or several as `mon-fri`".to_owned(),
+            });
         };
         let days = (last + 7 - first) % 7;
         Ok(Days { week: (first..=first + days).fold(0, |week, day| week | 1 << (day % 7)) })
@@ -95,19 +96,24 @@ impl FromStr for Hours {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Hours, ParseError> {
-        let wrong = |problem: &str| ParseError(format!("not a part of the day: {problem}"));
+        let wrong = |problem: &str, remedy: &str| ParseError {
+            problem: format!("not a part of the day: {problem}"),
+            remedy: remedy.to_owned(),
+        };
         let parts = text.split_once('-').and_then(|(from, to)| minutes(from).zip(minutes(to)));
         let Some((from, to)) = parts else {
             return Err(wrong(
-                "its two times are not valid; write `08:00-20:00`, with times from 00:00 to 24:00",
+                "its two times are not valid",
+                "write `08:00-20:00`, with times from 00:00 to 24:00",
             ));
         };
         match (from, to) {
             (DAY, _) => {
-                Err(wrong("it cannot start at the end of the day; write `00:00` for midnight"))
+                Err(wrong("it cannot start at the end of the day", "write `00:00` for midnight"))
             }
             _ if from == to => Err(wrong(
-                "its start and end are equal; leave out `hours` for the whole day, or write `08:00-20:00`",
+                "its start and end are equal",
+                "remove `hours` for the whole day, or write `08:00-20:00`",
             )),
             _ if from > to => Ok(Hours { from, to: to + DAY }),
             _ => Ok(Hours { from, to }),

@@ -58,14 +58,15 @@ pub(super) fn load_plan(
                 api_key_env: args.api_key_env.clone(),
                 length,
             };
-            config::from_url(url, &options, &variable)?
+            config::plan_from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
             // If the file does not exist, the user may want another file, or none.
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
-                    "name a file with --config.file, or run `llmload demo`, which needs none"
-                        .clone_into(&mut problem.remedy);
+                    let remedy =
+                        "name a file with --config.file, or run `llmload demo`, which needs none";
+                    problem.remedy = Some(remedy.to_owned());
                 }
             }
             invalid
@@ -84,7 +85,7 @@ pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
-    let remedy = config::with_scheme(text)
+    let remedy = config::url_with_scheme(text)
         .map_or("see `llmload --help`".to_owned(), |url| format!("write {url}"));
     Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
 }

@@ -79,7 +79,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
             api_key_env: args.api_key_env.clone(),
             ..UrlOptions::default()
         };
-        let plan = config::from_url(url, &options, &variable)?;
+        let plan = config::plan_from_url(url, &options, &variable)?;
         let targets = targets(&plan);
         let target = targets.into_iter().next().context("a plan without a target")?;
         return Ok((target, plan.warnings));
@@ -100,8 +100,9 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
 fn suggest_url(mut invalid: Invalid, file: &Path) -> Failed {
     if !file.exists() {
         for problem in &mut invalid.problems {
-            "pass a URL, as in llmload probe http://localhost:8000/v1, or name a file with --config.file"
-                .clone_into(&mut problem.remedy);
+            let remedy = "pass a URL, as in llmload probe http://localhost:8000/v1, or name a file \
+                          with --config.file";
+            problem.remedy = Some(remedy.to_owned());
         }
     }
     invalid.into()

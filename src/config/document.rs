@@ -1,7 +1,8 @@
-//! The file as it may be written: the raw types, and through their comments the JSON Schema.
+//! The configuration file as serde types. Their comments become the descriptions of the JSON
+//! Schema.
 //!
-//! Nothing here is checked beyond the form of single values; every field may be missing. What the
-//! values mean together is the business of [`super::validate`].
+//! These types check only the form of single values, and every field may be absent.
+//! [`super::validate`] checks what the values mean together.
 
 mod calendar;
 mod load;
@@ -28,93 +29,108 @@ pub use target::{
     Api, Auth, MaxTokensField, Prices, StreamOptions, Target, Terminal, Timeouts, Tls, ValueSource,
 };
 
-use super::field::{Field, List, Named};
+use super::field::{Field, FieldList, FieldMap};
 use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
 
-/// One target and one stream of load, in a few lines.
+/// The short form: one target and one scenario.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, extend("required" = ["target"]))]
 pub struct ShortForm {
-    /// Everything random follows from it: two runs send the same arrivals and prompts.
+    /// The seed of all random choices. Two runs with the same seed and schedule send the same
+    /// arrivals and prompts. Default: 0.
     #[schemars(extend("default" = 0))]
     pub seed: Field<Count>,
-    /// The endpoint: its URL, or the keys of a target.
+    /// The endpoint: its URL, or a map with the keys of a target. Example:
+    /// `http://localhost:8000/v1`.
     pub target: Field<ShortTarget>,
-    /// What is asked: a list of prompts or one named source. Default: a built-in source.
+    /// The prompts: a list of texts, or one named source. Default: the built-in source. Example:
+    /// `{mine: {lines: prompts.txt}}`.
     pub prompts: Field<ShortPrompts>,
-    /// The order in which the prompts are gone through. Default: that of their source.
+    /// The order of the prompts: `sequential` or `random`. Default: the order of the source.
     pub order: Field<PromptOrder>,
-    /// What an engine that keeps the prefixes of prompts may find of them.
+    /// The use of the prefix cache of the server: `warm`, `cold` or `cache_salt`. Default: `warm`.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,
-    /// A constant rate, for ever. Instead of `schedule` or `concurrency`.
+    /// A constant rate without end. Exactly one of `rate`, `concurrency` and `schedule` is needed.
+    /// Example: `5/s`.
     pub rate: Field<Rate>,
-    /// So many requests in flight, for ever. Instead of `rate` or `schedule`.
+    /// A constant number of requests in flight without end, from 1 to `max_concurrency`. Exactly
+    /// one of `rate`, `concurrency` and `schedule` is needed.
     pub concurrency: Field<Count>,
-    /// Phases in order. Instead of `rate` or `concurrency`.
-    pub schedule: Field<List<Phase>>,
-    /// Parameters of every request.
+    /// The phases of a cycle, in order. Exactly one of `rate`, `concurrency` and `schedule` is
+    /// needed. Example: `[{constant: 5/s, for: 10m}]`.
+    pub schedule: Field<FieldList<Phase>>,
+    /// The parameters of every request.
     pub request: Field<Request>,
-    /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
+    /// The distribution of open-loop arrivals around the rate: `constant`, `poisson` or
+    /// `{burstiness: 0.5}`. Default: `constant`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// When the schedule begins: `when_ready`, `now`, `wall_clock`, `{wall_clock: {timezone: Europe/Berlin}}`
-    /// or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
+    /// The start of the schedule: `when_ready`, `now`, `wall_clock`,
+    /// `{wall_clock: {timezone: Europe/Berlin}}` or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
+    /// Default: `when_ready`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// When load is sent at all: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`, or a
-    /// list of such windows. Default: always.
+    /// The windows of time in which llmload sends load: one window, or a list of up to 64. Default:
+    /// always. Example: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
     pub active: Field<Active>,
-    /// How often the `schedule` is gone through: `forever` or a count; beside a cron, a count for each
-    /// firing. Default: `forever`, beside a cron 1.
+    /// The number of cycles of the `schedule`: `forever` or a count. With a cron start it is a
+    /// count for each firing. Default: `forever`, with a cron start 1.
     pub repeat: Field<Repeat>,
-    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    /// The number of warm-up requests, 0 to 10000. They are sent one at a time before the schedule,
+    /// and no metric counts them. Default: 0.
     #[schemars(extend("default" = 0))]
     pub warmup: Field<Count>,
-    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    /// The highest number of requests in flight, 1 to 50000. At this limit llmload drops further
+    /// arrivals. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// An arrival later than this is dropped, never bunched up.
+    /// The longest delay of an arrival, 1ms to 1h. llmload drops a later arrival instead of sending
+    /// it in a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-    /// What requests must meet: counted by `llmload_slo_…`, and the verdict of `llmload run`.
+    /// The objectives of the requests. The metrics `llmload_slo_…` count them, and `llmload run`
+    /// judges a run by them. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
-    /// What the exposition holds.
+    /// The size of the exposition: the limit of routes, and the buckets of histograms.
     pub metrics: Field<Metrics>,
 }
 
-/// Targets, prompts and scenarios, each by name.
+/// The long form: targets, prompts and scenarios, each with a name.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, extend("required" = ["targets", "scenarios"]))]
 pub struct LongForm {
-    /// Everything random follows from it: two runs send the same arrivals and prompts.
+    /// The seed of all random choices. Two runs with the same seed and schedule send the same
+    /// arrivals and prompts. Default: 0.
     #[schemars(extend("default" = 0))]
     pub seed: Field<Count>,
-    /// Endpoints by name. A name is 1 to 63 letters, digits, `.`, `_` and `-`.
-    pub targets: Field<Named<Target>>,
-    /// Sources of prompts by name. Default: a built-in source.
-    pub prompts: Field<Named<Source>>,
-    /// Streams of load by name.
-    pub scenarios: Field<Named<Scenario>>,
-    /// What the exposition holds.
+    /// The targets by name. A name has 1 to 63 letters, digits, `.`, `_` and `-`. Example:
+    /// `{staging: {base_url: http://localhost:8000/v1}}`.
+    pub targets: Field<FieldMap<Target>>,
+    /// The sources of prompts by name. Default: the built-in source. Example:
+    /// `{short: {lines: prompts/short.txt}}`.
+    pub prompts: Field<FieldMap<Source>>,
+    /// The scenarios by name. Example: `{baseline: {target: staging, rate: 5/s}}`.
+    pub scenarios: Field<FieldMap<Scenario>>,
+    /// The size of the exposition: the limit of routes, and the buckets of histograms.
     pub metrics: Field<Metrics>,
 }
 
-/// What a file may be. Only the schema is made of it: which form a file has is decided by its keys,
-/// so that the messages are about that form.
+/// The two forms of a file, for the schema only. The loader chooses the form by the keys of the
+/// file, so its messages are about that form.
 #[derive(JsonSchema)]
 #[schemars(
     untagged,
     title = "llmload configuration",
-    description = "The short form, one target and one stream of load, or the long form, everything by name."
+    description = "The configuration of llmload: the short form with one target and one scenario, or the long form with several of both, each with a name."
 )]
 #[allow(dead_code, clippy::large_enum_variant)]
 pub enum Document {
-    /// One target and one stream of load.
+    /// The short form: one target and one scenario.
     Short(ShortForm),
-    /// Everything by name.
+    /// The long form: targets, prompts and scenarios, each with a name.
     Long(LongForm),
 }
 
@@ -123,140 +139,156 @@ pub enum Document {
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "ShortTarget", untagged, inline)]
 pub enum ShortTarget {
-    /// Its base URL.
+    /// The base URL of the target.
     Text(String),
-    /// All its keys.
+    /// The keys of the target.
     Map(Box<Target>),
 }
 
-/// How the simulated endpoint behaves.
+/// The behaviour of the simulated endpoint.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Simulator {
-    /// The one model it serves.
+    /// The name of its only model. Default: `simulated-8b`.
     #[schemars(extend("default" = "simulated-8b"))]
     pub model: Field<String>,
-    /// Requests it works on at once, 1 to 10000; more wait in the queue.
+    /// The number of requests that it processes at once, 1 to 10000. More requests wait in the
+    /// queue. Default: 16.
     #[schemars(extend("default" = 16))]
     pub slots: Field<Count>,
-    /// Requests that may wait; one more is refused with 503.
+    /// The length of the queue, 0 to 1000000. When it is full, a request gets the status 503.
+    /// Default: 256.
     #[schemars(extend("default" = 256))]
     pub queue: Field<Count>,
-    /// Prompt tokens read per second by one slot.
+    /// The speed of one slot while it reads a prompt, in tokens per second. Default: 4000.
     #[schemars(extend("default" = 4000))]
     pub prefill_tokens_per_second: Field<Number>,
-    /// Output tokens per second of one request while it is alone.
+    /// The output speed of one request while all other slots are idle, in tokens per second.
+    /// Default: 60.
     #[schemars(extend("default" = 60))]
     pub decode_tokens_per_second: Field<Number>,
-    /// Share of that speed left to each request when every slot is busy.
+    /// The share of the output speed that each request keeps when every slot is busy. Default: 50%.
     #[schemars(extend("default" = 0.5))]
     pub full_load_speed: Field<Ratio>,
-    /// Relative standard deviation of each delay.
+    /// The standard deviation of each delay, relative to the delay. Default: 10%.
     #[schemars(extend("default" = 0.1))]
     pub jitter: Field<Ratio>,
-    /// Reasoning tokens before each answer.
+    /// The number of reasoning tokens before each answer, 0 to 100000. Default: 0.
     #[schemars(extend("default" = 0))]
     pub reasoning_tokens: Field<Count>,
-    /// How long after its start it answers 503, as a server that loads its model does.
+    /// The time after its start in which each request gets the status 503, as from a server that
+    /// loads its model; at most 24h. Default: 0s.
     #[schemars(extend("default" = "0s"))]
     pub loading: Field<Span>,
-    /// Faults, each with the share of requests that meet it; together at most 100%.
+    /// The simulated faults, each with its share of the requests; together at most 100%. Example:
+    /// `{http_429: 1%, stall: 0.5%}`.
     pub faults: Field<Faults>,
 }
 
-/// The share of requests that meet each fault.
+/// The simulated faults, each with its share of the requests.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Faults {
-    /// Answered 429 at once, with `retry-after`.
+    /// The share of requests that get the status 429 at once, with `retry-after`. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub http_429: Field<Ratio>,
-    /// Answered 500 at once.
+    /// The share of requests that get the status 500 at once. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub http_500: Field<Ratio>,
-    /// Connection reset before the response head.
+    /// The share of requests whose connection is reset before the response head. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub reset: Field<Ratio>,
-    /// Nothing more after a few tokens, until the client gives up.
+    /// The share of responses that stop after a few tokens while the connection stays open.
+    /// Default: 0%.
     #[schemars(extend("default" = 0))]
     pub stall: Field<Ratio>,
-    /// An error object inside the 200 stream after a few tokens.
+    /// The share of responses with status 200 and an error object in the stream after a few tokens.
+    /// Default: 0%.
     #[schemars(extend("default" = 0))]
     pub stream_error: Field<Ratio>,
-    /// The connection breaks in the middle of the stream.
+    /// The share of responses whose connection breaks in the middle of the stream. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub truncation: Field<Ratio>,
 }
 
-/// A stream of load: one of `schedule`, `rate` and `concurrency`.
+/// A named load on one or several targets, with exactly one of `schedule`, `rate` and
+/// `concurrency`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Scenario {
-    /// Name of the target. May be left out where there is only one.
+    /// The name of the target. Default: the only target of the file.
     pub target: Field<String>,
-    /// Names of several targets instead: each gets the same prompts at the same instants, and the
-    /// others are held against the first.
-    pub targets: Field<List<String>>,
-    /// Name of a source, or a list of prompts. Default: the only source there is, else a built-in
-    /// one.
+    /// The names of several targets, instead of `target`. Each gets the same prompts at the same
+    /// instants. The first is the baseline of the comparison. Example: `[staging, canary]`.
+    pub targets: Field<FieldList<String>>,
+    /// The name of a source, or a list of prompts. Default: the only source of the file, or the
+    /// built-in source if the file has none.
     pub prompts: Field<ScenarioPrompts>,
-    /// The order in which the prompts are gone through. Default: that of their source.
+    /// The order of the prompts: `sequential` or `random`. Default: the order of the source.
     pub order: Field<PromptOrder>,
-    /// What an engine that keeps the prefixes of prompts may find of them.
+    /// The use of the prefix cache of the server: `warm`, `cold` or `cache_salt`. Default: `warm`.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,
-    /// Parameters of every request.
+    /// The parameters of every request.
     pub request: Field<Request>,
-    /// How open-loop arrivals are spread about the rate: `constant`, `poisson` or `{burstiness: 0.5}`.
+    /// The distribution of open-loop arrivals around the rate: `constant`, `poisson` or
+    /// `{burstiness: 0.5}`. Default: `constant`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// When the schedule begins: `when_ready`, `now`, `wall_clock`, `{wall_clock: {timezone: Europe/Berlin}}`
-    /// or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
+    /// The start of the schedule: `when_ready`, `now`, `wall_clock`,
+    /// `{wall_clock: {timezone: Europe/Berlin}}` or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
+    /// Default: `when_ready`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// When load is sent at all: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`, or a
-    /// list of such windows. Default: always.
+    /// The windows of time in which llmload sends load: one window, or a list of up to 64. Default:
+    /// always. Example: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
     pub active: Field<Active>,
-    /// How often the `schedule` is gone through: `forever` or a count; beside a cron, a count for each
-    /// firing. Default: `forever`, beside a cron 1.
+    /// The number of cycles of the `schedule`: `forever` or a count. With a cron start it is a
+    /// count for each firing. Default: `forever`, with a cron start 1.
     pub repeat: Field<Repeat>,
-    /// Phases in order.
-    pub schedule: Field<List<Phase>>,
-    /// A constant rate instead of a schedule: one phase of an hour, repeated.
+    /// The phases of a cycle, in order. Example: `[{constant: 5/s, for: 10m}]`.
+    pub schedule: Field<FieldList<Phase>>,
+    /// A constant rate, instead of `schedule`: one phase of an hour, repeated. Example: `5/s`.
     pub rate: Field<Rate>,
-    /// So many requests in flight instead of a schedule: one phase of an hour, repeated.
+    /// A constant number of requests in flight, instead of `schedule`: one phase of an hour,
+    /// repeated. From 1 to `max_concurrency`.
     pub concurrency: Field<Count>,
-    /// Requests sent first, one by one, outside of everything that is measured; 0 to 10000.
+    /// The number of warm-up requests, 0 to 10000. They are sent one at a time before the schedule,
+    /// and no metric counts them. Default: 0.
     #[schemars(extend("default" = 0))]
     pub warmup: Field<Count>,
-    /// Hard cap of requests in flight; an arrival that meets it is dropped.
+    /// The highest number of requests in flight, 1 to 50000. At this limit llmload drops further
+    /// arrivals. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// An arrival later than this is dropped, never bunched up.
+    /// The longest delay of an arrival, 1ms to 1h. llmload drops a later arrival instead of sending
+    /// it in a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-    /// What requests must meet: judged by `llmload run`, and shown in metrics by the daemon.
+    /// The objectives of the requests. The metrics `llmload_slo_…` count them, and `llmload run`
+    /// judges a run by them. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
 }
 
-/// Parameters of every request.
+/// The parameters of every request.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Request {
-    /// Upper bound of output tokens; always sent.
+    /// The highest number of output tokens, 1 to 10000000. llmload always sends it. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_tokens: Field<Count>,
-    /// Sampling temperature, 0 to 2. Default: the endpoint's own.
+    /// The sampling temperature, 0 to 2. Default: that of the endpoint.
     pub temperature: Field<Number>,
-    /// A system message before each prompt.
+    /// The system message before each prompt. Default: none.
     pub system: Field<String>,
-    /// Whether the answer is streamed. Without it there is no time to first token.
+    /// The streaming of the response. With `false` there is no time to first token. Default:
+    /// true.
     #[schemars(extend("default" = true))]
     pub stream: Field<bool>,
-    /// Further fields of the request body, as they are.
-    pub extra: Field<Named<serde_json::Value>>,
+    /// Further fields of the request body. llmload sends them unchanged. Example: `{top_p: 0.9}`.
+    pub extra: Field<FieldMap<serde_json::Value>>,
 }

@@ -1,15 +1,13 @@
-//! The `.env` beside the file: one `NAME=value` a line, as it stands.
+//! The format of a `.env` file: one `NAME=value` per line.
 //!
-//! Nothing is put into a value: the keys and passwords that such a file is for may hold a `$`.
+//! A value is literal. It is not expanded, because keys and passwords may contain a `$`.
 
 use std::collections::HashMap;
 
-use super::variables::is_name;
-
-/// Names and values. Of a name that stands twice the first counts.
+/// Reads names and values. If a name appears twice, the first value counts.
 ///
 /// # Errors
-/// The first line, from 1, that is none of the above. Nothing of it is told: it may be a secret.
+/// The number, from 1, of the first invalid line. Not its text, which may be a secret.
 pub fn read(text: &str) -> Result<HashMap<String, String>, usize> {
     let mut values = HashMap::new();
     for (line, number) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().zip(1_usize..) {
@@ -17,17 +15,25 @@ pub fn read(text: &str) -> Result<HashMap<String, String>, usize> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // As in a file that a shell sources.
+        // Files that a shell sources have this prefix.
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, written) = line.split_once('=').ok_or(number)?;
-        let name = Some(name.trim()).filter(|name| is_name(name)).ok_or(number)?;
+        let name = Some(name.trim()).filter(|name| is_variable_name(name)).ok_or(number)?;
         let value = value(written.trim()).ok_or(number)?;
         values.entry(name.to_owned()).or_insert(value);
     }
     Ok(values)
 }
 
-/// In single quotes as it is; in double quotes with `\n`, `\"`, `\$` and `\\`; else up to a comment.
+/// Returns true if a text can be the name of an environment variable.
+pub fn is_variable_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Reads a value. Single quotes take it literally, double quotes know the escapes `\n`, `\"`, `\$`
+/// and `\\`, and an unquoted value ends at a comment.
 fn value(written: &str) -> Option<String> {
     let mut letters = written.chars();
     let quote = match letters.next() {
@@ -45,7 +51,7 @@ fn value(written: &str) -> Option<String> {
             '\\' if quote == '"' => match letters.next()? {
                 'n' => value.push('\n'),
                 letter @ ('"' | '\\' | '$') => value.push(letter),
-                // A Windows path, perhaps.
+                // Keep the backslash: it may belong to a Windows path.
                 letter => value.extend(['\\', letter]),
             },
             letter => value.push(letter),
@@ -60,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_taken_as_they_stand() {
+    fn a_value_is_literal_and_may_be_quoted() {
         let long = "x".repeat(5000);
         for (written, value) in [
             ("A=b", "b"),
@@ -81,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_told_by_its_number() {
+    fn an_invalid_line_is_reported_by_its_number() {
         for line in
             ["secret", "=secret", "1A=b", "A B=c", "A='open", "A=\"open\\\"", "A='a'b", "A: b"]
         {

@@ -1,17 +1,19 @@
-//! Lengths of time as people write them: `90s`, `1h30m`.
+//! Durations in the form that people write: `90s`, `1h30m`.
 //!
-//! One list of units reads and writes them, so that what is shown can be pasted back. There is no
-//! month and no year, whose lengths differ, and so no `M` that a minute could be mistaken for.
+//! Reading and writing use one list of units, so a printed duration can be pasted into a file.
+//! Months and years are no units because their lengths differ. So there is no `M` that someone
+//! could confuse with a minute.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::tree::shown;
+use super::problem::Mistake;
+use super::tree::excerpt;
 
-/// What an editor may take for a duration. Wherever one may stand, `${NAME}` may stand as well.
+/// The pattern of a duration in the JSON Schema. It also allows `${NAME}`.
 pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
 
-/// The largest first, in nanoseconds.
+/// Each unit in nanoseconds, the largest first.
 const UNITS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -25,18 +27,19 @@ const UNITS: [(&str, u64); 7] = [
 /// Reads a duration such as `1h30m`.
 ///
 /// # Errors
-/// Where it is none: the words for whoever wrote it.
-pub fn read_duration(text: &str) -> Result<Duration, String> {
+/// A message for the person who wrote it, if the text is not a duration.
+pub fn read_duration(text: &str) -> Result<Duration, Mistake> {
     parts(text.trim()).map(Duration::from_nanos).ok_or_else(|| {
-        format!(
-            "`{}` is not a duration; write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, \
-             such as `90s`, `1h30m` or `500ms`",
-            shown(text)
+        Mistake::new(
+            format!("`{}` is not a duration", excerpt(text)),
+            "write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, such as \
+             `90s`, `1h30m` or `500ms`",
         )
     })
 }
 
-/// The sum of all parts. What is longer than five centuries is as good as that: too long.
+/// Returns the sum of all parts in nanoseconds. It saturates after five centuries, which every
+/// caller rejects as too long.
 fn parts(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reader_and_the_pattern_take_the_same_texts() {
+    fn the_reader_and_the_schema_accept_the_same_texts() {
         let pattern = regex_lite::Regex::new(PATTERN).unwrap();
         let second = 1_000_000_000;
         for (text, nanos) in [
@@ -112,17 +115,17 @@ mod tests {
             "0.5s", ".5s", "1µs", "5", "00", "s", "-1s", "+1s", "1s,", "1hm", "1h30", "1m s",
             "1e3s", "１s",
         ] {
-            let said = read_duration(text).unwrap_err();
+            let message = read_duration(text).unwrap_err().to_string();
             assert!(
-                said.contains("is not a duration; write") && said.contains("(minutes)"),
-                "{said}"
+                message.contains("is not a duration; write") && message.contains("(minutes)"),
+                "{message}"
             );
             assert!(!pattern.is_match(text), "{text}");
         }
     }
 
     #[test]
-    fn a_duration_is_spelled_as_it_is_read() {
+    fn a_duration_is_printed_in_the_form_that_is_read() {
         for text in ["0s", "1d", "1d2h3m4s5ms6us7ns", "90d", "500ms", "1h30m"] {
             assert_eq!(HumanDuration(read_duration(text).unwrap()).to_string(), text);
         }

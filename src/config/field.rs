@@ -1,5 +1,5 @@
-//! What a document's fields are made of: a value that knows where it stands, and lists and maps
-//! that keep going after a bad entry.
+//! The building blocks of documents: a value with its place, and lists and maps that continue after
+//! an invalid entry.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,52 +13,51 @@ use super::tree::NodeId;
 
 /// A value and its node.
 #[derive(Clone, Debug)]
-pub struct At<T> {
-    /// Where it stands.
+pub struct Located<T> {
+    /// The node of the value, which gives its place.
     pub node: NodeId,
-    /// What it is.
     pub value: T,
 }
 
-/// A key's value: left out, wrong, or there.
+/// The value of a key that may be absent or invalid.
 #[derive(Clone, Debug, Default)]
 pub enum Field<T> {
-    /// The key is not there.
+    /// The document does not have the key.
     #[default]
     Absent,
-    /// It is, but what it holds cannot be read. That has been reported; whoever needs the value
-    /// gives up in silence.
-    Bad(NodeId),
-    /// It is there.
-    Given(At<T>),
+    /// The value cannot be read. That has been reported, so code that needs the value stops without
+    /// a further message.
+    Invalid(NodeId),
+    /// The key has a valid value.
+    Present(Located<T>),
 }
 
 impl<T> Field<T> {
-    /// The value, where there is a good one.
-    pub fn given(&self) -> Option<&At<T>> {
+    /// The value, if it is present and valid.
+    pub fn present(&self) -> Option<&Located<T>> {
         match self {
-            Field::Given(at) => Some(at),
-            Field::Absent | Field::Bad(_) => None,
+            Field::Present(at) => Some(at),
+            Field::Absent | Field::Invalid(_) => None,
         }
     }
 
-    /// Where it stands, good or bad.
+    /// The node of the value, valid or not.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Field::Absent => None,
-            Field::Bad(node) => Some(*node),
-            Field::Given(at) => Some(at.node),
+            Field::Invalid(node) => Some(*node),
+            Field::Present(at) => Some(at.node),
         }
     }
 
-    /// Whether the key is not there.
+    /// Returns true if the document does not have the key.
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
     }
 
-    /// Whether something wrong was there.
-    pub fn is_bad(&self) -> bool {
-        matches!(self, Field::Bad(_))
+    /// Returns true if the value cannot be read.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Field::Invalid(_))
     }
 }
 
@@ -74,10 +73,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
                 let node = NodeId(parts.next_element()?.unwrap_or_default());
-                // The reader has noted the error by the time it arrives here.
+                // The deserializer has recorded the mistake already, so the error is dropped here.
                 Ok(match parts.next_element() {
-                    Ok(Some(value)) => Field::Given(At { node, value }),
-                    Ok(None) | Err(_) => Field::Bad(node),
+                    Ok(Some(value)) => Field::Present(Located { node, value }),
+                    Ok(None) | Err(_) => Field::Invalid(node),
                 })
             }
         }
@@ -85,51 +84,51 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-/// Entries of a list.
+/// The entries of a list.
 #[derive(Clone, Debug)]
-pub struct List<T>(pub Vec<Field<T>>);
+pub struct FieldList<T>(pub Vec<Field<T>>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<List<T>, D::Error> {
-        Vec::deserialize(from).map(List)
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldList<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FieldList<T>, D::Error> {
+        Vec::deserialize(from).map(FieldList)
     }
 }
 
-/// Entries of a map that the user names, in the order of the file.
+/// The entries of a map whose keys are names from the user, in the order of the file.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(At<String>, Field<T>)>);
+pub struct FieldMap<T>(pub Vec<(Located<String>, Field<T>)>);
 
-impl<T> Default for Named<T> {
-    fn default() -> Named<T> {
-        Named(Vec::new())
+impl<T> Default for FieldMap<T> {
+    fn default() -> FieldMap<T> {
+        FieldMap(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Named<T>, D::Error> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FieldMap<T>, D::Error> {
         struct Entries<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Named<T>;
+            type Value = FieldMap<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of names")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldMap<T>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((name, value)) = map.next_entry::<Field<String>, Field<T>>()? {
-                    if let Field::Given(name) = name {
+                    if let Field::Present(name) = name {
                         entries.push((name, value));
                     }
                 }
-                Ok(Named(entries))
+                Ok(FieldMap(entries))
             }
         }
         from.deserialize_map(Entries(PhantomData))
     }
 }
 
-// In the schema a field is what it holds: position is our affair.
+// The schema of a field is that of its value. The place of a value is not part of the file format.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
@@ -148,7 +147,7 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for List<T> {
+impl<T: JsonSchema> JsonSchema for FieldList<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -163,7 +162,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl<T: JsonSchema> JsonSchema for FieldMap<T> {
     fn inline_schema() -> bool {
         true
     }

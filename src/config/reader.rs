@@ -1,11 +1,10 @@
-//! From the tree to typed documents: a serde deserializer that goes on after a mistake.
+//! Reads the tree as typed documents: a serde deserializer that continues after a mistake.
 //!
-//! A usual deserializer stops at the first error. This one reads a tree that is already in memory,
-//! so a wrong value loses nothing but itself: [`Field`](super::field::Field) takes the error, the
-//! reader notes it with its node, and the rest is read on. One pass finds every wrong value and
-//! every unknown key.
+//! Most deserializers stop at the first error. This one reads a tree in memory, so a wrong value
+//! affects nothing but itself: the deserializer records the mistake with its node, and
+//! [`Field`](super::field::Field) becomes invalid. One pass finds every wrong value and every
+//! unknown key.
 
-use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::{StrDeserializer, U32Deserializer};
@@ -15,36 +14,40 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::hints;
-use super::tree::{NodeId, Text, Tree, Value, shown};
+use super::problem::{Mistake, MistakeAt, Mistakes};
+use super::tree::{NodeId, Text, Tree, Value};
 
-/// Newtype name by which a field asks for the node's id together with its value.
+/// The newtype name with which a field requests the id of its node together with its value.
 pub(super) const FIELD: &str = "$field";
-/// Enum name by which a type chooses its variant by the node's shape: `text`, `list` or `map`.
+/// The enum name of types whose variant follows from the shape of the node: `text`, `number`,
+/// `list` or `map`.
 pub(super) const SHAPE: &str = "$shape";
 
-/// A problem before its place is looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Where it is.
-    pub node: NodeId,
-    /// What is wrong and, after a semicolon, what would be right.
-    pub message: String,
-}
-
-/// Findings so far.
-pub type Findings = RefCell<Vec<Finding>>;
-
-/// Why one value could not be read.
+/// The mistake of one value that could not be read.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ReadError(String);
+pub struct ReadError(Mistake);
+
+impl From<ReadError> for Mistake {
+    fn from(error: ReadError) -> Mistake {
+        error.0
+    }
+}
+
+/// Passes a mistake through serde's generic error, which takes two texts: the value found, here the
+/// message, and the value expected, here the remedy. [`ReadError::invalid_value`] reads them back.
+#[allow(clippy::needless_pass_by_value)]
+pub(super) fn into_serde<E: de::Error>(mistake: Mistake) -> E {
+    let remedy = mistake.remedy.as_deref().unwrap_or_default();
+    E::invalid_value(Unexpected::Other(&mistake.message), &remedy)
+}
 
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> ReadError {
-        ReadError(message.to_string())
+        ReadError(Mistake::without_remedy(message.to_string()))
     }
 
-    // The value itself is left out on purpose: it may be a secret in the wrong place.
+    // The message leaves the value out on purpose: it may be a secret in the wrong place.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
         let expected = expected.to_string();
         let wanted = match expected.as_str() {
@@ -54,7 +57,7 @@ impl de::Error for ReadError {
             other if other.starts_with("struct ") => "a map of keys and values",
             other => other,
         };
-        let (what, quotes) = match found {
+        let (found, can_be_quoted) = match found {
             Unexpected::Unit => ("nothing", false),
             Unexpected::Bool(_) => ("`true` or `false`", true),
             Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => {
@@ -65,52 +68,90 @@ impl de::Error for ReadError {
             Unexpected::Map => ("a map", false),
             _ => ("something else", false),
         };
-        let remedy = if quotes && wanted == "text" { "; put it in quotes" } else { "" };
-        ReadError(format!("found {what} where {wanted} belongs{remedy}"))
+        wrong_shape(found, wanted, can_be_quoted && wanted == "text")
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
-        ReadError::invalid_type(found, expected)
+        let Unexpected::Other(message) = found else {
+            return ReadError::invalid_type(found, expected);
+        };
+        let remedy = Some(expected.to_string()).filter(|remedy| !remedy.is_empty());
+        ReadError(Mistake { remedy, ..Mistake::without_remedy(message) })
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> ReadError {
-        let list = hints::or_list(expected.iter().copied());
-        ReadError(format!("`{}` is not a choice here; write {list}", shown(variant)))
+        ReadError(hints::not_a_choice(variant, expected.iter().copied()))
     }
 }
 
-/// One node, ready to be read.
+fn wrong_shape(found: &str, expected: &str, quotes_help: bool) -> ReadError {
+    let mistake = Mistake::without_remedy(format!("found {found}, expected {expected}"));
+    let remedy = quotes_help.then(|| "put it in quotes".to_owned());
+    ReadError(Mistake { remedy, ..mistake })
+}
+
+/// A deserializer of one node.
 #[derive(Clone, Copy)]
-pub struct Reader<'t> {
+pub struct TreeDeserializer<'t> {
     tree: &'t Tree,
     node: NodeId,
-    found: &'t Findings,
+    mistakes: &'t Mistakes,
 }
 
-impl<'t> Reader<'t> {
-    /// Reads from the document's root.
-    pub fn new(tree: &'t Tree, found: &'t Findings) -> Reader<'t> {
-        Reader { tree, node: NodeId::ROOT, found }
+impl<'t> TreeDeserializer<'t> {
+    /// Creates the deserializer of the whole document.
+    pub fn new(tree: &'t Tree, mistakes: &'t Mistakes) -> TreeDeserializer<'t> {
+        TreeDeserializer { tree, node: NodeId::ROOT, mistakes }
     }
 
-    fn at(self, node: NodeId) -> Reader<'t> {
-        Reader { node, ..self }
+    fn at(self, node: NodeId) -> TreeDeserializer<'t> {
+        TreeDeserializer { node, ..self }
     }
 
-    fn note(self, error: &ReadError) {
-        if let Value::Unknown = self.tree.value(self.node) {
+    fn record(self, error: &ReadError) {
+        let value = self.tree.value(self.node);
+        // An unknown value has been reported already.
+        if let Value::Unknown = value {
             return;
         }
-        let hint = if error.0.contains("; ") {
-            None
-        } else {
-            hints::other_shape(&self.tree.path(self.node), self.tree.value(self.node))
-        };
-        let message = hint.map_or_else(|| error.0.clone(), |hint| format!("{}; {hint}", error.0));
-        self.found.borrow_mut().push(Finding { node: self.node, message });
+        let mut mistake = error.0.clone();
+        if mistake.remedy.is_none() {
+            let remedy = hints::remedy_for_shape(&self.tree.path(self.node), value);
+            mistake.remedy = remedy.map(str::to_owned);
+        }
+        self.mistakes.borrow_mut().push(MistakeAt { node: self.node, mistake });
     }
 
-    /// What a variable filled may serve as a number or a truth value too: YAML could not tell.
+    /// Returns the variant of an enum for the shape of this node.
+    fn shape(self, variants: &[&str]) -> Result<&'static str, ReadError> {
+        let (shape, found) = match self.tree.value(self.node) {
+            // A filled variable is text, and may be meant as a number.
+            Value::Text(_) if !variants.contains(&"text") && variants.contains(&"number") => {
+                ("number", "text")
+            }
+            Value::Text(_) => ("text", "text"),
+            Value::List(_) => ("list", "a list"),
+            Value::Map(_) => ("map", "a map"),
+            Value::Null | Value::Unknown => ("", "nothing"),
+            Value::Bool(_) => ("", "`true` or `false`"),
+            Value::Integer(_) | Value::Float(_) => ("number", "a number"),
+        };
+        if variants.contains(&shape) {
+            return Ok(shape);
+        }
+        let names = variants.iter().map(|variant| match *variant {
+            "list" => "a list",
+            "map" => "a map",
+            "number" => "a number",
+            other => other,
+        });
+        let expected = names.collect::<Vec<_>>().join(" or ");
+        let is_scalar = matches!(found, "a number" | "`true` or `false`");
+        Err(wrong_shape(found, &expected, is_scalar && variants.contains(&"text")))
+    }
+
+    /// Reads a text that a variable filled as a number or a truth value too, since YAML saw only
+    /// `${NAME}`.
     fn scalar<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         if let Some(Text { filled: Some(filled), .. }) = self.tree.text(self.node) {
             let text = filled.text.trim();
@@ -128,7 +169,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-impl<'de> de::Deserializer<'de> for Reader<'_> {
+impl<'de> de::Deserializer<'de> for TreeDeserializer<'_> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -143,8 +184,10 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text.as_str()),
-            Value::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter() }),
-            Value::Map(entries) => visitor.visit_map(Entries {
+            Value::List(items) => {
+                visitor.visit_seq(ItemAccess { reader: self, items: items.iter() })
+            }
+            Value::Map(entries) => visitor.visit_map(EntryAccess {
                 reader: self,
                 rest: entries.iter(),
                 known: None,
@@ -171,7 +214,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if name == FIELD {
-            visitor.visit_seq(FieldParts { reader: self, part: 0 })
+            visitor.visit_seq(FieldAccess { reader: self, part: 0 })
         } else {
             visitor.visit_newtype_struct(self)
         }
@@ -184,7 +227,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match self.tree.value(self.node) {
-            Value::Map(entries) => visitor.visit_map(Entries {
+            Value::Map(entries) => visitor.visit_map(EntryAccess {
                 reader: self,
                 rest: entries.iter(),
                 known: Some(known),
@@ -202,52 +245,17 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     ) -> Result<V::Value, ReadError> {
         let value = self.tree.value(self.node);
         if name == SHAPE {
-            let (shape, found) = match value {
-                Value::Text(_) => ("text", "text"),
-                Value::List(_) => ("list", "a list"),
-                Value::Map(_) => ("map", "a map"),
-                Value::Null | Value::Unknown => ("", "nothing"),
-                Value::Bool(_) => ("", "`true` or `false`"),
-                Value::Integer(_) | Value::Float(_) => ("number", "a number"),
-            };
-            // A filled variable is text, and may be meant as a number.
-            let shape =
-                if shape == "text" && !variants.contains(&shape) && variants.contains(&"number") {
-                    "number"
-                } else {
-                    shape
-                };
-            if !variants.contains(&shape) {
-                let wanted: Vec<_> = variants
-                    .iter()
-                    .map(|v| match *v {
-                        "list" => "a list",
-                        "map" => "a map",
-                        "number" => "a number",
-                        other => other,
-                    })
-                    .collect();
-                let scalar = shape.is_empty() || shape == "number";
-                let quotes = if scalar && found != "nothing" && variants.contains(&"text") {
-                    "; put it in quotes"
-                } else {
-                    ""
-                };
-                return Err(ReadError(format!(
-                    "found {found} where {} belongs{quotes}",
-                    wanted.join(" or ")
-                )));
-            }
-            return visitor.visit_enum(Shaped { reader: self, shape });
+            let shape = self.shape(variants)?;
+            return visitor.visit_enum(ShapeAccess { reader: self, shape });
         }
         match value {
             Value::Text(text) => {
                 let text: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
                 visitor.visit_enum(text)
             }
-            _ => Err(ReadError(format!(
-                "found something else where one word belongs; write {}",
-                hints::or_list(variants.iter().copied())
+            _ => Err(ReadError(Mistake::new(
+                "found something else, expected one word",
+                format!("write {}", hints::or_list(variants.iter().copied())),
             ))),
         }
     }
@@ -258,13 +266,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     }
 }
 
-/// A field's two parts: the node's id, then its value.
-struct FieldParts<'t> {
-    reader: Reader<'t>,
+/// The two parts of a field: the id of the node, then its value.
+struct FieldAccess<'t> {
+    reader: TreeDeserializer<'t>,
     part: u8,
 }
 
-impl<'de> SeqAccess<'de> for FieldParts<'_> {
+impl<'de> SeqAccess<'de> for FieldAccess<'_> {
     type Error = ReadError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -276,16 +284,16 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
             let id: U32Deserializer<ReadError> = self.reader.node.0.into_deserializer();
             return seed.deserialize(id).map(Some);
         }
-        seed.deserialize(self.reader).map(Some).inspect_err(|error| self.reader.note(error))
+        seed.deserialize(self.reader).map(Some).inspect_err(|error| self.reader.record(error))
     }
 }
 
-struct Items<'t> {
-    reader: Reader<'t>,
+struct ItemAccess<'t> {
+    reader: TreeDeserializer<'t>,
     items: std::slice::Iter<'t, NodeId>,
 }
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for ItemAccess<'_> {
     type Error = ReadError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -296,15 +304,15 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-struct Entries<'t> {
-    reader: Reader<'t>,
+struct EntryAccess<'t> {
+    reader: TreeDeserializer<'t>,
     rest: std::slice::Iter<'t, (NodeId, NodeId)>,
-    /// The keys of a struct; `None` where any key may stand.
+    /// The keys of a struct; `None` if any key is allowed.
     known: Option<&'static [&'static str]>,
     value: Option<NodeId>,
 }
 
-impl<'de> MapAccess<'de> for Entries<'_> {
+impl<'de> MapAccess<'de> for EntryAccess<'_> {
     type Error = ReadError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -316,8 +324,8 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             if let Some(known) = self.known
                 && !known.contains(&name)
             {
-                let message = hints::unknown_key(name, known);
-                self.reader.found.borrow_mut().push(Finding { node: *key, message });
+                let mistake = hints::unknown_key(name, known);
+                self.reader.mistakes.borrow_mut().push(MistakeAt { node: *key, mistake });
                 continue;
             }
             self.value = Some(*value);
@@ -327,18 +335,18 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ReadError> {
-        let value = self.value.take().ok_or_else(|| ReadError("a value without a key".into()))?;
+        let value = self.value.take().ok_or_else(|| de::Error::custom("a value without a key"))?;
         seed.deserialize(self.reader.at(value))
     }
 }
 
-/// A node read as the variant that its shape names.
-struct Shaped<'t> {
-    reader: Reader<'t>,
+/// A node as the enum variant of its shape.
+struct ShapeAccess<'t> {
+    reader: TreeDeserializer<'t>,
     shape: &'static str,
 }
 
-impl<'de> de::EnumAccess<'de> for Shaped<'_> {
+impl<'de> de::EnumAccess<'de> for ShapeAccess<'_> {
     type Error = ReadError;
     type Variant = Self;
 
@@ -348,7 +356,7 @@ impl<'de> de::EnumAccess<'de> for Shaped<'_> {
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Shaped<'_> {
+impl<'de> de::VariantAccess<'de> for ShapeAccess<'_> {
     type Error = ReadError;
 
     fn unit_variant(self) -> Result<(), ReadError> {

@@ -1,24 +1,27 @@
-//! Single values as people write them: rates, durations, ratios, counts, numbers.
+//! Single values in the form that people write: rates, durations, ratios, counts, numbers.
 //!
-//! Each has a reader of its own because each answers another slip: a rate without a unit, a
+//! Each type has its own reader because each has typical mistakes: a rate without a unit, a
 //! percentage without its sign, a number in quotes.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::duration::{PATTERN, read_duration};
-use super::tree::shown;
-use crate::schedule;
+use super::problem::Mistake;
+use super::reader::into_serde;
+use super::tree::excerpt;
+use crate::schedule::{self, ParseRateError};
 
-/// Arrivals per time: `5/s`.
+/// Arrivals per second, minute or hour: `5/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(pub schedule::Rate);
 
-/// A length of time: `1h30m`.
+/// A duration: `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -34,174 +37,203 @@ pub struct Count(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub f64);
 
-/// How often: `forever` or a count.
+/// The number of cycles: `forever` or a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// For as long as the daemon lives.
     Forever,
-    /// So many times.
     Times(u64),
 }
 
-/// Reads one scalar: what the three shapes of a scalar mean for a type.
+/// A type that is written as one scalar. Each form of a scalar has a reader, so that each can
+/// explain its own typing errors.
 trait Scalar: Sized {
-    /// What belongs here, for a message.
-    const WANTED: &'static str;
-    fn from_text(text: &str) -> Result<Self, String>;
-    fn from_count(value: u64) -> Result<Self, String>;
-    fn from_number(value: f64) -> Result<Self, String>;
+    /// The value that belongs here, for a message.
+    const EXPECTED: &'static str;
+    fn from_text(text: &str) -> Result<Self, Mistake>;
+    fn from_count(value: u64) -> Result<Self, Mistake>;
+    fn from_number(value: f64) -> Result<Self, Mistake>;
 }
 
-struct Read<T>(std::marker::PhantomData<T>);
+struct ScalarVisitor<T>(PhantomData<T>);
 
 #[allow(clippy::cast_precision_loss)]
-impl<T: Scalar> Visitor<'_> for Read<T> {
+impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::WANTED)
+        f.write_str(T::EXPECTED)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        T::from_text(text.trim()).map_err(E::custom)
+        T::from_text(text.trim()).map_err(into_serde)
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
-        T::from_count(value).map_err(E::custom)
+        T::from_count(value).map_err(into_serde)
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
-        T::from_number(value as f64).map_err(E::custom)
+        T::from_number(value as f64).map_err(into_serde)
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<T, E> {
-        T::from_number(value).map_err(E::custom)
+        T::from_number(value).map_err(into_serde)
     }
 }
 
 impl Scalar for Rate {
-    const WANTED: &'static str = "a rate such as `5/s`";
+    const EXPECTED: &'static str = "a rate such as `5/s`";
 
-    fn from_text(text: &str) -> Result<Rate, String> {
-        text.parse().map(Rate).map_err(|error: schedule::ParseRateError| {
-            let message = error.to_string();
-            if shown(text) == text { message } else { message.replace(text, &shown(text)) }
+    fn from_text(text: &str) -> Result<Rate, Mistake> {
+        text.parse().map(Rate).map_err(|error: ParseRateError| {
+            let text = excerpt(text);
+            match error {
+                ParseRateError::Form(_) => Mistake::new(
+                    format!("`{text}` is not a rate"),
+                    "write a number and a unit, such as `5/s`, `300/m` or `40/h`",
+                ),
+                ParseRateError::TooFine(_) => Mistake::new(
+                    format!("`{text}` has too many decimals"),
+                    "write at most a millionth of a request per hour",
+                ),
+                ParseRateError::TooHigh(_) => Mistake::new(
+                    format!("`{text}` is above the highest rate"),
+                    "write at most 100000/s",
+                ),
+            }
         })
     }
 
-    fn from_count(value: u64) -> Result<Rate, String> {
-        Err(format!("a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"))
+    fn from_count(value: u64) -> Result<Rate, Mistake> {
+        Err(rate_without_unit(value))
     }
 
-    fn from_number(value: f64) -> Result<Rate, String> {
-        Err(format!("a rate needs a unit; write `{value}/s`, `{value}/m` or `{value}/h`"))
+    fn from_number(value: f64) -> Result<Rate, Mistake> {
+        Err(rate_without_unit(value))
     }
 }
 
-impl Scalar for Span {
-    const WANTED: &'static str = "a duration such as `90s`";
+fn rate_without_unit(value: impl fmt::Display) -> Mistake {
+    Mistake::new("a rate needs a unit", format!("write `{value}/s`, `{value}/m` or `{value}/h`"))
+}
 
-    fn from_text(text: &str) -> Result<Span, String> {
+impl Scalar for Span {
+    const EXPECTED: &'static str = "a duration such as `90s`";
+
+    fn from_text(text: &str) -> Result<Span, Mistake> {
         read_duration(text).map(Span)
     }
 
-    fn from_count(value: u64) -> Result<Span, String> {
-        Err(format!("a duration needs a unit; write `{value}s`, `{value}m` or `{value}ms`"))
+    fn from_count(value: u64) -> Result<Span, Mistake> {
+        let remedy = format!("write `{value}s`, `{value}m` or `{value}ms`");
+        Err(Mistake::new("a duration needs a unit", remedy))
     }
 
-    fn from_number(_: f64) -> Result<Span, String> {
-        Err("a duration needs a unit and no fraction; write one such as `90s` or `500ms`".into())
+    fn from_number(_: f64) -> Result<Span, Mistake> {
+        let message = "a duration needs a unit and a whole number";
+        Err(Mistake::new(message, "write one such as `90s` or `500ms`"))
     }
 }
 
 impl Scalar for Ratio {
-    const WANTED: &'static str = "a ratio such as `1%`";
+    const EXPECTED: &'static str = "a ratio such as `1%`";
 
-    fn from_text(text: &str) -> Result<Ratio, String> {
-        let form = || format!("`{}` is not a ratio; write one such as `1%` or `0.01`", shown(text));
-        let number = text.strip_suffix('%').ok_or_else(form)?;
-        let percent: f64 = number.trim().parse().map_err(|_| form())?;
+    fn from_text(text: &str) -> Result<Ratio, Mistake> {
+        const REMEDY: &str = "write one such as `1%` or `0.01`";
+        let wrong_form = || Mistake::new(format!("`{}` is not a ratio", excerpt(text)), REMEDY);
+        let number = text.strip_suffix('%').ok_or_else(wrong_form)?;
+        let percent: f64 = number.trim().parse().map_err(|_| wrong_form())?;
         if (0.0..=100.0).contains(&percent) {
             Ok(Ratio(percent / 100.0))
         } else {
-            Err(format!("`{}` is not between 0% and 100%", shown(text)))
+            let message = format!("`{}` is not between 0% and 100%", excerpt(text));
+            Err(Mistake::new(message, "write a share of the whole, such as `50%`"))
         }
     }
 
     #[allow(clippy::cast_precision_loss)]
-    fn from_count(value: u64) -> Result<Ratio, String> {
+    fn from_count(value: u64) -> Result<Ratio, Mistake> {
         Ratio::from_number(value as f64)
     }
 
-    fn from_number(value: f64) -> Result<Ratio, String> {
+    fn from_number(value: f64) -> Result<Ratio, Mistake> {
         if (0.0..=1.0).contains(&value) {
-            Ok(Ratio(value))
-        } else if (1.0..=100.0).contains(&value) {
-            Err(format!("{value} is not between 0 and 1; for percent write `{value}%`"))
-        } else {
-            Err(format!("{value} is not between 0 and 1; write a ratio such as `1%` or `0.01`"))
+            return Ok(Ratio(value));
         }
+        let remedy = if (1.0..=100.0).contains(&value) {
+            format!("for percent write `{value}%`")
+        } else {
+            "write a ratio such as `1%` or `0.01`".to_owned()
+        };
+        Err(Mistake::new(format!("{value} is not between 0 and 1"), remedy))
     }
 }
 
-impl Scalar for Count {
-    const WANTED: &'static str = "a whole number";
+/// The mistake of a text where a number belongs. `is_number` if only the quotes are wrong.
+fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
+    let remedy = if is_number { "remove the quotes" } else { "write only digits" };
+    Mistake::new(format!("`{}` is not {expected}", excerpt(text)), remedy)
+}
 
-    fn from_text(text: &str) -> Result<Count, String> {
-        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let remedy = if plain { "leave out the quotes" } else { "write digits only" };
-        Err(format!("`{}` is not a whole number; {remedy}", shown(text)))
+impl Scalar for Count {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn from_text(text: &str) -> Result<Count, Mistake> {
+        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        Err(not_a_number(text, Count::EXPECTED, is_number))
     }
 
-    fn from_count(value: u64) -> Result<Count, String> {
+    fn from_count(value: u64) -> Result<Count, Mistake> {
         Ok(Count(value))
     }
 
-    fn from_number(value: f64) -> Result<Count, String> {
-        Err(format!("{value} is not a whole number of 0 or more"))
+    fn from_number(value: f64) -> Result<Count, Mistake> {
+        let message = format!("{value} is not a whole number");
+        Err(Mistake::new(message, "write a whole number of 0 or more"))
     }
 }
 
 impl Scalar for Number {
-    const WANTED: &'static str = "a number";
+    const EXPECTED: &'static str = "a number";
 
-    fn from_text(text: &str) -> Result<Number, String> {
-        let plain = text.parse::<f64>().is_ok_and(f64::is_finite);
-        let remedy = if plain { "leave out the quotes" } else { "write digits only" };
-        Err(format!("`{}` is not a number; {remedy}", shown(text)))
+    fn from_text(text: &str) -> Result<Number, Mistake> {
+        let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
+        Err(not_a_number(text, Number::EXPECTED, is_number))
     }
 
     #[allow(clippy::cast_precision_loss)]
-    fn from_count(value: u64) -> Result<Number, String> {
+    fn from_count(value: u64) -> Result<Number, Mistake> {
         Ok(Number(value as f64))
     }
 
-    fn from_number(value: f64) -> Result<Number, String> {
+    fn from_number(value: f64) -> Result<Number, Mistake> {
         if value.is_finite() {
             Ok(Number(value))
         } else {
-            Err(format!("{value} is not a finite number"))
+            Err(Mistake::new(format!("{value} is not a finite number"), "write a finite number"))
         }
     }
 }
 
 impl Scalar for Repeat {
-    const WANTED: &'static str = "`forever` or a count";
+    const EXPECTED: &'static str = "`forever` or a count";
 
-    fn from_text(text: &str) -> Result<Repeat, String> {
+    fn from_text(text: &str) -> Result<Repeat, Mistake> {
         if text == "forever" {
             Ok(Repeat::Forever)
         } else {
-            Err(format!("`{}` is not a choice here; write `forever` or a count", shown(text)))
+            let message = format!("`{}` is not a valid choice", excerpt(text));
+            Err(Mistake::new(message, "write `forever` or a count"))
         }
     }
 
-    fn from_count(value: u64) -> Result<Repeat, String> {
+    fn from_count(value: u64) -> Result<Repeat, Mistake> {
         Ok(Repeat::Times(value))
     }
 
-    fn from_number(value: f64) -> Result<Repeat, String> {
-        Err(format!("{value} is not a count; write `forever` or a whole number"))
+    fn from_number(value: f64) -> Result<Repeat, Mistake> {
+        let message = format!("{value} is not a count");
+        Err(Mistake::new(message, "write `forever` or a whole number"))
     }
 }
 
@@ -209,7 +241,7 @@ macro_rules! scalars {
     ($($name:ident: $read:ident, $schema:tt;)+) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<$name, D::Error> {
-                from.$read(Read(std::marker::PhantomData))
+                from.$read(ScalarVisitor(PhantomData))
             }
         }
 
@@ -229,7 +261,7 @@ macro_rules! scalars {
     )+};
 }
 
-// Wherever a number may stand, `${NAME}` may stand as well.
+// Each schema also allows `${NAME}`, because a variable may fill any value.
 scalars! {
     Rate: deserialize_str, {
         "type": "string",

@@ -1,16 +1,17 @@
-//! A plan divided among several daemons: each gets its part of every cap, so that the sum is what
-//! the file says.
+//! Divides a plan among several daemons. Each gets its part of every limit, so the limits of all
+//! shards add up to those of the file.
 
 use std::num::NonZeroU32;
 
-use super::{Invalid, Position, Problem};
+use super::{Invalid, Mistake, Position, Problem};
 use crate::plan::{Plan, Scenario, Start};
 use crate::schedule::Shard;
 
-/// The part of a plan, read from `origin`, that one shard carries out.
+/// Returns the part of a plan that one shard executes. `origin` names the file in messages.
 ///
 /// # Errors
-/// Where a schedule does not begin at the same time for all of them, or a part is nothing.
+/// Problems, if a schedule would not begin at the same time on all shards, or if a limit is smaller
+/// than the number of shards.
 pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
     let mut problems = Vec::new();
     for scenario in plan.scenarios.iter_mut().filter(|_| shard.count() > 1) {
@@ -20,44 +21,41 @@ pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invali
     if problems.is_empty() {
         return Ok(plan);
     }
-    Err(Invalid { files: plan.files, ..Invalid::of(origin, problems) })
+    Err(Invalid { files: plan.files, ..Invalid::new(origin, problems) })
 }
 
 fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut problem = |key: &str, text: String| {
+    let mut problem = |key: &str, message: String, remedy: String| {
         let path = format!("scenarios.{}.{key}", scenario.name);
-        problems.push(Problem::new(Position::default(), path, &text));
+        let mistake = Mistake::new(message, remedy);
+        problems.push(Problem::new(Position::default(), path, mistake));
     };
     if !matches!(scenario.start, Start::WallClock(_) | Start::Cron(_)) {
-        let text =
-            "shards would not begin together; write `start: wall_clock` or a cron expression";
-        problem("start", text.to_owned());
+        problem(
+            "start",
+            "the shards would not begin at the same time".to_owned(),
+            "write `start: wall_clock` or a cron expression".to_owned(),
+        );
     }
     let shards = shard.count();
-    let part =
-        |whole: NonZeroU32| u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
+    let at_least_one_each = format!("write at least {shards}");
     for phase in scenario.schedule.phases() {
         if let Some(slots) = phase.load.slots()
             && slots.get() < shards
         {
-            let name = &phase.name;
-            problem(
-                "schedule",
-                format!(
-                    "phase `{name}` is not enough for {shards} shards; write at least {shards}"
-                ),
-            );
+            let message =
+                format!("the concurrency of phase `{}` is too low for {shards} shards", phase.name);
+            problem("schedule", message, at_least_one_each.clone());
         }
     }
-    match NonZeroU32::new(part(scenario.max_concurrency)) {
-        Some(part) if scenario.max_concurrency.get() >= shards => scenario.max_concurrency = part,
+    let whole = scenario.max_concurrency;
+    let part = u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
+    match NonZeroU32::new(part) {
+        Some(part) if whole.get() >= shards => scenario.max_concurrency = part,
         _ => {
-            let whole = scenario.max_concurrency;
-            problem(
-                "max_concurrency",
-                format!("{whole} is not enough for {shards} shards; write at least {shards}"),
-            );
+            let message = format!("{whole} is too low for {shards} shards");
+            problem("max_concurrency", message, at_least_one_each);
         }
     }
     problems

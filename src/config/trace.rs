@@ -1,7 +1,8 @@
-//! Traces of requests, read from files: what Azure and Mooncake publish, as it is, and a plain form.
+//! Reads traces of requests from files: the published forms of Azure and Mooncake, and a plain
+//! form.
 //!
-//! One line is one row, in the order of time, so that reading ends where the phase does: an hour of a
-//! trace of a week costs an hour's rows. Instants count from the first row.
+//! One line is one row, and rows are sorted by time, so reading ends where the phase ends: an hour
+//! of a week-long trace costs only the rows of an hour. Instants count from the first row.
 
 mod row;
 
@@ -10,65 +11,39 @@ use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::tree::shown;
-use crate::schedule::{Lengths, Phase, Trace, TraceRow};
-use row::Format;
+use super::problem::Mistake;
+use super::tree::excerpt;
+use crate::schedule::{Phase, Trace, TraceRow};
+use row::{Format, RawRow};
 
-/// The most bytes that are read of a trace.
+/// The highest number of bytes that are read from a trace.
 const MAX_BYTES: u64 = 256 << 20;
-/// The most rows of a trace: 16 MB of them.
+/// The highest number of rows in a trace. They take 16 MB of memory.
 const MAX_ROWS: usize = 1_000_000;
-/// The longest line. Mooncake lists the hashes of a prompt's blocks.
+/// The longest line, in bytes. Lines of Mooncake list the hashes of all blocks of a prompt.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Why a file gives no trace.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// It is missing or cannot be read.
-    #[error("`{path}` cannot be read: {reason}; paths are relative to the configuration file")]
-    Unreadable {
-        /// As it was looked for.
-        path: String,
-        /// The operating system's words.
-        reason: String,
-    },
-    /// Its name says neither of the two formats.
-    #[error("`{0}` is neither CSV nor JSONL; name a file that ends in `.csv` or `.jsonl`")]
-    Format(String),
-    /// Above [`MAX_BYTES`] or [`MAX_ROWS`].
-    #[error("`{path}` is larger than {limit}; cut it with `for`, or use a part of it")]
-    TooLarge {
-        /// As it was looked for.
-        path: String,
-        /// What it exceeds.
-        limit: &'static str,
-    },
-    /// No row in it.
-    #[error("`{0}` holds no rows; write at least one")]
-    Empty(String),
-    /// A line that cannot be used.
-    #[error("`{path}` line {line}: {message}")]
-    Line {
-        /// As it was looked for.
-        path: String,
-        /// From 1.
-        line: usize,
-        /// What is wrong; what would be right.
-        message: String,
-    },
-}
-
-/// Reads a trace with its time divided by `speed`, as far as `until` where there is an end.
+/// Reads a trace and divides its time by `speed`. It reads no further than `until`, if that is set.
 ///
 /// # Errors
-/// Where the file cannot be read, or a line of what is read cannot be used.
-pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, TraceError> {
-    let name = || path.display().to_string();
-    let too_large = |limit| TraceError::TooLarge { path: name(), limit };
-    let unreadable =
-        |error: std::io::Error| TraceError::Unreadable { path: name(), reason: error.to_string() };
-    let mut format = Format::of(path).ok_or_else(|| TraceError::Format(name()))?;
-    // A pipe or a device could keep the reader for ever.
+/// If the file cannot be read or is too large, or if a line within `until` is invalid.
+pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, Mistake> {
+    let name = path.display();
+    let unreadable = |error: std::io::Error| {
+        Mistake::new(
+            format!("`{name}` cannot be read: {error}"),
+            "name an existing file, relative to the configuration file",
+        )
+    };
+    let too_large = |limit: &str| {
+        let message = format!("`{name}` is larger than {limit}");
+        Mistake::new(message, "set `for` to read only the beginning, or use a part of the file")
+    };
+    let mut format = Format::from_extension(path).ok_or_else(|| {
+        let message = format!("`{name}` is neither CSV nor JSONL");
+        Mistake::new(message, "name a file that ends in `.csv` or `.jsonl`")
+    })?;
+    // Reading a pipe or a device might never end.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(std::io::Error::other("not a file")));
     }
@@ -87,38 +62,38 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, T
         if bytes > MAX_BYTES {
             return Err(too_large("256 MiB"));
         }
-        let wrong = |message| TraceError::Line { path: name(), line: number, message };
+        let in_line = |mistake: Mistake| mistake.within(&format!("`{name}` line {number}"));
         if line.len() as u64 > MAX_LINE {
-            return Err(wrong("longer than 1 MiB; write one row a line".to_owned()));
+            return Err(in_line(Mistake::new("longer than 1 MiB", "write one row per line")));
         }
-        let text =
-            str::from_utf8(&line).map_err(|_| wrong("not UTF-8; convert the file".to_owned()))?;
-        // Some editors put a byte order mark first.
+        let text = str::from_utf8(&line)
+            .map_err(|_| in_line(Mistake::new("not UTF-8", "convert the file to UTF-8")))?;
+        // Some editors write a byte order mark first.
         let text = text.trim_start_matches(|c| number == 1 && c == '\u{feff}').trim();
         if text.is_empty() {
             continue;
         }
-        let Some((at, lengths)) = format.row(text).map_err(wrong)? else { continue };
-        if !rows.keep(at, lengths).map_err(wrong)? {
+        let Some(row) = format.row(text).map_err(in_line)? else { continue };
+        if !rows.keep(&row).map_err(in_line)? {
             break;
         }
         if rows.kept.len() > MAX_ROWS {
-            return Err(too_large("1000000 rows"));
+            return Err(too_large("1,000,000 rows"));
         }
     }
     if rows.kept.is_empty() {
-        return Err(TraceError::Empty(name()));
+        return Err(Mistake::new(format!("`{name}` has no rows"), "write at least one"));
     }
     Ok(Trace::new(&file_name(path), rows.kept))
 }
 
-/// The rows so far, and what the next one is measured by.
+/// The rows read so far, and the limits for the next one.
 struct Rows {
     speed: f64,
-    /// Whether `end` cuts rows off or refuses them.
+    /// True if rows after `end` are ignored; else they are a mistake.
     cuts: bool,
     end: Duration,
-    /// The instants of the first and the latest row.
+    /// The instants of the first and the latest row, in nanoseconds.
     reached: Option<(i128, i128)>,
     kept: Vec<TraceRow>,
 }
@@ -129,29 +104,29 @@ impl Rows {
         Rows { speed, cuts: until.is_some(), end, reached: None, kept: Vec::new() }
     }
 
-    /// Keeps a row; or not, where it and all the rest are cut off.
+    /// Keeps a row. Returns false if it and all later rows are cut off.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn keep(&mut self, at: i128, lengths: Lengths) -> Result<bool, String> {
+    fn keep(&mut self, row: &RawRow) -> Result<bool, Mistake> {
+        let at = row.instant_ns;
         let (first, latest) = self.reached.unwrap_or((at, at));
         if at < latest {
-            return Err("earlier than the row before; sort the rows by time".to_owned());
+            return Err(Mistake::new("earlier than the row before", "sort the rows by time"));
         }
         self.reached = Some((first, at));
-        // Whole nanoseconds stay whole for 104 days, and who goes beyond does not miss one.
+        // An f64 holds whole nanoseconds exactly for 104 days. Beyond that the error is below 4 ns.
         let offset = Duration::from_nanos(((at - first) as f64 / self.speed).round() as u64);
         let within = offset <= self.end;
         if within {
-            self.kept.push(TraceRow::new(offset, lengths));
+            self.kept.push(TraceRow::new(offset, row.lengths));
         } else if !self.cuts {
-            let message =
-                "more than 366 days after the first row; cut the trace with `for` or raise `speed`";
-            return Err(message.to_owned());
+            let message = "more than 366 days after the first row";
+            return Err(Mistake::new(message, "cut the trace with `for` or raise `speed`"));
         }
         Ok(within)
     }
 }
 
-/// The name of a file, fit for the name of a phase.
+/// The name of a file, made fit for the name of a phase.
 fn file_name(path: &Path) -> String {
-    shown(&path.file_name().unwrap_or_default().to_string_lossy())
+    excerpt(&path.file_name().unwrap_or_default().to_string_lossy())
 }

@@ -1,14 +1,14 @@
-//! The document as it was written: every node in the order of the text, duplicates and all.
+//! The document as the user wrote it: every node in the order of the text, duplicate keys included.
 //!
-//! Nodes lie in one arena and are named by their place in it. That number is all a later stage
-//! has to carry to say where something stands: the path follows from it here, line and column by
-//! reading the text again up to the same node (see [`super::yaml`]).
+//! Nodes are in one arena, and the id of a node is its index. A later step needs only this id to
+//! name a place: this module derives the path from it, and [`super::yaml`] finds line and column by
+//! reading the text again up to the same node.
 
 use std::fmt;
 
 use crate::random::Fnv;
 
-/// A node's place in the order of the text.
+/// The index of a node, in the order of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(super) u32);
 
@@ -34,55 +34,56 @@ struct Node {
     value: Value,
 }
 
-/// How a node hangs on its parent.
+/// The relation of a node to its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It has none.
+    /// The node has no parent.
     Root,
     /// The key of an entry. Its value, if it has one, is the next node.
     Key,
     /// The value of an entry. Its key is the node before.
     Entry,
-    /// In a list.
+    /// An item of a list, with its index.
     Item(usize),
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Nothing was written.
+    /// No value, or `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
     /// A number without a fraction.
     Integer(i128),
-    /// A number with one.
+    /// A number with a fraction, or one too large for an integer.
     Float(f64),
-    /// Anything else that is not a collection.
+    /// Any other scalar.
     Text(Text),
     /// A sequence.
     List(Vec<NodeId>),
-    /// Something that has been reported already, such as a variable that is not set.
+    /// A value with a problem that has been reported, such as a variable that is not set.
     Unknown,
     /// Keys and values. A key is always [`Value::Text`].
     Map(Vec<(NodeId, NodeId)>),
 }
 
-/// A piece of text, before and after `${NAME}` was filled.
+/// A text, before and after `${NAME}` was filled.
 #[derive(Clone, Debug)]
 pub struct Text {
-    /// As the file has it; safe to show.
+    /// The text in the file. It is safe to show.
     pub written: String,
-    /// What it stands for, where that differs.
+    /// The text with variables filled, if that differs.
     pub filled: Option<Filled>,
 }
 
-/// Text that `${…}` or `$$` was replaced in.
+/// A text in which `${…}` or `$$` was replaced.
 #[derive(Clone)]
 pub struct Filled {
     /// The whole text.
     pub text: String,
-    /// Whether a variable took part: then the text may be a secret, and is not in the file.
+    /// True if a variable is part of it. If so, the text may be a secret, and the file does not
+    /// have it.
     pub from_variable: bool,
 }
 
@@ -93,14 +94,14 @@ impl fmt::Debug for Filled {
 }
 
 impl Text {
-    /// What it stands for.
+    /// The text with variables filled.
     pub fn as_str(&self) -> &str {
         self.filled.as_ref().map_or(&self.written, |filled| &filled.text)
     }
 }
 
 impl Tree {
-    /// Takes the next number; the value follows by [`Tree::set`].
+    /// Adds a node without a value. [`Tree::set`] adds the value.
     pub(super) fn push(&mut self, parent: NodeId, step: Step) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(Node { parent, step, value: Value::Null });
@@ -113,17 +114,17 @@ impl Tree {
         }
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// What a node holds.
+    /// The value of a node; [`Value::Null`] for an unknown id.
     pub fn value(&self, id: NodeId) -> &Value {
         self.nodes.get(id.index()).map_or(&Value::Null, |node| &node.value)
     }
 
-    /// The text of a node, if it is one.
+    /// The text of a node, if its value is a text.
     pub fn text(&self, id: NodeId) -> Option<&Text> {
         match self.value(id) {
             Value::Text(text) => Some(text),
@@ -131,7 +132,7 @@ impl Tree {
         }
     }
 
-    /// The name of a key.
+    /// The text of a key node.
     pub fn key(&self, id: NodeId) -> &str {
         self.text(id).map_or("", |text| text.written.as_str())
     }
@@ -146,12 +147,12 @@ impl Tree {
         }
     }
 
-    /// FNV-1a over what stands there once variables are filled, whatever its comments and layout: the
-    /// same on every machine and in every release, so that fleets can be compared.
+    /// Returns the FNV-1a hash of all values with variables filled. Comments and layout do not
+    /// affect it. It is the same on every machine and in every release, so daemons can be compared.
     pub fn hash(&self) -> u64 {
         let mut hash = Fnv::default();
         let mut add = |kind: u8, bytes: &[u8]| {
-            // With its kind and length, no value runs into the next.
+            // Kind and length in front keep neighbouring values apart: `ab`, `c` is not `a`, `bc`.
             let length = (bytes.len() as u64).to_le_bytes();
             hash.update(&[kind]);
             hash.update(&length);
@@ -171,16 +172,16 @@ impl Tree {
         hash.0
     }
 
-    /// The texts that are values, not keys.
-    pub(super) fn texts_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Text)> {
+    /// The texts that are values, without the keys.
+    pub(super) fn value_texts_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Text)> {
         self.nodes.iter_mut().zip(0u32..).filter_map(|(node, id)| match &mut node.value {
             Value::Text(text) if node.step != Step::Key => Some((NodeId(id), text)),
             _ => None,
         })
     }
 
-    /// Where a reader looks for a problem with this node: at the value itself, or for a whole
-    /// collection at the key that holds it.
+    /// Returns the node at whose position a problem of this node is reported: the value itself, or
+    /// for a whole map or list its key.
     pub fn anchor(&self, id: NodeId) -> NodeId {
         match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),
@@ -188,12 +189,12 @@ impl Tree {
         }
     }
 
-    /// What a node hangs on; the root hangs on itself.
+    /// The parent of a node. The root is its own parent.
     pub fn parent(&self, id: NodeId) -> NodeId {
         self.nodes.get(id.index()).map_or(NodeId::ROOT, |node| node.parent)
     }
 
-    /// The path to a node: `scenarios.baseline.schedule[1].ramp.to`.
+    /// The path of a node: `scenarios.baseline.schedule[1].ramp.to`.
     pub fn path(&self, id: NodeId) -> String {
         let step = self.nodes.get(id.index()).map_or(Step::Root, |node| node.step);
         let key = match step {
@@ -204,12 +205,12 @@ impl Tree {
         };
         let above = self.path(self.parent(id));
         let dot = if above.is_empty() { "" } else { "." };
-        format!("{above}{dot}{}", shown(self.key(key)))
+        format!("{above}{dot}{}", excerpt(self.key(key)))
     }
 }
 
-/// Text from a file made fit for a message: one line, without control characters, not long.
-pub fn shown(text: &str) -> String {
+/// Makes a text from a file fit for a message: at most 64 characters, without control characters.
+pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
     let mut safe: String =
         text.chars().take(LIMIT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

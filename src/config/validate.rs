@@ -1,15 +1,17 @@
-//! From documents to a [`Plan`]: what the values mean together.
+//! Turns documents into a [`Plan`](plan::Plan) and checks what the values mean together.
 //!
-//! Each topic has a file below. All of them note problems in one [`Checker`] and go on, so that
-//! one reading tells everything; a plan comes out only if nothing was noted.
+//! Each topic has a submodule with methods of [`Validator`]. They record mistakes and continue, so
+//! one pass finds all of them. A method returns `None` if it recorded a mistake, and a plan exists
+//! only if nobody did.
 
 mod calendar;
 mod connection;
+mod definitions;
 mod dialect;
 mod metrics;
+mod phase_end;
 mod prices;
 mod prompts;
-mod register;
 mod replay;
 mod request;
 mod scenario;
@@ -28,197 +30,182 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::document::{LongForm, Scenario, ShortForm, ShortPrompts, ShortTarget, Target};
 use super::duration::HumanDuration;
-use super::field::{At, Field, Named};
+use super::field::{Field, FieldMap, Located};
 use super::hints;
-use super::reader::{Finding, Findings, Reader};
+use super::problem::{Mistake, MistakeAt, Mistakes, ProblemKind};
+use super::reader::TreeDeserializer;
 use super::scalar::{Count, Span};
-use super::tree::{NodeId, Tree, Value, shown};
+use super::tree::{NodeId, Tree, Value, excerpt};
 use super::variables::Variables;
+use super::yaml::SHORTEST_FILE;
 use crate::buckets::Buckets;
 use crate::plan;
-use register::{Register, noun};
+use crate::prompts::Prompts;
+use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
 
-/// The name of the one target and the one scenario of the short form.
-const ONLY: &str = "default";
+/// The name of the only target and the only scenario of the short form.
+const DEFAULT_NAME: &str = "default";
 
-/// What came out well, before the text is added that makes it a [`plan::Plan`].
-pub struct Outcome {
-    /// Everything random follows from it.
+/// The parts of a [`plan::Plan`] that follow from the documents, with the warnings.
+pub struct Validated {
+    /// The seed of all random choices.
     pub seed: u64,
     /// In the order of the file.
     pub scenarios: Vec<plan::Scenario>,
-    /// Where the buckets of the histograms lie.
+    /// The buckets of the histograms.
     pub buckets: Buckets,
-    /// What is allowed and probably not meant.
-    pub warnings: Vec<Finding>,
+    /// Things that are allowed and probably not intended.
+    pub warnings: Vec<MistakeAt>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the tree as one of the two forms and checks it. What is wrong is added to `found`; the
-/// outcome counts only if nothing was.
-pub fn validate(tree: &Tree, variables: &Variables<'_>, base: &Path, found: &Findings) -> Outcome {
-    let check = Checker {
+/// Reads the tree as one of the two forms and checks it. It adds all mistakes to `mistakes`; the
+/// result is usable only if there are none.
+pub fn validate(
+    tree: &Tree,
+    variables: &Variables<'_>,
+    base: &Path,
+    mistakes: &Mistakes,
+) -> Validated {
+    let validator = Validator {
         tree,
         variables,
         base,
-        found,
-        warnings: Findings::default(),
+        mistakes,
+        warnings: Mistakes::default(),
         files: RefCell::default(),
     };
-    let reader = Reader::new(tree, found);
-    let (seed, scenarios, buckets) = match tree.value(NodeId::ROOT) {
-        Value::Map(_)
-            if ["targets", "scenarios"].iter().any(|k| tree.get(NodeId::ROOT, k).is_some()) =>
-        {
-            match <LongForm as serde::Deserialize>::deserialize(reader) {
-                Ok(form) => check.long(&form),
-                Err(error) => check.nothing(&error.to_string()),
-            }
-        }
-        Value::Map(_) => match <ShortForm as serde::Deserialize>::deserialize(reader) {
-            Ok(form) => check.short(form),
-            Err(error) => check.nothing(&error.to_string()),
-        },
-        _ => check.nothing(
-            "the file is not a map of keys and values; at its shortest it says \
-             `target: http://localhost:8000/v1` and `rate: 5/s`",
-        ),
-    };
-    let (warnings, files) = (check.warnings.into_inner(), check.files.into_inner());
-    Outcome { seed, scenarios, buckets, warnings, files }
+    let Form { seed, scenarios, buckets } = validator.document().unwrap_or_else(|mistake| {
+        validator.report(NodeId::ROOT, mistake);
+        Form::default()
+    });
+    let (warnings, files) = (validator.warnings.into_inner(), validator.files.into_inner());
+    Validated { seed, scenarios, buckets, warnings, files }
 }
 
-/// The seed, the scenarios and the buckets of either form.
-type Meaning = (u64, Vec<plan::Scenario>, Buckets);
+/// The content of a file in either form.
+#[derive(Default)]
+struct Form {
+    seed: u64,
+    scenarios: Vec<plan::Scenario>,
+    buckets: Buckets,
+}
 
-/// What every topic needs to check its values and to note what is wrong.
-struct Checker<'a> {
+/// The context of all checks: what they read, and where they record mistakes.
+struct Validator<'a> {
     tree: &'a Tree,
     variables: &'a Variables<'a>,
     base: &'a Path,
-    found: &'a Findings,
-    warnings: Findings,
+    mistakes: &'a Mistakes,
+    warnings: Mistakes,
     files: RefCell<Vec<PathBuf>>,
 }
 
-impl Checker<'_> {
-    /// Notes a problem; after a semicolon, what would be right.
-    fn problem(&self, node: NodeId, message: impl Into<String>) {
-        self.found.borrow_mut().push(Finding { node, message: message.into() });
+impl Validator<'_> {
+    /// Records a mistake.
+    fn report(&self, node: NodeId, mistake: Mistake) {
+        self.mistakes.borrow_mut().push(MistakeAt { node, mistake });
     }
 
-    /// Notes that something is missing from a map, unless a key there is a slip of the finger for
-    /// what is missing: that has been said then.
-    fn missing(&self, node: NodeId, message: impl Into<String>) {
-        let slip = self.found.borrow().iter().any(|finding| {
-            finding.message.starts_with("unknown key")
-                && finding.message.contains("did you mean")
-                && self.tree.parent(finding.node) == node
+    /// Records a mistake with its remedy.
+    fn problem(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
+        self.report(node, Mistake::new(message, remedy));
+    }
+
+    /// Records that something is missing from a map. It records nothing if a key of this map is
+    /// misspelled, because that key is probably the missing one and has been reported.
+    fn missing(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
+        let has_misspelled_key = self.mistakes.borrow().iter().any(|found| {
+            found.mistake.kind == ProblemKind::MisspelledKey && self.tree.parent(found.node) == node
         });
-        if !slip {
-            self.problem(node, message);
+        if !has_misspelled_key {
+            self.report(node, Mistake::new(message, remedy).of_kind(ProblemKind::Missing));
         }
     }
 
-    fn warn(&self, node: NodeId, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(Finding { node, message: message.into() });
+    /// Records a warning with its remedy.
+    fn warn(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
+        let mistake = Mistake::new(message, remedy);
+        self.warnings.borrow_mut().push(MistakeAt { node, mistake });
     }
 
-    fn nothing(&self, message: &str) -> Meaning {
-        self.problem(NodeId::ROOT, message);
-        (0, Vec::new(), Buckets::default())
+    /// Reads the document in the form that its keys choose.
+    fn document(&self) -> Result<Form, Mistake> {
+        if !matches!(self.tree.value(NodeId::ROOT), Value::Map(_)) {
+            return Err(Mistake::new("the file is not a map of keys and values", SHORTEST_FILE));
+        }
+        let reader = TreeDeserializer::new(self.tree, self.mistakes);
+        let has_key = |key: &&str| self.tree.get(NodeId::ROOT, key).is_some();
+        if ["targets", "scenarios"].iter().any(has_key) {
+            Ok(self.long_form(&LongForm::deserialize(reader)?))
+        } else {
+            Ok(self.short_form(ShortForm::deserialize(reader)?))
+        }
     }
 
-    fn long(&self, form: &LongForm) -> Meaning {
+    fn long_form(&self, form: &LongForm) -> Form {
         let seed = seed(&form.seed);
         if form.targets.is_absent() {
-            self.missing(NodeId::ROOT, "`targets` is missing; name at least one endpoint there");
+            self.missing(NodeId::ROOT, "`targets` is missing", "name at least one endpoint there");
         }
         if form.scenarios.is_absent() {
             self.missing(
                 NodeId::ROOT,
-                "`scenarios` is missing; say there what load to put on the targets",
+                "`scenarios` is missing",
+                "define the load on the targets there",
             );
         }
-        let targets = self.register("target", &form.targets, |name, target, node| {
+        let targets = self.definitions("target", &form.targets, |name, target, node| {
             self.target(name, target, node, seed).map(Arc::new)
         });
-        let prompts = self.sources(&form.prompts);
+        let sources = self.sources(&form.prompts);
         let mut scenarios = Vec::new();
         for (name, document) in self.entries(&form.scenarios, "scenario") {
-            let Some(document) = document.given() else {
-                continue;
-            };
-            if let Some(scenario) =
-                self.scenario(name, &document.value, document.node, &targets, &prompts)
-            {
-                scenarios.push(scenario);
-            }
+            let Some(document) = document.present() else { continue };
+            scenarios.extend(self.scenario(
+                name,
+                &document.value,
+                document.node,
+                &targets,
+                &sources,
+            ));
         }
-        let (most, buckets) = self.metrics(&form.metrics);
-        if let (Some(at), Some(most)) = (form.scenarios.given(), most) {
-            let streams =
-                scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
-            self.combinations(at.node, streams.max(at.value.0.len()), most);
+        let (limit, buckets) = self.metrics(&form.metrics);
+        if let (Some(located), Some(limit)) = (form.scenarios.present(), limit) {
+            let routes = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
+            self.limit_routes(located.node, routes.max(located.value.0.len()), limit);
         }
-        self.unused(&targets);
-        self.unused(&prompts);
-        (seed, scenarios, buckets)
+        self.warn_of_unused(&targets);
+        self.warn_of_unused(&sources);
+        Form { seed, scenarios, buckets }
     }
 
-    /// The short form is a long one with one nameless target and scenario.
-    fn short(&self, form: ShortForm) -> Meaning {
+    /// Checks the short form as a long form with one target and one scenario, both unnamed.
+    fn short_form(&self, form: ShortForm) -> Form {
         let seed = seed(&form.seed);
-        // One stream is within any limit.
+        // One route is below any limit, so the limit is not needed.
         let (_, buckets) = self.metrics(&form.metrics);
-        let target = match form.target {
-            Field::Absent => {
-                self.missing(
-                    NodeId::ROOT,
-                    "`target` is missing; write the endpoint's URL, such as \
-                     `target: http://localhost:8000/v1`",
+        let target = self.short_target(form.target, seed).map(Arc::new);
+        let targets = Definitions::single("target", DEFAULT_NAME, target);
+        let sources = self.short_prompts(form.prompts);
+        if let [_, second, ..] = sources.entries.as_slice() {
+            // The keys of a source without a name look like several sources. That has been
+            // reported.
+            if second.value.is_some() || !hints::is_source_key(&second.name) {
+                self.problem(
+                    second.node,
+                    "the short form has only one source of prompts",
+                    "for several sources write `targets`, `prompts` and `scenarios`",
                 );
-                None
             }
-            Field::Bad(_) => None,
-            Field::Given(At { node, value }) => {
-                let target = match value {
-                    ShortTarget::Map(target) => *target,
-                    ShortTarget::Text(url) => Target {
-                        base_url: Field::Given(At { node, value: url }),
-                        ..Target::default()
-                    },
-                };
-                self.target(ONLY, &target, node, seed).map(Arc::new)
-            }
-        };
-        let targets = Register::one("target", ONLY, target);
-        let prompts = match form.prompts {
-            Field::Absent => Register::none("prompts"),
-            Field::Bad(_) => Register::one("prompts", ONLY, None),
-            Field::Given(At { node, value: ShortPrompts::Map(map) }) => {
-                self.sources(&Field::Given(At { node, value: map }))
-            }
-            Field::Given(At { node, value: ShortPrompts::List(list) }) => {
-                Register::one("prompts", "inline", self.inline("inline", node, &list))
-            }
-        };
-        if let [_, (second_name, second, value), ..] = prompts.entries.as_slice() {
-            // That its keys want a name before them has been said.
-            if value.is_none() && hints::names_source_key(second_name) {
-                return (seed, Vec::new(), buckets);
-            }
-            self.problem(
-                *second,
-                "the short form has one source of prompts; for several write `targets`, `prompts` \
-                 and `scenarios`",
-            );
-            return (seed, Vec::new(), buckets);
+            return Form { seed, buckets, ..Form::default() };
         }
         let scenario = Scenario {
             target: Field::Absent,
@@ -239,59 +226,94 @@ impl Checker<'_> {
             warmup: form.warmup,
             slo: form.slo,
         };
-        let scenario = self.scenario(ONLY, &scenario, NodeId::ROOT, &targets, &prompts);
-        (seed, scenario.into_iter().collect(), buckets)
+        let scenario = self.scenario(DEFAULT_NAME, &scenario, NodeId::ROOT, &targets, &sources);
+        Form { seed, scenarios: scenario.into_iter().collect(), buckets }
     }
 
-    /// The entries of a map that the user names, each name checked.
+    fn short_target(&self, field: Field<ShortTarget>, seed: u64) -> Option<plan::Target> {
+        match field {
+            Field::Absent => {
+                self.missing(
+                    NodeId::ROOT,
+                    "`target` is missing",
+                    "write the URL of the endpoint, such as `target: http://localhost:8000/v1`",
+                );
+                None
+            }
+            Field::Invalid(_) => None,
+            Field::Present(Located { node, value: ShortTarget::Map(target) }) => {
+                self.target(DEFAULT_NAME, &target, node, seed)
+            }
+            Field::Present(Located { node, value: ShortTarget::Text(url) }) => {
+                let base_url = Field::Present(Located { node, value: url });
+                let target = Target { base_url, ..Target::default() };
+                self.target(DEFAULT_NAME, &target, node, seed)
+            }
+        }
+    }
+
+    fn short_prompts(&self, field: Field<ShortPrompts>) -> Definitions<Prompts> {
+        match field {
+            Field::Absent => Definitions::empty("prompts"),
+            Field::Invalid(_) => Definitions::single("prompts", DEFAULT_NAME, None),
+            Field::Present(Located { node, value: ShortPrompts::Map(map) }) => {
+                self.sources(&Field::Present(Located { node, value: map }))
+            }
+            Field::Present(Located { node, value: ShortPrompts::List(list) }) => {
+                Definitions::single("prompts", "inline", self.inline("inline", node, &list))
+            }
+        }
+    }
+
+    /// Returns the entries of a map with names from the user, and checks each name.
     fn entries<'f, T>(
         &self,
-        field: &'f Field<Named<T>>,
+        field: &'f Field<FieldMap<T>>,
         kind: &str,
     ) -> impl Iterator<Item = (&'f str, &'f Field<T>)> {
-        let entries = field.given().map(|at| {
-            if at.value.0.is_empty() {
-                self.problem(at.node, format!("it is empty; name at least one {}", noun(kind)));
+        let entries = field.present().map(|located| {
+            if located.value.0.is_empty() {
+                self.problem(
+                    located.node,
+                    "the map is empty",
+                    format!("name at least one {}", noun(kind)),
+                );
             }
-            for (name, _) in &at.value.0 {
+            for (name, _) in &located.value.0 {
                 self.name(name, kind);
             }
-            at.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
+            located.value.0.iter().map(|(name, value)| (name.value.as_str(), value))
         });
         entries.into_iter().flatten()
     }
 
-    /// Names become label values and file names.
-    fn name(&self, name: &At<String>, kind: &str) {
-        let good = (1..=63).contains(&name.value.len())
+    /// Checks a name. Names become label values and parts of file names.
+    fn name(&self, name: &Located<String>, kind: &str) {
+        let is_valid = (1..=63).contains(&name.value.len())
             && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !good {
+        if !is_valid {
             self.problem(
                 name.node,
-                format!(
-                    "`{}` cannot be the name of a {}; use 1 to 63 letters, digits, `.`, `_` and `-`",
-                    shown(&name.value),
-                    noun(kind)
-                ),
+                format!("`{}` cannot be the name of a {}", excerpt(&name.value), noun(kind)),
+                "use 1 to 63 letters, digits, `.`, `_` and `-`",
             );
         }
     }
 
-    /// A count within bounds, or the default.
+    /// Returns a count within `range`, or the default.
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) => {
-                let value = u32::try_from(at.value.0).ok().filter(|value| range.contains(value));
+            Field::Invalid(_) => None,
+            Field::Present(located) => {
+                let value =
+                    u32::try_from(located.value.0).ok().filter(|value| range.contains(value));
                 if value.is_none() {
                     let (low, high) = (range.start(), range.end());
                     self.problem(
-                        at.node,
-                        format!(
-                            "{} is out of range; write a count from {low} to {high}",
-                            at.value.0
-                        ),
+                        located.node,
+                        format!("{} is out of range", located.value.0),
+                        format!("write a count from {low} to {high}"),
                     );
                 }
                 value
@@ -299,12 +321,12 @@ impl Checker<'_> {
         }
     }
 
-    /// As [`Checker::count`], of at least one.
+    /// Returns a count from 1 to `highest`, or the default.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
     }
 
-    /// A duration within bounds, or the default.
+    /// Returns a duration within `range`, or the default.
     fn span(
         &self,
         field: &Field<Span>,
@@ -313,14 +335,14 @@ impl Checker<'_> {
     ) -> Option<Duration> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) if range.contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) if range.contains(&located.value.0) => Some(located.value.0),
+            Field::Present(located) => {
                 self.problem(
-                    at.node,
+                    located.node,
+                    format!("{} is out of range", HumanDuration(located.value.0)),
                     format!(
-                        "{} is out of range; write a duration from {} to {}",
-                        HumanDuration(at.value.0),
+                        "write a duration from {} to {}",
                         HumanDuration(*range.start()),
                         HumanDuration(*range.end())
                     ),
@@ -330,7 +352,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A path in the file is relative to the file. What stands there is going to be read.
+    /// Resolves a path relative to the configuration file, and remembers it as a file to watch.
     fn path(&self, written: &str) -> PathBuf {
         let path = self.base.join(written);
         self.files.borrow_mut().push(path.clone());
@@ -339,5 +361,5 @@ impl Checker<'_> {
 }
 
 fn seed(field: &Field<Count>) -> u64 {
-    field.given().map_or(0, |at| at.value.0)
+    field.present().map_or(0, |located| located.value.0)
 }

@@ -1,86 +1,88 @@
-//! The one place that knows the YAML crate: text to [`Tree`], a node's line and column, and back
-//! to text.
+//! The one module that uses the YAML crate: it builds a [`Tree`] from a text, finds the line and
+//! column of a node, and writes a tree as text.
 //!
-//! The crate gives positions to errors only. So a position is found by reading the text a second
-//! time and failing on purpose at the node in question; the crate then says where that was. It
-//! costs one more pass, and only for a file that has problems.
+//! The crate reports positions only with errors. To find the position of a node, [`locate`] reads
+//! the text a second time and fails on purpose at that node; the error then has the position. This
+//! costs one more pass for each problem, and nothing for a valid file.
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::tree::{NodeId, Step, Text, Tree, Value, shown};
+use super::problem::{Mistake, MistakeAt, ProblemKind};
+use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 
-/// The largest file, in bytes. Checked before anything is parsed.
+/// The largest file, in bytes. It is checked before the text is parsed.
 pub const MAX_BYTES: usize = 1 << 20;
+/// The remedy for a file without content: the two keys that every short form needs.
+pub const SHORTEST_FILE: &str = "write at least `target: http://localhost:8000/v1` and `rate: 5/s`";
+/// The remedy for a file that is too large.
+const PROMPTS_ELSEWHERE: &str = "move the prompts to separate files";
 /// The deepest nesting.
 pub const MAX_DEPTH: usize = 32;
-/// The most nodes, once aliases are followed.
+/// The highest number of nodes. Each use of an alias counts.
 pub const MAX_NODES: usize = 20_000;
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// From 1; 0 where there is no text to point at.
+    /// From 1; 0 if there is no text to point at.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
 }
 
-/// Why a text is not a document.
+/// A mistake that keeps the rest of a text from being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// Where it was noticed.
+    /// The position at which the parser stopped.
     pub position: Position,
-    /// What is wrong and, after a semicolon, what would be right.
-    pub message: String,
+    /// Message and remedy.
+    pub mistake: Mistake,
 }
 
-/// Reads one document, and what is wrong in it without keeping the rest from being read: a key that
-/// stands a second time in its map, of which the tree holds what the first says, and a number that is
-/// none.
+/// Reads one document. It also returns the mistakes that do not keep the rest from being read: a
+/// key that appears twice in its map, of which the tree keeps the first value, and a number that is
+/// not finite.
 ///
 /// # Errors
-/// Where the text is not YAML, not one document, or beyond the bounds above.
-pub fn read(text: &str) -> Result<(Tree, Vec<(NodeId, String)>), Malformed> {
+/// If the text is not YAML, is not exactly one document, or exceeds one of the limits above.
+pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_BYTES {
-        let message = format!(
-            "the file is larger than {} KiB; keep prompts in files of their own",
-            MAX_BYTES / 1024
-        );
-        return Err(Malformed { position: start, message });
+        let message = format!("the file is larger than {} KiB", MAX_BYTES / 1024);
+        let mistake = Mistake::new(message, PROMPTS_ELSEWHERE).of_kind(ProblemKind::Syntax);
+        return Err(Malformed { position: start, mistake });
     }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let empty = || Malformed {
         position: start,
-        message: "the file is empty; at its shortest it says `target: http://localhost:8000/v1` \
-                  and `rate: 5/s`"
-            .into(),
+        mistake: Mistake::new("the file is empty", SHORTEST_FILE).of_kind(ProblemKind::Syntax),
     };
     let first = documents.next().ok_or_else(empty)?;
-    let mut build = Build::new(None);
-    Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 }
+    let mut build = TreeBuilder::new(None);
+    NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 }
         .deserialize(first)
         .map_err(|error| build.malformed(&error))?;
     if let Value::Null = build.tree.value(NodeId::ROOT) {
         return Err(empty());
     }
     if let Some(second) = documents.next() {
-        let mut again = Build::new(Some(NodeId::ROOT));
-        again.fault = Some("a second document begins here; write one document a file".into());
-        let seed = Grow { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
-        // A trailing `---` or `...` with nothing after it does no harm.
+        let mut again = TreeBuilder::new(Some(NodeId::ROOT));
+        again.own_mistake =
+            Some(Mistake::new("a second document begins here", "write one document per file"));
+        let seed = NodeSeed { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+        // A trailing `---` or `...` with nothing after it is harmless.
         if let Err(error) = seed.deserialize(second) {
             return Err(again.malformed(&error));
         }
     }
-    Ok((build.tree, build.wrong))
+    Ok((build.tree, build.mistakes))
 }
 
-/// Where a node of this text stands.
+/// Returns the position of a node in this text.
 pub fn locate(text: &str, node: NodeId) -> Position {
-    let mut build = Build::new(Some(node));
-    let seed = Grow { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
+    let mut build = TreeBuilder::new(Some(node));
+    let seed = NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
     let found = serde_yaml::Deserializer::from_str(text)
         .next()
         .and_then(|document| seed.deserialize(document).err())
@@ -91,33 +93,33 @@ pub fn locate(text: &str, node: NodeId) -> Position {
     })
 }
 
-/// The document as text again, with each value that `mask` names replaced by `***`.
+/// Writes the document as text. Each value for which `mask` is true becomes `***`.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
-    serde_yaml::to_string(&Written { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
+    serde_yaml::to_string(&MaskedTree { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
 }
 
-/// A value as text.
+/// Writes a JSON value as YAML.
 pub fn print(value: &serde_json::Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-struct Build {
+struct TreeBuilder {
     tree: Tree,
-    /// What is wrong here and there, in words.
-    wrong: Vec<(NodeId, String)>,
-    /// Fail here, so that the crate tells the position.
+    mistakes: Vec<MistakeAt>,
+    /// The node at which to fail, so that the error of the crate has its position.
     stop_at: Option<NodeId>,
-    /// Our own words for the error under way; the crate's have its path mixed in.
-    fault: Option<String>,
+    /// The mistake behind the current error. The message of the crate's error also has the path of
+    /// the node in it, so it is not used.
+    own_mistake: Option<Mistake>,
 }
 
-impl Build {
-    fn new(stop_at: Option<NodeId>) -> Build {
-        Build { tree: Tree::default(), wrong: Vec::new(), stop_at, fault: None }
+impl TreeBuilder {
+    fn new(stop_at: Option<NodeId>) -> TreeBuilder {
+        TreeBuilder { tree: Tree::default(), mistakes: Vec::new(), stop_at, own_mistake: None }
     }
 
-    fn refuse<E: de::Error>(&mut self, message: &str) -> E {
-        self.fault = Some(message.to_owned());
+    fn fail<E: de::Error>(&mut self, message: &str, remedy: &str) -> E {
+        self.own_mistake = Some(Mistake::new(message, remedy));
         E::custom(message)
     }
 
@@ -126,80 +128,81 @@ impl Build {
             line: at.line().max(1),
             column: at.column().max(1),
         });
-        let message = self.fault.clone().unwrap_or_else(|| syntax(&error.to_string()));
-        Malformed { position, message }
+        let mistake = self.own_mistake.clone().unwrap_or_else(|| syntax(&error.to_string()));
+        Malformed { position, mistake: mistake.of_kind(ProblemKind::Syntax) }
     }
 }
 
-/// The parser's words without its own account of the position, and with a remedy where its words
-/// are known to puzzle people.
-fn syntax(message: &str) -> String {
+/// Turns a message of the YAML parser into a mistake: without its position, and with a remedy if
+/// the message is known to confuse people. The messages of the parser are not llmload's own, so
+/// their text is all there is to go by; an unknown one has no remedy.
+fn syntax(message: &str) -> Mistake {
     let bare = message.split(" at line ").next().unwrap_or(message);
     let remedy = if bare.contains("cannot start any token") {
-        "; indent with spaces, not tabs, and quote text that begins with `@` or a backtick"
+        "indent with spaces, not tabs, and quote text that begins with `@` or a backtick"
     } else if bare.contains("mapping values are not allowed") {
-        "; quote text that contains `: `"
+        "quote text that contains `: `"
     } else if bare.contains("repetition limit") {
-        "; aliases multiply beyond every bound"
+        "use fewer aliases of aliases"
     } else if bare.contains("recursion limit") {
-        "; it is nested too deeply"
+        "nest less deeply"
     } else {
         ""
     };
-    format!("not valid YAML: {}{remedy}", shown(bare))
+    let mistake = Mistake::without_remedy(format!("not valid YAML: {}", excerpt(bare)));
+    let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
+    Mistake { remedy, ..mistake }
 }
 
-/// One node about to be read.
-struct Grow<'b> {
-    build: &'b mut Build,
+/// Reads one node into the tree.
+struct NodeSeed<'b> {
+    build: &'b mut TreeBuilder,
     parent: NodeId,
     step: Step,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Grow<'_> {
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     type Value = NodeId;
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<NodeId, D::Error> {
         let id = self.build.tree.push(self.parent, self.step);
         let depth = self.depth;
         let key = self.step == Step::Key;
-        from.deserialize_any(Node { build: self.build, id, depth, key })
+        from.deserialize_any(NodeVisitor { build: self.build, id, depth, key })
     }
 }
 
-struct Node<'b> {
-    build: &'b mut Build,
+struct NodeVisitor<'b> {
+    build: &'b mut TreeBuilder,
     id: NodeId,
     depth: usize,
     key: bool,
 }
 
-impl Node<'_> {
+impl NodeVisitor<'_> {
     fn enter<E: de::Error>(&mut self) -> Result<(), E> {
         if self.build.stop_at == Some(self.id) {
             return Err(E::custom("here"));
         }
         if self.build.tree.len() > MAX_NODES {
-            return Err(self.build.refuse(
-                "the file has too many entries, counting each use of an alias; \
-                 keep prompts in files of their own",
-            ));
+            let message = "the file has too many entries, counting each use of an alias";
+            return Err(self.build.fail(message, PROMPTS_ELSEWHERE));
         }
         if self.depth > MAX_DEPTH {
-            return Err(self.build.refuse("it is nested too deeply; 32 levels are allowed"));
+            return Err(self.build.fail("the file is nested too deeply", "nest at most 32 levels"));
         }
         Ok(())
     }
 
-    fn below(&mut self, step: Step) -> Grow<'_> {
-        Grow { step, parent: self.id, depth: self.depth + 1, build: self.build }
+    fn child(&mut self, step: Step) -> NodeSeed<'_> {
+        NodeSeed { step, parent: self.id, depth: self.depth + 1, build: self.build }
     }
 
     fn leaf<E: de::Error>(mut self, value: Value) -> Result<NodeId, E> {
         self.enter()?;
         if self.key && !matches!(value, Value::Text(_)) {
-            return Err(self.build.refuse("a key must be text; put it in quotes"));
+            return Err(self.build.fail("a key must be text", "put it in quotes"));
         }
         self.build.tree.set(self.id, value);
         Ok(self.id)
@@ -207,7 +210,7 @@ impl Node<'_> {
 }
 
 #[allow(clippy::cast_precision_loss)]
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for NodeVisitor<'_> {
     type Value = NodeId;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -244,8 +247,8 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<NodeId, E> {
         if !value.is_finite() && !self.key {
-            let message = "not a finite number; write one, nothing here is infinite";
-            self.build.wrong.push((self.id, message.to_owned()));
+            let mistake = Mistake::new("not a finite number", "write a finite number");
+            self.build.mistakes.push(MistakeAt { node: self.id, mistake });
             return self.leaf(Value::Unknown);
         }
         self.leaf(Value::Float(value))
@@ -258,10 +261,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<NodeId, A::Error> {
         self.enter()?;
         if self.key {
-            return Err(self.build.refuse("a key must be text, not a list"));
+            return Err(self.build.fail("a list cannot be a key", "write a name"));
         }
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self.below(Step::Item(list.len())))? {
+        while let Some(item) = items.next_element_seed(self.child(Step::Item(list.len())))? {
             list.push(item);
         }
         self.build.tree.set(self.id, Value::List(list));
@@ -271,18 +274,19 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<NodeId, A::Error> {
         self.enter()?;
         if self.key {
-            return Err(self.build.refuse("a key must be text, not a map"));
+            return Err(self.build.fail("a map cannot be a key", "write a name"));
         }
         let mut map = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        while let Some(key) = entries.next_key_seed(self.below(Step::Key))? {
-            let value = entries.next_value_seed(self.below(Step::Entry))?;
+        while let Some(key) = entries.next_key_seed(self.child(Step::Key))? {
+            let value = entries.next_value_seed(self.child(Step::Entry))?;
             if seen.insert(self.build.tree.key(key).to_owned()) {
                 map.push((key, value));
             } else {
                 let message =
-                    format!("the key `{}` stands twice; keep one", shown(self.build.tree.key(key)));
-                self.build.wrong.push((key, message));
+                    format!("the key `{}` appears twice", excerpt(self.build.tree.key(key)));
+                let mistake = Mistake::new(message, "remove one");
+                self.build.mistakes.push(MistakeAt { node: key, mistake });
             }
         }
         self.build.tree.set(self.id, Value::Map(map));
@@ -291,19 +295,19 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_enum<A: de::EnumAccess<'de>>(mut self, _: A) -> Result<NodeId, A::Error> {
         self.enter()?;
-        Err(self.build.refuse("tags such as `!name` have no meaning here; leave it out"))
+        Err(self.build.fail("llmload does not support tags such as `!name`", "remove the tag"))
     }
 }
 
-struct Written<'a> {
+struct MaskedTree<'a> {
     tree: &'a Tree,
     node: NodeId,
     mask: &'a dyn Fn(NodeId) -> bool,
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for MaskedTree<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let at = |node| Written { node, ..*self };
+        let child = |node| MaskedTree { node, ..*self };
         if (self.mask)(self.node) {
             return to.serialize_str("***");
         }
@@ -315,13 +319,13 @@ impl Serialize for Written<'_> {
             Value::Text(text) => to.serialize_str(&text.written),
             Value::List(items) => {
                 let mut list = to.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(&at(*item)))?;
+                items.iter().try_for_each(|item| list.serialize_element(&child(*item)))?;
                 list.end()
             }
             Value::Map(entries) => {
                 let mut map = to.serialize_map(Some(entries.len()))?;
                 for (key, value) in entries {
-                    map.serialize_entry(&at(*key), &at(*value))?;
+                    map.serialize_entry(&child(*key), &child(*value))?;
                 }
                 map.end()
             }

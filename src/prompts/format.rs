@@ -33,13 +33,13 @@ pub enum RowFormat {
 pub(super) struct RowError {
     /// The line of the error, from 0 at the start of the row.
     pub(super) line: usize,
-    /// The problem and, after a semicolon, the remedy.
-    pub(super) message: String,
+    pub(super) problem: String,
+    pub(super) remedy: String,
 }
 
-impl From<String> for RowError {
-    fn from(message: String) -> RowError {
-        RowError { line: 0, message }
+impl RowError {
+    fn new(problem: impl Into<String>, remedy: impl Into<String>) -> RowError {
+        RowError { line: 0, problem: problem.into(), remedy: remedy.into() }
     }
 }
 
@@ -70,7 +70,8 @@ fn json<'a, T: Deserialize<'a>>(row: &'a str, example: &str) -> Result<T, RowErr
         let reason = reason.split(" at line ").next().unwrap_or(&reason);
         RowError {
             line: error.line().saturating_sub(1),
-            message: format!("not JSON in the expected form ({reason}); write {example}"),
+            problem: format!("not JSON in the expected form ({reason})"),
+            remedy: format!("write {example}"),
         }
     })
 }
@@ -92,14 +93,13 @@ fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
         },
     };
     if !has_prompt {
-        return Err("it contains no prompt; write `messages`, a list of objects, or one `prompt`"
-            .to_owned()
-            .into());
+        let remedy = "write `messages`, a list of objects, or one `prompt`";
+        return Err(RowError::new("it contains no prompt", remedy));
     }
     // The times and tokens of a request are only right if it has one answer.
     for name in ["n", "best_of"] {
         if body.get(name).is_some_and(|count| count.as_u64() != Some(1)) {
-            return Err(format!("`{name}` requests several answers; leave it out").into());
+            return Err(RowError::new(format!("`{name}` requests several answers"), "remove it"));
         }
     }
     for name in ["max_tokens", "max_completion_tokens"] {
@@ -132,18 +132,18 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Prompt<'
     let mut prompt = match (row.remove(name), row.remove("messages")) {
         (Some(Value::String(text)), _) if !text.trim().is_empty() => Prompt::from(Cow::Owned(text)),
         (Some(Value::String(_)), _) => {
-            return Err(format!("`{name}` is blank; write a prompt").into());
+            return Err(RowError::new(format!("`{name}` is blank"), "write a prompt"));
         }
-        (Some(_), _) => return Err(format!("`{name}` is not text; put it in quotes").into()),
+        (Some(_), _) => {
+            return Err(RowError::new(format!("`{name}` is not text"), "put it in quotes"));
+        }
         (None, Some(messages)) if field.is_none() => conversation(messages)?,
         _ => {
             let keys: Vec<_> =
                 row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
             let has = if keys.is_empty() { "no fields".to_owned() } else { keys.join(", ") };
-            return Err(format!(
-                "`{name}` is missing, the row has {has}; set `field` to the right one"
-            )
-            .into());
+            let problem = format!("`{name}` is missing, the row has {has}");
+            return Err(RowError::new(problem, "set `field` to the right one"));
         }
     };
     prompt.max_tokens = max_tokens;
@@ -153,10 +153,10 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Prompt<'
 fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
     let invalid = || {
         let roles = Role::ALL.map(|role| format!("`{}`", role.as_str())).join(", ");
-        RowError::from(format!(
-            "`messages` is not a list of objects with a `role` ({roles}) and a text as `content`; use \
-             `payloads` for other messages"
-        ))
+        let problem = format!(
+            "`messages` is not a list of objects with a `role` ({roles}) and a text as `content`"
+        );
+        RowError::new(problem, "use `payloads` for other messages")
     };
     let Value::Array(messages) = messages else { return Err(invalid()) };
     let message = |message: Value| {
@@ -176,10 +176,10 @@ fn token_limit(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
     match tokens.filter(|tokens| *tokens <= MAX_TOKENS).and_then(NonZeroU32::new) {
         Some(tokens) => Ok(Some(tokens)),
-        None => Err(format!(
-            "`{name}` is not a valid limit; write a whole number from 1 to {MAX_TOKENS}"
-        )
-        .into()),
+        None => Err(RowError::new(
+            format!("`{name}` is not a valid limit"),
+            format!("write a whole number from 1 to {MAX_TOKENS}"),
+        )),
     }
 }
 
@@ -196,7 +196,9 @@ mod tests {
     }
 
     fn parse(format: &RowFormat, row: &Value) -> Result<Option<Prompt<'static>>, String> {
-        format.parse(row.to_string().into()).map_err(|error| error.message)
+        format
+            .parse(row.to_string().into())
+            .map_err(|error| format!("{}; {}", error.problem, error.remedy))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod rows;
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
@@ -18,44 +19,80 @@ pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
 /// An error in a file of prompts. The caller adds the place in the configuration that names the
 /// file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum LoadError {
     /// The file does not exist or cannot be read.
-    #[error("`{path}` cannot be read: {reason}; paths are relative to the configuration file")]
     Unreadable {
         path: String,
         /// The message of the operating system.
         reason: String,
     },
     /// The file is too large for memory or for the index.
-    #[error("`{path}` is larger than {limit}; use a part of it")]
     TooLarge { path: String, limit: &'static str },
     /// The file is not UTF-8.
-    #[error("`{path}` is not UTF-8 at line {line}; convert it")]
     Encoding {
         path: String,
         /// The line of the error, from 1.
         line: usize,
     },
     /// The file contains no prompts.
-    #[error("`{0}` contains no prompts; write at least one")]
     Empty(String),
     /// A row is not JSON in the expected form.
-    #[error("`{path}` line {line}: {message}")]
     Json {
         path: String,
         /// The line of the error, from 1.
         line: usize,
-        /// The problem and, after a semicolon, the remedy.
-        message: String,
+        problem: String,
+        remedy: String,
     },
     /// The file has more errors than the reported ones.
-    #[error("`{path}`: {count} more rows are wrong; fix those above first")]
     More { path: String, count: usize },
     /// The template is invalid, or does not fit an entry.
-    #[error("{0}")]
-    Template(String),
+    Template { problem: String, remedy: Option<String> },
 }
+
+impl LoadError {
+    /// The problem, without the remedy.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        match self {
+            LoadError::Unreadable { path, reason } => format!("`{path}` cannot be read: {reason}"),
+            LoadError::TooLarge { path, limit } => format!("`{path}` is larger than {limit}"),
+            LoadError::Encoding { path, line } => format!("`{path}` is not UTF-8 at line {line}"),
+            LoadError::Empty(path) => format!("`{path}` contains no prompts"),
+            LoadError::Json { path, line, problem, .. } => {
+                format!("`{path}` line {line}: {problem}")
+            }
+            LoadError::More { path, count } => format!("`{path}`: {count} more rows are wrong"),
+            LoadError::Template { problem, .. } => problem.clone(),
+        }
+    }
+
+    /// How to fix the problem, in the imperative.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        Some(match self {
+            LoadError::Unreadable { .. } => {
+                "name an existing file, relative to the configuration file"
+            }
+            LoadError::TooLarge { .. } => "use a part of it",
+            LoadError::Encoding { .. } => "convert it to UTF-8",
+            LoadError::Empty(_) => "write at least one",
+            LoadError::Json { remedy, .. } => remedy,
+            LoadError::More { .. } => "fix those above first",
+            LoadError::Template { remedy, .. } => return remedy.as_deref(),
+        })
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem())?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+impl std::error::Error for LoadError {}
 
 /// Loads one prompt for each object of a JSON list, or one for a file with a single object.
 ///
@@ -68,14 +105,15 @@ pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError>
     let mut environment = Environment::new();
     // By default, a missing field would be an empty text in every prompt, without an error.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    let template = environment
-        .template_from_str(template)
-        .map_err(|error| LoadError::Template(format!("not a template: {}", reason(&error))))?;
+    let template = environment.template_from_str(template).map_err(|error| {
+        LoadError::Template { problem: format!("not a template: {}", reason(&error)), remedy: None }
+    })?;
     let mut total = 0;
     let mut prompts = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
-        let prompt = render(&template, entry).map_err(|problem| {
-            LoadError::Template(format!("`{name}` entry {} {problem}", index + 1))
+        let prompt = render(&template, entry).map_err(|(problem, remedy)| LoadError::Template {
+            problem: format!("`{name}` entry {} {problem}", index + 1),
+            remedy: Some(remedy),
         })?;
         total += prompt.len();
         if total > MAX_BYTES {
@@ -93,10 +131,8 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
     let json = |error: serde_json::Error| LoadError::Json {
         path: name.to_owned(),
         line: error.line().max(1),
-        message: format!(
-            "not JSON in the expected form ({}); write [{{\"context\": \"…\", \"prompt\": \"…\"}}]",
-            without_position(&error)
-        ),
+        problem: format!("not JSON in the expected form ({})", without_position(&error)),
+        remedy: "write [{\"context\": \"…\", \"prompt\": \"…\"}]".to_owned(),
     };
     let is_single = text.trim_start().starts_with('{');
     let entries: Vec<Entry> = match text.trim() {
@@ -111,23 +147,21 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
 ///
 /// # Errors
 /// The problem and the remedy, to follow the name of the entry.
-fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, String> {
+fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =
         entry.iter().find(|(field, value)| must_be_text(field) && !value.is_string())
     {
-        return Err(format!("has no text in `{}`; put it in quotes", field.escape_debug()));
+        let problem = format!("has no text in `{}`", field.escape_debug());
+        return Err((problem, "put it in quotes".to_owned()));
     }
     let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
         let fields: Vec<_> = entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect();
-        format!(
-            "does not fit the template ({}); use only its fields: {}",
-            reason(&error),
-            fields.join(", ")
-        )
+        let problem = format!("does not fit the template ({})", reason(&error));
+        (problem, format!("use only its fields: {}", fields.join(", ")))
     })?;
     if prompt.trim().is_empty() {
-        return Err("is blank; write a prompt".to_owned());
+        return Err(("is blank".to_owned(), "write a prompt".to_owned()));
     }
     Ok(prompt)
 }

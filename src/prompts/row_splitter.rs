@@ -21,15 +21,16 @@ pub(super) struct RawRow<'a> {
 
 /// An error in the structure of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{problem}; {remedy}")]
 pub(super) struct SplitError {
     /// The line of the error, from 1.
     pub(super) line: usize,
-    /// The problem and, after a semicolon, the remedy.
-    pub(super) message: &'static str,
+    pub(super) problem: &'static str,
+    pub(super) remedy: &'static str,
 }
 
-const TOO_LARGE: &str = "the row is larger than 16 MiB; remove it, because no endpoint accepts it";
+const TOO_LARGE: &str = "the row is larger than 16 MiB";
+const REMOVE_ROW: &str = "remove it, because no endpoint accepts it";
 
 /// The place of the next byte in the structure of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,11 @@ impl RowSplitter {
         match self.place {
             Place::Lines => self.finish(&mut each),
             Place::Start | Place::End => {}
-            _ => return Err(self.wrong("the list has no end; complete the file, which is cut off")),
+            _ => {
+                return Err(
+                    self.wrong("the list has no end", "complete the file, which is cut off")
+                );
+            }
         }
         Ok(())
     }
@@ -170,14 +175,16 @@ impl RowSplitter {
             (Place::First | Place::Between, b']') => Place::End,
             (Place::Between, b',') => Place::Next,
             (Place::First | Place::Next, _) => {
-                return Err(self.wrong("not an object; write a list of objects"));
+                return Err(self.wrong("not an object", "write a list of objects"));
             }
             (Place::Between, _) => {
-                return Err(self.wrong("neither `,` nor `]` follows an object; add one"));
+                return Err(self.wrong("neither `,` nor `]` follows an object", "add one"));
             }
             _ => {
-                return Err(self
-                    .wrong("text follows the list; remove it, or write one object on each line"));
+                return Err(self.wrong(
+                    "text follows the list",
+                    "remove it, or write one object on each line",
+                ));
             }
         };
         Ok(())
@@ -185,7 +192,7 @@ impl RowSplitter {
 
     fn keep(&mut self, part: &[u8]) -> Result<(), SplitError> {
         if self.row.len() + part.len() > LARGEST_ROW {
-            return Err(SplitError { line: self.start.1, message: TOO_LARGE });
+            return Err(SplitError { line: self.start.1, problem: TOO_LARGE, remedy: REMOVE_ROW });
         }
         self.row.extend_from_slice(part);
         Ok(())
@@ -200,8 +207,8 @@ impl RowSplitter {
         self.row = bytes;
     }
 
-    fn wrong(&self, message: &'static str) -> SplitError {
-        SplitError { line: self.line, message }
+    fn wrong(&self, problem: &'static str, remedy: &'static str) -> SplitError {
+        SplitError { line: self.line, problem, remedy }
     }
 }
 
@@ -274,7 +281,10 @@ mod tests {
             ("[{\n", 2, "has no end"),
         ] {
             let wrong = rows(text, true).unwrap_err();
-            assert!(wrong.line == line && wrong.message.contains(message), "{text:?}: {wrong:?}");
+            assert!(
+                wrong.line == line && wrong.to_string().contains(message),
+                "{text:?}: {wrong:?}"
+            );
         }
     }
 
@@ -286,6 +296,6 @@ mod tests {
             splitter.feed(&part, |_| {}).unwrap();
         }
         let wrong = splitter.feed(&part, |_| {}).unwrap_err();
-        assert!(wrong.line == 1 && wrong.message.contains("16 MiB"), "{wrong:?}");
+        assert!(wrong.line == 1 && wrong.to_string().contains("16 MiB"), "{wrong:?}");
     }
 }

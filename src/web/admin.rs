@@ -151,7 +151,7 @@ async fn parse_rate(request: Request<Incoming>) -> Result<(Rate, Duration), Stri
     for (name, value) in fields {
         match &*name {
             "rate" => rate = Some(value.parse::<Rate>().map_err(|error| error.to_string())?),
-            "for" => length = Some(read_duration(&value)?),
+            "for" => length = Some(read_duration(&value).map_err(|error| error.to_string())?),
             _ => return Err(format!("unknown parameter `{name}`; send `rate=20/s` and `for=5m`")),
         }
     }

@@ -164,12 +164,12 @@ fn a_shard_is_checked_with_its_own_limits_and_its_part_of_the_load() {
     assert_eq!(llmload(&["check", &bad]).0, Some(0));
     let (code, _, err) = llmload(&["check", "--shard", "0/3", &bad]);
     assert_eq!(code, Some(2));
-    for text in [
-        "scenarios.default.start: shards would not begin together; write",
-        "phase `concurrency 2` is not enough for 3 shards; write at least 3",
-        "scenarios.default.max_concurrency: 2 is not enough for 3 shards",
+    for words in [
+        "scenarios.default.start: the shards would not begin at the same time; write",
+        "the concurrency of phase `concurrency 2` is too low for 3 shards; write at least 3",
+        "scenarios.default.max_concurrency: 2 is too low for 3 shards",
     ] {
-        assert!(err.contains(text), "{text}\n{err}");
+        assert!(err.contains(words), "{words}\n{err}");
     }
     let (code, _, err) = llmload(&["check", "--shard", "3/3", &bad]);
     assert!(code == Some(2) && err.contains("3/3"), "{err}");

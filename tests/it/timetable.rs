@@ -233,15 +233,15 @@ scenarios:
         config::divide(plan(), "x.yml", Shard::new(0, 5).unwrap()).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "x.yml: scenarios.b.schedule: phase `concurrency 4` is not enough for 5 shards; write at least 5\n\
-         x.yml: scenarios.b.max_concurrency: 4 is not enough for 5 shards; write at least 5"
+        "x.yml: scenarios.b.schedule: the concurrency of phase `concurrency 4` is too low for 5 shards; write at least 5\n\
+         x.yml: scenarios.b.max_concurrency: 4 is too low for 5 shards; write at least 5"
     );
     let text = "target: http://localhost:1/v1\nrate: 5/s\n";
     let plan = config::parse(text, "x.yml", None, &|_| None).unwrap();
     let refused = config::divide(plan, "x.yml", Shard::new(0, 2).unwrap()).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "x.yml: scenarios.default.start: shards would not begin together; write `start: wall_clock` or a \
+        "x.yml: scenarios.default.start: the shards would not begin at the same time; write `start: wall_clock` or a \
          cron expression"
     );
 }

@@ -1,82 +1,85 @@
-//! When load is sent, by the clock on the wall, as a file may write it.
+//! The start of a schedule and the active windows, as a file writes them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List};
+use crate::config::field::{Field, FieldList};
 
-/// When a schedule begins.
+/// The start of a schedule.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Start", untagged, inline)]
 pub enum Start {
-    // Read as any text, so that whoever writes `cron` here is told how it is written.
-    /// By name.
+    // Read as any text, so that the message about `start: cron` can show the form of a cron start.
+    /// The start by name.
     Text(#[schemars(with = "StartName")] String),
-    /// With a time zone.
+    /// A start by the wall clock in a time zone, or by a cron expression.
     Map(StartKeys),
 }
 
-/// When a schedule begins. Only the schema is made of it.
+/// The names of a start, for the schema only.
 #[derive(JsonSchema)]
-#[schemars(inline, rename_all = "snake_case", description = "When a schedule begins.")]
+#[schemars(inline, rename_all = "snake_case", description = "The start of a schedule.")]
 #[allow(dead_code)]
 pub enum StartName {
-    /// Once `/models` of the target answers anything below 500.
+    /// When `/models` of the target responds with a status below 500.
     WhenReady,
-    /// At once.
+    /// Immediately.
     Now,
-    /// In the midst of the cycle that is on by the clock, counted from the Unix epoch: the same on every
-    /// machine and after every restart.
+    /// In the middle of the current cycle, with cycles counted from the Unix epoch. So the position
+    /// is the same on every machine and after every restart.
     WallClock,
 }
 
-/// When a schedule begins, in local time: one of `wall_clock` and `cron`.
+/// The start of a schedule in local time: exactly one of `wall_clock` and `cron`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct StartKeys {
-    /// In the midst of the cycle that is on by the clock, counted from midnight, each day anew.
+    /// A start in the middle of the current cycle, with cycles counted from midnight of each day.
+    /// Example: `{timezone: Europe/Berlin}`.
     pub wall_clock: Field<WallClock>,
-    /// At each firing of a cron expression: minute, hour, day of the month, month and weekday. One that
-    /// comes while the schedule still runs is skipped.
+    /// A cron expression with five fields: minute, hour, day of the month, month and weekday. Each
+    /// firing starts the schedule. A firing is skipped if the schedule still runs.
+    /// Example: `0 2 * * *`.
     pub cron: Field<String>,
-    /// Time zone of the cron, by its IANA name.
+    /// The time zone of the cron expression, by its IANA name. Default: `UTC`. Example:
+    /// `Asia/Shanghai`.
     #[schemars(extend("default" = "UTC"))]
     pub timezone: Field<String>,
 }
 
-/// From whose midnight cycles are counted.
+/// The time zone whose midnight begins the first cycle of a day.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct WallClock {
-    /// Time zone by its IANA name, such as `Europe/Berlin`.
+    /// The time zone, by its IANA name. Required. Example: `Europe/Berlin`.
     pub timezone: Field<String>,
 }
 
-/// When load is sent at all.
+/// The windows of time in which llmload sends load.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Active", untagged, inline)]
 pub enum Active {
-    /// In one window.
+    /// One window.
     Map(Window),
-    /// In any of these.
-    List(List<Window>),
+    /// Several windows. Load is sent in any of them.
+    List(FieldList<Window>),
 }
 
-/// A part of some days of the week.
+/// A window of time on some days of the week. At least one of `days` and `hours` is needed.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Window {
-    /// Days on which the window begins: `mon`, `mon-fri`, or a list of such. Default: all.
+    /// The days on which the window begins: `mon`, `mon-fri`, or a list of both. Default: all days.
     pub days: Field<Days>,
-    /// From when to when, such as `08:00-20:00`; `22:00-06:00` goes on into the next day. Default: the whole
-    /// day.
+    /// The start and the end of the window. `22:00-06:00` ends on the next day. Default: the whole
+    /// day. Example: `08:00-20:00`.
     pub hours: Field<String>,
-    /// Time zone by its IANA name.
+    /// The time zone, by its IANA name. Default: `UTC`. Example: `Europe/Berlin`.
     #[schemars(extend("default" = "UTC"))]
     pub timezone: Field<String>,
 }
@@ -86,8 +89,8 @@ pub struct Window {
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Days", untagged, inline)]
 pub enum Days {
-    /// One, or some in a row.
+    /// One day, or a range of days. Example: `mon-fri`.
     Text(String),
-    /// Several.
-    List(List<String>),
+    /// Several days or ranges. Example: `[mon-thu, sun]`.
+    List(FieldList<String>),
 }

@@ -1,132 +1,140 @@
-//! The load of a scenario as a file may write it: arrivals, phases and their shapes.
+//! The arrivals and the phases of a scenario, as a file writes them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List};
+use crate::config::field::{Field, FieldList};
 use crate::config::scalar::{Count, Number, Rate, Span};
 
-/// How arrivals are spread about the rate.
+/// The distribution of open-loop arrivals around the rate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Arrivals", untagged, inline)]
 pub enum Arrivals {
-    /// By name.
+    /// A distribution by name.
     Text(ArrivalsName),
-    /// Gamma distributed.
+    /// Gamma-distributed intervals.
     Map(Gamma),
 }
 
-/// How arrivals are spread about the rate.
+/// The distribution of open-loop arrivals around the rate.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ArrivalsName {
-    /// Evenly.
+    /// Equal intervals.
     Constant,
-    /// As those of many independent users: exponential distances.
+    /// Exponentially distributed intervals, as from many independent users.
     Poisson,
 }
 
-/// Arrivals at gamma distributed distances.
+/// Arrivals with gamma-distributed intervals.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct Gamma {
-    /// The shape of the distribution, as vLLM defines it, from 0.01 to 100: below 1 arrivals come in
-    /// bursts, 1 is Poisson, above 1 they are more even.
+    /// The shape of the gamma distribution, 0.01 to 100, as vLLM defines it. Below 1 arrivals form
+    /// bursts, 1 is `poisson`, and above 1 the intervals are more equal. Required.
     pub burstiness: Field<Number>,
 }
 
-/// One entry of a schedule: one of `constant`, `ramp`, `steps`, `sine`, `replay`, `pause`, `concurrency`,
-/// and `phases` to `repeat`.
+/// One entry of a schedule, with exactly one of `constant`, `ramp`, `steps`, `sine`, `replay`,
+/// `pause` and `concurrency`; or a loop with `phases` and `repeat`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Phase {
-    /// Shown on dashboards; unique within the schedule. Default: what the phase does.
+    /// The name of the phase on dashboards: 1 to 63 characters, unique in the schedule. Default: a
+    /// description of the load, such as `constant 5/s`.
     pub name: Field<String>,
-    /// Open loop at one rate.
+    /// An open loop at one rate. Example: `5/s`.
     pub constant: Field<Rate>,
-    /// Open loop at a rate that moves in a straight line.
+    /// An open loop at a rate that changes linearly. Example: `{from: 5/s, to: 50/s}`.
     pub ramp: Field<Ramp>,
-    /// Open loop at one rate after the other; `for` is how long each lasts.
+    /// An open loop at several rates, one after another. `for` is the length of each. Example:
+    /// `{from: 10/s, to: 50/s, by: 10/s}`.
     pub steps: Field<Steps>,
-    /// Open loop at a rate that swings about a mean.
+    /// An open loop at a rate that follows a sine. Example: `{mean: 20/s, amplitude: 15/s, period:
+    /// 1h}`.
     pub sine: Field<Sine>,
-    /// Open loop at the instants of a recorded trace, each request as long as it was then.
+    /// An open loop at the instants of a recorded trace. Each request has the lengths of its row.
+    /// Example: `{file: trace.jsonl}`.
     pub replay: Field<Replay>,
-    /// No load, for so long.
+    /// A length of time without load. Example: `1m`.
     pub pause: Field<Span>,
-    /// Closed loop: so many requests in flight, each replaced as it ends. A list is one level after the
-    /// other; `for` is how long each lasts.
+    /// A closed loop with this number of requests in flight; when one ends, the next is sent. A
+    /// list is several levels, one after another, and `for` is the length of each. Example: `[2, 4,
+    /// 8]`.
     pub concurrency: Field<Levels>,
-    /// With `concurrency`, instead of `for`: until so many requests have ended, or `each_prompt` was
-    /// asked once; for each level where there are several.
+    /// The number of requests after which a phase of `concurrency` ends, instead of `for`: 1 to
+    /// 1000000000, or `each_prompt` for the number of prompts. With several levels it applies to
+    /// each.
     pub requests: Field<Requests>,
-    /// How often `phases` are gone through.
+    /// The number of repetitions of `phases`, at least 1. Example: `3`.
     pub repeat: Field<Count>,
-    /// Phases to repeat.
-    pub phases: Field<List<Phase>>,
-    /// How long the phase lasts, at most 366 days; not beside `pause`, which says it itself. A replay ends
-    /// with its last row where this is left out; else it is cut there, or followed by silence.
+    /// The phases of a loop. Example: `[{constant: 5/s, for: 10s}, {pause: 50s}]`.
+    pub phases: Field<FieldList<Phase>>,
+    /// The length of the phase, 1ms to 366 days. `pause` contains its own length. A `replay`
+    /// without `for` ends with its last row; with `for` it is cut, or a time without load follows
+    /// it. Example: `10m`.
     pub r#for: Field<Span>,
 }
 
-/// Levels of concurrency.
+/// One or several levels of concurrency.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Levels", untagged, inline)]
 pub enum Levels {
-    /// One.
+    /// One level.
     Number(Count),
-    /// One after the other.
-    List(List<Count>),
+    /// Several levels, one after another.
+    List(FieldList<Count>),
 }
 
-/// How many requests.
+/// A number of requests.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Requests", untagged, inline)]
 pub enum Requests {
-    /// As many as there are prompts.
+    /// The number of requests by name.
     Text(RequestsName),
-    /// So many.
+    /// The number itself.
     Number(Count),
 }
 
-/// A number of requests that follows from something.
+/// A number of requests that follows from the prompts.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum RequestsName {
-    /// As many as there are prompts.
+    /// One request for each prompt.
     EachPrompt,
 }
 
-/// A staircase of rates.
+/// Rates that rise or fall in steps.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Steps {
-    /// The first rate.
+    /// The first rate. Example: `10/s`.
     pub from: Field<Rate>,
-    /// The last rate; reached also where `by` does not divide the way.
+    /// The last rate. The last step is smaller if `by` does not divide the difference. Example:
+    /// `50/s`.
     pub to: Field<Rate>,
-    /// The distance of two rates.
+    /// The difference between two rates. Example: `10/s`.
     pub by: Field<Rate>,
 }
 
-/// A rate of mean + amplitude · sin(2πt/period).
+/// A rate of `mean + amplitude · sin(2πt / period)`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Sine {
-    /// The rate at the start, and on the average of a period.
+    /// The rate at the start of the phase, which is also the average of a period. Example: `20/s`.
     pub mean: Field<Rate>,
-    /// How far it swings; at most the mean.
+    /// The largest difference from the mean; at most the mean. Example: `15/s`.
     pub amplitude: Field<Rate>,
-    /// How long one swing takes.
+    /// The length of one oscillation, 1s to 366 days. Example: `1h`.
     pub period: Field<Span>,
 }
 
@@ -135,23 +143,27 @@ pub struct Sine {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Replay {
-    /// The file. A `.csv` of Azure (`TIMESTAMP,ContextTokens,GeneratedTokens`) or with the header
-    /// `offset_seconds,input_tokens,output_tokens`; a `.jsonl` of Mooncake (`timestamp` in milliseconds,
-    /// `input_length`, `output_length`) or with the keys of that header. Rows in order of time, which counts
-    /// from the first; at most a million, and 256 MiB, up to the end of the phase.
+    /// The file with the trace. A `.csv` has the header of Azure,
+    /// `TIMESTAMP,ContextTokens,GeneratedTokens`, or the header
+    /// `offset_seconds,input_tokens,output_tokens`. A `.jsonl` has the keys of Mooncake
+    /// (`timestamp` in milliseconds, `input_length`, `output_length`) or `offset_seconds`,
+    /// `input_tokens` and `output_tokens`. Rows are sorted by time, and time counts from the first
+    /// row. llmload reads at most a million rows and 256 MiB, and no further than the end of the
+    /// phase.
     pub file: Field<String>,
-    /// What the trace's time is divided by, from 0.001 to 1000: 2 replays it in half the time.
+    /// The factor by which the replay is faster than the trace, 0.001 to 1000. With 2 it takes half
+    /// the time. Default: 1.
     #[schemars(extend("default" = 1))]
     pub speed: Field<Number>,
 }
 
-/// A rate that moves in a straight line.
+/// A rate that changes linearly.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Ramp {
-    /// Rate at the start. Default: the rate before.
+    /// The rate at the start. Default: the rate at the end of the previous phase. Example: `5/s`.
     pub from: Field<Rate>,
-    /// Rate at the end.
+    /// The rate at the end. Required. Example: `50/s`.
     pub to: Field<Rate>,
 }

@@ -1,9 +1,9 @@
-//! What is asked as a file may write it: sources of prompts, and how a scenario goes through them.
+//! Sources of prompts and their order, as a file writes them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::scalar::{Count, Number};
 
 /// The prompts of the short form.
@@ -12,9 +12,9 @@ use crate::config::scalar::{Count, Number};
 #[schemars(rename = "ShortPrompts", untagged, inline)]
 pub enum ShortPrompts {
     /// The prompts themselves.
-    List(List<String>),
-    /// One source by name.
-    Map(Named<Source>),
+    List(FieldList<String>),
+    /// One source with a name.
+    Map(FieldMap<Source>),
 }
 
 /// The prompts of a scenario.
@@ -22,10 +22,10 @@ pub enum ShortPrompts {
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "ScenarioPrompts", untagged, inline)]
 pub enum ScenarioPrompts {
-    /// Name of a source.
+    /// The name of a source.
     Text(String),
     /// The prompts themselves.
-    List(List<String>),
+    List(FieldList<String>),
 }
 
 /// A source of prompts.
@@ -34,124 +34,130 @@ pub enum ScenarioPrompts {
 #[schemars(rename = "Source", untagged)]
 pub enum Source {
     /// The prompts themselves.
-    List(List<String>),
-    /// The prompts themselves, a file, what is made up, or a mix, with its order.
+    List(FieldList<String>),
+    /// A source with its options.
     Map(Box<SourceKeys>),
 }
 
-/// A source of prompts with its order: one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
-/// `jsonl`, `synthetic` and `mix`. Of files with rows 64 MiB are held in memory; a larger one is read
-/// where it lies, and must stay as it is.
+/// A source of prompts, with exactly one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
+/// `jsonl`, `synthetic` and `mix`. A file of rows up to 64 MiB is kept in memory. llmload reads a
+/// larger file during the run, so it must not change.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct SourceKeys {
     /// The prompts themselves.
-    pub inline: Field<List<String>>,
-    /// A text file, one prompt a line; blank lines are skipped.
+    pub inline: Field<FieldList<String>>,
+    /// A text file with one prompt per line. Blank lines are skipped. Example: `prompts.txt`.
     pub lines: Field<String>,
-    /// A JSON file: a list of objects with `context` and `prompt`, or one such object. At most
-    /// 64 MiB.
+    /// A JSON file with a list of objects that have `context` and `prompt`, or with one such
+    /// object. At most 64 MiB.
     pub pairs: Field<String>,
-    /// How a pair becomes a prompt, in minijinja; every field of the object may stand in it.
+    /// The template that makes a prompt from a pair, in minijinja. It can use every field of the
+    /// object. Default: `{{context}}`, a blank line and `{{prompt}}`.
     #[schemars(extend("default" = "{{context}}\n\n{{prompt}}"))]
     pub template: Field<String>,
-    /// Whole request bodies, one a line or in a JSON list. What a body sets wins over `request`, but for
-    /// `model` and `stream`.
+    /// A file with whole request bodies, one per line or in a JSON list. The fields of a body
+    /// override those of `request`, except `model` and `stream`.
     pub payloads: Field<String>,
-    /// Conversations in the form of ShareGPT, in a JSON list or one a line: what the human says first
-    /// is asked. Those in which nobody does are skipped.
+    /// A file with conversations in the form of ShareGPT, in a JSON list or one per line. The
+    /// prompt is the first message of the human. Conversations without one are skipped.
     pub sharegpt: Field<String>,
-    /// Objects, one a line or in a JSON list, with the text in `prompt` or a conversation in `messages`
-    /// (`role` and `content`). Where an object has `output_tokens`, that is the request's `max_tokens`.
+    /// A file with objects, one per line or in a JSON list. Each has a text in `prompt`, or a
+    /// conversation in `messages` (`role` and `content`). If an object has `output_tokens`, it
+    /// becomes the `max_tokens` of the request.
     pub jsonl: Field<String>,
-    /// The field of `jsonl` that holds the prompt, in place of `prompt` and `messages`.
+    /// The field of a `jsonl` object that contains the prompt. Default: `prompt` or `messages`.
     pub field: Field<String>,
-    /// Prompts that are made up, by their lengths.
+    /// Synthetic prompts of given lengths. Example: `{input_tokens: 512, output_tokens: 128}`.
     pub synthetic: Field<Synthetic>,
-    /// Other sources by name, each with its weight, a whole number: `{short: 3, long: 1}`. Together at
-    /// most 10000.
-    pub mix: Field<Named<Count>>,
-    /// The order in which it is gone through.
+    /// Other sources by name, each with a weight. The weights are whole numbers of together at most
+    /// 10000. Example: `{short: 3, long: 1}`.
+    pub mix: Field<FieldMap<Count>>,
+    /// The order of the prompts: `sequential` or `random`. Default: `sequential`.
     #[schemars(extend("default" = "sequential"))]
     pub order: Field<PromptOrder>,
 }
 
-/// Prompts that are made up: English sentences of words that are one token each in the common
-/// tokenizers, so that their length is known without asking.
+/// Synthetic prompts: English sentences of words that are one token each in the common tokenizers,
+/// so their length is known in advance.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Synthetic {
-    /// Tokens of a prompt, the shared ones included; the scenario's system message is not.
+    /// The length of a prompt in tokens, 1 to 2000000: a number, or a distribution. It includes the
+    /// shared prefix, but not the system message. Required. Example: `{mean: 512, stddev: 128}`.
     pub input_tokens: Field<Length>,
-    /// Tokens that an answer may have: the request's `max_tokens`. Default: that of the scenario.
+    /// The highest length of the answer in tokens, sent as `max_tokens`: a number, or a
+    /// distribution. Default: `max_tokens` of the scenario.
     pub output_tokens: Field<Length>,
-    /// How many tokens at the start of each prompt are shared with others.
+    /// The number of tokens at the start of each prompt that it shares with others. Default: 0.
     #[schemars(extend("default" = 0))]
     pub shared_prefix_tokens: Field<Count>,
-    /// Among how many different shared starts.
+    /// The number of different shared prefixes. Default: 1.
     #[schemars(extend("default" = 1))]
     pub shared_prefixes: Field<Count>,
-    /// What the target's chat template adds to every prompt, taken off its text: the prompt tokens that
-    /// the target counts, less `input_tokens`.
+    /// The number of tokens that the chat template of the target adds to every prompt. llmload
+    /// makes each text shorter by it. It is the prompt tokens that the target counts, minus
+    /// `input_tokens`. Default: 0.
     #[schemars(extend("default" = 0))]
     pub template_tokens: Field<Count>,
-    /// Send `ignore_eos`, so that answers go on to `output_tokens`. vLLM, SGLang and llama.cpp know it;
-    /// others may refuse it.
+    /// The field `ignore_eos` of requests. With `true` each answer has exactly `output_tokens`.
+    /// vLLM, SGLang and llama.cpp support it; other servers may reject it. Default: false.
     #[schemars(extend("default" = false))]
     pub ignore_eos: Field<bool>,
 }
 
-/// A length in tokens.
+/// A length in tokens: a number, or a distribution.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$shape", rename_all = "lowercase")]
 #[schemars(rename = "Length", untagged, inline)]
 pub enum Length {
-    /// The same for all.
+    /// The same length for all.
     Number(Count),
-    /// Drawn for each.
+    /// A random length for each.
     Map(Spread),
 }
 
-/// Lengths in a normal distribution; what lies outside the bounds is drawn again.
+/// A normal distribution of lengths. A length outside of `min` and `max` is drawn again.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Spread {
-    /// The mean, before anything is drawn again.
+    /// The mean of the distribution before its ends are cut, in tokens. Required. Example: `512`.
     pub mean: Field<Number>,
-    /// The standard deviation.
+    /// The standard deviation, in tokens. Default: 0.
     #[schemars(extend("default" = 0))]
     pub stddev: Field<Number>,
-    /// The shortest.
+    /// The shortest length, in tokens. Default: 1.
     #[schemars(extend("default" = 1))]
     pub min: Field<Count>,
-    /// The longest.
+    /// The longest length, in tokens. Default: 2000000.
     #[schemars(extend("default" = 2_000_000))]
     pub max: Field<Count>,
 }
 
-/// The order in which a source is gone through.
+/// The order of the prompts of a source.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum PromptOrder {
-    /// One after the other, from the first again after the last; in a mix, in turns by weight.
+    /// One after another, and again from the first after the last. A mix takes turns by weight.
     Sequential,
-    /// Drawn independently for each arrival.
+    /// An independent random choice for each arrival.
     Random,
 }
 
-/// What an engine that keeps the prefixes of prompts may find of them.
+/// The use of the prefix cache of the server.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum PrefixCache {
-    /// Whatever was asked before.
+    /// The server may use everything in its cache.
     Warm,
-    /// Nothing: a sentence that no prompt before had opens the first message.
+    /// Nothing is cached: a unique sentence begins the first message.
     Cold,
-    /// Nothing, by vLLM's `cache_salt`; the words stay as they are.
+    /// Nothing is cached: each request has a unique `cache_salt`, which vLLM supports. The text
+    /// stays unchanged.
     CacheSalt,
 }

@@ -1,23 +1,24 @@
-//! Service level objectives as a file may write them.
+//! Service level objectives, as a file writes them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::field::{Field, Named};
+use crate::config::field::{Field, FieldMap};
 use crate::config::scalar::{Ratio, Span};
 
-/// What requests must meet: for each measure a threshold by percentile, such as `{p99: 1s}`: 99 % of the
-/// requests that finish must stay within a second. One that failed misses every threshold.
+/// The objectives of a scenario: thresholds by percentile for each measure. `{p99: 1s}` means that
+/// 99 % of the finished requests must take at most a second. A failed request misses every
+/// threshold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Slo {
-    /// Time to the first token, from sending.
-    pub ttft: Field<Named<Span>>,
-    /// Time per output token after the first.
-    pub tpot: Field<Named<Span>>,
-    /// Time to the end of the answer, from sending.
-    pub e2e_latency: Field<Named<Span>>,
-    /// The share of the requests that finish that must succeed, such as `99%`.
+    /// Thresholds of the time from sending to the first token. Example: `{p50: 300ms, p99: 1s}`.
+    pub ttft: Field<FieldMap<Span>>,
+    /// Thresholds of the time per output token after the first. Example: `{p99: 50ms}`.
+    pub tpot: Field<FieldMap<Span>>,
+    /// Thresholds of the time from sending to the end of the response. Example: `{p95: 30s}`.
+    pub e2e_latency: Field<FieldMap<Span>>,
+    /// The share of the finished requests that must succeed, above 0%. Example: `99%`.
     pub success_rate: Field<Ratio>,
 }

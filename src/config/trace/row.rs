@@ -1,5 +1,5 @@
-//! What one line of a trace says: the columns of CSV and the keys of JSONL, as Azure, Mooncake and the
-//! plain form name them.
+//! Reads one line of a trace: the columns of CSV and the keys of JSONL, with the names of Azure,
+//! Mooncake and the plain form.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -8,29 +8,35 @@ use jiff::{Timestamp, civil, tz};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::config::tree::shown;
+use crate::config::problem::Mistake;
+use crate::config::tree::excerpt;
 use crate::schedule::Lengths;
 
-/// The most tokens of one prompt or answer: more than any model takes, and what a prompt of them costs
-/// in memory is still bearable.
+/// The highest number of tokens of one prompt or response. It is more than any model accepts, and a
+/// prompt of this length still fits in memory.
 const MAX_TOKENS: u32 = 10_000_000;
-/// In nanoseconds: instants count from anywhere, such as 1970, but not from further away than this.
+/// The largest instant, in nanoseconds. Instants may count from any origin, such as 1970.
 const FARTHEST: f64 = 1e20;
 
-/// The instant of a row, in nanoseconds from wherever its trace counts, and its lengths.
-pub type Told = (i128, Lengths);
+/// A row before its instant is related to the first row.
+pub struct RawRow {
+    /// In nanoseconds from the origin of the trace.
+    pub instant_ns: i128,
+    /// The lengths of prompt and response.
+    pub lengths: Lengths,
+}
 
-/// What a line means, once the lines before have said so.
+/// The format of a trace. The first line decides the columns or keys.
 pub enum Format {
-    /// Comma-separated, below a header that names the columns.
+    /// Comma-separated values; the header names the columns.
     Csv(Box<csv_core::Reader>, Option<Columns>),
-    /// An object a line.
+    /// One JSON object per line.
     Jsonl(Option<Keys>),
 }
 
 impl Format {
-    /// By the end of the file's name.
-    pub fn of(path: &Path) -> Option<Format> {
+    /// Returns the format for the extension of a file.
+    pub fn from_extension(path: &Path) -> Option<Format> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "csv" => Some(Format::Csv(Box::new(csv_core::Reader::new()), None)),
             "jsonl" | "ndjson" => Some(Format::Jsonl(None)),
@@ -38,22 +44,23 @@ impl Format {
         }
     }
 
-    /// What a line tells; nothing where it is a header.
-    pub fn row(&mut self, line: &str) -> Result<Option<Told>, String> {
+    /// Reads a line; `None` if it is the header.
+    pub fn row(&mut self, line: &str) -> Result<Option<RawRow>, Mistake> {
         match self {
             Format::Csv(reader, Some(columns)) => columns.row(&cells(reader, line)?).map(Some),
             Format::Csv(reader, columns) => {
-                *columns = Some(Columns::named(&cells(reader, line)?)?);
+                *columns = Some(Columns::from_header(&cells(reader, line)?)?);
                 Ok(None)
             }
             Format::Jsonl(Some(keys)) => keys.row(line).map(Some),
-            Format::Jsonl(keys) => keys.insert(Keys::of(line)?).row(line).map(Some),
+            Format::Jsonl(keys) => keys.insert(Keys::from_first_row(line)?).row(line).map(Some),
         }
     }
 }
 
-/// The cells of a line of CSV. No cell of a trace holds a line break, so a line is a whole record.
-fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, String> {
+/// Returns the cells of a line of CSV. No cell of a trace contains a line break, so a line is a
+/// whole record.
+fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mistake> {
     use csv_core::ReadFieldResult::{End, Field, InputEmpty, OutputFull};
 
     let line = format!("{line}\n");
@@ -72,66 +79,76 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Strin
                 }
             }
             InputEmpty | OutputFull | End => {
-                return Err("a quote is not closed; close it in its line".into());
+                return Err(Mistake::new("a quote is not closed", "close it in the same line"));
             }
         }
     }
 }
 
-/// Where a row of CSV says what: the instant, the input and the output.
+/// The columns of a CSV trace: instant, input and output.
 pub struct Columns {
-    dated: bool,
+    /// True if the instant is a date; else it is an offset in seconds.
+    has_dates: bool,
     names: [&'static str; 3],
-    places: [usize; 3],
+    indices: [usize; 3],
 }
 
 impl Columns {
     const AZURE: [&str; 3] = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
     const PLAIN: [&str; 3] = ["offset_seconds", "input_tokens", "output_tokens"];
 
-    fn named(header: &[String]) -> Result<Columns, String> {
-        let place = |name: &str| header.iter().position(|cell| cell == name);
-        let dated = place(Columns::AZURE[0]).is_some();
-        let names = if dated { Columns::AZURE } else { Columns::PLAIN };
-        if let [Some(at), Some(input), Some(output)] = names.map(place) {
-            return Ok(Columns { dated, names, places: [at, input, output] });
+    fn from_header(header: &[String]) -> Result<Columns, Mistake> {
+        let index = |name: &str| header.iter().position(|cell| cell == name);
+        let has_dates = index(Columns::AZURE[0]).is_some();
+        let names = if has_dates { Columns::AZURE } else { Columns::PLAIN };
+        if let [Some(at), Some(input), Some(output)] = names.map(index) {
+            return Ok(Columns { has_dates, names, indices: [at, input, output] });
         }
-        let missing = names.iter().find(|name| place(name).is_none()).unwrap_or(&names[0]);
+        let missing = names.iter().find(|name| index(name).is_none()).unwrap_or(&names[0]);
         let (azure, plain) = (Columns::AZURE.join(","), Columns::PLAIN.join(","));
-        let remedy =
-            if dated { format!("`{azure}`") } else { format!("`{plain}`, or Azure's `{azure}`") };
-        Err(format!("no column `{missing}` in the header; the first line is {remedy}"))
+        let header = if has_dates {
+            format!("`{azure}`")
+        } else {
+            format!("`{plain}`, or Azure's `{azure}`")
+        };
+        let message = format!("the header has no column `{missing}`");
+        Err(Mistake::new(message, format!("write the header {header}")))
     }
 
-    fn row(&self, cells: &[String]) -> Result<Told, String> {
+    fn row(&self, cells: &[String]) -> Result<RawRow, Mistake> {
         let cell = |i: usize| {
-            let missing =
-                || format!("no `{}`; write a cell for each column of the header", self.names[i]);
-            cells.get(self.places[i]).map(String::as_str).ok_or_else(missing)
+            let missing = || {
+                let message = format!("`{}` is missing", self.names[i]);
+                Mistake::new(message, "write a cell for each column of the header")
+            };
+            cells.get(self.indices[i]).map(String::as_str).ok_or_else(missing)
         };
         let tokens = |i: usize| match cell(i)? {
             "" => Ok(None),
-            text => match text.parse() {
-                Ok(tokens) => length(self.names[i], tokens),
-                Err(_) => {
-                    Err(format!("`{}` is not a number of tokens; write digits only", shown(text)))
-                }
-            },
+            text => {
+                let Ok(tokens) = text.parse() else {
+                    let message = format!("`{}` is not a number of tokens", excerpt(text));
+                    return Err(Mistake::new(message, "write only digits"));
+                };
+                length(self.names[i], tokens)
+            }
         };
         let text = cell(0)?;
-        let at = if self.dated {
+        let instant_ns = if self.has_dates {
             date(text)?
         } else {
-            let seconds = text
-                .parse()
-                .map_err(|_| format!("`{}` is not a number of seconds; {OFFSET}", shown(text)))?;
+            let seconds = text.parse().map_err(|_| {
+                let message = format!("`{}` is not a number of seconds", excerpt(text));
+                Mistake::new(message, OFFSET)
+            })?;
             instant(seconds, 1e9)?
         };
-        Ok((at, Lengths { input: tokens(1)?, output: tokens(2)? }))
+        let lengths = Lengths { input: tokens(1)?, output: tokens(2)? };
+        Ok(RawRow { instant_ns, lengths })
     }
 }
 
-/// How the objects of a trace name what they tell.
+/// The keys of a JSONL trace.
 #[derive(Clone, Copy)]
 pub enum Keys {
     /// `timestamp` in milliseconds.
@@ -141,11 +158,10 @@ pub enum Keys {
 }
 
 impl Keys {
-    const REMEDY: &str = "write `{\"offset_seconds\": 1.5, \"input_tokens\": 512, \"output_tokens\": 64}` a line, \
+    const REMEDY: &str = "write `{\"offset_seconds\": 1.5, \"input_tokens\": 512, \"output_tokens\": 64}` per line, \
                           or Mooncake's `timestamp` in milliseconds, `input_length` and `output_length`";
 
-    /// Those of the first row.
-    fn of(line: &str) -> Result<Keys, String> {
+    fn from_first_row(line: &str) -> Result<Keys, Mistake> {
         #[derive(Deserialize)]
         struct Clocks {
             timestamp: Option<IgnoredAny>,
@@ -154,12 +170,12 @@ impl Keys {
         match object::<Clocks>(line)? {
             Clocks { offset_seconds: Some(_), .. } => Ok(Keys::Plain),
             Clocks { timestamp: Some(_), .. } => Ok(Keys::Mooncake),
-            _ => Err(format!("no `offset_seconds` and no `timestamp`; {}", Keys::REMEDY)),
+            _ => Err(Mistake::new("neither `offset_seconds` nor `timestamp`", Keys::REMEDY)),
         }
     }
 
-    fn row(self, line: &str) -> Result<Told, String> {
-        // A length may be null, but one that is not there is more likely misspelt.
+    fn row(self, line: &str) -> Result<RawRow, Mistake> {
+        // A length may be null. An absent one is more likely misspelled, so it is an error.
         #[derive(Deserialize)]
         struct Mooncake {
             timestamp: f64,
@@ -183,64 +199,66 @@ impl Keys {
                 let row: Mooncake = object(line)?;
                 let input = tokens("input_length", row.input_length)?;
                 let output = tokens("output_length", row.output_length)?;
-                Ok((instant(row.timestamp, 1e6)?, Lengths { input, output }))
+                let instant_ns = instant(row.timestamp, 1e6)?;
+                Ok(RawRow { instant_ns, lengths: Lengths { input, output } })
             }
             Keys::Plain => {
                 let row: Plain = object(line)?;
                 let input = tokens("input_tokens", row.input_tokens)?;
                 let output = tokens("output_tokens", row.output_tokens)?;
-                Ok((instant(row.offset_seconds, 1e9)?, Lengths { input, output }))
+                let instant_ns = instant(row.offset_seconds, 1e9)?;
+                Ok(RawRow { instant_ns, lengths: Lengths { input, output } })
             }
         }
     }
 }
 
-fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {
-    // A list would be taken for an object.
+fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Mistake> {
+    // serde would also read a list as a struct.
     if !line.starts_with('{') {
-        return Err(format!("not an object; {}", Keys::REMEDY));
+        return Err(Mistake::new("not an object", Keys::REMEDY));
     }
     serde_json::from_str(line).map_err(|error| {
         let error = error.to_string();
-        // The position is within the line, which is told already.
+        // The position is within the line, and the message has the number of the line already.
         let error = error.split(" at line ").next().unwrap_or_default();
         let error = error.replace("f64", "a number").replace("u64", "a whole number");
-        format!("{}; {}", shown(&error), Keys::REMEDY)
+        Mistake::new(excerpt(&error), Keys::REMEDY)
     })
 }
 
 const OFFSET: &str = "write the time since the start of the trace, a number of 0 or more";
 
-/// An instant in nanoseconds, of a number that counts in units of so many of them.
+/// Converts an instant to nanoseconds. `unit` is the length of its unit in nanoseconds.
 #[allow(clippy::cast_possible_truncation)]
-fn instant(number: f64, unit: f64) -> Result<i128, String> {
+fn instant(number: f64, unit: f64) -> Result<i128, Mistake> {
     let nanos = (number * unit).round();
     if (0.0..=FARTHEST).contains(&nanos) {
         Ok(nanos as i128)
     } else {
-        Err(format!("an instant of {number:?} is out of range; {OFFSET}"))
+        let message = format!("an instant of {number:?} is out of range");
+        Err(Mistake::new(message, OFFSET))
     }
 }
 
-/// A date with a time, in UTC where it does not say.
-fn date(text: &str) -> Result<i128, String> {
+/// Converts a date with a time to nanoseconds since 1970. Without an offset it is in UTC.
+fn date(text: &str) -> Result<i128, Mistake> {
     let local =
         || text.parse::<civil::DateTime>().and_then(|date| tz::TimeZone::UTC.to_timestamp(date));
     let instant: Timestamp = text.parse().or_else(|_| local()).map_err(|_| {
-        format!(
-            "`{}` is not a date with a time; write one such as `2023-11-16 18:17:03.9799600`",
-            shown(text)
-        )
+        let message = format!("`{}` is not a date with a time", excerpt(text));
+        Mistake::new(message, "write one such as `2023-11-16 18:17:03.9799600`")
     })?;
     Ok(instant.as_nanosecond())
 }
 
-/// A number of tokens. Nobody can be asked for none of them, so that 0 is the least there is.
-fn length(name: &str, tokens: u64) -> Result<Option<NonZeroU32>, String> {
+/// Converts a number of tokens. 0 becomes 1, because no request can ask for 0 tokens.
+fn length(name: &str, tokens: u64) -> Result<Option<NonZeroU32>, Mistake> {
     match u32::try_from(tokens) {
         Ok(tokens) if tokens <= MAX_TOKENS => Ok(NonZeroU32::new(tokens.max(1))),
-        _ => Err(format!(
-            "`{name}` of {tokens} is out of range; write a number of tokens up to {MAX_TOKENS}"
+        _ => Err(Mistake::new(
+            format!("`{name}` of {tokens} is out of range"),
+            format!("write a number of tokens up to {MAX_TOKENS}"),
         )),
     }
 }

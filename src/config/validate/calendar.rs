@@ -1,47 +1,50 @@
-//! When a scenario is on: its start by the clock on the wall, its cron, its active windows.
+//! The timetable of a scenario: its start by the wall clock, its cron expression, its active
+//! windows.
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::calendar::{Anchor, Cron, Days, Hours, ParseError, Window, Windows, Zone};
 use crate::config::document::{self, Active, Scenario, Start};
 use crate::config::duration::HumanDuration;
-use crate::config::field::{At, Field, List};
+use crate::config::field::{Field, FieldList, Located};
 use crate::config::hints;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::schedule::{Repeat, Schedule};
 
-impl Checker<'_> {
-    /// When a schedule begins.
+impl Validator<'_> {
+    /// Reads the start of a schedule.
     pub(super) fn start(&self, field: &Field<Start>) -> Option<plan::Start> {
         let (node, keys) = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(plan::Start::WhenReady),
-            Field::Given(At { node, value: Start::Text(name) }) => {
+            Field::Present(Located { node, value: Start::Text(name) }) => {
                 return self.start_by_name(*node, name);
             }
-            Field::Given(At { node, value: Start::Map(keys) }) => (*node, keys),
+            Field::Present(Located { node, value: Start::Map(keys) }) => (*node, keys),
         };
         match (keys.wall_clock.node(), keys.cron.node()) {
             (None, None) => {
                 self.missing(
                     node,
-                    "neither `wall_clock` nor `cron`; write `{cron: \"0 2 * * *\", timezone: Europe/Berlin}`",
+                    "neither `wall_clock` nor `cron`",
+                    "write `{cron: \"0 2 * * *\", timezone: Europe/Berlin}`",
                 );
                 None
             }
             (Some(_), Some(cron)) => {
                 self.problem(
                     cron,
-                    "`cron` beside `wall_clock`; a schedule begins by only one of them",
+                    "`cron` and `wall_clock` exclude each other",
+                    "remove one of them",
                 );
                 None
             }
             (None, Some(_)) => {
                 let zone = self.zone(&keys.timezone);
-                let cron = keys.cron.given()?;
-                // The expression is looked at even where the zone is wrong.
+                let cron = keys.cron.present()?;
+                // The expression is checked even if the zone has a mistake.
                 let read = Cron::new(&cron.value, zone.clone().unwrap_or(Zone::UTC));
                 let read = self.read(cron, read);
                 zone.and(read).map(plan::Start::Cron)
@@ -49,16 +52,16 @@ impl Checker<'_> {
             (Some(wall_clock), None) => {
                 let remedy = "write `wall_clock: {timezone: Europe/Berlin}`";
                 if let Some(stray) = keys.timezone.node() {
-                    self.problem(stray, format!("`timezone` beside `wall_clock`; {remedy}"));
+                    self.problem(stray, "`timezone` next to `wall_clock`", remedy);
                     return None;
                 }
-                let timezone = &keys.wall_clock.given()?.value.timezone;
+                let timezone = &keys.wall_clock.present()?.value.timezone;
                 if timezone.is_absent() {
                     self.missing(
                         wall_clock,
+                        "`timezone` is missing",
                         format!(
-                            "`timezone` is missing; {remedy}, or `start: wall_clock` to count cycles from the \
-                             Unix epoch"
+                            "{remedy}, or `start: wall_clock` to count cycles from the Unix epoch"
                         ),
                     );
                     return None;
@@ -74,83 +77,82 @@ impl Checker<'_> {
             "now" => Some(plan::Start::Now),
             "wall_clock" => Some(plan::Start::WallClock(Anchor::Epoch)),
             _ => {
-                let name = shown(name);
+                let name = excerpt(name);
                 self.problem(
                     node,
-                    format!(
-                        "`{name}` is not a choice here; write `when_ready`, `now`, `wall_clock` or \
-                         `{{cron: \"0 2 * * *\", timezone: Europe/Berlin}}`"
-                    ),
+                    format!("`{name}` is not a valid choice"),
+                    "write `when_ready`, `now`, `wall_clock` or \
+                     `{cron: \"0 2 * * *\", timezone: Europe/Berlin}`",
                 );
                 None
             }
         }
     }
 
-    /// Whether the schedule fits what starts it. Where it is too long it only warns: what does not fit
-    /// is cut or skipped.
-    pub(super) fn fits(
+    /// Checks that the schedule fits its start. A schedule that is too long is only a warning,
+    /// because llmload then cuts it or skips a firing.
+    pub(super) fn check_start(
         &self,
-        given: &Scenario,
+        scenario: &Scenario,
         start: &plan::Start,
         schedule: &Schedule,
         repeat: Repeat,
     ) {
         const DAY: Duration = Duration::from_hours(24);
-        let Some(node) = given.start.node() else { return };
+        let Some(node) = scenario.start.node() else { return };
         let length = schedule.length();
         match (start, repeat) {
             (plan::Start::WallClock(_), _) if !schedule.is_timed() => self.problem(
                 node,
-                "nobody knows how long a phase takes that counts `requests`, so its cycles have no place on \
-                 the wall clock; write `for` in place of `requests`, or `start: when_ready`",
+                "a phase that counts `requests` has no fixed length, so the wall clock cannot give \
+                 the position in its cycle",
+                "write `for` instead of `requests`, or `start: when_ready`",
             ),
             (plan::Start::WallClock(Anchor::Midnight(_)), _) if length > DAY => self.warn(
                 node,
                 format!(
-                    "the schedule lasts {}, and each midnight starts it anew; shorten it to a day, or write \
-                     `start: wall_clock`",
+                    "the schedule lasts {}, but starts again at each midnight",
                     HumanDuration(length)
                 ),
+                "shorten it to a day, or write `start: wall_clock`",
             ),
             (plan::Start::Cron(cron), Repeat::Times(times))
                 if cron.has_interval_below(length.saturating_mul(times.get())) =>
             {
+                let length = HumanDuration(length.saturating_mul(times.get()));
                 self.warn(
                     node,
                     format!(
-                        "it may fire while the schedule still runs, which takes {}, and such a firing is \
-                         skipped; fire less often or shorten the schedule",
-                        HumanDuration(length.saturating_mul(times.get()))
+                        "the cron may fire while the schedule, which lasts {length}, still runs; \
+                         llmload skips such a firing"
                     ),
+                    "fire less often, or shorten the schedule",
                 );
             }
             _ => {}
         }
     }
 
-    /// When load is sent at all. The inner `None` is always; the outer one, something wrong.
+    /// Reads the active windows. The inner `None` means always; the outer one is a mistake.
     #[allow(clippy::option_option)]
     pub(super) fn active(&self, field: &Field<Active>) -> Option<Option<Windows>> {
         let windows = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(None),
-            Field::Given(At { node, value: Active::Map(window) }) => {
+            Field::Present(Located { node, value: Active::Map(window) }) => {
                 vec![self.window(*node, window)]
             }
-            Field::Given(At { node, value: Active::List(List(list)) }) => {
+            Field::Present(Located { node, value: Active::List(FieldList(list)) }) => {
                 if list.is_empty() || list.len() > Windows::MAX_COUNT {
                     self.problem(
                         *node,
-                        format!(
-                            "{} windows; write 1 to {}, or leave `active` out",
-                            list.len(),
-                            Windows::MAX_COUNT
-                        ),
+                        format!("{} windows", list.len()),
+                        format!("write 1 to {}, or remove `active`", Windows::MAX_COUNT),
                     );
                 }
-                let read =
-                    |entry: &Field<_>| entry.given().and_then(|at| self.window(at.node, &at.value));
+                let read = |entry: &Field<_>| {
+                    entry.present().and_then(|located| self.window(located.node, &located.value))
+                };
                 list.iter().map(read).collect()
             }
         };
@@ -161,27 +163,29 @@ impl Checker<'_> {
         if window.days.is_absent() && window.hours.is_absent() {
             self.missing(
                 node,
-                "neither `days` nor `hours`; write `{days: mon-fri, hours: \"08:00-20:00\"}`, or leave \
-                 `active` out to be always active",
+                "neither `days` nor `hours`",
+                "write `{days: mon-fri, hours: \"08:00-20:00\"}`, or remove `active` to be always \
+                 active",
             );
             return None;
         }
         let days = match &window.days {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Days::ALL),
-            Field::Given(At { node, value: document::Days::Text(text) }) => {
-                let days = At { node: *node, value: text.clone() };
+            Field::Present(Located { node, value: document::Days::Text(text) }) => {
+                let days = Located { node: *node, value: text.clone() };
                 self.read(&days, days.value.trim().parse())
             }
-            Field::Given(At { node, value: document::Days::List(List(list)) }) => {
+            Field::Present(Located { node, value: document::Days::List(FieldList(list)) }) => {
                 if list.is_empty() {
                     self.problem(
                         *node,
-                        "no day; write at least one, or leave `days` out for all of them",
+                        "the list of days is empty",
+                        "write at least one day, or remove `days` for all of them",
                     );
                 }
                 let day = |entry: &Field<String>| {
-                    entry.given().and_then(|day| self.read(day, day.value.trim().parse()))
+                    entry.present().and_then(|day| self.read(day, day.value.trim().parse()))
                 };
                 let days: Vec<Option<Days>> = list.iter().map(day).collect();
                 days.into_iter()
@@ -190,9 +194,9 @@ impl Checker<'_> {
             }
         };
         let hours = match &window.hours {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Hours::ALL),
-            Field::Given(hours) => self.read(hours, hours.value.trim().parse()),
+            Field::Present(hours) => self.read(hours, hours.value.trim().parse()),
         };
         let zone = self.zone(&window.timezone);
         Some(Window { days: days?, hours: hours?, zone: zone? })
@@ -200,25 +204,24 @@ impl Checker<'_> {
 
     fn zone(&self, field: &Field<String>) -> Option<Zone> {
         match field {
-            Field::Bad(_) => None,
+            Field::Invalid(_) => None,
             Field::Absent => Some(Zone::UTC),
-            Field::Given(At { node, value }) => {
+            Field::Present(Located { node, value }) => {
                 let zone = Zone::by_name(value.trim());
                 if zone.is_none() {
-                    self.problem(
-                        *node,
-                        hints::unknown_zone(value, &Zone::names().collect::<Vec<_>>()),
-                    );
+                    let zones: Vec<_> = Zone::names().collect();
+                    self.report(*node, hints::unknown_zone(value, &zones));
                 }
                 zone
             }
         }
     }
 
-    /// What a text means, or why it is none of it.
-    fn read<T>(&self, at: &At<String>, read: Result<T, ParseError>) -> Option<T> {
-        read.inspect_err(|error| {
-            self.problem(at.node, format!("`{}` is {error}", shown(&at.value)))
+    /// Records the error of a text that could not be read.
+    fn read<T>(&self, located: &Located<String>, read: Result<T, ParseError>) -> Option<T> {
+        read.map_err(|ParseError { problem, remedy }| {
+            let message = format!("`{}` is {problem}", excerpt(&located.value));
+            self.problem(located.node, message, remedy);
         })
         .ok()
     }

@@ -1,27 +1,28 @@
-//! How a target is reached: the version of HTTP, certificates, a proxy.
+//! The connection to a target: the version of HTTP, certificates, a proxy.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::Checker;
+use super::Validator;
 use super::secret::read_start;
 use crate::config::document::{Target, Tls};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::plan::{Connection, Location, SecretText};
 
-/// The certificates that systems trust are a quarter of this.
+/// The highest number of bytes that are read from a PEM file. The trusted certificates of a system
+/// take a quarter of this.
 const MAX_BYTES: u64 = 1 << 20;
 
-impl Checker<'_> {
-    /// `None` where something was noted.
+impl Validator<'_> {
+    /// Reads the connection; `None` if it has a mistake.
     pub(super) fn connection(
         &self,
         target: &Target,
         location: Option<&Location>,
     ) -> Option<Connection> {
-        let http2 = target.http2.given().is_some_and(|at| at.value);
+        let http2 = target.http2.present().is_some_and(|located| located.value);
         if let (Some(Location::Simulator(_)), Some(node)) = (
             location,
             [target.http2.node().filter(|_| http2), target.tls.node(), target.proxy.node()]
@@ -31,86 +32,96 @@ impl Checker<'_> {
         ) {
             self.problem(
                 node,
-                "the simulator is reached by plain HTTP/1.1; leave out `http2`, `tls` and `proxy`",
+                "the simulator supports only plain HTTP/1.1",
+                "remove `http2`, `tls` and `proxy`",
             );
             return None;
         }
         let proxy = match &target.proxy {
             Field::Absent => None,
-            Field::Bad(_) => return None,
-            Field::Given(at) => Some(self.proxy(at)?),
+            Field::Invalid(_) => return None,
+            Field::Present(located) => Some(self.proxy(located)?),
         };
-        let plain = Connection { http2, proxy, ..Connection::default() };
+        let without_tls = Connection { http2, proxy, ..Connection::default() };
         match &target.tls {
-            Field::Absent => Some(plain),
-            Field::Bad(_) => None,
-            Field::Given(at) => {
+            Field::Absent => Some(without_tls),
+            Field::Invalid(_) => None,
+            Field::Present(located) => {
                 if let Some(Location::Url(url)) = location
                     && url.scheme() == "http"
                 {
                     self.problem(
-                        at.node,
-                        "`tls` beside an http URL; write `https://`, or leave `tls` out",
+                        located.node,
+                        "`tls` with an http URL",
+                        "write `https://`, or remove `tls`",
                     );
                     return None;
                 }
-                self.tls(&at.value, plain)
+                self.tls(&located.value, without_tls)
             }
         }
     }
 
-    // No message quotes the URL: it may hold a password.
-    fn proxy(&self, at: &At<String>) -> Option<Url> {
-        const EXAMPLE: &str = "write one such as `http://proxy.internal:3128`";
-        let fault = match Url::parse(at.value.trim()) {
+    // No message quotes the URL, because it may contain a password.
+    fn proxy(&self, located: &Located<String>) -> Option<Url> {
+        const REMEDY: &str = "write one such as `http://proxy.internal:3128`";
+        let message = match Url::parse(located.value.trim()) {
             Err(error) => format!("not a URL ({error})"),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                "the proxy is neither http nor https".into()
+                "the URL of the proxy is neither http nor https".into()
             }
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                "a secret never stands in the URL".into()
+                "the URL of a proxy cannot contain a secret".into()
             }
             Ok(url) if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
-                "the URL of a proxy ends with its port".into()
+                "the URL of a proxy must end with its port".into()
             }
             Ok(url) => return Some(url),
         };
-        self.problem(at.node, format!("{fault}; {EXAMPLE}"));
+        self.problem(located.node, message, REMEDY);
         None
     }
 
-    fn tls(&self, given: &Tls, plain: Connection) -> Option<Connection> {
-        let ca = self.pem(&given.ca_file, |pem| {
+    fn tls(&self, tls: &Tls, without_tls: Connection) -> Option<Connection> {
+        let ca = self.pem(&tls.ca_file, "certificate", |pem| {
             let mut found = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
             found.peek().is_some() && found.all(|certificate| certificate.is_ok())
         });
-        let certificate = self
-            .pem(&given.cert_file, |pem| CertificateDer::from_pem_slice(pem.as_bytes()).is_ok());
-        let key =
-            self.pem(&given.key_file, |pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok());
-        let identity = match (given.cert_file.node(), given.key_file.node()) {
+        let certificate = self.pem(&tls.cert_file, "certificate", |pem| {
+            CertificateDer::from_pem_slice(pem.as_bytes()).is_ok()
+        });
+        let key = self.pem(&tls.key_file, "private key", |pem| {
+            PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok()
+        });
+        let identity = match (tls.cert_file.node(), tls.key_file.node()) {
             (Some(node), None) => {
-                self.problem(node, "`cert_file` without its key; name it with `key_file`");
+                self.problem(node, "`cert_file` without its key", "name it with `key_file`");
                 return None;
             }
             (None, Some(node)) => {
-                self.problem(node, "`key_file` without its certificate; name it with `cert_file`");
+                self.problem(
+                    node,
+                    "`key_file` without its certificate",
+                    "name it with `cert_file`",
+                );
                 return None;
             }
             _ => certificate.zip(key).map(|(certificate, key)| certificate.zip(key)),
         };
-        let insecure = given.insecure_skip_verify.given();
-        if let Some(At { node, value: true }) = insecure {
-            if given.ca_file.node().is_some() {
+        let insecure = tls.insecure_skip_verify.present();
+        if let Some(Located { node, value: true }) = insecure {
+            if tls.ca_file.node().is_some() {
                 self.problem(
                     *node,
-                    "`insecure_skip_verify` asks for no proof, `ca_file` for one; leave one out",
+                    "`insecure_skip_verify` and `ca_file` contradict each other",
+                    "remove one of them",
                 );
                 return None;
             }
             self.warn(
                 *node,
-                "any certificate is taken: whoever sits in between reads along; name the right one with `ca_file`",
+                "llmload accepts any certificate, so others on the network can read the traffic",
+                "name the right certificate with `ca_file`",
             );
         }
         Some(Connection {
@@ -118,35 +129,36 @@ impl Checker<'_> {
             identity: identity?.map(|(certificate, key)| {
                 [certificate.expose_secret(), key.expose_secret()].join("\n").into()
             }),
-            insecure_skip_verify: insecure.is_some_and(|at| at.value),
-            ..plain
+            insecure_skip_verify: insecure.is_some_and(|located| located.value),
+            ..without_tls
         })
     }
 
-    // The inner `None` is a file that is not named.
+    /// Reads a PEM file. The inner `None` means that the file has no name in the configuration.
     #[allow(clippy::option_option)]
     fn pem(
         &self,
         field: &Field<String>,
-        is_good: impl Fn(&str) -> bool,
+        content: &str,
+        is_valid: impl Fn(&str) -> bool,
     ) -> Option<Option<SecretText>> {
-        let at = match field {
+        let located = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
-        match read_start(&self.path(&at.value), MAX_BYTES) {
-            Ok(pem) if is_good(&pem) => return Some(Some(SecretText::from(pem))),
+        match read_start(&self.path(&located.value), MAX_BYTES) {
+            Ok(pem) if is_valid(&pem) => return Some(Some(SecretText::from(pem))),
             Ok(_) => {
-                let what = "the file does not hold what this key asks for, in PEM";
                 self.problem(
-                    at.node,
-                    format!("{what}; it begins with `-----BEGIN `, and a key has no passphrase"),
+                    located.node,
+                    format!("the file has no valid {content} in PEM"),
+                    "name a file with `-----BEGIN` at its start, and a key without a passphrase",
                 );
             }
             Err(error) => {
                 let remedy = "name a readable file, relative to the configuration file";
-                self.problem(at.node, format!("the file cannot be read: {error}; {remedy}"));
+                self.problem(located.node, format!("the file cannot be read: {error}"), remedy);
             }
         }
         None

@@ -1,45 +1,48 @@
-//! How a target wants to be spoken to.
+//! The dialect of a target: its API and the fields of its requests.
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};
 use crate::protocol::{self, Dialect};
 
-/// Fields that cannot stand in `extra_body`, and where they are said instead.
+/// Fields that are not allowed in `extra_body`, with the remedy.
 const ELSEWHERE: [(&str, &str); 3] = [
     (
         "max_completion_tokens",
-        "write `max_tokens_field: max_completion_tokens`, and the bound in `request.max_tokens`",
+        "write `max_tokens_field: max_completion_tokens`, and the limit in `request.max_tokens`",
     ),
     (
         "stream_options",
-        "write `stream_options: none` to leave it out, or what it holds in `request.extra`",
+        "write `stream_options: none` to omit it, or put its fields in `request.extra`",
     ),
     ("system", "write `request.system`"),
 ];
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn dialect(&self, target: &Target) -> Option<Dialect> {
-        let api = match target.api.given().map(|at| at.value) {
+        let api = match target.api.present().map(|located| located.value) {
             None | Some(Api::Chat) => protocol::Api::Chat,
             Some(Api::Completions) => protocol::Api::Completions,
         };
-        let max_tokens_field = match target.max_tokens_field.given() {
-            Some(at) if matches!(at.value, MaxTokensField::MaxCompletionTokens) => {
+        let max_tokens_field = match target.max_tokens_field.present() {
+            Some(located) if matches!(located.value, MaxTokensField::MaxCompletionTokens) => {
                 if api == protocol::Api::Completions {
-                    let message = "`/completions` knows no `max_completion_tokens`; leave `max_tokens_field` out";
-                    self.problem(at.node, message);
+                    self.problem(
+                        located.node,
+                        "`/completions` does not have `max_completion_tokens`",
+                        "remove `max_tokens_field`",
+                    );
                     return None;
                 }
                 protocol::MaxTokensField::MaxCompletionTokens
             }
             _ => protocol::MaxTokensField::MaxTokens,
         };
-        let options = target.stream_options.given().map(|at| at.value);
+        let options = target.stream_options.present().map(|located| located.value);
         let include_usage = options != Some(StreamOptions::None);
-        let extra_body = self.own_fields(
+        let extra_body = self.body_fields(
             "extra_body",
             &target.extra_body,
-            &[&ELSEWHERE, &super::request::OURS],
+            &[&ELSEWHERE, &super::request::RESERVED],
             |_, _| true,
         )?;
         Some(Dialect { api, max_tokens_field, include_usage, extra_body })

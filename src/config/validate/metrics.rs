@@ -1,95 +1,101 @@
-//! How much the exposition may hold, and where its buckets lie.
+//! The limit of routes, and the buckets of the histograms.
 
 use std::num::NonZeroU32;
 
-use super::Checker;
+use super::Validator;
 use crate::buckets::{Buckets, HISTOGRAMS};
 use crate::config::document;
-use crate::config::field::{Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::hints;
+use crate::config::problem::Mistake;
 use crate::config::scalar::Number;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 
-/// Streams of load that a scrape holds without a thought.
-const DEFAULT_COMBINATIONS: u32 = 32;
-/// Beyond a third of a million series nobody scrapes one process.
-const MOST_COMBINATIONS: u32 = 1024;
-/// Each is a series for each stream of load.
-const MOST_BUCKETS: usize = 60;
+/// The default limit of routes, which any Prometheus can scrape.
+const DEFAULT_MAX_ROUTES: u32 = 32;
+/// The highest limit of routes. It gives a third of a million series, the most that makes sense in
+/// one scrape.
+const MAX_ROUTES: u32 = 1024;
+/// The highest number of buckets of a histogram. Each bucket is one series per route.
+const MAX_BUCKETS: usize = 60;
 
-impl Checker<'_> {
-    /// The most streams of load, and the buckets.
+impl Validator<'_> {
+    /// Reads the limit of routes, and the buckets.
     pub(super) fn metrics(
         &self,
         field: &Field<document::Metrics>,
     ) -> (Option<NonZeroU32>, Buckets) {
         let none = document::Metrics::default();
-        let given = match field {
-            Field::Bad(_) => return (None, Buckets::default()),
+        let keys = match field {
+            Field::Invalid(_) => return (None, Buckets::default()),
             Field::Absent => &none,
-            Field::Given(at) => &at.value,
+            Field::Present(located) => &located.value,
         };
-        let most = self.positive(&given.max_combinations, DEFAULT_COMBINATIONS, MOST_COMBINATIONS);
-        (most, self.buckets(&given.buckets))
+        let limit = self.positive(&keys.max_combinations, DEFAULT_MAX_ROUTES, MAX_ROUTES);
+        (limit, self.buckets(&keys.buckets))
     }
 
-    /// Whether so many streams of load are within the limit.
-    pub(super) fn combinations(&self, node: NodeId, streams: usize, most: NonZeroU32) {
-        if u32::try_from(streams).is_ok_and(|streams| streams <= most.get()) {
+    /// Checks the number of routes.
+    pub(super) fn limit_routes(&self, node: NodeId, routes: usize, limit: NonZeroU32) {
+        if u32::try_from(routes).is_ok_and(|routes| routes <= limit.get()) {
             return;
         }
         self.problem(
             node,
             format!(
-                "{streams} scenarios, counted once for each of their targets, are more than {most}; write \
-                 fewer, as each is a set of histograms of its own in every scrape, or raise \
-                 `metrics.max_combinations`"
+                "{routes} scenarios, counted once for each target, exceed the limit of {limit}"
             ),
+            "write fewer, since each adds some 300 series to every scrape, or raise \
+             `metrics.max_combinations`",
         );
     }
 
-    fn buckets(&self, field: &Field<Named<List<Number>>>) -> Buckets {
+    fn buckets(&self, field: &Field<FieldMap<FieldList<Number>>>) -> Buckets {
         let mut buckets = Buckets::default();
         let names = HISTOGRAMS.iter().map(|(name, _)| *name);
-        for (name, list) in field.given().into_iter().flat_map(|at| &at.value.0) {
-            let Some(list) = list.given() else { continue };
+        for (name, list) in field.present().into_iter().flat_map(|located| &located.value.0) {
+            let Some(list) = list.present() else { continue };
             let bounds = self.bounds(list.node, &list.value);
             if !buckets.set_bounds(&name.value, bounds) {
-                // As it is called in the exposition.
-                let meant = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
-                let message = match hints::nearest(meant, names.clone()) {
-                    Some(near) => {
-                        format!(
-                            "there is no histogram `{}`; did you mean `{near}`?",
-                            shown(&name.value)
-                        )
-                    }
-                    None => hints::dangling("histogram", &name.value, names.clone()),
+                // A user may copy the full name from the exposition.
+                let short = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
+                let mistake = match hints::nearest_name(short, names.clone()) {
+                    Some(near) => Mistake::new(
+                        format!("there is no histogram `{}`", excerpt(&name.value)),
+                        format!("did you mean `{near}`?"),
+                    ),
+                    None => hints::unknown_reference("histogram", &name.value, names.clone()),
                 };
-                self.problem(name.node, message);
+                self.report(name.node, mistake);
             }
         }
         buckets
     }
 
-    fn bounds(&self, node: NodeId, list: &List<Number>) -> Vec<f64> {
+    fn bounds(&self, node: NodeId, list: &FieldList<Number>) -> Vec<f64> {
         let length = list.0.len();
-        if !(1..=MOST_BUCKETS).contains(&length) {
-            self.problem(node, format!("{length} buckets; write 1 to {MOST_BUCKETS} upper bounds"));
+        if !(1..=MAX_BUCKETS).contains(&length) {
+            self.problem(
+                node,
+                format!("{length} buckets"),
+                format!("write 1 to {MAX_BUCKETS} upper bounds"),
+            );
         }
         let mut bounds = Vec::new();
         let mut before = 0.0;
-        for at in list.0.iter().take(MOST_BUCKETS).filter_map(Field::given) {
-            let bound = at.value.0;
+        for located in list.0.iter().take(MAX_BUCKETS).filter_map(Field::present) {
+            let bound = located.value.0;
             if bound <= 0.0 {
                 self.problem(
-                    at.node,
-                    format!("{bound} is out of range; write upper bounds above 0"),
+                    located.node,
+                    format!("{bound} is out of range"),
+                    "write upper bounds above 0",
                 );
             } else if bound <= before {
                 self.problem(
-                    at.node,
-                    format!("{bound} does not lie above {before}; write bounds that rise"),
+                    located.node,
+                    format!("{bound} does not lie above {before}"),
+                    "write bounds in rising order",
                 );
             }
             before = bound.max(before);

@@ -1,27 +1,28 @@
-//! What the tokens of a target cost.
+//! The prices of the tokens of a target.
 
-use super::Checker;
+use super::Validator;
 use crate::config::document;
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::scalar::Number;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan::Prices;
 
-/// A whole unit of money for each token: more than any model costs in any currency.
+/// The highest price of a million tokens. It is one unit of money per token, more than any model
+/// costs in any currency.
 const HIGHEST: f64 = 1e6;
 
-impl Checker<'_> {
-    // The inner `None` is a target without prices.
+impl Validator<'_> {
+    /// Reads the prices. The inner `None` is a target without prices.
     #[allow(clippy::option_option)]
     pub(super) fn prices(&self, field: &Field<document::Prices>) -> Option<Option<Prices>> {
-        let At { node, value: given } = match field {
+        let Located { node, value: keys } = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
-        let input = self.price(&given.input_per_million, "input_per_million", *node);
-        let output = self.price(&given.output_per_million, "output_per_million", *node);
-        let currency = self.currency(&given.currency);
+        let input = self.price(&keys.input_per_million, "input_per_million", *node);
+        let output = self.price(&keys.output_per_million, "output_per_million", *node);
+        let currency = self.currency(&keys.currency);
         Some(Some(Prices {
             input_per_million: input?,
             output_per_million: output?,
@@ -31,43 +32,43 @@ impl Checker<'_> {
 
     fn price(&self, field: &Field<Number>, key: &str, node: NodeId) -> Option<f64> {
         match field {
-            // Left out, half of the cost would be missing from every sum without a word.
+            // With a default of 0, half of the cost would be missing from every sum without a sign.
             Field::Absent => {
                 self.missing(
                     node,
-                    format!("`{key}` is missing; write it, 0 where these tokens are free"),
+                    format!("`{key}` is missing"),
+                    "write it, 0 where these tokens are free",
                 );
                 None
             }
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.0..=HIGHEST).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
-                let message = format!(
-                    "{} is out of range; write what a million tokens cost, from 0 to {HIGHEST}",
-                    at.value.0
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.0..=HIGHEST).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
+                self.problem(
+                    located.node,
+                    format!("{} is out of range", located.value.0),
+                    format!("write the price of a million tokens, from 0 to {HIGHEST}"),
                 );
-                self.problem(at.node, message);
                 None
             }
         }
     }
 
-    /// A label's value.
+    /// Reads the currency, which becomes the value of a label.
     fn currency(&self, field: &Field<String>) -> Option<String> {
         match field {
             Field::Absent => Some("USD".to_owned()),
-            Field::Bad(_) => None,
-            Field::Given(At { value, .. })
+            Field::Invalid(_) => None,
+            Field::Present(Located { value, .. })
                 if value.len() == 3 && value.bytes().all(|b| b.is_ascii_uppercase()) =>
             {
                 Some(value.clone())
             }
-            Field::Given(At { node, value }) => {
-                let message = format!(
-                    "`{}` is not a currency; write its three capital letters, such as `USD`",
-                    shown(value)
-                );
-                self.problem(*node, message);
+            Field::Present(Located { node, value }) => {
+                let message = format!("`{}` is not a currency", excerpt(value));
+                self.problem(*node, message, "write its three capital letters, such as `USD`");
                 None
             }
         }

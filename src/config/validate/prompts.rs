@@ -1,48 +1,49 @@
-//! Sources of prompts: written in place, read from files, or mixed of others; and which of them a
-//! scenario goes through, and how.
+//! Sources of prompts: inline, from files, synthetic, or a mix of other sources; and the choice of
+//! a scenario among them.
 
-use super::{Checker, Register};
+use super::{Definitions, Validator};
 use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKeys};
-use crate::config::field::{At, Field, List, Named};
+use crate::config::field::{Field, FieldList, FieldMap, Located};
+use crate::config::problem::Mistake;
 use crate::config::scalar::Count;
 use crate::config::tree::NodeId;
 use crate::prompts::{
     self, LoadError, MAX_TOTAL_WEIGHT, PrefixCache, PromptOrder, Prompts, RowFormat,
 };
 
-/// Every key that says where prompts come from, as the message about none writes it.
+/// Every key that gives a source its prompts, for messages.
 const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
                        `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
 
-impl Checker<'_> {
-    /// All sources by name: first those that stand for themselves, then the mixes of them.
-    pub(super) fn sources(&self, field: &Field<Named<Source>>) -> Register<Prompts> {
-        let mut register =
-            self.register("prompts", field, |name, source, node| self.source(name, source, node));
-        let entries = field.given().map_or(&[][..], |at| &at.value.0);
-        let mixes = |entry: &Field<Source>| match entry.given() {
-            Some(At { value: Source::Map(keys), .. }) => !keys.mix.is_absent(),
+impl Validator<'_> {
+    /// Reads all sources: first the plain ones, then the mixes, which refer to the plain ones.
+    pub(super) fn sources(&self, field: &Field<FieldMap<Source>>) -> Definitions<Prompts> {
+        let mut sources = self
+            .definitions("prompts", field, |name, source, node| self.source(name, source, node));
+        let entries = field.present().map_or(&[][..], |located| &located.value.0);
+        let has_mix = |entry: &Field<Source>| match entry.present() {
+            Some(Located { value: Source::Map(keys), .. }) => !keys.mix.is_absent(),
             _ => false,
         };
-        let is_mix: Vec<bool> = entries.iter().map(|(_, entry)| mixes(entry)).collect();
+        let is_mix: Vec<bool> = entries.iter().map(|(_, entry)| has_mix(entry)).collect();
         for (index, (name, entry)) in entries.iter().enumerate() {
-            if let Some(At { node, value: Source::Map(keys) }) = entry.given()
+            if let Some(Located { node, value: Source::Map(keys) }) = entry.present()
                 && is_mix[index]
                 && self.has_one_origin(keys, *node)
             {
-                let mixed = self.mix(&name.value, keys, &register, |name| {
+                let mixed = self.mix(&name.value, keys, &sources, |name| {
                     entries
                         .iter()
                         .zip(&is_mix)
                         .any(|((other, _), is_mix)| *is_mix && other.value == name)
                 });
-                register.entries[index].2 = mixed;
+                sources.entries[index].value = mixed;
             }
         }
-        register
+        sources
     }
 
-    /// A source by name; `None` for a mix, too.
+    /// Reads a plain source; `None` also for a mix.
     fn source(&self, name: &str, source: &Source, node: NodeId) -> Option<Prompts> {
         match source {
             Source::List(list) => self.inline(name, node, list),
@@ -51,37 +52,42 @@ impl Checker<'_> {
         }
     }
 
-    /// Prompts written in place.
-    pub(super) fn inline(&self, name: &str, node: NodeId, list: &List<String>) -> Option<Prompts> {
+    /// Reads prompts in the configuration file itself.
+    pub(super) fn inline(
+        &self,
+        name: &str,
+        node: NodeId,
+        list: &FieldList<String>,
+    ) -> Option<Prompts> {
         self.texts(node, list).and_then(|texts| Prompts::new(name, texts, PromptOrder::Sequential))
     }
 
-    /// What a scenario asks, in its order.
+    /// Returns the prompts of a scenario in its order.
     pub(super) fn scenario_prompts(
         &self,
-        scenario: &str,
-        given: &Scenario,
+        scenario_name: &str,
+        scenario: &Scenario,
         node: NodeId,
-        sources: &Register<Prompts>,
+        sources: &Definitions<Prompts>,
     ) -> Option<Prompts> {
-        let prompts = match &given.prompts {
-            Field::Bad(_) => None,
-            Field::Absent if sources.entries.is_empty() => Some(Prompts::builtin()),
+        let prompts = match &scenario.prompts {
+            Field::Invalid(_) => None,
+            Field::Absent if sources.is_empty() => Some(Prompts::builtin()),
             Field::Absent => sources.resolve(self, &Field::Absent, node),
-            Field::Given(At { node: at, value: ScenarioPrompts::Text(name) }) => {
-                let name = Field::Given(At { node: *at, value: name.clone() });
+            Field::Present(Located { node: name_node, value: ScenarioPrompts::Text(name) }) => {
+                let name = Field::Present(Located { node: *name_node, value: name.clone() });
                 sources.resolve(self, &name, node)
             }
-            Field::Given(At { node, value: ScenarioPrompts::List(list) }) => {
-                self.inline(scenario, *node, list)
+            Field::Present(Located { node, value: ScenarioPrompts::List(list) }) => {
+                self.inline(scenario_name, *node, list)
             }
         }?;
-        let prompts = match &given.order {
-            Field::Bad(_) => return None,
+        let prompts = match &scenario.order {
+            Field::Invalid(_) => return None,
             Field::Absent => prompts,
-            Field::Given(_) => prompts.with_order(order(&given.order)?),
+            Field::Present(_) => prompts.with_order(order(&scenario.order)?),
         };
-        self.prefix_cache(&given.prefix_cache, &prompts)
+        self.prefix_cache(&scenario.prefix_cache, &prompts)
             .map(|cache| prompts.with_prefix_cache(cache))
     }
 
@@ -90,45 +96,45 @@ impl Checker<'_> {
         field: &Field<document::PrefixCache>,
         prompts: &Prompts,
     ) -> Option<PrefixCache> {
-        let at = match field {
-            Field::Bad(_) => return None,
+        let located = match field {
+            Field::Invalid(_) => return None,
             Field::Absent => return Some(PrefixCache::Warm),
-            Field::Given(at) => at,
+            Field::Present(located) => located,
         };
-        match (at.value, prompts.count_without_text()) {
+        match (located.value, prompts.count_without_text()) {
             (document::PrefixCache::Warm, _) => Some(PrefixCache::Warm),
             (document::PrefixCache::CacheSalt, _) => Some(PrefixCache::Salted),
             (document::PrefixCache::Cold, 0) => Some(PrefixCache::Cold),
-            (document::PrefixCache::Cold, wordless) => {
+            (document::PrefixCache::Cold, without_text) => {
                 self.problem(
-                    at.node,
+                    located.node,
                     format!(
-                        "{wordless} of the prompts of `{}` have no words that a nonce could stand before, such as those \
-                         recorded as token ids, and would stay warm; write `cache_salt`, which vLLM knows, or \
-                         record them as text",
+                        "{without_text} of the prompts of `{}` have no text for a nonce, such as \
+                         recorded token ids, and would stay cached",
                         prompts.name
                     ),
+                    "write `cache_salt`, which vLLM supports, or record these prompts as text",
                 );
                 None
             }
         }
     }
 
-    fn texts(&self, node: NodeId, list: &List<String>) -> Option<Vec<String>> {
+    fn texts(&self, node: NodeId, list: &FieldList<String>) -> Option<Vec<String>> {
         if list.0.is_empty() {
-            self.problem(node, "the list is empty; write at least one prompt");
+            self.problem(node, "the list is empty", "write at least one prompt");
             return None;
         }
         let texts: Vec<Option<String>> = list
             .0
             .iter()
             .map(|entry| {
-                let at = entry.given()?;
-                if at.value.trim().is_empty() {
-                    self.problem(at.node, "the prompt is blank; write one");
+                let located = entry.present()?;
+                if located.value.trim().is_empty() {
+                    self.problem(located.node, "the prompt is blank", "write a text");
                     return None;
                 }
-                Some(at.value.clone())
+                Some(located.value.clone())
             })
             .collect();
         texts.into_iter().collect()
@@ -138,16 +144,18 @@ impl Checker<'_> {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
             self.problem(
                 template,
-                "`template` without `pairs`; only pairs are put through a template",
+                "`template` without `pairs`",
+                "remove it, since only pairs have a template",
             );
         }
         if let (Some(field), true) = (keys.field.node(), keys.jsonl.is_absent()) {
             self.problem(
                 field,
-                "`field` without `jsonl`; only its objects have fields to choose from",
+                "`field` without `jsonl`",
+                "remove it, since only the objects of `jsonl` have fields",
             );
         }
-        let there = [
+        let present = [
             keys.inline.node(),
             keys.lines.node(),
             keys.pairs.node(),
@@ -157,39 +165,44 @@ impl Checker<'_> {
             keys.synthetic.node(),
             keys.mix.node(),
         ];
-        let there = there.into_iter().flatten().count();
-        if there == 0 {
-            self.problem(node, format!("the source has no prompts; write one of {ORIGINS}"));
-        } else if there > 1 {
+        let present = present.into_iter().flatten().count();
+        if present == 0 {
+            self.problem(node, "the source has no prompts", format!("write one of {ORIGINS}"));
+        } else if present > 1 {
             self.problem(
                 node,
-                format!("the source has more than one origin; write only one of {ORIGINS}"),
+                "the source has more than one origin",
+                format!("write only one of {ORIGINS}"),
             );
         }
-        there == 1
+        present == 1
     }
 
     fn source_keys(&self, name: &str, keys: &SourceKeys, node: NodeId) -> Option<Prompts> {
         if !self.has_one_origin(keys, node) {
             return None;
         }
-        if let (Some(at), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
-            self.problem(at, "`order` beside `synthetic`; each is made up anew, leave it out");
+        if let (Some(located), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
+            self.problem(
+                located,
+                "`order` next to `synthetic`",
+                "remove it, since each synthetic prompt is new",
+            );
         }
         let order = order(&keys.order);
-        if let Some(list) = keys.inline.given() {
+        if let Some(list) = keys.inline.present() {
             return Prompts::new(name, self.texts(list.node, &list.value)?, order?);
         }
         if !keys.pairs.is_absent() {
             return Prompts::new(name, self.pairs(keys)?, order?);
         }
-        if let Some(made_up) = keys.synthetic.given() {
-            return self.synthetic(made_up).map(|made_up| Prompts::synthetic(name, made_up));
+        if let Some(synthetic) = keys.synthetic.present() {
+            return self.synthetic(synthetic).map(|options| Prompts::synthetic(name, options));
         }
         let field = match &keys.field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => None,
-            Field::Given(at) => Some(at.value.clone()),
+            Field::Present(located) => Some(located.value.clone()),
         };
         let files = [
             (&keys.lines, RowFormat::Lines),
@@ -198,12 +211,12 @@ impl Checker<'_> {
             (&keys.jsonl, RowFormat::Jsonl(field)),
         ];
         let (file, format) =
-            files.into_iter().find_map(|(file, format)| Some((file.given()?, format)))?;
+            files.into_iter().find_map(|(file, format)| Some((file.present()?, format)))?;
         match prompts::load_rows(&self.path(&file.value), format) {
             Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
-            Err(wrong) => {
-                for error in wrong {
-                    self.problem(file.node, error.to_string());
+            Err(errors) => {
+                for error in errors {
+                    self.report(file.node, mistake_of(&error));
                 }
                 None
             }
@@ -211,54 +224,62 @@ impl Checker<'_> {
     }
 
     fn pairs(&self, keys: &SourceKeys) -> Option<Vec<String>> {
-        let file = keys.pairs.given()?;
+        let file = keys.pairs.present()?;
         let template = match &keys.template {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent => prompts::DEFAULT_TEMPLATE,
-            Field::Given(at) => &at.value,
+            Field::Present(located) => &located.value,
         };
         let read = prompts::load_pairs(&self.path(&file.value), template);
-        let at = match (&read, keys.template.node()) {
-            (Err(LoadError::Template(_)), Some(template)) => template,
+        let node = match (&read, keys.template.node()) {
+            (Err(LoadError::Template { .. }), Some(template)) => template,
             _ => file.node,
         };
-        read.map_err(|error| self.problem(at, error.to_string())).ok()
+        read.map_err(|error| self.report(node, mistake_of(&error))).ok()
     }
 
     fn mix(
         &self,
         name: &str,
         keys: &SourceKeys,
-        sources: &Register<Prompts>,
+        sources: &Definitions<Prompts>,
         is_mix: impl Fn(&str) -> bool,
     ) -> Option<Prompts> {
-        let mix = keys.mix.given()?;
+        let mix = keys.mix.present()?;
         if mix.value.0.is_empty() {
             self.problem(
                 mix.node,
-                "the mix is empty; write sources with their weights, `{short: 3, long: 1}`",
+                "the mix is empty",
+                "write sources with their weights, `{short: 3, long: 1}`",
             );
         }
         let mut total = 0_u64;
         let members = mix.value.0.iter().map(|(source, weight)| {
             if is_mix(&source.value) {
-                self.problem(source.node, "a mix of mixes; name the sources themselves");
+                self.problem(
+                    source.node,
+                    "a mix cannot contain a mix",
+                    "name the sources of the inner mix",
+                );
                 return None;
             }
-            let reference = Field::Given(source.clone());
+            let reference = Field::Present(source.clone());
             let prompts = sources.resolve(self, &reference, source.node);
-            total = total.saturating_add(weight.given().map_or(0, |at: &At<Count>| at.value.0));
+            total = total.saturating_add(
+                weight.present().map_or(0, |located: &Located<Count>| located.value.0),
+            );
             let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
             Some((prompts?, weight?.get()))
         });
-        // All of them are looked at, also after one that is wrong.
+        // Collected first, so a mistake does not hide those of later sources.
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
         if members.is_some() && total > u64::from(MAX_TOTAL_WEIGHT) {
-            let message = format!(
-                "the weights add up to {total}; write smaller ones, together at most {MAX_TOTAL_WEIGHT}"
+            self.problem(
+                mix.node,
+                format!("the weights add up to {total}"),
+                format!("write smaller weights, together at most {MAX_TOTAL_WEIGHT}"),
             );
-            self.problem(mix.node, message);
             return None;
         }
         Prompts::mixed(name, members?, order(&keys.order)?)
@@ -267,11 +288,16 @@ impl Checker<'_> {
 
 fn order(field: &Field<document::PromptOrder>) -> Option<PromptOrder> {
     match field {
-        Field::Bad(_) => None,
+        Field::Invalid(_) => None,
         Field::Absent => Some(PromptOrder::Sequential),
-        Field::Given(at) => Some(match at.value {
+        Field::Present(located) => Some(match located.value {
             document::PromptOrder::Sequential => PromptOrder::Sequential,
             document::PromptOrder::Random => PromptOrder::Random,
         }),
     }
+}
+
+fn mistake_of(error: &LoadError) -> Mistake {
+    let remedy = error.remedy().map(str::to_owned);
+    Mistake { remedy, ..Mistake::without_remedy(error.problem()) }
 }

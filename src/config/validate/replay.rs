@@ -1,80 +1,89 @@
-//! A phase that replays a trace: the file read, and what does not go with it.
+//! Phases that replay a trace: reads the trace, and rejects keys that contradict a replay.
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{Arrivals, ArrivalsName, Phase, Replay, Scenario};
-use crate::config::field::{At, Field, List};
+use crate::config::field::{Field, FieldList, Located};
 use crate::config::scalar::Span;
 use crate::config::trace;
 use crate::schedule::{self, Load};
 
-impl Checker<'_> {
-    /// The trace, read as far as the phase lasts.
+impl Validator<'_> {
+    /// Reads the trace up to the end of the phase.
     pub(super) fn replay(
         &self,
-        At { node, value: replay }: &At<Replay>,
+        Located { node, value: replay }: &Located<Replay>,
         length: &Field<Span>,
     ) -> Option<Load> {
         if replay.file.is_absent() {
             self.missing(
                 *node,
-                "`file` is missing; write the trace's, such as `{file: trace.jsonl}`",
+                "`file` is missing",
+                "name the file of the trace, such as `{file: trace.jsonl}`",
             );
         }
         let speed = match &replay.speed {
             Field::Absent => Some(1.0),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.001..=1000.0).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
-                self.problem(at.node, "out of range; write a speed from 0.001 to 1000");
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.001..=1000.0).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
+                self.problem(located.node, "out of range", "write a speed from 0.001 to 1000");
                 None
             }
         };
-        let file = replay.file.given()?;
-        if length.is_bad() {
+        let file = replay.file.present()?;
+        if length.is_invalid() {
             return None;
         }
-        let until = length.given().map(|at| at.value.0);
+        let until = length.present().map(|located| located.value.0);
         let trace = trace::read(&self.path(&file.value), speed?, until);
-        trace.map_err(|error| self.problem(file.node, error.to_string())).ok().map(Load::Replay)
+        trace.map_err(|mistake| self.report(file.node, mistake)).ok().map(Load::Replay)
     }
 
-    /// How long a trace lasts where the phase does not say.
-    pub(super) fn length_of_trace(&self, replay: &At<Replay>, load: &Load) -> Option<Duration> {
+    /// The length of a replay without `for`: that of its trace.
+    pub(super) fn length_of_trace(
+        &self,
+        replay: &Located<Replay>,
+        load: &Load,
+    ) -> Option<Duration> {
         let Load::Replay(trace) = load else { return None };
         if trace.length() < schedule::Phase::SHORTEST {
             self.problem(
                 replay.node,
-                "the trace is over within 1ms; write how long the phase lasts, such as `for: 10m`",
+                "the trace is shorter than 1ms",
+                "write the length of the phase, such as `for: 10m`",
             );
             return None;
         }
         Some(trace.length())
     }
 
-    /// A trace has instants of its own: nothing is left to spread.
-    pub(super) fn replay_beside_arrivals(&self, scenario: &Scenario) {
-        let even = matches!(
+    /// Rejects random arrivals in a schedule with a replay, because a trace has its own instants.
+    pub(super) fn reject_arrivals_with_replay(&self, scenario: &Scenario) {
+        let is_constant = matches!(
             &scenario.arrivals,
             Field::Absent
-                | Field::Bad(_)
-                | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. })
+                | Field::Invalid(_)
+                | Field::Present(Located { value: Arrivals::Text(ArrivalsName::Constant), .. })
         );
-        if let (false, Some(arrivals)) = (even, scenario.arrivals.node())
-            && scenario.schedule.given().is_some_and(|list| replays(&list.value))
+        if let (false, Some(arrivals)) = (is_constant, scenario.arrivals.node())
+            && scenario.schedule.present().is_some_and(|list| has_replay(&list.value))
         {
             self.problem(
                 arrivals,
-                "a replay has its own instants, which would be lost; leave out `arrivals`, or put the replay in \
-                 a scenario of its own",
+                "random arrivals would replace the instants of the replay",
+                "remove `arrivals`, or move the replay to another scenario",
             );
         }
     }
 }
 
-fn replays(phases: &List<Phase>) -> bool {
-    phases.0.iter().filter_map(Field::given).any(|At { value: phase, .. }| {
-        !phase.replay.is_absent() || phase.phases.given().is_some_and(|inner| replays(&inner.value))
+fn has_replay(phases: &FieldList<Phase>) -> bool {
+    phases.0.iter().filter_map(Field::present).any(|Located { value: phase, .. }| {
+        !phase.replay.is_absent()
+            || phase.phases.present().is_some_and(|inner| has_replay(&inner.value))
     })
 }

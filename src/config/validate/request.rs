@@ -1,135 +1,156 @@
-//! The parameters that a scenario's requests share.
+//! The parameters that all requests of a scenario share.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde_json::Value;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::Request;
-use crate::config::field::{At, Field, Named};
+use crate::config::field::{Field, FieldMap, Located};
+use crate::config::problem::Mistake;
 use crate::plan::RequestParameters;
 
-/// Fields of a request body that llmload writes itself, and why they cannot stand in `extra`.
-pub(super) const OURS: [(&str, &str); 8] = [
-    ("model", "it is the target's; write it there"),
-    ("messages", "they come from the prompts"),
-    ("prompt", "it comes from the prompts"),
+/// Fields of a request body that llmload writes itself, with the remedy for a user who sets them in
+/// `extra`.
+pub(super) const RESERVED: [(&str, &str); 8] = [
+    ("model", "set `model` in the target"),
+    ("messages", "remove it, since it comes from the prompts"),
+    ("prompt", "remove it, since it comes from the prompts"),
     ("stream", "write `request.stream`"),
     ("max_tokens", "write `request.max_tokens`"),
     ("temperature", "write `request.temperature`"),
-    ("n", "one request is one answer, else its times and tokens would be those of several"),
-    ("best_of", "one request is one answer, else its times and tokens would be those of several"),
+    ("n", ONE_RESPONSE),
+    ("best_of", ONE_RESPONSE),
 ];
 
-/// What newer endpoints call `max_tokens`; where it is given, `max_tokens` is not sent.
-const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
-/// Output tokens of one request at most: more is a slip of the keyboard.
-const MOST_TOKENS: u32 = 10_000_000;
+const ONE_RESPONSE: &str =
+    "remove it, since times and tokens must be those of one response per request";
 
-impl Checker<'_> {
+/// The name of `max_tokens` on newer endpoints. If it is set, llmload does not send `max_tokens`.
+const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
+/// The highest limit of output tokens. A larger number is a typing error.
+const MAX_TOKENS: u32 = 10_000_000;
+
+impl Validator<'_> {
     pub(super) fn request(&self, field: &Field<Request>) -> Option<RequestParameters> {
         let absent = Request::default();
-        let given = match field {
+        let request = match field {
             Field::Absent => &absent,
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value,
         };
         let max_tokens =
-            self.positive(&given.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, MOST_TOKENS);
-        let temperature = match &given.temperature {
+            self.positive(&request.max_tokens, RequestParameters::DEFAULT_MAX_TOKENS, MAX_TOKENS);
+        let temperature = match &request.temperature {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.0..=2.0).contains(&at.value.0) => Some(Some(at.value.0)),
-            Field::Given(at) => {
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.0..=2.0).contains(&located.value.0) => {
+                Some(Some(located.value.0))
+            }
+            Field::Present(located) => {
                 self.problem(
-                    at.node,
-                    format!("{} is out of range; write a temperature from 0 to 2", at.value.0),
+                    located.node,
+                    format!("{} is out of range", located.value.0),
+                    "write a temperature from 0 to 2",
                 );
                 None
             }
         };
-        let fit =
-            |name: &At<String>, value: &At<Value>| self.is_fit(&name.value, value, streams(given));
-        let extra = self.own_fields("extra", &given.extra, &[&OURS], fit);
-        if given.system.is_bad() || given.stream.is_bad() {
+        let is_valid = |name: &Located<String>, value: &Located<Value>| {
+            let mistake = extra_mistake(&name.value, &value.value, streams(request));
+            let is_valid = mistake.is_none();
+            if let Some(mistake) = mistake {
+                self.report(value.node, mistake);
+            }
+            is_valid
+        };
+        let extra = self.body_fields("extra", &request.extra, &[&RESERVED], is_valid);
+        if request.system.is_invalid() || request.stream.is_invalid() {
             return None;
         }
         let extra = extra?;
         Some(RequestParameters {
-            // Whatever its name, it is the bound that forecasts go by.
+            // Forecasts use this limit, so it must be the one that is sent, under either name.
             max_tokens: extra.get(MAX_COMPLETION_TOKENS).and_then(tokens).or(max_tokens)?,
             temperature: temperature?,
-            system: given.system.given().map(|at| at.value.clone()),
-            stream: streams(given),
+            system: request.system.present().map(|located| located.value.clone()),
+            stream: streams(request),
             extra,
         })
     }
 
-    /// Fields of a body as they stand in the file, but for those that are written elsewhere, each with
-    /// where. A field that is not `fit` has been said to be so.
-    pub(super) fn own_fields(
+    /// Reads further fields of a request body. It rejects the `reserved` ones, each with its
+    /// remedy, and those that are not `valid`; `valid` reports the mistake.
+    pub(super) fn body_fields(
         &self,
         key: &str,
-        field: &Field<Named<Value>>,
+        field: &Field<FieldMap<Value>>,
         reserved: &[&[(&str, &str)]],
-        fit: impl Fn(&At<String>, &At<Value>) -> bool,
+        valid: impl Fn(&Located<String>, &Located<Value>) -> bool,
     ) -> Option<BTreeMap<String, Value>> {
         let entries = match field {
             Field::Absent => return Some(BTreeMap::new()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value.0,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value.0,
         };
         let mut fields = BTreeMap::new();
-        let mut good = true;
+        let mut is_valid = true;
         for (name, value) in entries {
-            if let Some((_, why)) =
-                reserved.iter().copied().flatten().find(|(ours, _)| *ours == name.value)
+            if let Some((_, remedy)) =
+                reserved.iter().copied().flatten().find(|(reserved, _)| *reserved == name.value)
             {
-                self.problem(name.node, format!("`{}` cannot stand in `{key}`; {why}", name.value));
-                good = false;
-            } else if let Some(value) = value.given() {
-                good &= fit(name, value);
+                self.problem(
+                    name.node,
+                    format!("`{}` is not allowed in `{key}`", name.value),
+                    *remedy,
+                );
+                is_valid = false;
+            } else if let Some(value) = value.present() {
+                is_valid &= valid(name, value);
                 fields.insert(name.value.clone(), value.value.clone());
             } else {
-                good = false;
+                is_valid = false;
             }
         }
-        good.then_some(fields)
+        is_valid.then_some(fields)
     }
+}
 
-    /// Two fields may stand in `extra` and yet not hold anything: one bounds the answer, the other
-    /// is where llmload asks for usage.
-    fn is_fit(&self, name: &str, value: &At<Value>, streams: bool) -> bool {
-        let wrong = match (name, &value.value) {
-            (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => {
-                format!("`{value}` is no bound; write a whole number from 1 to {MOST_TOKENS}")
-            }
-            ("stream_options", _) if !streams => {
-                "`stream_options` goes with `stream: true`; endpoints refuse it without".to_owned()
-            }
-            ("stream_options", Value::Object(options)) if options.contains_key("include_usage") => {
-                "`include_usage` cannot stand in `stream_options`; llmload asks for usage itself"
-                    .to_owned()
-            }
-            ("stream_options", Value::Object(_)) => return true,
-            ("stream_options", value) => {
-                format!("`{value}` is no map; write it as `{{include_obfuscation: false}}`")
-            }
-            _ => return true,
-        };
-        self.problem(value.node, wrong);
-        false
-    }
+/// Returns the mistake of a field in `extra`. Two fields are allowed there but restricted: one
+/// limits the response, and in the other llmload itself requests the usage.
+fn extra_mistake(name: &str, value: &Value, streams: bool) -> Option<Mistake> {
+    Some(match (name, value) {
+        (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => Mistake::new(
+            format!("`{value}` is not a valid limit"),
+            format!("write a whole number from 1 to {MAX_TOKENS}"),
+        ),
+        ("stream_options", _) if !streams => Mistake::new(
+            "`stream_options` needs `stream: true`, and endpoints reject it otherwise",
+            "remove one of them",
+        ),
+        ("stream_options", Value::Object(options)) if options.contains_key("include_usage") => {
+            let message = "llmload sets `include_usage` itself";
+            Mistake::new(
+                message,
+                "remove it; to omit it, write `stream_options: none` in the target",
+            )
+        }
+        ("stream_options", value) if !value.is_object() => Mistake::new(
+            format!("`{value}` is not a map"),
+            "write a map, such as `{include_obfuscation: false}`",
+        ),
+        _ => return None,
+    })
 }
 
 fn tokens(value: &Value) -> Option<NonZeroU32> {
-    let tokens = u32::try_from(value.as_u64()?).ok().filter(|tokens| *tokens <= MOST_TOKENS)?;
+    let tokens = u32::try_from(value.as_u64()?).ok().filter(|tokens| *tokens <= MAX_TOKENS)?;
     NonZeroU32::new(tokens)
 }
 
-fn streams(given: &Request) -> bool {
-    given.stream.given().is_none_or(|at| at.value)
+fn streams(request: &Request) -> bool {
+    request.stream.present().is_none_or(|located| located.value)
 }
 
 #[cfg(test)]
@@ -138,7 +159,7 @@ mod tests {
 
     use crate::plan::RequestParameters;
 
-    /// What a scenario with this `request` sends, or all that is wrong with it.
+    /// The parameters of a scenario with this `request`, or all its problems.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
         let plan = crate::config::parse(&text, "f.yml", None, &|_| None)
@@ -147,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_newer_endpoints_ask_for_may_stand_in_extra() {
+    fn fields_of_newer_endpoints_are_allowed_in_extra() {
         let parameters = request(
             "{max_tokens: 8, extra: {max_completion_tokens: 9, stream_options: {include_obfuscation: false}}}",
         );
@@ -164,21 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn no_field_of_extra_takes_what_is_llmloads() {
-        for (wrong, words) in [
-            ("{extra: {max_completion_tokens: null}}", "`null` is no bound"),
-            ("{extra: {max_completion_tokens: 0}}", "`0` is no bound"),
+    fn a_field_of_extra_that_llmload_sets_itself_is_rejected() {
+        for (wrong, text) in [
+            ("{extra: {max_completion_tokens: null}}", "`null` is not a valid limit"),
+            ("{extra: {max_completion_tokens: 0}}", "`0` is not a valid limit"),
             ("{extra: {max_completion_tokens: 20000000}}", "from 1 to 10000000"),
-            ("{extra: {stream_options: {include_usage: false}}}", "llmload asks for usage itself"),
-            ("{extra: {stream_options: null}}", "`null` is no map"),
-            ("{extra: {stream_options: true}}", "`true` is no map"),
-            ("{stream: false, extra: {stream_options: {}}}", "goes with `stream: true`"),
+            (
+                "{extra: {stream_options: {include_usage: false}}}",
+                "llmload sets `include_usage` itself",
+            ),
+            ("{extra: {stream_options: null}}", "`null` is not a map"),
+            ("{extra: {stream_options: true}}", "`true` is not a map"),
+            ("{stream: false, extra: {stream_options: {}}}", "needs `stream: true`"),
             ("{extra: {max_tokens: 5}}", "write `request.max_tokens`"),
             ("{extra: {stream: false}}", "write `request.stream`"),
-            ("{extra: {n: 2}}", "one request is one answer"),
+            ("{extra: {n: 2}}", "one response per request"),
         ] {
-            let said = request(wrong).expect_err(wrong);
-            assert!(said.contains(words), "{wrong}: {said}");
+            let message = request(wrong).expect_err(wrong);
+            assert!(message.contains(text), "{wrong}: {message}");
         }
     }
 }

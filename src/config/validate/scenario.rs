@@ -1,71 +1,74 @@
-//! A scenario: its references looked up, its parts put together.
+//! Reads a scenario: resolves its references and puts its parts together.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::schedule::Prompts as Distinct;
-use super::{Checker, Register};
+use super::phase_end::PromptCount;
+use super::{Definitions, Validator};
 use crate::config::document::{Arrivals, ArrivalsName, Scenario};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::scalar::Repeat;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan;
 use crate::prompts::Prompts;
 use crate::schedule;
 
-/// Requests in flight where the file says nothing.
+/// The default limit of requests in flight.
 pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
-/// More connections than one machine has ports for.
+/// The highest limit of requests in flight. One machine has no ports for more connections.
 const HIGHEST_MAX_CONCURRENCY: u32 = 50_000;
-/// How late an arrival may be where the file says nothing.
+/// The default limit of the lag of an arrival.
 const DEFAULT_MAX_LAG: Duration = Duration::from_millis(500);
 
-impl Checker<'_> {
-    /// A scenario; `None` where something was noted.
+impl Validator<'_> {
+    /// Reads a scenario; `None` if it has a mistake.
     pub(super) fn scenario(
         &self,
         name: &str,
-        given: &Scenario,
+        scenario: &Scenario,
         node: NodeId,
-        targets: &Register<Arc<plan::Target>>,
-        sources: &Register<Prompts>,
+        targets: &Definitions<Arc<plan::Target>>,
+        sources: &Definitions<Prompts>,
     ) -> Option<plan::Scenario> {
-        let all = self.targets_of(given, node, targets);
-        let prompts = self.scenario_prompts(name, given, node, sources);
-        let request = self.request(&given.request);
-        let cap =
-            self.positive(&given.max_concurrency, DEFAULT_MAX_CONCURRENCY, HIGHEST_MAX_CONCURRENCY);
-        let distinct = match prompts.as_ref().map(Prompts::len) {
-            None => Distinct::Wrong,
-            Some(None) => Distinct::Endless,
-            Some(Some(number)) => Distinct::Number(number),
+        let all = self.scenario_targets(scenario, node, targets);
+        let prompts = self.scenario_prompts(name, scenario, node, sources);
+        let request = self.request(&scenario.request);
+        let max_concurrency = self.positive(
+            &scenario.max_concurrency,
+            DEFAULT_MAX_CONCURRENCY,
+            HIGHEST_MAX_CONCURRENCY,
+        );
+        let prompt_count = match prompts.as_ref().map(Prompts::len) {
+            None => PromptCount::Invalid,
+            Some(None) => PromptCount::Endless,
+            Some(Some(number)) => PromptCount::Known(number),
         };
-        let schedule = self.schedule(given, node, cap, distinct);
-        let arrivals = self.arrivals(&given.arrivals);
-        self.replay_beside_arrivals(given);
+        let schedule = self.schedule(scenario, node, max_concurrency, prompt_count);
+        let arrivals = self.arrivals(&scenario.arrivals);
+        self.reject_arrivals_with_replay(scenario);
         if let (Some(active), Some(false)) =
-            (given.active.node(), schedule.as_ref().map(schedule::Schedule::is_timed))
+            (scenario.active.node(), schedule.as_ref().map(schedule::Schedule::is_timed))
         {
             self.problem(
                 active,
-                "a phase that counts `requests` takes as long as it takes, also beyond a window; write `for` in \
-                 place of `requests`, or leave `active` out",
+                "a phase that counts `requests` has no fixed length and may exceed a window",
+                "write `for` instead of `requests`, or remove `active`",
             );
         }
-        let warmup = self.count(&given.warmup, 0, 0..=10_000);
-        let start = self.start(&given.start);
-        let repeat = self.repeat(given, start.as_ref());
-        let active = self.active(&given.active);
+        let warmup = self.count(&scenario.warmup, 0, 0..=10_000);
+        let start = self.start(&scenario.start);
+        let repeat = self.repeat(scenario, start.as_ref());
+        let active = self.active(&scenario.active);
         let max_lag = self.span(
-            &given.max_lag,
+            &scenario.max_lag,
             DEFAULT_MAX_LAG,
             Duration::from_millis(1)..=Duration::from_hours(1),
         );
-        let slo = self.slo(&given.slo, request.as_ref().is_none_or(|request| request.stream));
+        let slo = self.slo(&scenario.slo, request.as_ref().is_none_or(|request| request.stream));
         if let (Some(start), Some(schedule), Some(repeat)) = (&start, &schedule, repeat) {
-            self.fits(given, start, schedule, repeat);
+            self.check_start(scenario, start, schedule, repeat);
         }
         let mut all = all?.into_iter();
         let target = all.next()?;
@@ -81,122 +84,131 @@ impl Checker<'_> {
             warmup: warmup?,
             start: start?,
             active: active?,
-            max_concurrency: cap?,
+            max_concurrency: max_concurrency?,
             max_lag: max_lag?,
             slo: slo?.map(Arc::new),
-            endless: given.schedule.is_absent(),
+            endless: scenario.schedule.is_absent(),
         })
     }
 
-    /// The one target, or several of different names.
-    fn targets_of(
+    /// Resolves the only target, or several different ones.
+    fn scenario_targets(
         &self,
-        given: &Scenario,
+        scenario: &Scenario,
         node: NodeId,
-        targets: &Register<Arc<plan::Target>>,
+        targets: &Definitions<Arc<plan::Target>>,
     ) -> Option<Vec<Arc<plan::Target>>> {
-        let list = match &given.targets {
+        let list = match &scenario.targets {
             Field::Absent => {
-                return targets.resolve(self, &given.target, node).map(|target| vec![target]);
+                return targets.resolve(self, &scenario.target, node).map(|target| vec![target]);
             }
-            Field::Bad(_) => return None,
-            Field::Given(list) => list,
+            Field::Invalid(_) => return None,
+            Field::Present(list) => list,
         };
-        if let Some(target) = given.target.node() {
-            self.problem(target, "`target` beside `targets`; write one of them");
+        if let Some(target) = scenario.target.node() {
+            self.problem(target, "`target` and `targets` exclude each other", "remove one of them");
             return None;
         }
         if list.value.0.is_empty() {
-            self.problem(list.node, "no target; write at least one, such as `targets: [a, b]`");
+            self.problem(
+                list.node,
+                "the list of targets is empty",
+                "write at least one target, such as `targets: [a, b]`",
+            );
         }
         let mut names = HashSet::new();
         let found = list.value.0.iter().map(|name| {
-            if let Some(name) = name.given()
+            if let Some(name) = name.present()
                 && !names.insert(name.value.as_str())
             {
                 self.problem(
                     name.node,
-                    format!("`{}` stands twice; name each target once", shown(&name.value)),
+                    format!("`{}` appears twice", excerpt(&name.value)),
+                    "name each target once",
                 );
             }
-            // Absent would mean the only one there is.
+            // An absent reference would mean the only target.
             if name.is_absent() { None } else { targets.resolve(self, name, node) }
         });
-        // All of them are looked at, also after one that is wrong.
+        // Collected first, so a mistake does not hide those of later targets.
         found.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn arrivals(&self, field: &Field<Arrivals>) -> Option<schedule::Arrivals> {
         let gamma = match field {
-            Field::Bad(_) => return None,
+            Field::Invalid(_) => return None,
             Field::Absent
-            | Field::Given(At { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
+            | Field::Present(Located { value: Arrivals::Text(ArrivalsName::Constant), .. }) => {
                 return Some(schedule::Arrivals::Constant);
             }
-            Field::Given(At { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
+            Field::Present(Located { value: Arrivals::Text(ArrivalsName::Poisson), .. }) => {
                 return Some(schedule::Arrivals::Poisson);
             }
-            Field::Given(At { node, value: Arrivals::Map(gamma) }) => (node, &gamma.burstiness),
+            Field::Present(Located { node, value: Arrivals::Map(gamma) }) => {
+                (node, &gamma.burstiness)
+            }
         };
         if gamma.1.is_absent() {
-            self.missing(*gamma.0, "`burstiness` is missing; write `{burstiness: 0.5}`");
+            self.missing(*gamma.0, "`burstiness` is missing", "write `{burstiness: 0.5}`");
         }
-        let shape = gamma.1.given()?;
+        let shape = gamma.1.present()?;
         if !(0.01..=100.0).contains(&shape.value.0) {
             self.problem(
                 shape.node,
-                "out of range; write a burstiness from 0.01 (bursts) to 100 (even)",
+                "out of range",
+                "write a burstiness from 0.01 (bursts) to 100 (even)",
             );
             return None;
         }
         Some(schedule::Arrivals::Burstiness(shape.value.0))
     }
 
-    fn repeat(&self, given: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
-        let cron = matches!(start, Some(plan::Start::Cron(_)));
-        // The one phase of a shorthand has a length that nobody wrote.
-        let shorthand = match (given.rate.node(), given.concurrency.node()) {
+    fn repeat(&self, scenario: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
+        let has_cron = matches!(start, Some(plan::Start::Cron(_)));
+        // The user wrote no length for the only phase of a shorthand, so a number of cycles would
+        // have an arbitrary meaning.
+        let shorthand = match (scenario.rate.node(), scenario.concurrency.node()) {
             (Some(_), _) => Some(("rate", "constant: 5/s")),
             (_, Some(_)) => Some(("concurrency", "concurrency: 10")),
             _ => None,
         };
-        let (node, repeat) = match &given.repeat {
-            Field::Bad(_) => return None,
-            Field::Absent if cron => (given.start.node()?, Repeat::Times(1)),
+        let (node, repeat) = match &scenario.repeat {
+            Field::Invalid(_) => return None,
+            Field::Absent if has_cron => (scenario.start.node()?, Repeat::Times(1)),
             Field::Absent => return Some(schedule::Repeat::Forever),
-            Field::Given(At { node, value }) => (*node, *value),
+            Field::Present(Located { node, value }) => (*node, *value),
         };
         let Repeat::Times(times) = repeat else {
-            if cron {
+            if has_cron {
                 self.problem(
                     node,
-                    "for ever beside a cron, whose next firing would find it running; leave `repeat` out, or \
-                     write how often each firing goes through the schedule",
+                    "a schedule without end would still run at the next firing of the cron",
+                    "remove `repeat`, or write the number of cycles for each firing",
                 );
             }
-            return (!cron).then_some(schedule::Repeat::Forever);
+            return (!has_cron).then_some(schedule::Repeat::Forever);
         };
         if let Some((key, phase)) = shorthand {
-            let what = if given.repeat.is_absent() { "a cron" } else { "a count" };
+            let other = if scenario.repeat.is_absent() { "a cron start" } else { "a count" };
             self.problem(
                 node,
-                format!(
-                    "{what} beside `{key}`, which has no end to count; write how long it lasts, \
-                     `schedule: [{{{phase}, for: 10m}}]`"
-                ),
+                format!("{other} needs an end, and `{key}` has none"),
+                format!("write a schedule with a length, `schedule: [{{{phase}, for: 10m}}]`"),
             );
             return None;
         }
         if let Some(plan::Start::WallClock(_)) = start {
             self.problem(
                 node,
-                "a count beside `wall_clock`, which has no first cycle to count from; leave `repeat` out",
+                "a count needs a first cycle, and `start: wall_clock` has none",
+                "remove `repeat`",
             );
             return None;
         }
         let times = u32::try_from(times).ok().and_then(NonZeroU32::new);
         if times.is_none() {
-            self.problem(node, "out of range; write `forever` or a count from 1 to 4294967295");
+            let message = "the count is out of range";
+            self.problem(node, message, "write `forever` or a count from 1 to 4294967295");
         }
         times.map(schedule::Repeat::Times)
     }

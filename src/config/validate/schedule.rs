@@ -1,168 +1,181 @@
-//! A scenario's phases: each of exactly one kind, named, of a length that the arithmetic bears.
+//! The schedule of a scenario: expands loops and levels to a list of phases, and gives each phase a
+//! name. `shapes` reads the loads of the phases, and `phase_end` their lengths.
 
 use std::collections::{HashMap, HashSet};
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Checker;
-use crate::config::document::{Phase, Requests, RequestsName, Scenario};
-use crate::config::field::{At, Field, List};
-use crate::config::scalar::Span;
-use crate::config::tree::{NodeId, shown};
+use super::Validator;
+use super::phase_end::{PromptCount, RequestCount};
+use super::shapes::{Level, PHASE_KINDS};
+use crate::config::document::{Phase, Scenario};
+use crate::config::field::{Field, FieldList, Located};
+use crate::config::tree::{NodeId, excerpt};
 use crate::schedule::{self, Load, Rate, Schedule};
 
-/// How long the one phase of a shorthand lasts. It only says how often arithmetic starts anew.
+/// The length of the only phase of a shorthand. It decides only how often the arithmetic restarts.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
-/// The most phases a schedule may have once its loops and levels are written out.
-pub(super) const MOST_PHASES: usize = 10_000;
+/// The highest number of phases in a schedule, with loops and levels expanded.
+pub(super) const MAX_PHASES: usize = 10_000;
 
-/// A phase whose name may still be missing.
+/// A phase that may not have a name yet.
 #[derive(Clone)]
-struct Draft {
-    /// The same for all the repeats of a phase, which share its name.
+struct PhaseSpec {
+    /// The same for all repetitions of a phase, so they share its name.
     id: usize,
     name: Option<String>,
     load: Load,
     length: Duration,
 }
 
-/// The rate in force where a phase begins.
+/// The rate at the end of the previous phase, from which a ramp may start.
 #[derive(Clone, Copy)]
-pub(super) enum Before {
-    /// Nothing comes before, or something that has no rate.
-    No(&'static str),
-    /// Something that could not be read.
-    Unknown,
+pub(super) enum PreviousRate {
     Rate(Rate),
+    /// There is none, and the reason: "after a sine".
+    None(&'static str),
+    /// The previous phase has a mistake.
+    Unknown,
 }
 
-impl Before {
-    fn after(load: &Load) -> Before {
+impl PreviousRate {
+    fn after(load: &Load) -> PreviousRate {
         match *load {
-            Load::Constant(rate) | Load::Ramp { to: rate, .. } => Before::Rate(rate),
-            Load::Sine { .. } => Before::No("after a sine"),
-            Load::Replay(_) => Before::No("after a replay"),
-            Load::Pause => Before::Rate(Rate::ZERO),
+            Load::Constant(rate) | Load::Ramp { to: rate, .. } => PreviousRate::Rate(rate),
+            Load::Sine { .. } => PreviousRate::None("after a sine"),
+            Load::Replay(_) => PreviousRate::None("after a replay"),
+            Load::Pause => PreviousRate::Rate(Rate::ZERO),
             Load::Concurrency(_) | Load::Requests { .. } => {
-                Before::No("after a phase of concurrency")
+                PreviousRate::None("after a phase of concurrency")
             }
         }
     }
 }
 
-/// How many prompts there are to count.
-#[derive(Clone, Copy)]
-pub(super) enum Prompts {
-    /// They could not be read.
-    Wrong,
-    /// They are made up.
-    Endless,
-    Number(u64),
+/// The name of a phase.
+enum PhaseName {
+    Given(String),
+    /// To be derived from the load.
+    Generated,
+    /// It has a mistake.
+    Invalid,
 }
 
-/// What is known while the entries of a schedule are gone through.
-struct Walk {
-    before: Before,
+/// The state of expanding a schedule.
+pub(super) struct Expansion {
+    pub(super) previous_rate: PreviousRate,
+    pub(super) max_concurrency: Option<NonZeroU32>,
     names: HashSet<String>,
-    cap: Option<NonZeroU32>,
-    prompts: Prompts,
-    drafts: usize,
+    prompts: PromptCount,
+    next_id: usize,
 }
 
-impl Walk {
-    fn draft(&mut self, name: Option<String>, load: Load, length: Duration) -> Draft {
-        self.drafts += 1;
-        Draft { id: self.drafts, name, load, length }
-    }
-}
-
-impl Checker<'_> {
-    /// The schedule of a scenario, from whichever of its three keys is there.
+impl Validator<'_> {
+    /// Returns the schedule of a scenario, from the one of its three keys that is present.
     pub(super) fn schedule(
         &self,
         scenario: &Scenario,
         node: NodeId,
         max_concurrency: Option<NonZeroU32>,
-        prompts: Prompts,
+        prompts: PromptCount,
     ) -> Option<Schedule> {
-        let ways = [
+        let keys = [
             ("schedule", scenario.schedule.node()),
             ("rate", scenario.rate.node()),
             ("concurrency", scenario.concurrency.node()),
         ];
-        let mut there = ways.iter().filter_map(|(key, node)| node.map(|node| (key, node)));
-        let first = there.next();
-        if let Some((key, second)) = there.next() {
+        let mut present = keys.iter().filter_map(|(key, node)| node.map(|node| (key, node)));
+        let first = present.next();
+        if let Some((key, second)) = present.next() {
             let other = first.map_or("schedule", |(key, _)| key);
             self.problem(
                 second,
-                format!("`{key}` beside `{other}`; a scenario has only one of them"),
+                format!("`{key}` and `{other}` exclude each other"),
+                "remove one of them",
             );
             return None;
         }
         if first.is_none() {
             self.missing(
                 node,
-                "the load is missing; write `rate: 5/s`, `concurrency: 10` or a `schedule`",
+                "the load is missing",
+                "write `rate: 5/s`, `concurrency: 10` or a `schedule`",
             );
         }
-        let short = |load| vec![Draft { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
-        let drafts = if let Some(list) = scenario.schedule.given() {
+        let shorthand =
+            |load| vec![PhaseSpec { id: 0, name: None, load, length: SHORTHAND_LENGTH }];
+        let phases = if let Some(list) = scenario.schedule.present() {
             self.phases(list, max_concurrency, prompts)?
-        } else if let Some(rate) = scenario.rate.given() {
-            short(self.constant(rate.node, rate.value.0)?)
+        } else if let Some(rate) = scenario.rate.present() {
+            shorthand(self.constant(rate.node, rate.value.0)?)
         } else {
-            let concurrency = scenario.concurrency.given()?;
-            short(self.level(concurrency.node, concurrency.value.0, max_concurrency)?)
+            let level = scenario.concurrency.present()?;
+            shorthand(self.concurrency_level(level.node, level.value.0, max_concurrency)?)
         };
-        Some(Schedule::new(named(drafts)))
+        Some(Schedule::new(with_names(phases)))
     }
 
     fn phases(
         &self,
-        list: &At<List<Phase>>,
-        cap: Option<NonZeroU32>,
-        prompts: Prompts,
-    ) -> Option<Vec<Draft>> {
-        let before = Before::No("before the first phase");
-        let mut walk = Walk { before, names: HashSet::new(), cap, prompts, drafts: 0 };
-        let drafts = self.written_out(list, &mut walk)?;
+        list: &Located<FieldList<Phase>>,
+        max_concurrency: Option<NonZeroU32>,
+        prompts: PromptCount,
+    ) -> Option<Vec<PhaseSpec>> {
+        let mut expansion = Expansion {
+            previous_rate: PreviousRate::None("before the first phase"),
+            max_concurrency,
+            names: HashSet::new(),
+            prompts,
+            next_id: 0,
+        };
+        let phases = self.expand(list, &mut expansion)?;
         let total =
-            drafts.iter().try_fold(Duration::ZERO, |sum, draft| sum.checked_add(draft.length));
+            phases.iter().try_fold(Duration::ZERO, |sum, phase| sum.checked_add(phase.length));
         if total.is_none_or(|total| total > schedule::Phase::LONGEST) {
-            self.problem(list.node, "all phases together last longer than 366 days; shorten them");
+            self.problem(
+                list.node,
+                "all phases together last longer than 366 days",
+                "shorten them",
+            );
             return None;
         }
-        if drafts.iter().all(|draft| draft.load == Load::Pause) {
-            self.problem(list.node, "nothing is ever sent; add a phase with load");
+        if phases.iter().all(|phase| phase.load == Load::Pause) {
+            self.problem(list.node, "the schedule sends nothing", "add a phase with load");
             return None;
         }
-        Some(drafts)
+        Some(phases)
     }
 
-    /// The phases of a list, its loops and levels written out.
-    fn written_out(&self, list: &At<List<Phase>>, walk: &mut Walk) -> Option<Vec<Draft>> {
+    /// Expands a list of entries to phases.
+    fn expand(
+        &self,
+        list: &Located<FieldList<Phase>>,
+        expansion: &mut Expansion,
+    ) -> Option<Vec<PhaseSpec>> {
         if list.value.0.is_empty() {
-            self.problem(list.node, "the schedule is empty; write at least one phase");
+            self.problem(list.node, "the schedule is empty", "write at least one phase");
             return None;
         }
         let mut all = Some(Vec::new());
         for entry in &list.value.0 {
-            let drafts = entry.given().and_then(|phase| self.entry(phase, walk));
-            walk.before = match &drafts {
-                Some(drafts) => drafts.last().map_or(walk.before, |last| Before::after(&last.load)),
-                None => Before::Unknown,
+            let phases = entry.present().and_then(|phase| self.entry(phase, expansion));
+            expansion.previous_rate = match &phases {
+                Some(phases) => phases
+                    .last()
+                    .map_or(expansion.previous_rate, |last| PreviousRate::after(&last.load)),
+                None => PreviousRate::Unknown,
             };
-            // One that is wrong spoils the schedule, and the others are still looked at.
-            all = all.zip(drafts).map(|(mut all, drafts)| {
-                all.extend(drafts);
+            // An entry with a mistake makes the result `None`; the others are still checked.
+            all = all.zip(phases).map(|(mut all, phases)| {
+                all.extend(phases);
                 all
             });
-            if all.as_ref().is_some_and(|all| all.len() > MOST_PHASES) {
+            if all.as_ref().is_some_and(|all| all.len() > MAX_PHASES) {
                 self.problem(
                     list.node,
-                    "more than 10000 phases, loops and levels written out; repeat the whole schedule instead",
+                    "more than 10000 phases, with loops and levels expanded",
+                    "repeat the whole schedule instead",
                 );
                 return None;
             }
@@ -170,257 +183,168 @@ impl Checker<'_> {
         all
     }
 
-    /// The phases that one entry stands for.
-    fn entry(&self, phase: &At<Phase>, walk: &mut Walk) -> Option<Vec<Draft>> {
-        let name = self.phase_name(&phase.value, &mut walk.names);
+    /// Expands one entry: a phase, several levels, or a loop.
+    fn entry(&self, phase: &Located<Phase>, expansion: &mut Expansion) -> Option<Vec<PhaseSpec>> {
+        let name = self.phase_name(&phase.value, &mut expansion.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
-            let loads = self.loads(phase, walk.before, walk.cap);
-            let length = match (&phase.value.replay, &phase.value.r#for, loads.as_deref()) {
-                _ if !phase.value.requests.is_absent() => Some(Duration::ZERO),
-                (Field::Given(replay), Field::Absent, Some([(_, load)])) => {
-                    self.length_of_trace(replay, load)
-                }
-                (Field::Given(_) | Field::Bad(_), Field::Absent, _) => None,
-                _ => self.length(phase),
-            };
-            let count = self.requests(phase, walk.prompts)?;
-            let (name, loads, length) = (name?, loads?, length?);
-            let several = loads.len() > 1;
-            let drafts = loads.into_iter().map(|(level, load)| {
-                let name = name
-                    .as_ref()
-                    .map(|name| if several { format!("{name} {level}") } else { name.clone() });
-                let load = match (load, count) {
-                    (Load::Concurrency(slots), Some(count)) => Load::Requests { slots, count },
-                    (load, _) => load,
-                };
-                walk.draft(name, load, length)
-            });
-            return Some(drafts.collect());
-        }
-        let given = &phase.value;
-        let strangers = [
-            ("name", given.name.node()),
-            ("constant", given.constant.node()),
-            ("ramp", given.ramp.node()),
-            ("steps", given.steps.node()),
-            ("sine", given.sine.node()),
-            ("replay", given.replay.node()),
-            ("pause", given.pause.node()),
-            ("concurrency", given.concurrency.node()),
-            ("requests", given.requests.node()),
-            ("for", given.r#for.node()),
-        ];
-        let mut good = true;
-        for (key, node) in strangers.iter().filter_map(|(key, node)| Some((key, (*node)?))) {
-            self.problem(node, format!("`{key}` beside `repeat`; write it in one of the `phases`"));
-            good = false;
-        }
-        if given.phases.is_absent() {
-            self.missing(
-                phase.node,
-                "`phases` is missing; write what is repeated, such as `phases: [{constant: 5/s, for: 1m}]`",
-            );
-        }
-        if given.repeat.is_absent() {
-            self.missing(phase.node, "`repeat` is missing; write how often, such as `repeat: 3`");
-        }
-        let once = given.phases.given().and_then(|phases| self.written_out(phases, walk));
-        let times = given.repeat.given()?;
-        let once = once.filter(|_| good)?;
-        let count = usize::try_from(times.value.0)
-            .ok()
-            .filter(|count| (1..=MOST_PHASES / once.len()).contains(count));
-        let Some(count) = count else {
-            let most = MOST_PHASES / once.len();
-            self.problem(
-                times.node,
-                format!(
-                    "out of range; write a count from 1 to {most}, or repeat the whole schedule"
-                ),
-            );
-            return None;
-        };
-        Some(std::iter::repeat_n(once, count).flatten().collect())
-    }
-
-    /// The inner `None` is a name to be made up; the outer one a name that is wrong.
-    #[allow(clippy::option_option)]
-    fn phase_name(&self, phase: &Phase, names: &mut HashSet<String>) -> Option<Option<String>> {
-        match &phase.name {
-            Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(At { node, value }) => {
-                let good = !value.trim().is_empty()
-                    && value.chars().count() <= 63
-                    && !value.chars().any(char::is_control);
-                if !good {
-                    self.problem(*node, "not a name for a phase; use 1 to 63 printable characters");
-                    return None;
-                }
-                if !names.insert(value.clone()) {
-                    let name = shown(value);
-                    self.problem(
-                        *node,
-                        format!("two phases are named `{name}`; give each its own name"),
-                    );
-                    return None;
-                }
-                Some(Some(value.clone()))
-            }
-        }
-    }
-
-    /// The load of an entry; several with what tells them apart where it stands for several levels.
-    fn loads(
-        &self,
-        At { node, value: phase }: &At<Phase>,
-        before: Before,
-        cap: Option<NonZeroU32>,
-    ) -> Option<Vec<(String, Load)>> {
-        let kinds = [
-            ("constant", phase.constant.node()),
-            ("ramp", phase.ramp.node()),
-            ("steps", phase.steps.node()),
-            ("sine", phase.sine.node()),
-            ("replay", phase.replay.node()),
-            ("pause", phase.pause.node()),
-            ("concurrency", phase.concurrency.node()),
-        ];
-        let there: Vec<_> =
-            kinds.iter().filter(|(_, node)| node.is_some()).map(|(kind, _)| *kind).collect();
-        match there.as_slice() {
-            [] => {
-                self.missing(
-                    *node,
-                    "the phase does not say what load; write one of `constant: 5/s`, `ramp: {to: 50/s}`, \
-                     `steps`, `sine`, `replay`, `pause: 1m`, `concurrency: 10`, or `repeat` with `phases`",
-                );
-                return None;
-            }
-            [_] => {}
-            [first, second, ..] => {
-                self.problem(
-                    *node,
-                    format!("`{first}` and `{second}` in one phase; write a phase for each"),
-                );
-                return None;
-            }
-        }
-        let one = |load| vec![(String::new(), load)];
-        if let Some(rate) = phase.constant.given() {
-            self.constant(rate.node, rate.value.0).map(one)
-        } else if let Some(levels) = phase.concurrency.given() {
-            self.levels(levels, cap)
-        } else if let Some(steps) = phase.steps.given() {
-            self.steps(steps)
-        } else if let Some(sine) = phase.sine.given() {
-            self.sine(sine).map(one)
-        } else if let Some(replay) = phase.replay.given() {
-            self.replay(replay, &phase.r#for).map(one)
-        } else if phase.pause.given().is_some() {
-            Some(one(Load::Pause))
+            self.levels_as_phases(phase, name, expansion)
         } else {
-            self.ramp(phase.ramp.given()?, before).map(one)
+            self.expand_loop(phase, expansion)
         }
     }
 
-    /// The outer `None` is a count that is wrong; the inner one that requests are not counted.
-    #[allow(clippy::option_option)]
-    fn requests(
+    /// Returns one phase for each level of an entry.
+    fn levels_as_phases(
         &self,
-        At { value: phase, .. }: &At<Phase>,
-        prompts: Prompts,
-    ) -> Option<Option<NonZeroU64>> {
-        let at = match &phase.requests {
-            Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+        phase: &Located<Phase>,
+        name: PhaseName,
+        expansion: &mut Expansion,
+    ) -> Option<Vec<PhaseSpec>> {
+        let levels = self.levels(phase, expansion);
+        let length = self.phase_length(phase, levels.as_deref());
+        let count = match self.request_count(&phase.value, expansion.prompts) {
+            RequestCount::Invalid => return None,
+            RequestCount::Unlimited => None,
+            RequestCount::Count(count) => Some(count),
         };
-        if phase.concurrency.is_absent() {
-            self.problem(
-                at.node,
-                "`requests` without `concurrency`; write `for: 10m`, or `concurrency: 10` beside it",
-            );
-            return None;
-        }
-        if let Some(length) = phase.r#for.node() {
-            self.problem(length, "`for` beside `requests`; the phase ends with the last of them");
-            return None;
-        }
-        let count = match (&at.value, prompts) {
-            (Requests::Number(count), _) => count.0,
-            (Requests::Text(RequestsName::EachPrompt), Prompts::Number(prompts)) => prompts,
-            (_, Prompts::Endless) => {
-                self.problem(
-                    at.node,
-                    "the prompts are made up and have no number; write a count, such as `requests: 100`",
-                );
-                return None;
-            }
-            // What is wrong with them has been said.
-            (_, Prompts::Wrong) => return None,
+        let name = match name {
+            PhaseName::Invalid => return None,
+            PhaseName::Generated => None,
+            PhaseName::Given(name) => Some(name),
         };
-        let most = 1_000_000_000;
-        let Some(count) = NonZeroU64::new(count).filter(|count| count.get() <= most) else {
-            self.problem(
-                at.node,
-                format!("out of range; write a count from 1 to {most}, or `each_prompt`"),
-            );
-            return None;
-        };
-        Some(Some(count))
+        let (levels, length) = (levels?, length?);
+        let has_several = levels.len() > 1;
+        let phases = levels.into_iter().map(|Level { label, load }| {
+            let name = name
+                .as_ref()
+                .map(|name| if has_several { format!("{name} {label}") } else { name.clone() });
+            let load = match (load, count) {
+                (Load::Concurrency(slots), Some(count)) => Load::Requests { slots, count },
+                (load, _) => load,
+            };
+            expansion.next_id += 1;
+            PhaseSpec { id: expansion.next_id, name, load, length }
+        });
+        Some(phases.collect())
     }
 
-    fn length(&self, At { node, value: phase }: &At<Phase>) -> Option<Duration> {
-        let field: &Field<Span> = match (&phase.pause, &phase.r#for) {
-            (Field::Absent, length) => length,
-            (pause, Field::Absent) => pause,
-            (_, length) => {
+    /// Returns the phases of a loop, as often as it repeats.
+    fn expand_loop(
+        &self,
+        Located { node, value: phase }: &Located<Phase>,
+        expansion: &mut Expansion,
+    ) -> Option<Vec<PhaseSpec>> {
+        let others = [
+            ("name", phase.name.node()),
+            ("requests", phase.requests.node()),
+            ("for", phase.r#for.node()),
+        ];
+        let kinds = PHASE_KINDS.iter().map(|kind| (kind.key, (kind.node)(phase)));
+        let mut is_valid = true;
+        for (key, stray) in kinds.chain(others) {
+            if let Some(stray) = stray {
                 self.problem(
-                    length.node().unwrap_or(*node),
-                    "`for` beside `pause`; the pause says its length itself, such as `pause: 1m`",
+                    stray,
+                    format!("`{key}` next to `repeat`"),
+                    "move it into one of the `phases`",
                 );
-                return None;
+                is_valid = false;
             }
-        };
-        if field.is_absent() {
+        }
+        if phase.phases.is_absent() {
             self.missing(
                 *node,
-                "`for` is missing; write how long the phase lasts, such as `for: 10m`",
+                "`phases` is missing",
+                "write the phases to repeat, such as `phases: [{constant: 5/s, for: 1m}]`",
             );
-            return None;
         }
-        let length = field.given()?;
-        let message = if length.value.0 < schedule::Phase::SHORTEST {
-            "shorter than 1ms, a phase does nothing; write how long it lasts, such as `10m`"
-        } else if length.value.0 > schedule::Phase::LONGEST {
-            "longer than 366 days; shorten it, the schedule repeats anyway"
-        } else {
-            return Some(length.value.0);
+        if phase.repeat.is_absent() {
+            self.missing(*node, "`repeat` is missing", "write a count, such as `repeat: 3`");
+        }
+        let once = phase.phases.present().and_then(|phases| self.expand(phases, expansion));
+        let times = phase.repeat.present()?;
+        let once = once.filter(|_| is_valid)?;
+        let limit = MAX_PHASES / once.len();
+        let count = usize::try_from(times.value.0).ok().filter(|count| (1..=limit).contains(count));
+        if count.is_none() {
+            self.problem(
+                times.node,
+                format!("{} is out of range", times.value.0),
+                format!("write a count from 1 to {limit}, or repeat the whole schedule"),
+            );
+        }
+        Some(std::iter::repeat_n(once, count?).flatten().collect())
+    }
+
+    fn phase_name(&self, phase: &Phase, names: &mut HashSet<String>) -> PhaseName {
+        let (node, name) = match &phase.name {
+            Field::Absent => return PhaseName::Generated,
+            Field::Invalid(_) => return PhaseName::Invalid,
+            Field::Present(Located { node, value }) => (*node, value),
         };
-        self.problem(length.node, message);
-        None
+        let is_valid = !name.trim().is_empty()
+            && name.chars().count() <= 63
+            && !name.chars().any(char::is_control);
+        if !is_valid {
+            let message = "not a valid name for a phase";
+            self.problem(node, message, "use 1 to 63 printable characters");
+            return PhaseName::Invalid;
+        }
+        if !names.insert(name.clone()) {
+            let message = format!("two phases have the name `{}`", excerpt(name));
+            self.problem(node, message, "give each phase its own name");
+            return PhaseName::Invalid;
+        }
+        PhaseName::Given(name.clone())
+    }
+
+    /// Reads the load of an entry, which has exactly one of the keys in [`PHASE_KINDS`].
+    fn levels(&self, phase: &Located<Phase>, expansion: &Expansion) -> Option<Vec<Level>> {
+        let present: Vec<_> =
+            PHASE_KINDS.iter().filter(|kind| (kind.node)(&phase.value).is_some()).collect();
+        match present.as_slice() {
+            [] => {
+                let examples: Vec<_> =
+                    PHASE_KINDS.iter().map(|kind| format!("`{}`", kind.example)).collect();
+                self.missing(
+                    phase.node,
+                    "the phase has no load",
+                    format!("write one of {}, or `repeat` with `phases`", examples.join(", ")),
+                );
+                None
+            }
+            [kind] => (kind.read)(self, phase, expansion),
+            [first, second, ..] => {
+                self.problem(
+                    phase.node,
+                    format!("`{}` and `{}` in one phase", first.key, second.key),
+                    "write a phase for each",
+                );
+                None
+            }
+        }
     }
 }
 
-/// Makes up the names that are missing: what the phase does, numbered where that stands already.
-fn named(drafts: Vec<Draft>) -> Vec<schedule::Phase> {
-    let mut taken: HashSet<String> = drafts.iter().filter_map(|draft| draft.name.clone()).collect();
-    let mut made_up: HashMap<usize, String> = HashMap::new();
-    let mut phase = |Draft { id, name, load, length }| {
+/// Gives a name to each phase without one: its load, with a number if another phase has that name.
+fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
+    let mut taken: HashSet<String> = phases.iter().filter_map(|phase| phase.name.clone()).collect();
+    let mut generated: HashMap<usize, String> = HashMap::new();
+    let with_name = |PhaseSpec { id, name, load, length }| {
         let name = name.unwrap_or_else(|| {
-            let make_up = || {
-                let plain = load.to_string();
-                let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));
-                let name = std::iter::once(plain.clone())
-                    .chain(numbered)
-                    .find(|name| taken.insert(name.clone()));
-                name.unwrap_or(plain)
-            };
-            made_up.entry(id).or_insert_with(make_up).clone()
+            let generate = || unused_name(&load, &mut taken);
+            generated.entry(id).or_insert_with(generate).clone()
         });
         schedule::Phase { name, load, length }
     };
-    drafts.into_iter().map(&mut phase).collect()
+    phases.into_iter().map(with_name).collect()
+}
+
+/// Returns a name for a load that is not in `taken`, and adds it there.
+fn unused_name(load: &Load, taken: &mut HashSet<String>) -> String {
+    let plain = load.to_string();
+    let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));
+    let name =
+        std::iter::once(plain.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
+    name.unwrap_or(plain)
 }

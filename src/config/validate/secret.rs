@@ -1,21 +1,22 @@
-//! Values that may be secret: where they may stand, and how they are read.
+//! Values that may be secret: reads them from variables and files.
 //!
-//! No message here ever quotes a value, and a name only where it cannot be the value itself, put
-//! in the wrong place.
+//! No message here quotes a value. A message quotes a name only if it cannot be a secret that was
+//! put in the place of the name.
 
 use std::io::Read;
 use std::path::Path;
 
-use super::Checker;
-use crate::config::field::At;
+use super::Validator;
+use crate::config::dotenv::is_variable_name;
+use crate::config::field::Located;
 use crate::config::tree::NodeId;
-use crate::config::variables::is_name;
 use crate::plan::{Secret, SecretOrigin, SecretText};
 
+/// The highest number of bytes that are read from a file with a secret.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Words that say that what follows is secret, alone or as part of a name. Not `tokens`: where
-/// models are spoken to, those are counted.
+/// Words that mark a name as that of a secret, alone or as part of the name. `tokens` is not one of
+/// them: requests to models count tokens.
 const SENSITIVE: [&str; 28] = [
     "accesskey",
     "accesstoken",
@@ -47,14 +48,14 @@ const SENSITIVE: [&str; 28] = [
     "token",
 ];
 
-/// Whether a header, parameter or field of this name usually carries a secret.
+/// Returns true if a header, parameter or field of this name usually carries a secret.
 pub fn is_sensitive(name: &str) -> bool {
     words(name).any(|word| SENSITIVE.contains(&word.as_str()))
 }
 
-/// A file as a person writes or a cluster mounts it; what lies behind so many bytes is not read.
+/// Reads at most `bytes` of a text file, such as a file that a cluster mounts.
 pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
-    // A pipe or a device could keep the reader for ever.
+    // Reading a pipe or a device might never end.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a file"));
     }
@@ -63,7 +64,7 @@ pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The words of `x-api-key`, `user_id`, `apiKey2` or `APIKey`, in lower case.
+/// Splits `x-api-key`, `user_id`, `apiKey2` or `APIKey` into words in lower case.
 fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
     let letters: Vec<char> = name.chars().collect();
@@ -80,61 +81,66 @@ fn words(name: &str) -> impl Iterator<Item = String> {
     words.map(str::to_lowercase).collect::<Vec<_>>().into_iter()
 }
 
-impl Checker<'_> {
-    /// The value of a variable.
-    pub(super) fn secret_from_variable(&self, name: &At<String>) -> Option<Secret> {
+impl Validator<'_> {
+    /// Reads a secret from a variable.
+    pub(super) fn secret_from_variable(&self, name: &Located<String>) -> Option<Secret> {
         let variable = name.value.as_str();
-        if !is_name(variable) {
+        if !is_variable_name(variable) {
             self.problem(
                 name.node,
-                "not the name of a variable; write the name, never the value itself",
+                "not the name of a variable",
+                "write the name of the variable, never its value",
             );
             return None;
         }
         let Some(value) = self.variables.get(variable) else {
-            // A key that was pasted here has lower-case letters; a name is shown, a key is not.
-            let upper = !variable.bytes().any(|b| b.is_ascii_lowercase());
-            let named =
-                if upper { format!("the variable `{variable}`") } else { "this variable".into() };
+            // A secret that was pasted here almost always has lower-case letters, so such a text is
+            // not quoted.
+            let is_upper_case = !variable.bytes().any(|b| b.is_ascii_lowercase());
+            let named = if is_upper_case {
+                format!("the variable `{variable}`")
+            } else {
+                "this variable".into()
+            };
             self.problem(
                 name.node,
-                format!("{named} is not set, {}; set it", self.variables.places()),
+                format!("{named} is not set {}", self.variables.places()),
+                "set it",
             );
             return None;
         };
-        let value = self.usable(name.node, &value, "the variable")?;
+        let value = self.header_value(name.node, &value, "the variable")?;
         Some(Secret { value, origin: SecretOrigin::Variable(variable.to_owned()) })
     }
 
-    /// The content of a file.
-    pub(super) fn secret_from_file(&self, name: &At<String>) -> Option<Secret> {
+    /// Reads a secret from a file.
+    pub(super) fn secret_from_file(&self, name: &Located<String>) -> Option<Secret> {
         let path = self.path(&name.value);
         match read_start(&path, MAX_BYTES) {
             Ok(text) => {
-                let value = self.usable(name.node, &text, "the file")?;
+                let value = self.header_value(name.node, &text, "the file")?;
                 Some(Secret { value, origin: SecretOrigin::File(path) })
             }
             Err(error) => {
                 let remedy = "name a readable file, relative to the configuration file";
-                self.problem(name.node, format!("the file cannot be read: {error}; {remedy}"));
+                self.problem(name.node, format!("the file cannot be read: {error}"), remedy);
                 None
             }
         }
     }
 
-    /// A value fit for a header.
-    fn usable(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
+    /// Checks that a value can be sent in a header.
+    fn header_value(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
-            self.problem(node, format!("{source} is empty; put the value there"));
+            self.problem(node, format!("{source} is empty"), "put the value there");
             return None;
         }
         if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) || value.trim() != value {
             self.problem(
                 node,
-                format!(
-                    "{source} holds more than one line of printable ASCII; put only the value there"
-                ),
+                format!("{source} holds more than one line of printable ASCII"),
+                "put only the value there",
             );
             return None;
         }
@@ -147,7 +153,7 @@ mod tests {
     use super::is_sensitive;
 
     #[test]
-    fn a_name_is_sensitive_by_its_words_not_by_its_letters() {
+    fn a_name_is_sensitive_by_whole_words_not_by_letters() {
         for name in [
             "key",
             "api_key",

@@ -1,166 +1,256 @@
-//! What each kind of phase asks for: rates that can be sent, levels under the cap.
+//! The loads of phases: one entry of [`PHASE_KINDS`] for each kind of phase in the file.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Checker;
-use super::schedule::{Before, MOST_PHASES};
-use crate::config::document::{Levels, Ramp, Sine, Steps};
-use crate::config::field::{At, Field};
+use super::Validator;
+use super::schedule::{Expansion, MAX_PHASES, PreviousRate};
+use crate::config::document::{Levels, Phase, Ramp, Sine, Steps};
+use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::schedule::{self, Load, Rate};
 
-impl Checker<'_> {
-    pub(super) fn ramp(&self, ramp: &At<Ramp>, before: Before) -> Option<Load> {
+/// A kind of phase in the file.
+pub(super) struct PhaseKind {
+    /// The key that makes a phase one of this kind.
+    pub(super) key: &'static str,
+    /// The key with a value, or the key alone if its value is a long map, for the message about a
+    /// phase without a load.
+    pub(super) example: &'static str,
+    /// Returns the node of the key's value, if the phase has the key.
+    pub(super) node: fn(&Phase) -> Option<NodeId>,
+    /// Reads the value.
+    pub(super) read: fn(&Validator<'_>, &Located<Phase>, &Expansion) -> Option<Vec<Level>>,
+}
+
+/// All kinds of phase, in the order of the documentation.
+pub(super) const PHASE_KINDS: &[PhaseKind] = &[
+    PhaseKind {
+        key: "constant",
+        example: "constant: 5/s",
+        node: |phase| phase.constant.node(),
+        read: |validator, phase, _| {
+            let rate = phase.value.constant.present()?;
+            validator.constant(rate.node, rate.value.0).map(single)
+        },
+    },
+    PhaseKind {
+        key: "ramp",
+        example: "ramp: {to: 50/s}",
+        node: |phase| phase.ramp.node(),
+        read: |validator, phase, expansion| {
+            validator.ramp(phase.value.ramp.present()?, expansion.previous_rate).map(single)
+        },
+    },
+    PhaseKind {
+        key: "steps",
+        example: "steps",
+        node: |phase| phase.steps.node(),
+        read: |validator, phase, _| validator.steps(phase.value.steps.present()?),
+    },
+    PhaseKind {
+        key: "sine",
+        example: "sine",
+        node: |phase| phase.sine.node(),
+        read: |validator, phase, _| validator.sine(phase.value.sine.present()?).map(single),
+    },
+    PhaseKind {
+        key: "replay",
+        example: "replay",
+        node: |phase| phase.replay.node(),
+        read: |validator, Located { value: phase, .. }, _| {
+            validator.replay(phase.replay.present()?, &phase.r#for).map(single)
+        },
+    },
+    PhaseKind {
+        key: "pause",
+        example: "pause: 1m",
+        node: |phase| phase.pause.node(),
+        read: |_, phase, _| phase.value.pause.present().map(|_| single(Load::Pause)),
+    },
+    PhaseKind {
+        key: "concurrency",
+        example: "concurrency: 10",
+        node: |phase| phase.concurrency.node(),
+        read: |validator, phase, expansion| {
+            validator
+                .concurrency_levels(phase.value.concurrency.present()?, expansion.max_concurrency)
+        },
+    },
+];
+
+/// One load of an entry. Entries such as `steps` have several.
+pub(super) struct Level {
+    /// Distinguishes the level from the others of its entry, in the name of its phase.
+    pub(super) label: String,
+    pub(super) load: Load,
+}
+
+fn single(load: Load) -> Vec<Level> {
+    vec![Level { label: String::new(), load }]
+}
+
+impl Validator<'_> {
+    pub(super) fn constant(&self, node: NodeId, rate: Rate) -> Option<Load> {
+        if rate.is_zero() {
+            self.problem(node, "a rate of 0 sends nothing", "write `pause: 1m` in a schedule");
+            return None;
+        }
+        Some(Load::Constant(rate))
+    }
+
+    fn ramp(&self, ramp: &Located<Ramp>, previous: PreviousRate) -> Option<Load> {
         if ramp.value.to.is_absent() {
             self.missing(
                 ramp.node,
-                "`to` is missing; write the rate at the end, such as `to: 50/s`",
+                "`to` is missing",
+                "write the rate at the end, such as `to: 50/s`",
             );
         }
-        let from = match (&ramp.value.from, before) {
-            (Field::Given(from), _) => from.value.0,
-            (Field::Absent, Before::Rate(rate)) => rate,
-            (Field::Absent, Before::No(place)) => {
+        let from = match (&ramp.value.from, previous) {
+            (Field::Present(from), _) => from.value.0,
+            (Field::Absent, PreviousRate::Rate(rate)) => rate,
+            (Field::Absent, PreviousRate::None(place)) => {
                 self.problem(
                     ramp.node,
-                    format!(
-                        "there is no rate {place} to start from; write `from`, such as `from: 0/s`"
-                    ),
+                    format!("there is no rate {place} to start from"),
+                    "write `from`, such as `from: 0/s`",
                 );
                 return None;
             }
-            (Field::Absent, Before::Unknown) | (Field::Bad(_), _) => return None,
+            (Field::Absent, PreviousRate::Unknown) | (Field::Invalid(_), _) => return None,
         };
-        let to = ramp.value.to.given()?.value.0;
+        let to = ramp.value.to.present()?.value.0;
         if from.is_zero() && to.is_zero() {
-            self.problem(ramp.node, "a ramp from 0 to 0 sends nothing; write `pause: 1m`");
+            self.problem(ramp.node, "a ramp from 0 to 0 sends nothing", "write `pause: 1m`");
             return None;
         }
         Some(Load::Ramp { from, to })
     }
 
-    pub(super) fn steps(
-        &self,
-        At { node, value: steps }: &At<Steps>,
-    ) -> Option<Vec<(String, Load)>> {
+    fn steps(&self, Located { node, value: steps }: &Located<Steps>) -> Option<Vec<Level>> {
         for (key, field) in [("from", &steps.from), ("to", &steps.to), ("by", &steps.by)] {
             if field.is_absent() {
                 self.missing(
                     *node,
-                    format!("`{key}` is missing; write `{{from: 10/s, to: 50/s, by: 10/s}}`"),
+                    format!("`{key}` is missing"),
+                    "write `{from: 10/s, to: 50/s, by: 10/s}`",
                 );
             }
         }
-        let (from, to, by) = (steps.from.given()?, steps.to.given()?, steps.by.given()?);
+        let (from, to, by) = (steps.from.present()?, steps.to.present()?, steps.by.present()?);
         let (first, last) = (from.value.0.micro_per_hour(), to.value.0.micro_per_hour());
-        let by = Some(by.value.0.micro_per_hour()).filter(|by| *by > 0).or_else(|| {
-            self.problem(
-                by.node,
-                "steps of 0 lead nowhere; write how far apart the rates are, such as `10/s`",
-            );
-            None
-        })?;
-        if first == 0 || last == 0 {
-            let node = if first == 0 { from.node } else { to.node };
-            self.problem(node, "a rate of 0 sends nothing; begin and end the steps above it");
+        let step = by.value.0.micro_per_hour();
+        if step == 0 {
+            let remedy = "write the difference between two levels, such as `10/s`";
+            self.problem(by.node, "steps of 0 never reach `to`", remedy);
             return None;
         }
-        let count = first.abs_diff(last).div_ceil(by);
-        if count >= MOST_PHASES as u64 {
-            self.problem(*node, "more than 10000 levels; make `by` larger");
+        if first == 0 || last == 0 {
+            let node = if first == 0 { from.node } else { to.node };
+            self.problem(node, "a rate of 0 sends nothing", "begin and end the steps above 0");
+            return None;
+        }
+        let count = first.abs_diff(last).div_ceil(step);
+        if count >= MAX_PHASES as u64 {
+            self.problem(*node, "more than 10000 levels", "make `by` larger");
             return None;
         }
         let level = |i: u64| {
             if first <= last {
-                (first + i * by).min(last)
+                (first + i * step).min(last)
             } else {
-                first.saturating_sub(i * by).max(last)
+                first.saturating_sub(i * step).max(last)
             }
         };
         let rates = (0..=count).filter_map(|i| Rate::from_micro_per_hour(level(i)));
-        Some(rates.map(|rate| (rate.to_string(), Load::Constant(rate))).collect())
+        let levels =
+            rates.map(|rate| Level { label: rate.to_string(), load: Load::Constant(rate) });
+        Some(levels.collect())
     }
 
-    pub(super) fn sine(&self, At { node, value: sine }: &At<Sine>) -> Option<Load> {
-        let example = "{mean: 20/s, amplitude: 15/s, period: 1h}";
+    fn sine(&self, Located { node, value: sine }: &Located<Sine>) -> Option<Load> {
         let absent = [
             ("mean", sine.mean.is_absent()),
             ("amplitude", sine.amplitude.is_absent()),
             ("period", sine.period.is_absent()),
         ];
         for (key, _) in absent.iter().filter(|(_, absent)| *absent) {
-            self.missing(*node, format!("`{key}` is missing; write `{example}`"));
+            self.missing(
+                *node,
+                format!("`{key}` is missing"),
+                "write `{mean: 20/s, amplitude: 15/s, period: 1h}`",
+            );
         }
         let (mean, amplitude, period) =
-            (sine.mean.given()?, sine.amplitude.given()?, sine.period.given()?);
-        let mut good = true;
+            (sine.mean.present()?, sine.amplitude.present()?, sine.period.present()?);
+        let mut is_valid = true;
         if mean.value.0.is_zero() {
-            self.problem(mean.node, "a mean of 0 sends nothing; write `pause: 1m`");
-            good = false;
+            self.problem(mean.node, "a mean of 0 sends nothing", "write `pause: 1m`");
+            is_valid = false;
         } else if amplitude.value.0 > mean.value.0 {
-            let message = "the rate would swing below 0; write an amplitude of at most the mean";
-            self.problem(amplitude.node, message);
-            good = false;
+            self.problem(
+                amplitude.node,
+                "the rate would fall below 0",
+                "write an amplitude of at most the mean",
+            );
+            is_valid = false;
         }
         let range = Duration::from_secs(1)..=schedule::Phase::LONGEST;
         if !range.contains(&period.value.0) {
-            self.problem(period.node, "out of range; write a period from 1s to 366 days");
-            good = false;
+            self.problem(period.node, "out of range", "write a period from 1s to 366 days");
+            is_valid = false;
         }
         let (mean, amplitude, period) = (mean.value.0, amplitude.value.0, period.value.0);
-        good.then_some(Load::Sine { mean, amplitude, period })
+        is_valid.then_some(Load::Sine { mean, amplitude, period })
     }
 
-    pub(super) fn levels(
+    fn concurrency_levels(
         &self,
-        levels: &At<Levels>,
-        cap: Option<NonZeroU32>,
-    ) -> Option<Vec<(String, Load)>> {
-        let labelled = |load: Load| match load {
-            Load::Concurrency(slots) => (slots.to_string(), load),
-            _ => (String::new(), load),
+        levels: &Located<Levels>,
+        max_concurrency: Option<NonZeroU32>,
+    ) -> Option<Vec<Level>> {
+        let level = |node, count: u64| {
+            let load = self.concurrency_level(node, count, max_concurrency)?;
+            Some(Level { label: count.to_string(), load })
         };
         match &levels.value {
-            Levels::Number(level) => Some(vec![labelled(self.level(levels.node, level.0, cap)?)]),
+            Levels::Number(count) => Some(vec![level(levels.node, count.0)?]),
             Levels::List(list) if list.0.is_empty() => {
                 self.problem(
                     levels.node,
-                    "no levels; write at least one, such as `concurrency: [5, 35, 100]`",
+                    "the list of levels is empty",
+                    "write at least one level, such as `concurrency: [5, 35, 100]`",
                 );
                 None
             }
             Levels::List(list) => {
-                let loads = list.0.iter().map(|level| {
-                    let level = level.given()?;
-                    Some(labelled(self.level(level.node, level.value.0, cap)?))
+                let loads = list.0.iter().map(|entry| {
+                    let entry = entry.present()?;
+                    level(entry.node, entry.value.0)
                 });
-                // All of them are looked at, also after one that is wrong.
+                // Collected first, so a mistake does not hide those of later levels.
                 loads.collect::<Vec<_>>().into_iter().collect()
             }
         }
     }
 
-    pub(super) fn constant(&self, node: NodeId, rate: Rate) -> Option<Load> {
-        if rate.is_zero() {
-            self.problem(node, "a rate of 0 sends nothing; write `pause: 1m` in a schedule");
-            return None;
-        }
-        Some(Load::Constant(rate))
-    }
-
-    pub(super) fn level(&self, node: NodeId, level: u64, cap: Option<NonZeroU32>) -> Option<Load> {
+    pub(super) fn concurrency_level(
+        &self,
+        node: NodeId,
+        level: u64,
+        max_concurrency: Option<NonZeroU32>,
+    ) -> Option<Load> {
         let Some(level) = u32::try_from(level).ok().and_then(NonZeroU32::new) else {
-            self.problem(
-                node,
-                format!("a concurrency of {level} is out of range; write at least 1"),
-            );
+            let message = format!("a concurrency of {level} is out of range");
+            self.problem(node, message, format!("write a level from 1 to {}", u32::MAX));
             return None;
         };
-        if let Some(cap) = cap.filter(|cap| level > *cap) {
+        if let Some(limit) = max_concurrency.filter(|limit| level > *limit) {
             self.problem(
                 node,
-                format!("a concurrency of {level} exceeds max_concurrency ({cap}); raise `max_concurrency`"),
+                format!("a concurrency of {level} exceeds max_concurrency ({limit})"),
+                "raise `max_concurrency`",
             );
             return None;
         }

@@ -1,42 +1,46 @@
-//! The built-in endpoint's settings.
+//! The settings of the simulated endpoint.
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{self, Simulator};
 use crate::config::field::Field;
 use crate::config::scalar::{Number, Ratio};
 use crate::config::tree::NodeId;
 use crate::simulator::{Faults, SimulatorOptions};
 
-impl Checker<'_> {
-    pub(super) fn simulator(&self, given: &Simulator, seed: u64) -> Option<SimulatorOptions> {
+impl Validator<'_> {
+    pub(super) fn simulator(&self, keys: &Simulator, seed: u64) -> Option<SimulatorOptions> {
         let default = SimulatorOptions::default();
-        let model = match &given.model {
+        let model = match &keys.model {
             Field::Absent => Some(default.model),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.model_name(at),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.model_name(located),
         };
-        let slots = self.count(&given.slots, default.slots, 1..=10_000);
-        let queue = self.count(&given.queue, default.queue, 0..=1_000_000);
+        let slots = self.count(&keys.slots, default.slots, 1..=10_000);
+        let queue = self.count(&keys.queue, default.queue, 0..=1_000_000);
         let prefill =
-            self.speed(&given.prefill_tokens_per_second, default.prefill_tokens_per_second);
-        let decode = self.speed(&given.decode_tokens_per_second, default.decode_tokens_per_second);
-        let full_load_speed = ratio(&given.full_load_speed, default.full_load_speed);
-        if let (Some(share), Some(at)) = (full_load_speed, given.full_load_speed.node())
+            self.speed(&keys.prefill_tokens_per_second, default.prefill_tokens_per_second);
+        let decode = self.speed(&keys.decode_tokens_per_second, default.decode_tokens_per_second);
+        let full_load_speed = ratio(&keys.full_load_speed, default.full_load_speed);
+        if let (Some(share), Some(located)) = (full_load_speed, keys.full_load_speed.node())
             && share <= 0.0
         {
-            self.problem(at, "at no speed nothing ever ends; write a share above 0, such as `50%`");
+            self.problem(
+                located,
+                "with a speed of 0 no response ends",
+                "write a share above 0, such as `50%`",
+            );
         }
-        let jitter = ratio(&given.jitter, default.jitter);
+        let jitter = ratio(&keys.jitter, default.jitter);
         let reasoning_tokens =
-            self.count(&given.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
+            self.count(&keys.reasoning_tokens, default.reasoning_tokens, 0..=100_000);
         let loading =
-            self.span(&given.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
-        let faults = match &given.faults {
+            self.span(&keys.loading, default.loading, Duration::ZERO..=Duration::from_hours(24));
+        let faults = match &keys.faults {
             Field::Absent => Some(default.faults),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.faults(&at.value, at.node),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.faults(&located.value, located.node),
         };
         Some(SimulatorOptions {
             model: model?,
@@ -56,27 +60,30 @@ impl Checker<'_> {
     fn speed(&self, field: &Field<Number>, default: f64) -> Option<f64> {
         match field {
             Field::Absent => Some(default),
-            Field::Bad(_) => None,
-            Field::Given(at) if (0.001..=1e9).contains(&at.value.0) => Some(at.value.0),
-            Field::Given(at) => {
-                let value = at.value.0;
+            Field::Invalid(_) => None,
+            Field::Present(located) if (0.001..=1e9).contains(&located.value.0) => {
+                Some(located.value.0)
+            }
+            Field::Present(located) => {
+                let value = located.value.0;
                 self.problem(
-                    at.node,
-                    format!("{value} is out of range; write a number from 0.001 to 1000000000"),
+                    located.node,
+                    format!("{value} is out of range"),
+                    "write a number from 0.001 to 1000000000",
                 );
                 None
             }
         }
     }
 
-    fn faults(&self, given: &document::Faults, node: NodeId) -> Option<Faults> {
+    fn faults(&self, keys: &document::Faults, node: NodeId) -> Option<Faults> {
         let faults = Faults {
-            http_429: ratio(&given.http_429, 0.0)?,
-            http_500: ratio(&given.http_500, 0.0)?,
-            reset: ratio(&given.reset, 0.0)?,
-            stall: ratio(&given.stall, 0.0)?,
-            stream_error: ratio(&given.stream_error, 0.0)?,
-            truncation: ratio(&given.truncation, 0.0)?,
+            http_429: ratio(&keys.http_429, 0.0)?,
+            http_500: ratio(&keys.http_500, 0.0)?,
+            reset: ratio(&keys.reset, 0.0)?,
+            stall: ratio(&keys.stall, 0.0)?,
+            stream_error: ratio(&keys.stream_error, 0.0)?,
+            truncation: ratio(&keys.truncation, 0.0)?,
         };
         let sum = faults.http_429
             + faults.http_500
@@ -84,11 +91,12 @@ impl Checker<'_> {
             + faults.stall
             + faults.stream_error
             + faults.truncation;
-        // Ten times 10% is a little more than 100% in binary.
+        // The sum of ten times 0.1 can exceed 1 by a rounding error.
         if sum > 1.0 + 1e-9 {
             self.problem(
                 node,
-                format!("the faults add up to {:.0}%; together at most 100%", sum * 100.0),
+                format!("the faults add up to {:.0}%", sum * 100.0),
+                "write shares of together at most 100%",
             );
             return None;
         }
@@ -99,7 +107,7 @@ impl Checker<'_> {
 fn ratio(field: &Field<Ratio>, default: f64) -> Option<f64> {
     match field {
         Field::Absent => Some(default),
-        Field::Bad(_) => None,
-        Field::Given(at) => Some(at.value.0),
+        Field::Invalid(_) => None,
+        Field::Present(located) => Some(located.value.0),
     }
 }

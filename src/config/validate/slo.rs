@@ -1,53 +1,57 @@
-//! What requests must meet.
+//! The objectives of a scenario.
 
 use std::time::Duration;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document;
-use crate::config::field::{At, Field, Named};
+use crate::config::field::{Field, FieldMap, Located};
 use crate::config::scalar::Span;
-use crate::config::tree::{NodeId, shown};
+use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 
-impl Checker<'_> {
-    // The inner `None` is a scenario without objectives.
+impl Validator<'_> {
+    /// Reads the objectives. The inner `None` is a scenario without objectives. `streams` is false
+    /// if responses are not streamed.
     #[allow(clippy::option_option)]
     pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
-        let At { node, value: given } = match field {
+        let Located { node, value: keys } = match field {
             Field::Absent => return Some(None),
-            Field::Bad(_) => return None,
-            Field::Given(at) => at,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => located,
         };
         let mut objectives = Vec::new();
         for measure in LatencyMetric::ALL {
             let thresholds = match measure {
-                LatencyMetric::Ttft => &given.ttft,
-                LatencyMetric::Tpot => &given.tpot,
-                LatencyMetric::E2eLatency => &given.e2e_latency,
+                LatencyMetric::Ttft => &keys.ttft,
+                LatencyMetric::Tpot => &keys.tpot,
+                LatencyMetric::E2eLatency => &keys.e2e_latency,
             };
-            let Some(at) = thresholds.given() else { continue };
+            let Some(located) = thresholds.present() else { continue };
             if !streams && measure != LatencyMetric::E2eLatency {
                 self.problem(
-                    at.node,
-                    "nothing is known of single tokens beside `stream: false`; leave it out, or stream",
+                    located.node,
+                    "`stream: false` gives no times of single tokens",
+                    "remove it, or write `stream: true`",
                 );
             }
-            self.thresholds(measure, at, &mut objectives);
+            self.thresholds(measure, located, &mut objectives);
         }
-        if let Some(At { node, value }) = given.success_rate.given() {
+        if let Some(Located { node, value }) = keys.success_rate.present() {
             match Share::new(value.0) {
                 Some(share) => objectives.push(Objective { criterion: Criterion::Success, share }),
                 None => self.problem(
                     *node,
-                    "every share of successes reaches 0%; write one above it, such as `99%`",
+                    "every share of successes reaches 0%",
+                    "write one above it, such as `99%`",
                 ),
             }
         }
-        let fields = [&given.ttft, &given.tpot, &given.e2e_latency];
-        if given.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
+        let fields = [&keys.ttft, &keys.tpot, &keys.e2e_latency];
+        if keys.success_rate.is_absent() && fields.iter().all(|field| field.is_absent()) {
             self.missing(
                 *node,
-                "no objective; write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
+                "the scenario has no objective",
+                "write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
             );
         }
         Some(Some(Slo { objectives }))
@@ -56,28 +60,26 @@ impl Checker<'_> {
     fn thresholds(
         &self,
         measure: LatencyMetric,
-        given: &At<Named<Span>>,
+        keys: &Located<FieldMap<Span>>,
         into: &mut Vec<Objective>,
     ) {
-        if given.value.0.is_empty() {
-            self.problem(given.node, "no threshold; write one such as `{p99: 1s}`");
+        if keys.value.0.is_empty() {
+            self.problem(keys.node, "there is no threshold", "write one such as `{p99: 1s}`");
         }
         let mut found = Vec::new();
-        for (name, threshold) in &given.value.0 {
-            let (share, threshold) = (self.percentile(name.node, &name.value), threshold.given());
+        for (name, threshold) in &keys.value.0 {
+            let (share, threshold) = (self.percentile(name.node, &name.value), threshold.present());
             let (Some(share), Some(threshold)) = (share, threshold) else { continue };
             if threshold.value.0 < Duration::from_micros(1) {
                 self.problem(
                     threshold.node,
-                    "no request is that fast; write a longer one, such as `1s`",
+                    "no request is this fast",
+                    "write a longer time, such as `1s`",
                 );
                 continue;
             }
             if found.iter().any(|objective: &Objective| objective.share == share) {
-                self.problem(
-                    name.node,
-                    format!("p{share} stands here twice; write one threshold for it"),
-                );
+                self.problem(name.node, format!("p{share} appears twice"), "remove one");
             }
             found.push(Objective {
                 criterion: Criterion::Latency(measure, threshold.value.0),
@@ -94,11 +96,8 @@ impl Checker<'_> {
             .filter(|percent| *percent < 100.0)
             .and_then(|percent| Share::new(percent / 100.0));
         if share.is_none() {
-            let message = format!(
-                "`{}` is not a percentile; write one such as `p50`, `p99` or `p99.9`",
-                shown(name)
-            );
-            self.problem(node, message);
+            let message = format!("`{}` is not a percentile", excerpt(name));
+            self.problem(node, message, "write one such as `p50`, `p99` or `p99.9`");
         }
         share
     }

@@ -1,66 +1,73 @@
-//! Prompts that are made up: lengths that can be drawn, and shares of them that leave something.
+//! Synthetic prompts: their lengths, and the parts of a prompt that must leave room for the rest.
 
 use std::num::NonZeroU32;
 
-use super::Checker;
+use super::Validator;
 use crate::config::document::{self, Length};
-use crate::config::field::{At, Field};
+use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::prompts::{LengthDistribution, MAX_TOKENS, Synthetic};
 
-impl Checker<'_> {
+impl Validator<'_> {
     pub(super) fn synthetic(
         &self,
-        At { node, value: given }: &At<document::Synthetic>,
+        Located { node, value: keys }: &Located<document::Synthetic>,
     ) -> Option<Synthetic> {
-        if given.input_tokens.is_absent() {
+        if keys.input_tokens.is_absent() {
             self.missing(
                 *node,
-                "`input_tokens` is missing; write a number, or `{mean: 512, stddev: 128}`",
+                "`input_tokens` is missing",
+                "write a number, or `{mean: 512, stddev: 128}`",
             );
         }
-        let input = given.input_tokens.given().and_then(|length| self.lengths(length));
-        let output = match &given.output_tokens {
+        let input = keys.input_tokens.present().and_then(|length| self.lengths(length));
+        let output = match &keys.output_tokens {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(length) => self.lengths(length).map(Some),
+            Field::Invalid(_) => None,
+            Field::Present(length) => self.lengths(length).map(Some),
         };
-        let shared_prefix = self.count(&given.shared_prefix_tokens, 0, 0..=MAX_TOKENS);
-        let shared_prefixes = self.positive(&given.shared_prefixes, 1, u32::MAX);
-        if let (Some(at), true) =
-            (given.shared_prefixes.node(), given.shared_prefix_tokens.is_absent())
+        let shared_prefix = self.count(&keys.shared_prefix_tokens, 0, 0..=MAX_TOKENS);
+        let shared_prefixes = self.positive(&keys.shared_prefixes, 1, u32::MAX);
+        if let (Some(located), true) =
+            (keys.shared_prefixes.node(), keys.shared_prefix_tokens.is_absent())
         {
             self.problem(
-                at,
-                "`shared_prefixes` without `shared_prefix_tokens`; write how long they are",
+                located,
+                "`shared_prefixes` without `shared_prefix_tokens`",
+                "write the length of the prefixes in `shared_prefix_tokens`",
             );
         }
-        let template = self.count(&given.template_tokens, 0, 0..=MAX_TOKENS);
-        let ignore_eos = match &given.ignore_eos {
-            Field::Bad(_) => None,
+        let template = self.count(&keys.template_tokens, 0, 0..=MAX_TOKENS);
+        let ignore_eos = match &keys.ignore_eos {
+            Field::Invalid(_) => None,
             Field::Absent => Some(false),
-            Field::Given(at) => Some(at.value),
+            Field::Present(located) => Some(located.value),
         };
-        if let (Some(at), Some(true), true) =
-            (given.ignore_eos.node(), ignore_eos, given.output_tokens.is_absent())
+        if let (Some(located), Some(true), true) =
+            (keys.ignore_eos.node(), ignore_eos, keys.output_tokens.is_absent())
         {
             self.warn(
-                at,
-                "every answer goes on to `max_tokens`; write `output_tokens` for other lengths",
+                located,
+                "every answer will have `max_tokens`",
+                "write `output_tokens` for other lengths",
             );
         }
         let (input, shared_prefix, template) = (input?, shared_prefix?, template?);
-        let mut good = true;
+        let mut is_valid = true;
         for (field, tokens, rest) in [
-            (&given.shared_prefix_tokens, shared_prefix, "nothing of a prompt would be its own"),
-            (&given.template_tokens, template, "nothing would be left for the prompt"),
+            (&keys.shared_prefix_tokens, shared_prefix, "no part of a prompt would be unique"),
+            (&keys.template_tokens, template, "nothing would be left for the prompt"),
         ] {
-            if let (Some(at), true) = (field.node(), f64::from(tokens) >= input.mean) {
-                self.problem(at, format!("{rest}; write less than `input_tokens`, {}", input.mean));
-                good = false;
+            if let (Some(located), true) = (field.node(), f64::from(tokens) >= input.mean) {
+                self.problem(
+                    located,
+                    rest,
+                    format!("write less than `input_tokens`, {}", input.mean),
+                );
+                is_valid = false;
             }
         }
-        good.then_some(())?;
+        is_valid.then_some(())?;
         Some(Synthetic {
             input,
             output: output?,
@@ -71,41 +78,45 @@ impl Checker<'_> {
         })
     }
 
-    fn lengths(&self, At { node, value: length }: &At<Length>) -> Option<LengthDistribution> {
+    fn lengths(
+        &self,
+        Located { node, value: length }: &Located<Length>,
+    ) -> Option<LengthDistribution> {
         match length {
             Length::Number(tokens) => {
-                let given = Field::Given(At { node: *node, value: *tokens });
-                self.positive(&given, 1, MAX_TOKENS)
+                let keys = Field::Present(Located { node: *node, value: *tokens });
+                self.positive(&keys, 1, MAX_TOKENS)
                     .map(|tokens| LengthDistribution::fixed(tokens.get()))
             }
             Length::Map(spread) => self.spread(*node, spread),
         }
     }
 
-    fn spread(&self, node: NodeId, given: &document::Spread) -> Option<LengthDistribution> {
-        if given.mean.is_absent() {
-            self.missing(node, "`mean` is missing; write `{mean: 512, stddev: 128}`");
+    fn spread(&self, node: NodeId, keys: &document::Spread) -> Option<LengthDistribution> {
+        if keys.mean.is_absent() {
+            self.missing(node, "`mean` is missing", "write `{mean: 512, stddev: 128}`");
         }
-        let min = self.positive(&given.min, 1, MAX_TOKENS).map(NonZeroU32::get);
-        let max = self.positive(&given.max, MAX_TOKENS, MAX_TOKENS).map(NonZeroU32::get);
-        let stddev = match &given.stddev {
-            Field::Bad(_) => None,
+        let min = self.positive(&keys.min, 1, MAX_TOKENS).map(NonZeroU32::get);
+        let max = self.positive(&keys.max, MAX_TOKENS, MAX_TOKENS).map(NonZeroU32::get);
+        let stddev = match &keys.stddev {
+            Field::Invalid(_) => None,
             Field::Absent => Some(0.0),
-            Field::Given(at) if (0.0..=f64::from(MAX_TOKENS)).contains(&at.value.0) => {
-                Some(at.value.0)
+            Field::Present(located) if (0.0..=f64::from(MAX_TOKENS)).contains(&located.value.0) => {
+                Some(located.value.0)
             }
-            Field::Given(at) => {
-                let message =
-                    format!("out of range; write a deviation from 0 to {MAX_TOKENS} tokens");
-                self.problem(at.node, message);
+            Field::Present(located) => {
+                self.problem(
+                    located.node,
+                    format!("{} is out of range", located.value.0),
+                    format!("write a deviation from 0 to {MAX_TOKENS} tokens"),
+                );
                 None
             }
         };
-        let (mean, min, max) = (given.mean.given()?, min?, max?);
+        let (mean, min, max) = (keys.mean.present()?, min?, max?);
         if !(f64::from(min)..=f64::from(max)).contains(&mean.value.0) {
-            let message =
-                format!("{} is not between `min` and `max`; write {min} to {max}", mean.value.0);
-            self.problem(mean.node, message);
+            let message = format!("{} is not between `min` and `max`", mean.value.0);
+            self.problem(mean.node, message, format!("write {min} to {max}"));
             return None;
         }
         Some(LengthDistribution { mean: mean.value.0, stddev: stddev?, min, max })

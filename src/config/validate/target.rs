@@ -1,4 +1,4 @@
-//! A target: where it is, who we say we are, and how long we wait.
+//! Reads a target: its address, its credentials and headers, and its timeouts.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -8,18 +8,19 @@ use http::HeaderName;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::Checker;
+use super::Validator;
 use super::secret::is_sensitive;
 use crate::config::document::{self, Target, ValueSource};
 use crate::config::duration::HumanDuration;
-use crate::config::field::{At, Field, Named};
-use crate::config::hints::with_scheme;
-use crate::config::tree::{NodeId, shown};
+use crate::config::field::{Field, FieldMap, Located};
+use crate::config::hints::url_with_scheme;
+use crate::config::problem::Mistake;
+use crate::config::tree::{NodeId, excerpt};
 use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
-/// Headers that describe the body and the connection, which are not the user's to set.
-const OURS: [&str; 9] = [
+/// Headers that describe the body and the connection. Only llmload itself may set them.
+const RESERVED_HEADERS: [&str; 9] = [
     "accept",
     "accept-encoding",
     "connection",
@@ -31,8 +32,8 @@ const OURS: [&str; 9] = [
     "transfer-encoding",
 ];
 
-impl Checker<'_> {
-    /// A target; `None` where something was noted.
+impl Validator<'_> {
+    /// Reads a target; `None` if it has a mistake.
     pub(super) fn target(
         &self,
         name: &str,
@@ -60,8 +61,8 @@ impl Checker<'_> {
             query: query?,
             dialect: dialect?,
             connection: connection?,
-            traceparent: target.traceparent.given().is_none_or(|at| at.value),
-            terminal: match target.terminal.given().map(|at| at.value) {
+            traceparent: target.traceparent.present().is_none_or(|located| located.value),
+            terminal: match target.terminal.present().map(|located| located.value) {
                 None | Some(document::Terminal::FinishReason) => protocol::Terminal::FinishReason,
                 Some(document::Terminal::Done) => protocol::Terminal::Done,
                 Some(document::Terminal::Eof) => protocol::Terminal::Eof,
@@ -76,140 +77,109 @@ impl Checker<'_> {
             (Field::Absent, Field::Absent) => {
                 self.missing(
                     node,
-                    "the target has no place; write `base_url: http://localhost:8000/v1` or `simulator: {}`",
+                    "the target has no address",
+                    "write `base_url: http://localhost:8000/v1` or `simulator: {}`",
                 );
                 None
             }
-            (Field::Given(url), Field::Absent) => self.base_url(url).map(Location::Url),
-            (Field::Absent, Field::Given(at)) => {
-                self.simulator(&at.value, seed).map(Location::Simulator)
+            (Field::Present(url), Field::Absent) => self.base_url(url).map(Location::Url),
+            (Field::Absent, Field::Present(located)) => {
+                self.simulator(&located.value, seed).map(Location::Simulator)
             }
-            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => None,
+            (Field::Invalid(_), Field::Absent) | (Field::Absent, Field::Invalid(_)) => None,
             (_, simulator) => {
-                let at = simulator.node().unwrap_or(node);
-                self.problem(at, "`simulator` beside `base_url`; a target has only one of them");
+                let located = simulator.node().unwrap_or(node);
+                self.problem(
+                    located,
+                    "`simulator` and `base_url` exclude each other",
+                    "remove one of them",
+                );
                 None
             }
         }
     }
 
-    // No message quotes the URL: it may hold a password.
-    fn base_url(&self, at: &At<String>) -> Option<Url> {
-        const EXAMPLE: &str = "write one such as `http://localhost:8000/v1`";
-        let no = |message: &str| {
-            self.problem(at.node, message);
-            None
-        };
-        let text = at.value.trim();
-        if !text.contains("://") {
-            let remedy =
-                with_scheme(text).map_or(EXAMPLE.to_owned(), |whole| format!("write `{whole}`"));
-            return no(&format!("the URL has no scheme; {remedy}"));
+    fn base_url(&self, located: &Located<String>) -> Option<Url> {
+        let url = parse_base_url(located.value.trim())
+            .map_err(|mistake| self.report(located.node, mistake))
+            .ok()?;
+        // The path of a URL without one is `/`.
+        if url.path() == "/" {
+            self.warn(located.node, "the URL has no path", "add `/v1`, which most servers expect");
         }
-        let mut url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => return no(&format!("not a URL ({error}); {EXAMPLE}")),
-        };
-        if !matches!(url.scheme(), "http" | "https") {
-            return no(&format!("the URL is neither http nor https; {EXAMPLE}"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return no(
-                "a secret never stands in the URL; name the variable that holds it with `api_key_env`",
-            );
-        }
-        if url.query().is_some() {
-            return no(
-                "the URL has a query; move it to `query:`, such as `query: {api-version: 2024-10-21}`",
-            );
-        }
-        if url.fragment().is_some() {
-            return no("the URL has a fragment; cut it off at the `#`");
-        }
-        let path = url.path().trim_end_matches('/').to_owned();
-        for end in ["/chat/completions", "/completions"] {
-            if let Some(before) = path.strip_suffix(end) {
-                // It has no user and no query: no place where a secret usually stands.
-                url.set_path(before);
-                let right = url.as_str().trim_end_matches('/');
-                return no(&format!("`{end}` is added for each request; write `{right}`"));
-            }
-        }
-        if path.is_empty() {
-            self.warn(at.node, "the URL has no path; most servers want `/v1` at its end");
-        }
-        if path.ends_with("/models") {
+        if url.path().ends_with("/models") {
             self.warn(
-                at.node,
-                "`/models` at the end is right for Azure AI only; elsewhere cut it off, so that the URL ends before it",
+                located.node,
+                "only Azure AI expects `/models` at the end",
+                "remove it for any other server",
             );
         }
-        url.set_path(&path);
         Some(url)
     }
 
-    // The inner `None` leaves the choice to the endpoint.
+    /// Reads the model. The inner `None` leaves the choice to the endpoint.
     #[allow(clippy::option_option)]
     fn model(&self, field: &Field<String>) -> Option<Option<String>> {
         match field {
             Field::Absent => Some(None),
-            Field::Bad(_) => None,
-            Field::Given(at) => self.model_name(at).map(Some),
+            Field::Invalid(_) => None,
+            Field::Present(located) => self.model_name(located).map(Some),
         }
     }
 
-    /// The name of a model: a label's value, once it runs.
-    pub(super) fn model_name(&self, at: &At<String>) -> Option<String> {
-        if let Some(fault) = plan::model_name_problem(&at.value) {
+    /// Reads the name of a model, which becomes the value of a label.
+    pub(super) fn model_name(&self, located: &Located<String>) -> Option<String> {
+        if let Some(fault) = plan::model_name_problem(&located.value) {
             self.problem(
-                at.node,
-                format!(
-                    "the model's name {fault}; write it as the endpoint lists it, or leave it out"
-                ),
+                located.node,
+                format!("the model's name {fault}"),
+                "write it as `/models` lists it, or remove it",
             );
             return None;
         }
-        Some(at.value.clone())
+        Some(located.value.clone())
     }
 
     fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
         let scheme = match &target.auth {
             Field::Absent => None,
-            Field::Bad(_) => return None,
-            Field::Given(at) => Some(at),
+            Field::Invalid(_) => return None,
+            Field::Present(located) => Some(located),
         };
         let secret: Secret = match (&target.api_key_env, &target.api_key_file) {
             (Field::Absent, Field::Absent) => {
                 return match scheme {
-                    None | Some(At { value: document::Auth::None, .. }) => Some(Auth::None),
-                    Some(at) => {
+                    None | Some(Located { value: document::Auth::None, .. }) => Some(Auth::None),
+                    Some(located) => {
                         self.problem(
-                            at.node,
-                            "there is no key to send; write `api_key_env` or `api_key_file`",
+                            located.node,
+                            "there is no key to send",
+                            "write `api_key_env` or `api_key_file`",
                         );
                         None
                     }
                 };
             }
-            (Field::Given(name), Field::Absent) => self.secret_from_variable(name)?,
-            (Field::Absent, Field::Given(file)) => self.secret_from_file(file)?,
-            (Field::Bad(_), Field::Absent) | (Field::Absent, Field::Bad(_)) => return None,
+            (Field::Present(name), Field::Absent) => self.secret_from_variable(name)?,
+            (Field::Absent, Field::Present(file)) => self.secret_from_file(file)?,
+            (Field::Invalid(_), Field::Absent) | (Field::Absent, Field::Invalid(_)) => return None,
             (_, file) => {
-                let at = file.node().unwrap_or(node);
+                let located = file.node().unwrap_or(node);
                 self.problem(
-                    at,
-                    "`api_key_file` beside `api_key_env`; a target has only one of them",
+                    located,
+                    "`api_key_file` and `api_key_env` exclude each other",
+                    "remove one of them",
                 );
                 return None;
             }
         };
-        match scheme.map_or(document::Auth::Bearer, |at| at.value) {
+        match scheme.map_or(document::Auth::Bearer, |located| located.value) {
             document::Auth::Bearer => Some(Auth::Bearer(secret)),
             document::Auth::ApiKey => Some(Auth::ApiKey(secret)),
             document::Auth::XApiKey => Some(Auth::XApiKey(secret)),
             document::Auth::None => {
-                let at = scheme.map_or(node, |at| at.node);
-                self.problem(at, "`none` beside a key; leave out the one that is not meant");
+                let located = scheme.map_or(node, |located| located.node);
+                self.problem(located, "`none` contradicts the key", "remove one of them");
                 None
             }
         }
@@ -217,7 +187,7 @@ impl Checker<'_> {
 
     fn headers(
         &self,
-        field: &Field<Named<ValueSource>>,
+        field: &Field<FieldMap<ValueSource>>,
         auth: Option<&Auth>,
     ) -> Option<Vec<(HeaderName, SecretText)>> {
         let taken = match auth {
@@ -227,89 +197,94 @@ impl Checker<'_> {
             Some(Auth::None) | None => "",
         };
         let mut seen = HashSet::new();
-        self.worths(field, |name| {
+        self.value_sources(field, |name| {
             let header = HeaderName::from_str(&name.value).ok();
-            let fault = match &header {
-                None => Some("not the name of a header; use letters, digits and `-`".to_owned()),
-                Some(header) if OURS.contains(&header.as_str()) => {
-                    Some(format!("llmload sets `{header}` itself; leave it out"))
+            let mistake = match &header {
+                None => {
+                    Mistake::new("not a valid name for a header", "use letters, digits and `-`")
                 }
-                Some(header) if header.as_str() == taken => Some(format!(
-                    "the target's key is sent as `{header}` already; leave out one of them"
-                )),
-                Some(header) if !seen.insert(header.clone()) => Some(format!(
-                    "`{header}` stands twice, in other letters; leave out one of them"
-                )),
-                Some(_) => None,
+                Some(header) if RESERVED_HEADERS.contains(&header.as_str()) => {
+                    Mistake::new(format!("llmload sets `{header}` itself"), "remove it")
+                }
+                Some(header) if header.as_str() == taken => Mistake::new(
+                    format!("the key of the target is already sent as `{header}`"),
+                    "remove one of them",
+                ),
+                Some(header) if !seen.insert(header.clone()) => Mistake::new(
+                    format!("`{header}` appears twice, in different letter case"),
+                    "remove one of them",
+                ),
+                Some(_) => return header,
             };
-            if let Some(message) = fault {
-                self.problem(name.node, message);
-                return None;
-            }
-            header
+            self.report(name.node, mistake);
+            None
         })
     }
 
-    fn query(&self, field: &Field<Named<ValueSource>>) -> Option<Vec<(String, SecretText)>> {
-        self.worths(field, |name| Some(name.value.clone()))
+    fn query(&self, field: &Field<FieldMap<ValueSource>>) -> Option<Vec<(String, SecretText)>> {
+        self.value_sources(field, |name| Some(name.value.clone()))
     }
 
-    /// Named values that are literal, or read from a variable or a file.
-    fn worths<K>(
+    /// Reads values by name. Each is literal, or comes from a variable or a file.
+    fn value_sources<K>(
         &self,
-        field: &Field<Named<ValueSource>>,
-        mut read_name: impl FnMut(&At<String>) -> Option<K>,
+        field: &Field<FieldMap<ValueSource>>,
+        mut read_name: impl FnMut(&Located<String>) -> Option<K>,
     ) -> Option<Vec<(K, SecretText)>> {
         let entries = match field {
             Field::Absent => return Some(Vec::new()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value.0,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value.0,
         };
         let read: Vec<Option<(K, SecretText)>> = entries
             .iter()
-            .map(|(name, worth)| {
+            .map(|(name, source)| {
                 let key = read_name(name);
-                let worth = worth.given().and_then(|at| self.worth(&name.value, at));
-                key.zip(worth)
+                let value =
+                    source.present().and_then(|located| self.value_source(&name.value, located));
+                key.zip(value)
             })
             .collect();
         read.into_iter().collect()
     }
 
-    fn worth(&self, name: &str, at: &At<ValueSource>) -> Option<SecretText> {
-        match &at.value {
+    fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<SecretText> {
+        match &located.value {
             ValueSource::Text(text) => {
-                // What a variable filled does not stand in the file.
-                let filled = self.tree.text(at.node).and_then(|text| text.filled.as_ref());
+                // A value that a variable filled is not in the file.
+                let filled = self.tree.text(located.node).and_then(|text| text.filled.as_ref());
                 if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
                     self.problem(
-                        at.node,
-                        "a secret never stands in the file; write {env: NAME} or {file: PATH} instead",
+                        located.node,
+                        "a secret never belongs in the file",
+                        "write `{env: NAME}` or `{file: PATH}` instead",
                     );
                     return None;
                 }
                 if !text.bytes().all(|b| (0x20..0x7f).contains(&b)) || text.trim() != text {
                     self.problem(
-                        at.node,
-                        "the value is not printable ASCII; write one line without blanks around it",
+                        located.node,
+                        "the value is not printable ASCII",
+                        "write one line without spaces around it",
                     );
                     return None;
                 }
                 Some(SecretText::from(text.clone()))
             }
             ValueSource::Map(from) => match (&from.env, &from.file) {
-                (Field::Given(name), Field::Absent) => {
+                (Field::Present(name), Field::Absent) => {
                     self.secret_from_variable(name).map(|s| s.value)
                 }
-                (Field::Absent, Field::Given(file)) => self.secret_from_file(file).map(|s| s.value),
-                (Field::Bad(_), _) | (_, Field::Bad(_)) => None,
+                (Field::Absent, Field::Present(file)) => {
+                    self.secret_from_file(file).map(|s| s.value)
+                }
+                (Field::Invalid(_), _) | (_, Field::Invalid(_)) => None,
                 _ => {
-                    let name = shown(name);
+                    let name = excerpt(name);
                     self.problem(
-                        at.node,
-                        format!(
-                            "where `{name}` is read is not clear; write either `env` or `file`"
-                        ),
+                        located.node,
+                        format!("the source of `{name}` is not clear"),
+                        "write exactly one of `env` and `file`",
                     );
                     None
                 }
@@ -318,16 +293,17 @@ impl Checker<'_> {
     }
 
     fn timeouts(&self, field: &Field<document::Timeouts>) -> Option<Timeouts> {
-        let given = match field {
+        let keys = match field {
             Field::Absent => return Some(Timeouts::default()),
-            Field::Bad(_) => return None,
-            Field::Given(at) => &at.value,
+            Field::Invalid(_) => return None,
+            Field::Present(located) => &located.value,
         };
         let default = Timeouts::default();
         let range = Duration::from_millis(1)..=Duration::from_hours(24);
-        let total = self.span(&given.total, default.total, range.clone());
+        let total = self.span(&keys.total, default.total, range.clone());
         let part = |field, default: Duration| {
-            // A default gives way to a shorter total; what was written does not, and is a mistake.
+            // A default shrinks to a shorter total. A timeout in the file that exceeds the total is
+            // a mistake.
             let default = total.map_or(default, |total| default.min(total));
             let value = self.span(field, default, range.clone())?;
             if let (Some(node), Some(total)) = (field.node(), total)
@@ -336,17 +312,16 @@ impl Checker<'_> {
                 let total = HumanDuration(total);
                 self.problem(
                     node,
-                    format!(
-                        "longer than `total` ({total}), so it never ends a request; shorten it"
-                    ),
+                    format!("longer than `total` ({total}), so it never takes effect"),
+                    "shorten it",
                 );
                 return None;
             }
             Some(value)
         };
-        let connect = part(&given.connect, default.connect);
-        let first_token = part(&given.first_token, default.first_token);
-        let idle = part(&given.idle, default.idle);
+        let connect = part(&keys.connect, default.connect);
+        let first_token = part(&keys.first_token, default.first_token);
+        let idle = part(&keys.idle, default.idle);
         Some(Timeouts { connect: connect?, first_token: first_token?, idle: idle?, total: total? })
     }
 
@@ -358,22 +333,67 @@ impl Checker<'_> {
         target: &Target,
     ) {
         let Location::Url(url) = location else { return };
-        let near = match url.host() {
+        let is_local = match url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
-        let secret = !matches!(auth, Auth::None)
+        let has_secret = !matches!(auth, Auth::None)
             || headers.iter().any(|(name, value)| {
                 is_sensitive(name.as_str()) && !value.expose_secret().is_empty()
             });
         if let Some(node) = target.base_url.node()
             && url.scheme() == "http"
-            && !near
-            && secret
+            && !is_local
+            && has_secret
         {
-            self.warn(node, "the key goes over the network unencrypted; use https");
+            self.warn(node, "the network transfers the key unencrypted", "use https");
         }
     }
+}
+
+/// Reads the root of an API. The result has no slash at its end, except for an empty path.
+///
+/// No message quotes the whole URL, because it may contain a password.
+fn parse_base_url(text: &str) -> Result<Url, Mistake> {
+    const REMEDY: &str = "write one such as `http://localhost:8000/v1`";
+    if !text.contains("://") {
+        let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
+        let remedy = remedy.unwrap_or_else(|| REMEDY.to_owned());
+        return Err(Mistake::new("the URL has no scheme", remedy));
+    }
+    let mut url =
+        Url::parse(text).map_err(|error| Mistake::new(format!("not a URL ({error})"), REMEDY))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Mistake::new("the URL is neither http nor https", REMEDY));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Mistake::new(
+            "a secret never belongs in the URL",
+            "name the variable that holds it with `api_key_env`",
+        ));
+    }
+    if url.query().is_some() {
+        return Err(Mistake::new(
+            "the URL has a query",
+            "move it to `query:`, such as `query: {api-version: 2024-10-21}`",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Mistake::new("the URL has a fragment", "remove the `#` and the text after it"));
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    for end in ["/chat/completions", "/completions"] {
+        if let Some(before) = path.strip_suffix(end) {
+            // A URL without user and query has no usual place for a secret, so it may be quoted.
+            url.set_path(before);
+            return Err(Mistake::new(
+                format!("llmload adds `{end}` to the URL itself"),
+                format!("write `{}`", url.as_str().trim_end_matches('/')),
+            ));
+        }
+    }
+    url.set_path(&path);
+    Ok(url)
 }

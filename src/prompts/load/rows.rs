@@ -283,7 +283,8 @@ impl RowIndexer<'_> {
                 self.add_error(LoadError::Json {
                     path: self.path.to_owned(),
                     line,
-                    message: error.message,
+                    problem: error.problem,
+                    remedy: error.remedy,
                 });
             }
         }
@@ -303,7 +304,8 @@ impl RowIndexer<'_> {
         errors.push(LoadError::Json {
             path: self.path.to_owned(),
             line: error.line,
-            message: error.message.to_owned(),
+            problem: error.problem.to_owned(),
+            remedy: error.remedy.to_owned(),
         });
         errors
     }

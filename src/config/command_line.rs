@@ -1,7 +1,9 @@
-//! What a command line says instead of a file: a URL and a rate, or a simulator's settings.
+//! Plans from a command line instead of a file: from a URL and a rate, or from the options of a
+//! simulator.
 //!
-//! It becomes the very file that a user could have written, and that is read, so that both ways mean
-//! the same and are checked by the same rules; only the places of problems become options.
+//! The options become a document that a user could have written as a file, and the loader reads
+//! that document. So the command line and the file have the same meaning and the same checks. Only
+//! the place of a problem differs: it is an option.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,46 +11,46 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::duration::HumanDuration;
-use super::{Invalid, Problem};
+use super::{Invalid, Mistake, Problem};
 use crate::plan::{Location, Plan};
 use crate::schedule::Rate;
 use crate::simulator::SimulatorOptions;
 
-/// Where problems are, in place of a file's name.
+/// The place of problems in messages, instead of the name of a file.
 const ORIGIN: &str = "command line";
 
-/// What stands beside the URL on a command line.
+/// The options that go with a URL on a command line.
 #[derive(Clone, Debug, Default)]
 pub struct UrlOptions {
-    /// `--rate`: an open loop. Either this or `concurrency` has to be there.
+    /// `--rate`: an open loop. Exactly one of this and `concurrency` is needed.
     pub rate: Option<Rate>,
     /// `--concurrency`: a closed loop.
     pub concurrency: Option<NonZeroU32>,
-    /// `--model`; the only one that `/models` lists where it is left out.
+    /// `--model`. Default: the only one that `/models` lists.
     pub model: Option<String>,
     /// `--api-key-env`: the variable that holds the key.
     pub api_key_env: Option<String>,
-    /// `--for`: nothing is sent after this long; without it, the load goes on for ever.
+    /// `--for`: the length of the load. Default: no end.
     pub length: Option<Duration>,
 }
 
-/// A plan of one target and one scenario, both named `default`.
+/// Returns a plan of one target and one scenario, both named `default`.
 ///
 /// # Errors
-/// What is wrong with the URL or the options.
-pub fn from_url(
+/// The problems of the URL and the options.
+pub fn plan_from_url(
     url: &str,
     options: &UrlOptions,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
     if options.rate.is_none() && options.concurrency.is_none() {
-        return Err(Invalid::whole(
-            ORIGIN,
-            "the load is missing; give --rate, such as --rate 5/s, or --concurrency",
-        ));
+        let mistake =
+            Mistake::new("the load is missing", "add --rate, such as --rate 5/s, or --concurrency");
+        return Err(Invalid::whole_file(ORIGIN, mistake));
     }
     if options.rate.is_some() && options.concurrency.is_some() {
-        return Err(Invalid::whole(ORIGIN, "--rate beside --concurrency; give only one of them"));
+        let mistake = Mistake::new("--rate and --concurrency exclude each other", "remove one");
+        return Err(Invalid::whole_file(ORIGIN, mistake));
     }
     let mut target = Map::from_iter([("base_url".to_owned(), json!(literal(url)))]);
     if let Some(model) = &options.model {
@@ -65,7 +67,7 @@ pub fn from_url(
     }
     if let Some(level) = options.concurrency {
         phase.insert("concurrency".into(), json!(level));
-        // Whoever asks for more than the cap by name means it.
+        // An explicit concurrency above the default limit raises the limit.
         if level.get() > super::validate::DEFAULT_MAX_CONCURRENCY {
             document.insert("max_concurrency".into(), json!(level));
         }
@@ -87,12 +89,13 @@ pub fn from_url(
     })
 }
 
-/// A simulator's settings from options: keys of `simulator` in the file with what was written for
-/// them, and likewise the faults by name. The key `seed` is the seed of the file.
+/// Returns the settings of a simulator from options. An option is a key of `simulator` in the file
+/// with its value as text, and each fault is a name with its share. The key `seed` is the seed of
+/// the file.
 ///
 /// # Errors
-/// What is wrong with the options.
-pub fn simulator_settings(
+/// The problems of the options.
+pub fn simulator_from_options(
     options: &[(&str, &str)],
     faults: &[(String, String)],
 ) -> Result<SimulatorOptions, Invalid> {
@@ -108,10 +111,8 @@ pub fn simulator_settings(
     let mut shares = Map::new();
     for (name, share) in faults {
         if shares.insert(name.clone(), scalar(share)).is_some() {
-            return Err(Invalid::whole(
-                ORIGIN,
-                &format!("--fault {name}: given twice; give it once"),
-            ));
+            let message = format!("--fault {name}: the fault appears twice");
+            return Err(Invalid::whole_file(ORIGIN, Mistake::new(message, "write it once")));
         }
     }
     if !shares.is_empty() {
@@ -125,40 +126,40 @@ pub fn simulator_settings(
             None => format!("--{}", key.replace('_', "-")),
         })
     })?;
-    match plan.scenarios.first().map(|scenario| &scenario.target.location) {
-        Some(Location::Simulator(settings)) => Ok(settings.clone()),
-        _ => Err(Invalid::whole(
-            ORIGIN,
-            "no settings came out of the options; this is a defect of llmload",
-        )),
+    let location = plan.scenarios.first().map(|scenario| &scenario.target.location);
+    if let Some(Location::Simulator(settings)) = location {
+        return Ok(settings.clone());
     }
+    let message = "the options gave no settings, which is a defect of llmload";
+    Err(Invalid::whole_file(ORIGIN, Mistake::without_remedy(message)))
 }
 
-/// Reads a document. What is wrong or doubtful stands at an option, where a path means one.
+/// Reads a document. `option` maps the path of a key to the option that it came from. Problems and
+/// warnings then name the option.
 fn read(
     document: Map<String, Value>,
     env: &dyn Fn(&str) -> Option<String>,
     option: impl Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
-    let moved = |problems: Vec<Problem>| -> Vec<Problem> {
-        let there = |problem: Problem| {
+    let at_options = |problems: Vec<Problem>| -> Vec<Problem> {
+        let at_option = |problem: Problem| {
             let path = option(&problem.path).unwrap_or(problem.path);
             Problem { line: 0, column: 0, path, ..problem }
         };
-        problems.into_iter().map(there).collect()
+        problems.into_iter().map(at_option).collect()
     };
     let text = super::yaml::print(&Value::Object(document));
-    match super::understand(&text, ORIGIN, None, env) {
+    match super::parse_with_warnings(&text, ORIGIN, None, env) {
         Ok((plan, warnings)) => {
-            Ok(Plan { warnings: super::lines(ORIGIN, &moved(warnings)), ..plan })
+            Ok(Plan { warnings: super::problem_lines(ORIGIN, &at_options(warnings)), ..plan })
         }
         Err(Invalid { file, problems, files }) => {
-            Err(Invalid { file, problems: moved(problems), files })
+            Err(Invalid { file, problems: at_options(problems), files })
         }
     }
 }
 
-/// A number where it is one, as YAML would have read it.
+/// Returns a number if the text is one, as YAML would, else a text.
 fn scalar(text: &str) -> Value {
     let text = text.trim();
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
@@ -169,7 +170,7 @@ fn scalar(text: &str) -> Value {
     }
 }
 
-/// The shell has filled its variables already.
+/// Escapes a text so that the loader fills no variables in it; the shell already did.
 fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
