@@ -247,7 +247,7 @@ pub enum FinishReason {
 /// A deviation from the protocol in a successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Anomaly {
-    /// The usage is missing although the request asked for it. Its tokens are not counted.
+    /// The usage is missing although the request set `include_usage`. Its tokens are not counted.
     MissingUsage,
     /// A stream ended without `[DONE]`.
     MissingDone,

@@ -30,7 +30,7 @@
 //! random distances with a mean of 1. The rate stretches both in the same way, so every load shape
 //! and every distribution of arrivals uses the same code.
 //!
-//! The crate `governor` decides whether a mark is reached. [`MarkLimiter`] is its limiter on a
+//! The crate `governor` decides whether a mark is reached. `MarkLimiter` is its limiter on a
 //! clock that reads Λ(now), and no request leaves without its permission.
 //!
 //! Three rules keep arrivals exact, however late the pacer is called:

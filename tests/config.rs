@@ -1,5 +1,5 @@
-//! The configuration from outside: valid files, invalid files with their exact messages, and secrets
-//! that never leave the loader.
+//! The configuration from outside: valid files, invalid files with their exact messages, and
+//! secrets that never leave the loader.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -217,7 +217,8 @@ schedule:
     let phases: Vec<_> = phases.iter().map(|(name, load)| (*name, load.as_str())).collect();
     assert_eq!(phases, expected);
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_mins(2));
-    // 2 · (10 + 20 + 25) + 3 + 1 per minute, and per loop a sine's mean, two bursts and half a ramp.
+    // 2 · (10 + 20 + 25) + 3 + 1 per minute, and per loop a sine's mean, two bursts and half a
+    // ramp.
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
     assert_eq!(
@@ -521,7 +522,8 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
-    // In every place where a filled value can be invalid, the message quotes `${SECRET_VALUE}` instead.
+    // In every place where a filled value can be invalid, the message quotes `${SECRET_VALUE}`
+    // instead.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
         "target: http://a/v1\nrate: ${SECRET_VALUE}",

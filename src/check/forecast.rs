@@ -1,7 +1,7 @@
 //! The forecast of a plan for its coming day, as a function of the plan and of the time at which it
 //! begins.
 //!
-//! [`PlannedRuns`] says at which times a schedule runs, [`Demand`] says how many requests it sends
+//! `PlannedRuns` says at which times a schedule runs, `Demand` says how many requests it sends
 //! in a part of a run. Figures of tokens and money are upper bounds or estimates, never promises: a
 //! server can respond with fewer tokens, and can count the tokens of a prompt differently.
 //!

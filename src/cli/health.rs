@@ -1,5 +1,5 @@
-//! `llmload health`: checks that a daemon is healthy. An image without a shell has no other tool for
-//! its health check.
+//! `llmload health`: checks that a daemon is healthy. An image without a shell has no other tool
+//! for its health check.
 
 use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};

@@ -310,10 +310,10 @@ mod tests {
             (None, |_| {}),
             (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
             (Some(Distortion::DispatchLag), |r| {
-                (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11)
+                (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11);
             }),
             (Some(Distortion::DispatchLag), |r| {
-                (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1)
+                (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1);
             }),
             (None, |r| r.delayed += 3),
             (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
@@ -321,7 +321,7 @@ mod tests {
             (None, |r| r.cpu = Some(Duration::from_secs(100 + 54))),
             (Some(Distortion::Cpu), |r| r.cpu = Some(Duration::from_millis(154_010))),
             (Some(Distortion::Cpu), |r| {
-                (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5))
+                (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5));
             }),
             (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(113)), Some(0.5))),
             (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(160)), None)),

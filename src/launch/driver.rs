@@ -214,10 +214,10 @@ impl Driver {
                 Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
             }
             // The order of these arms keeps every arrival exactly once. A command ends the source
-            // at `now`, and the source forgets arrivals that it has not given by then. So the driver
-            // applies commands only after the pacer has confirmed, just above, that no arrival due
-            // until `now` is left. The other order would lose arrivals whenever a command meets a
-            // backlog, for example after the process was suspended.
+            // at `now`, and the source forgets arrivals that it has not given by then. So the
+            // driver applies commands only after the pacer has confirmed, just above, that no
+            // arrival due until `now` is left. The other order would lose arrivals whenever a
+            // command meets a backlog, for example after the process was suspended.
             _ if self.mailbox.has_commands() => {
                 self.apply_commands(now);
                 None

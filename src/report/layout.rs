@@ -111,7 +111,7 @@ fn ledger(route: &RouteReport) -> String {
     );
     let aborted: u64 = ledger.aborted.values().sum();
     if aborted > 0 {
-        text += &format!(" · {} aborted{}", whole(aborted), parts(&ledger.aborted));
+        text = format!("{text} · {} aborted{}", whole(aborted), parts(&ledger.aborted));
     }
     text
 }

@@ -1,5 +1,5 @@
-//! Builds PromQL queries. Names and labels come from the table of metrics, so a query for a metric
-//! that the daemon does not expose does not compile.
+//! Builds `PromQL` queries. Names and labels come from the table of metrics, so a query for a
+//! metric that the daemon does not expose does not compile.
 //!
 //! A divisor has the guard `> 0`, and a quantile the guard `>= 0`, which drops NaN: an idle
 //! endpoint has no success rate and no latency, and the panel then shows its text for missing data.

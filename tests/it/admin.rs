@@ -19,7 +19,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn bench() -> Bench {
-    Bench::new(InMemory::answering(Duration::from_millis(1)), 1000)
+    Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000)
 }
 
 /// How many requests were sent in each second.
@@ -97,7 +97,7 @@ async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     let mut driver = bench.driver(vec![constant("10/s", 60)], Repeat::Forever);
     let mailbox = driver.mailbox();
     let commands = async {
-        bench.endpoint.until_sent(25).await;
+        bench.endpoint.wait_for_requests(25).await;
         let schedule = Schedule::new(vec![phase(Load::Pause, seconds(1)), constant("40/s", 2)]);
         let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
         mailbox.replace_schedule(
@@ -140,7 +140,7 @@ async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn a_requests_phase_ends_with_its_last_request() {
-    let bench = Bench::new(InMemory::answering(Duration::from_millis(500)), 100);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_millis(500)), 100);
     let count = |slots, count| {
         let (slots, count) = (NonZeroU32::new(slots).unwrap(), NonZeroU64::new(count).unwrap());
         phase(Load::Requests { slots, count }, Duration::ZERO)

@@ -16,7 +16,7 @@ async fn send(
 ) -> (Vec<Instant>, String) {
     let arrived = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrived);
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         // Requests for the version of the server are not load.
         if head.starts_with("POST ") {
             log.lock().unwrap().push(Instant::now());

@@ -100,7 +100,7 @@ async fn page_of(
     });
     let mut status = status.await.unwrap();
     change(&mut status);
-    let page = Upstream::reading(move |_, head| {
+    let page = Upstream::start_with_head(move |_, head| {
         if head.starts_with("GET /api/v1/status ") {
             plain("200 OK", "application/json", &status.to_string())
         } else {

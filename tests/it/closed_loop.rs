@@ -7,7 +7,7 @@ use llmload::event::AbortReason;
 use llmload::schedule::{Load, Phase};
 
 use crate::open_loop::{Bench, ONCE, constant, phase};
-use crate::upstream::{Beat, DONE, FINISH, InMemory, USAGE, says, token};
+use crate::upstream::{BodyStep, DONE, FINISH, InMemory, USAGE, data, token};
 
 fn concurrency(slots: u32, seconds: u64) -> Phase {
     phase(Load::Concurrency(NonZeroU32::new(slots).unwrap()), Duration::from_secs(seconds))
@@ -15,7 +15,7 @@ fn concurrency(slots: u32, seconds: u64) -> Phase {
 
 #[tokio::test(start_paused = true)]
 async fn each_slot_is_filled_again_as_its_request_ends() {
-    let bench = Bench::new(InMemory::answering(Duration::from_millis(250)), 100);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_millis(250)), 100);
     let counts = bench.run(vec![concurrency(5, 10)]).await;
     // 5 slots × 4 requests a second × 10 s, within the rounding of tokio's clock.
     assert!((195..=205).contains(&counts.succeeded), "{}", counts.succeeded);
@@ -25,7 +25,7 @@ async fn each_slot_is_filled_again_as_its_request_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt() {
-    let bench = Bench::new(InMemory::failing(Duration::from_millis(10)), 100);
+    let bench = Bench::new(InMemory::failing_after(Duration::from_millis(10)), 100);
     let counts = bench.run(vec![concurrency(3, 10)]).await;
     assert!((27..=33).contains(&counts.started), "{}", counts.started);
     assert_eq!(counts.succeeded, 0);
@@ -35,7 +35,7 @@ async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt(
 async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
     // max_concurrency is below the concurrency of the phase. The configuration rejects this, but
     // the loop must survive it.
-    let bench = Bench::new(InMemory::answering(Duration::from_secs(100)), 2);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;
     let counts = bench.settle().await;
@@ -45,14 +45,14 @@ async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_still_in_flight_holds_its_slot_in_the_next_phase() {
-    let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 100);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_secs(5)), 100);
     let counts = bench.run(vec![concurrency(3, 2), concurrency(4, 2)]).await;
     assert_eq!(counts.arrivals, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn open_and_closed_loop_phases_alternate() {
-    let bench = Bench::new(InMemory::answering(Duration::from_millis(100)), 100);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_millis(100)), 100);
     let counts = bench.run(vec![constant("10/s", 2), concurrency(1, 2), constant("10/s", 2)]).await;
     assert!((58..=62).contains(&counts.succeeded), "{}", counts.succeeded);
     let sent = bench.sent();
@@ -61,13 +61,13 @@ async fn open_and_closed_loop_phases_alternate() {
 }
 
 /// A complete response on a connection that stays open a while longer.
-fn lingering() -> Vec<Beat> {
-    vec![says(&[&token("a"), FINISH, USAGE, DONE]), Beat::Mute]
+fn lingering() -> Vec<BodyStep> {
+    vec![data(&[&token("a"), FINISH, USAGE, DONE]), BodyStep::Silence]
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
-    let bench = Bench::new(InMemory::playing(Duration::from_millis(100), lingering()), 1);
+    let bench = Bench::new(InMemory::with_body(Duration::from_millis(100), lingering()), 1);
     let counts = bench.run(vec![concurrency(1, 10)]).await;
     // Ten a second. It would be half as many if the slot waited for the end of the connection.
     assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
@@ -76,7 +76,7 @@ async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
 
 #[tokio::test(start_paused = true)]
 async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
-    let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
+    let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
     // One request, 50 ms before the schedule ends.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
@@ -95,7 +95,7 @@ async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_a_body_that_never_ends_is_limited() {
-    let bench = Bench::new(InMemory::playing(Duration::from_millis(10), lingering()), 1);
+    let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
     let mut driver = bench.driver(vec![constant("1/s", 1)], ONCE);
     bench.drive(&mut driver).await;
     bench.settle().await;

@@ -400,7 +400,7 @@ async fn no_request_fails_on_a_server_that_closes_idle_connections() {
 async fn a_proxy_is_used_only_if_it_is_configured() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let heads = Arc::clone(&seen);
-    let proxy = Upstream::reading(move |_, request| {
+    let proxy = Upstream::start_with_head(move |_, request| {
         heads.lock().unwrap().push(request.lines().next().unwrap().to_owned());
         good()
     })
@@ -457,7 +457,7 @@ async fn an_endless_head_or_body_ends_at_its_limit() {
 async fn sent(path: &str, keys: &str) -> (String, String) {
     let received = Arc::new(Mutex::new(String::new()));
     let copy = Arc::clone(&received);
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         head.clone_into(&mut copy.lock().unwrap());
         good()
     })
@@ -534,7 +534,7 @@ async fn completions_have_their_own_path_prompt_and_text() {
 async fn a_failure_carries_the_trace_id_and_the_request_id() {
     let received = Arc::new(Mutex::new(Vec::new()));
     let heads = Arc::clone(&received);
-    let upstream = Upstream::reading(move |_, request| {
+    let upstream = Upstream::start_with_head(move |_, request| {
         heads.lock().unwrap().push(request.to_ascii_lowercase());
         let mut acts = plain("500 Internal Server Error", "text/plain", "oops");
         let length = "content-length: 4";
@@ -579,7 +579,7 @@ async fn the_rate_limits_of_an_endpoint_are_reported_and_none_is_invented() {
 /// The whole daemon: gauges, the version, and the identifiers in its log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_shows_limits_version_connections_and_request_ids() {
-    let upstream = Upstream::reading(|_, request| {
+    let upstream = Upstream::start_with_head(|_, request| {
         let path = request.split(' ').nth(1).unwrap();
         match path {
             "/version" => plain("200 OK", "application/json", r#"{"version":"0.11.0"}"#),

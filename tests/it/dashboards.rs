@@ -85,8 +85,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-/// After half a minute on a ramp, every query of every dashboard has finite values, and the values agree
-/// with the load that was sent.
+/// After half a minute on a ramp, every query of every dashboard has finite values, and the values
+/// agree with the load that was sent.
 #[test]
 fn every_query_of_every_dashboard_returns_true_values() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -12,7 +12,7 @@ use llmload::protocol::{Api, Terminal};
 use tokio::time::Instant;
 
 use crate::upstream::{
-    Beat, DONE, FINISH, InMemory, Recorder, Shared, USAGE, arrival_now, says, token,
+    BodyStep, DONE, FINISH, InMemory, InMemoryEndpoint, Recorder, USAGE, arrival_now, data, token,
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -44,10 +44,11 @@ async fn send(
         expects_usage: true,
         timeouts,
     };
-    let outcome = exchange(&Shared(endpoint), arrival_now(), || Ok(request_spec), &recorder)
-        .await
-        .outcome
-        .map(|_| ());
+    let outcome =
+        exchange(&InMemoryEndpoint(endpoint), arrival_now(), || Ok(request_spec), &recorder)
+            .await
+            .outcome
+            .map(|_| ());
     let ends = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
     assert_eq!(ends, 1, "exactly one end is reported");
     (outcome, recorder)
@@ -55,11 +56,11 @@ async fn send(
 
 #[tokio::test(start_paused = true)]
 async fn of_two_timeouts_that_end_together_the_more_specific_one_is_reported() {
-    let mute = || InMemory::playing(millis(0), vec![Beat::Mute]);
+    let mute = || InMemory::with_body(millis(0), vec![BodyStep::Silence]);
     let silent = || {
-        InMemory::playing(
+        InMemory::with_body(
             millis(0),
-            vec![Beat::Waits(millis(500)), says(&[&token("a")]), Beat::Mute],
+            vec![BodyStep::Pause(millis(500)), data(&[&token("a")]), BodyStep::Silence],
         )
     };
     let limits = |first_token, idle| Timeouts {
@@ -81,32 +82,33 @@ async fn of_two_timeouts_that_end_together_the_more_specific_one_is_reported() {
 }
 
 /// A response with one token after 100 ms and the finish reason after 200 ms.
-fn finished_then(rest: Vec<Beat>) -> Arc<InMemory> {
+fn finished_then(rest: Vec<BodyStep>) -> Arc<InMemory> {
     let mut body = vec![
-        Beat::Waits(millis(100)),
-        says(&[&token("a")]),
-        Beat::Waits(millis(100)),
-        says(&[FINISH]),
+        BodyStep::Pause(millis(100)),
+        data(&[&token("a")]),
+        BodyStep::Pause(millis(100)),
+        data(&[FINISH]),
     ];
     body.extend(rest);
-    InMemory::playing(millis(0), body)
+    InMemory::with_body(millis(0), body)
 }
 
 /// The absence of `[DONE]` or of a clean end does not make a complete response a failure.
 #[tokio::test(start_paused = true)]
 async fn a_complete_response_stays_a_success_whatever_follows() {
-    let comment = || says(&[": still here\n\n"]);
-    let comments: Vec<_> = (0..100).flat_map(|_| [Beat::Waits(millis(300)), comment()]).collect();
-    let late_usage = |then| vec![Beat::Waits(millis(900)), says(&[USAGE]), then];
+    let comment = || data(&[": still here\n\n"]);
+    let comments: Vec<_> =
+        (0..100).flat_map(|_| [BodyStep::Pause(millis(300)), comment()]).collect();
+    let late_usage = |then| vec![BodyStep::Pause(millis(900)), data(&[USAGE]), then];
     for (name, rest, end, took, usage) in [
-        ("broken", vec![Beat::Breaks], 200, 200, false),
-        ("broken later", vec![Beat::Waits(millis(700)), Beat::Breaks], 200, 900, false),
-        ("silent", vec![Beat::Mute], 200, 1_200, false),
+        ("broken", vec![BodyStep::Break], 200, 200, false),
+        ("broken later", vec![BodyStep::Pause(millis(700)), BodyStep::Break], 200, 900, false),
+        ("silent", vec![BodyStep::Silence], 200, 1_200, false),
         ("only comments", comments, 200, 1_200, false),
-        ("half an event", vec![says(&["data: {\"usage\""]), Beat::Mute], 200, 1_200, false),
-        ("usage, then broken", late_usage(Beat::Breaks), 1_100, 1_100, true),
-        ("usage, then silent", late_usage(Beat::Mute), 1_100, 2_100, true),
-        ("a clean end, late", vec![Beat::Waits(millis(900))], 200, 1_100, false),
+        ("half an event", vec![data(&["data: {\"usage\""]), BodyStep::Silence], 200, 1_200, false),
+        ("usage, then broken", late_usage(BodyStep::Break), 1_100, 1_100, true),
+        ("usage, then silent", late_usage(BodyStep::Silence), 1_100, 2_100, true),
+        ("a clean end, late", vec![BodyStep::Pause(millis(900))], 200, 1_100, false),
     ] {
         let began = Instant::now();
         // The idle timeout is shorter than the time in which usage may follow. It must not apply
@@ -121,81 +123,82 @@ async fn a_complete_response_stays_a_success_whatever_follows() {
         assert_eq!(m.anomalies.contains(Anomaly::MissingUsage), !usage, "{name}");
     }
     let short = Timeouts { total: millis(600), ..timeouts() };
-    let endpoint = finished_then(vec![Beat::Mute]);
+    let endpoint = finished_then(vec![BodyStep::Silence]);
     assert_eq!(
         send(endpoint, Terminal::FinishReason, short).await.0,
         Ok(()),
         "the total timeout ends the wait for usage"
     );
     // Hidden reasoning: no token arrives, and the timer does not wait for one.
-    let hidden = vec![says(&[FINISH, USAGE]), Beat::Mute];
+    let hidden = vec![data(&[FINISH, USAGE]), BodyStep::Silence];
     let (outcome, _) =
-        send(InMemory::playing(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
+        send(InMemory::with_body(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
     assert_eq!(outcome, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_incomplete_response_that_breaks_or_falls_silent_is_a_failure() {
     use Failure::{Filtered, StreamError, TimeoutIdle, Truncated};
-    let reason = |name: &str| says(&[&FINISH.replace("stop", name)]);
-    let every = || says(&[&token("a").replace("null", "\"stop\"")]);
-    let gap = || Beat::Waits(millis(900));
-    let start = || says(&[&token("a")]);
+    let reason = |name: &str| data(&[&FINISH.replace("stop", name)]);
+    let every = || data(&[&token("a").replace("null", "\"stop\"")]);
+    let gap = || BodyStep::Pause(millis(900));
+    let start = || data(&[&token("a")]);
     for (name, body, terminal, class) in [
-        ("broken", vec![start(), Beat::Breaks], Terminal::FinishReason, Truncated),
-        ("silent", vec![start(), Beat::Mute], Terminal::FinishReason, TimeoutIdle),
+        ("broken", vec![start(), BodyStep::Break], Terminal::FinishReason, Truncated),
+        ("silent", vec![start(), BodyStep::Silence], Terminal::FinishReason, TimeoutIdle),
         (
             "a finish reason, but the target ends with [DONE]",
-            vec![start(), says(&[FINISH]), Beat::Breaks],
+            vec![start(), data(&[FINISH]), BodyStep::Break],
             Terminal::Done,
             Truncated,
         ),
         (
             "a finish reason, but the target ends with the body",
-            vec![start(), says(&[FINISH]), Beat::Breaks],
+            vec![start(), data(&[FINISH]), BodyStep::Break],
             Terminal::Eof,
             Truncated,
         ),
         (
             "a finish reason in every event, broken",
-            vec![every(), gap(), every(), Beat::Breaks],
+            vec![every(), gap(), every(), BodyStep::Break],
             Terminal::FinishReason,
             Truncated,
         ),
         (
             "a finish reason in every event, silent",
-            vec![every(), gap(), every(), Beat::Mute],
+            vec![every(), gap(), every(), BodyStep::Silence],
             Terminal::FinishReason,
             TimeoutIdle,
         ),
         (
             "an error as finish reason",
-            vec![start(), reason("error"), Beat::Mute],
+            vec![start(), reason("error"), BodyStep::Silence],
             Terminal::FinishReason,
             StreamError,
         ),
         (
             "a content filter",
-            vec![start(), reason("content_filter"), Beat::Breaks],
+            vec![start(), reason("content_filter"), BodyStep::Break],
             Terminal::FinishReason,
             Filtered,
         ),
     ] {
-        let (outcome, _) = send(InMemory::playing(millis(0), body), terminal, timeouts()).await;
+        let (outcome, _) = send(InMemory::with_body(millis(0), body), terminal, timeouts()).await;
         assert_eq!(outcome, Err(class), "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_response_without_a_named_end_ends_with_its_body() {
-    let body = vec![says(&[&token("a")]), Beat::Waits(millis(700))];
+    let body = vec![data(&[&token("a")]), BodyStep::Pause(millis(700))];
     let (outcome, recorder) =
-        send(InMemory::playing(millis(0), body), Terminal::Eof, timeouts()).await;
+        send(InMemory::with_body(millis(0), body), Terminal::Eof, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
-    let body = vec![says(&[&token("a")]), Beat::Waits(millis(700)), says(&[DONE]), Beat::Mute];
+    let body =
+        vec![data(&[&token("a")]), BodyStep::Pause(millis(700)), data(&[DONE]), BodyStep::Silence];
     let (outcome, recorder) =
-        send(InMemory::playing(millis(0), body), Terminal::Done, timeouts()).await;
+        send(InMemory::with_body(millis(0), body), Terminal::Done, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }

@@ -21,7 +21,7 @@ use llmload::timetable::{Cycles, Moment, Timetable};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::upstream::{Beat, InMemory, Recorder, Shared, says, token};
+use crate::upstream::{BodyStep, InMemory, InMemoryEndpoint, Recorder, data, token};
 
 pub const ONCE: Repeat = Repeat::Times(NonZeroU32::MIN);
 
@@ -36,7 +36,7 @@ pub fn constant(rate: &str, seconds: u64) -> Phase {
 /// A route to an endpoint in memory, with everything that drives and observes it.
 pub struct Bench {
     pub endpoint: Arc<InMemory>,
-    pub route: Arc<Route<Shared, Arc<Recorder>>>,
+    pub route: Arc<Route<InMemoryEndpoint, Arc<Recorder>>>,
     pub recorder: Arc<Recorder>,
     pub stop: CancellationToken,
     pub paused: Pause,
@@ -72,7 +72,7 @@ impl Bench {
             (Duration::from_millis(500), NonZeroU32::new(max_concurrency).unwrap());
         let route = Route {
             target: "t".into(),
-            endpoint: Arc::new(Shared(Arc::clone(&endpoint))),
+            endpoint: Arc::new(InMemoryEndpoint(Arc::clone(&endpoint))),
             template,
             guard: Guard::new(stop.clone(), paused.clone(), max_lag, max_concurrency),
             observer: Arc::clone(&recorder),
@@ -153,7 +153,7 @@ pub fn dropped(counts: &LedgerCounts, reason: DropReason) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_never_answers_changes_no_arrival() {
-    let bench = Bench::new(InMemory::mute(), 1000);
+    let bench = Bench::new(InMemory::silent(), 1000);
     let mut driver = bench.driver(vec![constant("10/s", 20)], ONCE);
     bench.drive(&mut driver).await;
     tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ async fn a_target_that_never_answers_changes_no_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
-    let bench = Bench::new(InMemory::mute(), 7);
+    let bench = Bench::new(InMemory::silent(), 7);
     bench.drive(&mut bench.driver(vec![constant("10/s", 2)], ONCE)).await;
     let counts = bench.counts();
     assert_eq!((counts.arrivals, counts.started, counts.in_flight), (20, 7, 7));
@@ -186,12 +186,12 @@ async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_stall_recent_arrivals_are_sent_late_ones_dropped_and_due_times_stay() {
-    let bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
     let running =
         tokio::spawn(async move { driver.run(&route, &mut Alarm::Tokio(epoch), &stop).await });
-    bench.endpoint.until_sent(300).await;
+    bench.endpoint.wait_for_requests(300).await;
     // The clock jumps by 3 s, as if the process had been suspended.
     tokio::time::advance(Duration::from_secs(3)).await;
     let resumed = bench.origin.elapsed();
@@ -214,10 +214,11 @@ async fn after_a_stall_recent_arrivals_are_sent_late_ones_dropped_and_due_times_
 
 #[tokio::test(start_paused = true)]
 async fn the_ledger_balances_if_requests_succeed_and_if_they_fail() {
-    for endpoint in
-        [InMemory::answering(Duration::from_secs(1)), InMemory::failing(Duration::from_millis(300))]
-    {
-        let fails = endpoint.fails;
+    for endpoint in [
+        InMemory::responding_after(Duration::from_secs(1)),
+        InMemory::failing_after(Duration::from_millis(300)),
+    ] {
+        let fails = endpoint.is_failing;
         let bench = Bench::new(endpoint, 5);
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "20/s".parse().unwrap() };
         let counts =
@@ -232,12 +233,12 @@ async fn the_ledger_balances_if_requests_succeed_and_if_they_fail() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_arrivals_at_once() {
-    let bench = Bench::new(InMemory::answering(Duration::from_secs(5)), 1000);
+    let bench = Bench::new(InMemory::responding_after(Duration::from_secs(5)), 1000);
     let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
     let running =
         tokio::spawn(async move { driver.run(&route, &mut Alarm::Tokio(epoch), &stop).await });
-    bench.endpoint.until_sent(1000).await;
+    bench.endpoint.wait_for_requests(1000).await;
     let stopped = Instant::now();
     bench.stop.cancel();
     running.await.unwrap();
@@ -249,9 +250,10 @@ async fn a_stop_ends_arrivals_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_request_is_one_internal_failure_for_ledger_and_observer() {
-    let late = vec![says(&[&token("a")]), Beat::Waits(Duration::from_millis(400)), Beat::Panics];
-    for (body, first_tokens) in [(vec![Beat::Panics], 0), (late, 20)] {
-        let bench = Bench::new(InMemory::playing(Duration::from_millis(100), body), 100);
+    let late =
+        vec![data(&[&token("a")]), BodyStep::Pause(Duration::from_millis(400)), BodyStep::Panic];
+    for (body, first_tokens) in [(vec![BodyStep::Panic], 0), (late, 20)] {
+        let bench = Bench::new(InMemory::with_body(Duration::from_millis(100), body), 100);
         let counts = bench.run(vec![constant("10/s", 2)]).await;
         assert_eq!(
             (counts.arrivals, counts.finished, counts.succeeded, counts.in_flight),

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 
 use crate::binary::Daemon;
 use crate::upstream::{
-    Act, Beat, DONE, FINISH, InMemory, Shared, USAGE, Upstream, chunk, good, last_chunk, plain,
-    says, self_signed, stream_head, token,
+    Act, BodyStep, DONE, FINISH, InMemory, InMemoryEndpoint, USAGE, Upstream, chunk, data, good,
+    last_chunk, plain, self_signed, stream_head, token,
 };
 
 const KEY: &str = "sk-canary-0123456789";
@@ -54,7 +54,7 @@ fn flat(text: &str) -> String {
 
 /// A server that lists one model, responds to a chat request with this, and to all else with 404.
 async fn serving(chat: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
-    Upstream::reading(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
+    Upstream::start_with_head(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
         "/v1/models" => plain("200 OK", "application/json", LIST),
         "/v1/chat/completions" => chat(head),
         _ => plain("404 Not Found", "application/json", r#"{"detail":"Not Found"}"#),
@@ -101,7 +101,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     })
     .await;
     // As vLLM with --api-key: only the right key is accepted.
-    let locked = Upstream::reading(|_, head| {
+    let locked = Upstream::start_with_head(|_, head| {
         let quoted = if head.contains(KEY) {
             format!("Incorrect API key provided: {KEY}")
         } else {
@@ -429,16 +429,16 @@ async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
     let is_shown =
         |request: ProbedRequest| text_of(&report(vec![request])).contains("an event without text");
     let without_text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
-    let rest = || says(&[FINISH, USAGE, DONE]);
-    let wait = || Beat::Waits(Duration::from_millis(2));
+    let rest = || data(&[FINISH, USAGE, DONE]);
+    let wait = || BodyStep::Pause(Duration::from_millis(2));
     // On the real clock, on which each reading is later than the one before.
-    assert!(!is_shown(probed(vec![says(&[&token("a")]), wait(), rest()]).await));
+    assert!(!is_shown(probed(vec![data(&[&token("a")]), wait(), rest()]).await));
     assert!(
-        !is_shown(probed(vec![says(&[without_text, &token("a")]), wait(), rest()]).await),
+        !is_shown(probed(vec![data(&[without_text, &token("a")]), wait(), rest()]).await),
         "one read has one time"
     );
     assert!(is_shown(
-        probed(vec![says(&[without_text]), wait(), says(&[&token("a")]), rest()]).await
+        probed(vec![data(&[without_text]), wait(), data(&[&token("a")]), rest()]).await
     ));
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sse-captures");
@@ -449,8 +449,8 @@ async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
-        let beats: Vec<Beat> =
-            text.split_inclusive("\n\n").flat_map(|event| [wait(), says(&[event])]).collect();
+        let beats: Vec<BodyStep> =
+            text.split_inclusive("\n\n").flat_map(|event| [wait(), data(&[event])]).collect();
         let request = probed(beats).await;
         if request.outcome.is_err() || request.first_text.is_none() {
             continue;
@@ -468,8 +468,8 @@ async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
     assert!(counted.iter().all(|count| *count >= 3), "of both kinds: {counted:?}");
 }
 
-async fn probed(body: Vec<Beat>) -> ProbedRequest {
-    let endpoint = Arc::new(Shared(InMemory::playing(Duration::from_millis(5), body)));
+async fn probed(body: Vec<BodyStep>) -> ProbedRequest {
+    let endpoint = Arc::new(InMemoryEndpoint(InMemory::with_body(Duration::from_millis(5), body)));
     let parameters = RequestParameters {
         max_tokens: std::num::NonZeroU32::new(32).unwrap(),
         temperature: None,
@@ -502,7 +502,7 @@ fn text_of(report: &ProbeReport) -> String {
 /// request two of three prompt tokens come from a cache.
 #[tokio::test(start_paused = true)]
 async fn the_report_of_a_successful_probe_has_this_text() {
-    let wait = |millis| Beat::Waits(Duration::from_millis(millis));
+    let wait = |millis| BodyStep::Pause(Duration::from_millis(millis));
     let role = "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let thought = token("a").replace("content", "reasoning_content");
     let cached = USAGE.replace(
@@ -512,12 +512,12 @@ async fn the_report_of_a_successful_probe_has_this_text() {
     let answer = |usage: &str| {
         vec![
             wait(10),
-            says(&[role]),
+            data(&[role]),
             wait(30),
-            says(&[&thought]),
+            data(&[&thought]),
             wait(40),
-            says(&[&token("b")]),
-            says(&[FINISH, usage, DONE]),
+            data(&[&token("b")]),
+            data(&[FINISH, usage, DONE]),
         ]
     };
     let (mut first, second) = (probed(answer(USAGE)).await, probed(answer(&cached)).await);
@@ -565,20 +565,20 @@ async fn an_oddity_of_a_good_stream_is_a_warning_with_a_remedy() {
     for (name, body, warning, remedy) in [
         (
             "no usage",
-            vec![says(&[&token("a"), FINISH, DONE])],
+            vec![data(&[&token("a"), FINISH, DONE])],
             "sent no usage",
             "stream_options.include_usage",
         ),
         (
             "gathered",
-            vec![says(&[&token("a"), &token("b"), FINISH, &usage, DONE])],
+            vec![data(&[&token("a"), &token("b"), FINISH, &usage, DONE])],
             "all 9 tokens arrived at once",
             "a proxy that buffers",
         ),
-        ("hidden", vec![says(&[FINISH, USAGE, DONE])], "sent no text", "`max_tokens`"),
+        ("hidden", vec![data(&[FINISH, USAGE, DONE])], "sent no text", "`max_tokens`"),
         (
             "another",
-            vec![says(&[&other, FINISH, USAGE, DONE])],
+            vec![data(&[&other, FINISH, USAGE, DONE])],
             "names another model",
             "set `model`",
         ),
@@ -589,8 +589,8 @@ async fn an_oddity_of_a_good_stream_is_a_warning_with_a_remedy() {
         assert!(flat(shown).contains(warning) && flat(shown).contains(remedy), "{name}: {text}");
         assert!(report.is_successful() && !text.contains("error:"), "{name}: {text}");
     }
-    let good = || vec![says(&[&token("a")]), says(&[&token("b"), FINISH, USAGE, DONE])];
-    let mut twice = report(vec![probed(good()).await, probed(vec![Beat::Breaks]).await]);
+    let good = || vec![data(&[&token("a")]), data(&[&token("b"), FINISH, USAGE, DONE])];
+    let mut twice = report(vec![probed(good()).await, probed(vec![BodyStep::Break]).await]);
     assert!(
         flat(&text_of(&twice)).contains("warning: the second request: truncated"),
         "{}",

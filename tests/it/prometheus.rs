@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::binary::{FOREVER, pause, request};
 
-/// A running Prometheus that scrapes and evaluates the shipped rules once a second. Dropping it kills
-/// the process.
+/// A running Prometheus that scrapes and evaluates the shipped rules once a second. Dropping it
+/// kills the process.
 pub struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -30,8 +30,9 @@ impl Prometheus {
         }));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        // Prometheus does not report the port it got, so this looks for a free one first. If another
-        // process takes that port in between, Prometheus exits and the loop tries another one.
+        // Prometheus does not report the port it got, so this looks for a free one first. If
+        // another process takes that port in between, Prometheus exits and the loop tries another
+        // one.
         loop {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();

@@ -22,7 +22,8 @@ async fn a_prompt_file_that_changes_fails_only_the_requests_from_it() {
     let rows = load_rows(file.path(), RowFormat::Lines).unwrap();
     let prompts = Prompts::from_rows("large", rows, PromptOrder::Sequential);
     assert_eq!(prompts.len(), Some(65));
-    let mut bench = Bench::with_prompts(InMemory::answering(Duration::from_millis(1)), 10, prompts);
+    let mut bench =
+        Bench::with_prompts(InMemory::responding_after(Duration::from_millis(1)), 10, prompts);
     let counts = bench.run(vec![constant("1/s", 3)]).await;
     assert_eq!((counts.started, counts.succeeded), (3, 3));
 

@@ -141,7 +141,7 @@ async fn a_changed_scenario_continues_and_a_removed_one_drains_before_its_series
     let gate = CancellationToken::new();
     let held = gate.clone();
     // Requests of the guest hang until the gate opens.
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         if head.contains("x-who: guest") {
             [vec![Act::WaitFor(held.clone())], good()].concat()
         } else {
@@ -230,7 +230,7 @@ fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
 async fn auto_reload_notices_changed_files_and_secrets() {
     let keys = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = Arc::clone(&keys);
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         let key = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
         seen.lock().unwrap().extend(key.map(str::to_owned));
         good()
@@ -297,7 +297,7 @@ fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
 async fn a_target_at_a_new_address_has_an_unknown_version_until_it_reports_one() {
     let gate = CancellationToken::new();
     let server = |version: &'static str, held: Option<CancellationToken>| {
-        Upstream::reading(move |_, head| {
+        Upstream::start_with_head(move |_, head| {
             if !head.starts_with("GET /version ") {
                 return good();
             }
@@ -610,7 +610,7 @@ async fn three_daemons_send_one_schedule() {
     // prompt.
     let sent = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
     let log = Arc::clone(&sent);
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         let value = |name: &str| -> Option<usize> {
             head.lines()
                 .find_map(|line| line.strip_prefix(name))

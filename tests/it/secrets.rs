@@ -209,7 +209,8 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     })
     .await;
     let elsewhere = format!("http://{}", stranger.address);
-    let upstream = Upstream::reading(move |_, request| misbehave(request, &elsewhere)).await;
+    let upstream =
+        Upstream::start_with_head(move |_, request| misbehave(request, &elsewhere)).await;
     let yaml = configuration(&upstream);
     let work = move || {
         let folder = folder(&yaml);
@@ -330,7 +331,7 @@ scenarios:
 #[tokio::test]
 async fn the_debug_form_of_a_response_shows_no_secret() {
     use llmload::endpoint::{Endpoint as _, Request};
-    let upstream = Upstream::reading(|_, request| {
+    let upstream = Upstream::start_with_head(|_, request| {
         vec![head(
             "200 OK",
             &[&format!("x-echo: {}", header(request, "x-session")), "content-length: 0"],

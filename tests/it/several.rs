@@ -13,7 +13,7 @@ type Received = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
 async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Received) {
     let received = Received::default();
     let log = Arc::clone(&received);
-    let upstream = Upstream::reading(move |_, head| {
+    let upstream = Upstream::start_with_head(move |_, head| {
         // Only POST requests are load.
         if !head.starts_with("POST") {
             return good();

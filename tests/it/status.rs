@@ -26,8 +26,8 @@ scenarios:
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 
-/// Collects the paths of all fields. The members of a list share one path. An empty list and an absent
-/// object contribute none.
+/// Collects the paths of all fields. The members of a list share one path. An empty list and an
+/// absent object contribute none.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {

@@ -31,7 +31,7 @@ fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
 
 /// Sends one request at each firing for this length of time, and returns when they were sent.
 async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
-    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
+    let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc(from);
     let cron = Cron::new(cron, Zone::by_name(zone).unwrap()).unwrap();
     let once = phase(Load::Constant("1/s".parse().unwrap()), seconds(1));
@@ -61,7 +61,7 @@ async fn cron_follows_local_time_across_clock_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_firing_while_the_schedule_runs_is_skipped_and_counted() {
-    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
+    let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     // Two cycles of 50 s: they still run at the firing of 00:02 and have ended at that of 00:03.
@@ -84,7 +84,7 @@ async fn a_firing_while_the_schedule_runs_is_skipped_and_counted() {
 /// A manual override of five minutes: firings in that time interrupt no schedule.
 #[tokio::test(start_paused = true)]
 async fn a_firing_during_a_manual_override_is_not_skipped() {
-    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
+    let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     let (mut driver, schedule_state) = bench.driver_with_state(
@@ -109,7 +109,7 @@ async fn a_firing_during_a_manual_override_is_not_skipped() {
 
 #[tokio::test(start_paused = true)]
 async fn outside_active_windows_no_arrival_is_due_and_schedule_time_continues() {
-    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 10);
+    let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T07:59:00Z");
     let text = "target: http://a/v1\nrate: 1/s\nactive: [{days: mon, hours: '08:00-08:01'}, \
                 {days: mon, hours: '08:02-08:03'}]\n";
@@ -135,7 +135,7 @@ fn ramp() -> Vec<Phase> {
 /// The arrivals of a daemon that runs from an instant on for a length of time, in milliseconds of
 /// Unix time.
 async fn sent_between(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
-    let mut bench = Bench::new(InMemory::answering(Duration::from_millis(1)), 1000);
+    let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;
     let mut driver =
         bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
@@ -195,7 +195,7 @@ async fn all_shards_together_send_the_schedule_once() {
 async fn shards_divide_slots_and_counted_requests() {
     let (mut prompts, mut at_once) = (BTreeSet::new(), 0);
     for index in 0..3 {
-        let endpoint = InMemory::answering(seconds(1));
+        let endpoint = InMemory::responding_after(seconds(1));
         let bench = Bench::new(Arc::clone(&endpoint), 1000);
         let (slots, count) = (NonZeroU32::new(7).unwrap(), NonZeroU64::new(40).unwrap());
         let counted = phase(Load::Requests { slots, count }, Duration::ZERO);

@@ -45,11 +45,11 @@ pub struct Upstream {
 
 impl Upstream {
     pub async fn start(script: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
-        Upstream::reading(move |number, _| script(number)).await
+        Upstream::start_with_head(move |number, _| script(number)).await
     }
 
     /// Starts a server whose script also depends on the head of the request.
-    pub async fn reading(
+    pub async fn start_with_head(
         script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static,
     ) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -201,86 +201,86 @@ pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
 
 /// One step of the body of a response in memory.
 #[derive(Clone, Debug)]
-pub enum Beat {
+pub enum BodyStep {
     /// One read returns this text.
-    Says(String),
-    Waits(Duration),
+    Data(String),
+    Pause(Duration),
     /// The body never continues.
-    Mute,
+    Silence,
     /// The connection breaks.
-    Breaks,
+    Break,
     /// The read panics, as if llmload had a bug.
-    Panics,
+    Panic,
 }
 
 /// One read that returns these events.
-pub fn says(events: &[&str]) -> Beat {
-    Beat::Says(events.concat())
+pub fn data(events: &[&str]) -> BodyStep {
+    BodyStep::Data(events.concat())
 }
 
-/// An endpoint in memory. Each response takes its time on tokio's clock.
+/// An endpoint in memory. Each response `head_delay` its time on tokio's clock.
 #[derive(Default)]
 pub struct InMemory {
     /// The time until the response head; with `None` it never arrives.
-    pub takes: Option<Duration>,
-    pub fails: bool,
+    pub head_delay: Option<Duration>,
+    pub is_failing: bool,
     /// The steps of the body; a clean end follows.
-    pub body: Vec<Beat>,
+    pub body: Vec<BodyStep>,
     pub sent: Mutex<Vec<Instant>>,
     pub bodies: Mutex<Vec<bytes::Bytes>>,
-    came: Notify,
+    arrived: Notify,
 }
 
 impl InMemory {
-    pub fn answering(takes: Duration) -> Arc<InMemory> {
-        InMemory::playing(takes, vec![says(&[&token("a"), FINISH, USAGE, DONE])])
+    pub fn responding_after(head_delay: Duration) -> Arc<InMemory> {
+        InMemory::with_body(head_delay, vec![data(&[&token("a"), FINISH, USAGE, DONE])])
     }
 
-    pub fn failing(takes: Duration) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), fails: true, ..InMemory::default() })
+    pub fn failing_after(head_delay: Duration) -> Arc<InMemory> {
+        Arc::new(InMemory { head_delay: Some(head_delay), is_failing: true, ..InMemory::default() })
     }
 
-    pub fn mute() -> Arc<InMemory> {
+    pub fn silent() -> Arc<InMemory> {
         Arc::default()
     }
 
-    /// Creates an endpoint whose head arrives after `takes`, followed by this body.
-    pub fn playing(takes: Duration, body: Vec<Beat>) -> Arc<InMemory> {
-        Arc::new(InMemory { takes: Some(takes), body, ..InMemory::default() })
+    /// Creates an endpoint whose head arrives after `head_delay`, followed by this body.
+    pub fn with_body(head_delay: Duration, body: Vec<BodyStep>) -> Arc<InMemory> {
+        Arc::new(InMemory { head_delay: Some(head_delay), body, ..InMemory::default() })
     }
 
     /// Waits until this many requests have arrived.
-    pub async fn until_sent(&self, count: usize) {
+    pub async fn wait_for_requests(&self, count: usize) {
         while self.sent.lock().unwrap().len() < count {
-            self.came.notified().await;
+            self.arrived.notified().await;
         }
     }
 }
 
 /// The endpoint as the code under test sees it; the test keeps the other reference.
-pub struct Shared(pub Arc<InMemory>);
+pub struct InMemoryEndpoint(pub Arc<InMemory>);
 
-impl Endpoint for Shared {
-    type Response = Canned;
+impl Endpoint for InMemoryEndpoint {
+    type Response = InMemoryResponse;
 
-    async fn send(&self, request: Request) -> Result<Canned, FailureDetail> {
+    async fn send(&self, request: Request) -> Result<InMemoryResponse, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
         self.0.bodies.lock().unwrap().push(request.body.clone());
-        self.0.came.notify_one();
-        match self.0.takes {
+        self.0.arrived.notify_one();
+        match self.0.head_delay {
             Some(time) => tokio::time::sleep(time).await,
             None => std::future::pending().await,
         }
-        if self.0.fails {
+        if self.0.is_failing {
             return Err(FailureDetail::new(Failure::Reset, "on purpose"));
         }
-        Ok(Canned(self.0.body.iter().cloned().collect()))
+        Ok(InMemoryResponse(self.0.body.iter().cloned().collect()))
     }
 }
 
-pub struct Canned(VecDeque<Beat>);
+pub struct InMemoryResponse(VecDeque<BodyStep>);
 
-impl Response for Canned {
+impl Response for InMemoryResponse {
     fn status(&self) -> u16 {
         200
     }
@@ -296,13 +296,13 @@ impl Response for Canned {
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
         loop {
             match self.0.pop_front() {
-                Some(Beat::Says(text)) => return Ok(Some(Bytes::from(text))),
-                Some(Beat::Waits(time)) => tokio::time::sleep(time).await,
-                Some(Beat::Mute) => std::future::pending().await,
-                Some(Beat::Breaks) => {
+                Some(BodyStep::Data(text)) => return Ok(Some(Bytes::from(text))),
+                Some(BodyStep::Pause(time)) => tokio::time::sleep(time).await,
+                Some(BodyStep::Silence) => std::future::pending().await,
+                Some(BodyStep::Break) => {
                     return Err(FailureDetail::new(Failure::Truncated, "on purpose"));
                 }
-                Some(Beat::Panics) => panic!("a defect"),
+                Some(BodyStep::Panic) => panic!("a defect"),
                 None => return Ok(None),
             }
         }
@@ -331,7 +331,7 @@ impl Observe for Recorder {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
             Event::Succeeded(measurement) => {
-                self.succeeded.lock().unwrap().push(measurement.clone())
+                self.succeeded.lock().unwrap().push(measurement.clone());
             }
             Event::Failed { detail, duration, .. } => {
                 self.failed.lock().unwrap().push(detail.clone());
@@ -342,7 +342,7 @@ impl Observe for Recorder {
                 self.first_token.cancel();
             }
             Event::Chunks { count, .. } => {
-                _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed)
+                _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed);
             }
             _ => {}
         }

@@ -57,7 +57,9 @@ fn every_message_of_the_source_is_in_the_catalogue() {
         let messages = messages(&path);
         if !messages.is_empty() {
             catalogue += &format!("{path}\n");
-            messages.iter().for_each(|message| catalogue += &format!("  {message}\n"));
+            for message in &messages {
+                catalogue += &format!("  {message}\n");
+            }
             catalogue.push('\n');
         }
     }
@@ -88,7 +90,9 @@ fn every_text_of_the_pages_is_in_the_catalogue() {
     let mut catalogue = String::new();
     for path in ["src/web/page.html", "src/report/page.html"] {
         catalogue += &format!("{path}\n");
-        page_texts(&read(path)).iter().for_each(|text| catalogue += &format!("  {text}\n"));
+        for text in page_texts(&read(path)) {
+            catalogue += &format!("  {text}\n");
+        }
         catalogue.push('\n');
     }
     assert_committed("pages", &catalogue);

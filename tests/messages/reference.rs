@@ -57,7 +57,7 @@ impl<'a> Reference<'a> {
     fn key(&mut self, path: &str, schema: &Value, parent: &Value) {
         let key = path.rsplit('.').next().unwrap();
         self.page += &format!("\n### `{path}`\n\n{}\n\n", sentence(schema));
-        self.page += &format!("- Type: {}\n", self.kind(schema));
+        self.page += &format!("- Type: {}\n", Self::kind(schema));
         let is_required =
             parent["required"].as_array().is_some_and(|all| all.iter().any(|k| k == key));
         match &schema["default"] {
@@ -66,7 +66,8 @@ impl<'a> Reference<'a> {
             default => self.page += &format!("- Default: `{}`\n", flow(default)),
         }
         for (value, meaning) in values(schema) {
-            self.page += &format!("- `{value}`: {meaning}\n");
+            let entry = wrapped(&format!("- `{value}`: {meaning}"), 98);
+            self.page += &format!("{}\n", entry.replace('\n', "\n  "));
         }
         if let Some(example) = find(&self.example, path) {
             self.page += &format!("\n```yaml\n{key}: {}\n```\n", flow(example));
@@ -74,16 +75,14 @@ impl<'a> Reference<'a> {
     }
 
     /// Names the type of a value: `rate`, `duration`, `map of NAME to …`.
-    fn kind(&self, schema: &Value) -> String {
+    fn kind(schema: &Value) -> String {
         if let Some(name) = definition(schema) {
             return format!("map, see [{0}](#{1})", title_of(name), anchor(&title_of(name)));
         }
         let alternatives = ["anyOf", "oneOf"].iter().find_map(|key| schema[*key].as_array());
         if let Some(alternatives) = alternatives {
             let mut kinds: Vec<String> = Vec::new();
-            for kind in
-                alternatives.iter().filter(|one| !is_placeholder(one)).map(|one| self.kind(one))
-            {
+            for kind in alternatives.iter().filter(|one| !is_placeholder(one)).map(Self::kind) {
                 if !kinds.contains(&kind) {
                     kinds.push(kind);
                 }
@@ -93,9 +92,9 @@ impl<'a> Reference<'a> {
         let example = schema["examples"][0].as_str().unwrap_or_default();
         match schema["type"].as_str().unwrap_or_default() {
             _ if !schema["const"].is_null() => "one of the values below".to_owned(),
-            "array" => format!("list of {}", self.kind(&schema["items"])),
+            "array" => format!("list of {}", Self::kind(&schema["items"])),
             "object" if schema["additionalProperties"].is_object() => {
-                format!("map of names to {}", self.kind(&schema["additionalProperties"]))
+                format!("map of names to {}", Self::kind(&schema["additionalProperties"]))
             }
             "object" => "map".to_owned(),
             "string" if example.ends_with("/s") => "rate".to_owned(),
@@ -173,14 +172,14 @@ fn anchor(heading: &str) -> String {
 
 /// The description of a value, wrapped at 100 columns.
 fn sentence(schema: &Value) -> String {
-    wrapped(schema["description"].as_str().unwrap_or_default())
+    wrapped(schema["description"].as_str().unwrap_or_default(), 100)
 }
 
-fn wrapped(text: &str) -> String {
+fn wrapped(text: &str, columns: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.last_mut().unwrap();
-        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > 100 {
+        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > columns {
             lines.push(word.to_owned());
         } else {
             last.push_str(if last.is_empty() { "" } else { " " });
@@ -197,10 +196,7 @@ fn values(schema: &Value) -> Vec<(String, String)> {
         for one in schema[key].as_array().into_iter().flatten() {
             if let Some(value) = one["const"].as_str() {
                 let meaning = one["description"].as_str().unwrap_or_default();
-                found.push((
-                    value.to_owned(),
-                    meaning.split_whitespace().collect::<Vec<_>>().join(" "),
-                ));
+                found.push((value.to_owned(), meaning.to_owned()));
             } else {
                 found.extend(values(one));
             }
@@ -259,7 +255,7 @@ fn the_configuration_reference_is_that_of_the_schema() {
     let short = &definitions["ShortForm"];
     reference.page += &format!("\n## The short form\n\n{}\n\n", sentence(short));
     for (key, schema) in short["properties"].as_object().unwrap() {
-        let kind = reference.kind(schema);
+        let kind = Reference::kind(schema);
         reference.page += &format!("- `{key}`: {kind}\n");
     }
     let path = repository("docs/configuration.md");

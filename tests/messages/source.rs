@@ -2,7 +2,7 @@
 
 /// One comment or string literal of a source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
+pub struct Passage {
     /// The line it begins on, from 1.
     pub line: usize,
     pub kind: Kind,
@@ -18,7 +18,7 @@ pub enum Kind {
 
 /// Returns the comments and string literals of a source text, in order. Characters and lifetimes
 /// count as code.
-pub fn texts(source: &str) -> Vec<Text> {
+pub fn texts(source: &str) -> Vec<Passage> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < source.len() {
@@ -28,14 +28,18 @@ pub fn texts(source: &str) -> Vec<Text> {
         let length = if rest.starts_with("//") {
             let length = rest.find('\n').unwrap_or(rest.len());
             let text = rest[..length].trim_start_matches(['/', '!']).trim();
-            found.push(Text { line, kind: Kind::Comment, text: text.to_owned() });
+            found.push(Passage { line, kind: Kind::Comment, text: text.to_owned() });
             length
         } else if rest.starts_with('"') {
             let length = literal_length(rest);
-            found.push(Text { line, kind: Kind::Literal, text: unescaped(&rest[1..length - 1]) });
+            found.push(Passage {
+                line,
+                kind: Kind::Literal,
+                text: unescaped(&rest[1..length - 1]),
+            });
             length
         } else if let Some((length, inner)) = raw_literal(rest, previous) {
-            found.push(Text { line, kind: Kind::Literal, text: inner.to_owned() });
+            found.push(Passage { line, kind: Kind::Literal, text: inner.to_owned() });
             length
         } else if rest.starts_with('\'') {
             character_length(rest)
