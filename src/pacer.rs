@@ -52,7 +52,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::mark_limiter::MarkLimiter;
-use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Load, Schedule};
+use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Schedule};
 
 /// The number of marks before the segment that one poll draws at most.
 const MARKS_PER_POLL: u32 = 4096;
@@ -338,7 +338,7 @@ impl Pacer {
             return None;
         }
         let span = self.schedule.phase_at(self.elapsed(now, barrier))?;
-        let Load::Concurrency(slots) = span.phase.load else { return None };
+        let slots = span.phase.load.timed_slots()?;
         Some(Next::ClosedLoop {
             phase: span.index,
             slots,
@@ -375,7 +375,7 @@ impl Pacer {
         let current = self.schedule.phase_at(elapsed)?.index;
         (current..self.schedule.phases().len())
             .filter_map(|index| self.schedule.phase_span(index))
-            .find(|span| matches!(span.phase.load, Load::Concurrency(_)))
+            .find(|span| span.phase.load.timed_slots().is_some())
             .map(|span| self.segment.start + span.start)
     }
 }

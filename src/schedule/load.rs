@@ -160,6 +160,12 @@ impl Load {
         }
     }
 
+    /// The slots of a closed loop that ends at a time. `None` for an open loop, and for a closed
+    /// loop that ends after a number of requests.
+    pub fn timed_slots(&self) -> Option<NonZeroU32> {
+        self.slots().filter(|_| self.count().is_none())
+    }
+
     /// The trace that a phase replays.
     pub fn trace(&self) -> Option<&Trace> {
         match self {

@@ -13,7 +13,7 @@ use crate::ledger::LedgerCounts;
 use crate::pairing::DifferenceSums;
 use crate::recent::{LogHistogram, WINDOW};
 use crate::remedy::DiagnosedTarget;
-use crate::schedule::{Load, Shard};
+use crate::schedule::Shard;
 use crate::schedule_state::{Activity, SchedulePosition};
 
 /// The status of the daemon at one instant.
@@ -312,21 +312,17 @@ impl Curve {
         let state = &monitor.schedule_state;
         let (schedule, shard) = (state.schedule(), state.shard());
         let length = schedule.length();
-        let is_constant = matches!(
-            schedule.phases(),
-            [only] if matches!(only.load, Load::Constant(_) | Load::Concurrency(_))
-        );
+        let is_constant = matches!(schedule.phases(), [only] if only.load.is_flat());
         if length.is_zero() || is_constant {
             return None;
         }
         let middle = |point: u32| length * (2 * point + 1) / (2 * POINTS);
         let rate = |point| schedule.rate(middle(point)) / f64::from(shard.count());
         let concurrency =
-            |point| match schedule.phase_at(middle(point)).map(|placed| &placed.phase.load) {
-                Some(Load::Concurrency(slots)) => {
-                    shard.part(slots.get().into()).try_into().unwrap_or(u32::MAX)
-                }
-                _ => 0,
+            |point| match schedule.phase_at(middle(point)).and_then(|span| span.phase.load.slots())
+            {
+                Some(slots) => shard.part(slots.get().into()).try_into().unwrap_or(u32::MAX),
+                None => 0,
             };
         Some(Curve {
             length_seconds: length.as_secs_f64(),

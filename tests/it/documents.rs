@@ -78,3 +78,41 @@ fn every_link_in_a_document_leads_to_a_file_and_a_heading() {
         }
     }
 }
+
+/// The names in backticks of the invariants table that contain `::`.
+fn named_tests(architecture: &str) -> Vec<String> {
+    let table = architecture.split("## Invariants").nth(1).unwrap();
+    let quoted = table.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.contains("::")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_that_architecture_names_exists() {
+    let mut sources = Vec::new();
+    let mut folders = vec![repository().join("src"), repository().join("tests")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                sources.push((path.to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    let architecture = std::fs::read_to_string(repository().join("ARCHITECTURE.md")).unwrap();
+    let named = named_tests(&architecture);
+    assert!(named.len() > 40, "only {} tests were found", named.len());
+    for name in named {
+        let path: Vec<&str> = name.split("::").filter(|part| *part != "tests").collect();
+        let (last, modules) = path.split_last().unwrap();
+        let (function, module) = match *last {
+            "*" => ("fn ".to_owned(), modules.last().unwrap()),
+            test => (format!("fn {test}("), modules.last().unwrap()),
+        };
+        let in_module =
+            |source: &&(String, String)| source.0.split(['/', '.']).any(|part| part == *module);
+        let exists = sources.iter().filter(in_module).any(|(_, text)| text.contains(&function));
+        assert!(exists, "ARCHITECTURE.md names {name}, which does not exist");
+    }
+}

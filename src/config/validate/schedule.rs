@@ -33,7 +33,9 @@ struct PhaseSpec {
 #[derive(Clone, Copy)]
 pub(super) enum PreviousRate {
     Rate(Rate),
-    /// There is none, and the reason: "after a sine".
+    /// The schedule has no phase before.
+    First,
+    /// The previous phase has no rate. Its kind is given.
     None(&'static str),
     /// The previous phase has a mistake.
     Unknown,
@@ -41,15 +43,7 @@ pub(super) enum PreviousRate {
 
 impl PreviousRate {
     fn after(load: &Load) -> PreviousRate {
-        match *load {
-            Load::Constant(rate) | Load::Ramp { to: rate, .. } => PreviousRate::Rate(rate),
-            Load::Sine { .. } => PreviousRate::None("after a sine"),
-            Load::Replay(_) => PreviousRate::None("after a replay"),
-            Load::Pause => PreviousRate::Rate(Rate::ZERO),
-            Load::Concurrency(_) | Load::Requests { .. } => {
-                PreviousRate::None("after a phase of concurrency")
-            }
-        }
+        load.final_rate().map_or(PreviousRate::None(load.kind()), PreviousRate::Rate)
     }
 }
 
@@ -123,7 +117,7 @@ impl Validator<'_> {
         prompts: PromptCount,
     ) -> Option<Vec<PhaseSpec>> {
         let mut expansion = Expansion {
-            previous_rate: PreviousRate::None("before the first phase"),
+            previous_rate: PreviousRate::First,
             max_concurrency,
             names: HashSet::new(),
             prompts,

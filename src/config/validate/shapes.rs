@@ -110,12 +110,14 @@ impl Validator<'_> {
         let from = match (&ramp.value.from, previous) {
             (Field::Present(from), _) => from.value.0,
             (Field::Absent, PreviousRate::Rate(rate)) => rate,
-            (Field::Absent, PreviousRate::None(place)) => {
-                self.problem(
-                    ramp.node,
-                    format!("there is no rate {place} to start from"),
-                    "write `from`, such as `from: 0/s`",
-                );
+            (Field::Absent, PreviousRate::First | PreviousRate::None(_)) => {
+                let problem = match previous {
+                    PreviousRate::None(kind) => {
+                        format!("the previous phase, `{kind}`, has no rate to start from")
+                    }
+                    _ => "the first phase has no previous rate to start from".to_owned(),
+                };
+                self.problem(ramp.node, problem, "write `from`, such as `from: 0/s`");
                 return None;
             }
             (Field::Absent, PreviousRate::Unknown) | (Field::Invalid(_), _) => return None,
