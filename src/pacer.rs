@@ -106,18 +106,18 @@ pub struct Segment {
     /// The number of the cycle, from 0.
     pub cycle: u64,
     /// The start of the cycle, which may be before the segment.
-    pub start: Instant,
+    pub cycle_start: Instant,
     /// The start of the segment, since the start of the cycle. Arrivals due at this time or earlier
     /// are not part of the segment. `None` is the start of the cycle with the arrivals due then.
-    pub after: Option<Duration>,
+    pub after_offset: Option<Duration>,
     /// The end of the segment, since the start of the cycle; at most the length of the schedule.
-    pub until: Duration,
+    pub until_offset: Duration,
 }
 
 impl Segment {
     /// A segment that is a whole cycle.
-    pub fn whole_cycle(schedule: &Schedule, cycle: u64, start: Instant) -> Segment {
-        Segment { cycle, start, after: None, until: schedule.length() }
+    pub fn full_cycle(schedule: &Schedule, cycle: u64, cycle_start: Instant) -> Segment {
+        Segment { cycle, cycle_start, after_offset: None, until_offset: schedule.length() }
     }
 }
 
@@ -181,7 +181,7 @@ impl Pacer {
             first_uncounted: 0,
             limiter: MarkLimiter::new(),
         };
-        if let Some(after) = segment.after {
+        if let Some(after) = segment.after_offset {
             pacer.start_after(after);
         }
         pacer
@@ -246,7 +246,7 @@ impl Pacer {
 
     /// Moves the start of the cycle later, so that `time` of the cycle is not before `now`.
     fn delay_cycle(&mut self, time: Duration, now: Instant) {
-        self.segment.start += now.saturating_duration_since(self.segment.start + time);
+        self.segment.cycle_start += now.saturating_duration_since(self.segment.cycle_start + time);
     }
 
     /// Draws the marks that are due before the segment, and returns true once all are drawn. A
@@ -274,7 +274,7 @@ impl Pacer {
             let (slots, count) = (span.phase.load.slots()?, span.phase.load.count()?);
             Some((span.start, CountedPhase { index, slots, count }))
         });
-        let until = self.segment.until;
+        let until = self.segment.until_offset;
         match counted.filter(|(start, _)| *start <= until) {
             Some((time, counted)) => {
                 let area = self.schedule.area_before(counted.index);
@@ -307,7 +307,7 @@ impl Pacer {
 
     /// Λ(now) as a position among the marks, at most that of the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
-        let reached = if now < self.segment.start {
+        let reached = if now < self.segment.cycle_start {
             Area::ZERO
         } else {
             self.schedule.area(self.elapsed(now, barrier)).min(barrier.area)
@@ -317,7 +317,7 @@ impl Pacer {
 
     /// The time since the start of the cycle, at most that of the barrier.
     fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
-        now.saturating_duration_since(self.segment.start).min(barrier.time)
+        now.saturating_duration_since(self.segment.cycle_start).min(barrier.time)
     }
 
     /// Returns the arrival at the mark for which the limiter has just given permission.
@@ -332,7 +332,7 @@ impl Pacer {
 
     /// Returns the closed-loop phase that is active at `now`.
     fn closed_loop(&self, now: Instant, barrier: &Barrier) -> Option<Next> {
-        let Segment { start, after, .. } = self.segment;
+        let Segment { cycle_start: start, after_offset, .. } = self.segment;
         let barrier_at = start + barrier.time;
         if now < start || now >= barrier_at {
             return None;
@@ -343,14 +343,14 @@ impl Pacer {
             phase: span.index,
             slots,
             // If the segment begins within the phase, no slot was due before the segment.
-            since: start + span.start.max(after.unwrap_or_default()),
+            since: start + span.start.max(after_offset.unwrap_or_default()),
             until: (start + span.end).min(barrier_at),
         })
     }
 
     /// Returns the wait for the next event; or, at the barrier, the reason to stop there.
     fn wait_or_stop(&self, now: Instant, due: Option<Instant>, barrier: &Barrier) -> Next {
-        let barrier_at = self.segment.start + barrier.time;
+        let barrier_at = self.segment.cycle_start + barrier.time;
         let closed_phase = self.next_closed_phase(self.elapsed(now, barrier));
         let wake = [due, closed_phase].into_iter().flatten().fold(barrier_at, Instant::min);
         if now < wake {
@@ -367,7 +367,7 @@ impl Pacer {
     /// The instant at which Λ reaches a mark; `None` if this cycle does not reach it.
     fn instant_of(&self, mark: u64) -> Option<Instant> {
         let due = self.schedule.due(Area::from_micro(mark) - self.carry)?;
-        Some(self.segment.start + due)
+        Some(self.segment.cycle_start + due)
     }
 
     /// The start of the first closed-loop phase from the phase at `elapsed` on.
@@ -376,7 +376,7 @@ impl Pacer {
         (current..self.schedule.phases().len())
             .filter_map(|index| self.schedule.phase_span(index))
             .find(|span| span.phase.load.timed_slots().is_some())
-            .map(|span| self.segment.start + span.start)
+            .map(|span| self.segment.cycle_start + span.start)
     }
 }
 

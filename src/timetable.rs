@@ -164,8 +164,8 @@ impl Timetable {
     pub fn leave_segment(&mut self, segment: Segment, completed: bool) {
         if let Some(last) = &mut self.last_cycle {
             // Phases that count requests may have moved the start.
-            last.start = segment.start;
-            last.completed = completed && segment.until >= last.length;
+            last.start = segment.cycle_start;
+            last.completed = completed && segment.until_offset >= last.length;
         }
     }
 
@@ -186,7 +186,8 @@ impl Timetable {
         };
         match (entry, window_end) {
             (TimetableEntry::Active(mut segment), Some(closes)) => {
-                segment.until = segment.until.min(closes.saturating_duration_since(segment.start));
+                let closes_after = closes.saturating_duration_since(segment.cycle_start);
+                segment.until_offset = segment.until_offset.min(closes_after);
                 TimetableEntry::Active(segment)
             }
             (entry, _) => entry,
@@ -196,7 +197,7 @@ impl Timetable {
     /// The entry for cycles that follow one another; the first cycle starts at `at`.
     fn back_to_back_entry(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
         let length = self.schedule.length();
-        let (number, start, after) = match self.last_cycle {
+        let (number, start, after_offset) = match self.last_cycle {
             None => (0, at, None),
             Some(last) if last.completed || length.is_zero() => (last.number + 1, at, None),
             Some(last) => {
@@ -212,14 +213,19 @@ impl Timetable {
         if !repeat.includes(number) {
             return TimetableEntry::Ended;
         }
-        self.begin_cycle(Segment { cycle: number, start, after, until: length })
+        self.begin_cycle(Segment {
+            cycle: number,
+            cycle_start: start,
+            after_offset,
+            until_offset: length,
+        })
     }
 
     /// The entry for cycles that are placed by the wall clock.
     fn wall_clock_entry(&mut self, anchor: &Anchor, at: Moment) -> TimetableEntry {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
-        let after = match self.last_cycle {
+        let after_offset = match self.last_cycle {
             // The wall clock was set back into a cycle that has ended: wait, so that no arrival is
             // sent twice.
             Some(last)
@@ -238,8 +244,13 @@ impl Timetable {
             }
             _ => Some(at.instant.saturating_duration_since(start)),
         };
-        let until = self.schedule.length().min(end.saturating_duration_since(start));
-        self.begin_cycle(Segment { cycle: cycle.number, start, after, until })
+        let until_offset = self.schedule.length().min(end.saturating_duration_since(start));
+        self.begin_cycle(Segment {
+            cycle: cycle.number,
+            cycle_start: start,
+            after_offset,
+            until_offset,
+        })
     }
 
     /// The entry for cycles that start at the firings of a cron expression.
@@ -262,8 +273,13 @@ impl Timetable {
             };
             self.last_firing = Some(firing);
             let start = at.instant.checked_sub(past).unwrap_or(at.instant);
-            let until = self.schedule.length();
-            let entry = self.begin_cycle(Segment { cycle: 0, start, after: None, until });
+            let until_offset = self.schedule.length();
+            let entry = self.begin_cycle(Segment {
+                cycle: 0,
+                cycle_start: start,
+                after_offset: None,
+                until_offset,
+            });
             if past < START_TOLERANCE {
                 return entry;
             }
@@ -298,8 +314,12 @@ impl Timetable {
     }
 
     fn begin_cycle(&mut self, segment: Segment) -> TimetableEntry {
-        let Segment { cycle, start, until, .. } = segment;
-        self.last_cycle = Some(LastCycle { number: cycle, start, length: until, completed: false });
+        self.last_cycle = Some(LastCycle {
+            number: segment.cycle,
+            start: segment.cycle_start,
+            length: segment.until_offset,
+            completed: false,
+        });
         TimetableEntry::Active(segment)
     }
 }

@@ -99,13 +99,13 @@ impl TimetableWalk<'_> {
     /// Walks a segment and all segments that follow it without a gap.
     fn run(&mut self, at: Duration, segment: Segment) -> CycleRun {
         let length = self.scenario.schedule.length();
-        let from = (self.origin.instant + at).saturating_duration_since(segment.start);
+        let from = (self.origin.instant + at).saturating_duration_since(segment.cycle_start);
         let run = CycleRun {
             begin: at,
             end: at,
             cycle: segment.cycle,
             from,
-            after: segment.after,
+            after: segment.after_offset,
             cycles: 1,
         };
         if length.is_zero() {
@@ -126,19 +126,19 @@ impl TimetableWalk<'_> {
             }
         }
         self.timetable.leave_segment(last, true);
-        let end = (last.start + last.until).saturating_duration_since(self.origin.instant);
+        let end = (last.cycle_start + last.until_offset).saturating_duration_since(self.origin.instant);
         CycleRun { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
     }
 
     /// The number of consecutive cycles without a gap: a binary search for the last cycle that the
     /// timetable places exactly where an unbroken series would have it.
     fn cycles(&self, at: Duration, first: Segment, length: Duration) -> u64 {
-        if first.until < length {
+        if first.until_offset < length {
             return 1;
         }
         let until = self.origin.instant + self.interrupted(at);
         let room =
-            until.saturating_duration_since(first.start).as_nanos().div_ceil(length.as_nanos());
+            until.saturating_duration_since(first.cycle_start).as_nanos().div_ceil(length.as_nanos());
         let (mut enough, mut too_many) =
             (1, u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1));
         while too_many - enough > 1 {
@@ -147,7 +147,7 @@ impl TimetableWalk<'_> {
             let mut timetable = self.timetable.clone();
             timetable.leave_segment(first, false);
             let follows = matches!(timetable.next_entry(start), TimetableEntry::Active(segment)
-                if (segment.start, segment.until) == (start.instant, length)
+                if (segment.cycle_start, segment.until_offset) == (start.instant, length)
                     && segment.cycle.checked_sub(first.cycle) == Some(middle - 1));
             if follows {
                 enough = middle;
@@ -161,7 +161,7 @@ impl TimetableWalk<'_> {
     /// The moment a number of cycles after the start of the first.
     fn start_of(&self, first: Segment, cycles: u64, length: Duration) -> Moment {
         let instant =
-            first.start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
+            first.cycle_start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 

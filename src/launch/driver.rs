@@ -260,7 +260,7 @@ impl Driver {
         self.schedule_state.set_skipped_firings(self.timetable.skipped_firings());
         match entry {
             TimetableEntry::Active(segment) => {
-                let Segment { cycle, start, .. } = segment;
+                let Segment { cycle, cycle_start: start, .. } = segment;
                 self.schedule_state.start_cycle(cycle, start, now.wall_at(start));
                 let schedule = Arc::clone(self.timetable.schedule());
                 let pacer = Pacer::new(schedule, &self.arrivals, segment);
@@ -338,7 +338,7 @@ impl Driver {
         self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
         let load = Load::Constant(rate);
         let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
-        let segment = Segment::whole_cycle(&schedule, 0, now.instant);
+        let segment = Segment::full_cycle(&schedule, 0, now.instant);
         // Another name, so that random arrivals draw a series of their own. The name is part of the
         // seed: a different text would change the arrivals.
         let scenario = format!("{} by hand", self.arrivals.scenario);
@@ -430,7 +430,7 @@ impl Driver {
         self.schedule_state.set_counted_phase(None);
         if let Some(Source::Schedule(pacer)) = &mut self.source {
             pacer.end_counted_phase(now.instant);
-            let Segment { cycle, start, .. } = pacer.segment();
+            let Segment { cycle, cycle_start: start, .. } = pacer.segment();
             self.schedule_state.shift_cycle(cycle, start, now.wall_at(start));
         }
     }

@@ -18,9 +18,9 @@ fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
-fn whole_cycle(load: &[(Load, u64)], origin: Instant) -> Pacer {
+fn full_cycle(load: &[(Load, u64)], origin: Instant) -> Pacer {
     let schedule = schedule(load);
-    let segment = Segment::whole_cycle(&schedule, 0, origin);
+    let segment = Segment::full_cycle(&schedule, 0, origin);
     Pacer::new(schedule, &ArrivalSpec::default(), segment)
 }
 
@@ -36,7 +36,7 @@ fn dues(
     let (mut dues, mut now, mut start) = (Vec::new(), origin, origin);
     for cycle in 0..cycles {
         let mut pacer =
-            Pacer::new(Arc::clone(schedule), spec, Segment::whole_cycle(schedule, cycle, start));
+            Pacer::new(Arc::clone(schedule), spec, Segment::full_cycle(schedule, cycle, start));
         loop {
             match pacer.poll(now) {
                 Next::Due { due, .. } => dues.push(due - origin),
@@ -55,7 +55,7 @@ fn dues(
 fn each_arrival_is_due_at_the_instant_for_which_the_pacer_waits() {
     let load = [(Load::Ramp { from: Rate::ZERO, to: rate("400/s") }, 20_000)];
     let origin = Instant::now();
-    let mut pacer = whole_cycle(&load, origin);
+    let mut pacer = full_cycle(&load, origin);
     let (mut now, mut count) = (origin, 0);
     loop {
         match pacer.poll(now) {
@@ -107,7 +107,7 @@ fn a_closed_loop_phase_is_returned_from_its_start_to_its_end() {
     ];
     let origin = Instant::now();
     let at = |millis| origin + Duration::from_millis(millis);
-    let mut pacer = whole_cycle(&load, origin);
+    let mut pacer = full_cycle(&load, origin);
     assert_eq!(pacer.poll(origin), Next::Wait(at(1000)));
     assert_eq!(
         pacer.poll(at(1000)),
@@ -135,7 +135,7 @@ fn a_counted_phase_holds_the_schedule_until_it_is_ended() {
     let origin = Instant::now();
     let at = |millis| origin + Duration::from_millis(millis);
     let counted = |phase, since| Next::CountedRequests { phase, slots, count, since };
-    let mut pacer = whole_cycle(&load, origin);
+    let mut pacer = full_cycle(&load, origin);
     assert_eq!(pacer.poll(origin), counted(0, origin));
     assert_eq!(pacer.poll(at(700)), counted(0, origin));
     pacer.end_counted_phase(at(700));
@@ -153,7 +153,7 @@ fn a_counted_phase_holds_the_schedule_until_it_is_ended() {
 fn before_the_cycle_starts_the_pacer_waits() {
     let origin = Instant::now() + Duration::from_secs(100);
     let load = [(Load::Constant(rate("1/h")), 3_600_000)];
-    let mut pacer = whole_cycle(&load, origin);
+    let mut pacer = full_cycle(&load, origin);
     assert_eq!(pacer.poll(Instant::now()), Next::Wait(origin + Duration::from_mins(30)));
 }
 
@@ -181,26 +181,29 @@ fn random_arrivals_keep_the_mean_rate_and_start_anew_with_each_cycle() {
 }
 
 #[test]
-fn a_random_cycle_joined_hours_after_its_start_sends_the_arrivals_of_the_whole_cycle() {
+fn a_pacer_that_joins_a_random_cycle_hours_late_returns_the_same_remaining_arrivals() {
     let spec = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
     let (start, after) = (Instant::now(), Duration::from_hours(3));
-    let (now, until) = (start + after, schedule.length());
-    let mut whole =
-        Pacer::new(Arc::clone(&schedule), &spec, Segment::whole_cycle(&schedule, 0, start));
-    while let Next::Due { .. } = whole.poll(now) {}
-    let mut joined =
-        Pacer::new(schedule, &spec, Segment { cycle: 0, start, after: Some(after), until });
+    let (now, until_offset) = (start + after, schedule.length());
+    let mut full =
+        Pacer::new(Arc::clone(&schedule), &spec, Segment::full_cycle(&schedule, 0, start));
+    while let Next::Due { .. } = full.poll(now) {}
+    let mut joined = Pacer::new(
+        schedule,
+        &spec,
+        Segment { cycle: 0, cycle_start: start, after_offset: Some(after), until_offset },
+    );
     let skipping =
         std::iter::repeat_with(|| joined.poll(now)).take_while(|next| *next == Next::Wait(now));
     assert_eq!(skipping.count(), 2 * 3 * 3600 / MARKS_PER_POLL as usize);
-    let end = start + until;
+    let end = start + until_offset;
     let rest = |pacer: &mut Pacer| {
         let all = std::iter::repeat_with(|| pacer.poll(end))
             .take_while(|next| matches!(next, Next::Due { .. }));
         all.collect::<Vec<_>>()
     };
-    let expected = rest(&mut whole);
+    let expected = rest(&mut full);
     assert!(expected.len() > 7000);
     assert_eq!(rest(&mut joined), expected);
 }
@@ -266,8 +269,8 @@ proptest! {
         let shard = Shard::new(index, 3).unwrap();
         let spec = ArrivalSpec { arrivals, seed, scenario: "s".into(), shard };
         let start = Instant::now();
-        let walk = |after: Option<Duration>, until: Duration| {
-            let segment = Segment { cycle, start, after, until };
+        let walk = |after_offset: Option<Duration>, until_offset: Duration| {
+            let segment = Segment { cycle, cycle_start: start, after_offset, until_offset };
             let mut pacer = Pacer::new(Arc::clone(&schedule), &spec, segment);
             let mut arrivals = Vec::new();
             while let Next::Due { due, k, .. } = pacer.poll(start + Duration::from_secs(10)) {
@@ -276,10 +279,10 @@ proptest! {
             arrivals
         };
         let cut = Duration::from_millis(cut);
-        let whole = walk(None, schedule.length());
+        let undivided = walk(None, schedule.length());
         let mut parts = walk(None, cut);
         parts.extend(walk(Some(cut), schedule.length()));
-        prop_assert!(parts.iter().all(|(_, k)| k % 3 == (whole.first().unwrap().1 % 3)));
-        prop_assert_eq!(whole, parts);
+        prop_assert!(parts.iter().all(|(_, k)| k % 3 == (undivided.first().unwrap().1 % 3)));
+        prop_assert_eq!(undivided, parts);
     }
 }
