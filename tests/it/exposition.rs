@@ -191,7 +191,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     let (status, answer, rate) = reload(yaml("[0.25, 5, 10]", 2));
     assert_eq!((status, rate), (500, 1.0), "nothing has changed: {answer}");
     assert!(
-        answer.contains("`time_to_first_token_seconds`") && answer.contains("start llmload again"),
+        answer.contains("`time_to_first_token_seconds`") && answer.contains("restart llmload"),
         "{answer}"
     );
     assert!(!answer.contains("event_loop"), "{answer}");

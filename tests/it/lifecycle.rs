@@ -180,7 +180,7 @@ scenarios:
         let chunks = |text: &str| sample(text, "llmload_output_chunks_total", &[]);
         daemon.wait_for("/metrics", |text| (chunks(text) == 1000.0).then_some(()));
         daemon.wait_for("/api/v1/status", |text| text.contains("\"ended\"").then_some(()));
-        assert!(daemon.open_files() >= before + 1000);
+        assert!(daemon.open_files() >= 1000, "each stream has a connection");
         let threads = daemon.threads();
         gate.cancel();
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);

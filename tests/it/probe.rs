@@ -321,7 +321,7 @@ async fn an_impossible_target_is_refused_before_any_request() {
     for (args, message) in [
         (
             vec!["http://h/v1/chat/completions"],
-            "URL: `/chat/completions` is added for each request; write `http://h/v1`",
+            "URL: llmload adds `/chat/completions` to the URL itself; write `http://h/v1`",
         ),
         (
             vec!["localhost:8000/v1"],

@@ -251,7 +251,7 @@ scenarios:
     assert_eq!(report.routes[0].ledger.arrivals, 20);
     let nightly = run_against(second, &["--scenario", "nightly"]).await;
     assert_eq!(nightly.report.unwrap().routes[0].ledger.succeeded, 5);
-    assert!(nightly.log.contains("a run begins at once"), "{}", nightly.log);
+    assert!(nightly.log.contains("a run starts at once"), "{}", nightly.log);
     let folder = tempfile::tempdir().unwrap();
     let address = url.clone();
     let quick = move || {
@@ -284,7 +284,7 @@ fn an_unreachable_target_ends_the_run_with_the_reason() {
 fn invalid_arguments_are_refused_before_anything_is_sent() {
     let yaml = "target: http://127.0.0.1:1/v1\nrate: 5/s\n";
     for (arguments, message) in [
-        (vec!["--scenario", "other"], "there is no scenario `other`; there is default"),
+        (vec!["--scenario", "other"], "scenario `other` does not exist; use one of default"),
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
         (vec!["--for", "soon"], "duration"),
@@ -436,7 +436,9 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
 ",
         &[],
     );
-    let base = base.report.unwrap();
+    let mut base = base.report.unwrap();
+    // A busy machine can distort the run. This test compares values, whatever their quality.
+    base.distortions.clear();
     let (code, text) = compare(&base, &base, &[]);
     assert!(
         code == 0 && text.starts_with("llmload compare passed: no figure is worse"),
