@@ -32,7 +32,7 @@ use crate::check::text::TextStyle;
 use crate::config::{self, HumanDuration, Invalid};
 use crate::control::AdminHandle;
 use crate::daemon::{self, ConfigSource};
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::plan::Plan;
 use crate::schedule::Shard;
 use crate::simulator::{Simulator, SimulatorOptions};
@@ -58,21 +58,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the schedule until a signal (the default command)
+    /// Run the schedule until a signal stops llmload (the default command)
     Daemon(DaemonArgs),
-    /// Run the daemon on the built-in simulator, without any configuration
+    /// Run the daemon with the built-in simulator, without any configuration
     Demo(WebArgs),
-    /// Run the schedule once, with a report and an exit code: 0 passed, 3 not passed
+    /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it did not pass
     Run(run::RunArgs),
     /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
     Compare(compare::CompareArgs),
-    /// Send two small requests to an endpoint, and explain the responses and how to fix problems
+    /// Send two small requests to an endpoint, explain the responses and suggest how to fix problems
     Probe(probe::ProbeArgs),
     /// Validate configuration files and forecast the next 24 h, without sending anything
     Check(check::CheckArgs),
-    /// Run only the built-in OpenAI-compatible endpoint
+    /// Run only the simulator, an endpoint with an OpenAI-compatible API
     Simulator(SimulatorArgs),
-    /// Check whether a running daemon is healthy: exit code 0 or 1
+    /// Check whether a running daemon is healthy: exit code 0, or 1 if it is not healthy
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration
     Schema,
@@ -82,16 +82,17 @@ enum Command {
 struct DaemonArgs {
     #[command(flatten)]
     load: LoadArgs,
-    /// With a URL: send for this long only, such as 10m [default: for ever]. The daemon keeps
-    /// serving /metrics until a signal
+    /// With a URL: stop sending after this time, such as 10m [default: never]. The daemon then
+    /// still serves /metrics until a signal stops llmload
     #[arg(long = "for", requires = "url", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
-    /// Reload when a configuration, prompt or secret file changes; checked every 5 s
+    /// Reload the configuration when a configuration, prompt or secret file changes. llmload checks
+    /// the files every 5 s
     #[arg(long = "config.auto-reload", conflicts_with = "url")]
     auto_reload: bool,
     /// Send only every N-th arrival, as shard I (0 to N-1), so that N daemons share one schedule.
-    /// Also set by `LLMLOAD_SHARD=I/N`, or by `LLMLOAD_SHARDS=N` and the number at the end of the
-    /// host name
+    /// The environment can set this too: `LLMLOAD_SHARD=I/N`, or `LLMLOAD_SHARDS=N` with the number
+    /// at the end of the host name as I
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     #[command(flatten)]
@@ -109,50 +110,52 @@ struct WebArgs {
     enable_lifecycle: bool,
 }
 
-// All options are strings here, because the configuration validates the same values.
+// All options are strings here, because the configuration reader validates their values.
 #[derive(Debug, Args)]
 struct SimulatorArgs {
     /// Address of the endpoint
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// Name of the only model
+    /// Name of the model, the only one of this endpoint
     #[arg(long, value_name = "NAME", default_value_t = SimulatorOptions::default().model)]
     model: String,
-    /// Requests processed at the same time
+    /// Highest number of requests that run at the same time
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().slots.to_string())]
     slots: String,
-    /// Requests that may wait; any more get status 503
+    /// Highest number of requests that wait for a slot. Further requests get status 503
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().queue.to_string())]
     queue: String,
-    /// Prompt tokens per second of one slot
+    /// Prompt tokens that one slot processes per second
     #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().prefill_tokens_per_second.to_string())]
     prefill_tokens_per_second: String,
-    /// Output tokens per second of a request that runs alone
+    /// Output tokens per second that a request gets if it runs alone
     #[arg(long, value_name = "NUMBER", default_value_t = SimulatorOptions::default().decode_tokens_per_second.to_string())]
     decode_tokens_per_second: String,
-    /// Share of that speed that remains for each request when all slots are busy
-    #[arg(long, value_name = "SHARE", default_value_t = percent(SimulatorOptions::default().full_load_speed))]
+    /// Output speed of each request when all slots are busy, as a percentage of the speed of a
+    /// request that runs alone
+    #[arg(long, value_name = "PERCENT", default_value_t = percent(SimulatorOptions::default().full_load_speed))]
     full_load_speed: String,
-    /// Relative standard deviation of each delay
-    #[arg(long, value_name = "SHARE", default_value_t = percent(SimulatorOptions::default().jitter))]
+    /// Random variation of each delay: its standard deviation, as a percentage of the delay
+    #[arg(long, value_name = "PERCENT", default_value_t = percent(SimulatorOptions::default().jitter))]
     jitter: String,
-    /// Reasoning tokens before each answer
+    /// Number of reasoning tokens before the text of each response
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().reasoning_tokens.to_string())]
     reasoning_tokens: String,
     /// Time after the start during which all requests get status 503, as if a model were loading
     #[arg(long, value_name = "DURATION", default_value_t = HumanDuration(SimulatorOptions::default().loading).to_string())]
     loading: String,
-    // Not a doc comment, because clippy would require backticks around the names, and clap prints
-    // them.
+    // Not a doc comment, because clippy would require backticks around the names, and the help
+    // would show the backticks.
     #[arg(
         long = "fault",
-        value_name = "NAME=SHARE",
+        value_name = "NAME=PERCENT",
         value_parser = fault,
-        help = "A fault and its share of the requests, such as http_429=1%: http_429, http_500, \
-                reset, stall, stream_error or truncation. May be repeated"
+        help = "A fault, and the percentage of requests that have it, such as http_429=1%. The \
+                faults are http_429, http_500, reset, stall, stream_error and truncation. Repeat \
+                this option for several faults"
     )]
     faults: Vec<(String, String)>,
-    /// Seed of everything random
+    /// Seed of all random values, a whole number from 0
     #[arg(long, value_name = "COUNT", default_value_t = SimulatorOptions::default().seed.to_string())]
     seed: String,
 }
@@ -161,7 +164,7 @@ struct SimulatorArgs {
 enum Failed {
     /// Wrong usage or configuration.
     Usage(String),
-    /// The output already contains the reason. Only this exit code remains.
+    /// The output already contains the reason, so the process only returns this exit code.
     Reported(u8),
     /// A failure at run time.
     Runtime(anyhow::Error),
@@ -179,7 +182,7 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-/// Runs the command of the process arguments.
+/// Runs the command in the arguments of the process.
 pub fn main() -> ExitCode {
     // Clap itself prints help and usage errors, and exits with 0 or 2.
     let arguments = Cli::command().get_matches();
@@ -202,8 +205,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Fails if an option of the daemon precedes another command. Such an option has no effect, and
-/// ignoring it silently would surprise.
+/// Fails if an option of the daemon precedes another command. Such an option has no effect, so
+/// llmload rejects it instead of ignoring it silently.
 fn reject_misplaced_options(arguments: &ArgMatches) -> Result<(), Failed> {
     let Some(command) = arguments.subcommand_name() else { return Ok(()) };
     let daemon = DaemonArgs::augment_args(clap::Command::new("daemon"));
@@ -242,7 +245,8 @@ fn execute(cli: Cli) -> Result<(), Failed> {
         Command::Simulator(args) => simulate(&args),
         Command::Health(args) => Ok(health::check(&args)?),
         Command::Schema => {
-            let schema = serde_json::to_string_pretty(&config::schema()).context("the schema")?;
+            let schema = serde_json::to_string_pretty(&config::schema())
+                .context("cannot write the schema as JSON")?;
             Ok(print(&schema)?)
         }
     }
@@ -275,7 +279,7 @@ fn start(
         signals::watch(stop.clone(), force_stop.clone())?;
         let (control, commands) = AdminHandle::new();
         signals::watch_hangups(control.clone())?;
-        let (board, generator) = (Arc::default(), Generator::new());
+        let (board, generator) = (Arc::default(), GeneratorMonitor::new());
         let listener = Some(listener);
         let options = daemon::DaemonOptions {
             plan,
@@ -336,7 +340,7 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).or_else(|error| {
-        // A machine without IPv6: all IPv4 interfaces.
+        // On a machine without IPv6, this listens on all IPv4 interfaces.
         if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
         } else {
@@ -348,8 +352,8 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Parses an address. `:9899` listens on all interfaces, IPv4 and IPv6, as in Prometheus: a pod may
-/// have an address of either kind.
+/// Parses an address. `:9899` listens on all interfaces, IPv4 and IPv6, as in Prometheus, because a
+/// pod can have an address of either kind.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     full.parse().or_else(|_| {
@@ -361,14 +365,15 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Formats a share as a percentage.
-fn percent(share: f64) -> String {
-    format!("{}%", share * 100.0)
+/// Formats a fraction as a percentage.
+fn percent(fraction: f64) -> String {
+    format!("{}%", fraction * 100.0)
 }
 
 fn fault(text: &str) -> Result<(String, String), String> {
-    let (name, share) = text.split_once('=').ok_or("expected NAME=SHARE, such as http_429=1%")?;
-    Ok((name.to_owned(), share.to_owned()))
+    let (name, percent) =
+        text.split_once('=').ok_or("expected NAME=PERCENT, such as http_429=1%")?;
+    Ok((name.to_owned(), percent.to_owned()))
 }
 
 fn variable(name: &str) -> Option<String> {

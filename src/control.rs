@@ -1,25 +1,27 @@
-//! The admin commands of a running daemon: the web server and the signal handlers give them, the
-//! daemon executes them.
+//! The admin commands of a running daemon. The web server and the signal handlers send the
+//! commands, and the daemon executes them.
 //!
-//! A bounded channel carries the commands. The reply to each is a sentence for people.
+//! A bounded channel transports the commands. The reply to each command is a sentence for the user.
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::schedule_state::RateOverride;
 
-/// The number of commands that wait for the daemon. One more makes its caller wait.
+/// The highest number of commands that can wait in the channel. If the channel is full, the next
+/// caller waits for a free place.
 const QUEUE: usize = 16;
 
 /// A command to the daemon.
 #[derive(Debug)]
 pub enum AdminCommand {
-    /// Reads the configuration again and applies all of it, or nothing if it is invalid.
+    /// Reads the configuration again and applies it. If the configuration is invalid, nothing
+    /// changes.
     Reload,
-    /// Drops all arrivals from now on.
+    /// Drops all arrivals until the load is resumed.
     Pause,
-    /// Sends arrivals again.
+    /// Sends arrivals again after a pause.
     Resume,
-    /// Overrides the rate of a scenario, or returns it to its schedule.
+    /// Overrides the rate of a scenario, or returns the scenario to its schedule.
     SetRate {
         /// The name of the scenario.
         scenario: String,
@@ -49,23 +51,23 @@ pub enum CommandError {
 pub struct PendingCommand {
     /// The command.
     pub command: AdminCommand,
-    /// Receives the result. The caller may be gone by then.
+    /// Receives the result. The caller may no longer wait for it.
     pub reply: oneshot::Sender<Result<String, CommandError>>,
 }
 
-/// A handle that gives commands to the daemon. All clones reach the same daemon.
+/// A handle that sends commands to the daemon. All clones send to the same daemon.
 #[derive(Clone, Debug)]
 pub struct AdminHandle(mpsc::Sender<PendingCommand>);
 
 impl AdminHandle {
-    /// Returns a handle, and the receiver for the daemon.
+    /// Returns a handle, and the receiver from which the daemon reads the commands.
     pub fn new() -> (AdminHandle, mpsc::Receiver<PendingCommand>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (AdminHandle(sender), receiver)
     }
 
-    /// Gives a command, waits until the daemon has executed it, and returns a sentence that says
-    /// what was done.
+    /// Sends a command and waits until the daemon has executed it. Returns a sentence that
+    /// describes the result.
     ///
     /// # Errors
     /// If the daemon did not execute the command.

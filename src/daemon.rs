@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
 use crate::event::AbortReason;
-use crate::generator::{self, Generator};
+use crate::generator::{self, GeneratorMonitor};
 use crate::guard::Pause;
 use crate::launch::RouteState;
 use crate::metrics::Metrics;
@@ -44,29 +44,31 @@ use supervisor::Supervisor;
 
 /// How often `--config.auto-reload` checks the files.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The time that requests in flight have to end during a drain. Kubernetes kills a pod after 30 s.
+/// The time that requests in flight get to end during a drain. It is shorter than 30 s, after which
+/// Kubernetes kills a pod.
 const GRACE: Duration = Duration::from_secs(20);
-/// File descriptors for everything but requests, such as the connections of the web server.
+/// The number of file descriptors for everything except requests, such as the connections of the
+/// web server.
 const OTHER_FILES: u64 = 640;
 
 /// The settings that a daemon starts with.
 pub struct DaemonOptions {
     /// The plan to run.
     pub plan: Plan,
-    /// Reads the configuration again. `None` if it did not come from a file.
+    /// Reads the configuration again. `None` if the configuration is not from a file.
     pub source: Option<ConfigSource>,
-    /// True if the daemon reloads whenever a file of the configuration changes.
+    /// True if the daemon reloads the configuration whenever one of its files changes.
     pub auto_reload: bool,
-    /// The socket of the web server, if there is one.
+    /// The socket of the web server. `None` for a run without a web server.
     pub listener: Option<TcpListener>,
     /// True if the web server accepts admin commands from other machines.
     pub lifecycle: bool,
-    /// The options of a run. `None` for a daemon that stays up after its schedules have ended.
+    /// The options of a run. `None` for a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
     /// Shows the state of all routes.
     pub board: Arc<StatusBoard>,
     /// Watches this process for distortions.
-    pub generator: Arc<Generator>,
+    pub generator: Arc<GeneratorMonitor>,
 }
 
 /// Reads the configuration.
@@ -77,7 +79,7 @@ pub type ConfigSource = Arc<dyn Fn() -> Result<Plan, Invalid> + Send + Sync>;
 pub enum EndReason {
     /// A signal or an admin command stopped it.
     Stopped,
-    /// All schedules had ended, and all requests too.
+    /// All schedules and all requests ended.
     Completed,
 }
 
@@ -85,8 +87,11 @@ pub enum EndReason {
 /// period of the drain at once.
 ///
 /// # Errors
-/// If something cannot be set up; then nothing was sent. If a schedule panics; then the daemon
-/// drains and ends, because a daemon that stays up without sending would go unnoticed.
+/// Fails in two cases:
+///
+/// - A part of the daemon cannot be set up. In this case, nothing was sent.
+/// - A schedule panics. In this case, the daemon drains and ends, because nobody would notice a
+///   daemon that continues without sending.
 pub async fn run(
     options: DaemonOptions,
     (control, commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
@@ -96,19 +101,20 @@ pub async fn run(
     Daemon::start(options, control, stop).await?.run(commands, &force_stop).await
 }
 
-/// A daemon that runs.
+/// A running daemon.
 struct Daemon {
     supervisor: Supervisor,
     reloader: Reloader,
     metrics: Arc<Metrics>,
     board: Arc<StatusBoard>,
-    generator: Arc<Generator>,
+    generator: Arc<GeneratorMonitor>,
     paused: Pause,
     stop: CancellationToken,
     auto_reload: bool,
     run_options: Option<RunOptions>,
     web: Option<WebServer>,
-    /// Counts seconds and watches the event loop. Dropping the set ends its tasks.
+    /// The tasks that observe the query rates and the delays of the event loop. `drop` ends these
+    /// tasks.
     _background: JoinSet<()>,
 }
 
@@ -174,11 +180,11 @@ impl Daemon {
         force_stop: &CancellationToken,
     ) -> Result<EndReason, Error> {
         let mut end = self.serve(&mut commands).await;
-        // From here on, callers get the error that llmload is shutting down.
+        // After this line, callers get the error that llmload is shutting down.
         drop(commands);
         if matches!(end, Ok(EndReason::Completed)) {
-            // Each response may take as long as its timeouts allow. If llmload aborted the slow
-            // ones, the measured latencies would be too low.
+            // Each response can take as long as its timeouts allow. If llmload aborted slow
+            // responses, the measured latencies would be too low.
             tokio::select! {
                 () = self.supervisor.wait_until_idle() => {}
                 () = self.stop.cancelled() => end = Ok(EndReason::Stopped),
@@ -214,15 +220,15 @@ impl Daemon {
                 Some(ready_timeout) = &mut ready_timeout => self.check_readiness(ready_timeout)?,
                 Some(PendingCommand { command, reply }) = commands.recv() => tokio::select! {
                     result = self.handle(command) => {
-                        // The caller may be gone.
-                        let _gone = reply.send(result);
+                        // The caller may no longer wait for the reply.
+                        let _ignored = reply.send(result);
                     }
-                    // A stop does not wait for a reload.
+                    // A stop does not wait until a reload has ended.
                     () = stop.cancelled() => return Ok(EndReason::Stopped),
                 },
                 _ = file_check.tick(), if self.auto_reload => {
                     if self.reloader.has_changed_files().await {
-                        // The log and the metrics have the result.
+                        // The log and the metrics report the result.
                         let _result = self.reload().await;
                     }
                 }
@@ -230,7 +236,7 @@ impl Daemon {
         }
     }
 
-    /// Executes a command. Returns a sentence that says what was done.
+    /// Executes a command. Returns a sentence that describes the result.
     async fn handle(&mut self, command: AdminCommand) -> Result<String, CommandError> {
         match command {
             AdminCommand::Reload => self.reload().await,
@@ -257,8 +263,8 @@ impl Daemon {
         let has_changed = self.paused.set(paused);
         self.metrics.set_paused(paused);
         let state = match (paused, has_changed) {
-            (true, true) => "paused: all arrivals are dropped",
-            (true, false) => "paused already: all arrivals are dropped",
+            (true, true) => "paused, so all arrivals are dropped",
+            (true, false) => "paused already, so all arrivals are dropped",
             (false, true) => "resumed",
             (false, false) => "not paused, so there was nothing to resume",
         };
@@ -272,13 +278,16 @@ impl Daemon {
         let change = self.supervisor.set_rate(scenario, rate)?;
         let result = match rate {
             RateOverride::Set { rate, length } => {
-                // The override has priority over the active hours, and the reply says so.
-                let ignored = change.ignored_hours;
+                // The override has priority over cron and active windows, so the reply mentions
+                // them.
+                let ignored = change.ignored_setting;
                 let ignored =
-                    ignored.map_or_else(String::new, |hours| format!(", ignoring {hours}"));
+                    ignored.map_or_else(String::new, |setting| format!(", ignoring {setting}"));
                 format!("the rate is set to {rate} for {}{ignored}", HumanDuration(length))
             }
-            RateOverride::Clear if change.had_override => "back to its schedule".to_owned(),
+            RateOverride::Clear if change.had_override => {
+                "it follows its schedule again".to_owned()
+            }
             RateOverride::Clear => {
                 return Ok(format!(
                     "Scenario {scenario}: no manual rate was set; it follows its schedule."
@@ -289,7 +298,8 @@ impl Daemon {
         Ok(format!("Scenario {scenario}: {result}."))
     }
 
-    /// Handles the end of a scenario. Returns a reason to end if it was the last one of a run.
+    /// Handles the end of a scenario. If it was the last scenario of a run, returns the reason why
+    /// the daemon ends.
     fn scenario_ended(
         &self,
         ended: Result<Result<(), ScheduleCrashed>, JoinError>,
@@ -299,7 +309,7 @@ impl Daemon {
         Ok(is_completed.then_some(EndReason::Completed))
     }
 
-    /// Fails if a scenario still waits for its targets after `--wait`.
+    /// Fails if a scenario still waits for its targets when the time of `--wait` is over.
     fn check_readiness(&self, ready_timeout: Duration) -> Result<(), Error> {
         match self.supervisor.first_waiting() {
             Some((scenario, waiting_for)) => {
@@ -335,9 +345,9 @@ impl WebServer {
     }
 }
 
-fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<Generator>) -> JoinSet<()> {
+fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<GeneratorMonitor>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(count_seconds(Arc::clone(metrics)));
+    tasks.spawn(observe_query_rates_every_second(Arc::clone(metrics)));
     let metrics = Arc::clone(metrics);
     let watch = generator::watch(Arc::clone(generator), move |delay| {
         metrics.observe_event_loop_delay(delay);
@@ -346,7 +356,7 @@ fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<Generator>) -> JoinS
     tasks
 }
 
-async fn count_seconds(metrics: Arc<Metrics>) {
+async fn observe_query_rates_every_second(metrics: Arc<Metrics>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -365,7 +375,7 @@ fn file_check_interval() -> Interval {
 /// period, and aborts the rest.
 async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
     let in_flight: usize = supervisor.route_states().iter().map(|state| state.tasks.len()).sum();
-    tracing::info!(in_flight, grace = ?GRACE, "stopping: no new requests");
+    tracing::info!(in_flight, grace = ?GRACE, "stopping: llmload sends no new requests");
     while supervisor.tasks.join_next().await.is_some() {}
     let states = supervisor.route_states();
     tokio::select! {
@@ -399,7 +409,8 @@ fn reachable_url(address: SocketAddr) -> String {
 /// Raises the limit of open files as far as the system allows, and checks that it is enough.
 fn check_open_files(plan: &Plan) -> Result<(), Error> {
     let sockets = plan.scenarios.iter().flat_map(|scenario| {
-        // The built-in simulator holds the other end of each connection.
+        // A connection to the built-in simulator needs two sockets, because the simulator runs in
+        // this process.
         let ends =
             |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
         let limit = u64::from(scenario.max_concurrency.get());

@@ -1,8 +1,8 @@
-//! Everything that can happen to an arrival, as events for observers: metrics, the status page, the
-//! log.
+//! The events of an arrival. The metrics, the status page, the log and the report observe these
+//! events.
 //!
-//! Observers are synchronous, bounded and cannot fail. Counts that must agree with each other at
-//! every instant are not events; the [ledger](crate::ledger) holds them.
+//! Observers are synchronous, use bounded memory and cannot fail. Counts that must agree with each
+//! other at every instant are not derived from events: the [ledger](crate::ledger) counts them.
 
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use crate::schedule::Lengths;
 /// One scheduled instant of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The number in the series that all shards of the scenario share. The prompt follows from it.
+    /// The number of the arrival in the sequence that all shards of the scenario share. This number
+    /// determines the prompt.
     pub k: u64,
     /// The scheduled instant.
     pub due: Instant,
     /// The position of the phase in the schedule; `None` during a manual rate override.
     pub phase: Option<usize>,
-    /// The lengths of prompt and answer, if a trace sets them.
+    /// The lengths of the prompt and of the response, if a trace sets these lengths.
     pub lengths: Option<Lengths>,
 }
 
@@ -32,14 +33,14 @@ pub enum DropReason {
     Draining,
     /// The load was paused.
     Paused,
-    /// The generator was held up and reached the arrival more than `max_lag` after it was due.
+    /// llmload was held up, and reached the arrival more than `max_lag` after its due time.
     Late,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,
 }
 
 impl DropReason {
-    /// Every reason, in the order in which [`Guard`](crate::guard::Guard) tries them.
+    /// Every reason, in the order in which [`Guard`](crate::guard::Guard) checks the reasons.
     pub const ALL: [DropReason; 4] =
         [DropReason::Draining, DropReason::Paused, DropReason::Late, DropReason::MaxConcurrency];
 
@@ -81,9 +82,9 @@ impl AbortReason {
 pub enum Event<'a> {
     /// The arrival was not sent.
     Dropped(DropReason),
-    /// The request was handed to the HTTP client.
+    /// llmload passed the request to the HTTP client.
     Sent {
-        /// The dispatch lag: from the due instant to the hand-over.
+        /// The dispatch lag, which is the time since the due instant.
         lag: Duration,
     },
     /// The head of a response arrived.
@@ -91,27 +92,27 @@ pub enum Event<'a> {
         /// The HTTP status.
         status: u16,
     },
-    /// The request opened a new connection, and its response head arrived.
+    /// The response head arrived, and the request had opened a new connection.
     Connected {
         /// The DNS lookup time, if a name was looked up.
         dns: Option<Duration>,
-        /// The time to connect after that, TLS included.
+        /// The time to connect after the DNS lookup, TLS included.
         connect: Duration,
     },
     /// The response head reported the remaining rate limits.
     RateLimits(&'a RateLimits),
-    /// The first text arrived. This counts even if the request fails later.
+    /// The first text arrived. llmload records its time even if the request fails later.
     FirstToken {
         /// TTFT: the time since sending.
         since_sent: Duration,
         /// The time since the due instant.
         since_due: Duration,
     },
-    /// One read brought events with text.
+    /// One read from the connection returned stream events with text.
     Chunks {
-        /// The number of events.
+        /// The number of these stream events.
         count: u32,
-        /// The time since the previous read that brought text; `None` for the first.
+        /// The time since the previous read that returned text. `None` for the first such read.
         gap: Option<Duration>,
     },
     /// The request succeeded.
@@ -129,13 +130,13 @@ pub enum Event<'a> {
     },
 }
 
-/// The identifiers of a request in other systems. They lead to its entries in traces and in the
-/// logs of the server.
+/// The identifiers of a request in other systems. With them, a user can find the request in traces
+/// and in the logs of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestIds {
     /// The trace context that llmload sent.
     pub trace: Option<Trace>,
-    /// The request id that the endpoint or its gateway returned, made safe to show.
+    /// The request id that the endpoint or its gateway returned, sanitized for display.
     pub request_id: Option<String>,
 }
 

@@ -1,7 +1,8 @@
-//! Every reason to drop an arrival, in a fixed order.
+//! Decides whether llmload sends or drops an arrival. The guard checks the reasons to drop an
+//! arrival in a fixed order.
 //!
-//! The guard never waits. If it refuses an arrival, llmload drops the arrival at once and counts it
-//! with the reason.
+//! The guard never waits. If the guard refuses an arrival, llmload drops the arrival at once and
+//! counts it with the reason.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::DropReason;
 
-/// Decides for each arrival of a route whether llmload sends or drops it.
+/// The guard of a route (one scenario on one target).
 #[derive(Clone, Debug)]
 pub struct Guard {
     draining: CancellationToken,
@@ -34,7 +35,8 @@ impl Guard {
         Guard { draining, paused, max_lag, max_concurrency }
     }
 
-    /// Checks an arrival that was `due` and is sent `now`, with `in_flight` requests on the route.
+    /// Checks an arrival that was due at `due` and could be sent at `now`, while `in_flight`
+    /// requests are in flight on the route.
     ///
     /// # Errors
     /// Returns the first reason to drop the arrival.

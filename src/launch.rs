@@ -1,17 +1,17 @@
-//! From arrivals to requests, in open and closed loops. llmload sends an arrival at once or drops
-//! it.
+//! Turns arrivals into requests, in open and closed loops. llmload sends an arrival as soon as it
+//! is due, or drops the arrival. No queue delays it.
 //!
 //! | module | idea |
 //! |---|---|
-//! | `driver` | decides what happens next in a scenario: launch, wait or end |
-//! | `mailbox` | commands to a driver that runs |
-//! | `slots` | the slots of a closed loop |
+//! | `driver` | decides the next step of a scenario: launch an arrival, wait or end |
+//! | `mailbox` | contains the pending commands to a running driver |
+//! | `slots` | counts the free and the busy slots of a closed loop |
 //! | `alarm` | wakes the driver at an instant |
-//! | `readiness` | holds the next cycle while the target is away |
+//! | `readiness` | holds the next cycle while the target does not respond |
 //! | `route` | sends the arrivals of one scenario to one target |
 //! | `template` | builds the request of an arrival |
-//! | `route_table` | all routes of a scenario; a reload replaces them |
-//! | `paired` | the requests of one arrival to several targets |
+//! | `route_table` | contains all routes of a scenario; a reload can replace the routes |
+//! | `paired` | compares the requests of one arrival to several targets |
 //! | `cancellation` | aborts the requests of a route |
 
 mod alarm;
@@ -43,7 +43,7 @@ pub use template::{PromptSource, RequestTemplate};
 
 /// The receiver of the arrivals that a driver launches.
 pub trait Launch {
-    /// Sends the arrival on `runtime`, or drops it. Must not block. In a closed loop, the request
-    /// holds `slot` until it ends.
+    /// Sends the arrival in a new task on `runtime`, or drops the arrival. Must not block. In a
+    /// closed loop, the request holds `slot` until the request ends.
     fn launch(&self, arrival: Arrival, slot: Option<Arc<Slot>>, runtime: &Handle);
 }

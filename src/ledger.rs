@@ -1,4 +1,5 @@
-//! The ledger of one route: it counts every arrival in exactly one place.
+//! The ledger of a route (one scenario on one target). It counts the fate of every arrival, so that
+//! these equations always hold:
 //!
 //! ```text
 //! arrivals = started + dropped
@@ -6,11 +7,12 @@
 //! finished = succeeded + failures
 //! ```
 //!
-//! The ledger keeps both sides of each equation, under one lock. So a scrape never sees one side
-//! without the other, and a mistake in either side shows.
+//! The ledger counts both sides of each equation separately, under one lock. So a scrape never sees
+//! one side without the other side, and a mistake in one side breaks the equation.
 //!
-//! Each request in flight holds one [`InFlightRequest`]. This token makes the end count exactly
-//! once: as finished, as aborted, or, if a panic drops the token, as a failure of class `internal`.
+//! Each request in flight holds one [`InFlightGuard`]. The guard counts the end of its request
+//! exactly once, as finished or as aborted. If a panic drops the guard, the guard counts a failure
+//! of class `internal`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +22,7 @@ use crate::measurement::Failure;
 /// A copy of the counts at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerCounts {
-    /// Scheduled instants that were reached.
+    /// All arrivals, sent or dropped.
     pub arrivals: u64,
     /// Arrivals that became requests.
     pub started: u64,
@@ -50,8 +52,9 @@ impl LedgerCounts {
         AbortReason::ALL.into_iter().zip(self.aborted)
     }
 
-    /// Returns the first equation that does not hold, as text; `None` if the ledger balances.
-    pub fn imbalance(&self) -> Option<String> {
+    /// Returns the first equation that does not hold, as text. Returns `None` if the ledger
+    /// balances.
+    pub fn first_broken_equation(&self) -> Option<String> {
         let sum = |counts: &[u64]| counts.iter().sum::<u64>();
         let equations = [
             ("arrivals = started + dropped", self.arrivals, self.started + sum(&self.dropped)),
@@ -84,22 +87,22 @@ impl Ledger {
     }
 
     /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok`
-    /// counts the arrival as started, `Err` as dropped. Both happen under one lock, so a cap on
-    /// requests in flight is exact.
+    /// counts the arrival as started, `Err` counts it as dropped. The decision and the count happen
+    /// under one lock, so a limit of requests in flight is exact.
     ///
     /// # Errors
     /// Returns the reason of `admit`.
     pub fn record_arrival(
         self: &Arc<Self>,
         admit: impl FnOnce(u64) -> Result<(), DropReason>,
-    ) -> Result<InFlightRequest, DropReason> {
+    ) -> Result<InFlightGuard, DropReason> {
         let mut counts = self.lock();
         counts.arrivals += 1;
         match admit(counts.in_flight) {
             Ok(()) => {
                 counts.started += 1;
                 counts.in_flight += 1;
-                Ok(InFlightRequest { ledger: Some(Arc::clone(self)) })
+                Ok(InFlightGuard { ledger: Some(Arc::clone(self)) })
             }
             Err(reason) => {
                 counts.dropped[reason as usize] += 1;
@@ -119,14 +122,14 @@ impl Ledger {
     }
 }
 
-/// The token of one request in flight: the only way to count the end of that request.
+/// The guard of one request in flight. Only this guard can count the end of the request.
 #[derive(Debug)]
-#[must_use = "dropping the token counts the request as aborted"]
-pub struct InFlightRequest {
+#[must_use = "dropping the guard counts the request as aborted"]
+pub struct InFlightGuard {
     ledger: Option<Arc<Ledger>>,
 }
 
-impl InFlightRequest {
+impl InFlightGuard {
     /// Counts the request as succeeded or failed.
     pub fn finish(mut self, outcome: Result<(), Failure>) {
         self.close(|counts| {
@@ -143,7 +146,7 @@ impl InFlightRequest {
         self.close(|counts| counts.aborted[reason as usize] += 1);
     }
 
-    /// Counts the end with `update`, the first time it is called; later calls change nothing.
+    /// Counts the end of the request with `update`. Only the first call has an effect.
     fn close(&mut self, update: impl FnOnce(&mut LedgerCounts)) {
         if let Some(ledger) = self.ledger.take() {
             let mut counts = ledger.lock();
@@ -155,7 +158,7 @@ impl InFlightRequest {
 
 /// Counts a request whose task neither finished nor aborted it: the task panicked, or the runtime
 /// shut down and dropped the task.
-impl Drop for InFlightRequest {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
         self.close(|counts| {
@@ -212,7 +215,7 @@ mod tests {
             DropReason::MaxConcurrency
         );
         let counts = ledger.counts();
-        assert_eq!(counts.imbalance(), None);
+        assert_eq!(counts.first_broken_equation(), None);
         assert_eq!(
             (counts.arrivals, counts.started, counts.finished, counts.succeeded, counts.in_flight),
             (7, 6, 3, 1, 1)

@@ -1,5 +1,5 @@
-//! llmload puts a scheduled, open-loop load on LLM endpoints and measures what their clients
-//! experience.
+//! llmload puts a scheduled, open-loop load on LLM endpoints. It measures latency, throughput and
+//! failures from the viewpoint of a client.
 //!
 //! Values flow in one direction:
 //!
@@ -9,7 +9,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | a separate program in the same binary | [`simulator`] |
-//! | arithmetic and wire, pure | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
+//! | arithmetic and wire formats, without side effects | [`random`], [`buckets`], [`schedule`], [`calendar`], [`measurement`], [`slo`], [`protocol`], [`prompts`] |
 //! | records | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
@@ -17,8 +17,8 @@
 //! | results, displays and commands | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
-//! A module imports only from the rows above its own, and from the modules before it in its row.
-//! `tests/it/architecture.rs` checks this and the other rules of the architecture.
+//! A module can import only from modules in rows above, and from modules that precede it in the
+//! same row. `tests/it/architecture.rs` checks this and the other rules of the architecture.
 
 pub mod buckets;
 pub mod calendar;

@@ -1,4 +1,4 @@
-//! The binary. All its code is in the library.
+//! The entry point of the binary. All other code is in the library.
 
 use std::process::ExitCode;
 

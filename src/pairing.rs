@@ -1,7 +1,7 @@
 //! The difference between two targets that receive the same requests at the same instants.
 //!
-//! If both requests of a pair succeed, their difference counts. The mean of all differences has a
-//! 95 % confidence interval.
+//! A pair counts only if both its requests succeed. The mean difference of all pairs has a 95 %
+//! confidence interval.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,13 +15,13 @@ pub struct Timing {
     pub duration: Duration,
 }
 
-/// The differences between a target and the baseline, the first target of its scenario. Requests
-/// add pairs while scrapes read.
+/// The differences between a target and the baseline target, which is the first target of the
+/// scenario. Requests can add pairs while a scrape reads the differences.
 #[derive(Debug, Default)]
 pub struct PairedComparison(Mutex<PairedSnapshot>);
 
-/// A copy of the differences at one instant. Each is the value of this target minus that of the
-/// baseline, in seconds.
+/// A copy of the differences at one instant. Each difference is the value of this target minus the
+/// value of the baseline target, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairedSnapshot {
     /// The difference in TTFT.
@@ -30,8 +30,9 @@ pub struct PairedSnapshot {
     pub duration: DifferenceSums,
 }
 
-/// The sums from which mean and margin follow. Each of them only rises, so sums can be subtracted
-/// to get the pairs between two instants, and added to get the pairs of two processes.
+/// The sums from which the mean and its margin are computed. Each sum only rises. So Prometheus can
+/// subtract the sums at two instants to describe the pairs between these instants, and can add the
+/// sums of two processes to describe the pairs of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DifferenceSums {
     /// The number of pairs.
@@ -54,7 +55,7 @@ impl PairedComparison {
         }
     }
 
-    /// Removes all pairs, because the baseline is another target from now on.
+    /// Removes all pairs. This is necessary when another target becomes the baseline target.
     pub fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PairedSnapshot::default();
     }
@@ -97,16 +98,16 @@ mod tests {
     #[test]
     fn a_comparison_has_the_mean_of_its_pairs_and_a_confidence_interval() {
         let difference = PairedComparison::default();
-        let timing = |first: u64, whole: u64| Timing {
+        let timing = |first: u64, total: u64| Timing {
             first_token: Some(Duration::from_millis(first)),
-            duration: Duration::from_millis(whole),
+            duration: Duration::from_millis(total),
         };
         for i in 0..40 {
-            // TTFT is 10 ± 2 ms slower, the end a tenth of a second faster.
+            // TTFT is slower by 10 ± 2 ms, and the total duration is shorter by 100 ms.
             difference.record(timing(50, 900), timing(58 + 4 * (i % 2), 800));
         }
-        let without = Timing { first_token: None, duration: Duration::from_millis(800) };
-        difference.record(timing(50, 900), without);
+        let unstreamed = Timing { first_token: None, duration: Duration::from_millis(800) };
+        difference.record(timing(50, 900), unstreamed);
         let PairedSnapshot { first_token, duration } = difference.snapshot();
         assert_eq!((first_token.count, duration.count), (40, 41));
         let mean = |sums: DifferenceSums| sums.mean().unwrap();

@@ -1,5 +1,6 @@
 //! The life of one scenario: it waits for its targets, sends warm-up requests, and then runs its
-//! schedule until it is stopped. A reload may change the schedule and the routes while it runs.
+//! schedule until the daemon stops it. A reload can change the schedule and the routes of a running
+//! scenario.
 
 mod observer;
 mod readiness;
@@ -28,24 +29,25 @@ pub use spec::{RouteSpec, ScenarioSpec};
 /// Everything that all scenarios of a daemon share.
 #[derive(Clone, Debug)]
 pub struct ScenarioContext {
-    /// The registry of all series.
+    /// The registry of all Prometheus series.
     pub metrics: Arc<Metrics>,
-    /// The share of the arrivals that this daemon sends.
+    /// The shard of this daemon. It determines the arrivals that this daemon sends.
     pub shard: Shard,
-    /// Cancelled when the daemon drains. No arrival is sent from then on.
+    /// Cancelled when the daemon begins to drain. After that, llmload sends no arrival.
     pub draining: CancellationToken,
-    /// Pauses all load.
+    /// The switch that pauses the load.
     pub paused: Pause,
-    /// The options of a run. `None` in a daemon, which stays up after a schedule has ended.
+    /// The options of a run. `None` in a daemon, which continues after its schedules have ended.
     pub run_options: Option<RunOptions>,
 }
 
-/// The options of a run, which ends with its schedules.
+/// The options of a run, which ends when all its schedules have ended.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// The longest time to send, counted from the start of each schedule.
+    /// The longest time during which a scenario sends requests, counted from the start of its
+    /// schedule.
     pub time_limit: Option<Duration>,
-    /// The longest time for all targets to become ready, warm-up included.
+    /// The longest time until all targets are ready and all warm-up requests have ended.
     pub ready_timeout: Duration,
 }
 
@@ -58,7 +60,7 @@ pub struct ScheduleCrashed {
     scenario: String,
 }
 
-/// A route over HTTP.
+/// A route (one scenario on one target) over HTTP.
 pub type HttpRoute = Route<HttpEndpoint, RouteObserver>;
 type HttpRouteSet = RouteSet<HttpEndpoint, RouteObserver>;
 type HttpRouteTable = RouteTable<HttpEndpoint, RouteObserver>;
@@ -66,15 +68,15 @@ type HttpRouteTable = RouteTable<HttpEndpoint, RouteObserver>;
 /// A handle to a scenario that runs in its own task.
 #[derive(Debug)]
 pub struct ScenarioHandle {
-    /// The monitors of its routes, in the order of its targets.
+    /// The monitors of the routes, in the order of the scenario's targets.
     pub monitors: Vec<Arc<RouteMonitor>>,
-    /// Cancelled when the scenario can launch no more arrivals.
+    /// Cancelled when the scenario can no longer launch arrivals.
     pub ended: CancellationToken,
     stop: CancellationToken,
     controls: Arc<OnceLock<Controls>>,
 }
 
-/// The controls of a scenario. They exist from the start of its schedule.
+/// The controls of a running scenario. They exist only after its schedule has started.
 #[derive(Debug)]
 struct Controls {
     mailbox: Arc<Mailbox>,
@@ -85,15 +87,15 @@ struct Controls {
 }
 
 impl ScenarioHandle {
-    /// Returns a handle, and the future that runs the scenario. The series of each route with a
-    /// known model exist when this returns, so the first scrape finds them.
+    /// Returns a handle, and the future that runs the scenario. When this function returns, the
+    /// Prometheus series of each route with a known model exist, so the first scrape contains them.
     pub fn start(
         spec: ScenarioSpec,
         monitors: Vec<Arc<RouteMonitor>>,
         context: &ScenarioContext,
     ) -> (ScenarioHandle, impl Future<Output = Result<(), ScheduleCrashed>> + Send + use<>) {
         for (route, monitor) in spec.routes.iter().zip(&monitors) {
-            // A route whose model is not known yet has no labels, and gets its series later.
+            // A route without a known model has no labels yet. Its series are created later.
             let _metrics = spec.bind_metrics(route, monitor, context);
         }
         let handle = ScenarioHandle {
@@ -118,7 +120,8 @@ impl ScenarioHandle {
         (handle, task)
     }
 
-    /// Returns true if the schedule has started. Then a reload can change the scenario in place.
+    /// Returns true if the schedule has started. Before that, a reload cannot change the scenario
+    /// in place.
     pub fn has_started(&self) -> bool {
         self.controls.get().is_some()
     }
@@ -133,15 +136,16 @@ impl ScenarioHandle {
     pub fn set_rate(&self, rate: RateOverride) -> Option<bool> {
         let mailbox = &self.controls.get()?.mailbox;
         let position = self.monitors.first()?.schedule_state.position(Instant::now());
-        // If the driver has not applied the previous command yet, that command decides.
+        // If the driver has not applied the previous command yet, `position` does not show its
+        // effect.
         Some(match mailbox.set_rate(rate) {
             Some(pending) => pending != RateOverride::Clear,
             None => position.override_until.is_some(),
         })
     }
 
-    /// Applies a new specification, and the new schedule if the timing differs. Does nothing before
-    /// the schedule has started. The models of all monitors must be known.
+    /// Applies a new specification. Replaces the schedule only if the timing differs. Does nothing
+    /// before the schedule has started. The model of each monitor must be known.
     pub fn change(
         &mut self,
         before: &ScenarioSpec,
@@ -192,7 +196,7 @@ impl ScenarioTask {
         for (route, monitor) in spec.routes.iter().zip(monitors) {
             let start = &spec.scenario.start;
             let model = readiness::wait(start, route, monitor, &context.metrics).await;
-            // If the configuration names the model, it is set already, to the same name.
+            // If the configuration names the model, the monitor already has this name.
             let _already_set = monitor.model.set(model);
         }
         let routes = spec.build_routes(monitors, gate, context);
@@ -219,8 +223,8 @@ impl ScenarioTask {
         let ScenarioTask { spec, context, controls, stop, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
-        // A reload may replace the clients in the specification. Nothing may keep the old ones
-        // alive.
+        // A reload can replace the clients in the specification. This task must not keep the old
+        // clients alive.
         drop(spec);
         let (mailbox, routes) = (driver.mailbox(), Arc::new(RouteTable::new(routes)));
         let routes_replaced = Arc::new(Notify::new());
@@ -235,8 +239,9 @@ impl ScenarioTask {
         let mut driving = tokio::spawn(driving);
         let joined = tokio::select! {
             joined = &mut driving => joined,
-            // The driver may be launching an arrival at this instant. No arrival may start after
-            // this function has returned, so it waits until the driver has ended.
+            // The driver could be launching an arrival at this instant. No arrival is allowed to
+            // start after this function has returned, so the function waits until the driver has
+            // ended.
             () = stop.cancelled() => driving.await,
             never = watch_returns(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
@@ -256,14 +261,14 @@ fn build_driver(
     let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
     match context.run_options {
         None => driver.with_gate(Arc::clone(gate)),
-        // A run has no gate: after its start, an outage is a part of the result.
+        // A run has no gate, because an outage after its start is a part of the result.
         Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
         Some(RunOptions { time_limit: None, .. }) => driver,
     }
 }
 
-/// Runs the schedule until `stop` is cancelled. A run ends with its schedule. In a daemon, a
-/// command can start the driver again.
+/// Runs the schedule until `stop` is cancelled. A run ends when its schedule ends. In a daemon, a
+/// command can start the driver again after its schedule has ended.
 async fn drive(
     mut driver: Driver,
     routes: Arc<HttpRouteTable>,
@@ -287,7 +292,8 @@ async fn drive(
     }
 }
 
-/// Whenever a cycle waits at the gate, waits until a target is back and then lets the cycle begin.
+/// Whenever a cycle waits at the gate, waits until a target responds again, and then lets the cycle
+/// begin.
 async fn watch_returns(
     gate: &ReadinessGate,
     routes: &HttpRouteTable,

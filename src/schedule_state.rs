@@ -1,7 +1,7 @@
 //! The activity of a scenario: waiting, running a cycle of its schedule, idle or ended.
 //!
-//! The driver records each change. Phase, rate and remaining time follow from the schedule, as
-//! functions of the time that is passed in.
+//! The driver records each change. The phase, the rate and the remaining time are computed from the
+//! schedule and from the time that the caller passes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use crate::schedule::{Rate, Schedule, Shard};
 
-/// The state of a scenario, shared by the driver, which changes it, and the metrics and the status
-/// page, which read it.
+/// The state of a scenario. The driver changes this state. The metrics and the status page read it.
 #[derive(Debug)]
 pub struct ScheduleState {
     shard: Shard,
@@ -22,16 +21,17 @@ pub struct ScheduleState {
 #[derive(Debug)]
 struct Inner {
     schedule: Arc<Schedule>,
-    /// True if the one phase of the schedule never ends.
+    /// True if the schedule has only one phase, which never ends.
     endless: bool,
-    /// The positions of the phases of each name. Repeats of a phase share one name.
+    /// Each phase name, with the positions of all phases that have this name. Repeats of a phase
+    /// share one name.
     positions: Vec<(String, Vec<usize>)>,
     activity: Activity,
     /// The manual rate override, and its end.
     rate_override: Option<(Rate, SystemTime)>,
-    /// When the previous cycle began.
+    /// The start of the previous cycle.
     previous_start: Option<SystemTime>,
-    /// The number of the latest cycle, and when it began.
+    /// The number and the start of the latest cycle.
     latest: Option<(u64, SystemTime)>,
     skipped_firings: u64,
 }
@@ -39,11 +39,11 @@ struct Inner {
 /// A manual change of the rate of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateOverride {
-    /// Sends at this rate instead of the schedule's, for a time.
+    /// Sends at this rate for a time, instead of the rate of the schedule.
     Set {
         /// The rate of all shards together.
         rate: Rate,
-        /// How long the rate holds.
+        /// The time for which the override replaces the schedule.
         length: Duration,
     },
     /// Returns to the schedule.
@@ -53,7 +53,7 @@ pub enum RateOverride {
 /// The activity of a scenario at this time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Waits for the named thing, such as "the target".
+    /// Waits for something. The text names it, such as "the target".
     Waiting(String),
     /// Runs a cycle.
     Running {
@@ -61,13 +61,13 @@ pub enum Activity {
         cycle: u64,
         /// When the cycle began.
         start: Instant,
-        /// The position of a `requests` phase that runs now. The schedule does not advance until
-        /// this phase has ended.
+        /// The position of the `requests` phase that runs now, or `None` if the current phase is of
+        /// another kind. The schedule does not advance until a `requests` phase has ended.
         counted_phase: Option<usize>,
     },
-    /// Has no arrivals until this instant.
+    /// Sends no arrivals until this time.
     Idle(SystemTime),
-    /// Has no more arrivals.
+    /// Sends no more arrivals.
     Ended,
 }
 
@@ -76,7 +76,7 @@ pub enum Activity {
 pub struct SchedulePosition {
     /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// The name of the current phase.
+    /// The name of the current phase, or `None` if no phase runs.
     pub phase: Option<String>,
     /// The remaining time of the phase, if it is known.
     pub remaining: Option<Duration>,
@@ -88,7 +88,7 @@ pub struct SchedulePosition {
     pub override_until: Option<SystemTime>,
 }
 
-/// The state of all phases of one name.
+/// The state of all phases that share a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseStatus {
     pub name: String,
@@ -140,7 +140,7 @@ impl ScheduleState {
         }
     }
 
-    /// Replaces the schedule, and forgets the cycles of the old one.
+    /// Replaces the schedule, and forgets the cycles of the old schedule.
     pub fn replace_schedule(&self, schedule: Arc<Schedule>, endless: bool) {
         let mut inner = self.lock();
         inner.positions = positions_by_name(&schedule);
@@ -153,11 +153,11 @@ impl ScheduleState {
         self.lock().activity = Activity::Waiting(what.into());
     }
 
-    /// Records that a cycle began at this instant, given by both clocks.
+    /// Records that a cycle began. `start` and `wall` are the same instant on two clocks.
     pub fn start_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         if let Inner { latest: Some((latest, began)), previous_start, .. } = &mut *self.lock()
-            // Each firing of a cron expression begins with cycle 0 again, so equal numbers can be
-            // two cycles.
+            // Each cron firing begins with cycle 0 again, so two different cycles can have the same
+            // number.
             && (*latest != cycle || wall > *began + Duration::from_secs(1))
         {
             *previous_start = Some(*began);
@@ -165,23 +165,23 @@ impl ScheduleState {
         self.shift_cycle(cycle, start, wall);
     }
 
-    /// Moves the start of the current cycle to this instant, because the schedule did not advance
-    /// during a `requests` phase.
+    /// Moves the start of the current cycle to the instant `start` (`wall` on the wall clock),
+    /// because the schedule did not advance during a `requests` phase.
     pub fn shift_cycle(&self, cycle: u64, start: Instant, wall: SystemTime) {
         let mut inner = self.lock();
         inner.latest = Some((cycle, wall));
         inner.activity = Activity::Running { cycle, start, counted_phase: None };
     }
 
-    /// Records that the schedule does not advance during the `requests` phase at this position, or
-    /// that it advances again.
+    /// Records the position of the `requests` phase that runs now, or `None` when this phase has
+    /// ended. The schedule does not advance during such a phase.
     pub fn set_counted_phase(&self, phase: Option<usize>) {
         if let Activity::Running { counted_phase, .. } = &mut self.lock().activity {
             *counted_phase = phase;
         }
     }
 
-    /// Records that no arrival is due until this instant.
+    /// Records that no arrival is due until this time.
     pub fn set_idle_until(&self, until: SystemTime) {
         self.lock().activity = Activity::Idle(until);
     }
@@ -191,17 +191,17 @@ impl ScheduleState {
         self.lock().activity = Activity::Ended;
     }
 
-    /// Records a manual rate override and its end, or that none is active.
+    /// Records a manual rate override and its end. `None` records that no override is active.
     pub fn set_rate_override(&self, rate: Option<(Rate, SystemTime)>) {
         self.lock().rate_override = rate;
     }
 
-    /// Records how many firings of the cron expression were skipped since the start.
+    /// Records the number of cron firings that were skipped since the start.
     pub fn set_skipped_firings(&self, firings: u64) {
         self.lock().skipped_firings = firings;
     }
 
-    /// Returns how many firings of the cron expression were skipped since the start.
+    /// Returns the number of cron firings that were skipped since the start.
     pub fn skipped_firings(&self) -> u64 {
         self.lock().skipped_firings
     }
@@ -211,7 +211,8 @@ impl ScheduleState {
         self.lock().activity.clone()
     }
 
-    /// Returns true if arrivals may be due: a cycle runs, or a manual rate override is active.
+    /// Returns true if arrivals can be due, because a cycle runs or a manual rate override is
+    /// active.
     pub fn is_running(&self) -> bool {
         let inner = self.lock();
         matches!(inner.activity, Activity::Running { .. }) || inner.rate_override.is_some()
@@ -220,9 +221,9 @@ impl ScheduleState {
     /// Returns a snapshot at `now`.
     pub fn position(&self, now: Instant) -> SchedulePosition {
         let inner = self.lock();
-        let share = f64::from(self.shard.count()).recip();
+        let fraction = f64::from(self.shard.count()).recip();
         if let Some((rate, until)) = inner.rate_override {
-            let rate = rate.per_second() * share;
+            let rate = rate.per_second() * fraction;
             return SchedulePosition {
                 rate,
                 override_until: Some(until),
@@ -242,15 +243,15 @@ impl ScheduleState {
             cycle: *cycle,
             phase: inner.schedule.phases().get(phase).map(|phase| phase.name.clone()),
             remaining: remaining.filter(|_| !inner.endless),
-            rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * share },
+            rate: if concurrency > 0 { 0.0 } else { inner.schedule.rate(time) * fraction },
             concurrency,
             override_until: None,
         }
     }
 
     /// Returns the scheduled rate of this shard in arrivals per second, regardless of a manual
-    /// override. `None` if the rate is unknown: the cycle ended during an override, and the driver
-    /// has not looked up the next one.
+    /// override. Returns `None` if the rate is unknown. This happens if the cycle has ended during
+    /// an override, because the driver looks up the next cycle only after the override.
     pub fn scheduled_rate(&self, now: Instant) -> Option<f64> {
         let inner = self.lock();
         let Activity::Running { start, .. } = inner.activity else {
@@ -298,8 +299,8 @@ impl Inner {
         Some((placed.index, Some(placed.end.saturating_sub(time))))
     }
 
-    /// Returns when a phase last started, by the wall clock: in the latest cycle, or else in the
-    /// one before.
+    /// Returns the wall-clock time of the last start of a phase, in the latest cycle or else in the
+    /// previous cycle.
     fn last_start(&self, phase: usize, now: Instant) -> Option<SystemTime> {
         let start = self.schedule.phase_span(phase)?.start;
         let (_, latest_start) = self.latest?;
@@ -315,7 +316,8 @@ impl Inner {
     }
 }
 
-/// Returns the phase names in the order of their first phases, each with all its positions.
+/// Returns each phase name with the positions of all phases that have this name, in the order of
+/// the first position.
 fn positions_by_name(schedule: &Schedule) -> Vec<(String, Vec<usize>)> {
     let mut by_name: Vec<(String, Vec<usize>)> = Vec::new();
     let mut rows = HashMap::new();

@@ -19,8 +19,8 @@ pub(super) struct CheckArgs {
     /// Print one JSON document, including problems, instead of text
     #[arg(long)]
     json: bool,
-    /// Check only shard I of N (0 to N-1). The default is `LLMLOAD_SHARD` or `LLMLOAD_SHARDS`, as
-    /// for the daemon
+    /// Check only shard I of N (0 to N-1). By default, `LLMLOAD_SHARD` or `LLMLOAD_SHARDS` sets the
+    /// shard, as for the daemon
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
 }
@@ -28,7 +28,7 @@ pub(super) struct CheckArgs {
 /// Prints the problems of each file, or the forecast of its load.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
-    let paper = stdout_style();
+    let style = stdout_style();
     let (mut checks, mut errors) = (Vec::new(), Vec::new());
     for file in &args.files {
         match config::load(file, &variable).and_then(|plan| apply_shard(plan, file, shard)) {
@@ -36,7 +36,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
                 let name = file.display().to_string();
                 let check = FileCheck::valid(&name, &plan, SystemTime::now())
                     .map_err(anyhow::Error::new)?;
-                if let (Some(text), false) = (check.text(&plan, paper), args.json) {
+                if let (Some(text), false) = (check.text(&plan, style), args.json) {
                     print(&format!("{name}: valid\n\n{text}"))?;
                 }
                 checks.push(check);
@@ -50,7 +50,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     if args.json {
         print(
             &serde_json::to_string_pretty(&CheckDocument { files: checks })
-                .context("the forecast")?,
+                .context("cannot write the forecast as JSON")?,
         )?;
     }
     match (errors.is_empty(), args.json) {

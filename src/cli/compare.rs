@@ -15,8 +15,8 @@ pub(super) struct CompareArgs {
     base: PathBuf,
     /// The report.json of the new run, or its folder
     new: PathBuf,
-    /// Ignore changes of latency and speed up to this percentage. A significant rise of failures
-    /// always counts
+    /// Ignore each change of latency or output speed of at most this percentage. A significant rise
+    /// of the failure rate always makes the new run worse
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
     tolerance: f64,
     /// Print one JSON document instead of text
@@ -24,14 +24,17 @@ pub(super) struct CompareArgs {
     json: bool,
 }
 
-/// The exit code if a figure is worse or a run is not valid.
+/// The exit code if a value is worse, or if a run is not valid.
 const WORSE: u8 = 3;
 
 pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
     let (base, new) = (read(&args.base)?, read(&args.new)?);
     let comparison = Comparison::new(&base, &new, args.tolerance / 100.0);
     if args.json {
-        print(&serde_json::to_string_pretty(&comparison).context("the comparison")?)?;
+        print(
+            &serde_json::to_string_pretty(&comparison)
+                .context("cannot write the comparison as JSON")?,
+        )?;
     } else {
         print(comparison.text().trim_end())?;
     }
@@ -53,5 +56,5 @@ fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>().ok();
     number
         .filter(|percent| (0.0..=1000.0).contains(percent))
-        .ok_or_else(|| "not a percentage; write one such as 5".to_owned())
+        .ok_or_else(|| "this is not a percentage; write a percentage such as 5".to_owned())
 }

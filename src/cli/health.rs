@@ -1,5 +1,5 @@
-//! `llmload health`: checks that a daemon is healthy. An image without a shell has no other tool
-//! for its health check.
+//! `llmload health`: checks that a daemon is healthy. A container image without a shell has no
+//! other tool for its health check.
 
 use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -11,15 +11,16 @@ use http::Uri;
 use http::uri::Scheme;
 use tokio::time::Instant;
 
-/// Shorter than the timeout of a check by Docker or Kubernetes, so that a failure has a message.
+/// The timeout of this check. It is shorter than the timeouts of Docker and Kubernetes, so that
+/// this check can still print an error.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The length of `HTTP/1.1 200`. Nothing after that is read.
+/// The length of `HTTP/1.1 200`. The rest of the response is not read.
 const STATUS_LINE: usize = 12;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    // Not a doc comment, because clippy would require brackets around the URL, and clap prints
-    // them.
+    // Not a doc comment, because clippy would require brackets around the URL, and the help would
+    // show the brackets.
     #[arg(
         value_name = "URL",
         default_value = "http://127.0.0.1:9899/-/healthy",
@@ -57,7 +58,8 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
     while read < STATUS_LINE {
-        // Set again for each read: one byte now and then would reset a timeout per read.
+        // The timeout shrinks with each read. With a fixed timeout, a server that sends one byte
+        // now and then could delay this check for ever.
         stream.set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut line[read..]) {
             Ok(0) => break,
@@ -73,7 +75,7 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&line[..read]).into_owned())
 }
 
-/// Connects to the first address that accepts a connection. `localhost` may have two.
+/// Connects to the first address that accepts a connection. `localhost` can have two addresses.
 fn connect(
     addresses: impl Iterator<Item = SocketAddr>,
     deadline: Instant,

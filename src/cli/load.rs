@@ -12,8 +12,8 @@ use crate::schedule::{Rate, Shard};
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    // Not a doc comment, because clippy would require brackets around the URL, and clap prints
-    // them.
+    // Not a doc comment, because clippy would require brackets around the URL, and the help would
+    // show the brackets.
     #[arg(value_parser = endpoint_url, help = "Send load to this endpoint, such as http://localhost:8000/v1, instead of reading a file")]
     pub url: Option<String>,
     /// Configuration file
@@ -30,7 +30,7 @@ pub(super) struct LoadArgs {
     /// With a URL: number of requests to keep in flight, instead of a rate
     #[arg(long, requires = "url", value_name = "COUNT")]
     pub concurrency: Option<std::num::NonZeroU32>,
-    /// With a URL: model [default: the only one that /models lists]
+    /// With a URL: name of the model [default: the only model that /models lists]
     #[arg(long, requires = "url", value_name = "NAME")]
     pub model: Option<String>,
     /// With a URL: name of the environment variable that holds the API key
@@ -43,7 +43,7 @@ pub(super) fn apply_shard(plan: Plan, file: &Path, shard: Shard) -> Result<Plan,
     config::divide(plan, &file.display().to_string(), shard)
 }
 
-/// Reads the plan that the arguments name.
+/// Returns the plan for the URL or for the configuration file in the arguments.
 pub(super) fn load_plan(
     args: &LoadArgs,
     length: Option<Duration>,
@@ -61,11 +61,11 @@ pub(super) fn load_plan(
             config::plan_from_url(url, &options, &variable)?
         }
         None => config::load(&args.config_file, &variable).map_err(|mut invalid| {
-            // If the file does not exist, the user may want another file, or none.
+            // If the file does not exist, the user may want another file, or no file at all.
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
                     let remedy =
-                        "name a file with --config.file, or run `llmload demo`, which needs none";
+                        "name a file with --config.file, or run `llmload demo`, which needs no file";
                     problem.remedy = Some(remedy.to_owned());
                 }
             }
@@ -79,13 +79,15 @@ pub(super) fn load_plan(
     )
 }
 
-/// Parses the URL of an endpoint. The error allows for a mistyped command, which is more likely
-/// than a wrong URL.
+/// Parses the URL of an endpoint. The error also mentions commands, because a mistyped command is
+/// more likely than a wrong URL.
 pub(super) fn endpoint_url(text: &str) -> Result<String, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
     let remedy = config::url_with_scheme(text)
         .map_or("see `llmload --help`".to_owned(), |url| format!("write {url}"));
-    Err(format!("neither a command nor a URL that starts with http:// or https://; {remedy}"))
+    Err(format!(
+        "this is neither a command nor a URL that starts with http:// or https://; {remedy}"
+    ))
 }

@@ -36,11 +36,13 @@ enum LogFormat {
 pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     // The HTTP libraries log only warnings, unless a filter names them.
     let directives = match args.level.as_str() {
-        // The certificate verifier would repeat the error of each failed request.
+        // The certificate verifier is off, because it would log the error of each failed request
+        // again.
         level @ ("error" | "warn" | "info" | "debug" | "trace") => {
             format!("warn,rustls_platform_verifier=off,llmload={level}")
         }
-        // A filter contains `=`. A single word is a mistyped level, and would silence everything.
+        // A filter contains `=`. A single word is a mistyped level. As a filter, it would silence
+        // the log.
         filter if filter.contains('=') => filter.to_owned(),
         level => {
             return Err(format!(
@@ -56,7 +58,7 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(|| LogWriter)
         .with_target(false)
-        // It would report a closed stderr on stderr, and panic.
+        // With this option, the library would report a closed stderr on stderr, and panic.
         .log_internal_errors(false);
     match args.format {
         LogFormat::Text => {

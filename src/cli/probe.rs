@@ -1,4 +1,5 @@
-//! `llmload probe`: chooses the target by a URL or from a file, and prints the report.
+//! `llmload probe`: sends two small requests to a target, and prints the report. The target is from
+//! a URL or from a configuration file.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroU32;
@@ -17,16 +18,17 @@ use crate::simulator::Simulator;
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
-    // Not a doc comment: rustdoc wants a URL in angle brackets, and the help would show them.
-    #[arg(value_parser = endpoint_url, help = "The endpoint, such as http://localhost:8000/v1 [default: a target of the configuration]")]
+    // Not a doc comment, because clippy would require brackets around the URL, and the help would
+    // show the brackets.
+    #[arg(value_parser = endpoint_url, help = "Endpoint to probe, such as http://localhost:8000/v1 [default: a target of the configuration]")]
     url: Option<String>,
-    /// The model to request [default: the target's, or the only one that /models lists]
+    /// Name of the model [default: the model of the target, or the only model that /models lists]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// With a URL: the environment variable that holds the key, never the key itself
+    /// With a URL: name of the environment variable that holds the API key
     #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
     api_key_env: Option<String>,
-    /// The configuration
+    /// Configuration file
     #[arg(
         long = "config.file",
         value_name = "FILE",
@@ -34,7 +36,7 @@ pub(super) struct ProbeArgs {
         conflicts_with = "url"
     )]
     config_file: PathBuf,
-    /// The target of the configuration to probe [default: the only one]
+    /// Name of the target in the configuration file [default: the only target]
     #[arg(long, value_name = "NAME", conflicts_with = "url")]
     target: Option<String>,
     /// Print one JSON document instead of text
@@ -45,7 +47,7 @@ pub(super) struct ProbeArgs {
 /// Probes the target and prints the report.
 pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     let (target, warnings) = target(args)?;
-    // Must live until the probe has ended.
+    // The simulator must live until the probe has ended.
     let mut simulator = None;
     let base = match &target.location {
         Location::Url(url) => url.clone(),
@@ -54,14 +56,14 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
                 .and_then(|listener| Simulator::start(options.clone(), listener))
                 .context("the simulator could not be started")?;
             let address = format!("http://{}/v1", simulator.insert(started).address());
-            address.parse().context("the simulator's address")?
+            address.parse().context("the address of the simulator is not a URL")?
         }
     };
     let probe = Probe { target, base, warnings };
     let report = runtime()?.block_on(probe.run()).map_err(anyhow::Error::new)?;
     drop(simulator);
     let text = if args.json {
-        serde_json::to_string_pretty(&report.json()).context("the report as JSON")?
+        serde_json::to_string_pretty(&report.json()).context("cannot write the report as JSON")?
     } else {
         ReportText { report: &report, style: stdout_style() }.to_string()
     };
@@ -69,11 +71,11 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
     if report.is_successful() { Ok(()) } else { Err(Failed::Reported(1)) }
 }
 
-/// The target to probe, and the warnings about its configuration.
+/// Returns the target to probe, and the warnings about its configuration.
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
         let options = UrlOptions {
-            // A plan needs a load; the probe does not send it.
+            // A plan needs a concurrency or a rate. The probe ignores it.
             concurrency: Some(NonZeroU32::MIN),
             model: args.model.clone(),
             api_key_env: args.api_key_env.clone(),
@@ -81,7 +83,7 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
         };
         let plan = config::plan_from_url(url, &options, &variable)?;
         let targets = targets(&plan);
-        let target = targets.into_iter().next().context("a plan without a target")?;
+        let target = targets.into_iter().next().context("the plan has no target")?;
         return Ok((target, plan.warnings));
     }
     let plan = config::load(&args.config_file, &variable)
@@ -90,13 +92,13 @@ fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     let Some(model) = &args.model else { return Ok((target, Vec::new())) };
     if let Some(fault) = plan::model_name_problem(model) {
         return Err(Failed::Usage(format!(
-            "--model: the model's name {fault}; write it as the endpoint lists it"
+            "--model: the model's name {fault}; write the name as the endpoint lists it"
         )));
     }
     Ok((Arc::new(Target { model: Some(model.clone()), ..Target::clone(&target) }), Vec::new()))
 }
 
-/// Replaces the remedies if the file does not exist: a user without a file may have a URL.
+/// Replaces the remedies if the file does not exist, because a user without a file may have a URL.
 fn suggest_url(mut invalid: Invalid, file: &Path) -> Failed {
     if !file.exists() {
         for problem in &mut invalid.problems {

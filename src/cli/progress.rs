@@ -1,5 +1,5 @@
-//! The progress of a run on stderr: on a terminal one line that is updated every second, elsewhere
-//! a new line every ten seconds.
+//! The progress of a run on stderr. On a terminal, one line is updated every second. In a file or a
+//! CI log, a new line appears every ten seconds.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,7 +13,7 @@ use crate::config::HumanDuration;
 use crate::schedule_state::Activity;
 use crate::status::StatusBoard;
 
-/// Seconds between two lines in a file or a CI log.
+/// The time between two lines in a file or a CI log, in seconds.
 const LOG_INTERVAL: u32 = 10;
 
 /// True while the terminal shows the progress line, which other output must clear first.

@@ -1,4 +1,4 @@
-//! `llmload run`: makes one pass of the schedule, with a report and an exit code.
+//! `llmload run`: runs the schedule once, writes a report and returns an exit code.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals,
 use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::report::{self, Report, RunInfo};
 use crate::scenario::RunOptions;
 use crate::schedule::Shard;
@@ -23,10 +23,10 @@ use crate::status::StatusBoard;
 pub(super) struct RunArgs {
     #[command(flatten)]
     load: LoadArgs,
-    /// Run this scenario only
+    /// Run only this scenario
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Run for this long, such as 10m, instead of one pass of the schedule
+    /// Length of the run, such as 10m [default: one pass through the schedule]
     #[arg(long = "for", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     /// Write report.json, report.md and report.html to this folder
@@ -35,7 +35,7 @@ pub(super) struct RunArgs {
     /// Exit with code 0 even if the run did not pass
     #[arg(long)]
     no_gate: bool,
-    /// The longest wait until the targets are ready, including warm-up
+    /// Longest time until all targets are ready and the warm-up has ended
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = config::read_duration)]
     wait: Duration,
     /// Serve /metrics and the status page at this address during the run [default: no port]
@@ -51,27 +51,27 @@ const NOT_PASSED: u8 = 3;
 pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     if args.load.url.is_some() && args.length.is_none() {
         return Err(Failed::Usage(
-            "error: a rate has no end; set the length of the run, such as --for 1m".to_owned(),
+            "error: a run needs an end; set the length of the run, such as --for 1m".to_owned(),
         ));
     }
-    // A schedule from a file is cut to this length. The single phase of a command line gets this
-    // length.
+    // `--for` cuts a schedule from a file to this length. With a URL, it is the length of the only
+    // phase.
     let plan = super::load_plan(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(
-            "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored: a run sends the whole schedule"
+            "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored, because a run sends the complete schedule"
         );
     }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    // An error should appear before an hour of load, not after it.
+    // An error about the folder should appear before the run, and not after an hour of load.
     args.report.as_deref().map_or(Ok(()), prepare_folder)?;
     let (report, error) = execute(args, plan)?;
-    // The files come first, because writing to stdout can fail.
+    // The files are written first, because printing to stdout can fail.
     if let Some(folder) = &args.report {
         write(&report, folder)?;
     }
@@ -84,7 +84,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
 }
 
 /// Creates the folder of the report and removes an older report. If this run fails, nobody should
-/// take the older report for its result.
+/// mistake the older report for the result of this run.
 fn prepare_folder(folder: &Path) -> Result<(), Failed> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("--report {}: cannot create the folder", folder.display()))?;
@@ -100,7 +100,7 @@ fn prepare_folder(folder: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs the plan. Returns the report, and the error that ended the run after it had sent requests.
+/// Runs the plan. Returns the report, and an error if the run failed after it had sent requests.
 fn execute(
     args: &RunArgs,
     plan: crate::plan::Plan,
@@ -108,7 +108,7 @@ fn execute(
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
-    let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), Generator::new());
+    let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), GeneratorMonitor::new());
     let runtime = runtime()?;
     let (started, began) = (SystemTime::now(), Instant::now());
     let ended = runtime.block_on(async {
@@ -151,7 +151,7 @@ fn execute(
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
-    let json = serde_json::to_string_pretty(report).context("the report")?;
+    let json = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
     let html = report::html(report).map_err(anyhow::Error::new)?;
     for (name, text) in FILES.into_iter().zip([json, report::markdown(report), html]) {
         let path = folder.join(name);

@@ -1,9 +1,10 @@
-//! The shard of this process, from an option, an environment variable or its place in a
-//! `StatefulSet`.
+//! The shard of this process. It is from an option, from an environment variable, or from the
+//! number of this pod in a `StatefulSet`.
 
 use crate::schedule::Shard;
 
-/// Returns the shard that the option or the environment names; otherwise the whole load.
+/// Returns the shard that the option or the environment names. If neither names a shard, this
+/// process sends all arrivals.
 pub(super) fn of_this_process(option: Option<Shard>) -> Result<Shard, String> {
     match option {
         Some(shard) => Ok(shard),
@@ -26,17 +27,17 @@ fn from_environment(
     let host = host();
     let ordinal = host.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
     let ordinal = ordinal.ok_or_else(|| {
-        format!("LLMLOAD_SHARDS is set, but the host name `{host}` does not end in a number; set LLMLOAD_SHARD=I/N")
+        format!("LLMLOAD_SHARDS is set, but the host name `{host}` does not end in a number; set LLMLOAD_SHARD=I/N instead")
     })?;
     Shard::new(ordinal, count).ok_or_else(|| {
         format!(
-            "the host name `{host}` means shard {ordinal}, but LLMLOAD_SHARDS is {count}; raise it"
+            "the host name `{host}` means shard {ordinal}, but LLMLOAD_SHARDS is {count}; raise LLMLOAD_SHARDS"
         )
     })
 }
 
-/// Returns the host name without its domain: from `HOSTNAME`, which pods have, or else from the
-/// system.
+/// Returns the host name without its domain: from `HOSTNAME`, which Kubernetes sets in each pod, or
+/// else from the system.
 fn host_name() -> String {
     let from_system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| from_system());

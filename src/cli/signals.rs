@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{AdminCommand, AdminHandle, CommandError};
 
-/// Stop signals within this time count as one.
+/// Stop signals within this time count as one signal.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Cancels `stop` at the first SIGTERM or SIGINT, and `force_stop` at the second. Later signals
-/// change nothing: by then all requests are aborted, and the process is about to end.
+/// change nothing, because all requests are then aborted and the process is about to end.
 pub(super) fn watch(stop: CancellationToken, force_stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -26,7 +26,8 @@ pub(super) fn watch(stop: CancellationToken, force_stop: CancellationToken) -> a
         for token in [stop, force_stop] {
             next().await;
             token.cancel();
-            // `timeout` signals a process and its group, so one signal may arrive twice.
+            // The command `timeout` signals a process and also its process group, so the same
+            // signal can arrive twice.
             let duplicates = async {
                 loop {
                     next().await;
@@ -38,7 +39,7 @@ pub(super) fn watch(stop: CancellationToken, force_stop: CancellationToken) -> a
     Ok(())
 }
 
-/// Reloads the configuration at each SIGHUP. The log has the result.
+/// Reloads the configuration at each SIGHUP. The log reports the result.
 pub(super) fn watch_hangups(control: AdminHandle) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     tokio::spawn(async move {

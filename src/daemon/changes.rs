@@ -1,8 +1,8 @@
-//! The result of a reload for each scenario, as text for the log and for the caller.
+//! The effect of a reload on each scenario, as text for the log and for the reply to the command.
 
 use std::fmt;
 
-/// The number of scenarios of a kind that are named. The rest are counted.
+/// The highest number of scenarios that the text names for each effect. The text counts the others.
 const MAX_NAMES: usize = 20;
 
 /// The effect of a reload on a scenario.
@@ -10,9 +10,9 @@ const MAX_NAMES: usize = 20;
 pub(super) enum ScenarioChange {
     /// Nothing changed.
     Unchanged,
-    /// New settings apply, and ledger and series continue.
+    /// New settings apply. The ledgers and the Prometheus series continue.
     Changed,
-    /// The scenario starts again, because it must wait for another endpoint.
+    /// The scenario stops and starts again, because it must wait until a target is ready.
     Restarted,
     /// The scenario is new.
     Added,
@@ -32,12 +32,12 @@ impl Changes {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = ["unchanged", "changed", "restarted", "added", "removed"];
-        let groups = kinds.iter().zip(&self.0).filter(|(_, names)| !names.is_empty());
-        for (index, (kind, names)) in groups.enumerate() {
+        let effects = ["unchanged", "changed", "restarted", "added", "removed"];
+        let groups = effects.iter().zip(&self.0).filter(|(_, names)| !names.is_empty());
+        for (index, (effect, names)) in groups.enumerate() {
             let (shown, more) = names.split_at(names.len().min(MAX_NAMES));
             let separator = if index > 0 { ", " } else { "" };
-            write!(f, "{separator}{} {kind} ({}", names.len(), shown.join(", "))?;
+            write!(f, "{separator}{} {effect} ({}", names.len(), shown.join(", "))?;
             if !more.is_empty() {
                 write!(f, " and {} more", more.len())?;
             }

@@ -31,7 +31,7 @@ pub enum Error {
     /// Two metric families have the same name.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] metrics::Defect),
-    /// A reload changes the buckets of histograms that exist.
+    /// A reload would change the buckets of existing histograms.
     #[error(
         "the buckets of {0} would change, but the counts in the old buckets cannot be converted; \
          restore the old buckets, or restart llmload"
@@ -39,7 +39,7 @@ pub enum Error {
     Buckets(String),
     /// A target of a run was not ready in time.
     #[error(
-        "scenario {scenario}: nothing was sent within {} (--wait), because it still waits for \
+        "scenario {scenario} has sent nothing within {} (--wait), because it still waits for \
          {waiting_for}",
         HumanDuration(*ready_timeout)
     )]
@@ -51,16 +51,16 @@ pub enum Error {
         /// The value of `--wait`.
         ready_timeout: Duration,
     },
-    /// The plan may need more open files than the process may open.
+    /// The plan can need more open files than the process is allowed to open.
     #[error(
-        "this process may open {limit} files, but the plan may need {needed} (the sum of \
-         max_concurrency, and {OTHER_FILES} for the rest); raise `ulimit -n` or lower \
-         max_concurrency"
+        "this process can open only {limit} files, but the plan can need {needed} files: up to \
+         max_concurrency for each target, and {OTHER_FILES} for everything else; raise \
+         `ulimit -n` or lower max_concurrency"
     )]
     Files {
-        /// The limit of the process.
+        /// The number of files that the process is allowed to open.
         limit: u64,
-        /// The number that the plan may need.
+        /// The number of files that the plan can need.
         needed: u64,
     },
 }

@@ -1,4 +1,5 @@
-//! Reloading the configuration. A reload applies all of it, or nothing if it is invalid.
+//! Reloads the configuration. A reload applies the complete configuration, or nothing if the
+//! configuration is invalid.
 
 use std::path::PathBuf;
 
@@ -10,12 +11,13 @@ use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::status::StatusBoard;
 
-/// The source of the configuration, and the files that it consists of.
+/// The source of the configuration, and all files that belong to the configuration.
 pub(super) struct Reloader {
     source: Option<ConfigSource>,
-    /// All files that were read, such as prompts and secrets.
+    /// All files of the configuration, including prompts and secrets.
     files: Vec<PathBuf>,
-    /// The fingerprint of their contents at the last read, even if the configuration was invalid.
+    /// The fingerprint of the contents of `files` at the last read. The read of an invalid
+    /// configuration updates the fingerprint too.
     fingerprint: u64,
 }
 
@@ -27,12 +29,12 @@ impl Reloader {
     }
 
     /// Returns true if the contents of a file have changed since the last read. Modification times
-    /// are no help, because a `ConfigMap` changes by swapping symbolic links.
+    /// cannot show this, because Kubernetes changes a `ConfigMap` by swapping symbolic links.
     pub(super) async fn has_changed_files(&self) -> bool {
         self.source.is_some() && fingerprint(self.files.clone()).await != self.fingerprint
     }
 
-    /// Reads the configuration again and applies it. Returns a sentence that says what was done.
+    /// Reads the configuration again and applies it. Returns a sentence that describes the result.
     pub(super) async fn reload(
         &mut self,
         supervisor: &mut Supervisor,
@@ -42,12 +44,14 @@ impl Reloader {
         let reject = |problem: String| {
             metrics.config_rejected();
             board.set_reload_error(problem.clone());
-            tracing::error!("configuration rejected, the previous one stays in effect: {problem}");
+            tracing::error!(
+                "configuration rejected; the previous configuration stays in effect: {problem}"
+            );
             Err(CommandError::Invalid(problem))
         };
         let Some(source) = self.source.clone() else {
             return Err(CommandError::Unavailable(
-                "the configuration did not come from a file, so it cannot be reloaded".to_owned(),
+                "the configuration is not from a file, so it cannot be reloaded".to_owned(),
             ));
         };
         let files = self.files.clone();
@@ -70,9 +74,9 @@ impl Reloader {
     }
 }
 
-/// Reads the configuration. Returns it with its files, and with their fingerprint from before the
-/// read. If a file changes during the read, the fingerprint differs from the new contents, so the
-/// next check reads it again.
+/// Reads the configuration. Returns the plan, its files, and the fingerprint of these files from
+/// before the read. If a file changes during the read, the next check finds a different fingerprint
+/// and reads the configuration again.
 fn read(
     source: &ConfigSource,
     known_files: Vec<PathBuf>,
@@ -81,11 +85,14 @@ fn read(
     loop {
         let fingerprint = config::fingerprint(&files);
         let plan = source();
-        // An invalid configuration counts too: a change of its prompt file may make it valid.
+        // The files of an invalid configuration matter too, because a change of a prompt file can
+        // make the configuration valid.
         let read_files = match &plan {
             Ok(plan) => &plan.files,
             Err(invalid) => &invalid.files,
         };
+        // If the list of files has changed, the fingerprint covers the wrong files, so the loop
+        // reads the configuration again.
         if *read_files == files {
             return (plan, files, fingerprint);
         }
@@ -97,7 +104,7 @@ async fn fingerprint(files: Vec<PathBuf>) -> u64 {
     run_blocking(move || config::fingerprint(&files)).await
 }
 
-/// Runs a function that reads files, on a thread where it blocks no request.
+/// Runs a function that reads files, on a thread on which it cannot delay requests.
 async fn run_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
     let result = tokio::task::spawn_blocking(function).await;
     result.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))

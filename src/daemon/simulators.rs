@@ -1,8 +1,9 @@
 //! The built-in simulators, one for each target with a `simulator` section.
 //!
-//! The client of a target holds a reference to its simulator, and so does each request in flight.
-//! If a reload removes the target, its simulator ends after the last request. Simulators start and
-//! end on threads that send no requests, because both can block.
+//! The client of a target and each of its requests in flight hold a reference to the simulator of
+//! the target. So if a reload removes the target, the simulator ends after the last request.
+//! Simulators start and end on threads that send no requests, because starting and ending can block
+//! a thread.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::Error;
 use crate::plan::{Location, Target};
 use crate::simulator::{Simulator, SimulatorOptions};
 
-/// The simulators that run, with their targets and options. Clones share the simulators.
+/// The running simulators, each with the name of its target and its options. Clones share the
+/// simulators.
 #[derive(Clone, Default)]
 pub(super) struct Simulators(Vec<(String, SimulatorOptions, Arc<Host>)>);
 
@@ -33,8 +35,8 @@ impl Drop for Host {
 }
 
 impl Simulators {
-    /// Returns the simulators of these targets. Those in `running` with the same options are
-    /// reused, the others are started.
+    /// Returns the simulators of these targets. A simulator in `running` is reused if its target
+    /// and its options are the same. The other targets get a new simulator.
     pub(super) async fn start(
         targets: Vec<Arc<Target>>,
         running: Simulators,
@@ -49,8 +51,8 @@ impl Simulators {
         started.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    /// Returns the base URL of a target, and its simulator, which must live as long as anything is
-    /// sent to it.
+    /// Returns the base URL of a target, and its simulator if it has one. The caller must hold the
+    /// simulator while it sends requests to the URL.
     pub(super) fn resolve(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
         match &target.location {
@@ -85,8 +87,8 @@ impl Simulators {
     }
 
     fn find(&self, target: &str, options: &SimulatorOptions) -> Option<Arc<Host>> {
-        let same = |(name, its, _): &&(String, SimulatorOptions, Arc<Host>)| {
-            name == target && its == options
+        let same = |(name, other, _): &&(String, SimulatorOptions, Arc<Host>)| {
+            name == target && other == options
         };
         self.0.iter().find(same).map(|(.., host)| Arc::clone(host))
     }

@@ -1,10 +1,11 @@
-//! The scenarios that run, and the change from one plan to the next.
+//! The running scenarios, and the change from one plan to the next.
 //!
-//! A change first does everything that can fail. Then it applies the new plan, which cannot fail:
+//! A change first takes all steps that can fail. Then it applies the new plan, which cannot fail,
+//! in this way:
 //!
-//! - An unchanged scenario is left alone.
-//! - A changed scenario keeps its ledgers, series and connections. It restarts only if it must wait
-//!   for another endpoint.
+//! - An unchanged scenario continues without a change.
+//! - A changed scenario keeps its ledgers, Prometheus series and connections. It restarts only if it
+//!   must wait until a target is ready.
 //! - A removed scenario drains, and then its series are removed.
 
 use std::collections::BTreeSet;
@@ -27,7 +28,7 @@ use crate::schedule_state::{Activity, RateOverride};
 use crate::status::{RouteInfo, RouteMonitor, StatusBoard};
 use crate::timetable::Timetable;
 
-/// Owns all scenarios that run.
+/// Owns all running scenarios.
 pub(super) struct Supervisor {
     context: ScenarioContext,
     board: Arc<StatusBoard>,
@@ -54,8 +55,9 @@ impl RunningScenario {
 pub(super) struct RateChange {
     /// True if an override was set before.
     pub(super) had_override: bool,
-    /// The setting that makes the schedule idle at times, and that the override ignores.
-    pub(super) ignored_hours: Option<&'static str>,
+    /// The text for the settings that the override ignores (cron, active windows), if the scenario
+    /// has such settings.
+    pub(super) ignored_setting: Option<&'static str>,
 }
 
 impl Supervisor {
@@ -78,7 +80,7 @@ impl Supervisor {
     /// Changes to a new plan. Returns the effect on each scenario.
     ///
     /// # Errors
-    /// If something in the plan cannot be set up. Then nothing has changed.
+    /// Fails if a part of the plan cannot be set up. In this case, nothing has changed.
     pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
         check_open_files(&plan)?;
         self.check_buckets(&plan)?;
@@ -106,7 +108,7 @@ impl Supervisor {
         Err(Error::Buckets(names.join(", ")))
     }
 
-    /// Replaces the scenarios by those of `specs`.
+    /// Replaces the running scenarios by the scenarios of `specs`.
     fn apply(&mut self, specs: Vec<ScenarioSpec>) -> Changes {
         let metrics = Arc::clone(&self.context.metrics);
         let (old_targets, mut changes) = (self.target_names(), Changes::default());
@@ -145,14 +147,15 @@ impl Supervisor {
         };
         let Some(had_override) = running.handle.set_rate(rate) else {
             return Err(CommandError::Unavailable(format!(
-                "scenario `{scenario}` waits for its target; try again once it runs"
+                "scenario `{scenario}` still waits for its target; try again when its schedule runs"
             )));
         };
         let first = running.spec.routes.first();
-        Ok(RateChange { had_override, ignored_hours: first.and_then(|route| route.info.hours) })
+        Ok(RateChange { had_override, ignored_setting: first.and_then(|route| route.info.hours) })
     }
 
-    /// Returns the first scenario whose schedule has not started, and the thing that it waits for.
+    /// Returns the name of the first scenario whose schedule has not started, and the end of the
+    /// message "waiting for …".
     pub(super) fn first_waiting(&self) -> Option<(String, String)> {
         let waiting = self.scenarios.iter().find(|running| !running.handle.has_started())?;
         let first = waiting.handle.monitors.first();
@@ -169,7 +172,7 @@ impl Supervisor {
         running.chain(&self.draining).cloned().collect()
     }
 
-    /// Waits until no request is in flight. May be called only once no arrival can be launched any
+    /// Waits until no request is in flight. Call this only when no scenario can launch arrivals any
     /// more.
     pub(super) async fn wait_until_idle(&self) {
         for state in self.route_states() {
@@ -187,8 +190,8 @@ impl Supervisor {
         routes.map(|route| route.target.name.clone()).collect()
     }
 
-    /// Prepares a scenario of a new plan. If a target is the same as before, its client stays, with
-    /// all its connections.
+    /// Prepares a scenario of a new plan. If a target has not changed, its client and all its
+    /// connections are reused.
     fn prepare(
         &self,
         scenario: plan::Scenario,
@@ -252,9 +255,9 @@ impl Supervisor {
         routes: Vec<RouteTransition>,
     ) -> RunningScenario {
         let old_monitors = running.handle.monitors.clone();
-        let Some(old_baseline) = old_monitors.first() else { return running };
+        let Some(old_baseline_monitor) = old_monitors.first() else { return running };
         // All monitors of a scenario share its schedule state.
-        let schedule_state = &old_baseline.schedule_state;
+        let schedule_state = &old_baseline_monitor.schedule_state;
         let monitors: Vec<_> = std::iter::zip(routes, &after.routes)
             .map(|(transition, route)| match transition {
                 RouteTransition::Reuse(monitor) => {
@@ -264,7 +267,9 @@ impl Supervisor {
                 RouteTransition::Create => after.new_monitor(route, schedule_state),
             })
             .collect();
-        if monitors.first().map(Arc::as_ptr) != Some(Arc::as_ptr(old_baseline)) {
+        // If the baseline target has changed, the comparison starts again, because differences from
+        // two baseline targets cannot be added.
+        if monitors.first().map(Arc::as_ptr) != Some(Arc::as_ptr(old_baseline_monitor)) {
             for monitor in &monitors {
                 monitor.difference.reset();
             }
@@ -286,9 +291,8 @@ impl Supervisor {
         }
     }
 
-    /// Drains a route in the background, and then removes its series. If `launching_ended` is
-    /// given, the drain begins when it is cancelled, because arrivals may still be launched until
-    /// then.
+    /// Drains a route in the background, and then removes its series. If the scenario can still
+    /// launch arrivals, the drain begins only when `launching_ended` is cancelled.
     fn drain_route(
         &mut self,
         monitor: Arc<RouteMonitor>,

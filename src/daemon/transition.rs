@@ -1,16 +1,16 @@
-//! The decision what a reload does to a scenario that runs. It changes nothing; the supervisor
-//! applies it.
+//! Decides the effect of a reload on a running scenario. This module changes nothing, because the
+//! supervisor applies the decision.
 
 use std::sync::Arc;
 
 use crate::scenario::{RouteSpec, ScenarioHandle, ScenarioSpec};
 use crate::status::{RouteInfo, RouteMonitor};
 
-/// The effect of a reload on a scenario that runs.
+/// The effect of a reload on a running scenario.
 pub(super) enum Transition {
     /// Nothing changes.
     Keep,
-    /// New settings apply to arrivals from now on. One entry for each route of the new
+    /// New settings apply to all later arrivals. The list has one entry for each route of the new
     /// specification.
     Change(Vec<RouteTransition>),
     /// The scenario stops and starts again, because the model of a route is unknown or its schedule
@@ -18,7 +18,7 @@ pub(super) enum Transition {
     Restart,
 }
 
-/// The effect of a reload on a route of the new specification.
+/// The effect of a reload on a route (one scenario on one target) of the new specification.
 pub(super) enum RouteTransition {
     /// The route continues with the ledger and the series of this monitor.
     Reuse(Arc<RouteMonitor>),
@@ -27,7 +27,8 @@ pub(super) enum RouteTransition {
 }
 
 impl Transition {
-    /// Decides how a scenario with the specification `before` becomes `after`.
+    /// Decides the effect of a reload that changes the specification of a scenario from `before` to
+    /// `after`.
     pub(super) fn decide(
         before: &ScenarioSpec,
         handle: &ScenarioHandle,
@@ -51,8 +52,8 @@ fn is_same(before: &ScenarioSpec, after: &ScenarioSpec) -> bool {
     before.scenario == after.scenario && before.seed == after.seed && infos(before) == infos(after)
 }
 
-/// Decides for one route. The route continues if target name and model stay the same. Returns
-/// `None` if the model is unknown, so that only a restart can learn it.
+/// Decides the effect on one route. The route continues if its target name and its model stay the
+/// same. Returns `None` if the model is unknown, because only a restart can learn the model.
 fn decide_route(
     before: &ScenarioSpec,
     handle: &ScenarioHandle,

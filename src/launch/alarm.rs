@@ -1,9 +1,9 @@
 //! The alarm that wakes a driver at an instant.
 //!
-//! tokio's timer wheel has a resolution of one millisecond. A kernel timer (`timerfd`) is a file in
-//! tokio's event loop and fires within some hundredths of a millisecond. It wakes the very worker
-//! thread that then starts the request, so no thread has to wake another. Tests on a paused clock
-//! and systems without `timerfd` use tokio's timer.
+//! tokio's timer wheel has a resolution of one millisecond. A kernel timer (`timerfd`) is a file
+//! that tokio's event loop watches. The timer fires within some hundredths of a millisecond, and
+//! wakes the worker thread that then starts the request, so no thread has to wake another thread.
+//! Tests on a paused clock and systems without `timerfd` use tokio's timer.
 
 use std::time::SystemTime;
 
@@ -11,25 +11,27 @@ use tokio::time::Instant;
 
 use crate::timetable::Moment;
 
-/// A clock, and a timer that follows it.
+/// The clock that a driver reads, and the timer that wakes the driver.
 #[derive(Debug)]
 pub enum Alarm {
     /// The clocks of the machine, and a kernel timer.
     #[cfg(target_os = "linux")]
     Kernel(kernel::Timer),
-    /// tokio's clock and timer. The wall clock advances with tokio's clock from this moment on.
+    /// tokio's clock and timer. The wall clock starts at this moment and advances together with
+    /// tokio's clock, which tests can pause.
     Tokio(Moment),
 }
 
 impl Alarm {
-    /// Returns the most precise alarm of this machine, in the current runtime.
+    /// Returns the most precise alarm that this machine supports. Call this function in a tokio
+    /// runtime.
     pub fn most_precise() -> Alarm {
         #[cfg(target_os = "linux")]
         match kernel::Timer::new() {
             Ok(timer) => return Alarm::Kernel(timer),
             Err(error) => {
                 tracing::warn!(
-                    "no kernel timer, so arrivals are paced to the millisecond only: {error}"
+                    "no kernel timer is available, so an arrival can be a millisecond late: {error}"
                 );
             }
         }
@@ -72,7 +74,7 @@ mod kernel {
     use tokio::io::unix::AsyncFd;
     use tokio::time::Instant;
 
-    /// A kernel timer as a file of the event loop.
+    /// A kernel timer. tokio's event loop watches its file descriptor.
     #[derive(Debug)]
     pub struct Timer(AsyncFd<OwnedFd>);
 
@@ -82,7 +84,7 @@ mod kernel {
             let file = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             #[expect(
                 deprecated,
-                reason = "sound because the descriptor cannot change; the replacement is unsafe"
+                reason = "the call is sound because the descriptor cannot change; its replacement is unsafe"
             )]
             let file = AsyncFd::with_interest(file, Interest::READABLE)?;
             Ok(Timer(file))
@@ -98,7 +100,8 @@ mod kernel {
 
         async fn try_sleep_until(&mut self, until: Instant) -> io::Result<()> {
             while Instant::now() < until {
-                // Set again in each turn: the timer may have fired for an earlier wait.
+                // The timer is set again in each turn, because it can have fired for an earlier
+                // wait.
                 self.set(until)?;
                 let mut guard = self.0.readable().await?;
                 let mut expirations = [0; 8];

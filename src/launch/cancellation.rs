@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::AbortReason;
 
-/// Aborts all requests of a route at once. The first reason counts.
+/// Aborts all requests of a route at once. If `cancel` is called again, the first reason stays.
 #[derive(Debug, Default)]
 pub struct Cancellation {
     reason: OnceLock<AbortReason>,

@@ -1,18 +1,21 @@
-//! The driver of a scenario: it decides what happens next.
+//! The driver of a scenario. It decides the next step: launch an arrival, wait or end.
 //!
-//! Arrivals are due by the schedule, by a manual rate override, or, in a closed loop, when a slot
-//! is free. [`Driver::step`] is synchronous and receives the time. [`Driver::run`] is a thin loop
-//! around it that waits for the clock, for commands, for returned slots and for the stop signal.
+//! The schedule or a manual rate override decides when an arrival is due. In a closed loop, an
+//! arrival is due when a slot is free. [`Driver::step`] is synchronous and receives the time.
+//! [`Driver::run`] is a thin loop around `step` that waits for the clock, for commands, for
+//! returned slots and for the stop signal.
 //!
-//! One call of `advance` makes one decision:
+//! The source of arrivals is a segment of the schedule, or a manual rate override. The driver has no
+//! source before the first segment, between segments and after the last segment. One call of
+//! `advance` makes one decision:
 //!
 //! ```text
-//!               ┌── none ──> the timetable: begin the next segment, be idle, or end
-//! the source ───┤
-//!               └── some ──> the pacer:  arrival due ──────────────────> launch
-//!                                        nothing due, commands pending > apply the commands
-//!                                        nothing due ──────────────────> wait, or use a slot
-//!                                        segment over ─────────────────> leave the source
+//! without a source: the timetable decides to begin a segment, to stay idle, or to end
+//! with a source:    the pacer reports one of these:
+//!     an arrival is due ───────────────────> launch the arrival
+//!     nothing is due, commands are pending > apply the commands
+//!     nothing is due ──────────────────────> wait, or launch an arrival in a free slot
+//!     the segment has ended ───────────────> leave the source
 //! ```
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -33,17 +36,18 @@ use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// The number of launches in a row before the loop yields to other tasks. All arrivals of a burst
-/// pass the guard before the first of their requests runs; else those requests could make the rest
-/// of the burst late.
+/// The number of launches in a row after which the driver yields to other tasks. All arrivals of a
+/// shorter burst pass the guard before the first request of the burst runs. Otherwise the first
+/// requests could delay the rest of the burst, and the guard could drop it as late.
 const BURST: u32 = 1024;
-/// The longest wait. The wall clock may be set during a wait, so the driver looks at it this often.
+/// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
+/// clock at least this often.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A decision of the driver.
 #[derive(Debug)]
 enum Step {
-    /// Launch this arrival; in a closed loop, in this slot.
+    /// Launch this arrival. In a closed loop, its request holds this slot.
     Launch(Arrival, Option<Arc<Slot>>),
     /// Wait until this instant, or until a command or a slot arrives.
     Wait(Instant),
@@ -51,7 +55,7 @@ enum Step {
     End,
 }
 
-/// Decides what happens next in one scenario.
+/// The driver of one scenario.
 #[derive(Debug)]
 pub struct Driver {
     timetable: Timetable,
@@ -60,21 +64,22 @@ pub struct Driver {
     gate: Option<Arc<ReadinessGate>>,
     mailbox: Arc<Mailbox>,
     slots: Slots,
-    /// The source of arrivals now; `None` between segments.
+    /// The current source of arrivals, or `None` between segments.
     source: Option<Source>,
-    /// The end of the last segment. The timetable looks for the next segment from here.
+    /// The end of the last segment. The timetable looks for the next segment from this instant.
     position: Instant,
-    /// True while a cycle waits at the gate. Then only the command that the target is ready lets it
-    /// begin: if the gate opens without that command, the cycle would begin in the past.
+    /// True while a cycle waits at the gate. Such a cycle begins only after the command
+    /// `is_target_ready`, even if the gate opens earlier. This command sets `position` to now.
+    /// Without it, the cycle would begin in the past.
     is_held: bool,
-    /// The number of arrivals that closed loops have launched.
+    /// The number of arrivals that `concurrency` phases have launched.
     closed_loop_launched: u64,
     counted_phase: Option<CountedPhase>,
-    /// The end of the run. Later arrivals are not launched.
+    /// The end of the run. The driver launches no arrival that is due later.
     time_limit: Option<Instant>,
 }
 
-/// The source of open-loop arrivals.
+/// The source of arrivals.
 #[derive(Debug)]
 enum Source {
     /// A segment of the schedule.
@@ -83,7 +88,7 @@ enum Source {
     Override(Pacer),
 }
 
-/// The progress of a phase that ends after a number of requests.
+/// The progress of a `requests` phase, which ends after a number of requests.
 #[derive(Clone, Copy, Debug)]
 struct CountedPhase {
     phase: usize,
@@ -114,14 +119,16 @@ impl Driver {
         }
     }
 
-    /// Lets cycles wait until this gate is open, if the timetable allows them to begin later.
+    /// Makes each cycle wait while this gate is closed, if the timetable allows cycles to begin
+    /// later.
     #[must_use]
     pub fn with_gate(mut self, gate: Arc<ReadinessGate>) -> Driver {
         self.gate = Some(gate);
         self
     }
 
-    /// Launches only arrivals that are due before `limit`, even if the process was suspended.
+    /// Launches only arrivals that are due before `limit`, even if the process was suspended when
+    /// `limit` passed.
     #[must_use]
     pub fn with_time_limit(mut self, limit: Instant) -> Driver {
         self.time_limit = Some(limit);
@@ -180,8 +187,8 @@ impl Driver {
                 other => other,
             };
         }
-        // The limit has passed. Decide as if it were the limit now: arrivals that were due before
-        // it are still launched, but no slot is used again.
+        // The limit has passed. The driver decides as if the time were exactly the limit. So it
+        // still launches arrivals that were due before the limit, but it uses no slot again.
         match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
             launch @ Step::Launch(_, None) => launch,
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
@@ -200,8 +207,8 @@ impl Driver {
         }
     }
 
-    /// Makes one decision. Returns `None` if it changed the state, so that there is more to decide
-    /// now.
+    /// Makes one decision. Returns `None` if the decision only changed the state, so the driver
+    /// must decide again at once.
     fn advance(&mut self, now: Moment) -> Option<Step> {
         let (pacer, is_scheduled) = match &mut self.source {
             Some(Source::Schedule(pacer)) => (pacer, true),
@@ -213,11 +220,11 @@ impl Driver {
                 let phase = is_scheduled.then_some(phase);
                 Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
             }
-            // The order of these arms keeps every arrival exactly once. A command ends the source
-            // at `now`, and the source forgets arrivals that it has not given by then. So the
-            // driver applies commands only after the pacer has confirmed, just above, that no
-            // arrival due until `now` is left. The other order would lose arrivals whenever a
-            // command meets a backlog, for example after the process was suspended.
+            // The order of these arms guarantees that each arrival is launched once. A command ends
+            // the source at `now`, and the source then forgets all arrivals that it has not
+            // returned. So the driver applies commands only after the arm above has launched every
+            // arrival that was due until `now`. In the other order, a command would lose all
+            // overdue arrivals, for example after the process was suspended.
             _ if self.mailbox.has_commands() => {
                 self.apply_commands(now);
                 None
@@ -245,7 +252,7 @@ impl Driver {
         step
     }
 
-    /// Begins the segment that follows the last one. Returns the step to take if none begins now.
+    /// Begins the next segment. If no segment begins now, returns the step to take instead.
     fn begin_segment(&mut self, now: Moment) -> Option<Step> {
         if let Some(gate) = &self.gate
             && (self.is_held || self.timetable.can_be_postponed() && !gate.is_open())
@@ -282,8 +289,8 @@ impl Driver {
         }
     }
 
-    /// Leaves the current source at `at`. `is_complete` is true at the end of a segment, and false
-    /// if a command ends it early.
+    /// Leaves the current source at the instant `at`. `is_complete` is true if the segment has
+    /// ended, and false if a command interrupts the segment.
     fn leave_source(&mut self, at: Instant, is_complete: bool) {
         match self.source.take() {
             Some(Source::Schedule(mut pacer)) => {
@@ -316,7 +323,7 @@ impl Driver {
         }
     }
 
-    /// Opens the gate. A cycle that waited there begins now, complete.
+    /// Opens the gate. If a cycle waits at the gate, the complete cycle begins now.
     fn release_cycle(&mut self, now: Instant) {
         let Some(gate) = &self.gate else { return };
         gate.open();
@@ -339,14 +346,16 @@ impl Driver {
         let load = Load::Constant(rate);
         let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
         let segment = Segment::full_cycle(&schedule, 0, now.instant);
-        // Another name, so that random arrivals draw a series of their own. The name is part of the
-        // seed: a different text would change the arrivals.
+        // The override changes the scenario name, which is part of the seed. So its random arrivals
+        // differ from those of the schedule. Another suffix would change the arrivals of every
+        // override.
         let scenario = format!("{} by hand", self.arrivals.scenario);
         let arrivals = ArrivalSpec { scenario, ..self.arrivals.clone() };
         self.source = Some(Source::Override(Pacer::new(Arc::new(schedule), &arrivals, segment)));
     }
 
-    /// Launches an arrival in a free slot, or waits for one until the end of the phase.
+    /// Launches an arrival in a free slot. If no slot is free, waits for a slot, at most until the
+    /// end of the phase.
     fn step_closed_loop(
         &mut self,
         phase: usize,
@@ -365,10 +374,11 @@ impl Driver {
         }
     }
 
-    /// Takes a free slot for an arrival.
+    /// Takes a free slot. Returns the step that launches an arrival in this slot.
     ///
     /// # Errors
-    /// If no slot is free: when the first backoff ends, if a slot is backing off.
+    /// Fails if no slot is free. The error is the end of the first backoff, or `None` if no slot is
+    /// in backoff.
     fn launch_in_slot(
         &mut self,
         phase: usize,
@@ -377,17 +387,17 @@ impl Driver {
         now: Instant,
         k: u64,
     ) -> Result<Step, Option<Instant>> {
-        // A shard without a slot was rejected when the configuration was read.
-        let own_slots = u32::try_from(self.arrivals.shard.part(slots.get().into()))
+        // The configuration reader rejects a shard without a slot, so the default is never used.
+        let shard_slots = u32::try_from(self.arrivals.shard.part(slots.get().into()))
             .ok()
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN);
-        let (due, slot) = self.slots.acquire(own_slots, since, now)?;
+        let (due, slot) = self.slots.acquire(shard_slots, since, now)?;
         Ok(Step::Launch(Arrival { k, due, phase: Some(phase), lengths: None }, Some(slot)))
     }
 
-    /// Continues a phase that ends after `count` requests. Returns `None` once the last of them has
-    /// ended.
+    /// Continues a phase that ends after `count` requests. Returns `None` when the last request of
+    /// the phase has ended.
     fn step_counted_phase(
         &mut self,
         phase: usize,
@@ -405,7 +415,7 @@ impl Driver {
         };
         self.counted_phase = Some(CountedPhase { phase, launched });
         if launched < self.arrivals.shard.part(count.get()) {
-            // The number counts from the start of the phase, so that the phase always begins with
+            // Arrival numbers count from the start of the phase, so the phase always begins with
             // the first prompt.
             let k = self.arrivals.shard.arrival_number(launched);
             return Some(match self.launch_in_slot(phase, slots, since, now.instant, k) {
@@ -423,8 +433,8 @@ impl Driver {
         None
     }
 
-    /// Lets the schedule advance again after a phase that counted requests. The cycle takes as much
-    /// longer as the phase did.
+    /// Ends a `requests` phase, so the schedule advances again. The rest of the cycle is delayed by
+    /// the duration of the phase.
     fn end_counted_phase(&mut self, now: Moment) {
         self.counted_phase = None;
         self.schedule_state.set_counted_phase(None);

@@ -1,4 +1,4 @@
-//! The commands to a driver that runs.
+//! The pending commands to a running driver.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,27 +35,28 @@ impl DriverCommands {
 
 impl Mailbox {
     /// Replaces the schedule, and ends any manual rate override.
-    pub fn replace_schedule(&self, timetable: Timetable, spread: ArrivalSpec) {
+    pub fn replace_schedule(&self, timetable: Timetable, arrivals: ArrivalSpec) {
         let mut commands = self.lock();
-        commands.schedule = Some((timetable, spread));
+        commands.schedule = Some((timetable, arrivals));
         commands.rate = None;
         self.notify.notify_one();
     }
 
-    /// Sets or clears a manual rate override. Returns the pending change that this one replaces.
+    /// Sets or clears a manual rate override. Returns the previous change if the driver has not
+    /// applied it yet. The new change replaces it.
     pub fn set_rate(&self, rate: RateOverride) -> Option<RateOverride> {
         let replaced = self.lock().rate.replace(rate);
         self.notify.notify_one();
         replaced
     }
 
-    /// Lets a cycle that waits for the target begin.
+    /// Reports that the target is ready. A cycle that waits for the target then begins.
     pub fn set_target_ready(&self) {
         self.lock().is_target_ready = true;
         self.notify.notify_one();
     }
 
-    /// Waits until a command has arrived since this method was last called.
+    /// Waits for a command. Returns at once if a command has arrived since the last call.
     pub(super) async fn notified(&self) {
         self.notify.notified().await;
     }

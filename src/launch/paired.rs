@@ -1,20 +1,23 @@
-//! The requests of one arrival to several targets, and everything that waits for a request to end.
+//! Paired requests, which are the requests of one arrival, one to each target of the scenario. This
+//! module compares their timings. It also notifies a slot when its request ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slots::Slot;
 use crate::pairing::{PairedComparison, Timing};
 
-/// The receivers of the end of a request: its slot in a closed loop, and its paired requests.
+/// The receivers that are notified when a request ends. In a closed loop, the slot of the request
+/// is notified. With several targets, the paired requests are notified.
 #[derive(Debug, Default)]
 pub(super) struct RequestContext {
     pub slot: Option<Arc<Slot>>,
-    /// The paired requests, and the index of this one among them.
+    /// The paired requests, and the index of this request among them.
     pub pair: Option<(Arc<PairedRequests>, usize)>,
 }
 
 impl RequestContext {
-    /// Reports the end of the request: its timing, or `None` if it failed or was dropped.
+    /// Notifies the receivers that the request has ended. `timing` is `None` if the request failed,
+    /// or if the arrival was dropped.
     pub fn end(self, timing: Option<Timing>) {
         if let (Some(slot), None) = (&self.slot, timing) {
             slot.set_failed();
@@ -27,8 +30,9 @@ impl RequestContext {
 
 /// The timings of the requests of one arrival, one request to each target.
 ///
-/// Each of the requests holds a reference. When the last of them ends, `drop` compares those that
-/// succeeded with the request to the first target, the baseline, if that succeeded too.
+/// Each request holds a reference to this value. When the last request ends, `drop` compares each
+/// other request with the request to the baseline target, which is the first target. Only requests
+/// that succeeded are compared.
 #[derive(Debug)]
 pub(super) struct PairedRequests {
     timings: Mutex<Vec<Option<Timing>>>,

@@ -1,11 +1,12 @@
-//! The gate that holds the next cycle of a scenario while its target is away.
+//! The gate that holds the next cycle of a scenario while its target does not respond or responds
+//! with server errors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// The readiness of a target, as its requests show it: away after a failed connection or a server
-/// error, ready after any other response.
+/// The readiness of a target, derived from its requests. A failed connection or a server error
+/// closes the gate. Any other response opens the gate.
 #[derive(Debug)]
 pub struct ReadinessGate {
     open: AtomicBool,
@@ -19,7 +20,7 @@ impl Default for ReadinessGate {
 }
 
 impl ReadinessGate {
-    /// Returns true if the next cycle may begin.
+    /// Returns true if the next cycle can begin.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
@@ -29,13 +30,13 @@ impl ReadinessGate {
         self.open.store(true, Ordering::Relaxed);
     }
 
-    /// Records the status of a response. A server error closes the gate, any other response opens
-    /// it.
+    /// Records the status of a response. A server error closes the gate, and any other response
+    /// opens the gate.
     pub fn target_responded(&self, status: u16) {
         self.open.store(status < 500, Ordering::Relaxed);
     }
 
-    /// Closes the gate, because the target could not be connected to.
+    /// Closes the gate, because llmload could not connect to the target.
     pub fn connection_failed(&self) {
         self.open.store(false, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The route of a scenario to one target: it sends each arrival at once, or drops it.
+//! A route (one scenario on one target). It sends each arrival at once, or drops the arrival.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
 use crate::guard::Guard;
-use crate::ledger::{InFlightRequest, Ledger};
+use crate::ledger::{InFlightGuard, Ledger};
 
-/// Everything that sends the requests of one scenario to one target. A reload replaces the route
-/// and keeps its [`RouteState`].
+/// Everything that sends the requests of one scenario to one target. A reload replaces the route,
+/// but the [`RouteState`] continues.
 #[derive(Debug)]
 pub struct Route<E, O> {
     /// The name of the target.
@@ -27,11 +27,11 @@ pub struct Route<E, O> {
     pub endpoint: Arc<E>,
     /// Builds the request of each arrival.
     pub template: RequestTemplate,
-    /// Decides which arrivals are dropped.
+    /// Decides which arrivals to drop.
     pub guard: Guard,
-    /// Receives everything that happens to the arrivals.
+    /// Receives an event for everything that happens to an arrival.
     pub observer: O,
-    /// The counts, and the requests in flight.
+    /// The ledger and the requests in flight.
     pub state: Arc<RouteState>,
 }
 
@@ -40,8 +40,8 @@ pub struct Route<E, O> {
 pub struct RouteState {
     /// The counts of all arrivals.
     pub ledger: Arc<Ledger>,
-    /// The tasks of the requests in flight. A task ends a little after its request, when the body
-    /// is drained.
+    /// The tasks of the requests in flight. A task ends slightly later than its request, because it
+    /// still reads the rest of the response body.
     pub tasks: TaskTracker,
     /// Aborts the requests in flight.
     pub cancellation: Cancellation,
@@ -64,8 +64,8 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
         let now = Instant::now();
         let admit = |in_flight| self.guard.admit(arrival.due, now, in_flight);
         match self.state.ledger.record_arrival(admit) {
-            Ok(token) => {
-                let request = Arc::clone(self).request(arrival, token, context);
+            Ok(in_flight) => {
+                let request = Arc::clone(self).request(arrival, in_flight, context);
                 self.state.tasks.spawn_on(request, runtime);
             }
             Err(reason) => {
@@ -78,7 +78,7 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
     async fn request(
         self: Arc<Self>,
         arrival: Arrival,
-        token: InFlightRequest,
+        in_flight: InFlightGuard,
         context: RequestContext,
     ) {
         let cancellation = &self.state.cancellation;
@@ -86,11 +86,12 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
         let finished = tokio::select! {
             biased;
             finished = exchange(&*self.endpoint, arrival, build, &self.observer) => finished,
-            reason = cancellation.cancelled() => return token.abort(reason),
+            reason = cancellation.cancelled() => return in_flight.abort(reason),
         };
-        // The ledger counts the end before the slot is free. In the other order, the next request
-        // of the slot could find this one still in flight, and be dropped at `max_concurrency`.
-        token.finish(finished.outcome.map(|_| ()));
+        // The ledger must count the end before the slot is free. In the other order, the next
+        // arrival in this slot could be dropped at `max_concurrency`, because this request would
+        // still count as in flight.
+        in_flight.finish(finished.outcome.map(|_| ()));
         context.end(finished.outcome.ok());
         tokio::select! {
             () = finished.drain_body() => {}

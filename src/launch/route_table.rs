@@ -1,4 +1,4 @@
-//! The routes of a scenario, one to each of its targets. A reload may replace them while the
+//! The routes of a scenario, one for each target. A reload can replace the routes while the
 //! schedule runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +13,17 @@ use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Observe};
 use crate::pairing::PairedComparison;
 
-/// The routes of a scenario, and the comparisons of all targets with the first.
+/// The routes of a scenario, and the comparison of each other target with the baseline target.
 #[derive(Debug)]
 pub struct RouteSet<E, O> {
-    /// At least one route, in the order of the scenario's targets.
+    /// At least one route, in the order of the scenario's targets. The first target is the baseline
+    /// target.
     pub routes: Vec<Arc<Route<E, O>>>,
-    /// One comparison for each route after the first.
+    /// One comparison for each route except the first.
     pub differences: Arc<[Arc<PairedComparison>]>,
 }
 
-/// The current routes of a scenario that runs.
+/// The current routes of a running scenario.
 #[derive(Debug)]
 pub struct RouteTable<E, O>(Mutex<Arc<RouteSet<E, O>>>);
 
@@ -31,7 +32,7 @@ impl<E, O> RouteTable<E, O> {
         RouteTable(Mutex::new(Arc::new(routes)))
     }
 
-    /// Sends all arrivals from now on by these routes.
+    /// Replaces the routes. All later arrivals use the new routes.
     pub fn replace(&self, routes: RouteSet<E, O>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }

@@ -1,7 +1,8 @@
-//! The slots of a closed loop: which are in use, and when each may be used again.
+//! The slots of a closed loop. This module knows which slots are in use, and when a request can use
+//! a slot again.
 //!
-//! A request holds its [`Slot`] and drops it at its end, on any thread. The slot then goes into the
-//! [`ReturnQueue`], which the driver empties into [`Slots`].
+//! A request holds a [`Slot`] and drops it when the request ends, on any thread. The drop puts the
+//! slot into the [`ReturnQueue`]. The driver moves the slots from this queue back to [`Slots`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,33 +14,34 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The least time between two attempts in a slot, if the first failed or was dropped. Without it, a
-/// target that refuses every request would be hammered.
+/// The shortest time between two attempts in a slot, if the first attempt failed or was dropped.
+/// Without this limit, llmload would flood a target that refuses every request.
 const FAILURE_BACKOFF: Duration = Duration::from_secs(1);
 
-/// All slots of a scenario. They outlive their phase: a request that is still in flight when the
-/// next closed-loop phase begins holds one of its slots.
+/// All slots of a scenario. Slots outlive a phase: if a request is still in flight when the next
+/// closed-loop phase begins, the request holds one of the slots of that next phase.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     busy: usize,
-    /// When each free slot that was used before became free.
+    /// For each free slot that was used before: the instant at which the slot became free.
     free: VecDeque<Instant>,
-    /// When each slot whose request failed may be used again.
+    /// For each slot whose request failed or was dropped: the instant at which the backoff ends.
     backing_off: BinaryHeap<Reverse<Instant>>,
     returns: Arc<ReturnQueue>,
 }
 
 impl Slots {
-    /// The queue of slots on their way back.
+    /// Returns the queue through which slots return to the driver.
     pub fn returns(&self) -> Arc<ReturnQueue> {
         Arc::clone(&self.returns)
     }
 
-    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the slot and the
-    /// instant from which it was free in this phase.
+    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the instant
+    /// since which the slot was free in this phase, and the slot.
     ///
     /// # Errors
-    /// If no slot is free: when the first slot ends its backoff, if one is backing off.
+    /// Fails if no slot is free. The error is the end of the first backoff, or `None` if no slot is
+    /// in backoff.
     pub fn acquire(
         &mut self,
         limit: NonZeroU32,
@@ -51,7 +53,8 @@ impl Slots {
             self.free.push_back(end);
         }
         if self.busy + self.backing_off.len() >= limit.get() as usize {
-            // Free slots beyond the limit are left over from a phase with more slots.
+            // The remaining free slots exceed the limit. They are left over from a phase with more
+            // slots.
             self.free.clear();
             return Err(self.next_backoff_end());
         }
@@ -83,8 +86,8 @@ impl Slots {
     }
 }
 
-/// A slot in use, shared by the requests of one arrival to all targets. When the last of them ends,
-/// `drop` returns the slot.
+/// A slot in use. The requests of one arrival to all targets share the slot. When the last of these
+/// requests ends, `drop` returns the slot to the driver.
 #[derive(Debug)]
 pub struct Slot {
     attempted_at: Instant,
@@ -114,7 +117,8 @@ impl Drop for Slot {
     }
 }
 
-/// Slots on their way back to the driver, never more than are in use.
+/// The slots that requests have returned and that the driver has not collected yet. The number of
+/// slots limits the size of this queue.
 #[derive(Debug, Default)]
 pub(super) struct ReturnQueue {
     slots: Mutex<Vec<ReturnedSlot>>,
@@ -138,7 +142,7 @@ impl ReturnQueue {
         std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until a slot has returned since this method was last called.
+    /// Waits for a slot. Returns at once if a slot has returned since the last call.
     pub async fn returned(&self) {
         self.notify.notified().await;
     }

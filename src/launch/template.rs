@@ -1,4 +1,5 @@
-//! The template of all requests on a route: it builds the request of an arrival.
+//! The template of all requests on a route (one scenario on one target). It builds the request of
+//! an arrival.
 
 use crate::endpoint::Request;
 use crate::event::Arrival;
@@ -14,7 +15,7 @@ use crate::random::unique_number;
 pub struct RequestTemplate {
     /// The model name in each request.
     pub model: String,
-    /// Where prompts come from.
+    /// The source of the prompts.
     pub prompts: PromptSource,
     /// The parameters of the `request` section.
     pub parameters: RequestParameters,
@@ -22,21 +23,22 @@ pub struct RequestTemplate {
     pub dialect: Dialect,
     /// True if each request carries a trace context.
     pub traceparent: bool,
-    /// The end that proves a response complete.
+    /// The last part of a response, which proves that the response is complete.
     pub terminal: Terminal,
     /// The timeouts of each request.
     pub timeouts: Timeouts,
 }
 
-/// The prompts of a scenario. The number of an arrival decides its prompt, so every target and
-/// every shard draws the same one.
+/// The prompts of a scenario. The number of an arrival determines its prompt. So every target
+/// receives the same prompt, and every shard would choose the same prompt.
 #[derive(Debug)]
 pub struct PromptSource {
     /// The prompts.
     pub prompts: Prompts,
     /// The seed of all random choices.
     pub seed: u64,
-    /// The name of the scenario. Scenarios with the same seed draw different prompts.
+    /// The name of the scenario. It affects all random choices, so two scenarios with the same seed
+    /// draw different prompts.
     pub scenario: String,
 }
 
@@ -44,7 +46,7 @@ impl RequestTemplate {
     /// Builds the request of an arrival.
     ///
     /// # Errors
-    /// If the prompt cannot be read any more.
+    /// Fails if the prompt can no longer be read from its file.
     pub fn request_spec(&self, arrival: Arrival) -> Result<RequestSpec, FailureDetail> {
         let PromptSource { prompts, seed, scenario } = &self.prompts;
         let prompt = prompts.prompt_for(*seed, scenario, arrival.k, arrival.lengths);

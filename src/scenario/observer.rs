@@ -1,4 +1,5 @@
-//! The observer of a route: it passes each event on to everything that measures or shows the route.
+//! The observer of a route (one scenario on one target). It passes each event to everything that
+//! measures or displays the route.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::tally::Tally;
 /// All receivers of the events of one route.
 #[derive(Debug)]
 pub struct RouteObserver {
-    /// The series of the route.
+    /// The Prometheus series of the route.
     pub metrics: RouteMetrics,
     /// The latest failures.
     pub incidents: Arc<Incidents>,
@@ -20,7 +21,7 @@ pub struct RouteObserver {
     pub recent: Arc<Recent>,
     /// Holds the next cycle while the target is away.
     pub readiness: Arc<ReadinessGate>,
-    /// All measurements of a run, for its report. `None` in a daemon.
+    /// Aggregates the measurements of a run for its report. `None` in a daemon.
     pub tally: Option<Arc<Tally>>,
 }
 

@@ -1,4 +1,5 @@
-//! The readiness of a target, and the model that it serves. Its list of models shows both.
+//! Waits until a target is ready, and learns the model that the target serves. The target's list of
+//! models shows both.
 
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use crate::status::RouteMonitor;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The time from the start of one request to the start of the next.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The time after which a wait is logged as a warning again.
+/// The time after which llmload logs a warning about a target that is still not ready.
 const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Waits until the target is ready, as far as the start of the schedule requires it. Returns the
-/// model: the configured one, or else the one that the target lists.
+/// Waits until the target is ready, if `start` requires this or if the model is not configured.
+/// Returns the configured model, or else the model that the target lists.
 pub(super) async fn wait(
     start: &Start,
     route: &RouteSpec,
@@ -52,9 +53,10 @@ pub(super) async fn wait(
 
 /// The reason why a target is not ready.
 struct Obstacle {
-    /// The rest of "waiting for …".
+    /// The end of the log message "waiting for …".
     waiting_for: String,
-    /// True if the target responds, so that waiting alone is unlikely to help.
+    /// True if the target responds, because the obstacle is then unlikely to disappear without
+    /// help.
     is_lasting: bool,
 }
 
@@ -80,7 +82,7 @@ async fn check(
     let lasting = |waiting_for| Obstacle { waiting_for, is_lasting: true };
     match diagnosed.choose_model(status, &models) {
         (Some(model), problem) => {
-            // Without this warning, nobody could explain why requests to this model fail.
+            // Without this warning, the user could not explain why requests to this model fail.
             if let Some(problem) = problem {
                 let (scenario, target) = (&monitor.scenario, &monitor.target);
                 tracing::warn!(scenario, target, "{problem}");
@@ -92,11 +94,11 @@ async fn check(
     }
 }
 
-/// Decides how a wait is logged: a new obstacle as information, a lasting one as a warning at once,
-/// and any wait as a warning every five minutes.
+/// Decides how to log a wait. A new obstacle is logged as information. A lasting obstacle is logged
+/// as a warning at once. Every wait is logged as a warning again every five minutes.
 struct WaitLog {
     obstacle: String,
-    /// When the wait began, or the last warning was logged.
+    /// The time of the last warning, or the start of the wait if there was no warning.
     since: Instant,
     has_warned: bool,
 }
@@ -112,7 +114,8 @@ impl WaitLog {
         WaitLog { obstacle: String::new(), since, has_warned: false }
     }
 
-    /// Returns how to log this obstacle now; `None` if it was logged already.
+    /// Returns the severity of the log line about this obstacle. Returns `None` if the obstacle was
+    /// logged already.
     fn severity(&mut self, obstacle: &str, is_lasting: bool, now: Instant) -> Option<Severity> {
         let is_reminder = now.saturating_duration_since(self.since) >= REMINDER_INTERVAL;
         let is_new = obstacle != self.obstacle;
@@ -127,8 +130,8 @@ impl WaitLog {
     }
 }
 
-/// Waits until one of the targets that went away responds again. One is enough, so that a load on
-/// several targets does not stop with one of them.
+/// Waits until a target of the scenario responds without a server error. One target is enough, so
+/// that a scenario with several targets does not stop if one target stays away.
 pub(super) async fn wait_for_return(routes: &HttpRouteTable, metrics: &Metrics) {
     loop {
         let started = Instant::now();

@@ -1,5 +1,5 @@
-//! The specification of a scenario: its part of the plan, with the clients of its targets. It
-//! builds the monitors, the routes and the timetable.
+//! The specification of a scenario, which consists of the scenario's part of the plan and the
+//! clients of its targets. It builds the timetable, and for each target the route and its monitor.
 
 use std::sync::Arc;
 
@@ -19,24 +19,24 @@ use crate::timetable::Timetable;
 /// A scenario of the plan, with the seed and the clients of its targets.
 #[derive(Clone, Debug)]
 pub struct ScenarioSpec {
-    /// The scenario as the plan has it.
+    /// The scenario in the plan.
     pub scenario: plan::Scenario,
     /// The seed of all random choices.
     pub seed: u64,
-    /// One for each target, in the order of the scenario.
+    /// One route for each target, in the order of the scenario's targets.
     pub routes: Vec<RouteSpec>,
-    /// True if all measurements are kept for the report of a run.
+    /// True if llmload aggregates the measurements for the report of a run.
     pub has_tally: bool,
 }
 
 /// A target of a scenario, and its client.
 #[derive(Clone, Debug)]
 pub struct RouteSpec {
-    /// The target as the plan has it.
+    /// The target in the plan.
     pub target: Arc<Target>,
     /// The client of the target.
     pub endpoint: Arc<HttpEndpoint>,
-    /// The facts that the status page shows.
+    /// The facts about the route that the status page shows.
     pub info: RouteInfo,
 }
 
@@ -63,12 +63,13 @@ impl ScenarioSpec {
             tally,
         );
         if let Some(model) = &route.target.model {
-            let _first = monitor.model.set(model.clone());
+            // The monitor is new, so this is the first call.
+            let _always_ok = monitor.model.set(model.clone());
         }
         Arc::new(monitor)
     }
 
-    /// Returns a new schedule state, which waits for the target.
+    /// Returns the schedule state of a scenario that waits for its target.
     pub fn new_schedule_state(&self, shard: Shard) -> Arc<ScheduleState> {
         let timetable = self.timetable();
         let schedule = Arc::clone(timetable.schedule());
@@ -85,12 +86,13 @@ impl ScenarioSpec {
         let routes = self.routes.iter().zip(monitors);
         let routes =
             routes.filter_map(|(route, monitor)| self.build_route(route, monitor, gate, context));
+        // The first target is the baseline target, with which all others are compared.
         let differences: Vec<Arc<PairedComparison>> =
             monitors.iter().skip(1).map(|monitor| Arc::clone(&monitor.difference)).collect();
         RouteSet { routes: routes.collect(), differences: differences.into() }
     }
 
-    /// Builds one route; `None` if its model is unknown.
+    /// Builds one route. Returns `None` if its model is unknown.
     fn build_route(
         &self,
         route: &RouteSpec,
@@ -128,7 +130,7 @@ impl ScenarioSpec {
         }))
     }
 
-    /// Creates the series of a route; `None` if its model is unknown.
+    /// Creates the Prometheus series of a route. Returns `None` if its model is unknown.
     pub(super) fn bind_metrics(
         &self,
         route: &RouteSpec,
@@ -163,8 +165,8 @@ impl ScenarioSpec {
         Timetable::for_scenario(&self.scenario)
     }
 
-    /// Returns true if both specifications have the same arrivals. Then a reload leaves the
-    /// schedule alone.
+    /// Returns true if both specifications have the same arrivals. A reload then does not replace
+    /// the schedule.
     pub(super) fn has_same_timing(&self, other: &ScenarioSpec) -> bool {
         let timing = |spec: &ScenarioSpec| {
             let plan::Scenario { schedule, arrivals, repeat, start, active, .. } = &spec.scenario;

@@ -1,5 +1,5 @@
-//! The server version of each target, requested now and then. A roll-out on the server explains
-//! changes in the measurements.
+//! Requests the server version of each target every ten minutes. A new version can explain a change
+//! of the measurements.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,9 +14,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two requests for the version.
 const INTERVAL: Duration = Duration::from_mins(10);
 
-/// Keeps `llmload_target_info` up to date, and requests all versions at once after a notification
-/// of
-/// `routes_replaced`. If a server does not respond or reports no version, the last one stays.
+/// Keeps `llmload_target_info` up to date. Requests all versions at once when `routes_replaced` is
+/// notified. If a server does not respond or reports no version, `llmload_target_info` keeps the
+/// last version.
 pub(super) async fn watch(
     routes: &HttpRouteTable,
     routes_replaced: &Notify,

@@ -1,6 +1,6 @@
-//! The warm-up requests of a route. They are sent before the schedule, one by one, and count in no
-//! ledger and no histogram, because the first requests pay for the start of a server (graphs,
-//! caches, pools).
+//! Sends the warm-up requests of a route (one scenario on one target) one after the other, before
+//! the schedule starts. Ledgers and histograms do not count these requests, because the first
+//! requests to a server are slow: the server still builds its graphs, caches and pools.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::status::RouteMonitor;
 /// How often a paused warm-up checks whether the pause has ended.
 const PAUSE_CHECK: Duration = Duration::from_millis(100);
 
-/// Sends `count` requests, each after the previous one has ended, successfully or not.
+/// Sends `count` requests. Each request starts after the previous request has ended, successfully
+/// or not.
 pub(super) async fn send(
     route: &HttpRoute,
     count: u32,

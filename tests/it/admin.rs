@@ -1,5 +1,5 @@
 //! Commands to a running driver, on a paused clock. Each command takes effect at one instant, and
-//! no arrival is lost or doubled there.
+//! no arrival is lost or doubled at that instant.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn bench() -> Bench {
     Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000)
 }
 
-/// How many requests were sent in each second.
+/// Returns the number of requests that were sent in each second.
 fn by_second(bench: &Bench) -> Vec<usize> {
     let sent = bench.sent();
     let last = sent.last().map_or(0, Duration::as_secs);
@@ -50,7 +50,7 @@ async fn arrivals_during_a_pause_are_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_manual_override_the_schedule_continues_where_it_would_be() {
+async fn after_a_manual_override_the_schedule_continues_as_if_there_had_been_no_override() {
     let bench = bench();
     let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
     let (mut driver, schedule_state) = bench.driver_with_state(
@@ -66,7 +66,7 @@ async fn after_a_manual_override_the_schedule_continues_where_it_would_be() {
         tokio::time::sleep(seconds(1)).await;
         let position = schedule_state.position(tokio::time::Instant::now());
         assert!((position.rate - 4.0).abs() < 1e-9 && position.override_until.is_some());
-        // Another override, and then back to the schedule.
+        // Set another override, and then return to the schedule.
         mailbox.set_rate(RateOverride::Set { rate: "8/s".parse().unwrap(), length: seconds(60) });
         tokio::time::sleep(seconds(3)).await;
         mailbox.set_rate(RateOverride::Clear);
@@ -108,12 +108,13 @@ async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     tokio::join!(bench.drive(&mut driver), commands);
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (25 + 80, 25 + 80));
-    // The 25th was sent at 2.45 s. 40/s begins at 3.45 s, with the first arrival 12.5 ms later.
+    // The 25th request was sent at 2.45 s. 40/s begins at 3.45 s, with the first arrival 12.5 ms
+    // later.
     assert_eq!(by_second(&bench), [10, 10, 5, 22, 40, 18]);
 }
 
-/// A hundred commands at many different instants. Arrivals due before a command are sent by the old
-/// schedule, those after it by the new one.
+/// A hundred commands at many different instants. Arrivals that are due before a command belong to
+/// the old schedule. Later arrivals belong to the new schedule.
 #[tokio::test(start_paused = true)]
 async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     let bench = bench();
@@ -150,15 +151,18 @@ async fn a_requests_phase_ends_with_its_last_request() {
     bench.drive(&mut bench.driver(phases, twice)).await;
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (50, 50));
-    // Three rounds of 0.5 s, a second of load whose last requests still run, two rounds: about 3.5
-    // s.
+    // A pass takes about 3.5 s: three rounds of 0.5 s, one second at 10/s, and two rounds of 0.5 s,
+    // which begin while the last requests of that second still run.
     let sent = bench.sent();
     let second_pass = sent[25];
     assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");
-    assert!(sent[12] >= Duration::from_millis(1500), "the schedule did not advance until then");
+    assert!(
+        sent[12] >= Duration::from_millis(1500),
+        "the schedule did not advance during the first phase"
+    );
 }
 
-/// The target goes away. The current cycle continues, and the next one waits.
+/// The target goes away. The current cycle continues, and the next cycle waits.
 #[tokio::test(start_paused = true)]
 async fn a_cycle_waits_at_a_closed_gate_and_is_complete_when_it_opens() {
     let bench = bench();
@@ -179,7 +183,7 @@ async fn a_cycle_waits_at_a_closed_gate_and_is_complete_when_it_opens() {
         assert_eq!(
             bench.origin.elapsed(),
             seconds(3),
-            "the next cycle waits from the end of this one"
+            "the wait of the next cycle begins at the end of this cycle"
         );
         tokio::time::sleep(seconds(60)).await;
         assert!(matches!(schedule_state.activity(), llmload::schedule_state::Activity::Waiting(_)));

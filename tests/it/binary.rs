@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longer than anything takes on the slowest machine. A test that waits this long hangs.
+/// Longer than anything takes on the slowest machine. A test that waits this long has hung.
 pub const FOREVER: Duration = Duration::from_mins(2);
 
-/// A daemon that runs, with its log. `drop` kills it.
+/// A running daemon, with its log. `drop` kills it.
 pub struct Daemon {
     pub child: Child,
     pub address: SocketAddr,
@@ -21,15 +21,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `llmload daemon` on a configuration, on a free port, and waits until it serves.
+    /// Starts `llmload daemon` with this configuration on a free port. Waits until the web server
+    /// listens.
     pub fn start(yaml: &str) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
         Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder)
     }
 
-    /// Starts a daemon with a command that lacks only its arguments, on the `llmload.yml` in a
-    /// folder, and waits until it serves.
+    /// Starts a daemon with the `llmload.yml` in `folder`. `command` starts llmload and has no
+    /// arguments yet. Waits until the web server listens.
     pub fn of(mut command: Command, more: &[&str], folder: tempfile::TempDir) -> Daemon {
         let mut child = command
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--config.file"])
@@ -45,7 +46,7 @@ impl Daemon {
             // No `Daemon` exists yet whose `drop` would kill the child.
             let _gone = child.kill();
             let ended = child.wait();
-            panic!("the daemon does not serve ({ended:?}):\n{}", log.lock().unwrap());
+            panic!("the web server did not start ({ended:?}):\n{}", log.lock().unwrap());
         };
         let copy = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -60,8 +61,8 @@ impl Daemon {
         request(self.address, "GET", path).unwrap()
     }
 
-    /// Repeats a request until the body has what is wanted. Fails if the daemon ends or takes too
-    /// long.
+    /// Repeats a request until `wanted` returns a value for the body, and returns this value. Fails
+    /// if the daemon ends or takes too long.
     pub fn wait_for<T>(&mut self, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
@@ -72,7 +73,7 @@ impl Daemon {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
             assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{log}");
-            assert!(begun.elapsed() < FOREVER, "not what is wanted:\n{body}\n{log}");
+            assert!(begun.elapsed() < FOREVER, "the response never matched:\n{body}\n{log}");
             pause();
         }
     }
@@ -104,7 +105,7 @@ impl Daemon {
         // A thread that has ended in the meantime has no name.
         let names =
             tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|its| its.trim() == name).count()
+        names.filter(|thread| thread.trim() == name).count()
     }
 
     fn count(&self, what: &str) -> usize {
@@ -151,7 +152,7 @@ pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(20));
 }
 
-/// Sends a plain HTTP request. Returns status, head and body.
+/// Sends an HTTP request without a body. Returns the status, the head and the body of the response.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -160,14 +161,14 @@ pub fn request(
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     Ok((status, head.to_owned(), body.to_owned()))
 }
 
-/// Returns the sum of all samples of a name whose labels contain all of these.
+/// Returns the sum of all samples of the metric `name` that have all these labels.
 pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
     exposition
         .lines()
@@ -251,7 +252,7 @@ fn the_schema_equals_the_one_in_the_repository() {
 }
 
 #[test]
-fn log_options_work_anywhere_and_daemon_options_not_before_another_command() {
+fn log_options_work_before_each_command_and_daemon_options_only_before_the_daemon() {
     let (code, out, err) = llmload(&["--log.level", "debug", "schema"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with('{'));
@@ -271,7 +272,7 @@ fn log_options_work_anywhere_and_daemon_options_not_before_another_command() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     for args in [vec!["schema"], vec!["check", examples.to_str().unwrap()], vec!["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -298,7 +299,7 @@ fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     assert_eq!(mistyped.unwrap().code(), Some(2));
 }
 
-/// `llmload demo 2>&1 | head`.
+/// As in `llmload demo 2>&1 | head`.
 #[test]
 fn a_daemon_outlives_the_reader_of_its_log() {
     let folder = tempfile::tempdir().unwrap();

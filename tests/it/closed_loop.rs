@@ -14,10 +14,11 @@ fn concurrency(slots: u32, seconds: u64) -> Phase {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_slot_is_filled_again_as_its_request_ends() {
+async fn each_slot_is_used_again_when_its_request_ends() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(250)), 100);
     let counts = bench.run(vec![concurrency(5, 10)]).await;
-    // 5 slots × 4 requests a second × 10 s, within the rounding of tokio's clock.
+    // 5 slots × 4 requests per second × 10 s. tokio's clock rounds each wait, so the number varies
+    // slightly.
     assert!((195..=205).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded);
     assert_eq!(bench.sent().iter().filter(|at| **at < Duration::from_millis(250)).count(), 5);
@@ -60,7 +61,7 @@ async fn open_and_closed_loop_phases_alternate() {
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
 }
 
-/// A complete response on a connection that stays open a while longer.
+/// A complete response on a connection that stays open after the response.
 fn lingering() -> Vec<BodyStep> {
     vec![data(&[&token("a"), FINISH, USAGE, DONE]), BodyStep::Silence]
 }
@@ -69,7 +70,8 @@ fn lingering() -> Vec<BodyStep> {
 async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(100), lingering()), 1);
     let counts = bench.run(vec![concurrency(1, 10)]).await;
-    // Ten a second. It would be half as many if the slot waited for the end of the connection.
+    // The slot sends ten requests per second. It would send half as many if it waited for the end
+    // of the connection.
     assert!((98..=100).contains(&counts.succeeded), "{}", counts.succeeded);
     assert_eq!(counts.arrivals, counts.succeeded, "no arrival was dropped at max_concurrency");
 }
@@ -77,7 +79,7 @@ async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
 #[tokio::test(start_paused = true)]
 async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
-    // One request, 50 ms before the schedule ends.
+    // The schedule sends one request, 50 ms before it ends.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
@@ -85,16 +87,16 @@ async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     assert_eq!(
         (counts.succeeded, counts.in_flight, bench.route.state.tasks.len()),
         (1, 0, 1),
-        "the end of the body is awaited"
+        "the task still reads the rest of the body"
     );
     bench.route.state.cancellation.cancel(AbortReason::Shutdown);
     let counts = bench.settle().await;
-    assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "no longer than that");
+    assert_eq!(bench.sent_at(0).elapsed().as_millis(), 80, "the abort ends the task at once");
     assert_eq!((counts.succeeded, counts.aborted().map(|a| a.1).sum::<u64>()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_a_body_that_never_ends_is_limited() {
+async fn reading_the_rest_of_a_body_that_never_ends_has_a_time_limit() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
     let mut driver = bench.driver(vec![constant("1/s", 1)], ONCE);
     bench.drive(&mut driver).await;

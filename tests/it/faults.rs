@@ -91,7 +91,7 @@ async fn send_recorded(
     started.finish(outcome);
     finished.drain_body().await;
     let counts = ledger.counts();
-    assert_eq!(counts.imbalance(), None);
+    assert_eq!(counts.first_broken_equation(), None);
     assert_eq!((counts.finished, counts.in_flight), (1, 0));
     let ends = recorder.failed.lock().unwrap().len() + recorder.succeeded.lock().unwrap().len();
     assert_eq!(ends, 1, "exactly one end is reported");

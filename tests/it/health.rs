@@ -1,4 +1,4 @@
-//! `llmload health`, the health check of an image that has no other tool.
+//! `llmload health`, the health check in a container image without a shell.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -16,7 +16,8 @@ fn responding(pieces: &'static [&'static [u8]]) -> String {
         for piece in pieces {
             stream.write_all(piece).unwrap();
         }
-        // Waits until the client has gone, so that unread bytes do not become a reset.
+        // Waits until the client closes the connection. If the server closed it first, unread bytes
+        // of the request would cause a reset.
         let _gone = stream.read(&mut [0; 1]);
     });
     format!("http://{address}/health")
@@ -39,7 +40,7 @@ fn a_daemon_is_healthy_while_it_waits_and_while_it_drains() {
     assert!(err.contains(&healthy) && err.contains("refused"), "{err}");
 }
 
-/// Each response, with the exit code and a part of the error.
+/// Each response, with the expected exit code and a part of the expected error.
 const RESPONSES: &[(&[&[u8]], i32, &str)] = &[
     (&[b"HTTP/1.1 200 OK\r\n\r\n"], 0, ""),
     (&[b"H", b"TTP/1.", b"0 2", b"00", b"\r\n\r\n"], 0, ""),
@@ -51,12 +52,12 @@ const RESPONSES: &[(&[&[u8]], i32, &str)] = &[
 ];
 
 #[test]
-fn only_status_200_is_healthy_in_any_number_of_pieces() {
-    for (pieces, code, words) in RESPONSES {
+fn only_status_200_is_healthy_in_one_or_several_pieces() {
+    for (pieces, code, part) in RESPONSES {
         let url = responding(pieces);
         let (exit, _, err) = llmload(&["health", &url]);
         assert_eq!(exit, Some(*code), "{pieces:?}: {err}");
-        assert!(err.contains(words) && !err.contains('\x1b'), "{pieces:?}: {err}");
+        assert!(err.contains(part) && !err.contains('\x1b'), "{pieces:?}: {err}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The life of a daemon: start, scrapes, stop.
+//! The life of a daemon: it starts, serves scrapes, drains and stops.
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ fn under_every_fault_the_ledger_balances_at_every_scrape_and_after_the_drain() {
     let exposition = request(address, "GET", "/metrics").unwrap().2;
     assert_balanced(&exposition);
     assert_eq!(sample(&exposition, "llmload_requests_in_flight", &[]), 0.0);
-    // 3 s up to 60/s and 2 s at 60/s.
+    // A ramp to 60/s in 3 s has 90 arrivals, and 2 s at 60/s have 120.
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &["scenario=\"open\""]), 210.0);
     let finished = sample(&exposition, "llmload_requests_total", &[]);
     let failed = sample(&exposition, "llmload_request_failures_total", &[]);
@@ -128,8 +128,8 @@ fn an_absent_target_delays_the_schedule_and_consumes_none_of_it() {
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
 }
 
-/// A response that will not change without help is a warning with a remedy. A server that does not
-/// respond yet is none.
+/// If the response of a server cannot change without help, llmload logs a warning with a remedy. A
+/// server that does not respond yet causes no warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
     let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;
@@ -137,7 +137,7 @@ async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("waiting for a model");
-        // llmload has repeated the request since.
+        // llmload has repeated the request after this line.
         daemon.wait_for("/metrics", |_| {
             (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
         });
@@ -150,7 +150,7 @@ async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
     .unwrap();
 }
 
-/// The target keeps every response open until all of them are.
+/// The target keeps every response open until all 1,000 responses are open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_at_once_leave_no_open_file_and_no_thread_behind() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -185,8 +185,7 @@ scenarios:
         gate.cancel();
         let finished = |text: &str| sample(text, "llmload_requests_total", &[]);
         daemon.wait_for("/metrics", |text| (finished(text) == 1000.0).then_some(()));
-        // Idle connections are kept for four seconds. If a file is never closed, the test hangs
-        // here.
+        // Idle connections are kept for four seconds. If a file is never closed, this loop fails.
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
             assert!(
@@ -231,8 +230,8 @@ scenarios:
         let (first, last) = (resident_after(1000.0), resident_after(6000.0));
         last - first
     });
-    // Five thousand records of request timelines alone would be a megabyte. Allocators vary by
-    // more.
+    // Records of 5,000 requests would need more than a megabyte. The limit is higher, because the
+    // memory of an allocator varies by more than a megabyte.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

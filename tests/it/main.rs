@@ -1,5 +1,5 @@
-//! Tests from outside, with real sockets, a real Prometheus and the real binary; and tests of the
-//! open and closed loop on a paused clock.
+//! Tests of llmload from outside, with real sockets, a real Prometheus and the real binary. The
+//! open loop and the closed loop are also tested on a paused clock.
 
 #![allow(
     clippy::unwrap_used,

@@ -95,23 +95,27 @@ impl Bench {
         &self,
         phases: Vec<Phase>,
         cycles: Cycles,
-        spread: ArrivalSpec,
+        arrivals: ArrivalSpec,
     ) -> Driver {
-        self.driver_with_state(phases, cycles, spread, None).0
+        self.driver_with_state(phases, cycles, arrivals, None).0
     }
 
     pub fn driver_with_state(
         &self,
         phases: Vec<Phase>,
         cycles: Cycles,
-        spread: ArrivalSpec,
+        arrivals: ArrivalSpec,
         active: Option<Windows>,
     ) -> (Driver, Arc<ScheduleState>) {
         let timetable = Timetable::new(Arc::new(Schedule::new(phases)), cycles, active);
         let schedule = Arc::clone(timetable.schedule());
-        let schedule_state =
-            Arc::new(ScheduleState::new(schedule, timetable.is_endless(), spread.shard, "nothing"));
-        (Driver::new(timetable, spread, Arc::clone(&schedule_state), self.origin), schedule_state)
+        let schedule_state = Arc::new(ScheduleState::new(
+            schedule,
+            timetable.is_endless(),
+            arrivals.shard,
+            "nothing",
+        ));
+        (Driver::new(timetable, arrivals, Arc::clone(&schedule_state), self.origin), schedule_state)
     }
 
     /// Runs the driver until no more arrivals are due.
@@ -119,7 +123,7 @@ impl Bench {
         driver.run(&self.route, &mut Alarm::Tokio(self.epoch), &self.stop).await;
     }
 
-    /// Runs the whole schedule once, and waits until all requests have ended.
+    /// Runs the schedule once, and waits until all requests have ended.
     pub async fn run(&self, phases: Vec<Phase>) -> LedgerCounts {
         self.drive(&mut self.driver(phases, ONCE)).await;
         self.settle().await
@@ -133,7 +137,7 @@ impl Bench {
 
     pub fn counts(&self) -> LedgerCounts {
         let counts = self.route.state.ledger.counts();
-        assert_eq!(counts.imbalance(), None);
+        assert_eq!(counts.first_broken_equation(), None);
         counts
     }
 
@@ -152,7 +156,7 @@ pub fn dropped(counts: &LedgerCounts, reason: DropReason) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_never_answers_changes_no_arrival() {
+async fn a_target_that_never_responds_changes_no_arrival() {
     let bench = Bench::new(InMemory::silent(), 1000);
     let mut driver = bench.driver(vec![constant("10/s", 20)], ONCE);
     bench.drive(&mut driver).await;
@@ -185,7 +189,7 @@ async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_stall_recent_arrivals_are_sent_late_ones_dropped_and_due_times_stay() {
+async fn after_a_stall_recent_arrivals_are_sent_old_arrivals_are_dropped_and_due_times_stay() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
@@ -205,7 +209,7 @@ async fn after_a_stall_recent_arrivals_are_sent_late_ones_dropped_and_due_times_
     let bunched =
         sent.iter().filter(|at| **at >= resumed && **at < resumed + Duration::from_millis(4));
     assert!(bunched.count() <= 51);
-    // The last second is back on the grid of 5 ms + 10 ms · k.
+    // In the last second, arrivals are again on the grid of 5 ms + 10 ms · k.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
         let off = (at.as_micros() + 10_000 - 5_000) % 10_000;
         assert!(off < 2_000, "{at:?}");

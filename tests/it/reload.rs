@@ -22,7 +22,7 @@ fn reload(daemon: &Daemon) -> (u16, String) {
     (status, body)
 }
 
-/// One scenario of the status page.
+/// Returns one scenario of the status document.
 fn scenario(status: &str, name: &str) -> Option<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(status).unwrap();
     status["scenarios"]
@@ -38,8 +38,8 @@ fn has_ended(status: &str, name: &str) -> Option<()> {
     (scenario["state"] == "ended" && scenario["ledger"]["in_flight"] == 0).then_some(())
 }
 
-/// A hundred reloads at 200/s, with every second file invalid. The valid ones change a setting of
-/// the scenario, and add or remove another scenario.
+/// A hundred reloads during a load of 200/s. Every second file is invalid. The valid files change a
+/// setting of the scenario, and add or remove another scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_lose_double_and_abort_nothing() {
     let upstream = Upstream::start(|_| good()).await;
@@ -61,8 +61,8 @@ scenarios:
         let mut observed = 0.0;
         for turn in 1..=100 {
             write(&daemon, &yaml(turn));
-            let (status, answer) = reload(&daemon);
-            assert_eq!(status, if turn % 2 == 1 { 500 } else { 200 }, "{turn}: {answer}");
+            let (status, reply) = reload(&daemon);
+            assert_eq!(status, if turn % 2 == 1 { 500 } else { 200 }, "{turn}: {reply}");
             let exposition = daemon.get("/metrics").2;
             let last = sample(&exposition, "llmload_config_last_reload_successful", &[]);
             assert_eq!(last, f64::from(u8::from(turn % 2 == 0)));
@@ -70,7 +70,7 @@ scenarios:
             let seen = sample(&exposition, "llmload_time_to_first_token_seconds_count", &labels);
             assert!(seen >= observed, "a histogram was reset");
             observed = seen;
-            // The limit is that of the last valid file.
+            // The limit is from the last valid file.
             let limit = sample(&exposition, "llmload_requests_in_flight_limit", &labels);
             assert_eq!(limit, f64::from(500 + turn - turn % 2));
         }
@@ -88,8 +88,8 @@ scenarios:
     assert_balanced(&exposition);
 }
 
-/// Each request is judged by every objective, a failure misses all of them, and after a reload the
-/// counts continue with the new threshold.
+/// Each request is judged by every objective, and a failed request misses every objective. After a
+/// reload, the counts continue with the new threshold.
 #[test]
 fn objectives_are_counted_per_request_and_follow_the_file() {
     let yaml = |slo: &str| {
@@ -115,11 +115,11 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
     for slo in ["ttft_p50", "ttft_p99", "tpot_p99"] {
         assert!(
             (of(&text, "requests_total", slo) - all).abs() <= 1.0,
-            "{slo}: one may be counted at this instant"
+            "{slo}: a scrape can miss one request"
         );
     }
     let violations = |slo| of(&text, "violations_total", slo);
-    assert!((violations("ttft_p50") - all).abs() <= 1.0, "nothing is that fast");
+    assert!((violations("ttft_p50") - all).abs() <= 1.0, "no request is that fast");
     assert!((violations("ttft_p99") - violations("success_rate")).abs() <= 1.0);
     assert_eq!(sample(&text, "llmload_slo_good_requests_total", &[]), 0.0);
     write(&daemon, &yaml(", slo: {ttft: {p99: 2m}}"));
@@ -137,7 +137,8 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_scenario_continues_and_a_removed_one_drains_before_its_series_go() {
+async fn a_changed_scenario_continues_and_a_removed_scenario_drains_before_its_series_are_removed()
+{
     let gate = CancellationToken::new();
     let held = gate.clone();
     // Requests of the guest hang until the gate opens.
@@ -167,9 +168,9 @@ scenarios:
             (sample(text, "llmload_requests_in_flight", &label) >= 2.0).then_some(())
         });
         write(&daemon, &kept("second", "40/s").replace("  g: ", "  #g: "));
-        let (status, answer) = reload(&daemon);
-        assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
+        let (status, reply) = reload(&daemon);
+        assert_eq!(status, 200, "{reply}");
+        assert_eq!(reply, "The configuration was reloaded: 1 changed (s), 1 removed (guest).\n");
         // The scenario is not shown any more, but its series exist while requests are in flight.
         assert!(scenario(&daemon.get("/api/v1/status").2, "guest").is_none());
         assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_in_flight", &label), 2.0);
@@ -199,9 +200,9 @@ fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
         (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(())
     });
     write(&daemon, "target: {simulator: {}}\nrate: 5\nspeed: 3\n");
-    let (status, answer) = reload(&daemon);
+    let (status, reply) = reload(&daemon);
     assert_eq!(status, 500);
-    assert!(answer.contains("llmload.yml:2:") && answer.contains("llmload.yml:3:"), "{answer}");
+    assert!(reply.contains("llmload.yml:2:") && reply.contains("llmload.yml:3:"), "{reply}");
     assert!(daemon.get("/api/v1/status").2.contains("\"reload_refused\":\""));
     let config = daemon.get("/config").2;
     assert!(config.contains("5/s") && !config.contains("speed"), "{config}");
@@ -221,11 +222,12 @@ fn an_invalid_file_is_rejected_with_positions_and_changes_nothing() {
     );
     // A missing file is an error too.
     std::fs::remove_file(daemon.folder.path().join("llmload.yml")).unwrap();
-    let (status, answer) = reload(&daemon);
-    assert!(status == 500 && answer.contains("there is no such file"), "{answer}");
+    let (status, reply) = reload(&daemon);
+    assert!(status == 500 && reply.contains("there is no such file"), "{reply}");
 }
 
-/// Changes files as a mounted `ConfigMap` does: links are swapped, times and names of files stay.
+/// Changes files as Kubernetes changes a mounted `ConfigMap`: it swaps symbolic links, and the
+/// names and times of the files stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auto_reload_notices_changed_files_and_secrets() {
     let keys = Arc::new(Mutex::new(BTreeSet::new()));
@@ -292,7 +294,7 @@ fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
     assert_eq!(daemon.log.lock().unwrap().matches("configuration rejected").count(), 1);
 }
 
-/// A target at another address is another server, so the version of the old one is forgotten.
+/// A target at another address is another server, so llmload forgets the version of the old server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_at_a_new_address_has_an_unknown_version_until_it_reports_one() {
     let gate = CancellationToken::new();
@@ -339,14 +341,14 @@ fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) 
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{header}\r\n{form}"
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 #[test]
-fn admin_commands_are_executed_shown_and_rejected_with_a_reason() {
+fn admin_commands_are_executed_and_shown_or_rejected_with_a_reason() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}, away: {base_url: 'http://127.0.0.1:9/v1'}}
 scenarios:
@@ -362,7 +364,7 @@ scenarios:
     assert_eq!(daemon.get("/-/pause").0, 405);
     assert_eq!(
         post(&daemon, "/-/pause", "", ""),
-        (200, "The load is paused: all arrivals are dropped.\n".into())
+        (200, "The load is paused, so all arrivals are dropped.\n".into())
     );
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_arrivals_dropped_total", &["reason=\"paused\""]) > 5.0).then_some(())
@@ -378,7 +380,7 @@ scenarios:
     assert_eq!(daemon.get("/-/ready").0, 200);
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &of_s), started);
     // A repeated command changes nothing, and the reply says so.
-    let again = "The load is paused already: all arrivals are dropped.\n";
+    let again = "The load is paused already, so all arrivals are dropped.\n";
     assert_eq!(post(&daemon, "/-/pause", "", ""), (200, again.into()));
     assert_eq!(post(&daemon, "/-/resume", "", ""), (200, "The load is resumed.\n".into()));
     let none = "The load is not paused, so there was nothing to resume.\n";
@@ -388,8 +390,8 @@ scenarios:
     });
 
     let path = "/api/v1/scenarios/s/rate";
-    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
-    assert_eq!((status, answer.as_str()), (200, "Scenario s: the rate is set to 7/s for 10m.\n"));
+    let (status, reply) = post(&daemon, path, "rate=7/s&for=10m", "");
+    assert_eq!((status, reply.as_str()), (200, "Scenario s: the rate is set to 7/s for 10m.\n"));
     let set = |text: &str, rate: f64, active: f64| {
         let now = sample(text, "llmload_schedule_target_requests_per_second", &of_s);
         let is_active = sample(text, "llmload_schedule_rate_override_active", &of_s);
@@ -413,10 +415,10 @@ scenarios:
     assert!(overridden["rate_set_until"].is_number() && overridden["rate_set_ignores"].is_null());
     assert_eq!(daemon.get("/api/v1/scenarios/none/rate").0, 404);
     let back = |words: &str| {
-        let (status, _, answer) = request(daemon.address, "DELETE", path).unwrap();
-        assert_eq!((status, answer), (200, format!("Scenario s: {words}.\n")));
+        let (status, _, reply) = request(daemon.address, "DELETE", path).unwrap();
+        assert_eq!((status, reply), (200, format!("Scenario s: {words}.\n")));
     };
-    back("back to its schedule");
+    back("it follows its schedule again");
     back("no manual rate was set; it follows its schedule");
     daemon.wait_for("/metrics", |text| set(text, 50.0, 0.0));
     let cleared: serde_json::Value = serde_json::from_str(&daemon.get(path).2).unwrap();
@@ -433,12 +435,12 @@ scenarios:
         ("rate=5/s&for=0s", "out of range"),
         ("rate=5/s&for=1m&who=me", "unknown parameter `who`"),
     ] {
-        let (status, answer) = post(&daemon, path, form, "");
-        assert!(status == 400 && answer.contains(problem), "{form}: {status} {answer}");
+        let (status, reply) = post(&daemon, path, form, "");
+        assert!(status == 400 && reply.contains(problem), "{form}: {status} {reply}");
     }
     assert_eq!(post(&daemon, "/api/v1/scenarios/none/rate", "rate=5/s&for=1m", "").0, 404);
     assert_eq!(post(&daemon, "/api/v1/scenarios/waiting/rate", "rate=5/s&for=1m", "").0, 409);
-    // A page of another site, open in a browser on this machine.
+    // These requests are from a page of another site, in a browser on this machine.
     for foreign in ["http://evil.example", "null", "http://localhost.evil.example"] {
         assert_eq!(post(&daemon, "/-/quit", "", &format!("origin: {foreign}\r\n")).0, 403);
     }
@@ -462,9 +464,9 @@ scenarios:
         (scenario(status, "nightly").unwrap()["state"] == "idle").then_some(())
     });
     let path = "/api/v1/scenarios/nightly/rate";
-    let (status, answer) = post(&daemon, path, "rate=7/s&for=10m", "");
+    let (status, reply) = post(&daemon, path, "rate=7/s&for=10m", "");
     let words = "the rate is set to 7/s for 10m, ignoring its cron and its active windows";
-    assert_eq!((status, answer), (200, format!("Scenario nightly: {words}.\n")));
+    assert_eq!((status, reply), (200, format!("Scenario nightly: {words}.\n")));
     daemon.wait_for("/api/v1/status", |status| {
         (scenario(status, "nightly").unwrap()["rate_set_ignores"]
             == "its cron and its active windows")
@@ -473,8 +475,8 @@ scenarios:
     daemon.wait_for_log(words);
 }
 
-/// The responses take longer than any grace period. The old simulator ends with the last of them,
-/// not earlier.
+/// The responses take longer than the grace period. The old simulator ends when its last response
+/// has ended, and not earlier.
 #[test]
 fn a_simulator_that_a_reload_removed_ends_with_its_last_request() {
     let yaml = |slots: u32| {
@@ -492,11 +494,8 @@ scenarios:
     });
     assert_eq!(daemon.threads_named("simulator"), 1);
     write(&daemon, &yaml(17));
-    let (status, answer) = reload(&daemon);
-    assert_eq!(
-        (status, answer.as_str()),
-        (200, "The configuration was reloaded: 1 changed (s).\n")
-    );
+    let (status, reply) = reload(&daemon);
+    assert_eq!((status, reply.as_str()), (200, "The configuration was reloaded: 1 changed (s).\n"));
     assert_eq!(daemon.threads_named("simulator"), 2);
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then_some(())
@@ -507,13 +506,13 @@ scenarios:
     assert_balanced(&exposition);
     let begun = Instant::now();
     while daemon.threads_named("simulator") > 1 {
-        assert!(begun.elapsed() < FOREVER, "the old simulator has no more requests");
+        assert!(begun.elapsed() < FOREVER, "the old simulator does not end");
         pause();
     }
 }
 
-/// A server restarts while a schedule runs. Requests of the current cycle fail and are counted, and
-/// the next cycle begins only once the server is back, complete.
+/// A server restarts while a schedule runs. Requests of the current cycle fail and are counted. The
+/// next cycle begins only when the server is ready again, and it is complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_returns_gets_the_next_cycle_complete() {
     let loading = Arc::new(AtomicBool::new(false));
@@ -558,14 +557,19 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
         // The log has one line for the outage and one for the return.
         let log = daemon.log.lock().unwrap().clone();
         assert!(failed >= 3.0, "{failed}");
-        let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-        assert_eq!((told("target unavailable"), told("target available again")), (1, 1), "{log}");
+        let count_lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(
+            (count_lines("target unavailable"), count_lines("target available again")),
+            (1, 1),
+            "{log}"
+        );
     })
     .await
     .unwrap();
 }
 
-/// SIGKILL during a ramp on the wall clock. The next daemon continues on the same curve.
+/// SIGKILL ends a daemon during a schedule on the wall clock. The next daemon continues on the same
+/// curve.
 #[test]
 fn after_a_kill_the_rate_follows_the_wall_clock() {
     let yaml = "target: {simulator: {}}
@@ -581,7 +585,7 @@ schedule: [{ramp: {from: 0/s, to: 100/s}, for: 10s}, {ramp: {to: 0/s}, for: 10s}
             let time = status["now"].as_f64().unwrap() % 20.0;
             let rate = if time < 10.0 { time * 10.0 } else { 200.0 - time * 10.0 };
             let shown = scenario["rate_per_second"].as_f64().unwrap();
-            // Both values are from one response, read some microseconds apart.
+            // Both values are from one response. llmload read them some microseconds apart.
             assert!((shown - rate).abs() < 1.0, "{shown} at {time}");
             Some(())
         });
@@ -606,8 +610,8 @@ fn warm_up_requests_are_sent_first_and_counted_separately() {
 /// Three processes send to one target. Together they send the schedule, each arrival once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_daemons_send_one_schedule() {
-    // How often each daemon sent each prompt. A header identifies the daemon, the length the
-    // prompt.
+    // For each daemon, the number of times that it sent each prompt. A header identifies the
+    // daemon, and the length of the request identifies the prompt.
     let sent = Arc::new(Mutex::new(vec![BTreeMap::<usize, u32>::new(); 3]));
     let log = Arc::clone(&sent);
     let upstream = Upstream::start_with_head(move |_, head| {
@@ -664,7 +668,7 @@ schedule: [{{constant: 21/s, for: 1s}}]
         assert_eq!(
             indices,
             (shard..21).step_by(3).collect::<Vec<_>>(),
-            "all of its own prompts and no others"
+            "each daemon sends the prompts of its shard and no others"
         );
         let (fewest, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
         assert!(most - fewest <= 1, "each prompt once in a cycle: {counts:?}");

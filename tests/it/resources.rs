@@ -33,7 +33,7 @@ fn a_plan_that_needs_more_open_files_than_allowed_is_refused_with_a_remedy() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let last = stderr.lines().last().unwrap();
-    for part in ["may open 64 files", "ulimit -n", "max_concurrency"] {
+    for part in ["can open only 64 files", "ulimit -n", "max_concurrency"] {
         assert!(last.contains(part), "{stderr}");
     }
 }

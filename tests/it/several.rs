@@ -1,5 +1,5 @@
-//! Several targets of one scenario: they receive the same requests at the same instants, and their
-//! differences are measured.
+//! Several targets of one scenario. They receive the same requests at the same instants, and
+//! llmload measures the differences between them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::binary::{Daemon, assert_balanced, llmload, request, sample};
 use crate::upstream::{Act, Upstream, good};
 
-/// The lengths of the bodies that a target received, and when.
+/// The `content-length` line of each request that a target received, and the time of the request.
 type Received = Arc<Mutex<Vec<(String, tokio::time::Instant)>>>;
 
 async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upstream, Received) {
     let received = Received::default();
     let log = Arc::clone(&received);
     let upstream = Upstream::start_with_head(move |_, head| {
-        // Only POST requests are load.
+        // Requests of other methods are not from the schedule.
         if !head.starts_with("POST") {
             return good();
         }
@@ -31,7 +31,7 @@ async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upst
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_target_gets_the_same_prompts_and_their_pairs_are_compared() {
     let (fast, to_fast) = target(|_| good()).await;
-    // Each response takes a twentieth of a second longer, and every fifth request fails.
+    // Each response of this target takes 50 ms longer, and every fifth request fails.
     let (slow, to_slow) = target(|number| {
         if number % 5 == 4 {
             vec![Act::Reset]
@@ -52,7 +52,7 @@ scenarios:
         slow.url(),
         serde_json::to_string(&prompts).unwrap()
     );
-    let (status, exposition) = once(yaml).await;
+    let (status, exposition) = run_until_end(yaml).await;
 
     assert_balanced(&exposition);
     for target in ["target=\"fast\"", "target=\"slow\""] {
@@ -65,7 +65,7 @@ scenarios:
         lengths.sort_unstable();
         lengths
     };
-    // The names of the models differ by one letter.
+    // The second model name is one letter longer, and so is each body.
     let (to_fast, to_slow) = (lengths(&to_fast), lengths(&to_slow));
     assert_eq!((to_fast.len(), to_slow.len()), (50, 50));
     let number = |length: &String| length.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
@@ -78,7 +78,7 @@ scenarios:
     assert_eq!(difference["pairs"], 40, "only pairs of two successes count");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
-    // The sums are those of the same pairs.
+    // The metrics contain the sums of the same pairs.
     let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
     let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
     for (count, sums, mean) in [
@@ -143,8 +143,8 @@ scenarios: {both: {targets: [one, other], rate: 1/s}}
     daemon.wait_for("/metrics", |page| paired(page).is_empty().then_some(()));
 }
 
-/// Runs a schedule that ends. Returns the last status and exposition.
-async fn once(yaml: String) -> (serde_json::Value, String) {
+/// Runs a schedule until it ends. Returns the last status and the last exposition.
+async fn run_until_end(yaml: String) -> (serde_json::Value, String) {
     let run = tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         let status = daemon.wait_for("/api/v1/status", |text| {
@@ -161,11 +161,11 @@ async fn once(yaml: String) -> (serde_json::Value, String) {
 
 #[tokio::test]
 async fn the_simulator_serves_both_apis_with_the_same_faults() {
-    // The n-th request meets the same fault at both APIs, regardless of timing.
+    // The n-th request has the same fault at both APIs, regardless of timing.
     let simulator = "simulator: {slots: 100, decode_tokens_per_second: 100000, prefill_tokens_per_second: 1000000, \
                      faults: {http_429: 20%, stream_error: 20%, truncation: 20%}}";
     for stream in [true, false] {
-        let (_, page) = once(format!(
+        let (_, page) = run_until_end(format!(
             "targets: {{chat: {{{simulator}}}, texts: {{{simulator}, api: completions}}}}
 scenarios:
   both:
@@ -225,7 +225,7 @@ async fn more_than_32_routes_work_if_the_file_allows_them() {
         "{err}"
     );
 
-    let (status, page) = once(format!("metrics: {{max_combinations: 40}}\n{yaml}")).await;
+    let (status, page) = run_until_end(format!("metrics: {{max_combinations: 40}}\n{yaml}")).await;
     assert_eq!(status["scenarios"].as_array().unwrap().len(), 40);
     assert_balanced(&page);
     for i in 0..40 {
