@@ -1,52 +1,52 @@
 //! The default buckets of each histogram.
 //!
-//! They are not in the table of metric families, because that table is in a layer above the
-//! configuration. The configuration takes the names of the histograms from here, and the table
-//! their bounds.
+//! The configuration needs the names of the histograms, and the table of metric families needs
+//! their bounds. The table is in a layer above the configuration, so the configuration cannot
+//! import the table. Both import this module.
 
 use std::collections::BTreeMap;
 
-/// Dispatch lag and event loop delay, in seconds.
+/// The bounds for dispatch lag and event loop delay, in seconds.
 pub const LAG: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// DNS lookup time and connect time, in seconds.
+/// The bounds for DNS lookup time and connect time, in seconds.
 pub const CONNECT: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Time to first token, in seconds, to beyond the default timeout.
+/// The bounds for the time to first token, in seconds. The last bound is above the default timeout.
 pub const FIRST_TOKEN: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
 ];
-/// Time between two events with text, in seconds.
+/// The bounds for the time between two stream events with text, in seconds.
 pub const GAP: &[f64] = &[
     0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 80.0,
 ];
-/// Time per output token, in seconds.
+/// The bounds for the time per output token, in seconds.
 pub const PER_TOKEN: &[f64] = &[
     0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06,
     0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// Duration of a request, in seconds.
+/// The bounds for the duration of a request, in seconds.
 pub const DURATION: &[f64] = &[
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0,
     180.0, 300.0, 600.0, 1200.0,
 ];
-/// Tokens of a prompt or an answer.
+/// The bounds for the number of input or output tokens of a request.
 pub const TOKENS: &[f64] = &[
     1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
     131_072.0,
 ];
-/// Output tokens per second.
+/// The bounds for output tokens per second.
 pub const TOKENS_PER_SECOND: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0, 200.0,
     300.0, 500.0, 1000.0,
 ];
-/// Successful requests per second.
+/// The bounds for successful requests per second.
 pub const QUERIES_PER_SECOND: &[f64] =
     &[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
-/// Every histogram by its name in the configuration, with its default bounds.
+/// All histograms: the name in the configuration and the default bounds.
 pub const HISTOGRAMS: &[(&str, &[f64])] = &[
     ("dispatch_lag_seconds", LAG),
     ("dns_duration_seconds", CONNECT),

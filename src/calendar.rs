@@ -1,10 +1,13 @@
 //! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions and
 //! active windows.
 //!
-//! All functions are pure arithmetic on instants that are passed in. One rule covers daylight
-//! saving: a local time takes place when the clock of the zone *first* shows it or a later time. So
-//! a local time that the clock skips takes place once, at the end of the gap. A local time that the
-//! clock shows twice takes place once, the first time.
+//! No function reads a clock: the caller passes the time in.
+//!
+//! One rule covers the changes of daylight saving time. A local time takes place when the clock of
+//! the zone *first* shows this time or a later time. This has two consequences:
+//!
+//! - If the clock skips a local time, the local time takes place once, at the end of the gap.
+//! - If the clock shows a local time twice, the local time takes place once, the first time.
 
 mod cron;
 mod windows;
@@ -19,19 +22,20 @@ use jiff::{Timestamp, ToSpan as _};
 pub use cron::Cron;
 pub use windows::{Days, Hours, Window, Windows};
 
-/// An error in a text. It quotes nothing of the text, which may contain a secret.
+/// An error in a text of the configuration. It does not quote the text, because the text can
+/// contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct ParseError {
-    /// The problem. It continues a sentence that begins with "`…` is".
+    /// The problem, which continues a sentence that begins with "`…` is".
     pub problem: String,
-    /// How to fix it, in the imperative.
+    /// The way to fix the problem, in the imperative.
     pub remedy: String,
 }
 
 /// A time zone by its name in the IANA database, such as `Europe/Berlin`.
 ///
-/// The database is compiled into the binary: see `Cargo.toml`.
+/// The database is compiled into the binary by a feature in `Cargo.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
@@ -39,7 +43,7 @@ impl Zone {
     /// Coordinated Universal Time.
     pub const UTC: Zone = Zone(TimeZone::UTC);
 
-    /// The zone of this name, in upper or lower case; `None` if the database has none.
+    /// Finds a zone by its name, in upper or lower case; `None` if the database has no such zone.
     pub fn by_name(name: &str) -> Option<Zone> {
         let zone = TimeZone::get(name).ok()?;
         (!zone.is_unknown()).then_some(Zone(zone))
@@ -71,18 +75,21 @@ impl Zone {
             AmbiguousOffset::Unambiguous { offset }
             | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(time).ok(),
             AmbiguousOffset::Gap { after, .. } => {
-                // With the offset after the gap, a time in the gap is an instant before the gap.
+                // The offset after the gap turns a local time in the gap into an instant before the
+                // gap. The next change of the clock is therefore the end of the gap.
                 let before = after.to_timestamp(time).ok()?;
                 self.0.following(before).next().map(|change| change.timestamp())
             }
         }
     }
 
-    /// The current day in this zone, its first instant and the first instant of the next day.
+    /// The current day in this zone, the first instant of this day and the first instant of the
+    /// next day.
     fn current_day(&self, now: Timestamp) -> (Date, Timestamp, Timestamp) {
         let start_of = |date: Date| self.first_instant_of(date.into());
         let mut date = self.local_time(now).date();
-        // A clock that is set back across midnight shows yesterday again, but yesterday has ended.
+        // After a change of the clock back across midnight, the clock shows yesterday again. By the
+        // rule above, yesterday has ended, so the loop moves on to today.
         while let Some((tomorrow, true)) =
             date.tomorrow().ok().map(|day| (day, start_of(day).is_some_and(|start| start <= now)))
         {
@@ -99,56 +106,60 @@ impl fmt::Display for Zone {
     }
 }
 
-/// An instant in the form of RFC 3339, in UTC.
+/// Formats an instant as in RFC 3339, in UTC.
 pub fn rfc3339(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
-/// The origin of the cycles of a schedule that follows the wall clock.
+/// The time from which a schedule counts its cycles if it follows the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// The Unix epoch: cycles are the same on every machine and in every zone.
+    /// The Unix epoch. Cycles are at the same instants on every machine and in every zone.
     Epoch,
-    /// Local midnight of each day. The next midnight cuts the last cycle of a day short, also on
-    /// days of 23 or 25 hours. If midnight does not exist, the day begins after the gap.
+    /// Local midnight of each day. The next midnight cuts the last cycle of the day short, on days
+    /// of 23 or 25 hours too. If the clock skips midnight, the day begins at the end of the gap.
     Midnight(Zone),
 }
 
-/// One pass of a schedule, placed on the wall clock.
+/// One cycle of a schedule and its place on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cycle {
-    /// Unique and increasing, but with gaps. It is the same after a restart and on every machine.
+    /// The number of the cycle. Numbers increase from cycle to cycle, but not always by 1. They are
+    /// the same after a restart and on every machine.
     pub number: u64,
-    /// The start, not after the requested instant.
+    /// The start of the cycle, which is at or before the requested instant.
     pub start: SystemTime,
-    /// The end: one length after the start, or the next midnight.
+    /// The end of the cycle: one length after the start, or the next midnight if it is earlier.
     pub end: SystemTime,
 }
 
-/// More than the longest day of any zone since the epoch.
+/// A time that is longer than the longest day of any zone since the epoch.
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {
-    /// Returns the cycle that is active at `now`, for a schedule of this length. A time before 1970
-    /// counts as the start of 1970.
+    /// Returns the cycle that is active at `now`, for a schedule of this length. If `now` is before
+    /// 1970, returns the first cycle of 1970.
     pub fn cycle_at(&self, length: Duration, now: SystemTime) -> Cycle {
         let length = length.max(Duration::from_nanos(1));
         match self {
             Anchor::Epoch => {
-                let number =
-                    whole(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), length);
+                let number = quotient(
+                    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+                    length,
+                );
                 let start = SystemTime::UNIX_EPOCH + times(length, number);
                 Cycle { number, start, end: start + length }
             }
             Anchor::Midnight(zone) => {
                 let now = timestamp(now).max(Timestamp::UNIX_EPOCH);
                 let (date, midnight, next) = zone.current_day(now);
-                let index = whole(now.duration_since(midnight).unsigned_abs(), length);
+                let index = quotient(now.duration_since(midnight).unsigned_abs(), length);
                 let start = SystemTime::from(midnight) + times(length, index);
                 let day = date.duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
-                // West of Greenwich, the epoch is in the last day of 1969.
+                // West of Greenwich, the local day of the epoch is the last day of 1969, which is
+                // day −1.
                 let day = u64::try_from(day + 1).unwrap_or(0);
-                let cycles_of_a_day = whole(LONGEST_DAY, length) + 1;
+                let cycles_of_a_day = quotient(LONGEST_DAY, length) + 1;
                 Cycle {
                     number: day.saturating_mul(cycles_of_a_day).saturating_add(index),
                     start,
@@ -159,7 +170,7 @@ impl Anchor {
     }
 }
 
-/// The form in a sentence: `cycles counted from the Unix epoch`.
+/// The text form for a sentence, such as `cycles counted from the Unix epoch`.
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -169,8 +180,8 @@ impl fmt::Display for Anchor {
     }
 }
 
-/// The number of whole lengths in a time.
-fn whole(time: Duration, length: Duration) -> u64 {
+/// The number of times that `length` fits into `time`, rounded down.
+fn quotient(time: Duration, length: Duration) -> u64 {
     u64::try_from(time.as_nanos() / length.as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
@@ -178,19 +189,20 @@ fn times(length: Duration, count: u64) -> Duration {
     Duration::from_nanos_u128(length.as_nanos() * u128::from(count))
 }
 
-/// An instant as a timestamp; the nearest one for an instant outside the years −9999 to 9999.
+/// Converts an instant to a timestamp. If the instant is outside the years −9999 to 9999, the
+/// result is the nearest timestamp.
 fn timestamp(time: SystemTime) -> Timestamp {
     let end = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::try_from(time).unwrap_or(end)
 }
 
-/// The last local time before this one.
+/// The local time one nanosecond before this local time.
 fn just_before(time: DateTime) -> DateTime {
     time.saturating_sub(1.nanosecond())
 }
 
-/// The position in `names` of the name that a word equals, or of which it is the first three
-/// letters.
+/// The position of a name in `names`. The word must be the full name or its first three letters, in
+/// upper or lower case.
 fn position_of_name(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
     let is_match = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);

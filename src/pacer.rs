@@ -1,11 +1,13 @@
-//! The due times of arrivals: which arrival is next in a segment of a cycle, and when to wake up.
+//! The pacer computes the due time of each arrival in a segment of a cycle, and returns the
+//! instant at which the driver must wake up next.
 //!
 //! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of
 //! the cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each
-//! arrival has a *mark*, a position on the axis of Λ, and is due at the first instant at which Λ(t)
-//! reaches its mark. Code counts marks in millionths of an arrival and times in nanoseconds.
+//! arrival has a *mark*, which is a position on the axis of Λ. The arrival is due at the first
+//! instant at which Λ(t) reaches its mark. Code counts marks in millionths of an arrival and times
+//! in nanoseconds.
 //!
-//! An example, 1/s for two seconds and then 2/s for two seconds:
+//! An example with a rate of 1/s for two seconds and then 2/s for two seconds:
 //!
 //! ```text
 //! λ(t), arrivals/s
@@ -27,21 +29,23 @@
 //! ```
 //!
 //! Evenly spread arrivals have marks at a distance of 1 (10⁶ millionths). Random arrivals have
-//! random distances with a mean of 1. The rate stretches both in the same way, so every load shape
-//! and every distribution of arrivals uses the same code.
+//! random distances with a mean of 1. The inverse of Λ turns both kinds of marks into due times in
+//! the same way, so every load shape and every distribution of arrivals uses the same code.
 //!
-//! The crate `governor` decides whether a mark is reached. `MarkLimiter` is its limiter on a
-//! clock that reads Λ(now), and no request leaves without its permission.
+//! A rate limiter of the crate `governor` decides if Λ(now) has reached a mark. `MarkLimiter` runs
+//! this limiter on a clock that reads Λ(now) instead of time. llmload sends no open-loop request
+//! without a permission from this limiter.
 //!
 //! Three rules keep arrivals exact, however late the pacer is called:
 //!
-//! - The limiter's bucket starts empty, so a cycle has no initial burst.
-//! - The limiter's clock is never more than one burst beyond the last mark, so the limiter never
-//!   forgets a mark.
-//! - A pacer serves one segment of one cycle with a limiter of its own. The marks follow from the
-//!   number of the cycle alone, so no state passes from one pacer to the next.
+//! - The limiter's bucket starts empty, so a cycle does not begin with a burst.
+//! - The limiter's clock is never more than one burst beyond the last granted mark. Beyond that
+//!   point, the limiter would lose arrivals.
+//! - Each pacer has a separate limiter and serves one segment of one cycle. The marks depend only
+//!   on the number of the cycle, so no state passes from one pacer to the next.
 //!
-//! [`Pacer`] is a synchronous value: callers pass the time in and act on the result.
+//! [`Pacer`] is a synchronous value. It reads no clock: the driver passes the time in and acts on
+//! the result.
 
 mod mark_limiter;
 
@@ -54,28 +58,28 @@ use tokio::time::Instant;
 use self::mark_limiter::MarkLimiter;
 use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Schedule};
 
-/// The number of marks before the segment that one poll draws at most.
+/// The highest number of marks before the segment that one call of [`Pacer::poll`] draws.
 const MARKS_PER_POLL: u32 = 4096;
 
 /// The next action of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An arrival is due, now or in the past.
+    /// An arrival is due now, or was due in the past.
     Due {
         /// The due time.
         due: Instant,
         /// The number of the arrival in the sequence that all shards share.
         k: u64,
-        /// The position of its phase in the schedule.
+        /// The index of the arrival's phase in the schedule.
         phase: usize,
-        /// The token counts of its prompt and answer, if a trace gives them.
+        /// The token counts of the prompt and the output, if the phase replays a trace.
         lengths: Option<Lengths>,
     },
-    /// No action before this instant.
+    /// There is nothing to do before this instant.
     Wait(Instant),
     /// A closed-loop phase is active.
     ClosedLoop {
-        /// The position of the phase in the schedule.
+        /// The index of the phase in the schedule.
         phase: usize,
         /// The number of requests to keep in flight.
         slots: NonZeroU32,
@@ -87,7 +91,7 @@ pub enum Next {
     /// A closed-loop phase with a fixed number of requests is active. When all have ended, call
     /// [`Pacer::end_counted_phase`].
     CountedRequests {
-        /// The position of the phase in the schedule.
+        /// The index of the phase in the schedule.
         phase: usize,
         /// The number of requests to keep in flight.
         slots: NonZeroU32,
@@ -100,22 +104,24 @@ pub enum Next {
     End(Instant),
 }
 
-/// A part of one cycle of a schedule without a break, on the monotonic clock.
+/// A part of one cycle of a schedule without an interruption, on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// The number of the cycle, from 0.
     pub cycle: u64,
-    /// The start of the cycle, which may be before the segment.
+    /// The instant at which the cycle starts, which can be before the segment.
     pub cycle_start: Instant,
-    /// The start of the segment, since the start of the cycle. Arrivals due at this time or earlier
-    /// are not part of the segment. `None` is the start of the cycle with the arrivals due then.
+    /// The start of the segment, as an offset from the start of the cycle. Arrivals that are due at
+    /// this offset or earlier are not part of the segment. `None` if the segment begins with the
+    /// cycle; then arrivals at offset 0 are part of the segment.
     pub after_offset: Option<Duration>,
-    /// The end of the segment, since the start of the cycle; at most the length of the schedule.
+    /// The end of the segment, as an offset from the start of the cycle. At most the length of the
+    /// schedule.
     pub until_offset: Duration,
 }
 
 impl Segment {
-    /// A segment that is a whole cycle.
+    /// Creates a segment that covers the full cycle.
     pub fn full_cycle(schedule: &Schedule, cycle: u64, cycle_start: Instant) -> Segment {
         Segment { cycle, cycle_start, after_offset: None, until_offset: schedule.length() }
     }
@@ -123,34 +129,35 @@ impl Segment {
 
 /// The arrivals of one segment, in order.
 ///
-/// Marks are in millionths of an arrival on the Λ axis of the cycle. Position 0 is the last mark of
-/// the cycle before, which is `carry` before the start of this cycle.
+/// All marks are positions on one axis, in millionths of an arrival. Position 0 is the last mark of
+/// the previous cycle. The start of this cycle is at the position `carry`.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
     segment: Segment,
-    /// The distance from the last mark of the cycle before to the start of this cycle.
+    /// The distance from the last mark of the previous cycle to the start of this cycle.
     carry: Area,
     gaps: ArrivalGaps,
     next_mark: u64,
-    /// The number of the arrival at the next mark.
+    /// The number of the arrival that belongs to `next_mark`.
     next_number: u64,
-    /// The difference between the numbers of two arrivals of this shard.
+    /// The difference between the numbers of two consecutive arrivals of this shard.
     number_step: u64,
-    /// Marks up to this position are due before the segment.
+    /// The pacer skips marks up to this position, because they are due before the segment.
     skip_until: u64,
-    /// The position of the first phase that may still need its requests counted.
+    /// All `requests` phases before this index have ended or are before the segment.
     first_uncounted: usize,
     limiter: MarkLimiter,
 }
 
-/// The point at which schedule time stops next: a phase that counts requests, or the end of the
-/// segment.
+/// The next point at which the schedule clock stops: the start of a `requests` phase, or the end of
+/// the segment.
 struct Barrier {
-    /// Since the start of the cycle.
+    /// The point as an offset from the start of the cycle.
     time: Duration,
-    /// The value of Λ there.
+    /// The value of Λ at that point.
     area: Area,
+    /// The `requests` phase that starts at that point; `None` at the end of the segment.
     counted: Option<CountedPhase>,
 }
 
@@ -162,11 +169,12 @@ struct CountedPhase {
 }
 
 impl Pacer {
-    /// A pacer for a segment of a schedule.
+    /// Creates a pacer for a segment of a schedule.
     pub fn new(schedule: Arc<Schedule>, spec: &ArrivalSpec, segment: Segment) -> Pacer {
         let (earlier, fraction) = schedule.arrivals_before(segment.cycle);
         let mut gaps = ArrivalGaps::new(spec, segment.cycle, earlier);
-        // Random arrivals start anew with each cycle, so that a cycle is a function of its number.
+        // Random arrivals start anew with each cycle, so they depend only on the number of the
+        // cycle.
         let carry = if gaps.is_even() { fraction } else { Area::ZERO };
         let next_mark = gaps.next_gap();
         let mut pacer = Pacer {
@@ -187,10 +195,10 @@ impl Pacer {
         pacer
     }
 
-    /// Excludes everything up to a time of the cycle from the segment.
+    /// Excludes the arrivals and the `requests` phases up to this offset in the cycle.
     fn start_after(&mut self, after: Duration) {
         self.skip_until = micro(self.schedule.area(after) + self.carry);
-        // Even marks need no drawing: one step skips all of them.
+        // Evenly spread marks are not drawn, so a division finds the last mark to skip.
         if self.gaps.is_even() && self.skip_until > self.next_mark {
             let gap = self.gaps.next_gap();
             let marks = (self.skip_until - self.next_mark) / gap;
@@ -205,16 +213,18 @@ impl Pacer {
         self.first_uncounted = (0..self.schedule.phases().len()).take_while(has_begun).count();
     }
 
-    /// The segment. Its start moves later with each phase that counts requests.
+    /// The segment. Each `requests` phase moves the start of its cycle later, because the schedule
+    /// clock stops during that phase.
     pub fn segment(&self) -> Segment {
         self.segment
     }
 
-    /// Returns the next action at `now`. Each arrival is returned once; poll again until the result
-    /// is [`Next::Wait`].
+    /// Returns the next action at `now`. Each arrival is returned once. If several arrivals are
+    /// due, each call returns one of them, so the caller must call again after a [`Next::Due`].
     ///
-    /// The result is `Next::Wait(now)` while the pacer still skips random arrivals from before its
-    /// segment: poll again at once, after other tasks had a turn.
+    /// If a segment begins hours into a cycle of random arrivals, the pacer needs several calls to
+    /// skip the earlier arrivals. Until then, the result is `Next::Wait(now)`. The caller lets
+    /// other tasks run and then calls again at once.
     pub fn poll(&mut self, now: Instant) -> Next {
         if !self.skip_earlier_marks() {
             return Next::Wait(now);
@@ -228,14 +238,14 @@ impl Pacer {
         }
     }
 
-    /// Counts the time up to `now` as part of the phase that counts requests. Call this if another
-    /// load replaces the schedule before all requests of the phase have ended.
+    /// Extends the active `requests` phase to `now`. The driver calls this if a manual override
+    /// replaces the schedule before all requests of the phase have ended.
     pub fn extend_counted_phase(&mut self, now: Instant) {
         self.delay_cycle(self.next_barrier().time, now);
     }
 
-    /// Ends the phase that counts requests: schedule time, which stood still since its start,
-    /// continues at `now`.
+    /// Ends the active `requests` phase. The schedule clock, which stopped at the start of the
+    /// phase, continues at `now`.
     pub fn end_counted_phase(&mut self, now: Instant) {
         let barrier = self.next_barrier();
         if let Some(counted) = barrier.counted {
@@ -244,13 +254,15 @@ impl Pacer {
         }
     }
 
-    /// Moves the start of the cycle later, so that `time` of the cycle is not before `now`.
+    /// Moves the start of the cycle later if necessary, so the offset `time` in the cycle is not
+    /// before `now`.
     fn delay_cycle(&mut self, time: Duration, now: Instant) {
         self.segment.cycle_start += now.saturating_duration_since(self.segment.cycle_start + time);
     }
 
-    /// Draws the marks that are due before the segment, and returns true once all are drawn. A
-    /// segment may begin hours into a random cycle, so one call draws only some of them.
+    /// Skips the marks that are due before the segment. Returns true when it has skipped all of
+    /// them. A segment can begin hours into a random cycle, so one call skips at most
+    /// [`MARKS_PER_POLL`] marks.
     fn skip_earlier_marks(&mut self) -> bool {
         for _ in 0..MARKS_PER_POLL {
             if self.next_mark > self.skip_until {
@@ -262,7 +274,7 @@ impl Pacer {
         false
     }
 
-    /// Makes the mark after the next one the next one.
+    /// Moves on to the mark after `next_mark`.
     fn advance(&mut self) {
         self.next_mark += self.gaps.next_gap();
         self.next_number = self.next_number.wrapping_add(self.number_step);
@@ -284,10 +296,11 @@ impl Pacer {
         }
     }
 
-    /// Gets the limiter's permission for the next mark, if it is due at `now`.
+    /// Gets the limiter's permission for the next mark, if this mark is due at `now`.
     ///
     /// # Errors
-    /// The instant at which to try again; `None` if the mark is not reached before the barrier.
+    /// If the mark is not due yet. The error is the instant at which to try again, or `None` if Λ
+    /// does not reach the mark before the barrier.
     fn reach_next_mark(&mut self, now: Instant, barrier: &Barrier) -> Result<(), Option<Instant>> {
         let mut reading = self.reading(now, barrier);
         loop {
@@ -297,15 +310,16 @@ impl Pacer {
             let due =
                 self.instant_of(wanted).filter(|_| wanted <= micro(barrier.area + self.carry));
             match due {
-                // Λ of a sine is a floating point number. Where it is almost flat, Λ(now) may be a
-                // billionth below a mark that Λ⁻¹ places before `now`. Λ⁻¹ decides.
+                // Λ of a sine is a floating point number. Where the sine is almost flat, rounding
+                // can leave Λ(now) a billionth below a mark although Λ⁻¹ of this mark is not after
+                // `now`. In this case, Λ⁻¹ decides.
                 Some(due) if due <= now => reading = wanted,
                 later => return Err(later),
             }
         }
     }
 
-    /// Λ(now) as a position among the marks, at most that of the barrier.
+    /// Λ(now) as a position among the marks. It stops at the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
         let reached = if now < self.segment.cycle_start {
             Area::ZERO
@@ -315,7 +329,7 @@ impl Pacer {
         micro(reached + self.carry)
     }
 
-    /// The time since the start of the cycle, at most that of the barrier.
+    /// The offset of `now` in the cycle. It stops at the barrier.
     fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
         now.saturating_duration_since(self.segment.cycle_start).min(barrier.time)
     }
@@ -342,13 +356,15 @@ impl Pacer {
         Some(Next::ClosedLoop {
             phase: span.index,
             slots,
-            // If the segment begins within the phase, no slot was due before the segment.
+            // If the segment begins within the phase, its slots are due at the start of the
+            // segment.
             since: start + span.start.max(after_offset.unwrap_or_default()),
             until: (start + span.end).min(barrier_at),
         })
     }
 
-    /// Returns the wait for the next event; or, at the barrier, the reason to stop there.
+    /// Returns the instant until which to wait. At the barrier, returns the `requests` phase that
+    /// starts there, or the end of the segment.
     fn wait_or_stop(&self, now: Instant, due: Option<Instant>, barrier: &Barrier) -> Next {
         let barrier_at = self.segment.cycle_start + barrier.time;
         let closed_phase = self.next_closed_phase(self.elapsed(now, barrier));
@@ -370,7 +386,8 @@ impl Pacer {
         Some(self.segment.cycle_start + due)
     }
 
-    /// The start of the first closed-loop phase from the phase at `elapsed` on.
+    /// The start of the first timed closed-loop phase that is active at the offset `elapsed` or
+    /// later.
     fn next_closed_phase(&self, elapsed: Duration) -> Option<Instant> {
         let current = self.schedule.phase_at(elapsed)?.index;
         (current..self.schedule.phases().len())

@@ -1,7 +1,7 @@
-//! The meaning of a valid configuration: scenarios, targets and everything they need.
+//! The plan: a valid configuration, as the scenarios and targets that llmload runs.
 //!
-//! Only `config` builds these types from a file, after all checks. Other modules use them without
-//! checking again.
+//! Only the module `config` makes a plan from a file, after it has checked the file. Other modules
+//! use the plan and need no further checks.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -25,31 +25,32 @@ pub use crate::protocol::RequestParameters;
 /// The load that a configuration describes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The shard whose arrivals this daemon sends. Caps are already divided by the number of
-    /// shards.
+    /// The shard that this daemon is. All maximum values in the plan, such as `max_concurrency`,
+    /// are already this shard's part.
     pub shard: Shard,
     /// The seed of all random numbers.
     pub seed: u64,
-    /// In the order of the file.
+    /// The scenarios in the order of the file.
     pub scenarios: Vec<Scenario>,
     pub buckets: Buckets,
-    /// Settings that are allowed but probably a mistake, each with its place in the file. For the
-    /// log and for `check`.
+    /// One message for each setting that is allowed but probably a mistake, with its place in the
+    /// file. llmload logs these warnings, and `check` shows them.
     pub warnings: Vec<String>,
-    /// The text of the file with everything that may be secret masked; served at `/config`.
+    /// The text of the file, for the page `/config`. Every value that can be secret is masked.
     pub masked_source: String,
-    /// A hash of the file with its variables replaced: two runs with the same hash have the same
-    /// configuration. It does not depend on a secret that the file only refers to. It does depend
-    /// on a secret that `${NAME}` puts into a text, so it could confirm a guess of that secret.
+    /// A hash of the file after its variables are replaced. Two runs with the same hash have the
+    /// same configuration. If the file only names the variable or the file of a secret, the hash
+    /// does not depend on the secret. If the file puts a secret into a text with `${NAME}`, the
+    /// hash depends on the secret, so somebody can use the hash to confirm a guess of the secret.
     pub source_hash: u64,
-    /// All files that were read, including those of prompts and secrets.
+    /// All files that llmload read, including the files of prompts and of secrets.
     pub files: Vec<PathBuf>,
 }
 
-/// The reason why a plan cannot run once and end.
+/// The reason why `llmload run` cannot run a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SingleRunError {
-    /// The plan has no scenario of the requested name.
+    /// The plan has no scenario with the requested name.
     #[error("scenario `{requested}` does not exist; use one of {}", names.join(", "))]
     UnknownScenario {
         requested: String,
@@ -62,10 +63,13 @@ pub enum SingleRunError {
 }
 
 impl Plan {
-    /// Returns the plan for `llmload run`: every scenario, or `only` this one, starts at once and
-    /// runs its schedule once. If the run `has_length` of its own, schedules that repeat forever
-    /// still do. Wall clocks, cron and active windows apply to a daemon alone; the plan warns that
-    /// a run ignores them.
+    /// Returns the plan for `llmload run`. If `only` is a name, the plan contains only the scenario
+    /// with this name.
+    ///
+    /// A run starts every scenario at once. Only a daemon follows the wall clock, cron expressions
+    /// and active windows, so the plan has a warning that the run ignores them. A schedule that
+    /// repeats forever runs once. If the run has a length (`has_length`), it repeats until the run
+    /// ends.
     ///
     /// # Errors
     /// If no scenario has the name `only`, or if a scenario would never end.
@@ -114,9 +118,10 @@ impl Plan {
 pub struct Scenario {
     /// The value of the `scenario` label.
     pub name: String,
-    /// The target of the requests, and the baseline of the other targets.
+    /// The baseline target, with which the other targets are compared. If the scenario has only one
+    /// target, this is the target of all its requests.
     pub target: Arc<Target>,
-    /// Targets that get the same requests at the same instants.
+    /// Further targets. They get the same requests at the same instants as the baseline target.
     pub other_targets: Vec<Arc<Target>>,
     /// The source of prompts.
     pub prompts: Prompts,
@@ -125,31 +130,34 @@ pub struct Scenario {
     pub schedule: Arc<Schedule>,
     /// The distribution of the gaps between open-loop arrivals.
     pub arrivals: Arrivals,
-    /// The number of cycles; with a cron expression, from each firing on.
+    /// The number of cycles. With a cron expression, each cron firing starts this number of cycles.
     pub repeat: Repeat,
     /// The rule for the start of cycles.
     pub start: Start,
-    /// The times in which load is sent; `None` is always.
+    /// The times at which the scenario sends load; `None` if it always sends load.
     pub active: Option<Windows>,
-    /// The number of requests to send first, one by one, without measurement.
+    /// The number of warm-up requests. llmload sends them one by one before the schedule starts,
+    /// and does not measure them.
     pub warmup: u32,
-    /// The highest number of requests in flight. llmload drops an arrival beyond it.
+    /// The highest number of requests in flight. llmload drops an arrival that would exceed it.
     pub max_concurrency: NonZeroU32,
-    /// The highest lag of an arrival. llmload drops an arrival that is later.
+    /// The highest dispatch lag. llmload drops an arrival that would be sent later than this after
+    /// its due time.
     pub max_lag: Duration,
-    /// True if the file has a rate or a concurrency instead of a schedule, so the load never ends.
+    /// True if the file has `rate` or `concurrency` instead of `schedule`, so the load never ends.
     pub endless: bool,
     /// The objectives, if the file has any.
     pub slo: Option<Arc<Slo>>,
 }
 
 impl Scenario {
-    /// All targets, the baseline first.
+    /// All targets. The baseline target is the first.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         std::iter::once(&self.target).chain(&self.other_targets)
     }
 
-    /// The name of the target with which this one is compared; `None` for the baseline itself.
+    /// The name of the baseline target, with which `target` is compared; `None` if `target` is the
+    /// baseline target.
     pub fn baseline_of(&self, target: &str) -> Option<&str> {
         (self.target.name != target).then_some(&self.target.name)
     }
@@ -158,13 +166,16 @@ impl Scenario {
 /// The rule for the start of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// As soon as the target answers `/models` with a status below 500.
+    /// The first cycle starts when the target is ready: it responds to `/models` with a status
+    /// below 500.
     WhenReady,
-    /// At once.
+    /// The first cycle starts at once.
     Now,
-    /// Within the cycle that is active by the wall clock.
+    /// The wall clock decides the start of each cycle. At the start of the daemon, the schedule
+    /// joins the cycle that is active at this time.
     WallClock(Anchor),
-    /// At each firing. A firing while the schedule still runs is skipped.
+    /// The schedule starts at each cron firing. If the schedule still runs at a cron firing, this
+    /// cron firing is skipped.
     Cron(Cron),
 }
 
@@ -174,19 +185,19 @@ pub struct Target {
     /// The value of the `target` label.
     pub name: String,
     pub location: Location,
-    /// The model of all requests; `None` takes the only one that `/models` lists.
+    /// The model of all requests. `None` if the model is the only model that `/models` lists.
     pub model: Option<String>,
     pub auth: Auth,
-    /// Additional headers. Any of them may contain a key, so all are treated as secret.
+    /// Additional headers. Any header can contain a key, so all values are treated as secret.
     pub headers: Vec<(http::HeaderName, SecretText)>,
-    /// Additional query parameters, treated as secret like the headers.
+    /// Additional query parameters. Their values are treated as secret, like those of the headers.
     pub query: Vec<(String, SecretText)>,
     /// The API of the endpoint.
     pub dialect: Dialect,
     pub connection: Connection,
-    /// True if each request has a `traceparent` header.
+    /// True if llmload sends a `traceparent` header with each request.
     pub traceparent: bool,
-    /// The end of a response that proves that it is complete.
+    /// The end marker that proves that a response is complete.
     pub terminal: Terminal,
     pub timeouts: Timeouts,
     /// The prices of tokens, if the file has any.
@@ -196,13 +207,14 @@ pub struct Target {
 /// The options of connections to an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connection {
-    /// Use HTTP/2: without negotiation for http, by ALPN for https.
+    /// True to use HTTP/2. For http URLs, llmload uses HTTP/2 without negotiation. For https URLs,
+    /// ALPN negotiates HTTP/2.
     pub http2: bool,
-    /// The trusted certificate authorities in PEM, instead of those of the system.
+    /// The trusted certificate authorities in PEM; `None` trusts the authorities of the system.
     pub ca: Option<String>,
     /// The client certificates and the client key, in PEM.
     pub identity: Option<SecretText>,
-    /// Accept any certificate.
+    /// True to accept any certificate.
     pub insecure_skip_verify: bool,
     /// The URL of an HTTP proxy.
     pub proxy: Option<Url>,
@@ -215,19 +227,20 @@ pub struct Prices {
     pub input_per_million: f64,
     /// The price of a million output tokens.
     pub output_per_million: f64,
-    /// The code of ISO 4217: three capital letters.
+    /// The currency code of ISO 4217, which has three capital letters.
     pub currency: String,
 }
 
 impl Prices {
-    /// The price of this number of input and output tokens.
+    /// Returns the price of these numbers of input and output tokens.
     pub fn cost(&self, input: f64, output: f64) -> f64 {
         (input * self.input_per_million + output * self.output_per_million) / 1e6
     }
 }
 
-/// Returns the reason why a text cannot be the name of a model, to follow the name in a sentence.
-/// The name may come from the file or from a server, and becomes a label value in every series.
+/// Returns the reason why a text cannot be the name of a model; `None` if it can. The reason
+/// follows the name in a sentence. The name is from the file or from a server, and becomes a label
+/// value in every time series.
 pub fn model_name_problem(name: &str) -> Option<&'static str> {
     match name {
         blank if blank.trim().is_empty() => Some("is blank"),
@@ -237,7 +250,7 @@ pub fn model_name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// A text that may be secret. It can be compared but is never shown.
+/// A text that can be secret. It can be compared, but llmload never shows it.
 #[derive(Clone, Debug)]
 pub struct SecretText(SecretString);
 
@@ -265,7 +278,7 @@ pub enum Location {
     /// The root of the API, such as `http://localhost:8000/v1`, without a trailing slash, query or
     /// user.
     Url(Url),
-    /// A simulator in this process, on a free loopback port.
+    /// A simulator that runs in this process, on a free loopback port.
     Simulator(simulator::SimulatorOptions),
 }
 
@@ -282,7 +295,7 @@ pub enum Auth {
     XApiKey(Secret),
 }
 
-/// A secret and its origin. Only the origin is ever shown.
+/// A secret and its origin. llmload shows only the origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
     pub value: SecretText,
@@ -307,16 +320,16 @@ impl fmt::Display for SecretOrigin {
     }
 }
 
-/// Timeouts of a request. Each has its own failure class.
+/// The timeouts of a request. Each timeout has a separate failure class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Name resolution, TCP and TLS together.
+    /// The limit for name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// From the sending to the first token.
+    /// The limit from the sending to the first token.
     pub first_token: Duration,
-    /// Between two reads after the first token.
+    /// The limit between two reads after the first token.
     pub idle: Duration,
-    /// From the sending to the end.
+    /// The limit from the sending to the end of the response.
     pub total: Duration,
 }
 

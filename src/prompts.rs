@@ -1,16 +1,17 @@
-//! The prompt of each arrival, as a function of the seed, the scenario and the number of the
-//! arrival.
+//! The sources of prompts. The prompt of an arrival depends only on the seed, the scenario and the
+//! number of the arrival.
 //!
-//! There is no state: the k-th prompt of a scenario is always the same, in any order of calls. So a
-//! shard that sends every N-th arrival sends the same prompts as a single daemon, and a repeated
-//! run sends the same prompts again. The nonce of [`PrefixCache::Cold`] is an intended exception.
+//! A source has no state, so the k-th prompt of a scenario is always the same, in any order of
+//! calls. If N shards each send every N-th arrival, together they send the same prompts as one
+//! daemon. A repeated run sends the same prompts again. The only exceptions are the nonces of
+//! [`PrefixCache::Cold`] and the salts of [`PrefixCache::Salted`], which must be different in each
+//! request.
 
 mod builtin;
 mod filler_text;
 mod format;
 mod load;
 mod mix;
-
 mod row_splitter;
 mod synthetic;
 
@@ -34,29 +35,30 @@ pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 /// The highest sum of the weights of a mix.
 pub const MAX_TOTAL_WEIGHT: u32 = 10_000;
 
-/// An estimate of the bytes of text in a token: four letters of English, or a little more than one
-/// character of Chinese, which takes three bytes.
+/// An estimate of the number of bytes of text in a token. In English, four bytes are four letters.
+/// In Chinese, they are a little more than one character, because a character has three bytes.
 const BYTES_PER_TOKEN: f64 = 4.0;
 
-/// The order in which arrivals take prompts from a source.
+/// The order in which the arrivals of a scenario take prompts from a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PromptOrder {
-    /// One after the other, and from the first again after the last.
+    /// One prompt after the other. After the last prompt, the first prompt follows again.
     #[default]
     Sequential,
-    /// A random prompt for each arrival, from the seed and the number of the arrival.
+    /// A random prompt for each arrival. It depends on the seed and the number of the arrival.
     Random,
 }
 
-/// The parts of a prompt that the prefix cache of an engine may contain.
+/// The parts of a prompt that an inference engine can find in its prefix cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PrefixCache {
-    /// The prefixes of all earlier prompts.
+    /// Every prefix that an earlier prompt had.
     #[default]
     Warm,
-    /// Nothing: each prompt begins with a nonce that no other prompt has, in any run.
+    /// Nothing, because each prompt begins with a nonce. No other prompt of any run has this nonce.
     Cold,
-    /// Nothing, through `cache_salt` of vLLM: the text stays the same.
+    /// Nothing, because each request has a different `cache_salt`, which vLLM supports. The text of
+    /// the prompt does not change.
     Salted,
 }
 
@@ -68,7 +70,8 @@ pub struct Prompts {
     source: Source,
     order: PromptOrder,
     prefix_cache: PrefixCache,
-    /// The state of nonces, which starts at another random number in each run.
+    /// The state from which nonces are computed. It starts at a different random number in each
+    /// run.
     nonces: Arc<AtomicU64>,
 }
 
@@ -80,16 +83,17 @@ enum Source {
     Mix(mix::WeightedRoundRobin, Arc<[Prompts]>),
 }
 
-/// The inputs of one prompt that all members of a mix share.
+/// The values from which a prompt is made. In a mix, they are the same for all members.
 #[derive(Clone, Copy)]
 struct PromptInputs {
     seed: u64,
     lengths: Lengths,
-    /// Tokens that precede the text.
+    /// The number of tokens of the nonce before the text.
     nonce_tokens: u32,
 }
 
-/// Two sources are equal if they send the same prompts. Nonces differ in any case.
+/// Two sources are equal if they send the same prompts. Their nonces are not compared, because
+/// nonces are always different.
 impl PartialEq for Prompts {
     fn eq(&self, other: &Prompts) -> bool {
         let options = |prompts: &Prompts| (prompts.order, prompts.prefix_cache);
@@ -98,17 +102,17 @@ impl PartialEq for Prompts {
 }
 
 impl Prompts {
-    /// A source of texts; `None` if there are none.
+    /// Creates a source from a list of texts; `None` if the list is empty.
     pub fn new(name: impl Into<String>, texts: Vec<String>, order: PromptOrder) -> Option<Prompts> {
         (!texts.is_empty()).then(|| Prompts::from_source(name, Source::Texts(texts.into()), order))
     }
 
-    /// The prompts of a file.
+    /// Creates a source from the rows of a file.
     pub fn from_rows(name: impl Into<String>, rows: Rows, order: PromptOrder) -> Prompts {
         Prompts::from_source(name, Source::Rows(rows), order)
     }
 
-    /// Generated prompts.
+    /// Creates a source of generated prompts.
     pub fn synthetic(name: &str, synthetic: Synthetic) -> Prompts {
         Prompts::from_source(
             name,
@@ -117,8 +121,8 @@ impl Prompts {
         )
     }
 
-    /// Several sources with weights. The result is `None` if there are no sources, if a weight is
-    /// 0, or if the sum of weights is above [`MAX_TOTAL_WEIGHT`].
+    /// Creates a source from several sources with weights. The result is `None` if `members` is
+    /// empty, if a weight is 0, or if the sum of the weights is above [`MAX_TOTAL_WEIGHT`].
     pub fn mixed(
         name: impl Into<String>,
         members: Vec<(Prompts, u32)>,
@@ -138,8 +142,8 @@ impl Prompts {
         })
     }
 
-    /// The built-in source: everyday questions and tasks from a line to a page, so that prefill
-    /// times differ.
+    /// Creates the built-in source of everyday questions and tasks. Their length is from one line
+    /// to one page, so prefill times differ.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
         Prompts::from_source("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
@@ -155,25 +159,25 @@ impl Prompts {
         }
     }
 
-    /// Returns the source with another order.
+    /// Returns the same source with this order.
     #[must_use]
     pub fn with_order(self, order: PromptOrder) -> Prompts {
         Prompts { order, ..self }
     }
 
-    /// Returns the source with another use of the prefix cache.
+    /// Returns the same source with this setting of the prefix cache.
     #[must_use]
     pub fn with_prefix_cache(self, prefix_cache: PrefixCache) -> Prompts {
         Prompts { prefix_cache, nonces: Arc::new(random::unique_number().into()), ..self }
     }
 
-    /// Returns true if an engine may find prefixes of the prompts in its cache.
+    /// Returns true if an inference engine can find prefixes of the prompts in its cache.
     #[must_use]
     pub fn can_hit_prefix_cache(&self) -> bool {
         self.prefix_cache == PrefixCache::Warm
     }
 
-    /// The number of prompts, at least one; `None` if prompts are generated.
+    /// The number of prompts, which is at least one; `None` if prompts are generated.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> Option<u64> {
@@ -185,19 +189,21 @@ impl Prompts {
         }
     }
 
-    /// The name, the share of arrivals and the number of prompts of each source of a mix. Any other
-    /// source has one entry: itself.
+    /// Returns an entry for each source of a mix: the name, the fraction of the arrivals, and the
+    /// number of prompts. For a source that is not a mix, returns one entry for this source.
     pub fn sources(&self) -> Vec<(&str, f64, Option<u64>)> {
         match &self.source {
             Source::Mix(turns, members) => {
-                let parts = members.iter().zip(turns.shares());
-                parts.map(|(member, share)| (member.name.as_str(), share, member.len())).collect()
+                let parts = members.iter().zip(turns.fractions());
+                parts
+                    .map(|(member, fraction)| (member.name.as_str(), fraction, member.len()))
+                    .collect()
             }
             _ => vec![(self.name.as_str(), 1.0, self.len())],
         }
     }
 
-    /// The number of prompts without text, to which no nonce can be added.
+    /// The number of prompts without text. llmload cannot add a nonce to these prompts.
     #[must_use]
     pub fn count_without_text(&self) -> u64 {
         match &self.source {
@@ -207,9 +213,9 @@ impl Prompts {
         }
     }
 
-    /// Returns the mean number of prompt tokens and the mean limit of output tokens. `limit`
-    /// applies to prompts without a limit of their own. The figures are exact if prompts are
-    /// generated or a trace gives `lengths`, and an estimate otherwise.
+    /// Returns the mean number of prompt tokens and the mean limit of output tokens. If a prompt
+    /// has no output limit, its limit is `limit`. The values are exact if prompts are generated or
+    /// if a trace sets `lengths`. Otherwise, they are estimates.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -225,24 +231,27 @@ impl Prompts {
                 (from_trace(lengths.input).unwrap_or(synthetic.input.mean), output)
             }
             Source::Mix(turns, members) => {
-                let each = members.iter().zip(turns.shares());
-                each.fold((0.0, 0.0), |(input, output), (member, share)| {
+                let each = members.iter().zip(turns.fractions());
+                each.fold((0.0, 0.0), |(input, output), (member, fraction)| {
                     let (one, other) = member.mean_tokens(lengths, limit);
-                    (input + one * share, output + other * share)
+                    (input + one * fraction, output + other * fraction)
                 })
             }
         };
         (input, from_trace(lengths.output).unwrap_or(output))
     }
 
-    /// Returns the prompt of arrival `k`, from 0, of a scenario. Scenarios with different names
-    /// draw different prompts from the same seed. If a trace gives `lengths`, generated prompts
-    /// have them, and all other prompts take the length of the answer as their limit.
+    /// Returns the prompt of arrival `k` of a scenario. The first arrival has the number 0. With
+    /// the same seed, scenarios with different names draw different prompts.
     ///
-    /// This may read a row of a large file from the disk.
+    /// If the arrival is from a trace, `lengths` contains the token counts of its row. Generated
+    /// prompts then have exactly this length. For all prompts, the output tokens of the row are the
+    /// output limit.
+    ///
+    /// If the source is a large file, this function reads a row from the disk.
     ///
     /// # Errors
-    /// If that file has changed or cannot be read.
+    /// If the file has changed or cannot be read.
     pub fn prompt_for(
         &self,
         seed: u64,
@@ -250,7 +259,8 @@ impl Prompts {
         k: u64,
         lengths: Option<Lengths>,
     ) -> Result<Prompt<'_>, PromptUnavailable> {
-        // Each arrival has a random sequence of its own, so that no earlier one needs to be drawn.
+        // Each arrival has a separate random sequence, so its prompt does not depend on the draws
+        // of earlier arrivals.
         let mut rng = random::seeded_rng(seed, scenario, Purpose::Prompts);
         rng.set_stream(k);
         let lengths = lengths.unwrap_or_default();
@@ -299,7 +309,7 @@ impl Prompts {
     }
 }
 
-/// The name and the number of prompts: the texts would be too long for a log.
+/// Shows the name and the number of prompts, because the texts would be too long for a log.
 impl fmt::Debug for Prompts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prompts")
@@ -311,9 +321,9 @@ impl fmt::Debug for Prompts {
     }
 }
 
-/// Returns a number that no other request of this run has, and almost certainly none of another
-/// run: `SplitMix64` from a random start. The function is invertible, so different states give
-/// different numbers.
+/// Returns a number that no other request of this run has. It is almost certain that no request of
+/// another run has this number either. The algorithm is `SplitMix64` from a random start. It is
+/// invertible, so different states give different numbers.
 fn next_nonce(state: &AtomicU64) -> u64 {
     let mut mixed = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,25 +1,27 @@
-//! Random number generators that follow from the seed of the configuration. Each scenario and
-//! purpose has a generator of its own, so two runs draw the same numbers, and the draws of one
-//! scenario never change those of another.
+//! Random number generators that depend only on the seed of the configuration, so two runs with the
+//! same seed draw the same numbers.
+//!
+//! Each scenario has a separate generator for each purpose. So the draws of one scenario never
+//! change the draws of another scenario.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The purpose of a generator. Each purpose has a sequence of its own.
+/// The purpose of a generator. Each purpose has a separate sequence of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The choice and the text of prompts.
     Prompts = 0,
     /// The gaps between arrivals.
     Arrivals = 1,
-    /// The text at the start that synthetic prompts share.
+    /// The prefixes that synthetic prompts share.
     Prefixes = 2,
 }
 
-/// Returns the generator of a scenario for a purpose. A standard defines `ChaCha`, so other
-/// versions of llmload draw the same sequence.
+/// Returns the generator of a scenario for a purpose. The `ChaCha` algorithm has a fixed
+/// definition, so all versions of llmload draw the same sequence.
 pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -28,8 +30,8 @@ pub fn seeded_rng(seed: u64, scenario: &str, purpose: Purpose) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Returns a random number that does not follow from the seed, such as for a nonce: no other run
-/// has it.
+/// Returns a random number that does not depend on the seed, so every run has a different number.
+/// For example, nonces start at this number.
 pub fn unique_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,12 +1,16 @@
-//! The load over time: phases, the integral Λ of their rate, and its inverse.
+//! The load over time: the phases of a schedule, the integral Λ of their rate λ, and the inverse of
+//! Λ. The inverse gives the due time of each arrival.
 //!
-//! A schedule is a pure function of time. All arithmetic is in integers, except for the swing of a
-//! sine, so a year of uptime is as exact as the first second. No clock ticks and no error
-//! accumulates.
+//! A schedule is a pure function of time. It uses no timer ticks, and all its arithmetic is in
+//! integers, except for the swing of a sine around its mean. So no error accumulates, and due times
+//! are as exact after a year as in the first second.
 //!
-//! [`Area`] counts the area under the rate in units of 1/(7.2·10¹⁸) of an arrival. This unit makes
-//! the area of every whole phase a whole number: a rate is in millionths of an arrival per hour, a
-//! time is in nanoseconds (3.6·10¹² to the hour), and the area of a ramp has a divisor of 2.
+//! [`Area`] counts the area under the rate in units of 1/(7.2·10¹⁸) of an arrival. In this unit,
+//! the area of every complete phase other than a sine is an integer. 7.2·10¹⁸ is the product of:
+//!
+//! - 10⁶: a rate is an integer number of millionths of an arrival per hour.
+//! - 3600 × 10⁹: a time is an integer number of nanoseconds, and an hour has this many.
+//! - 2: the area of a ramp is (first rate + last rate) × length / 2.
 
 mod gaps;
 mod load;
@@ -29,27 +33,28 @@ pub struct Phase {
     /// The name on dashboards; unique within a schedule.
     pub name: String,
     pub load: Load,
-    /// From [`Phase::SHORTEST`] to [`Phase::LONGEST`]; zero if the phase counts requests.
+    /// The length, from [`Phase::SHORTEST`] to [`Phase::LONGEST`]. A phase that ends after a number
+    /// of requests has length 0.
     pub length: Duration,
 }
 
 impl Phase {
-    /// A shorter phase would end before anybody could observe it.
+    /// The shortest length. Nobody could observe a shorter phase.
     pub const SHORTEST: Duration = Duration::from_millis(1);
-    /// 366 days. The arithmetic of ramps stays within 128 bits up to this length.
+    /// The longest length: 366 days. Up to this length, the arithmetic of ramps fits into 128 bits.
     pub const LONGEST: Duration = Duration::from_hours(8784);
 }
 
 /// The number of cycles of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repeat {
-    /// Until the daemon ends.
+    /// The cycles repeat until the daemon ends.
     Forever,
     Times(NonZeroU32),
 }
 
 impl Repeat {
-    /// Returns true if the cycle of this number, from 0, takes place.
+    /// Returns true if the cycle with this number takes place. The first cycle has number 0.
     pub fn includes(self, cycle: u64) -> bool {
         match self {
             Repeat::Forever => true,
@@ -58,26 +63,27 @@ impl Repeat {
     }
 }
 
-/// A phase with its place in the cycle.
+/// A phase and its place in the cycle.
 #[derive(Clone, Copy, Debug)]
 pub struct PhaseSpan<'a> {
-    /// The position in [`Schedule::phases`].
+    /// The index in [`Schedule::phases`].
     pub index: usize,
     pub phase: &'a Phase,
     /// The start of the phase, since the start of the cycle.
     pub start: Duration,
     /// The end of the phase, since the start of the cycle.
     pub end: Duration,
-    /// The open-loop arrivals expected in the phase. This is not Λ(end) − Λ(start), because
-    /// Λ(start) includes the rows that a trace sends at the very start.
+    /// The number of open-loop arrivals expected in the phase. It can differ from
+    /// Λ(end) − Λ(start): if a trace has rows at its start, Λ(start) of the trace and Λ(end) of the
+    /// phase before it already include these rows.
     pub total: Area,
 }
 
-/// Phases in order. One pass through them is a cycle.
+/// The phases in their order. One pass through all phases is a cycle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     phases: Vec<Phase>,
-    /// For each phase: the time in nanoseconds and Λ at its end.
+    /// For each phase, the time at which it ends, in nanoseconds, and the value of Λ at that time.
     ends: Vec<(u64, Area)>,
 }
 
@@ -105,37 +111,40 @@ impl Schedule {
         Duration::from_nanos(self.end().0)
     }
 
-    /// The open-loop arrivals expected in one cycle.
+    /// The number of open-loop arrivals expected in one cycle.
     pub fn total(&self) -> Area {
         self.end().1
     }
 
-    /// Returns the number of evenly spread arrivals in all cycles before this one, and the distance
-    /// from the last of them to the start of this cycle.
+    /// Returns the number of evenly spread arrivals in all cycles before this cycle, and the
+    /// distance on the Λ axis from the last of these arrivals to the start of this cycle.
     ///
-    /// The first arrival is half an arrival after the start of cycle 0. So a phase with a whole
-    /// number of arrivals has none on its edges.
+    /// The mark of the first arrival is ½. So if a phase has an integer number of arrivals, no
+    /// arrival is exactly at the start or at the end of the phase.
     pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
-        let (whole, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
-        // Number of cycles times a fraction of an arrival: below 2⁶⁴ · 2⁶³.
+        let (arrivals, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);
+        // The product does not overflow: the number of cycles is below 2⁶⁴, and a fraction of an
+        // arrival is below 2⁶³ units.
         let rest = cycle * rest + Area::ARRIVAL.0 / 2;
-        let count = cycle.wrapping_mul(whole).wrapping_add(rest / Area::ARRIVAL.0);
+        let count = cycle.wrapping_mul(arrivals).wrapping_add(rest / Area::ARRIVAL.0);
         (low_bits(count), Area(rest % Area::ARRIVAL.0))
     }
 
-    /// Λ at the start of the phase at this position, without the rows that a trace sends then.
+    /// Returns Λ at the start of the phase with this index, without the rows of a trace that are
+    /// due exactly at the start.
     pub fn area_before(&self, index: usize) -> Area {
         index.checked_sub(1).and_then(|i| self.ends.get(i)).map_or(Area::ZERO, |end| end.1)
     }
 
-    /// Returns true if the length of every phase is known in advance.
+    /// Returns true if every phase has a length in time. A phase that ends after a number of
+    /// requests has none.
     pub fn is_timed(&self) -> bool {
         self.phases.iter().all(|phase| phase.load.count().is_none())
     }
 
-    /// Λ(t): the arrivals expected up to and including a time of the cycle. A trace at the start of
-    /// the cycle makes Λ(0) more than 0.
+    /// Returns Λ(t), the number of arrivals expected from the start of the cycle up to and
+    /// including this time. If a trace has a row at the start of the cycle, Λ(0) is more than 0.
     pub fn area(&self, time: Duration) -> Area {
         let Some(span) = self.phase_at(time) else { return self.total() };
         let before = self.area_before(span.index);
@@ -143,21 +152,22 @@ impl Schedule {
         before + span.phase.load.area(within, rate::nanos(span.phase.length))
     }
 
-    /// Λ⁻¹: the first nanosecond of a cycle at which Λ reaches `area`; `None` if the cycle does not
-    /// reach it. If the rate is zero for a time, this is the first instant of that time.
+    /// Returns Λ⁻¹(area), the first nanosecond of the cycle at which Λ reaches `area`; `None` if Λ
+    /// does not reach `area` in this cycle. While the rate is zero, Λ stays at one value. The
+    /// result for this value is the first instant at which Λ has it.
     pub fn due(&self, area: Area) -> Option<Duration> {
         let (_, phase, (start, before)) = self.phase_reaching(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));
         Some(Duration::from_nanos(start + within))
     }
 
-    /// The phase at a time of the cycle; `None` from the end of the cycle on.
+    /// The phase that is active at a time of the cycle; `None` at the end of the cycle or later.
     pub fn phase_at(&self, time: Duration) -> Option<PhaseSpan<'_>> {
         let index = self.ends.partition_point(|&(end, _)| end <= rate::nanos(time));
         self.phase_span(index)
     }
 
-    /// The phase at this position; `None` beyond the last one.
+    /// The phase with this index; `None` if the schedule has fewer phases.
     pub fn phase_span(&self, index: usize) -> Option<PhaseSpan<'_>> {
         let phase = self.phases.get(index)?;
         let (start, before) = index.checked_sub(1).map_or_else(Default::default, |i| self.ends[i]);
@@ -171,23 +181,24 @@ impl Schedule {
         })
     }
 
-    /// λ(t) in arrivals per second at a time of the cycle. The rate of a trace is its mean over the
-    /// ten seconds around that time.
+    /// Returns λ(t), the rate at a time of the cycle, in arrivals per second. For a trace, this is
+    /// the mean rate over the ten seconds around that time.
     pub fn rate(&self, time: Duration) -> f64 {
         self.phase_at(time).map_or(0.0, |span| {
             span.phase.load.rate(time.saturating_sub(span.start), span.phase.length)
         })
     }
 
-    /// Returns the position of the phase in which Λ reaches `area`, and the token counts that a
-    /// trace gives for the arrival there.
+    /// Returns the index of the phase in which Λ reaches `area`. If this phase replays a trace,
+    /// also returns the token counts of the row that is due at that time.
     pub fn phase_and_lengths(&self, area: Area) -> Option<(usize, Option<Lengths>)> {
         let (index, phase, (_, before)) = self.phase_reaching(area)?;
         let lengths = phase.load.trace().and_then(|trace| trace.lengths(area - before));
         Some((index, lengths))
     }
 
-    /// The phase in which Λ reaches an area, its position, and the time and Λ at its start.
+    /// Returns the phase in which Λ reaches an area: its index, the phase itself, and the time and
+    /// the value of Λ at its start.
     fn phase_reaching(&self, area: Area) -> Option<(usize, &Phase, (u64, Area))> {
         let index = self.ends.partition_point(|&(_, end)| end < area);
         let before = index.checked_sub(1).map_or_else(Default::default, |before| self.ends[before]);
@@ -199,7 +210,7 @@ impl Schedule {
     }
 }
 
-/// The lower 64 bits: numbers of arrivals wrap around.
+/// The lower 64 bits of a number of arrivals, which wraps around at 2⁶⁴.
 #[allow(clippy::cast_possible_truncation)]
 fn low_bits(count: u128) -> u64 {
     count as u64

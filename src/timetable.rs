@@ -1,9 +1,12 @@
-//! The segment of a schedule that is active: the starts of its cycles, and its idle times.
+//! The timetable of a scenario: when each cycle of its schedule starts, and when it is idle.
 //!
-//! The caller asks a [`Timetable`] for one entry after another, each from the end of the entry
-//! before. So entries cover all of time, and no arrival is lost between two of them, however late
-//! the call is. The caller also passes in the wall clock: cycles that follow it are placed anew at
-//! each start, and no part of a cycle is sent twice.
+//! The driver requests one entry after another from a [`Timetable`]. Each entry begins where the
+//! previous entry ended, however late the driver calls. So the entries cover all of time, and no
+//! arrival is lost between two entries.
+//!
+//! The driver also passes in the time of the wall clock. If a schedule follows the wall clock, the
+//! timetable computes the position of each cycle from this time whenever a segment begins. If
+//! somebody sets the wall clock back, the timetable still returns no part of a cycle twice.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,20 +18,21 @@ use crate::pacer::Segment;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
-/// A start so recent counts as seen in time: no call comes at the exact nanosecond, and clocks are
-/// adjusted by milliseconds.
+/// If a cycle started less than this time ago, the timetable treats the start as on time and keeps
+/// all arrivals of the cycle. The driver never calls at the exact nanosecond of the start, and time
+/// synchronisation moves the wall clock by milliseconds.
 const START_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// An instant on both clocks.
+/// The same instant on the monotonic clock and on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub instant: Instant,
-    /// The same instant on the wall clock.
     pub wall: SystemTime,
 }
 
 impl Moment {
-    /// The time of the wall clock at an instant, past or future, if nobody sets the clock.
+    /// Returns the time that the wall clock shows at a past or future instant, on the assumption
+    /// that nobody sets the clock in between.
     pub fn wall_at(self, instant: Instant) -> SystemTime {
         match instant.checked_duration_since(self.instant) {
             Some(later) => self.wall + later,
@@ -36,52 +40,55 @@ impl Moment {
         }
     }
 
-    /// The instant at which the wall clock shows a time, past or future, if nobody sets the clock.
+    /// Returns the instant at which the wall clock shows a past or future time, on the assumption
+    /// that nobody sets the clock in between.
     pub fn instant_at(self, wall: SystemTime) -> Instant {
         match wall.duration_since(self.wall) {
             Ok(later) => self.instant + later,
-            // The monotonic clock may have started after that time.
+            // If the monotonic clock started after that time, it has no instant for that time.
             Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
         }
     }
 }
 
-/// The rule for the starts of cycles.
+/// The rule that decides when cycles start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cycles {
-    /// One cycle after the other, the first at once.
+    /// The first cycle starts at once, and each further cycle at the end of the previous one.
     BackToBack {
         /// The number of cycles.
         repeat: Repeat,
         /// True if each cycle waits until the target is ready.
         when_ready: bool,
     },
-    /// Cycles placed by the wall clock, without end.
+    /// The wall clock decides the start of each cycle. The cycles never end.
     WallClock(Anchor),
-    /// This number of cycles from each cron firing on. A firing while they run is skipped.
+    /// Each cron firing starts this number of cycles, one after the other. A cron firing during
+    /// these cycles is skipped: it starts nothing.
     Cron(Cron, Repeat),
 }
 
-/// The activity of a scenario from an instant on.
+/// The activity of a scenario that begins at the requested instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimetableEntry {
     /// This segment is active.
     Active(Segment),
-    /// No load before this instant.
+    /// The scenario sends nothing before this instant.
     IdleUntil(Instant),
-    /// No load ever again.
+    /// The scenario never sends anything again.
     Ended,
 }
 
-/// The cycles and the active windows of one schedule.
+/// The cycles of one schedule, within its active windows.
 #[derive(Clone, Debug)]
 pub struct Timetable {
     schedule: Arc<Schedule>,
     cycles: Cycles,
     active: Option<Windows>,
-    /// The latest cycle that became active.
+    /// The latest cycle that a segment was returned for.
     last_cycle: Option<LastCycle>,
-    /// The latest cron firing that was handled, or the time from which firings count.
+    /// The latest cron firing that started cycles or was skipped. Before the first one, the time
+    /// of the first call: earlier cron firings are ignored.
     last_firing: Option<SystemTime>,
     skipped_firings: u64,
 }
@@ -90,14 +97,15 @@ pub struct Timetable {
 struct LastCycle {
     number: u64,
     start: Instant,
-    /// The length of the cycle, unless an active window or another load cuts it short.
+    /// The length of the cycle. A manual override, or an active window that closes earlier, does
+    /// not change it.
     length: Duration,
-    /// True if it ran to its end.
+    /// True if the cycle ran to its end.
     completed: bool,
 }
 
 impl Timetable {
-    /// A timetable whose first cycle has not started.
+    /// Creates a timetable. Its first cycle has not started yet.
     pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
         Timetable {
             schedule,
@@ -109,7 +117,7 @@ impl Timetable {
         }
     }
 
-    /// The timetable that the configuration of a scenario describes.
+    /// Creates the timetable that the configuration of a scenario describes.
     pub fn for_scenario(scenario: &Scenario) -> Timetable {
         let repeat = scenario.repeat;
         let cycles = match &scenario.start {
@@ -125,7 +133,8 @@ impl Timetable {
         &self.schedule
     }
 
-    /// The cause of idle times, as text for people; `None` if the scenario has none.
+    /// The cause of idle times, as a noun phrase for a message, such as `its cron`. `None` if the
+    /// scenario has no idle times.
     pub fn idle_cause(&self) -> Option<&'static str> {
         match (&self.cycles, &self.active) {
             (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),
@@ -135,7 +144,8 @@ impl Timetable {
         }
     }
 
-    /// Returns true if the schedule is one phase that never ends.
+    /// Returns true if the schedule is one phase that repeats forever without idle times. Users see
+    /// it as one load without cycles.
     pub fn is_endless(&self) -> bool {
         let is_repeated_forever = match self.cycles {
             Cycles::BackToBack { repeat, .. } => repeat == Repeat::Forever,
@@ -145,14 +155,15 @@ impl Timetable {
         is_repeated_forever && self.active.is_none() && self.schedule.phases().len() == 1
     }
 
-    /// The number of cron firings skipped because the cycles of an earlier firing still ran.
+    /// The number of cron firings that were skipped because the cycles of an earlier cron firing
+    /// still ran.
     pub fn skipped_firings(&self) -> u64 {
         self.skipped_firings
     }
 
-    /// Returns true if the next entry is the start of a cycle that may be postponed until the
-    /// target is ready. The cycles of a load that never changes exist only in arithmetic, so they
-    /// are never postponed.
+    /// Returns true if the next entry is the start of a cycle that the driver can postpone until
+    /// the target is ready. A schedule of one endless phase is cut into cycles only for the
+    /// computation. Users never see these cycles, so the driver must not postpone them.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
         is_at_start
@@ -160,18 +171,19 @@ impl Timetable {
             && matches!(self.cycles, Cycles::BackToBack { when_ready: true, .. })
     }
 
-    /// Records the end of a segment. `completed` is false if it was left before its end.
+    /// Records that the driver has left a segment. `completed` is false if it left the segment
+    /// before its end, for example for a manual override.
     pub fn leave_segment(&mut self, segment: Segment, completed: bool) {
         if let Some(last) = &mut self.last_cycle {
-            // Phases that count requests may have moved the start.
+            // A `requests` phase stops the schedule clock, so the start of the cycle moves later.
             last.start = segment.cycle_start;
             last.completed = completed && segment.until_offset >= last.length;
         }
     }
 
-    /// Returns the entry from `at` on, which is the end of the entry before.
+    /// Returns the entry that begins at `at`, which is the end of the previous entry.
     pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
-        // Firings count from the first call on, even if the first window opens later.
+        // Cron firings count after the first call, even if the first active window opens later.
         self.last_firing.get_or_insert(at.wall);
         let window_end = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
             None | Some((true, None)) => None,
@@ -194,15 +206,15 @@ impl Timetable {
         }
     }
 
-    /// The entry for cycles that follow one another; the first cycle starts at `at`.
+    /// The entry for [`Cycles::BackToBack`]. The first cycle starts at `at`.
     fn back_to_back_entry(&mut self, repeat: Repeat, at: Instant) -> TimetableEntry {
         let length = self.schedule.length();
         let (number, start, after_offset) = match self.last_cycle {
             None => (0, at, None),
             Some(last) if last.completed || length.is_zero() => (last.number + 1, at, None),
             Some(last) => {
-                // Cycles continue to pass while a window is closed or another load replaces the
-                // schedule.
+                // Cycles continue to pass while an active window is closed or a manual override
+                // replaces the schedule.
                 let elapsed = at.saturating_duration_since(last.start).as_nanos();
                 let (cycles, time) =
                     (elapsed / length.as_nanos(), nanos(elapsed % length.as_nanos()));
@@ -221,24 +233,25 @@ impl Timetable {
         })
     }
 
-    /// The entry for cycles that are placed by the wall clock.
+    /// The entry for [`Cycles::WallClock`].
     fn wall_clock_entry(&mut self, anchor: &Anchor, at: Moment) -> TimetableEntry {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after_offset = match self.last_cycle {
-            // The wall clock was set back into a cycle that has ended: wait, so that no arrival is
-            // sent twice.
+            // Somebody set the wall clock back into a cycle that has ended. The scenario waits for
+            // the end of that cycle, because a second pass would send its arrivals twice.
             Some(last)
                 if cycle.number < last.number
                     || (cycle.number == last.number && last.completed) =>
             {
                 return TimetableEntry::IdleUntil(end.max(at.instant));
             }
-            // The cycle follows another and started a moment ago. Arrivals since its start are late
-            // and not lost.
+            // The previous cycle ran to its end, and this cycle started a moment ago. The segment
+            // begins at the start of the cycle, so the arrivals since then are sent late. They are
+            // not skipped.
             Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
-            // The wall clock was set back within the cycle, or the segment begins anew after a
-            // window: earlier arrivals have been sent.
+            // Somebody set the wall clock back within the cycle, or the cycle continues after an
+            // interruption. Earlier arrivals have been sent, so the segment begins at `at`.
             Some(last) if cycle.number == last.number => {
                 Some(at.instant.saturating_duration_since(start.min(last.start)))
             }
@@ -253,7 +266,7 @@ impl Timetable {
         })
     }
 
-    /// The entry for cycles that start at the firings of a cron expression.
+    /// The entry for [`Cycles::Cron`].
     fn cron_entry(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
         loop {
             if let Some(last) = self.last_cycle {
@@ -262,9 +275,10 @@ impl Timetable {
                     return running;
                 }
                 self.last_cycle = None;
-                // The cycles may have ended some time before `at`, if a manual override was active
-                // or no window was open. A firing after their end interrupted nothing.
-                let ended = at.wall_at(self.last_end(last, repeat)).min(at.wall);
+                // If a manual override was active or no active window was open, the cycles can have
+                // ended before `at`. A cron firing between their end and `at` met no running
+                // cycle, so it is not counted as skipped.
+                let ended = at.wall_at(self.end_of_cycles(last, repeat)).min(at.wall);
                 self.skip_firings_before(cron, ended);
             }
             let Some(firing) = self.next_firing(cron) else { return TimetableEntry::Ended };
@@ -283,8 +297,8 @@ impl Timetable {
             if past < START_TOLERANCE {
                 return entry;
             }
-            // The cron fired while the window was closed. The next iteration returns the rest of
-            // the cycles, if any is left.
+            // The cron fired well before `at`, during a manual override or while no active window
+            // was open. The next iteration returns the rest of its cycles, if they still run.
         }
     }
 
@@ -301,16 +315,16 @@ impl Timetable {
         }
     }
 
-    /// The end of the last cycle of the firing to which `last` belongs.
-    fn last_end(&self, last: LastCycle, repeat: Repeat) -> Instant {
+    /// The end of all cycles that a cron firing started. `last` is one of these cycles.
+    fn end_of_cycles(&self, last: LastCycle, repeat: Repeat) -> Instant {
         let remaining = match repeat {
             Repeat::Times(times) => u64::from(times.get()).saturating_sub(last.number),
             Repeat::Forever => u64::MAX,
         };
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
-        let whole = self.schedule.length().saturating_mul(remaining);
-        // Phases that count requests take no schedule time, so the length may be 0.
-        last.start.checked_add(whole.max(last.length)).unwrap_or(last.start)
+        let length = self.schedule.length().saturating_mul(remaining);
+        // `requests` phases take no schedule time, so the length can be 0.
+        last.start.checked_add(length.max(last.length)).unwrap_or(last.start)
     }
 
     fn begin_cycle(&mut self, segment: Segment) -> TimetableEntry {

@@ -1,8 +1,9 @@
-//! Cron expressions of five fields, evaluated in the local time of a zone as in Vixie's cron.
+//! Cron expressions with five fields. They follow the local time of a zone and the rules of Vixie
+//! cron.
 //!
-//! This is not a crate because the crates that were tried lose firings. One of them ends for good
-//! at a day that a zone skips, and does not fire `0,30 2 * * *` on the day when clocks are set
-//! forward.
+//! llmload uses no crate for this, because each crate that was tried loses cron firings. For
+//! example, one crate never fires again after a day that the zone skips. On the day when clocks are
+//! set forward, this crate also does not fire `0,30 2 * * *`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -12,19 +13,21 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::{ParseError, Zone, just_before, position_of_name, timestamp};
 
-/// The period of the Gregorian calendar in years. An expression that does not fire in this time
-/// never fires.
+/// The number of years after which the Gregorian calendar repeats. An expression that does not fire
+/// within this time never fires.
 const CALENDAR_CYCLE: i64 = 400;
 
-/// An expression of five fields in a zone.
+/// A cron expression with five fields, and the zone of its local times.
 ///
-/// A job at fixed times has neither a minute nor an hour that begins with `*`. If the clock skips
-/// such a time, the job fires once at the end of the gap. If the clock shows it twice, the job
-/// fires the first time. Any other job fires each time the clock shows a matching time: never in a
-/// gap, and twice if the clock shows the time twice.
+/// An expression has *fixed times* if neither its minute nor its hour begins with `*`. If the clock
+/// skips a fixed time, the expression fires once, at the end of the gap. If the clock shows a fixed
+/// time twice, the expression fires only the first time.
 ///
-/// As in every cron, if the day of the month or the weekday begins with `*`, a day must match both.
-/// Otherwise it must match one of them.
+/// Every other expression fires each time the clock shows a matching time. It does not fire for a
+/// time that the clock skips, and fires twice for a time that the clock shows twice.
+///
+/// As in every cron, if the day of the month or the weekday begins with `*`, a day must match both
+/// fields. Otherwise, a day must match at least one of these two fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     text: String,
@@ -36,10 +39,10 @@ pub struct Cron {
     weekday: Field,
 }
 
-/// The values that a field matches.
+/// The values that one field of an expression matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Field {
-    /// One bit for each value.
+    /// Bit n is set if the field matches the value n.
     values: u64,
     /// True if the field begins with `*`.
     is_wildcard: bool,
@@ -50,7 +53,7 @@ impl Field {
         u32::try_from(value).is_ok_and(|value| self.values & bit(value) != 0)
     }
 
-    /// The first matching value that is not below this one.
+    /// The first matching value at or above `value`.
     fn next_from(self, value: i8) -> Option<i8> {
         (value..60).find(|value| self.matches(*value))
     }
@@ -60,12 +63,12 @@ fn bit(value: u32) -> u64 {
     1_u64.checked_shl(value).unwrap_or(0)
 }
 
-/// The values that a field may contain.
+/// One of the five kinds of fields, with its name and its permitted values.
 struct FieldKind {
     name: &'static str,
     lowest: u32,
     highest: u32,
-    /// Names of the values, from the lowest one on.
+    /// The names of the values, beginning with the lowest value.
     names: &'static [&'static str],
 }
 
@@ -90,10 +93,10 @@ const MINUTE: FieldKind = FieldKind { name: "minute", lowest: 0, highest: 59, na
 const HOUR: FieldKind = FieldKind { name: "hour", lowest: 0, highest: 23, names: &[] };
 const DAY: FieldKind = FieldKind { name: "day of the month", lowest: 1, highest: 31, names: &[] };
 const MONTH: FieldKind = FieldKind { name: "month", lowest: 1, highest: 12, names: MONTHS };
-/// Both 0 and 7 are Sunday.
+/// The values 0 and 7 both mean Sunday.
 const WEEKDAY: FieldKind = FieldKind { name: "weekday", lowest: 0, highest: 7, names: WEEKDAYS };
 
-/// Short names and the expressions for which they stand.
+/// The short names, and the expressions that they replace.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -108,7 +111,7 @@ impl Cron {
     /// Parses an expression, such as `0 2 * * *` or `@daily`, for the local time of a zone.
     ///
     /// # Errors
-    /// If the text is not a cron expression, or one that never fires.
+    /// If the text is not a cron expression, or if the expression never fires.
     pub fn new(text: &str, zone: Zone) -> Result<Cron, ParseError> {
         let text = text.trim();
         let nickname = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
@@ -147,13 +150,13 @@ impl Cron {
         Ok(cron)
     }
 
-    /// The zone of its local times.
+    /// The zone in which the expression is evaluated.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
 
-    /// Returns the first firing after an instant; `None` if there is none before the calendar ends
-    /// with the year 9999.
+    /// Returns the first cron firing after an instant; `None` if the expression does not fire again
+    /// until the end of the year 9999, at which the calendar ends.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
         let is_fixed = !self.minute.is_wildcard && !self.hour.is_wildcard;
@@ -161,10 +164,11 @@ impl Cron {
         next.map(SystemTime::from)
     }
 
-    /// Returns true if the time between two firings is ever shorter than `length`.
+    /// Returns true if the time between two consecutive cron firings is ever shorter than `length`.
     ///
-    /// The search covers 5,000 firings or eight years, with leap days and daylight saving. It
-    /// always starts at the same instant, so a file is valid or invalid on every day alike.
+    /// The search covers 5,000 cron firings or eight years, whichever is shorter. Eight years
+    /// include leap days and changes to and from daylight saving time. The search always starts at
+    /// the same instant, so a file that is valid today is valid on every day.
     pub fn has_interval_below(&self, length: Duration) -> bool {
         const FROM: Duration = Duration::from_hours(56 * 8766);
         const YEARS: Duration = Duration::from_hours(8 * 8766);
@@ -177,8 +181,9 @@ impl Cron {
             .any(|firing| last.replace(firing).is_some_and(|last| last + length > firing))
     }
 
-    /// The next instant at which the clock shows a matching time, also if it does so a second time.
-    /// The search goes from one change of the zone's offset to the next.
+    /// The next instant at which the clock shows a matching time, for the first or the second time.
+    /// Between two changes of the zone's offset, local times follow each other without gaps. So the
+    /// search treats each part between two changes separately.
     fn next_shown(&self, after: Timestamp) -> Option<Timestamp> {
         let zone = &self.zone.0;
         let (mut at, mut time) = (after, self.zone.local_time(after));
@@ -194,21 +199,21 @@ impl Cron {
         }
     }
 
-    /// The next instant at which a matching time takes place for the first time.
+    /// The next instant at which the clock shows or skips a matching time for the first time.
     fn next_fixed(&self, after: Timestamp) -> Option<Timestamp> {
         let mut time = self.zone.local_time(after);
         loop {
             time = self.local_time_after(time)?;
             let next = self.zone.first_instant_of(time)?;
-            // While the clock shows an hour for the second time, its times have already taken
-            // place.
+            // If the clock shows an hour for the second time now, the matching times of this hour
+            // took place when the clock showed the hour for the first time.
             if next > after {
                 return Some(next);
             }
         }
     }
 
-    /// The next local time that the fields match.
+    /// The next local time after `time` that all fields match.
     fn local_time_after(&self, time: DateTime) -> Option<DateTime> {
         let mut date = time.date();
         if self.matches_date(date)
@@ -240,7 +245,7 @@ impl Cron {
             && if one_is_enough { day || weekday } else { day && weekday }
     }
 
-    /// The first matching time of a day that is not before this one.
+    /// The first matching time of a day at or after this hour and minute.
     fn time_of_day(&self, hour: i8, minute: i8) -> Option<Time> {
         let this_hour = self.hour.matches(hour).then(|| self.minute.next_from(minute)).flatten();
         let (hour, minute) = match this_hour {
@@ -251,7 +256,7 @@ impl Cron {
     }
 }
 
-/// The expression as in the configuration.
+/// Shows the expression as in the configuration.
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -264,7 +269,8 @@ impl FieldKind {
         Ok(Field { values, is_wildcard: text.starts_with('*') })
     }
 
-    /// Parses one item of a list: `*`, `5` or `1-5`. The first and the last may have a step.
+    /// Parses one item of a list: `*`, `5` or `1-5`. A `*` and a range can have a step, as in `*/2`
+    /// and `1-5/2`.
     fn item(&self, item: &str) -> Result<u64, ParseError> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(self.step(step)?)),
@@ -281,7 +287,7 @@ impl FieldKind {
             }
         };
         let is_week = self.names.len() == 7;
-        // A range may end on Sunday, which is both 0 and 7.
+        // If a range ends on Sunday, `0` means 7. Without this line, the range would go backwards.
         let last = if is_week && last == 0 && first > 0 { 7 } else { last };
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
@@ -324,13 +330,13 @@ impl FieldKind {
         Ok(value)
     }
 
-    /// An error whose problem continues the name of the field.
+    /// Creates an error. `problem` follows the name of the field in a sentence.
     fn wrong(&self, problem: &str, remedy: String) -> ParseError {
         not_a_cron(&format!("its {} {problem}", self.name), remedy)
     }
 }
 
-/// Parses digits alone: unlike `u32::from_str`, it accepts no sign.
+/// Parses a number that consists of digits only. `u32::from_str` would also accept a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

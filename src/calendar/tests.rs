@@ -1,4 +1,4 @@
-//! The days when clocks change, and the messages for invalid texts.
+//! Tests of the days on which clocks change, and of the messages for invalid texts.
 
 mod watched;
 
@@ -11,7 +11,8 @@ use super::*;
 const BERLIN: &str = "Europe/Berlin";
 const LORD_HOWE: &str = "Australia/Lord_Howe";
 
-/// Zones with half an hour of summer, a skipped day, changes at midnight, by edict, or none at all.
+/// Zones with special changes of their clocks: by half an hour in summer, at midnight, at short
+/// notice by a government, across a skipped day, or never.
 const ZONES: &[&str] = &[
     "UTC",
     BERLIN,
@@ -36,7 +37,7 @@ fn cron(text: &str, name: &str) -> Cron {
     Cron::new(text, zone(name)).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// An instant as local time with an offset: `2027-03-28T03:00+02`.
+/// An instant, from a local time with an offset such as `2027-03-28T03:00+02`.
 fn at(text: &str) -> SystemTime {
     text.parse::<Timestamp>().unwrap().into()
 }
@@ -46,7 +47,7 @@ fn shown(time: SystemTime, zone: &Zone) -> String {
     zoned.strftime("%m-%d %H:%M %:z").to_string()
 }
 
-/// The firings after an instant.
+/// The first `count` cron firings after an instant.
 fn firings(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
     let cron = cron(text, name);
     let next = |last: &SystemTime| cron.next_after(*last);
@@ -75,13 +76,13 @@ fn a_fixed_time_in_a_gap_fires_once_at_the_end_of_the_gap() {
     );
     let york = firings("30 2 * * *", "America/New_York", "2027-03-13T12:00-05", 2);
     assert_eq!(york, ["03-14 03:00 -04:00", "03-15 02:30 -04:00"]);
-    // A gap of half an hour, from 02:00 to 02:30.
+    // The clock skips half an hour, from 02:00 to 02:30.
     let howe = firings("15 2 * * *", LORD_HOWE, "2026-10-03T12:00+10:30", 2);
     assert_eq!(howe, ["10-04 02:30 +11:00", "10-05 02:15 +11:00"]);
-    // Midnight itself did not exist.
+    // The clock skipped midnight.
     let paulo = firings("0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00-03", 2);
     assert_eq!(paulo, ["11-04 01:00 -02:00", "11-05 00:00 -02:00"]);
-    // A whole day did not exist.
+    // The zone skipped the full day of 30 December.
     let apia = firings("0 12 * * *", "Pacific/Apia", "2011-12-28T23:00-10", 3);
     assert_eq!(apia, ["12-29 12:00 -10:00", "12-31 00:00 +14:00", "12-31 12:00 +14:00"]);
 }
@@ -101,14 +102,14 @@ fn a_fixed_time_that_exists_twice_fires_the_first_time() {
     assert_eq!(
         within,
         ["10-26 02:30 +01:00"],
-        "called while the clock shows the hour for the second time"
+        "the clock shows this hour for the second time, so the firing has taken place"
     );
     let howe = firings("45 1 * * *", LORD_HOWE, "2026-04-04T12:00+11", 2);
     assert_eq!(howe, ["04-05 01:45 +11:00", "04-06 01:45 +10:30"]);
 }
 
 #[test]
-fn a_repeated_time_fires_each_time_the_clock_shows_it() {
+fn an_expression_with_a_star_fires_each_time_the_clock_shows_a_matching_time() {
     let spring = firings("*/30 * * * *", BERLIN, "2027-03-28T01:00+01", 3);
     assert_eq!(spring, ["03-28 01:30 +01:00", "03-28 03:00 +02:00", "03-28 03:30 +02:00"]);
     let spring = firings("15 */2 * * *", BERLIN, "2027-03-28T00:00+01", 3);
@@ -123,7 +124,7 @@ fn a_repeated_time_fires_each_time_the_clock_shows_it() {
 }
 
 #[test]
-fn a_zone_without_daylight_saving_fires_every_24_hours() {
+fn a_daily_cron_fires_every_24_hours_in_a_zone_without_daylight_saving_time() {
     for day in ["2026-10-24T20:00+08", "2027-03-27T20:00+08"] {
         let cron = cron("30 2 * * *", "Asia/Shanghai");
         let first = cron.next_after(at(day)).unwrap();
@@ -132,9 +133,10 @@ fn a_zone_without_daylight_saving_fires_every_24_hours() {
     }
 }
 
-/// Fractions of a second neither carry over nor repeat a firing.
+/// The search begins a fraction of a second before or after a cron firing. The fraction does not
+/// move the next cron firing and does not repeat the last one.
 #[test]
-fn a_firing_is_at_a_whole_minute_after_any_instant() {
+fn a_cron_fires_at_the_start_of_a_minute_whenever_the_search_begins() {
     let cron = cron("*/5 * * * *", "UTC");
     let five = at("2026-11-20T12:05Z");
     for (early, nanos) in [(300_000, 1), (1_500, 0), (0, 1)] {
@@ -154,8 +156,16 @@ fn days_match_by_the_rules_of_cron() {
             .map(|firing| firing[..5].to_owned())
             .collect()
     };
-    assert_eq!(utc("0 0 13 * 5"), ["01-02", "01-09", "01-13"], "one of the two, if both are named");
-    assert_eq!(utc("0 0 */5 * 1"), ["01-26", "02-16", "03-16"], "both, if one begins with a star");
+    assert_eq!(
+        utc("0 0 13 * 5"),
+        ["01-02", "01-09", "01-13"],
+        "if both are set, a day must match one of them"
+    );
+    assert_eq!(
+        utc("0 0 */5 * 1"),
+        ["01-26", "02-16", "03-16"],
+        "if one begins with a star, a day must match both"
+    );
     assert_eq!(utc("0 0 * * 7"), ["01-04", "01-11", "01-18"]);
     assert_eq!(utc("0 0 * JAN mon-fri"), ["01-02", "01-05", "01-06"]);
     assert_eq!(utc("0 0 * * sat-sun"), ["01-03", "01-04", "01-10"]);
@@ -165,14 +175,18 @@ fn days_match_by_the_rules_of_cron() {
     assert_eq!(
         leap.next_after(at("2004-03-01T00:00Z")),
         Some(at("2032-02-29T00:00Z")),
-        "on a Sunday"
+        "this 29 February is a Sunday"
     );
     assert_eq!(
         leap.next_after(at("2088-03-01T00:00Z")),
         Some(at("2128-02-29T00:00Z")),
-        "there is none in 2100"
+        "the year 2100 has no 29 February"
     );
-    assert_eq!(leap.next_after(at("9996-03-01T00:00Z")), None, "the calendar ends");
+    assert_eq!(
+        leap.next_after(at("9996-03-01T00:00Z")),
+        None,
+        "the calendar ends with the year 9999"
+    );
 }
 
 #[test]
@@ -213,18 +227,21 @@ fn an_invalid_expression_has_an_error_with_a_remedy() {
 }
 
 #[test]
-fn firings_closer_than_a_length_are_found() {
+fn a_cron_with_firings_closer_than_a_length_is_recognised() {
     let hours = Duration::from_hours;
     assert!(!cron("0 2 * * *", "UTC").has_interval_below(hours(24)));
-    assert!(cron("0 2 * * *", BERLIN).has_interval_below(hours(24)), "a day of 23 hours");
+    assert!(cron("0 2 * * *", BERLIN).has_interval_below(hours(24)), "one day has 23 hours");
     assert!(!cron("0 2 * * *", "Asia/Shanghai").has_interval_below(hours(24)));
     assert!(cron("* * * * *", "UTC").has_interval_below(Duration::from_secs(61)));
-    assert!(cron("0 0 28,29 2 *", "UTC").has_interval_below(hours(25)), "in a leap year only");
+    assert!(
+        cron("0 0 28,29 2 *", "UTC").has_interval_below(hours(25)),
+        "two consecutive days exist only in a leap year"
+    );
     assert!(!cron("0 0 29 2 *", "UTC").has_interval_below(hours(24 * 366)));
 }
 
 #[test]
-fn midnight_ends_a_cycle_also_on_days_of_23_and_25_hours() {
+fn midnight_ends_a_cycle_on_days_of_23_24_and_25_hours() {
     let anchor = Anchor::Midnight(zone(BERLIN));
     for (now, start, end) in [
         ("2027-03-28T23:30+02", "2027-03-28T22:00+02", "2027-03-29T00:00+02"),
@@ -234,7 +251,7 @@ fn midnight_ends_a_cycle_also_on_days_of_23_and_25_hours() {
         let cycle = anchor.cycle_at(Duration::from_hours(7), at(now));
         assert_eq!((cycle.start, cycle.end), (at(start), at(end)), "{now}");
     }
-    // Set back across midnight, the clock shows an hour of a day that has ended.
+    // When the clock is set back across midnight, it shows an hour of a day that has ended.
     let anchor = Anchor::Midnight(zone("America/Moncton"));
     for now in ["2005-10-30T00:00:30-03", "2005-10-29T23:30-04", "2005-10-30T00:00:30-04"] {
         assert_eq!(
@@ -243,7 +260,7 @@ fn midnight_ends_a_cycle_also_on_days_of_23_and_25_hours() {
             "{now}"
         );
     }
-    // If midnight does not exist, the day begins after the gap.
+    // If the clock skips midnight, the day begins at the end of the gap.
     let anchor = Anchor::Midnight(zone("America/Sao_Paulo"));
     let cycle = anchor.cycle_at(Duration::from_hours(7), at("2018-11-04T02:00-02"));
     assert_eq!(cycle.start, at("2018-11-04T01:00-02"));
@@ -252,7 +269,7 @@ fn midnight_ends_a_cycle_also_on_days_of_23_and_25_hours() {
 }
 
 #[test]
-fn cycles_from_the_epoch_are_the_same_everywhere() {
+fn cycles_from_the_epoch_depend_only_on_the_length_of_the_schedule() {
     let length = Duration::from_hours(7);
     let cycle = Anchor::Epoch.cycle_at(length, SystemTime::UNIX_EPOCH + Duration::from_hours(700));
     let start = SystemTime::UNIX_EPOCH + Duration::from_hours(700);
@@ -270,7 +287,7 @@ fn windows(all: &[(&str, &str, &str)]) -> Windows {
     Windows::new(all.iter().map(window).collect())
 }
 
-/// The next changes after an instant.
+/// The first `count` changes of the state after an instant.
 fn changes(windows: &Windows, name: &str, after: &str, count: usize) -> Vec<String> {
     let mut now = at(after);
     let mut all = Vec::new();
@@ -294,7 +311,8 @@ fn windows_open_and_close_by_local_time() {
         office.state_at(at("2027-03-26T08:00+01")).0
             && !office.state_at(at("2027-03-26T20:00+01")).0
     );
-    // The night of Friday ends on Saturday. One hour of the night of Saturday does not exist.
+    // The window that starts on Friday ends on Saturday. In the window that starts on Saturday, the
+    // clock skips one hour.
     let nights = windows(&[("fri-sat", "22:00-06:00", BERLIN)]);
     assert_eq!(
         changes(&nights, BERLIN, "2027-03-26T12:00+01", 4),
@@ -305,14 +323,16 @@ fn windows_open_and_close_by_local_time() {
             "off 03-28 06:00 +02:00"
         ]
     );
-    // A window in the gap does not open. Windows that touch are one.
+    // If the clock skips a full window, the window does not open on that day.
     let gap = windows(&[("sun", "02:15-02:45", BERLIN)]);
     assert_eq!(changes(&gap, BERLIN, "2027-03-27T12:00+01", 1), ["on 04-04 02:15 +02:00"]);
+    // If the clock shows a window twice, the window opens only the first time.
     let twice = windows(&[("sun", "02:15-02:45", BERLIN)]);
     assert_eq!(
         changes(&twice, BERLIN, "2026-10-24T12:00+02", 3),
         ["on 10-25 02:15 +02:00", "off 10-25 02:45 +02:00", "on 11-01 02:15 +01:00"]
     );
+    // Two windows without a gap between them count as one window.
     let weekend = windows(&[("sat", "12:00-24:00", BERLIN), ("sun", "00:00-12:00", BERLIN)]);
     assert_eq!(
         changes(&weekend, BERLIN, "2026-11-20T12:00+01", 2),
@@ -320,14 +340,15 @@ fn windows_open_and_close_by_local_time() {
     );
     let always = windows(&[("mon-thu", "00:00-24:00", BERLIN), ("fri-sun", "00:00-24:00", BERLIN)]);
     assert_eq!(always.state_at(at("2026-11-20T12:00+01")), (true, None));
-    // Windows of two zones that touch in winter. In summer, an hour between them is missing.
+    // These windows are in two zones. They overlap in winter, and have a gap of one hour between
+    // them in summer.
     let meet = windows(&[("mon-sun", "00:00-12:00", BERLIN), ("mon-sun", "11:00-23:00", "UTC")]);
     let first = changes(&meet, BERLIN, "2026-11-20T12:30+01", 1);
     assert_eq!(first, ["off 03-28 12:00 +02:00"]);
 }
 
 #[test]
-fn windows_display_as_they_are_written() {
+fn windows_are_shown_in_the_form_of_the_configuration() {
     let all = windows(&[("mon-fri", "8:00-20:00", BERLIN), ("sun", "22:00-06:00", "utc")]);
     assert_eq!(all.to_string(), "mon-fri 08:00-20:00 Europe/Berlin, sun 22:00-06:00 UTC");
     let days = |text: &str| text.parse::<Days>().map(|days| days.to_string());
@@ -352,7 +373,7 @@ fn windows_display_as_they_are_written() {
 }
 
 #[test]
-fn zones_need_no_database_of_the_system() {
+fn zones_do_not_depend_on_the_time_zone_database_of_the_system() {
     assert_eq!(zone("europe/berlin").to_string(), BERLIN);
     assert_eq!((zone("UTC"), Zone::UTC.to_string()), (Zone::UTC, "UTC".to_owned()));
     for unknown in

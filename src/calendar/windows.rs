@@ -23,7 +23,7 @@ impl Days {
     /// Every day.
     pub const ALL: Days = Days { week: 0b111_1111 };
 
-    /// The days that are in one of the two sets.
+    /// The days that are in at least one of the two sets.
     #[must_use]
     pub fn union(self, other: Days) -> Days {
         Days { week: self.week | other.week }
@@ -34,7 +34,8 @@ impl Days {
     }
 }
 
-/// Parses one day, `mon` or `monday`, or a range, `mon-fri`, also across the end of the week.
+/// Parses one day, such as `mon` or `monday`, or a range of days, such as `mon-fri`. A range can
+/// continue across the end of the week, such as `sat-mon`.
 impl FromStr for Days {
     type Err = ParseError;
 
@@ -53,7 +54,7 @@ impl FromStr for Days {
     }
 }
 
-/// The form `mon-fri`, `mon-wed,sat` or `daily`.
+/// The text form, such as `mon-fri`, `mon-wed,sat` or `daily`.
 impl fmt::Display for Days {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Days::ALL {
@@ -74,24 +75,26 @@ impl fmt::Display for Days {
     }
 }
 
-/// A part of the day in local time. If its end is before its start, it ends on the next day.
+/// A part of the day in local time. If the text has an end before the start, such as `22:00-06:00`,
+/// the part ends on the next day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
-    /// The start in minutes since midnight, below a day.
+    /// The start in minutes since midnight. Less than a day.
     from: u16,
-    /// The end in minutes since the same midnight, above `from`.
+    /// The end in minutes since the same midnight. Greater than `from`, and more than a day if the
+    /// part ends on the next day.
     to: u16,
 }
 
-/// The minutes of a day.
+/// The number of minutes in a day.
 const DAY: u16 = 24 * 60;
 
 impl Hours {
-    /// The whole day.
+    /// The full day.
     pub const ALL: Hours = Hours { from: 0, to: DAY };
 }
 
-/// Parses `08:00-20:00`.
+/// Parses a text such as `08:00-20:00`.
 impl FromStr for Hours {
     type Err = ParseError;
 
@@ -121,7 +124,7 @@ impl FromStr for Hours {
     }
 }
 
-/// Parses `HH:MM`, up to `24:00`, as minutes since midnight.
+/// Parses a time of day from `00:00` to `24:00`. Returns the minutes since midnight.
 fn minutes(text: &str) -> Option<u16> {
     let (hours, minutes) = text.trim().split_once(':')?;
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
@@ -133,7 +136,7 @@ fn minutes(text: &str) -> Option<u16> {
     (minutes < 60 && time <= DAY).then_some(time)
 }
 
-/// The form `08:00-20:00` or `all day`.
+/// The text form, such as `08:00-20:00` or `all day`.
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Hours::ALL {
@@ -144,8 +147,8 @@ impl fmt::Display for Hours {
     }
 }
 
-/// A part of some days of the week, in the local time of a zone. A window that ends on the next day
-/// belongs to the day on which it starts.
+/// An active window: the same part of the day on some days of the week, in the local time of a
+/// zone. A window that ends on the next day belongs to the day on which it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The days on which the window starts.
@@ -155,8 +158,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Returns the start and the end of the window on this day; `None` if it does not start on this
-    /// day, or if it is in a gap of the clock and therefore empty.
+    /// Returns the start and the end of the window on this day. `None` if the window does not start
+    /// on this day, or if it is empty because the clock skips all of it.
     fn span_on(&self, date: Date) -> Option<(Timestamp, Timestamp)> {
         let day = u32::try_from(date.weekday().to_monday_zero_offset()).ok()?;
         let time = |minutes: u16| {
@@ -168,15 +171,15 @@ impl Window {
     }
 }
 
-/// The times in which load is active: the union of windows.
+/// The times at which a scenario sends load, as a union of active windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 
 impl Windows {
-    /// The highest number of windows, so that [`Windows::state_at`] stays fast.
+    /// The highest number of windows. The limit keeps [`Windows::state_at`] fast.
     pub const MAX_COUNT: usize = 64;
 
-    /// The union of the first [`Windows::MAX_COUNT`] of these windows.
+    /// Creates the union of the first [`Windows::MAX_COUNT`] of these windows.
     pub fn new(mut windows: Vec<Window>) -> Windows {
         windows.truncate(Windows::MAX_COUNT);
         Windows(windows)
@@ -187,12 +190,13 @@ impl Windows {
         self.0.first().map(|window| &window.zone)
     }
 
-    /// Returns true if an instant is inside a window, and the instant at which this changes next;
-    /// `None` if it never changes. Windows that touch count as one.
+    /// Returns true if `now` is inside a window. Also returns the next instant at which this state
+    /// changes, or `None` if the state never changes. Two windows without a gap between them count
+    /// as one window.
     pub fn state_at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
-        // Two weeks are nearly always enough. A year is necessary if only daylight saving separates
-        // two windows.
+        // The next change is nearly always within two weeks. If windows in two zones have a gap
+        // between them only during daylight saving time, the next change can be a year away.
         let (inside, change) = self
             .state_within(now, 15)
             .or_else(|| self.state_within(now, 400))
@@ -204,7 +208,8 @@ impl Windows {
         (inside, change.map(SystemTime::from))
     }
 
-    /// Returns the state and its next change, if the change is within this number of days.
+    /// Returns the same as [`Windows::state_at`]; `None` if the state does not change within this
+    /// number of days.
     fn state_within(&self, now: Timestamp, days: i64) -> Option<(bool, Option<Timestamp>)> {
         let mut inside: Option<Timestamp> = None;
         for (begin, end) in self.spans_after(now, days) {
@@ -222,8 +227,8 @@ impl Windows {
     fn spans_after(&self, now: Timestamp, days: i64) -> Vec<(Timestamp, Timestamp)> {
         let spans = self.0.iter().flat_map(|window| {
             let today = window.zone.local_time(now).date();
-            // A window that started the day before yesterday may still be open after the clock was
-            // set back.
+            // After a change of the clock back across midnight, a window that started the day
+            // before yesterday can still be open.
             let dates = (-2..=days).filter_map(move |day| today.checked_add(day.days()).ok());
             dates.filter_map(|date| window.span_on(date))
         });
@@ -233,7 +238,7 @@ impl Windows {
     }
 }
 
-/// The form `mon-fri 08:00-20:00 Europe/Berlin, sat,sun all day UTC`.
+/// The text form, such as `mon-fri 08:00-20:00 Europe/Berlin, sat,sun all day UTC`.
 impl fmt::Display for Windows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, Window { days, hours, zone }) in self.0.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! governor's rate limiter on a clock that counts marks instead of time. This module and its parent
-//! are the one home of the crate `governor`.
+//! The rate limiter of the crate `governor`, on a clock that reads Λ(now) instead of time. No
+//! module other than this module and its parent uses this crate.
 //!
-//! The limiter is a token bucket that works as GCRA does: it stores only a theoretical arrival time
-//! (TAT) and lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one
-//! millionth of an arrival, and the bucket refills by one cell for each unit of its clock.
-//! [`MarkLimiter`] sets that clock to Λ(now), in the same unit. The cells up to a mark therefore
-//! pass as soon as Λ(now) reaches the mark.
+//! The limiter is a token bucket with the algorithm GCRA. Its only state is a theoretical arrival
+//! time (TAT). It lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one
+//! millionth of an arrival, and the bucket gains one cell for each unit of its clock.
+//! [`MarkLimiter`] sets this clock to Λ(now), in millionths of an arrival. So the cells up to a
+//! mark pass as soon as Λ(now) reaches the mark.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -17,51 +17,53 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-/// The size of the bucket in cells, the largest that governor can count: over 4,000 arrivals.
+/// The size of the bucket in cells. It is the largest size that governor can count, and holds 4,294
+/// arrivals.
 const BURST: NonZeroU32 = NonZeroU32::MAX;
 const A_BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Nanos>>;
 
-/// Grants marks of a cycle one after the other. All positions are on the Λ axis of the cycle, in
-/// millionths of an arrival.
+/// Grants the marks of a cycle, one after the other. To grant a mark is to permit its arrival. All
+/// positions are on the Λ axis of the cycle, in millionths of an arrival.
 #[derive(Debug)]
 pub(super) struct MarkLimiter {
     /// The position at which the limiter's clock reads 0.
     origin: u64,
-    /// All cells up to this position have passed. Between two calls of [`MarkLimiter::try_reach`]
-    /// that succeeded, it is the last mark.
+    /// All cells up to this position have passed. After a successful call of
+    /// [`MarkLimiter::try_reach`], this is the mark that the call granted.
     granted: u64,
     clock: MarkClock,
     limiter: Limiter,
 }
 
 impl MarkLimiter {
-    /// A limiter with an empty bucket at position 0.
+    /// Creates a limiter at position 0. Its bucket is empty.
     pub(super) fn new() -> MarkLimiter {
         let clock = MarkClock::default();
-        // governor takes the unit of its clock for a nanosecond: a billion cells in a second are
-        // one cell for each unit.
+        // For governor, one unit of the clock is a nanosecond. So one cell for each unit is a
+        // billion cells per second.
         let quota = Quota::per_second(A_BILLION).allow_burst(BURST);
         let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-        // A new bucket is full. Without this line, the first 4,294 arrivals of each cycle would
-        // pass at once. A full bucket always holds its burst, so the result is never an error.
+        // A new bucket is full. If it stayed full, the first 4,294 arrivals of each cycle would
+        // pass at once. A full bucket always has enough cells for this call, so the result is never
+        // an error.
         let _emptied = limiter.check_n(BURST);
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
 
-    /// Moves the start to a mark that needs no grant because it is before the segment. Only valid
-    /// before the first call of [`MarkLimiter::try_reach`].
+    /// Moves the start of the limiter to a mark that is before the segment and therefore needs no
+    /// grant. Only valid before the first call of [`MarkLimiter::try_reach`].
     pub(super) fn start_at(&mut self, mark: u64) {
         self.origin = mark;
         self.granted = mark;
     }
 
-    /// Lets all cells up to `mark` pass, if `reading`, which is Λ(now), has reached it.
+    /// Lets all cells up to `mark` pass if `reading`, which is Λ(now), has reached `mark`.
     ///
     /// # Errors
-    /// The reading at which the next cells pass, if `reading` is too low. That is `mark`, or a
-    /// position before it if the distance is more than governor can count at once.
+    /// If `reading` is too low. The error is the reading at which the next cells pass. This is
+    /// `mark`, or a position before `mark` if the distance is more than governor can count at once.
     pub(super) fn try_reach(&mut self, mark: u64, reading: u64) -> Result<(), u64> {
         while let Some(cells) = cells_between(self.granted, mark) {
             self.set_clock(reading);
@@ -70,42 +72,44 @@ impl MarkLimiter {
                 Ok(Err(not_until)) => {
                     return Err(self.origin + not_until.earliest_possible().as_u64());
                 }
-                // governor returns this for more cells than its burst, and `cells` never is more.
+                // governor returns this error for more cells than its burst. `cells` is never more.
                 Err(_) => return Err(u64::MAX),
             }
         }
         Ok(())
     }
 
-    /// Sets the limiter's clock to a reading, but never further than one burst beyond the last cell
-    /// that passed.
+    /// Sets the limiter's clock to a reading of Λ(now). If the reading is more than one burst
+    /// beyond the last cell that passed, the clock stops at one burst beyond this cell.
     ///
-    /// This is the one dangerous line of the pacer. Let B be the burst and g the cells that have
-    /// passed since the origin. The bucket was emptied while the clock read 0, so TAT = B + g. The
-    /// limiter lets n more cells pass if clock ≥ TAT + n − B = g + n: exactly if Λ(now) has reached
-    /// the position of the last of these cells. Two things would break this equation:
+    /// The correctness of the pacer depends on this limit. Let B be the burst, and let g be the
+    /// number of cells that have passed since the origin. The bucket was emptied while the clock
+    /// read 0, so TAT = B + g. The limiter lets n more cells pass if clock ≥ TAT + n − B = g + n.
+    /// This is true exactly if Λ(now) has reached the position of the last of these cells. Two
+    /// mistakes would break this equation:
     ///
-    /// - A bucket that is not emptied at the start has TAT = g. All cells pass B units too early,
+    /// - The bucket is not emptied at the start. Then TAT = g, all cells pass B units too early,
     ///   and a cycle begins with a burst of thousands of arrivals.
-    /// - A clock beyond TAT. GCRA does not save up time beyond a full bucket: it sets TAT to the
-    ///   clock. If the process was stopped for so long that Λ(now) is more than B ahead of g, the
-    ///   cells between would never pass in their places. All later arrivals of the cycle would be
-    ///   late by that amount, and its last arrivals would be neither sent nor counted as dropped.
+    /// - The clock is beyond TAT. GCRA does not save cells beyond a full bucket. Instead, it sets
+    ///   TAT to the clock. If the process was stopped until Λ(now) was more than B ahead of g, the
+    ///   limiter would lose the cells in between. All later arrivals of the cycle would be late by
+    ///   this amount, and the last arrivals would be neither sent nor counted as dropped.
     ///
-    /// With clock ≤ g + B = TAT, GCRA never has time to forget. Each success raises g, so the loop
-    /// in [`MarkLimiter::try_reach`] and repeated calls reach any reading step by step.
+    /// With the limit, clock ≤ g + B = TAT, so GCRA loses no cells. Each success raises g, so the
+    /// loop in [`MarkLimiter::try_reach`] and repeated calls reach any reading step by step.
     fn set_clock(&self, reading: u64) {
         let furthest = self.granted + u64::from(BURST.get());
         self.clock.set(reading.min(furthest).saturating_sub(self.origin));
     }
 }
 
-/// The number of cells between two positions, at most as many as governor can count; `None` for 0.
+/// The number of cells between two positions; `None` for 0. If there are more cells than governor
+/// can count, the result is the highest number that governor can count.
 fn cells_between(from: u64, to: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(to - from).unwrap_or(u32::MAX))
 }
 
-/// A clock for governor that reads the position to which the limiter sets it.
+/// A clock for governor. It shows the position that [`MarkLimiter`] has set.
 #[derive(Clone, Debug, Default)]
 struct MarkClock(Arc<AtomicU64>);
 
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limiter_that_starts_at_a_mark_grants_the_next_one_in_its_place() {
+    fn a_limiter_that_starts_at_a_mark_grants_the_next_mark_at_its_position() {
         let mut limiter = MarkLimiter::new();
         limiter.start_at(5 * ARRIVAL);
         assert_eq!(limiter.try_reach(6 * ARRIVAL, 5 * ARRIVAL), Err(6 * ARRIVAL));

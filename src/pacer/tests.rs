@@ -1,4 +1,4 @@
-//! The pacer, polled at all kinds of instants.
+//! Tests of the pacer, which they poll often, rarely, early and late.
 
 use proptest::prelude::*;
 
@@ -24,8 +24,8 @@ fn full_cycle(load: &[(Load, u64)], origin: Instant) -> Pacer {
     Pacer::new(schedule, &ArrivalSpec::default(), segment)
 }
 
-/// The due times of the first cycles, since the start, from a pacer that is polled only at the
-/// instants of `polls`.
+/// The due times in the first cycles, as offsets from the start of the first cycle. The pacer is
+/// polled only at the offsets in `polls`.
 fn dues(
     schedule: &Arc<Schedule>,
     cycles: u64,
@@ -79,7 +79,8 @@ fn a_long_stop_loses_no_arrival_and_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("20000/s")), 10_000)]);
     let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
-    // Polled only after the end: 200,000 arrivals, far above the burst.
+    // The only poll is after the end, so 200,000 arrivals are due at once. This is far above the
+    // burst.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
     assert_eq!(steady.len(), 200_000);
     assert_eq!(steady, stopped);
@@ -124,7 +125,7 @@ fn a_closed_loop_phase_is_returned_from_its_start_to_its_end() {
 }
 
 #[test]
-fn a_counted_phase_holds_the_schedule_until_it_is_ended() {
+fn a_requests_phase_stops_the_schedule_clock_until_the_phase_is_ended() {
     let (slots, count) = (NonZeroU32::new(3).unwrap(), NonZeroU64::new(10).unwrap());
     let load = [
         (Load::Requests { slots, count }, 0),
@@ -150,7 +151,7 @@ fn a_counted_phase_holds_the_schedule_until_it_is_ended() {
 }
 
 #[test]
-fn before_the_cycle_starts_the_pacer_waits() {
+fn the_pacer_waits_if_the_cycle_has_not_started() {
     let origin = Instant::now() + Duration::from_secs(100);
     let load = [(Load::Constant(rate("1/h")), 3_600_000)];
     let mut pacer = full_cycle(&load, origin);
@@ -172,7 +173,7 @@ fn random_arrivals_keep_the_mean_rate_and_start_anew_with_each_cycle() {
     let dues = walk(1);
     assert_eq!(dues, walk(1));
     assert_ne!(dues, walk(2));
-    // 2,000 expected, with a standard deviation of 45.
+    // The expected number is 2,000, with a standard deviation of 45.
     assert!((1800..2200).contains(&dues.len()), "{}", dues.len());
     assert!(dues.is_sorted());
     let second: Vec<_> =
@@ -208,7 +209,7 @@ fn a_pacer_that_joins_a_random_cycle_hours_late_returns_the_same_remaining_arriv
     assert_eq!(rest(&mut joined), expected);
 }
 
-/// Bursts so rare that the gaps between them exceed the limiter's burst.
+/// With a very low burstiness, some gaps between arrivals are longer than the limiter's burst.
 #[test]
 fn a_gap_beyond_the_limiters_burst_is_reached_in_parts() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
@@ -222,8 +223,8 @@ fn a_gap_beyond_the_limiters_burst_is_reached_in_parts() {
     })
     .take_while(|mark| *mark <= 1_000_000_000_000)
     .collect();
-    let is_long = marks.windows(2).any(|pair| pair[1] - pair[0] > u64::from(u32::MAX));
-    assert!(is_long, "the seed has such a gap");
+    let has_long_gap = marks.windows(2).any(|pair| pair[1] - pair[0] > u64::from(u32::MAX));
+    assert!(has_long_gap, "this seed has a gap above the limiter's burst");
     let dues = dues(&schedule, 1, &spec, (0..=10).map(Duration::from_secs));
     let exact: Vec<_> = marks.iter().map(|mark| Duration::from_nanos(mark.div_ceil(100))).collect();
     assert_eq!(dues, exact);
@@ -242,7 +243,7 @@ proptest! {
         let polls = gaps.iter().map(|gap| { now += Duration::from_nanos(*gap); now }).collect::<Vec<_>>();
         let end = schedule.length() * cycles;
         let returned = dues(&schedule, u64::from(cycles), &ArrivalSpec::default(), polls.into_iter().chain([end.max(now)]));
-        // The same marks on the Λ of all cycles in a row, without a limiter.
+        // The expected due times follow from Λ⁻¹ of the same marks, without a limiter.
         let mut expected = Vec::new();
         for k in 0u64.. {
             let mark = Area::from_micro(k * 1_000_000 + 500_000);

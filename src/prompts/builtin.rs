@@ -1,8 +1,8 @@
-//! The built-in prompts, for a scenario without a source of prompts.
+//! The built-in prompts. A scenario uses them if the configuration names no other prompts.
 //!
-//! Long prompts are between short ones, so that each part of a run contains both.
+//! Long prompts are placed between short prompts, so each part of a run contains both.
 
-/// In the order in which they are sent.
+/// The prompts, in the order in which llmload sends them.
 pub(super) const TEXTS: [&str; 42] = [
     "What is the capital of Mongolia?",
     "Why is the sky blue? Answer in two sentences.",

@@ -1,21 +1,23 @@
 //! The text of synthetic prompts, with a known number of tokens.
 //!
-//! Only the target knows its tokenizer. So the text uses words that are one token, with the space
-//! before them, for GPT-3, GPT-4, GPT-4o, Llama 2, Llama 3 and Mistral. So is a full stop.
+//! llmload does not know the tokenizer of the target. So the text uses only common words. Each of
+//! these words, together with the space before it, is one token for GPT-3, GPT-4, GPT-4o, Llama 2,
+//! Llama 3 and Mistral. A full stop is also one token.
 
 use rand::Rng;
 
-/// The tokens of one sentence.
+/// The number of tokens of one sentence.
 const SENTENCE_TOKENS: u32 = 11;
 
-/// The tokens of a [`nonce`].
+/// The number of tokens of a [`nonce`].
 pub(super) const NONCE_TOKENS: u32 = 10;
 
-/// Appends text of exactly this number of tokens. The last sentence may be cut short.
+/// Appends text with exactly this number of tokens. The last sentence can be incomplete.
 pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     let mut rest = tokens;
     while rest > 0 {
-        // A sentence takes 46 random bits, so no two prompts begin with the same sentence.
+        // A sentence depends on 46 random bits, so it is very unlikely that two prompts begin with
+        // the same sentence.
         let mut bits = rng.next_u64();
         let mut draw = |words: &[&'static str]| {
             let count = words.len() as u64;
@@ -48,13 +50,13 @@ pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     }
 }
 
-/// Returns a sentence that is different for each number, to precede a text.
+/// Returns a sentence that is different for each number. It is placed before a text.
 pub(super) fn nonce(number: u64) -> String {
     let words = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
     format!("The {}. ", words.join(" "))
 }
 
-/// People, places and things.
+/// Nouns for people, places and things.
 pub(super) const NOUNS: [&str; 256] = [
     "time",
     "year",
@@ -314,7 +316,7 @@ pub(super) const NOUNS: [&str; 256] = [
     "corn",
 ];
 
-/// Adjectives of the nouns.
+/// Adjectives that fit the nouns.
 pub(super) const ADJECTIVES: [&str; 64] = [
     "old", "new", "young", "small", "big", "little", "large", "great", "long", "short", "high",
     "low", "good", "bad", "early", "late", "dark", "bright", "red", "blue", "green", "black",
@@ -405,7 +407,8 @@ mod tests {
     use super::*;
     use crate::random::{Purpose, seeded_rng};
 
-    /// An independent count of tokens: words and full stops.
+    /// Counts the tokens of a text in another way than the code under test: as words and full
+    /// stops.
     pub(in crate::prompts) fn tokens(text: &str) -> usize {
         text.split_whitespace().count() + text.matches('.').count()
     }

@@ -1,7 +1,8 @@
-//! The formats of rows: a line of text, a request body, a ShareGPT conversation or a JSON object.
+//! The formats of the rows in a prompt file: a line of text, a request body, a ShareGPT
+//! conversation or a JSON object.
 //!
-//! The same code validates a row when the file is loaded and parses it when it is sent. So every
-//! row that was accepted can be sent.
+//! The same code validates a row when llmload loads the file, and parses the row when llmload sends
+//! it. So llmload can send every row that it has accepted.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -16,22 +17,24 @@ use crate::protocol::prompt::{Content, Message, Role};
 /// The format of the rows of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowFormat {
-    /// Text, one prompt a line.
+    /// Text with one prompt on each line.
     Lines,
-    /// Whole request bodies.
+    /// Recorded request bodies. llmload sends all fields of a body except `model` and `stream`,
+    /// which the configuration sets.
     Payloads,
-    /// `{"conversations": [{"from": "human", "value": "…"}, …]}`. The prompt is the first turn of
-    /// the human.
+    /// ShareGPT conversations: `{"conversations": [{"from": "human", "value": "…"}, …]}`. The
+    /// prompt is the first turn of the human.
     Sharegpt,
-    /// Objects with the prompt in this field. `None` is the field `prompt`, or a conversation in
-    /// `messages`. Objects may have `output_tokens`.
+    /// JSON objects. The prompt is in the field with this name. If the name is `None`, the prompt
+    /// is in the field `prompt`, or it is a conversation in the field `messages`. An object can
+    /// limit its output with `output_tokens`.
     Jsonl(Option<String>),
 }
 
 /// An error in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RowError {
-    /// The line of the error, from 0 at the start of the row.
+    /// The line of the error within the row. The first line of the row is 0.
     pub(super) line: usize,
     pub(super) problem: String,
     pub(super) remedy: String,
@@ -44,12 +47,13 @@ impl RowError {
 }
 
 impl RowFormat {
-    /// Returns true if the rows are JSON: one object on each line, or the objects of one list.
+    /// Returns true if the rows are JSON objects. The file then has one object on each line, or it
+    /// is one JSON list of objects.
     pub(super) fn is_json(&self) -> bool {
         *self != RowFormat::Lines
     }
 
-    /// Parses a row; `None` if it is valid but contains no prompt.
+    /// Parses a row; `None` if the row is valid but contains no prompt.
     pub(super) fn parse<'a>(&self, row: Cow<'a, str>) -> Result<Option<Prompt<'a>>, RowError> {
         match self {
             RowFormat::Lines => Ok(Some(row.into())),
@@ -59,7 +63,7 @@ impl RowFormat {
             RowFormat::Sharegpt => {
                 Ok(first_human_turn(&row)?.map(|text| Prompt::from(Cow::Owned(text))))
             }
-            RowFormat::Jsonl(field) => question(object(&row)?, field.as_deref()).map(Some),
+            RowFormat::Jsonl(field) => jsonl_prompt(object(&row)?, field.as_deref()).map(Some),
         }
     }
 }
@@ -81,6 +85,13 @@ fn object(row: &str) -> Result<Map<String, Value>, RowError> {
 }
 
 fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
+    if let (None, Some(Value::Array(prompts))) = (body.get("messages"), body.get("prompt"))
+        && prompts.len() > 1
+        && prompts.iter().any(|prompt| prompt.is_string() || prompt.is_array())
+    {
+        let problem = format!("`prompt` contains {} prompts", prompts.len());
+        return Err(RowError::new(problem, "write each prompt in a separate row"));
+    }
     let has_prompt = match body.get("messages") {
         Some(Value::Array(messages)) => {
             !messages.is_empty() && messages.iter().all(Value::is_object)
@@ -96,10 +107,14 @@ fn payload(body: Map<String, Value>) -> Result<Map<String, Value>, RowError> {
         let remedy = "write `messages`, a list of objects, or one `prompt`";
         return Err(RowError::new("it contains no prompt", remedy));
     }
-    // The times and tokens of a request are only right if it has one answer.
+    // llmload measures the times and the tokens of one completion for each request, so a body must
+    // not request several.
     for name in ["n", "best_of"] {
         if body.get(name).is_some_and(|count| count.as_u64() != Some(1)) {
-            return Err(RowError::new(format!("`{name}` requests several answers"), "remove it"));
+            return Err(RowError::new(
+                format!("`{name}` requests several completions"),
+                "remove it",
+            ));
         }
     }
     for name in ["max_tokens", "max_completion_tokens"] {
@@ -126,7 +141,11 @@ fn first_human_turn(row: &str) -> Result<Option<String>, RowError> {
     Ok(human.and_then(|turn| turn.value).filter(|text| !text.trim().is_empty()))
 }
 
-fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Prompt<'static>, RowError> {
+/// Parses a row of [`RowFormat::Jsonl`].
+fn jsonl_prompt(
+    mut row: Map<String, Value>,
+    field: Option<&str>,
+) -> Result<Prompt<'static>, RowError> {
     let max_tokens = token_limit(&row, "output_tokens")?;
     let name = field.unwrap_or("prompt");
     let mut prompt = match (row.remove(name), row.remove("messages")) {
@@ -135,15 +154,18 @@ fn question(mut row: Map<String, Value>, field: Option<&str>) -> Result<Prompt<'
             return Err(RowError::new(format!("`{name}` is blank"), "write a prompt"));
         }
         (Some(_), _) => {
-            return Err(RowError::new(format!("`{name}` is not text"), "put it in quotes"));
+            return Err(RowError::new(format!("`{name}` is not text"), "put the text in quotes"));
         }
         (None, Some(messages)) if field.is_none() => conversation(messages)?,
         _ => {
             let keys: Vec<_> =
                 row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
-            let has = if keys.is_empty() { "no fields".to_owned() } else { keys.join(", ") };
-            let problem = format!("`{name}` is missing, the row has {has}");
-            return Err(RowError::new(problem, "set `field` to the right one"));
+            let mut problem = format!("the row has no field `{name}`");
+            if !keys.is_empty() {
+                problem += &format!(", but it has {}", keys.join(", "));
+            }
+            let remedy = "set `field` to the field that contains the prompt";
+            return Err(RowError::new(problem, remedy));
         }
     };
     prompt.max_tokens = max_tokens;
@@ -156,7 +178,7 @@ fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
         let problem = format!(
             "`messages` is not a list of objects with a `role` ({roles}) and a text as `content`"
         );
-        RowError::new(problem, "use `payloads` for other messages")
+        RowError::new(problem, "write such messages, or use `payloads` for other messages")
     };
     let Value::Array(messages) = messages else { return Err(invalid()) };
     let message = |message: Value| {
@@ -170,7 +192,7 @@ fn conversation(messages: Value) -> Result<Prompt<'static>, RowError> {
     Ok(Content::Conversation(messages).into())
 }
 
-/// Parses a limit of output tokens, if there is one.
+/// Parses a limit of output tokens; `None` if the row has no such limit.
 fn token_limit(row: &Map<String, Value>, name: &str) -> Result<Option<NonZeroU32>, RowError> {
     let Some(value) = row.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok());
@@ -227,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn jsonl_has_a_prompt_or_messages_and_may_limit_its_answer() {
+    fn a_jsonl_row_has_a_prompt_or_messages_and_can_limit_its_output() {
         let plain = RowFormat::Jsonl(None);
         let prompt = parse(&plain, &json!({"prompt": "Hi", "output_tokens": 9})).unwrap().unwrap();
         assert_eq!((text(&prompt).as_str(), prompt.max_tokens), ("user: Hi", NonZeroU32::new(9)));
@@ -247,9 +269,9 @@ mod tests {
             (
                 &plain,
                 json!({"q": 5}),
-                "`prompt` is missing, the row has `q`; set `field` to the right one",
+                "the row has no field `prompt`, but it has `q`; set `field` to the field that",
             ),
-            (&named, turns, "`question` is missing"),
+            (&named, turns, "the row has no field `question`"),
             (&plain, json!({"messages": []}), "`messages` is not a list"),
             (&plain, json!({"messages": [{"role": "tool", "content": "a"}]}), "use `payloads`"),
             (
@@ -270,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_sent_whole_if_it_requests_one_answer() {
+    fn a_payload_is_accepted_if_it_has_one_prompt_and_requests_one_completion() {
         let body = json!({"messages": [{"role": "user", "content": "a"}], "top_k": 3, "n": 1});
         let prompt = parse(&RowFormat::Payloads, &body).unwrap().unwrap();
         assert_eq!(prompt.content, Content::Payload(body.as_object().unwrap().clone()));
@@ -278,10 +300,11 @@ mod tests {
         for (row, message) in [
             (json!({"messages": []}), "it contains no prompt"),
             (json!({"messages": ["a"]}), "it contains no prompt"),
-            (json!({"prompt": ["a", "b"]}), "it contains no prompt"),
+            (json!({"prompt": ["a", "b"]}), "`prompt` contains 2 prompts; write each prompt in a"),
+            (json!({"prompt": [9906, 1917]}), "it contains no prompt"),
             (json!({}), "it contains no prompt"),
-            (json!({"prompt": "a", "n": 2}), "`n` requests several answers"),
-            (json!({"prompt": "a", "best_of": 2}), "`best_of` requests several answers"),
+            (json!({"prompt": "a", "n": 2}), "`n` requests several completions"),
+            (json!({"prompt": "a", "best_of": 2}), "`best_of` requests several completions"),
             (json!({"prompt": "a", "max_tokens": "many"}), "`max_tokens` is not a valid limit"),
         ] {
             let error = parse(&RowFormat::Payloads, &row).unwrap_err();

@@ -1,4 +1,5 @@
-//! Prompts from files: rows in several formats, or pairs of a context and a prompt.
+//! Prompts from files. A file has rows in one of several formats, or a list of pairs. A pair is a
+//! JSON object with a context and a prompt, from which a template makes the text.
 
 mod rows;
 
@@ -11,25 +12,25 @@ use minijinja::{Environment, Template, UndefinedBehavior};
 
 pub use rows::{PromptUnavailable, Rows, load_rows};
 
-/// The largest file that is kept in memory, and the largest total of rendered templates, in bytes.
+/// The size in bytes of the largest file that llmload keeps in memory. It is also the largest total
+/// size of the prompts that a template makes from pairs.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// The default template for the prompt of a pair.
+/// The default template, which makes a prompt from a pair.
 pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
-/// An error in a file of prompts. The caller adds the place in the configuration that names the
-/// file.
+/// An error in a prompt file. The configuration adds the place in the YAML that names the file.
 #[derive(Debug)]
 pub enum LoadError {
     /// The file does not exist or cannot be read.
     Unreadable {
         path: String,
-        /// The message of the operating system.
+        /// The error message of the operating system.
         reason: String,
     },
-    /// The file is too large for memory or for the index.
+    /// The file is larger than `limit`, so it does not fit into memory or into the index.
     TooLarge { path: String, limit: &'static str },
-    /// The file is not UTF-8.
+    /// The file is not encoded in UTF-8.
     Encoding {
         path: String,
         /// The line of the error, from 1.
@@ -45,9 +46,9 @@ pub enum LoadError {
         problem: String,
         remedy: String,
     },
-    /// The file has more errors than the reported ones.
+    /// The file has `count` further wrong rows, which are not reported.
     More { path: String, count: usize },
-    /// The template is invalid, or does not fit an entry.
+    /// The template is invalid, or it uses a field that an entry does not have.
     Template { problem: String, remedy: Option<String> },
 }
 
@@ -68,18 +69,18 @@ impl LoadError {
         }
     }
 
-    /// How to fix the problem, in the imperative.
+    /// The way to fix the problem, in the imperative.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         Some(match self {
             LoadError::Unreadable { .. } => {
                 "name an existing file, relative to the configuration file"
             }
-            LoadError::TooLarge { .. } => "use a part of it",
-            LoadError::Encoding { .. } => "convert it to UTF-8",
-            LoadError::Empty(_) => "write at least one",
+            LoadError::TooLarge { .. } => "use a part of the file",
+            LoadError::Encoding { .. } => "convert the file to UTF-8",
+            LoadError::Empty(_) => "write at least one prompt",
             LoadError::Json { remedy, .. } => remedy,
-            LoadError::More { .. } => "fix those above first",
+            LoadError::More { .. } => "fix the reported rows first",
             LoadError::Template { remedy, .. } => return remedy.as_deref(),
         })
     }
@@ -94,16 +95,18 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads one prompt for each object of a JSON list, or one for a file with a single object.
+/// Loads the prompts of a file of pairs. The file is a JSON list of objects or a single object.
+/// Each object becomes one prompt.
 ///
 /// # Errors
-/// If the file cannot be read, is not such JSON, or an object lacks a field of the template.
+/// If the file cannot be read, if it is not JSON in this form, or if an object does not have a
+/// field that the template uses.
 pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError> {
     let name = path.display().to_string();
     let entries = parse_entries(&name, &read(path)?)?;
 
     let mut environment = Environment::new();
-    // By default, a missing field would be an empty text in every prompt, without an error.
+    // By default, a template replaces a missing field with an empty text. Strict makes it an error.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment.template_from_str(template).map_err(|error| {
         LoadError::Template { problem: format!("not a template: {}", reason(&error)), remedy: None }
@@ -146,14 +149,14 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
 /// Renders the prompt of an entry.
 ///
 /// # Errors
-/// The problem and the remedy, to follow the name of the entry.
+/// The problem and the remedy. The problem follows the name of the entry in a sentence.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =
         entry.iter().find(|(field, value)| must_be_text(field) && !value.is_string())
     {
         let problem = format!("has no text in `{}`", field.escape_debug());
-        return Err((problem, "put it in quotes".to_owned()));
+        return Err((problem, "put the text in quotes".to_owned()));
     }
     let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
         let fields: Vec<_> = entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect();
@@ -174,7 +177,7 @@ fn reason(error: &minijinja::Error) -> String {
     }
 }
 
-/// The message of serde without its position, because the error has the line already.
+/// The message of serde without the position, because [`LoadError::Json`] contains the line.
 fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split(" at line ").next().unwrap_or(&message).to_owned()
@@ -200,7 +203,7 @@ fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let unreadable =
         |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
     let failed = |error: std::io::Error| unreadable(error.to_string());
-    // To open or read a pipe or a device could block forever.
+    // To open a pipe or a device, or to read from it, could block forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unreadable("not a file".into()));
     }

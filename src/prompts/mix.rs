@@ -1,30 +1,34 @@
 //! A mix: several sources of prompts with weights.
 //!
-//! In sequential order, the members take turns in a fixed pattern, spread as evenly as their
-//! weights allow. Each member continues after its prompt of the turn before. The member and its
-//! prompt follow from the number of the arrival alone, so there is no state. The shares are exact
-//! after each complete pattern.
+//! In sequential order, the members of a mix take turns in a fixed pattern, which repeats. In the
+//! pattern, the turns of each member are spread as evenly as the weights allow. At each turn, a
+//! member sends the prompt that follows the prompt of its previous turn. After each complete
+//! pattern, the numbers of turns have exactly the ratio of the weights.
+//!
+//! The number of an arrival alone determines the member and its prompt, so a mix has no state.
 
 use std::sync::Arc;
 
 use super::PromptOrder;
 
-/// A repeated pattern of turns.
+/// The pattern in which the members of a mix take turns. The pattern repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WeightedRoundRobin {
-    /// The member at each position, and the number of its turns before that position.
+    /// For each position of the pattern, the index of the member, and the number of turns that this
+    /// member has had before in the pattern.
     pattern: Arc<[(u16, u32)]>,
     /// The number of turns of each member in one pattern.
     weights: Arc<[u32]>,
 }
 
 impl WeightedRoundRobin {
-    /// The pattern for members with these weights, none of which is 0.
+    /// Creates the pattern for members with these weights. No weight is 0.
     pub(super) fn new(weights: &[u32]) -> WeightedRoundRobin {
         let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
         let weights: Vec<u32> = weights.iter().map(|weight| weight / divisor).collect();
         let total: u32 = weights.iter().sum();
-        // Smooth weighted round robin, as in nginx: the member with the highest credit is next.
+        // This is the smooth weighted round robin of nginx: the member with the highest credit is
+        // next.
         let mut credit = vec![0_i64; weights.len()];
         let mut turns = vec![0; weights.len()];
         let mut pattern = Vec::new();
@@ -43,13 +47,15 @@ impl WeightedRoundRobin {
         WeightedRoundRobin { pattern: pattern.into(), weights: weights.into() }
     }
 
-    /// The share of arrivals of each member.
-    pub(super) fn shares(&self) -> impl Iterator<Item = f64> + '_ {
+    /// The fraction of the arrivals that each member gets.
+    pub(super) fn fractions(&self) -> impl Iterator<Item = f64> + '_ {
         let total: u32 = self.weights.iter().sum();
         self.weights.iter().map(move |weight| f64::from(*weight) / f64::from(total.max(1)))
     }
 
-    /// Returns the member whose turn is arrival `k`, and the number of its own prompt, from 0.
+    /// Returns the index of the member that sends arrival `k`, and the number of the prompt that
+    /// this member sends. Its first prompt has the number 0. `draw` returns a random number below
+    /// its argument.
     pub(super) fn turn_of(
         &self,
         k: u64,
@@ -67,18 +73,18 @@ impl WeightedRoundRobin {
             .copied()
             .unwrap_or_default();
         let member = usize::from(member);
-        let own = match order {
+        let member_k = match order {
             PromptOrder::Sequential => {
                 let weight = self.weights.get(member).copied().unwrap_or(1);
                 (k / length.max(1))
                     .saturating_mul(u64::from(weight))
                     .saturating_add(u64::from(before))
             }
-            // The number of earlier turns would need all earlier draws. `k` reaches all prompts of
-            // the member over time.
+            // The number of the member's earlier turns depends on all earlier draws, so it is not
+            // known. `k` is used instead, which reaches all prompts of the member over time.
             PromptOrder::Random => k,
         };
-        (member, own)
+        (member, member_k)
     }
 }
 
@@ -102,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_spread_evenly_and_repeat() {
+    fn the_turns_of_each_member_are_spread_evenly_and_repeat() {
         let turns = WeightedRoundRobin::new(&[50, 10, 10]);
         let order: Vec<_> = (0..9).map(|k| sequential(&turns, k)).collect();
         assert_eq!(order, [(0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (0, 4), (0, 5), (0, 6)]);
@@ -111,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_member_has_its_share_and_counts_its_own_turns(
+        fn each_member_gets_turns_by_its_weight_and_sends_its_prompts_in_order(
             weights in proptest::collection::vec(1_u32..50, 1..6),
             patterns in 1_u64..4,
         ) {
@@ -119,12 +125,12 @@ mod tests {
             let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
             let mut counts = vec![0_u64; weights.len()];
             for k in 0..total * patterns {
-                let (member, own) = sequential(&turns, k);
-                prop_assert_eq!(own, counts[member]);
+                let (member, member_k) = sequential(&turns, k);
+                prop_assert_eq!(member_k, counts[member]);
                 counts[member] += 1;
             }
-            let shares: Vec<_> = weights.iter().map(|w| u64::from(*w) * patterns).collect();
-            prop_assert_eq!(counts, shares);
+            let expected: Vec<_> = weights.iter().map(|w| u64::from(*w) * patterns).collect();
+            prop_assert_eq!(counts, expected);
         }
     }
 }

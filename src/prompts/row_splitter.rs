@@ -1,21 +1,21 @@
-//! The splitting of a file into rows, which are lines or the objects of a JSON list.
+//! Splits a file into rows. A row is a line, or an object of a JSON list.
 //!
-//! A file may be larger than memory, so only the current row is kept, and a row has a largest size.
-//! This module does not parse the rows. It knows only enough of JSON to find the end of an object.
+//! A file can be larger than memory, so the splitter keeps only the current row and limits its
+//! size. It does not parse the rows. In a JSON list, it only looks for the end of each object.
 
 use std::mem;
 
-/// The size of the largest row in bytes, which fits into the lower bits of an index entry.
+/// The size of the largest row in bytes. An index entry has 24 bits for the size of a row.
 pub(super) const LARGEST_ROW: usize = (1 << 24) - 1;
 
-/// A row and its place in the file.
+/// The bytes of a row and its place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawRow<'a> {
-    /// The offset of its first byte.
+    /// The offset of the first byte of the row in the file.
     pub(super) start: u64,
-    /// The line on which it begins, from 1.
+    /// The line on which the row begins. The first line of the file is 1.
     pub(super) line: usize,
-    /// The content, including white space around it.
+    /// The content of the row, including white space at its start and its end.
     pub(super) bytes: &'a [u8],
 }
 
@@ -23,31 +23,31 @@ pub(super) struct RawRow<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub(super) struct SplitError {
-    /// The line of the error, from 1.
+    /// The line of the error. The first line of the file is 1.
     pub(super) line: usize,
     pub(super) problem: &'static str,
     pub(super) remedy: &'static str,
 }
 
 const TOO_LARGE: &str = "the row is larger than 16 MiB";
-const REMOVE_ROW: &str = "remove it, because no endpoint accepts it";
+const REMOVE_ROW: &str = "remove the row, because no endpoint accepts it";
 
 /// The place of the next byte in the structure of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// The start: a list or lines may follow.
+    /// At the start of the file. A list or lines can follow.
     Start,
-    /// Not a list: rows end at each newline.
+    /// In a file that is not a list. Each row ends at a newline.
     Lines,
-    /// After the bracket: an object, or the end of an empty list.
+    /// After the `[` of the list. An object must follow, or the end of an empty list.
     First,
-    /// After a comma: an object.
+    /// After a comma of the list. An object must follow.
     Next,
-    /// Inside an object, at a depth of brackets.
+    /// Inside an object of the list. `depth` is the number of open brackets.
     Inside { depth: u32, quoted: bool, escaped: bool },
-    /// After an object: a comma, or the end.
+    /// After an object of the list. A comma or the end of the list must follow.
     Between,
-    /// After the list.
+    /// After the end of the list.
     End,
 }
 
@@ -57,22 +57,22 @@ pub(super) struct RowSplitter {
     place: Place,
     /// The offset of the next byte.
     offset: u64,
-    /// The line of the next byte, from 1.
+    /// The line of the next byte. The first line of the file is 1.
     line: usize,
-    /// The content of the current row so far.
+    /// The bytes of the current row that have been read.
     row: Vec<u8>,
     /// The offset and the line at which the current row begins.
     start: (u64, usize),
 }
 
 impl RowSplitter {
-    /// A splitter at the start of a file. If `json` is true, the file may also be one JSON list.
+    /// Creates a splitter at the start of a file. If `json` is true, the file can be one JSON list.
     pub(super) fn new(json: bool) -> RowSplitter {
         let place = if json { Place::Start } else { Place::Lines };
         RowSplitter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
     }
 
-    /// Takes the next bytes of the file and calls `each` for each row that ends in them.
+    /// Takes the next bytes of the file. Calls `each` for each row that ends in these bytes.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -85,8 +85,8 @@ impl RowSplitter {
                 Place::Inside { .. } => self.object_part(rest, &mut each)?,
                 _ => {
                     self.outside_row(*byte)?;
-                    // If this byte begins a row, the next iteration reads it again as part of the
-                    // row.
+                    // If this byte begins a row, it is not taken here. The next iteration reads it
+                    // as part of the row.
                     usize::from(!matches!(self.place, Place::Lines | Place::Inside { .. }))
                 }
             };
@@ -102,9 +102,10 @@ impl RowSplitter {
             Place::Lines => self.finish(&mut each),
             Place::Start | Place::End => {}
             _ => {
-                return Err(
-                    self.wrong("the list has no end", "complete the file, which is cut off")
-                );
+                return Err(self.wrong(
+                    "the list has no end",
+                    "complete the file, because its end is missing",
+                ));
             }
         }
         Ok(())
@@ -175,15 +176,15 @@ impl RowSplitter {
             (Place::First | Place::Between, b']') => Place::End,
             (Place::Between, b',') => Place::Next,
             (Place::First | Place::Next, _) => {
-                return Err(self.wrong("not an object", "write a list of objects"));
+                return Err(self.wrong("no object follows `[` or `,`", "write a list of objects"));
             }
             (Place::Between, _) => {
-                return Err(self.wrong("neither `,` nor `]` follows an object", "add one"));
+                return Err(self.wrong("neither `,` nor `]` follows an object", "add one of them"));
             }
             _ => {
                 return Err(self.wrong(
                     "text follows the list",
-                    "remove it, or write one object on each line",
+                    "remove the text, or write one object on each line",
                 ));
             }
         };
@@ -202,7 +203,7 @@ impl RowSplitter {
         let (start, line) = self.start;
         let mut bytes = mem::take(&mut self.row);
         each(RawRow { start, line, bytes: &bytes });
-        // Use the allocation for the next row.
+        // Reuse the allocation for the next row.
         bytes.clear();
         self.row = bytes;
     }
@@ -223,7 +224,11 @@ mod tests {
         let mut each = |row: RawRow<'_>| {
             let content = String::from_utf8(row.bytes.to_vec()).unwrap();
             let start = usize::try_from(row.start).unwrap();
-            assert_eq!(&text[start..start + content.len()], content, "the offset is right");
+            assert_eq!(
+                &text[start..start + content.len()],
+                content,
+                "the offset is the place of the content"
+            );
             rows.push((row.start, row.line, content));
         };
         let mut splitter = RowSplitter::new(json);
@@ -233,13 +238,14 @@ mod tests {
         Ok(rows)
     }
 
-    /// The rows, which do not depend on how the bytes are divided.
+    /// Splits a text into rows. For every position, it feeds the text in two parts that are divided
+    /// at this position. The rows must always be the same.
     fn rows(text: &str, json: bool) -> Result<Vec<(usize, String)>, SplitError> {
-        let whole = split(text, json, 0);
+        let undivided = split(text, json, 0);
         for at in 1..=text.len() {
-            assert_eq!(split(text, json, at), whole, "split at {at}");
+            assert_eq!(split(text, json, at), undivided, "divided at {at}");
         }
-        Ok(whole?.into_iter().map(|(_, line, content)| (line, content)).collect())
+        Ok(undivided?.into_iter().map(|(_, line, content)| (line, content)).collect())
     }
 
     fn owned(rows: &[(usize, &str)]) -> Vec<(usize, String)> {
@@ -255,7 +261,7 @@ mod tests {
         assert_eq!(
             rows("[1]\n]", false).unwrap(),
             owned(&[(1, "[1]"), (2, "]")]),
-            "text is not JSON"
+            "brackets have no meaning in a text file"
         );
         assert_eq!(rows("\n\n{\"a\":1}\n{}", true).unwrap(), owned(&[(3, "{\"a\":1}"), (4, "{}")]));
         assert_eq!(rows("\u{feff}{}\n", true).unwrap(), owned(&[(1, "{}"), (2, "")]));
@@ -273,9 +279,9 @@ mod tests {
     #[test]
     fn an_error_in_a_list_names_its_line() {
         for (text, line, message) in [
-            ("[\n{},\n5]", 3, "not an object"),
+            ("[\n{},\n5]", 3, "no object follows"),
             ("[{}\n{}]", 2, "neither"),
-            ("[{},\n]", 2, "not an object"),
+            ("[{},\n]", 2, "no object follows"),
             ("[{}]\n[", 2, "text follows"),
             ("[{}\n", 2, "has no end"),
             ("[{\n", 2, "has no end"),

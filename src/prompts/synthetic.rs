@@ -1,11 +1,11 @@
-//! Synthetic prompts: text of a random length with an optional shared prefix, and answers of a
-//! random length.
+//! Synthetic prompts. The text has a random length and can begin with a prefix that other prompts
+//! share. The limit of output tokens is random too.
 //!
-//! llmload does not adjust lengths by the token counts of the target. If it did, a prompt would
-//! depend on the answers that arrived before it, and the same seed would no longer give the same
-//! prompts. Instead, [`super::filler_text`] writes text with a known number of tokens. The tokens
-//! that a chat template adds are the same for every prompt of a model, so they are a number in the
-//! configuration.
+//! llmload does not use the token counts that the target returns to correct the length of later
+//! prompts. If it did, a prompt would depend on earlier responses, and the same seed would no
+//! longer give the same prompts. Instead, [`super::filler_text`] writes text with a known number of
+//! tokens. A chat template adds the same number of tokens to every prompt of a model. The user
+//! writes this number into the configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,13 +18,15 @@ use crate::protocol::Prompt;
 use crate::random::{self, Purpose};
 use crate::schedule::Lengths;
 
-/// The highest number of tokens of a prompt or an answer.
+/// The highest number of input tokens or output tokens of a request.
 pub const MAX_TOKENS: u32 = 2_000_000;
 
-/// The number of draws of a length before the mean is used instead.
+/// The highest number of draws of one length. If all of them are outside the bounds, the length is
+/// the mean.
 const MAX_DRAWS: usize = 100;
 
-/// A normal distribution of lengths in tokens. A length outside the bounds is drawn again.
+/// A normal distribution of lengths, in tokens. If a drawn length is outside the bounds, it is
+/// drawn again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LengthDistribution {
     /// The mean, which is between the bounds.
@@ -38,7 +40,7 @@ pub struct LengthDistribution {
 }
 
 impl LengthDistribution {
-    /// The same length for all.
+    /// Creates a distribution in which all lengths are equal.
     pub fn fixed(tokens: u32) -> LengthDistribution {
         LengthDistribution { mean: f64::from(tokens), stddev: 0.0, min: tokens, max: tokens }
     }
@@ -57,23 +59,24 @@ impl LengthDistribution {
 /// The parameters of synthetic prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthetic {
-    /// The tokens of a prompt, including the shared prefix.
+    /// The number of tokens of a prompt, including the shared prefix and the chat template.
     pub input: LengthDistribution,
-    /// The limit of output tokens; `None` uses the limit of the scenario.
+    /// The limit of output tokens. If it is `None`, the limit of the scenario applies.
     pub output: Option<LengthDistribution>,
-    /// The tokens of the shared prefix.
+    /// The number of tokens of a shared prefix.
     pub shared_prefix: u32,
     /// The number of different shared prefixes.
     pub shared_prefixes: NonZeroU32,
-    /// The tokens that the chat template of the target adds, subtracted from the text.
+    /// The number of tokens that the chat template of the target adds. The text is shorter by this
+    /// number.
     pub template: u32,
-    /// Request answers that end only at their limit of tokens.
+    /// True if each request asks the engine to generate as many tokens as the output limit allows.
     pub ignore_eos: bool,
 }
 
 impl Synthetic {
-    /// Generates the prompt that `rng` draws. `given` lengths replace the drawn ones. A nonce
-    /// before the text takes `nonce_tokens` of the length.
+    /// Generates a prompt with the random numbers of `rng`. Lengths in `given` replace the drawn
+    /// lengths. If a nonce precedes the text, the text is shorter by `nonce_tokens`.
     pub(super) fn generate(
         &self,
         source: &Arc<str>,
@@ -82,14 +85,15 @@ impl Synthetic {
         nonce_tokens: u32,
         rng: &mut impl Rng,
     ) -> Prompt<'static> {
-        // Draw in any case, so that a given length changes no other draw.
+        // Draw both lengths even if `given` replaces them, because otherwise the later draws would
+        // change.
         let input = self.input.draw(rng);
         let output = self.output.map(|output| output.draw(rng));
         let input = given.input.map_or(input, NonZeroU32::get).min(MAX_TOKENS);
         // A prompt needs at least one token of text.
         let length = input.saturating_sub(self.template).saturating_sub(nonce_tokens).max(1);
 
-        // At least one token is not shared.
+        // At least one token of the text is not part of the shared prefix.
         let shared = self.shared_prefix.min(length - 1);
         let mut text = String::new();
         let prefix = scale_to(rng.next_u64(), u64::from(self.shared_prefixes.get()));
@@ -107,8 +111,8 @@ impl Synthetic {
     }
 }
 
-/// Scales a random number to the range below `count`. Unlike a modulo, this makes all results
-/// equally likely to within 2⁻⁴⁰.
+/// Scales a random number to the range from 0 to `count` − 1. All results are equally likely to
+/// within 2⁻⁴⁰, which a modulo would not achieve.
 pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(count)) >> 64).unwrap_or_default()
 }

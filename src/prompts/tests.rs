@@ -1,4 +1,4 @@
-//! Properties that hold for every kind of source.
+//! Tests of properties that every kind of source has.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -45,22 +45,22 @@ fn tokens(text: &str) -> usize {
 #[test]
 fn sequential_order_starts_again_after_the_last_prompt() {
     let prompts = three(PromptOrder::Sequential);
-    let series: String = (0..7).map(|k| prompt(&prompts, 9, "s", k)).collect();
-    assert_eq!(series, "abcabca");
+    let sent: String = (0..7).map(|k| prompt(&prompts, 9, "s", k)).collect();
+    assert_eq!(sent, "abcabca");
 }
 
 #[test]
-fn random_order_is_a_function_of_seed_scenario_and_k() {
+fn a_prompt_in_random_order_depends_only_on_seed_scenario_and_k() {
     let prompts = three(PromptOrder::Random);
-    let series = |seed, scenario| -> String {
+    let sequence = |seed, scenario| -> String {
         (0..64).map(|k| prompt(&prompts, seed, scenario, k)).collect()
     };
-    assert_eq!(series(7, "s"), series(7, "s"));
-    assert_ne!(series(7, "s"), series(8, "s"));
-    assert_ne!(series(7, "s"), series(7, "t"));
+    assert_eq!(sequence(7, "s"), sequence(7, "s"));
+    assert_ne!(sequence(7, "s"), sequence(8, "s"));
+    assert_ne!(sequence(7, "s"), sequence(7, "t"));
     // A new version must send the same prompts as an old one.
-    assert!(series(7, "s").starts_with("baabcccbbaca"), "{}", series(7, "s"));
-    // Any prompt is available without the ones before it.
+    assert!(sequence(7, "s").starts_with("baabcccbbaca"), "{}", sequence(7, "s"));
+    // A prompt does not depend on calls for earlier prompts.
     assert_eq!(prompt(&prompts, 7, "s", u64::MAX), prompt(&prompts, 7, "s", u64::MAX));
 }
 
@@ -72,7 +72,7 @@ fn random_order_draws_each_text_about_equally_often() {
 }
 
 #[test]
-fn synthetic_prompts_are_a_function_of_seed_scenario_and_k() {
+fn a_synthetic_prompt_depends_only_on_seed_scenario_and_k() {
     let prompts = synthetic();
     let generate = |seed, scenario, k| prompts.prompt_for(seed, scenario, k, None).unwrap();
     assert_eq!(generate(7, "s", 5), generate(7, "s", 5));
@@ -80,9 +80,9 @@ fn synthetic_prompts_are_a_function_of_seed_scenario_and_k() {
     assert!(others.iter().all(|other| *other != generate(7, "s", 5)));
     // A new version must send the same prompts as an old one.
     assert!(text(&generate(7, "s", 5)).starts_with(EXPECTED), "{}", text(&generate(7, "s", 5)));
-    let question = generate(7, "s", 5);
+    let prompt = generate(7, "s", 5);
     assert_eq!(
-        (question.max_tokens, question.ignore_eos, prompts.len()),
+        (prompt.max_tokens, prompt.ignore_eos, prompts.len()),
         (NonZeroU32::new(9), true, None)
     );
 }
@@ -91,27 +91,27 @@ const EXPECTED: &str = "The common room raised the leaf around the good ocean. T
                      the wide The bright finger reached the coat outside the old fish.";
 
 #[test]
-fn a_trace_sets_the_length_of_synthetic_prompts_and_the_limit_of_all_answers() {
+fn a_trace_sets_the_length_of_synthetic_prompts_and_the_output_limit_of_all_prompts() {
     let lengths = Some(Lengths { input: NonZeroU32::new(300), output: NonZeroU32::new(77) });
-    let question = synthetic();
-    let question = question.prompt_for(7, "s", 5, lengths).unwrap();
-    assert_eq!((tokens(&text(&question)), question.max_tokens), (300, NonZeroU32::new(77)));
+    let generated = synthetic();
+    let prompt = generated.prompt_for(7, "s", 5, lengths).unwrap();
+    assert_eq!((tokens(&text(&prompt)), prompt.max_tokens), (300, NonZeroU32::new(77)));
     let prompts = three(PromptOrder::Sequential);
-    let question = prompts.prompt_for(7, "s", 1, lengths).unwrap();
-    assert_eq!((text(&question).as_str(), question.max_tokens), ("b", NonZeroU32::new(77)));
+    let prompt = prompts.prompt_for(7, "s", 1, lengths).unwrap();
+    assert_eq!((text(&prompt).as_str(), prompt.max_tokens), ("b", NonZeroU32::new(77)));
 }
 
 #[test]
-fn a_mix_takes_turns_by_weight_and_each_source_continues() {
+fn the_sources_of_a_mix_take_turns_by_weight_and_send_their_prompts_in_order() {
     let pair = texts("pair", &["x", "y"], PromptOrder::Sequential);
     let members = || vec![(three(PromptOrder::Sequential), 4), (pair.clone(), 2)];
     let mix = Prompts::mixed("mix", members(), PromptOrder::Sequential).unwrap();
-    let series: String = (0..12).map(|k| prompt(&mix, 7, "s", k)).collect();
-    assert_eq!(series, "axbcyabxcayb");
+    let sent: String = (0..12).map(|k| prompt(&mix, 7, "s", k)).collect();
+    assert_eq!(sent, "axbcyabxcayb");
     assert_eq!(mix.len(), Some(5));
 
-    let drawn = Prompts::mixed("mix", members(), PromptOrder::Random).unwrap();
-    let of_pair = (0..6000).filter(|k| "xy".contains(&prompt(&drawn, 7, "s", *k))).count();
+    let random_mix = Prompts::mixed("mix", members(), PromptOrder::Random).unwrap();
+    let of_pair = (0..6000).filter(|k| "xy".contains(&prompt(&random_mix, 7, "s", *k))).count();
     assert!((1850..2150).contains(&of_pair), "{of_pair}");
 
     assert!(Prompts::mixed("none", Vec::new(), PromptOrder::Sequential).is_none());
@@ -126,28 +126,28 @@ fn a_mix_takes_turns_by_weight_and_each_source_continues() {
 fn cold_prompts_begin_with_a_unique_nonce_and_keep_their_length() {
     let runs = [0, 1].map(|_| synthetic().with_prefix_cache(PrefixCache::Cold));
     let lengths = Some(Lengths { input: NonZeroU32::new(64), output: None });
-    let question = |(run, stream, k): (&'static usize, &'static &str, u64)| {
-        let question = runs[*run].prompt_for(7, stream, k, lengths).unwrap();
-        let nonce = question.nonce.clone().unwrap();
-        assert_eq!(tokens(&nonce) + tokens(&text(&question)), 64);
+    let nonce_of = |(run, scenario, k): (&'static usize, &'static &str, u64)| {
+        let prompt = runs[*run].prompt_for(7, scenario, k, lengths).unwrap();
+        let nonce = prompt.nonce.clone().unwrap();
+        assert_eq!(tokens(&nonce) + tokens(&text(&prompt)), 64);
         nonce
     };
     let all = [0, 1]
         .iter()
         .flat_map(|run| ["s", "t"].iter().flat_map(move |s| (0..1000).map(move |k| (run, s, k))));
-    assert_eq!(all.map(question).collect::<HashSet<_>>().len(), 4000);
+    assert_eq!(all.map(nonce_of).collect::<HashSet<_>>().len(), 4000);
 }
 
 #[test]
 fn salted_prompts_keep_their_text() {
     let salted = three(PromptOrder::Sequential).with_prefix_cache(PrefixCache::Salted);
-    let question: Vec<_> = (0..4).map(|k| salted.prompt_for(7, "s", k, None).unwrap()).collect();
-    assert_eq!(question.iter().map(text).collect::<String>(), "abca");
-    assert!(question.iter().all(|question| question.nonce.is_none()));
+    let prompts: Vec<_> = (0..4).map(|k| salted.prompt_for(7, "s", k, None).unwrap()).collect();
+    assert_eq!(prompts.iter().map(text).collect::<String>(), "abca");
+    assert!(prompts.iter().all(|prompt| prompt.nonce.is_none()));
     assert_eq!(
-        question
+        prompts
             .iter()
-            .map(|question| question.cache_salt.clone().unwrap())
+            .map(|prompt| prompt.cache_salt.clone().unwrap())
             .collect::<HashSet<_>>()
             .len(),
         4

@@ -1,4 +1,7 @@
 //! The gaps between arrivals on the Λ axis, in millionths of an arrival.
+//!
+//! The Λ axis counts expected arrivals, not time. On this axis the mean gap is always one arrival,
+//! so the distribution of the gaps does not depend on the rate.
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
@@ -6,23 +9,26 @@ use rand_distr::{Distribution, Exp1, Gamma};
 use super::Shard;
 use crate::random::{self, Purpose};
 
-/// The mean gap: one arrival.
+/// The mean gap, which is one arrival.
 pub const MEAN_GAP: u64 = 1_000_000;
 
-/// The distribution of the gaps between arrivals. Each open-loop load works with each distribution.
+/// The distribution of the gaps between arrivals. Every open-loop load works with every
+/// distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Arrivals {
-    /// Each gap is the mean.
+    /// All gaps are equal.
     #[default]
     Constant,
-    /// A Poisson process, as of many independent users: gaps are exponentially distributed.
+    /// A Poisson process: the gaps are exponentially distributed, as if many independent users sent
+    /// the requests.
     Poisson,
-    /// Gaps with a gamma distribution of this shape, as vLLM defines burstiness: below 1 arrivals
-    /// form bursts, 1 is Poisson, above 1 gaps are more even.
+    /// The gaps have a gamma distribution with this shape parameter, which vLLM calls burstiness.
+    /// If it is below 1, arrivals form bursts. If it is 1, this is a Poisson process. If it is
+    /// above 1, the gaps are more even.
     Burstiness(f64),
 }
 
-/// The inputs, other than the schedule, from which the arrivals of a scenario follow.
+/// The values that determine the arrivals of a scenario, in addition to its schedule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ArrivalSpec {
     pub arrivals: Arrivals,
@@ -30,16 +36,17 @@ pub struct ArrivalSpec {
     pub seed: u64,
     /// The name of the scenario.
     pub scenario: String,
-    /// The shard whose arrivals to send.
+    /// The shard that sends the arrivals.
     pub shard: Shard,
 }
 
-/// The gaps of one cycle, as a function of seed, scenario and number of the cycle.
+/// The gaps of one cycle. They are a function of the seed, the scenario and the number of the
+/// cycle.
 #[derive(Clone, Debug)]
 pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
-    /// The number of arrivals of all shards that the next gap spans.
+    /// The distance to this shard's next arrival, as a number of arrivals of all shards.
     stride: u64,
 }
 
@@ -51,7 +58,8 @@ enum Source {
 }
 
 impl ArrivalGaps {
-    /// The gaps of a cycle that follows this number of earlier arrivals.
+    /// Creates the gaps of a cycle. `earlier` is the number of arrivals of all shards in the cycles
+    /// before it.
     pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64) -> ArrivalGaps {
         let random = || {
             let mut random = random::seeded_rng(spec.seed, &spec.scenario, Purpose::Arrivals);
@@ -61,7 +69,8 @@ impl ArrivalGaps {
         let source = match spec.arrivals {
             Arrivals::Constant => Source::Even,
             Arrivals::Poisson => Source::Exponential(random()),
-            // The configuration has already refused each shape that the distribution refuses.
+            // The configuration accepts only a shape that the distribution accepts, so an error
+            // never occurs here.
             Arrivals::Burstiness(shape) => match Gamma::new(shape, shape.recip()) {
                 Ok(gamma) => Source::Gamma(gamma, random()),
                 Err(_) => Source::Even,
@@ -71,13 +80,13 @@ impl ArrivalGaps {
         ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
     }
 
-    /// Returns true if all gaps are equal. Then only a fraction of an arrival carries over from
-    /// cycle to cycle.
+    /// Returns true if all gaps are equal. In this case, the fraction of an arrival at the end of a
+    /// cycle carries over to the next cycle.
     pub fn is_even(&self) -> bool {
         matches!(self.source, Source::Even)
     }
 
-    /// Returns the gap to the next arrival of this shard; at least 1.
+    /// Returns the gap to the next arrival of this shard, which is at least 1.
     pub fn next_gap(&mut self) -> u64 {
         let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
         match self.source {
@@ -109,7 +118,7 @@ mod tests {
         (0..n).map(|_| gaps.next_gap() as f64 / MEAN_GAP as f64).collect()
     }
 
-    /// The coefficient of variation.
+    /// The coefficient of variation: the standard deviation divided by the mean.
     fn cv(gaps: &[f64]) -> f64 {
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;
@@ -150,10 +159,10 @@ mod tests {
                 });
                 marks.collect::<Vec<u64>>()
             };
-            let whole = marks(Shard::ALL, 30);
+            let unsharded = marks(Shard::ALL, 30);
             for index in 0..3 {
                 let expected: Vec<_> =
-                    whole.iter().copied().skip(index as usize).step_by(3).collect();
+                    unsharded.iter().copied().skip(index as usize).step_by(3).collect();
                 assert_eq!(marks(Shard::new(index, 3).unwrap(), 10), expected);
             }
         }
@@ -169,8 +178,8 @@ mod tests {
         }
     }
 
-    /// Kolmogorov and Smirnov's distance of 1,000 gaps from the exponential distribution stays
-    /// below the critical value at p = 0.01 for at least 95 of 100 seeds.
+    /// A Kolmogorov–Smirnov test of 1,000 gaps against the exponential distribution. At p = 0.01,
+    /// at least 95 of 100 seeds pass.
     #[test]
     fn poisson_gaps_are_exponential() {
         let n = 1000;
@@ -187,7 +196,7 @@ mod tests {
         };
         let passed = (0..100).filter(|seed| passes(*seed)).count();
         assert!(passed >= 95, "{passed}");
-        // Even gaps are all equal and no sample of this distribution.
+        // Constant arrivals have equal gaps, so they are not exponential.
         let even = random_gaps(Arrivals::Constant, 0, n);
         assert!(even.iter().all(|gap| (gap - 1.0).abs() < 1e-9));
     }

@@ -1,8 +1,9 @@
 //! The shape of the load in a phase.
 //!
-//! A new shape is one variant of [`Load`] and one arm in each method here. Every method matches
-//! exhaustively, so the compiler lists the arms that are missing. Other modules use these methods
-//! instead of a match with a wildcard, which would misreport a new shape in silence.
+//! To add a shape, add one variant to [`Load`] and one arm to each method in this file. Every
+//! method matches exhaustively, so the compiler lists the missing arms. Other modules must call
+//! these methods and must not match on [`Load`] with a wildcard arm. The compiler would not find
+//! such a match, which would then report a wrong value for the new shape.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -11,15 +12,15 @@ use std::time::Duration;
 use super::rate::{Area, Rate, nanos};
 use super::trace::{Trace, TraceRow};
 
-/// The window in which the arrivals of a replay are counted to give its lowest and highest rate.
+/// [`Load::rate_range`] counts the rows of a replay in windows of this length.
 const BURST_WINDOW: Duration = Duration::from_secs(1);
 
-/// The load of a phase while it lasts.
+/// The load of one phase.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
-    /// Open loop at one rate.
+    /// Open loop at a constant rate.
     Constant(Rate),
-    /// Open loop at a rate that moves in a straight line.
+    /// Open loop at a rate that moves in a straight line from one rate to another.
     Ramp { from: Rate, to: Rate },
     /// Open loop at a rate that swings about a mean: mean + amplitude · sin(2πt/period).
     Sine {
@@ -29,27 +30,28 @@ pub enum Load {
         amplitude: Rate,
         period: Duration,
     },
-    /// Open loop at the instants of a recorded trace.
+    /// Open loop. Arrivals are due at the instants that a trace recorded.
     Replay(Trace),
-    /// No load.
+    /// No arrivals and no closed loop.
     Pause,
-    /// Closed loop: a fixed number of requests in flight. Each one that ends is replaced.
+    /// Closed loop with a fixed number of requests in flight. When a request ends, llmload sends
+    /// the next request.
     Concurrency(NonZeroU32),
-    /// Closed loop until a number of requests have ended. The phase takes no schedule time: the
-    /// schedule is held while it runs.
+    /// Closed loop that ends after a fixed number of requests. The clock of the schedule stops
+    /// while this phase runs, so the phase takes no schedule time.
     Requests {
-        /// Requests in flight.
+        /// The number of requests in flight.
         slots: NonZeroU32,
-        /// Total number of requests.
+        /// The total number of requests.
         count: NonZeroU64,
     },
 }
 
-/// Arithmetic of open-loop arrivals. Times are nanoseconds from the start of the phase; `length` is
-/// the length of the phase.
+/// The arithmetic of open-loop arrivals. Every time is an offset from the start of the phase, and
+/// `length` is the length of the phase. Integers are in nanoseconds.
 impl Load {
-    /// Λ: the arrivals expected in the first `time` of the phase. It can be above zero at time 0,
-    /// because a trace can have a row there.
+    /// Returns Λ(time), the number of arrivals expected from the start of the phase up to and
+    /// including `time`. If a trace has a row at time 0, Λ(0) is above zero.
     pub(super) fn area(&self, time: u64, length: u64) -> Area {
         match *self {
             Load::Constant(rate) => Area::constant(rate, time),
@@ -62,16 +64,17 @@ impl Load {
         }
     }
 
-    /// Λ⁻¹: the first nanosecond at which `area` is reached. The phase must reach it.
+    /// Returns Λ⁻¹(area), the first nanosecond at which Λ reaches `area`. The caller makes sure
+    /// that the phase reaches this area.
     pub(super) fn due(&self, area: Area, length: u64) -> u64 {
         match *self {
-            Load::Constant(rate) => area.over(rate),
+            Load::Constant(rate) => area.time_at_rate(rate),
             Load::Ramp { from, to } => {
-                let guess = straight_line_inverse(from, to, area, length);
+                let guess = approximate_due_of_ramp(from, to, area, length);
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
             Load::Sine { mean, .. } => {
-                let guess = area.over(mean).min(length);
+                let guess = area.time_at_rate(mean).min(length);
                 first_reached(guess, length, |time| self.area(time, length) >= area)
             }
             Load::Replay(ref trace) => trace.due(area),
@@ -79,13 +82,13 @@ impl Load {
         }
     }
 
-    /// λ: the scheduled arrivals per second at a time of the phase.
+    /// Returns λ(time), the scheduled rate in arrivals per second.
     pub(super) fn rate(&self, time: Duration, length: Duration) -> f64 {
         match *self {
             Load::Constant(rate) => rate.per_second(),
             Load::Ramp { from, to } => {
-                let share = time.as_secs_f64() / length.as_secs_f64();
-                from.per_second() + (to.per_second() - from.per_second()) * share
+                let progress = time.as_secs_f64() / length.as_secs_f64();
+                from.per_second() + (to.per_second() - from.per_second()) * progress
             }
             Load::Sine { mean, amplitude, period } => {
                 let turns = time.as_secs_f64() / period.as_secs_f64();
@@ -98,9 +101,9 @@ impl Load {
         }
     }
 
-    /// The lowest and the highest rate, in arrivals per second, from one time of the phase up to,
-    /// but excluding, another. A replay has the fewest and the most rows within one second. `None`
-    /// if the phase takes no schedule time.
+    /// Returns the lowest and the highest rate between two times of the phase, in arrivals per
+    /// second. The time `to` is excluded. For a replay, the two values are the fewest and the most
+    /// rows within any one second. `None` if the phase takes no schedule time.
     pub fn rate_range(&self, from: Duration, to: Duration, length: Duration) -> Option<(f64, f64)> {
         let last = to.saturating_sub(Duration::from_nanos(1)).max(from);
         let at = |time| self.rate(time, length);
@@ -121,9 +124,9 @@ impl Load {
     }
 }
 
-/// Properties of a shape.
+/// The properties of a shape.
 impl Load {
-    /// The word for this shape in a configuration.
+    /// The key of this shape in a configuration.
     pub fn kind(&self) -> &'static str {
         match self {
             Load::Constant(_) => "constant",
@@ -135,7 +138,7 @@ impl Load {
         }
     }
 
-    /// The requests that a closed loop keeps in flight. `None` for an open loop.
+    /// The number of requests that a closed loop keeps in flight; `None` for an open loop.
     pub fn slots(&self) -> Option<NonZeroU32> {
         match *self {
             Load::Constant(_)
@@ -147,7 +150,7 @@ impl Load {
         }
     }
 
-    /// The number of requests after which the phase ends. `None` if it ends at a time.
+    /// The number of requests after which the phase ends; `None` if the phase has a length in time.
     pub fn count(&self) -> Option<NonZeroU64> {
         match *self {
             Load::Constant(_)
@@ -160,13 +163,13 @@ impl Load {
         }
     }
 
-    /// The slots of a closed loop that ends at a time. `None` for an open loop, and for a closed
-    /// loop that ends after a number of requests.
+    /// The number of slots of a closed loop that has a length in time; `None` for an open loop and
+    /// for a closed loop that ends after a number of requests.
     pub fn timed_slots(&self) -> Option<NonZeroU32> {
         self.slots().filter(|_| self.count().is_none())
     }
 
-    /// The trace that a phase replays.
+    /// The trace that the phase replays; `None` for every other shape.
     pub fn trace(&self) -> Option<&Trace> {
         match self {
             Load::Replay(trace) => Some(trace),
@@ -179,8 +182,9 @@ impl Load {
         }
     }
 
-    /// The rate at which the phase ends, from which a ramp that follows can start. `None` if the
-    /// shape has no rate that a person would continue from.
+    /// The rate at the end of the phase. A ramp without a start rate begins at the final rate of
+    /// the previous phase. `None` for a sine, a replay and a closed loop: a ramp after one of them
+    /// needs a start rate in the file.
     pub fn final_rate(&self) -> Option<Rate> {
         match *self {
             Load::Constant(rate) | Load::Ramp { to: rate, .. } => Some(rate),
@@ -191,8 +195,8 @@ impl Load {
         }
     }
 
-    /// Returns true if the load is the same at every time, so a schedule of this phase alone looks
-    /// like one load without an end.
+    /// Returns true if the load is the same at every time of the phase. If a schedule only repeats
+    /// such a phase, users see one endless load without cycles.
     pub fn is_flat(&self) -> bool {
         match self {
             Load::Constant(_) | Load::Pause | Load::Concurrency(_) => true,
@@ -203,7 +207,7 @@ impl Load {
     }
 }
 
-/// The text of a configuration: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`,
+/// The text form for people: `constant 5/s`, `ramp 5/s to 50/s`, `replay trace.csv`, `pause`,
 /// `concurrency 10`.
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,8 +224,9 @@ impl fmt::Display for Load {
     }
 }
 
-/// Two consecutive turning points of a sine, the first of them at or after a time of the phase.
-/// The extremes of any part that begins there are at its ends or at one of these points.
+/// Two consecutive turning points of a sine: its first maximum or minimum at or after `from`, and
+/// the next one. In any part of the phase that begins at `from`, the lowest and the highest rate
+/// are at the ends of the part or at one of these two points.
 fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     let half = (period / 2).max(Duration::from_nanos(1));
     let first = period / 4;
@@ -230,7 +235,7 @@ fn turning_points(period: Duration, from: Duration) -> [Duration; 2] {
     [next, next + half]
 }
 
-/// The fewest and the most rows within a second that begins in a part of a trace.
+/// The fewest and the most rows within any second that begins between two times of a trace.
 fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
     let rows_before = |time: Duration| rows.partition_point(|row| row.at() < time);
     let (first, last) = (rows_before(from), rows.partition_point(|row| row.at() <= to));
@@ -242,7 +247,7 @@ fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
             end += 1;
         }
         most = most.max(end - index);
-        // The second that begins just after a row does not hold it.
+        // The second that begins just after this row does not contain the row.
         if row.at() + BURST_WINDOW <= to {
             let at_end = rows.get(end).is_some_and(|other| other.at() == row.at() + BURST_WINDOW);
             fewest = fewest.min(end + usize::from(at_end) - index - 1);
@@ -251,19 +256,22 @@ fn burst_range(rows: &[TraceRow], from: Duration, to: Duration) -> (f64, f64) {
     (as_f64(fewest), as_f64(most))
 }
 
-/// Where a straight line of rates reaches an area, in floating point: right to some nanoseconds.
+/// Returns the time in nanoseconds at which a ramp reaches an area, in floating point. The result
+/// is exact to a few nanoseconds.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn straight_line_inverse(from: Rate, to: Rate, area: Area, length: u64) -> u64 {
+fn approximate_due_of_ramp(from: Rate, to: Rate, area: Area, length: u64) -> u64 {
     let (r0, r1, n) = (from.per_second(), to.per_second(), area.as_f64());
     let slope = (r1 - r0) / (length as f64 / 1e9);
-    // 2n/(r0 + √(r0² + 2·slope·n)) is the root of r0·t + slope·t²/2 = n that stays exact at r0 = 0.
+    // The equation r0·t + slope·t²/2 = n has the root t = 2n/(r0 + √(r0² + 2·slope·n)). In this
+    // form, the root is also exact for r0 = 0.
     let root = (r0 * r0 + 2.0 * slope * n).max(0.0).sqrt();
     let seconds = if r0 + root > 0.0 { 2.0 * n / (r0 + root) } else { 0.0 };
     ((seconds * 1e9) as u64).min(length)
 }
 
-/// The first time up to `end` at which a monotone `reached` holds. The search goes outwards from a
-/// guess: floating point proposes, integers decide.
+/// Returns the first time up to `end` for which `reached` is true. `reached` must stay true after
+/// this time. The search begins at a guess from floating point arithmetic and corrects the guess
+/// with `reached`, which uses integers. So the result is exact.
 fn first_reached(guess: u64, end: u64, reached: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high, mut step) = (guess, guess, 1);
     while !reached(high) && high < end {

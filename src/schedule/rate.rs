@@ -1,13 +1,12 @@
-//! Rates, the text in which people write them, and the areas under them.
+//! Rates, their text form such as `5/s`, and the areas under rates.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A rate of arrivals, exact to a millionth of an arrival per hour.
-///
-/// Written `5/s`, `300/m`, `0.2/s` or `40/h`.
+/// A rate of arrivals, exact to a millionth of an arrival per hour. Its text form is `5/s`,
+/// `300/m`, `0.2/s` or `40/h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {
     micro_per_hour: u64,
@@ -16,13 +15,13 @@ pub struct Rate {
 /// An error in the text of a rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseRateError {
-    /// Not a number, a slash and a unit.
+    /// The text does not consist of a number, a slash and a unit.
     #[error("`{0}` is not a rate; write a number and a unit, such as `5/s`, `300/m` or `40/h`")]
     Form(String),
-    /// More decimals than the unit can carry.
+    /// The rate is not an integer number of millionths of an arrival per hour.
     #[error("`{0}` has too many decimals; a rate is exact to a millionth of a request per hour")]
     TooFine(String),
-    /// Above [`Rate::MAX`].
+    /// The rate is above [`Rate::MAX`].
     #[error("`{0}` is above the highest rate, 100000/s")]
     TooHigh(String),
 }
@@ -33,17 +32,18 @@ impl Rate {
     /// The highest rate: 100,000 per second.
     pub const MAX: Rate = Rate { micro_per_hour: 100_000 * MICRO_PER_HOUR_AT_ONE_PER_SECOND };
 
-    /// A rate in millionths of an arrival per hour; `None` above [`Rate::MAX`].
+    /// Creates a rate from a number of millionths of an arrival per hour; `None` if the rate is
+    /// above [`Rate::MAX`].
     pub fn from_micro_per_hour(micro_per_hour: u64) -> Option<Rate> {
         (micro_per_hour <= Rate::MAX.micro_per_hour).then_some(Rate { micro_per_hour })
     }
 
-    /// Millionths of an arrival per hour.
+    /// The number of millionths of an arrival per hour.
     pub fn micro_per_hour(self) -> u64 {
         self.micro_per_hour
     }
 
-    /// Arrivals per second as a floating point number, for display and gauges.
+    /// The number of arrivals per second as a floating point number, for display and for metrics.
     #[allow(clippy::cast_precision_loss)]
     pub fn per_second(self) -> f64 {
         self.micro_per_hour as f64 / MICRO_PER_HOUR_AT_ONE_PER_SECOND as f64
@@ -69,9 +69,9 @@ impl FromStr for Rate {
             "h" => MICRO_PER_HOUR_AT_ONE_PER_SECOND / 3600,
             _ => return Err(form()),
         };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
+        if (integer.is_empty() && fraction.is_empty()) || !digits(integer) || !digits(fraction) {
             return Err(form());
         }
         let too_high = || ParseRateError::TooHigh(text.to_owned());
@@ -79,8 +79,8 @@ impl FromStr for Rate {
         if fraction.len() > 15 {
             return Err(ParseRateError::TooFine(text.to_owned()));
         }
-        let whole: u128 =
-            if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_high())? };
+        let integer: u128 =
+            if integer.is_empty() { 0 } else { integer.parse().map_err(|_| too_high())? };
         let ten_to = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX));
         let part: u128 =
             if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| form())? };
@@ -88,7 +88,7 @@ impl FromStr for Rate {
         if !scaled.is_multiple_of(ten_to) {
             return Err(ParseRateError::TooFine(text.to_owned()));
         }
-        let micro = whole
+        let micro = integer
             .checked_mul(u128::from(scale))
             .and_then(|w| w.checked_add(scaled / ten_to))
             .filter(|m| *m <= u128::from(Rate::MAX.micro_per_hour))
@@ -102,17 +102,18 @@ impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, scale) in [("s", 1), ("m", 60), ("h", 3600)] {
             let scale = MICRO_PER_HOUR_AT_ONE_PER_SECOND / scale;
-            let (whole, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
-            // A rate that needs more than three decimals is easier to read in a larger unit.
+            let (integer, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
+            // If a rate needs more than three decimals, it is easier to read per minute or per
+            // hour.
             if unit == "h" || rest * 1000 % scale == 0 {
                 let digits = if unit == "h" { 6 } else { 3 };
                 let fraction = u128::from(rest) * 10u128.pow(digits) / u128::from(scale);
                 let fraction = format!("{fraction:0width$}", width = digits as usize);
                 let fraction = fraction.trim_end_matches('0');
                 return if fraction.is_empty() {
-                    write!(f, "{whole}/{unit}")
+                    write!(f, "{integer}/{unit}")
                 } else {
-                    write!(f, "{whole}.{fraction}/{unit}")
+                    write!(f, "{integer}.{fraction}/{unit}")
                 };
             }
         }
@@ -120,8 +121,11 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A number of expected arrivals: the exact area under the rate, in units of 1/(7.2·10¹⁸) of an
-/// arrival.
+/// A number of expected arrivals, as the exact area under a rate over a time.
+///
+/// The unit is 1/(7.2·10¹⁸) of an arrival, where 7.2·10¹⁸ = 2 × 10⁶ × 3600 × 10⁹. A rate is in
+/// millionths of an arrival per hour, and a time is in nanoseconds. The factor 2 keeps the area of
+/// a ramp an integer, because this area is a product divided by 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Area(pub(super) u128);
 
@@ -133,31 +137,32 @@ impl Area {
     /// One arrival.
     pub const ARRIVAL: Area = Area(1_000_000 * Area::MICRO.0);
 
-    /// The area under a constant rate, `time` in nanoseconds.
+    /// The area under a constant rate over `time` nanoseconds.
     pub fn constant(rate: Rate, time: u64) -> Area {
         Area(2 * u128::from(rate.micro_per_hour) * u128::from(time))
     }
 
-    /// The area under the first `time` nanoseconds of a straight line from `from` to `to` over
-    /// `length` nanoseconds, rounded down.
+    /// The area under the first `time` nanoseconds of a ramp, rounded down. The rate of the ramp
+    /// moves in a straight line from `from` to `to` over `length` nanoseconds.
     pub fn ramp(from: Rate, to: Rate, time: u64, length: u64) -> Area {
         let base = Area::constant(from, time).0;
         let slope = u128::from(to.micro_per_hour.abs_diff(from.micro_per_hour));
         let (time, length) = (u128::from(time), u128::from(length));
-        // slope·time²/length without leaving 128 bits: time ≤ length < 2⁵⁵, slope < 2⁴⁹.
-        let (whole, rest) = (slope * time / length, slope * time % length);
+        // This computes slope·time²/length within 128 bits, because time ≤ length < 2⁵⁵ and
+        // slope < 2⁴⁹.
+        let (quotient, rest) = (slope * time / length, slope * time % length);
         if to >= from {
-            Area(base + whole * time + rest * time / length)
+            Area(base + quotient * time + rest * time / length)
         } else {
-            Area(base - whole * time - (rest * time).div_ceil(length))
+            Area(base - quotient * time - (rest * time).div_ceil(length))
         }
     }
 
     /// The area under the first `time` nanoseconds of the rate mean + amplitude · sin(2πt/period).
     ///
-    /// The integral is mean · t + amplitude · period/π · sin²(πt/period). The part of the mean is
-    /// exact. The part of the amplitude is a floating point number with an error below 10⁻¹² of an
-    /// arrival, which does not accumulate.
+    /// The integral is mean · t + amplitude · period/π · sin²(πt/period). The first term is exact.
+    /// The second term is a floating point number. Its error is below 10⁻¹² of an arrival and does
+    /// not accumulate.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn sine(mean: Rate, amplitude: Rate, period: u64, time: u64) -> Area {
         let turn = (time % period) as f64 / period as f64;
@@ -168,9 +173,9 @@ impl Area {
         Area(Area::constant(mean, time).0 + swing.round() as u128)
     }
 
-    /// The time in nanoseconds, rounded up, in which a constant rate reaches this area. The rate
-    /// must not be zero.
-    pub(super) fn over(self, rate: Rate) -> u64 {
+    /// Returns the time in nanoseconds after which a constant rate reaches this area, rounded up.
+    /// The rate must not be zero.
+    pub(super) fn time_at_rate(self, rate: Rate) -> u64 {
         let time = self.0.div_ceil(2 * u128::from(rate.micro_per_hour.max(1)));
         u64::try_from(time).unwrap_or(u64::MAX)
     }
@@ -180,17 +185,17 @@ impl Area {
         Area(u128::from(micro) * Area::MICRO.0)
     }
 
-    /// Whole arrivals, rounded down.
+    /// The number of arrivals, rounded down.
     pub fn arrivals(self) -> u128 {
         self.0 / Area::ARRIVAL.0
     }
 
-    /// Whole millionths of an arrival, rounded down.
+    /// The number of millionths of an arrival, rounded down.
     pub fn micro(self) -> u128 {
         self.0 / Area::MICRO.0
     }
 
-    /// Arrivals as a floating point number, for estimates and display.
+    /// The number of arrivals as a floating point number, for estimates and for display.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / Area::ARRIVAL.0 as f64
@@ -213,7 +218,7 @@ impl Sub for Area {
     }
 }
 
-/// A duration in nanoseconds, the unit of all arithmetic of a schedule.
+/// A duration in nanoseconds, the unit of time in all arithmetic of a schedule.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

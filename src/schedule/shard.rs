@@ -1,11 +1,11 @@
-//! A shard: one of several daemons that share the arrivals of one schedule.
+//! A shard: one of N daemons that divide the arrivals of one schedule among themselves.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// A shard sends every N-th arrival of the one sequence that all shards compute, from its own
-/// number on.
+/// One of N shards. All shards compute the same sequence of arrivals. Shard i sends every N-th
+/// arrival of this sequence, beginning with arrival i.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     index: u32,
@@ -18,10 +18,10 @@ pub struct Shard {
 pub struct ParseShardError(String);
 
 impl Shard {
-    /// The only shard: all arrivals.
+    /// The only shard of an undivided schedule, which sends all arrivals.
     pub const ALL: Shard = Shard { index: 0, count: NonZeroU32::MIN };
 
-    /// The shard of this number, from 0, among `count`; `None` if `index` is not below `count`.
+    /// Creates shard `index` of `count` shards; `None` if `index` is not below `count`.
     pub fn new(index: u32, count: u32) -> Option<Shard> {
         let count = NonZeroU32::new(count)?;
         (index < count.get()).then_some(Shard { index, count })
@@ -37,22 +37,22 @@ impl Shard {
         self.count.get()
     }
 
-    /// Returns this shard's part of a total. The parts of all shards add up to the total; the first
-    /// shards get one more if it does not divide evenly.
+    /// Returns this shard's part of a total. The parts of all shards add up to the total. If the
+    /// total does not divide evenly, the first shards get one more.
     pub fn part(self, total: u64) -> u64 {
         let count = u64::from(self.count.get());
         total / count + u64::from(u64::from(self.index) < total % count)
     }
 
-    /// Returns the number of arrivals to skip after `earlier` arrivals of the sequence, until the
-    /// first one of this shard. Counting continues across cycles, so short cycles are divided as
-    /// evenly as long ones.
+    /// Returns the number of arrivals between the first `earlier` arrivals of the sequence and the
+    /// next arrival of this shard. The sequence continues from cycle to cycle, so the shards divide
+    /// short cycles as evenly as long cycles.
     pub fn arrivals_to_skip(self, earlier: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - earlier % count) % count
     }
 
-    /// Returns the number, in the sequence of all shards, of the n-th arrival of this shard.
+    /// Returns the number that this shard's n-th arrival has in the sequence of all shards.
     pub fn arrival_number(self, n: u64) -> u64 {
         n.wrapping_mul(u64::from(self.count.get())).wrapping_add(u64::from(self.index))
     }
@@ -76,7 +76,7 @@ impl FromStr for Shard {
     }
 }
 
-/// The form `0/3`, as in the environment.
+/// The form `0/3`, as in the environment variable.
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)

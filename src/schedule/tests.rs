@@ -1,4 +1,5 @@
-//! The arithmetic, compared with properties and with results that were calculated manually.
+//! Tests of the arithmetic of a schedule: its properties, and results that were calculated
+//! manually.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn ramp(from: &str, to: &str, seconds: u64) -> Phase {
     phase(Load::Ramp { from: rate(from), to: rate(to) }, seconds)
 }
 
-/// The mark of the k-th evenly spaced arrival, from 0: k + ½.
+/// The mark of evenly spread arrival k, which is k + ½. The first arrival is k = 0.
 fn mark(k: u64) -> Area {
     Area::from_micro(k * 1_000_000 + 500_000)
 }
@@ -77,10 +78,10 @@ fn sine(mean: &str, amplitude: &str, period: u64, seconds: u64) -> Phase {
 }
 
 #[test]
-fn a_sine_has_its_mean_rate_over_whole_periods() {
+fn a_sine_has_its_mean_rate_over_complete_periods() {
     let schedule = Schedule::new(vec![sine("20/s", "15/s", 3600, 6 * 3600)]);
     assert_eq!(schedule.total().arrivals(), 20 * 6 * 3600);
-    // Half a period holds its part of the mean and amplitude · period/π.
+    // Over the first half period, the integral of the swing is amplitude · period/π.
     let half = schedule.area(Duration::from_mins(30)).as_f64();
     assert!((half - (36_000.0 + 15.0 * 3600.0 / std::f64::consts::PI)).abs() < 1e-6);
     assert!((schedule.rate(Duration::from_mins(15)) - 35.0).abs() < 1e-9);
@@ -88,7 +89,8 @@ fn a_sine_has_its_mean_rate_over_whole_periods() {
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(24_999_591)));
 }
 
-/// Simpson's rule in steps of a second, which shares no code with the closed form.
+/// The test integrates the rate with Simpson's rule in steps of one second. This shares no code
+/// with the closed form of the integral.
 #[test]
 fn a_sine_is_the_integral_of_its_rate_at_every_second() {
     let schedule = Schedule::new(vec![sine("20/s", "20/s", 600, 1200)]);
@@ -112,7 +114,7 @@ fn a_phase_includes_its_start_and_excludes_its_end() {
     assert!(schedule.rate(Duration::from_secs(2)).abs() < 1e-12);
 }
 
-/// A replay of rows at these milliseconds; the k-th prompt has k + 1 tokens.
+/// A replay of rows that are due at these milliseconds. The prompt of row k has k + 1 tokens.
 fn replay(millis: &[u64], length: u64) -> Phase {
     let row = |(k, at): (usize, &u64)| {
         let input = NonZeroU32::new(u32::try_from(k).unwrap() + 1);
@@ -163,11 +165,12 @@ fn the_rate_of_a_replay_is_its_mean_over_ten_seconds() {
     let rows: Vec<u64> = (0..200).map(|k| k * 500).collect();
     let schedule = Schedule::new(vec![replay(&rows, 200_000)]);
     let rate = |second| schedule.rate(Duration::from_secs(second));
-    // Two arrivals a second, and both ends of the window count.
+    // The rate is two arrivals per second. The window includes the rows at both of its ends, so it
+    // has 21 rows in ten seconds.
     assert!((rate(50) - 2.1).abs() < 1e-9, "{}", rate(50));
     assert!(
         (rate(0) - 2.2).abs() < 1e-9,
-        "at the start, the window is the next five seconds: {}",
+        "at the start, the window is only the first five seconds: {}",
         rate(0)
     );
     assert!(rate(150).abs() < 1e-9);
@@ -192,9 +195,9 @@ fn any_phase() -> impl Strategy<Value = Phase> {
     let load = prop_oneof![
         4 => any_rate().prop_map(Load::Constant),
         4 => (any_rate(), any_rate()).prop_map(|(from, to)| Load::Ramp { from, to }),
-        4 => (any_rate(), 0.0f64..1.0, 1u64..100_000_000_000_000).prop_map(|(mean, share, period)| {
+        4 => (any_rate(), 0.0f64..1.0, 1u64..100_000_000_000_000).prop_map(|(mean, fraction, period)| {
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let amplitude = (mean.micro_per_hour() as f64 * share) as u64;
+            let amplitude = (mean.micro_per_hour() as f64 * fraction) as u64;
             let amplitude = Rate::from_micro_per_hour(amplitude).unwrap();
             Load::Sine { mean, amplitude, period: Duration::from_nanos(period) }
         }),
@@ -219,11 +222,11 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
 proptest! {
     #[test]
     fn due_is_the_first_nanosecond_at_which_the_area_is_reached(
-        schedule in any_schedule(), share in 0.0f64..=1.0
+        schedule in any_schedule(), fraction in 0.0f64..=1.0
     ) {
         let total = schedule.total();
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let wanted = Area((total.0 as f64 * share) as u128).min(total);
+        let wanted = Area((total.0 as f64 * fraction) as u128).min(total);
         let due = schedule.due(wanted).unwrap();
         prop_assert!(due <= schedule.length());
         prop_assert!(schedule.area(due) >= wanted);
@@ -243,9 +246,9 @@ proptest! {
         prop_assert_eq!(schedule.area(schedule.length()), schedule.total());
     }
 
-    /// The phases before and after the replay may end at any fraction of an arrival, and the cycle
-    /// may start with any fraction. In all cases, every row is one arrival with its due time and
-    /// lengths.
+    /// The phases before and after the replay can end at any fraction of an arrival, and the cycle
+    /// can start with any fraction. In all cases, every row becomes one arrival, with the due time
+    /// and the token counts of the row.
     #[test]
     fn a_replay_between_fractions_of_arrivals_sends_each_row_once(
         before in 0u64..100_000_000_000, after in 0u64..100_000_000_000, carry in 0u64..1_000_000,
@@ -257,7 +260,8 @@ proptest! {
         let (first, last) = (phase(rate(before), 1), phase(rate(after), 1));
         let schedule = Schedule::new(vec![first, replay(&rows, at + 1 + silence), last]);
 
-        // All marks of a cycle. The last mark of the cycle before is `carry` before its start.
+        // All marks of a cycle. The last mark of the previous cycle is `carry` before the start of
+        // this cycle.
         let mark = |k| Area::from_micro(k * MEAN_GAP - carry);
         let count = u64::try_from(schedule.total().arrivals()).unwrap() + 1;
         let marks: Vec<Area> = (1..=count).map(mark).filter(|mark| *mark <= schedule.total()).collect();
@@ -275,15 +279,15 @@ proptest! {
     }
 
     #[test]
-    fn a_ramp_agrees_with_a_slow_rational_oracle(
+    fn the_area_of_a_ramp_agrees_with_a_slow_exact_computation(
         from in any_rate(), to in any_rate(), length in 1u64..3_600_000_000_000, at: u64
     ) {
         let time = at % (length + 1);
-        // 2·from·t + (to − from)·t²/length, rounded down, by long division in 256 bits.
+        // The area is 2·from·t + (to − from)·t²/length, rounded down.
         let schedule = Schedule::new(vec![Phase {
             name: String::new(), load: Load::Ramp { from, to }, length: Duration::from_nanos(length),
         }]);
-        let exact = oracle(from, to, time, length);
+        let exact = ramp_oracle(from, to, time, length);
         prop_assert_eq!(schedule.area(Duration::from_nanos(time)).0, exact);
     }
 
@@ -294,8 +298,9 @@ proptest! {
     }
 }
 
-/// floor((2·from·length + (to − from)·time)·time/length) by adding one bit of `time` at a time.
-fn oracle(from: Rate, to: Rate, time: u64, length: u64) -> u128 {
+/// Computes (2·from·length + (to − from)·time)·time/length, rounded down. It multiplies and divides
+/// at the same time, one bit of `time` after the other, so nothing exceeds 128 bits.
+fn ramp_oracle(from: Rate, to: Rate, time: u64, length: u64) -> u128 {
     let (from, to) = (i128::from(from.micro_per_hour()), i128::from(to.micro_per_hour()));
     let factor = 2 * from * i128::from(length) + (to - from) * i128::from(time);
     let (factor, length) = (u128::try_from(factor).unwrap(), u128::from(length));

@@ -1,5 +1,7 @@
-//! A recorded trace as a load. Λ rises by one whole arrival at the instant of each row. So with
-//! even gaps, each arrival is one row and is due at the instant of that row.
+//! A recorded trace as a load.
+//!
+//! At the instant of each row, Λ rises by exactly one arrival. If the arrivals have equal gaps on
+//! the Λ axis, each arrival therefore belongs to one row and is due at the instant of the row.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,13 +13,13 @@ use super::rate::{Area, nanos};
 /// The token counts of a request in a trace; `None` if the trace does not contain them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lengths {
-    /// The tokens of the prompt.
+    /// The number of prompt tokens.
     pub input: Option<NonZeroU32>,
-    /// The tokens of the answer.
+    /// The number of output tokens.
     pub output: Option<NonZeroU32>,
 }
 
-/// One request of a trace. It takes 16 bytes, because a trace has up to a million rows.
+/// One request of a trace. It is kept to 16 bytes, because a trace can have a million rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
@@ -26,7 +28,7 @@ pub struct TraceRow {
 }
 
 impl TraceRow {
-    /// A request at this time since the start of the trace.
+    /// Creates a request that is due at this time since the start of the trace.
     pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
         TraceRow { at: nanos(at), lengths }
     }
@@ -41,18 +43,20 @@ impl TraceRow {
     }
 }
 
-/// Requests in the order of their due times, shared by all phases that replay them.
+/// The requests of a trace in the order of their due times. All phases that replay the trace share
+/// its rows in memory.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Trace {
     name: Arc<str>,
     rows: Arc<[TraceRow]>,
 }
 
-/// The window of a rate in nanoseconds: ten seconds, as for QPS.
+/// The time over which [`Trace::rate`] averages, in nanoseconds. It is ten seconds, as for the
+/// measured queries per second.
 const WINDOW: u64 = 10_000_000_000;
 
 impl Trace {
-    /// A trace of these rows. Rows with the same due time keep their order.
+    /// Creates a trace. Rows with the same due time keep their order.
     pub fn new(name: &str, mut rows: Vec<TraceRow>) -> Trace {
         rows.sort_by_key(|row| row.at);
         Trace { name: name.into(), rows: rows.into() }
@@ -73,22 +77,23 @@ impl Trace {
         Duration::from_nanos(self.rows.last().map_or(0, |row| row.at))
     }
 
-    /// Λ: the number of rows up to and including a time.
+    /// Returns Λ(time): the number of rows up to and including this time, as an area.
     pub(super) fn area(&self, time: u64) -> Area {
         Area(self.rows_until(time) as u128 * Area::ARRIVAL.0)
     }
 
-    /// Λ⁻¹: the instant of the row that reaches an area.
+    /// Returns Λ⁻¹(area): the due time of the row at which Λ reaches this area.
     pub(super) fn due(&self, area: Area) -> u64 {
         self.row(area).map_or(0, |row| row.at)
     }
 
-    /// The lengths of the row that reaches an area.
+    /// The token counts of the row at which Λ reaches this area.
     pub(super) fn lengths(&self, area: Area) -> Option<Lengths> {
         self.row(area).map(|row| row.lengths)
     }
 
-    /// Rows per second in the ten seconds around a time, without the part outside the phase.
+    /// The mean number of rows per second in the ten seconds around a time. If some of these ten
+    /// seconds are outside the phase, the mean is over the rest.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn rate(&self, time: u64, length: u64) -> f64 {
         let from = time.saturating_sub(WINDOW / 2);
@@ -102,14 +107,14 @@ impl Trace {
         self.rows.partition_point(|row| row.at <= time)
     }
 
-    /// The row that reaches an area; `None` for an area of 0.
+    /// The row at which Λ reaches this area; `None` if the area is 0.
     fn row(&self, area: Area) -> Option<&TraceRow> {
         let number = usize::try_from(area.0.div_ceil(Area::ARRIVAL.0)).ok()?;
         self.rows.get(number.checked_sub(1)?)
     }
 }
 
-/// The name and the number of rows: the rows would fill pages.
+/// Shows the name and the number of rows, because the rows would fill pages of a log.
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trace({}, {} rows)", self.name, self.rows.len())

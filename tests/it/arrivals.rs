@@ -1,4 +1,4 @@
-//! Arrivals as the target sees them, from a daemon in a separate process.
+//! Tests that count the requests at the target. The daemon runs in a separate process.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, assert_balanced, sample};
 use crate::upstream::{Upstream, good};
 
-/// Runs a daemon once through a schedule. Returns the instants at which requests arrived at the
-/// target, and the last exposition.
+/// Runs a daemon until it has sent one cycle of a schedule. Returns the instants at which the
+/// target received requests, and the metrics at the end.
 async fn send(
     schedule: &str,
     disturb: impl Fn(&Daemon) + Send + 'static,
@@ -17,7 +17,7 @@ async fn send(
     let arrived = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&arrived);
     let upstream = Upstream::start_with_head(move |_, head| {
-        // Requests for the version of the server are not load.
+        // The daemon also sends a GET request for the version of the server.
         if head.starts_with("POST ") {
             log.lock().unwrap().push(Instant::now());
         }
@@ -47,8 +47,8 @@ scenarios:
     (arrived, exposition)
 }
 
-/// Stops the daemon for a time after it has sent 50 requests.
-fn stopped(time: Duration) -> impl Fn(&Daemon) + Send + 'static {
+/// Freezes the process of the daemon for a time, after it has sent 50 requests.
+fn freeze_for(time: Duration) -> impl Fn(&Daemon) + Send + 'static {
     move |daemon| {
         while sample(&daemon.get("/metrics").2, "llmload_requests_started_total", &[]) < 50.0 {
             crate::binary::pause();
@@ -64,7 +64,7 @@ fn dropped(exposition: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_constant_rate_and_a_ramp_send_exactly_their_area() {
+async fn a_constant_rate_and_a_ramp_send_exactly_as_many_requests_as_their_area() {
     for (schedule, area) in [
         ("[{constant: 200/s, for: 3s}]", 600),
         ("[{ramp: {from: 0/s, to: 400/s}, for: 2s}, {pause: 1s}]", 400),
@@ -86,7 +86,7 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     let instants = [0, 0, 0, 0, 6000, 6000, 6000];
     let row = |at| format!("{{\"timestamp\": {at}, \"input_length\": 9, \"output_length\": 3}}\n");
     std::fs::write(&file, instants.map(row).concat()).unwrap();
-    // Half an arrival before it and half after it.
+    // The phases before and after the replay each have an area of half an arrival.
     let around = "{constant: 1/s, for: 500ms}";
     let schedule =
         format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
@@ -94,37 +94,39 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 8.0);
     if arrived.len() == 8 {
-        // The mark ½ is reached at the end of the first phase, so it and four rows precede the
-        // silence.
+        // The first phase ends at the mark ½, so the arrival of this mark and the four rows at time
+        // 0 are sent before the silence.
         let longest = (1..8).max_by_key(|i| arrived[*i] - arrived[i - 1]);
         assert_eq!(longest, Some(5), "{arrived:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_stop_loses_no_arrival() {
+async fn a_daemon_that_was_frozen_for_a_short_time_loses_no_arrival() {
     let (arrived, exposition) =
-        send("[{constant: 200/s, for: 5s}]", stopped(Duration::from_millis(300))).await;
+        send("[{constant: 200/s, for: 5s}]", freeze_for(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
-    // If the machine itself is slower, the daemon drops arrivals and counts them.
+    // On a very slow machine, the daemon can be late for other reasons. It then drops arrivals and
+    // counts them.
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 1000.0);
     assert!(arrived.len() >= 900, "{}", arrived.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_stop_drops_late_arrivals_and_causes_no_burst() {
+async fn a_daemon_that_was_frozen_for_a_long_time_drops_late_arrivals_and_sends_no_burst() {
     let (arrived, exposition) =
-        send("[{constant: 200/s, for: 8s}]", stopped(Duration::from_secs(3))).await;
+        send("[{constant: 200/s, for: 8s}]", freeze_for(Duration::from_secs(3))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
     let late = sample(&exposition, "llmload_arrivals_dropped_total", &["reason=\"late\""]);
-    // The stop delayed 600 arrivals. Those of its last half second are still sent.
+    // 600 arrivals were due while the daemon was frozen. It still sends the arrivals of the last
+    // half second of this time.
     assert!((400.0..=700.0).contains(&late), "{late}");
     assert_eq!(arrived.len() as f64 + late, 1600.0);
     let within = Duration::from_millis(100);
     let most = (0..arrived.len())
         .map(|i| arrived[i..].iter().take_while(|at| **at - arrived[i] < within).count())
         .max();
-    // At most rate × max_lag arrivals at once, and those that are due meanwhile. Without drops, it
-    // would be 600.
+    // The daemon sends at most rate × max_lag late arrivals at once, and the arrivals that are due
+    // in the same 100 ms. Without drops, it would send 600 at once.
     assert!(most < Some(300), "{most:?}");
 }

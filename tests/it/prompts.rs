@@ -1,5 +1,5 @@
-//! Prompts in whole daemons: a file that changes while the daemon runs, and lengths that the
-//! simulator counts.
+//! Tests of prompts in complete drivers and daemons: a prompt file that changes during the run, and
+//! output lengths that the simulator counts.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use crate::binary::{Daemon, assert_balanced, sample};
 use crate::open_loop::{Bench, constant};
 use crate::upstream::InMemory;
 
-/// A file of 65 MiB, which is too large to be kept in memory.
+/// The file has 65 MiB. llmload does not keep a file of this size in memory, so it reads each row
+/// from the disk.
 #[tokio::test(start_paused = true)]
-async fn a_prompt_file_that_changes_fails_only_the_requests_from_it() {
+async fn after_a_prompt_file_changes_only_the_requests_with_its_prompts_fail() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let line = [vec![b'a'; 1 << 20], vec![b'\n']].concat();
     for _ in 0..65 {
@@ -32,7 +33,7 @@ async fn a_prompt_file_that_changes_fails_only_the_requests_from_it() {
     bench.origin = tokio::time::Instant::now();
     let counts = bench.run(vec![constant("1/s", 2)]).await;
     assert_eq!((counts.started, counts.succeeded, counts.in_flight), (5, 3, 0));
-    assert_eq!(bench.sent().len(), 3, "nothing was sent");
+    assert_eq!(bench.sent().len(), 3, "no request was sent after the change");
     let failed = bench.recorder.failed.lock().unwrap();
     assert_eq!(failed.len(), 2);
     for detail in failed.iter() {
@@ -41,9 +42,10 @@ async fn a_prompt_file_that_changes_fails_only_the_requests_from_it() {
     }
 }
 
-/// From the configuration to the token counts of an endpoint.
+/// The output length is in the configuration, and the token counts are from the responses of the
+/// simulator.
 #[test]
-fn answers_have_the_length_of_their_synthetic_prompts() {
+fn responses_have_the_output_length_of_the_synthetic_prompts() {
     let mut daemon = Daemon::start(
         "
 targets: {sim: {simulator: {decode_tokens_per_second: 2000, prefill_tokens_per_second: 1000000}}}

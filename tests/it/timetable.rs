@@ -1,4 +1,7 @@
-//! Cycles by the wall clock, by cron and in shards, in a whole driver on a paused clock.
+//! Tests of the schedule over hours and days: cron, active windows, the wall clock and shards.
+//!
+//! Each test runs a complete driver against an endpoint in memory. Tokio's clock is paused, so the
+//! hours pass at once.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -23,13 +26,14 @@ fn utc(text: &str) -> SystemTime {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
-/// When requests were sent, by the wall clock, in whole seconds since `from`.
+/// The times at which the driver sent requests, in seconds after `from`, rounded down.
 fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
     let offset = bench.epoch.wall.duration_since(from).unwrap();
     bench.sent().iter().map(|at| (*at + offset).as_secs()).collect()
 }
 
-/// Sends one request at each firing for this length of time, and returns when they were sent.
+/// Runs a driver that sends one request at each cron firing. Returns the day and the time (UTC) of
+/// each request.
 async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc(from);
@@ -46,7 +50,7 @@ async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> V
     sent.iter().map(|sent| at(sent).strftime("%d %H:%M").to_string()).collect()
 }
 
-/// Half past two does not exist on 28 March 2027 in Berlin, and exists twice on 25 October 2026.
+/// In Berlin, the clock skips 02:30 on 28 March 2027 and shows 02:30 twice on 25 October 2026.
 #[tokio::test(start_paused = true)]
 async fn cron_follows_local_time_across_clock_changes() {
     let nightly = "30 2 * * *";
@@ -55,16 +59,17 @@ async fn cron_follows_local_time_across_clock_changes() {
     assert_eq!(spring, ["27 01:30", "28 01:00", "29 00:30", "30 00:30"]);
     let autumn = sent_by_cron(nightly, "Europe/Berlin", "2026-10-23T12:00:00Z", four_days).await;
     assert_eq!(autumn, ["24 00:30", "25 00:30", "26 01:30", "27 01:30"]);
-    let none = sent_by_cron(nightly, "Asia/Shanghai", "2026-10-23T12:00:00Z", four_days).await;
-    assert_eq!(none, ["23 18:30", "24 18:30", "25 18:30", "26 18:30"]);
+    let no_change = sent_by_cron(nightly, "Asia/Shanghai", "2026-10-23T12:00:00Z", four_days).await;
+    assert_eq!(no_change, ["23 18:30", "24 18:30", "25 18:30", "26 18:30"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_firing_while_the_schedule_runs_is_skipped_and_counted() {
+async fn a_cron_firing_during_running_cycles_is_skipped_and_counted() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
-    // Two cycles of 50 s: they still run at the firing of 00:02 and have ended at that of 00:03.
+    // The cron firing at 00:01 starts two cycles of 50 s. They still run when the cron fires at
+    // 00:02, and have ended when it fires at 00:03.
     let twice = Repeat::Times(NonZeroU32::new(2).unwrap());
     let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 50)],
@@ -81,9 +86,10 @@ async fn a_firing_while_the_schedule_runs_is_skipped_and_counted() {
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
 
-/// A manual override of five minutes: firings in that time interrupt no schedule.
+/// A manual override lasts five minutes, and the schedule has ended before. So no cycles run when
+/// the cron fires in this time, and none of these cron firings is counted as skipped.
 #[tokio::test(start_paused = true)]
-async fn a_firing_during_a_manual_override_is_not_skipped() {
+async fn a_cron_firing_during_a_manual_override_is_not_counted_as_skipped() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
@@ -94,13 +100,13 @@ async fn a_firing_during_a_manual_override_is_not_skipped() {
         None,
     );
     let mailbox = driver.mailbox();
-    let orders = async {
+    let commands = async {
         tokio::time::sleep(seconds(60)).await;
         mailbox.set_rate(RateOverride::Set { rate: "6/m".parse().unwrap(), length: seconds(300) });
         tokio::time::sleep(seconds(360)).await;
         bench.stop.cancel();
     };
-    tokio::join!(bench.drive(&mut driver), orders);
+    tokio::join!(bench.drive(&mut driver), commands);
     assert_eq!(schedule_state.skipped_firings(), 0);
     let sent = sent_since(&bench, utc("2026-06-01T00:00:00Z"));
     let override_sent = (95..390).step_by(10);
@@ -108,14 +114,14 @@ async fn a_firing_during_a_manual_override_is_not_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outside_active_windows_no_arrival_is_due_and_schedule_time_continues() {
+async fn outside_active_windows_nothing_is_sent_and_the_cycle_continues_to_pass() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T07:59:00Z");
     let text = "target: http://a/v1\nrate: 1/s\nactive: [{days: mon, hours: '08:00-08:01'}, \
                 {days: mon, hours: '08:02-08:03'}]\n";
     let windows: Option<Windows> =
         config::parse(text, "x", None, &|_| None).unwrap().scenarios[0].active.clone();
-    // The cycle begins when the first window opens. The second window opens two minutes into it.
+    // The cycle begins when the first window opens. Two minutes later, the second window opens.
     let phases = vec![constant("1/s", 150), phase(Load::Pause, seconds(300))];
     let cycles = Cycles::BackToBack { repeat: Repeat::Forever, when_ready: false };
     let (mut driver, _) = bench.driver_with_state(phases, cycles, ArrivalSpec::default(), windows);
@@ -132,13 +138,13 @@ fn ramp() -> Vec<Phase> {
     vec![phase(Load::Ramp { from, to }, seconds(60)), phase(Load::Pause, seconds(7))]
 }
 
-/// The arrivals of a daemon that runs from an instant on for a length of time, in milliseconds of
-/// Unix time.
-async fn sent_between(spread: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
+/// Runs a driver for this length of time, beginning at `from` on the wall clock. Returns the Unix
+/// time of each request, in milliseconds.
+async fn sent_during(arrivals: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     bench.epoch.wall = from;
     let mut driver =
-        bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), spread.clone());
+        bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), arrivals.clone());
     tokio::select! {
         () = bench.drive(&mut driver) => unreachable!("the wall clock never ends"),
         () = tokio::time::sleep(length) => {}
@@ -147,72 +153,76 @@ async fn sent_between(spread: &ArrivalSpec, from: SystemTime, length: Duration) 
     bench.sent().iter().map(|at| (*at + from).as_millis()).collect()
 }
 
-/// A daemon that is stopped and started again sends the same arrivals as one that runs throughout.
+/// Daemons that run one after the other send the same arrivals as one daemon that runs all the
+/// time.
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_schedule_continues_after_a_restart() {
     for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
-        let spread =
+        let spec =
             ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), ..ArrivalSpec::default() };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
-        let whole = sent_between(&spread, start, seconds(200)).await;
-        let mut pieces = Vec::new();
+        let uninterrupted = sent_during(&spec, start, seconds(200)).await;
+        let mut restarted = Vec::new();
         let mut at = 0;
         for length in [13, 40, 1, 67, 30, 49] {
-            pieces.extend(sent_between(&spread, start + seconds(at), seconds(length)).await);
+            restarted.extend(sent_during(&spec, start + seconds(at), seconds(length)).await);
             at += length;
         }
-        // Tokio's clock rounds up to whole milliseconds.
-        assert!(whole.len() > 1500, "{}", whole.len());
-        assert_eq!(pieces.len(), whole.len());
-        let apart = pieces.iter().zip(&whole).map(|(piece, whole)| piece.abs_diff(*whole)).max();
-        assert!(apart <= Some(1), "{apart:?}");
+        assert!(uninterrupted.len() > 1500, "{}", uninterrupted.len());
+        assert_eq!(restarted.len(), uninterrupted.len());
+        let pairs = restarted.iter().zip(&uninterrupted);
+        let difference = pairs.map(|(one, other)| one.abs_diff(*other)).max();
+        // Tokio's timers round up to milliseconds, so the times can differ by one.
+        assert!(difference <= Some(1), "{difference:?}");
     }
 }
 
-/// Three daemons together send exactly the arrivals of one, each once.
+/// Three shards together send exactly the arrivals of one daemon. Each arrival is sent once.
 #[tokio::test(start_paused = true)]
 async fn all_shards_together_send_the_schedule_once() {
     for arrivals in [Arrivals::Constant, Arrivals::Burstiness(0.5)] {
-        let spread = |shard| ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), shard };
+        let spec = |shard| ArrivalSpec { arrivals, seed: 3, scenario: "s".into(), shard };
         let start = UNIX_EPOCH + seconds(1_790_000_000);
-        let whole = sent_between(&spread(Shard::ALL), start, seconds(150)).await;
+        let unsharded = sent_during(&spec(Shard::ALL), start, seconds(150)).await;
         let mut sharded = Vec::new();
         for index in 0..3 {
             sharded.extend(
-                sent_between(&spread(Shard::new(index, 3).unwrap()), start, seconds(150)).await,
+                sent_during(&spec(Shard::new(index, 3).unwrap()), start, seconds(150)).await,
             );
         }
         sharded.sort_unstable();
-        assert!(whole.len() > 1000);
-        assert_eq!(sharded.len(), whole.len());
-        let apart =
-            sharded.iter().zip(&whole).map(|(sharded, whole)| sharded.abs_diff(*whole)).max();
-        assert!(apart <= Some(1), "{apart:?}");
+        assert!(unsharded.len() > 1000);
+        assert_eq!(sharded.len(), unsharded.len());
+        let pairs = sharded.iter().zip(&unsharded);
+        let difference = pairs.map(|(one, other)| one.abs_diff(*other)).max();
+        // Tokio's timers round up to milliseconds, so the times can differ by one.
+        assert!(difference <= Some(1), "{difference:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_divide_slots_and_counted_requests() {
+async fn shards_divide_the_slots_and_the_requests_of_a_closed_loop() {
     let (mut prompts, mut at_once) = (BTreeSet::new(), 0);
     for index in 0..3 {
         let endpoint = InMemory::responding_after(seconds(1));
         let bench = Bench::new(Arc::clone(&endpoint), 1000);
         let (slots, count) = (NonZeroU32::new(7).unwrap(), NonZeroU64::new(40).unwrap());
         let counted = phase(Load::Requests { slots, count }, Duration::ZERO);
-        let spread = ArrivalSpec { shard: Shard::new(index, 3).unwrap(), ..ArrivalSpec::default() };
+        let arrivals =
+            ArrivalSpec { shard: Shard::new(index, 3).unwrap(), ..ArrivalSpec::default() };
         let cycles = Cycles::BackToBack { repeat: ONCE, when_ready: true };
-        bench.drive(&mut bench.driver_with_cycles(vec![counted], cycles, spread)).await;
+        bench.drive(&mut bench.driver_with_cycles(vec![counted], cycles, arrivals)).await;
         bench.settle().await;
         at_once += bench.sent().iter().filter(|at| at.is_zero()).count();
         prompts.extend(endpoint.bodies.lock().unwrap().iter().cloned());
     }
     assert_eq!(at_once, 7);
-    // The built-in source has more than 40.
+    // The built-in source has more than 40 prompts, so the first 40 prompts are all different.
     assert_eq!(prompts.len(), 40, "each of the first 40 prompts is sent once");
 }
 
 #[test]
-fn the_caps_of_all_shards_add_up_to_the_caps_of_the_plan() {
+fn the_values_of_max_concurrency_of_all_shards_add_up_to_the_configured_value() {
     let text = "
 targets: {t: {base_url: 'http://localhost:1/v1'}}
 scenarios:
@@ -220,14 +230,14 @@ scenarios:
   b: {schedule: [{concurrency: 4, for: 1m}], start: wall_clock, max_concurrency: 4}
 ";
     let plan = || config::parse(text, "x.yml", None, &|_| None).unwrap();
-    let caps = |count| -> Vec<u32> {
+    let max_concurrency = |count| -> Vec<u32> {
         let divided = (0..count).map(|index| {
             config::divide(plan(), "x.yml", Shard::new(index, count).unwrap()).unwrap()
         });
         divided.map(|plan| plan.scenarios[0].max_concurrency.get()).collect()
     };
-    assert_eq!(caps(1), [8]);
-    assert_eq!(caps(3), [3, 3, 2]);
+    assert_eq!(max_concurrency(1), [8]);
+    assert_eq!(max_concurrency(3), [3, 3, 2]);
     assert!(matches!(plan().scenarios[0].start, Start::WallClock(_)));
     let refused =
         config::divide(plan(), "x.yml", Shard::new(0, 5).unwrap()).unwrap_err().to_string();

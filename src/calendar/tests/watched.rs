@@ -1,5 +1,5 @@
-//! The calendar, compared with a clock that is observed minute by minute near the changes of its
-//! offset.
+//! Tests that compare the calendar with a clock. They read the clock of a zone minute by minute,
+//! near the changes of the zone's offset.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -13,9 +13,11 @@ use crate::calendar::{Anchor, Cron, Days, Window, Windows, Zone, timestamp};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The minutes of two days, each with the local time and the latest local time so far.
+/// The minutes of two days. Each minute has its instant, its local time and the latest local time
+/// that the clock has shown so far.
 fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTime)> {
-    // Start a day earlier, so that the latest local time is right from the first minute on.
+    // Start a day earlier, because the latest local time of the first minute can be from the day
+    // before.
     let start = from - Duration::from_hours(24);
     let mut latest = DateTime::MIN;
     let minutes = (0..3 * 24 * 60).map(|minute| start + MINUTE * minute);
@@ -30,8 +32,9 @@ fn observed(zone: &Zone, from: SystemTime) -> Vec<(SystemTime, DateTime, DateTim
     all
 }
 
-/// A zone, and an instant on a whole minute near a change of its clock, if it has any.
-fn places() -> impl Strategy<Value = (Zone, SystemTime)> {
+/// A zone, and an instant at the start of a minute. If the clock of the zone ever changes, the
+/// instant is near a change.
+fn zones_and_instants() -> impl Strategy<Value = (Zone, SystemTime)> {
     let near = (0..ZONES.len(), 0_i64..1_700_000_000, 0_u32..40 * 60);
     near.prop_map(|(which, second, minutes)| {
         let zone = zone(ZONES[which]);
@@ -43,7 +46,7 @@ fn places() -> impl Strategy<Value = (Zone, SystemTime)> {
     })
 }
 
-/// Some values of a field; an empty set is `*`.
+/// A set of values for one field. An empty set means `*`.
 fn values(range: std::ops::Range<i8>) -> impl Strategy<Value = BTreeSet<i8>> {
     prop_oneof![1 => Just(BTreeSet::new()), 2 => proptest::collection::btree_set(range, 1..6)]
 }
@@ -56,11 +59,11 @@ fn field(values: &BTreeSet<i8>) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// The firings are the minutes at which the observed clock shows a matching time, in order.
+    /// The cron firings are exactly the minutes at which the observed clock shows a matching time.
     #[test]
     fn firings_agree_with_an_observed_clock(
-        (zone, from) in places(),
-        // Clocks change at night.
+        (zone, from) in zones_and_instants(),
+        // Many hours are from 0 to 3, because clocks change at night.
         minutes in values(0..60), hours in prop_oneof![values(0..24), values(0..4)],
         days in values(1..32), weekdays in values(0..7),
     ) {
@@ -68,31 +71,32 @@ proptest! {
             format!("{} {} {} * {}", field(&minutes), field(&hours), field(&days), field(&weekdays));
         let cron = Cron::new(&text, zone.clone()).unwrap();
         let has = |values: &BTreeSet<i8>, value| values.is_empty() || values.contains(&value);
-        let named = |time: DateTime| {
+        let matches = |time: DateTime| {
             let day = days.contains(&time.day());
             let weekday = weekdays.contains(&time.date().weekday().to_sunday_zero_offset());
-            let on = match (days.is_empty(), weekdays.is_empty()) {
+            let is_right_day = match (days.is_empty(), weekdays.is_empty()) {
                 (true, true) => true,
                 (true, false) => weekday,
                 (false, true) => day,
                 (false, false) => day || weekday,
             };
-            on && has(&minutes, time.minute()) && has(&hours, time.hour())
+            is_right_day && has(&minutes, time.minute()) && has(&hours, time.hour())
         };
-        let wild = minutes.is_empty() || hours.is_empty();
+        let has_star = minutes.is_empty() || hours.is_empty();
         let observed = observed(&zone, from);
         let mut expected = Vec::new();
         for (before, (at, reading, latest)) in observed.iter().zip(&observed[1..]) {
-            let fires = if wild {
-                named(*reading)
+            let fires = if has_star {
+                matches(*reading)
             } else {
-                // Every minute that the clock showed or skipped for the first time.
+                // The local times that the clock showed or skipped for the first time in this
+                // minute.
                 let mut time = before.2;
                 std::iter::from_fn(|| {
                     time = time.saturating_add(1.minute());
                     (time <= *latest).then_some(time)
                 })
-                .any(named)
+                .any(matches)
             };
             if fires {
                 expected.push(*at);
@@ -104,10 +108,11 @@ proptest! {
         prop_assert_eq!(firings, expected, "{} {}", text, zone);
     }
 
-    /// A window is open if it contains the latest local time of the observed clock.
+    /// A window is open exactly if it contains the latest local time that the clock has shown so
+    /// far.
     #[test]
     fn windows_agree_with_an_observed_clock(
-        (zone, from) in places(),
+        (zone, from) in zones_and_instants(),
         begin in 0_u16..1440, length in 1_u16..=1440, week in 1_u8..128,
     ) {
         let window = Window {
@@ -132,8 +137,8 @@ proptest! {
                 let midnight = DateTime::from(day);
                 let from = midnight.saturating_add(i64::from(begin).minutes());
                 let to = from.saturating_add(i64::from(length).minutes());
-                let on = week & 1 << day.weekday().to_monday_zero_offset() != 0;
-                on && (from..to).contains(&latest)
+                let is_right_day = week & 1 << day.weekday().to_monday_zero_offset() != 0;
+                is_right_day && (from..to).contains(&latest)
             })
         };
         let mut until: Option<(bool, SystemTime)> = None;
@@ -148,11 +153,11 @@ proptest! {
         }
     }
 
-    /// Cycles follow one another without gap and overlap, their numbers increase, and every instant
-    /// of a cycle gives the same cycle.
+    /// Each cycle begins where the previous cycle ended, and has a higher number. For every instant
+    /// of a cycle, `cycle_at` returns this cycle.
     #[test]
     fn cycles_cover_all_of_time(
-        (zone, from) in places(), epoch in proptest::bool::weighted(0.1), minutes in 10_u32..4_000, part in 0.0..1.0,
+        (zone, from) in zones_and_instants(), epoch in proptest::bool::weighted(0.1), minutes in 10_u32..4_000, part in 0.0..1.0,
     ) {
         let anchor = if epoch { Anchor::Epoch } else { Anchor::Midnight(zone) };
         let length = MINUTE * minutes + Duration::from_millis(1);
@@ -170,7 +175,7 @@ proptest! {
     }
 }
 
-/// Both changes of every zone's clocks over years, cycle after cycle.
+/// This test walks through nine years of cycles in every zone, so it meets every kind of change.
 #[test]
 fn no_change_of_a_clock_leaves_a_gap_between_cycles() {
     for name in ZONES {
@@ -181,7 +186,7 @@ fn no_change_of_a_clock_leaves_a_gap_between_cycles() {
             let next = anchor.cycle_at(length, cycle.end);
             assert_eq!(next.start, cycle.end, "{name}");
             assert!(next.number > cycle.number, "{name}");
-            // By now, a clock that was set back across midnight shows yesterday again.
+            // If the clock was set back across midnight, it shows yesterday again at this instant.
             let within =
                 next.start + (MINUTE * 30).min(next.end.duration_since(next.start).unwrap() / 2);
             assert_eq!(anchor.cycle_at(length, within), next, "{name}");

@@ -1,8 +1,8 @@
-//! The rows of a file, with an index of their places. A small file is kept in memory. A large file
-//! stays on the disk, and each row is read when it is sent.
+//! The rows of a prompt file, and an index of their places in the file. llmload keeps a small file
+//! in memory. A large file stays on the disk, and llmload reads each row when it sends the row.
 //!
-//! Loading validates every row once. After that, a file on the disk must not change: a row of a
-//! changed file could be incomplete, so it is not sent.
+//! llmload validates every row once, when it loads the file. Later, a file on the disk must not
+//! change. If it changes, llmload sends no more rows from it, because they could be incomplete.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -17,13 +17,13 @@ use crate::prompts::format::RowFormat;
 use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, RowSplitter, SplitError};
 use crate::protocol::Prompt;
 
-/// The highest number of rows, with an index of 256 MiB.
+/// The highest number of rows. The index of this many rows has 256 MiB.
 const MAX_ROWS: usize = 1 << 25;
-/// The largest file that an index entry can point into: 1 TiB.
+/// The largest size of a file: 1 TiB. An index entry has 40 bits for the offset of a row.
 const MAX_FILE_BYTES: u64 = 1 << 40;
-/// The number of wrong rows that errors name. More are only counted.
+/// The highest number of wrong rows that are reported one by one. Further wrong rows are counted.
 const MAX_REPORTED: usize = 5;
-/// The bytes of one read while loading.
+/// The number of bytes that one read returns at most while a file is loaded.
 const READ_SIZE: usize = 1 << 18;
 
 /// The reason why a row of a loaded file cannot be sent.
@@ -34,11 +34,11 @@ pub enum PromptUnavailable {
         "`{0}` has changed since it was loaded; write new prompts to a new file, or restart llmload"
     )]
     Changed(String),
-    /// The operating system returned an error.
+    /// The operating system returned an error when llmload read the row.
     #[error("`{path}` cannot be read: {reason}")]
     Unreadable {
         path: String,
-        /// The message of the operating system.
+        /// The error message of the operating system.
         reason: String,
     },
 }
@@ -47,21 +47,22 @@ pub enum PromptUnavailable {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     format: RowFormat,
-    /// The place of each row: the length in the lower 24 bits, the offset in the bits above.
+    /// One entry for each row. The lower 24 bits are the length of the row, and the upper 40 bits
+    /// are its offset in the file.
     index: Arc<[u64]>,
     counts: Counts,
     bytes: Bytes,
     path: Arc<str>,
 }
 
-/// Counts of rows.
+/// Counts over all rows of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counts {
-    /// Rows with a limit of output tokens of their own.
+    /// The number of rows that contain a limit of output tokens.
     with_limit: u64,
-    /// The sum of these limits.
+    /// The sum of the limits in the rows.
     limits: u64,
-    /// Rows without text, to which no nonce can be added.
+    /// The number of rows without text. llmload cannot add a nonce to these rows.
     without_text: u64,
 }
 
@@ -71,7 +72,8 @@ enum Bytes {
     OnDisk(Arc<OnDisk>),
 }
 
-/// Two files are equal if they have the same version. `Rows` compares their paths.
+/// Two files on the disk are equal if they have the same version. Their paths are compared in
+/// `Rows`.
 #[derive(Debug)]
 struct OnDisk {
     file: File,
@@ -84,7 +86,7 @@ impl PartialEq for OnDisk {
     }
 }
 
-/// The properties of a file that change with its content.
+/// The properties of a file that show if its content has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileVersion {
     length: u64,
@@ -100,8 +102,8 @@ impl FileVersion {
 /// Loads the rows of a file. A file of up to 64 MiB stays in memory.
 ///
 /// # Errors
-/// If the file cannot be read or contains no prompts, or if rows are wrong: one error for each of
-/// the first wrong rows.
+/// If the file cannot be read, contains no prompts or has wrong rows. If rows are wrong, each of
+/// the first wrong rows has a separate error.
 pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
@@ -168,7 +170,7 @@ impl Rows {
         self.index.len() as u64
     }
 
-    /// The number of rows without text, to which no nonce can be added.
+    /// The number of rows without text. llmload cannot add a nonce to these rows.
     pub(in crate::prompts) fn count_without_text(&self) -> u64 {
         self.counts.without_text
     }
@@ -180,7 +182,7 @@ impl Rows {
         bytes as f64 / self.index.len().max(1) as f64
     }
 
-    /// The mean limit of output tokens. `limit` applies to rows without a limit of their own.
+    /// The mean limit of output tokens. Rows without a limit count with `limit`.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
         let (count, sum) = (self.counts.with_limit as f64, self.counts.limits as f64);
@@ -188,7 +190,8 @@ impl Rows {
         (sum + (all - count) * limit) / all
     }
 
-    /// Returns the prompt of the row at this index. This reads from the disk if the file is large.
+    /// Returns the prompt of the row at this index. If the file is large, this function reads from
+    /// the disk.
     pub(in crate::prompts) fn prompt_at(
         &self,
         index: u64,
@@ -206,7 +209,7 @@ impl Rows {
             }
             Bytes::OnDisk(disk) => Cow::Owned(self.read_from_disk(disk, start, length)?),
         };
-        // The row was valid when the file was loaded, so a wrong row means that the file has
+        // The row was valid when the file was loaded. If the row is invalid now, the file has
         // changed.
         let text = match bytes {
             Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
@@ -233,7 +236,7 @@ impl Rows {
             }
             read => read.map_err(unreadable)?,
         }
-        // Compare the version after reading, so that a change during reading is noticed.
+        // The comparison is after the reading, because the file can change during the reading.
         let now = FileVersion::new(&disk.file.metadata().map_err(unreadable)?);
         if now == disk.version { Ok(bytes) } else { Err(self.changed()) }
     }
@@ -243,15 +246,15 @@ impl Rows {
     }
 }
 
-/// Validates every row and builds the index.
+/// Validates the rows of a file and builds the index.
 struct RowIndexer<'a> {
     format: &'a RowFormat,
     path: &'a str,
     index: Vec<u64>,
     counts: Counts,
-    /// The first errors, at most [`MAX_REPORTED`].
+    /// The errors of the first wrong rows, at most [`MAX_REPORTED`].
     errors: Vec<LoadError>,
-    /// The number of further errors.
+    /// The number of further wrong rows.
     more_errors: usize,
 }
 
@@ -298,7 +301,8 @@ impl RowIndexer<'_> {
         }
     }
 
-    /// Returns the errors up to the place at which the file cannot be split.
+    /// Returns the errors of the rows before the place at which the file cannot be split into rows,
+    /// and the error of this place.
     fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
         let mut errors = std::mem::take(&mut self.errors);
         errors.push(LoadError::Json {
@@ -325,7 +329,7 @@ impl RowIndexer<'_> {
 const BYTE_ORDER_MARK: char = '\u{feff}';
 const LENGTH_BITS: u32 = LARGEST_ROW.count_ones();
 
-/// An index entry.
+/// Creates an index entry.
 fn pack(start: u64, length: usize) -> u64 {
     start << LENGTH_BITS | length as u64
 }
@@ -352,7 +356,7 @@ mod tests {
         file
     }
 
-    /// The same rows in memory and on the disk.
+    /// Loads the same file twice: once into memory, and once with its rows left on the disk.
     fn both(text: &str, format: &RowFormat) -> [Rows; 2] {
         let file = file(text);
         [u64::MAX, 0].map(|limit| Rows::load(file.path(), format.clone(), limit).unwrap())
@@ -377,7 +381,7 @@ mod tests {
             );
             assert_eq!((in_memory.count(), on_disk.count()), (100_000, 100_000));
             assert_eq!(in_memory.prompt_at(4).unwrap(), Prompt::from(first));
-            // All rows near the start and the end, and some of those between.
+            // All rows near the start and the end of the file, and some of the other rows.
             let indexes = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
             assert!(
                 indexes
@@ -397,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_on_the_disk_is_no_longer_read() {
+    fn no_row_is_returned_from_a_file_that_has_changed_on_the_disk() {
         let changes: [fn(&mut File); 3] = [
             |file| file.set_len(3).unwrap(),
             |file| file.write_all(b"more\n").unwrap(),
@@ -415,7 +419,7 @@ mod tests {
             let error = rows.prompt_at(1).unwrap_err();
             assert!(matches!(error, PromptUnavailable::Changed(_)), "{error}");
         }
-        // A deleted file can still be read while it is open.
+        // llmload keeps the file open, so it can still read a deleted file.
         let temporary = file("one\ntwo\n");
         let rows = Rows::load(temporary.path(), RowFormat::Lines, 0).unwrap();
         drop(temporary);
