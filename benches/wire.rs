@@ -1,4 +1,4 @@
-//! The cost of one event on the measured path. It must not allocate.
+//! Measures the cost of one event on the measured path. This path must not allocate memory.
 
 use std::ops::ControlFlow;
 
@@ -25,7 +25,8 @@ fn stream() -> Vec<u8> {
     event.repeat(EVENTS).into_bytes()
 }
 
-/// Bytes per read. 0 is one event per read, as most streams arrive.
+/// The number of bytes in each read. 0 means one event in each read, because most streams arrive in
+/// this way.
 const READS: [usize; 3] = [0, 8192, 100];
 
 fn read_size(stream: &[u8], read: usize) -> usize {

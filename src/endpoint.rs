@@ -1,8 +1,9 @@
-//! The HTTP client of one target. The one home of `reqwest`.
+//! The HTTP client of one target. Only this module uses `reqwest`.
 //!
-//! It sends each request exactly as configured: no proxy from the environment, no redirect, no
-//! retry, no decompression, no referer. Each of those would send or measure something that nobody
-//! scheduled, and a redirect would send the key to another server.
+//! The client sends each request exactly as it is configured. It uses no proxy from the
+//! environment, follows no redirect, retries no request, decompresses no response and sends no
+//! referer. Each of these features would send or measure something that is not in the schedule. A
+//! redirect would also send the key to another server.
 
 mod client;
 mod connections;
@@ -29,11 +30,11 @@ pub use connections::ConnectTiming;
 use connections::Connections;
 use redaction::Redaction;
 
-/// The limit in bytes for a response about the endpoint itself: its models or its version.
+/// The longest response about the endpoint itself (its models or its version), in bytes.
 const MAX_METADATA: usize = 1 << 20;
 
-/// An endpoint to send requests to. Real ones speak HTTP. Tests on a paused clock use one that
-/// responds from memory, because sockets do not follow a paused clock.
+/// An endpoint to send requests to. [`HttpEndpoint`] sends requests over HTTP. Tests on a paused
+/// clock use an endpoint in memory, because sockets do not follow a paused clock.
 pub trait Endpoint: Send + Sync + 'static {
     type Response: Response;
 
@@ -43,8 +44,8 @@ pub trait Endpoint: Send + Sync + 'static {
         request: Request,
     ) -> impl Future<Output = Result<Self::Response, FailureDetail>> + Send;
 
-    /// Masks the endpoint's secrets in a text that the server sent: servers quote what they
-    /// receive. The default is for an endpoint without secrets.
+    /// Masks the endpoint's secrets in a text that the server sent, because servers quote requests.
+    /// The default implementation is for an endpoint without secrets.
     fn redact(&self, text: String) -> String {
         text
     }
@@ -58,7 +59,7 @@ pub trait Response: Send {
     /// The `content-type` header, if it is valid text.
     fn content_type(&self) -> Option<&str>;
 
-    /// The `content-encoding` of the body; `None` also for `identity`.
+    /// The `content-encoding` of the body. `None` means that the body is not encoded.
     fn content_encoding(&self) -> Option<&str>;
 
     /// The time to establish the connection, if this is the first response on it.
@@ -76,7 +77,7 @@ pub trait Response: Send {
         None
     }
 
-    /// Reads the next bytes of the body; `None` after a clean end.
+    /// Reads the next bytes of the body. Returns `None` when the body has ended cleanly.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FailureDetail>> + Send;
 }
 
@@ -87,31 +88,22 @@ pub struct Request {
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
-    /// Whether the request accepts an event stream.
+    /// True if the request asks for an event stream.
     pub stream: bool,
-    /// The trace context to send along.
+    /// The trace context that is sent in a header.
     pub trace: Option<Trace>,
 }
 
 /// An error while building a client.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A header value that HTTP does not allow. The message omits the value: it may be a secret.
+    /// A header value contains characters that HTTP does not allow. The message does not contain
+    /// the value, because the value can be a secret.
     #[error("target {target}: the value for `{header}` has characters that a header cannot carry")]
-    Header {
-        /// The target.
-        target: String,
-        /// The header's name.
-        header: String,
-    },
+    Header { target: String, header: String },
     /// TLS or the proxy could not be set up.
     #[error("target {target}: the HTTP client could not be built: {source}")]
-    Client {
-        /// The target.
-        target: String,
-        /// The cause.
-        source: reqwest::Error,
-    },
+    Client { target: String, source: reqwest::Error },
 }
 
 /// A pooled HTTP client with a target's address, credentials and headers.
@@ -119,12 +111,14 @@ pub enum BuildError {
 pub struct HttpEndpoint {
     client: reqwest::Client,
     base: Url,
-    /// Separate from the base URL, because that is displayed and this may hold a key.
+    /// The query of every request. It is not part of `base`, because llmload displays the base URL,
+    /// and the query can contain a key.
     query: Option<SecretString>,
     headers: HeaderMap,
     connections: Connections,
     redaction: Redaction,
-    /// The server in this process that this client sends to, if it is one.
+    /// The simulator to which this client sends, if the target is a simulator in this process. The
+    /// simulator runs until its last client is dropped.
     host: Option<Arc<dyn Debug + Send + Sync>>,
 }
 
@@ -132,7 +126,7 @@ impl HttpEndpoint {
     /// Creates a client for a target at this base URL.
     ///
     /// # Errors
-    /// If a header value is not allowed in HTTP, or TLS or the proxy cannot be set up.
+    /// A header value is not allowed in HTTP, or TLS or the proxy cannot be set up.
     pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
         let connections = Connections::default();
         let client = client::build(target, base, &connections)
@@ -142,7 +136,7 @@ impl HttpEndpoint {
         Ok(HttpEndpoint { client, base, query, headers, connections, redaction, host: None })
     }
 
-    /// Keeps a server in this process alive for as long as this client may send to it.
+    /// Keeps a server in this process alive until this client is dropped.
     #[must_use]
     pub fn served_by<H: Debug + Send + Sync + 'static>(
         mut self,
@@ -157,21 +151,22 @@ impl HttpEndpoint {
         self.base.as_str()
     }
 
-    /// Requests the list of models. Returns the status, and the names if there is a list.
+    /// Requests the list of models. Returns the status and the names of the models. If the response
+    /// is not a list of models, there are no names.
     ///
     /// # Errors
-    /// If no response arrived within `timeout`.
+    /// No response arrived within `timeout`.
     pub async fn models(&self, timeout: Duration) -> Result<(u16, Vec<String>), FailureDetail> {
         let page = self.get(self.url("models"), timeout).await?;
         let names = model_names(&page.body).into_iter().map(|name| self.redaction.apply(name));
         Ok((page.status, names.collect()))
     }
 
-    /// Requests the version of the server: from the pages that servers have for it, else from the
-    /// header `server`. `None` if the server does not report one.
+    /// Requests the version of the server. Servers report their version on a page or in the header
+    /// `server`. Returns `None` if the server reports no version.
     ///
     /// # Errors
-    /// If no response arrived within `timeout`.
+    /// No response arrived within `timeout`.
     pub async fn version(&self, timeout: Duration) -> Result<Option<String>, FailureDetail> {
         let mut server = None;
         for path in version::PATHS {
@@ -186,7 +181,7 @@ impl HttpEndpoint {
         Ok(server.map(|server| version::to_label(&self.redaction.apply(server))))
     }
 
-    /// Fetches a page about the endpoint itself, up to [`MAX_METADATA`] bytes.
+    /// Fetches a page about the endpoint itself. Reads about [`MAX_METADATA`] bytes at most.
     async fn get(&self, url: Url, timeout: Duration) -> Result<Page, FailureDetail> {
         let fetch = async {
             let response = self.request(reqwest::Method::GET, url).send().await;
@@ -229,10 +224,10 @@ impl HttpEndpoint {
     }
 }
 
-/// A response about the endpoint itself.
+/// A response about the endpoint itself: its models or its version.
 struct Page {
     status: u16,
-    /// The header `server`.
+    /// The value of the header `server`.
     server: Option<String>,
     body: Vec<u8>,
 }
@@ -277,8 +272,8 @@ impl HttpResponse {
     }
 }
 
-/// Shows the status only: the response holds the URL with its query, and its headers may quote
-/// those of the request.
+/// Shows only the status. The response also contains the URL with its query, and its headers can
+/// quote the headers of the request, so both can contain a secret.
 impl std::fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpResponse").field("status", &self.status()).finish_non_exhaustive()
@@ -296,7 +291,7 @@ impl Response for HttpResponse {
 
     fn content_encoding(&self) -> Option<&str> {
         let values = self.response.headers().get_all(CONTENT_ENCODING).into_iter();
-        // llmload requests no encoding, so an unreadable name counts as one.
+        // llmload requests no encoding. A name that is not valid text counts as an encoding too.
         let names =
             values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
         let mut applied =
@@ -321,7 +316,7 @@ impl Response for HttpResponse {
     }
 }
 
-/// The encoded query of every request.
+/// Returns the encoded query of every request.
 fn query(target: &Target) -> Option<SecretString> {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in &target.query {
@@ -369,7 +364,7 @@ fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     Ok(headers)
 }
 
-/// The `id`s of an OpenAI-style list of models.
+/// Returns the names in a list of models. The list has the format of OpenAI, with the name in `id`.
 fn model_names(body: &[u8]) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct List {

@@ -1,7 +1,9 @@
-//! The life of one request: sent, read, stamped, and finished exactly once.
+//! The life of one request: llmload sends it, reads its response, measures the time of each event,
+//! and reports exactly one end.
 //!
-//! Every instant is taken when bytes arrive, before they are decoded. Only this module knows which
-//! timeout ended a request: of the timers of the HTTP library, only that for connecting is in use.
+//! The clock is read when bytes arrive, before the bytes are decoded. Only the timeout for
+//! connecting is a timeout of the HTTP library. All other timeouts are in this module, so this
+//! module knows which timeout ended a request.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -23,16 +25,16 @@ use crate::protocol::{
     discard_text,
 };
 
-/// The most that is read of the body of a failed response, in bytes.
+/// The highest number of bytes that are read from the body of a failed response.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// The time to wait for the end of a body after the last event that matters. If the body ends in
-/// time, the connection can be reused.
+/// The time to wait for the end of a body when the result of the request is already known. If the
+/// body ends within this time, the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The longest silence after the end that `terminal` names. A usage chunk and `[DONE]` may still
-/// follow: engines send them at once, gateways that count tokens themselves within some tenths of
-/// a second.
+/// The longest silence after a response is complete. A chunk with the usage and `[DONE]` can still
+/// follow. Engines send both at once. Gateways that count the tokens send both within some tenths
+/// of a second.
 const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request, and the rules for its response.
@@ -43,26 +45,27 @@ pub struct RequestSpec {
     pub model: String,
     /// The API that decodes the response.
     pub api: Api,
-    /// The end that proves that the response is complete.
+    /// The sign that the response is complete.
     pub terminal: Terminal,
-    /// True if the request asks for usage, so its absence is an anomaly.
+    /// True if the request asks for usage. A response without usage is then an anomaly.
     pub expects_usage: bool,
     pub timeouts: Timeouts,
 }
 
-/// A request whose outcome is known. The rest of its body may still be unread.
+/// A request that has succeeded or failed. The rest of its response body can still be unread.
 #[derive(Debug)]
-#[must_use = "its connection is closed unless the body is drained"]
+#[must_use = "the connection can be reused only if `drain_body` reads the rest of the body"]
 pub struct Finished<R> {
-    /// The times of a success, or the class of a failure. The observer already has the details.
+    /// The times of a success, or the class of a failure. The observer has already received the
+    /// details.
     pub outcome: Result<Timing, Failure>,
-    /// A response whose body has not ended yet.
+    /// The response, if its body has not ended yet.
     undrained: Option<R>,
 }
 
 impl<R: Response> Finished<R> {
-    /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused. A
-    /// failure changes nothing: the request has already left the ledger and its slot.
+    /// Reads the rest of the body for at most `DRAIN_TIMEOUT`, so the connection can be reused.
+    /// Errors are ignored, because the result of the request is already known and reported.
     pub async fn drain_body(self) {
         let Some(mut response) = self.undrained else { return };
         let drain = async { while let Ok(Some(_)) = response.chunk().await {} };
@@ -70,15 +73,16 @@ impl<R: Response> Finished<R> {
     }
 }
 
-/// Makes the request of an arrival, sends it and reads its response. The observer receives each
-/// event when it happens, and exactly one success or failure.
+/// Creates the request of an arrival, sends the request and reads the response. The observer
+/// receives each event at the instant when the event occurs. Among these events is exactly one
+/// success or failure.
 pub async fn exchange<E: Endpoint>(
     endpoint: &E,
     arrival: Arrival,
     make_request: impl FnOnce() -> Result<RequestSpec, FailureDetail>,
     observer: &(impl Observe + ?Sized),
 ) -> Finished<E::Response> {
-    // A panic fails this one request, and is reported and counted like every other failure.
+    // A panic makes only this request fail. It is reported and counted like any other failure.
     let request_spec = catch_unwind(AssertUnwindSafe(make_request))
         .unwrap_or_else(|panic| Err(panic_failure(&*panic)));
     let sent = Instant::now();
@@ -119,7 +123,7 @@ pub async fn exchange<E: Endpoint>(
     }
 }
 
-/// Returns a panic as a failure. The panic handler has already logged it.
+/// Returns the failure for a panic. The panic handler has already logged the panic.
 fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -129,7 +133,8 @@ fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
     )
 }
 
-/// Sends a request and reads its response. `request_id` receives the id that the endpoint gave it.
+/// Sends a request and reads its response. Writes the id that the endpoint gave to the request into
+/// `request_id`.
 async fn send_and_read<E: Endpoint>(
     endpoint: &E,
     arrival: &Arrival,
@@ -165,9 +170,9 @@ async fn send_and_read<E: Endpoint>(
     read_stream(response, reader, timer, arrival, observer).await
 }
 
-/// Fails a response with a status other than 200 or with an encoded body.
+/// Returns a failure if the status is not 200 or if the body is encoded, for example with gzip.
 ///
-/// llmload requests no encoding and decodes none, because a small encoded body may become a huge
+/// llmload requests no encoding and decodes none, because a small encoded body can decode to a huge
 /// one.
 async fn check_head<R: Response>(
     response: &mut R,
@@ -176,7 +181,7 @@ async fn check_head<R: Response>(
     let status = response.status();
     let encoding = response.content_encoding().map(str::to_owned);
     if status != 200 {
-        // If the body is encoded, the status must suffice.
+        // An encoded body is not read. The message then contains the status only.
         let body = match encoding {
             None => start_of_body(response, timer).await,
             Some(_) => Vec::new(),
@@ -190,17 +195,18 @@ async fn check_head<R: Response>(
     Ok(())
 }
 
-/// The reason why the reading of a stream stopped without a failure.
+/// The reason why llmload stopped reading a stream. A connection that breaks before the response is
+/// complete is not among the reasons, because it is a failure.
 enum StopReason {
-    /// The end marker or an error arrived: nothing that matters follows.
+    /// The end marker or an error arrived, so the verdict cannot change any more.
     ReaderFinished,
     /// The body ended cleanly at this instant.
     BodyEnded(Instant),
-    /// The connection broke or was silent after the response was complete.
+    /// The response was already complete when the connection broke or became silent.
     AlreadyComplete,
 }
 
-/// The instants of the text in a stream. Passes them to the observer as they arrive.
+/// Records the instants at which text arrives in a stream, and reports them to the observer.
 struct TokenTimes<'a, O: ?Sized> {
     sent: Instant,
     arrival: &'a Arrival,
@@ -242,7 +248,7 @@ async fn read_stream<R: Response>(
         let bytes = match timer.limit(response.chunk()).await {
             Ok(Ok(Some(bytes))) => bytes,
             Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
-            // The end of the connection disproves nothing once the response is complete.
+            // A complete response stays a success if the connection breaks or becomes silent.
             Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
             Ok(Err(detail)) | Err(detail) => return Err(detail),
         };
@@ -258,7 +264,7 @@ async fn read_stream<R: Response>(
             break StopReason::ReaderFinished;
         }
     };
-    // An event that only the end of the body completes arrived with the last read.
+    // The last event can lack its blank line. Its bytes arrived with the last read.
     let stream_end = reader.end(&mut discard_text);
     tokens.record(timer.last_read, stream_end.progress.token_events, &mut timer);
     if stream_end.progress.events > 0 {
@@ -266,7 +272,7 @@ async fn read_stream<R: Response>(
     }
     let completed = stream_end.verdict?;
     let end = match stop_reason {
-        // The end of the body ends a response that names no end itself.
+        // With `terminal: eof`, the response ends when its body ends.
         StopReason::BodyEnded(at) if !reader.is_complete() => at,
         _ => last_event,
     };
@@ -297,7 +303,7 @@ async fn read_body<R: Response>(
     Ok(measurement(due, timer.sent, end, completed, has_reasoning))
 }
 
-/// Returns the measurement of a response without the instants of its tokens.
+/// Returns the measurement of a request, without the instants of its tokens.
 fn measurement(
     due: Instant,
     sent: Instant,
@@ -317,7 +323,7 @@ fn measurement(
     }
 }
 
-/// Reads the start of the body of a failed response. A failure while reading is ignored.
+/// Reads the start of the body of a failed response. Errors while reading are ignored.
 async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await {
@@ -330,10 +336,11 @@ async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) 
     body
 }
 
-/// All timeouts of one request on one timer.
+/// All timeouts of one request, with one timer.
 ///
-/// The idle deadline moves with every byte. To move the timer each time would cost too much on the
-/// measured path. So the timer stays, and when it fires early, it is set to the deadline of then.
+/// The idle deadline moves with every read. Moving the timer each time would cost too much on the
+/// measured path. So the timer is not moved. If it fires before the current deadline, it is set to
+/// that deadline.
 struct RequestTimer {
     sent: Instant,
     timeouts: Timeouts,
@@ -360,7 +367,7 @@ impl RequestTimer {
         timer
     }
 
-    /// Replaces the timeout of the first token by the idle timeout.
+    /// Ends the timeout of the first token and starts the idle timeout.
     fn first_token_arrived(&mut self) {
         self.awaits_first_token = false;
         self.reset();
@@ -377,7 +384,8 @@ impl RequestTimer {
         }
     }
 
-    /// Returns the next deadline, the failure if nothing happens until then, and the timeout.
+    /// Returns the next deadline, the failure class of a request that reaches this deadline, and
+    /// the length of the timeout.
     fn deadline(&self) -> (Instant, Failure, Duration) {
         let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
         let specific = if let Some(at) = self.complete_since {
@@ -390,7 +398,7 @@ impl RequestTimer {
         } else {
             return total;
         };
-        // If both end together, the more specific class is reported.
+        // If both deadlines are equal, the more specific class is reported.
         if specific.0 <= total.0 { specific } else { total }
     }
 

@@ -1,9 +1,10 @@
-//! The measurement of one request: its instants, every figure derived from them, and its failure.
+//! The measurement of one request: its instants, the values derived from its instants, and its
+//! failure.
 //!
-//! Each derived figure is defined here once. Metrics, reports and dashboards only pass it on.
-//! Nothing here reads a clock: the caller passes instants in.
+//! Each derived value has its only definition in this file. Metrics, reports and dashboards show
+//! these values. This module does not read a clock. The caller passes the instants in.
 //!
-//! | figure | formula | unit |
+//! | value | formula | unit |
 //! |---|---|---|
 //! | TTFT, time to first token | `first_token − sent` | seconds |
 //! | TPOT, time per output token | `(last_token − first_token) / (n − 1)` | seconds per token |
@@ -11,10 +12,19 @@
 //! | duration | `end − sent` | seconds |
 //!
 //! `n` is the number of output tokens that the endpoint counts in `usage`. The first token is the
-//! first text of any channel, because reasoning costs the same time as an answer.
+//! first text on any channel. Reasoning text counts too, because the model needs the same time for
+//! a token of reasoning as for a token of the answer.
 //!
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
 //! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
+//!
+//! Four types describe a request that failed:
+//!
+//! - [`Failure`] is the class of the failure, such as `tls` or `timeout_idle`. It is the value of a
+//!   label.
+//! - [`FailureDetail`] is the class together with a message for people and, if known, the cause.
+//! - [`FailureCause`] is a more exact reason than the class. It selects a remedy.
+//! - [`TlsFault`] is the more exact reason for a failure of the class `tls`.
 
 mod cause;
 
@@ -25,13 +35,13 @@ use tokio::time::Instant;
 
 pub use cause::{FailureCause, TlsFault};
 
-/// The party at fault for a failure. It follows from [`Failure`], so an objective can ignore
+/// The party at fault for a failure. Each [`Failure`] has one. With it, an objective can ignore
 /// failures that are not the fault of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
     /// The endpoint under load.
     Target,
-    /// The network between llmload and the endpoint: name resolution, routes.
+    /// The network between llmload and the endpoint, including name resolution.
     Network,
     /// llmload or its machine.
     Client,
@@ -40,7 +50,7 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// Every value, in the order of the label's documentation.
+    /// Every value, in the order in which the documentation lists them.
     pub const ALL: [Blame; 4] = [Blame::Target, Blame::Network, Blame::Client, Blame::Policy];
 
     /// Returns the value of the `blame` label.
@@ -56,15 +66,16 @@ impl Blame {
 
 macro_rules! failures {
     ($($(#[doc = $doc:literal])+ $variant:ident $label:literal $blame:ident,)+) => {
-        /// The class of a failure. The set is closed: the text of an error is never a class, and a
-        /// new class does not compile until the metrics know it.
+        /// The class of a failure, which is the value of a label. The set is closed: the text of an
+        /// error never becomes a class, and after a new class is added, the code compiles only when
+        /// the metrics handle it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Failure {
             $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Failure {
-            /// Every class, in the order of a request's life.
+            /// Every class, in the order in which they can occur during a request.
             pub const ALL: [Failure; [$(Failure::$variant),+].len()] = [$(Failure::$variant),+];
 
             /// Returns the value of the `reason` label.
@@ -77,7 +88,8 @@ macro_rules! failures {
                 match self { $(Failure::$variant => Blame::$blame,)+ }
             }
 
-            /// Returns one sentence for the documentation and the status page.
+            /// Returns a sentence that explains the class in the documentation and on the status
+            /// page.
             pub fn meaning(self) -> &'static str {
                 match self { $(Failure::$variant => concat!($($doc),+),)+ }
             }
@@ -86,57 +98,58 @@ macro_rules! failures {
 }
 
 failures! {
-    /// The host name did not resolve.
+    /// The host name could not be resolved to an address.
     Dns "dns" Network,
     /// No process listens at the address.
     ConnectRefused "connect_refused" Target,
     /// The connection was not established within `timeouts.connect`.
     ConnectTimeout "connect_timeout" Network,
-    /// Another error while connecting, such as no route to the host.
+    /// The connection failed for another reason, such as an unreachable network.
     ConnectOther "connect_other" Network,
-    /// The TLS handshake failed: certificate, name or protocol.
+    /// The TLS handshake failed because of the certificate, the host name or the protocol.
     Tls "tls" Target,
-    /// The client machine ran out of a resource: file descriptors, ports or memory.
+    /// The machine of llmload ran out of file descriptors, ports or memory.
     ClientResource "client_resource" Client,
-    /// A reused connection was closed before the first byte of the response.
+    /// llmload reused an idle connection, and the connection ended before the response began.
     StaleConnection "stale_connection" Client,
-    /// The connection was reset before the response head.
+    /// The connection broke before the response head arrived.
     Reset "reset" Target,
     /// The response is not valid HTTP.
     HttpProtocol "http_protocol" Target,
     /// No first token arrived within `timeouts.first_token`.
     TimeoutFirstToken "timeout_first_token" Target,
-    /// No data arrived for `timeouts.idle` after the first token.
+    /// After the first token, no data arrived for the time `timeouts.idle`.
     TimeoutIdle "timeout_idle" Target,
     /// The response was not complete within `timeouts.total`.
     TimeoutTotal "timeout_total" Target,
-    /// 401 or 403: the endpoint rejected the credentials.
+    /// HTTP status 401 or 403: the endpoint rejected the credentials.
     Auth "auth" Policy,
-    /// 402, or an error that reports a used-up quota or balance.
+    /// The quota or the balance of the account is used up (HTTP status 402, or such an error).
     Quota "quota" Policy,
-    /// 429: the endpoint limits the rate.
+    /// HTTP status 429: the endpoint limits the rate of requests or tokens.
     RateLimited "rate_limited" Policy,
-    /// 503, 529 or 498: the endpoint is overloaded.
+    /// HTTP status 503, 529 or 498: the endpoint is overloaded.
     Overloaded "overloaded" Target,
-    /// Any other 4xx: the endpoint rejected the request.
+    /// Any other HTTP status 4xx: the endpoint rejected the request.
     Http4xx "http_4xx" Policy,
-    /// Any other 5xx: the endpoint failed.
+    /// Any other HTTP status 5xx: the endpoint failed.
     Http5xx "http_5xx" Target,
-    /// A status without a usable response: 1xx, 3xx, or a 2xx other than 200.
+    /// An HTTP status that llmload cannot use: 1xx, 3xx, or a 2xx other than 200.
     HttpUnexpected "http_unexpected" Target,
-    /// 200, but not the requested event stream.
+    /// The HTTP status is 200, but the response is not the requested event stream.
     NotSse "not_sse" Target,
-    /// An error object inside a 200 response.
+    /// The HTTP status is 200, but the response reports an error.
     StreamError "stream_error" Target,
-    /// The connection broke in the middle of the response.
+    /// The connection broke after the response head and before the response was complete.
     Truncated "truncated" Target,
-    /// The response ended cleanly, but without the end that `terminal` names.
+    /// The response ended normally, but without the sign that `terminal` requires, such as a finish
+    /// reason.
     Incomplete "incomplete" Target,
-    /// An event is not valid UTF-8 or JSON, or not of the API's shape.
+    /// An event or a body is not valid UTF-8 or JSON, or its structure does not fit the API.
     BadFrame "bad_frame" Target,
-    /// A head, line, event or body exceeded its limit.
+    /// The response head, a line, an event or the body exceeded a limit of llmload.
     TooLarge "too_large" Target,
-    /// A content filter withheld or cut the response.
+    /// A content filter withheld or shortened the response.
     Filtered "filtered" Policy,
     /// The response was complete but contained no text.
     EmptyOutput "empty_output" Target,
@@ -151,7 +164,8 @@ impl Failure {
         matches!(self, ConnectTimeout | TimeoutFirstToken | TimeoutIdle | TimeoutTotal)
     }
 
-    /// Returns true if the connection was never established.
+    /// Returns true if the client could not connect: the failure occurred while the connection was
+    /// established.
     pub fn is_connecting(self) -> bool {
         use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};
         matches!(self, Dns | ConnectRefused | ConnectTimeout | ConnectOther | Tls)
@@ -164,43 +178,43 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure with its message for people.
+/// A failure with a message for people and, if known, its cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureDetail {
-    /// The class. Metrics contain nothing else.
+    /// The class. Metrics use only the class, not the message and not the cause.
     pub failure: Failure,
-    /// The message of the endpoint or of the client, safe to print and at most
-    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show it; it is never a
-    /// label.
+    /// The message of the endpoint or of the client. It is safe to print and has at most
+    /// [`FailureDetail::MESSAGE_LIMIT`] bytes. Logs and the status page show the message. It is
+    /// never the value of a label.
     pub message: String,
-    /// The cause, if the code that saw the error knows more than its class.
+    /// The cause, if a more exact reason than the class is known.
     pub cause: Option<FailureCause>,
 }
 
 impl FailureDetail {
-    /// The longest message kept, in bytes.
+    /// The length to which a message is shortened, in bytes.
     pub const MESSAGE_LIMIT: usize = 256;
 
-    /// Makes a failure with its message, which becomes [`printable`].
+    /// Creates a failure without a cause. The message is made [`printable`].
     pub fn new(failure: Failure, message: &str) -> FailureDetail {
         FailureDetail { failure, message: printable(message, Self::MESSAGE_LIMIT), cause: None }
     }
 
-    /// The same failure with its cause.
+    /// Returns the same failure with this cause.
     #[must_use]
     pub fn with_cause(self, cause: FailureCause) -> FailureDetail {
         FailureDetail { cause: Some(cause), ..self }
     }
 
-    /// The same failure with another message, made [`printable`].
+    /// Returns the same failure with this message, made [`printable`].
     #[must_use]
     pub fn with_message(self, message: &str) -> FailureDetail {
         FailureDetail { message: printable(message, Self::MESSAGE_LIMIT), ..self }
     }
 }
 
-/// Returns text from outside, safe to print: at most `limit` bytes, and without control characters,
-/// so it cannot forge log lines.
+/// Makes a text from outside llmload safe to print. Replaces control characters, so the text cannot
+/// forge log lines, and shortens the text to `limit` bytes.
 pub fn printable(text: &str, limit: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(limit));
     for c in text.trim().chars() {
@@ -217,26 +231,26 @@ pub fn printable(text: &str, limit: usize) -> String {
 /// The token counts in the `usage` of the endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt.
+    /// The number of tokens in the prompt.
     pub input: u64,
-    /// Tokens generated, hidden reasoning included.
+    /// The number of generated tokens, including hidden reasoning.
     pub output: u64,
-    /// The part of `input` that a prefix cache supplied.
+    /// The part of `input` that the engine found in its prefix cache.
     pub cached_input: u64,
-    /// The part of `output` spent on reasoning.
+    /// The part of `output` that is reasoning.
     pub reasoning: u64,
 }
 
 /// The reason why the model stopped, as the endpoint reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
-    /// A natural end or a stop sequence.
+    /// The model ended the text, or generated a stop sequence.
     Stop,
-    /// The token limit.
+    /// The text reached the token limit.
     Length,
     /// The model calls a tool.
     ToolCalls,
-    /// A content filter.
+    /// A content filter stopped the model.
     ContentFilter,
     /// The endpoint failed.
     Error,
@@ -247,18 +261,19 @@ pub enum FinishReason {
 /// A deviation from the protocol in a successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Anomaly {
-    /// The usage is missing although the request set `include_usage`. Its tokens are not counted.
+    /// The response contains no usage, although the request asked for it with `include_usage`. The
+    /// token metrics do not count this response.
     MissingUsage,
-    /// A stream ended without `[DONE]`.
+    /// The stream ended without `[DONE]`.
     MissingDone,
-    /// The finish reason is missing.
+    /// The response contains no finish reason.
     MissingFinishReason,
     /// The response names another model than the request.
     ModelMismatch,
 }
 
 impl Anomaly {
-    /// Every value, in the order of the label's documentation.
+    /// Every value, in the order in which the documentation lists them.
     pub const ALL: [Anomaly; 4] = [
         Anomaly::MissingUsage,
         Anomaly::MissingDone,
@@ -298,22 +313,23 @@ impl Anomalies {
     }
 }
 
-/// The instants of a successful request. The methods derive every figure from them.
+/// The instants of a successful request. The methods calculate all other values from the instants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
     /// The due instant in the schedule.
     pub due: Instant,
-    /// The hand-over to the HTTP client. The time to connect is part of the request.
+    /// The instant at which llmload passed the request to the HTTP client. The time to connect
+    /// follows this instant, so it is part of the duration.
     pub sent: Instant,
-    /// The first event with text of any channel; `None` without streaming.
+    /// The arrival of the first event with text on any channel. `None` without streaming.
     pub first_token: Option<Instant>,
-    /// The last event with text of any channel.
+    /// The arrival of the last event with text on any channel. `None` without streaming.
     pub last_token: Option<Instant>,
-    /// The completion of the response.
+    /// The instant at which the response was complete.
     pub end: Instant,
     /// The token counts of the endpoint.
     pub usage: Option<Usage>,
-    /// True if reasoning arrived as text.
+    /// True if the response contained reasoning as text.
     pub reasoning_shown: bool,
     /// The deviations from the protocol.
     pub anomalies: Anomalies,
@@ -325,7 +341,8 @@ impl Measurement {
         self.end.saturating_duration_since(self.sent)
     }
 
-    /// Returns TTFT, the time to first token: `first_token − sent`. `None` without streaming.
+    /// Returns TTFT, the time to first token: `first_token − sent`. Returns `None` without
+    /// streaming.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
     }
@@ -336,8 +353,8 @@ impl Measurement {
     }
 
     /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n`
-    /// is the number of output tokens that the endpoint counts. `None` if `n` is less than 2 or
-    /// unknown.
+    /// is the number of output tokens that the endpoint counts. Returns `None` if `n` is less than
+    /// 2 or unknown.
     ///
     /// Hidden reasoning is generated before the first visible token, so its tokens are not part of
     /// `n`.
@@ -348,8 +365,8 @@ impl Measurement {
     }
 
     /// Returns TPS, the output tokens per second of this request: `(n − 1) / (last_token −
-    /// first_token)`, with the `n` of [`Measurement::time_per_output_token`]. `None` if all tokens
-    /// arrived at the same instant.
+    /// first_token)`. [`Measurement::time_per_output_token`] defines `n`. Returns `None` if all
+    /// tokens arrived at the same instant.
     #[allow(clippy::cast_precision_loss)]
     pub fn tokens_per_second(&self) -> Option<f64> {
         let decode_time = self.decode_time().filter(|time| !time.is_zero())?;
@@ -389,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn anomalies_are_a_set() {
+    fn a_set_of_anomalies_contains_the_added_anomalies() {
         let mut set = Anomalies::default();
         set.add_if(Anomaly::ModelMismatch, true);
         set.add_if(Anomaly::MissingUsage, true);

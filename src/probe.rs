@@ -1,8 +1,9 @@
 //! `llmload probe`: sends two small requests to one endpoint and reports everything about them.
 //!
-//! [`Probe::run`] sends the requests and returns a [`ProbeReport`], which is a value.
-//! [`ProbeReport::problems`] judges it, [`text`] and [`ProbeReport::json`] render it. The requests
-//! go through the same exchange as those of a load, so the probe sees what a load measures.
+//! [`Probe::run`] sends the requests and returns a [`ProbeReport`] with the results.
+//! [`ProbeReport::problems`] finds the problems in the results. [`text`] and [`ProbeReport::json`]
+//! display the report. The probe sends its requests with the same function as a load, so it
+//! measures the same values as a load.
 
 mod json;
 mod problems;
@@ -25,9 +26,10 @@ pub use problems::{Problem, Severity};
 
 /// The time limit for a request about the endpoint itself: its models or its version.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// The token limit of a request: enough to measure TPOT, and cheap.
+/// The token limit of a request. It is high enough to measure TPOT, and low enough to be cheap.
 const MAX_TOKENS: NonZeroU32 = NonZeroU32::new(32).unwrap();
-/// The prompt. Prefix caches work in blocks of 16 or 64 tokens, and a short prompt would fill none.
+/// The prompt. It is long because prefix caches store blocks of 16 or 64 tokens, and a short prompt
+/// would fill no block.
 const PROMPT: &str = "A lighthouse keeper writes down what passes in the night. At nine a fishing boat goes out with \
 two lamps, and a cat on deck. At ten the mail ship comes from the north, slow and low in the water, for it carries \
 letters and salt. At eleven there is fog, and the keeper sounds the horn once a minute, and counts. At midnight a \
@@ -40,43 +42,43 @@ keeper saw.";
 /// The results of a probe.
 #[derive(Debug)]
 pub struct ProbeReport {
-    /// The target as it is configured.
     pub target: Arc<Target>,
-    /// Its base URL without the query.
+    /// The base URL of the target, without its query.
     pub address: String,
     /// The warnings about the configuration.
     pub warnings: Vec<String>,
-    /// The status of the response to `/models`, and the models it lists.
+    /// The status of the response to `/models`, and the names of the listed models.
     pub models: Result<(u16, Vec<String>), FailureDetail>,
-    /// The time that `/models` took.
+    /// The duration of the request for `/models`.
     pub models_time: Duration,
     /// The version of the server, if it reports one.
     pub version: Option<String>,
     /// The model of the requests, if it is known.
     pub model: Option<String>,
-    /// The request and its repetition. There is no repetition if the first request failed, and no
-    /// request if the model is unknown.
+    /// The first request, and its repetition. There is no repetition if the first request failed,
+    /// and no request if the model is unknown.
     pub requests: Vec<ProbedRequest>,
-    /// The address at which an API was found instead of the configured one.
+    /// Another address, at which the probe found an API. `None` if the configured address works, or
+    /// if no API was found.
     pub suggested_address: Option<String>,
 }
 
-/// The results of one request. Times start when it was sent.
+/// The results of one request. Each time is measured from the instant when the request was sent.
 #[derive(Clone, Debug)]
 pub struct ProbedRequest {
-    /// The time to establish its connection, unless it reused one.
+    /// The time to establish the connection, unless the request reused a connection.
     pub connect_timing: Option<ConnectTiming>,
     /// The status, and the time of the response head.
     pub head: Option<(u16, Duration)>,
     /// The time of the first event of any kind.
     pub first_event: Option<Duration>,
-    /// The time of the first event with text, read from the clock at the same point as
-    /// `first_event`, so the two can be compared.
+    /// The time of the first event with text. The same code reads the clock for this event and for
+    /// `first_event`, so the two times can be compared.
     pub first_text_event: Option<Duration>,
     /// The number of events with text.
     pub chunks: u32,
-    /// The number of reads with such events. It is lower than `chunks` if a proxy or the server
-    /// gathers events.
+    /// The number of reads that contained events with text. It is lower than `chunks` if the server
+    /// or a proxy sends several events together.
     pub reads: u32,
     /// The channel of the first text.
     pub first_text: Option<Channel>,
@@ -89,9 +91,8 @@ pub struct ProbedRequest {
 /// A probe of one target.
 #[derive(Debug)]
 pub struct Probe {
-    /// The target as it is configured.
     pub target: Arc<Target>,
-    /// Its base URL.
+    /// The base URL of the target.
     pub base: Url,
     /// The warnings about the configuration.
     pub warnings: Vec<String>,
@@ -107,7 +108,7 @@ impl Probe {
     /// Requests the models, the version and two streams.
     ///
     /// # Errors
-    /// If no HTTP client can be built for the target.
+    /// No HTTP client can be built for the target.
     pub async fn run(self) -> Result<ProbeReport, BuildError> {
         let Probe { target, base, warnings } = self;
         let endpoint = HttpEndpoint::new(&target, &base)?;
@@ -124,7 +125,7 @@ impl Probe {
             requests: Vec::new(),
             suggested_address: None,
         };
-        // Without a response to `/models` there will be none to anything else.
+        // If `/models` gets no response, other requests will get none either.
         let Ok((status, models)) = &report.models else { return Ok(report) };
         report.model = report.diagnosed().choose_model(*status, models).0;
         let lists_nothing = matches!(status, 200 | 404) && models.is_empty();
@@ -135,7 +136,7 @@ impl Probe {
         if lists_nothing && !report.requests.iter().any(|request| request.outcome.is_ok()) {
             report.suggested_address = find_api(&report.target, &base).await?;
             if report.suggested_address.is_some() {
-                // The warnings are about the wrong address.
+                // The warnings are about the configured address, which is wrong.
                 report.warnings.clear();
             }
         }
@@ -143,14 +144,15 @@ impl Probe {
     }
 }
 
-/// Sends the same request twice, so a prefix cache shows. The second is left out if the first
-/// fails.
+/// Sends the same request twice, so the second response shows the effect of a prefix cache. If the
+/// first request fails, there is no second request.
 async fn send_twice(
     target: &Target,
     base: &Url,
     model: &str,
 ) -> Result<Vec<ProbedRequest>, BuildError> {
-    // No earlier request began like this one, so the first finds nothing in a prefix cache.
+    // The nonce makes the start of the prompt unique, so the first request finds nothing in a
+    // prefix cache.
     let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let prompt = format!("Night {nonce}. {PROMPT}");
     // A new client has no open connection, so the first request shows the time to connect.
@@ -177,7 +179,8 @@ fn parameters() -> RequestParameters {
     }
 }
 
-/// Returns the first of the usual addresses that lists models or requires a key for them.
+/// Tries the usual addresses of an API. Returns the first address that lists models or requires a
+/// key to list them.
 async fn find_api(target: &Target, base: &Url) -> Result<Option<String>, BuildError> {
     let address = base.as_str().trim_end_matches('/');
     for path in usual_paths(base.path()) {

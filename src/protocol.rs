@@ -1,19 +1,19 @@
 //! The wire: how a request becomes bytes, and how the bytes of a response are understood.
 //!
-//! Everything here is synchronous and knows neither sockets nor clocks. The caller reads the
-//! socket, stamps the instant and passes the bytes in. So each case can be tested at every split
-//! point of its bytes.
+//! Everything here is synchronous and uses neither sockets nor clocks. The caller reads the socket,
+//! reads the clock and passes the bytes in. So a test can split the bytes of a response at any
+//! point.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`prompt`] | the prompt of one request, before any API has encoded it |
-//! | [`dialect`] | the list of APIs; the only place that knows which module speaks which API |
+//! | [`prompt`] | the prompt of one request, before it is encoded for an API |
+//! | [`dialect`] | the list of APIs, and the settings in which endpoints of one API differ |
 //! | [`chat`], [`completions`] | one API each: path, encoding, decoding, end of a stream |
 //! | `openai_body` | the body fields that chat and completions have in common |
-//! | [`decoded`] | the meaning of one event, the same for every API |
-//! | [`sse`] | bytes to server-sent events |
-//! | [`stream_reader`], [`body_reader`] | a response, from its first byte to the verdict |
-//! | [`response`] | the rules of the verdict |
+//! | [`decoded`] | one decoded event, in the same form for every API |
+//! | [`sse`] | the decoder that turns bytes into server-sent events |
+//! | [`stream_reader`], [`body_reader`] | one response, from its first byte to the verdict |
+//! | [`response`] | the verdict: the rules that decide between success and failure |
 //! | [`reported_error`] | errors as servers report them |
 //! | [`headers`] | rate limits and request ids in a response head |
 //! | [`trace`] | the trace context of a request |
@@ -46,13 +46,15 @@ pub use sse::ResponseLimits;
 pub use stream_reader::{Progress, StreamEnd, StreamReader};
 pub use trace::Trace;
 
-/// Returns true if a `content-type` header names an event stream, with or without parameters.
+/// Returns true if a `content-type` header names an event stream. Parameters of the header, such as
+/// `charset`, are ignored.
 pub fn is_event_stream(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("text/event-stream")
 }
 
-/// The end that proves that a streamed response is complete.
+/// The sign that a streamed response is complete: the key `terminal` of a target. A stream that
+/// ends without this sign is a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Terminal {
     /// A finish reason (the default).
@@ -60,20 +62,22 @@ pub enum Terminal {
     FinishReason,
     /// The end marker of the API (`[DONE]`), for servers that never send a finish reason.
     Done,
-    /// The end of the body, for servers that send neither.
+    /// The end of the body, for servers that send neither a finish reason nor an end marker.
     Eof,
 }
 
 /// The parameters that all requests of a scenario have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestParameters {
-    /// The highest number of output tokens. It is always sent, so no response is endless.
+    /// The highest number of output tokens. Every request contains this limit, so no response is
+    /// endless.
     pub max_tokens: NonZeroU32,
-    /// The sampling temperature. If `None`, it is not sent and the endpoint uses its default.
+    /// The sampling temperature. If `None`, requests contain no temperature, and the endpoint uses
+    /// its default.
     pub temperature: Option<f64>,
     /// The system message that precedes each prompt.
     pub system: Option<String>,
-    /// True if the response is streamed. Without streaming there is no TTFT and no TPOT.
+    /// True if llmload requests a stream. Without streaming, TTFT and TPOT cannot be measured.
     pub stream: bool,
     /// Additional fields of the request body.
     pub extra: BTreeMap<String, serde_json::Value>,

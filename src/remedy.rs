@@ -1,8 +1,9 @@
-//! The remedy for each problem of a target: one source for the status page, the log, the report and
-//! `probe`, so the same mistake gets the same explanation everywhere.
+//! The remedy for each problem of a target. The status page, the log, the report and `probe` use
+//! the same remedies, so the same mistake has the same explanation everywhere.
 //!
-//! A remedy follows from the class and cause of a failure, from the endpoint's message and from the
-//! configuration of the target. It never contains a secret: it names only the origin of a key.
+//! A remedy depends on the class and cause of a failure, on the endpoint's message and on the
+//! configuration of the target. A remedy never contains a secret. It names only the origin of a
+//! key, such as an environment variable.
 
 mod address;
 
@@ -16,7 +17,6 @@ pub use address::usual_paths;
 /// A problem and its remedy, displayed as `problem; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// The problem.
     pub problem: String,
     /// The remedy, in the imperative.
     pub remedy: String,
@@ -34,12 +34,11 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// A target with problems to explain.
+/// A target, and the address that remedies quote. The methods explain the problems of this target.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosedTarget<'a> {
-    /// The target as it is configured.
     pub target: &'a Target,
-    /// Its base URL without the query.
+    /// The base URL of the target, without its query.
     pub address: &'a str,
 }
 
@@ -53,7 +52,8 @@ impl DiagnosedTarget<'_> {
             Failure::Tls => return self.tls(detail.cause),
             Failure::Reset => return self.or_https("check the server's log"),
             Failure::HttpProtocol => {
-                return self.or_https("check the port: the server there does not speak HTTP");
+                return self
+                    .or_https("check the port: the server at this port does not speak HTTP");
             }
             Failure::Auth => return self.key(),
             Failure::Http4xx => return self.refused(detail),
@@ -69,43 +69,42 @@ impl DiagnosedTarget<'_> {
                 "check whether the server is overloaded or stuck, or raise `timeouts.first_token`"
             }
             Failure::TimeoutIdle => {
-                "find out why the server pauses within its answers, or raise `timeouts.idle`"
+                "find out why the server pauses within its responses, or raise `timeouts.idle`"
             }
             Failure::TimeoutTotal => {
                 "find out why the server takes so long, lower `max_tokens`, or raise \
                  `timeouts.total`"
             }
             Failure::Quota => "top up the account or raise its limit: waiting does not help",
-            Failure::RateLimited => "lower the load, or have the limit of this key raised",
+            Failure::RateLimited => "lower the load, or ask for a higher limit for this key",
             Failure::Overloaded => "wait until the server has loaded its model, or lower the load",
             Failure::Http5xx => {
                 "check the server's log: the fault is in the server, not in the request"
             }
             Failure::HttpUnexpected => redirected(detail.cause),
             Failure::StreamError => {
-                "check the server's log: the server itself ended the answer with an error"
+                "check the server's log: the server itself ended the response with an error"
             }
             Failure::Truncated => {
-                "check the server's log, and whether a proxy on the way cuts off long answers"
+                "check the server's log, and whether a proxy on the way cuts off long responses"
             }
             Failure::Incomplete => incomplete(detail.cause),
             Failure::BadFrame => {
-                "check the address, and any proxy on the way: the answer does not follow the \
+                "check the address, and any proxy on the way: the response does not follow the \
                  OpenAI API"
             }
-            Failure::TooLarge => "check the address: no answer of the OpenAI API is this large",
-            Failure::Filtered => "change the prompts: a content filter withheld the answer",
-            Failure::EmptyOutput => {
-                "raise `max_tokens`: hidden reasoning may have used all of them"
-            }
+            Failure::TooLarge => "check the address: no response of the OpenAI API is this large",
+            Failure::Filtered => "change the prompts: a content filter withheld the response",
+            Failure::EmptyOutput => "raise `max_tokens`: hidden reasoning possibly used all tokens",
             Failure::Internal => "report this as a bug in llmload, with the log around it",
         };
         text.to_owned()
     }
 
-    /// Chooses the model to request from a target that answered its list of models like this, and
-    /// returns the probable problem with it. A model that the target names is requested even if it
-    /// is not listed: the list may be wrong.
+    /// Chooses the model for the requests, and finds the probable problem with this model. `status`
+    /// and `models` are the response of the target to `/models`. If the configuration of the target
+    /// names a model, this model is chosen even if it is not in the list, because the list can be
+    /// wrong.
     pub fn choose_model(
         &self,
         status: u16,
@@ -131,7 +130,7 @@ impl DiagnosedTarget<'_> {
                     .unwrap_or_else(|| format!("check the path {}", self.address().path())),
             ),
             (300..=399, ..) => diagnosis(
-                format!("/models returned {status}, a redirect, and llmload follows none"),
+                format!("/models returned {status}, and llmload does not follow redirects"),
                 REDIRECTED.to_owned(),
             ),
             (_, None, [model]) => plan::model_name_problem(model).and_then(|fault| {
@@ -164,7 +163,7 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Returns the diagnosis for a target that answered its list of models with a status from 500.
+    /// Returns the diagnosis for a target that returned a status of 500 or higher for `/models`.
     pub fn server_error(&self, status: u16) -> Diagnosis {
         let remedy = match status {
             502..=504 | 529 => "wait until the server has loaded its model, or check its log",
@@ -225,7 +224,8 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Adds HTTPS to a remedy: a request over plain HTTP may have reached a port that expects TLS.
+    /// Returns a remedy that begins with the advice to use HTTPS if the target uses plain HTTP,
+    /// because the port possibly expects TLS.
     fn or_https(&self, otherwise: &str) -> String {
         let address = self.address();
         if address.is_https() {
@@ -235,7 +235,7 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// The problem with the credentials that the target rejected.
+    /// Returns the problem with the credentials that the target rejected.
     fn rejected(&self) -> String {
         match &self.target.auth {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
@@ -268,10 +268,11 @@ impl DiagnosedTarget<'_> {
         header.map(|(name, _)| name.as_str())
     }
 
-    /// The remedy for a 4xx that has no class of its own.
+    /// Returns the remedy for a failure of the class `http_4xx`.
     ///
-    /// A refusal has no kind that servers agree on: only the server's message names the field that
-    /// it rejects. So this one searches the message, for names of fields and for the word "model".
+    /// Servers use no common code for the reason of a refusal. Only the server's message names the
+    /// field that the server rejects. So only this remedy depends on the text of the message, which
+    /// is searched for field names and for the word "model".
     fn refused(&self, detail: &FailureDetail) -> String {
         const UNKNOWN: [&str; 5] =
             ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
@@ -303,16 +304,17 @@ impl DiagnosedTarget<'_> {
     }
 
     fn no_stream(&self, cause: Option<FailureCause>) -> String {
-        if cause == Some(FailureCause::WholeCompletion) {
+        if cause == Some(FailureCause::UnstreamedCompletion) {
             return "set `request: {stream: false}` (then there is no TTFT), or find the proxy on \
                     the way that buffers the stream"
                 .to_owned();
         }
         let path = self.other_path().map_or_else(String::new, |path| format!(": {path}"));
-        format!("check the address: a web page or another API answered{path}")
+        format!("check the address: the response is from a web page or another API{path}")
     }
 
-    /// A remedy that names the address at which most servers have their API, if it is another one.
+    /// Returns a remedy with the address at which most servers have their API. Returns `None` if
+    /// the target already has this address.
     fn other_path(&self) -> Option<String> {
         let (origin, path) = (self.address().origin(), self.address().path());
         let usual = usual_paths(path);
@@ -362,7 +364,7 @@ fn incomplete(cause: Option<FailureCause>) -> &'static str {
     }
 }
 
-/// A few of the names, made printable: the server chose them.
+/// Returns the first few names. They are made printable, because the server chose the names.
 fn some_of(models: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<_> =

@@ -1,9 +1,9 @@
-//! Fuzzing of every parser of response bytes: no panic, no exceeded limit, and the same result for
-//! every boundary of reads.
+//! Fuzz tests of every parser of response bytes. No parser panics or exceeds a limit, and the
+//! result does not depend on how the bytes are split into reads.
 //!
-//! The bytes are the recorded streams and the seeds of `tests/corpus`, damaged at random. Usage
-//! objects are generated instead, so the expected counts are known. A short run is part of every
-//! test run; `docs/fuzzing.md` describes the long one.
+//! The tests damage the recorded streams and the seeds in `tests/corpus` at random. Usage objects
+//! are generated instead, so the test knows the expected counts. A short run is part of every test
+//! run. `docs/fuzzing.md` describes the long run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,7 +22,7 @@ use llmload::protocol::{
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Pieces with a meaning for at least one parser.
+/// Byte strings that have a special meaning for at least one parser.
 const PIECES: [&[u8]; 24] = [
     b"\n",
     b"\r",
@@ -56,13 +56,13 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The seeds of all runs. `FUZZ_SEED=… FUZZ_RUNS=1` repeats one of them.
+/// The seeds of all runs. `FUZZ_SEED=… FUZZ_RUNS=1` repeats the run with one seed.
 fn seeds() -> Range<u64> {
     let first = from_environment("FUZZ_SEED", 0);
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
 }
 
-/// Fails if the runs were nearly all good or nearly all bad: such a harness tests nothing.
+/// Fails if nearly all runs had the same kind of result, because such a fuzz test proves nothing.
 fn assert_both_occurred(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
     assert!(
@@ -86,7 +86,7 @@ fn corpus() -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// The `data` lines of the corpus: the data of single events.
+/// Returns the values of the `data` lines in the corpus. Each is the data of one event.
 fn events() -> Vec<Vec<u8>> {
     let corpus = corpus();
     let lines = corpus.iter().flat_map(|body| body.split(|byte| matches!(byte, b'\r' | b'\n')));
@@ -96,7 +96,7 @@ fn events() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The response heads of the corpus.
+/// Returns the response heads in the corpus.
 fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     let field = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
@@ -174,7 +174,7 @@ fn verdict(
 }
 
 #[test]
-fn no_bytes_panic_or_change_the_verdict_by_the_boundaries_of_reads() {
+fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_reads() {
     let corpus = corpus();
     let (mut good, mut bad) = (0, 0);
     for seed in seeds() {
@@ -207,7 +207,7 @@ fn no_bytes_panic_or_change_the_verdict_by_the_boundaries_of_reads() {
 
 // ---- Event streams ------------------------------------------------------------------------------
 
-/// The names and the data of events.
+/// The name and the data of each event.
 type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Decodes a body that is split into reads at the cuts.
@@ -229,7 +229,7 @@ fn decoded(bytes: &[u8], limits: ResponseLimits, cuts: &[usize]) -> (Events, Opt
 }
 
 #[test]
-fn events_are_the_same_for_all_boundaries_of_reads_and_within_their_limits() {
+fn events_do_not_depend_on_the_split_into_reads_and_stay_within_the_limits() {
     let corpus = corpus();
     let (mut within, mut beyond) = (0, 0);
     for seed in seeds() {
@@ -246,7 +246,7 @@ fn events_are_the_same_for_all_boundaries_of_reads_and_within_their_limits() {
         );
         assert!(events.iter().all(|(_, data)| data.len() <= limits.event), "FUZZ_SEED={seed}");
         assert!(events.len() <= limits.events as usize, "FUZZ_SEED={seed}");
-        // An event without data carries its comment, so no byte appears twice.
+        // The data of an event is either its `data` lines or its comment, so no byte appears twice.
         assert!(
             events.iter().map(|(_, data)| data.len()).sum::<usize>() <= bytes.len(),
             "FUZZ_SEED={seed}"
@@ -259,21 +259,23 @@ fn events_are_the_same_for_all_boundaries_of_reads_and_within_their_limits() {
 // ---- Single events ------------------------------------------------------------------------------
 
 #[test]
-fn no_event_yields_more_text_than_it_contains() {
+fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
     let events = events();
     let (mut decoded_count, mut error_count) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // A whole event with little damage, because most parts of JSON are no JSON.
+        // The test uses complete events with little damage, because most parts of a JSON document
+        // are not valid JSON.
         let whole = events[random.random_range(0..events.len())].clone();
         let times = random.random_range(0..4);
         let bytes = damage(whole, times, &mut random);
         let json = String::from_utf8_lossy(&bytes);
-        for shape in [Shape::Stream, Shape::Whole] {
+        for shape in [Shape::Event, Shape::Body] {
             let mut text_bytes = 0;
             let decoded =
                 chat::decode(&json, shape, &mut |_, _, text: &str| text_bytes += text.len());
-            // Text is between quotes in the JSON, and an escape is longer than its character.
+            // The JSON contains the text between quotes, and an escape sequence is longer than the
+            // character that it stands for.
             assert!(text_bytes <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
             match decoded {
                 Ok(decoded) => {
@@ -294,8 +296,8 @@ fn no_event_yields_more_text_than_it_contains() {
 
 // ---- Usage --------------------------------------------------------------------------------------
 
-/// Counts in the formats of servers, and the count that llmload must read.
-const FIGURES: [(&str, Option<u64>); 15] = [
+/// Counts as servers write them, each with the count that llmload must read.
+const COUNTS: [(&str, Option<u64>); 15] = [
     ("0", Some(0)),
     ("1", Some(1)),
     ("13.0", Some(13)),
@@ -313,8 +315,8 @@ const FIGURES: [(&str, Option<u64>); 15] = [
     ("{}", None),
 ];
 
-/// Returns a usage object with any members in any order, and the expected counts. The rules are
-/// written in another way than in the reader: each member is looked up by name.
+/// Returns a usage object with random members in random order, and the expected counts. The test
+/// finds the expected counts in another way than the decoder: it looks up each member by name.
 fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
     let mut members: Vec<(&str, &str, Option<u64>)> = Vec::new();
     let names = [
@@ -325,10 +327,10 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
         "reasoning_tokens",
         "queue_time",
     ];
-    // Each name at most once, because the meaning of a repeated member is undefined.
+    // No name is used twice, because the meaning of a repeated member is undefined.
     for name in names {
         if random.random_bool(0.6) {
-            let (text, count) = FIGURES[random.random_range(0..FIGURES.len())];
+            let (text, count) = COUNTS[random.random_range(0..COUNTS.len())];
             let at = random.random_range(0..=members.len());
             members.insert(at, (name, text, count));
         }
@@ -411,7 +413,8 @@ fn the_last_usage_with_a_count_is_the_usage_of_the_response() {
 fn no_response_head_yields_an_implausible_rate_limit() {
     let heads = heads();
     let values: Vec<Vec<u8>> = heads.iter().flat_map(BTreeMap::values).cloned().collect();
-    // Under another name, a value means something else: a date is no amount.
+    // Values are also combined with the names of other headers. For example, the value of an amount
+    // is then a date.
     let names: Vec<&String> = heads.iter().flat_map(BTreeMap::keys).collect();
     let (mut with_limits, mut without) = (0, 0);
     for seed in seeds() {

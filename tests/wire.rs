@@ -1,6 +1,7 @@
-//! The verdict on responses: streams recorded from real servers, and a catalogue of the differences
-//! between servers. Each is read at once, byte by byte and split in two, with all line endings, and
-//! the result must be the same.
+//! Tests of the verdict on responses. The inputs are streams recorded from real servers, and a
+//! catalogue of short streams (W1, W2, …) that shows the differences between servers. Each stream
+//! is read in one piece, byte by byte and in two pieces, and with each kind of line end. The result
+//! must always be the same.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -15,7 +16,7 @@ use llmload::protocol::{
 };
 use serde_json::Value;
 
-/// Everything that is known of a response. It must not depend on the boundaries of reads.
+/// The result of reading a response. It must not depend on how the bytes are split into reads.
 #[derive(Debug, PartialEq)]
 struct Reading {
     text: BTreeMap<(u32, Channel), String>,
@@ -23,8 +24,8 @@ struct Reading {
     verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// Passes in the reads. Also returns the index of the read with the first token, and the number of
-/// events until then.
+/// Reads a response. Also returns the index of the read that contained the first token, and the
+/// number of events up to the end of that read.
 fn read_stream<'a>(
     model: &str,
     terminal: Terminal,
@@ -73,9 +74,9 @@ fn read_stream<'a>(
     (reading, first)
 }
 
-/// Reads the bytes at once, byte by byte and split in two at the given places. All must agree, and
-/// the first token must arrive with the read that completes its event. Returns the result and the
-/// index of the event with the first token.
+/// Reads the bytes in one piece, byte by byte, and split in two at each of the given places.
+/// Asserts that all results are equal, and that the first token arrives with the read that
+/// completes its event. Returns the result and the index of the event with the first token.
 fn read_every_way(
     model: &str,
     terminal: Terminal,
@@ -90,7 +91,7 @@ fn read_every_way(
         let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
         assert_eq!(split, whole, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
-        // An event that only the end of the body completes arrived with the last read.
+        // If the blank line of the last event is missing, the event arrived with the last read.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
         assert!(
             at_end || first_in_split.map(|(read, _)| read) == expected,
@@ -102,9 +103,10 @@ fn read_every_way(
     (whole, first.map(|(_, events)| events - 1))
 }
 
-/// The same stream in the line formats of other servers.
+/// Returns the same stream with other line ends, with a byte-order mark, and with comments, as
+/// other servers send it.
 fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    // A comment after each line end: before, between and within events.
+    // A comment after each line, so there are comments before, between and within events.
     let mut commented = b": hello\n".to_vec();
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         commented.extend_from_slice(line);
@@ -121,15 +123,15 @@ fn variants(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
-    // A stream with CRLF stays as it is.
+    // A stream with CRLF is not changed.
     if bytes.contains(&b'\r') {
         return bytes.to_vec();
     }
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// The split points at which a variant can differ from its original: the start, line ends, and
-/// inside characters of several bytes.
+/// Returns the split points at which a variant is read differently from its original if the decoder
+/// is wrong. These are the first bytes, the line ends, and the inner bytes of characters.
 fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
@@ -137,7 +139,7 @@ fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// The verdict in one line. `~` marks an estimated number of tokens.
+/// Returns the verdict as one line. `ok ~3` means a success with an estimated number of 3 tokens.
 fn outcome(verdict: &Result<CompletedResponse, FailureDetail>) -> String {
     match verdict {
         Err(detail) => detail.failure.as_str().to_owned(),
@@ -163,30 +165,33 @@ fn json(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(fixtures().join(name)).unwrap()).unwrap()
 }
 
-/// Each recorded stream, its requested model, and its verdict as a person determined it.
+/// Each recorded stream, with the requested model and the verdict. A person determined each verdict
+/// by reading the stream.
 const CAPTURES: &[(&str, &str, &str)] = &[
     ("llamacpp-completions-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-keepalive-usage.sse", "gemma-3-270m", "ok 4"),
-    // The server was killed between two events: fifteen tokens and no end of any kind.
+    // The server was killed between two events. There are fifteen tokens, but no finish reason and
+    // no end marker.
     ("llamacpp-killed.sse", "gemma-3-270m", "incomplete"),
     ("llamacpp-length-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-logprobs-usage.sse", "gemma-3-270m", "ok 4"),
-    // Two usages, one for each choice; the last wins. llmload never requests more than one choice.
+    // This stream contains two usages, one for each choice. The last usage is used. llmload itself
+    // never requests more than one choice.
     ("llamacpp-n2-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-one-token-usage.sse", "gemma-3-270m", "ok 1"),
     ("llamacpp-queued-usage.sse", "gemma-3-270m", "ok 4"),
-    // The stop text was generated but not sent: two tokens in one event.
+    // The usage is 2 for one event, because the stop text was generated but not sent.
     ("llamacpp-short-usage.sse", "gemma-3-270m", "ok 2"),
     ("llamacpp-short.sse", "gemma-3-270m", "ok ~1 missing_usage"),
     ("llamacpp-unknown-model.sse", "no-such-model", "ok 4 model_mismatch"),
     ("llamacpp-utf8-bytes-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-utf8-usage.sse", "gemma-3-270m", "ok 24"),
     ("llamacpppython-completions-usage.sse", "gemma-3-270m", "ok ~8 missing_usage"),
-    // An event stream without a single event.
+    // This stream contains no event.
     ("llamacpppython-error-too-long.sse", "gemma-3-270m", "incomplete"),
-    // Another request interrupted it. Its `[DONE]` proves nothing.
+    // Another request interrupted this stream. It ends with `[DONE]`, but without a finish reason.
     ("llamacpppython-interrupted.sse", "gemma-3-270m", "incomplete"),
-    // The model stopped at once: a good end without text and without a count.
+    // The model stopped at once. The stream ends properly, but contains no text and no usage.
     ("llamacpppython-length-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-n2-usage.sse", "gemma-3-270m", "empty_output"),
     ("llamacpppython-one-token-usage.sse", "gemma-3-270m", "ok ~1 missing_usage"),
@@ -270,7 +275,7 @@ fn recorded_streams_have_the_text_and_usage_that_an_independent_reader_finds() {
 }
 
 #[test]
-fn recorded_streams_mean_the_same_with_any_line_ends_and_comments() {
+fn recorded_streams_are_read_the_same_with_any_line_ends_and_comments() {
     for (name, model, _) in CAPTURES {
         let bytes = std::fs::read(fixtures().join(name)).unwrap();
         let (plain, _) = read_stream(model, Terminal::default(), [&bytes[..]]);
@@ -283,7 +288,7 @@ fn recorded_streams_mean_the_same_with_any_line_ends_and_comments() {
 }
 
 #[test]
-fn the_verdict_on_an_interrupted_stream_depends_on_the_configured_end() {
+fn the_verdict_on_an_interrupted_stream_depends_on_terminal() {
     for (name, done, eof) in [
         (
             "llamacpp-killed.sse",
@@ -317,7 +322,7 @@ const ONE_CHUNK: &str =
 const STOP: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
-/// A stream of the completions API, as vLLM writes it.
+/// Returns a stream of the completions API in the format of vLLM.
 fn completions() -> String {
     let event = |text: &str, finish: &str| {
         format!(
@@ -335,7 +340,8 @@ fn completions() -> String {
     .concat()
 }
 
-/// The catalogue of wire cases: name, bytes, verdict, and index of the event with the first token.
+/// The catalogue of streams. Each has a name, its bytes, the verdict, and the index of the event
+/// with the first token.
 fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
     let one_chunk_then = |rest: &str| format!("{ONE_CHUNK}{rest}");
     vec![
@@ -353,8 +359,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
-        // No finish reason and no text: incomplete for a target with finish reasons; see the next
-        // test.
+        // This stream has no finish reason and no text. With `terminal: finish_reason` it is
+        // incomplete. A test below reads it with `terminal: done`.
         ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
         ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
         ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
@@ -363,7 +369,7 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W20", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
         ("W21", "data: {\"error\":{\"message\":\"Model is overloaded\",\"http_status_code\":422}}\n\n:\n\ndata: [DONE]\n\n".into(), "stream_error", None),
         ("W22", one_chunk_then(&format!("{STOP}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}\n\ndata: {{\"choices\":[],\"cost\":\"0\"}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
-        // Cases without a number in the catalogue.
+        // The next streams have a name instead of a number.
         ("trailing blanks", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}  \n\ndata: [DONE] \n\n"), "ok ~1 missing_usage", Some(0)),
         ("no blank line at the end", one_chunk_then(&format!("{STOP}data: [DONE]")), "ok ~1 missing_usage", Some(0)),
         ("a first token without its blank line", ONE_CHUNK.trim_end().replace("null", "\"length\""), "ok ~1 missing_usage missing_done", Some(0)),
@@ -380,12 +386,13 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
         ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
         ("an empty body", String::new(), "incomplete", None),
-        // The completions API: the text is in the choice, the last piece with the finish reason.
+        // In the completions API, the text is in the choice. The last text arrives together with
+        // the finish reason.
         ("completions", completions(), "ok 3", Some(1)),
         ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
         ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
-        // Each gateway has its own place for usage. If it grows from chunk to chunk, the last one
-        // counts.
+        // Gateways put the usage into different places. Some send it in every chunk with rising
+        // counts, and then the last usage is used.
         ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
@@ -402,7 +409,8 @@ fn wire_cases_have_the_verdict_of_the_catalogue() {
         let (reading, first_read) = read_every_way("", Terminal::default(), bytes, 0..=bytes.len());
         assert_eq!((outcome(&reading.verdict).as_str(), first_read), (verdict, first), "{case}");
         for (variant, bytes) in variants(bytes) {
-            // A comment must not add a line end to a cut line.
+            // Comments are added only after a complete line, so a last line without a line end
+            // stays incomplete.
             let (varied, _) = read_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
             assert_eq!(varied.token_events, reading.token_events, "{case} {variant}");
             assert_eq!(outcome(&varied.verdict), verdict, "{case} {variant}");
@@ -412,7 +420,7 @@ fn wire_cases_have_the_verdict_of_the_catalogue() {
 }
 
 #[test]
-fn the_completions_api_decodes_its_own_streams() {
+fn the_completions_api_decodes_streams_of_completions() {
     let mut reader =
         StreamReader::new(Api::Completions, Terminal::default(), ResponseLimits::default());
     let progress = reader.read(completions().as_bytes(), &mut |_, _, _: &str| {});
@@ -425,7 +433,7 @@ fn wire_case(name: &str) -> String {
 }
 
 #[test]
-fn without_finish_reasons_done_ends_the_response() {
+fn with_terminal_done_a_response_is_complete_at_done_even_without_a_finish_reason() {
     for (case, verdict) in [
         ("W13", "ok ~1 missing_usage missing_finish_reason"),
         ("W15", "empty_output"),
@@ -440,7 +448,7 @@ fn without_finish_reasons_done_ends_the_response() {
 }
 
 #[test]
-fn without_any_end_the_body_ends_the_response_except_inside_an_event() {
+fn with_terminal_eof_a_response_is_complete_at_the_end_of_its_body_except_inside_an_event() {
     for (case, verdict) in [
         ("W14", "ok 1 missing_done"),
         ("W19", "empty_output"),
@@ -477,7 +485,7 @@ fn an_error_in_a_stream_keeps_its_message() {
 }
 
 #[test]
-fn reasoning_counts_as_token_but_not_as_answer() {
+fn reasoning_counts_as_a_token_but_is_not_part_of_the_answer() {
     let (w6, _) = read_stream("", Terminal::default(), [wire_case("W6").as_bytes()]);
     assert_eq!(w6.token_events, 1);
     assert_eq!(
@@ -491,7 +499,7 @@ fn reasoning_counts_as_token_but_not_as_answer() {
 }
 
 #[test]
-fn one_read_may_contain_both_the_first_token_and_an_error() {
+fn one_read_can_contain_both_the_first_token_and_an_error() {
     let mut reader = StreamReader::new(Api::Chat, Terminal::default(), ResponseLimits::default());
     let progress = reader.read(wire_case("W4").as_bytes(), &mut |_, _, _: &str| {});
     assert_eq!((progress.token_events, progress.events, progress.finished), (1, 2, true));
@@ -526,17 +534,21 @@ fn bytes_that_are_not_utf8_are_a_bad_frame() {
 }
 
 #[test]
-fn a_response_that_is_no_stream_has_the_class_of_its_body() {
+fn the_class_of_a_response_that_is_no_stream_follows_from_its_body() {
     let whole = br#"{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
     for (body, failure, message) in [
-        (&whole[..], Failure::NotSse, "the server sent a whole completion instead of a stream"),
+        (
+            &whole[..],
+            Failure::NotSse,
+            "the server sent the completion in one piece instead of a stream",
+        ),
         (br#"{"error":{"message":"m","code":429}}"#, Failure::StreamError, "m"),
         (br#"{"error":"m"}"#, Failure::StreamError, "m"),
         (br#"{"error":null,"detail":"d"}"#, Failure::NotSse, "d"),
         (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
         (b"", Failure::NotSse, ""),
     ] {
-        let cause = (body == whole).then_some(FailureCause::WholeCompletion);
+        let cause = (body == whole).then_some(FailureCause::UnstreamedCompletion);
         let detail = FailureDetail { cause, ..FailureDetail::new(failure, message) };
         assert_eq!(explain_missing_stream(Api::Chat, body), detail);
     }
@@ -556,7 +568,7 @@ fn unstreamed(body: &[u8]) -> (String, String) {
 }
 
 #[test]
-fn responses_without_streaming_have_the_same_classes() {
+fn responses_without_streaming_have_the_same_failure_classes_as_streams() {
     let body = |name: &str| json(name)["body"].as_str().unwrap().to_owned();
     let ok = body("llamacpp-nonstream.json");
     assert_eq!(unstreamed(ok.as_bytes()), ("ok 2".into(), " Rome".into()));
@@ -585,9 +597,10 @@ fn responses_without_streaming_have_the_same_classes() {
     assert_eq!(unstreamed(&[b' '; 4097]).0, "too_large");
 }
 
-/// Unlike a stream, each request in flight keeps it in memory.
+/// The limit is lower than the limit of streams, because llmload keeps a response without streaming
+/// in memory.
 #[test]
-fn a_response_without_streaming_has_its_own_limit() {
+fn a_response_without_streaming_has_a_limit_of_4_mib() {
     let verdict = |length: usize| {
         let mut body =
             br#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#.to_vec();

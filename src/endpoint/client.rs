@@ -1,4 +1,4 @@
-//! The set-up of a target's HTTP client: pool, protocol, certificates, proxy.
+//! Builds the HTTP client of a target: connection pool, protocol version, certificates and proxy.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::plan::Target;
 
 /// The time after which the pool closes an idle connection.
 ///
-/// Servers built on uvicorn close idle connections after five seconds. A client that keeps them
-/// longer produces errors for which the server is not to blame.
+/// Servers that use uvicorn close idle connections after five seconds. If llmload kept idle
+/// connections longer, requests would fail for a reason that is not the fault of the server.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 pub(super) fn build(
@@ -19,7 +19,8 @@ pub(super) fn build(
     base: &Url,
     connections: &Connections,
 ) -> reqwest::Result<reqwest::Client> {
-    // The first client of the process installs the provider; for later ones this is an error.
+    // The first client of the process installs the provider. For later clients, the call returns an
+    // error, which is ignored.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let options = &target.connection;
     let mut builder = reqwest::Client::builder()
@@ -35,7 +36,7 @@ pub(super) fn build(
     builder = match (options.http2, base.scheme()) {
         (false, _) => builder.http1_only(),
         (true, "http") => builder.http2_prior_knowledge(),
-        // ALPN chooses the version.
+        // The TLS handshake chooses the version (ALPN).
         (true, _) => builder,
     };
     if let Some(proxy) = &options.proxy {
@@ -45,7 +46,7 @@ pub(super) fn build(
     if let Some(ca) = &options.ca {
         builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
     } else if base.scheme() == "http" && !proxied_in_tls {
-        // Plain HTTP must work in an image without a certificate store.
+        // Without this, a container image without a certificate store could not use plain HTTP.
         builder = builder.tls_certs_only([]);
     }
     if let Some(identity) = &options.identity {

@@ -1,9 +1,12 @@
-//! The connections of one client that have not carried a response yet.
+//! Keeps a record of each connection on which no response has arrived yet.
 //!
-//! A server may close a kept-alive connection at the very moment a request is written to it. Nobody
-//! is to blame for that race, but only if the connection was used before. So a layer around the
-//! connector records each new connection, and its first response or error removes the record. The
-//! record holds the time to establish the connection, which counts for the first request on it.
+//! A server can close an idle connection at the moment when llmload sends the next request on it.
+//! This is not a fault of the server. If a new connection breaks, it is a fault of the server. To
+//! tell the two cases apart, a layer around the connector records each new connection, and the
+//! first response or error on a connection removes its record.
+//!
+//! The record contains the time that it took to establish the connection. This time belongs to the
+//! first request on the connection.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,24 +24,26 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 tokio::task_local! {
-    /// The DNS lookup time of the connection that the current task establishes. The resolver sets
-    /// it and the connector reads it: the client calls one inside the other, with no value between.
+    /// The DNS lookup time of the connection that the current task establishes. The resolver writes
+    /// this value and the connector reads it. The HTTP client calls the resolver from within the
+    /// connector and offers no other way to pass the value.
     static LOOKUP_TIME: Cell<Option<Duration>>;
 }
 
 /// The time to establish a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectTiming {
-    /// The DNS lookup; `None` if the URL has an IP address instead of a name.
+    /// The duration of the DNS lookup. `None` if the URL has an IP address instead of a name.
     pub dns: Option<Duration>,
-    /// The time after the lookup: TCP, and TLS if it is used.
+    /// The time from the end of the lookup until the connection can be used: TCP, and TLS if the
+    /// URL requires it.
     pub connect: Duration,
 }
 
-/// Resolves names with the system's resolver, anew for each connection.
+/// Resolves host names with the resolver of the system.
 ///
-/// A name may get another address while the daemon runs. The system caches its answers; llmload
-/// does not.
+/// Each new connection causes a lookup, because a name can get another address while the daemon
+/// runs. The system can cache addresses. llmload does not cache them.
 pub(super) struct SystemResolver;
 
 impl Resolve for SystemResolver {
@@ -47,7 +52,7 @@ impl Resolve for SystemResolver {
             let start = Instant::now();
             let addresses: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // Fails outside of a connector's scope, where nobody reads the time.
+            // This fails if no connector has called the resolver. Nothing needs the time then.
             let _no_scope = LOOKUP_TIME.try_with(|time| time.set(Some(start.elapsed())));
             Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         })
@@ -57,28 +62,28 @@ impl Resolve for SystemResolver {
 /// The local and the remote address of a connection.
 type AddressPair = (SocketAddr, SocketAddr);
 
-/// The connections of one client that have not carried a response yet.
+/// The connections of one client on which no response has arrived yet.
 ///
-/// The number of local ports bounds the map: a new connection on the same port replaces the old
-/// entry.
+/// The map cannot grow without limit, because the number of local ports is limited. A new
+/// connection from the same port to the same address replaces the old entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
     fresh: Arc<Mutex<HashMap<AddressPair, ConnectTiming>>>,
 }
 
 impl Connections {
-    /// The layer to put around the connector.
+    /// Returns the layer to put around the connector.
     pub(super) fn layer(&self) -> TrackConnectionsLayer {
         TrackConnectionsLayer { connections: self.clone() }
     }
 
-    /// Marks the connection of a response as used. Returns the time to establish it, if this is the
-    /// first response on it.
+    /// Removes the record of the connection on which a response arrived. Returns the time to
+    /// establish the connection if this is the first response on it.
     pub(super) fn take_timing(&self, extensions: &Extensions) -> Option<ConnectTiming> {
         self.take(address_pair(extensions)?)
     }
 
-    /// Returns true if the connection had carried a response before an error ended it.
+    /// Returns true if a response had arrived on the connection before an error ended it.
     pub(super) fn was_reused(&self, connected: &Connected) -> bool {
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
@@ -111,7 +116,7 @@ impl<S> Layer<S> for TrackConnectionsLayer {
     }
 }
 
-/// A connector that times and records the connections it establishes.
+/// A connector that measures the time to establish each connection and records the connection.
 #[derive(Clone, Debug)]
 pub(super) struct TrackConnections<S> {
     connector: S,

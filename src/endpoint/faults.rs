@@ -1,9 +1,13 @@
-//! The failure class of an error of the HTTP client.
+//! Finds the class ([`Failure`]) of an error of the HTTP client.
 //!
-//! The client's own flags mislead: every error of a body is a "decode" error, and running out of
-//! file descriptors is a "connect" error. So these functions walk the chain of causes instead. An
-//! `io::Error` hides the error inside it from `source()`, so the walk opens it too. The only
-//! timeout found here is that of connecting: llmload's own timers know which of them fired.
+//! The HTTP client classifies errors too, but its classes are misleading: every error while reading
+//! a body is a "decode" error, and running out of file descriptors is a "connect" error. So the
+//! functions in this module search the chain of causes (`Error::source`) instead.
+//! `io::Error::source` skips the error that the `io::Error` contains, so the search looks at that
+//! error too.
+//!
+//! A timeout while connecting is the only timeout that this module recognises. llmload measures all
+//! other timeouts with its own timers, in the module `exchange`.
 
 use std::error::Error;
 use std::io;
@@ -19,7 +23,7 @@ type Causes<'a> = [&'a (dyn Error + 'static)];
 
 /// Classifies an error that occurred before the response head.
 pub(super) fn send_failure(connections: &Connections, error: reqwest::Error) -> FailureDetail {
-    // The URL may carry a key in its query.
+    // The query of the URL can contain a key.
     let error = error.without_url();
     let causes = causes(&error);
     let reused = causes
@@ -53,9 +57,10 @@ pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
     detail(failure, &causes)
 }
 
-/// The failure of a request outside the schedule that got no response within `timeout`.
+/// Returns the failure of a request for the models or the version, if no response arrived within
+/// `timeout`.
 pub(super) fn no_response(timeout: Duration) -> FailureDetail {
-    FailureDetail::new(Failure::TimeoutTotal, &format!("no answer within {timeout:?}"))
+    FailureDetail::new(Failure::TimeoutTotal, &format!("no response within {timeout:?}"))
 }
 
 fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
@@ -80,9 +85,9 @@ fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
     Failure::ConnectOther
 }
 
-/// Classifies an error on an established connection before the response head. It is an error of
-/// the protocol only if bytes arrived that are not HTTP: a network can fail in more ways than this
-/// function knows.
+/// Classifies an error on an established connection before the response head. The class is
+/// [`Failure::HttpProtocol`] only if bytes arrived that are not HTTP. An unknown error is
+/// [`Failure::Reset`], because a network can fail in more ways than this function knows.
 fn established_failure(causes: &Causes<'_>, reused: bool) -> Failure {
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
         // With TLS 1.3 a server rejects a client's certificate after the handshake.
@@ -96,7 +101,8 @@ fn established_failure(causes: &Causes<'_>, reused: bool) -> Failure {
     }
 }
 
-/// Returns the reason for a failure of TLS, if a remedy depends on it.
+/// Returns the reason for a TLS failure. Returns `None` if the remedy does not depend on the
+/// reason.
 fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
     let fault =
         causes.iter().filter_map(|cause| cause.downcast_ref::<rustls::Error>()).find_map(|error| {
@@ -119,7 +125,8 @@ fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
 fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
     match error {
         CertificateError::UnknownIssuer => Some(TlsFault::UntrustedIssuer),
-        // A self-signed certificate that may sign others, as `openssl req -x509` makes it.
+        // The certificate is self-signed and can sign others. `openssl req -x509` creates such
+        // certificates.
         CertificateError::Other(other)
             if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
         {
@@ -138,7 +145,7 @@ fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
     }
 }
 
-/// Returns true if this machine ran out of something: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS or
+/// Returns true if this machine ran out of a resource: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS or
 /// ENOMEM.
 fn is_out_of_resources(causes: &Causes<'_>) -> bool {
     causes
@@ -175,9 +182,9 @@ fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
     let framing = cause.downcast_ref::<io::Error>().is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
     });
-    // One side broke the rules of HTTP/2: this side found the violation, or the peer reported one.
-    // A stream or connection that was cancelled does not count: the network or the server may
-    // have had a reason.
+    // One side violated the rules of HTTP/2. Either this side found the violation, or the peer
+    // reported one. A cancelled stream or connection is no violation, because the network or the
+    // server can have a valid reason to cancel it.
     let http2 = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
         use h2::Reason;
         let broken = [Reason::PROTOCOL_ERROR, Reason::FRAME_SIZE_ERROR, Reason::COMPRESSION_ERROR];
@@ -191,7 +198,7 @@ fn io_kinds(causes: &Causes<'_>) -> impl Iterator<Item = io::ErrorKind> {
     causes.iter().filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()))
 }
 
-/// The error and its causes, outermost first.
+/// Returns the error and its causes, outermost first.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut all = Vec::new();
     let mut next = Some(error);
@@ -206,7 +213,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     all
 }
 
-/// A failure with the text of its innermost cause, which is the most concrete one.
+/// Returns a failure with the text of the innermost cause as its message, because the innermost
+/// cause is the most exact one.
 fn detail(failure: Failure, causes: &Causes<'_>) -> FailureDetail {
     let message = causes.last().map(ToString::to_string).unwrap_or_default();
     let cause = match failure {
@@ -220,7 +228,7 @@ fn detail(failure: Failure, causes: &Causes<'_>) -> FailureDetail {
 mod tests {
     use super::*;
 
-    /// An error of the system, nested as the layers of the client nest it.
+    /// Wraps a system error in two `io::Error`s, as the layers of the HTTP client do.
     fn wrapped(cause: io::Error) -> io::Error {
         io::Error::other(io::Error::new(cause.kind(), cause))
     }
@@ -257,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_resource_is_found_at_any_depth() {
+    fn an_exhausted_resource_is_found_at_any_depth_of_the_causes() {
         for (code, expected) in
             [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)]
         {
@@ -268,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tls_error_has_its_fault_by_kind() {
+    fn the_kind_of_a_tls_error_decides_its_tls_fault() {
         use TlsFault::{NotTls, OutOfDate, UntrustedIssuer, WrongName};
         let certificate = |error: CertificateError| rustls::Error::InvalidCertificate(error);
         let ca = rustls::OtherError(std::sync::Arc::new(webpki::Error::CaUsedAsEndEntity));

@@ -1,9 +1,10 @@
 //! Masks the secrets of a target in text that its server sent.
 //!
-//! Servers quote what they reject: "Incorrect API key provided: …", a path and query without a
-//! route, the whole request. Such text reaches the log and the status page, so it is masked first.
+//! The error messages of servers quote requests. Examples are a rejected key ("Incorrect API key
+//! provided: …"), the path and query of an unknown page, and the complete request. llmload shows
+//! such messages in its log and on the status page, so it masks secrets first.
 //!
-//! A partial echo such as `sk-ab***yz` is the server's own mask and stays.
+//! If the server itself has masked a key, as in `sk-ab***yz`, the text is not changed.
 
 use std::fmt;
 
@@ -12,16 +13,17 @@ use url::form_urlencoded::byte_serialize;
 
 /// The replacement for a secret.
 const MASK: &str = "[redacted]";
-/// The length in bytes from which a value counts as a secret. Shorter values, such as `true`,
-/// `blue` or `EMPTY`, are not secret and occur in ordinary text.
+/// The length of the shortest value that counts as a secret, in bytes. Shorter values, such as
+/// `true`, `blue` or `EMPTY`, are not secret and occur in ordinary text.
 const MIN_SECRET: usize = 6;
-/// The length in bytes from which the start of a secret is masked at the end of a text, where the
-/// server or a limit cut the secret. Shorter starts, such as `Bearer` and `sk-`, stay readable.
+/// The length of the shortest start of a secret that is masked at the end of a text, in bytes. The
+/// end of a text can contain only the start of a secret, because the server or a limit has
+/// shortened the text. Shorter starts, such as `Bearer` and `sk-`, stay readable.
 const MIN_PREFIX: usize = 8;
 
-/// The secrets of one target, in every form in which a server may quote them.
+/// The secrets of one target, in every form in which a server can quote a secret.
 pub(super) struct Redaction {
-    /// Longest first, because one may be a part of another.
+    /// The longest form is the first, because one form can be a part of another.
     forms: Vec<SecretString>,
 }
 
@@ -51,20 +53,21 @@ impl Redaction {
     }
 }
 
-/// Shows the number of forms only.
+/// Shows only the number of forms.
 impl fmt::Debug for Redaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redaction").field("forms", &self.forms.len()).finish()
     }
 }
 
-/// The value itself, and the part after the scheme of a `Scheme credentials` pair.
+/// Returns the value. If the value consists of a scheme and credentials, such as `Bearer sk-…`,
+/// also returns the credentials.
 fn credentials(secret: &str) -> impl Iterator<Item = &str> {
     let after_scheme = secret.split_once(' ').map(|(_, credentials)| credentials);
     std::iter::once(secret).chain(after_scheme)
 }
 
-/// The secret unchanged, encoded for a URL, and escaped for JSON.
+/// Returns the secret unchanged, encoded for a URL, and escaped for JSON.
 fn forms(secret: &str) -> [String; 5] {
     let url: String = byte_serialize(secret.as_bytes()).collect();
     let json = serde_json::Value::from(secret).to_string();
@@ -72,7 +75,8 @@ fn forms(secret: &str) -> [String; 5] {
     [secret.to_owned(), url.replace('+', "%20"), url, json.replace('/', "\\/"), json]
 }
 
-/// The position of a secret that the end of the text cuts off, with or without an ellipsis there.
+/// Returns the position at which the text ends with the start of the secret. An ellipsis at the end
+/// of the text is ignored.
 fn cut_secret(text: &str, secret: &str) -> Option<usize> {
     let text = text.strip_suffix('…').unwrap_or(text).as_bytes();
     let longest = secret.len().min(text.len());
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_wherever_the_text_cuts_it() {
+    fn a_secret_is_masked_even_if_the_end_of_the_text_cuts_it_off() {
         for room in 0..KEY.len() + 4 {
             let padding = "x".repeat(FailureDetail::MESSAGE_LIMIT - '…'.len_utf8() - room);
             let text = redacted(&format!("{padding}{KEY}{}", "y".repeat(400)));

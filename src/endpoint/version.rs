@@ -1,18 +1,18 @@
-//! The version that a server reports for itself. It becomes the value of a label, so its length is
-//! bounded.
+//! The version that a server reports. llmload uses the version as the value of a label, so its
+//! length is limited.
 
 use serde::Deserialize;
 use url::Url;
 
 use crate::measurement::printable;
 
-/// The paths at which servers report their version, below their root: vLLM and others, then
-/// `SGLang`.
+/// The paths at which servers report their version, relative to the root of the server. vLLM and
+/// others use the first path, `SGLang` uses the second.
 pub(super) const PATHS: [&str; 2] = ["version", "get_server_info"];
-/// The length limit in bytes.
+/// The length to which a version is shortened, in bytes.
 const MAX_LENGTH: usize = 64;
 
-/// The URL of a page next to the API: beside `/v1`, not below it.
+/// Returns the URL of a page next to the API, such as `/version` and not `/v1/version`.
 pub(super) fn url(base: &Url, path: &str) -> Url {
     let root = base.path().trim_end_matches('/');
     let root = root.strip_suffix("/v1").unwrap_or(root);
@@ -21,7 +21,7 @@ pub(super) fn url(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Reads the member `version` of a JSON object.
+/// Returns the member `version` of a JSON object.
 pub(super) fn parse(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Document {
@@ -31,12 +31,12 @@ pub(super) fn parse(body: &[u8]) -> Option<String> {
     Some(document.version).filter(|version| !version.trim().is_empty())
 }
 
-/// Returns true if the header `server` holds a version and not only the name of a library.
+/// Returns true if the header `server` contains a version, and not only the name of a library.
 pub(super) fn has_version(server: &str) -> bool {
     server.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// A version as the value of a label: printable ASCII of at most [`MAX_LENGTH`] bytes.
+/// Returns a version as the value of a label: printable ASCII of at most [`MAX_LENGTH`] bytes.
 pub(super) fn to_label(version: &str) -> String {
     let plain: String =
         version.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();

@@ -1,33 +1,34 @@
-//! The cause of a failure, where its class alone is too coarse to choose a remedy.
+//! The cause of a failure, for failure classes that are too coarse to select a remedy.
 //!
-//! The code that sees an error knows its kind; a remedy needs it later. A closed enum carries the
-//! kind from one to the other, so nobody has to search the text of a message for it.
+//! For example, an expired certificate and a wrong host name have the same class (`tls`) but
+//! different remedies. The code that receives an error knows its cause and stores it in this closed
+//! enum. So the code that selects a remedy does not have to search for the cause in the text of a
+//! message.
 
-/// The cause of a failure. It chooses a remedy and is never a label.
+/// A more exact reason for a failure than its class. It selects a remedy and is never a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureCause {
-    /// TLS could not be set up.
+    /// The TLS handshake failed for this reason.
     Tls(TlsFault),
-    /// The endpoint refused the request with this HTTP status.
+    /// The endpoint responded with this HTTP status.
     Status(u16),
-    /// The endpoint sent a whole completion instead of a stream.
-    WholeCompletion,
-    /// The stream ended with its end marker and without a finish reason.
+    /// The endpoint sent the completion in one piece instead of a stream.
+    UnstreamedCompletion,
+    /// The stream contained its end marker, such as `[DONE]`, but no finish reason.
     NoFinishReason,
-    /// The stream ended with a finish reason and without its end marker, such as `[DONE]`.
+    /// The stream contained a finish reason, but not its end marker, such as `[DONE]`.
     NoEndMarker,
 }
 
-/// The reason for which TLS could not be set up.
+/// The reason why a TLS handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsFault {
-    /// The server answered with something other than TLS, or closed the connection during the
-    /// handshake.
+    /// The server sent bytes that are not TLS, or closed the connection during the handshake.
     NotTls,
     /// No trusted authority signed the server's certificate.
     UntrustedIssuer,
     /// The server's certificate is for other host names.
     WrongName,
-    /// A certificate has expired or is not valid yet.
+    /// The server's certificate has expired or is not valid yet.
     OutOfDate,
 }

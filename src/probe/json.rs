@@ -9,7 +9,7 @@ use crate::measurement::{Anomaly, FinishReason, Measurement};
 use crate::protocol::Channel;
 
 impl ProbeReport {
-    /// The content of the text as JSON. Times are in seconds.
+    /// Returns the content of the text report as JSON. Times are in seconds.
     pub fn json(&self) -> Value {
         let problems = self.problems().into_iter().map(|found| {
             let Problem { severity, diagnosis } = found;
@@ -56,7 +56,7 @@ fn request(request: &ProbedRequest) -> Value {
     })
 }
 
-/// The name of a finish reason, as the OpenAI API has it.
+/// Returns the name that the OpenAI API uses for a finish reason.
 pub(super) fn finish_reason_name(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",

@@ -1,4 +1,4 @@
-//! The problems that the report of a probe shows, each with its remedy.
+//! Finds the problems that the report of a probe shows, each with its remedy.
 
 use serde::Serialize;
 
@@ -10,18 +10,16 @@ use crate::remedy::{DiagnosedTarget, Diagnosis};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// No load can be measured.
+    /// The requests of a load would fail.
     Error,
-    /// A load can be measured, but some figures are missing or mislead.
+    /// A load can be measured, but some values are missing or misleading.
     Warning,
 }
 
 /// A problem of the endpoint or of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Its severity.
     pub severity: Severity,
-    /// The problem and its remedy.
     pub diagnosis: Diagnosis,
 }
 
@@ -31,7 +29,8 @@ impl ProbeReport {
         self.requests.first().is_some_and(|request| request.outcome.is_ok())
     }
 
-    /// Returns every problem. They are errors if the first request failed, else warnings.
+    /// Returns every problem. If the first request succeeded, all problems are warnings. Otherwise
+    /// all problems are errors.
     pub fn problems(&self) -> Vec<Problem> {
         let severity = if self.is_successful() { Severity::Warning } else { Severity::Error };
         let problem = |diagnosis| Problem { severity, diagnosis };
@@ -39,7 +38,7 @@ impl ProbeReport {
     }
 
     fn diagnoses(&self) -> Vec<Diagnosis> {
-        // A wrong address explains all failures, so they are left out.
+        // A wrong address explains all failures, so no other problem is reported.
         if let Some(right) = &self.suggested_address {
             let problem =
                 format!("there is no API at {}, but there is one at {right}", self.address);
@@ -75,20 +74,20 @@ fn failure(target: DiagnosedTarget<'_>, subject: &str, detail: &FailureDetail) -
     Diagnosis::new(format!("{subject}: {failure}{message}"), target.remedy(detail))
 }
 
-/// The unusual properties of a successful request.
+/// Returns the problems of a successful request.
 fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis> {
     let mut odd: Vec<Diagnosis> =
         measurement.anomalies.iter().filter_map(anomaly_problem).collect();
     if measurement.first_token.is_none() {
         odd.push(Diagnosis::new(
-            "the endpoint counted tokens but sent no text: there is no TTFT",
-            "raise `max_tokens`, or reduce the reasoning, so the answer has text",
+            "the endpoint counted tokens but sent no text, so TTFT cannot be measured",
+            "raise `max_tokens`, or reduce the reasoning, so the response contains text",
         ));
     }
     let tokens = measurement.usage.map_or(0, |usage| usage.output);
     if request.reads == 1 && tokens >= 8 {
         odd.push(Diagnosis::new(
-            format!("all {tokens} tokens arrived at once: TPOT cannot be measured"),
+            format!("all {tokens} tokens arrived at once, so TPOT cannot be measured"),
             "check for a proxy that buffers the stream, and for a server that does not stream",
         ));
     }
@@ -98,19 +97,20 @@ fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis
 fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
     Some(match anomaly {
         Anomaly::MissingUsage => Diagnosis::new(
-            "the endpoint sent no usage, although llmload requested it: tokens, TPOT and TPS are \
-             not counted",
+            "the endpoint sent no usage, although llmload requested it, so tokens, TPOT and TPS \
+             cannot be measured",
             "configure the server to send usage in streams (`stream_options.include_usage`)",
         ),
         Anomaly::ModelMismatch => Diagnosis::new(
-            "the answer names another model than the request",
-            "set `model` (or `--model`) to the model that shall answer",
+            "the response names another model than the request",
+            "set `model` (or `--model`) to the model that should respond",
         ),
         Anomaly::MissingFinishReason => Diagnosis::new(
-            "the stream has no finish reason: a truncated answer looks complete",
+            "the stream has no finish reason, so an incomplete response can look complete",
             "configure the server to send `finish_reason` in its last chunk",
         ),
-        // Not a problem: a stream may end without it. The text shows the end of each stream.
+        // This is no problem, because some servers never send `[DONE]`. The text report shows how
+        // the stream ended.
         Anomaly::MissingDone => return None,
     })
 }

@@ -1,7 +1,8 @@
-//! Sends one request through the exchange that a load uses, and inspects the bytes of its response.
+//! Sends one request with the same function as a load, [`exchange`], and inspects the bytes of the
+//! response.
 //!
-//! The inspector reads the facts that a load has no use for, such as the channel of the first text
-//! and the finish reason.
+//! The inspection finds facts that a load does not need, such as the channel of the first text and
+//! the finish reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,7 +66,7 @@ pub async fn send<E: Endpoint>(
     }
 }
 
-/// The events of one exchange.
+/// Records the events of one request.
 #[derive(Default)]
 struct EventRecord {
     sent: Option<Instant>,
@@ -96,11 +97,11 @@ impl Observe for Mutex<EventRecord> {
     }
 }
 
-/// Decodes the bytes of a response a second time, for the probe alone.
+/// Decodes the bytes of a response a second time, for facts that only the probe needs.
 struct Inspector {
     reader: StreamReader,
     first_event: Option<Instant>,
-    /// The channel of the first text, and the time of the read that brought it.
+    /// The channel of the first text, and the instant of the read that contained this text.
     first_text: Option<(Channel, Instant)>,
 }
 
@@ -128,7 +129,7 @@ impl Inspector {
     }
 }
 
-/// An endpoint whose responses pass an inspector.
+/// An endpoint that passes the bytes of its responses to an inspector.
 struct InspectedEndpoint<E> {
     endpoint: Arc<E>,
     inspector: Arc<Mutex<Inspector>>,

@@ -15,9 +15,7 @@ const SHOWN_MODELS: usize = 5;
 /// Displays the report of a probe.
 #[derive(Debug)]
 pub struct ReportText<'a> {
-    /// The report.
     pub report: &'a ProbeReport,
-    /// Width and colours.
     pub style: TextStyle,
 }
 
@@ -51,9 +49,9 @@ impl Display for ReportText<'_> {
             writeln!(f)?;
         }
         let verdict = if report.is_successful() {
-            "The endpoint streamed a complete answer."
+            "The endpoint streamed a complete response."
         } else {
-            "The endpoint did not stream a complete answer."
+            "The endpoint did not stream a complete response."
         };
         write!(f, "{}", self.style.bold(verdict))
     }
@@ -69,7 +67,8 @@ impl ReportText<'_> {
         )
     }
 
-    /// Writes a text next to a heading of `indent` characters, and wraps it there.
+    /// Writes a text to the right of a heading of `indent` characters. The lines of the text are
+    /// wrapped and aligned.
     fn paragraph(
         &self,
         heading: &str,
@@ -164,7 +163,8 @@ impl ReportText<'_> {
 
 const STEPS_NOTE: &str = "each step begins when the one above ends";
 
-/// The steps of one request with a note, then its TTFT and TPOT.
+/// The rows of the table: the steps of one request, then TTFT and TPOT. The second text of each row
+/// is a note.
 const STEPS: [(&str, &str); 8] = [
     ("DNS lookup", ""),
     ("connect", "TLS included"),
@@ -196,7 +196,7 @@ fn step_times(request: &ProbedRequest, measurement: &Measurement) -> [Option<Dur
     ]
 }
 
-/// The request with its measurement, if it succeeded.
+/// Returns the request with its measurement, if the request succeeded.
 fn success(request: &ProbedRequest) -> Option<(&ProbedRequest, &Measurement)> {
     request.outcome.as_ref().ok().map(|measurement| (request, measurement))
 }
@@ -210,7 +210,8 @@ fn model_list(status: u16, models: &[String]) -> String {
     }
 }
 
-/// The kind of the first token, and any event before it that does not count as one.
+/// Describes the kind of text in the first token. Also mentions an earlier event without text,
+/// because such an event does not count as a token.
 fn first_token(request: &ProbedRequest) -> String {
     let kind = match request.first_text {
         Some(Channel::Answer) => "answer text",
@@ -253,7 +254,7 @@ fn end(request: &ProbedRequest, measurement: &Measurement) -> String {
     )
 }
 
-/// The prompt tokens of the second request that a prefix cache held.
+/// Describes how many prompt tokens of the second request were found in a prefix cache.
 fn cached_tokens(requests: &[ProbedRequest]) -> Option<String> {
     let [first, second] = requests else { return None };
     let usage = |request: &ProbedRequest| request.outcome.as_ref().ok()?.usage;

@@ -1,5 +1,5 @@
-//! Responses without streaming: the body of an unstreamed response, and a body that arrived instead
-//! of the requested stream.
+//! Reads responses that are not streams. A body is not a stream because llmload requested no
+//! stream, or because the server sent something else instead of the requested stream.
 
 use super::decoded::{Channel, DecodedEvent, discard_text};
 use super::dialect::Api;
@@ -10,12 +10,12 @@ use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads the response to a request without streaming. The response is complete when its JSON is,
-/// so the `terminal` of the target plays no part.
+/// The reader of the response to a request without streaming. The response is complete when its
+/// JSON is complete, so the reader does not need the `terminal` of the target.
 #[derive(Debug)]
 pub struct BodyReader {
     body: Vec<u8>,
-    /// The largest body, in bytes.
+    /// The longest body that is accepted, in bytes.
     limit: usize,
     response: ResponseState,
 }
@@ -29,15 +29,15 @@ impl BodyReader {
         }
     }
 
-    /// Sets the requested model, so a response by another model is an anomaly.
+    /// Sets the requested model. If the response names another model, this is an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> BodyReader {
         self.response.set_requested_model(model);
         self
     }
 
-    /// Takes the bytes of one read. Returns false once the body is too large: further reads are
-    /// pointless then.
+    /// Takes the bytes of one read. Returns false if the body is too large, in which case the
+    /// caller can stop reading.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
             self.response.fail(Failure::TooLarge, &TooLarge::Body.to_string());
@@ -49,10 +49,10 @@ impl BodyReader {
         !self.response.has_failed()
     }
 
-    /// Returns the verdict, given that the body ended cleanly.
+    /// Returns the verdict. The caller calls this method when the body has ended cleanly.
     ///
     /// # Errors
-    /// The response is a failure of the returned class.
+    /// The response is a failure.
     pub fn end<S>(&mut self, sink: &mut S) -> Result<CompletedResponse, FailureDetail>
     where
         S: FnMut(u32, Channel, &str),
@@ -85,13 +85,14 @@ impl BodyReader {
         }
     }
 
-    /// Returns the bytes of text on one channel; 0 before the verdict.
+    /// Returns the length of the text on one channel, in bytes. It is 0 before
+    /// [`BodyReader::end`] is called.
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.response.text_bytes(channel)
     }
 }
 
-/// Decodes a whole body, with or without a byte-order mark.
+/// Decodes a complete body, with or without a byte-order mark.
 fn decode<'a, S>(
     api: Api,
     body: &'a [u8],
@@ -103,16 +104,17 @@ where
     api.decode_body(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body), sink)
 }
 
-/// Returns the failure of a 200 response that is not the requested event stream: an error that the
-/// endpoint wrapped in a 200, a whole completion, or something else such as a login page.
+/// Returns the failure of a response with status 200 that is not the requested event stream. The
+/// body is an error of the endpoint, a completion in one piece, or something else such as a login
+/// page.
 pub fn explain_missing_stream(api: Api, body: &[u8]) -> FailureDetail {
     match decode(api, body, &mut discard_text) {
         Ok(DecodedEvent { error: Some(error), .. }) => error.detail(Failure::StreamError),
         Ok(decoded) if decoded.has_text || decoded.finish.is_some() => FailureDetail::new(
             Failure::NotSse,
-            "the server sent a whole completion instead of a stream",
+            "the server sent the completion in one piece instead of a stream",
         )
-        .with_cause(FailureCause::WholeCompletion),
+        .with_cause(FailureCause::UnstreamedCompletion),
         _ => {
             let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
             ReportedError::from_body(body).detail(Failure::NotSse)

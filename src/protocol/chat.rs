@@ -1,7 +1,9 @@
-//! The chat completions API: messages as the prompt, `choices[].delta` in the events of a stream.
+//! The chat completions API. Its requests contain `messages`. The text of a stream is in
+//! `choices[].delta` of each event.
 //!
-//! The decoder is liberal. It reads what servers and gateways really send, and it also reads the
-//! text field of the completions API, whose responses are the same otherwise.
+//! The decoder accepts every format that is known from real servers and gateways. It also reads the
+//! text field of the completions API, because the responses of that API have the same structure
+//! otherwise.
 
 use serde_json::{Value, json};
 
@@ -24,17 +26,16 @@ pub const PATH: &str = "chat/completions";
 /// The data of the last event of a stream.
 pub(super) const END_MARKER: &str = "[DONE]";
 
-/// The field of a choice that contains its text.
+/// The kind of JSON to decode. It decides which field of a choice contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// `choices[].delta`, in an event. `choices[].message` is ignored, because some servers repeat
-    /// the whole text there.
-    Stream,
-    /// `choices[].message`, in a body without streaming.
-    Whole,
+    /// One event of a stream. The text is in `choices[].delta`. `choices[].message` is ignored,
+    /// because some servers repeat the complete text there.
+    Event,
+    /// The body of a response without streaming. The text is in `choices[].message`.
+    Body,
 }
 
-/// Encodes the body of a request.
 pub(super) fn encode(
     dialect: &Dialect,
     model: &str,
@@ -51,10 +52,11 @@ fn messages_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
     ("messages", messages.collect())
 }
 
-/// Decodes one event of a stream. Events without data and events named `ping` mean nothing.
+/// Decodes one event of a stream. An event without data and an event named `ping` become an empty
+/// [`DecodedEvent`].
 ///
 /// # Errors
-/// The data is not valid UTF-8 or JSON, or not of the API's shape.
+/// The data is not valid UTF-8 or JSON, or its structure does not fit the API.
 pub(super) fn decode_event<'a, S>(
     event: SseEvent<'a>,
     sink: &mut S,
@@ -73,13 +75,13 @@ where
     if data.is_empty() || event.name == b"ping" {
         return Ok(DecodedEvent::default());
     }
-    decode_json(data, Shape::Stream, sink)
+    decode_json(data, Shape::Event, sink)
 }
 
 /// Decodes the body of a response without streaming.
 ///
 /// # Errors
-/// The body is not valid UTF-8 or JSON, or not of the API's shape.
+/// The body is not valid UTF-8 or JSON, or its structure does not fit the API.
 pub(super) fn decode_body<'a, S>(
     body: &'a [u8],
     sink: &mut S,
@@ -87,7 +89,7 @@ pub(super) fn decode_body<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    decode_json(body, Shape::Whole, sink)
+    decode_json(body, Shape::Body, sink)
 }
 
 fn decode_json<'a, S>(
@@ -102,8 +104,9 @@ where
     Ok(decode(json, shape, sink)?)
 }
 
-/// Returns the finish reason that a server names, under any of the names in use. An empty name is
-/// no reason: some servers fill the field in every event.
+/// Returns the finish reason for a name that a server sent. Servers use different names for the
+/// same reason. An empty name is no finish reason, because some servers send the field in every
+/// event.
 pub fn finish_reason(name: &str) -> Option<FinishReason> {
     Some(match name.to_ascii_lowercase().as_str() {
         "" | "null" => return None,

@@ -1,7 +1,8 @@
-//! The completions API: one prompt as text instead of messages.
+//! The completions API. Its requests contain one text (`prompt`) instead of messages.
 //!
-//! Its responses have the envelope of chat completions. Only the text is in another field
-//! (`choices[].text`), and the decoder of chat reads that field too.
+//! Its responses differ from the responses of the chat API only in the field that contains the text
+//! (`choices[].text`). The decoder of the chat API reads this field too, so this module uses that
+//! decoder.
 
 use serde_json::Value;
 
@@ -13,7 +14,6 @@ pub(super) use super::chat::{END_MARKER, decode_body, decode_event};
 /// The path of the endpoint, relative to the base URL.
 pub const PATH: &str = "completions";
 
-/// Encodes the body of a request.
 pub(super) fn encode(
     dialect: &Dialect,
     model: &str,
@@ -24,8 +24,8 @@ pub(super) fn encode(
     openai_body::encode(dialect, model, parameters, prompt, text)
 }
 
-/// Returns the messages as the single text that this API takes. Roles are lost: only a chat
-/// template could express them.
+/// Joins the messages to the single text that this API accepts. The roles of the messages are lost,
+/// because only the chat template of a model could express them.
 fn prompt_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
     let texts: Vec<&str> = messages.iter().map(|(_, text)| *text).collect();
     ("prompt", texts.join("\n\n").into())

@@ -1,9 +1,9 @@
-//! The meaning of one event or one body, the same for every API. It is all that the readers and
-//! the verdict know of a response.
+//! One decoded event or body, in the same form for every API. Only the decoders of the APIs know
+//! the field names of a response.
 //!
-//! Text is not part of [`DecodedEvent`]. The decoder passes it to a sink while it still is in the
-//! read buffer, so the measured path allocates nothing. A caller that wants the text passes a sink
-//! that keeps it.
+//! [`DecodedEvent`] does not contain text. The decoder passes each piece of text to a *sink*, which
+//! is a closure of the caller, while the text is still in the read buffer. So the measured path
+//! allocates nothing. A caller that needs the text passes a sink that stores it.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::measurement::{FinishReason, Usage};
 pub enum Channel {
     /// The answer to the user.
     Answer,
-    /// Visible reasoning, under any of the names that servers use.
+    /// Visible reasoning, under any of the field names that servers use.
     Reasoning,
     /// A refusal of the model.
     Refusal,
@@ -23,20 +23,20 @@ pub enum Channel {
     ToolCall,
 }
 
-/// The meaning of one event, or of a whole body, apart from its text.
+/// One decoded event, or a decoded body without streaming, apart from its text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DecodedEvent<'a> {
-    /// True if it carries text on any channel. Then it counts as a token event.
+    /// True if the event contains text on any channel. Such an event counts as a token event.
     pub has_text: bool,
-    /// The last finish reason in it.
+    /// The last finish reason in the event.
     pub finish: Option<FinishReason>,
-    /// The last usage in it.
+    /// The last usage in the event.
     pub usage: Option<Usage>,
-    /// The error it reports, whatever else it contains.
+    /// The error that the event reports. The other fields can be set too.
     pub error: Option<ReportedError>,
-    /// The model it names.
+    /// The model that the event names.
     pub model: Option<Cow<'a, str>>,
-    /// True if it is the marker with which the API ends a stream.
+    /// True if the event is the end marker of the API, such as `[DONE]`.
     pub is_end: bool,
 }
 
@@ -46,7 +46,7 @@ pub enum DecodeError {
     /// The bytes are not UTF-8.
     #[error("invalid UTF-8")]
     Utf8,
-    /// The text is not JSON, or not of the API's shape.
+    /// The text is not JSON, or its structure does not fit the API.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
@@ -58,5 +58,5 @@ impl DecodeError {
     }
 }
 
-/// A sink that keeps no text.
+/// A sink that ignores all text.
 pub fn discard_text(_: u32, _: Channel, _: &str) {}

@@ -1,9 +1,13 @@
-//! The APIs that llmload speaks, and how one endpoint differs in its names.
+//! The APIs that llmload can use, and the settings in which endpoints of one API differ.
 //!
-//! This is the only place that knows which module speaks which API. Each module provides a path, an
-//! encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To add
-//! an API, write its module and add a variant to [`Api`]: the compiler then names each `match` to
-//! extend. Dispatch is static, because a decoder runs once for each chunk.
+//! An [`Api`] is chat or completions. A [`Dialect`] is the `Api` of one target, together with the
+//! request fields that this target expects or refuses. Encoding a request needs the dialect.
+//! Decoding a response needs only the `Api`.
+//!
+//! This is the only file that knows which module implements which API. Each module provides a path,
+//! an encoder, a decoder for events, a decoder for bodies, and the end marker of its streams. To
+//! add an API, write its module and add a variant to [`Api`]. The compiler then reports each
+//! `match` that needs a new arm. Dispatch is static, because a decoder runs once for each chunk.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +18,11 @@ use super::prompt::Prompt;
 use super::sse::SseEvent;
 use super::{RequestParameters, chat, completions};
 
-/// One API. The readers of responses take it and know no field name themselves.
+/// An API: the path of its requests, and the format of its responses. A [`Dialect`] adds the
+/// settings of one target.
+///
+/// [`StreamReader`](super::StreamReader) and [`BodyReader`](super::BodyReader) get an `Api` and
+/// leave every field name to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Api {
     /// `/chat/completions` (the default).
@@ -33,7 +41,8 @@ impl Api {
         }
     }
 
-    /// Returns the marker with which the API ends a stream, as messages quote it.
+    /// Returns the data of the event with which the API ends a stream, such as `[DONE]`. Error
+    /// messages quote this text.
     pub const fn end_marker(self) -> &'static str {
         match self {
             Api::Chat => chat::END_MARKER,
@@ -41,10 +50,11 @@ impl Api {
         }
     }
 
-    /// Decodes one event of a stream. Text goes to `sink` with the index of its choice.
+    /// Decodes one event of a stream. Passes each piece of text to `sink`, with the index of the
+    /// choice that contains it.
     ///
     /// # Errors
-    /// The event is not valid UTF-8 or JSON, or not of the API's shape.
+    /// The event is not valid UTF-8 or JSON, or its structure does not fit the API.
     pub fn decode_event<'a, S>(
         self,
         event: SseEvent<'a>,
@@ -59,11 +69,11 @@ impl Api {
         }
     }
 
-    /// Decodes the body of a response without streaming. Text goes to `sink` with the index of its
-    /// choice.
+    /// Decodes the body of a response without streaming. Passes each piece of text to `sink`, with
+    /// the index of the choice that contains it.
     ///
     /// # Errors
-    /// The body is not valid UTF-8 or JSON, or not of the API's shape.
+    /// The body is not valid UTF-8 or JSON, or its structure does not fit the API.
     pub fn decode_body<'a, S>(
         self,
         body: &'a [u8],
@@ -99,14 +109,18 @@ impl MaxTokensField {
     }
 }
 
-/// The API of one endpoint, and the body fields that this endpoint expects or refuses.
+/// The [`Api`] of one target, and the request fields that this target expects or refuses.
+///
+/// Encoding a request needs the dialect. Decoding a response needs only the `Api`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dialect {
     pub api: Api,
     pub max_tokens_field: MaxTokensField,
-    /// True if a streaming request asks for usage. If false, `stream_options` is never sent.
+    /// True if a streaming request asks for usage (`stream_options.include_usage`). If false,
+    /// llmload never sends `stream_options`.
     pub include_usage: bool,
-    /// Additional fields of every body. The fields of a scenario take precedence.
+    /// Additional fields of every request body. If a scenario sets the same field, the value of the
+    /// scenario is sent.
     pub extra_body: BTreeMap<String, Value>,
 }
 
@@ -220,6 +234,6 @@ mod tests {
         };
         let body = encoded(&dialect, true, &"Hi".into());
         assert_eq!(body["chat_template_kwargs"], json!({"enable_thinking": false}));
-        assert_eq!(body["top_p"], 0.9, "the scenario's");
+        assert_eq!(body["top_p"], 0.9, "the value of the scenario");
     }
 }

@@ -1,22 +1,23 @@
-//! Rate limits and request ids in the head of a response. Endpoints write them in many formats; a
-//! value that cannot be read is ignored.
+//! Reads rate limits and request ids from the head of a response. Endpoints use many formats. A
+//! value in an unknown format is ignored.
 
 use std::time::{Duration, SystemTime};
 
 use crate::measurement::printable;
 
-/// The highest plausible amount. A higher one is a defect of the server, or an instant instead of a
-/// duration.
+/// The highest plausible amount. A higher value is a defect of the server, or a Unix time where a
+/// duration is expected.
 const MAX_AMOUNT: f64 = 1e12;
-/// The longest plausible wait, in seconds. A longer one is an instant instead of a duration.
+/// The longest plausible wait, in seconds. A higher value is a Unix time where a duration is
+/// expected.
 const MAX_WAIT: f64 = 366.0 * 24.0 * 3600.0;
 
-/// The headers with which endpoints and gateways identify a request, the best known first.
+/// The headers in which endpoints and gateways return the id of a request, the best known first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "x-ms-request-id", "request-id"];
-/// The longest request id that is shown, in bytes.
+/// The longest request id that is kept, in bytes. A longer id is shortened.
 const MAX_REQUEST_ID: usize = 64;
 
-/// The rate limits that an endpoint reports. Each part is `None` if it is not reported.
+/// The rate limits that an endpoint reports. A value that the endpoint does not report is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RateLimits {
     pub requests: Allowance,
@@ -25,20 +26,21 @@ pub struct RateLimits {
     pub retry_after: Option<Duration>,
 }
 
-/// The rate limit of requests or of tokens.
+/// The rate limit for requests or for tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Allowance {
     /// The full allowance.
     pub limit: Option<f64>,
-    /// The part that is left.
+    /// The part of the allowance that is left.
     pub remaining: Option<f64>,
     /// The time until the full allowance is available again.
     pub reset: Option<Duration>,
 }
 
 impl RateLimits {
-    /// Reads the limits from a response head. `now` converts a date to a wait. Returns `None` if no
-    /// limit is reported.
+    /// Reads the limits from a response head. `header` returns the value of a header. `now` is
+    /// needed because `retry-after` can contain a date. Returns `None` if the head reports no
+    /// limit.
     pub fn read<'a>(
         header: impl Fn(&str) -> Option<&'a str>,
         now: SystemTime,
@@ -65,20 +67,20 @@ impl RateLimits {
     }
 }
 
-/// Returns the id that the endpoint gave the request, safe to print.
+/// Returns the id that the endpoint gave to the request, made safe to print.
 pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let id =
         REQUEST_IDS.into_iter().find_map(|name| header(name).filter(|id| !id.trim().is_empty()))?;
     Some(printable(id, MAX_REQUEST_ID))
 }
 
-/// Reads an amount. Azure sends `-1` for "unknown", which is none.
+/// Parses an amount. Azure sends `-1` for "unknown", for which this function returns `None`.
 fn amount(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|amount| plain && *amount <= MAX_AMOUNT)
 }
 
-/// Reads seconds, or a duration in Go's format: `6m0s`, `2m59.56s`, `120ms`.
+/// Parses a number of seconds, or a duration in Go's format such as `6m0s`, `2m59.56s` or `120ms`.
 fn duration(text: &str) -> Option<Duration> {
     if let Some(seconds) = amount(text) {
         return wait(seconds);
@@ -108,6 +110,7 @@ fn duration(text: &str) -> Option<Duration> {
     wait(seconds)
 }
 
+/// Returns the duration, or `None` if it is not a plausible wait.
 fn wait(seconds: f64) -> Option<Duration> {
     (0.0..=MAX_WAIT).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
@@ -148,7 +151,11 @@ mod tests {
         }
         assert_eq!(retry("retry-after-ms", "250"), Some(250));
         let both = read(&[("retry-after-ms", "250"), ("retry-after", "1")]).unwrap();
-        assert_eq!(both.retry_after, Some(Duration::from_millis(250)), "the more precise one");
+        assert_eq!(
+            both.retry_after,
+            Some(Duration::from_millis(250)),
+            "the more precise header is used"
+        );
     }
 
     #[test]
@@ -165,7 +172,7 @@ mod tests {
         let (requests, tokens) = (openai.requests, openai.tokens);
         assert_eq!((requests.limit, requests.remaining), (Some(5000.0), Some(4999.0)));
         assert_eq!(requests.reset, Some(Duration::from_millis(12)));
-        assert_eq!((tokens.limit, tokens.remaining), (Some(800_000.0), None), "-1 is no count");
+        assert_eq!((tokens.limit, tokens.remaining), (Some(800_000.0), None), "-1 means unknown");
         assert_eq!(tokens.reset, Some(Duration::from_millis(179_560)));
         for odd in ["6m0", "m", "5x", "1h-3m", "..s", "9999999h"] {
             assert_eq!(read(&[("x-ratelimit-reset-requests", odd)]), None, "{odd}");
@@ -189,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_value_exceeds_its_bound(text in ".{0,40}") {
+        fn a_rate_limit_is_never_higher_than_the_plausible_maximum(text in ".{0,40}") {
             for name in ["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "x-ratelimit-limit-requests"] {
                 if let Some(limits) = read(&[(name, &text)]) {
                     prop_assert!(limits.retry_after.is_none_or(|wait| wait.as_secs_f64() <= MAX_WAIT));
@@ -199,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn a_go_duration_is_read_back(h in 0u32..9, m in 0u32..60, s in 0u32..60, ms in 1u32..1000) {
+        fn a_duration_in_the_format_of_go_is_parsed(h in 0u32..9, m in 0u32..60, s in 0u32..60, ms in 1u32..1000) {
             let limits = read(&[("x-ratelimit-reset-tokens", &format!("{h}h{m}m{s}.{ms:03}s"))]).unwrap();
             let millis = u128::from(((h * 60 + m) * 60 + s) * 1000 + ms);
             prop_assert!(limits.tokens.reset.unwrap().as_millis().abs_diff(millis) <= 1);

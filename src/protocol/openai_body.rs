@@ -1,24 +1,27 @@
-//! The request body of the APIs in OpenAI's style. Only the field of the text differs between chat
-//! and completions; a parameter has the same name and the same meaning in both.
+//! The request body that chat and completions have in common. The two APIs differ only in the field
+//! that contains the text. All parameters have the same names and meanings in both APIs.
 
 use serde_json::{Map, Value, json};
 
 use super::prompt::{Content, Prompt};
 use super::{Dialect, MaxTokensField, RequestParameters};
 
-/// The fields that limit the number of output tokens. Endpoints that know both obey the first.
+/// The fields that limit the number of output tokens. If a body contains both fields, endpoints
+/// that know both use the first one.
 pub(super) const LIMIT_FIELDS: [&str; 2] =
     [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
-/// Encodes the body of a request. `text` is the field with the conversation. It is `None` for a
-/// recorded body, which contains its own text.
+/// Encodes the body of a request. `text` is the name and the value of the field that contains the
+/// conversation. It is `None` for a recorded body, because a recorded body already contains its
+/// text.
 ///
 /// If a field is set several times, the last setting wins. The order is: the scenario's parameters,
 /// the target's `extra_body`, the scenario's `extra`, a recorded body, the settings of this prompt.
 ///
-/// There is exactly one limit of output tokens, because servers that expect
-/// `max_completion_tokens` refuse `max_tokens`. If the target expects `max_completion_tokens`,
-/// every limit gets that name. Otherwise the limit keeps the name with which it was set.
+/// The body contains exactly one limit of output tokens, because servers that expect
+/// `max_completion_tokens` refuse `max_tokens`. If the target expects `max_completion_tokens`, the
+/// limit gets this name. Otherwise the limit keeps the name under which it was configured or
+/// recorded.
 pub(super) fn encode(
     dialect: &Dialect,
     model: &str,
@@ -49,8 +52,8 @@ pub(super) fn encode(
     Value::Object(body).to_string().into_bytes()
 }
 
-/// Requests usage at the end of the stream, or removes `stream_options`: endpoints refuse the field
-/// without streaming.
+/// Requests usage at the end of the stream if `include_usage` is true. Otherwise removes
+/// `stream_options`, because endpoints refuse this field in a request without streaming.
 fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     match body.get_mut("stream_options") {
         _ if !include_usage => _ = body.remove("stream_options"),
@@ -59,7 +62,7 @@ fn set_stream_options(body: &mut Map<String, Value>, include_usage: bool) {
     }
 }
 
-/// Sets the fields that belong to this one prompt.
+/// Sets the fields that apply to this prompt only.
 fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     if let Some(limit) = prompt.max_tokens {
         let name = LIMIT_FIELDS.into_iter().find(|name| body.contains_key(*name));
@@ -70,7 +73,7 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
         body.insert("ignore_eos".into(), true.into());
     }
     if let Some(nonce) = &prompt.nonce {
-        // The configuration refuses nonces for a source without text.
+        // A body without text gets no nonce. The configuration refuses nonces for such prompts.
         if let Some(text) = first_text(body) {
             text.insert_str(0, nonce);
         }
@@ -80,8 +83,9 @@ fn set_prompt_fields(body: &mut Map<String, Value>, prompt: &Prompt<'_>) {
     }
 }
 
-/// Sets fields in the body. Maps are merged, and a limit of output tokens replaces the limit
-/// before, under either name.
+/// Sets fields in the body. If the old and the new value of a field are both objects, they are
+/// merged. A limit of output tokens replaces the earlier limit, even if the earlier limit has the
+/// other name.
 fn merge_fields<'a>(
     body: &mut Map<String, Value>,
     fields: impl Iterator<Item = (&'a String, &'a Value)> + Clone,
@@ -102,8 +106,8 @@ fn merge_fields<'a>(
     }
 }
 
-/// Returns the limit of output tokens among some fields, with its name. If both names are present,
-/// it is the one that endpoints obey, unless that one is `null`.
+/// Finds the limit of output tokens in the fields. Returns its name and its value. If the fields
+/// contain both names, returns the limit that endpoints use, unless its value is `null`.
 pub(super) fn output_limit<'a>(
     fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {
@@ -113,8 +117,8 @@ pub(super) fn output_limit<'a>(
     limits.clone().find(|(_, value)| !value.is_null()).or_else(|| limits.clone().next())
 }
 
-/// Returns the first text of a body of either API: a text, the first of a list of texts, or the
-/// first text part of a message.
+/// Returns the first text of a body of either API. The text is the `prompt` or the content of the
+/// first message. If the prompt or the content is a list, the text is the first text in this list.
 pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
     let first_message = body.get("messages").and_then(|messages| messages.get(0)?.get("content"));
     let content = if first_message.is_some() {

@@ -1,6 +1,7 @@
-//! The prompt of one request, before any API has encoded it: a conversation, or a recorded body.
+//! The prompt of one request, before it is encoded for an API. A prompt is a conversation or a
+//! recorded request body.
 //!
-//! The prompt sources make it, and a [`Dialect`](super::Dialect) encodes it.
+//! The prompt sources create each [`Prompt`], and a [`Dialect`](super::Dialect) encodes it.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -9,29 +10,31 @@ use serde_json::{Map, Value};
 
 use super::{RequestParameters, openai_body};
 
-/// The prompt of one request, with the settings that differ from those of its scenario.
+/// The prompt of one request, with the settings that apply to this request only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt<'a> {
     pub content: Content<'a>,
-    /// The highest number of output tokens. It replaces every other limit.
+    /// The highest number of output tokens. It replaces the limits of the scenario, the target and
+    /// a recorded body.
     pub max_tokens: Option<NonZeroU32>,
-    /// True if the engine should generate up to the limit. `ignore_eos` is a field of vLLM, SGLang
-    /// and llama.cpp.
+    /// True if the engine should always generate as many tokens as the limit allows. `ignore_eos`
+    /// is a field of vLLM, SGLang and llama.cpp.
     pub ignore_eos: bool,
-    /// A text at the start of the first message, so no engine has this prefix in its cache.
+    /// A unique text at the start of the first message. With this text, an engine cannot find the
+    /// start of the prompt in its prefix cache.
     pub nonce: Option<String>,
-    /// vLLM's `cache_salt`: only requests with the same salt share cached prefixes.
+    /// vLLM's `cache_salt`. Two requests share cached prefixes only if they have the same salt.
     pub cache_salt: Option<String>,
 }
 
 /// The text of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content<'a> {
-    /// Messages. If the first is a system message, it replaces the scenario's.
+    /// Messages. If the first is a system message, it replaces the system message of the scenario.
     Conversation(Vec<Message<'a>>),
-    /// A recorded request body. Its fields override the scenario's parameters, except `model` and
-    /// `stream`: the measurement belongs to the configured model, and the reader of the response
-    /// depends on `stream`.
+    /// A recorded request body. Its fields override the parameters of the scenario, except `model`
+    /// and `stream`. The metrics name the configured model, and llmload reads the response as the
+    /// configured `stream` requires.
     Payload(Map<String, Value>),
 }
 
@@ -89,8 +92,9 @@ impl<'a> From<&'a str> for Prompt<'a> {
 }
 
 impl Content<'_> {
-    /// Returns the messages of a conversation, after the scenario's system message unless the
-    /// conversation begins with its own. Returns `None` for a recorded body.
+    /// Returns the messages of a conversation. If the conversation does not begin with a system
+    /// message, the system message of the scenario is the first one. Returns `None` for a recorded
+    /// body.
     pub(super) fn messages<'a>(
         &'a self,
         parameters: &'a RequestParameters,
@@ -107,8 +111,8 @@ impl Content<'_> {
 }
 
 impl Prompt<'_> {
-    /// Returns the limit of output tokens of this prompt, if it has one. It replaces that of its
-    /// scenario.
+    /// Returns the limit of output tokens that this prompt sets, if any. It replaces the limit of
+    /// the scenario.
     pub fn own_output_limit(&self) -> Option<u64> {
         let recorded = match &self.content {
             Content::Payload(body) => openai_body::output_limit(&body.iter()),
@@ -118,8 +122,9 @@ impl Prompt<'_> {
         own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
     }
 
-    /// Returns true if a nonce can precede its text. A recorded body of token ids has no text, nor
-    /// has one that begins with only an image.
+    /// Returns true if a nonce can be put before the text of this prompt. This is not possible if a
+    /// recorded body contains token ids instead of text, or if its first message contains only an
+    /// image.
     pub fn has_first_text(self) -> bool {
         match self.content {
             Content::Conversation(_) => true,
@@ -223,7 +228,7 @@ mod tests {
         let body = encoded(&prompt, &json!({}), true);
         assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(3), &json!(true)));
         assert_eq!(body["cache_salt"], "salt");
-        // With the name that the endpoint expects.
+        // The limit has the name that the endpoint expects.
         let body = encoded(&prompt, &json!({"max_completion_tokens": 9}), true);
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(3), None));
         let plain = encoded(&"Hi".into(), &json!({}), true);
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_without_a_system_message_gets_that_of_the_scenario() {
+    fn a_conversation_without_a_system_message_gets_the_system_message_of_the_scenario() {
         let message = |role, text: &'static str| Message { role, text: text.into() };
         let turns =
             vec![message(Role::User, "a"), message(Role::Assistant, "b"), message(Role::User, "c")];

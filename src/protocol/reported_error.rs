@@ -1,7 +1,9 @@
-//! Errors as endpoints report them: an event inside a stream, or the body of an error status.
+//! Reads the errors that endpoints report: an error event in a stream, or the body of a response
+//! with an error status.
 //!
-//! Nearly every server has its own format. Each becomes a sentence for people, a code, and a kind
-//! from a closed set. Nothing here is on the measured path.
+//! Nearly every server uses a different format. Each format becomes a message for people, a code,
+//! and a kind from a closed set. This code runs for failed requests only, so it does not need to be
+//! fast.
 
 use std::borrow::Cow;
 
@@ -9,12 +11,13 @@ use serde_json::Value;
 
 use crate::measurement::{Failure, FailureCause, FailureDetail};
 
-/// The longest report that is parsed, in bytes. A longer one is only quoted.
+/// The longest error report that is parsed, in bytes. A longer report is quoted without parsing.
 const MAX_PARSED: usize = 64 << 10;
 /// The longest message that is kept, in bytes. [`FailureDetail`] shortens it again for display.
 const MAX_MESSAGE: usize = 1 << 10;
 
-/// The kind of a reported error. The set is closed, unlike the messages.
+/// The kind of a reported error. Servers can send any message, but each error has one of these
+/// kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// Too many requests or tokens at the moment.
@@ -23,7 +26,7 @@ pub enum ErrorKind {
     Overloaded,
     /// The quota, budget or balance of the account is used up. Waiting does not help.
     Quota,
-    /// A content filter.
+    /// A content filter refused the prompt or the output.
     Filtered,
     /// The request is invalid.
     Invalid,
@@ -36,7 +39,8 @@ pub enum ErrorKind {
 /// An error that an endpoint reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedError {
-    /// The message of the endpoint. It is not yet safe to print: [`ReportedError::detail`] is.
+    /// The message of the endpoint. It is not safe to print. [`ReportedError::detail`] returns a
+    /// safe form.
     pub message: String,
     /// The error code of the endpoint, if any.
     pub code: Option<String>,
@@ -44,8 +48,9 @@ pub struct ReportedError {
 }
 
 impl ReportedError {
-    /// Reads the body of an error status or the data of an error event: an `error` object in any of
-    /// its forms, plain text, or HTML. An empty body gives an empty message.
+    /// Reads the body of a response with an error status, or the data of an error event. The text
+    /// is an `error` object in any of its forms, plain text, or HTML. An empty body gives an empty
+    /// message.
     pub fn from_body(body: &[u8]) -> ReportedError {
         let head = &body[..body.len().min(MAX_PARSED)];
         let text = String::from_utf8_lossy(head);
@@ -98,18 +103,19 @@ impl ReportedError {
         ReportedError { message: cut(message, MAX_MESSAGE).to_owned(), code, kind }
     }
 
-    /// Returns true if the account is used up. A 429 is not a rate limit then.
+    /// Returns true if the quota of the account is used up. In this case, status 429 does not mean
+    /// a rate limit.
     pub fn is_quota(&self) -> bool {
         self.kind == ErrorKind::Quota
     }
 
-    /// Returns the detail of a failure of this class, with the message made safe to print.
+    /// Returns a failure of the given class with this error's message, made safe to print.
     pub fn detail(&self, failure: Failure) -> FailureDetail {
         FailureDetail::new(failure, &self.message)
     }
 }
 
-/// Parts of codes and types that report a used-up account.
+/// Parts of error codes and types. Each means that the quota of the account is used up.
 const QUOTA: [&str; 6] = [
     "insufficient_quota",
     "budget_exceeded",
@@ -176,8 +182,8 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns a message as one sentence. It may also be a list of problems from a validator, or an
-/// object.
+/// Returns a message as one sentence. The value is a text, a list of problems from a validator, or
+/// an object.
 fn sentence(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -228,8 +234,8 @@ fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// Returns the failure of a response with a status other than 200, from the status and the start of
-/// the body.
+/// Returns the failure of a response with a status other than 200. `body` is the start of the
+/// response body.
 pub fn failure_of_status(status: u16, body: &[u8]) -> FailureDetail {
     let error = ReportedError::from_body(body);
     let failure = match status {

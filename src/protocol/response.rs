@@ -1,7 +1,7 @@
-//! The verdict on a response: success or failure, and the anomalies of a success.
+//! The verdict on a response: success or failure. A success has a list of anomalies.
 //!
-//! HTTP 200 proves nothing and `[DONE]` proves little, because a dying engine sends both. These
-//! rules decide for streamed and unstreamed responses alike.
+//! Neither status 200 nor `[DONE]` proves a success, because an engine that crashes can send both.
+//! The same rules apply to streamed and unstreamed responses.
 
 use super::Terminal;
 use super::decoded::{Channel, DecodedEvent};
@@ -15,15 +15,16 @@ use crate::measurement::{
 pub struct CompletedResponse {
     /// The finish reason, if the endpoint sent one.
     pub finish: Option<FinishReason>,
-    /// The token counts of the endpoint. If `None`, `token_events` is an estimate.
+    /// The token counts of the endpoint. If `None`, `token_events` is an estimate of the output
+    /// tokens.
     pub usage: Option<Usage>,
-    /// The number of events that carried text. An event may hold several tokens.
+    /// The number of events that contained text. One event can contain several tokens.
     pub token_events: u32,
     /// The deviations from the protocol.
     pub anomalies: Anomalies,
 }
 
-/// All that is known of a response so far, streamed or not.
+/// The facts about one response that the verdict needs. Each decoded event adds to them.
 #[derive(Debug)]
 pub(super) struct ResponseState {
     api: Api,
@@ -31,14 +32,15 @@ pub(super) struct ResponseState {
     expects_usage: bool,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
-    /// True once text arrived in a later event than a finish reason.
+    /// True if an event with text arrived after an event with a finish reason.
     has_text_after_finish: bool,
-    /// True once the end marker of the API arrived.
+    /// True if the end marker of the API arrived.
     has_end_marker: bool,
     token_events: u32,
-    /// Bytes of text by channel.
+    /// The length of the text on each [`Channel`], in bytes.
     text_bytes: [u64; 4],
-    /// True if the first model that the response names is the requested one.
+    /// True if the first model that the response names is the requested model. `None` until the
+    /// response names a model.
     is_requested_model: Option<bool>,
     /// The first failure.
     failure: Option<FailureDetail>,
@@ -81,8 +83,8 @@ impl ResponseState {
         self.text_bytes[channel as usize] += text.len() as u64;
     }
 
-    /// Adds a decoded event. Returns true if it counts as a token event: text beside an error does
-    /// not count.
+    /// Adds a decoded event. Returns true if the event counts as a token event. An event that
+    /// reports an error never counts, even if it contains text.
     pub(super) fn apply(&mut self, decoded: DecodedEvent<'_>) -> bool {
         self.usage = decoded.usage.or(self.usage);
         if let Some(error) = decoded.error {
@@ -115,7 +117,8 @@ impl ResponseState {
         self.has_end_marker || self.has_failed()
     }
 
-    /// Returns true if the end that `terminal` names has arrived, given that the body has ended.
+    /// Returns true if a response that has ended is complete: the sign that `terminal` requires has
+    /// arrived.
     pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some(),
@@ -124,9 +127,9 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if the response is complete although its body has not ended. A finish reason
-    /// that text follows does not count, because some servers send one with every event. Always
-    /// false for [`Terminal::Eof`].
+    /// Returns true if a response that has not ended is already complete. A finish reason does not
+    /// count if text follows it, because some servers send a finish reason with every event. For
+    /// [`Terminal::Eof`] the result is always false.
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -135,8 +138,8 @@ impl ResponseState {
         }
     }
 
-    /// Returns the verdict on a stream that has ended: that of [`ResponseState::verdict`], and a
-    /// missing end marker is an anomaly.
+    /// Returns the verdict on a stream that has ended. It is the result of
+    /// [`ResponseState::verdict`]. A missing end marker is an additional anomaly.
     pub(super) fn stream_verdict(
         &self,
         is_complete: bool,
@@ -146,8 +149,8 @@ impl ResponseState {
         Ok(completed)
     }
 
-    /// Returns the verdict on a response that has ended. `is_complete` is false if the expected end
-    /// is missing.
+    /// Returns the verdict on a response that has ended. `is_complete` is false if the sign that
+    /// the target's `terminal` requires is missing.
     pub(super) fn verdict(&self, is_complete: bool) -> Result<CompletedResponse, FailureDetail> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -165,7 +168,7 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
-        // Reasoning may be counted without being sent as text, so a count is enough.
+        // A server can count hidden reasoning without sending it as text, so a count is enough.
         if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }
@@ -181,12 +184,12 @@ impl ResponseState {
         })
     }
 
-    /// The failure of an incomplete response.
+    /// Returns the failure of a response that ended without the sign that `terminal` requires.
     fn incomplete(&self) -> FailureDetail {
         let marker = self.api.end_marker();
         let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);
         match (self.has_end_marker, self.finish) {
-            (true, None) => fail(&format!("{marker} without a finish reason"))
+            (true, None) => fail(&format!("{marker} arrived without a finish reason"))
                 .with_cause(FailureCause::NoFinishReason),
             (false, Some(_)) => fail(&format!("the body ended without {marker}"))
                 .with_cause(FailureCause::NoEndMarker),
@@ -196,8 +199,9 @@ impl ResponseState {
     }
 }
 
-/// Returns true if a response names the requested model: the same name up to case, the publisher's
-/// prefix, a revision (`@main`), a tag (`:latest`) or a date (`-2024-08-06`).
+/// Returns true if `named` is the requested model. Differences in these parts are ignored: upper
+/// and lower case, the publisher's prefix, a revision (`@main`), a tag (`:latest`) or a date
+/// (`-2024-08-06`).
 fn is_same_model(requested: &str, named: &str) -> bool {
     let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let (requested, named) = (base(requested), base(named));

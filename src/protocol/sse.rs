@@ -1,14 +1,15 @@
-//! Decodes server-sent events. The boundaries of reads make no difference to the events.
+//! Decodes server-sent events. The events are the same wherever the reads from the socket split the
+//! bytes.
 //!
-//! llmload has its own decoder because no published one limits the length of a line, and a daemon
-//! that runs for months must not buffer without limit. The decoder follows the WHATWG rules with
-//! three exceptions, each for servers in use:
+//! llmload has a separate decoder because no published decoder limits the length of a line, and a
+//! daemon that runs for months must not buffer without limit. The decoder follows the WHATWG rules
+//! with three exceptions, which real servers require:
 //!
-//! - an error event counts even without data;
-//! - a bare `error` field is an error event;
-//! - an event counts even if the body ends before its blank line.
+//! - an event named `error` is an event even if it has no data;
+//! - a field named `error` (a line `error: …`) makes its event an event named `error`;
+//! - the last event of a body is an event even if its blank line is missing.
 //!
-//! The decoder works on bytes. The layer above checks UTF-8 and JSON.
+//! The decoder works on bytes. The API modules check UTF-8 and JSON.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -16,23 +17,24 @@ use std::ops::ControlFlow;
 use memchr::{memchr, memchr2};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// The longest comment that is kept, in bytes. It is the text of an error event without data.
+/// The longest comment that is kept, in bytes. The comment becomes the data of an error event that
+/// has no data.
 const MAX_COMMENT: usize = 256;
 
-/// The limits of one response. llmload stops reading a larger one, so a defect of the server cannot
-/// exhaust the memory of the client.
+/// The limits of one response. llmload stops reading a response that exceeds a limit, so a faulty
+/// server cannot exhaust the memory of llmload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseLimits {
-    /// Bytes of one line.
+    /// The length of one line, in bytes.
     pub line: usize,
-    /// Bytes of one event's joined data.
+    /// The length of the joined `data` lines of one event, in bytes.
     pub event: usize,
-    /// Bytes of the body of a stream. Its events are not kept in memory.
+    /// The length of the body of a stream, in bytes. llmload does not keep this body in memory.
     pub stream_body: usize,
-    /// Bytes of a response without streaming. Each request in flight keeps its response in memory
-    /// until the end. 100,000 tokens of text are about 0.5 MB.
+    /// The length of the body of a response without streaming, in bytes. llmload keeps this body in
+    /// memory until the response ends. 100,000 tokens of text are about 0.5 MB.
     pub unstreamed_body: usize,
-    /// Events in one response.
+    /// The number of events in one response.
     pub events: u32,
 }
 
@@ -74,13 +76,15 @@ impl fmt::Display for TooLarge {
 
 impl std::error::Error for TooLarge {}
 
-/// One event. It is borrowed from the read buffer if the buffer contains all of it.
+/// One event. Its bytes are borrowed from the read buffer if that buffer contains the complete
+/// event, otherwise from the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SseEvent<'a> {
-    /// The value of the `event` field; empty if there is none, `error` for a bare `error` field.
+    /// The value of the `event` field. It is empty if the event has no such field, and `error` if
+    /// the event has a field named `error`.
     pub name: &'a [u8],
-    /// The `data` lines joined with LF. An error event without data carries its comment instead,
-    /// because servers that send such events put the reason there.
+    /// The values of the `data` lines, joined with LF. If an error event has no `data` line, this
+    /// is its comment, because servers that send such events put the reason into a comment.
     pub data: &'a [u8],
 }
 
@@ -91,11 +95,12 @@ impl SseEvent<'_> {
     }
 }
 
-/// The decoder of one body. It must not be used after an error or a break.
+/// The decoder of one body. After a method has returned an error or `Break`, the decoder must not
+/// be used again.
 #[derive(Debug)]
 pub struct Decoder {
     limits: ResponseLimits,
-    /// The first part of the current line, from earlier reads.
+    /// The start of the current line, if it arrived in earlier reads.
     line: Vec<u8>,
     /// The data of the current event.
     data: Vec<u8>,
@@ -103,13 +108,15 @@ pub struct Decoder {
     has_data: bool,
     name: Vec<u8>,
     comment: Vec<u8>,
-    /// True if the last read ended in CR. An LF at the start of the next read belongs to it.
+    /// True if the last read ended in CR. If the next read starts with LF, CR and LF are one line
+    /// end.
     skip_lf: bool,
-    /// The number of bytes of a byte-order mark so far; `None` after the start of the body.
+    /// The number of bytes of a byte-order mark that have arrived. `None` after the decoder has
+    /// found out whether the body starts with a byte-order mark.
     bom_bytes: Option<usize>,
-    /// The number of events so far.
+    /// The number of events that were passed on.
     events: u32,
-    /// The length of the body so far.
+    /// The length of the body that has arrived, in bytes.
     body_bytes: usize,
 }
 
@@ -129,17 +136,17 @@ impl Decoder {
         }
     }
 
-    /// Returns the number of events so far.
+    /// Returns the number of events that were passed on.
     pub fn events(&self) -> u32 {
         self.events
     }
 
-    /// Takes the bytes of one read and passes each completed event to `on_event`, until that
-    /// breaks.
+    /// Decodes the bytes of one read. Calls `on_event` with each event that these bytes complete,
+    /// until `on_event` returns `Break`.
     ///
     /// # Errors
-    /// A limit was exceeded. The events before that point were passed on, wherever the reads are
-    /// split.
+    /// The response exceeds a limit. `on_event` has been called with every event before the byte
+    /// that exceeds the limit. This does not depend on how the reads split the bytes.
     pub fn feed<F>(&mut self, bytes: &[u8], on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
         F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
@@ -152,11 +159,11 @@ impl Decoder {
         if allowed < bytes.len() { Err(TooLarge::Body) } else { Ok(ControlFlow::Continue(())) }
     }
 
-    /// Passes on the last event, given that the body has ended. A last line without its line end
-    /// and a last event without its blank line count.
+    /// Decodes the last event after the body has ended, and calls `on_event` with it. The last line
+    /// can lack its line end, and the last event can lack its blank line.
     ///
     /// # Errors
-    /// A limit was exceeded.
+    /// The response exceeds a limit.
     pub fn finish<F>(&mut self, on_event: &mut F) -> Result<ControlFlow<()>, TooLarge>
     where
         F: FnMut(SseEvent<'_>) -> ControlFlow<()>,
@@ -199,7 +206,7 @@ impl Decoder {
                 }
             } else {
                 append(&mut self.line, line, self.limits.line).ok_or(TooLarge::Line)?;
-                // Taken out and put back, so the next line reuses the allocation.
+                // The buffer is taken out and put back, so the next line reuses the allocation.
                 let mut line = std::mem::take(&mut self.line);
                 let done = self.read_field(&line);
                 line.clear();
@@ -214,7 +221,8 @@ impl Decoder {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Splits off the line that ends at `end`. Remembers a CR if its LF may be in the next read.
+    /// Splits off the line that ends at `end`. If a CR is the last byte of this read, sets
+    /// `skip_lf`, because the LF of the same line end can follow in the next read.
     fn split_line<'a>(&mut self, bytes: &'a [u8], end: usize) -> (&'a [u8], &'a [u8]) {
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         if bytes[end] == b'\n' {
@@ -224,9 +232,8 @@ impl Decoder {
         (line, rest.strip_prefix(b"\n").unwrap_or(rest))
     }
 
-    /// Returns the data of an event that is one `data` line and a blank line, both in this read.
-    /// This is the fast path, for nearly every event of nearly every stream: the data is not
-    /// copied.
+    /// Returns the data of an event that consists of one `data` line and a blank line, if both are
+    /// in this read. Nearly every event has this form. For such an event, the data is not copied.
     fn data_of_simple_event<'a>(&self, line: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
         let is_blank_next = matches!(rest.first(), Some(b'\n' | b'\r'));
         if !is_blank_next || self.has_data || !self.name.is_empty() {
@@ -282,7 +289,7 @@ impl Decoder {
         let data = if self.has_data { &self.data } else { &self.comment };
         let event = SseEvent { name: &self.name, data };
         let flow = if event.is_error() || !self.data.is_empty() {
-            // Not `count_event`: the event borrows the decoder.
+            // This code repeats `count_event`, which cannot be called: `event` borrows the decoder.
             if self.events == self.limits.events {
                 return Err(TooLarge::Events);
             }
@@ -307,7 +314,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Skips a byte-order mark at the start of the body, even if it is split over reads.
+    /// Skips a byte-order mark at the start of the body, even if the mark is split over several
+    /// reads.
     fn skip_bom<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], TooLarge> {
         while let Some(seen) = self.bom_bytes {
             if seen == BOM.len() {
@@ -318,7 +326,8 @@ impl Decoder {
             } else if bytes.is_empty() {
                 break;
             } else {
-                // It was no byte-order mark, so the bytes held back belong to the first line.
+                // The body does not start with a byte-order mark, so the bytes that were held back
+                // belong to the first line.
                 self.bom_bytes = None;
                 append(&mut self.line, &BOM[..seen], self.limits.line).ok_or(TooLarge::Line)?;
             }
@@ -327,8 +336,8 @@ impl Decoder {
     }
 }
 
-/// Appends bytes and returns `None` if the limit would be exceeded. It never reserves more than the
-/// limit.
+/// Appends bytes to a buffer. Appends nothing and returns `None` if the buffer would become longer
+/// than the limit. The capacity of the buffer never exceeds the limit either.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) -> Option<()> {
     let needed = buffer.len() + bytes.len();
     if needed > limit {

@@ -1,11 +1,12 @@
-//! Reads one streamed response, from its first byte to the verdict.
+//! Reads one streamed response, from its first byte to the verdict: success or failure.
 //!
-//! The caller reads the socket, stamps the instant, and calls [`StreamReader::read`]. At a clean
-//! end of the body it calls [`StreamReader::end`]. If the connection breaks, the caller itself
-//! reports the failure.
+//! The caller reads the socket, reads the clock, and calls [`StreamReader::read`] with the bytes.
+//! When the body has ended cleanly, the caller calls [`StreamReader::end`]. If the connection
+//! breaks, the caller reports this failure without the reader.
 //!
-//! An error inside the stream is not returned early: its read may contain the first token too, and
-//! both must be recorded. It sets [`Progress::finished`], and the verdict names the error.
+//! [`StreamReader::read`] never returns an error, because the bytes that contain an error can also
+//! contain the first token, and the caller must record both. Instead, an error in the stream sets
+//! [`Progress::finished`], and [`StreamReader::end`] returns the error as the verdict.
 
 use std::ops::ControlFlow;
 
@@ -16,27 +17,29 @@ use super::response::{CompletedResponse, ResponseState};
 use super::sse::{Decoder, ResponseLimits, SseEvent};
 use crate::measurement::{Failure, FailureDetail};
 
-/// The events of one read. All of them have the instant of that read.
+/// The number of events that one read has completed. The instant of the read is the instant of all
+/// these events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Events that carried text on any channel.
+    /// Events that contain text on any channel.
     pub token_events: u32,
     /// Events of any kind.
     pub events: u32,
-    /// True once the verdict is certain: the end marker or an error arrived. Call
-    /// [`StreamReader::end`] then.
+    /// True if the end marker or an error has arrived, so the verdict cannot change any more. The
+    /// caller then stops reading and calls [`StreamReader::end`].
     pub finished: bool,
 }
 
-/// The result of the end of the body.
+/// The result of a stream that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// A last event without its blank line. It arrived with the last read.
+    /// The last event, if its blank line is missing. This event arrived with the last read.
     pub progress: Progress,
+    /// The successful response, or the failure.
     pub verdict: Result<CompletedResponse, FailureDetail>,
 }
 
-/// Reads the response to one streaming request.
+/// The reader of the response to one streaming request.
 #[derive(Debug)]
 pub struct StreamReader {
     terminal: Terminal,
@@ -58,23 +61,24 @@ impl StreamReader {
         }
     }
 
-    /// Sets the requested model, so a response by another model is an anomaly.
+    /// Sets the requested model. If the response names another model, this is an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> StreamReader {
         self.response.set_requested_model(model);
         self
     }
 
-    /// Sets the expectation of usage, which is true by default. If usage is expected, its absence
-    /// is an anomaly.
+    /// Sets whether the request asked for usage. The default is true. If the request asked for
+    /// usage and the response contains none, this is an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);
         self
     }
 
-    /// Takes the bytes of one read. Text goes to `sink` with the index of its choice; pass
-    /// [`discard_text`](super::discard_text) to keep none. Bytes after the end are ignored.
+    /// Decodes the bytes of one read. Passes each piece of text to `sink`, with the index of the
+    /// choice that contains it. A caller that needs no text passes
+    /// [`discard_text`](super::discard_text). After [`Progress::finished`], bytes are ignored.
     pub fn read<S>(&mut self, bytes: &[u8], sink: &mut S) -> Progress
     where
         S: FnMut(u32, Channel, &str),
@@ -82,7 +86,8 @@ impl StreamReader {
         self.advance(Some(bytes), sink)
     }
 
-    /// Returns the verdict, given that the body ended cleanly or a read has finished the stream.
+    /// Returns the verdict. The caller calls this method when the body has ended cleanly or when
+    /// [`Progress::finished`] is true.
     pub fn end<S>(&mut self, sink: &mut S) -> StreamEnd
     where
         S: FnMut(u32, Channel, &str),
@@ -95,18 +100,20 @@ impl StreamReader {
         StreamEnd { progress, verdict: self.response.stream_verdict(is_complete) }
     }
 
-    /// Returns true once the end that `terminal` names has arrived. From then on neither silence
-    /// nor a broken connection makes the response a failure.
+    /// Returns true if the response is complete, although its body has not ended yet: the sign that
+    /// [`Terminal`] requires has arrived. A complete response stays a success even if the
+    /// connection then breaks or becomes silent.
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)
     }
 
-    /// Returns the bytes of text so far on one channel.
+    /// Returns the length of the text that has arrived on one channel, in bytes.
     pub fn text_bytes(&self, channel: Channel) -> u64 {
         self.response.text_bytes(channel)
     }
 
-    /// Decodes the bytes of a read, or the rest of the body if `bytes` is `None`.
+    /// Decodes the bytes of one read. If `bytes` is `None`, the body has ended, and this method
+    /// decodes the buffered rest.
     fn advance<S>(&mut self, bytes: Option<&[u8]>, sink: &mut S) -> Progress
     where
         S: FnMut(u32, Channel, &str),
@@ -124,7 +131,8 @@ impl StreamReader {
             });
             match decoded {
                 Ok(decoded) => progress.token_events += u32::from(response.apply(decoded)),
-                // The end of the body cut this event short. That is the defect, not its JSON.
+                // The body ended inside this event, so its JSON cannot be valid. The failure is the
+                // missing end, not the JSON.
                 Err(_) if bytes.is_none() => *is_cut = true,
                 Err(error) => {
                     response.fail(Failure::BadFrame, &format!("cannot decode an event: {error}"));

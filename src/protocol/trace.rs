@@ -1,5 +1,5 @@
-//! The trace context of a request, as the W3C defines it. With it, a failed request can be found in
-//! the traces and logs of the server.
+//! The trace context of a request, as the W3C defines it. A user can search the traces and logs of
+//! the server for the trace id of a failed request.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Trace {
     /// The name of the header.
     pub const HEADER: &str = "traceparent";
 
-    /// Makes a trace from random numbers. The standard reserves zero for "no trace", so a zero id
+    /// Creates a trace from random numbers. The standard reserves zero for "no trace", so a zero id
     /// or span becomes 1.
     pub fn new(high: u64, low: u64, span: u64) -> Trace {
         Trace { id: (u128::from(high) << 64 | u128::from(low)).max(1), span: span.max(1) }
@@ -26,7 +26,7 @@ impl Trace {
     }
 }
 
-/// Writes the trace with the flag `sampled`, so the server keeps it.
+/// Writes the trace with the flag `sampled`, which tells the server to keep the trace.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-01", self.id, self.span)

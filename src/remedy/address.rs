@@ -1,7 +1,7 @@
-//! The parts of a base URL that remedies quote, and the paths at which servers usually have their
+//! The parts of a base URL that remedies contain, and the paths at which servers usually have their
 //! API.
 
-/// A base URL as it was configured, with its query removed.
+/// A base URL as it is configured, without its query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address<'a>(pub(super) &'a str);
 
@@ -10,12 +10,12 @@ impl<'a> Address<'a> {
         self.0.starts_with("https:")
     }
 
-    /// The same address over plain HTTP.
+    /// Returns the same address with plain HTTP.
     pub(super) fn over_http(self) -> String {
         format!("http://{}", self.after_scheme())
     }
 
-    /// The same address over TLS.
+    /// Returns the same address with HTTPS.
     pub(super) fn over_https(self) -> String {
         format!("https://{}", self.after_scheme())
     }
@@ -25,7 +25,7 @@ impl<'a> Address<'a> {
         self.0.trim_end_matches('/')
     }
 
-    /// The path, at least `/`.
+    /// The path. It is `/` if the URL has no path.
     pub(super) fn path(self) -> &'a str {
         let path = self.written_path();
         if path.is_empty() { "/" } else { path }
@@ -45,7 +45,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// Host and port, the default port of the scheme included.
+    /// Host and port. If the URL has no port, it is the default port of the scheme.
     pub(super) fn authority(self) -> String {
         let authority = self.written_authority();
         let port = if self.is_https() { 443 } else { 80 };
@@ -64,14 +64,15 @@ impl<'a> Address<'a> {
         self.after_scheme().split('/').next().unwrap_or_default()
     }
 
-    /// The path as the URL has it, which may be empty.
+    /// The path as it is written in the URL. It can be empty.
     fn written_path(self) -> &'a str {
         self.after_scheme().find('/').map_or("", |at| &self.after_scheme()[at..])
     }
 }
 
-/// The paths at which servers usually have their API, the likeliest first: up to a `/v1` inside
-/// `path`, below `path`, and at the root.
+/// Returns the paths at which servers usually have their API, the most likely path first. They are
+/// derived from a configured `path`. If `path` contains `/v1`, the first one is `path` up to this
+/// `/v1`. Otherwise it is `path` followed by `/v1`. The last one is `/v1`.
 pub fn usual_paths(path: &str) -> Vec<String> {
     let path = path.trim_end_matches('/');
     let up_to_v1 = path.split_inclusive('/').scan(String::new(), |before, part| {

@@ -1,4 +1,4 @@
-//! The remedy for each problem, from the failure, the message and the configuration.
+//! Tests of the remedies: which remedy follows from a failure, its message and the configuration.
 
 use super::*;
 use crate::protocol;
@@ -34,7 +34,7 @@ fn refused(address: &str, status: u16, body: &str) -> String {
 }
 
 #[test]
-fn a_key_that_is_refused_is_named_by_its_origin() {
+fn the_problem_of_a_refused_key_names_the_origin_of_the_key() {
     let key = ", api_key_env: KEY";
     assert_eq!(
         problem(key, URL, 401, &[]),
@@ -78,7 +78,7 @@ fn the_remedy_for_a_missing_path_names_the_usual_one() {
     assert_eq!(
         chosen("", URL, 404, &["m"]),
         (Some("m".to_owned()), String::new()),
-        "a list is a list"
+        "a list of models is accepted with any status"
     );
     assert_eq!(chosen(", model: m", URL, 418, &[]), (Some("m".to_owned()), String::new()));
     assert!(problem("", URL, 302, &[]).contains("redirect"));
@@ -161,7 +161,10 @@ fn a_wrong_scheme_and_a_bad_certificate_have_different_remedies() {
     assert!(tls(TlsFault::OutOfDate).contains("renew"));
     assert!(tls(TlsFault::WrongName).contains("host name"));
     let unknown = remedy("https://h:1/v1", &FailureDetail::new(Failure::Tls, "Expired"));
-    assert!(unknown.starts_with("check the TLS settings"), "the message decides nothing");
+    assert!(
+        unknown.starts_with("check the TLS settings"),
+        "the message does not decide the remedy"
+    );
     let http = |failure| remedy("http://h:1/v1", &FailureDetail::new(failure, ""));
     assert!(http(Failure::Reset).starts_with("use https://h:1/v1"));
     assert!(http(Failure::HttpProtocol).starts_with("use https://h:1/v1"));
@@ -179,14 +182,14 @@ fn an_address_is_quoted_with_its_port() {
     assert!(dns.contains("`nowhere.invalid`"), "{dns}");
 }
 
-/// The text after `; ` is the remedy, so a remedy cannot contain another `; `.
+/// A diagnosis is displayed as `problem; remedy`, so a remedy must not contain `; `.
 #[test]
-fn every_failure_has_one_remedy() {
+fn every_failure_class_has_a_remedy() {
     for failure in Failure::ALL {
         for cause in [
             None,
             Some(FailureCause::NoFinishReason),
-            Some(FailureCause::WholeCompletion),
+            Some(FailureCause::UnstreamedCompletion),
             Some(FailureCause::Status(404)),
             Some(FailureCause::Status(302)),
             Some(FailureCause::Tls(TlsFault::UntrustedIssuer)),

@@ -1,5 +1,5 @@
-//! Connections to targets with real sockets: certificates, HTTP/2, proxies, idle connections, and
-//! the headers of requests and responses.
+//! Tests of connections to targets over real sockets: certificates, HTTP/2, proxies, idle
+//! connections, and the headers of requests and responses.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use crate::upstream::{
 
 // ---- One request and its events -----------------------------------------------------------------
 
-/// A target with these configuration keys, and its client.
+/// Returns a target with these configuration keys, and the client of this target.
 fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
     target_in(std::path::Path::new("."), url, keys)
 }
@@ -50,7 +50,7 @@ fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, H
     (target, endpoint)
 }
 
-/// The events of one request.
+/// Records the events of one request.
 #[derive(Debug, Default)]
 struct Observed {
     connected: Mutex<Vec<(bool, Duration)>>,
@@ -147,7 +147,7 @@ impl Server {
     }
 }
 
-/// A certificate authority of this test, with its files.
+/// A certificate authority for one test, with a folder for its files.
 struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -170,15 +170,15 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// Writes `cert.pem` and `key.pem` of a client.
+    /// Writes a client certificate to `cert.pem`, and its key to `key.pem`.
     fn client(&self) {
         let (certificate, key) = self.signed("client", ExtendedKeyUsagePurpose::ClientAuth);
         std::fs::write(self.folder.path().join("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.folder.path().join("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    /// The configuration of a server on `127.0.0.1`. With `clients`, it requires a client
-    /// certificate.
+    /// Returns the configuration of a server on `127.0.0.1`. If `clients` is true, the server
+    /// requires a client certificate.
     fn server(&self, alpn: &[&str], clients: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.signed("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -238,7 +238,11 @@ async fn http_2_is_used_if_configured_and_over_tls_if_the_server_offers_it() {
     assert_eq!(request(&target, false).await.0, Ok(()));
     let (second, observed) = request(&target, false).await;
     assert_eq!(second, Ok(()));
-    assert_eq!(observed.connected.lock().unwrap().len(), 0, "on the same connection");
+    assert_eq!(
+        observed.connected.lock().unwrap().len(),
+        0,
+        "the second request uses the same connection"
+    );
     assert_eq!(plain.versions(), [Version::HTTP_2; 2]);
 
     let authority = Authority::new();
@@ -256,15 +260,16 @@ async fn http_2_is_used_if_configured_and_over_tls_if_the_server_offers_it() {
     }
 }
 
-/// Handmade frames: the settings, a response head, the start of the body, and then the end.
+/// The server sends handmade frames: the settings, a response head, the start of the body, and then
+/// the frames of one case.
 #[tokio::test]
-async fn an_early_end_of_http_2_has_its_failure_class() {
+async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).unwrap();
         [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
     };
     let settings = frame(4, 0, 0, &[]);
-    // `:status: 200` of the static table, and a literal content type.
+    // 0x88 is `:status: 200` in the static table of HPACK. 0x5f begins a literal `content-type`.
     let kind = b"text/event-stream";
     let fields = [&[0x88, 0x5f, u8::try_from(kind.len()).unwrap()], &kind[..]].concat();
     let answer = frame(1, 4, 1, &fields);
@@ -294,7 +299,7 @@ async fn an_early_end_of_http_2_has_its_failure_class() {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(&settings).await.unwrap();
-            // The request has arrived when a member of its body has.
+            // The start of a member of the body shows that the request has arrived.
             let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
             while !received.windows(4).any(|four| four == b"\"max") {
                 let n = stream.read(&mut buffer).await.unwrap();
@@ -312,7 +317,7 @@ async fn an_early_end_of_http_2_has_its_failure_class() {
 // ---- Names, connections, proxies ----------------------------------------------------------------
 
 #[tokio::test]
-async fn a_connection_is_timed_once_with_its_dns_lookup() {
+async fn the_time_to_connect_is_reported_once_for_each_connection_with_its_dns_lookup() {
     let upstream = Upstream::start(|_| good()).await;
     let named = target(&format!("http://localhost:{}/v1", upstream.address.port()), "");
     let (outcome, observed) = request(&named, true).await;
@@ -324,8 +329,9 @@ async fn a_connection_is_timed_once_with_its_dns_lookup() {
     assert!(matches!(observed.connected.lock().unwrap()[..], [(false, _)]), "{observed:?}");
 }
 
-/// F05: if a server closes connections after five idle seconds and a request is due every six, each
-/// request would fail on a closed connection. The sockets are real; only the clock is advanced.
+/// A server closes connections after five idle seconds, and a request is due every six seconds. If
+/// llmload reused connections after this time, each request would fail. The sockets are real. Only
+/// the clock is advanced.
 #[tokio::test]
 async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -352,8 +358,9 @@ async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
     }
 }
 
-/// The same with the worst server: after five idle seconds a request gets a reset and never a
-/// response, as if it crossed with the end of its connection.
+/// This server is the worst case. It never closes an idle connection, but resets it if a request
+/// arrives after five idle seconds. llmload sees the same if the server closes the connection just
+/// when the request is sent.
 #[tokio::test]
 async fn no_request_fails_on_a_server_that_closes_idle_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -381,7 +388,8 @@ async fn no_request_fails_on_a_server_that_closes_idle_connections() {
         }
     });
     let target = target(&url, "");
-    // Twenty requests six seconds apart, then ever longer gaps around the limits of both sides.
+    // The test sends twenty requests six seconds apart, and then requests after gaps from 3 s to
+    // 6 s. llmload closes idle connections after 4 s, the server resets them after 5 s.
     let waits = [6000; 20].into_iter().chain((3000..6000).step_by(250));
     for millis in waits {
         tokio::time::pause();
@@ -442,7 +450,7 @@ async fn an_endless_head_or_body_ends_at_its_limit() {
     })
     .await;
     assert_eq!(request(&target(&upstream.url(), ""), false).await.0, Err(Failure::TooLarge));
-    // Of a failed response, only the start of the body is read.
+    // llmload reads only the start of the body of a failed response.
     let upstream = Upstream::start(|_| {
         let Act::Write(piece) = chunk(&"no ".repeat(20_000)) else { unreachable!() };
         vec![head("500 Oops", &["transfer-encoding: chunked"]), Act::Trickle(piece, Duration::ZERO)]
@@ -451,9 +459,9 @@ async fn an_endless_head_or_body_ends_at_its_limit() {
     assert_eq!(request(&target(&upstream.url(), ""), true).await.0, Err(Failure::Http5xx));
 }
 
-// ---- Dialects -----------------------------------------------------------------------------------
+// ---- APIs and headers ---------------------------------------------------------------------------
 
-/// The head and the body of the one request that this target sends.
+/// Sends one request to a target with these keys. Returns the head and the body of the request.
 async fn sent(path: &str, keys: &str) -> (String, String) {
     let received = Arc::new(Mutex::new(String::new()));
     let copy = Arc::clone(&received);
@@ -477,7 +485,7 @@ async fn sent(path: &str, keys: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn azure_gets_deployment_version_and_its_own_key_header() {
+async fn azure_gets_the_deployment_the_version_and_the_key_in_the_header_api_key() {
     let keys = ", query: {api-version: '2024-10-21'}, api_key_env: KEY, auth: api-key, max_tokens_field: max_completion_tokens";
     let (head, body) = sent("/openai/deployments/gpt", keys).await;
     assert!(
@@ -497,7 +505,7 @@ async fn azure_gets_deployment_version_and_its_own_key_header() {
 }
 
 #[tokio::test]
-async fn completions_have_their_own_path_prompt_and_text() {
+async fn the_completions_api_uses_other_fields_for_path_prompt_and_text() {
     let (head, body) =
         sent("/v1", ", api: completions, stream_options: none, extra_body: {echo: false}").await;
     assert!(head.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{head}");
@@ -528,10 +536,10 @@ async fn completions_have_their_own_path_prompt_and_text() {
     assert_eq!(request(&target(&upstream.url(), ", api: completions"), false).await.0, Ok(()));
 }
 
-// ---- Correlation --------------------------------------------------------------------------------
+// ---- Ids, rate limits and versions --------------------------------------------------------------
 
 #[tokio::test]
-async fn a_failure_carries_the_trace_id_and_the_request_id() {
+async fn a_failure_is_reported_with_the_trace_id_and_the_request_id() {
     let received = Arc::new(Mutex::new(Vec::new()));
     let heads = Arc::clone(&received);
     let upstream = Upstream::start_with_head(move |_, request| {
@@ -555,7 +563,7 @@ async fn a_failure_carries_the_trace_id_and_the_request_id() {
 }
 
 #[tokio::test]
-async fn the_rate_limits_of_an_endpoint_are_reported_and_none_is_invented() {
+async fn only_the_rate_limits_that_an_endpoint_sends_are_reported() {
     let upstream = Upstream::start(|k| {
         let lines = ["content-length: 0", "retry-after: 2", "x-ratelimit-remaining-tokens: 7"];
         vec![head("429 Too Many Requests", if k == 0 { &lines } else { &lines[..1] })]
@@ -576,7 +584,8 @@ async fn the_rate_limits_of_an_endpoint_are_reported_and_none_is_invented() {
     assert_eq!((response.rate_limits(), response.request_id()), (None, None));
 }
 
-/// The whole daemon: gauges, the version, and the identifiers in its log.
+/// Runs the complete daemon and checks the gauges, the version of the server, and the ids in the
+/// log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_shows_limits_version_connections_and_request_ids() {
     let upstream = Upstream::start_with_head(|_, request| {

@@ -1,4 +1,5 @@
-//! One exchange on a paused clock: the class of each timeout, and the end of a complete response.
+//! Tests of one request on a paused clock: the failure class of each timeout, and the end of a
+//! complete response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Timeouts that the responses in this file do not reach unless they are silent.
+/// Timeouts that a response in this file exceeds only if it is silent.
 fn timeouts() -> Timeouts {
     Timeouts {
         first_token: millis(2_000),
@@ -29,7 +30,7 @@ fn timeouts() -> Timeouts {
     }
 }
 
-/// Sends one streaming request. Returns its outcome and its events.
+/// Sends one streaming request. Returns the result and the reported events.
 async fn send(
     endpoint: Arc<InMemory>,
     terminal: Terminal,
@@ -55,7 +56,7 @@ async fn send(
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_timeouts_that_end_together_the_more_specific_one_is_reported() {
+async fn the_more_specific_of_two_timeouts_that_end_together_is_reported() {
     let mute = || InMemory::with_body(millis(0), vec![BodyStep::Silence]);
     let silent = || {
         InMemory::with_body(
@@ -81,7 +82,7 @@ async fn of_two_timeouts_that_end_together_the_more_specific_one_is_reported() {
     }
 }
 
-/// A response with one token after 100 ms and the finish reason after 200 ms.
+/// A response with one token after 100 ms, the finish reason after 200 ms, and then `rest`.
 fn finished_then(rest: Vec<BodyStep>) -> Arc<InMemory> {
     let mut body = vec![
         BodyStep::Pause(millis(100)),
@@ -93,9 +94,9 @@ fn finished_then(rest: Vec<BodyStep>) -> Arc<InMemory> {
     InMemory::with_body(millis(0), body)
 }
 
-/// The absence of `[DONE]` or of a clean end does not make a complete response a failure.
+/// A complete response stays a success even if `[DONE]` is missing or the connection breaks.
 #[tokio::test(start_paused = true)]
-async fn a_complete_response_stays_a_success_whatever_follows() {
+async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_then_breaks() {
     let comment = || data(&[": still here\n\n"]);
     let comments: Vec<_> =
         (0..100).flat_map(|_| [BodyStep::Pause(millis(300)), comment()]).collect();
@@ -111,8 +112,8 @@ async fn a_complete_response_stays_a_success_whatever_follows() {
         ("a clean end, late", vec![BodyStep::Pause(millis(900))], 200, 1_100, false),
     ] {
         let began = Instant::now();
-        // The idle timeout is shorter than the time in which usage may follow. It must not apply
-        // here.
+        // The idle timeout is shorter than the time to wait for the usage. The idle timeout must
+        // not apply after the finish reason.
         let timeouts = Timeouts { idle: millis(300), ..timeouts() };
         let (outcome, recorder) = send(finished_then(rest), Terminal::FinishReason, timeouts).await;
         assert_eq!(outcome, Ok(()), "{name}");
@@ -129,7 +130,7 @@ async fn a_complete_response_stays_a_success_whatever_follows() {
         Ok(()),
         "the total timeout ends the wait for usage"
     );
-    // Hidden reasoning: no token arrives, and the timer does not wait for one.
+    // With hidden reasoning, no token arrives. The request must not wait for a first token then.
     let hidden = vec![data(&[FINISH, USAGE]), BodyStep::Silence];
     let (outcome, _) =
         send(InMemory::with_body(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
@@ -189,7 +190,7 @@ async fn an_incomplete_response_that_breaks_or_falls_silent_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_without_a_named_end_ends_with_its_body() {
+async fn a_response_without_a_finish_reason_ends_with_its_body_or_its_end_marker() {
     let body = vec![data(&[&token("a")]), BodyStep::Pause(millis(700))];
     let (outcome, recorder) =
         send(InMemory::with_body(millis(0), body), Terminal::Eof, timeouts()).await;

@@ -1,4 +1,4 @@
-//! Every failure of an endpoint, on a scripted TCP server: each has its class.
+//! Tests of the failure classes. A scripted TCP server causes every kind of failure of an endpoint.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -44,7 +44,7 @@ fn endpoint(target: &Target) -> HttpEndpoint {
     HttpEndpoint::new(target, url).unwrap()
 }
 
-/// Sends one request. Returns its outcome, its message and its events.
+/// Sends one request. Returns the result, the message of the failure, and the reported events.
 async fn send(
     endpoint: &HttpEndpoint,
     target: &Target,
@@ -166,7 +166,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
+async fn a_response_with_status_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
     let whole = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let outcome = outcome_of(plain("200 OK", "application/json", whole)).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
@@ -177,7 +177,8 @@ async fn a_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
     assert_eq!(failure(&outcome), Failure::StreamError);
 }
 
-/// F14: llmload sends `accept-encoding: identity`, and a small encoded body may become a huge one.
+/// llmload sends `accept-encoding: identity` and decodes nothing, because a small encoded body can
+/// decode to a huge one.
 #[tokio::test]
 async fn an_encoding_that_was_not_requested_is_not_decoded() {
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
@@ -199,7 +200,7 @@ async fn an_encoding_that_was_not_requested_is_not_decoded() {
             assert!(outcome.1.contains("not requested"), "{}", outcome.1);
         }
     }
-    // The class of a status does not depend on the encoding of the body.
+    // A response with an error status keeps the class of this status, even if its body is encoded.
     let outcome =
         outcome_of(encoded("429 Too Many Requests", "text/html", &["content-encoding: gzip"]))
             .await;
@@ -290,8 +291,8 @@ async fn each_broken_or_incomplete_stream_has_its_class() {
     }
 }
 
-/// F06. The reset waits until the token has been recorded. A reset that overtakes the token is
-/// another case.
+/// The server waits with the reset until llmload has recorded the token. Otherwise the reset could
+/// arrive before the token is read.
 #[tokio::test]
 async fn a_reset_in_the_stream_is_a_truncated_response() {
     let recorder = Recorder::default();
@@ -307,7 +308,8 @@ async fn a_reset_in_the_stream_is_a_truncated_response() {
     assert_eq!(outcome.2.first_tokens.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
-/// A proxy may cut or hold a connection after the last event of the model.
+/// After the last event of the model, a proxy can close the connection or keep it open without
+/// sending anything.
 #[tokio::test]
 async fn a_connection_that_breaks_after_the_finish_reason_does_not_fail_the_request() {
     for (name, rest) in [
@@ -331,7 +333,7 @@ async fn a_connection_that_breaks_after_the_finish_reason_does_not_fail_the_requ
 }
 
 #[tokio::test]
-async fn comments_reset_no_timeout_and_an_endless_stream_ends_at_the_total_timeout() {
+async fn comments_do_not_count_as_a_token_and_an_endless_stream_ends_at_the_total_timeout() {
     let comment = b"5\r\n: hi\n\r\n".to_vec();
     let gap = Duration::from_millis(20);
     let outcome = outcome_of(vec![stream_head(), Act::Trickle(comment, gap)]).await;
@@ -384,8 +386,8 @@ async fn tls_to_a_plain_port_is_a_tls_failure() {
     assert_eq!(failure(&send(&endpoint(&target), &target, true).await), Failure::Tls);
 }
 
-/// F04: the handshake fails at the certificate, because no trusted authority signed it. The key
-/// protects nothing else; both are from `openssl req -x509`, for localhost and a hundred years.
+/// The handshake fails because no trusted authority signed the certificate. Certificate and key are
+/// from `openssl req -x509`, for localhost and a hundred years. The key is used only in this test.
 #[tokio::test]
 async fn an_untrusted_certificate_is_a_tls_failure() {
     let server = self_signed();
@@ -403,7 +405,7 @@ async fn an_untrusted_certificate_is_a_tls_failure() {
     assert!(refused.contains("UnknownCA"), "no other reason, and no request: {refused}");
 }
 
-/// F03: the accept queue of the listener is full, so the kernel lets the next connection wait.
+/// The accept queue of the listener is full, so the kernel lets the next connection wait.
 #[tokio::test]
 async fn a_connection_that_is_never_accepted_times_out() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -423,14 +425,15 @@ async fn a_connection_that_is_never_accepted_times_out() {
     target.timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
     let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::ConnectTimeout, "{}", outcome.1);
-    // The timeout of the first token runs from the start and may end earlier.
+    // The timeout of the first token includes the time to connect, so it can end before the timeout
+    // for connecting.
     target.timeouts = Timeouts { first_token: Duration::from_millis(200), ..Timeouts::default() };
     let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::TimeoutFirstToken, "{}", outcome.1);
 }
 
-/// F05: a reused connection that ends just when the next request is sent is not the fault of the
-/// target.
+/// If the server closes a connection at the moment when llmload reuses it, the target is not to
+/// blame.
 #[tokio::test]
 async fn a_stale_connection_is_not_the_fault_of_the_target() {
     let upstream = Upstream::start(|k| {
@@ -449,9 +452,10 @@ async fn a_stale_connection_is_not_the_fault_of_the_target() {
     assert_eq!(send(&endpoint, &target, true).await.0, Ok(()));
 }
 
-/// llmload requests the list of models before the load begins, on the same connections.
+/// llmload requests the list of models before the load begins. The load can reuse the connection of
+/// this request.
 #[tokio::test]
-async fn a_connection_that_carried_the_list_of_models_counts_as_reused() {
+async fn a_connection_used_for_the_list_of_models_counts_as_reused() {
     let upstream = Upstream::start(|k| {
         let mut acts = plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
         if k == 0 {
@@ -482,7 +486,7 @@ async fn without_streaming_only_duration_and_tokens_are_measured() {
 }
 
 #[tokio::test]
-async fn without_streaming_failures_have_the_same_classes() {
+async fn requests_without_streaming_have_the_same_failure_classes() {
     let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let json = |status, body| plain(status, "application/json", body);
     let cut =

@@ -1,5 +1,5 @@
-//! `llmload probe` and the daemon's status with the typical mistakes of a beginner: both name each
-//! mistake with its remedy, and show no key.
+//! Tests of `llmload probe` and of the daemon's status page. For each typical mistake of a
+//! beginner, both name the problem and its remedy. Neither shows a key.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ fn command() -> Command {
     command
 }
 
-/// Exit code, stdout and stderr of `llmload probe`.
+/// Runs `llmload probe`. Returns the exit code, stdout and stderr.
 async fn probe(args: &[&str]) -> (Option<i32>, String, String) {
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let run = move || {
@@ -47,12 +47,13 @@ async fn probe(args: &[&str]) -> (Option<i32>, String, String) {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// A text on one line: the line breaks depend on the length of the address.
+/// Joins the lines of a text, because the line breaks depend on the length of the address.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A server that lists one model, responds to a chat request with this, and to all else with 404.
+/// Starts a server that lists one model, responds to chat requests as `chat` says, and responds to
+/// other requests with 404.
 async fn serving(chat: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
     Upstream::start_with_head(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
         "/v1/models" => plain("200 OK", "application/json", LIST),
@@ -66,7 +67,8 @@ async fn always(status: &'static str, kind: &'static str, body: &'static str) ->
     Upstream::start(move |_| plain(status, kind, body)).await
 }
 
-/// A port that speaks TLS with a self-signed certificate, until the test process ends.
+/// Opens a port for TLS with a self-signed certificate. The port stays open until the test process
+/// ends.
 fn tls_port() -> SocketAddr {
     let server = self_signed();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -80,7 +82,8 @@ fn tls_port() -> SocketAddr {
     address
 }
 
-/// A mistake: the input, and a part of the remedy that both probe and status must show.
+/// A mistake of a user: its input, and a part of the remedy that both the probe and the status page
+/// must show.
 struct Mistake {
     name: &'static str,
     url: String,
@@ -100,7 +103,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         plain("404 Not Found", "application/json", body)
     })
     .await;
-    // As vLLM with --api-key: only the right key is accepted.
+    // This server accepts only the right key, as vLLM does with --api-key.
     let locked = Upstream::start_with_head(|_, head| {
         let quoted = if head.contains(KEY) {
             format!("Incorrect API key provided: {KEY}")
@@ -343,7 +346,8 @@ async fn an_impossible_target_is_refused_before_any_request() {
     }
 }
 
-/// The remedy for an untrusted certificate works: with it, the next step fails and TLS does not.
+/// The remedy for an untrusted certificate works: if it is applied, the TLS handshake succeeds and
+/// only the next step fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_trusted_once_its_authority_is_named() {
     let url = format!("https://{}/v1", tls_port());
@@ -423,19 +427,20 @@ fn target() -> Arc<Target> {
     Arc::clone(&config::parse(text, "test", None, &|_| None).unwrap().scenarios[0].target)
 }
 
-/// Checks this also with the captured streams of real servers.
+/// The test also uses the recorded streams of real servers.
 #[tokio::test]
-async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
+async fn the_report_mentions_an_event_before_the_first_text_only_if_one_arrived() {
     let is_shown =
         |request: ProbedRequest| text_of(&report(vec![request])).contains("an event without text");
     let without_text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || data(&[FINISH, USAGE, DONE]);
     let wait = || BodyStep::Pause(Duration::from_millis(2));
-    // On the real clock, on which each reading is later than the one before.
+    // The test uses the real clock. If the code read the clock twice for one read, the two times
+    // would differ and the report would mention an event.
     assert!(!is_shown(probed(vec![data(&[&token("a")]), wait(), rest()]).await));
     assert!(
         !is_shown(probed(vec![data(&[without_text, &token("a")]), wait(), rest()]).await),
-        "one read has one time"
+        "two events in one read have the same time"
     );
     assert!(is_shown(
         probed(vec![data(&[without_text]), wait(), data(&[&token("a")]), rest()]).await
@@ -465,7 +470,10 @@ async fn an_event_before_the_first_text_is_shown_only_if_there_was_one() {
         counted[usize::from(has_text)] += 1;
         assert_eq!(is_shown(request), !has_text, "{}", path.display());
     }
-    assert!(counted.iter().all(|count| *count >= 3), "of both kinds: {counted:?}");
+    assert!(
+        counted.iter().all(|count| *count >= 3),
+        "streams of both kinds were tested: {counted:?}"
+    );
 }
 
 async fn probed(body: Vec<BodyStep>) -> ProbedRequest {
@@ -498,8 +506,8 @@ fn text_of(report: &ProbeReport) -> String {
     ReportText { report, style: TextStyle { width: 80, colours: false } }.to_string()
 }
 
-/// A role delta after 10 ms, reasoning after another 30, an answer after another 40. In the second
-/// request two of three prompt tokens come from a cache.
+/// In each response, an event with only the role arrives after 10 ms, reasoning 30 ms later, and
+/// the answer 40 ms later. In the second request, two of three prompt tokens come from a cache.
 #[tokio::test(start_paused = true)]
 async fn the_report_of_a_successful_probe_has_this_text() {
     let wait = |millis| BodyStep::Pause(Duration::from_millis(millis));
@@ -548,7 +556,7 @@ http://h:8000/v1
   TTFT              45.0 ms    45.0 ms  from sending to the first token
   TPOT              40.0 ms    40.0 ms  for each token after the first
 
-The endpoint streamed a complete answer.";
+The endpoint streamed a complete response.";
     let mut report = report(vec![first, second]);
     assert_eq!(text_of(&report), expected);
     report.address = "https://h/v1".into();
@@ -556,7 +564,7 @@ The endpoint streamed a complete answer.";
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_oddity_of_a_good_stream_is_a_warning_with_a_remedy() {
+async fn a_problem_of_a_successful_stream_is_a_warning_with_a_remedy() {
     let usage = USAGE.replace(
         "\"completion_tokens\":2,\"total_tokens\":5",
         "\"completion_tokens\":9,\"total_tokens\":12",
@@ -602,12 +610,11 @@ async fn an_oddity_of_a_good_stream_is_a_warning_with_a_remedy() {
     assert!(
         flat(&text_of(&twice)).contains("warning: /models does not list `m` remedy: set `model`")
     );
-    twice.models = Err(FailureDetail::new(Failure::TimeoutTotal, "no answer within 10s"));
+    twice.models = Err(FailureDetail::new(Failure::TimeoutTotal, "no response within 10s"));
     twice.requests.clear();
     assert!(!twice.is_successful() && text_of(&twice).contains("error: /models: timeout_total"));
 }
 
-/// The text of an answer never reaches the report, with real sockets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_does_not_quote_the_answer() {
     let upstream = serving(|_| {
@@ -624,7 +631,7 @@ async fn the_report_does_not_quote_the_answer() {
     let (code, out, _) = probe(&[&upstream.url(), "--api-key-env", "PROBE_KEY"]).await;
     assert_eq!(code, Some(0), "{out}");
     assert!(
-        !out.contains(KEY) && out.contains("The endpoint streamed a complete answer."),
+        !out.contains(KEY) && out.contains("The endpoint streamed a complete response."),
         "{out}"
     );
 }

@@ -1,8 +1,9 @@
-//! No secret reaches a log, a page, a label, an error or the debug form of a value, even if the
-//! server sends it back.
+//! No secret appears in a log, a page, a label, an error or the debug form of a value, even if the
+//! server sends the secret back.
 //!
-//! Every secret here contains the same mark. The servers quote the requests, so a missing mask
-//! shows. The tests also look for the mask, so a server that quotes nothing shows too.
+//! Every secret in this file contains the same text, the mark. The servers quote the requests, so
+//! the mark appears in the output if llmload does not mask a secret. The tests also require
+//! `[redacted]` in the output, so they fail if a server quotes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,11 +26,12 @@ const HEADER: &str = "Basic b-cAnArY-header==";
 const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
-/// The strings that no output may contain: the mark, and the mark in base64 at each of its three
-/// alignments. A prefix that is too short to be masked does not contain the whole mark.
+/// The strings that no output is allowed to contain: the mark, and the mark in base64 in each of
+/// three alignments. llmload does not mask a very short start of a secret, but such a start does
+/// not contain the complete mark.
 const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
 
-/// Servers whose quote ends up in the message of a failure.
+/// Servers that quote the request. The message of the failure contains this quote.
 const QUOTES: [&str; 8] = [
     "quotes_key",
     "quotes_request",
@@ -40,7 +42,8 @@ const QUOTES: [&str; 8] = [
     "stream_error",
     "rate_limits",
 ];
-/// Servers that misbehave in other ways. Each is a separate target, so no message hides another.
+/// Servers that misbehave in other ways. Each server is a separate target, so the last failure of
+/// each target can be checked.
 const OTHERS: [&str; 9] = [
     "redirects",
     "resets",
@@ -70,7 +73,7 @@ fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
     let quote =
         format!("Incorrect API key provided: {key}. You can find yours at https://example.org.");
     if path.contains("/models") {
-        // One target has no model configured, so its list is requested.
+        // One target has no configured model, so llmload requests the list of models.
         let list = serde_json::json!({"data": [{"id": key}, {"id": everything}]}).to_string();
         return plain("200 OK", "application/json", &list);
     }
@@ -129,7 +132,7 @@ fn configuration(upstream: &Upstream) -> String {
     let mut scenarios = String::from("scenarios:\n");
     let extras = "headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}, query: {sig: {env: CANARY_QUERY}}";
     let mut add = |name: &str, base: &str, key: &str, start: &str| {
-        // A busy machine must not turn a response into a timeout.
+        // The timeouts are long, so a busy test machine causes no timeout.
         let first_token = if name == "mute" { "500ms" } else { "60s" };
         let timeouts = format!("timeouts: {{connect: 2s, first_token: {first_token}, idle: 60s}}");
         let model = if start == "now" { "model: m, " } else { "" };
@@ -161,7 +164,7 @@ fn configuration(upstream: &Upstream) -> String {
     targets + &scenarios
 }
 
-/// A folder with the configuration, the key file and the `.env`.
+/// Creates a folder with the configuration, the key file and the file `.env`.
 fn folder(yaml: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
@@ -198,8 +201,8 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-/// Runs the daemon with all misbehaving servers. Returns its outputs after checking each for
-/// secrets.
+/// Runs the daemon with all misbehaving servers, and asserts that no output contains a secret.
+/// Returns the outputs.
 async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     let redirected = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&redirected);
@@ -278,7 +281,8 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
         "{}",
         outputs["log"]
     );
-    // Every request fails, except with the target that only misnames its model.
+    // Every target has failures, except the target that sends a wrong model name but a good
+    // response.
     let failed = |name: &str| {
         let label = format!("scenario=\"{name}\"");
         sample(&outputs["/metrics"], "llmload_request_failures_total", &[&label])
@@ -293,7 +297,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
     assert!(probed.contains("CANARY_KEY") && probed.contains("[redacted]"), "{probed}");
 }
 
-/// The log at level `trace` includes the lines of the libraries.
+/// The log at level `trace` includes the log lines of the libraries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_log_as_json_shows_no_secret() {
     let outputs = outputs(["--log.level", "trace,llmload=trace", "--log.format", "json"]).await;
@@ -327,7 +331,7 @@ scenarios:
     }
 }
 
-/// A response holds the URL of its request, which includes the query.
+/// A response contains the URL of its request, and this URL contains the query.
 #[tokio::test]
 async fn the_debug_form_of_a_response_shows_no_secret() {
     use llmload::endpoint::{Endpoint as _, Request};

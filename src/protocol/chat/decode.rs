@@ -1,7 +1,8 @@
 //! Decodes the JSON of one event in a single pass.
 //!
-//! Objects down to the delta are streamed, so the token probabilities that fill some events are
-//! skipped once. Text and rare fields are taken as raw JSON and read in place.
+//! The decoder visits the outer objects, down to `delta`, member by member. It skips members that
+//! llmload does not need, such as token probabilities, without storing them. It borrows the values
+//! of text and of rare members as raw JSON and reads them in place.
 
 use std::fmt;
 
@@ -12,14 +13,14 @@ use serde_json::value::RawValue;
 use super::text::{elements, members, string};
 use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 
-/// The deepest nesting of content parts that is read. Servers use two.
+/// The deepest nesting of content parts that is read. Real servers nest at most two levels.
 const MAX_PART_DEPTH: u8 = 8;
 
-/// Decodes the data of one event, or one body as [`Shape::Whole`]. Text goes to `sink` with the
-/// index of its choice.
+/// Decodes one event or one body, depending on `shape`. Passes each piece of text to `sink`, with
+/// the index of the choice that contains it.
 ///
 /// # Errors
-/// The text is not a JSON object, or `choices` is not of the API's shape.
+/// The text is not a JSON object, or the structure of `choices` does not fit the API.
 pub fn decode<'a, S>(
     json: &'a str,
     shape: Shape,
@@ -45,8 +46,8 @@ where
     Ok(reading.decoded)
 }
 
-/// Returns true if the value of an `error` member reports an error: anything but null, false, zero
-/// and an empty value.
+/// Returns true unless the value is null, false, zero or empty. A member `error` with one of these
+/// values reports no error.
 fn is_truthy(raw: &str) -> bool {
     match raw.as_bytes() {
         [b'{' | b'[', inner @ .., _] => !inner.trim_ascii().is_empty(),
@@ -55,14 +56,14 @@ fn is_truthy(raw: &str) -> bool {
     }
 }
 
-/// The event as decoded so far.
+/// The state of the decoding of one event or body.
 struct Reading<'s, 'de, S> {
     sink: &'s mut S,
     shape: Shape,
-    /// The index of the choice being read.
+    /// The index of the choice that is being read.
     choice: u32,
-    /// The field from which the reasoning of this delta is read. Several fields may repeat the
-    /// same text.
+    /// The field from which the reasoning of this delta is read. The other fields for reasoning
+    /// are ignored, because some servers repeat the same text in several fields.
     reasoning: Option<DeltaKey>,
     /// True if any member reports an error.
     has_error: bool,
@@ -77,7 +78,8 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         }
     }
 
-    /// Emits text in every form that servers use: a string, a part, or an array of either.
+    /// Emits text in every form that servers use: a string, a content part, or an array of strings
+    /// and content parts.
     fn emit_content(&mut self, channel: Channel, raw: &str, depth: u8) -> serde_json::Result<()> {
         if let Some(text) = string(raw) {
             self.emit(channel, &text);
@@ -106,7 +108,8 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         done
     }
 
-    /// Emits the name and the arguments of a function. Arguments may be an object instead of text.
+    /// Emits the name and the arguments of a function call. Some servers send the arguments as an
+    /// object instead of text.
     fn emit_function(&mut self, raw: &str) -> serde_json::Result<()> {
         members(raw, |key, value| {
             if matches!(key, "name" | "arguments") {
@@ -144,7 +147,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
     }
 }
 
-/// Implements a visitor that reads an object and accepts null as an empty one.
+/// Implements a visitor that reads an object and treats null as an empty object.
 macro_rules! object_visitor {
     ($visitor:ident, $what:literal $(, $more:item)?) => {
         impl<'de, S: FnMut(u32, Channel, &str)> DeserializeSeed<'de> for $visitor<'_, '_, 'de, S> {
@@ -295,7 +298,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         let reading = self.0;
         reading.choice = 0;
         let mut is_index_known = false;
-        // Text that precedes the index of its choice waits for it.
+        // If text arrives before the index of its choice, it is kept until the index is known.
         let (mut pending_delta, mut pending_text) = (None, None);
         while let Some(key) = map.next_key()? {
             match (key, reading.shape) {
@@ -303,7 +306,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
                     reading.choice = next_raw(&mut map)?.parse().unwrap_or(0);
                     is_index_known = true;
                 }
-                (ChoiceKey::Delta, Shape::Stream) | (ChoiceKey::Message, Shape::Whole) => {
+                (ChoiceKey::Delta, Shape::Event) | (ChoiceKey::Message, Shape::Body) => {
                     if is_index_known {
                         map.next_value_seed(Delta(reading))?;
                     } else {

@@ -1,4 +1,4 @@
-//! The meaning of single events.
+//! Tests of the decoder of the chat API: each test decodes the JSON of one event or one body.
 
 use super::*;
 use crate::measurement::{FinishReason, Usage};
@@ -17,7 +17,7 @@ fn read_as(shape: Shape, json: &str) -> (DecodedEvent<'_>, Texts) {
 
 fn texts_of(delta: &str) -> Vec<(Channel, String)> {
     let json = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
-    let (decoded, texts) = read_as(Shape::Stream, &json);
+    let (decoded, texts) = read_as(Shape::Event, &json);
     assert_eq!(decoded.has_text, !texts.is_empty(), "{delta}");
     texts.into_iter().map(|(_, channel, text)| (channel, text)).collect()
 }
@@ -98,9 +98,9 @@ fn deeply_nested_content_parts_are_ignored() {
 }
 
 #[test]
-fn text_belongs_to_its_choice_wherever_the_index_is() {
+fn text_belongs_to_its_choice_even_if_the_index_follows_the_text() {
     let (_, texts) = read_as(
-        Shape::Stream,
+        Shape::Event,
         r#"{"choices":[{"index":1,"delta":{"content":"b"}},{"delta":{"content":"c"},"index":2},
             {"text":"d","index":3},{"delta":{"content":"a"}}]}"#,
     );
@@ -109,10 +109,10 @@ fn text_belongs_to_its_choice_wherever_the_index_is() {
 }
 
 #[test]
-fn a_stream_is_read_from_deltas_and_a_body_from_messages() {
+fn the_text_of_an_event_is_in_the_delta_and_the_text_of_a_body_is_in_the_message() {
     let both = r#"{"choices":[{"message":{"content":"all"},"delta":{"content":"new"},"index":0}]}"#;
-    assert_eq!(read_as(Shape::Stream, both).1, [(0, Answer, "new".into())]);
-    assert_eq!(read_as(Shape::Whole, both).1, [(0, Answer, "all".into())]);
+    assert_eq!(read_as(Shape::Event, both).1, [(0, Answer, "new".into())]);
+    assert_eq!(read_as(Shape::Body, both).1, [(0, Answer, "all".into())]);
 }
 
 #[test]
@@ -124,12 +124,12 @@ fn an_event_without_choices_is_empty() {
         r#"{"choices":[null]}"#,
         r#"{"sglext":{"x":[1]}}"#,
     ] {
-        assert_eq!(read_as(Shape::Stream, json), (DecodedEvent::default(), Vec::new()), "{json}");
+        assert_eq!(read_as(Shape::Event, json), (DecodedEvent::default(), Vec::new()), "{json}");
     }
 }
 
 #[test]
-fn usage_is_read_from_every_field_that_servers_use_and_the_last_wins() {
+fn usage_is_read_from_every_field_that_servers_use_and_the_last_usage_wins() {
     let usage = |output| Some(Usage { input: 1, output, ..Usage::default() });
     for (json, expected) in [
         (r#"{"usage":{"prompt_tokens":1,"completion_tokens":5}}"#, usage(5)),
@@ -146,7 +146,7 @@ fn usage_is_read_from_every_field_that_servers_use_and_the_last_wins() {
         ),
         (r#"{"message":"text","x_groq":{"id":"r"},"usage":{}}"#, None),
     ] {
-        assert_eq!(read_as(Shape::Stream, json).0.usage, expected, "{json}");
+        assert_eq!(read_as(Shape::Event, json).0.usage, expected, "{json}");
     }
 }
 
@@ -160,12 +160,12 @@ fn a_blank_finish_reason_is_no_finish_reason() {
         ("\"MAX_TOKENS\"", Some(FinishReason::Length)),
     ] {
         let json = format!(r#"{{"choices":[{{"finish_reason":{value}}}]}}"#);
-        assert_eq!(read_as(Shape::Stream, &json).0.finish, expected, "{value}");
+        assert_eq!(read_as(Shape::Event, &json).0.finish, expected, "{value}");
     }
 }
 
 #[test]
-fn every_error_member_except_null_false_zero_and_empty_is_an_error() {
+fn a_member_named_error_is_an_error_unless_it_is_null_false_zero_or_empty() {
     for (value, failed) in [
         ("null", false),
         ("false", false),
@@ -181,9 +181,9 @@ fn every_error_member_except_null_false_zero_and_empty_is_an_error() {
         ("[0]", true),
     ] {
         let beside = format!(r#"{{"error":{value},"choices":[{{"index":0,"delta":{{}}}}]}}"#);
-        assert_eq!(read_as(Shape::Stream, &beside).0.error.is_some(), failed, "{value}");
+        assert_eq!(read_as(Shape::Event, &beside).0.error.is_some(), failed, "{value}");
         let inside = format!(r#"{{"choices":[{{"error":{value}}}]}}"#);
-        assert_eq!(read_as(Shape::Stream, &inside).0.error.is_some(), failed, "{value}");
+        assert_eq!(read_as(Shape::Event, &inside).0.error.is_some(), failed, "{value}");
     }
     for (json, failed) in [
         (r#"{"type":"error","message":"m"}"#, true),
@@ -191,12 +191,12 @@ fn every_error_member_except_null_false_zero_and_empty_is_an_error() {
         (r#"{"object":"error","message":"m"}"#, true),
         (r#"{"type":"response.output_text.delta","delta":"Hello"}"#, false),
     ] {
-        assert_eq!(read_as(Shape::Stream, json).0.error.is_some(), failed, "{json}");
+        assert_eq!(read_as(Shape::Event, json).0.error.is_some(), failed, "{json}");
     }
 }
 
 #[test]
-fn json_of_another_shape_is_an_error() {
+fn text_that_is_not_an_event_of_the_api_cannot_be_decoded() {
     for json in [
         "",
         "null",
@@ -213,6 +213,6 @@ fn json_of_another_shape_is_an_error() {
         "{\"choices\":[{\"delta\":{\"content\":}}]}",
         "{\"choices\":[{\"delta\":{\"content\":\"a\nb\"}}]}",
     ] {
-        assert!(decode(json, Shape::Stream, &mut |_, _, _: &str| {}).is_err(), "{json}");
+        assert!(decode(json, Shape::Event, &mut |_, _, _: &str| {}).is_err(), "{json}");
     }
 }

@@ -1,8 +1,8 @@
-//! Reads JSON without building values. Strings without escapes are borrowed, and the values of
-//! objects and arrays are visited as raw JSON.
+//! Reads JSON without allocating values. A string without escapes is borrowed. The members of an
+//! object and the elements of an array are passed on as raw JSON.
 //!
-//! serde's own `Cow` allocates for every string, and derived structs refuse a repeated key, which
-//! some gateways send. So llmload has its own visitors.
+//! serde's `Cow` allocates for every string, and a struct with a derived `Deserialize` refuses an
+//! object that repeats a key. Some gateways send such objects. So llmload has separate visitors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Returns the string in `raw`, or `None` if `raw` is another value. A lone surrogate becomes a
-/// replacement character instead of an error: gateways send one if they cut a character in two.
+/// Returns the string in `raw`, or `None` if `raw` is not a string. Half a surrogate pair becomes a
+/// replacement character instead of an error, because gateways that cut a character in two send
+/// such a half.
 pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -36,7 +37,8 @@ impl Visitor<'_> for Unescaped {
     }
 }
 
-/// Calls `each` with every member of an object. Any other value has no members.
+/// Calls `each` with the key and the raw value of every member of an object. Does nothing if `raw`
+/// is not an object.
 pub(super) fn members<'a, F: FnMut(&str, &'a str)>(
     raw: &'a str,
     each: F,
@@ -72,7 +74,7 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls `each` with every element of an array. Any other value has no elements.
+/// Calls `each` with every raw element of an array. Does nothing if `raw` is not an array.
 pub(super) fn elements<'a, F: FnMut(&'a str)>(raw: &'a str, each: F) -> serde_json::Result<()> {
     if !raw.starts_with('[') {
         return Ok(());
@@ -105,7 +107,7 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// The key of an object, borrowed if it has no escapes.
+/// A key of an object. It is borrowed if it contains no escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_of_a_repeated_key_is_visited() {
+    fn every_occurrence_of_a_repeated_key_is_visited() {
         let mut seen = Vec::new();
         members(r#"{"a": 1, "b": [2], "a": null}"#, |k, v| {
             seen.push((k.to_owned(), v));

@@ -1,16 +1,16 @@
-//! The `usage` object: the token counts of the endpoint.
+//! Reads the `usage` object, which contains the token counts of the endpoint.
 
 use super::text::members;
 use crate::measurement::Usage;
 
-/// The highest plausible token count. A higher one is a defect of the server, and it would spoil a
-/// counter for ever.
+/// The highest plausible token count. A higher count is a defect of the server. It would make a
+/// counter of the metrics wrong for ever.
 const MAX_COUNT: u64 = 1_000_000_000;
 
-/// Reads a usage object. Returns `None` if it is null or contains no count.
+/// Reads a usage object. Returns `None` if `raw` is null or contains no count.
 ///
 /// Some servers include reasoning in `total_tokens` but not in `completion_tokens`. So the output
-/// is the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Gateways may use the
+/// is the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Some gateways use the
 /// field names of newer APIs (`input_tokens`, `output_tokens`).
 pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
@@ -47,7 +47,7 @@ fn member(raw: &str, name: &str) -> serde_json::Result<u64> {
     Ok(found.unwrap_or(0))
 }
 
-/// Reads a count, which may be written `13.0` or `"13"`.
+/// Parses a count. Some servers write a count as `13.0` or `"13"`.
 fn count(raw: &str) -> Option<u64> {
     let whole = raw.trim_matches('"').split('.').next()?;
     whole.parse().ok().filter(|n| *n <= MAX_COUNT)
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_the_higher_of_both_counts() {
+    fn output_is_the_higher_of_completion_tokens_and_total_minus_prompt() {
         assert_eq!(
             read(
                 r#"{"prompt_tokens":12,"completion_tokens":2,"total_tokens":354,

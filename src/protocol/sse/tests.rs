@@ -1,12 +1,13 @@
-//! The decoder against its rules, its limits, and a slow but obvious implementation of the rules.
+//! Tests of the decoder: its rules, its limits, and a comparison with a slow but obviously correct
+//! decoder.
 
 use super::*;
 use proptest::prelude::*;
 
-type Owned = (Vec<u8>, Vec<u8>);
+type OwnedEvent = (Vec<u8>, Vec<u8>);
 
 struct Decoded {
-    events: Vec<Owned>,
+    events: Vec<OwnedEvent>,
     error: Option<TooLarge>,
 }
 
@@ -31,18 +32,19 @@ fn decode<'a>(limits: ResponseLimits, reads: impl IntoIterator<Item = &'a [u8]>)
     Decoded { events, error: outcome.err() }
 }
 
-/// Decodes the bytes in one read, byte by byte, and split at every point. All must agree.
+/// Decodes the bytes in one read, byte by byte, and in two reads for every split point. Asserts
+/// that all results are equal.
 fn decode_every_way(limits: ResponseLimits, bytes: &[u8]) -> Decoded {
-    let whole = decode(limits, [bytes]);
+    let unsplit = decode(limits, [bytes]);
     let assert_same = |other: Decoded, how: &str| {
-        assert_eq!(other.events, whole.events, "{how}");
-        assert_eq!(other.error, whole.error, "{how}");
+        assert_eq!(other.events, unsplit.events, "{how}");
+        assert_eq!(other.error, unsplit.error, "{how}");
     };
     assert_same(decode(limits, bytes.chunks(1)), "byte by byte");
     for at in 0..=bytes.len() {
         assert_same(decode(limits, [&bytes[..at], &bytes[at..]]), &format!("split at {at}"));
     }
-    whole
+    unsplit
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn each_rule_of_event_streams_holds() {
         ("", vec![]),
         ("\r\n\r\n\n\r", vec![]),
     ] {
-        let expected: Vec<Owned> =
+        let expected: Vec<OwnedEvent> =
             expected.into_iter().map(|(name, data)| (name.into(), data.into())).collect();
         let decoded = decode_every_way(ResponseLimits::default(), bytes.as_bytes());
         assert_eq!(decoded.events, expected, "{bytes:?}");
@@ -95,7 +97,7 @@ fn each_rule_of_event_streams_holds() {
 }
 
 #[test]
-fn a_break_ends_the_read() {
+fn the_decoder_stops_at_a_break() {
     let mut decoder = Decoder::new(ResponseLimits::default());
     let mut seen = 0;
     let flow = decoder.feed(b"data: a\n\ndata: b\n\n", &mut |_| {
@@ -109,7 +111,7 @@ const SMALL: ResponseLimits =
     ResponseLimits { line: 16, event: 24, stream_body: 64, unstreamed_body: 64, events: 3 };
 
 #[test]
-fn a_response_may_reach_each_limit_but_not_exceed_it() {
+fn a_response_can_reach_each_limit_but_not_exceed_it() {
     for (bytes, events, error) in [
         ("data: 6789abcdef\n\n", 1, None),
         ("data: 6789abcdefg\n\n", 0, Some(TooLarge::Line)),
@@ -132,8 +134,8 @@ fn a_response_may_reach_each_limit_but_not_exceed_it() {
     assert_eq!(decode_every_way(tight_event, b"data:12345\n\n").error, Some(TooLarge::Event));
 }
 
-/// Feeds the same read until the decoder reports an error. Returns the limit, the bytes that the
-/// decoder holds, and the bytes that were fed.
+/// Feeds the same bytes again and again until the decoder reports an error. Returns the exceeded
+/// limit, the capacity of the decoder's buffers, and the number of bytes that were fed.
 fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
     let mut decoder = Decoder::new(ResponseLimits::default());
     for reads in 1.. {
@@ -173,8 +175,8 @@ fn an_endless_response_is_an_error_and_memory_is_bounded() {
     assert!(held < 1 << 10, "{held}");
 }
 
-/// The same rules in an obviously correct form: all bytes at once, one line after the other.
-fn reference(bytes: &[u8]) -> Vec<Owned> {
+/// Decodes all bytes at once, line by line. This is slow but obviously correct.
+fn reference(bytes: &[u8]) -> Vec<OwnedEvent> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut lines = vec![Vec::new()];
     let mut i = 0;
@@ -189,7 +191,7 @@ fn reference(bytes: &[u8]) -> Vec<Owned> {
         }
         i += 1;
     }
-    // A last line without its line end and a last event without its blank line count.
+    // The last line can lack its line end, and the last event can lack its blank line.
     lines.push(Vec::new());
 
     let mut events = Vec::new();
@@ -240,7 +242,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_in_any_reads_give_the_events_of_the_reference(
+    fn any_bytes_in_any_reads_are_decoded_as_the_reference_decodes_them(
         bytes in pieces(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
@@ -254,14 +256,14 @@ proptest! {
     }
 
     #[test]
-    fn under_tight_limits_the_reads_make_no_difference(
+    fn the_split_into_reads_makes_no_difference_under_tight_limits(
         bytes in pieces(),
         cut in any::<prop::sample::Index>(),
     ) {
         let at = cut.index(bytes.len() + 1);
-        let whole = decode(SMALL, [&bytes[..]]);
+        let unsplit = decode(SMALL, [&bytes[..]]);
         let split = decode(SMALL, [&bytes[..at], &bytes[at..]]);
-        prop_assert_eq!(split.events, whole.events);
-        prop_assert_eq!(split.error, whole.error);
+        prop_assert_eq!(split.events, unsplit.events);
+        prop_assert_eq!(split.error, unsplit.error);
     }
 }
