@@ -1,8 +1,14 @@
-//! Self-monitoring: the generator detects and reports when it distorts what it measures.
+//! Self-monitoring: llmload, the load generator, detects and reports when it distorts its own
+//! measurements.
 //!
-//! The metrics count late arrivals with [`Generator::record_sent`]. A probe measures the delay of
-//! the event loop, on the runtime that also runs the requests. Once a second, [`Generator::update`]
-//! combines both with the kernel's figures on the process and its control groups.
+//! The detection has three inputs:
+//!
+//! - Arrivals that llmload sends late or drops as late. The module `metrics` reports each arrival
+//!   with [`GeneratorMonitor::record_sent`] or [`GeneratorMonitor::record_late_drop`].
+//! - The delay of the event loop. A probe measures it on the runtime that also runs the requests.
+//! - Values from the kernel about the process and its control groups.
+//!
+//! [`GeneratorMonitor::update`] combines them once a second.
 
 mod cgroup;
 mod distortion;
@@ -23,27 +29,29 @@ pub use process::Process;
 
 const PROC: &str = "/proc";
 
-/// The state of self-monitoring.
+/// Detects distortions that llmload causes.
 #[derive(Debug)]
-pub struct Generator {
-    /// The start of the system, in seconds of Unix time.
+pub struct GeneratorMonitor {
+    /// The time at which the operating system started, in seconds of Unix time.
     boot_time: Option<u64>,
     levels: cgroup::Levels,
-    /// Arrivals that were sent, or dropped as late.
+    /// The number of arrivals that were sent or dropped as late.
     arrivals: AtomicU64,
-    /// The late ones among them.
+    /// The number of arrivals that were sent late or dropped as late.
     late: AtomicU64,
+    /// The number of probes of the event loop.
     probes: AtomicU64,
+    /// The number of delayed probes.
     delayed: AtomicU64,
     detector: Mutex<DistortionDetector>,
     resource_usage: Mutex<ResourceUsage>,
     /// True while a task reads the resource usage.
     is_reading: AtomicBool,
-    /// For each kind, the first distortion since the start.
-    all_distortions: Mutex<Vec<DetectedDistortion>>,
+    /// The first distortion of each kind since the start.
+    first_distortions: Mutex<Vec<DetectedDistortion>>,
 }
 
-/// The kernel's figures on this process at one instant.
+/// Values from the kernel about this process at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ResourceUsage {
     pub process: Process,
@@ -51,7 +59,8 @@ pub struct ResourceUsage {
 }
 
 impl ResourceUsage {
-    /// The number of CPUs that the process may use: its CPU affinity, limited by the quota.
+    /// Returns the number of CPUs that the process can use: the smaller of its CPU affinity and its
+    /// CPU quota.
     pub fn cpus(&self) -> Option<f64> {
         let quota = self.cgroup.quota.map(|quota| quota.cpus);
         let affinity = self.process.cpus.map(f64::from);
@@ -59,15 +68,15 @@ impl ResourceUsage {
     }
 }
 
-impl Generator {
-    /// The monitoring of this process, without distortions.
-    pub fn new() -> Arc<Generator> {
+impl GeneratorMonitor {
+    /// Returns a monitor of this process. No distortion is active yet.
+    pub fn new() -> Arc<GeneratorMonitor> {
         let proc = Path::new(PROC);
         let boot_time = process::boot_time(proc);
         let levels = cgroup::Levels::find(proc);
         let usage =
             ResourceUsage { process: Process::read(proc, boot_time), cgroup: levels.read() };
-        Arc::new(Generator {
+        Arc::new(GeneratorMonitor {
             boot_time,
             levels,
             resource_usage: Mutex::new(usage),
@@ -77,7 +86,7 @@ impl Generator {
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             detector: Mutex::default(),
-            all_distortions: Mutex::default(),
+            first_distortions: Mutex::default(),
         })
     }
 
@@ -95,37 +104,38 @@ impl Generator {
         self.late.fetch_add(1, Relaxed);
     }
 
-    /// The distortions that are active now.
+    /// Returns the distortions that are active now.
     pub fn active_distortions(&self) -> Vec<DetectedDistortion> {
         self.detector().active_distortions().cloned().collect()
     }
 
-    /// The first distortion of each kind since the start, including those that ended.
-    pub fn all_distortions(&self) -> Vec<DetectedDistortion> {
-        self.all_distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the first distortion of each kind since the start, including distortions that have
+    /// ended.
+    pub fn first_distortions(&self) -> Vec<DetectedDistortion> {
+        self.first_distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The figures of the last [`Generator::read_resource_usage`].
+    /// Returns the values of the last [`GeneratorMonitor::read_resource_usage`].
     pub fn resource_usage(&self) -> ResourceUsage {
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all figures and updates the active distortions. Call this once a second, and once at
+    /// Reads all inputs and updates the active distortions. Call this once a second, and once at
     /// the end of a run.
     pub async fn update(self: &Arc<Self>) {
         self.read_resource_usage().await;
         self.detect(self.reading(Instant::now(), &self.resource_usage()));
     }
 
-    /// Reads the kernel's figures, on a thread that blocks no request: an old kernel takes long to
-    /// list ten thousand open files. A call during another call returns at once and leaves the last
-    /// figures in place.
+    /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
+    /// so this runs on a separate thread and does not delay requests. While one call is running,
+    /// further calls return at once and keep the last values.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;
         }
         let this = Arc::clone(self);
-        // If the task does not run, because the runtime ends, the last figures remain.
+        // The task does not run if the runtime is shutting down. Then the last values remain.
         let _result = tokio::task::spawn_blocking(move || {
             let process = Process::read(Path::new(PROC), this.boot_time);
             *this.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -136,8 +146,8 @@ impl Generator {
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
-        // Read the parts before the totals: an arrival that is counted in between must not make the
-        // part larger than the total.
+        // The late and delayed counts are read before the totals. In the other order, an arrival
+        // that is counted in between could make `late` larger than `arrivals`.
         let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
         Reading {
             at,
@@ -159,7 +169,7 @@ impl Generator {
         for distortion in change.began {
             let kind = distortion.kind.as_str();
             tracing::warn!(kind, "llmload distorts the measurement: {}", distortion.message);
-            let mut all = self.all_distortions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.first_distortions.lock().unwrap_or_else(PoisonError::into_inner);
             if all.iter().all(|earlier| earlier.kind != distortion.kind) {
                 all.push(distortion);
             }
@@ -175,13 +185,13 @@ impl Generator {
     }
 }
 
-/// Monitors the generator until the future is dropped. Calls `on_delay` with the delay of the event
-/// loop at each probe.
-pub async fn watch(generator: Arc<Generator>, on_delay: impl Fn(Duration)) {
+/// Runs the monitor until the future is dropped. Calls `on_delay` at each probe with the delay of
+/// the event loop.
+pub async fn watch(generator: Arc<GeneratorMonitor>, on_delay: impl Fn(Duration)) {
     tokio::join!(update_each_second(&generator), probe_event_loop(&generator, on_delay));
 }
 
-async fn update_each_second(generator: &Arc<Generator>) {
+async fn update_each_second(generator: &Arc<GeneratorMonitor>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -190,7 +200,7 @@ async fn update_each_second(generator: &Arc<Generator>) {
     }
 }
 
-async fn probe_event_loop(generator: &Generator, on_delay: impl Fn(Duration)) {
+async fn probe_event_loop(generator: &GeneratorMonitor, on_delay: impl Fn(Duration)) {
     let mut probe = event_loop::EventLoopProbe::new(Instant::now());
     loop {
         tokio::time::sleep_until(probe.next()).await;
@@ -209,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lower_of_quota_and_affinity_limits_the_cpus() {
+    fn the_smaller_of_cpu_quota_and_cpu_affinity_limits_the_cpus() {
         let cpus = |quota: Option<f64>, affinity| {
             let quota = quota.map(|cpus| CpuQuota { cpus, period: Duration::from_millis(100) });
             let process = Process { cpus: affinity, ..Process::default() };
@@ -223,8 +233,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_while_figures_are_read_leaves_the_last_figures() {
-        let generator = Generator::new();
+    async fn a_call_during_another_call_keeps_the_last_values() {
+        let generator = GeneratorMonitor::new();
         let reset = || *generator.resource_usage.lock().unwrap() = ResourceUsage::default();
         reset();
         generator.is_reading.store(true, Relaxed);
@@ -239,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn late_and_dropped_arrivals_are_a_distortion() {
-        let generator = Generator::new();
+    fn more_than_one_percent_late_or_dropped_arrivals_are_a_distortion() {
+        let generator = GeneratorMonitor::new();
         let kinds = || {
             generator.active_distortions().into_iter().map(|active| active.kind).collect::<Vec<_>>()
         };
@@ -267,12 +277,12 @@ mod tests {
             generator.detect(after(second));
         }
         assert_eq!(kinds(), []);
-        assert_eq!(generator.all_distortions().len(), 1);
+        assert_eq!(generator.first_distortions().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn distortions_update_once_a_second_and_end_after_a_quiet_half_minute() {
-        let generator = Generator::new();
+    async fn a_distortion_begins_within_two_seconds_and_ends_about_a_minute_after_its_last_event() {
+        let generator = GeneratorMonitor::new();
         let until = async |valid| {
             while generator.active_distortions().is_empty() != valid {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -294,10 +304,10 @@ mod tests {
         }
     }
 
-    /// The probe runs on the event loop that is blocked.
+    /// The test blocks the event loop on which the probe runs.
     #[tokio::test]
     async fn a_blocked_event_loop_is_detected() {
-        let generator = Generator::new();
+        let generator = GeneratorMonitor::new();
         let delays = Mutex::new(Vec::new());
         let watched = probe_event_loop(&generator, |delay| delays.lock().unwrap().push(delay));
         let block = async {

@@ -1,6 +1,9 @@
-//! The last failure of each class, for the status page, and log lines about failures, drops and
-//! outages. A wrong model or path explains itself by the message of the server, and repeats do not
-//! fill the log.
+//! Failures, dropped arrivals and outages: the last failure of each class for the status page, and
+//! log lines.
+//!
+//! A log line has the error message of the server, which often names the problem: for example, a
+//! wrong model or path. After a log line, further failures of the same class are only counted for
+//! ten seconds, so that they do not fill the log.
 
 mod availability;
 
@@ -17,7 +20,8 @@ use availability::{Availability, Change};
 /// The shortest time between two log lines about one failure class or drop reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The last failure of each class of one route.
+/// The last failure of each class on one route (one scenario on one target). As an [`Observe`], it
+/// also logs failures, dropped arrivals and outages.
 #[derive(Debug)]
 pub struct Incidents {
     scenario: String,
@@ -27,22 +31,27 @@ pub struct Incidents {
     availability: Mutex<Availability>,
 }
 
-/// Arrivals that were dropped for one reason.
+/// The log state of one drop reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drops {
+    /// The time of the last log line.
     logged_at: Option<Instant>,
+    /// The number of arrivals dropped since the last log line.
     not_logged: u64,
 }
 
+/// The last failure and the log state of one failure class.
 #[derive(Clone, Debug)]
 struct Entry {
     detail: FailureDetail,
     at: SystemTime,
+    /// The time of the last log line.
     logged_at: Instant,
+    /// The number of failures since the last log line.
     not_logged: u64,
 }
 
-/// The last failure of a class.
+/// The last failure of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
     pub detail: FailureDetail,
@@ -51,7 +60,7 @@ pub struct LastFailure {
 }
 
 impl Incidents {
-    /// Returns an empty record for the route of this scenario to this target.
+    /// Returns an empty record for the route of this scenario on this target.
     pub fn new(scenario: &str, target: &str) -> Incidents {
         Incidents {
             scenario: scenario.to_owned(),
@@ -62,16 +71,17 @@ impl Incidents {
         }
     }
 
-    /// Returns the last failure of each class that occurred.
+    /// Returns the last failure of each class. Classes without a failure are left out.
     pub fn last_failures(&self) -> Vec<LastFailure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let last = |entry: &Entry| LastFailure { detail: entry.detail.clone(), at: entry.at };
         failures.iter().flatten().map(last).collect()
     }
 
-    /// Reports that the target answered with a status below 500 outside the load.
+    /// Reports that the target responded with a status below 500 to a request that is not part of a
+    /// schedule, such as a probe of the readiness gate.
     pub fn target_answered(&self) {
-        self.reached(true);
+        self.note_availability(true);
     }
 
     fn failed(&self, detail: &FailureDetail, ids: &RequestIds) {
@@ -115,9 +125,9 @@ impl Incidents {
         );
     }
 
-    fn reached(&self, reachable: bool) {
+    fn note_availability(&self, reachable: bool) {
         let mut availability = self.availability.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = availability.note(reachable, Instant::now());
+        let change = availability.record(reachable, Instant::now());
         drop(availability);
         let (scenario, target) = (&self.scenario, &self.target);
         match change {
@@ -160,11 +170,11 @@ impl Incidents {
 impl Observe for Incidents {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         match event {
-            Event::ResponseHead { status } => self.reached(status < 500),
+            Event::ResponseHead { status } => self.note_availability(status < 500),
             Event::Failed { detail, ids, .. } => {
                 self.failed(detail, ids);
                 if detail.failure.is_connecting() {
-                    self.reached(false);
+                    self.note_availability(false);
                 }
             }
             Event::Dropped(reason) => self.dropped(reason),
@@ -178,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_message_of_each_class_is_kept() {
+    fn only_the_last_failure_of_each_class_is_kept() {
         let incidents = Incidents::new("s", "t");
         for message in ["first", "second"] {
             incidents.failed(&FailureDetail::new(Failure::Auth, message), &RequestIds::default());

@@ -1,9 +1,10 @@
-//! The Prometheus exposition. The one home of the crate `prometheus`.
+//! The Prometheus exposition. The only module that uses the crate `prometheus`.
 //!
-//! [`table`] has every family. Each subsystem registers its families on a registry of this module:
-//! routes, limits, objectives, targets and the generator itself. Every label combination of a route
-//! exists at 0 from the moment it is bound ([`Metrics::bind`]). So no label is looked up while
-//! requests run, and `rate()` does not miss the first increment.
+//! [`table`] lists every metric family. The submodules register these families: for routes (one
+//! scenario on one target), rate limits, objectives, targets and llmload itself.
+//!
+//! [`Metrics::bind`] creates all series of a route, with the value 0. So no request has to look up
+//! a series by its label values, and `rate()` does not miss the first increment.
 
 mod collector;
 mod generator;
@@ -22,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::{Encoder, Gauge, Histogram, Registry, TextEncoder};
 
 use crate::buckets::Buckets;
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::ledger::Ledger;
 use crate::pairing::PairedComparison;
 use crate::plan::Prices;
@@ -39,13 +40,13 @@ pub use targets::TargetMetrics;
 /// The content type of [`Metrics::expose`]; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The labels of a route. All of them come from the configuration, except a model that it leaves
-/// out: that one comes once from the target's list of models.
+/// The labels of a route (one scenario on one target). They are from the configuration. If the
+/// configuration has no model, llmload reads the model once from the target's list of models.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// `targets.NAME`.
     pub target: String,
-    /// The model that requests name.
+    /// The model in the body of each request.
     pub model: String,
     /// `scenarios.NAME`.
     pub scenario: String,
@@ -57,12 +58,13 @@ impl Labels {
     }
 }
 
-/// Families that clash or cannot be encoded: a defect of the table, not a mistake of a user.
+/// Two families have the same name, or a family cannot be encoded. This is a defect of the table of
+/// metrics, not a mistake of a user.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Defect(#[from] prometheus::Error);
 
-/// The configuration of a route, as far as its series show it.
+/// The parts of a route's configuration that its series depend on.
 #[derive(Clone, Debug)]
 pub struct RouteSettings {
     /// The distribution of arrivals, a label of `llmload_scenario_info`.
@@ -75,16 +77,18 @@ pub struct RouteSettings {
     pub prices: Option<Prices>,
     /// The objectives that requests are judged by.
     pub slo: Option<Arc<Slo>>,
-    /// The target that this one is compared with; absent for the baseline itself.
+    /// The baseline target, with which this target is compared. `None` if this target is the
+    /// baseline target itself.
     pub baseline: Option<Baseline>,
 }
 
-/// The first target of a scenario, and the difference of another target from it.
+/// The baseline target (the first target of a scenario), and the difference of another target from
+/// it.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     /// `targets.NAME` of the first target.
     pub target: String,
-    /// The sums over all pairs of requests so far.
+    /// The differences, summed over all paired requests so far.
     pub difference: Arc<PairedComparison>,
 }
 
@@ -109,7 +113,7 @@ pub struct Metrics {
     buckets: Buckets,
     collector: RouteCollector,
     routes: RouteFamilies,
-    generator: Arc<Generator>,
+    generator: Arc<GeneratorMonitor>,
     event_loop_delay: Histogram,
     config_successful: Gauge,
     config_timestamp: Gauge,
@@ -119,12 +123,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all families. `generator` receives the lag of each request. The buckets stay for
-    /// the life of the process: a histogram cannot be counted again with other bounds.
+    /// Registers all families. `generator` receives the dispatch lag of each request. The buckets
+    /// cannot change later, because a histogram does not keep the values it has counted.
     ///
     /// # Errors
-    /// If two families in the table clash: a defect.
-    pub fn new(generator: Arc<Generator>, buckets: Buckets) -> Result<Metrics, Defect> {
+    /// If two families in the table of metrics have the same name, which is a defect.
+    pub fn new(generator: Arc<GeneratorMonitor>, buckets: Buckets) -> Result<Metrics, Defect> {
         let registry = Registry::new();
         let collector = RouteCollector::new()?;
         registry.register(Box::new(collector.clone()))?;
@@ -156,9 +160,9 @@ impl Metrics {
         &self.buckets
     }
 
-    /// Exposes a route and returns its handles. Series that exist already keep their values; series
-    /// that the settings before had and these have not are removed. From now on the ledger and the
-    /// schedule state given here are read at each scrape.
+    /// Exposes a route and returns its metrics. At each scrape, `ledger` and `schedule_state` are
+    /// read. If the route is already exposed with other settings, its series keep their values, and
+    /// series that the new settings do not need are removed.
     pub fn bind(
         &self,
         labels: &Labels,
@@ -184,7 +188,8 @@ impl Metrics {
         metrics
     }
 
-    /// Removes the series of a route, unless a later route with another ledger has its labels.
+    /// Removes the series of a route. Does nothing if a newer route, with another ledger, has
+    /// taken over these labels.
     pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         self.collector.remove(labels, ledger);
     }
@@ -194,7 +199,7 @@ impl Metrics {
         self.collector.warmup_request_ended(labels);
     }
 
-    /// Exposes whether the load is paused.
+    /// Sets `llmload_paused`.
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(f64::from(u8::from(paused)));
     }
@@ -205,7 +210,7 @@ impl Metrics {
         self.shard_info.permanent(&[&index, &count]).set(1.0);
     }
 
-    /// Reports that a configuration was rejected, and the previous one is still running.
+    /// Reports that a new configuration was rejected. The previous configuration stays in effect.
     pub fn config_rejected(&self) {
         self.config_successful.set(0.0);
     }
@@ -230,7 +235,7 @@ impl Metrics {
     /// Returns the exposition, the body of `GET /metrics`.
     ///
     /// # Errors
-    /// If a family cannot be encoded: a defect.
+    /// If a family cannot be encoded, which is a defect.
     pub fn expose(&self) -> Result<Vec<u8>, Defect> {
         let mut text = Vec::with_capacity(64 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -242,7 +247,7 @@ fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Returns 48 bits of a hash, which a gauge holds exactly.
+/// Returns 48 bits of a hash. A gauge is an `f64`, which represents 48 bits exactly but not 64.
 #[allow(clippy::cast_precision_loss)]
 fn hash_in_48_bits(hash: u64) -> f64 {
     ((hash >> 48 ^ hash) & 0xffff_ffff_ffff) as f64

@@ -1,5 +1,5 @@
-//! TTFT and decode speed of the last minutes, for people who read the status page. Quantiles are
-//! good to 5 %. The histograms of `/metrics` are for everything else.
+//! Quantiles of the TTFT and the decode speed over the last five minutes, accurate within 5 %. They
+//! are for the status page. For graphs and alerts, use the histograms of `/metrics`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,37 +8,37 @@ use tokio::time::Instant;
 
 use crate::event::{Arrival, Event, Observe};
 
-/// The time that values are kept for.
+/// The quantiles are over the values of this time.
 pub const WINDOW: Duration = Duration::from_mins(5);
-/// The window moves in steps of this length.
+/// The window moves forward in steps of this length.
 const STEP: Duration = Duration::from_secs(10);
 const STEPS: usize = 30;
 
-/// The ratio of the two bounds of a bucket.
+/// The upper bound of a bucket divided by its lower bound.
 const RATIO: f64 = 1.05;
-/// The lower bound of the first bucket, which holds all smaller values too.
+/// The lower bound of the first bucket. Smaller values are counted in this bucket too.
 const LOWEST: f64 = 1e-4;
-/// The last bucket ends above 10⁵: no duration in seconds and no speed in tokens per second is
-/// higher.
+/// With this number of buckets, the last upper bound is above 10⁵. Durations in seconds and speeds
+/// in tokens per second are lower than this.
 const BUCKETS: usize = 430;
 
-/// The values of one route in the last minutes.
+/// The values of one route (one scenario on one target) in the last five minutes.
 #[derive(Debug)]
 pub struct Recent {
     started: Instant,
-    /// A ring: step N is at the position N modulo the number of steps.
+    /// A ring buffer: step N is at the position N modulo [`STEPS`].
     steps: Mutex<Vec<Step>>,
 }
 
 /// The values of one step of the window.
 #[derive(Clone, Debug)]
 struct Step {
-    /// The number of the step since the start.
+    /// The number of the step, counted from the start.
     number: u64,
     values: RecentValues,
 }
 
-/// Histograms over the window.
+/// Histograms of the values in the window.
 #[derive(Clone, Debug)]
 pub struct RecentValues {
     /// TTFT in seconds.
@@ -47,7 +47,7 @@ pub struct RecentValues {
     pub tokens_per_second: LogHistogram,
 }
 
-/// A histogram whose buckets grow by a constant ratio.
+/// A histogram with logarithmic buckets: each upper bound is [`RATIO`] times the lower bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogHistogram(Vec<u32>);
 
@@ -63,7 +63,8 @@ impl Recent {
     pub fn read(&self, now: Instant) -> RecentValues {
         let number = self.step_number(now);
         let mut sum = RecentValues::new();
-        // A step that has not been used for a whole turn of the ring is older than the window.
+        // The ring can still have steps that are older than the window: no value was recorded at
+        // their position since then.
         for step in self.lock().iter().filter(|step| step.number + STEPS as u64 > number) {
             sum.first_token.add(&step.values.first_token);
             sum.tokens_per_second.add(&step.values.tokens_per_second);
@@ -123,7 +124,7 @@ impl LogHistogram {
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn record(&mut self, value: f64) {
-        // The conversion saturates for values below the first bucket and above the last.
+        // The conversion to `usize` returns 0 for values below the first bucket.
         let bucket = ((value / LOWEST).ln() / RATIO.ln()) as usize;
         if let Some(count) = self.0.get_mut(bucket.min(BUCKETS - 1)) {
             *count = count.saturating_add(1);
@@ -141,15 +142,15 @@ impl LogHistogram {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// Returns the value below which this share of all values is; `None` if there are too few
-    /// values to tell the quantile from the minimum or maximum.
+    /// Returns a quantile: the value that this fraction (0 to 1) of all values is below. Returns
+    /// `None` if there are so few values that the quantile is only their minimum or maximum.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn quantile(&self, share: f64) -> Option<f64> {
+    pub fn quantile(&self, fraction: f64) -> Option<f64> {
         let count = self.count() as f64;
-        if count * share.min(1.0 - share) < 1.0 - 1e-9 {
+        if count * fraction.min(1.0 - fraction) < 1.0 - 1e-9 {
             return None;
         }
-        let rank = (count * share).ceil() as u64;
+        let rank = (count * fraction).ceil() as u64;
         let mut passed = 0;
         let bucket = self.0.iter().position(|count| {
             passed += u64::from(*count);
@@ -173,23 +174,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quantiles_are_good_to_five_percent_and_old_values_are_forgotten() {
+    async fn quantiles_are_accurate_within_five_percent_and_old_values_are_forgotten() {
         let recent = Recent::default();
         for i in 1..=1000 {
             first_token(&recent, f64::from(i) / 100.0);
         }
         let RecentValues { first_token: ttft, tokens_per_second } = recent.read(Instant::now());
         assert_eq!((ttft.count(), tokens_per_second.count()), (1000, 0));
-        for (share, exact) in [(0.1, 1.0), (0.5, 5.0), (0.9, 9.0), (0.99, 9.9)] {
-            let quantile = ttft.quantile(share).unwrap();
-            assert!((quantile / exact - 1.0).abs() < 0.05, "{share}: {quantile}");
+        for (fraction, exact) in [(0.1, 1.0), (0.5, 5.0), (0.9, 9.0), (0.99, 9.9)] {
+            let quantile = ttft.quantile(fraction).unwrap();
+            assert!((quantile / exact - 1.0).abs() < 0.05, "{fraction}: {quantile}");
         }
         tokio::time::advance(STEP * 29).await;
         first_token(&recent, 0.0);
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1001);
         tokio::time::advance(STEP).await;
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1);
-        // A step that was not used for a whole turn of the ring is cleared.
+        // The position of a step that is older than the window is cleared and used again.
         tokio::time::advance(WINDOW * 2).await;
         first_token(&recent, 1.0);
         assert_eq!(recent.read(Instant::now()).first_token.count(), 1);

@@ -1,21 +1,22 @@
-//! The built-in OpenAI-compatible endpoint: a target for load if no model is available.
+//! The built-in OpenAI-compatible endpoint: a target for demonstrations, tests and learning, if no
+//! real model is available.
 //!
-//! To a client that measures, it behaves like an inference server: a fixed number of slots, a queue
-//! for them, prefill and decode times that follow from tokens and load, and faults in configured
-//! shares. It serves demonstrations, tests and people who learn the tool. It uses no other module
-//! of the crate. It runs on a separate thread and runtime, so it does not delay the load it
-//! receives, and the load does not delay it.
+//! It simulates an inference server: a fixed number of slots, a queue for the slots, prefill and
+//! decode times that depend on the tokens and the requests in slots, and faults in configured
+//! percentages of the requests. It runs on a separate thread with a separate tokio runtime. So the
+//! simulator does not delay llmload's requests, and the requests do not delay the simulator. It
+//! does not use other modules of this crate.
 //!
 //! | module | content |
 //! |---|---|
-//! | `api` | the two text APIs, finish reasons, errors |
-//! | `faults` | the faults and their shares |
+//! | `api` | the chat and completions APIs, finish reasons, errors |
+//! | `faults` | the faults and how often they occur |
 //! | `pace` | the delays of tokens |
 //! | `variation` | the random choices for one request |
-//! | `text` | the text of the answers |
+//! | `text` | the text of the responses |
 //! | `request` | the parsing of request bodies |
-//! | `ttft_histogram` | the server's own histogram of the time to first token |
-//! | `engine` | slots, their queue, counters |
+//! | `ttft_histogram` | the histogram of TTFT that the simulator exposes |
+//! | `engine` | the slots, the queue for the slots, counters |
 //! | `generation` | one response, token by token, over time |
 //! | `response` | the bytes of responses |
 //! | `http` | paths and connections |
@@ -50,25 +51,26 @@ pub use faults::Faults;
 /// The behaviour of the simulated endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatorOptions {
-    /// The name of its only model.
+    /// The name of the only model.
     pub model: String,
-    /// The highest number of requests that run at once; more wait in the queue. Zero counts as one.
+    /// The number of slots: the highest number of requests that run at once. Further requests wait
+    /// in the queue. 0 has the same effect as 1.
     pub slots: u32,
-    /// The highest number of requests that wait; one more is refused with 503.
+    /// The highest number of requests in the queue. Further requests get a 503.
     pub queue: u32,
-    /// Prompt tokens per second that one slot reads.
+    /// The prefill speed of one slot, in prompt tokens per second.
     pub prefill_tokens_per_second: f64,
-    /// Output tokens per second of a single request.
+    /// The decode speed in output tokens per second, if only one request is in a slot.
     pub decode_tokens_per_second: f64,
-    /// The share (0 to 1) of `decode_tokens_per_second` that each request gets when every slot is
+    /// The fraction (0 to 1) of `decode_tokens_per_second` that each request gets if every slot is
     /// busy.
     pub full_load_speed: f64,
     /// The relative standard deviation of each delay (0 to 1).
     pub jitter: f64,
-    /// Reasoning tokens before each answer.
+    /// The number of reasoning tokens before each answer.
     pub reasoning_tokens: u32,
-    /// The time after the start in which every request gets a 503, as from a server that loads its
-    /// model. `/metrics` works from the start.
+    /// The time to load the model. For this time after the start, every request except `/metrics`
+    /// gets a 503.
     pub loading: Duration,
     pub faults: Faults,
     /// The seed of all random choices.
@@ -93,7 +95,7 @@ impl Default for SimulatorOptions {
     }
 }
 
-/// An endpoint that runs on a separate thread until it is dropped.
+/// A running simulator. It runs on a separate thread until it is dropped.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -102,7 +104,8 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Serves the listener from a new thread. It accepts requests when this returns.
+    /// Starts a simulator that serves this listener on a new thread. When this function returns,
+    /// the simulator accepts requests.
     ///
     /// # Errors
     /// If the listener cannot be made non-blocking, or the system cannot start a thread.
@@ -115,8 +118,8 @@ impl Simulator {
         let (stop, stopped) = oneshot::channel::<()>();
         let (result, started) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("simulator".into()).spawn(move || {
-            // Built on this thread, because the caller may be inside another runtime, and a
-            // runtime must not be dropped there.
+            // The runtime is built on this thread. The caller can be inside another runtime, and a
+            // runtime must not be dropped inside another runtime.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return send_result(&result, Err(error)),
@@ -125,7 +128,7 @@ impl Simulator {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => {
                         send_result(&result, Ok(()));
-                        // Dropping the sender stops the endpoint, too.
+                        // If the sender is dropped, the simulator stops too.
                         serve(options, listener, stopped.map(drop)).await;
                     }
                     Err(error) => send_result(&result, Err(error)),
@@ -136,41 +139,42 @@ impl Simulator {
         Ok(Simulator { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The address on which the endpoint listens.
+    /// Returns the address on which the simulator listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Sends the result of the start. The send fails only if the caller no longer waits for it.
+/// Sends the result of the start to the caller. Sending fails only if the caller has gone, and then
+/// nobody needs the result.
 fn send_result(caller: &SyncSender<io::Result<()>>, result: io::Result<()>) {
     let _ = caller.send(result);
 }
 
-/// Closes all connections at once, also those with a request. The thread has ended when this
-/// returns.
+/// Closes all connections at once, even in the middle of a request. Waits until the thread has
+/// ended.
 impl Drop for Simulator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The thread has printed its panic, if there was one, and a destructor cannot return
-            // it.
+            // The result is ignored: if the thread panicked, it has printed its panic already.
             let _ = thread.join();
         }
     }
 }
 
-/// The number of connections beyond those with a request in a slot or in the queue: to refuse
-/// requests, for scrapes, and for idle connections.
+/// The limit of connections is slots + queue + this number. The additional connections are for
+/// refused requests, scrapes and idle connections.
 const SPARE_CONNECTIONS: usize = 1024;
 
-/// The pause after a failed `accept`. Without file descriptors, it would fail again at once.
+/// The pause after a failed `accept`. If there are no free file descriptors, `accept` would fail
+/// again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves the listener until `stop` is ready, then closes every connection at once.
-///
-/// No task outlives it. At the limit of connections, further ones wait to be accepted.
+/// Serves the listener until `stop` is ready. Then it closes every connection at once, and returns
+/// after all its tasks have ended. At the limit of connections, further connections have to wait
+/// until another connection ends.
 pub async fn serve(
     options: SimulatorOptions,
     listener: tokio::net::TcpListener,
@@ -191,7 +195,7 @@ pub async fn serve(
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            // The set keeps ended connections until they are joined.
+            // Remove the connections that have ended: the set keeps them until they are joined.
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The current status of the daemon: its routes and its configuration, for the status page, the API
-//! and the progress line.
+//! The current status of the daemon: its configuration and its routes (one scenario on one target).
+//! The status page, the API and the progress line of `run` read it.
 
 mod document;
 
@@ -15,7 +15,7 @@ use crate::schedule_state::ScheduleState;
 use crate::tally::Tally;
 pub use document::{CurrentRate, Status};
 
-/// The routes and the configuration that are in effect. A reload replaces them.
+/// The routes and the configuration in effect. A reload replaces both.
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     monitors: Mutex<Vec<Arc<RouteMonitor>>>,
@@ -24,8 +24,8 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
-    /// Publishes the routes of a configuration and its text, in which secrets are masked. Forgets
-    /// the last reload error.
+    /// Publishes the routes and the text of a new configuration. The secrets in the text are
+    /// masked. Clears the last reload error.
     pub fn publish(&self, monitors: Vec<Arc<RouteMonitor>>, masked_config: String) {
         *lock(&self.monitors) = monitors;
         *lock(&self.masked_config) = masked_config;
@@ -37,7 +37,7 @@ impl StatusBoard {
         *lock(&self.reload_error) = Some(reasons);
     }
 
-    /// Returns the reasons if the last reload was rejected.
+    /// Returns the reasons why the last reload was rejected, or `None` if it was accepted.
     pub fn reload_error(&self) -> Option<String> {
         lock(&self.reload_error).clone()
     }
@@ -47,40 +47,42 @@ impl StatusBoard {
         lock(&self.monitors).clone()
     }
 
-    /// Returns the text of the configuration, in which secrets are masked.
+    /// Returns the text of the configuration, with its secrets masked.
     pub fn masked_config(&self) -> String {
         lock(&self.masked_config).clone()
     }
 }
 
-/// Everything that can be observed of one route while it runs.
+/// All that can be observed about one route (one scenario on one target) while it runs.
 #[derive(Debug)]
 pub struct RouteMonitor {
     /// `scenarios.NAME`.
     pub scenario: String,
     /// `targets.NAME`.
     pub target: String,
-    /// The model, as soon as it is known.
+    /// The model. Empty until the model is known.
     pub model: OnceLock<String>,
     /// The ledger and the requests in flight.
     pub state: Arc<RouteState>,
-    /// The state of the scenario's schedule.
+    /// The state of the schedule of the scenario.
     pub schedule_state: Arc<ScheduleState>,
-    /// The last failures.
+    /// The last failure of each class.
     pub incidents: Arc<Incidents>,
-    /// TTFT and speed of the last minutes.
+    /// The TTFT and the decode speed of the last five minutes.
     pub recent: Arc<Recent>,
-    /// All figures of a `run`, for its report. The daemon has none: they would grow.
+    /// The measured values for the report of a `run`. `None` in the daemon, whose values would grow
+    /// without bound.
     pub tally: Option<Arc<Tally>>,
-    /// The difference from the first target of the scenario; empty for that target itself.
+    /// The difference from the baseline target, the first target of the scenario. Empty for the
+    /// baseline target itself.
     pub difference: Arc<PairedComparison>,
     info: Mutex<RouteInfo>,
 }
 
-/// The configuration of a route, as far as its status shows it. A reload may change it.
+/// The parts of a route's configuration that the status shows. A reload can change them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteInfo {
-    /// The target as configured, from which the remedies for its failures follow.
+    /// The target as configured. The remedies for its failures depend on it.
     pub configured: Arc<Target>,
     /// The base URL.
     pub address: String,
@@ -88,8 +90,8 @@ pub struct RouteInfo {
     pub simulated: bool,
     /// The highest number of requests in flight.
     pub max_concurrency: u32,
-    /// The configured times without load (`its cron`, `its active windows`), which a manual rate
-    /// override ignores.
+    /// The parts of the configuration that stop the load at some times: `its cron`,
+    /// `its active windows` or both. A manual rate override ignores them.
     pub hours: Option<&'static str>,
 }
 
@@ -116,7 +118,7 @@ impl RouteMonitor {
         }
     }
 
-    /// Returns the current configuration.
+    /// Returns the parts of the current configuration.
     pub fn info(&self) -> RouteInfo {
         lock(&self.info).clone()
     }

@@ -1,16 +1,17 @@
-//! The daemon's own HTTP server. With `simulator`, the one home of `hyper`'s server.
+//! The HTTP server of the daemon. Only this module and `simulator` use `hyper`'s server.
 //!
 //! - `/`: the status page
 //! - `/metrics`: the Prometheus exposition
 //! - `/-/healthy`: 200 while the process lives
-//! - `/-/ready`: 200 while llmload serves, 503 while it drains. No target affects it, so a sidecar
-//!   never takes its pod out of service
+//! - `/-/ready`: 200 while llmload serves, 503 while it drains. Its response does not depend on the
+//!   targets, so an llmload sidecar never makes its pod unready
 //! - `/config`: the configuration file as written, with secrets masked
 //! - `/api/v1/status`: the status as JSON
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
 //!   `/api/v1/scenarios/NAME/rate`: admin requests. They are always accepted from this machine, and
-//!   from other machines only with `--web.enable-lifecycle`. A repeated one has no further effect
-//! - GET `/api/v1/scenarios/NAME/rate`: open to everyone
+//!   from other machines only with `--web.enable-lifecycle`. Repeating a request has no further
+//!   effect
+//! - GET `/api/v1/scenarios/NAME/rate`: the current rate of a scenario, for clients on any machine
 
 mod admin;
 
@@ -35,25 +36,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::control::AdminHandle;
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
 use crate::status::{Status, StatusBoard};
 use admin::AdminPath;
 
-/// The time that a client has to send a request head, also on a kept-alive connection, and the body
-/// of an admin request.
+/// A client must send a request head in this time, also on a kept-alive connection. It also has
+/// this time to send the body of an admin request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time that a client has to read its response and send the next request. A client that never
-/// reads would hold its connection for ever, and enough of them would block health checks.
+/// A client must read its response and send the next request in this time. Without this limit, many
+/// clients that never read could keep all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that a response under way may take when its connection is to be closed.
+/// If llmload closes a connection during a response, the response can continue for this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that a scrape waits for fresh readings from the kernel.
+/// A scrape waits this long for new values from the kernel.
 const KERNEL_TIMEOUT: Duration = Duration::from_millis(250);
-/// The highest number of connections, the same as that of Prometheus itself. One more closes the
-/// oldest.
+/// The highest number of connections. The server of Prometheus has the same limit. Each further
+/// connection closes the oldest connection.
 const MAX_CONNECTIONS: usize = 512;
 
 const PAGE: &str = include_str!("web/page.html");
@@ -65,27 +66,27 @@ pub struct WebState {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// For the distortions on the status page.
-    pub generator: Arc<Generator>,
+    pub generator: Arc<GeneratorMonitor>,
     /// For the status page and `/config`.
     pub board: Arc<StatusBoard>,
     /// Executes admin commands.
     pub control: AdminHandle,
     /// True if admin requests are accepted from other machines: `--web.enable-lifecycle`.
     pub lifecycle: bool,
-    /// On while the load is paused.
+    /// Shows if the load is paused.
     pub paused: Pause,
     /// The shard of this daemon.
     pub shard: Shard,
-    /// Cancelled once the daemon drains.
+    /// Cancelled when the daemon begins to drain.
     pub draining: CancellationToken,
-    /// The start of the daemon.
+    /// The time at which the daemon started.
     pub started: SystemTime,
 }
 
-/// Serves until `stop` is cancelled, and then completes the responses under way.
+/// Serves until `stop` is cancelled. Then it completes the responses that have begun.
 pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    // One token to close each open connection, the oldest first.
+    // Each token closes one open connection. The oldest connection is first.
     let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
@@ -95,8 +96,8 @@ pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: Cancellati
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Mostly out of file descriptors: some will be free soon, and a retry at once would
-                // spin.
+                // Usually there are no free file descriptors. A retry without a pause would be a
+                // busy loop.
                 tracing::warn!(%error, "could not accept a connection to the web port");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -111,8 +112,8 @@ pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: Cancellati
     connections.wait().await;
 }
 
-/// Closes the oldest connection if there are too many: a client that takes all connections must not
-/// block health checks.
+/// Closes the oldest connection if there are too many. Otherwise a client with many connections
+/// could block health checks.
 fn make_room(open: &mut VecDeque<CancellationToken>) {
     if open.len() >= MAX_CONNECTIONS {
         open.retain(|connection| !connection.is_cancelled());
@@ -145,7 +146,7 @@ async fn serve_connection(
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
-        // A client may close its own connection in any way.
+        // The result is ignored: a client is allowed to close its connection in any way.
         _ended = connection.as_mut() => {}
         () = idle_timeout(busy) => {}
         () = closed.cancelled() => {
@@ -156,8 +157,8 @@ async fn serve_connection(
     closed.cancel();
 }
 
-/// Returns once a connection has been idle for [`IDLE_TIMEOUT`]. A connection is not idle while its
-/// request is handled: a reload may take long.
+/// Returns after a connection has been idle for [`IDLE_TIMEOUT`]. A connection is not idle while
+/// llmload handles a request: a reload, for example, can take longer than the timeout.
 async fn idle_timeout(mut busy: watch::Receiver<bool>) {
     loop {
         let is_busy = *busy.borrow_and_update();
@@ -211,10 +212,10 @@ impl WebState {
         }
     }
 
-    /// Encodes the exposition outside the threads that send requests: ten thousand series take some
-    /// milliseconds.
+    /// Encodes the exposition on a separate thread, because ten thousand series take a few
+    /// milliseconds and must not delay requests.
     async fn exposition(&self) -> Response<Full<Bytes>> {
-        // If the kernel is slow, the scrape has its previous readings.
+        // If the kernel is slow, the scrape shows the previous values.
         let _in_time =
             tokio::time::timeout(KERNEL_TIMEOUT, self.generator.read_resource_usage()).await;
         let metrics = Arc::clone(&self.metrics);
@@ -264,14 +265,14 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn the_idle_timeout_starts_again_after_every_response() {
+    async fn the_idle_timeout_restarts_after_every_response() {
         let (set_busy, busy) = watch::channel(false);
         let start = Instant::now();
         let clients = async {
             for _ in 0..3 {
                 tokio::time::sleep(IDLE_TIMEOUT / 2).await;
                 set_busy.send_replace(true);
-                // A request that takes longer than the idle timeout.
+                // This request takes longer than the idle timeout.
                 tokio::time::sleep(IDLE_TIMEOUT * 2).await;
                 set_busy.send_replace(false);
             }

@@ -1,5 +1,5 @@
-//! The simulator as its clients see it: real sockets on loopback, a port that the system chooses,
-//! and no assertion about durations.
+//! Tests the simulator from the view of its clients, with real sockets on the loopback interface.
+//! The operating system chooses the port. No test checks a duration.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A simulator so fast that no test waits for tokens.
+/// The options of a simulator that is so fast that tests do not have to wait for tokens.
 fn fast() -> SimulatorOptions {
     SimulatorOptions {
         prefill_tokens_per_second: 1e6,
@@ -40,19 +40,19 @@ struct Endpoint {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// A response that was read to its end.
-struct WholeResponse {
+/// A complete response.
+struct CompleteResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: String,
 }
 
-impl WholeResponse {
+impl CompleteResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
-    /// The objects of an event stream, and true if `[DONE]` is the last event.
+    /// Returns the JSON objects of an event stream, and true if `[DONE]` is the last event.
     fn events(&self) -> (Vec<Value>, bool) {
         events(&self.body)
     }
@@ -88,31 +88,31 @@ impl Endpoint {
         self.client.request(request).await.unwrap()
     }
 
-    async fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> WholeResponse {
+    async fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> CompleteResponse {
         let (head, body) = self.send(method, path, body).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        WholeResponse { status: head.status, headers: head.headers, body }
+        CompleteResponse { status: head.status, headers: head.headers, body }
     }
 
-    async fn get(&self, path: &str) -> WholeResponse {
+    async fn get(&self, path: &str) -> CompleteResponse {
         self.fetch(Method::GET, path, "").await
     }
 
-    async fn chat(&self, body: &Value) -> WholeResponse {
+    async fn chat(&self, body: &Value) -> CompleteResponse {
         self.fetch(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
-    async fn complete(&self, body: &Value) -> WholeResponse {
+    async fn complete(&self, body: &Value) -> CompleteResponse {
         self.fetch(Method::POST, "/v1/completions", body.to_string()).await
     }
 
-    /// Sends a chat request and leaves the response unread.
+    /// Sends a chat request and returns after the response head. The body is not read.
     async fn open(&self, body: &Value) -> Response<Incoming> {
         self.send(Method::POST, "/v1/chat/completions", body.to_string()).await
     }
 
-    /// The sum of all series of `/metrics` whose line begins with `name`.
+    /// Returns the sum of all series in `/metrics` whose name and labels begin with `name`.
     async fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics").await;
         metrics
@@ -123,7 +123,8 @@ impl Endpoint {
             .sum()
     }
 
-    /// Waits until a series has a value. The time limit only turns a defect into a failure.
+    /// Waits until [`Endpoint::metric`] has this value. Without the time limit, a defect would make
+    /// the test wait for ever.
     async fn until(&self, name: &str, value: u64) {
         let arrived = tokio::time::timeout(Duration::from_mins(1), async {
             while self.metric(name).await != value {}
@@ -155,7 +156,7 @@ fn delta<'a>(event: &'a Value, field: &str) -> Option<&'a str> {
     event["choices"][0]["delta"][field].as_str()
 }
 
-/// Reads until the body has this many events.
+/// Reads the body until this number of events has arrived.
 async fn read_events(response: &mut Response<Incoming>, count: usize) -> String {
     let mut text = String::new();
     while text.matches("\n\n").count() < count {
@@ -166,7 +167,7 @@ async fn read_events(response: &mut Response<Incoming>, count: usize) -> String 
 }
 
 #[tokio::test]
-async fn a_stream_is_well_formed_and_its_usage_adds_up() {
+async fn a_stream_is_well_formed_and_its_token_counts_are_consistent() {
     let endpoint = Endpoint::start(fast());
     let answer = endpoint
         .chat(&chat_body(json!({
@@ -212,7 +213,7 @@ async fn usage_is_sent_only_if_requested() {
 }
 
 #[tokio::test]
-async fn an_output_without_a_limit_ends_naturally() {
+async fn an_output_without_a_token_limit_ends_with_the_reason_stop() {
     let endpoint = Endpoint::start(fast());
     let answer = endpoint.chat(&chat_body(json!({}))).await.json();
     assert_eq!(answer["object"], "chat.completion");
@@ -225,7 +226,7 @@ async fn an_output_without_a_limit_ends_naturally() {
 }
 
 #[tokio::test]
-async fn reasoning_comes_before_the_answer_and_is_counted() {
+async fn reasoning_tokens_are_before_the_answer_and_are_counted() {
     let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
     let fields =
         json!({"stream": true, "stream_options": {"include_usage": true}, "max_tokens": 6});
@@ -242,7 +243,7 @@ async fn reasoning_comes_before_the_answer_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_completion_is_streamed_or_whole() {
+async fn a_completion_is_returned_as_a_stream_or_as_one_object() {
     let endpoint = Endpoint::start(SimulatorOptions { reasoning_tokens: 4, ..fast() });
     let body = json!({
         "model": "simulated-8b", "prompt": "Once upon a time", "max_tokens": 20,
@@ -280,14 +281,14 @@ async fn a_completion_is_streamed_or_whole() {
 }
 
 #[tokio::test]
-async fn completions_have_the_same_faults() {
+async fn completions_have_the_same_faults_as_chat() {
     let faults = Faults { stream_error: 0.5, http_429: 0.5, ..Faults::default() };
     let endpoint = Endpoint::start(faulty(faults));
     let body = json!({"prompt": "Once", "max_tokens": 50, "stream": true});
     let answers = join_all((0..40).map(|_| endpoint.complete(&body))).await;
     let limited = answers.iter().filter(|a| a.status == StatusCode::TOO_MANY_REQUESTS).count();
     let broken = answers.iter().filter(|a| a.status == StatusCode::OK);
-    let broken: Vec<_> = broken.map(WholeResponse::events).collect();
+    let broken: Vec<_> = broken.map(CompleteResponse::events).collect();
     assert!(limited > 0 && !broken.is_empty() && limited + broken.len() == 40);
     for (events, done) in broken {
         let (error, tokens) = events.split_last().unwrap();
@@ -313,7 +314,7 @@ async fn the_same_seed_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn the_api_is_below_v1_only_and_the_other_pages_at_the_root() {
+async fn the_api_exists_only_below_v1_and_the_other_pages_only_at_the_root() {
     let endpoint = Endpoint::start(fast());
     let body = chat_body(json!({})).to_string();
     let answer = endpoint.fetch(Method::POST, "/v1/chat/completions", body.clone()).await;
@@ -347,7 +348,7 @@ async fn the_api_is_below_v1_only_and_the_other_pages_at_the_root() {
 }
 
 #[tokio::test]
-async fn an_invalid_request_gets_an_error_in_openai_form() {
+async fn an_invalid_request_gets_an_error_in_the_format_of_openai() {
     let endpoint = Endpoint::start(fast());
     let chat = "/v1/chat/completions";
     let other_model = chat_body(json!({"model": "other"})).to_string();
@@ -385,7 +386,7 @@ async fn only_metrics_are_served_while_the_model_loads() {
     assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
 
-/// A simulator whose requests keep their slot until the client disconnects.
+/// The options of a simulator in which each request keeps its slot until the client disconnects.
 fn stalling(slots: u32, queue: u32) -> SimulatorOptions {
     SimulatorOptions { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
 }
@@ -414,7 +415,7 @@ async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
     let second = endpoint.open(&stream(50)).await;
     let mut third = endpoint.open(&stream(50)).await;
     endpoint.until(WAITING, 2).await;
-    // One leaves the queue, then one leaves the slot: the third gets the slot.
+    // First a request leaves the queue, then another leaves the slot. So the third gets the slot.
     drop(second);
     endpoint.until(WAITING, 1).await;
     drop(first);
@@ -427,7 +428,7 @@ async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_stream_frees_its_slot_too() {
+async fn a_client_without_a_stream_that_disconnects_frees_its_slot_too() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
     socket.write_all(raw_chat(&chat_body(json!({}))).as_bytes()).await.unwrap();
@@ -445,7 +446,7 @@ fn raw_chat(body: &Value) -> String {
 }
 
 #[tokio::test]
-async fn fault_429_has_a_retry_after() {
+async fn the_fault_http_429_has_a_retry_after_header() {
     let endpoint = Endpoint::start(faulty(Faults { http_429: 1.0, ..Faults::default() }));
     let answer = endpoint.chat(&stream(5)).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
@@ -455,7 +456,7 @@ async fn fault_429_has_a_retry_after() {
 }
 
 #[tokio::test]
-async fn fault_500_is_an_error_of_the_server() {
+async fn the_fault_http_500_is_a_server_error() {
     let endpoint = Endpoint::start(faulty(Faults { http_500: 1.0, ..Faults::default() }));
     let answer = endpoint.chat(&stream(5)).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -463,7 +464,7 @@ async fn fault_500_is_an_error_of_the_server() {
 }
 
 #[tokio::test]
-async fn fault_reset_is_a_reset_before_the_first_byte() {
+async fn the_fault_reset_resets_the_connection_before_the_first_byte() {
     let endpoint = Endpoint::start(faulty(Faults { reset: 1.0, ..Faults::default() }));
     for body in [stream(5), chat_body(json!({}))] {
         let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
@@ -476,7 +477,7 @@ async fn fault_reset_is_a_reset_before_the_first_byte() {
 }
 
 #[tokio::test]
-async fn fault_stall_is_silence_after_a_few_tokens() {
+async fn the_fault_stall_sends_nothing_more_after_a_few_tokens() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut response = endpoint.open(&stream(50)).await;
     endpoint.until("simulator_faults_total{fault=\"stall\"}", 1).await;
@@ -484,14 +485,14 @@ async fn fault_stall_is_silence_after_a_few_tokens() {
     assert!((1..=5).contains(&tokens), "{tokens}");
     let text = read_events(&mut response, 1 + tokens).await;
     assert_eq!(events(&text).0.len(), 1 + tokens);
-    // It keeps its slot and sends nothing more.
+    // The request keeps its slot, and the simulator sends nothing more.
     let more = tokio::time::timeout(Duration::from_millis(20), response.frame()).await;
     assert!(more.is_err());
     assert_eq!(endpoint.metric(RUNNING).await, 1);
 }
 
 #[tokio::test]
-async fn fault_stream_error_is_an_error_event_and_a_clean_end() {
+async fn the_fault_stream_error_sends_an_error_event_and_ends_the_stream_normally() {
     let endpoint = Endpoint::start(faulty(Faults { stream_error: 1.0, ..Faults::default() }));
     let answer = endpoint.chat(&stream(50)).await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -508,7 +509,7 @@ async fn fault_stream_error_is_an_error_event_and_a_clean_end() {
 }
 
 #[tokio::test]
-async fn fault_truncation_breaks_the_body_after_a_few_tokens() {
+async fn the_fault_truncation_breaks_the_body_after_a_few_tokens() {
     let endpoint = Endpoint::start(faulty(Faults { truncation: 1.0, ..Faults::default() }));
     let mut response = endpoint.open(&stream(50)).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -540,7 +541,7 @@ async fn a_broken_stream_has_no_last_chunk() {
 }
 
 #[tokio::test]
-async fn many_clients_at_once_all_get_a_response_and_the_counts_agree() {
+async fn all_of_many_concurrent_clients_get_a_response_and_are_counted() {
     let faults = Faults { http_429: 0.2, http_500: 0.1, stream_error: 0.1, ..Faults::default() };
     let endpoint = Endpoint::start(SimulatorOptions { slots: 4, queue: 200, ..faulty(faults) });
     let body = stream(10);
@@ -564,12 +565,12 @@ async fn many_clients_at_once_all_get_a_response_and_the_counts_agree() {
 }
 
 #[tokio::test]
-async fn dropping_the_simulator_ends_open_streams_and_its_thread() {
+async fn dropping_the_simulator_ends_open_streams_and_the_thread() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut response = endpoint.open(&stream(50)).await;
     read_events(&mut response, 2).await;
     let Endpoint { simulator, client } = endpoint;
-    // Returns when the thread has ended.
+    // `drop` returns after the thread has ended.
     drop(simulator);
     while let Some(Ok(_)) = response.frame().await {}
     drop(client);

@@ -1,30 +1,31 @@
-//! The CPU quota of this process by its control groups, and how often they throttled it.
+//! The CPU quota that the control groups set for this process, and the throttling by this quota.
 //!
-//! Each level above a process may have a limit: a container, its pod or a service's slice. So every
-//! visible level counts. Both versions of control groups are supported. If neither exists, the
-//! figures are absent.
+//! Control groups form a tree, and every level above the process can have a quota: for example its
+//! container and the pod of the container. So this module reads every visible level. It supports
+//! both versions of control groups. On a system without control groups, there are no values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel's default for the period of a quota.
+/// The default period of a quota in the kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
-/// The figures of all control groups at one instant.
+/// The quota and the throttling of all levels at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cgroup {
-    /// The lowest quota.
+    /// The lowest quota of any level. `None` if no level has a quota.
     pub quota: Option<CpuQuota>,
-    /// The throttling by all levels together.
+    /// The throttling, summed over all levels.
     pub throttling: Option<Throttling>,
 }
 
 /// A limit of CPU time in each period.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuQuota {
-    /// The number of CPUs, which may be a fraction.
+    /// The CPU time per period, in CPUs. For example, 0.5 is half of the time of one CPU.
     pub cpus: f64,
-    /// The kernel stops a group that has used its time of a period until the next period.
+    /// The length of a period. If a group uses up its CPU time, the kernel stops the group until
+    /// the next period begins.
     pub period: Duration,
 }
 
@@ -39,7 +40,7 @@ pub struct Throttling {
     pub time: Duration,
 }
 
-/// The folders of the groups, from the group of the process upwards.
+/// The folders of the control groups: first the group of the process, then each level above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     version: Version,
@@ -54,15 +55,17 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the groups of this process. It never moves to another group.
+    /// Finds the control groups of this process. Call this once: the process never changes its
+    /// group.
     pub(super) fn find(proc: &Path) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         Levels::parse(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
     }
 
     fn parse(cgroup: &str, mounts: &str) -> Option<Levels> {
-        // A line is `hierarchy:controllers:path`; version two lists no controllers. If both
-        // versions are mounted, the CPU controller belongs to the one that lists it.
+        // A line is `hierarchy:controllers:path`. The line of version two has no controllers. If
+        // both versions are mounted and a version-one line lists the CPU controller, version one
+        // controls the CPU.
         let groups = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one =
             groups().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
@@ -73,15 +76,15 @@ impl Levels {
             (None, None) => return None,
         };
         let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
-        // In a container, the mount shows a part of the tree, and the path may be relative to the
-        // tree outside. Then the mount itself is the group of the container.
+        // In a container, often only a part of the tree is mounted, and the path is relative to the
+        // tree outside the container. Then the mount point is the group of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
         Some(Levels { version, folders })
     }
 
-    /// Reads the current figures.
+    /// Reads the current quotas and throttling.
     pub(super) fn read(&self) -> Cgroup {
         let mut all = Cgroup::default();
         for folder in &self.folders {
@@ -96,7 +99,7 @@ impl Levels {
             all.quota = quota.filter(tighter).or(all.quota);
             if let Some(level) = throttling(&text("cpu.stat")) {
                 let sum = all.throttling.get_or_insert_default();
-                // The levels share the same periods.
+                // All levels have the same periods, so these are not added up.
                 sum.periods = sum.periods.max(level.periods);
                 sum.throttled += level.throttled;
                 sum.time += level.time;
@@ -107,7 +110,8 @@ impl Levels {
 }
 
 impl Cgroup {
-    /// The length of a period: the longest stop that one throttled period can cause.
+    /// Returns the length of a period. One throttled period stops the process for at most this
+    /// time.
     pub fn period(&self) -> Duration {
         self.quota.map_or(DEFAULT_PERIOD, |quota| quota.period)
     }
@@ -119,15 +123,16 @@ fn cpu_mount(line: &str, version: Version) -> Option<(&str, &str)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
     let kind = system.next()?;
-    let right = match version {
+    let mounts_cpu = match version {
         Version::One => kind == "cgroup" && system.nth(1)?.split(',').any(|name| name == "cpu"),
         Version::Two => kind == "cgroup2",
     };
     let mut words = mount.split(' ').skip(3);
-    right.then_some((words.next()?, words.next()?))
+    mounts_cpu.then_some((words.next()?, words.next()?))
 }
 
-/// Parses a quota from the microseconds of CPU time and of the period; `max` and -1 are no quota.
+/// Parses a quota from its CPU time and its period, both in microseconds. Returns `None` for a CPU
+/// time of `max` or -1, which mean no limit.
 fn quota(most: &str, period: &str) -> Option<CpuQuota> {
     let most = Duration::from_micros(most.trim().parse().ok()?);
     let period = Duration::from_micros(period.trim().parse().ok().filter(|period| *period > 0)?);
@@ -136,7 +141,7 @@ fn quota(most: &str, period: &str) -> Option<CpuQuota> {
 
 fn throttling(stat: &str) -> Option<Throttling> {
     let number = |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-    // Version one has another name and nanoseconds.
+    // Version one uses the key `throttled_time`, in nanoseconds.
     let time = number("throttled_usec ").map(Duration::from_micros);
     let time = time.or_else(|| number("throttled_time ").map(Duration::from_nanos))?;
     Some(Throttling { periods: number("nr_periods ")?, throttled: number("nr_throttled ")?, time })
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_found_from_the_group_of_the_process_upwards() {
+    fn the_group_of_the_process_and_all_groups_above_it_are_found() {
         let service = folders("0::/system.slice/llmload.service\n", TWO);
         let expected = ["/system.slice/llmload.service", "/system.slice", ""]
             .map(|p| format!("/sys/fs/cgroup{p}"));
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_quota_counts_and_throttling_is_added_up() {
+    fn the_lowest_quota_is_returned_and_throttling_is_added_up() {
         let stat =
             "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 350000\nnr_bursts 0\n";
         let group = read(
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn version_one_has_the_same_figures_in_other_files() {
+    fn version_one_is_read_from_its_own_files() {
         let stat = "nr_periods 12\nnr_throttled 3\nthrottled_time 250000000\n";
         let files = |quota| {
             [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000\n"), ("cpu.stat", stat)]
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_give_no_figures() {
+    fn missing_or_invalid_files_give_no_values() {
         assert_eq!(
             read(Version::Two, &[&[("cpu.max", "much\n"), ("cpu.stat", "\n")]]),
             Cgroup::default()

@@ -1,7 +1,10 @@
-//! The detection of distortions: readings of the last half minute in, active distortions out.
+//! The detection of distortions. Once a second, the detector gets a reading of all counters and
+//! compares it with the reading 30 s before.
 //!
-//! A distortion is active from the first second whose window shows it, until no window has shown it
-//! for a whole window. So it does not flap, and every scrape sees a single event for a minute.
+//! A distortion becomes active as soon as this comparison exceeds its threshold. It ends when no
+//! comparison has exceeded the threshold for 30 s. A single event is part of the comparisons for
+//! 30 s, so its distortion stays active for about a minute. This prevents flapping, and scrapes at
+//! usual intervals do not miss the distortion.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,39 +13,41 @@ use tokio::time::Instant;
 
 use super::event_loop::INTERVAL;
 
-/// The time over which readings are compared.
+/// The time between the two readings that are compared.
 const WINDOW: Duration = Duration::from_secs(30);
-/// The number of probes in a window if none is missing.
+/// The number of probes of the event loop in a window.
 #[allow(clippy::cast_possible_truncation)]
 const PROBES: u64 = (WINDOW.as_millis() / INTERVAL.as_millis()) as u64;
 /// The highest number of readings: one for each second of a window and one before it.
 const READINGS: usize = 32;
-/// One in a hundred. If more events are affected, they make up the 99th percentile.
+/// A distortion is active if more than one in this number of events is affected. With more than one
+/// in a hundred, the 99th percentile is wrong.
 const ONE_IN: u32 = 100;
-/// An arrival with more dispatch lag than this is late. A fast server sends the first token within
-/// this time. The alert on the histogram of dispatch lag has the same limit.
+/// An arrival is late if its dispatch lag is longer than this. A fast server sends its first token
+/// in about this time. The alert on `llmload_dispatch_lag_seconds` has the same limit.
 pub(super) const LATE: Duration = Duration::from_millis(100);
-/// An event loop with more delay than this is delayed. This is the time between two tokens at 40/s,
-/// so tokens run together from here on.
+/// A probe is delayed if the event loop runs it later than this. At 40 tokens per second, this is
+/// the time between two tokens. After a longer delay, llmload sees two tokens as one.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
-/// The highest normal share of the CPUs or files in use. Beyond it, none is left for the next
-/// burst.
+/// The highest fraction of the CPUs or files that is normally in use. With a higher fraction, there
+/// is no reserve for the next burst.
 const FULL: f64 = 0.9;
-/// The shortest time over which CPU usage counts. A shorter one shows the start of the process.
+/// The shortest time over which CPU usage is judged. In the first seconds, the start of the process
+/// uses much CPU.
 const STARTED: Duration = Duration::from_secs(10);
 
-/// A way in which the generator distorts what it measures.
+/// A way in which llmload distorts its own measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Distortion {
-    /// Arrivals are sent late, or so late that they are dropped.
+    /// llmload sends arrivals late, or drops them because they are too late.
     DispatchLag,
-    /// The generator sees responses late.
+    /// llmload sees responses late.
     EventLoopDelay,
     /// The process has no CPU left.
     Cpu,
-    /// The control group stops the process again and again.
+    /// The CPU quota of a control group stops the process again and again.
     Throttled,
-    /// The process has opened nearly all files that it may open.
+    /// The process has nearly reached its limit of open files.
     Files,
 }
 
@@ -66,32 +71,32 @@ impl Distortion {
         }
     }
 
-    /// The effect on the figures, as a sentence for people.
+    /// Returns the effect on the measurements, as a sentence for people.
     pub fn effect(self) -> &'static str {
         match self {
             Distortion::DispatchLag => {
-                "llmload sends a different load from the one in the schedule: arrivals are late or \
-                 dropped."
+                "llmload does not send the scheduled load, because arrivals are late or dropped."
             }
             Distortion::EventLoopDelay => {
-                "llmload sees answers late: TTFT, inter-token latencies and durations are too high."
+                "llmload sees responses late, so TTFT, inter-token latencies and durations are too \
+                 high."
             }
             Distortion::Cpu => {
-                "llmload has no CPU left: it sends requests late and sees answers late."
+                "llmload has no CPU left, so it sends requests late and sees responses late."
             }
             Distortion::Throttled => {
-                "The CPU limit stops llmload for a part of each period: latencies are too high."
+                "The CPU limit stops llmload for a part of each period, so latencies are too high."
             }
-            Distortion::Files => "The next requests may fail because llmload cannot open a socket.",
+            Distortion::Files => "The next requests can fail because llmload cannot open a socket.",
         }
     }
 }
 
-/// The figures of one second. Counts and times are totals since the start.
+/// The inputs of the detection at one instant. Counts and times are totals since the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {
     pub at: Instant,
-    /// Arrivals that were sent, or dropped as late.
+    /// Arrivals that were sent or dropped as late.
     pub arrivals: u64,
     /// Arrivals that were sent later than [`LATE`], or dropped as late.
     pub late: u64,
@@ -101,11 +106,11 @@ pub(super) struct Reading {
     pub delayed: u64,
     /// CPU time of the process.
     pub cpu: Option<Duration>,
-    /// The number of CPUs that the process may use.
+    /// The number of CPUs that the process can use.
     pub cpus: Option<f64>,
-    /// Periods in which the control group was stopped.
+    /// Periods in which the CPU quota stopped the control group.
     pub throttled: Option<u64>,
-    /// The length of such a period.
+    /// The length of a period of the CPU quota.
     pub period: Duration,
     pub open_files: Option<u64>,
     pub max_files: Option<u64>,
@@ -115,18 +120,18 @@ pub(super) struct Reading {
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectedDistortion {
     pub kind: Distortion,
-    /// The figures and, after a semicolon, the remedy.
+    /// The measured values and, after a semicolon, the remedy.
     pub message: String,
-    /// The last second whose window showed it.
+    /// The last instant at which the distortion was measured.
     pub last: Instant,
 }
 
-/// The result of a new reading.
+/// The changes that a new reading caused.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
     /// Distortions that became active.
     pub began: Vec<DetectedDistortion>,
-    /// True if the last active distortion ended.
+    /// True if the last active distortion has just ended, so that none is active any more.
     pub recovered: bool,
 }
 
@@ -143,7 +148,7 @@ impl DistortionDetector {
         self.active.iter().flatten()
     }
 
-    /// Adds the reading of a second.
+    /// Adds a reading. Call this once a second.
     pub(super) fn add(&mut self, now: Reading) -> Change {
         let first = self.slide_window(now);
         let mut change = Change::default();
@@ -167,7 +172,8 @@ impl DistortionDetector {
     fn slide_window(&mut self, now: Reading) -> Reading {
         let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
         let before = self.readings.partition_point(is_before);
-        // The last reading before the window stays: it has the totals at the start of the window.
+        // The last reading before the window is kept, because it has the totals at the start of the
+        // window.
         self.readings.drain(..before.saturating_sub(1));
         self.readings.truncate(READINGS - 1);
         self.readings.push_back(now);
@@ -176,7 +182,8 @@ impl DistortionDetector {
 }
 
 impl Distortion {
-    /// Returns the figures and the remedy, if the difference of two readings shows this distortion.
+    /// Returns the measured values and the remedy if the difference between two readings shows this
+    /// distortion.
     fn detect(self, first: &Reading, last: &Reading) -> Option<String> {
         match self {
             Distortion::DispatchLag => dispatch_lag(first, last),
@@ -208,8 +215,8 @@ fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
 
 #[allow(clippy::cast_precision_loss)]
 fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
-    // The first windows have few probes. At least a whole window counts, so that a single late
-    // probe is no distortion.
+    // Just after the start, the window has few probes. The percentage is computed over the probes
+    // of a full window, so that a single delayed probe is not a distortion.
     let probes = (last.probes - first.probes).max(PROBES);
     let delayed = last.delayed - first.delayed;
     (delayed * u64::from(ONE_IN) > probes).then(|| {
@@ -230,7 +237,7 @@ fn cpu(first: &Reading, last: &Reading) -> Option<String> {
     let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds;
     (span >= STARTED && used > FULL * cpus).then(|| {
         format!(
-            "in the last {seconds:.0} s, llmload used {used:.2} of the {cpus} CPUs that it may use; \
+            "in the last {seconds:.0} s, llmload used {used:.2} of the {cpus} CPUs that it can use; \
              give it more CPU, or reduce the load"
         )
     })
@@ -239,7 +246,8 @@ fn cpu(first: &Reading, last: &Reading) -> Option<String> {
 fn throttled(first: &Reading, last: &Reading) -> Option<String> {
     let periods = last.throttled?.saturating_sub(first.throttled?);
     let span = span(first, last);
-    // An upper bound: the kernel reports the time within each period only as a sum over all CPUs.
+    // The kernel reports the time for which the process was stopped only as a sum over all CPUs. So
+    // this assumes that each throttled period was stopped for its full length.
     let stopped = last.period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX));
     (stopped > span.max(WINDOW) / ONE_IN).then(|| {
         format!(
@@ -267,7 +275,7 @@ fn files(last: &Reading) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A generator without distortion, with all figures.
+    /// A reading of all inputs, without a distortion.
     fn rest(at: Instant) -> Reading {
         Reading {
             at,
@@ -284,7 +292,8 @@ mod tests {
         }
     }
 
-    /// The distortions that are active after a window without distortion, followed by `after`.
+    /// Returns the distortions that are active if a window without distortion ends with the changes
+    /// of `after`.
     fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
@@ -297,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_in_the_order_of_their_indexes() {
+    fn the_list_of_all_kinds_has_the_order_of_the_enum() {
         for (i, kind) in Distortion::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, i);
         }
@@ -343,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_detected_at_once_logged_once_and_ends_after_a_quiet_window() {
+    fn a_stop_is_reported_once_and_its_distortion_ends_a_window_after_its_last_detection() {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
         let reading = |second: u64, late: u64| {
@@ -366,8 +375,8 @@ mod tests {
             "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
              give llmload more CPU, reduce the load, or spread it over several machines"
         );
-        // The window shows the stop for half a minute. Then it must be quiet for another half
-        // minute.
+        // The stop is in the window for half a minute. The distortion ends another half minute
+        // later.
         for second in 103..161 {
             assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
             assert_eq!(detector.active_distortions().count(), 1);
@@ -403,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_use_and_single_late_probes_at_the_start_are_no_distortion() {
+    fn high_cpu_usage_and_single_delayed_probes_just_after_the_start_are_not_a_distortion() {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
         detector.add(rest(begin));
@@ -418,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_does_not_grow() {
+    fn the_number_of_stored_readings_is_bounded() {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
         for k in 0..10_000 {

@@ -1,20 +1,21 @@
 //! The delay of the event loop, measured by a probe that is due at fixed instants.
 //!
-//! Each instant counts with its own delay, including those that passed while the loop was blocked:
-//! a stop of three seconds delays everything that was due in these seconds, not only one probe.
+//! If the event loop is blocked for three seconds, it delays everything that was due in these
+//! seconds. So the 30 probes of these seconds are all counted, each with the time from its due
+//! instant to the end of the block.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between probes. To wake a sleeping runtime takes up to 0.1 ms on a virtual machine, so
-/// ten probes a second take about a thousandth of a CPU.
+/// The time between two probes. Waking a sleeping runtime takes up to 0.1 ms on a virtual machine,
+/// so ten probes a second need about a thousandth of a CPU.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// The highest number of probes that one wake-up counts: one minute. A longer stop counts as a
-/// minute.
+/// The highest number of probes that are counted at once, after a block of the event loop: the
+/// probes of one minute. A longer block counts as one minute.
 const MAX_PROBES: u32 = 600;
 
-/// The instants of the probes.
+/// Knows the due instants of the probes.
 #[derive(Debug)]
 pub(super) struct EventLoopProbe {
     next: Instant,
@@ -25,14 +26,14 @@ impl EventLoopProbe {
         EventLoopProbe { next: now + INTERVAL }
     }
 
-    /// The instant of the next probe.
+    /// Returns the due instant of the next probe.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
     /// Returns the delay of each probe that is due at `now`.
     pub(super) fn delays_at(&mut self, now: Instant) -> impl Iterator<Item = Duration> + use<> {
-        // Beyond the limit, the oldest probes are ignored.
+        // If more than MAX_PROBES are due, the oldest are skipped.
         self.next = now
             .checked_sub(INTERVAL * (MAX_PROBES - 1))
             .map_or(self.next, |oldest| self.next.max(oldest));
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_of_a_night_counts_as_a_minute() {
+    fn a_block_of_eight_hours_counts_as_one_minute() {
         let origin = Instant::now();
         let mut probe = EventLoopProbe::new(origin);
         let wake = origin + Duration::from_hours(8) + Duration::from_millis(7);

@@ -1,16 +1,17 @@
-//! The kernel's figures on this process, from the files of `/proc`.
+//! Values from the kernel about this process, read from files in `/proc`.
 //!
-//! The collector of the Prometheus client library is not used because it counts CPU time in whole
-//! seconds, which is too coarse for a check each second. If a file does not exist or has another
-//! form, as on other systems, the figure is absent and causes no distortion.
+//! The Prometheus client library has a similar collector. llmload does not use it, because it
+//! rounds CPU time down to full seconds, and llmload checks CPU usage every second. If a file does
+//! not exist or has another format, as on other operating systems, its values are `None` and cause
+//! no distortion.
 
 use std::path::Path;
 use std::time::Duration;
 
-/// The unit of times in `/proc`, on each architecture for which llmload is built.
+/// The unit of times in `/proc`. It is the same on all architectures that llmload is built for.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The figures at one instant.
+/// The values of this process at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     /// The user and system CPU time since the start.
@@ -26,13 +27,13 @@ pub struct Process {
     pub open_files: Option<u64>,
     /// The limit of open files.
     pub max_files: Option<u64>,
-    /// The start of the process, in seconds of Unix time.
+    /// The time at which the process started, in seconds of Unix time.
     pub started: Option<f64>,
 }
 
 impl Process {
-    /// Reads the current figures from a folder such as `/proc`. `boot_time` is the start of the
-    /// system in seconds of Unix time.
+    /// Reads the current values from a folder such as `/proc`. `boot_time` is the time at which the
+    /// operating system started, in seconds of Unix time.
     pub(super) fn read(proc: &Path, boot_time: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         let open_files = count_open_files(&proc.join("self/fd"));
@@ -42,12 +43,12 @@ impl Process {
         }
     }
 
-    /// Parses the figures from the texts of three files.
+    /// Parses the values from the content of the files `stat`, `status` and `limits`.
     fn parse(stat: &str, status: &str, limits: &str, boot_time: Option<u64>) -> Process {
         let ticks = |number| Some(TICK * u32::try_from(stat_field(stat, number)?).ok()?);
         let bytes =
             |key| Some(field(status, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
-        // The first of the two columns is the soft limit, which applies.
+        // The first column is the soft limit, which is the limit in effect.
         let max_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         #[allow(clippy::cast_precision_loss)]
         let started =
@@ -65,15 +66,16 @@ impl Process {
     }
 }
 
-/// Returns the start of the system, in seconds of Unix time. This is read only once: the file is
-/// long on large machines, and the value never changes.
+/// Returns the time at which the operating system started, in seconds of Unix time. Call this only
+/// once: the value never changes, and the file is long on large machines.
 pub(super) fn boot_time(proc: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(proc.join("stat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Returns a field of `/proc/self/stat` by its number in the manual. The second field is the name
-/// of the program in brackets, which may contain any character.
+/// Returns a field of `/proc/self/stat` by its number in the manual page. The second field is the
+/// name of the program in brackets. The name can contain spaces and brackets, so the search for the
+/// other fields starts after the last `) `.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
@@ -83,7 +85,7 @@ fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// Returns the number of numbers in a list such as `0-3,8`.
+/// Counts the numbers in a list such as `0-3,8`, which has five.
 fn count_members(list: &str) -> Option<u32> {
     list.split(',')
         .map(|range| {
@@ -93,15 +95,16 @@ fn count_members(list: &str) -> Option<u32> {
         .sum()
 }
 
-/// Returns the number of open files. Kernels from 6.2 on report it as the size of the folder, which
-/// is faster than to count ten thousand names.
+/// Returns the number of open files. Since version 6.2, the kernel reports this number as the size
+/// of the folder. Older kernels report 0, so the names in the folder are counted, which is slow for
+/// ten thousand files.
 fn count_open_files(folder: &Path) -> Option<u64> {
     let size = std::fs::metadata(folder).ok()?.len();
     if size > 0 {
         return Some(size);
     }
     let names = u64::try_from(std::fs::read_dir(folder).ok()?.count()).ok()?;
-    // One of them is the folder itself, open for this count.
+    // One name is the folder itself, which is open while its names are counted.
     Some(names.saturating_sub(1))
 }
 
@@ -109,7 +112,7 @@ fn count_open_files(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    // From a kernel of version 6.18, except for the name of the program.
+    // Copied from a machine with kernel 6.18. Only the name of the program was changed.
     const STAT: &str = "10382 (a) b (c)) R 10374 10374 8933 0 -1 4194304 97 0 0 0 1234 66 0 0 20 0 7 0 1199005 3133440 \
                         382 18446744073709551615 93878688321536 93878688341417 140736532760288 0 0 0 0 0 0 0 0 0 17 \
                         0 0 0 0 0 0 93878688357424 93878688359040 93879120543744 140736532765235 140736532765255 0\n";
@@ -120,7 +123,7 @@ mod tests {
                           Max open files            1024                 524288               files     \n";
 
     #[test]
-    fn figures_are_parsed_from_the_files_of_the_kernel() {
+    fn all_values_are_parsed_from_the_files_in_proc() {
         let expected = Process {
             cpu: Some(Duration::from_secs(13)),
             cpus: Some(4),
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_that_are_missing_in_the_files_are_absent() {
+    fn missing_or_invalid_values_are_none() {
         assert_eq!(Process::parse("", "", "", Some(1)), Process::default());
         assert_eq!(Process::read(Path::new("/nowhere"), None), Process::default());
         assert_eq!(
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpus_of_a_list_are_counted() {
+    fn the_cpus_in_a_list_of_ranges_are_counted() {
         for (list, expected) in
             [("0", Some(1)), ("0-63", Some(64)), ("0-1,4,8-9", Some(5)), ("", None), ("3-1", None)]
         {
@@ -154,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_this_process_change_with_its_activity() {
+    fn values_change_when_this_process_opens_files_and_uses_cpu() {
         let read = || Process::read(Path::new("/proc"), boot_time(Path::new("/proc")));
         let before = read();
         let opened: Vec<_> =
             (0..300).map(|_| std::fs::File::open("/proc/self/stat").unwrap()).collect();
         let mut after = read();
-        // Other tests of this process open and close files too, but not so many.
+        // Other tests in this process open and close files at the same time, but fewer than 150.
         assert!(after.open_files.unwrap() + 150 > before.open_files.unwrap() + opened.len() as u64);
         assert!(
             after.open_files < after.max_files && after.cpus > Some(0) && after.started > Some(1e9)

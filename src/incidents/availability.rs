@@ -1,42 +1,46 @@
-//! The availability of a target, judged by the requests to it. An outage makes two log lines: one
-//! at its beginning and one at its end.
+//! The availability of a target, as seen by the requests that llmload sends to it. An outage causes
+//! two log lines: one at its beginning and one at its end.
+//!
+//! A request is unreachable if it could not connect to the server, or if the server responded with
+//! a 5xx status. Other requests are reachable.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The number of consecutive unreachable requests that make an outage. A server that fails now and
-/// then is available.
+/// An outage begins after this number of consecutive unreachable requests. Occasional failures are
+/// not an outage.
 const OUTAGE: u64 = 3;
-/// The shortest time between two logged outages: a flapping target must not fill the log.
+/// The shortest time between the beginnings of two logged outages. It prevents a flapping target
+/// from filling the log.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The availability of one target.
 #[derive(Debug, Default)]
 pub(super) struct Availability {
-    /// Unreachable requests since the last reachable one.
+    /// The number of unreachable requests since the last reachable request.
     unreachable: u64,
-    /// The beginning of the outage, if it was logged and has not ended.
+    /// The beginning of the current outage. `None` if there is no outage or it was not logged.
     outage_since: Option<Instant>,
     /// The beginning of the last logged outage.
     last_logged: Option<Instant>,
 }
 
-/// A change to log.
+/// A change of the availability that must be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Unavailable,
     Available {
         /// The duration of the outage.
         after: Duration,
-        /// The number of unreachable requests of the outage.
+        /// The number of unreachable requests during the outage.
         unreachable: u64,
     },
 }
 
 impl Availability {
-    /// Notes a request. It is unreachable if no connection was made or the status was 5xx.
-    pub(super) fn note(&mut self, reachable: bool, now: Instant) -> Option<Change> {
+    /// Records one request, and returns the change if the request begins or ends a logged outage.
+    pub(super) fn record(&mut self, reachable: bool, now: Instant) -> Option<Change> {
         if reachable {
             let unreachable = std::mem::take(&mut self.unreachable);
             let after = now.saturating_duration_since(self.outage_since.take()?);
@@ -59,13 +63,14 @@ impl Availability {
 mod tests {
     use super::*;
 
-    /// Notes one request per character, `x` for an unreachable one, and returns the changes with
-    /// the index of their request.
+    /// Records one request for each character: `x` is an unreachable request, any other character
+    /// is a reachable request. Returns the changes, each with the index of the request that caused
+    /// it.
     fn changes(requests: &str, interval: Duration) -> Vec<(usize, Change)> {
         let (mut availability, mut now) = (Availability::default(), Instant::now());
         let mut changes = Vec::new();
         for (index, request) in requests.chars().enumerate() {
-            changes.extend(availability.note(request != 'x', now).map(|change| (index, change)));
+            changes.extend(availability.record(request != 'x', now).map(|change| (index, change)));
             now += interval;
         }
         changes

@@ -1,5 +1,6 @@
-//! The families of a route that are read at a scrape: its ledger, all of it from one copy so that
-//! the counts balance, and the state of its schedule.
+//! The metric families that are read only at a scrape: the ledger of each route (one scenario on
+//! one target) and the state of its schedule. All counts of a ledger are from one copy, so they
+//! balance.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +19,11 @@ use crate::ledger::Ledger;
 use crate::pairing::PairedSnapshot;
 use crate::schedule_state::ScheduleState;
 
-/// The window of the query rate.
+/// The query rate is the rate of successes over this time.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// One collector for all routes, so that a scrape gets them together.
+/// The collector of all routes. There is only one, so that a scrape reads all routes at the same
+/// instant.
 #[derive(Clone, Debug)]
 pub(super) struct RouteCollector {
     descriptions: Arc<[Desc]>,
@@ -39,9 +41,9 @@ pub(super) struct BoundRoute {
     pub(super) baseline: Option<Baseline>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
-    /// Successes so far, second by second, back to the start of the window.
+    /// The number of successes so far, recorded once a second since the start of the window.
     pub(super) successes: VecDeque<(Instant, u64)>,
-    /// Only held.
+    /// Dropped with the route, which removes the series.
     pub(super) _series: SeriesSet,
 }
 
@@ -73,7 +75,7 @@ impl RouteCollector {
         Ok(RouteCollector { descriptions: samples::describe(&FAMILIES)?, routes: Arc::default() })
     }
 
-    /// Exposes a route, instead of the one that had the same labels.
+    /// Exposes a route. It replaces a route with the same labels.
     pub(super) fn add(&self, mut route: BoundRoute) {
         let mut routes = self.lock();
         let Some(old) = routes.iter_mut().find(|old| old.labels == route.labels) else {
@@ -86,7 +88,7 @@ impl RouteCollector {
         *old = route;
     }
 
-    /// Removes the route with these labels, unless another ledger has been bound to them.
+    /// Removes the route with these labels, if it still has this ledger.
     pub(super) fn remove(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         self.lock().retain(|route| route.labels != *labels || !Arc::ptr_eq(&route.ledger, ledger));
     }
@@ -112,8 +114,8 @@ impl RouteCollector {
 }
 
 impl BoundRoute {
-    /// Returns the successes per second over the last window; `None` before the schedule has run
-    /// for a whole window. Call it once a second.
+    /// Returns the successes per second over the last [`WINDOW`], or `None` if the schedule has not
+    /// run that long. Call it once a second.
     #[allow(clippy::cast_precision_loss)]
     fn query_rate(&mut self, now: Instant) -> Option<f64> {
         if !self.schedule_state.is_running() {
@@ -122,7 +124,8 @@ impl BoundRoute {
         }
         let succeeded = self.ledger.counts().succeeded;
         self.successes.push_back((now, succeeded));
-        // Keep the latest second that is a whole window ago: seconds may have been missed.
+        // Keep the latest record that is at least a window old: this is the start of the window.
+        // It can be older than the window, because a second without a record is possible.
         let old = self.successes.partition_point(|(then, _)| *then + WINDOW <= now);
         if old == 0 {
             return None;
@@ -164,7 +167,7 @@ impl BoundRoute {
         samples.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, concurrency);
     }
 
-    /// Collects the families of the whole scenario.
+    /// Collects the families that have one series per scenario, not per route.
     #[allow(clippy::cast_precision_loss)]
     fn collect_schedule(&self, samples: &mut Samples, now: Instant) {
         let scenario = self.labels.scenario.as_str();
@@ -183,8 +186,8 @@ impl BoundRoute {
         }
     }
 
-    /// Collects the differences from the baseline, all from one copy: mean and margin are of the
-    /// same pairs.
+    /// Collects the differences from the baseline target. All sums are from one copy, so the mean
+    /// and its margin are computed from the same pairs.
     #[allow(clippy::cast_precision_loss)]
     fn collect_differences(&self, samples: &mut Samples) {
         let Some(Baseline { target: baseline, difference }) = &self.baseline else { return };
@@ -225,7 +228,8 @@ impl Collector for RouteCollector {
         let mut scenarios: Vec<&str> = Vec::new();
         let now = Instant::now();
         let routes = self.lock();
-        // Newest first: an older route of the same scenario is draining, and its schedule is over.
+        // Newest first. An older route of the same scenario is draining, so only the newest route
+        // has a schedule that runs.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
             route.collect_load(&mut samples, now);

@@ -1,5 +1,5 @@
-//! The families about llmload itself, read at a scrape: its process, its control groups, and
-//! whether its measurements are valid.
+//! The metric families about llmload itself, read at a scrape: its process, its control groups, and
+//! the distortions of its measurements.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 
 use super::samples::{self, Samples};
 use super::table::{self, Family};
-use crate::generator::{Distortion, Generator};
+use crate::generator::{Distortion, GeneratorMonitor};
 
 const FAMILIES: [&Family; 13] = [
     &table::MEASUREMENT_VALID,
@@ -29,11 +29,11 @@ const FAMILIES: [&Family; 13] = [
 #[derive(Clone, Debug)]
 pub(super) struct GeneratorCollector {
     descriptions: Arc<[Desc]>,
-    generator: Arc<Generator>,
+    generator: Arc<GeneratorMonitor>,
 }
 
 impl GeneratorCollector {
-    pub(super) fn new(generator: Arc<Generator>) -> prometheus::Result<GeneratorCollector> {
+    pub(super) fn new(generator: Arc<GeneratorMonitor>) -> prometheus::Result<GeneratorCollector> {
         Ok(GeneratorCollector { descriptions: samples::describe(&FAMILIES)?, generator })
     }
 }
@@ -46,25 +46,26 @@ impl Collector for GeneratorCollector {
     #[allow(clippy::cast_precision_loss)]
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples = Samples::new(&FAMILIES);
-        // One copy, so that the verdict and its reasons agree.
-        let claims = self.generator.active_distortions();
-        samples.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(claims.is_empty())));
+        // One copy for both families, so that `measurement_valid` is 0 exactly if a distortion is
+        // 1.
+        let active = self.generator.active_distortions();
+        samples.add(&table::MEASUREMENT_VALID, &[], f64::from(u8::from(active.is_empty())));
         for kind in Distortion::ALL {
-            let is_claimed = claims.iter().any(|claim| claim.kind == kind);
-            let value = f64::from(u8::from(is_claimed));
+            let is_active = active.iter().any(|distortion| distortion.kind == kind);
+            let value = f64::from(u8::from(is_active));
             samples.add(&table::GENERATOR_DISTORTION, &[kind.as_str()], value);
         }
-        // A value that the kernel does not report is absent, not 0.
+        // If the kernel does not report a value, its family has no series. A 0 would be wrong.
         let mut add = |family, value: Option<f64>| {
             if let Some(value) = value {
                 samples.add(family, &[], value);
             }
         };
         let count = |number: Option<u64>| number.map(|number| number as f64);
-        let vitals = self.generator.resource_usage();
-        let process = vitals.process;
-        add(&table::CPUS_ALLOWED, vitals.cpus());
-        let throttling = vitals.cgroup.throttling;
+        let usage = self.generator.resource_usage();
+        let process = usage.process;
+        add(&table::CPUS_ALLOWED, usage.cpus());
+        let throttling = usage.cgroup.throttling;
         add(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));
         add(&table::CGROUP_CPU_THROTTLED_PERIODS, count(throttling.map(|t| t.throttled)));
         add(&table::CGROUP_CPU_THROTTLED_SECONDS, throttling.map(|t| t.time.as_secs_f64()));

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use super::series::{LateGauge, SeriesSet, handles};
+use super::series::{LazyGauge, SeriesSet, metric_structs};
 use crate::protocol::RateLimits;
 
-handles! {
-    /// Families without a series before the first header: a 0 would mean that the limit is used up.
+metric_structs! {
+    /// The families of rate limits. Their series are not exposed before the first header arrives,
+    /// because a 0 would mean that the limit is used up.
     LimitFamilies,
-    LimitHandles {
-        requests_limit: LateGauge = RATE_LIMIT_REQUESTS_LIMIT;
-        requests_remaining: LateGauge = RATE_LIMIT_REQUESTS_REMAINING;
-        requests_reset: LateGauge = RATE_LIMIT_REQUESTS_RESET;
-        tokens_limit: LateGauge = RATE_LIMIT_TOKENS_LIMIT;
-        tokens_remaining: LateGauge = RATE_LIMIT_TOKENS_REMAINING;
-        tokens_reset: LateGauge = RATE_LIMIT_TOKENS_RESET;
-        retry_after: LateGauge = RETRY_AFTER;
+    LimitMetrics {
+        requests_limit: LazyGauge = RATE_LIMIT_REQUESTS_LIMIT;
+        requests_remaining: LazyGauge = RATE_LIMIT_REQUESTS_REMAINING;
+        requests_reset: LazyGauge = RATE_LIMIT_REQUESTS_RESET;
+        tokens_limit: LazyGauge = RATE_LIMIT_TOKENS_LIMIT;
+        tokens_remaining: LazyGauge = RATE_LIMIT_TOKENS_REMAINING;
+        tokens_reset: LazyGauge = RATE_LIMIT_TOKENS_RESET;
+        retry_after: LazyGauge = RETRY_AFTER;
     }
 }
 
@@ -25,9 +26,9 @@ impl LimitFamilies {
     }
 }
 
-/// The last limits that were reported to one route.
+/// The rate limits that the endpoint last reported to one route (one scenario on one target).
 #[derive(Debug)]
-pub(super) struct Limits(LimitHandles);
+pub(super) struct Limits(LimitMetrics);
 
 impl Limits {
     pub(super) fn set(&self, limits: &RateLimits) {

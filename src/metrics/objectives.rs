@@ -1,21 +1,22 @@
-//! The series of the objectives of a scenario; a scenario without an `slo` has none.
+//! The series that count how many requests met the objectives of a scenario. A scenario without an
+//! `slo` has none of these series.
 
 use std::sync::Arc;
 
 use prometheus::{Gauge, IntCounter};
 
-use super::series::{LateGauge, Registrar, SeriesSet, SeriesVec, handles};
+use super::series::{LazyGauge, Registrar, SeriesSet, SeriesVec, metric_structs};
 use super::{Labels, table};
 use crate::measurement::Measurement;
 use crate::slo::{Objective, Slo};
 
-handles! {
+metric_structs! {
     PerObjectiveFamilies,
     /// The series of one objective.
-    PerObjectiveHandles {
+    PerObjectiveMetrics {
         requests: IntCounter = SLO_REQUESTS;
         violations: IntCounter = SLO_VIOLATIONS;
-        threshold: LateGauge = SLO_THRESHOLD;
+        threshold: LazyGauge = SLO_THRESHOLD;
         share: Gauge = SLO_OBJECTIVE;
     }
 }
@@ -43,32 +44,32 @@ impl ObjectiveFamilies {
         let [target, model, scenario] = labels.values();
         let bind = |objective: &Objective| {
             let labels = [target, model, scenario, &objective.to_string()];
-            let handles = self.per_objective.bind(&labels, series);
-            handles.share.set(objective.share.as_f64());
+            let metrics = self.per_objective.bind(&labels, series);
+            metrics.share.set(objective.share.as_f64());
             if let Some(threshold) = objective.threshold() {
-                handles.threshold.set(threshold.as_secs_f64());
+                metrics.threshold.set(threshold.as_secs_f64());
             }
-            handles
+            metrics
         };
-        let handles = slo.objectives.iter().map(bind).collect();
-        Objectives { handles, good: series.hold(&self.good, &labels.values()), slo }
+        let metrics = slo.objectives.iter().map(bind).collect();
+        Objectives { metrics, good: series.add(&self.good, &labels.values()), slo }
     }
 }
 
-/// The objectives of one route.
+/// The objectives of one route (one scenario on one target), with their series.
 #[derive(Debug)]
 pub(super) struct Objectives {
     slo: Arc<Slo>,
-    /// In the order of the `slo`.
-    handles: Vec<PerObjectiveHandles>,
+    /// One element for each objective, in the order of the `slo`.
+    metrics: Vec<PerObjectiveMetrics>,
     good: IntCounter,
 }
 
 impl Objectives {
-    /// Judges a request that succeeded with this measurement, or failed.
+    /// Judges a finished request. `measurement` is `None` if the request failed.
     pub(super) fn finished(&self, measurement: Option<&Measurement>) {
         let mut good = measurement.is_some();
-        for (series, met) in self.handles.iter().zip(self.slo.judge(measurement)) {
+        for (series, met) in self.metrics.iter().zip(self.slo.judge(measurement)) {
             let Some(met) = met else { continue };
             series.requests.inc();
             if !met {

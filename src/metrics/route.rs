@@ -1,4 +1,5 @@
-//! The series of one route that events update, and the effect of each event on them.
+//! The series of one route (one scenario on one target) that events update, and the effect of each
+//! event on these series.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +8,18 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter};
 
 use super::limits::{LimitFamilies, Limits};
 use super::objectives::{ObjectiveFamilies, Objectives};
-use super::series::{Registrar, SeriesSet, SeriesVec, handles};
+use super::series::{Registrar, SeriesSet, SeriesVec, metric_structs};
 use super::table::STATUS_CODES;
 use super::{Labels, RouteSettings, table};
 use crate::event::{Arrival, DropReason, Event, Observe};
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::measurement::Measurement;
 use crate::plan::Prices;
 
-handles! {
+metric_structs! {
     CommonFamilies,
     /// The series that every route has from the start.
-    CommonHandles {
+    CommonMetrics {
         http_responses: Vec<IntCounter> = HTTP_RESPONSES;
         response_anomalies: Vec<IntCounter> = RESPONSE_ANOMALIES;
         dispatch_lag: Histogram = DISPATCH_LAG;
@@ -44,7 +45,8 @@ handles! {
     }
 }
 
-/// All families that have series of a route, except those that are read at a scrape.
+/// All families with one series per route, except the families that are read at a scrape: see
+/// [`collector`](super::collector).
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
     common: CommonFamilies,
@@ -65,22 +67,23 @@ impl RouteFamilies {
         })
     }
 
-    /// Makes the series of a route, at 0 if they do not exist yet.
+    /// Creates the series of a route, with the value 0. Series that exist already keep their
+    /// values.
     pub(super) fn bind(
         &self,
         labels: &Labels,
         settings: &RouteSettings,
         series: &mut SeriesSet,
-        generator: Arc<Generator>,
+        generator: Arc<GeneratorMonitor>,
         target_ready: Option<Gauge>,
     ) -> RouteMetrics {
         let [target, model, scenario] = labels.values();
         let [arrivals, simulated] = settings.info_values();
         let info = [target, model, scenario, arrivals, simulated];
-        series.hold(&self.scenario_info, &info).set(1.0);
+        series.add(&self.scenario_info, &info).set(1.0);
         let objectives = settings.slo.clone().map(|slo| self.objectives.bind(labels, slo, series));
         let cost = settings.prices.clone().map(|prices| Cost {
-            total: series.hold(&self.cost, &[target, model, scenario, &prices.currency]),
+            total: series.add(&self.cost, &[target, model, scenario, &prices.currency]),
             prices,
         });
         RouteMetrics {
@@ -94,17 +97,17 @@ impl RouteFamilies {
     }
 }
 
-/// The handles of one route. They work without any lookup, and are harmless after the series of the
-/// route have been removed.
+/// The metrics of one route. An update needs no lookup. An update after the removal of the route's
+/// series has no effect.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    generator: Arc<Generator>,
-    /// Absent if a reload has removed the target.
+    generator: Arc<GeneratorMonitor>,
+    /// `None` if a reload has removed the target.
     target_ready: Option<Gauge>,
-    common: CommonHandles,
+    common: CommonMetrics,
     limits: Limits,
     objectives: Option<Objectives>,
-    /// Absent for a target without prices.
+    /// `None` for a target without prices.
     cost: Option<Cost>,
 }
 
@@ -119,7 +122,7 @@ impl Observe for RouteMetrics {
         let common = &self.common;
         match event {
             Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
-            // The ledger counts drops.
+            // The ledger counts dropped arrivals.
             Event::Dropped(_) => {}
             Event::Sent { lag } => {
                 self.generator.record_sent(lag);
@@ -154,18 +157,18 @@ impl Observe for RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// The histogram of [`Metrics::observe_query_rates`](super::Metrics::observe_query_rates).
+    /// The histogram for [`Metrics::observe_query_rates`](super::Metrics::observe_query_rates).
     pub(super) fn queries_per_second(&self) -> Histogram {
         self.common.queries_per_second.clone()
     }
 
-    /// The counter of [`Metrics::warmup_request_ended`](super::Metrics::warmup_request_ended).
+    /// The counter for [`Metrics::warmup_request_ended`](super::Metrics::warmup_request_ended).
     pub(super) fn warmup_requests(&self) -> IntCounter {
         self.common.warmup_requests.clone()
     }
 
     fn answered(&self, status: u16) {
-        // The series of `other` follows those of the listed codes.
+        // The series of the code `other` is the last one, after the series of `STATUS_CODES`.
         let listed = STATUS_CODES.iter().position(|code| *code == status);
         self.common.http_responses[listed.unwrap_or(STATUS_CODES.len())].inc();
         self.set_target_ready(status < 500);
@@ -182,7 +185,7 @@ impl RouteMetrics {
         if let Some(gap) = gap {
             observe(&self.common.inter_chunk_latency, gap);
         }
-        // The other chunks arrived in the same read.
+        // The other chunks arrived in the same read as the first, so the gap before each is 0.
         for _ in 1..count {
             self.common.inter_chunk_latency.observe(0.0);
         }

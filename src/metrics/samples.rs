@@ -1,4 +1,4 @@
-//! Samples that a collector reads at a scrape, on their way to the families of the crate
+//! The samples that a collector reads at a scrape, and their conversion to the types of the crate
 //! `prometheus`.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::table::{Family, Kind};
 
-/// Returns the descriptions that a collector of these families is registered with.
+/// Returns the descriptions of these families, which a collector needs to be registered.
 pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> {
     let describe = |family: &&Family| {
         let labels = family.labels.iter().map(ToString::to_string).collect();
@@ -18,7 +18,7 @@ pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> 
     families.iter().map(describe).collect()
 }
 
-/// The counters and gauges of one scrape. A family without a sample is left out.
+/// The counters and gauges of one scrape. A family without a sample is not exposed.
 pub(super) struct Samples<'a> {
     families: &'a [&'a Family],
     metrics: Vec<Vec<Metric>>,

@@ -1,9 +1,10 @@
-//! Time series and their lifetime.
+//! Prometheus time series and their lifetime.
 //!
-//! A subsystem declares its families once, with [`handles!`], and gets one handle for each series.
-//! The handles are bare: an increment costs no lookup. A [`SeriesSet`] owns the lifetime of the
-//! series: a series is exposed while at least one set holds it. Before and after a reload, two sets
-//! of a route may hold the same series for a moment, and the series keeps its value.
+//! A module declares its metric families once, with [`metric_structs!`]. The macro makes a struct
+//! with one counter, gauge or histogram for each series, so an increment needs no lookup by label
+//! values. A [`SeriesSet`] decides how long its series are exposed: a series exists as long as at
+//! least one `SeriesSet` contains it. During a reload, the old and the new `SeriesSet` of a route
+//! briefly contain the same series. So the series is not removed, and it keeps its value.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -18,23 +19,23 @@ use prometheus::{
 use super::table::Family;
 use crate::buckets::Buckets;
 
-/// Declares the families of a subsystem, one line for each: the field, the type of its handle and
-/// the family in the table.
+/// Declares the metric families of a module. Each line has the name of a field, its type (a
+/// [`MetricField`]) and the name of the family in the table of metrics, [`table`](super::table).
 ///
-/// It makes two structs of these fields. The first registers the families, the second has the
-/// handles for one set of label values.
-macro_rules! handles {
+/// The macro makes two structs with these fields. The fields of the first struct are the registered
+/// families. The fields of the second struct are the metrics for one set of label values.
+macro_rules! metric_structs {
     (
         $(#[$families_doc:meta])* $families:ident,
-        $(#[$handles_doc:meta])* $handles:ident {
-            $($field:ident: $handle:ty = $family:ident;)+
+        $(#[$metrics_doc:meta])* $metrics:ident {
+            $($field:ident: $metric:ty = $family:ident;)+
         }
     ) => {
         $(#[$families_doc])*
         #[derive(Debug)]
         pub(super) struct $families {
             $($field: $crate::metrics::series::SeriesVec<
-                <$handle as $crate::metrics::series::Handle>::Child
+                <$metric as $crate::metrics::series::MetricField>::Metric
             >,)+
         }
 
@@ -51,22 +52,22 @@ macro_rules! handles {
                 &self,
                 labels: &[&str],
                 series: &mut $crate::metrics::series::SeriesSet,
-            ) -> $handles {
-                use $crate::metrics::series::Handle as _;
-                $handles { $($field: <$handle>::bind(&self.$field, labels, series),)+ }
+            ) -> $metrics {
+                use $crate::metrics::series::MetricField as _;
+                $metrics { $($field: <$metric>::bind(&self.$field, labels, series),)+ }
             }
         }
 
-        $(#[$handles_doc])*
+        $(#[$metrics_doc])*
         #[derive(Debug)]
-        struct $handles {
-            $($field: $handle,)+
+        struct $metrics {
+            $($field: $metric,)+
         }
     };
 }
-pub(super) use handles;
+pub(super) use metric_structs;
 
-/// Registers families of the table.
+/// Registers families of the table of metrics.
 #[derive(Debug)]
 pub(super) struct Registrar<'a> {
     pub(super) registry: &'a Registry,
@@ -74,29 +75,30 @@ pub(super) struct Registrar<'a> {
 }
 
 impl Registrar<'_> {
-    pub(super) fn register<C: Child>(&self, family: &Family) -> prometheus::Result<SeriesVec<C>> {
-        let vec = C::new_vec(family, self.buckets)?;
+    pub(super) fn register<M: Metric>(&self, family: &Family) -> prometheus::Result<SeriesVec<M>> {
+        let vec = M::new_vec(family, self.buckets)?;
         self.registry.register(Box::new(vec.clone()))?;
-        let holders = Mutex::default();
-        Ok(SeriesVec(Arc::new(Inner { family: *family, vec, holders })))
+        let guard_counts = Mutex::default();
+        Ok(SeriesVec(Arc::new(Inner { family: *family, vec, guard_counts })))
     }
 }
 
-/// A handle on one series, with the collector of all series of its family.
-pub(super) trait Child: Clone + Debug + Send + Sync + 'static {
+/// One series of a family: a counter, a gauge or a histogram.
+pub(super) trait Metric: Clone + Debug + Send + Sync + 'static {
+    /// All series of the family.
     type Vec: Collector + Clone + Debug + Send + Sync + 'static;
 
     fn new_vec(family: &Family, buckets: &Buckets) -> prometheus::Result<Self::Vec>;
 
-    /// Returns the series with these label values, and makes it if it does not exist.
+    /// Returns the series with these label values. Creates the series if it does not exist.
     fn get(vec: &Self::Vec, values: &[&str]) -> Self;
 
     fn remove(vec: &Self::Vec, values: &[String]);
 }
 
-macro_rules! child {
-    ($child:ident, $vec:ident, $new:expr) => {
-        impl Child for $child {
+macro_rules! impl_metric {
+    ($metric:ident, $vec:ident, $new:expr) => {
+        impl Metric for $metric {
             type Vec = $vec;
 
             fn new_vec(family: &Family, buckets: &Buckets) -> prometheus::Result<$vec> {
@@ -104,22 +106,25 @@ macro_rules! child {
                 new(family, buckets)
             }
 
-            fn get(vec: &$vec, values: &[&str]) -> $child {
+            fn get(vec: &$vec, values: &[&str]) -> $metric {
                 vec.with_label_values(values)
             }
 
             fn remove(vec: &$vec, values: &[String]) {
-                // A late gauge that was never set does not exist.
+                // The series of a `LazyGauge` does not exist if the gauge was never set.
                 let _absent = vec.remove_label_values(values);
             }
         }
     };
 }
 
-child!(IntCounter, IntCounterVec, |family, _| IntCounterVec::new(options(family), family.labels));
-child!(Counter, CounterVec, |family, _| CounterVec::new(options(family), family.labels));
-child!(Gauge, GaugeVec, |family, _| GaugeVec::new(options(family), family.labels));
-child!(Histogram, HistogramVec, |family, buckets| {
+impl_metric!(IntCounter, IntCounterVec, |family, _| IntCounterVec::new(
+    options(family),
+    family.labels
+));
+impl_metric!(Counter, CounterVec, |family, _| CounterVec::new(options(family), family.labels));
+impl_metric!(Gauge, GaugeVec, |family, _| GaugeVec::new(options(family), family.labels));
+impl_metric!(Histogram, HistogramVec, |family, buckets| {
     let bounds = buckets.bounds(family.short_name()).to_vec();
     let options = HistogramOpts::from(options(family)).buckets(bounds);
     HistogramVec::new(options, family.labels)
@@ -129,76 +134,77 @@ fn options(family: &Family) -> Opts {
     Opts::new(family.name, family.help)
 }
 
-/// A registered family and the number of sets that hold each of its series.
+/// A registered family, with a count for each series: how many [`SeriesSet`]s contain it.
 #[derive(Debug)]
-pub(super) struct SeriesVec<C: Child>(Arc<Inner<C>>);
+pub(super) struct SeriesVec<M: Metric>(Arc<Inner<M>>);
 
 #[derive(Debug)]
-struct Inner<C: Child> {
+struct Inner<M: Metric> {
     family: Family,
-    vec: C::Vec,
-    /// By label values. A series is made and removed only under this lock, so that the removal by
-    /// one holder cannot overtake the creation by the next.
-    holders: Mutex<HashMap<Vec<String>, usize>>,
+    vec: M::Vec,
+    /// The number of guard_counts of each series, by label values. Series are created and removed
+    /// only under this lock. Otherwise one thread could remove a series that another thread has
+    /// just started to use.
+    guard_counts: Mutex<HashMap<Vec<String>, usize>>,
 }
 
-impl<C: Child> SeriesVec<C> {
-    /// Returns a series that exists as long as the process.
-    pub(super) fn permanent(&self, values: &[&str]) -> C {
-        C::get(&self.0.vec, values)
+impl<M: Metric> SeriesVec<M> {
+    /// Returns a series that is never removed.
+    pub(super) fn permanent(&self, values: &[&str]) -> M {
+        M::get(&self.0.vec, values)
     }
 
-    /// Returns the series if a set holds it: a handle that outlives its set must not bring the
-    /// series back.
-    fn get_if_held(&self, values: &[String]) -> Option<C> {
-        let holders = self.holders();
+    /// Returns the series if a [`SeriesSet`] contains it. Otherwise the series has been removed,
+    /// and must not be created again.
+    fn get_if_exposed(&self, values: &[String]) -> Option<M> {
+        let guard_counts = self.guard_counts();
         let values_as_str: Vec<&str> = values.iter().map(String::as_str).collect();
-        holders.contains_key(values).then(|| C::get(&self.0.vec, &values_as_str))
+        guard_counts.contains_key(values).then(|| M::get(&self.0.vec, &values_as_str))
     }
 
     fn release(&self, values: &[String]) {
-        let mut holders = self.holders();
-        let Some(count) = holders.get_mut(values) else { return };
+        let mut guard_counts = self.guard_counts();
+        let Some(count) = guard_counts.get_mut(values) else { return };
         *count -= 1;
         if *count == 0 {
-            holders.remove(values);
-            C::remove(&self.0.vec, values);
+            guard_counts.remove(values);
+            M::remove(&self.0.vec, values);
         }
     }
 
-    fn holders(&self) -> MutexGuard<'_, HashMap<Vec<String>, usize>> {
-        self.0.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guard_counts(&self) -> MutexGuard<'_, HashMap<Vec<String>, usize>> {
+        self.0.guard_counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C: Child> Clone for SeriesVec<C> {
-    fn clone(&self) -> SeriesVec<C> {
+impl<M: Metric> Clone for SeriesVec<M> {
+    fn clone(&self) -> SeriesVec<M> {
         SeriesVec(Arc::clone(&self.0))
     }
 }
 
-/// Holds series: dropping it removes those that no other set holds.
+/// A set of series. When the set is dropped, each of its series that is in no other set is removed.
 #[derive(Debug, Default)]
 #[must_use]
-pub(super) struct SeriesSet(Vec<Box<dyn Held>>);
+pub(super) struct SeriesSet(Vec<Box<dyn AnySeriesGuard>>);
 
 impl SeriesSet {
-    /// Holds the series with these label values, makes it if it does not exist, and returns its
-    /// handle.
-    pub(super) fn hold<C: Child>(&mut self, vec: &SeriesVec<C>, values: &[&str]) -> C {
-        let mut holders = vec.holders();
-        *holders.entry(owned(values)).or_default() += 1;
-        let child = C::get(&vec.0.vec, values);
-        drop(holders);
-        self.0.push(Box::new(Hold { vec: vec.clone(), values: owned(values) }));
-        child
+    /// Adds the series with these label values and returns it. Creates the series if it does not
+    /// exist.
+    pub(super) fn add<M: Metric>(&mut self, vec: &SeriesVec<M>, values: &[&str]) -> M {
+        let mut guard_counts = vec.guard_counts();
+        *guard_counts.entry(owned(values)).or_default() += 1;
+        let metric = M::get(&vec.0.vec, values);
+        drop(guard_counts);
+        self.0.push(Box::new(SeriesGuard { vec: vec.clone(), values: owned(values) }));
+        metric
     }
 
-    /// Holds a series that does not exist before its first value.
-    fn hold_late(&mut self, vec: &SeriesVec<Gauge>, values: &[&str]) -> LateGauge {
-        *vec.holders().entry(owned(values)).or_default() += 1;
-        self.0.push(Box::new(Hold { vec: vec.clone(), values: owned(values) }));
-        LateGauge { vec: vec.clone(), values: owned(values), gauge: OnceLock::new() }
+    /// Adds a series that is not created until its gauge is first set.
+    fn add_lazy(&mut self, vec: &SeriesVec<Gauge>, values: &[&str]) -> LazyGauge {
+        *vec.guard_counts().entry(owned(values)).or_default() += 1;
+        self.0.push(Box::new(SeriesGuard { vec: vec.clone(), values: owned(values) }));
+        LazyGauge { vec: vec.clone(), values: owned(values), gauge: OnceLock::new() }
     }
 }
 
@@ -206,62 +212,65 @@ fn owned(values: &[&str]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-/// A series that a set holds, of any type.
-trait Held: Debug + Send {}
+/// A [`SeriesGuard`] of any metric type.
+trait AnySeriesGuard: Debug + Send {}
 
+/// Keeps one series exposed. The series is removed when its last guard is dropped.
 #[derive(Debug)]
-struct Hold<C: Child> {
-    vec: SeriesVec<C>,
+struct SeriesGuard<M: Metric> {
+    vec: SeriesVec<M>,
     values: Vec<String>,
 }
 
-impl<C: Child> Held for Hold<C> {}
+impl<M: Metric> AnySeriesGuard for SeriesGuard<M> {}
 
-impl<C: Child> Drop for Hold<C> {
+impl<M: Metric> Drop for SeriesGuard<M> {
     fn drop(&mut self) {
         self.vec.release(&self.values);
     }
 }
 
-/// Everything that `handles!` can make for one set of label values.
-pub(super) trait Handle: Sized {
-    type Child: Child;
+/// A type that fields in [`metric_structs!`] can have.
+pub(super) trait MetricField: Sized {
+    type Metric: Metric;
 
-    fn bind(vec: &SeriesVec<Self::Child>, labels: &[&str], series: &mut SeriesSet) -> Self;
+    fn bind(vec: &SeriesVec<Self::Metric>, labels: &[&str], series: &mut SeriesSet) -> Self;
 }
 
-impl<C: Child> Handle for C {
-    type Child = C;
+impl<M: Metric> MetricField for M {
+    type Metric = M;
 
-    fn bind(vec: &SeriesVec<C>, labels: &[&str], series: &mut SeriesSet) -> C {
-        series.hold(vec, labels)
+    fn bind(vec: &SeriesVec<M>, labels: &[&str], series: &mut SeriesSet) -> M {
+        series.add(vec, labels)
     }
 }
 
-/// One series for each value that the table lists for the family's last label, in that order.
-impl<C: Child> Handle for Vec<C> {
-    type Child = C;
+/// One series for each value of the family's last label, in the order of
+/// [`Family::values`](super::table::Family::values).
+impl<M: Metric> MetricField for Vec<M> {
+    type Metric = M;
 
-    fn bind(vec: &SeriesVec<C>, labels: &[&str], series: &mut SeriesSet) -> Vec<C> {
+    fn bind(vec: &SeriesVec<M>, labels: &[&str], series: &mut SeriesSet) -> Vec<M> {
         let family = vec.0.family;
         let values = family.labels.last().and_then(|label| family.values(label));
-        let hold = |value: String| series.hold(vec, &[labels, &[value.as_str()]].concat());
-        values.unwrap_or_default().into_iter().map(hold).collect()
+        let add = |value: String| series.add(vec, &[labels, &[value.as_str()]].concat());
+        values.unwrap_or_default().into_iter().map(add).collect()
     }
 }
 
-/// A gauge without a series before its first value, if a 0 would be wrong.
+/// A gauge that is not exposed until it is first set. It is for metrics whose initial 0 would be
+/// wrong.
 #[derive(Debug)]
-pub(super) struct LateGauge {
+pub(super) struct LazyGauge {
     vec: SeriesVec<Gauge>,
     values: Vec<String>,
     gauge: OnceLock<Gauge>,
 }
 
-impl LateGauge {
+impl LazyGauge {
     pub(super) fn set(&self, value: f64) {
         if self.gauge.get().is_none()
-            && let Some(gauge) = self.vec.get_if_held(&self.values)
+            && let Some(gauge) = self.vec.get_if_exposed(&self.values)
         {
             let _set_by_another_thread = self.gauge.set(gauge);
         }
@@ -271,11 +280,11 @@ impl LateGauge {
     }
 }
 
-impl Handle for LateGauge {
-    type Child = Gauge;
+impl MetricField for LazyGauge {
+    type Metric = Gauge;
 
-    fn bind(vec: &SeriesVec<Gauge>, labels: &[&str], series: &mut SeriesSet) -> LateGauge {
-        series.hold_late(vec, labels)
+    fn bind(vec: &SeriesVec<Gauge>, labels: &[&str], series: &mut SeriesSet) -> LazyGauge {
+        series.add_lazy(vec, labels)
     }
 }
 
@@ -284,12 +293,12 @@ mod tests {
     use super::*;
     use crate::metrics::table;
 
-    handles! {
+    metric_structs! {
         Families,
-        Handles {
+        TestMetrics {
             tokens: IntCounter = INPUT_TOKENS;
             failures: Vec<Histogram> = REQUEST_FAILURE_DURATION;
-            retry_after: LateGauge = RETRY_AFTER;
+            retry_after: LazyGauge = RETRY_AFTER;
         }
     }
 
@@ -308,14 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_set_removes_every_series_of_it() {
+    fn dropping_a_series_set_removes_all_its_series() {
         let (registry, families) = registered();
         let mut series = SeriesSet::default();
-        let handles = families.bind(&LABELS, &mut series);
-        let failures = (table::REQUEST_FAILURE_DURATION.name.to_owned(), handles.failures.len());
+        let metrics = families.bind(&LABELS, &mut series);
+        let failures = (table::REQUEST_FAILURE_DURATION.name.to_owned(), metrics.failures.len());
         let tokens = (table::INPUT_TOKENS.name.to_owned(), 1);
         assert_eq!(exposed(&registry), [tokens.clone(), failures.clone()]);
-        handles.retry_after.set(3.0);
+        metrics.retry_after.set(3.0);
         let retry_after = (table::RETRY_AFTER.name.to_owned(), 1);
         assert_eq!(exposed(&registry), [tokens, failures, retry_after]);
         drop(series);
@@ -323,25 +332,25 @@ mod tests {
     }
 
     #[test]
-    fn a_series_keeps_its_value_while_any_set_holds_it() {
+    fn a_series_in_two_sets_keeps_its_value_until_both_are_dropped() {
         let (registry, families) = registered();
         let (mut first, mut second) = (SeriesSet::default(), SeriesSet::default());
         families.bind(&LABELS, &mut first).tokens.inc_by(7);
-        let handles = families.bind(&LABELS, &mut second);
+        let metrics = families.bind(&LABELS, &mut second);
         drop(first);
-        assert_eq!(handles.tokens.get(), 7);
+        assert_eq!(metrics.tokens.get(), 7);
         drop(second);
         assert_eq!(exposed(&registry), []);
     }
 
     #[test]
-    fn a_late_gauge_that_outlives_its_set_exposes_nothing() {
+    fn a_gauge_set_after_its_series_set_was_dropped_is_not_exposed() {
         let (registry, families) = registered();
         let mut series = SeriesSet::default();
-        let handles = families.bind(&LABELS, &mut series);
+        let metrics = families.bind(&LABELS, &mut series);
         drop(series);
-        handles.retry_after.set(3.0);
-        handles.tokens.inc();
+        metrics.retry_after.set(3.0);
+        metrics.tokens.inc();
         assert_eq!(exposed(&registry), []);
     }
 }

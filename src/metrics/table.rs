@@ -1,5 +1,6 @@
-//! The table of all metric families: name, type, labels and their values, buckets and help. The
-//! exposition, `docs/metrics.md`, the dashboards and the tests of the rules are made from it.
+//! The table of metrics: the name, type, labels, label values, buckets and help text of every
+//! metric family. The exposition and `docs/metrics.md` are generated from this table. The tests of
+//! the dashboards and of the Prometheus rules use it too.
 
 use crate::buckets::{
     CONNECT, DURATION, FIRST_TOKEN, GAP, LAG, PER_TOKEN, QUERIES_PER_SECOND, TOKENS,
@@ -9,7 +10,7 @@ use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
 
-/// HTTP status codes with a series each; all other codes share the series `other`.
+/// The HTTP status codes that have their own series. All other codes share the series `other`.
 pub const STATUS_CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
 
 /// The type of a family.
@@ -17,7 +18,8 @@ pub const STATUS_CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
 pub enum Kind {
     Counter,
     Gauge,
-    /// With the default upper bounds of its buckets; the configuration may set others.
+    /// A histogram, with the default upper bounds of its buckets. The configuration can set other
+    /// bounds.
     Histogram(&'static [f64]),
 }
 
@@ -38,8 +40,7 @@ impl Family {
         self.name.strip_prefix("llmload_").unwrap_or(self.name)
     }
 
-    /// Returns all values of a label if they are a closed set. The values of other labels come from
-    /// the configuration.
+    /// Returns all possible values of a label, or `None` if the values are from the configuration.
     pub fn values(&self, label: &str) -> Option<Vec<String>> {
         let owned = |values: &[&str]| values.iter().map(ToString::to_string).collect();
         Some(match label {
@@ -86,7 +87,7 @@ macro_rules! families {
 use Kind::{Counter, Gauge, Histogram};
 
 families! {
-    /// The families of llmload itself, in the order of the life of a request.
+    /// The families of llmload, in the order in which a request updates them.
     ALL "llmload_"
     ARRIVALS Counter, "arrivals_total" ["target" "model" "scenario"]
         "Arrivals that the schedule made due, sent or not: the offered load.";
@@ -103,7 +104,7 @@ families! {
         "Requests that llmload itself ended, by reason; they count neither as success nor as \
          failure.";
     REQUESTS_IN_FLIGHT Gauge, "requests_in_flight" ["target" "model" "scenario"]
-        "Requests that have started and have not finished or been aborted.";
+        "Requests that have started but have not yet finished or been aborted.";
     REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
         "The highest number of requests in flight that the configuration allows: max_concurrency.";
     HTTP_RESPONSES Counter, "http_responses_total" ["target" "model" "scenario" "code"]
@@ -144,13 +145,13 @@ families! {
     TIME_TO_FIRST_TOKEN Histogram(FIRST_TOKEN), "time_to_first_token_seconds"
         ["target" "model" "scenario"]
         "TTFT: time from sending, including the connect time, to the first event with content, \
-         reasoning, refusal or tool-call text. It is observed at once, also if the request fails \
-         later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
+         reasoning, refusal or tool-call text. llmload observes it at that event, even if the \
+         request fails later (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk).";
     TIME_TO_FIRST_TOKEN_FROM_SCHEDULE Histogram(FIRST_TOKEN), "time_to_first_token_from_schedule_seconds"
         ["target" "model" "scenario"]
         "TTFT measured from the due instant instead of the sending.";
     INTER_CHUNK_LATENCY Histogram(GAP), "inter_chunk_latency_seconds" ["target" "model" "scenario"]
-        "Time between two successive events with text. An event may hold several tokens, so this \
+        "Time between two successive events with text. An event can hold several tokens, so this \
          is not the time per token.";
     TIME_PER_OUTPUT_TOKEN Histogram(PER_TOKEN), "time_per_output_token_seconds"
         ["target" "model" "scenario"]
@@ -170,26 +171,26 @@ families! {
         ["target" "model" "scenario" "blame"]
         "Time from sending to the failure of each failed request.";
     PAIRED_REQUESTS Counter, "paired_requests_total" ["target" "model" "scenario" "baseline"]
-        "Paired requests that succeeded on this target and on the baseline, the first target of \
-         the scenario; absent if a scenario has one target.";
+        "Paired requests that succeeded on this target and on the baseline target (the first \
+         target of the scenario); absent if a scenario has only one target.";
     PAIRED_FIRST_TOKENS Counter, "paired_first_tokens_total"
         ["target" "model" "scenario" "baseline"]
         "Paired requests with a TTFT on both targets.";
     PAIRED_FIRST_TOKEN_DIFFERENCE Counter, "paired_time_to_first_token_difference_seconds_total"
         ["target" "model" "scenario" "baseline" "direction"]
-        "Sum of the TTFT differences from the baseline, separately for pairs in which this target \
-         was slower and faster. The mean difference is (slower - faster) / pairs.";
+        "Sum of the TTFT differences from the baseline target, separately for pairs in which this \
+         target was slower and faster. The mean difference is (slower - faster) / pairs.";
     PAIRED_FIRST_TOKEN_SQUARES Counter, "paired_time_to_first_token_difference_seconds_squared_total"
         ["target" "model" "scenario" "baseline"]
-        "Sum of the squared TTFT differences from the baseline; the confidence interval of the \
-         mean follows from it.";
+        "Sum of the squared TTFT differences from the baseline target. The confidence interval of \
+         the mean difference is computed from it.";
     PAIRED_DURATION_DIFFERENCE Counter, "paired_request_duration_difference_seconds_total"
         ["target" "model" "scenario" "baseline" "direction"]
-        "Sum of the request duration differences from the baseline, separately for pairs in which \
-         this target was slower and faster.";
+        "Sum of the request duration differences from the baseline target, separately for pairs in \
+         which this target was slower and faster.";
     PAIRED_DURATION_SQUARES Counter, "paired_request_duration_difference_seconds_squared_total"
         ["target" "model" "scenario" "baseline"]
-        "Sum of the squared request duration differences from the baseline.";
+        "Sum of the squared request duration differences from the baseline target.";
     QUERIES_PER_SECOND_OBSERVED Histogram(QUERIES_PER_SECOND), "queries_per_second"
         ["target" "model" "scenario"]
         "QPS: successes per second over the last ten seconds, observed once a second while the \
@@ -213,8 +214,8 @@ families! {
         "Generated tokens of each success, as counted by the endpoint.";
     SLO_REQUESTS Counter, "slo_requests_total" ["target" "model" "scenario" "slo"]
         "Finished requests judged by an objective, such as ttft_p99; absent without an slo. A \
-         success without the measured value is not judged, such as the time per token of a single \
-         token.";
+         success is not judged if it lacks the measured value: a single token, for example, has no \
+         time per token.";
     SLO_VIOLATIONS Counter, "slo_violations_total" ["target" "model" "scenario" "slo"]
         "Finished requests that missed an objective; a failure misses every objective.";
     SLO_GOOD_REQUESTS Counter, "slo_good_requests_total" ["target" "model" "scenario"]
@@ -222,7 +223,7 @@ families! {
     SLO_THRESHOLD Gauge, "slo_threshold_seconds" ["target" "model" "scenario" "slo"]
         "Threshold of an objective in seconds; a success rate has none.";
     SLO_OBJECTIVE Gauge, "slo_objective_ratio" ["target" "model" "scenario" "slo"]
-        "Share of requests that must meet an objective.";
+        "Fraction (0 to 1) of requests that must meet an objective.";
     SCHEDULE_TARGET_REQUESTS_PER_SECOND Gauge, "schedule_target_requests_per_second"
         ["target" "model" "scenario"]
         "Current rate of the schedule in arrivals per second; 0 while it waits or pauses, in \
@@ -254,10 +255,10 @@ families! {
     GENERATOR_DISTORTION Gauge, "generator_distortion" ["kind"]
         "1 while this kind of distortion makes the measurement invalid, else 0.";
     EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
-        "Delay of the event loop that runs the requests, measured ten times a second; one or two \
-         milliseconds are the resolution of its timers.";
+        "Delay of the event loop that runs the requests, measured ten times a second. One or two \
+         milliseconds are normal, because they are the resolution of its timers.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
-        "CPUs that the process may use: the smaller of its affinity mask and the quota of its \
+        "CPUs that the process can use: the smaller of its CPU affinity and the CPU quota of its \
          control groups.";
     CGROUP_CPU_PERIODS Counter, "cgroup_cpu_periods_total" []
         "Scheduling periods in which the control group of the process ran under a CPU quota; \
@@ -301,7 +302,8 @@ families! {
         "Number of OS threads in the process.";
 }
 
-/// Families without a series before their first value, or for a scenario with one target.
+/// The families that can be missing at the start. Some have no series before their first value. The
+/// `PAIRED_*` families have no series if each scenario has only one target.
 pub const ABSENT_AT_START: &[Family] = &[
     SCHEDULE_PHASE_START_TIMESTAMP,
     RATE_LIMIT_REQUESTS_LIMIT,
@@ -325,7 +327,7 @@ mod tests {
     use crate::buckets::HISTOGRAMS;
 
     #[test]
-    fn the_configurable_histograms_are_those_of_the_table() {
+    fn every_histogram_of_the_table_is_configurable() {
         let families = ALL.iter().filter_map(|family| match family.kind {
             Histogram(bounds) => Some((family.short_name(), bounds)),
             Counter | Gauge => None,
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_rise_and_no_label_clashes_with_those_of_a_scrape() {
+    fn buckets_increase_and_no_label_clashes_with_the_labels_that_prometheus_adds() {
         for family in ALL.iter().chain(PROCESS) {
             if let Histogram(buckets) = family.kind {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);

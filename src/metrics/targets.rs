@@ -11,8 +11,8 @@ use super::table;
 /// The version of a target before its server reports one.
 const UNKNOWN: &str = "unknown";
 
-/// The targets that have series. Reports about any other target, or about an address that the
-/// target had before a reload, are ignored: they were under way when the target changed.
+/// The series of all targets. A report about an unknown target or an old address is ignored: the
+/// request behind it was sent before a reload removed or moved the target.
 #[derive(Debug)]
 pub struct TargetMetrics {
     ready: SeriesVec<Gauge>,
@@ -38,15 +38,15 @@ impl TargetMetrics {
         })
     }
 
-    /// Makes the series of a target: not ready, version unknown. Does nothing if the target exists
-    /// at the same address. A target at another address starts again.
+    /// Creates the series of a target: not ready, version unknown. Does nothing if the target
+    /// exists at the same address. If its address has changed, the series are reset.
     pub fn add(&self, target: &str, address: &str) {
         let mut targets = self.lock();
         if targets.get(target).is_some_and(|known| known.address == address) {
             return;
         }
         let mut series = SeriesSet::default();
-        let ready = series.hold(&self.ready, &[target]);
+        let ready = series.add(&self.ready, &[target]);
         ready.set(0.0);
         let added = TargetSeries {
             address: address.to_owned(),
@@ -90,7 +90,7 @@ impl TargetMetrics {
 
     fn info(&self, target: &str, version: &str) -> SeriesSet {
         let mut series = SeriesSet::default();
-        series.hold(&self.info, &[target, version]).set(1.0);
+        series.add(&self.info, &[target, version]).set(1.0);
         series
     }
 
@@ -102,12 +102,12 @@ impl TargetMetrics {
 #[cfg(test)]
 mod tests {
     use crate::buckets::Buckets;
-    use crate::generator::Generator;
+    use crate::generator::GeneratorMonitor;
     use crate::metrics::Metrics;
 
     #[test]
     fn a_report_about_a_removed_or_moved_target_is_ignored() {
-        let metrics = Metrics::new(Generator::new(), Buckets::default()).unwrap();
+        let metrics = Metrics::new(GeneratorMonitor::new(), Buckets::default()).unwrap();
         let targets = &metrics.targets;
         let exposed = || {
             let text = String::from_utf8(metrics.expose().unwrap()).unwrap();
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(exposed(), both("1.0", 1));
         targets.add("t", "http://b/v1");
         assert_eq!(exposed(), both("unknown", 0));
-        // A report that was under way.
+        // Reports about the old address.
         targets.set_ready("t", "http://a/v1");
         targets.set_version("t", "http://a/v1", "1.0");
         assert_eq!(exposed(), both("unknown", 0));

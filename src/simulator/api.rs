@@ -1,5 +1,5 @@
-//! The vocabulary of the API that requests and responses share: the two kinds of text request, the
-//! reasons for an end, the length of an output, and errors in `OpenAI`'s form.
+//! The types that requests and responses share: the two text APIs, the finish reasons, the length
+//! of an output, and errors in the format of `OpenAI`.
 
 use ::http::StatusCode;
 use bytes::Bytes;
@@ -8,9 +8,9 @@ use serde::Serialize;
 /// The API of a text request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
-    /// A turn in a conversation.
+    /// Chat completions.
     Chat,
-    /// The continuation of a text.
+    /// Completions, which continue a text.
     Completions,
 }
 
@@ -23,7 +23,7 @@ impl Api {
     }
 }
 
-/// The reason for which an output ends.
+/// The reason why an output ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FinishReason {
     /// The text is complete.
@@ -41,14 +41,14 @@ impl FinishReason {
     }
 }
 
-/// The length of an output in tokens, known before the first one is generated.
+/// The length of an output in tokens. It is known before the first token is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutputLength {
-    /// Reasoning tokens, which come first.
+    /// The number of reasoning tokens, which are before the answer.
     pub(super) reasoning: u32,
-    /// All tokens, reasoning included.
+    /// The number of all tokens, including reasoning tokens.
     pub(super) total: u32,
-    /// The reason for the end.
+    /// The reason why the output ends.
     pub(super) finish_reason: FinishReason,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct ApiError {
     pub(super) status: StatusCode,
     /// The `type` of `OpenAI`'s error object.
     pub(super) kind: &'static str,
-    /// Its `code`.
+    /// The `code` of `OpenAI`'s error object.
     pub(super) code: Option<&'static str>,
     pub(super) message: String,
 }
@@ -86,12 +86,12 @@ impl ApiError {
         ApiError { status, kind, code: None, message: message.into() }
     }
 
-    /// The error for a request that this endpoint cannot serve.
+    /// Returns the error for a request that the simulator cannot serve.
     pub(super) fn invalid_request(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// The error for a full queue.
+    /// Returns the error for a full queue.
     pub(super) fn overloaded() -> ApiError {
         ApiError {
             code: Some("overloaded"),
@@ -103,7 +103,7 @@ impl ApiError {
         }
     }
 
-    /// The error while the model loads.
+    /// Returns the error for requests while the model is loading.
     pub(super) fn loading() -> ApiError {
         ApiError {
             code: Some("loading"),
@@ -111,7 +111,7 @@ impl ApiError {
         }
     }
 
-    /// The error of the fault `http_429`.
+    /// Returns the error for the fault `http_429`.
     pub(super) fn rate_limited() -> ApiError {
         ApiError {
             code: Some("rate_limit_exceeded"),
@@ -123,7 +123,7 @@ impl ApiError {
         }
     }
 
-    /// The error of the faults `http_500` and `stream_error`.
+    /// Returns the error for the faults `http_500` and `stream_error`.
     pub(super) fn internal() -> ApiError {
         ApiError {
             code: Some("internal_error"),
@@ -135,12 +135,12 @@ impl ApiError {
         }
     }
 
-    /// The error as the body of a response.
+    /// Returns the error as the body of a response.
     pub(super) fn body(&self) -> Bytes {
         to_json(&self.document()).into()
     }
 
-    /// The error as an event of a stream.
+    /// Returns the error as an event of a stream.
     pub(super) fn event(&self) -> Bytes {
         to_event(&self.document()).into()
     }
@@ -151,13 +151,13 @@ impl ApiError {
     }
 }
 
-/// A document as JSON.
+/// Encodes a document as JSON.
 pub(super) fn to_json(document: &impl Serialize) -> Vec<u8> {
-    // Serialising structures of strings and numbers does not fail.
+    // Structures that contain only strings and numbers can always be encoded.
     serde_json::to_vec(document).unwrap_or_default()
 }
 
-/// A document as one server-sent event.
+/// Encodes a document as one server-sent event.
 pub(super) fn to_event(document: &impl Serialize) -> Vec<u8> {
     [b"data: ".as_slice(), &to_json(document), b"\n\n"].concat()
 }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_openai_objects() {
+    fn errors_have_the_format_of_openai() {
         assert_eq!(
             ApiError::rate_limited().event(),
             "data: {\"error\":{\"message\":\"Rate limit reached, please try again in 1s.\",\

@@ -1,8 +1,8 @@
-//! The engine behind the endpoint: its slots, the queue for them, and its counters.
+//! The engine of the simulator: the slots, the queue for the slots, and the counters.
 //!
-//! A request is in the engine exactly as long as its [`Admission`] lives. Each end of a request,
-//! also a client that disconnects, drops the admission, which frees the slot and the place in the
-//! queue.
+//! Each request in the queue or in a slot has an [`Admission`]. When the request ends in any way,
+//! its admission is dropped, which frees the place in the queue or the slot. A client that
+//! disconnects ends its request too.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use super::faults::Fault;
 use super::pace::Pace;
 use super::ttft_histogram::TtftHistogram;
 
-/// The longest time to load the model: a year. Adding it to an instant cannot overflow.
+/// The longest time to load the model. The limit of one year prevents an overflow when the time is
+/// added to an instant.
 const MAX_LOADING: Duration = Duration::from_hours(365 * 24);
 
 /// The state that all connections share.
@@ -27,16 +28,17 @@ pub(super) struct Engine {
     options: SimulatorOptions,
     pace: Pace,
     ready_at: Instant,
-    /// Fair: first come, first served. A waiter that is dropped leaves the queue.
+    /// The free slots. Waiting requests get slots in the order in which they arrived. A request
+    /// that is dropped while it waits leaves the queue.
     slots: Arc<Semaphore>,
-    /// Requests in the queue and in slots together.
+    /// The number of requests in the queue and in slots together.
     admitted: AtomicU32,
-    /// Requests in slots.
+    /// The number of requests in slots.
     running: AtomicU32,
     counters: Counters,
 }
 
-/// The counts since the start.
+/// Totals since the start.
 #[derive(Debug, Default)]
 struct Counters {
     received: AtomicU64,
@@ -48,14 +50,14 @@ struct Counters {
     ttft: TtftHistogram,
 }
 
-/// The way in which a request leaves the engine.
+/// The reason why a request left the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// The output is complete.
     Finished(FinishReason),
-    /// The client disconnected, or the endpoint stopped.
+    /// The client disconnected, or the simulator stopped.
     Abort,
-    /// A fault ended it.
+    /// A fault ended the request.
     Error,
 }
 
@@ -109,12 +111,12 @@ impl Engine {
         self.counters.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The number of requests in slots.
+    /// Returns the number of requests in slots.
     pub(super) fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Admits a request; `None` if every slot is busy and the queue is full.
+    /// Admits a request to the engine. Returns `None` if every slot is busy and the queue is full.
     pub(super) fn admit(self: &Arc<Engine>) -> Option<Admission> {
         let capacity = self.options.slots.max(1).saturating_add(self.options.queue);
         let admitted = self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
@@ -132,9 +134,11 @@ impl Engine {
         })
     }
 
-    /// Renders the counts in Prometheus' text format. Names are those of vLLM, where it has them.
+    /// Returns the counts in the text format of Prometheus. Metrics that vLLM has too have the same
+    /// names as in vLLM.
     pub(super) fn metrics(&self) -> String {
-        // In this order, so a request that gets a slot between the two loads is not counted twice.
+        // The order of these two reads matters: a request that gets a slot in between must not be
+        // counted as running and as waiting.
         let admitted = self.admitted.load(Ordering::Relaxed);
         let running = self.running().min(admitted);
         let model = format!("model_name=\"{}\"", label_value(&self.options.model));
@@ -192,7 +196,8 @@ impl Engine {
     }
 }
 
-/// Writes a metric family in the text format. `name_and_kind` is the content of its TYPE line.
+/// Writes a metric family in the text format of Prometheus. `name_and_kind` is the text after
+/// `TYPE`.
 fn family(
     text: &mut String,
     name_and_kind: &str,
@@ -232,7 +237,7 @@ impl Admission {
     /// Waits for a slot.
     pub(super) async fn acquire_slot(&mut self) {
         if self.slot.is_none() {
-            // Fails only if the semaphore is closed, and nothing closes it.
+            // This fails only if the semaphore is closed, and it is never closed.
             self.slot = Arc::clone(&self.engine.slots).acquire_owned().await.ok();
             self.engine.running.fetch_add(u32::from(self.slot.is_some()), Ordering::Relaxed);
         }
@@ -242,7 +247,7 @@ impl Admission {
         self.engine.counters.prompt_tokens.fetch_add(tokens.into(), Ordering::Relaxed);
     }
 
-    /// Records the time to the first token, which is sent now.
+    /// Records the time to the first token. Call it when the first token is sent.
     pub(super) fn record_first_token(&self) {
         self.engine.counters.ttft.observe(self.admitted_at.elapsed());
     }
@@ -252,7 +257,8 @@ impl Admission {
         self.engine.counters.output_tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Leaves the engine with this ending. An admission that is only dropped counts as an abort.
+    /// Removes the request from the engine and counts it with this ending. If an admission is
+    /// dropped without this call, its request is counted as an abort.
     pub(super) fn leave(mut self, ending: Ending) {
         self.ending = ending;
     }
@@ -263,7 +269,8 @@ impl Drop for Admission {
         let engine = &self.engine;
         engine.counters.endings[self.ending.index()].fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.slot.take() {
-            // Before the slot is released: the next in the queue would be counted in addition.
+            // The count is decreased before the slot is released. Otherwise the next request could
+            // get the slot while this one is still counted.
             engine.running.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         }
@@ -288,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slots_and_queue_bound_what_is_admitted() {
+    async fn slots_and_queue_limit_the_admitted_requests() {
         let engine = engine(2, 1);
         let admissions: Vec<_> = (0..3).map(|_| engine.admit().unwrap()).collect();
         assert!(engine.admit().is_none());
@@ -345,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn faults_are_counted_by_their_own_name() {
+    async fn faults_are_counted_by_name() {
         let engine = engine(1, 0);
         for (times, fault) in Fault::ALL.into_iter().enumerate() {
             (0..=times).for_each(|_| engine.count_fault(fault));
@@ -367,7 +374,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn loading_ends() {
+    async fn the_model_is_loaded_after_the_configured_time() {
         let loading = Duration::from_secs(5);
         let engine = Engine::new(SimulatorOptions { loading, ..SimulatorOptions::default() });
         assert!(engine.is_loading());

@@ -1,23 +1,23 @@
-//! The faults that the simulator injects, each into a share of the requests.
+//! The faults that the simulator injects. Each fault affects a configured fraction of the requests.
 
-/// The share (0 to 1) of requests with each fault; together at most 1.
+/// For each fault, the fraction (0 to 1) of requests that get it. The sum is at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// A 429 at once, with `retry-after`.
+    /// An immediate 429 with a `retry-after` header.
     pub http_429: f64,
-    /// A 500 at once.
+    /// An immediate 500.
     pub http_500: f64,
     /// A reset of the connection before the response head.
     pub reset: f64,
-    /// Silence after a few tokens, until the client gives up.
+    /// After a few tokens, nothing more arrives until the client gives up.
     pub stall: f64,
-    /// An error object in the 200 stream after a few tokens.
+    /// After a few tokens, a stream with status 200 has an error object.
     pub stream_error: f64,
-    /// A broken connection in the middle of the stream.
+    /// After a few tokens, the connection breaks.
     pub truncation: f64,
 }
 
-/// A fault of one request.
+/// The fault that one request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Http429,
@@ -39,7 +39,7 @@ impl Fault {
         Fault::Truncation,
     ];
 
-    /// The name of the fault in the configuration and in `/metrics`.
+    /// Returns the name of the fault in the configuration and in `/metrics`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Fault::Http429 => "http_429",
@@ -51,7 +51,7 @@ impl Fault {
         }
     }
 
-    /// The share of requests with this fault.
+    /// Returns the fraction of requests that get this fault.
     pub(super) fn share(self, faults: &Faults) -> f64 {
         match self {
             Fault::Http429 => faults.http_429,
@@ -63,8 +63,9 @@ impl Fault {
         }
     }
 
-    /// Chooses a fault, if any, by a random point from 0 to 1: the shares divide that interval from
-    /// its start, in the order of [`Fault::ALL`].
+    /// Chooses the fault of a request, or `None`. `point` is random, from 0 to 1. The fractions of
+    /// the faults divide this interval into parts, in the order of [`Fault::ALL`]. The last part is
+    /// without a fault.
     pub(super) fn choose(faults: &Faults, point: f64) -> Option<Fault> {
         let mut end = 0.0;
         Fault::ALL.into_iter().find(|fault| {

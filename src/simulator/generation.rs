@@ -1,7 +1,8 @@
-//! The generation of one response over time: queue, prefill, then token after token.
+//! The generation of one response over time: first the queue, then prefill, then each token.
 //!
-//! This module decides when an event happens, not its form on the wire. Every delay starts at the
-//! due instant of the event before, so the rounding of timers does not add up.
+//! This module decides when an event happens. The module `response` encodes it. Each delay starts
+//! at the due instant of the previous event, not at the instant at which the timer fired. So the
+//! inaccuracies of the timers do not add up.
 
 use tokio::time::{Instant, sleep_until};
 
@@ -16,15 +17,15 @@ use super::variation::Variation;
 /// An event of a response, in the order in which a client receives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The end of prefill; the first token follows at once.
+    /// The end of prefill. The first token follows without a delay.
     Start,
     /// A token of reasoning.
     Reasoning(&'static str),
     /// A token of the answer.
     Content(&'static str),
-    /// The end. The slot is already free.
+    /// The end of the response. The slot is already free.
     Finish(FinishReason),
-    /// A fault: an error object, and nothing after it.
+    /// A fault: the response ends with an error object.
     Error,
     /// A fault: the connection breaks.
     Disconnect,
@@ -38,7 +39,7 @@ pub(super) struct Generation {
     variation: Variation,
     output: OutputLength,
     prompt_tokens: u32,
-    /// The due instant of the latest event; `None` before prefill.
+    /// The due instant of the latest event. `None` before prefill.
     due: Option<Instant>,
     sent: u32,
     reasoning: SampleText,
@@ -64,7 +65,7 @@ impl Generation {
         }
     }
 
-    /// Waits for the next event; `None` after the last one.
+    /// Waits for the next event. Returns `None` after the last event.
     pub(super) async fn next(&mut self) -> Option<Event> {
         let admission = self.admission.as_mut()?;
         let Some(due) = self.due else {
@@ -86,7 +87,7 @@ impl Generation {
             self.leave(Ending::Finished(self.output.finish_reason));
             return Some(Event::Finish(self.output.finish_reason));
         }
-        // The end of prefill yields the first token, as in a real engine.
+        // The first token has no delay after prefill: in a real engine, prefill produces it.
         if self.sent > 0 {
             let engine = admission.engine();
             let due = due + engine.pace().decode(engine.running(), &mut self.variation.jitter);
@@ -114,11 +115,12 @@ impl Generation {
             return Event::Error;
         }
         if fault == Fault::Stall {
-            // The client is expected to give up. A client that vanished without a trace must not
-            // hold the slot for ever, so the silence has an end.
+            // The client is expected to close the connection. If it vanished without closing it,
+            // the slot must still become free, so the wait is limited.
             tokio::time::sleep(MAX_DELAY).await;
         }
-        // Let the connection write the events so far; they would be lost with the connection.
+        // Give the connection time to write the previous events. Otherwise they would be lost when
+        // the connection breaks.
         tokio::task::yield_now().await;
         self.leave(Ending::Error);
         Event::Disconnect
@@ -172,13 +174,13 @@ mod tests {
     }
 
     fn near(instant: Instant, start: Instant, micros: u64) -> bool {
-        // Within one tick of the timer, at any point of the response.
+        // Accurate within one tick of the timer, even late in the response.
         let late = (instant - start).checked_sub(Duration::from_micros(micros));
         late.is_some_and(|late| late <= Duration::from_millis(1))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_are_sent_when_they_are_due_and_rounding_does_not_add_up() {
+    async fn each_token_is_sent_when_it_is_due_and_timer_inaccuracies_do_not_add_up() {
         let engine = Arc::new(Engine::new(options()));
         let mut generation = generation(&engine, 301);
         let start = Instant::now();
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reasoning_comes_first_and_is_part_of_the_total() {
+    async fn reasoning_tokens_are_first_and_are_part_of_the_total() {
         let engine = Arc::new(Engine::new(SimulatorOptions { reasoning_tokens: 3, ..options() }));
         let events = all(generation(&engine, 5)).await;
         let reasoning = events.iter().filter(|e| matches!(e, Event::Reasoning(_))).count();
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fault_follows_a_few_tokens_also_in_a_response_of_one() {
+    async fn a_fault_happens_after_a_few_tokens_even_in_a_response_of_one_token() {
         for (faults, last) in [
             (Faults { stream_error: 1.0, ..Faults::default() }, Event::Error),
             (Faults { truncation: 1.0, ..Faults::default() }, Event::Disconnect),

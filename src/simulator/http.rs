@@ -28,19 +28,21 @@ use super::variation::Variation;
 
 /// The longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// The bytes of a longer body that are read and discarded before it is refused. A client often sees
-/// a reset instead of the response if the server closes the connection while the client writes.
+/// If a body is longer than [`MAX_BODY`], up to this number of bytes is read and discarded before
+/// the request is refused. If the server closed the connection while the client is still writing,
+/// the client would often see a reset instead of the response.
 const MAX_DISCARDED: usize = 8 << 20;
-/// The time limit for the head of a request, and for an idle connection.
+/// The time limit for a request head. An idle connection is closed after this time too.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The limit in bytes for a request head, and for a response that its client does not read.
+/// The longest request head, and the size of the buffer for response bytes that the client has not
+/// read. Both in bytes.
 const BUFFER: usize = 64 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, BrokenBody>;
 
-/// The error of the service that requests a reset instead of a response.
+/// The error that the service returns to reset the connection instead of sending a response.
 #[derive(Debug)]
 struct Reset;
 
@@ -66,8 +68,8 @@ impl Error for BrokenBody {}
 
 /// Serves one connection until it ends.
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
-    // A token must not wait for the acknowledgement of the one before. If the option cannot be
-    // set, the connection is already dead, and serving it fails.
+    // Without this option, the kernel could delay a token until the client has acknowledged the
+    // previous one. The option cannot be set only if the connection is already broken.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -75,12 +77,12 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    // Every other end closes the connection normally, so the first bytes of a broken body still
-    // arrive.
+    // Only `Reset` resets the connection. All other ends close it normally, so the first bytes of a
+    // broken body still arrive.
     if let Err(error) = (&mut connection).await
         && error.source().is_some_and(<dyn Error>::is::<Reset>)
     {
-        // A socket that closes with zero linger sends RST instead of FIN.
+        // With a linger time of zero, closing the socket sends RST instead of FIN.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
@@ -96,7 +98,7 @@ enum ApiPath {
 }
 
 impl ApiPath {
-    /// Parses a path. As with real servers, a base URL without `/v1` has no API.
+    /// Parses a path. Like real servers, the simulator has its API only below `/v1`.
     fn parse(path: &str) -> Option<ApiPath> {
         Some(match path {
             "/v1/chat/completions" => ApiPath::Text(Api::Chat),
@@ -147,7 +149,7 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
             Ok(json(StatusCode::OK, models))
         }
         ApiPath::Version => Ok(json(StatusCode::OK, response::version())),
-        // An empty body, as vLLM has it.
+        // The body is empty, like the body that vLLM returns.
         ApiPath::Health => Ok(json(StatusCode::OK, Bytes::new())),
     }
 }
@@ -155,8 +157,8 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
 async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Response<Body>, Reset> {
     let number = engine.count_request();
     let variation = Variation::draw(engine.options(), number);
-    // The body is read before any refusal. A client that is still writing would see a broken
-    // connection instead of the response.
+    // The body is read before the request can be refused. Otherwise a client that is still writing
+    // would see a broken connection instead of the response.
     let read = timeout(BODY_TIMEOUT, read_body(body)).await;
     let body = match read.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)) {
         Ok(body) => body,
@@ -212,7 +214,7 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
     }
 }
 
-/// Reads a body up to its limit, or returns the status that refuses it.
+/// Reads a body. If it is too long or too slow, returns the status of the error response.
 async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     let announced = body.size_hint().lower();
     if announced > MAX_DISCARDED as u64 {
@@ -234,7 +236,7 @@ async fn read_body(mut body: Incoming) -> Result<Vec<u8>, StatusCode> {
     if length > MAX_BODY { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(read) }
 }
 
-/// The response to a request whose body was not read to its end.
+/// The error response for a request whose body could not be read to its end.
 fn body_refusal(status: StatusCode) -> Response<Body> {
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than 1 MiB",
@@ -246,15 +248,15 @@ fn body_refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A response that is being generated, and the members of its objects.
+/// A response that is being generated, with the members that all its JSON objects have.
 struct PendingResponse {
     envelope: Envelope,
     usage: Usage,
     generation: Generation,
 }
 
-/// A body that generates each event when the connection polls it. It is dropped with the
-/// connection, and the admission of the request with it.
+/// Returns a body that generates each event when the connection polls it. If the connection ends,
+/// the body is dropped, and the request leaves the engine.
 fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     let events = stream::unfold(pending, move |mut pending| async move {
         let envelope = &pending.envelope;
@@ -278,7 +280,7 @@ fn streamed_body(pending: PendingResponse, include_usage: bool) -> Body {
     StreamBody::new(events).boxed_unsync()
 }
 
-/// Waits for the whole text and returns it as one object.
+/// Waits for the complete text and returns it as one JSON object.
 async fn whole_response(pending: PendingResponse) -> Response<Body> {
     let PendingResponse { envelope, usage, mut generation } = pending;
     let (mut reasoning, mut content) = (String::new(), String::new());
@@ -288,26 +290,27 @@ async fn whole_response(pending: PendingResponse) -> Response<Body> {
             Event::Reasoning(text) => reasoning.push_str(text),
             Event::Content(text) => content.push_str(text),
             Event::Finish(finish) => {
-                let document = envelope.whole(&reasoning, &content, finish, usage);
+                let document = envelope.unstreamed(&reasoning, &content, finish, usage);
                 return json(StatusCode::OK, document);
             }
             Event::Error => break,
             Event::Disconnect => {
-                let document = envelope.whole(&reasoning, &content, FinishReason::Stop, usage);
+                let document = envelope.unstreamed(&reasoning, &content, FinishReason::Stop, usage);
                 return truncated_response(&document);
             }
         }
     }
-    // This fault is an error object inside a 200, as in a stream.
+    // As in a stream, this fault is an error object in a response with status 200.
     json(StatusCode::OK, ApiError::internal().body())
 }
 
-/// A response that announces the length of the whole document and breaks in its middle.
+/// Returns a response whose content length is that of the full document, but whose connection
+/// breaks after half of it.
 fn truncated_response(document: &Bytes) -> Response<Body> {
     let half = document.slice(..document.len() / 2);
     let parts = stream::unfold(Some(half), |half| async move {
         if half.is_none() {
-            // Let the connection write the first half before it breaks.
+            // Give the connection time to write the first half before it breaks.
             tokio::task::yield_now().await;
         }
         Some((half.map(Frame::data).ok_or(BrokenBody), None))
@@ -337,7 +340,7 @@ fn respond_with(status: StatusCode, content_type: &'static str, body: Body) -> R
     response
 }
 
-/// The wall clock, used for `created` only and never to measure.
+/// Returns the current Unix time, for the member `created`.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

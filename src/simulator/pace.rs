@@ -1,4 +1,5 @@
-//! The delays of tokens: prefill, decode under load, and jitter. Pure arithmetic in seconds.
+//! The delays of tokens: the prefill time, the decode time, which depends on the number of requests
+//! in slots, and random jitter.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SimulatorOptions;
 
-/// The longest single delay. A speed of zero gives this delay, because nothing here is unbounded.
+/// The longest delay. A speed of 0 has this delay instead of an infinite delay.
 pub(super) const MAX_DELAY: Duration = Duration::from_hours(1);
 
 /// The speeds of the engine.
@@ -30,33 +31,35 @@ impl Pace {
         }
     }
 
-    /// The time to read a prompt.
+    /// Returns the time to read a prompt of this number of tokens.
     pub(super) fn prefill(&self, tokens: u32, jitter: &mut Jitter) -> Duration {
         duration(f64::from(tokens) / self.prefill * jitter.next_factor())
     }
 
-    /// The time from one token to the next while `active` requests are in slots.
+    /// Returns the time from one token to the next if `active` requests are in slots.
     pub(super) fn decode(&self, active: u32, jitter: &mut Jitter) -> Duration {
         duration(jitter.next_factor() / self.speed(active))
     }
 
-    /// The tokens per second of each of `active` requests: a straight line from full speed for a
-    /// single request to `full_load_speed` when every slot is busy.
+    /// Returns the decode speed of one request in tokens per second if `active` requests are in
+    /// slots. It falls linearly with `active`: from full speed for one request to `full_load_speed`
+    /// if every slot is busy.
     pub(super) fn speed(&self, active: u32) -> f64 {
         let others = active.clamp(1, self.slots) - 1;
-        // With a single slot the line is one point, at full speed.
+        // With only one slot, the speed is always the full speed.
         let load = f64::from(others) / f64::from((self.slots - 1).max(1));
         self.decode * (1.0 - load * (1.0 - self.full_load_speed))
     }
 }
 
-/// Converts the result of a division, which may be infinite or NaN, to at most [`MAX_DELAY`].
+/// Converts seconds to a duration of at most [`MAX_DELAY`]. `seconds` is the result of a division,
+/// so it can be infinite or NaN.
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).map_or(MAX_DELAY, |d| d.min(MAX_DELAY))
 }
 
-/// A seeded series of lognormal factors with mean 1. They are positive and right-skewed, as delays
-/// are.
+/// A seeded generator of random factors for delays. The factors are lognormal with mean 1, because
+/// real delays are also positive and right-skewed.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter {
     random: ChaCha8Rng,
@@ -64,7 +67,7 @@ pub(super) struct Jitter {
 }
 
 impl Jitter {
-    /// Creates a series with this relative standard deviation.
+    /// Returns a generator of factors with this standard deviation.
     pub(super) fn new(random: ChaCha8Rng, deviation: f64) -> Jitter {
         Jitter { random, sigma: deviation.mul_add(deviation, 1.0).ln().sqrt() }
     }
@@ -73,8 +76,8 @@ impl Jitter {
         if self.sigma == 0.0 {
             return 1.0;
         }
-        // The Box–Muller transform makes a normal value from two uniform ones. `random` returns
-        // values below 1, so the argument of `ln` is never zero.
+        // The Box–Muller transform turns two uniform values into a normal value. `random` returns
+        // values below 1, so the argument of `ln` is never 0.
         let radius = (-2.0 * (1.0 - self.random.random::<f64>()).ln()).sqrt();
         let normal = radius * (TAU * self.random.random::<f64>()).cos();
         (self.sigma * normal - self.sigma * self.sigma / 2.0).exp()
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn speed_falls_in_a_straight_line_to_the_share_left_at_full_load() {
+    fn speed_falls_linearly_to_the_configured_fraction_at_full_load() {
         let pace = pace(5, 0.2);
         for (active, speed) in [(1, 100.0), (2, 80.0), (3, 60.0), (4, 40.0), (5, 20.0)] {
             assert!(close(pace.speed(active), speed), "{active} active: {}", pace.speed(active));
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn speed_is_clamped_to_the_ends_of_the_line() {
+    fn speed_is_limited_to_its_values_for_one_request_and_for_full_slots() {
         let several = pace(5, 0.2);
         assert!(close(several.speed(0), 100.0));
         assert!(close(several.speed(9), 20.0));
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_follow_from_tokens_and_speed_without_jitter() {
+    fn without_jitter_a_delay_is_tokens_divided_by_speed() {
         let pace = pace(5, 0.2);
         let jitter = &mut jitter(0.0);
         assert_eq!(pace.prefill(250, jitter), Duration::from_millis(250));
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_option_makes_a_delay_endless() {
+    fn every_delay_is_limited_for_all_options() {
         for speed in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE] {
             let pace = Pace::new(&SimulatorOptions {
                 prefill_tokens_per_second: speed,

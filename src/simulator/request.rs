@@ -1,4 +1,4 @@
-//! The parsing of a text request's body, with the checks of a strict server.
+//! The parsing of request bodies. It rejects the same mistakes as a strict server.
 
 use ::http::StatusCode;
 use serde::Deserialize;
@@ -8,24 +8,25 @@ use super::SimulatorOptions;
 use super::api::{Api, ApiError, FinishReason, OutputLength};
 use super::variation::Variation;
 
-/// The context length of the model: the highest number of tokens of a prompt and its output.
+/// The context length of the model: the highest number of tokens in a prompt and its output
+/// together.
 pub(super) const CONTEXT_LENGTH: u32 = 131_072;
 
-/// The token limit of a completion without `max_tokens`, as with `OpenAI` and vLLM.
+/// The token limit of a completion without `max_tokens`, the same as in `OpenAI` and vLLM.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;
 
 /// A request for text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TextRequest {
     pub(super) api: Api,
-    /// Requests an event stream instead of one object.
+    /// True if the client requests an event stream instead of one object.
     pub(super) stream: bool,
-    /// Requests a last chunk with the usage.
+    /// True if the client requests a last chunk with the usage.
     pub(super) include_usage: bool,
-    /// The estimated length of the prompt.
+    /// The estimated length of the prompt in tokens.
     pub(super) prompt_tokens: u32,
     max_tokens: Option<u32>,
-    /// Continues the output up to `max_tokens`.
+    /// True if the output must have exactly `max_tokens` tokens.
     ignore_eos: bool,
 }
 
@@ -33,7 +34,7 @@ impl TextRequest {
     /// Parses a body.
     ///
     /// # Errors
-    /// The error response, if this endpoint cannot serve the request.
+    /// If the simulator cannot serve the request. The error is the response to the client.
     pub(super) fn parse(api: Api, body: &[u8], model: &str) -> Result<TextRequest, ApiError> {
         let document: Document = serde_json::from_slice(body).map_err(|e| {
             ApiError::invalid_request(format!("the body is not a {} request: {e}", api.as_str()))
@@ -62,7 +63,8 @@ impl TextRequest {
                 None => return invalid("`prompt` is missing"),
             },
         };
-        // Both change the content of the response, so ignoring them would mislead the client.
+        // Both members would change the content of the response. If the simulator ignored them, the
+        // client would get a wrong response.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
             return invalid("`echo` and `logprobs` are not supported");
         }
@@ -102,13 +104,13 @@ impl TextRequest {
         })
     }
 
-    /// The length of the output.
+    /// Returns the length of the output.
     pub(super) fn output_length(
         &self,
         options: &SimulatorOptions,
         variation: &Variation,
     ) -> OutputLength {
-        // A model reasons because of its chat template, which a completion does not use.
+        // A completion does not use the chat template, which makes a model reason.
         let reasoning = if self.api == Api::Chat { options.reasoning_tokens } else { 0 };
         let natural = reasoning.saturating_add(variation.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt_tokens);
@@ -122,8 +124,8 @@ impl TextRequest {
     }
 }
 
-/// The members of a body that have an effect. Temperature, stop sequences and the like are accepted
-/// and ignored.
+/// The members of a body that have an effect. All other members, such as the temperature and stop
+/// sequences, are accepted and ignored.
 #[derive(Deserialize)]
 struct Document {
     model: Option<String>,
@@ -147,7 +149,8 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
-    // Never read, but a message without a role is an error of the client.
+    // The role is never read, but it must be in the struct so that a message without a role is
+    // rejected.
     #[serde(rename = "role")]
     _role: String,
     content: Option<Content>,
@@ -176,7 +179,7 @@ impl Message {
     }
 }
 
-/// A text or its token numbers; a list with one element counts as that element.
+/// A prompt: a text, a list of token numbers, or a list with one of these as its only element.
 #[derive(Deserialize)]
 #[serde(
     untagged,
@@ -190,7 +193,7 @@ enum Prompt {
 }
 
 impl Prompt {
-    /// The number of tokens; `None` if there is not exactly one prompt.
+    /// Returns the number of tokens. Returns `None` if the list does not have exactly one prompt.
     fn tokens(&self) -> Option<u32> {
         let count = |tokens: &Vec<u32>| u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         match self {
@@ -206,7 +209,8 @@ impl Prompt {
     }
 }
 
-/// Estimates one token for each four characters begun, and at least one.
+/// Estimates the number of tokens: a quarter of the number of characters, rounded up, and at least
+/// 1.
 fn estimate_tokens<'a>(texts: impl Iterator<Item = &'a String>) -> u32 {
     let characters: usize = texts.map(|text| text.chars().count()).sum();
     u32::try_from(characters.div_ceil(4)).unwrap_or(u32::MAX).max(1)
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_has_a_token_for_every_four_characters_begun() {
+    fn the_estimate_is_one_token_per_four_characters_rounded_up() {
         let tokens = |messages: &str| {
             parse(&format!(r#"{{"messages":[{messages}]}}"#)).unwrap().prompt_tokens
         };
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_cannot_be_served_is_refused_with_the_reason() {
+    fn an_invalid_request_is_refused_with_the_reason() {
         let message = r#""messages":[{"role":"user","content":"x"}]"#;
         for (body, status, word) in [
             ("{".to_owned(), 400, "EOF"),
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_accepts_one_prompt_in_any_of_its_forms() {
+    fn a_completion_accepts_one_prompt_as_text_tokens_or_a_list() {
         let tokens = |prompt: &str| {
             parse_completion(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt_tokens
         };
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_ends_naturally_or_at_the_limit() {
+    fn an_output_ends_at_its_natural_length_or_at_the_token_limit() {
         let message = r#""messages":[{"role":"user","content":"x"}]"#;
         let (free, natural) = output(&format!("{{{message}}}"), 0);
         assert_eq!(
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_counts_towards_the_limit() {
+    fn reasoning_tokens_count_towards_the_token_limit() {
         let message = r#""messages":[{"role":"user","content":"x"}]"#;
         let (free, natural) = output(&format!("{{{message}}}"), 20);
         assert_eq!((free.reasoning, free.total), (20, 20 + natural));

@@ -1,18 +1,18 @@
-//! The bytes of responses, in the form of `OpenAI`'s API. Pure: no sockets, no time.
+//! The encoding of responses in the format of `OpenAI`'s API.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::api::{Api, FinishReason, OutputLength, to_event, to_json};
 
-/// The members that every object of one response has.
+/// The members that all JSON objects of one response have.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
-    /// The API of the request, which decides the form of the response.
+    /// The API of the request. It decides the format of the response.
     pub(super) api: Api,
-    /// Unique to the request.
+    /// Unique for each request.
     pub(super) id: String,
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub(super) created: u64,
     pub(super) model: String,
 }
@@ -38,7 +38,7 @@ struct CompletionTokens {
 }
 
 impl Usage {
-    /// The usage of a complete response.
+    /// Returns the usage of a complete response.
     pub(super) fn new(prompt_tokens: u32, output: OutputLength) -> Usage {
         Usage {
             prompt_tokens,
@@ -64,7 +64,7 @@ struct Completion<'a> {
 #[derive(Serialize)]
 struct Choice<'a> {
     index: u32,
-    /// The text of a completion or of one chunk of it.
+    /// The text of a completion, or of one chunk of a streamed completion.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ struct Choice<'a> {
     finish_reason: Option<&'static str>,
 }
 
-/// A chat message or a delta of one.
+/// A chat message, or one delta of a streamed chat message.
 #[derive(Default, Serialize)]
 struct Text<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,24 +87,25 @@ struct Text<'a> {
 }
 
 impl Envelope {
-    /// The first event of a chat stream: a role without text, so not a token. A completion stream
-    /// has no such event.
+    /// Returns the first event of a chat stream, which has the role but no text. It is not a token.
+    /// Returns `None` for a completion, whose stream begins with the first token.
     pub(super) fn role(&self) -> Option<Bytes> {
         let role = Text { role: Some("assistant"), content: Some(""), ..Text::default() };
         (self.api == Api::Chat).then(|| self.delta(role, None))
     }
 
-    /// The event for a token of reasoning.
+    /// Returns the event for a token of reasoning.
     pub(super) fn reasoning(&self, text: &str) -> Bytes {
         self.delta(Text { reasoning_content: Some(text), ..Text::default() }, None)
     }
 
-    /// The event for a token of the answer.
+    /// Returns the event for a token of the answer.
     pub(super) fn content(&self, text: &str) -> Bytes {
         self.delta(Text { content: Some(text), ..Text::default() }, None)
     }
 
-    /// The last events of a stream: the finish reason, the usage if there is one, and `[DONE]`.
+    /// Returns the last events of a stream: the finish reason, the usage if the client requested
+    /// it, and `[DONE]`.
     pub(super) fn end(&self, finish: FinishReason, usage: Option<Usage>) -> Bytes {
         let mut end = self.delta(Text::default(), Some(finish)).to_vec();
         if usage.is_some() {
@@ -114,8 +115,8 @@ impl Envelope {
         end.into()
     }
 
-    /// The body of a response that is not streamed.
-    pub(super) fn whole(
+    /// Returns the body of a response that is not streamed.
+    pub(super) fn unstreamed(
         &self,
         reasoning: &str,
         content: &str,
@@ -141,7 +142,7 @@ impl Envelope {
     fn delta(&self, delta: Text<'_>, finish: Option<FinishReason>) -> Bytes {
         let choice = match self.api {
             Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
-            // The last event has an empty text.
+            // The last event has an empty text, because completions always have a text.
             Api::Completions => {
                 Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
             }
@@ -167,7 +168,7 @@ impl Envelope {
 /// The `object` of a completion and of each of its chunks.
 const TEXT_COMPLETION: &str = "text_completion";
 
-/// A choice without text.
+/// Returns a choice without text.
 fn choice<'a>(finish: Option<FinishReason>) -> Choice<'a> {
     let finish_reason = finish.map(FinishReason::as_str);
     Choice { index: 0, text: None, message: None, delta: None, logprobs: (), finish_reason }
@@ -189,7 +190,7 @@ struct Model<'a> {
     max_model_len: u32,
 }
 
-/// The body of `/v1/models`.
+/// Returns the body of `/v1/models`.
 pub(super) fn models(id: &str, created: u64, max_model_len: u32) -> Bytes {
     let owned_by = "llmload-simulator";
     let model = Model { id, object: "model", created, owned_by, root: id, max_model_len };
@@ -201,7 +202,7 @@ struct Version {
     version: &'static str,
 }
 
-/// The body of `/version`, in vLLM's form.
+/// Returns the body of `/version`, in the format of vLLM.
 pub(super) fn version() -> Bytes {
     to_json(&Version { version: concat!("llmload-simulator-", env!("CARGO_PKG_VERSION")) }).into()
 }
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_events_have_the_form_of_the_openai_api() {
+    fn stream_events_have_the_format_of_the_openai_api() {
         let head =
             r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","#;
         let delta = |delta: &str, finish: &str| {
@@ -253,8 +254,8 @@ mod tests {
     }
 
     #[test]
-    fn a_response_without_a_stream_is_a_message_with_usage() {
-        let whole = envelope().whole("", "Good day.", FinishReason::Stop, usage());
+    fn an_unstreamed_chat_response_has_a_message_and_the_usage() {
+        let whole = envelope().unstreamed("", "Good day.", FinishReason::Stop, usage());
         let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
         assert_eq!(whole["object"], "chat.completion");
         assert_eq!(
@@ -263,12 +264,12 @@ mod tests {
         );
         assert_eq!(whole["choices"][0]["finish_reason"], "stop");
         assert_eq!(whole["usage"]["total_tokens"], 8);
-        let reasoned = envelope().whole("Hm.", "Good day.", FinishReason::Stop, usage());
+        let reasoned = envelope().unstreamed("Hm.", "Good day.", FinishReason::Stop, usage());
         assert!(text(&reasoned).contains(r#""reasoning_content":"Hm.""#));
     }
 
     #[test]
-    fn a_completion_has_its_text_in_its_choice() {
+    fn a_completion_has_the_text_in_its_choice() {
         let envelope = Envelope { api: Api::Completions, id: "cmpl-1".into(), ..envelope() };
         assert_eq!(envelope.role(), None);
         let chunk = |text: &str, finish: &str| {
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!(text(&envelope.content(" a")), chunk(" a", "null"));
         let end = envelope.end(FinishReason::Length, None);
         assert_eq!(text(&end), chunk("", "\"length\"") + "data: [DONE]\n\n");
-        let whole = envelope.whole("", "Good day.", FinishReason::Stop, usage());
+        let whole = envelope.unstreamed("", "Good day.", FinishReason::Stop, usage());
         let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
         assert_eq!(
             (&whole["object"], &whole["usage"]["total_tokens"]),

@@ -1,7 +1,8 @@
-//! The text of the answers: plain sentences, one word per token, so a person who looks at an answer
-//! sees sense.
+//! The text of the responses. It has plain sentences, so that people who look at a response can
+//! read it. Each word is one token.
 
-/// The sentences of an answer. Each begins with the space that separates it from the one before.
+/// The sentences of an answer. Each sentence begins with a space, because it follows another
+/// sentence.
 const SENTENCES: [&str; 16] = [
     " A queue forms wherever work arrives faster than it is done.",
     " While a server has room to spare, one more request hardly changes the wait of the others.",
@@ -21,7 +22,7 @@ const SENTENCES: [&str; 16] = [
     " In the end a short list of honest figures helps more than a long report.",
 ];
 
-/// The sentences of reasoning.
+/// The sentences of the reasoning before an answer.
 const REASONING: [&str; 5] = [
     " Let me think about what is being asked here.",
     " There are a few ways to look at it, so I should weigh them first.",
@@ -40,12 +41,12 @@ pub(super) struct SampleText {
 }
 
 impl SampleText {
-    /// The text of an answer, which begins with the sentence of this number.
+    /// Returns the text of an answer. `topic` is the number of its first sentence.
     pub(super) fn answer(topic: usize) -> SampleText {
         SampleText::new(&SENTENCES, topic)
     }
 
-    /// The text of the reasoning before an answer.
+    /// Returns the text of the reasoning before an answer.
     pub(super) fn reasoning(topic: usize) -> SampleText {
         SampleText::new(&REASONING, topic)
     }
@@ -54,8 +55,8 @@ impl SampleText {
         SampleText { sentences, next: topic % sentences.len(), rest: "", has_begun: false }
     }
 
-    /// Returns the next token: a word with the space before it, as tokenizers cut text. The first
-    /// token has no space.
+    /// Returns the next token: a word with the space before it, like the tokens of many tokenizers.
+    /// The first token has no space.
     pub(super) fn next_token(&mut self) -> &'static str {
         if self.rest.is_empty() {
             self.rest = self.sentences.get(self.next).copied().unwrap_or(" Again.");
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_sentences_without_end() {
+    fn an_answer_continues_with_the_next_sentence_for_ever() {
         let mut text = SampleText::answer(14);
         let tokens: Vec<_> = (0..400).map(|_| text.next_token()).collect();
         assert_eq!(&tokens[..4], ["Change", " one", " thing", " at"]);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_differ_and_every_number_is_a_topic() {
+    fn every_number_is_a_valid_topic_and_topics_begin_differently() {
         assert_ne!(SampleText::answer(0).next_token(), SampleText::answer(1).next_token());
         assert_eq!(
             SampleText::reasoning(usize::MAX).next_token(),

@@ -1,11 +1,11 @@
-//! The server's own histogram of the time to first token, as vLLM exposes it: the time starts when
-//! the server admits the request.
+//! The histogram of the time to first token (TTFT) that the simulator exposes, like vLLM. The time
+//! starts when the engine admits the request.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of vLLM's buckets in milliseconds.
+/// The upper bounds of the buckets in milliseconds, the same as in vLLM.
 const BOUNDS: [u64; 22] = [
     1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000, 20_000, 40_000,
     80_000, 160_000, 640_000, 2_560_000,
@@ -14,8 +14,8 @@ const BOUNDS: [u64; 22] = [
 /// A histogram of times to first token.
 #[derive(Debug, Default)]
 pub(super) struct TtftHistogram {
-    /// Not cumulative: each time counts in the first bucket that holds it. The last bucket has no
-    /// upper bound.
+    /// The counts of the buckets. They are not cumulative: each time is counted only in the first
+    /// bucket whose upper bound is high enough. The last bucket has no upper bound.
     counts: [AtomicU64; BOUNDS.len() + 1],
     sum_micros: AtomicU64,
 }
@@ -28,7 +28,7 @@ impl TtftHistogram {
         self.sum_micros.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Writes the metric family in Prometheus' text format with these labels.
+    /// Writes the histogram with these labels, in the text format of Prometheus.
     pub(super) fn write(&self, text: &mut String, labels: &str) {
         const NAME: &str = "vllm:time_to_first_token_seconds";
         let sum = Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)).as_secs_f64();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_counts_in_its_bucket_and_in_all_above() {
+    fn a_time_is_counted_in_its_bucket_and_in_all_buckets_above() {
         let times = TtftHistogram::default();
         for millis in [1, 2, 5, 3_000_000] {
             times.observe(Duration::from_millis(millis));

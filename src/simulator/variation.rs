@@ -1,7 +1,7 @@
-//! The random choices for one request, as a function of the seed and the request's number.
+//! The random choices for one request. They depend only on the seed and the number of the request.
 //!
-//! Timing has no influence. So the same seed gives the n-th request the same fault, length and
-//! jitter in every run, even if the requests before it overlapped differently.
+//! So with the same seed, the n-th request has the same fault, length and jitter in every run. The
+//! timing of the other requests does not matter.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,21 +14,21 @@ use super::pace::Jitter;
 #[derive(Clone, Debug)]
 pub(super) struct Variation {
     pub(super) fault: Option<Fault>,
-    /// The number of tokens before a fault inside the response.
+    /// The number of tokens before the fault, if the fault happens inside the response.
     pub(super) fault_after: u32,
-    /// The number of tokens of the answer, if no limit cuts it.
+    /// The number of tokens of the answer, if the token limit is not lower.
     pub(super) natural_length: u32,
-    /// The sentence that the answer begins with.
+    /// The number of the sentence with which the answer begins.
     pub(super) topic: usize,
-    /// The factors of the delays.
+    /// The random factors for the delays.
     pub(super) jitter: Jitter,
 }
 
 impl Variation {
     /// Draws the choices for the request with this number.
     pub(super) fn draw(options: &SimulatorOptions, number: u64) -> Variation {
-        // Each request reads a random stream of its own. The draws below must stay in this order:
-        // another order would change every seeded run.
+        // Each request has a separate stream of random numbers. The order of the draws below must
+        // not change, because every run with a seed would change too.
         let mut random = ChaCha8Rng::seed_from_u64(options.seed);
         random.set_stream(number);
         Variation {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_hold_within_sampling_error() {
+    fn each_fault_occurs_with_its_configured_frequency() {
         let count = 10_000;
         for seed in 0..5 {
             let drawn = faults(&options(seed, MIXED), 0..count);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_choices_in_any_order() {
+    fn the_same_seed_gives_the_same_choices_in_any_order_of_requests() {
         let options = options(7, MIXED);
         let forwards = faults(&options, 0..1000);
         let mut backwards = faults(&options, (0..1000).rev());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_one_faults_every_request_and_no_share_none() {
+    fn a_fraction_of_one_faults_every_request_and_a_fraction_of_zero_none() {
         let always = Faults { truncation: 1.0, ..Faults::default() };
         let drawn = faults(&options(1, always), 0..1000);
         assert!(drawn.iter().all(|f| *f == Some(Fault::Truncation)));

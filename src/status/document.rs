@@ -1,5 +1,5 @@
-//! The JSON of `/api/v1/status` and of the rate of a scenario. `docs/status.md` has the meaning of
-//! each field.
+//! The JSON documents of `/api/v1/status` and `/api/v1/scenarios/NAME/rate`. `docs/status.md`
+//! explains each field.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{RouteMonitor, StatusBoard};
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::ledger::LedgerCounts;
 use crate::pairing::DifferenceSums;
 use crate::recent::{LogHistogram, WINDOW};
@@ -23,12 +23,12 @@ pub struct Status {
     revision: &'static str,
     /// `serving`, `paused` or `draining`.
     state: &'static str,
-    /// `I/N`, from 0.
+    /// `I/N`: this daemon is shard I (from 0) of N.
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
     /// Unix time.
     started: f64,
-    /// Unix time of this document.
+    /// Unix time at which this document was created.
     now: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reload_refused: Option<String>,
@@ -51,7 +51,7 @@ struct ActiveDistortion {
     last: f64,
 }
 
-/// One scenario on one target. The JSON calls the list of routes `scenarios`.
+/// One route: one scenario on one target. In the JSON, the list of routes is called `scenarios`.
 #[derive(Debug, Serialize)]
 struct RouteStatus {
     scenario: String,
@@ -69,7 +69,7 @@ struct RouteStatus {
     /// Unix time at which a manual rate override ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_until: Option<f64>,
-    /// The configured times without load that the override ignores.
+    /// The parts of the configuration that the override ignores: see `RouteInfo::hours`.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_set_ignores: Option<&'static str>,
     cycle: u64,
@@ -87,12 +87,13 @@ struct RouteStatus {
     difference: Option<Difference>,
 }
 
-/// The load of one cycle, sampled at the middle of equal parts. There is none for a constant load
-/// and for a cycle of unknown length.
+/// The scheduled load over one cycle. The cycle is divided into equal parts, and the load is
+/// sampled at the middle of each part. A constant load and a cycle of unknown length have no curve.
 #[derive(Debug, Serialize)]
 struct Curve {
     length_seconds: f64,
-    /// The elapsed part of the cycle. Absent if no cycle is running and during a rate override.
+    /// The elapsed time of the current cycle. Absent if no cycle is running, and during a manual
+    /// rate override.
     #[serde(skip_serializing_if = "Option::is_none")]
     position_seconds: Option<f64>,
     rates_per_second: Vec<f64>,
@@ -106,8 +107,8 @@ struct RecentQuantiles {
     output_tokens_per_second: Quantiles,
 }
 
-/// Quantiles of a histogram, good to 5 % and rounded to three digits. A quantile of too few values
-/// is left out.
+/// Quantiles, accurate within 5 % and rounded to three digits. A quantile is absent if there are
+/// too few values for it.
 #[derive(Debug, Serialize)]
 struct Quantiles {
     count: u64,
@@ -121,11 +122,10 @@ struct Quantiles {
     p99: Option<f64>,
 }
 
-/// The difference of a target from the baseline over their paired requests, as this target's value
-/// minus the baseline's.
+/// The value of a target minus the value of the baseline target, over their paired requests.
 #[derive(Debug, Serialize)]
 struct Difference {
-    /// The first target of the scenario.
+    /// The name of the baseline target, the first target of the scenario.
     baseline: String,
     time_to_first_token: Option<MeanDifference>,
     duration: MeanDifference,
@@ -135,7 +135,7 @@ struct Difference {
 struct MeanDifference {
     pairs: u64,
     mean_seconds: f64,
-    /// Half of the 95 % confidence interval; from 30 pairs on.
+    /// Half of the 95 % confidence interval. Absent below 30 pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     margin_seconds: Option<f64>,
 }
@@ -144,7 +144,7 @@ struct MeanDifference {
 #[derive(Debug, Serialize)]
 struct CurrentPhase {
     name: String,
-    /// Absent if the phase has no end or its end is not known.
+    /// Absent if the phase has no end or its end is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining_seconds: Option<f64>,
 }
@@ -180,16 +180,17 @@ struct FailureClass {
     last: f64,
 }
 
-/// The rate of a scenario, by its schedule or by a manual override.
+/// The current rate of a scenario. The schedule sets it, or a manual rate override.
 #[derive(Debug, Serialize)]
 pub struct CurrentRate {
     scenario: String,
     rate_per_second: f64,
     /// Unix time at which a manual rate override ends.
     rate_set_until: Option<f64>,
-    /// The configured times without load that the override ignores.
+    /// The parts of the configuration that the override ignores: see `RouteInfo::hours`.
     rate_set_ignores: Option<&'static str>,
-    /// The rate of the schedule at this instant; `None` if the cycle ended during the override.
+    /// The current rate of the schedule, which the override replaces. `None` if the cycle of the
+    /// schedule ended during the override.
     schedule_rate_per_second: Option<f64>,
 }
 
@@ -197,7 +198,7 @@ impl Status {
     /// Returns the current status.
     pub fn new(
         board: &StatusBoard,
-        generator: &Generator,
+        generator: &GeneratorMonitor,
         (draining, paused): (bool, bool),
         shard: Shard,
         started: SystemTime,
@@ -245,12 +246,12 @@ impl CurrentRate {
 }
 
 impl Measurement {
-    fn new(generator: &Generator, now: Instant) -> Measurement {
-        let active = generator.active_distortions().into_iter().map(|claim| ActiveDistortion {
-            kind: claim.kind.as_str(),
-            meaning: claim.kind.effect(),
-            message: claim.message,
-            last: unix_seconds(SystemTime::now() - now.saturating_duration_since(claim.last)),
+    fn new(generator: &GeneratorMonitor, now: Instant) -> Measurement {
+        let active = generator.active_distortions().into_iter().map(|detected| ActiveDistortion {
+            kind: detected.kind.as_str(),
+            meaning: detected.kind.effect(),
+            message: detected.message,
+            last: unix_seconds(SystemTime::now() - now.saturating_duration_since(detected.last)),
         });
         let distortions: Vec<_> = active.collect();
         Measurement { valid: distortions.is_empty(), distortions }
@@ -347,7 +348,7 @@ impl RecentQuantiles {
 impl Quantiles {
     fn new(histogram: &LogHistogram) -> Quantiles {
         let [p10, p50, p90, p99] =
-            [0.1, 0.5, 0.9, 0.99].map(|share| histogram.quantile(share).map(three_digits));
+            [0.1, 0.5, 0.9, 0.99].map(|fraction| histogram.quantile(fraction).map(three_digits));
         Quantiles { count: histogram.count(), p10, p50, p90, p99 }
     }
 }
@@ -363,7 +364,7 @@ impl LedgerTotals {
             succeeded: counts.succeeded,
             failed: counts.failures().map(|(_, count)| count).sum(),
             aborted: non_zero(counts.aborted().map(|(reason, count)| (reason.as_str(), count))),
-            balanced: counts.imbalance().is_none(),
+            balanced: counts.first_broken_equation().is_none(),
         }
     }
 }
@@ -385,7 +386,7 @@ fn failure_classes(monitor: &RouteMonitor, counts: &LedgerCounts) -> Vec<Failure
 }
 
 impl Difference {
-    /// Returns `None` for the baseline itself, and before the first pair.
+    /// Returns `None` for the baseline target itself, and before the first pair.
     fn new(monitor: &RouteMonitor, baseline: String) -> Option<Difference> {
         let differences = monitor.difference.snapshot();
         let duration = MeanDifference::new(differences.duration)?;
@@ -406,7 +407,7 @@ fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<ReasonCoun
     counts.filter(|c| c.1 > 0).map(|(reason, count)| ReasonCount { reason, count }).collect()
 }
 
-/// Rounds to three significant digits: the histograms and margins know no more.
+/// Rounds to three significant digits. The quantiles and margins are not more accurate than that.
 fn three_digits(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }

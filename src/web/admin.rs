@@ -1,5 +1,5 @@
-//! Admin requests: who may send them, the commands they are turned into, and the responses. Reading
-//! the rate of a scenario is open to everyone.
+//! Admin requests: the check that the client is allowed to send them, their conversion to commands,
+//! and the responses. Every client is allowed to read the rate of a scenario.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::schedule::Rate;
 use crate::schedule_state::RateOverride;
 use crate::status::CurrentRate;
 
-/// The longest request body in bytes, far more than a rate and a duration need.
+/// The longest request body, in bytes. A rate and a duration need much less.
 const MAX_BODY: usize = 4096;
 /// The longest manual rate override.
 const MAX_OVERRIDE: Duration = Duration::from_hours(24 * 30);
@@ -27,7 +27,7 @@ const OTHER_MACHINE: &str = "admin requests are accepted from this machine only;
 const OTHER_SITE: &str = "a page of another site must not send admin requests; open llmload at \
     localhost or at its IP address";
 
-/// The path of an admin request.
+/// A path that accepts admin requests.
 pub(super) enum AdminPath {
     Reload,
     Pause,
@@ -95,7 +95,7 @@ impl WebState {
                 let status = match refused {
                     CommandError::NotFound(_) => StatusCode::NOT_FOUND,
                     CommandError::Unavailable(_) => StatusCode::CONFLICT,
-                    // Prometheus answers a failed reload with this status, too.
+                    // Prometheus responds to a failed reload with the same status.
                     CommandError::Invalid(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 text(status, format!("{refused}\n"))
@@ -110,12 +110,14 @@ impl WebState {
         }
     }
 
-    /// Rejects requests from pages of other sites, and from other machines unless enabled.
+    /// Rejects requests from web pages of other sites. Rejects requests from other machines, unless
+    /// `--web.enable-lifecycle` allows them.
     fn check_origin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
         if !self.lifecycle && !peer.to_canonical().is_loopback() {
             return Err(OTHER_MACHINE);
         }
-        // A page of another site, open in a browser on this machine, sends from loopback too.
+        // A browser on this machine can show a page of another site. Requests from this page come
+        // from a loopback address too, so the address alone is not enough.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let foreign = headers.get(ORIGIN).is_some_and(|origin| {
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
@@ -126,14 +128,15 @@ impl WebState {
     }
 }
 
-/// Returns true if a host is `localhost` or an IP address. DNS may resolve any other name to this
-/// machine: a page of that name could send admin requests.
+/// Returns true if a host is `localhost` or an IP address. All other names are rejected: an
+/// attacker can let DNS resolve the name of a web page to this machine, and the page could then
+/// send admin requests.
 fn is_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// Reads the rate and its duration from a form in the body or from the query.
+/// Reads the rate and its duration from a form in the request body, or from the query of the URL.
 async fn parse_rate(request: Request<Incoming>) -> Result<(Rate, Duration), String> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body =

@@ -1,4 +1,5 @@
-//! The capacity dashboard: the highest load within the thresholds, read over a ramp or steps.
+//! The capacity dashboard. While a ramp or steps raise the load, it shows the highest load at which
+//! the thresholds were met.
 
 use llmload::metrics::table;
 
@@ -13,7 +14,7 @@ pub fn dashboard() -> Dashboard {
         "capacity",
         "Capacity",
         "The capacity of the endpoint. Run a ramp or steps: saturation begins where \
-                latency rises and throughput does not.",
+                latency rises and throughput no longer does.",
     )
     .variable(threshold(
         "slo_ttft",
@@ -22,54 +23,62 @@ pub fn dashboard() -> Dashboard {
         "1",
     ))
     .variable(objective())
-    .row("Highest value within the thresholds", best())
-    .row("Saturation", bends())
+    .row("Highest value within the thresholds", highest_values())
+    .row("Saturation", saturation())
 }
 
-/// The maximum of a value in the time range while TTFT p99 and success rate met their thresholds.
+/// The highest value in the time range, over the instants at which TTFT p99 and the success rate
+/// met their thresholds.
 fn highest(value: &str) -> String {
     let fast = format!("({}) <= $slo_ttft", quantile("0.99", &table::TIME_TO_FIRST_TOKEN));
-    let well = format!("({}) >= $slo_objective", success_ratio());
-    format!("max_over_time((({value}) and on () {fast} and on () {well})[$__range:$__interval])")
+    let successful = format!("({}) >= $slo_objective", success_ratio());
+    format!(
+        "max_over_time((({value}) and on () {fast} and on () {successful})[$__range:$__interval])"
+    )
 }
 
-fn best() -> [Panel; 4] {
-    let best = |title, unit, value: &str| {
+fn highest_values() -> [Panel; 4] {
+    let highest_value = |title, unit, value: &str| {
         Panel::number(title, unit)
             .query("highest", highest(value))
-            .none("Thresholds never met")
-            .wide(6)
+            .empty_text("Thresholds never met")
+            .with_width(6)
     };
     [
-        best("Successful requests per second", Unit::PerSecond, &succeeded()).about(
-            "The rate of llmload_requests_total - llmload_request_failures_total: its maximum \
-                in the time range while llmload_time_to_first_token_seconds p99 and the success \
-                rate met the thresholds.",
+        highest_value("Successful requests per second", Unit::PerSecond, &succeeded()).about(
+            "llmload_requests_total - llmload_request_failures_total, per second: the maximum \
+                while llmload_time_to_first_token_seconds p99 and the success rate met their \
+                thresholds.",
         ),
-        best("Requests in flight", Unit::Count, &average(&table::REQUESTS_IN_FLIGHT))
+        highest_value("Requests in flight", Unit::Count, &average(&table::REQUESTS_IN_FLIGHT))
             .about("llmload_requests_in_flight: the maximum while the thresholds were met."),
-        best("Output token throughput", Unit::TokensPerSecond, &rate(&table::OUTPUT_TOKENS)).about(
+        highest_value(
+            "Output token throughput",
+            Unit::TokensPerSecond,
+            &rate(&table::OUTPUT_TOKENS),
+        )
+        .about(
             "llmload_output_tokens_total per second: the maximum while the thresholds were \
                 met.",
         ),
         Panel::number("Samples", Unit::Count)
             .about(
-                "llmload_time_to_first_token_seconds_count in the window. A p99 of fewer than a \
-                few hundred samples is noise, and so is a capacity that depends on it.",
+                "llmload_time_to_first_token_seconds_count in the window. With fewer than a \
+                few hundred samples, a p99 is noise, and so is a capacity computed from it.",
             )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
-            .at_first("orange")
-            .from(100.0, "text")
-            .wide(6),
+            .base_colour("orange")
+            .colour_from(100.0, "text")
+            .with_width(6),
     ]
 }
 
-fn bends() -> [Panel; 6] {
+fn saturation() -> [Panel; 6] {
     [
         Panel::lines("Offered and successful rate", Unit::PerSecond)
             .about(
                 "llmload_arrivals_total and the successes of llmload_requests_total, per second. \
-                The endpoint is saturated where the two lines part.",
+                The endpoint is saturated when the second line falls below the first.",
             )
             .query("offered", rate(&table::ARRIVALS))
             .query("succeeded", succeeded()),
@@ -96,11 +105,11 @@ fn bends() -> [Panel; 6] {
             ),
         Panel::lines("Requests in flight over time", Unit::Count)
             .about(
-                "llmload_requests_in_flight, the average over the window. Beyond saturation it \
-                rises until max_concurrency.",
+                "llmload_requests_in_flight, the average over the window. After saturation it rises \
+                until it reaches max_concurrency.",
             )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT)),
-        Panel::lines("Rejected or dropped", Unit::Share)
+        Panel::lines("Rejected or dropped", Unit::Percent)
             .about(
                 "llmload_request_failures_total{reason=~\"rate_limited|overloaded\"} / \
                 llmload_requests_total, and \

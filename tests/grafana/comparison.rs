@@ -1,8 +1,9 @@
-//! The comparison dashboard: targets with each other, and each with its baseline some time ago.
+//! The comparison dashboard. It compares targets with each other, and the current values with
+//! earlier values of the same phase, the baseline.
 
 use llmload::metrics::table::{self, Family};
 
-use crate::dashboard::{Dashboard, chosen, one_of};
+use crate::dashboard::{Dashboard, list_variable, query_variable};
 use crate::panel::{Panel, Unit};
 use crate::promql::{WINDOW, ratio, select};
 
@@ -14,24 +15,24 @@ pub fn dashboard() -> Dashboard {
     Dashboard::new(
         "comparison",
         "Comparison",
-        "Compares targets, models and scenarios with each other, and each with its own \
-                baseline: the same phase some time ago, as a dashed line. Did the new image get \
-                slower?",
+        "Compares targets, models and scenarios with each other and with the past. The dashed \
+                lines are the baseline: the values of the same phase some time ago. For example: is \
+                the new image slower?",
     )
-    .variable(one_of(
+    .variable(list_variable(
         "by",
         "The label to compare by.",
         &["target", "model", "scenario"],
         "scenario",
     ))
-    .variable(one_of(
+    .variable(list_variable(
         "ago",
         "The age of the baseline (dashed lines).",
         &["10m", "1h", "1d", "7d"],
         "1d",
     ))
-    .variable(one_of("quantile", "The quantile to draw.", &["0.5", "0.9", "0.99"], "0.9"))
-    .variable(chosen("phase", &phases))
+    .variable(list_variable("quantile", "The quantile to draw.", &["0.5", "0.9", "0.99"], "0.9"))
+    .variable(query_variable("phase", &phases))
     .since("now-6h")
     .row("Change from the baseline", changes())
     .row("Latency: now and baseline (dashed)", latency())
@@ -46,7 +47,7 @@ enum Period {
     Baseline,
 }
 
-/// The series of a family, only while their scenario was in a selected phase.
+/// The rate of a family at the instants at which its scenario was in a selected phase.
 fn rate_in_phase(family: &Family, suffix: &str, period: Period) -> String {
     let ago = match period {
         Period::Now => "",
@@ -88,7 +89,11 @@ const NO_BASELINE: &str = "No baseline data";
 fn change(title: &str, family: &Family) -> Panel {
     let change =
         format!("({}) / ({}) - 1", mean(family, Period::Now), mean(family, Period::Baseline));
-    Panel::number(title, Unit::Share).wide(8).query(NOW, change).none(NO_BASELINE).at_first("text")
+    Panel::number(title, Unit::Percent)
+        .with_width(8)
+        .query(NOW, change)
+        .empty_text(NO_BASELINE)
+        .base_colour("text")
 }
 
 fn changes() -> [Panel; 3] {
@@ -96,27 +101,27 @@ fn changes() -> [Panel; 3] {
         change("Mean TTFT vs. baseline", &table::TIME_TO_FIRST_TOKEN)
             .about(
                 "llmload_time_to_first_token_seconds: the mean over the window, compared with the \
-                same window `ago`. +10 % is a tenth slower.",
+                same window `ago`. +10 % means 10 % slower.",
             )
-            .from(0.1, "red"),
+            .colour_from(0.1, "red"),
         change("Mean TPOT vs. baseline", &table::TIME_PER_OUTPUT_TOKEN)
             .about(
                 "llmload_time_per_output_token_seconds: the mean over the window, compared with \
                 the same window `ago`.",
             )
-            .from(0.1, "red"),
+            .colour_from(0.1, "red"),
         change("Mean request duration vs. baseline", &table::REQUEST_DURATION)
             .about(
                 "llmload_request_duration_seconds: the mean over the window, compared with the \
                 same window `ago`. Longer responses take longer: compare the output tokens \
                 below.",
             )
-            .from(0.1, "red"),
+            .colour_from(0.1, "red"),
     ]
 }
 
-/// The current values, and the baseline as dashed lines.
-fn both(title: &str, unit: Unit, of: impl Fn(Period) -> String) -> Panel {
+/// A panel with the current values and, as dashed lines, the baseline values.
+fn now_and_baseline(title: &str, unit: Unit, of: impl Fn(Period) -> String) -> Panel {
     Panel::lines(title, unit)
         .query(NOW, of(Period::Now))
         .query(BASELINE, of(Period::Baseline))
@@ -124,13 +129,14 @@ fn both(title: &str, unit: Unit, of: impl Fn(Period) -> String) -> Panel {
 }
 
 fn latency() -> [Panel; 5] {
-    let quantiles =
-        |title, unit, family: &'static Family| both(title, unit, |period| quantile(family, period));
+    let quantiles = |title, unit, family: &'static Family| {
+        now_and_baseline(title, unit, |period| quantile(family, period))
+    };
     [
         quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN).about(
             "llmload_time_to_first_token_seconds at the selected quantile, only while a \
-                selected phase is active. Just after the start of a phase the window still \
-                covers part of the previous phase.",
+                selected phase is active. Just after the start of a phase, the window still \
+                contains a part of the previous phase.",
         ),
         quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN)
             .about("llmload_time_per_output_token_seconds (TPOT) at the selected quantile."),
@@ -141,11 +147,11 @@ fn latency() -> [Panel; 5] {
             Unit::TokensPerSecond,
             &table::OUTPUT_TOKENS_PER_SECOND,
         )
-        .about("llmload_output_tokens_per_second (TPS) at the selected quantile. Low is slow."),
+        .about("llmload_output_tokens_per_second (TPS) at the selected quantile. Lower is slower."),
         Panel::lines("Samples in the window", Unit::Count)
             .about(
-                "llmload_time_to_first_token_seconds_count: first tokens in the window. A \
-                difference between quantiles of a few dozen samples is chance.",
+                "llmload_time_to_first_token_seconds_count: first tokens in the window. With \
+                only a few dozen samples, differences between quantiles are chance.",
             )
             .query(
                 NOW,
@@ -165,30 +171,30 @@ fn latency() -> [Panel; 5] {
     ]
 }
 
-/// The increase of a counter of paired requests, by target and baseline.
-fn grown(family: &Family, more: &str) -> String {
+/// The increase of a counter of paired requests, by target and baseline target.
+fn increase(family: &Family, more: &str) -> String {
     format!(
         "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",
         select(family, "", more)
     )
 }
 
-/// The mean difference over paired requests, and its 95 % confidence interval: 1.96 standard
-/// errors, from 30 pairs on.
+/// The mean difference over paired requests, and its 95 % confidence interval of ± 1.96 standard
+/// errors. Below 30 pairs, there is no confidence interval.
 fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
-    let (pairs, squares) = (grown(count, ""), grown(squares, ""));
-    let direction = |which| grown(sum, &format!("direction=\"{which}\""));
+    let (pairs, squares) = (increase(count, ""), increase(squares, ""));
+    let direction = |which| increase(sum, &format!("direction=\"{which}\""));
     let mean = format!("(({} - {}) / ({pairs} > 0))", direction("slower"), direction("faster"));
     let variance = format!("clamp_min({squares} / ({pairs} > 0) - {mean} ^ 2, 0)");
     let error = format!("1.96 * sqrt({variance} / ({pairs} > 0))");
-    let edge = |sign| format!("{mean} {sign} {error} and {pairs} >= 30");
+    let limit = |sign| format!("{mean} {sign} {error} and {pairs} >= 30");
     Panel::lines(title, Unit::Seconds)
-        .signed()
+        .allow_negative()
         .query("{{scenario}}: {{target}} - {{baseline}}", &mean)
-        .query("{{scenario}}: {{target}} lower bound", edge('-'))
-        .query("{{scenario}}: {{target}} upper bound", edge('+'))
+        .query("{{scenario}}: {{target}} lower bound", limit('-'))
+        .query("{{scenario}}: {{target}} upper bound", limit('+'))
         .dashed_where("/ (lower|upper) bound$/")
-        .none("No scenario with several targets")
+        .empty_text("No scenario with several targets")
 }
 
 fn pairs() -> [Panel; 3] {
@@ -202,10 +208,11 @@ fn pairs() -> [Panel; 3] {
             ],
         )
         .about(
-            "llmload_paired_time_to_first_token_difference_seconds_total: the mean difference \
-                over paired requests (same prompt, same instant, both succeeded). Above 0 this \
-                target is slower. The dashed lines are the 95 % confidence interval; if it \
-                contains 0, there is no clear difference.",
+            "llmload_paired_time_to_first_token_difference_seconds_total: the mean TTFT of a \
+                target minus the mean TTFT of the first target, over paired requests (same prompt, \
+                same instant, both succeeded). Above 0, this target is slower than the first. The \
+                dashed lines are the 95 % confidence interval. If it contains 0, there is no clear \
+                difference.",
         ),
         difference(
             "Request duration difference from the first target",
@@ -216,20 +223,23 @@ fn pairs() -> [Panel; 3] {
             ],
         )
         .about(
-            "llmload_paired_request_duration_difference_seconds_total: the same for the time \
-                from sending to the end.",
+            "llmload_paired_request_duration_difference_seconds_total: like the panel for TTFT, \
+                but for the time from sending to the end of the response.",
         ),
         Panel::lines("Paired requests in the window", Unit::Count)
             .about(
                 "llmload_paired_requests_total: pairs in which both targets succeeded. The \
                 confidence interval needs at least 30.",
             )
-            .query("{{scenario}}: {{target}} and {{baseline}}", grown(&table::PAIRED_REQUESTS, ""))
-            .none("No scenario with several targets"),
+            .query(
+                "{{scenario}}: {{target}} and {{baseline}}",
+                increase(&table::PAIRED_REQUESTS, ""),
+            )
+            .empty_text("No scenario with several targets"),
     ]
 }
 
-/// The series of a histogram, with the server version of their target as a label.
+/// The rate of a histogram, with the server version of the target as an additional label.
 fn by_version(family: &Family, suffix: &str) -> String {
     let version = format!(
         "max by (job, instance, target, version) ({})",
@@ -250,7 +260,7 @@ fn versions() -> [Panel; 2] {
     [
         by_version("TTFT by version", &table::TIME_TO_FIRST_TOKEN).about(
             "llmload_time_to_first_token_seconds at the selected quantile, by the version in \
-                llmload_target_info. A roll-out starts a new line.",
+                llmload_target_info. Each new version starts a new line.",
         ),
         by_version("Request duration by version", &table::REQUEST_DURATION).about(
             "llmload_request_duration_seconds at the selected quantile, by the version in \
@@ -261,18 +271,21 @@ fn versions() -> [Panel; 2] {
 
 fn load() -> [Panel; 4] {
     [
-        both("Success rate", Unit::Share, success)
+        now_and_baseline("Success rate", Unit::Percent, success)
             .about("1 - llmload_request_failures_total / llmload_requests_total.")
             .at_most_one(),
-        both("Offered rate", Unit::PerSecond, |period| sum(&table::ARRIVALS, "", period)).about(
+        now_and_baseline("Offered rate", Unit::PerSecond, |period| {
+            sum(&table::ARRIVALS, "", period)
+        })
+        .about(
             "llmload_arrivals_total per second. Compare the other panels only if this rate is \
                 the same.",
         ),
-        both("Output token throughput", Unit::TokensPerSecond, |period| {
+        now_and_baseline("Output token throughput", Unit::TokensPerSecond, |period| {
             sum(&table::OUTPUT_TOKENS, "", period)
         })
         .about("llmload_output_tokens_total per second over all requests."),
-        both("Mean output tokens per request", Unit::Count, |period| {
+        now_and_baseline("Mean output tokens per request", Unit::Count, |period| {
             mean(&table::REQUEST_OUTPUT_TOKENS, period)
         })
         .about(

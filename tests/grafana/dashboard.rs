@@ -1,15 +1,16 @@
-//! A dashboard as Grafana JSON: dependent variables, rows of panels laid out from left to right,
+//! Builds a Grafana dashboard and converts it to JSON. A dashboard has variables, rows of panels,
 //! annotations for phases, and links to the other dashboards.
 
 use llmload::metrics::table;
 use serde_json::{Value, json};
 
-use crate::panel::{Panel, source};
+use crate::panel::{Panel, datasource};
 
-/// The newest version of the classic schema that Grafana 10 reads too.
+/// The version of the dashboard schema: the newest version that Grafana 10 can read.
 const SCHEMA: u32 = 39;
-/// The tag of all dashboards. Their links to each other select by it.
+/// The tag of all dashboards. Each dashboard links to all dashboards with this tag.
 const TAG: &str = "llmload";
+/// The width of a dashboard in Grafana's units.
 const COLUMNS: u64 = 24;
 
 pub struct Dashboard {
@@ -31,15 +32,15 @@ impl Dashboard {
         let model = format!("{target},model=~\"$model\"");
         let variables = vec![
             json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1, "hide": 0}),
-            chosen("job", &format!("label_values({scenario}, job)")),
-            chosen("instance", &format!("label_values({scenario}{{{job}}}, instance)")),
-            chosen("target", &format!("label_values({scenario}{{{instance}}}, target)")),
-            chosen("model", &format!("label_values({scenario}{{{target}}}, model)")),
-            chosen("scenario", &format!("label_values({scenario}{{{model}}}, scenario)")),
-            one_of(
+            query_variable("job", &format!("label_values({scenario}, job)")),
+            query_variable("instance", &format!("label_values({scenario}{{{job}}}, instance)")),
+            query_variable("target", &format!("label_values({scenario}{{{instance}}}, target)")),
+            query_variable("model", &format!("label_values({scenario}{{{target}}}, model)")),
+            query_variable("scenario", &format!("label_values({scenario}{{{model}}}, scenario)")),
+            list_variable(
                 "window",
-                "The range of every rate and quantile: at least four scrape intervals. A \
-                 quantile of few samples is noise.",
+                "The time over which rates and quantiles are computed. Use at least four scrape \
+                 intervals. A quantile of few samples is noise.",
                 &["30s", "1m", "5m", "15m", "1h", "6h"],
                 "1m",
             ),
@@ -58,7 +59,8 @@ impl Dashboard {
         self
     }
 
-    /// Adds a row: a heading, and panels from left to right, then down.
+    /// Adds a heading, and below it panels from left to right. Panels that do not fit start a new
+    /// line.
     pub fn row<const N: usize>(mut self, title: &str, panels: [Panel; N]) -> Dashboard {
         self.panels.push(json!({
             "id": self.panels.len() + 1,
@@ -87,7 +89,7 @@ impl Dashboard {
         let marks = |name: &str, colour: &str, expression: String, title: &str, of_value: bool| {
             json!({
                 "name": name,
-                "datasource": source(),
+                "datasource": datasource(),
                 "enable": true,
                 "iconColor": colour,
                 "expr": expression,
@@ -101,7 +103,7 @@ impl Dashboard {
             "max by (scenario, phase) ({}{{{here},scenario=~\"$scenario\"}}) == 1",
             table::SCHEDULE_PHASE_ACTIVE.name
         );
-        // Grafana reads the value as milliseconds.
+        // Grafana expects milliseconds, but the metric has seconds.
         let loaded = format!(
             "max by (job, instance) ({}{{{here}}}) * 1000",
             table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.name
@@ -141,13 +143,14 @@ impl Dashboard {
     }
 }
 
-/// A variable of the values that Prometheus knows. Initially all are selected.
-pub fn chosen(name: &str, query: &str) -> Value {
+/// Returns a variable whose options are the result of a query to Prometheus. At first, all options
+/// are selected.
+pub fn query_variable(name: &str, query: &str) -> Value {
     json!({
         "name": name,
         "label": name,
         "type": "query",
-        "datasource": source(),
+        "datasource": datasource(),
         "query": {"query": query, "refId": "Variable"},
         "definition": query,
         "refresh": 2,
@@ -160,8 +163,8 @@ pub fn chosen(name: &str, query: &str) -> Value {
     })
 }
 
-/// A variable with a fixed list of values.
-pub fn one_of(name: &str, about: &str, values: &[&str], current: &str) -> Value {
+/// Returns a variable with a fixed list of options.
+pub fn list_variable(name: &str, about: &str, values: &[&str], current: &str) -> Value {
     let option =
         |value: &&str| json!({"text": value, "value": value, "selected": *value == current});
     let options: Vec<Value> = values.iter().map(option).collect();

@@ -1,4 +1,4 @@
-//! Generates `docs/metrics.md` from the table of metrics that the daemon exposes.
+//! Generates `docs/metrics.md` from the table of metrics.
 
 use llmload::measurement::Failure;
 use llmload::metrics::table::{Family, Kind};
@@ -11,9 +11,10 @@ const OPENING: &str = "# Metrics
 The metrics of `GET /metrics`. This page is generated from `src/metrics/table.rs` by
 `UPDATE_EXPECTED=1 cargo test --test grafana`. Names, labels and types are part of the interface.
 
-The labels `target`, `model` and `scenario` come from the configuration, never from a server. Every
-known series exists at 0 from the start, so `rate()` misses no first event. If a reload removes a
-route, its series end.
+The labels `target` and `scenario` are names in the configuration. `model` is from the configuration
+too, or from the target's list of models. A route is one scenario on one target. The series of a
+route exist with the value 0 before its first request, so `rate()` does not miss the first event. If
+a reload removes a route, llmload no longer exposes its series.
 
 ";
 
@@ -30,7 +31,7 @@ fn coded<T: ToString>(words: impl IntoIterator<Item = T>) -> String {
 }
 
 #[test]
-fn the_documentation_of_metrics_is_that_of_the_table() {
+fn docs_metrics_md_is_generated_from_the_table_of_metrics() {
     let mut page = OPENING.to_owned();
     page += "| name | type | labels | meaning |\n|---|---|---|---|\n";
     for family in families() {
@@ -50,7 +51,7 @@ fn the_documentation_of_metrics_is_that_of_the_table() {
         let meaning = failure.meaning().trim();
         page += &format!("| `{}` | {} | {meaning} |\n", failure.as_str(), failure.blame().as_str());
     }
-    page += "\n## Buckets\n\nUpper bounds; values above the last are counted too.\n\n";
+    page += "\n## Buckets\n\nThe upper bounds of the buckets. Values above the last bound are counted in the bucket `+Inf`.\n\n";
     page += "| metric | buckets |\n|---|---|\n";
     for family in families() {
         if let Kind::Histogram(buckets) = family.kind {

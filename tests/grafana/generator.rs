@@ -1,4 +1,4 @@
-//! The generator dashboard: was llmload itself the bottleneck?
+//! The generator dashboard. It shows if llmload itself is the bottleneck.
 
 use llmload::metrics::table;
 
@@ -11,23 +11,23 @@ pub fn dashboard() -> Dashboard {
     Dashboard::new(
         "generator",
         "Generator",
-        "Is the load generator the bottleneck? If llmload sends late, drops arrivals or \
-                lacks CPU, its numbers describe this machine and not the endpoint.",
+        "Is llmload itself the bottleneck? If it sends late, drops arrivals or lacks CPU, its \
+                numbers describe its own machine and not the endpoint.",
     )
-    .row("Measurement validity", verdicts())
-    .row("Dispatch lag", lateness())
+    .row("Measurement validity", validity())
+    .row("Dispatch lag", dispatch_lag())
     .row("Ledger", ledger())
     .row("Process", process_panels())
     .row("Scrapes and configuration", scrape())
 }
 
-/// The share of arrivals that llmload dropped for one reason.
+/// The fraction of arrivals that llmload dropped for one reason.
 fn dropped(reason: &str) -> String {
     let dropped = rate_where(&table::ARRIVALS_DROPPED, &format!("reason=\"{reason}\""));
     ratio(&dropped, &rate(&table::ARRIVALS))
 }
 
-fn verdicts() -> [Panel; 7] {
+fn validity() -> [Panel; 7] {
     [
         Panel::states("Measurement valid")
             .about(
@@ -42,38 +42,38 @@ fn verdicts() -> [Panel; 7] {
                 "no {{kind}} distortion",
                 format!("1 - max by (kind) ({})", series(&table::GENERATOR_DISTORTION)),
             )
-            .none("llmload is down")
-            .word("0", "no", "red")
-            .word("1", "yes", "green"),
+            .empty_text("llmload is down")
+            .map_value("0", "no", "red")
+            .map_value("1", "yes", "green"),
         Panel::number("Dispatch lag p99", Unit::Seconds)
             .about(
-                "llmload_dispatch_lag_seconds: from the due instant to the sending. Above 0.1 s, \
-                do not trust the latencies.",
+                "llmload_dispatch_lag_seconds: the time from the due instant to the sending. Above \
+                0.1 s, do not trust the latencies.",
             )
             .query("p99", quantile("0.99", &table::DISPATCH_LAG))
-            .wide(4)
-            .at_first("green")
-            .from(0.1, "red"),
-        Panel::number("Arrivals dropped as late", Unit::Share)
+            .with_width(4)
+            .base_colour("green")
+            .colour_from(0.1, "red"),
+        Panel::number("Arrivals dropped as late", Unit::Percent)
             .about(
                 "llmload_arrivals_dropped_total{reason=\"late\"} / llmload_arrivals_total: \
-                llmload was more than max_lag late.",
+                arrivals that llmload dropped because it was later than max_lag.",
             )
             .query("late", dropped("late"))
-            .wide(4)
-            .at_first("green")
-            .from(0.01, "red"),
-        Panel::number("Arrivals dropped at max_concurrency", Unit::Share)
+            .with_width(4)
+            .base_colour("green")
+            .colour_from(0.01, "red"),
+        Panel::number("Arrivals dropped at max_concurrency", Unit::Percent)
             .about(
                 "llmload_arrivals_dropped_total{reason=\"max_concurrency\"} / \
                 llmload_arrivals_total: the endpoint did not keep up, so it got less load than \
                 the schedule demands.",
             )
             .query("at max_concurrency", dropped("max_concurrency"))
-            .wide(4)
-            .at_first("green")
-            .from(0.01, "orange"),
-        Panel::number("Client-side failures", Unit::Share)
+            .with_width(4)
+            .base_colour("green")
+            .colour_from(0.01, "orange"),
+        Panel::number("Client-side failures", Unit::Percent)
             .about(
                 "llmload_request_failures_total{blame=\"client\"} / llmload_requests_total: \
                 llmload ran out of ports, files or memory, or has a defect.",
@@ -85,10 +85,10 @@ fn verdicts() -> [Panel; 7] {
                     &rate(&table::REQUESTS),
                 ),
             )
-            .wide(4)
-            .at_first("green")
-            .from(0.001, "red"),
-        Panel::number("Open file descriptors (% of limit)", Unit::Share)
+            .with_width(4)
+            .base_colour("green")
+            .colour_from(0.001, "red"),
+        Panel::number("Open file descriptors (% of limit)", Unit::Percent)
             .about("process_open_fds / process_max_fds. Above 80 %, raise the limit.")
             .query(
                 "open",
@@ -98,37 +98,37 @@ fn verdicts() -> [Panel; 7] {
                     series(&table::PROCESS_MAX_FDS)
                 ),
             )
-            .none("llmload is down")
-            .wide(4)
-            .at_first("green")
-            .from(0.8, "red"),
+            .empty_text("llmload is down")
+            .with_width(4)
+            .base_colour("green")
+            .colour_from(0.8, "red"),
         Panel::number("Samples", Unit::Count)
             .about(
-                "llmload_dispatch_lag_seconds_count: requests sent in the window, the basis of \
-                the numbers here.",
+                "llmload_dispatch_lag_seconds_count: the number of requests sent in the window. The \
+                other numbers in this row are computed from these requests.",
             )
             .query("samples", samples(&table::DISPATCH_LAG))
-            .wide(4),
+            .with_width(4),
     ]
 }
 
-fn lateness() -> [Panel; 5] {
+fn dispatch_lag() -> [Panel; 5] {
     [
         quantiles("Dispatch lag", Unit::Seconds, &table::DISPATCH_LAG).about(
-            "llmload_dispatch_lag_seconds: from the due instant to the sending. It is the \
-                lateness of the generator itself.",
+            "llmload_dispatch_lag_seconds: the time from the due instant to the sending. llmload \
+                itself causes this lag, not the endpoint.",
         ),
         Panel::heatmap("Dispatch lag distribution", Unit::Seconds)
             .about("llmload_dispatch_lag_seconds_bucket: requests by dispatch lag.")
             .query("{{le}}", buckets(&table::DISPATCH_LAG)),
         quantiles("Event-loop delay", Unit::Seconds, &table::EVENT_LOOP_DELAY).about(
             "llmload_event_loop_delay_seconds: the delay of the event loop that sends and \
-                reads all requests. It adds to every latency.",
+                reads all requests. It is added to every measured latency.",
         ),
-        Panel::lines("Drops: late or at max_concurrency", Unit::PerSecond)
+        Panel::lines("Arrivals dropped as late or at max_concurrency", Unit::PerSecond)
             .about(
-                "llmload_arrivals_dropped_total per second: llmload causes `late`, the cap causes \
-                `max_concurrency`.",
+                "llmload_arrivals_dropped_total per second. `late`: llmload was too slow. \
+                `max_concurrency`: the endpoint was too slow, so the limit was reached.",
             )
             .query(
                 "{{reason}}",
@@ -145,7 +145,7 @@ fn lateness() -> [Panel; 5] {
         Panel::lines("Dispatch lag in TTFT, p90", Unit::Seconds)
             .about(
                 "llmload_time_to_first_token_from_schedule_seconds and \
-                llmload_time_to_first_token_seconds. The difference is the lag of the generator.",
+                llmload_time_to_first_token_seconds. The difference is the dispatch lag of llmload.",
             )
             .query(
                 "from the due instant",
@@ -163,7 +163,7 @@ fn ledger() -> [Panel; 2] {
                 "llmload_arrivals_total - llmload_arrivals_dropped_total - \
                 llmload_requests_started_total, and llmload_requests_started_total - \
                 llmload_requests_total - llmload_requests_aborted_total - \
-                llmload_requests_in_flight. Both are always 0; any other value is a defect of \
+                llmload_requests_in_flight. Both are always 0. Any other value is a defect of \
                 llmload.",
             )
             .query(
@@ -185,7 +185,7 @@ fn ledger() -> [Panel; 2] {
                     total(&table::REQUESTS_IN_FLIGHT)
                 ),
             )
-            .signed(),
+            .allow_negative(),
         Panel::lines("Arrivals and requests since the start", Unit::Count)
             .about(
                 "llmload_arrivals_total, llmload_requests_started_total and \
@@ -201,7 +201,7 @@ fn process_panels() -> [Panel; 6] {
     [
         Panel::lines("CPU usage (cores)", Unit::Count)
             .about(
-                "process_cpu_seconds_total per second, where 1 is one core, and \
+                "In use: process_cpu_seconds_total per second, where 1 is one full core. Allowed: \
                 llmload_cpus_allowed.",
             )
             .query(
@@ -215,8 +215,8 @@ fn process_panels() -> [Panel; 6] {
                     series(&table::PROCESS_CPU_SECONDS)
                 ),
             )
-            .none("llmload is down"),
-        Panel::lines("CPU throttling (% of periods)", Unit::Share)
+            .empty_text("llmload is down"),
+        Panel::lines("CPU throttling (% of periods)", Unit::Percent)
             .about(
                 "llmload_cgroup_cpu_throttled_periods_total / llmload_cgroup_cpu_periods_total. A \
                 CPU limit of the container causes throttling: llmload then neither sends nor \
@@ -229,24 +229,24 @@ fn process_panels() -> [Panel; 6] {
                     &rate(&table::CGROUP_CPU_PERIODS),
                 ),
             )
-            .none("No CPU quota")
+            .empty_text("No CPU quota")
             .at_most_one(),
         Panel::lines("CPU throttling (seconds per second)", Unit::Seconds)
             .about("llmload_cgroup_cpu_throttled_seconds_total per second, over all cores.")
             .query("throttled", rate(&table::CGROUP_CPU_THROTTLED_SECONDS))
-            .none("No CPU quota"),
+            .empty_text("No CPU quota"),
         Panel::lines("Resident memory", Unit::Bytes)
             .about(
-                "process_resident_memory_bytes. It stays level for weeks: llmload keeps no record \
-                per request.",
+                "process_resident_memory_bytes. It does not grow with the number of requests, because \
+                llmload keeps no record per request.",
             )
             .query(
                 "{{instance}}",
                 format!("sum by (instance) ({})", series(&table::PROCESS_RESIDENT_MEMORY)),
             )
-            .none("llmload is down"),
+            .empty_text("llmload is down"),
         Panel::lines("Open file descriptors", Unit::Count)
-            .about("process_open_fds and process_max_fds. Each request in flight holds one.")
+            .about("process_open_fds and process_max_fds. Each connection needs one file descriptor.")
             .query(
                 "open: {{instance}}",
                 format!("sum by (instance) ({})", series(&table::PROCESS_OPEN_FDS)),
@@ -255,14 +255,14 @@ fn process_panels() -> [Panel; 6] {
                 "allowed: {{instance}}",
                 format!("sum by (instance) ({})", series(&table::PROCESS_MAX_FDS)),
             )
-            .none("llmload is down"),
+            .empty_text("llmload is down"),
         Panel::lines("Threads", Unit::Count)
             .about("process_threads: threads of the llmload process.")
             .query(
                 "{{instance}}",
                 format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)),
             )
-            .none("llmload is down"),
+            .empty_text("llmload is down"),
     ]
 }
 
@@ -272,11 +272,11 @@ fn scrape() -> [Panel; 6] {
         Panel::lines("Scrape duration", Unit::Seconds)
             .about("scrape_duration_seconds: the time that Prometheus waited for /metrics.")
             .query("{{instance}}", format!("max by (instance) (scrape_duration_seconds{here})"))
-            .none("Prometheus does not scrape llmload"),
+            .empty_text("Prometheus does not scrape llmload"),
         Panel::lines("Samples per scrape", Unit::Count)
-            .about("scrape_samples_scraped: rises only with the configuration.")
+            .about("scrape_samples_scraped. It depends on the configuration, not on the load.")
             .query("{{instance}}", format!("max by (instance) (scrape_samples_scraped{here})"))
-            .none("Prometheus does not scrape llmload"),
+            .empty_text("Prometheus does not scrape llmload"),
         Panel::states("Up and last reload")
             .about(
                 "up, and llmload_config_last_reload_successful: 0 means that llmload rejected the \
@@ -287,8 +287,8 @@ fn scrape() -> [Panel; 6] {
                 "reload: {{instance}}",
                 format!("max by (instance) ({})", series(&table::CONFIG_LAST_RELOAD_SUCCESSFUL)),
             )
-            .word("0", "no", "red")
-            .word("1", "yes", "green"),
+            .map_value("0", "no", "red")
+            .map_value("1", "yes", "green"),
         Panel::table("Builds", Unit::Plain)
             .about("llmload_build_info: the version of each instance.")
             .query(
@@ -298,8 +298,8 @@ fn scrape() -> [Panel; 6] {
                     series(&table::BUILD_INFO)
                 ),
             )
-            .none("llmload is down")
-            .wide(12)
+            .empty_text("llmload is down")
+            .with_width(12)
             .columns(&[
                 ("instance", "instance"),
                 ("version", "version"),
@@ -308,18 +308,18 @@ fn scrape() -> [Panel; 6] {
             ]),
         Panel::table("Shards", Unit::Plain)
             .about(
-                "llmload_shard_info: the shard of each instance. Each number from 0 to the count \
-                minus 1 must appear once.",
+                "llmload_shard_info: the shard of each instance. With N shards, each number from 0 \
+                to N - 1 must appear once.",
             )
             .query("", format!("max by (instance, shard, shards) ({})", series(&table::SHARD_INFO)))
-            .none("llmload is down")
-            .wide(12)
+            .empty_text("llmload is down")
+            .with_width(12)
             .columns(&[("instance", "instance"), ("shard", "shard"), ("shards", "of")]),
-        Panel::table("Configurations", Unit::When)
+        Panel::table("Configurations", Unit::TimeAgo)
             .about(
                 "llmload_config_last_reload_success_timestamp_seconds and llmload_config_hash: \
-                the active configuration and its load time. All shards of a schedule have the \
-                same hash.",
+                the time at which the running configuration was loaded, and its hash. All shards \
+                of a schedule must have the same hash.",
             )
             .query(
                 "",
@@ -329,7 +329,7 @@ fn scrape() -> [Panel; 6] {
                 ),
             )
             .query("", format!("max by (instance) ({})", series(&table::CONFIG_HASH)))
-            .none("llmload is down")
+            .empty_text("llmload is down")
             .columns(&[("instance", "instance"), ("Value #A", "loaded"), ("Value #B", "hash")])
             .column_unit("hash", Unit::Plain),
     ]

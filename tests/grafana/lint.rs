@@ -1,5 +1,5 @@
-//! The rules for dashboards: those of grafana/dashboard-linter, exceptions with their reasons, and
-//! rules from experience.
+//! Checks the dashboards by the rules of grafana/dashboard-linter and by rules of this project. The
+//! doc comment of a test lists the rules of grafana/dashboard-linter that it checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::shipped::{dashboards, files, repository};
 use crate::vocabulary::{Vocabulary, families};
 
-/// Metrics without a panel, each with the reason.
+/// The metrics that are on no panel, each with the reason.
 const WITHOUT_A_PANEL: &[(&str, &str)] = &[
     (
         "process_start_time_seconds",
@@ -32,7 +32,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// All panels but row headings.
+/// All panels of a dashboard, without the row headings.
 fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row")
 }
@@ -116,7 +116,7 @@ fn every_panel_has_a_title_a_unit_and_a_description_that_names_its_metric() {
             );
             let about = text(&panel["description"]);
             assert!(about.ends_with('.'), "{name} / {title}: {about}");
-            // One name is enough: the description of a histogram need not name each of its series.
+            // The description must have at least one of the metric names in the queries.
             let named = list(&panel["targets"])
                 .iter()
                 .flat_map(|target| Vocabulary::families(text(&target["expr"])));
@@ -231,7 +231,7 @@ fn each_variable_depends_only_on_earlier_variables() {
     }
 }
 
-/// target-job, target-instance, target-counter-agg; and no query hides missing data.
+/// target-job, target-instance, target-counter-agg. Also, no query shows missing data as 0.
 #[test]
 fn queries_use_the_selected_instances_and_aggregate() {
     for (name, dashboard) in all() {
@@ -246,8 +246,8 @@ fn queries_use_the_selected_instances_and_aggregate() {
                 let instances = of_a_choice("instance=~\"$instance\"")
                     + of_a_choice("instance=~\"$server_instance\"");
                 assert_eq!((jobs, instances), (selectors, selectors), "{place}");
-                // Every instance is a series: without an aggregation the panel draws one line for
-                // each.
+                // Each instance has its own series. A query without an aggregation would draw one
+                // line for each instance.
                 let starts = [
                     "sum",
                     "min",
@@ -271,11 +271,14 @@ fn queries_use_the_selected_instances_and_aggregate() {
                         );
                     }
                 }
-                // target-rate-interval: rates use $window and not $__rate_interval, so the number
-                // of samples beside them matches. Heatmaps follow the width of the screen.
-                let without_edges = expression.replace("([.]0)?", "");
-                let mut ranges =
-                    without_edges.split('[').skip(1).map(|rest| rest.split(']').next().unwrap());
+                // target-rate-interval is not followed: rates use $window instead of
+                // $__rate_interval, so that the number of samples on the same panel is over the
+                // same time. Heatmaps use $__rate_interval.
+                let without_alternatives = expression.replace("([.]0)?", "");
+                let mut ranges = without_alternatives
+                    .split('[')
+                    .skip(1)
+                    .map(|rest| rest.split(']').next().unwrap());
                 let expected: &[&str] = match text(&panel["type"]) {
                     "heatmap" => &["$__rate_interval"],
                     _ if text(&panel["title"]).ends_with(": error budget burn rate") => {
@@ -284,7 +287,7 @@ fn queries_use_the_selected_instances_and_aggregate() {
                     _ => &["$window", "$__range:$__interval"],
                 };
                 assert!(ranges.all(|range| expected.contains(&range)), "{place}");
-                // No divisor is 0.
+                // A query that divides must make sure that the divisor is not 0.
                 for (at, _) in expression.match_indices(" / ") {
                     let divisor = expression[at + 3..].trim_start_matches("on () group_left () ");
                     let guarded = divisor.starts_with("(sum") && divisor.contains("> 0)")
@@ -293,14 +296,14 @@ fn queries_use_the_selected_instances_and_aggregate() {
                         || divisor.starts_with("(1 - $slo_objective)")
                         || divisor.starts_with("$slo_objective")
                         || divisor.starts_with("process_max_fds");
-                    assert!(guarded, "{place}: divided by what may be 0");
+                    assert!(guarded, "{place}: the divisor can be 0");
                 }
             }
         }
     }
 }
 
-/// A p99 is only as good as its number of samples, so a panel shows that number.
+/// With too few samples, a quantile is noise. So a panel shows the number of samples.
 #[test]
 fn dashboards_with_quantiles_show_their_sample_counts() {
     for (name, dashboard) in all() {

@@ -1,7 +1,7 @@
-//! Generates `grafana/dashboards` and `docs/metrics.md` from the table of metrics of the daemon,
-//! compares them with the committed files, and checks dashboards and rules.
+//! Generates the dashboards in `grafana/dashboards` and `docs/metrics.md`, and compares them with
+//! the committed files. Also checks the dashboards and the Prometheus rules.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test grafana` writes the files.
+//! `UPDATE_EXPECTED=1 cargo test --test grafana` writes the generated files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 

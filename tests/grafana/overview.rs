@@ -1,12 +1,13 @@
-//! The overview dashboard: load, latency, throughput and failures as clients see them.
+//! The overview dashboard. It shows the load, and the latency, throughput and failures that a
+//! client of the endpoint sees.
 
 use llmload::metrics::table::{self, Family};
 
 use crate::dashboard::Dashboard;
 use crate::panel::{Panel, Unit};
 use crate::promql::{
-    average, bound, buckets, mean, quantile, rate, rate_by, rate_where, ratio, samples, series,
-    shares,
+    average, bound, buckets, mean, quantile, rate, rate_by, rate_where, ratio, ratios, samples,
+    series,
 };
 
 pub fn dashboard() -> Dashboard {
@@ -16,7 +17,7 @@ pub fn dashboard() -> Dashboard {
         "The load on each endpoint and the latency, throughput and failures that its \
                 clients see.",
     )
-    .row("Now", verdicts())
+    .row("Now", now())
     .row("Load", load())
     .row("Latency", latency())
     .row("Tokens and queries", throughput())
@@ -34,7 +35,8 @@ pub fn success_ratio() -> String {
     format!("1 - {}", ratio(&rate(&table::REQUEST_FAILURES), &rate(&table::REQUESTS)))
 }
 
-/// Quantiles over time, the 95 % confidence interval of p99, and the number of samples.
+/// A panel with quantiles and the mean over time, the 95 % confidence interval of p99, and the
+/// number of samples.
 pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
     Panel::lines(title, unit)
         .query("p99 at least", bound('-', 0.99, family))
@@ -45,31 +47,31 @@ pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
         .query("mean", mean(family))
         .query("samples in the window", samples(family))
         .band("p99 at least", "p99 at most", "red")
-        .aside("samples in the window")
+        .as_background_bars("samples in the window")
 }
 
-fn verdicts() -> [Panel; 8] {
+fn now() -> [Panel; 8] {
     [
         Panel::number("Offered rate", Unit::PerSecond)
             .about("llmload_arrivals_total per second: scheduled arrivals, sent or dropped.")
             .query("offered", rate(&table::ARRIVALS)),
-        Panel::number("Requests sent (% of offered)", Unit::Share)
+        Panel::number("Requests sent (% of offered)", Unit::Percent)
             .about(
                 "llmload_requests_started_total / llmload_arrivals_total. Below 99 % the endpoint \
                 gets less load than the schedule demands.",
             )
             .query("sent", ratio(&rate(&table::REQUESTS_STARTED), &rate(&table::ARRIVALS)))
-            .at_first("red")
-            .from(0.99, "green"),
-        Panel::number("Success rate", Unit::Share)
+            .base_colour("red")
+            .colour_from(0.99, "green"),
+        Panel::number("Success rate", Unit::Percent)
             .about(
-                "1 - llmload_request_failures_total / llmload_requests_total: the share of \
+                "1 - llmload_request_failures_total / llmload_requests_total: the percentage of \
                 finished requests that succeeded.",
             )
             .query("success", success_ratio())
-            .at_first("red")
-            .from(0.95, "orange")
-            .from(0.99, "green"),
+            .base_colour("red")
+            .colour_from(0.95, "orange")
+            .colour_from(0.99, "green"),
         Panel::number("TTFT p90", Unit::Seconds)
             .about(
                 "llmload_time_to_first_token_seconds: 90 % of first tokens arrived within this \
@@ -90,20 +92,20 @@ fn verdicts() -> [Panel; 8] {
             .query("output", rate(&table::OUTPUT_TOKENS)),
         Panel::number("Samples", Unit::Count)
             .about(
-                "llmload_time_to_first_token_seconds_count: first tokens in the window. A p99 of \
-                fewer than a few hundred samples is noise.",
+                "llmload_time_to_first_token_seconds_count: first tokens in the window. With \
+                fewer than a few hundred samples, a p99 is noise.",
             )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
-            .at_first("orange")
-            .from(100.0, "text"),
+            .base_colour("orange")
+            .colour_from(100.0, "text"),
         Panel::number("Simulated", Unit::Count)
             .about(
-                "llmload_scenario_info{simulated=\"true\"}: routes to the built-in simulator. \
-                Their numbers say nothing about any model.",
+                "llmload_scenario_info{simulated=\"true\"}: routes (one scenario on one target) to \
+                the built-in simulator. Their numbers say nothing about any model.",
             )
             .query("simulated", format!("count({})", simulated()))
-            .none("none")
-            .at_first("purple"),
+            .empty_text("none")
+            .base_colour("purple"),
     ]
 }
 
@@ -120,12 +122,12 @@ fn load() -> [Panel; 4] {
                 llmload_requests_total and successes. In an open loop the offered rate follows \
                 the schedule, even if the endpoint is slow.",
             )
-            .query("set", average(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND))
+            .query("scheduled", average(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND))
             .query("offered", rate(&table::ARRIVALS))
             .query("started", rate(&table::REQUESTS_STARTED))
             .query("finished", rate(&table::REQUESTS))
             .query("succeeded", succeeded())
-            .dashed("set"),
+            .dashed("scheduled"),
         Panel::lines("Dropped arrivals by reason", Unit::PerSecond)
             .about(
                 "llmload_arrivals_dropped_total per second: arrivals that llmload did not send. \
@@ -137,12 +139,12 @@ fn load() -> [Panel; 4] {
         Panel::lines("Requests in flight and Little's law", Unit::Count)
             .about(
                 "llmload_requests_in_flight, and the same value by Little's law: finished \
-                requests per second times their mean duration. In a steady state the two agree; \
-                if they differ, one of them is wrong. The limit is \
+                requests per second times their mean duration. Under a steady load, the two \
+                values agree. If they differ for long, one measurement is wrong. The limit is \
                 llmload_requests_in_flight_limit.",
             )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT))
-            .query("rate × time", little())
+            .query("rate × time", littles_law())
             .query("limit", format!("sum({})", series(&table::REQUESTS_IN_FLIGHT_LIMIT)))
             .query("scheduled concurrency", average(&table::SCHEDULE_TARGET_CONCURRENCY))
             .dashed("limit")
@@ -157,8 +159,9 @@ fn load() -> [Panel; 4] {
     ]
 }
 
-/// Little's law, L = λW: requests in flight from finished requests per second and their duration.
-pub fn little() -> String {
+/// The requests in flight by Little's law, L = λW: finished requests per second times their mean
+/// duration. This product is the sum of all durations per second.
+pub fn littles_law() -> String {
     let time = |family| {
         let sum = crate::promql::select(family, "_sum", "");
         format!("sum(rate({sum}[{}]))", crate::promql::WINDOW)
@@ -169,9 +172,9 @@ pub fn little() -> String {
 fn latency() -> [Panel; 8] {
     [
         quantiles("TTFT", Unit::Seconds, &table::TIME_TO_FIRST_TOKEN).about(
-            "llmload_time_to_first_token_seconds: from sending, including the connect, to the \
-                first text. Requests that fail later count too. The band is the 95 % confidence \
-                interval of p99; the bars are the number of samples.",
+            "llmload_time_to_first_token_seconds: the time from sending, including the connect \
+                time, to the first text. Requests that fail later count too. The band is the 95 % \
+                confidence interval of p99. The bars are the number of samples.",
         ),
         Panel::heatmap("TTFT distribution", Unit::Seconds)
             .about(
@@ -192,8 +195,8 @@ fn latency() -> [Panel; 8] {
                 (tokens - 1) of each success. The endpoint counts the tokens.",
         ),
         quantiles("Inter-chunk latency", Unit::Seconds, &table::INTER_CHUNK_LATENCY).about(
-            "llmload_inter_chunk_latency_seconds: the gap between chunks with text, which a \
-                reader sees as stutter. A chunk may hold several tokens, so this is not the time \
+            "llmload_inter_chunk_latency_seconds: the time between two chunks with text. People \
+                see long gaps as stutter. A chunk can hold several tokens, so this is not the time \
                 per token.",
         ),
         quantiles("Request duration", Unit::Seconds, &table::REQUEST_DURATION).about(
@@ -233,14 +236,14 @@ fn throughput() -> [Panel; 8] {
         )
         .about(
             "llmload_output_tokens_per_second (TPS): (tokens - 1) / (last token - first \
-                token) of each success. Low is slow: look below p50 for bad requests.",
+                token) of each success. Lower is slower, so the slow requests are below p50.",
         ),
         quantiles("Queries per second", Unit::PerSecond, &table::QUERIES_PER_SECOND_OBSERVED)
             .about(
                 "llmload_queries_per_second (QPS): successes in the last ten seconds / 10, \
                 observed once a second.",
             ),
-        Panel::lines("Cached input and reasoning output (share of tokens)", Unit::Share)
+        Panel::lines("Cached input and reasoning output (% of tokens)", Unit::Percent)
             .about(
                 "llmload_cached_input_tokens_total / llmload_input_tokens_total, and \
                 llmload_reasoning_tokens_total / llmload_output_tokens_total.",
@@ -255,8 +258,8 @@ fn throughput() -> [Panel; 8] {
             )
             .at_most_one(),
         quantiles("Input tokens per request", Unit::Count, &table::REQUEST_INPUT_TOKENS).about(
-            "llmload_request_input_tokens: the prompt length that the endpoint counted. If it \
-                differs from the length you planned, the load differs too.",
+            "llmload_request_input_tokens: the prompt length that the endpoint counted. If it is \
+                not the length that you planned, the load is not the planned load either.",
         ),
         quantiles("Output tokens per request", Unit::Count, &table::REQUEST_OUTPUT_TOKENS).about(
             "llmload_request_output_tokens: an endpoint that sends shorter responses looks \
@@ -264,8 +267,8 @@ fn throughput() -> [Panel; 8] {
         ),
         Panel::lines("Tokens per chunk", Unit::Count)
             .about(
-                "llmload_output_tokens_total / llmload_output_chunks_total. Well above 1, the \
-                inter-chunk latency is not the time per token.",
+                "llmload_output_tokens_total / llmload_output_chunks_total. If it is well \
+                above 1, the inter-chunk latency is not the time per token.",
             )
             .query(
                 "tokens per chunk",
@@ -273,29 +276,29 @@ fn throughput() -> [Panel; 8] {
             ),
         Panel::lines("Cost per hour by currency", Unit::Plain)
             .about(
-                "llmload_cost_total: the cost of an hour at the current rate and at the prices of \
+                "llmload_cost_total: the cost of one hour at the current rate, with the prices in \
                 the configuration. Empty if the configuration has no prices.",
             )
             .query("{{currency}}", format!("{} * 3600", rate_by("currency", &table::COST)))
-            .none("No prices"),
+            .empty_text("No prices"),
     ]
 }
 
 fn failures() -> [Panel; 6] {
     let finished = rate(&table::REQUESTS);
     [
-        Panel::lines("Failure rate by reason", Unit::Share)
+        Panel::lines("Failure rate by reason", Unit::Percent)
             .about("llmload_request_failures_total / llmload_requests_total by failure class.")
-            .query("{{reason}}", shares(&rate_by("reason", &table::REQUEST_FAILURES), &finished))
+            .query("{{reason}}", ratios(&rate_by("reason", &table::REQUEST_FAILURES), &finished))
             .stacked(),
-        Panel::lines("Failure rate by blame", Unit::Share)
+        Panel::lines("Failure rate by blame", Unit::Percent)
             .about(
                 "llmload_request_failures_total / llmload_requests_total by blame: target, \
                 network, client (llmload and its machine) or policy (keys, quotas, limits).",
             )
-            .query("{{blame}}", shares(&rate_by("blame", &table::REQUEST_FAILURES), &finished))
+            .query("{{blame}}", ratios(&rate_by("blame", &table::REQUEST_FAILURES), &finished))
             .stacked(),
-        Panel::lines("Timeout rate", Unit::Share)
+        Panel::lines("Timeout rate", Unit::Percent)
             .about(
                 "llmload_request_failures_total with a timeout as reason / \
                 llmload_requests_total.",
@@ -323,7 +326,7 @@ fn failures() -> [Panel; 6] {
                 "{{blame}}",
                 crate::promql::quantile_by("0.9", "blame", &table::REQUEST_FAILURE_DURATION),
             )
-            .none("No failures"),
+            .empty_text("No failures"),
         Panel::lines("Protocol anomalies in successes", Unit::PerSecond)
             .about(
                 "llmload_response_anomalies_total per second. Without usage in the response there \
@@ -340,8 +343,8 @@ fn schedule() -> [Panel; 6] {
         Panel::states("Active phases")
             .about("llmload_schedule_phase_active: 1 while the phase is active.")
             .query("{{scenario}}: {{phase}}", format!("max by (scenario, phase) ({phases})"))
-            .word("0", "off", "transparent")
-            .word("1", "on", "blue"),
+            .map_value("0", "off", "transparent")
+            .map_value("1", "on", "blue"),
         Panel::states("Target health and manual overrides")
             .about(
                 "llmload_target_ready: 1 if the last response had a status below 500. \
@@ -361,8 +364,8 @@ fn schedule() -> [Panel; 6] {
                 "manual rate: {{scenario}}",
                 format!("max by (scenario) ({})", series(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE)),
             )
-            .word("0", "no", "orange")
-            .word("1", "yes", "green"),
+            .map_value("0", "no", "orange")
+            .map_value("1", "yes", "green"),
         Panel::table("Routes", Unit::Plain)
             .about(
                 "llmload_scenario_info: each scenario with its target and model. Numbers of a \
@@ -375,8 +378,8 @@ fn schedule() -> [Panel; 6] {
                     series(&table::SCENARIO_INFO)
                 ),
             )
-            .word("true", "SIMULATED", "purple")
-            .wide(12)
+            .map_value("true", "SIMULATED", "purple")
+            .with_width(12)
             .columns(&[
                 ("target", "target"),
                 ("model", "model"),
@@ -384,7 +387,7 @@ fn schedule() -> [Panel; 6] {
                 ("arrivals", "arrivals"),
                 ("simulated", "simulated"),
             ]),
-        Panel::table("Last start of each phase", Unit::When)
+        Panel::table("Last start of each phase", Unit::TimeAgo)
             .about(
                 "llmload_schedule_phase_start_timestamp_seconds: the time at which the phase last \
                 began.",
@@ -396,12 +399,12 @@ fn schedule() -> [Panel; 6] {
                     series(&table::SCHEDULE_PHASE_START_TIMESTAMP)
                 ),
             )
-            .wide(12)
+            .with_width(12)
             .columns(&[("scenario", "scenario"), ("phase", "phase"), ("Value", "started")]),
         Panel::lines("Skipped cron firings", Unit::Count)
             .about(
                 "llmload_schedule_firings_skipped_total: cron firings that llmload skipped \
-                because the previous run was still active.",
+                because the previous cycle was still running.",
             )
             .query(
                 "{{scenario}}",
@@ -413,8 +416,8 @@ fn schedule() -> [Panel; 6] {
             ),
         Panel::lines("Warm-up requests", Unit::Count)
             .about(
-                "llmload_warmup_requests_total: requests before the schedule began. No other \
-                panel counts them.",
+                "llmload_warmup_requests_total: requests that llmload sent before the schedule \
+                began. No other panel counts them.",
             )
             .query(
                 "{{scenario}}",
@@ -428,20 +431,20 @@ fn schedule() -> [Panel; 6] {
 }
 
 fn connections() -> [Panel; 6] {
-    let granted = |family| format!("min by (target, scenario) ({})", series(family));
+    let lowest = |family| format!("min by (target, scenario) ({})", series(family));
     [
         quantiles("Connect time (TCP and TLS)", Unit::Seconds, &table::CONNECT_DURATION)
             .about(
                 "llmload_connect_duration_seconds: TCP and TLS set-up of each new connection. It \
                 is part of the TTFT of the request that opened the connection.",
             )
-            .none("No new connections"),
+            .empty_text("No new connections"),
         quantiles("DNS lookup time", Unit::Seconds, &table::DNS_DURATION)
             .about(
                 "llmload_dns_duration_seconds: the DNS lookup of each new connection. Empty if \
                 the base URL has an IP address.",
             )
-            .none("No DNS lookups"),
+            .empty_text("No DNS lookups"),
         Panel::lines("Rate limit: requests remaining", Unit::Count)
             .about(
                 "llmload_rate_limit_requests_remaining, llmload_rate_limit_requests_limit and \
@@ -449,14 +452,14 @@ fn connections() -> [Panel; 6] {
             )
             .query(
                 "remaining: {{target}} {{scenario}}",
-                granted(&table::RATE_LIMIT_REQUESTS_REMAINING),
+                lowest(&table::RATE_LIMIT_REQUESTS_REMAINING),
             )
-            .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_REQUESTS_LIMIT))
+            .query("limit: {{target}} {{scenario}}", lowest(&table::RATE_LIMIT_REQUESTS_LIMIT))
             .query(
                 "seconds to reset: {{target}} {{scenario}}",
-                granted(&table::RATE_LIMIT_REQUESTS_RESET),
+                lowest(&table::RATE_LIMIT_REQUESTS_RESET),
             )
-            .none("The endpoint sends no rate-limit headers"),
+            .empty_text("The endpoint sends no rate-limit headers"),
         Panel::lines("Rate limit: tokens remaining", Unit::Count)
             .about(
                 "llmload_rate_limit_tokens_remaining, llmload_rate_limit_tokens_limit and \
@@ -464,14 +467,14 @@ fn connections() -> [Panel; 6] {
             )
             .query(
                 "remaining: {{target}} {{scenario}}",
-                granted(&table::RATE_LIMIT_TOKENS_REMAINING),
+                lowest(&table::RATE_LIMIT_TOKENS_REMAINING),
             )
-            .query("limit: {{target}} {{scenario}}", granted(&table::RATE_LIMIT_TOKENS_LIMIT))
+            .query("limit: {{target}} {{scenario}}", lowest(&table::RATE_LIMIT_TOKENS_LIMIT))
             .query(
                 "seconds to reset: {{target}} {{scenario}}",
-                granted(&table::RATE_LIMIT_TOKENS_RESET),
+                lowest(&table::RATE_LIMIT_TOKENS_RESET),
             )
-            .none("The endpoint sends no rate-limit headers"),
+            .empty_text("The endpoint sends no rate-limit headers"),
         Panel::lines("Retry-After", Unit::Seconds)
             .about(
                 "llmload_retry_after_seconds: the latest Retry-After of the endpoint. llmload \
@@ -481,11 +484,11 @@ fn connections() -> [Panel; 6] {
                 "{{target}} {{scenario}}",
                 format!("max by (target, scenario) ({})", series(&table::RETRY_AFTER)),
             )
-            .none("No Retry-After"),
+            .empty_text("No Retry-After"),
         Panel::table("Server versions", Unit::Plain)
             .about("llmload_target_info: the version that the server of each target reports.")
             .query("", format!("max by (target, version) ({})", series(&table::TARGET_INFO)))
-            .none("llmload is down")
+            .empty_text("llmload is down")
             .columns(&[("target", "target"), ("version", "version")]),
     ]
 }

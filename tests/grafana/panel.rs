@@ -1,4 +1,4 @@
-//! A panel as Grafana JSON: queries, unit, title and description.
+//! Builds one Grafana panel and converts it to JSON.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,13 @@ pub enum Unit {
     Seconds,
     PerSecond,
     TokensPerSecond,
-    Share,
+    /// A fraction from 0 to 1, shown as a percentage.
+    Percent,
     Count,
     Bytes,
-    /// Unix time in milliseconds.
-    When,
-    /// No unit: states, names.
+    /// A Unix time in milliseconds, shown as an age such as "2 hours ago".
+    TimeAgo,
+    /// No unit, for states and names.
     Plain,
 }
 
@@ -22,25 +23,25 @@ impl Unit {
             Unit::Seconds => "s",
             Unit::PerSecond => "reqps",
             Unit::TokensPerSecond => "suffix: tok/s",
-            Unit::Share => "percentunit",
+            Unit::Percent => "percentunit",
             Unit::Count => "short",
             Unit::Bytes => "bytes",
-            Unit::When => "dateTimeFromNow",
+            Unit::TimeAgo => "dateTimeFromNow",
             Unit::Plain => "none",
         }
     }
 }
 
-/// The text for an empty result.
-const NOTHING: &str = "No traffic";
+/// The text that most panels show if their queries return nothing.
+const NO_TRAFFIC: &str = "No traffic";
 
-/// The colours that have one meaning on all dashboards, by legend.
+/// Lines with these legends have the same colour on all dashboards.
 const COLOURS: &[(&str, &str)] = &[
     ("p50", "green"),
     ("p90", "orange"),
     ("p99", "red"),
     ("mean", "blue"),
-    ("set", "text"),
+    ("scheduled", "text"),
     ("offered", "blue"),
     ("started", "purple"),
     ("finished", "orange"),
@@ -58,7 +59,7 @@ pub struct Panel {
     title: String,
     about: String,
     unit: Unit,
-    none: &'static str,
+    empty_text: &'static str,
     bounds: (Option<f64>, Option<f64>),
     queries: Vec<(String, String)>,
     overrides: Vec<Value>,
@@ -77,7 +78,7 @@ impl Panel {
             title: title.to_owned(),
             about: String::new(),
             unit,
-            none: NOTHING,
+            empty_text: NO_TRAFFIC,
             bounds: (Some(0.0), None),
             queries: Vec::new(),
             overrides: Vec::new(),
@@ -88,32 +89,32 @@ impl Panel {
         }
     }
 
-    /// Lines over time; two fit into a row.
+    /// Creates a panel with lines over time. Two panels fit into a row.
     pub fn lines(title: &str, unit: Unit) -> Panel {
         Panel::new("timeseries", title, unit, (12, 8))
     }
 
-    /// One number; eight fit into a row.
+    /// Creates a panel with one number. Eight panels fit into a row.
     pub fn number(title: &str, unit: Unit) -> Panel {
         Panel::new("stat", title, unit, (3, 4))
     }
 
-    /// A histogram over time.
+    /// Creates a panel that shows a histogram over time.
     pub fn heatmap(title: &str, unit: Unit) -> Panel {
         Panel::new("heatmap", title, unit, (12, 8))
     }
 
-    /// States over time.
+    /// Creates a panel that shows states over time.
     pub fn states(title: &str) -> Panel {
         Panel::new("state-timeline", title, Unit::Plain, (24, 6))
     }
 
-    /// The current values, one row for each series.
+    /// Creates a table of the current values, with one row for each time series.
     pub fn table(title: &str, unit: Unit) -> Panel {
         Panel::new("table", title, unit, (24, 6))
     }
 
-    /// Sets the description: the metric and its meaning.
+    /// Sets the description, which names the metric and explains it.
     pub fn about(mut self, about: &str) -> Panel {
         about.clone_into(&mut self.about);
         self
@@ -124,23 +125,24 @@ impl Panel {
         self
     }
 
-    pub fn wide(mut self, width: u64) -> Panel {
+    pub fn with_width(mut self, width: u64) -> Panel {
         self.width = width;
         self
     }
 
-    /// Sets the text for an empty result.
-    pub fn none(mut self, text: &'static str) -> Panel {
-        self.none = text;
+    /// Sets the text that the panel shows if its queries return nothing.
+    pub fn empty_text(mut self, text: &'static str) -> Panel {
+        self.empty_text = text;
         self
     }
 
     /// Allows values below 0.
-    pub fn signed(mut self) -> Panel {
+    pub fn allow_negative(mut self) -> Panel {
         self.bounds.0 = None;
         self
     }
 
+    /// Limits the axis to 100 %.
     pub fn at_most_one(mut self) -> Panel {
         self.bounds.1 = Some(1.0);
         self
@@ -151,20 +153,20 @@ impl Panel {
         self
     }
 
-    /// Changes to a colour from a value on. Only for values that are a verdict.
-    pub fn from(mut self, value: f64, colour: &str) -> Panel {
+    /// Sets the colour of all values from `value` upwards. Use it only if the value is good or bad.
+    pub fn colour_from(mut self, value: f64, colour: &str) -> Panel {
         self.steps.push(json!({"color": colour, "value": value}));
         self
     }
 
-    /// Sets the colour below the first threshold.
-    pub fn at_first(mut self, colour: &str) -> Panel {
+    /// Sets the colour of the values below the first [`Panel::colour_from`].
+    pub fn base_colour(mut self, colour: &str) -> Panel {
         self.steps[0] = json!({"color": colour, "value": null});
         self
     }
 
-    /// Maps a value to a text and a colour.
-    pub fn word(mut self, value: &str, text: &str, colour: &str) -> Panel {
+    /// Shows a value as this text in this colour.
+    pub fn map_value(mut self, value: &str, text: &str, colour: &str) -> Panel {
         let mut options = serde_json::Map::new();
         options.insert(
             value.to_owned(),
@@ -174,7 +176,7 @@ impl Panel {
         self
     }
 
-    /// Draws a line dashed and without points: a limit or a scheduled value.
+    /// Draws the line with this legend dashed, because it is a limit or a scheduled value.
     pub fn dashed(self, legend: &str) -> Panel {
         self.with(legend, &[("custom.lineStyle", json!({"fill": "dash", "dash": [8, 6]}))])
     }
@@ -188,8 +190,8 @@ impl Panel {
         self
     }
 
-    /// Draws a line of counts as bars in the background, on a separate axis.
-    pub fn aside(self, legend: &str) -> Panel {
+    /// Draws the counts with this legend as bars in the background, on a separate axis.
+    pub fn as_background_bars(self, legend: &str) -> Panel {
         self.with(
             legend,
             &[
@@ -203,7 +205,8 @@ impl Panel {
         )
     }
 
-    /// Fills the area between two lines: the bounds of a confidence interval.
+    /// Fills the area between the lines with the legends `low` and `high`, the bounds of a
+    /// confidence interval.
     pub fn band(self, low: &str, high: &str, colour: &str) -> Panel {
         let edge = |more: Option<Value>| {
             let mut properties = vec![
@@ -217,6 +220,7 @@ impl Panel {
         self.with(low, &edge(None)).with(high, &edge(Some(json!(low))))
     }
 
+    /// Sets properties of the line with this legend.
     fn with(mut self, legend: &str, properties: &[(&str, Value)]) -> Panel {
         let properties: Vec<Value> =
             properties.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
@@ -227,7 +231,8 @@ impl Panel {
         self
     }
 
-    /// Sets the columns of a table: label and heading, in order. Other columns are hidden.
+    /// Sets the columns of a table, in order. Each column is a label and its heading. Columns that
+    /// are not in the list are hidden.
     pub fn columns(mut self, columns: &[(&str, &str)]) -> Panel {
         let order: serde_json::Map<String, Value> = columns
             .iter()
@@ -256,7 +261,7 @@ impl Panel {
     pub fn json(&self, id: usize, x: u64, y: u64) -> Value {
         let mut defaults = json!({
             "unit": self.unit.name(),
-            "noValue": self.none,
+            "noValue": self.empty_text,
             "color": {"mode": if self.kind == "timeseries" { "palette-classic" } else { "thresholds" }},
             "thresholds": {"mode": "absolute", "steps": self.steps},
             "mappings": self.mappings,
@@ -272,7 +277,7 @@ impl Panel {
             "type": self.kind,
             "title": self.title,
             "description": self.about,
-            "datasource": source(),
+            "datasource": datasource(),
             "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
             "fieldConfig": {"defaults": defaults, "overrides": self.overrides()},
             "options": self.options(),
@@ -348,7 +353,7 @@ impl Panel {
             let letter = char::from(b'A' + u8::try_from(at).unwrap());
             json!({
                 "refId": letter.to_string(),
-                "datasource": source(),
+                "datasource": datasource(),
                 "expr": expression,
                 "legendFormat": legend,
                 "instant": at_once,
@@ -360,7 +365,8 @@ impl Panel {
     }
 }
 
-/// The data source as a variable: its id differs in each Grafana that imports the dashboard.
-pub fn source() -> Value {
+/// Returns the data source. It is a variable, because the id of the data source is different in
+/// each Grafana.
+pub fn datasource() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }

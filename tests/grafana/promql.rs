@@ -1,19 +1,21 @@
-//! Builds `PromQL` queries. Names and labels come from the table of metrics, so a query for a
-//! metric that the daemon does not expose does not compile.
+//! Builds `PromQL` queries from the constants in the table of metrics. A query for a metric that
+//! the daemon does not expose does not compile.
 //!
-//! A divisor has the guard `> 0`, and a quantile the guard `>= 0`, which drops NaN: an idle
-//! endpoint has no success rate and no latency, and the panel then shows its text for missing data.
+//! Divisors are filtered by `> 0`, and quantiles by `>= 0`, which removes NaN. So the success rate
+//! and the latency of an idle endpoint return nothing, and the panel shows its text for missing
+//! data.
 
 use llmload::metrics::table::Family;
 
-/// The range of every rate, ratio and quantile of a dashboard.
+/// The time over which all rates, ratios and quantiles are computed: a variable of the dashboard.
 pub const WINDOW: &str = "$window";
 
-/// The matchers for the dashboard variables, as far as the family has their labels.
+/// The matchers for the dashboard variables. Variables whose label the family does not have are
+/// left out.
 fn matchers(family: &Family, more: &str) -> String {
-    let chosen =
+    let selected =
         ["target", "model", "scenario"].into_iter().filter(|label| family.labels.contains(label));
-    let labels = ["job", "instance"].into_iter().chain(chosen);
+    let labels = ["job", "instance"].into_iter().chain(selected);
     let mut matchers: Vec<String> = labels.map(|label| format!("{label}=~\"${label}\"")).collect();
     matchers.extend((!more.is_empty()).then(|| more.to_owned()));
     matchers.join(",")
@@ -42,8 +44,8 @@ pub fn rate_where(family: &Family, more: &str) -> String {
     format!("sum(rate({}[{WINDOW}]))", select(family, "", more))
 }
 
-/// The average of a gauge over the window. Rates are averages too: beside them, the current value
-/// would look early or late while the load rises.
+/// The average of a gauge over the window. Rates are averages over the window too. While the load
+/// rises, the current value of a gauge would be ahead of these rates.
 pub fn average(family: &Family) -> String {
     format!("sum(avg_over_time({}[{WINDOW}]))", series(family))
 }
@@ -64,32 +66,33 @@ pub fn quantile_by(q: &str, labels: &str, family: &Family) -> String {
     format!("histogram_quantile({q}, sum by ({by}) (rate({buckets}[{WINDOW}]))) >= 0")
 }
 
-/// One bound of the 95 % confidence interval of a quantile. The number of values below the quantile
-/// q of n values is binomial with n and q; its normal approximation gives the rank ± 1.96 standard
-/// deviations. With few values the interval covers all of them.
+/// One bound of the 95 % confidence interval of a quantile. The number of values below the true
+/// quantile q is binomially distributed with n and q. By the normal approximation, the bounds are
+/// the values whose rank is ± 1.96 standard deviations from q·n. With few values, the interval
+/// reaches from the lowest to the highest value.
 pub fn bound(sign: char, q: f64, family: &Family) -> String {
     let spread = 1.96 * (q * (1.0 - q)).sqrt();
     let order = format!("{q} {sign} {spread:.3} / sqrt({})", samples(family));
     quantile(&format!("scalar(clamp({order}, 0.001, 1))"), family)
 }
 
-/// The mean of the values of a histogram. It is exact.
+/// The mean of the values of a histogram. It is exact, because it does not depend on the buckets.
 pub fn mean(family: &Family) -> String {
     let rate = |suffix| format!("sum(rate({}[{WINDOW}]))", select(family, suffix, ""));
     ratio(&rate("_sum"), &rate("_count"))
 }
 
-/// The increase of each bucket between two points of a heatmap.
+/// The increase of each bucket from one point of a heatmap to the next.
 pub fn buckets(family: &Family) -> String {
     format!("sum by (le) (increase({}[$__rate_interval]))", select(family, "_bucket", ""))
 }
 
-/// `part / whole`, or no value if the whole is 0.
-pub fn ratio(part: &str, whole: &str) -> String {
-    format!("{part} / ({whole} > 0)")
+/// `part / total`, or nothing if the total is 0.
+pub fn ratio(part: &str, total: &str) -> String {
+    format!("{part} / ({total} > 0)")
 }
 
-/// Like [`ratio`], if the parts have labels and the whole has none.
-pub fn shares(parts: &str, whole: &str) -> String {
-    format!("{parts} / on () group_left () ({whole} > 0)")
+/// Like [`ratio`], but for parts with labels and a total without labels.
+pub fn ratios(parts: &str, total: &str) -> String {
+    format!("{parts} / on () group_left () ({total} > 0)")
 }

@@ -36,7 +36,8 @@ fn rules_query_only_exposed_metrics() {
     let mut vocabulary = Vocabulary::new();
     let rules = rules();
     for recorded in rules.iter().filter_map(|rule| rule["record"].as_str()) {
-        // level:metric:operations. The labels are those of a route, and the reason.
+        // The convention for names is level:metric:operations. A recorded series has the labels of
+        // a route, and some have the label `reason`.
         assert_eq!(recorded.split(':').count(), 3, "{recorded}");
         let labels =
             ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));
@@ -50,7 +51,7 @@ fn rules_query_only_exposed_metrics() {
             .filter(|line| !line.trim_start().starts_with('#'));
         let expression = lines.collect::<Vec<_>>().join(" ");
         assert_eq!(vocabulary.unknown(&expression), Vec::<String>::new(), "{expression}");
-        assert!(!expression.contains("job="), "it works with one job name only: {expression}");
+        assert!(!expression.contains("job="), "a rule must work with every job name: {expression}");
         if rule["alert"].is_string() {
             for key in ["summary", "description"] {
                 assert!(
@@ -70,7 +71,11 @@ fn rules_query_only_exposed_metrics() {
 fn every_alert_has_a_test_that_fires_and_one_that_stays_silent() {
     let rules = rules();
     let alerts: Vec<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
-    assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), alerts.len(), "two of one name");
+    assert_eq!(
+        alerts.iter().collect::<BTreeSet<_>>().len(),
+        alerts.len(),
+        "two alerts have the same name"
+    );
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for file in files("grafana/rules/tests", ".yml") {
         for test in read(&file)["tests"].as_array().unwrap() {
@@ -100,7 +105,6 @@ fn every_alert_has_a_test_that_fires_and_one_that_stays_silent() {
     }
     for alert in alerts {
         assert!(fires.contains(alert), "no test in grafana/rules/tests fires {alert}");
-        // A test that expects one sample expects silence from the other routes.
         assert!(silent.contains(alert), "no test in grafana/rules/tests keeps {alert} silent");
     }
 }

@@ -1,16 +1,16 @@
-//! The dashboard of client and server: the difference between the two is network, gateway and
-//! queue.
+//! The dashboard that compares the metrics of the client (llmload) with the metrics of the server.
+//! Their difference is the time in the network, in gateways and in queues between the two.
 //!
-//! vLLM, SGLang and llama.cpp use different names for the same metrics; each query covers all
+//! vLLM, SGLang and llama.cpp use different names for the same metrics. Each query works with all
 //! three.
 
 use llmload::metrics::table;
 
-use crate::dashboard::{Dashboard, chosen};
+use crate::dashboard::{Dashboard, query_variable};
 use crate::panel::{Panel, Unit};
 use crate::promql::{WINDOW, average, mean, quantile, rate};
 
-/// The names of one metric in the three engines; `None` if llama.cpp lacks it.
+/// The names of one metric in the three engines. `None` if llama.cpp does not have this metric.
 struct EngineMetric {
     vllm: &'static str,
     sglang: &'static str,
@@ -43,7 +43,8 @@ const GENERATED: EngineMetric = EngineMetric {
     llama_cpp: Some("llamacpp:tokens_predicted_total"),
 };
 
-/// All server metrics that the queries use; histograms without their suffixes.
+/// Returns the names of all server metrics that the queries use. Names of histograms have no suffix
+/// such as `_bucket`.
 pub fn names() -> Vec<&'static str> {
     let all = [FIRST_TOKEN, RUNNING, WAITING, CACHE, GENERATED];
     all.into_iter().flat_map(|metric| metric.names().collect::<Vec<_>>()).collect()
@@ -54,7 +55,8 @@ impl EngineMetric {
         [self.vllm, self.sglang].into_iter().chain(self.llama_cpp)
     }
 
-    /// A query that returns the metric of the engine that exposes it.
+    /// Joins the queries for all three engines by `or`. Only the engine that is running has a
+    /// result.
     fn any(&self, query: impl Fn(&str) -> String) -> String {
         let alternatives: Vec<String> = self.names().map(query).collect();
         alternatives.join(" or ")
@@ -75,8 +77,11 @@ pub fn dashboard() -> Dashboard {
         "Client-side metrics beside the metrics of the server (vLLM, SGLang, llama.cpp). \
                 Prometheus must scrape the server too.",
     )
-    .variable(chosen("server_job", &format!("label_values({{__name__=~\"{running}\"}}, job)")))
-    .variable(chosen(
+    .variable(query_variable(
+        "server_job",
+        &format!("label_values({{__name__=~\"{running}\"}}, job)"),
+    ))
+    .variable(query_variable(
         "server_instance",
         &format!("label_values({{__name__=~\"{running}\",job=~\"$server_job\"}}, instance)"),
     ))
@@ -86,7 +91,7 @@ pub fn dashboard() -> Dashboard {
 
 const UNKNOWN: &str = "No such server metric";
 
-/// The sum over the selected servers of any engine.
+/// The sum over all selected servers.
 fn sum(metric: &EngineMetric) -> String {
     metric.any(|name| format!("sum({name}{HERE})"))
 }
@@ -108,12 +113,12 @@ fn first_token() -> [Panel; 4] {
         Panel::lines("TTFT p50, client and server", Unit::Seconds)
             .about(
                 "llmload_time_to_first_token_seconds and the time_to_first_token_seconds of the \
-                server. The clock of the server starts when it has the request, and it counts \
-                all clients.",
+                server. The server measures from the arrival of a request, and it includes the \
+                requests of all clients.",
             )
             .query("client", quantile("0.5", &table::TIME_TO_FIRST_TOKEN))
             .query("server", server_quantile("0.5"))
-            .none(UNKNOWN),
+            .empty_text(UNKNOWN),
         Panel::lines("TTFT p99, client and server", Unit::Seconds)
             .about(
                 "llmload_time_to_first_token_seconds and the time_to_first_token_seconds of the \
@@ -121,24 +126,24 @@ fn first_token() -> [Panel; 4] {
             )
             .query("client", quantile("0.99", &table::TIME_TO_FIRST_TOKEN))
             .query("server", server_quantile("0.99"))
-            .none(UNKNOWN),
+            .empty_text(UNKNOWN),
         Panel::lines("Mean TTFT, client minus server", Unit::Seconds)
             .about(
-                "llmload_time_to_first_token_seconds minus the value of the server, as exact \
-                means: connect, network, gateway and the wait before the clock of the server \
-                starts.",
+                "The mean of llmload_time_to_first_token_seconds minus the mean of the server. The \
+                difference is the time for the connect, the network, gateways and queues before \
+                the server.",
             )
             .query(
                 "client - server",
                 format!("({}) - ({})", mean(&table::TIME_TO_FIRST_TOKEN), server_mean()),
             )
-            .none(UNKNOWN)
-            .signed(),
+            .empty_text(UNKNOWN)
+            .allow_negative(),
         Panel::lines("Mean TTFT, client and server", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds and the value of the server, as means.")
+            .about("The means of llmload_time_to_first_token_seconds and of the server.")
             .query("client", mean(&table::TIME_TO_FIRST_TOKEN))
             .query("server", server_mean())
-            .none(UNKNOWN),
+            .empty_text(UNKNOWN),
     ]
 }
 
@@ -147,20 +152,20 @@ fn engine() -> [Panel; 4] {
         Panel::lines("Requests in flight, running and waiting", Unit::Count)
             .about(
                 "llmload_requests_in_flight, and the running and waiting requests of the server. \
-                If far more are in flight than running and waiting, something between client and \
-                server queues requests.",
+                If many more are in flight than running and waiting, then requests wait between \
+                client and server, for example in a gateway.",
             )
             .query("in flight (client)", average(&table::REQUESTS_IN_FLIGHT))
             .query("running", sum(&RUNNING))
             .query("waiting", sum(&WAITING))
-            .none(UNKNOWN),
-        Panel::lines("KV cache usage", Unit::Share)
+            .empty_text(UNKNOWN),
+        Panel::lines("KV cache usage", Unit::Percent)
             .about(
                 "vllm:kv_cache_usage_perc, sglang:token_usage or llamacpp:kv_cache_usage_ratio of \
-                each server. Near 100 % the server preempts or queues requests.",
+                each server. Near 100 %, the server preempts or queues requests.",
             )
             .query("{{instance}}", CACHE.any(|name| format!("max by (instance) ({name}{HERE})")))
-            .none(UNKNOWN)
+            .empty_text(UNKNOWN)
             .at_most_one(),
         Panel::lines("Output tokens, client and server", Unit::TokensPerSecond)
             .about(
@@ -170,13 +175,13 @@ fn engine() -> [Panel; 4] {
             )
             .query("client", rate(&table::OUTPUT_TOKENS))
             .query("server", GENERATED.any(|name| format!("sum(rate({name}{HERE}[{WINDOW}]))")))
-            .none(UNKNOWN),
+            .empty_text(UNKNOWN),
         Panel::lines("Waiting requests per running request", Unit::Count)
             .about(
-                "vllm:num_requests_waiting / vllm:num_requests_running, or the same of SGLang and \
-                llama.cpp. Above 0 for long, the server is saturated.",
+                "vllm:num_requests_waiting / vllm:num_requests_running, or the same metrics of \
+                SGLang and llama.cpp. If it is above 0 for long, the server is saturated.",
             )
             .query("waiting / running", format!("({}) / (({}) > 0)", sum(&WAITING), sum(&RUNNING)))
-            .none(UNKNOWN),
+            .empty_text(UNKNOWN),
     ]
 }

@@ -20,7 +20,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files of a folder whose names end in `ending`, sorted.
+/// Returns the files in a folder whose names end with `ending`, sorted by name.
 pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(repository().join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -43,7 +43,7 @@ pub fn assert_committed(path: &str, expected: &str) {
 }
 
 #[test]
-fn the_committed_dashboards_are_the_generated_ones() {
+fn the_committed_dashboards_equal_the_generated_dashboards() {
     let mut made = Vec::new();
     for dashboard in dashboards() {
         let path = format!("grafana/dashboards/{}.json", dashboard.name);
@@ -54,6 +54,6 @@ fn the_committed_dashboards_are_the_generated_ones() {
     assert_eq!(
         files("grafana/dashboards", ".json"),
         made,
-        "a dashboard that is no longer generated"
+        "a committed dashboard is no longer generated; delete it"
     );
 }

@@ -1,10 +1,13 @@
-//! The objectives dashboard: SLO attainment and error budget burn rate. The user selects the
-//! thresholds on the dashboard. Each option is the bound of a bucket, so the shares are exact.
+//! The objectives dashboard: SLO attainment and error budget burn rate.
+//!
+//! Its first row shows the objectives of the configuration. For all other rows, the user selects
+//! the thresholds on the dashboard. The user can select only the bucket bounds of the histograms,
+//! so that the percentages are exact.
 
 use llmload::metrics::table::{self, Family, Kind};
 use serde_json::Value;
 
-use crate::dashboard::{Dashboard, one_of};
+use crate::dashboard::{Dashboard, list_variable};
 use crate::overview::success_ratio;
 use crate::panel::{Panel, Unit};
 use crate::promql::{WINDOW, ratio, samples, select};
@@ -30,57 +33,62 @@ pub fn dashboard() -> Dashboard {
             "30",
         ))
         .variable(objective())
-        .row("Objectives of the configuration (slo)", configured())
-        .row("SLO attainment", verdicts())
-        .row("Attainment over time", shares())
-        .row("Error budget burn rate", burn())
+        .row("Objectives in the configuration (slo)", configured())
+        .row("SLO attainment", attainment())
+        .row("Attainment over time", attainment_over_time())
+        .row("Error budget burn rate", burn_rates())
 }
 
-/// A variable: the share of requests that must meet the threshold.
+/// Returns the variable of the objective.
 pub fn objective() -> Value {
-    one_of(
+    list_variable(
         "slo_objective",
-        "The share of requests that must meet the threshold.",
+        "The fraction of requests that must be within the threshold.",
         &["0.9", "0.95", "0.99", "0.999"],
         "0.99",
     )
 }
 
-/// A variable with the bucket bounds of a family as options.
+/// Returns the variable of a threshold. Its options are the bucket bounds of a family.
 pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Value {
-    let Kind::Histogram(buckets) = family.kind else { panic!("{} is no histogram", family.name) };
-    let edges: Vec<String> = buckets.iter().map(ToString::to_string).collect();
-    let edges: Vec<&str> = edges.iter().map(String::as_str).collect();
-    one_of(name, about, &edges, current)
+    let Kind::Histogram(buckets) = family.kind else {
+        panic!("{} is not a histogram", family.name)
+    };
+    let bounds: Vec<String> = buckets.iter().map(ToString::to_string).collect();
+    let bounds: Vec<&str> = bounds.iter().map(String::as_str).collect();
+    list_variable(name, about, &bounds, current)
 }
 
-/// The share of values up to a threshold. Prometheus 3 writes the bound `1` as `1.0`.
+/// The fraction of values within a threshold. The matcher accepts `1.0` for the bound `1`, because
+/// Prometheus 3 writes it so.
 fn within(family: &Family, variable: &str, by: &str) -> String {
     let good = select(family, "_bucket", &format!("le=~\"${variable}([.]0)?\""));
     let all = select(family, "_count", "");
     ratio(&format!("sum{by}(rate({good}[{WINDOW}]))"), &format!("sum{by}(rate({all}[{WINDOW}]))"))
 }
 
-/// The objectives of the configuration. llmload judges each request, so the shares are exact at any
-/// threshold.
+/// The objectives in the configuration. llmload itself judges each request by them, so their
+/// thresholds need not be bucket bounds.
 fn configured() -> [Panel; 4] {
     let by = " by (scenario, target, slo) ";
     let rate = |family| format!("sum{by}(rate({}[{WINDOW}]))", crate::promql::series(family));
     let missed = ratio(&rate(&table::SLO_VIOLATIONS), &rate(&table::SLO_REQUESTS));
     let max = |family| format!("max{by}({})", crate::promql::series(family));
     [
-        Panel::lines("Requests that meet each objective", Unit::Share)
+        Panel::lines("Requests that meet each objective", Unit::Percent)
             .about(
-                "1 - llmload_slo_violations_total / llmload_slo_requests_total: the share of \
-                finished requests within the threshold of the configuration. A failed request \
-                misses every threshold.",
+                "1 - llmload_slo_violations_total / llmload_slo_requests_total: the percentage of \
+                finished requests that met the objective. A failed request misses every \
+                objective.",
             )
             .query("{{scenario}} {{target}} {{slo}}", format!("1 - {missed}"))
             .at_most_one(),
         Panel::lines("Error budget burn rate of each objective", Unit::Plain)
             .about(
-                "llmload_slo_violations_total / llmload_slo_requests_total as a multiple of 1 - \
-                llmload_slo_objective_ratio. Above 1 the objective is missed.",
+                "(llmload_slo_violations_total / llmload_slo_requests_total) / (1 - \
+                llmload_slo_objective_ratio): the percentage of requests that missed the \
+                objective, divided by the percentage that is allowed to miss it. Above 1, the \
+                objective is missed.",
             )
             .query(
                 "{{scenario}} {{target}} {{slo}}",
@@ -88,8 +96,8 @@ fn configured() -> [Panel; 4] {
             ),
         Panel::lines("Goodput", Unit::PerSecond)
             .about(
-                "llmload_slo_good_requests_total per second: successes that met every objective, \
-                and all finished requests (llmload_requests_total).",
+                "Good: llmload_slo_good_requests_total per second, the successes that met every \
+                objective. Finished: llmload_requests_total per second, all finished requests.",
             )
             .query(
                 "good, {{scenario}} {{target}}",
@@ -105,49 +113,49 @@ fn configured() -> [Panel; 4] {
                     crate::promql::series(&table::REQUESTS)
                 ),
             ),
-        Panel::lines("Thresholds of the configuration", Unit::Seconds)
-            .about("llmload_slo_threshold_seconds: the thresholds of the configuration.")
+        Panel::lines("Thresholds in the configuration", Unit::Seconds)
+            .about("llmload_slo_threshold_seconds: the thresholds in the configuration.")
             .query("{{scenario}} {{target}} {{slo}}", max(&table::SLO_THRESHOLD)),
     ]
 }
 
-fn verdicts() -> [Panel; 5] {
-    let verdict = |title, query: String| {
-        Panel::number(title, Unit::Share)
-            .query("met", format!("({query}) / $slo_objective"))
-            .at_first("red")
-            .from(1.0, "green")
-            .wide(5)
+fn attainment() -> [Panel; 5] {
+    let attainment = |title, query: String| {
+        Panel::number(title, Unit::Percent)
+            .query("attainment", format!("({query}) / $slo_objective"))
+            .base_colour("red")
+            .colour_from(1.0, "green")
+            .with_width(5)
     };
     [
-        verdict("Success rate (% of objective)", success_ratio()).about(
+        attainment("Success rate (% of objective)", success_ratio()).about(
             "1 - llmload_request_failures_total / llmload_requests_total, divided by the \
-                objective. 100 % or more meets it.",
+                selected objective. The objective is met at 100 % or more.",
         ),
-        verdict(
+        attainment(
             "TTFT attainment (% of objective)",
             within(&table::TIME_TO_FIRST_TOKEN, "slo_ttft", ""),
         )
         .about(
-            "llmload_time_to_first_token_seconds_bucket: the share of first tokens within the \
-                threshold, divided by the objective. Requests that failed before the first token \
+            "llmload_time_to_first_token_seconds_bucket: the percentage of first tokens within \
+                the threshold, divided by the selected objective. Requests that failed before the first token \
                 count only in the success rate.",
         ),
-        verdict(
+        attainment(
             "TPOT attainment (% of objective)",
             within(&table::TIME_PER_OUTPUT_TOKEN, "slo_tpot", ""),
         )
         .about(
-            "llmload_time_per_output_token_seconds_bucket: the share of successes within the \
-                threshold, divided by the objective.",
+            "llmload_time_per_output_token_seconds_bucket: the percentage of successes within \
+                the threshold, divided by the selected objective.",
         ),
-        verdict(
+        attainment(
             "Request duration attainment (% of objective)",
             within(&table::REQUEST_DURATION, "slo_duration", ""),
         )
         .about(
-            "llmload_request_duration_seconds_bucket: the share of successes within the \
-                threshold, divided by the objective.",
+            "llmload_request_duration_seconds_bucket: the percentage of successes within \
+                the threshold, divided by the selected objective.",
         ),
         Panel::number("Samples", Unit::Count)
             .about(
@@ -155,15 +163,15 @@ fn verdicts() -> [Panel; 5] {
                 objective needs hundreds of samples.",
             )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
-            .at_first("orange")
-            .from(100.0, "text")
-            .wide(4),
+            .base_colour("orange")
+            .colour_from(100.0, "text")
+            .with_width(4),
     ]
 }
 
-fn shares() -> [Panel; 4] {
-    let lines = |title, query: String| {
-        Panel::lines(title, Unit::Share)
+fn attainment_over_time() -> [Panel; 4] {
+    let over_time = |title, query: String| {
+        Panel::lines(title, Unit::Percent)
             .query("{{scenario}}", query)
             .query("objective", "vector($slo_objective)")
             .dashed("objective")
@@ -173,24 +181,24 @@ fn shares() -> [Panel; 4] {
     let rate = |family| format!("sum{by}(rate({}[{WINDOW}]))", crate::promql::series(family));
     let failed = ratio(&rate(&table::REQUEST_FAILURES), &rate(&table::REQUESTS));
     [
-        lines("Success rate", format!("1 - {failed}"))
+        over_time("Success rate", format!("1 - {failed}"))
             .about("1 - llmload_request_failures_total / llmload_requests_total."),
-        lines("TTFT within the threshold", within(&table::TIME_TO_FIRST_TOKEN, "slo_ttft", by)).about(
-            "llmload_time_to_first_token_seconds_bucket: the share of first tokens within the threshold.",
+        over_time("TTFT within the threshold", within(&table::TIME_TO_FIRST_TOKEN, "slo_ttft", by)).about(
+            "llmload_time_to_first_token_seconds_bucket: the percentage of first tokens within the threshold.",
         ),
-        lines("TPOT within the threshold", within(&table::TIME_PER_OUTPUT_TOKEN, "slo_tpot", by)).about(
-            "llmload_time_per_output_token_seconds_bucket: the share of successes within the threshold.",
+        over_time("TPOT within the threshold", within(&table::TIME_PER_OUTPUT_TOKEN, "slo_tpot", by)).about(
+            "llmload_time_per_output_token_seconds_bucket: the percentage of successes within the threshold.",
         ),
-        lines("Request duration within the threshold", within(&table::REQUEST_DURATION, "slo_duration", by))
-            .about("llmload_request_duration_seconds_bucket: the share of successes within the threshold."),
+        over_time("Request duration within the threshold", within(&table::REQUEST_DURATION, "slo_duration", by))
+            .about("llmload_request_duration_seconds_bucket: the percentage of successes within the threshold."),
     ]
 }
 
-const LONG: &str = "At 1 the error budget lasts exactly one period. At 14.4, one hour uses 2 % of a \
-                monthly budget.";
+const BURN_RATE_HINT: &str = "At a burn rate of 1, the error budget lasts for exactly its period, such as 30 days. \
+                At 14.4, one hour uses 2 % of a 30-day budget.";
 
-fn burn() -> [Panel; 2] {
-    let burns = |title, bad: &dyn Fn(&str) -> String| {
+fn burn_rates() -> [Panel; 2] {
+    let burn_rate = |title, bad: &dyn Fn(&str) -> String| {
         ["5m", "30m", "1h", "6h"].iter().fold(Panel::lines(title, Unit::Plain), |panel, window| {
             panel.query(window, format!("({}) / (1 - $slo_objective)", bad(window)))
         })
@@ -201,20 +209,20 @@ fn burn() -> [Panel; 2] {
     let good = select(&table::TIME_TO_FIRST_TOKEN, "_bucket", "le=~\"$slo_ttft([.]0)?\"");
     let all = select(&table::TIME_TO_FIRST_TOKEN, "_count", "");
     [
-        burns("Success rate: error budget burn rate", &|window| {
+        burn_rate("Success rate: error budget burn rate", &|window| {
             ratio(&rate(&failures, window), &rate(&requests, window))
         })
         .about(&format!(
-            "llmload_request_failures_total / llmload_requests_total as a multiple of the \
-                error budget, by window. {LONG}"
+            "llmload_request_failures_total / llmload_requests_total divided by the error \
+                budget (1 - objective), for each window. {BURN_RATE_HINT}"
         )),
-        burns("TTFT: error budget burn rate", &|window| {
+        burn_rate("TTFT: error budget burn rate", &|window| {
             format!("1 - {}", ratio(&rate(&good, window), &rate(&all, window)))
         })
         .about(&format!(
-            "llmload_time_to_first_token_seconds_bucket: the share of first tokens beyond the \
-                threshold as a multiple of the error budget, by window. {LONG}"
+            "llmload_time_to_first_token_seconds_bucket: the percentage of first tokens later than \
+                the threshold, divided by the error budget (1 - objective), for each window. {BURN_RATE_HINT}"
         ))
-        .signed(),
+        .allow_negative(),
     ]
 }

@@ -1,5 +1,5 @@
-//! The names that a query may use: every family that the daemon exposes, with its labels and their
-//! possible values.
+//! The names that a query is allowed to use: every family that the daemon exposes, with its labels
+//! and the possible values of the labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,16 @@ use llmload::metrics::table::{self, Family, Kind};
 
 use crate::server;
 
-/// Series by name, each with its labels and their values. `None` stands for any value.
+/// The known series by name. Each has its labels, and each label has its possible values, or `None`
+/// if every value is possible.
 pub struct Vocabulary {
     series: BTreeMap<String, BTreeMap<String, Option<Vec<String>>>>,
 }
 
-/// Labels that Prometheus and its operator add.
+/// Labels that Prometheus or the Prometheus operator adds.
 const SCRAPE_LABELS: [&str; 3] = ["job", "instance", "pod"];
 
-/// A metric in a query, with its matchers.
+/// A metric name in a query, with the matchers after it.
 #[derive(Debug)]
 struct Mention<'a> {
     name: &'a str,
@@ -23,7 +24,7 @@ struct Mention<'a> {
 }
 
 impl Vocabulary {
-    /// The vocabulary of the daemon, of Prometheus itself and of the model servers.
+    /// Returns the names that the daemon, Prometheus itself and the model servers expose.
     pub fn new() -> Vocabulary {
         let mut vocabulary = Vocabulary { series: BTreeMap::new() };
         for family in families() {
@@ -49,7 +50,7 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Adds a name, such as a recording rule.
+    /// Adds a name, such as the name of a recording rule.
     pub fn add(
         &mut self,
         name: &str,
@@ -139,7 +140,8 @@ impl Vocabulary {
     }
 }
 
-/// Returns the family of a series: a histogram has several series, each with a suffix.
+/// Returns the name of the family of a series. The series of a histogram have a suffix, such as
+/// `_bucket`, which is removed.
 fn family_of(name: &str) -> &str {
     let is_histogram = |family: &&str| {
         families().any(|known| known.name == *family && matches!(known.kind, Kind::Histogram(_)))
@@ -154,10 +156,10 @@ fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
         .map(move |(at, _)| text[at + start.len()..].split('"').next().unwrap_or(""))
 }
 
-/// Returns each metric in an expression. A name is a metric unless the text around it makes it a
-/// function, a label or an operator.
+/// Returns each metric name in an expression. Names of functions, labels and operators are left
+/// out.
 fn mentions(expression: &str) -> Vec<Mention<'_>> {
-    // After these words the parentheses hold labels.
+    // The parentheses after these words contain labels.
     let groups =
         regex_lite::Regex::new("\\b(?:by|without|on|ignoring|group_left|group_right) ?\\([^)]*\\)")
             .unwrap();
@@ -200,7 +202,7 @@ fn mentions(expression: &str) -> Vec<Mention<'_>> {
         } else if text.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == ':')
             && !rest.starts_with('(')
             && !operators.contains(&text)
-            // `sum by (…) (…)`: the operator is followed by its labels.
+            // In `sum by (…) (…)`, the name before `by` is an operator.
             && !["by", "without"].iter().any(|word| rest.starts_with(word))
         {
             found.push(Mention { name: text, matchers: "" });

@@ -1,13 +1,13 @@
-//! The architecture rules, checked on the source text: which module may import which, and where
-//! each outside crate is used.
+//! Checks the source text by the rules of the architecture: which module is allowed to import which
+//! other module, and which modules are allowed to use an outside crate.
 //!
-//! The rules are the tables below. Each test also applies its rule to an example that breaks it, so
-//! every rule is known to be able to fail.
+//! The tables below define the rules. Each test also applies its rule to examples that break the
+//! rule. This proves that the test can fail.
 
 use std::path::{Path, PathBuf};
 
-/// The layers of `src/lib.rs`, lowest first. A module imports from the layers below its own and
-/// from the modules before it in its own layer.
+/// The layers of `src/lib.rs`. The lowest layer is first. A module is allowed to import from lower
+/// layers, and from the modules before it in the same layer.
 const LAYERS: &[&[&str]] = &[
     &["simulator"],
     &["random", "buckets", "schedule", "calendar", "measurement", "slo", "protocol", "prompts"],
@@ -32,18 +32,18 @@ const LAYERS: &[&[&str]] = &[
     &["scenario", "daemon", "cli"],
 ];
 
-/// The modules that may use an outside crate. A module includes its children. The most specific row
-/// applies.
+/// For each outside crate, the modules that are allowed to use it, and their submodules. If two
+/// rows match a path such as `hyper::server`, the longer name applies.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
-    // Only this crate knows the kinds of an HTTP/2 error.
+    // Only this crate has the kinds of HTTP/2 errors.
     ("h2", &["endpoint"]),
     ("hdrhistogram", &["tally"]),
     ("http_body_util", &["web", "simulator"]),
-    // The client's errors are hyper's, and `endpoint` must distinguish them.
+    // `endpoint` must distinguish the errors of the HTTP client, which are errors of hyper.
     ("hyper", &["web", "simulator", "endpoint"]),
     ("hyper::server", &["web", "simulator"]),
     ("hyper_util", &["web", "simulator", "endpoint"]),
@@ -59,10 +59,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["endpoint"]),
     ("rlimit", &["daemon"]),
     ("rustls", &["endpoint"]),
-    // The configuration checks that a file holds certificates.
+    // The configuration checks that a file contains certificates.
     ("rustls::pki_types", &["config/validate/connection", "endpoint"]),
     ("schemars", &["config"]),
-    // These modules read, carry and send a secret. No other module opens one.
+    // `config` reads secrets, `plan` stores them, and `endpoint` sends them.
     ("secrecy", &["config", "plan", "endpoint"]),
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
@@ -73,11 +73,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
     ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
-    // A few certificate errors have a kind in this crate only.
+    // Only this crate has the kinds of some certificate errors.
     ("webpki", &["endpoint"]),
 ];
 
-/// Outside crates that every module may use: they provide vocabulary, not machinery.
+/// Outside crates that every module is allowed to use. They provide basic types and tools.
 const EVERYWHERE: &[&str] = &[
     "bytes",
     "futures_util",
@@ -90,7 +90,8 @@ const EVERYWHERE: &[&str] = &[
     "tracing",
 ];
 
-/// Modules whose results follow from their arguments alone: no runtime, no clock, no log, no I/O.
+/// Pure modules: their results depend only on their arguments. They do not use the runtime, the
+/// clock, the log or I/O.
 const PURE: &[&str] = &[
     "random",
     "buckets",
@@ -112,11 +113,11 @@ const PURE: &[&str] = &[
     "generator/event_loop",
 ];
 
-/// The paths that a pure module must not mention, with the one module that may. Only the type
-/// [`TIME`] is allowed: a time is a value.
+/// The paths that a pure module must not use, each with the one module that is an exception. The
+/// type [`TIME`] is always allowed, because a time is a value.
 const IMPURE: &[(&str, Option<&str>)] = &[
     ("std::env", None),
-    // Prompt files are read once, with the configuration.
+    // This module reads the prompt files once, when the configuration is read.
     ("std::fs", Some("prompts/load")),
     ("std::net", None),
     ("std::process", None),
@@ -128,13 +129,13 @@ const IMPURE: &[(&str, Option<&str>)] = &[
 const TIME: &str = "tokio::time::Instant";
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
 
-/// Names that say nothing about the content of a module.
+/// Module names that do not describe the content of a module.
 const VAGUE_NAMES: &[&str] =
     &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
 
-/// The number of lines above which a file probably holds two ideas.
+/// A longer file, in lines, probably has two purposes.
 const MAX_LINES: usize = 450;
-/// The files that may be longer, each with its reason.
+/// The files that are allowed to be longer, each with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 
 // ---- The rules -------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ fn opens_with_its_purpose(file: &Source) -> Vec<String> {
 }
 
 fn imports_point_down(file: &Source) -> Vec<String> {
-    // `lib.rs` is the map of the crate, and `main.rs` is outside of the layers.
+    // `lib.rs` lists all modules, and `main.rs` is in no layer, so both are left out.
     let Some(own) = file.top_module() else { return Vec::new() };
     let Some(own_rank) = rank(own) else {
         return vec![format!("{}: `{own}` is in no layer", file.path)];
@@ -163,7 +164,7 @@ fn imports_point_down(file: &Source) -> Vec<String> {
             file.path, mention.line, mention.path
         ))
     };
-    // A test may import every public module; production code may not.
+    // Tests are allowed to import every public module, so only production code is checked.
     let mentions = file.mentions();
     let mut wrong: Vec<_> = mentions.iter().filter(|m| !m.in_test).filter_map(wrong).collect();
     for mention in mentions {
@@ -178,8 +179,8 @@ fn imports_point_down(file: &Source) -> Vec<String> {
     wrong
 }
 
-fn crates_are_at_home(file: &Source) -> Vec<String> {
-    // Integration tests may use every crate.
+fn crates_are_used_only_at_home(file: &Source) -> Vec<String> {
+    // Integration tests are allowed to use every crate.
     if file.module().is_none() {
         return Vec::new();
     }
@@ -218,7 +219,7 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
             format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path)
         })
         .collect();
-    // `elapsed` reads the clock without naming it.
+    // `elapsed` reads the clock, but its path is not in the source text.
     let code = code_of(&file.text);
     let production = &code[..test_start(&code)];
     if production.contains(".elapsed()") {
@@ -237,11 +238,13 @@ fn names_are_specific(file: &Source) -> Vec<String> {
     empty.map(|part| format!("{}: `{part}` is a vague name", file.path)).collect()
 }
 
-fn one_idea_a_file(file: &Source) -> Vec<String> {
+fn is_short(file: &Source) -> Vec<String> {
     let lines = file.text.lines().count();
     let listed = LONG_FILES.iter().any(|(path, reason)| *path == file.path && !reason.is_empty());
     match (file.path.starts_with("src/") && lines > MAX_LINES, listed) {
-        (true, false) => vec![format!("{}: {lines} lines; does it hold two ideas?", file.path)],
+        (true, false) => {
+            vec![format!("{}: {lines} lines; split it if it has two purposes", file.path)]
+        }
         (false, true) => {
             vec![format!("{}: {lines} lines; remove it from LONG_FILES", file.path)]
         }
@@ -251,13 +254,14 @@ fn one_idea_a_file(file: &Source) -> Vec<String> {
 
 // ---- The sources -----------------------------------------------------------------------------
 
-/// A file, its path relative to the repository.
+/// A source file. Its path is relative to the repository.
 struct Source {
     path: String,
     text: String,
 }
 
-/// A path of identifiers in the code; a `use` tree yields one for each leaf.
+/// A path of identifiers in the code, such as `std::fs::read`. A `use` with braces has one path for
+/// each name in the braces.
 #[derive(Debug, PartialEq)]
 struct Mention {
     line: usize,
@@ -270,8 +274,8 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned() }
     }
 
-    /// The module path, such as `config/validate` for `src/config/validate.rs`; `None` outside
-    /// `src/`.
+    /// Returns the module path, such as `config/validate` for `src/config/validate.rs`. Returns
+    /// `None` for a file outside `src/`.
     fn module(&self) -> Option<&str> {
         self.path.strip_prefix("src/")?.strip_suffix(".rs")
     }
@@ -291,7 +295,7 @@ impl Source {
         })
     }
 
-    /// Every path in the code, without comments and string literals.
+    /// Returns every path in the code. Comments and string literals are skipped.
     fn mentions(&self) -> Vec<Mention> {
         let code = code_of(&self.text);
         let test = if self.path.ends_with("/tests.rs") { 0 } else { test_start(&code) };
@@ -352,7 +356,7 @@ impl<'a> Tokens<'a> {
                 self.next();
                 self.path(&path, next, paths);
             }
-            // `::<T>` or `::*`.
+            // After `::`, there is `<` or `*`, so the path ends here.
             _ => paths.push(path),
         }
     }
@@ -385,12 +389,12 @@ fn rank(module: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// The position of a file's unit tests, which are at its end.
+/// Returns the position at which the unit tests begin. They are at the end of a file.
 fn test_start(code: &str) -> usize {
     code.find("#[cfg(test)]\nmod ").unwrap_or(code.len())
 }
 
-/// The text with comments, strings and characters replaced by spaces; its length is unchanged.
+/// Replaces comments, string literals and character literals by spaces. The length does not change.
 fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -430,7 +434,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// The length of a raw string; 0 if the text does not begin with one.
+/// Returns the length of the raw string at the start of the text, or 0 if there is none.
 fn raw_string_length(text: &str) -> usize {
     let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
     if !text[1 + hashes..].starts_with('"') {
@@ -441,7 +445,7 @@ fn raw_string_length(text: &str) -> usize {
     text[start..].find(&end).map_or(text.len(), |at| start + at + end.len())
 }
 
-/// The length of a character literal; 0 for a lifetime.
+/// Returns the length of the character literal at the start of the text, or 0 if it is a lifetime.
 fn character_length(text: &str) -> usize {
     let mut inside = text.chars().skip(1);
     match (inside.next(), inside.next()) {
@@ -470,7 +474,7 @@ fn read(path: &Path, into: &mut Vec<Source>) {
     }
 }
 
-/// Asserts that every file obeys a rule.
+/// Asserts that no file breaks a rule.
 fn assert_rule(rule: fn(&Source) -> Vec<String>) {
     let mut sources = Vec::new();
     for folder in ["src", "tests", "benches"] {
@@ -483,7 +487,7 @@ fn assert_rule(rule: fn(&Source) -> Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// The number of violations of a rule in a file with this text.
+/// Returns the number of times that a file with this path and text breaks a rule.
 fn violations(rule: fn(&Source) -> Vec<String>, path: &str, text: &str) -> usize {
     rule(&Source::new(path, text)).len()
 }
@@ -491,14 +495,14 @@ fn violations(rule: fn(&Source) -> Vec<String>, path: &str, text: &str) -> usize
 // ---- The tests -------------------------------------------------------------------------------
 
 #[test]
-fn every_file_opens_with_its_purpose() {
+fn every_file_begins_with_a_module_comment() {
     assert_rule(opens_with_its_purpose);
     assert_eq!(violations(opens_with_its_purpose, "src/web.rs", "use std::fs;\n//! Late.\n"), 1);
     assert_eq!(violations(opens_with_its_purpose, "src/web.rs", ""), 1);
 }
 
 #[test]
-fn imports_point_down_the_layers() {
+fn modules_import_only_from_lower_layers() {
     assert_rule(imports_point_down);
     let breaks = |path, text| violations(imports_point_down, path, text);
     assert_eq!(breaks("src/protocol/chat.rs", "use crate::plan::RequestParameters;"), 1);
@@ -510,7 +514,7 @@ fn imports_point_down_the_layers() {
         2
     );
     assert_eq!(
-        breaks("src/event.rs", "fn f(books: &crate::ledger::LedgerCounts) {}"),
+        breaks("src/event.rs", "fn f(counts: &crate::ledger::LedgerCounts) {}"),
         1,
         "a later module of the layer"
     );
@@ -521,7 +525,7 @@ fn imports_point_down_the_layers() {
     );
     assert_eq!(breaks("src/utensils.rs", ""), 1, "a module without a layer");
     assert_eq!(breaks("src/web.rs", "use crate::utensils::Fork;"), 1);
-    assert_eq!(breaks("src/event.rs", "use super::web;"), 1, "`super` is no way around the rule");
+    assert_eq!(breaks("src/event.rs", "use super::web;"), 1, "the rule also applies to `super`");
     assert_eq!(breaks("src/config/tree.rs", "use super::super::web;"), 1);
     assert_eq!(
         breaks("src/config/tree.rs", "use super::yaml;\n#[cfg(test)]\nmod tests { use super::*; }"),
@@ -530,9 +534,9 @@ fn imports_point_down_the_layers() {
     assert_eq!(breaks("src/event.rs", "//! See [`crate::web`].\nlet s = \"crate::web\";"), 0);
 }
 
-/// `src/lib.rs` documents the same layers.
+/// The table in the documentation of `src/lib.rs` must have the same layers.
 #[test]
-fn the_map_shows_the_layers() {
+fn the_documentation_of_the_crate_shows_the_same_layers() {
     let map = std::fs::read_to_string(repository().join("src/lib.rs")).unwrap();
     let rows = map.lines().filter(|line| line.starts_with("//! |") && line.contains("[`"));
     let shown: Vec<Vec<&str>> = rows
@@ -548,15 +552,19 @@ fn the_map_shows_the_layers() {
 }
 
 #[test]
-fn every_outside_crate_is_used_in_its_home_only() {
-    assert_rule(crates_are_at_home);
-    let breaks = |path, text| violations(crates_are_at_home, path, text);
+fn every_outside_crate_is_used_only_by_its_home_modules() {
+    assert_rule(crates_are_used_only_at_home);
+    let breaks = |path, text| violations(crates_are_used_only_at_home, path, text);
     assert_eq!(breaks("src/daemon.rs", "Metrics(#[from] prometheus::Error),"), 1);
     assert_eq!(breaks("src/endpoint/faults.rs", "use hyper::{Error, server::conn};"), 1);
     assert_eq!(breaks("src/web.rs", "use hyper::server::conn::http1;"), 0);
     assert_eq!(breaks("src/status.rs", "use secrecy::ExposeSecret as _;"), 1);
     assert_eq!(breaks("src/launch.rs", "use governor as pace;"), 1);
-    assert_eq!(breaks("src/config.rs", "use serde_yaml::Value;"), 1, "its parent is not its home");
+    assert_eq!(
+        breaks("src/config.rs", "use serde_yaml::Value;"),
+        1,
+        "a parent module is not allowed to use it"
+    );
     assert_eq!(breaks("src/pacer.rs", "use governor::clock;"), 0);
     assert_eq!(breaks("src/pacers.rs", "use governor::clock;"), 1);
     assert_eq!(
@@ -566,7 +574,7 @@ fn every_outside_crate_is_used_in_its_home_only() {
 }
 
 #[test]
-fn every_outside_crate_has_a_home() {
+fn every_outside_crate_has_a_home_module() {
     let manifest = std::fs::read_to_string(repository().join("Cargo.toml")).unwrap();
     let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
     let section = after.split("\n[").next().unwrap();
@@ -578,12 +586,12 @@ fn every_outside_crate_has_a_home() {
         !HOMES.iter().any(|(housed, _)| housed == name) && !EVERYWHERE.contains(&name.as_str())
     };
     let without: Vec<_> = names.iter().filter(homeless).collect();
-    assert!(without.is_empty(), "give them a home in HOMES: {without:?}");
+    assert!(without.is_empty(), "these crates are not in HOMES: {without:?}");
     assert!(homeless(&&"left_pad".to_owned()));
 }
 
 #[test]
-fn pure_modules_use_no_clock_no_runtime_and_no_io() {
+fn pure_modules_do_not_use_the_clock_the_runtime_or_io() {
     assert_rule(pure_modules_stay_pure);
     let breaks = |path, text| violations(pure_modules_stay_pure, path, text);
     for impure in [
@@ -620,18 +628,18 @@ fn no_module_name_is_vague() {
 }
 
 #[test]
-fn a_file_holds_one_idea() {
-    assert_rule(one_idea_a_file);
-    assert_eq!(violations(one_idea_a_file, "src/web.rs", &"line\n".repeat(MAX_LINES + 1)), 1);
-    assert_eq!(violations(one_idea_a_file, "src/web.rs", &"line\n".repeat(MAX_LINES)), 0);
+fn no_file_is_too_long() {
+    assert_rule(is_short);
+    assert_eq!(violations(is_short, "src/web.rs", &"line\n".repeat(MAX_LINES + 1)), 1);
+    assert_eq!(violations(is_short, "src/web.rs", &"line\n".repeat(MAX_LINES)), 0);
     for (path, _) in LONG_FILES {
         assert!(repository().join(path).is_file(), "{path} is in LONG_FILES but does not exist");
-        assert_eq!(violations(one_idea_a_file, path, ""), 1, "{path}");
+        assert_eq!(violations(is_short, path, ""), 1, "{path}");
     }
 }
 
 #[test]
-fn comments_and_literals_are_not_code() {
+fn paths_in_comments_and_literals_are_not_checked() {
     let source = Source::new(
         "src/x.rs",
         "// a::b\nlet c = '\"'; let d = \"\\\" e::f\"; fn g<'h>(i: &'h j::k) {} let l = r#\"m\" n::o\"#; p::q()",

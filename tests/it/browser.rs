@@ -1,4 +1,4 @@
-//! The status page in a real browser: Debian's Chromium, without a screen.
+//! The status page in a real browser, Chromium, which runs without a screen.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::binary::{Daemon, FOREVER, pause};
 use crate::upstream::{Upstream, plain};
 
-/// Opens a page for nine seconds of the browser's virtual time, which stands still while a response
-/// is pending. Returns the DOM and the lines of the console.
+/// Opens a page for nine seconds of the browser's virtual time. Virtual time does not pass while
+/// the browser waits for a response. Returns the DOM and the lines of the console.
 fn open(url: &str) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (page, log) = (folder.path().join("page"), folder.path().join("log"));
@@ -20,11 +20,11 @@ fn open(url: &str) -> (String, Vec<String>) {
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(url)
         .stdin(Stdio::null())
-        // Files need no reader while the browser runs.
+        // Files instead of pipes: a full pipe would block the browser.
         .stdout(File::create(&page).unwrap())
         .stderr(File::create(&log).unwrap())
         .spawn()
-        .expect("chromium, which Debian has under this name");
+        .expect("chromium must be installed");
     let begun = Instant::now();
     let ended = loop {
         if let Some(ended) = browser.try_wait().unwrap() {
@@ -43,8 +43,8 @@ fn open(url: &str) -> (String, Vec<String>) {
     (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
 }
 
-/// Returns the value of a figure of the first route.
-fn figure(page: &str, name: &str) -> f64 {
+/// Returns a number of the first route on the page, by its name.
+fn value_of(page: &str, name: &str) -> f64 {
     let parts = page.split_once(&format!("<dt>{name}</dt><dd>"));
     let (_, after) = parts.unwrap_or_else(|| panic!("no {name}:\n{page}"));
     let number: String = after.chars().take_while(|c| !matches!(c, '<' | ' ' | '/')).collect();
@@ -52,7 +52,7 @@ fn figure(page: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn the_status_page_refreshes_its_figures_without_console_errors() {
+fn the_status_page_refreshes_its_values_without_console_errors() {
     let mut daemon = Daemon::start(
         "
 targets: {sim: {simulator: {slots: 8, faults: {http_429: 20%}}}}
@@ -73,15 +73,15 @@ scenarios: {evening: {target: sim, rate: 20/s, request: {max_tokens: 8}}}
     let (after, console) = open(&url);
     assert_eq!(console, [""; 0]);
     for name in ["arrivals", "succeeded", "failed"] {
-        assert!(figure(&after, name) > figure(&before, name), "{name} did not rise:\n{after}");
+        assert!(value_of(&after, name) > value_of(&before, name), "{name} did not rise:\n{after}");
     }
-    assert!((figure(&after, "scheduled") - 20.0).abs() < f64::EPSILON);
-    // A rate needs two statuses: the page refreshed by itself.
-    assert!(figure(&after, "offered rate") >= 0.0, "{after}");
+    assert!((value_of(&after, "scheduled") - 20.0).abs() < f64::EPSILON);
+    // The page computes this rate from two statuses, so the page has refreshed at least once.
+    assert!(value_of(&after, "offered rate") >= 0.0, "{after}");
 }
 
-/// Returns the page for a status of a real daemon that `change` has edited, to show states that
-/// would take hours.
+/// Returns the page as it shows an edited status. The status is from a real daemon, and `change`
+/// edits it to a state that would otherwise take hours to reach.
 async fn page_of(
     yaml: &'static str,
     change: impl FnOnce(&mut serde_json::Value) + Send + 'static,
@@ -110,7 +110,8 @@ async fn page_of(
     .await;
     let url = format!("http://{}/", page.address);
     let (page, console) = tokio::task::spawn_blocking(move || open(&url)).await.unwrap();
-    // The request for an icon gets the page, too.
+    // There is no error for a missing icon, because the test server sends the page for that path
+    // too.
     assert_eq!(console, [""; 0]);
     page
 }
@@ -179,7 +180,7 @@ async fn a_difference_between_targets_is_shown_with_its_confidence_interval() {
     assert!(page.contains(few), "{page}");
 }
 
-/// Proves that the other tests would see an error on the console.
+/// Proves that the other tests would notice an error on the console.
 #[test]
 fn a_script_error_appears_on_the_captured_console() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Every query of the shipped dashboards, with variables filled as Grafana fills them, on a real
-//! Prometheus. It scrapes a daemon that runs a short ramp, and the simulator that serves it.
+//! Evaluates every query of the shipped dashboards with a real Prometheus. The test replaces the
+//! variables in the queries like Grafana. Prometheus scrapes a daemon that runs a short ramp, and
+//! the simulator that is its target.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,10 +11,10 @@ use serde_json::Value;
 use crate::binary::{Daemon, assert_balanced, request, sample};
 use crate::prometheus::Prometheus;
 
-/// The range of rates, short enough for the test.
+/// The value of the dashboard variable `window`, which is short enough for this test.
 const RANGE: &str = "10s";
 
-/// A query with its variables filled, and its place in a dashboard.
+/// A query, with its variables replaced by values, and its place in a dashboard.
 struct Query {
     place: String,
     expression: String,
@@ -54,16 +55,18 @@ fn queries() -> Vec<Query> {
     queries
 }
 
-/// Fills the variables of an expression.
+/// Replaces the variables in an expression by values.
 fn filled(expression: &str, variables: &[Value]) -> String {
     let mut values: Vec<(&str, &str)> = vec![
         ("__rate_interval", RANGE),
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // The past that a dashboard compares with is five seconds ago.
+        // The dashboard offers a baseline from ten minutes ago or longer. Here it is from five
+        // seconds ago.
         ("ago", "5s"),
-        // One request in ten fails here; every objective of the dashboard would be missed.
+        // In this test, one request in ten fails. With the objectives that the dashboard offers,
+        // some queries would return nothing.
         ("slo_objective", "0.5"),
     ];
     for variable in variables {
@@ -85,8 +88,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
     filled
 }
 
-/// After half a minute on a ramp, every query of every dashboard has finite values, and the values
-/// agree with the load that was sent.
+/// After half a minute of load, every query of every dashboard returns finite values, and the
+/// values agree with the load that the daemon sent.
 #[test]
 fn every_query_of_every_dashboard_returns_true_values() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -112,7 +115,7 @@ scenarios:
       - {{name: steady, constant: 20/s, for: 1h}}
   pairs: {{targets: [demo, staging], rate: 6/s, request: {{max_tokens: 8}}}}
   beside: {{target: demo, rate: 1/s, request: {{max_tokens: 8}}}}
-  # Connections do not stay open for this long: each request makes a new one.
+  # The pause between these requests is so long that each request opens a new connection.
   seldom: {{target: staging, rate: 12/m, request: {{max_tokens: 8}}}}
 ",
         simulator.address().port()
@@ -121,7 +124,8 @@ scenarios:
         Prometheus::scraping(&[("load", daemon.address), ("server", simulator.address())]);
     let values =
         |query: &str| prometheus.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
-    // Half a minute of scrapes, so that no range reaches back into the ramp.
+    // Wait for half a minute of scrapes, so that the windows of the queries do not contain the
+    // ramp.
     prometheus.wait_for_value("sum(count_over_time(up{job=\"load\"}[5m])) >= 30");
     prometheus.wait_for_value(
         "min(min_over_time(llmload_schedule_phase_active{scenario=\"chat\",phase=\"steady\"}[15s])) == 1",
@@ -130,7 +134,8 @@ scenarios:
     let mut wrong = Vec::new();
     let queries = queries();
     assert!(queries.len() > 100, "{}", queries.len());
-    // The machine may have no control groups or no CPU quota, and the simulator has no rate limits.
+    // These queries are allowed to return nothing: the machine can be without control groups or a
+    // CPU quota, and the simulator has no rate limits.
     let may_be_empty = |expression: &str| {
         expression.contains("llmload_cgroup_cpu_") || expression.contains("llmload_rate_limit_")
     };
@@ -158,7 +163,7 @@ scenarios:
         "sum(rate(llmload_request_duration_seconds_sum[10s])) + sum(rate(llmload_request_failure_duration_seconds_sum[10s]))",
     );
     assert!((in_flight - little).abs() <= 0.15 * little, "in flight {in_flight}, λW {little}");
-    // The rules work on real series, too.
+    // The Prometheus rules also work with the series of a real daemon.
     let rules = prometheus.get("/api/v1/rules").1;
     let groups = rules["data"]["groups"].as_array().unwrap();
     let rules: Vec<&Value> =
@@ -167,16 +172,17 @@ scenarios:
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    // Alerts about distortions depend on the machine; these do not.
+    // These alerts must not fire. Alerts about distortions are left out, because they depend on the
+    // machine.
     let ours =
         "LlmloadDown|LlmloadGone|LlmloadConfigReloadFailed|LlmloadNoTraffic|LlmloadTargetNotReady";
     let ours = values(&format!("count(ALERTS{{alertname=~\"{ours}\"}})"));
     assert_eq!(ours, Vec::<f64>::new(), "{:?}", prometheus.get("/api/v1/alerts").1);
     let burning =
         values("count(ALERTS{alertname=\"LlmloadSuccessBudgetSlowBurn\",scenario=\"chat\"})");
-    assert_eq!(burning, [1.0], "one in ten fails; one in a hundred is allowed");
+    assert_eq!(burning, [1.0], "10 % of requests fail, and the alert allows 6 %");
 
-    // Nothing is in flight any more, so both sides must agree exactly.
+    // When no request is in flight any more, the counts of daemon and simulator must be equal.
     assert_eq!(request(daemon.address, "POST", "/-/pause").unwrap().0, 200);
     let text = daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_in_flight", &[]) == 0.0).then(|| text.to_owned())
@@ -188,7 +194,7 @@ scenarios:
     assert_eq!(sample(&theirs, "simulator_requests_total", &[]), started);
     let limited = sent("llmload_request_failures_total", "reason=\"rate_limited\"");
     assert_eq!(limited, sample(&theirs, "simulator_faults_total", &["fault=\"http_429\""]));
-    // Five standard deviations of a share of 10 %.
+    // The tolerance is five standard deviations of a fraction of 10 %.
     let error = 5.0 * (0.1 * 0.9 / started).sqrt();
     assert!((limited / started - 0.1).abs() < error, "{limited} of {started}");
 }

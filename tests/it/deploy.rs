@@ -1,5 +1,5 @@
-//! The files around the binary (image, compose file, Kubernetes manifests) agree with each other,
-//! with the binary and with the repository.
+//! Checks that the files for deployment (Dockerfile, compose file, Kubernetes manifests) agree with
+//! each other, with the options of the binary and with the files in the repository.
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test it deploy` writes the generated files.
 
@@ -30,7 +30,7 @@ fn yaml(path: &str) -> Value {
     value
 }
 
-/// The files of a folder with this ending, sorted.
+/// Returns the files in a folder whose names end with `ending`, sorted by name.
 fn files(folder: &str, ending: &str) -> Vec<String> {
     let entries =
         std::fs::read_dir(repository().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
@@ -54,13 +54,13 @@ fn map(value: &Value) -> &Mapping {
     value.as_mapping().unwrap_or_else(|| panic!("no map: {value:?}"))
 }
 
-/// Replaces `${NAME:-default}` by the default.
+/// Replaces each `${NAME:-default}` by its default.
 fn filled(text: &str) -> String {
     let variable = regex_lite::Regex::new(r"\$\{[A-Z_]+:-([^}]*)\}").unwrap();
     variable.replace_all(text, "$1").into_owned()
 }
 
-/// Splits `SOURCE:TARGET:ro`; the last part may be missing.
+/// Splits `SOURCE:TARGET:ro` or `SOURCE:TARGET`. The last value is true if the mount is read-only.
 fn mount(text: &str) -> (String, String, bool) {
     let filled = filled(text);
     let parts: Vec<_> = filled.split(':').collect();
@@ -173,7 +173,8 @@ fn grafana_and_prometheus_find_each_other_and_their_files() {
         assert_eq!(text(&job["job_name"]), service);
         assert!(text(&services[service]["ports"][0]).ends_with(&format!(":{port}")), "{target}");
     }
-    // The rules are beside the file, as in the container.
+    // promtool finds the rules in the repository, because their path relative to prometheus.yml is
+    // the same as in the container.
     let mut promtool = Command::new("promtool");
     let checked =
         checked_in(promtool.args(["check", "config", "grafana/prometheus.yml"]), repository());
@@ -220,7 +221,7 @@ fn checked_in(command: &mut Command, folder: &Path) -> String {
 // ---- The image -------------------------------------------------------------------------------
 
 #[test]
-fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_nobody() {
+fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_user_65532() {
     let dockerfile = read("Dockerfile");
     let lines = |word: &str| -> Vec<&str> {
         let lines = dockerfile.lines().filter_map(|line| line.strip_prefix(word));
@@ -241,7 +242,8 @@ fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_nobody() {
     assert!(dockerfile.contains(&format!("--tag llmload:{VERSION} ")));
 }
 
-/// Copies the files that a build needs: the manifest, and every file that the source includes.
+/// The build needs the manifest and every file that the source includes with `include_str!` or
+/// `include_bytes!`.
 #[test]
 fn the_docker_context_contains_every_file_of_the_build() {
     let ignore = read(".dockerignore");
@@ -255,7 +257,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(repository().join(path), target).unwrap();
     }
-    // Fails if a file that the manifest names is missing.
+    // This command fails if a file that the manifest names is missing.
     let mut cargo = Command::new(env!("CARGO"));
     checked_in(
         cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]),
@@ -273,7 +275,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
                 continue;
             }
             let text = read(path.to_str().unwrap());
-            // The image contains no tests.
+            // The image is built without tests.
             let production = text.split("#[cfg(test)]").next().unwrap();
             for include in included.captures_iter(production) {
                 found += 1;
@@ -282,7 +284,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
                 let named = normal(&file);
                 assert!(
                     kept.iter().any(|kept| named.starts_with(folder.join(kept))) && named.exists(),
-                    "{} includes {}, which .dockerignore keeps out",
+                    "{} includes {}, but .dockerignore excludes that file",
                     path.display(),
                     &include[1]
                 );
@@ -292,7 +294,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
     assert!(found > 0);
 }
 
-/// Resolves `..` by name, without following links.
+/// Removes each `..` from a path together with the folder before it, without following links.
 fn normal(path: &Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for part in path.components() {
@@ -322,19 +324,23 @@ fn the_sidecar_has_no_privileges_and_no_readiness_probe() {
     assert_eq!(container["securityContext"], security);
     assert_eq!(text(&container["image"]), format!("llmload:{VERSION}"));
     for probe in ["readinessProbe", "startupProbe", "lifecycle"] {
-        assert!(container[probe].is_null(), "{probe} would have a say in whether the pod serves");
+        assert!(container[probe].is_null(), "with {probe}, llmload could make the pod unready");
     }
     assert_eq!(text(&container["livenessProbe"]["httpGet"]["path"]), "/-/healthy");
     for (kind, what) in [("requests", "cpu"), ("requests", "memory"), ("limits", "memory")] {
         assert!(container["resources"][kind][what].is_string(), "{kind} {what}");
     }
-    assert!(container["resources"]["limits"]["cpu"].is_null(), "throttling would be measured");
+    assert!(
+        container["resources"]["limits"]["cpu"].is_null(),
+        "a CPU limit would throttle llmload and distort its measurements"
+    );
 }
 
 #[test]
-fn the_sidecar_gets_every_file_that_its_arguments_and_its_configuration_name() {
+fn every_file_in_the_arguments_and_the_configuration_of_the_sidecar_is_mounted() {
     let container = container();
-    // The binary knows the options: with one wrong option added, it rejects only that one.
+    // The binary accepts all options of the manifest: it complains only about the wrong option that
+    // the test adds.
     let mut args: Vec<_> = texts(&container["args"]);
     args.push("--web.listen-address=nowhere");
     let (code, _, err) = llmload(&args);
@@ -346,7 +352,10 @@ fn the_sidecar_gets_every_file_that_its_arguments_and_its_configuration_name() {
         let mounts = container["volumeMounts"].as_sequence().unwrap();
         let mount = mounts.iter().find(|mount| text(&mount["mountPath"]) == at);
         let mount = mount.unwrap_or_else(|| panic!("nothing is mounted at {at}"));
-        assert!(mount["subPath"].is_null(), "what is mounted by subPath never changes");
+        assert!(
+            mount["subPath"].is_null(),
+            "a file mounted with subPath is not updated when its ConfigMap changes"
+        );
         let volumes = pod["spec"]["volumes"].as_sequence().unwrap();
         volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap()
     };
@@ -369,7 +378,7 @@ fn the_sidecar_gets_every_file_that_its_arguments_and_its_configuration_name() {
     assert_eq!(text(&endpoint["relabelings"][0]["targetLabel"]), "job");
     assert_eq!(&endpoint["relabelings"][0]["replacement"], job);
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]);
-    // The patches select the label that the example carries.
+    // The patches apply to objects with the label that the example server has.
     let label = &yaml("deploy/example/server.yaml")["metadata"]["labels"]["llmload"];
     for patch in kustomization["patches"].as_sequence().unwrap() {
         assert_eq!(text(&patch["target"]["labelSelector"]), format!("llmload={}", text(label)));
@@ -378,7 +387,7 @@ fn the_sidecar_gets_every_file_that_its_arguments_and_its_configuration_name() {
 }
 
 #[test]
-fn the_cluster_gets_the_rules_and_dashboards_of_the_repository() {
+fn the_manifests_for_the_cluster_contain_all_rules_and_dashboards() {
     let mut groups = Vec::new();
     for name in files("grafana/rules", ".yml") {
         let rules = yaml(&format!("grafana/rules/{name}"));
@@ -393,7 +402,7 @@ fn the_cluster_gets_the_rules_and_dashboards_of_the_repository() {
     assert_generated(
         "deploy/monitoring/prometheusrule.yaml",
         &format!(
-            "# From grafana/rules, for the Prometheus Operator.\n{}",
+            "# Generated from grafana/rules, for the Prometheus Operator.\n{}",
             serde_yaml::to_string(&rule).unwrap()
         ),
     );
@@ -401,7 +410,7 @@ fn the_cluster_gets_the_rules_and_dashboards_of_the_repository() {
     let entries = files("grafana/dashboards", ".json").into_iter().map(|name| {
         let bytes =
             std::fs::metadata(repository().join("grafana/dashboards").join(&name)).unwrap().len();
-        assert!(bytes < 1 << 20, "{name} is more than a ConfigMap holds");
+        assert!(bytes < 1 << 20, "{name} is too large for a ConfigMap");
         format!(
             "  - {{name: llmload-{}, files: [dashboards/{name}]}}\n",
             name.trim_end_matches(".json")
@@ -416,8 +425,8 @@ fn the_cluster_gets_the_rules_and_dashboards_of_the_repository() {
 }
 
 const DASHBOARDS: &str = "\
-# The dashboards as ConfigMaps, labelled as the Grafana of kube-prometheus-stack looks for them. The
-# list stands here because kustomize reads no file outside of its folder.
+# Creates ConfigMaps with the dashboards. The Grafana of kube-prometheus-stack finds them by their
+# label. This file is in this folder because kustomize does not read files outside its folder.
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 generatorOptions:
@@ -431,5 +440,5 @@ fn assert_generated(path: &str, expected: &str) {
         std::fs::write(repository().join(path), expected).unwrap();
     }
     let found = std::fs::read_to_string(repository().join(path)).unwrap_or_default();
-    assert_eq!(found, expected, "{path}; UPDATE_EXPECTED=1 writes it anew");
+    assert_eq!(found, expected, "{path} is out of date; set UPDATE_EXPECTED=1 to write it again");
 }

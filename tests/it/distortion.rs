@@ -1,4 +1,4 @@
-//! Self-monitoring: a daemon that is stopped or throttled from outside reports a distortion.
+//! Self-monitoring: the daemon reports a distortion after the test has stopped or throttled it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ fn kinds(status: &str) -> Vec<String> {
     assert_eq!(status["measurement"]["valid"], distortions.is_empty(), "{status}");
     for distortion in distortions {
         let message = distortion["message"].as_str().unwrap();
-        assert!(message.contains("; "), "a remedy: {message}");
+        assert!(message.contains("; "), "the message has no remedy: {message}");
         assert!(distortion["last"].as_f64() <= status["now"].as_f64());
     }
     distortions.iter().map(|distortion| distortion["kind"].as_str().unwrap().to_owned()).collect()
@@ -24,7 +24,7 @@ fn is_active(exposition: &str, kind: &str) -> bool {
     sample(exposition, "llmload_generator_distortion", &[&format!("kind=\"{kind}\"")]) == 1.0
 }
 
-/// `measurement_valid` and `generator_distortion` come from one copy of the state.
+/// Asserts that `measurement_valid` is 0 exactly if a `generator_distortion` is 1.
 fn assert_agreed(exposition: &str) {
     let reasons = sample(exposition, "llmload_generator_distortion", &[]);
     let valid = sample(exposition, "llmload_measurement_valid", &[]);
@@ -32,7 +32,7 @@ fn assert_agreed(exposition: &str) {
 }
 
 #[test]
-fn a_stop_of_three_seconds_is_reported_as_a_distortion_which_ends() {
+fn a_stop_of_three_seconds_is_reported_as_a_distortion_until_it_ends() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}
 scenarios:
@@ -63,7 +63,8 @@ scenarios:
     while !daemon.log.lock().unwrap().contains("llmload distorts the measurement: ") {
         pause();
     }
-    // No more arrivals, so none is late. Other distortions may remain if the machine is busy.
+    // The schedule has ended, so no more arrivals are late and this distortion ends. If the machine
+    // is busy, other distortions can remain.
     daemon.wait_for("/metrics", |text| {
         assert_agreed(text);
         (!is_active(text, "dispatch_lag")).then_some(())
@@ -71,8 +72,7 @@ scenarios:
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
 }
 
-/// A control group below the group of this process, with a quota of 0.02 CPUs. It is removed on
-/// drop.
+/// A new control group with a quota of 0.02 CPUs. Dropping it removes the control group.
 struct ThrottledGroup {
     folder: PathBuf,
 }
@@ -97,7 +97,7 @@ impl ThrottledGroup {
 
 impl Drop for ThrottledGroup {
     fn drop(&mut self) {
-        // It cannot be removed until its last process has been reaped.
+        // The control group cannot be removed before its last process has been reaped.
         for _ in 0..100 {
             if std::fs::remove_dir(&self.folder).is_ok() {
                 return;
@@ -107,8 +107,8 @@ impl Drop for ThrottledGroup {
     }
 }
 
-/// In most containers, a test cannot create a control group. Then it checks that the daemon reports
-/// no such limit.
+/// In most containers, this test is not allowed to create a control group. Then it only checks that
+/// the daemon does not report the low quota.
 #[test]
 fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";

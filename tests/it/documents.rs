@@ -1,4 +1,5 @@
-//! The documents: each configuration in them is valid, and each link leads somewhere.
+//! Checks the documents: each configuration in them is valid, each link has a target, and each test
+//! that ARCHITECTURE.md names exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every document of the repository, by its path.
+/// Returns all documents of the repository, each with its path.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
     for folder in ["", "docs", "docs/decisions", "deploy/sidecar"] {
@@ -19,13 +20,14 @@ fn documents() -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// The text of each fenced block that begins with ```` ```yaml ````.
+/// Returns the text of each fenced block that begins with ```` ```yaml ````.
 fn yaml_blocks(text: &str) -> impl Iterator<Item = &str> {
     let blocks = text.split("\n```yaml\n").skip(1);
     blocks.map(|block| block.split("\n```").next().unwrap_or_default())
 }
 
-/// A configuration of llmload, not of Prometheus, Kubernetes or a CI.
+/// Returns true if a block is a configuration of llmload. Other blocks are for Prometheus,
+/// Kubernetes or a CI.
 fn is_configuration(block: &str) -> bool {
     let keys = ["target:", "targets:", "scenarios:"];
     block.lines().any(|line| keys.iter().any(|key| line.starts_with(key)))
@@ -36,7 +38,7 @@ fn every_configuration_in_a_document_is_valid() {
     let secret = |name: &str| (name.ends_with("_KEY") || name.ends_with("_TOKEN")).then_some("k");
     let folder = repository().join("config");
     let mut checked = 0;
-    // The reference shows single keys, which are no configuration alone.
+    // The reference is left out: it shows single keys, which are not complete configurations.
     let is_page = |path: &Path| !path.ends_with("docs/configuration.md");
     for (path, text) in documents().into_iter().filter(|(path, _)| is_page(path)) {
         for block in yaml_blocks(&text).filter(|block| is_configuration(block)) {
@@ -49,7 +51,7 @@ fn every_configuration_in_a_document_is_valid() {
     assert!(checked > 20, "only {checked} configurations were found");
 }
 
-/// The anchors of the headings of a page, as GitHub makes them.
+/// Returns the anchors that GitHub gives the headings of a page.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
     let anchor = |heading: &str| {
@@ -60,10 +62,10 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_link_in_a_document_leads_to_a_file_and_a_heading() {
+fn every_link_in_a_document_points_to_an_existing_file_and_heading() {
     let link = regex_lite::Regex::new(r#"(?:\]\(|src=")([^)"\s]+)[)"]"#).unwrap();
     for (path, text) in documents() {
-        // Every second part is a fenced block.
+        // After the split, every second part is a fenced block, which is skipped.
         let prose: String = text.split("\n```").step_by(2).collect();
         for found in link.captures_iter(&prose) {
             let target = &found[1];
@@ -81,7 +83,7 @@ fn every_link_in_a_document_leads_to_a_file_and_a_heading() {
     }
 }
 
-/// The names in backticks of the invariants table that contain `::`.
+/// Returns the test names in the table of invariants: all names in backticks that contain `::`.
 fn named_tests(architecture: &str) -> Vec<String> {
     let table = architecture.split("## Invariants").nth(1).unwrap();
     let quoted = table.split('`').skip(1).step_by(2);

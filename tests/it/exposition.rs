@@ -1,4 +1,4 @@
-//! The exposition, checked with the tools of Prometheus itself.
+//! The exposition of the daemon, checked with promtool and a real Prometheus.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -27,7 +27,7 @@ fn every_series_exists_at_zero_from_the_start() {
     for family in ALL.iter().chain(PROCESS) {
         assert!(
             text.contains(&format!("# TYPE {} ", family.name))
-                // Absent without control groups.
+                // These families are missing if the machine has no control groups.
                 || family.name.starts_with("llmload_cgroup_")
                 || llmload::metrics::table::ABSENT_AT_START.contains(family),
             "{} is missing",
@@ -63,7 +63,7 @@ fn promtool_reports_no_problem_and_prometheus_3_accepts_the_content_type() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool, which Debian's package prometheus has");
+        .expect("promtool must be installed; it is in Debian's package prometheus");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     assert!(!text.is_empty());
@@ -71,7 +71,7 @@ fn promtool_reports_no_problem_and_prometheus_3_accepts_the_content_type() {
 }
 
 #[test]
-fn paths_and_methods_behave_like_those_of_prometheus() {
+fn paths_and_methods_behave_like_in_prometheus_itself() {
     let daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
     for (path, kind) in [
         ("/", "text/html"),
@@ -94,7 +94,7 @@ fn paths_and_methods_behave_like_those_of_prometheus() {
     assert!(daemon.get("/config").2.contains("127.0.0.1"));
 }
 
-/// The prices share no factor of ten, so a swapped price shows.
+/// The test uses two very different prices, so that it notices if input and output are swapped.
 #[test]
 fn cost_follows_from_counted_tokens_and_is_absent_without_prices() {
     let mut daemon = Daemon::start(
@@ -155,8 +155,8 @@ fn a_real_prometheus_scrapes_and_queries_the_series() {
 
 /// Returns the bucket bounds of the first series of a histogram.
 fn bounds<'a>(exposition: &'a str, family: &str) -> Vec<&'a str> {
-    let of = format!("{family}_bucket{{");
-    let lines = exposition.lines().filter(|line| line.starts_with(&of));
+    let prefix = format!("{family}_bucket{{");
+    let lines = exposition.lines().filter(|line| line.starts_with(&prefix));
     lines.filter_map(|line| line.split_once("le=\"")?.1.split('"').next()).collect()
 }
 
@@ -171,43 +171,49 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     };
     let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
     let ttft = "llmload_time_to_first_token_seconds";
-    // A scrape at the instant at which the model becomes known has only some of the series.
-    let whole =
+    // Just when the model becomes known, a scrape can have only some of the series.
+    let is_complete =
         |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
-    let text = daemon.wait_for("/metrics", |text| whole(text).then(|| text.to_owned()));
+    let text = daemon.wait_for("/metrics", |text| is_complete(text).then(|| text.to_owned()));
     assert_eq!(bounds(&text, ttft), ["0.25", "5", "+Inf"]);
     assert_eq!(bounds(&text, "llmload_event_loop_delay_seconds"), ["0.5", "+Inf"]);
-    assert_eq!(bounds(&text, "llmload_dispatch_lag_seconds").len(), 15, "the other bounds stay");
+    assert_eq!(
+        bounds(&text, "llmload_dispatch_lag_seconds").len(),
+        15,
+        "the bounds of other histograms are the defaults"
+    );
     let mut reload = |yaml: String| {
         std::fs::write(daemon.folder.path().join("llmload.yml"), yaml).unwrap();
-        let (status, _, answer) = request(daemon.address, "POST", "/-/reload").unwrap();
+        let (status, _, response) = request(daemon.address, "POST", "/-/reload").unwrap();
         let rate = daemon.wait_for("/metrics", |text| {
             let rate = sample(text, "llmload_schedule_target_requests_per_second", &[]);
-            // The rate is 0 while a schedule restarts.
+            // While a schedule restarts, the rate is 0.
             (rate > 0.0).then_some(rate)
         });
-        (status, answer, rate)
+        (status, response, rate)
     };
-    let (status, answer, rate) = reload(yaml("[0.25, 5, 10]", 2));
-    assert_eq!((status, rate), (500, 1.0), "nothing has changed: {answer}");
+    let (status, response, rate) = reload(yaml("[0.25, 5, 10]", 2));
+    assert_eq!((status, rate), (500, 1.0), "nothing has changed: {response}");
     assert!(
-        answer.contains("`time_to_first_token_seconds`") && answer.contains("restart llmload"),
-        "{answer}"
+        response.contains("`time_to_first_token_seconds`") && response.contains("restart llmload"),
+        "{response}"
     );
-    assert!(!answer.contains("event_loop"), "{answer}");
-    // The same bounds in another notation are no change.
-    let (status, answer, rate) = reload(yaml("[0.250, 5.0]", 2));
-    assert_eq!((status, rate), (200, 2.0), "{answer}");
+    assert!(!response.contains("event_loop"), "{response}");
+    // The same bounds in another notation are not a change.
+    let (status, response, rate) = reload(yaml("[0.250, 5.0]", 2));
+    assert_eq!((status, rate), (200, 2.0), "{response}");
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
 }
 
-/// As many routes as are allowed without a warning run under load, while clients that never read
-/// request `/metrics`. Every arrival is sent, and a client that reads gets the whole exposition.
+/// Runs the highest number of routes that causes no warning. At the same time, many clients request
+/// `/metrics` and never read the responses. Still, llmload sends every arrival, and another client
+/// gets the complete exposition.
 #[test]
 fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     const SCENARIOS: usize = 32;
     const EACH: usize = 30;
-    // No request exceeds the concurrency limit, and even a slow machine is within max_lag.
+    // With these limits, llmload drops no arrival: max_concurrency is the number of all requests of
+    // a scenario, and even a slow machine is less late than max_lag.
     let mut yaml =
         "targets: {sim: {simulator: {slots: 256, queue: 1000}, model: m}}\nscenarios:\n".to_owned();
     for i in 0..SCENARIOS {
@@ -219,7 +225,7 @@ fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     let hang = || {
         let mut stream = TcpStream::connect(daemon.address).unwrap();
         stream.set_nonblocking(true).unwrap();
-        // More responses than all buffers of the connection hold.
+        // The responses to these requests do not fit into the buffers of the connection.
         stream.write_all(&b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(20)).unwrap();
         stream
     };

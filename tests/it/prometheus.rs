@@ -1,4 +1,4 @@
-//! A real Prometheus.
+//! Starts a real Prometheus for other tests.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::binary::{FOREVER, pause, request};
 
-/// A running Prometheus that scrapes and evaluates the shipped rules once a second. Dropping it
-/// kills the process.
+/// A running Prometheus. It scrapes its targets and evaluates the shipped rules once a second.
+/// Dropping it kills the process.
 pub struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -18,7 +18,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes these addresses, each as a separate job.
+    /// Starts a Prometheus that scrapes these addresses. Each address has its own job name.
     pub fn scraping(jobs: &[(&str, SocketAddr)]) -> Prometheus {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/rules/*.yml");
         let mut config = format!(
@@ -30,9 +30,9 @@ impl Prometheus {
         }));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        // Prometheus does not report the port it got, so this looks for a free one first. If
-        // another process takes that port in between, Prometheus exits and the loop tries another
-        // one.
+        // Prometheus cannot report a port that the system chose. So this loop finds a free port
+        // first. If another process takes that port before Prometheus does, Prometheus exits and
+        // the loop tries another port.
         loop {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -44,7 +44,7 @@ impl Prometheus {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("prometheus, which Debian has as a package");
+                .expect("prometheus must be installed");
             loop {
                 if request(address, "GET", "/-/ready").is_ok_and(|answer| answer.0 == 200) {
                     return Prometheus { child, address, _folder: folder };
@@ -76,10 +76,10 @@ impl Prometheus {
         Ok(series.iter().map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect())
     }
 
-    /// Returns status and JSON of a path of its HTTP API.
+    /// Requests a path of the HTTP API of Prometheus, and returns the HTTP status and the JSON.
     pub fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = request(self.address, "GET", path).unwrap();
-        // A long body is chunked: every other line is the length of a chunk.
+        // A long body is chunked. Then every other line is the length of a chunk and is skipped.
         let text =
             if body.starts_with('{') { body } else { body.lines().skip(1).step_by(2).collect() };
         (

@@ -1,10 +1,10 @@
-//! The limits of the machine, and the errors when a plan needs more.
+//! The limit of open files, and the error if the configuration needs more open files.
 
 use std::process::Command;
 
 use crate::binary::Daemon;
 
-/// The binary, started by a shell that runs this command first.
+/// Returns a command in which a shell first runs `shell` and then llmload.
 fn after(shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_llmload")]);
@@ -23,7 +23,7 @@ scenarios: {{s: {{target: t, rate: 1/s, max_concurrency: {max_concurrency}}}}}
 }
 
 #[test]
-fn a_plan_that_needs_more_open_files_than_allowed_is_refused_with_a_remedy() {
+fn a_configuration_that_needs_more_open_files_than_the_limit_is_rejected_with_a_remedy() {
     let folder = configuration(256);
     let output = after("ulimit -n 64")
         .args(["daemon", "--web.listen-address", "127.0.0.1:0"])
@@ -38,10 +38,10 @@ fn a_plan_that_needs_more_open_files_than_allowed_is_refused_with_a_remedy() {
     }
 }
 
-/// Shells and service managers set a low soft limit for old programs. A process may raise it up to
-/// the hard limit.
+/// Shells and service managers set a low soft limit for old programs. A process can raise its soft
+/// limit up to the hard limit.
 #[test]
-fn a_low_soft_limit_of_open_files_is_raised() {
+fn llmload_raises_a_low_soft_limit_of_open_files() {
     let daemon = Daemon::of(after("ulimit -Sn 64"), &[], configuration(16));
     assert_eq!(daemon.get("/-/healthy").0, 200);
 }

@@ -1,9 +1,10 @@
-//! The daemon as a sidecar of a model server: user 65532 without capabilities, a separate read-only
-//! root with only the binary and its mounts, a network shared with the server, and a real
-//! Prometheus that scrapes it from another machine.
+//! Runs the daemon like a sidecar of a model server. The daemon runs as user 65532 without
+//! capabilities. Its root folder is read-only and has only the binary and the mounts. It shares the
+//! network with the server. A real Prometheus scrapes it from another machine.
 //!
-//! Both machines are network namespaces, joined by a virtual cable. They end with their processes.
-//! Root creates them directly, another user inside a user namespace.
+//! Each of the two machines is a network namespace, and a virtual cable connects them. A namespace
+//! ends with its processes. If the test does not run as root, it creates the namespaces inside a
+//! user namespace.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -39,7 +40,7 @@ scrape_configs:
   - {job_name: llmload, scrape_interval: 1s, static_configs: [{targets: ['192.0.2.1:9899']}]}
 ";
 
-/// A process that ends with the test.
+/// A child process. Dropping it kills the process.
 struct Running(Child);
 
 impl Drop for Running {
@@ -53,22 +54,26 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A network namespace, which lives as long as the process that created it.
+/// A network namespace. It ends with the process that created it.
 struct Machine(Running);
 
 impl Machine {
     fn new(mut unshare: Command) -> Machine {
         let alone = ["sh", "-c", "echo up && exec sleep infinity"];
-        let mut child =
-            unshare.args(alone).stdout(Stdio::piped()).spawn().expect("unshare, of util-linux");
+        let mut child = unshare
+            .args(alone)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare must be installed; it is in util-linux");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "up\n", "no namespace could be made");
+        assert_eq!(line, "up\n", "the test could not create a namespace");
         Machine(Running(child))
     }
 
-    /// A command that enters the namespace; the caller adds the program to run there.
+    /// Returns a command that enters the namespace. The caller adds the program to run there as
+    /// arguments.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.0.0.id().to_string(), "--net", "--mount"]);
@@ -90,7 +95,7 @@ fn output_of(command: &mut Command) -> String {
     text
 }
 
-/// Creates two machines on one cable.
+/// Creates two machines and connects them by a cable.
 fn machines() -> (Machine, Machine) {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount"]);
@@ -111,7 +116,7 @@ fn machines() -> (Machine, Machine) {
     (pod, scraper)
 }
 
-/// The folder that is the root of the daemon, mounted read-only in the pod.
+/// The root folder of the daemon. It is mounted read-only.
 struct Image {
     folder: tempfile::TempDir,
 }
@@ -122,7 +127,8 @@ impl Image {
         let root = image.folder.path();
         std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
         image.install(Path::new(env!("CARGO_BIN_EXE_llmload")), "llmload");
-        // The change of user must follow the change of root, so it needs a program inside.
+        // The program that changes the user must run after the change of the root folder, so it
+        // must be inside the new root folder.
         image.install(&found("setpriv"), "setpriv");
         image.write("etc/llmload/llmload.yml", yaml);
         image.write("run/secrets/llmload/api-key", "sk-from-a-file\n");
@@ -140,7 +146,7 @@ impl Image {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Copies a program and the libraries that it is linked to.
+    /// Copies a program and the shared libraries that it needs.
     fn install(&self, program: &Path, name: &str) {
         std::fs::copy(program, self.folder.path().join(name)).unwrap();
         for library in output_of(Command::new("ldd").arg(program)).split_whitespace() {
@@ -153,7 +159,7 @@ impl Image {
         }
     }
 
-    /// llmload inside the image, without privileges.
+    /// Returns a command that runs llmload inside the image without privileges.
     fn llmload(&self, pod: &Machine) -> Command {
         let mut command = pod.enter();
         let root = self.folder.path().display();
@@ -232,7 +238,7 @@ impl Prometheus<'_> {
     }
 }
 
-/// The daemon in its image, and the folder of its log.
+/// The running daemon, and the folder with its log.
 struct Daemon {
     process: Running,
     folder: tempfile::TempDir,
@@ -252,7 +258,7 @@ impl Daemon {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// The content of a file of the daemon in `/proc`.
+    /// Returns the content of a file in `/proc/PID` of the daemon.
     fn file(&self, name: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).unwrap()
     }
@@ -268,18 +274,18 @@ impl Daemon {
     }
 }
 
-/// The number of scrapes, one per second, before the server starts.
+/// The number of scrapes before the server starts. There is one scrape per second.
 fn absence() -> f64 {
     std::env::var("LLMLOAD_TEST_ABSENCE").map_or(5.0, |seconds| seconds.parse().unwrap())
 }
 
 #[test]
-fn a_sidecar_of_a_late_server_is_healthy_fails_nothing_and_sends_the_whole_ramp() {
+fn a_sidecar_of_a_late_server_is_healthy_and_sends_the_complete_ramp_without_failures() {
     let (pod, scraper) = machines();
     let image = Image::new(&pod, RAMP);
     let mut daemon = Daemon::start(&image, &pod);
     for page in ["healthy", "ready"] {
-        // From the other machine, as a kubelet does, and from inside, as Docker does.
+        // Check the health from the other machine, like a kubelet, and from inside, like Docker.
         let outside = format!("http://{POD}:9899/-/{page}");
         daemon.until(FOREVER, &outside, || {
             let health =
@@ -324,7 +330,8 @@ fn a_sidecar_of_a_late_server_is_healthy_fails_nothing_and_sends_the_whole_ramp(
         assert_eq!(prometheus.query(expression), Some(value), "{expression}\n{log}");
     }
     assert!(!log.contains("sk-from-a-file"), "{log}");
-    // The process is llmload by now: nsenter and chroot have replaced themselves with it.
+    // This is the process id of llmload, because nsenter and chroot replace themselves by the
+    // program that they run.
     output_of(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
     assert_eq!(daemon.process.0.wait().unwrap().code(), Some(0), "{log}");
 }

@@ -1,5 +1,4 @@
-//! Compares `docs/status.md` with a real status: the document explains exactly the fields that the
-//! daemon returns.
+//! Checks that `docs/status.md` explains exactly the fields of `/api/v1/status` of a real daemon.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,8 +9,9 @@ use tokio::time::Instant;
 
 use crate::binary::{Daemon, FOREVER, pause, request};
 
-/// A configuration that makes every field appear: two targets that differ, failures and drops, and
-/// schedules that wait, are idle or are overridden by a manual rate.
+/// A configuration with which every field appears in the status. It has two targets to compare,
+/// failures, dropped arrivals, a waiting schedule, an idle schedule, and a schedule (`overridden`)
+/// that the test replaces by a manual rate override.
 const EVERYTHING: &str = "
 targets:
   one: {simulator: {faults: {http_429: 10%}}}
@@ -21,13 +21,13 @@ scenarios:
   both:
     {targets: [one, two], start: wall_clock, request: {max_tokens: 4}, schedule: [{ramp: {from: 60/s, to: 120/s}, for: 1h}]}
   tight: {target: two, start: wall_clock, rate: 40/s, max_concurrency: 2}
-  by_hand: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
+  overridden: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   idle: {target: one, start: {cron: '0 0 31 12 *'}, schedule: [{constant: 1/s, for: 1m}]}
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 
-/// Collects the paths of all fields. The members of a list share one path. An empty list and an
-/// absent object contribute none.
+/// Collects the paths of all fields in a document, such as `scenarios[].target`. All members of a
+/// list have the same path.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -46,7 +46,7 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_status_document_explains_exactly_the_returned_fields() {
+fn docs_status_md_explains_exactly_the_fields_of_the_status() {
     let page = include_str!("../../docs/status.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let explained: BTreeSet<String> = rows.map(|(field, _)| field.to_owned()).collect();
@@ -58,11 +58,11 @@ fn the_status_document_explains_exactly_the_returned_fields() {
     std::fs::write(&file, "nothing").unwrap();
     assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 500);
     let address = daemon.address;
-    let path = "/api/v1/scenarios/by_hand/rate?rate=1/s&for=1h";
+    let path = "/api/v1/scenarios/overridden/rate?rate=1/s&for=1h";
     daemon.wait_for("/-/healthy", |_| {
         (request(address, "POST", path).unwrap().0 == 200).then_some(())
     });
-    // A stopped process sends late, which is a distortion.
+    // After a stop, the process sends arrivals late, which is a distortion.
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(2));
     daemon.signal("CONT");
@@ -75,12 +75,15 @@ fn the_status_document_explains_exactly_the_returned_fields() {
     loop {
         let returned = returned(&daemon.get("/api/v1/status").2);
         let unexplained: Vec<_> = returned.difference(&explained).collect();
-        assert_eq!(unexplained, [""; 0], "not in docs/status.md");
+        assert_eq!(unexplained, [""; 0], "these fields are missing in docs/status.md");
         let missing: Vec<_> = explained.difference(&returned).collect();
         if missing.is_empty() {
             break;
         }
-        assert!(begun.elapsed() < FOREVER, "only in docs/status.md: {missing:?}");
+        assert!(
+            begun.elapsed() < FOREVER,
+            "these fields in docs/status.md never appear: {missing:?}"
+        );
         pause();
     }
 }

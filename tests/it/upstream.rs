@@ -1,5 +1,5 @@
-//! Endpoints for tests: a scripted TCP server, which can send any bytes at any time, and an
-//! endpoint in memory for tests on a paused clock.
+//! Endpoints for tests: a TCP server that follows a script and can send any bytes at any time, and
+//! an endpoint in memory for tests with a paused clock.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One step of a scripted server, on a connection that has sent a whole request.
+/// One step in the script of an [`Upstream`]. The script starts after a complete request has
+/// arrived.
 #[derive(Clone, Debug)]
 pub enum Act {
     Write(Vec<u8>),
@@ -37,7 +38,7 @@ pub enum Act {
     CloseOnNext,
 }
 
-/// A server that plays a script for each request. It ends with the runtime of the test.
+/// A server that follows a script for each request. It ends with the runtime of the test.
 pub struct Upstream {
     pub address: SocketAddr,
     pub requests: Arc<AtomicU64>,
@@ -48,7 +49,7 @@ impl Upstream {
         Upstream::start_with_head(move |number, _| script(number)).await
     }
 
-    /// Starts a server whose script also depends on the head of the request.
+    /// Starts a server. `script` gets the number of the request, from 0, and the request head.
     pub async fn start_with_head(
         script: impl Fn(u64, &str) -> Vec<Act> + Send + Sync + 'static,
     ) -> Upstream {
@@ -106,8 +107,8 @@ async fn play(
                 Act::CloseOnNext => {
                     let mut byte = [0];
                     let _next = stream.read(&mut byte).await;
-                    // Unread bytes make the kernel send RST, as when a server closes an idle
-                    // connection while a request is on its way.
+                    // The bytes of the new request are not read, so the kernel sends RST. The same
+                    // happens if a server closes an idle connection while a request is arriving.
                     true
                 }
             };
@@ -118,7 +119,7 @@ async fn play(
     }
 }
 
-/// Reads a request with the body that its `content-length` announces, and returns its head.
+/// Reads a request with its body, and returns the request head.
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -140,7 +141,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// A response head with these header lines.
+/// Writes a response head with these header lines.
 pub fn head(status: &str, lines: &[&str]) -> Act {
     let mut head = format!("HTTP/1.1 {status}\r\n");
     for line in lines {
@@ -151,17 +152,17 @@ pub fn head(status: &str, lines: &[&str]) -> Act {
     Act::Write(head.into_bytes())
 }
 
-/// The head of an event stream in chunks.
+/// Writes the response head of an event stream with a chunked body.
 pub fn stream_head() -> Act {
     head("200 OK", &["content-type: text/event-stream", "transfer-encoding: chunked"])
 }
 
-/// One chunk of a chunked body.
+/// Writes one chunk of a chunked body.
 pub fn chunk(text: &str) -> Act {
     Act::Write(format!("{:x}\r\n{text}\r\n", text.len()).into_bytes())
 }
 
-/// The end of a chunked body.
+/// Writes the end of a chunked body.
 pub fn last_chunk() -> Act {
     Act::Write(b"0\r\n\r\n".to_vec())
 }
@@ -177,7 +178,7 @@ pub const FINISH: &str =
 pub const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
 pub const DONE: &str = "data: [DONE]\n\n";
 
-/// A complete stream of two tokens.
+/// Sends a complete stream of two tokens.
 pub fn good() -> Vec<Act> {
     vec![
         stream_head(),
@@ -190,7 +191,7 @@ pub fn good() -> Vec<Act> {
     ]
 }
 
-/// A complete response with a body of known length.
+/// Sends a complete response with a `content-length`.
 pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     let length = format!("content-length: {}", body.len());
     vec![
@@ -199,10 +200,10 @@ pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
     ]
 }
 
-/// One step of the body of a response in memory.
+/// One step in the response body of an [`InMemory`] endpoint.
 #[derive(Clone, Debug)]
 pub enum BodyStep {
-    /// One read returns this text.
+    /// A read returns this text.
     Data(String),
     Pause(Duration),
     /// The body never continues.
@@ -213,18 +214,18 @@ pub enum BodyStep {
     Panic,
 }
 
-/// One read that returns these events.
+/// Returns a step in which one read returns all these events.
 pub fn data(events: &[&str]) -> BodyStep {
     BodyStep::Data(events.concat())
 }
 
-/// An endpoint in memory. Each response `head_delay` its time on tokio's clock.
+/// An endpoint in memory. Its delays are on tokio's clock, which a test can pause.
 #[derive(Default)]
 pub struct InMemory {
-    /// The time until the response head; with `None` it never arrives.
+    /// The time until the response head. With `None`, no response head arrives.
     pub head_delay: Option<Duration>,
     pub is_failing: bool,
-    /// The steps of the body; a clean end follows.
+    /// The steps of the body. After the last step, the body ends normally.
     pub body: Vec<BodyStep>,
     pub sent: Mutex<Vec<Instant>>,
     pub bodies: Mutex<Vec<bytes::Bytes>>,
@@ -257,7 +258,7 @@ impl InMemory {
     }
 }
 
-/// The endpoint as the code under test sees it; the test keeps the other reference.
+/// An [`InMemory`] endpoint for the code under test. The test itself keeps another `Arc` of it.
 pub struct InMemoryEndpoint(pub Arc<InMemory>);
 
 impl Endpoint for InMemoryEndpoint {
@@ -314,7 +315,7 @@ pub fn arrival_now() -> Arrival {
     Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
 }
 
-/// An observer that keeps the events.
+/// An observer that records events for the test.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub succeeded: Mutex<Vec<Measurement>>,
@@ -322,7 +323,7 @@ pub struct Recorder {
     /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
-    /// Cancelled by the first one.
+    /// Cancelled when the first token arrives.
     pub first_token: CancellationToken,
     pub chunks: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! The web port of the daemon under misbehaving clients.
+//! The web port of the daemon with misbehaving clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,12 +27,12 @@ scenarios:
 fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-    // The server may close the connection before it has read everything.
+    // An error is ignored: the server can close the connection before it has read everything.
     let _refused_early = stream.write_all(bytes);
     stream
 }
 
-/// Returns everything that arrives until the server closes the connection in any way.
+/// Returns everything that arrives until the server closes or resets the connection.
 fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -46,13 +46,13 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
     let daemon = Daemon::start(IDLE);
     let half = |_| connect(daemon.address, b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ");
     let open: Vec<_> = (0..200).map(half).collect();
-    // The body of an admin request that never arrives is not awaited for long, either.
+    // This admin request announces a body that never arrives.
     let request = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
     let unfinished = connect(daemon.address, request);
     for path in ["/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(daemon.get(path).0, 200, "{path}");
     }
-    // The server closes these connections.
+    // The server closes all these connections after a timeout.
     let answer = rest(unfinished);
     assert!(answer.contains("did not arrive in time"), "{answer}");
     for stream in open {
@@ -64,7 +64,7 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
 #[test]
 fn a_client_that_never_reads_does_not_block_scrapes() {
     let daemon = Daemon::start(IDLE);
-    // Enough scrapes on one connection to fill all of its buffers.
+    // Send so many requests on one connection that the responses fill all buffers.
     let mut greedy = connect(daemon.address, b"");
     greedy.set_nonblocking(true).unwrap();
     let ask = b"GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(500);
@@ -79,7 +79,7 @@ fn a_client_that_never_reads_does_not_block_scrapes() {
 }
 
 #[test]
-fn content_length_matches_the_body_also_for_head() {
+fn content_length_matches_the_body_even_for_head_requests() {
     let daemon = Daemon::start(IDLE);
     let length = |head: &str| -> usize {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
@@ -91,7 +91,7 @@ fn content_length_matches_the_body_also_for_head() {
         assert_eq!(length(&head), body.len(), "{path}");
         let (of_head, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
         assert_eq!((of_head, nothing.as_str()), (status, ""), "{path}");
-        // Figures change between two responses. All other bodies have the same length.
+        // The length of some bodies changes between two requests, because they have current values.
         if !matches!(path, "/metrics" | "/api/v1/status") {
             assert_eq!(length(&head), body.len(), "{path}");
         }
@@ -102,7 +102,7 @@ fn content_length_matches_the_body_also_for_head() {
 }
 
 #[test]
-fn invalid_or_oversized_requests_are_rejected_and_the_daemon_lives() {
+fn invalid_or_oversized_requests_are_rejected_and_the_daemon_stays_healthy() {
     let daemon = Daemon::start(IDLE);
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x-a: b\r\n".repeat(1000));
     let endless_path = format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(100_000));
@@ -119,7 +119,7 @@ fn invalid_or_oversized_requests_are_rejected_and_the_daemon_lives() {
         assert!(answer.is_empty() || status.starts_with('4'), "{name}: {answer}");
         assert_eq!(daemon.get("/-/healthy").0, 200, "{name}");
     }
-    // The server does not read an endless header for ever.
+    // The server closes the connection if a header never ends.
     let mut stream = connect(daemon.address, b"GET / HTTP/1.1\r\nx-a: ");
     let line = vec![b'a'; 64 * 1024];
     let refused = (0..1024).any(|_| stream.write_all(&line).is_err());
@@ -128,7 +128,7 @@ fn invalid_or_oversized_requests_are_rejected_and_the_daemon_lives() {
 }
 
 #[test]
-fn the_ledger_balances_in_each_of_many_concurrent_scrapes() {
+fn the_ledger_balances_in_all_concurrent_scrapes() {
     let mut daemon = Daemon::start(BUSY);
     daemon.wait_for("/metrics", |text| {
         (sample(text, "llmload_requests_total", &[]) > 20.0).then_some(())
@@ -160,7 +160,7 @@ fn a_client_that_takes_all_connections_does_not_block_others() {
     let open: Vec<_> =
         (0..700).map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\n")).collect();
     assert_eq!(daemon.get("/-/healthy").0, 200);
-    // The oldest connections are closed after a second for responses under way.
+    // The server gives responses one second to end before it closes the oldest connections.
     let begun = Instant::now();
     while daemon.open_files() > 600 {
         assert!(begun.elapsed() < FOREVER, "{} files are open", daemon.open_files());
