@@ -1,8 +1,9 @@
-//! A plan before anything is sent: the requests of the coming day, their cost, and warnings.
+//! `llmload check`: forecasts the requests of the coming day and their cost, and warns about
+//! mistakes. It sends nothing.
 //!
-//! `planned_runs` walks the timetable ahead, `demand` measures the schedule, and [`forecast`]
-//! combines the two. [`warnings`] judges the forecast. [`text`] and the JSON of [`FileCheck`] are
-//! two views of the same values.
+//! `planned_runs` finds the times at which each schedule will run. `demand` counts the requests of
+//! a schedule in a given time. [`forecast`] combines both. [`warnings`] finds mistakes in the
+//! forecast. The text output ([`text`]) and the JSON output ([`FileCheck`]) show the same values.
 
 pub mod forecast;
 pub mod text;
@@ -26,12 +27,12 @@ use crate::plan::Plan;
 use forecast::Forecast;
 use text::{ForecastText, TextStyle};
 
-/// The result for one file: a forecast, or problems.
+/// The result for one configuration file: either problems, or a forecast with warnings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FileCheck {
-    /// The path as the caller wrote it.
+    /// The path, as written on the command line.
     pub file: String,
-    /// All errors. If there are any, there is no forecast.
+    /// All errors in the file. If the file has an error, `forecast` is `None`.
     pub problems: Vec<Problem>,
     /// Warnings about the file and about its forecast.
     pub warnings: Vec<String>,
@@ -41,15 +42,15 @@ pub struct FileCheck {
 /// The document that `llmload check --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckDocument {
-    /// In the order of the command line.
+    /// One entry per file, in the order of the command line.
     pub files: Vec<FileCheck>,
 }
 
 impl FileCheck {
-    /// Forecasts a plan that was read from `file` and begins `now`.
+    /// Forecasts the plan that was read from `file`, as if a daemon started it at `now`.
     ///
     /// # Errors
-    /// If the metrics cannot be set up, which is a defect.
+    /// If the metrics cannot be set up. This would be a defect of llmload.
     pub fn valid(file: &str, plan: &Plan, now: SystemTime) -> Result<FileCheck, Defect> {
         let forecast = Forecast::new(plan, now, series::count_series(plan)?);
         let mut warnings = plan.warnings.clone();
@@ -62,13 +63,13 @@ impl FileCheck {
         })
     }
 
-    /// Reports the problems of a file that is not a valid plan.
+    /// Returns the problems of a file that is not a valid configuration.
     pub fn invalid(invalid: &Invalid) -> FileCheck {
         let (file, problems) = (invalid.file.clone(), invalid.problems.clone());
         FileCheck { file, problems, warnings: Vec::new(), forecast: None }
     }
 
-    /// The forecast as text, if there is one.
+    /// Returns the forecast as text. `None` if the file has an error.
     pub fn text<'a>(&'a self, plan: &'a Plan, style: TextStyle) -> Option<ForecastText<'a>> {
         let forecast = self.forecast.as_ref()?;
         Some(ForecastText { plan, forecast, warnings: &self.warnings, style })

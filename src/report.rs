@@ -1,8 +1,10 @@
-//! The report of a finite run. It is written as JSON, read again for a comparison, and rendered as
-//! a table, as Markdown and as an HTML page.
+//! The report that `llmload run` writes. It is stored as JSON, and rendered as a table, as Markdown
+//! and as an HTML page. `llmload compare` reads the JSON of two reports.
 //!
-//! The figures come from [`tally`](crate::tally), their names from the metrics. A quantile of too
-//! few requests is left out rather than guessed. `docs/report.md` explains every field.
+//! The report has one part for each route (one scenario on one target). The values are from
+//! [`tally`](crate::tally). The field names are the names of the metrics. If there are too few
+//! requests for a quantile, the report contains no value instead of a guess. `docs/report.md`
+//! explains every field.
 
 mod chart;
 pub mod comparison;
@@ -19,21 +21,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::rfc3339;
 use crate::event::{AbortReason, DropReason};
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::ledger::LedgerCounts;
 use crate::measurement::Failure;
 use crate::pairing::DifferenceSums;
 use crate::remedy::DiagnosedTarget;
 use crate::status::RouteMonitor;
 use crate::tally::{Tally, TimelineInterval};
-pub use figures::{Figures, Summary};
+pub use figures::{Statistics, Summary};
 pub use findings::Severity;
 pub use layout::{Block, blocks};
 pub use render::{RenderError, html, markdown, text};
 pub use verdict::{ObjectiveResult, Verdict};
 
-/// The version of the JSON format. It rises when a reader of the previous version would misread a
-/// report.
+/// The version of the JSON format. It rises if a program that reads the previous version would
+/// misread a report.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// A finished run.
@@ -43,9 +45,9 @@ pub struct Report {
     pub llmload_report: u32,
     /// The version of llmload.
     pub version: String,
-    /// The start, by RFC 3339.
+    /// The start time, in the format of RFC 3339.
     pub started: String,
-    /// From start to end, including waiting and warm-up.
+    /// The length of the run, including the wait for the target and the warm-up.
     pub seconds: f64,
     /// True if the run was stopped before its schedules ended.
     pub interrupted: bool,
@@ -54,8 +56,9 @@ pub struct Report {
     pub verdict: Verdict,
     /// All distortions of the measurement during the run.
     pub distortions: Vec<Distortion>,
-    /// Facts that a reader should know.
+    /// Facts that the reader of the report should know.
     pub findings: Vec<findings::Finding>,
+    /// The JSON key is `streams`, because a rename would break the format.
     #[serde(rename = "streams")]
     pub routes: Vec<RouteReport>,
     /// The configuration with masked secrets.
@@ -81,18 +84,21 @@ pub struct RouteReport {
     /// True if the target is the built-in simulator.
     pub simulated: bool,
     pub ledger: LedgerReport,
-    /// The figures of the whole run.
-    pub total: Figures,
-    /// In the order of the schedule. Phases with the same name share an entry.
+    /// The statistics of the complete run.
+    pub total: Statistics,
+    /// One entry per phase, in the order of the schedule. Phases with the same name share an entry.
     pub phases: Vec<PhaseReport>,
+    /// One entry per objective.
     pub slo: Vec<ObjectiveResult>,
-    /// The classes of failure that occurred.
+    /// One entry per class of failure that occurred.
     pub failures: Vec<FailureClass>,
     pub timeline: TimelineReport,
-    /// The difference from the first target of the scenario, over pairs of the same request.
+    /// How much slower this target is than the first target of the scenario, over paired requests.
+    /// `None` for the first target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<PairedDifference>,
-    /// The values behind the quantiles, to three digits: pairs of value and count.
+    /// The distributions behind the quantiles: pairs of a value and its count. The values have
+    /// three significant digits.
     pub distributions: BTreeMap<String, Vec<(f64, u64)>>,
 }
 
@@ -100,23 +106,25 @@ pub struct RouteReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerReport {
     pub arrivals: u64,
-    /// Arrivals that were not sent, by reason.
+    /// The number of arrivals that llmload did not send, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// Requests that were sent.
+    /// The number of requests that llmload sent.
     pub started: u64,
-    /// Requests that succeeded or failed.
+    /// The number of requests that succeeded or failed.
     pub finished: u64,
     pub succeeded: u64,
-    /// Failures by class.
+    /// The number of failed requests, by class of failure.
     pub failed: BTreeMap<String, u64>,
-    /// Requests that llmload ended itself, by reason.
+    /// The number of requests that llmload ended itself, by reason.
     pub aborted: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseReport {
     pub name: String,
-    pub figures: Figures,
+    /// The JSON key is `figures`, because a rename would break the format.
+    #[serde(rename = "figures")]
+    pub statistics: Statistics,
 }
 
 /// A class of failure that occurred.
@@ -124,7 +132,7 @@ pub struct PhaseReport {
 pub struct FailureClass {
     /// The name of the class.
     pub reason: String,
-    /// `target`, `network`, `client` or `policy`.
+    /// The part at fault: `target`, `network`, `client` or `policy`.
     pub blame: String,
     pub count: u64,
     /// The message of the most recent failure.
@@ -132,7 +140,8 @@ pub struct FailureClass {
     pub remedy: String,
 }
 
-/// Counts and TTFT by intervals of equal length, from the first arrival on.
+/// Counts and TTFT over time. The lists have one value per interval. All intervals have the same
+/// length, and the first interval begins with the first arrival.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TimelineReport {
     /// The length of one interval.
@@ -141,22 +150,23 @@ pub struct TimelineReport {
     pub dropped: Vec<u64>,
     pub succeeded: Vec<u64>,
     pub failed: Vec<u64>,
-    /// The median TTFT of the first tokens that arrived in the interval, to one digit.
+    /// The median TTFT of the requests whose first token arrived in the interval, with one
+    /// significant digit.
     pub time_to_first_token_p50_seconds: Vec<Option<f64>>,
-    /// The highest TTFT of the same tokens.
+    /// The highest TTFT of the same requests.
     pub time_to_first_token_max_seconds: Vec<Option<f64>>,
 }
 
-/// The difference of a target from the first target of its scenario.
+/// The difference between a target and the first target of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
-    /// Pairs of which both requests finished.
+    /// The number of pairs in which both requests finished.
     pub pairs: u64,
     pub time_to_first_token: Option<MeanDifference>,
     pub request_duration: Option<MeanDifference>,
 }
 
-/// The mean over all pairs of this target's time minus the first target's time.
+/// The time at this target minus the time at the first target, as a mean over all pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeanDifference {
     pub mean_seconds: f64,
@@ -164,10 +174,11 @@ pub struct MeanDifference {
     pub margin_seconds: Option<f64>,
 }
 
-/// The data of a report that no route has.
+/// The parts of a report that belong to the run, not to a route.
 #[derive(Debug)]
 pub struct RunInfo<'a> {
     pub started: SystemTime,
+    /// The length of the run, including the wait for the target and the warm-up.
     pub duration: Duration,
     /// The error that ended the run, if any.
     pub error: Option<String>,
@@ -175,17 +186,17 @@ pub struct RunInfo<'a> {
     pub interrupted: bool,
     /// The seed of all random choices.
     pub seed: u64,
-    pub generator: &'a Generator,
+    pub generator: &'a GeneratorMonitor,
     /// The configuration with masked secrets.
     pub config: String,
 }
 
 impl Report {
-    /// The report of a run that has ended.
+    /// Creates the report after the run has ended.
     pub fn new(run: RunInfo<'_>, monitors: &[std::sync::Arc<RouteMonitor>]) -> Report {
         let routes: Vec<RouteReport> =
             monitors.iter().filter_map(|monitor| route_report(monitor)).collect();
-        let claims = run.generator.all_distortions().into_iter();
+        let claims = run.generator.first_distortions().into_iter();
         let distortions: Vec<_> = claims
             .map(|claim| Distortion {
                 kind: claim.kind.as_str().to_owned(),
@@ -195,7 +206,7 @@ impl Report {
         Report {
             llmload_report: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: rfc3339(whole_seconds(run.started)),
+            started: rfc3339(without_fraction(run.started)),
             seconds: run.duration.as_secs_f64(),
             interrupted: run.interrupted,
             seed: run.seed,
@@ -209,20 +220,21 @@ impl Report {
 }
 
 impl RouteReport {
-    /// The scenario and the target, which identify a route.
+    /// The name of the route: its scenario and its target.
     pub fn route(&self) -> String {
         format!("{} → {}", self.scenario, self.target)
     }
 }
 
-fn whole_seconds(time: SystemTime) -> SystemTime {
+/// Removes the fraction of a second.
+fn without_fraction(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 fn route_report(monitor: &RouteMonitor) -> Option<RouteReport> {
     let tally: &Tally = monitor.tally.as_deref()?;
-    let (whole, rows, timeline) = tally.read();
+    let (total, phases, timeline) = tally.read();
     let (counts, info) = (monitor.state.ledger.counts(), monitor.info());
     let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
     let failures = monitor.incidents.last_failures().into_iter().map(|incident| FailureClass {
@@ -237,12 +249,12 @@ fn route_report(monitor: &RouteMonitor) -> Option<RouteReport> {
     });
     let failures = failures.collect();
     let distributions = [
-        ("time_to_first_token_seconds", &whole.time_to_first_token),
-        ("time_per_output_token_seconds", &whole.time_per_output_token),
-        ("request_duration_seconds", &whole.request_duration),
-        ("output_tokens_per_second", &whole.output_tokens_per_second),
+        ("time_to_first_token_seconds", &total.time_to_first_token),
+        ("time_per_output_token_seconds", &total.time_per_output_token),
+        ("request_duration_seconds", &total.request_duration),
+        ("output_tokens_per_second", &total.output_tokens_per_second),
     ];
-    let slo = tally.slo().map(|slo| verdict::objective_results(slo, &whole)).unwrap_or_default();
+    let slo = tally.slo().map(|slo| verdict::objective_results(slo, &total)).unwrap_or_default();
     Some(RouteReport {
         scenario: monitor.scenario.clone(),
         target: monitor.target.clone(),
@@ -250,10 +262,13 @@ fn route_report(monitor: &RouteMonitor) -> Option<RouteReport> {
         address: info.address.clone(),
         simulated: info.simulated,
         ledger: ledger_report(&counts),
-        total: Figures::new(&whole),
-        phases: rows
+        total: Statistics::new(&total),
+        phases: phases
             .into_iter()
-            .map(|row| PhaseReport { name: row.name, figures: Figures::new(&row.figures) })
+            .map(|phase| PhaseReport {
+                name: phase.name,
+                statistics: Statistics::new(&phase.statistics),
+            })
             .collect(),
         slo,
         failures,
@@ -324,12 +339,12 @@ impl TimelineReport {
 }
 
 impl LedgerReport {
-    /// The sum of all drop reasons.
+    /// The number of dropped arrivals, for any reason.
     pub fn total_dropped(&self) -> u64 {
         self.dropped.values().sum()
     }
 
-    /// The sum of all failure classes.
+    /// The number of failed requests, of any class.
     pub fn total_failed(&self) -> u64 {
         self.failed.values().sum()
     }

@@ -1,7 +1,9 @@
-//! Service level objectives: a criterion for requests, and the share of requests that must meet it.
+//! Service level objectives. An objective consists of a criterion for one request, and the
+//! percentage of requests that must meet the criterion.
 //!
-//! Each request is judged when it ends, so a verdict is exact at any threshold and needs no
-//! quantile of a histogram. A failed request misses every objective.
+//! llmload judges each request when the request ends. The verdict is therefore exact for any
+//! threshold, and does not depend on the buckets of a histogram. A failed request misses every
+//! objective.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,8 +34,8 @@ impl LatencyMetric {
         }
     }
 
-    /// The latency of a request. `None` if the request has none: a single token has no time between
-    /// tokens.
+    /// Returns the latency of a request. `None` if the request does not have this latency. For
+    /// example, a response of a single token has no time per output token.
     fn latency(self, measurement: &Measurement) -> Option<Duration> {
         match self {
             LatencyMetric::Ttft => measurement.time_to_first_token(),
@@ -43,7 +45,7 @@ impl LatencyMetric {
     }
 }
 
-/// A share of requests, in millionths.
+/// A fraction of requests, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share(u32);
 
@@ -51,30 +53,37 @@ impl Share {
     /// 1 %.
     pub const PERCENT: Share = Share(10_000);
 
-    /// A share above 0 and up to 1, rounded to the nearest millionth. `None` for any other number.
+    /// Creates a share from a fraction above 0 and up to 1, rounded to the nearest millionth.
+    /// `None` for any other number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn new(share: f64) -> Option<Share> {
         let millionths = (share * 1e6).round();
         (1.0..=1e6).contains(&millionths).then_some(Share(millionths as u32))
     }
 
-    /// A number from 0 to 1.
+    /// Returns the fraction, from 0 to 1.
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / 1e6
     }
 
-    /// Returns true if `some` of `all` is more than this share.
+    /// Returns true if `some` is more than this fraction of `all`.
     pub fn is_exceeded(self, some: u64, all: u64) -> bool {
         u128::from(some) * 1_000_000 > u128::from(all) * u128::from(self.0)
     }
 
-    /// Returns true if `met` of `all` is at least this share.
+    /// Returns true if `met` is at least this fraction of `all`.
     pub fn is_reached(self, met: u64, all: u64) -> bool {
         u128::from(met) * 1_000_000 >= u128::from(all) * u128::from(self.0)
     }
+
+    /// Returns the lowest number for which [`Share::is_reached`] is true.
+    pub fn needed(self, all: u64) -> u64 {
+        let needed = (u128::from(all) * u128::from(self.0)).div_ceil(1_000_000);
+        u64::try_from(needed).unwrap_or(u64::MAX)
+    }
 }
 
-/// In percent: `99`, `99.9`.
+/// Prints the percentage without the unit: `99`, `99.9`.
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", f64::from(self.0) / 1e4)
@@ -84,22 +93,24 @@ impl fmt::Display for Share {
 /// The condition that one request must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Criterion {
-    /// A latency of at most this duration.
+    /// The latency is at most this duration.
     Latency(LatencyMetric, Duration),
+    /// The request succeeds.
     Success,
 }
 
-/// A criterion and the share of requests that must meet it.
+/// A criterion for one request, and the fraction of requests that must meet the criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objective {
     pub criterion: Criterion,
-    /// The required share: p99 is 99 %.
+    /// The required fraction. For a p99, it is 99 %.
     pub share: Share,
 }
 
 impl Objective {
-    /// Returns true if a finished request met the objective. `finished` is `None` for a failed
-    /// request. The result is `None` if the request does not have this latency.
+    /// Returns true if a request met the criterion. `finished` is the measurement of a success, and
+    /// `None` for a failed request. The result is `None` if the request does not have the latency
+    /// of this criterion.
     fn is_met(&self, finished: Option<&Measurement>) -> Option<bool> {
         match (self.criterion, finished) {
             (Criterion::Latency(metric, threshold), Some(measurement)) => {
@@ -119,7 +130,7 @@ impl Objective {
     }
 }
 
-/// The value of the `slo` label: `ttft_p99`, `success_rate`.
+/// Prints the value of the label `slo`: `ttft_p99`, `success_rate`.
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.criterion {
@@ -132,11 +143,12 @@ impl fmt::Display for Objective {
 /// The objectives of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slo {
-    /// In the order of [`LatencyMetric::ALL`] and of their shares. Labels are unique.
+    /// The objectives, sorted by metric in the order of [`LatencyMetric::ALL`], then by share. No
+    /// two objectives have the same label.
     pub objectives: Vec<Objective>,
 }
 
-/// The number of requests that were judged by an objective, and that met it.
+/// The number of requests that an objective judged, and the number that met the objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectiveCounts {
     pub judged: u64,
@@ -150,7 +162,7 @@ impl ObjectiveCounts {
         self.met += u64::from(met);
     }
 
-    /// Adds the counts of another.
+    /// Adds other counts to these counts.
     pub fn add(&mut self, other: ObjectiveCounts) {
         self.judged += other.judged;
         self.met += other.met;
@@ -158,8 +170,9 @@ impl ObjectiveCounts {
 }
 
 impl Slo {
-    /// Judges a finished request by each objective, in their order. `finished` is `None` for a
-    /// failed request. An item is `None` if the request does not have the latency of the objective.
+    /// Judges a request by each objective, in the order of `objectives`. `finished` is the
+    /// measurement of a success, and `None` for a failed request. An item is `None` if the request
+    /// does not have the latency of the objective.
     pub fn judge(&self, finished: Option<&Measurement>) -> impl Iterator<Item = Option<bool>> {
         self.objectives.iter().map(move |objective| objective.is_met(finished))
     }
@@ -173,11 +186,12 @@ mod tests {
     use crate::measurement::{Anomalies, Usage};
 
     #[test]
-    fn a_share_is_exact_to_one_request() {
+    fn a_share_is_compared_exactly_to_one_request() {
         let p99 = Share::new(0.99).unwrap();
         assert!(p99.is_reached(99, 100) && !p99.is_reached(98, 99));
         assert!(p99.is_reached(990_000_000_000_000, 1_000_000_000_000_000));
         assert!(!p99.is_reached(989_999_999_999_999, 1_000_000_000_000_000));
+        assert_eq!([0, 1, 100, 101].map(|all| p99.needed(all)), [0, 1, 99, 100]);
         let all = Share::new(1.0).unwrap();
         assert!(all.is_reached(7, 7) && !all.is_reached(6, 7));
         assert_eq!((Share::new(0.0), Share::new(1.1), Share::new(f64::NAN)), (None, None, None));
@@ -188,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_miss_every_objective_and_requests_without_a_latency_are_not_judged_by_it() {
+    fn a_failure_misses_every_objective_and_a_missing_latency_is_not_judged() {
         let share = Share::new(0.5).unwrap();
         let within = |metric, millis| Objective {
             criterion: Criterion::Latency(metric, Duration::from_millis(millis)),

@@ -1,8 +1,9 @@
-//! The figures of a finite run, in total and by phase, in memory that does not grow with its
-//! length.
+//! The statistics of `llmload run`: in total, by phase and over time. Their memory does not grow
+//! with the length of the run.
 //!
-//! The histograms of the daemon are read as rates. A run ends, so it needs exact counts and fine
-//! quantiles of the whole run. Each route of a run has one [`Tally`] beside its metrics.
+//! The Prometheus histograms of the daemon have coarse buckets and are queried as rates. A run
+//! needs exact counts and precise quantiles from its start to its end. Each route (one scenario on
+//! one target) of a run therefore has one [`Tally`], in addition to its metrics.
 
 mod active_time;
 mod distribution;
@@ -19,90 +20,91 @@ pub use active_time::ActiveTime;
 pub use distribution::Distribution;
 pub use timeline::{Timeline, TimelineInterval};
 
-/// The number of phases with a separate row. All further phases share the last row.
-const MOST_ROWS: usize = 100;
+/// The most entries in [`Inner::phases`]. If there are more phases, the last entry is shared by all
+/// phases that have no separate entry.
+const MAX_PHASES: usize = 100;
 
 /// Counts and distributions of one route.
 #[derive(Debug)]
 pub struct Tally {
-    /// Per phase of the schedule: its row.
-    rows: Vec<usize>,
+    /// For each phase of the schedule: its index in [`Inner::phases`].
+    phase_indices: Vec<usize>,
     slo: Option<Arc<Slo>>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    phases: Vec<PhaseRow>,
+    phases: Vec<PhaseTally>,
     timeline: Timeline,
-    /// The row of the most recent arrival.
-    current_row: Option<usize>,
+    /// The index in `phases` of the most recent arrival.
+    current_phase: Option<usize>,
 }
 
-/// The figures of all phases with the same name.
+/// The statistics of all phases with the same name.
 #[derive(Clone, Debug)]
-pub struct PhaseRow {
+pub struct PhaseTally {
     pub name: String,
-    pub figures: RawFigures,
+    pub statistics: RawStatistics,
 }
 
 /// Counts and distributions, before they are summarised for a report.
 #[derive(Clone, Debug)]
-pub struct RawFigures {
-    /// Arrivals that were not sent, in the order of [`DropReason::ALL`].
+pub struct RawStatistics {
+    /// The number of dropped arrivals, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
     pub sent: u64,
     pub succeeded: u64,
-    /// Failed requests, in the order of [`Failure::ALL`].
+    /// The number of failed requests, in the order of [`Failure::ALL`].
     pub failures: [u64; Failure::ALL.len()],
-    /// Successes with a protocol anomaly, in the order of [`Anomaly::ALL`].
+    /// The number of successes with a protocol anomaly, in the order of [`Anomaly::ALL`].
     pub anomalies: [u64; Anomaly::ALL.len()],
-    /// From the due instant to sending.
+    /// The time from the due instant to sending.
     pub dispatch_lag: Distribution,
-    /// From sending to the first token.
+    /// The time from sending to the first token.
     pub time_to_first_token: Distribution,
-    /// From the due instant to the first token.
+    /// The time from the due instant to the first token.
     pub time_to_first_token_from_schedule: Distribution,
     pub time_per_output_token: Distribution,
-    /// The time between reads with text.
+    /// The time between two reads with text.
     pub inter_chunk_latency: Distribution,
-    /// From sending to the end, per success.
+    /// The time from sending to the end, for each success.
     pub request_duration: Distribution,
-    /// From the due instant to the end, per success.
+    /// The time from the due instant to the end, for each success.
     pub request_duration_from_schedule: Distribution,
-    /// Tokens per second, per success.
+    /// Tokens per second of each success.
     pub output_tokens_per_second: Distribution,
-    /// Successes with token counts from the endpoint.
+    /// The number of successes with token counts from the endpoint.
     pub counted: u64,
-    /// The sum of these token counts.
+    /// The sum of the token counts from the endpoint.
     pub tokens: Usage,
-    /// Events with text.
+    /// The number of events with text.
     pub chunks: u64,
     /// The sum of the durations of all finished requests.
     pub total_duration: Duration,
     /// The sum of the durations of successes with token counts.
     pub counted_duration: Duration,
-    /// In the order of the objectives.
+    /// One entry per objective of the scenario, in the same order.
     pub objectives: Vec<ObjectiveCounts>,
     pub active_time: ActiveTime,
 }
 
-impl RawFigures {
-    fn new(objectives: usize) -> RawFigures {
-        RawFigures {
+impl RawStatistics {
+    fn new(objectives: usize) -> RawStatistics {
+        RawStatistics {
             dropped: [0; DropReason::ALL.len()],
             sent: 0,
             succeeded: 0,
             failures: [0; Failure::ALL.len()],
             anomalies: [0; Anomaly::ALL.len()],
-            dispatch_lag: Distribution::of_times(),
-            time_to_first_token: Distribution::of_times(),
-            time_to_first_token_from_schedule: Distribution::of_times(),
-            time_per_output_token: Distribution::of_times(),
-            inter_chunk_latency: Distribution::of_times(),
-            request_duration: Distribution::of_times(),
-            request_duration_from_schedule: Distribution::of_times(),
-            output_tokens_per_second: Distribution::of_numbers(),
+            dispatch_lag: Distribution::for_times(),
+            time_to_first_token: Distribution::for_times(),
+            time_to_first_token_from_schedule: Distribution::for_times(),
+            time_per_output_token: Distribution::for_times(),
+            inter_chunk_latency: Distribution::for_times(),
+            request_duration: Distribution::for_times(),
+            request_duration_from_schedule: Distribution::for_times(),
+            output_tokens_per_second: Distribution::for_rates(),
             counted: 0,
             tokens: Usage::default(),
             chunks: 0,
@@ -123,7 +125,7 @@ impl RawFigures {
         self.sent + self.dropped.iter().sum::<u64>()
     }
 
-    /// The sum over all occurrences of the phase: from the first due instant to the last end.
+    /// The time in which the phase was active, in seconds.
     pub fn seconds(&self) -> f64 {
         self.active_time.length().as_secs_f64()
     }
@@ -199,7 +201,7 @@ impl RawFigures {
         }
     }
 
-    fn add(&mut self, other: &RawFigures) {
+    fn add(&mut self, other: &RawStatistics) {
         let sum = |all: &mut [u64], others: &[u64]| {
             all.iter_mut().zip(others).for_each(|(count, other)| *count += other);
         };
@@ -232,27 +234,30 @@ impl RawFigures {
 }
 
 impl Tally {
-    /// An empty tally of a schedule. If there are objectives, requests are judged by them.
+    /// Creates an empty tally for a schedule. If `slo` is set, the tally judges requests by its
+    /// objectives.
     pub fn new(schedule: &Schedule, slo: Option<Arc<Slo>>) -> Tally {
         let objectives = slo.as_ref().map_or(0, |slo| slo.objectives.len());
-        let mut phases: Vec<PhaseRow> = Vec::new();
-        let rows = schedule.phases().iter().map(|phase| {
-            if let Some(known) = phases.iter().position(|row| row.name == phase.name) {
+        let mut phases: Vec<PhaseTally> = Vec::new();
+        let phase_indices = schedule.phases().iter().map(|phase| {
+            if let Some(known) = phases.iter().position(|one| one.name == phase.name) {
                 return known;
             }
-            if phases.len() < MOST_ROWS {
+            if phases.len() < MAX_PHASES {
                 let name =
-                    if phases.len() + 1 < MOST_ROWS { &phase.name } else { "(all other phases)" };
-                phases
-                    .push(PhaseRow { name: name.to_owned(), figures: RawFigures::new(objectives) });
+                    if phases.len() + 1 < MAX_PHASES { &phase.name } else { "(all other phases)" };
+                phases.push(PhaseTally {
+                    name: name.to_owned(),
+                    statistics: RawStatistics::new(objectives),
+                });
             }
             phases.len() - 1
         });
-        let rows = rows.collect();
+        let phase_indices = phase_indices.collect();
         Tally {
-            rows,
+            phase_indices,
             slo,
-            inner: Mutex::new(Inner { phases, timeline: Timeline::default(), current_row: None }),
+            inner: Mutex::new(Inner { phases, timeline: Timeline::default(), current_phase: None }),
         }
     }
 
@@ -260,30 +265,33 @@ impl Tally {
         self.slo.as_deref()
     }
 
-    /// The figures of the whole run, the rows of phases with arrivals, and the timeline.
-    pub fn read(&self) -> (RawFigures, Vec<PhaseRow>, Timeline) {
+    /// Returns the statistics of the complete run, the statistics of each phase with arrivals, and
+    /// the timeline.
+    pub fn read(&self) -> (RawStatistics, Vec<PhaseTally>, Timeline) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut whole = RawFigures::new(self.slo.as_ref().map_or(0, |slo| slo.objectives.len()));
-        inner.phases.iter().for_each(|row| whole.add(&row.figures));
+        let mut total = RawStatistics::new(self.slo.as_ref().map_or(0, |slo| slo.objectives.len()));
+        inner.phases.iter().for_each(|phase| total.add(&phase.statistics));
         let phases =
-            inner.phases.iter().filter(|row| row.figures.arrivals() > 0).cloned().collect();
-        (whole, phases, inner.timeline.clone())
+            inner.phases.iter().filter(|phase| phase.statistics.arrivals() > 0).cloned().collect();
+        (total, phases, inner.timeline.clone())
     }
 }
 
 impl Observe for Tally {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
-        // A manual override of the rate belongs to no phase.
-        let Some(row) = arrival.phase.and_then(|phase| self.rows.get(phase)) else { return };
+        // An arrival of a manual override belongs to no phase.
+        let Some(index) = arrival.phase.and_then(|phase| self.phase_indices.get(phase)) else {
+            return;
+        };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.timeline.record(arrival, event);
         let is_arrival = matches!(event, Event::Sent { .. } | Event::Dropped(_));
-        let is_new_occurrence = is_arrival && inner.current_row.replace(*row) != Some(*row);
-        if let Some(row) = inner.phases.get_mut(*row) {
+        let is_new_occurrence = is_arrival && inner.current_phase.replace(*index) != Some(*index);
+        if let Some(phase) = inner.phases.get_mut(*index) {
             if is_new_occurrence {
-                row.figures.active_time.start_occurrence();
+                phase.statistics.active_time.start_occurrence();
             }
-            row.figures.record(arrival, event, self.slo.as_deref());
+            phase.statistics.record(arrival, event, self.slo.as_deref());
         }
     }
 }
@@ -311,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_of_one_name_share_a_row_and_the_total_is_the_sum_of_rows() {
+    fn phases_with_the_same_name_share_statistics_and_the_total_is_the_sum_of_all_phases() {
         let objective = Objective {
             criterion: Criterion::Latency(LatencyMetric::Ttft, Duration::from_millis(150)),
             share: Share::new(0.5).unwrap(),
@@ -356,24 +364,24 @@ mod tests {
         finish(None, 9000, 100, true);
         let late = Arrival { k: 3, due: at(1500), phase: Some(1), lengths: None };
         tally.observe(&late, Event::Dropped(DropReason::Late));
-        let (whole, phases, _) = tally.read();
+        let (total, phases, _) = tally.read();
         let rows: Vec<_> = phases
             .iter()
-            .map(|row| (row.name.as_str(), row.figures.sent, row.figures.succeeded))
+            .map(|row| (row.name.as_str(), row.statistics.sent, row.statistics.succeeded))
             .collect();
         assert_eq!(rows, [("a", 2, 2), ("b", 1, 0)]);
-        assert_eq!((whole.arrivals(), whole.sent, whole.succeeded, whole.failed()), (4, 3, 2, 1));
-        assert_eq!((whole.counted, whole.tokens.input, whole.tokens.output), (2, 4, 6));
-        assert_eq!(whole.objectives, [ObjectiveCounts { judged: 3, met: 1 }]);
-        assert_eq!(whole.time_to_first_token.count(), 3);
+        assert_eq!((total.arrivals(), total.sent, total.succeeded, total.failed()), (4, 3, 2, 1));
+        assert_eq!((total.counted, total.tokens.input, total.tokens.output), (2, 4, 6));
+        assert_eq!(total.objectives, [ObjectiveCounts { judged: 3, met: 1 }]);
+        assert_eq!(total.time_to_first_token.count(), 3);
         assert!(
-            (whole.seconds() - 2.2).abs() < 1e-9
-                && (whole.total_duration.as_secs_f64() - 0.4).abs() < 1e-9
+            (total.seconds() - 2.2).abs() < 1e-9
+                && (total.total_duration.as_secs_f64() - 0.4).abs() < 1e-9
         );
     }
 
     #[test]
-    fn a_schedule_of_a_thousand_phases_has_a_hundred_rows() {
+    fn a_schedule_of_a_thousand_phases_has_at_most_a_hundred_entries() {
         let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
         let tally =
             Tally::new(&schedule(&names.iter().map(String::as_str).collect::<Vec<_>>()), None);
@@ -383,7 +391,7 @@ mod tests {
         }
         let (_, phases, _) = tally.read();
         let rows: Vec<_> =
-            phases.iter().map(|row| (row.name.as_str(), row.figures.arrivals())).collect();
+            phases.iter().map(|row| (row.name.as_str(), row.statistics.arrivals())).collect();
         assert_eq!(rows, [("0", 1), ("98", 1), ("(all other phases)", 2)]);
     }
 }

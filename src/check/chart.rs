@@ -1,84 +1,85 @@
-//! Charts for a terminal: bars from eighths of a character.
+//! Charts for a terminal. Bars are made of block characters, which have eight heights.
 
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The part of a bar between the mean and the highest value.
+/// Fills a bar between the mean and the highest value.
 pub const SHADE: char = '░';
-/// The height of a chart whose values differ.
-const ROWS: usize = 6;
-/// Characters of the scale on the left, including its margin.
-const SCALE: usize = 9;
-/// The number of equal parts of the axis; each end has a mark.
-const MARKS: usize = 4;
+/// Rows of a chart. A chart of equal values has a single row.
+const HEIGHT: usize = 6;
+/// Width of the value labels on the left, in characters.
+const LABEL_WIDTH: usize = 9;
+/// The time axis has a label at its start and at the end of each quarter.
+const QUARTERS: usize = 4;
 
 /// The values of one column.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Column {
-    /// The end of the full bar.
+    /// The top of the solid bar.
     pub mean: f64,
-    /// The end of the shade.
+    /// The top of the shaded bar, which is above the solid bar.
     pub highest: f64,
 }
 
-/// The most columns that fit a width, divide the buckets evenly and are a multiple of [`MARKS`].
+/// Returns the highest number of columns that fits into `width` characters, divides `buckets`
+/// without a remainder, and is a multiple of [`QUARTERS`].
 pub fn columns(width: usize, buckets: usize) -> usize {
-    let room = width.saturating_sub(SCALE + 3);
+    let room = width.saturating_sub(LABEL_WIDTH + 3);
     (1..=buckets)
         .rev()
         .find(|columns| {
-            *columns <= room && buckets.is_multiple_of(*columns) && columns.is_multiple_of(MARKS)
+            *columns <= room && buckets.is_multiple_of(*columns) && columns.is_multiple_of(QUARTERS)
         })
-        .unwrap_or(MARKS)
+        .unwrap_or(QUARTERS)
 }
 
-/// The lines of a chart. `marks` are the texts at the ends of the quarters of the axis. `label`
-/// formats a value of the scale.
+/// Draws a chart and returns its lines. `labels` are the texts below the time axis. `format`
+/// formats a value of the vertical scale.
 pub fn chart(
     columns: &[Column],
-    marks: &[String; MARKS + 1],
-    label: impl Fn(f64) -> String,
+    labels: &[String; QUARTERS + 1],
+    format: impl Fn(f64) -> String,
 ) -> Vec<String> {
     let top = columns.iter().map(|column| column.highest).fold(0.0, f64::max);
     let first = columns.first().copied().unwrap_or_default();
     let is_flat =
         columns.iter().all(|column| *column == first && column.mean >= 0.995 * column.highest);
-    let rows = if is_flat { 1 } else { ROWS };
+    let rows = if is_flat { 1 } else { HEIGHT };
     let mut lines: Vec<String> = (0..rows)
         .map(|row| {
             let text = match row {
-                0 => label(top),
-                middle if middle * 2 == rows => label(top / 2.0),
+                0 => format(top),
+                middle if middle * 2 == rows => format(top / 2.0),
                 _ => String::new(),
             };
             let tick = if text.is_empty() { '│' } else { '┤' };
             let bars: String =
                 columns.iter().map(|column| cell(*column, top, rows, rows - 1 - row)).collect();
-            format!("{text:>SCALE$} {tick}{bars}").trim_end().to_owned()
+            format!("{text:>LABEL_WIDTH$} {tick}{bars}").trim_end().to_owned()
         })
         .collect();
-    let quarter = columns.len() / MARKS;
+    let quarter = columns.len() / QUARTERS;
     let rule: String =
         (0..columns.len()).map(|at| if at % quarter == 0 { '┬' } else { '─' }).collect();
-    lines.push(format!("{:>SCALE$} └{rule}┐", "0"));
-    let mut axis = " ".repeat(SCALE + 2);
-    for (place, mark) in marks.iter().enumerate() {
-        // Centred below its mark if there is room.
-        let centre = SCALE + 2 + place * quarter;
-        let start = centre.saturating_sub(mark.chars().count() / 2);
+    lines.push(format!("{:>LABEL_WIDTH$} └{rule}┐", "0"));
+    let mut axis = " ".repeat(LABEL_WIDTH + 2);
+    for (place, label) in labels.iter().enumerate() {
+        // The label is centred below its tick, if there is room.
+        let centre = LABEL_WIDTH + 2 + place * quarter;
+        let start = centre.saturating_sub(label.chars().count() / 2);
         let missing = start.saturating_sub(axis.chars().count());
         axis.push_str(&" ".repeat(missing));
         axis.truncate(axis.char_indices().nth(start).map_or(axis.len(), |(at, _)| at));
-        axis.push_str(mark);
+        axis.push_str(label);
     }
     lines.push(axis);
     lines
 }
 
-/// One line of bars, scaled to `top`.
+/// Draws one line of bars. A bar of full height has the value `top`.
 pub fn sparkline(values: impl Iterator<Item = f64>, top: f64) -> String {
     values.map(|value| eighth(if top > 0.0 { value / top } else { 0.0 }, value > 0.0)).collect()
 }
 
-/// The character of a column in a row. Row 0 is the lowest.
+/// Returns the character of one column in one row of the chart. Row 0 is the lowest row.
 fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     if top <= 0.0 {
         return ' ';
@@ -86,7 +87,7 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     #[allow(clippy::cast_precision_loss)]
     let (rows, row) = (rows as f64, row as f64);
     let part = |value: f64| (value / top * rows - row).clamp(0.0, 1.0);
-    // A value above zero is visible, however small.
+    // The bar of a value above zero is always visible, even if the value is tiny.
     let bar = eighth(part(column.mean), row < 0.5 && column.mean > 0.0);
     match bar {
         ' ' if part(column.highest) >= 0.5 => SHADE,
@@ -94,8 +95,10 @@ fn cell(column: Column, top: f64, rows: usize, row: usize) -> char {
     }
 }
 
+/// Returns a block character of a height from 0 to 1, rounded to eighths. If `is_visible` is true,
+/// the height is at least one eighth.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn eighth(share: f64, is_visible: bool) -> char {
-    let eighths = (share.clamp(0.0, 1.0) * 8.0).round() as usize;
+fn eighth(height: f64, is_visible: bool) -> char {
+    let eighths = (height.clamp(0.0, 1.0) * 8.0).round() as usize;
     EIGHTHS[eighths.max(usize::from(is_visible)).min(8)]
 }

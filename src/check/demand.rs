@@ -1,7 +1,7 @@
-//! The demand of a schedule: requests up to a time, their rates and their tokens.
+//! Counts the requests that a schedule sends in a given time, with their rates and tokens.
 //!
-//! Evenly spaced arrivals are counted exactly as the pacer counts them. For random arrivals only
-//! the expected number is known.
+//! For evenly spaced arrivals, the count equals the number of arrivals that the pacer returns. For
+//! random arrivals, only the expected number can be known.
 
 use std::iter::Sum;
 use std::num::NonZeroU64;
@@ -12,16 +12,16 @@ use super::planned_runs::CycleRun;
 use crate::plan::{RequestParameters, Scenario};
 use crate::schedule::{Arrivals, Lengths, PhaseSpan, Schedule, Shard, TraceRow};
 
-/// Requests and tokens in a part of a run.
+/// Requests and tokens in a part of a [`CycleRun`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DemandTotals {
-    /// The integral of the rate.
+    /// The expected number of arrivals: the integral of the rate.
     pub expected: f64,
-    /// Requests, including those of phases with a number of requests.
+    /// The number of requests, including the phases that end after a number of requests.
     pub requests: f64,
-    /// Tokens of prompts.
+    /// Input tokens of all prompts.
     pub input: f64,
-    /// Tokens of responses of the longest permitted length.
+    /// Output tokens, if every response has the longest permitted length.
     pub output: f64,
 }
 
@@ -60,19 +60,20 @@ impl Sum for DemandTotals {
 /// The lowest and the highest load between two times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extremes {
-    /// The lowest rate in requests per second. Infinite if no phase has a rate.
+    /// The lowest rate in requests per second. Infinite if none of the phases has a rate.
     pub rate_min: f64,
-    /// The highest rate. For a replay: the most rows within a second.
+    /// The highest rate in requests per second. For a replay, this is the highest number of trace
+    /// rows within one second.
     pub rate_max: f64,
-    /// The most requests that a closed loop keeps in flight.
+    /// The highest number of requests that a closed loop keeps in flight.
     pub slots: u32,
 }
 
 impl Extremes {
-    /// The extremes of an empty span, neutral in [`Extremes::merge`].
+    /// The extremes of an empty span of time. Merging them into other extremes changes nothing.
     pub const NONE: Extremes = Extremes { rate_min: f64::INFINITY, rate_max: 0.0, slots: 0 };
 
-    /// The extremes of two spans together.
+    /// Returns the extremes over two spans of time together.
     #[must_use]
     pub fn merge(self, other: Extremes) -> Extremes {
         Extremes {
@@ -83,25 +84,26 @@ impl Extremes {
     }
 }
 
-/// The demand of one scenario, for one shard.
+/// Counts the requests of one scenario that one shard sends.
 pub struct Demand<'a> {
     schedule: &'a Schedule,
     shard: Shard,
     /// True if arrivals are evenly spaced, so the exact number is known.
     is_even: bool,
-    /// Input and output tokens of a request that has no lengths from a trace.
+    /// Input and output tokens of a request, unless a trace row sets its lengths.
     tokens: (f64, f64),
-    /// Phases with a number of requests: the start, and the requests of this shard.
+    /// For each phase that ends after a number of requests: its start in the cycle, and the number
+    /// of requests that this shard sends.
     counted: Vec<(Duration, f64)>,
     replays: Vec<Replay<'a>>,
-    /// The extremes of a whole cycle.
-    whole: Extremes,
+    /// The extremes of a complete cycle.
+    full_cycle: Extremes,
 }
 
 struct Replay<'a> {
     start: Duration,
     rows: &'a [TraceRow],
-    /// Per row: the input and output tokens of all rows before it.
+    /// At index n: the input tokens and the output tokens of the first n rows together.
     tokens_before: Vec<(f64, f64)>,
 }
 
@@ -111,7 +113,7 @@ impl<'a> Demand<'a> {
         let placed = || (0..schedule.phases().len()).filter_map(|index| schedule.phase_span(index));
         let counted = placed().filter_map(|placed| {
             let count = placed.phase.load.count()?;
-            Some((placed.start, part(shard, count)))
+            Some((placed.start, requests_of_shard(shard, count)))
         });
         let replays = placed().filter_map(|placed| {
             let trace = placed.phase.load.trace()?;
@@ -124,13 +126,14 @@ impl<'a> Demand<'a> {
             tokens: mean_tokens(scenario, Lengths::default()),
             counted: counted.collect(),
             replays: replays.collect(),
-            whole: Extremes::NONE,
+            full_cycle: Extremes::NONE,
         };
-        let whole = demand.extremes_in_cycle(Duration::ZERO, schedule.length());
-        Demand { whole, ..demand }
+        let full_cycle = demand.extremes_in_cycle(Duration::ZERO, schedule.length());
+        Demand { full_cycle, ..demand }
     }
 
-    /// Requests and tokens between two times of a run.
+    /// Returns the requests and tokens between two times of a run. The times are relative to the
+    /// start of the forecast.
     pub fn totals(&self, run: &CycleRun, from: Duration, to: Duration) -> DemandTotals {
         let before =
             if from > run.begin { self.totals_until(run, from) } else { DemandTotals::default() };
@@ -138,7 +141,7 @@ impl<'a> Demand<'a> {
     }
 
     fn totals_until(&self, run: &CycleRun, to: Duration) -> DemandTotals {
-        // Arrivals that were due before the run joined its first cycle.
+        // A run that joins its first cycle late does not send the arrivals due before that time.
         let missed = |after| self.totals_in_cycle(run.cycle, after, |begin| begin < after);
         let missed = run.after.map_or_else(DemandTotals::default, missed);
         let (cycles, time) = self.position(run, to);
@@ -151,7 +154,7 @@ impl<'a> Demand<'a> {
         self.totals_of_cycles(run.cycle, cycles) + last - missed
     }
 
-    /// The lowest and highest load between two times of a run.
+    /// Returns the lowest and highest load between two times of a run.
     pub fn extremes(&self, run: &CycleRun, from: Duration, to: Duration) -> Extremes {
         let ((first, begin), (last, end)) = (self.position(run, from), self.position(run, to));
         match last.saturating_sub(first) {
@@ -159,20 +162,20 @@ impl<'a> Demand<'a> {
             1 if end < begin => self
                 .extremes_in_cycle(begin, self.schedule.length())
                 .merge(self.extremes_in_cycle(Duration::ZERO, end)),
-            _ => self.whole,
+            _ => self.full_cycle,
         }
     }
 
-    /// The lowest and highest load of a phase, and its requests.
+    /// Returns the lowest and highest load of a phase, and its number of requests.
     pub fn phase(&self, placed: &PhaseSpan<'_>) -> (Extremes, f64) {
         let requests = match placed.phase.load.count() {
-            Some(count) => part(self.shard, count),
+            Some(count) => requests_of_shard(self.shard, count),
             None => placed.total.as_f64() / f64::from(self.shard.count()),
         };
         (self.extremes_in_phase(placed, placed.start, placed.end), requests)
     }
 
-    /// The mean rate in each of a number of equal parts of a phase.
+    /// Cuts a phase into equal parts and returns the mean rate of each part.
     pub fn means(&self, placed: &PhaseSpan<'_>, parts: u32) -> Vec<f64> {
         let length = placed.end.saturating_sub(placed.start);
         let edge = |part: u32| match part {
@@ -187,13 +190,14 @@ impl<'a> Demand<'a> {
         (0..parts).map(mean).collect()
     }
 
-    /// A run that consists of one pass.
+    /// Returns a run of a single pass through the schedule.
     pub fn one_pass(&self) -> CycleRun {
         let (begin, end) = (Duration::ZERO, self.schedule.length());
         CycleRun { begin, end, cycle: 0, from: Duration::ZERO, after: None, cycles: 1 }
     }
 
-    /// The number of complete cycles at a time of a run, and the time within the next cycle.
+    /// Returns the number of cycles that a run has completed at the time `at`, and the offset of
+    /// this time in the current cycle.
     fn position(&self, run: &CycleRun, at: Duration) -> (u64, Duration) {
         let length = self.schedule.length().as_nanos();
         if length == 0 {
@@ -206,8 +210,8 @@ impl<'a> Demand<'a> {
         )
     }
 
-    /// The totals of a cycle up to a time. Phases with a number of requests are included if
-    /// `has_begun` returns true for their start.
+    /// Returns the totals of a cycle from its start to `time`. A phase that ends after a number of
+    /// requests is included with all its requests if `has_begun` returns true for its start.
     fn totals_in_cycle(
         &self,
         cycle: u64,
@@ -216,8 +220,8 @@ impl<'a> Demand<'a> {
     ) -> DemandTotals {
         let area = self.schedule.area(time);
         let (before, left_over) = self.schedule.arrivals_before(cycle);
-        let arrived =
-            self.of_shard(before, before.wrapping_add(to_u64((left_over + area).arrivals())));
+        let arrived = self
+            .arrivals_of_shard(before, before.wrapping_add(to_u64((left_over + area).arrivals())));
         let counted = self
             .counted
             .iter()
@@ -228,10 +232,10 @@ impl<'a> Demand<'a> {
         self.combine(area.as_f64(), arrived, counted, replayed)
     }
 
-    /// The totals of a number of whole cycles.
+    /// Returns the totals of `cycles` complete cycles. `first` is the number of the first cycle.
     fn totals_of_cycles(&self, first: u64, cycles: u64) -> DemandTotals {
         let total = self.schedule.total();
-        let arrived = self.of_shard(
+        let arrived = self.arrivals_of_shard(
             self.schedule.arrivals_before(first).0,
             self.schedule.arrivals_before(first.wrapping_add(cycles)).0,
         );
@@ -255,13 +259,14 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// How many arrivals of a range of numbers belong to this shard.
-    fn of_shard(&self, from: u64, to: u64) -> u64 {
+    /// All shards together number their arrivals in one sequence. Returns how many arrivals with a
+    /// number from `from` to `to`, without `to`, belong to this shard.
+    fn arrivals_of_shard(&self, from: u64, to: u64) -> u64 {
         let first = from.wrapping_add(self.shard.arrivals_to_skip(from));
         to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))
     }
 
-    /// The lowest and highest load between two times of a cycle.
+    /// Returns the lowest and highest load between two times of a cycle.
     fn extremes_in_cycle(&self, from: Duration, to: Duration) -> Extremes {
         let current = self
             .schedule
@@ -269,7 +274,7 @@ impl<'a> Demand<'a> {
             .map_or(self.schedule.phases().len(), |placed| placed.index);
         let is_at_from =
             |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
-        // Phases that take no schedule time precede the current one.
+        // Phases of length zero that begin at `from` are directly before the current phase.
         let first =
             (0..current).rev().take_while(|index| is_at_from(*index)).last().unwrap_or(current);
         let phases = (first..).map_while(|index| self.schedule.phase_span(index));
@@ -282,11 +287,11 @@ impl<'a> Demand<'a> {
             .fold(Extremes::NONE, Extremes::merge)
     }
 
-    /// The lowest and highest load in a part of a phase.
+    /// Returns the lowest and highest load in a part of a phase.
     fn extremes_in_phase(&self, placed: &PhaseSpan<'_>, from: Duration, to: Duration) -> Extremes {
         let load = &placed.phase.load;
         let in_phase = |time: Duration| time.saturating_sub(placed.start);
-        // A phase that takes no schedule time has no rate that could be the lowest.
+        // A phase of length zero has no rate, so it must not count as the lowest rate.
         let (rate_min, rate_max) = load
             .rate_range(in_phase(from), in_phase(to), placed.phase.length)
             .unwrap_or((f64::INFINITY, 0.0));
@@ -301,7 +306,7 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// Rows and tokens of a part of a replay.
+/// Trace rows and tokens in a part of a replay.
 #[derive(Clone, Copy, Default)]
 struct Replayed {
     rows: f64,
@@ -336,7 +341,7 @@ impl<'a> Replay<'a> {
         Replay { start, rows, tokens_before: std::iter::once((0.0, 0.0)).chain(sums).collect() }
     }
 
-    /// The rows and tokens up to a time of the cycle.
+    /// Returns the rows that are due up to a time of the cycle, and their tokens.
     fn until(&self, time: Duration) -> Replayed {
         let rows = time
             .checked_sub(self.start)
@@ -346,8 +351,8 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The mean tokens of a prompt with its system message, and the mean of the highest possible tokens
-/// of a response. `lengths` are those of a trace, if there is one.
+/// Returns the mean number of input tokens of a request, including the system message, and its mean
+/// limit of output tokens. `lengths` are the lengths in the trace row of the request, if any.
 pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     let system = scenario.request.system.as_ref().map_or(0, String::len);
     let limit = most_output_tokens(&scenario.request);
@@ -355,20 +360,20 @@ pub fn mean_tokens(scenario: &Scenario, lengths: Lengths) -> (f64, f64) {
     ((input + as_f64(system as u64) / 4.0).ceil(), output)
 }
 
-/// The tokens of the longest response that a request permits: `max_completion_tokens` if it is
-/// sent, else `max_tokens`.
+/// The highest number of output tokens that a request permits: `max_completion_tokens` if the
+/// request contains this field, else `max_tokens`.
 pub fn most_output_tokens(request: &RequestParameters) -> f64 {
     let extra = request.extra.get("max_completion_tokens").and_then(serde_json::Value::as_f64);
     extra.unwrap_or(f64::from(request.max_tokens.get()))
 }
 
-/// The part of a shard in a number of requests.
-fn part(shard: Shard, count: NonZeroU64) -> f64 {
+/// Returns how many of `count` requests one shard sends.
+fn requests_of_shard(shard: Shard, count: NonZeroU64) -> f64 {
     as_f64(shard.part(count.get()))
 }
 
-/// Rounds to a millionth, the precision of rates. A part of a ramp ends a nanosecond before its
-/// final rate, so the unrounded rate would look wrong.
+/// Rounds to a millionth, the precision of rates. Without rounding, a ramp to 50/s would show a
+/// highest rate of 49.999…/s, because the forecast reads the rate a nanosecond before the end.
 pub fn round_to_micro(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

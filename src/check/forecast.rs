@@ -1,9 +1,9 @@
-//! The forecast of a plan for its coming day, as a function of the plan and of the time at which it
-//! begins.
+//! Forecasts the requests of a plan in the coming day. The result depends only on the plan and on
+//! the start time.
 //!
-//! `PlannedRuns` says at which times a schedule runs, `Demand` says how many requests it sends
-//! in a part of a run. Figures of tokens and money are upper bounds or estimates, never promises: a
-//! server can respond with fewer tokens, and can count the tokens of a prompt differently.
+//! `PlannedRuns` returns the times at which a schedule runs. `Demand` counts the requests during
+//! these times. Tokens and costs are upper bounds or estimates, because a server can send shorter
+//! responses and can count the tokens of a prompt differently.
 //!
 //! `llmload check --json` prints these types, so their serialised names are a public interface.
 
@@ -19,33 +19,34 @@ use crate::plan::{Plan, Scenario, Start, Target};
 use crate::schedule::{Lengths, PhaseSpan, Repeat, Shard};
 use crate::timetable::Timetable;
 
-/// The longest forecast.
+/// The length of a forecast, unless all schedules end earlier.
 pub const DAY: Duration = Duration::from_hours(24);
 
-/// The number of equal parts of the forecast time: quarters of an hour for a day.
+/// The number of buckets of a forecast. A bucket of a day lasts 15 minutes.
 pub const BUCKETS: u32 = 96;
 
-/// The number of cron firings in a forecast.
+/// The number of upcoming cron firings that a forecast lists.
 const FIRINGS: usize = 3;
 
 /// The requests of a plan in the coming day, or until the last schedule ends.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
-    /// The start. The forecast assumes that all targets are ready at this time.
-    #[serde(serialize_with = "absolute")]
+    /// The start of the forecast, which assumes that all targets are ready at this time.
+    #[serde(serialize_with = "rfc3339_time")]
     pub from: SystemTime,
-    /// The end.
-    #[serde(serialize_with = "absolute")]
+    /// The end of the forecast.
+    #[serde(serialize_with = "rfc3339_time")]
     pub to: SystemTime,
-    /// From start to end: a day, or less if every schedule ends sooner.
+    /// The time from `from` to `to`: a day, or less if every schedule ends earlier.
     #[serde(rename = "span_seconds", serialize_with = "seconds")]
     pub span: Duration,
     /// The length of one bucket.
     #[serde(rename = "bucket_seconds", serialize_with = "seconds")]
     pub bucket: Duration,
-    /// The shard of this forecast and the number of shards: `0/1` is everything.
+    /// The forecast shard and the number of shards. For example, `0/1` means that one daemon sends
+    /// all requests.
     pub shard: String,
-    /// In the order of the file.
+    /// One entry per scenario, in the order of the file.
     pub scenarios: Vec<ScenarioForecast>,
     /// All scenarios together.
     pub sum: Sum,
@@ -59,50 +60,53 @@ pub struct ScenarioForecast {
     pub scenario: String,
     /// The target, or the first of several.
     pub target: String,
-    /// The other targets, which get the same requests. All figures beside this field are those of
-    /// one target, not of all.
+    /// The other targets. Each of them gets the same requests as the first target. All other fields
+    /// are values for a single target, not sums over the targets. The JSON key is `further`.
     #[serde(rename = "further")]
     pub other_targets: Vec<OtherTarget>,
-    /// True if the load is the same for ever. Then the length of a cycle has no meaning for a
-    /// person.
+    /// True if the load never changes. Then the length of a cycle is arbitrary, so the text output
+    /// does not show it.
     pub endless: bool,
-    /// The length of one pass of the schedule.
+    /// The length of one pass through the schedule.
     #[serde(rename = "cycle_seconds", serialize_with = "seconds")]
     pub cycle: Duration,
-    /// The number of passes, per firing for a cron. `None` if it repeats for ever.
+    /// The number of passes through the schedule, or the number per cron firing. `None` if the
+    /// schedule repeats for ever.
     pub cycles: Option<u32>,
-    /// The part of the forecast time in which the schedule runs.
+    /// The time for which the schedule runs during the forecast.
     #[serde(rename = "on_seconds", serialize_with = "seconds")]
     pub active_time: Duration,
-    /// The next firings of its cron.
-    #[serde(serialize_with = "absolutes")]
+    /// The next cron firings. Empty without a cron.
+    #[serde(serialize_with = "rfc3339_times")]
     pub next_firings: Vec<SystemTime>,
-    /// Firings in the forecast time that are skipped because the schedule still runs.
+    /// The number of cron firings that llmload skips, because the schedule still runs at that time.
     pub firings_skipped: u64,
-    /// True if the schedule has phases that end after a number of requests. Their length is unknown
-    /// in advance. The forecast treats them as instantaneous, so the real load is later and can be
-    /// lower.
+    /// True if the schedule has phases that end after a number of requests. The length of these
+    /// phases is unknown in advance. The forecast treats them as instantaneous, so the phases
+    /// after them begin later than forecast, and the real load can be lower.
     pub counts_requests: bool,
-    /// Requests of open-loop phases and of phases with a number of requests.
+    /// The totals of open-loop phases and of phases that end after a number of requests.
     pub amounts: Amounts,
     /// The highest possible cost, if the target has prices.
     pub cost_at_most: Option<Cost>,
-    /// The highest rate in requests per second to each target, exactly, however short it is. For a
-    /// replay: the most rows within a second.
+    /// The highest rate to each target, in requests per second. It is exact, even if the rate lasts
+    /// only for an instant. For a replay, it is the highest number of trace rows within one second.
     pub peak_rate: f64,
-    /// The first phase with this rate.
+    /// The first phase that reaches `peak_rate`.
     pub peak_phase: Option<String>,
-    /// The most requests that closed-loop phases keep in flight. Their number of requests depends
-    /// on the response times, so no total contains them.
+    /// The highest number of requests that closed-loop phases keep in flight. `amounts` does not
+    /// contain the requests of a closed-loop phase that ends at a time, because their number
+    /// depends on the response times.
     pub closed_loop_slots: u32,
     pub in_flight: InFlight,
-    /// One pass, phase by phase.
+    /// The phases of one pass through the schedule.
     pub phases: Vec<PhaseForecast>,
-    /// The forecast time in equal parts.
+    /// The forecast, cut into equal parts of time.
     pub buckets: Vec<Bucket>,
 }
 
-/// The figures of another target that can differ from those of the first.
+/// Another target of the scenario, with the values that can differ from the values of the first
+/// target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OtherTarget {
     pub target: String,
@@ -120,28 +124,31 @@ pub struct Cost {
 /// Requests and tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Amounts {
-    /// Exact for evenly spaced arrivals, the expected number for random arrivals.
+    /// The number of requests. It is exact for evenly spaced arrivals, and the expected number for
+    /// random arrivals.
     pub requests: f64,
-    /// Tokens of prompts and system messages: as configured or recorded, else at 4 bytes a token.
+    /// Tokens of prompts and system messages. If neither the configuration nor a trace sets their
+    /// number, llmload counts one token per 4 bytes.
     pub input_tokens_estimated: f64,
-    /// Tokens of responses of the longest permitted length: `max_tokens`, or the limit of the
-    /// prompt.
+    /// Output tokens, if every response has the longest permitted length: `max_tokens`, or the
+    /// limit that the prompt sets.
     pub output_tokens_at_most: f64,
 }
 
-/// Requests in flight at worst. By Little's law they are the rate times the duration.
+/// The highest possible number of requests in flight. By Little's law, the number in flight is the
+/// rate times the duration of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct InFlight {
-    /// The result of the law, limited by `max_concurrency`.
+    /// The smaller of `by_littles_law` and `max_concurrency`.
     pub at_most: u32,
     /// The highest rate times `timeouts.total`, plus the slots of closed-loop phases.
     pub by_littles_law: f64,
     /// `timeouts.total`. No request lasts longer.
     #[serde(rename = "longest_request_seconds", serialize_with = "seconds")]
     pub longest_request: Duration,
-    /// `max_concurrency`. An arrival above it is dropped.
+    /// `max_concurrency`. llmload drops an arrival that would exceed this limit.
     pub max_concurrency: u32,
-    /// The response time at which the highest rate reaches `max_concurrency`. `None` without
+    /// If all responses take this long, the highest rate reaches `max_concurrency`. `None` without
     /// open-loop phases.
     pub seconds_to_fill: Option<f64>,
 }
@@ -150,55 +157,58 @@ pub struct InFlight {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseForecast {
     pub name: String,
-    /// From the start of the cycle.
+    /// The start of the phase, relative to the start of the cycle.
     #[serde(rename = "start_seconds", serialize_with = "seconds")]
     pub start: Duration,
     #[serde(rename = "length_seconds", serialize_with = "seconds")]
     pub length: Duration,
-    /// Zero for a closed loop that ends at a time.
+    /// The number of requests. It is zero for a closed loop that ends at a time, because the number
+    /// then depends on the response times.
     pub requests: f64,
-    /// Requests per second.
+    /// The lowest rate in requests per second.
     pub rate_min: f64,
-    /// Requests per second.
+    /// The highest rate in requests per second.
     pub rate_max: f64,
-    /// Requests that a closed loop keeps in flight.
+    /// The number of requests that a closed loop keeps in flight.
     pub closed_loop_slots: u32,
 }
 
-/// A part of the forecast time.
+/// One of the equal parts of a forecast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bucket {
-    /// From the start of the forecast.
+    /// The start of the bucket, relative to the start of the forecast.
     pub start_seconds: f64,
     pub requests: f64,
     /// The lowest rate in requests per second.
     pub rate_min: f64,
     pub rate_mean: f64,
-    /// The highest rate. For a replay: the most rows within a second.
+    /// The highest rate in requests per second. For a replay, this is the highest number of trace
+    /// rows within one second.
     pub rate_max: f64,
-    /// The most requests that closed loops keep in flight.
+    /// The highest number of requests that closed loops keep in flight.
     pub closed_loop_slots: u32,
 }
 
 /// All scenarios together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sum {
-    /// Requests to all targets.
+    /// Requests and tokens to all targets.
     pub amounts: Amounts,
     /// The highest possible cost by currency. Targets without prices are not included.
     pub cost_at_most: BTreeMap<String, f64>,
-    /// The highest rate if all peaks within a bucket coincide.
+    /// The highest total rate in requests per second, if the peaks of all scenarios within a bucket
+    /// coincide.
     pub peak_rate: f64,
-    /// The most slots of closed loops, by the same rule.
+    /// The highest total number of closed-loop slots, under the same assumption as `peak_rate`.
     pub closed_loop_slots: u32,
-    /// The sum of all worst cases.
+    /// The sum of `in_flight.at_most` over all scenarios and targets.
     pub in_flight_at_most: u64,
-    /// The forecast time in equal parts.
+    /// The forecast, cut into equal parts of time.
     pub buckets: Vec<Bucket>,
 }
 
 impl Forecast {
-    /// Forecasts a plan from `now` on. `series` is the number of its time series.
+    /// Forecasts a plan that starts at `now`. `series` is the number of time series of the plan.
     pub fn new(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
         let planned: Vec<PlannedRuns> =
             plan.scenarios.iter().map(|scenario| PlannedRuns::new(scenario, now, DAY)).collect();
@@ -289,7 +299,7 @@ fn is_endless(scenario: &Scenario) -> bool {
         && Timetable::for_scenario(scenario).is_endless()
 }
 
-/// The mean tokens of a prompt, and the mean of the highest possible tokens of a response.
+/// Returns the mean number of input tokens of a request, and its mean limit of output tokens.
 pub fn tokens_per_request(scenario: &Scenario, forecast: &ScenarioForecast) -> (f64, f64) {
     let Amounts { requests, input_tokens_estimated, output_tokens_at_most } = forecast.amounts;
     if requests > 0.0 {
@@ -312,13 +322,13 @@ fn phase(demand: &Demand<'_>, placed: &PhaseSpan<'_>) -> PhaseForecast {
     }
 }
 
-/// One pass of a schedule in equal parts.
+/// Cuts one pass through a schedule into buckets.
 pub fn buckets_of_one_pass(scenario: &Scenario, shard: Shard) -> Vec<Bucket> {
     let demand = Demand::new(scenario, shard);
     buckets(&demand, &[demand.one_pass()], scenario.schedule.length())
 }
 
-/// A span of time in equal parts. Empty if the span is zero.
+/// Cuts a span of time into buckets. Returns no bucket if the span is zero.
 fn buckets(demand: &Demand<'_>, runs: &[CycleRun], span: Duration) -> Vec<Bucket> {
     let edge = |index: u32| span * index / BUCKETS;
     let count = if span.is_zero() { 0 } else { BUCKETS };
@@ -364,7 +374,7 @@ fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -
     let longest_request = target.timeouts.total;
     let by_littles_law = peak_rate * longest_request.as_secs_f64() + f64::from(slots);
     InFlight {
-        // Rounded up, because a single rare request is in flight too.
+        // Rounded up, so that even a very low rate means one request in flight.
         at_most: (by_littles_law.ceil() as u32).min(cap),
         by_littles_law,
         longest_request,
@@ -414,11 +424,11 @@ fn sum(scenarios: &[ScenarioForecast]) -> Sum {
     sum
 }
 
-fn absolute<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+fn rfc3339_time<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&rfc3339(*at))
 }
 
-fn absolutes<S: Serializer>(all: &[SystemTime], to: S) -> Result<S::Ok, S::Error> {
+fn rfc3339_times<S: Serializer>(all: &[SystemTime], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(all.iter().map(|at| rfc3339(*at)))
 }
 

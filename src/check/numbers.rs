@@ -1,10 +1,10 @@
-//! Numbers as text for people.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
 use crate::config::HumanDuration;
 
-/// A count with commas between thousands. Small fractions keep two decimals.
+/// A count with thousands separators: `1,000`. A fraction below 10 has two decimals: `0.70`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn count(number: f64) -> String {
     if number < 10.0 && (number - number.round()).abs() > 0.005 {
@@ -13,7 +13,7 @@ pub fn count(number: f64) -> String {
     grouped(number.round() as u64)
 }
 
-/// A sum of money with two decimals. Sums below a cent keep two significant digits.
+/// A sum of money with two decimals. A sum below a cent has two significant digits.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn money(amount: f64) -> String {
     if amount > 0.0 && amount < 0.01 {
@@ -24,27 +24,28 @@ pub fn money(amount: f64) -> String {
     format!("{}.{:02}", grouped(cents / 100), cents % 100)
 }
 
-/// A rate in the unit that suits it, to three digits: `5/s`, `12.5/s`, `40/h`.
+/// A rate with three significant digits per second, per minute or per hour: `5/s`, `20/m`, `40/h`.
 pub fn rate(per_second: f64) -> String {
     if per_second <= 0.0 {
         return "0/s".to_owned();
     }
     let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let reads_well = |scale: f64| {
+    let is_readable = |scale: f64| {
         let scaled = per_second * scale;
         scaled >= 1.0 || (scaled >= 0.1 && (scaled * 10.0 - (scaled * 10.0).round()).abs() < 1e-4)
     };
     let (unit, scale) =
-        units.into_iter().find(|(_, scale)| reads_well(*scale)).unwrap_or(("h", 3600.0));
+        units.into_iter().find(|(_, scale)| is_readable(*scale)).unwrap_or(("h", 3600.0));
     format!("{}/{unit}", three_digits(per_second * scale))
 }
 
-/// `0.4 s`, `12.8 s`, `256 s`.
+/// Seconds with three significant digits: `0.4 s`, `12.8 s`, `256 s`.
 pub fn short_seconds(seconds: f64) -> String {
     format!("{} s", three_digits(seconds))
 }
 
-/// A number to three digits.
+/// A number with three significant digits. Below 1 it has up to three decimals, and from 100 on it
+/// is rounded to an integer.
 pub fn three_digits(number: f64) -> String {
     let decimals = match number {
         large if large >= 99.95 => return count(large),
@@ -56,20 +57,20 @@ pub fn three_digits(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A share as `99.5 %`. A share below 1 is never shown as 100 %.
-pub fn percent(share: f64) -> String {
-    let text = format!("{:.2}", share * 100.0);
-    let text = if share < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
+/// A fraction as a percentage: `99.5 %`. A fraction below 1 is never rounded to 100 %.
+pub fn percent(fraction: f64) -> String {
+    let text = format!("{:.2}", fraction * 100.0);
+    let text = if fraction < 1.0 && text == "100.00" { "99.99".to_owned() } else { text };
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// A duration to three digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
+/// A duration with three significant digits: `850 µs`, `12.5 ms`, `1.2 s`, `5m 12s`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         long if long >= 99.95 => {
-            // A report file can contain any number.
-            let whole = Duration::from_secs_f64(long.min(1e10).round());
-            HumanDuration(whole).to_string()
+            // The number can be from a report file, so it can be too large for a `Duration`.
+            let rounded = Duration::from_secs_f64(long.min(1e10).round());
+            HumanDuration(rounded).to_string()
         }
         short if short >= 0.9995 => format!("{} s", three_digits(short)),
         milli if milli >= 0.000_999_5 => format!("{} ms", three_digits(milli * 1e3)),
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_read_well() {
+    fn a_count_has_separators_and_a_small_fraction_has_decimals() {
         for (number, text) in [
             (0.0, "0"),
             (0.7, "0.70"),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn money_reads_well() {
+    fn money_has_two_decimals_and_below_a_cent_two_significant_digits() {
         for (amount, text) in [
             (0.0, "0.00"),
             (0.00012, "0.00012"),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_read_well_in_the_unit_that_suits_them() {
+    fn a_rate_is_shown_per_second_per_minute_or_per_hour() {
         for (per_second, text) in [
             (0.0, "0/s"),
             (5.0, "5/s"),

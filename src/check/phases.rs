@@ -1,4 +1,4 @@
-//! The phases of one pass as a table, each with a small curve.
+//! The table of phases in the output of `llmload check`. Each row has a small curve of the load.
 
 use super::chart::sparkline;
 use super::demand::Demand;
@@ -8,17 +8,18 @@ use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Load, Repeat, Shard};
 
-/// The most rows. A schedule can have thousands of phases once its loops are expanded.
-const MOST_PHASES: usize = 40;
-/// Characters of the curve of a phase.
+/// The most phases that the table shows. A schedule can have thousands of phases after its `repeat`
+/// loops are expanded.
+const MAX_PHASES: usize = 40;
+/// The width of the curve of a phase, in characters.
 const CURVE_WIDTH: u32 = 8;
-/// Characters of a phase name; longer names are cut.
+/// The most characters of a phase name. Longer names are cut.
 const LONGEST_NAME: usize = 24;
 
-/// The length of a pass and the number of passes.
+/// Returns the length of one pass through the schedule, and the number of passes.
 pub fn summary(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     if forecast.endless {
-        return "one load for ever".to_owned();
+        return "the same load for ever".to_owned();
     }
     let length = HumanDuration(forecast.cycle);
     let length = match (forecast.counts_requests, forecast.cycle.is_zero()) {
@@ -31,14 +32,14 @@ pub fn summary(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
         (_, Repeat::Times(times)) if times.get() == 1 => "once".to_owned(),
         (_, Repeat::Times(times)) => format!("{times} times"),
     };
-    let each = if matches!(scenario.start, Start::Cron(_)) { " per firing" } else { "" };
+    let each = if matches!(scenario.start, Start::Cron(_)) { " per cron firing" } else { "" };
     format!("{length}, {times}{each}")
 }
 
-/// One line per phase. All curves have the same scale.
+/// Returns one line per phase. All curves have the same scale.
 pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> Vec<String> {
     let loads = || scenario.schedule.phases().iter().map(|phase| &phase.load);
-    let shown = &forecast.phases[..forecast.phases.len().min(MOST_PHASES)];
+    let shown = &forecast.phases[..forecast.phases.len().min(MAX_PHASES)];
     let rows: Vec<[String; 4]> =
         shown.iter().zip(loads()).map(|(phase, load)| row(load, phase, forecast.endless)).collect();
     let widest = |cell: usize| rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or(0);
@@ -46,7 +47,7 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
     let demand = Demand::new(scenario, shard);
     let placed = (0..shown.len()).filter_map(|index| scenario.schedule.phase_span(index));
     let means: Vec<Vec<f64>> = placed.map(|placed| demand.means(&placed, CURVE_WIDTH)).collect();
-    // A bar is a mean. The top of the scale is the highest rate of all, as in the drawing.
+    // The bars are mean rates. The scale ends at the highest rate of all phases, as in the chart.
     let highest = forecast.phases.iter().map(|phase| phase.rate_max);
     let top = means.iter().flatten().copied().chain(highest).fold(0.0, f64::max);
     let most = forecast.phases.iter().map(|phase| phase.closed_loop_slots).max().unwrap_or(0);
@@ -72,7 +73,7 @@ pub fn table(scenario: &Scenario, forecast: &ScenarioForecast, shard: Shard) -> 
     lines
 }
 
-/// The highest rate, however short, and its phase.
+/// Returns the highest rate and its phase, even if the rate lasts only for an instant.
 pub fn peak(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let mut phases = scenario.schedule.phases().iter().zip(&forecast.phases);
     let at = phases.find(|(_, phase)| Some(&phase.name) == forecast.peak_phase.as_ref());
@@ -84,7 +85,7 @@ pub fn peak(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     format!("peak {}{place}", rate(forecast.peak_rate))
 }
 
-/// The name, length, load and requests of a phase.
+/// Returns the cells of a phase: name, length, load and requests.
 fn row(load: &Load, phase: &PhaseForecast, endless: bool) -> [String; 4] {
     let (low, high) = (rate(phase.rate_min), rate(phase.rate_max));
     let level = match load {

@@ -1,9 +1,9 @@
-//! The times at which a schedule will run: a walk through the daemon's own timetable, so that the
-//! forecast and the daemon cannot disagree.
+//! Finds the times at which a schedule will run. It asks the timetable that the daemon also uses,
+//! so the forecast and the daemon cannot disagree.
 //!
-//! A cycle can be as short as a millisecond. Cycles that follow each other without a gap are
-//! therefore one [`CycleRun`], found by a binary search in the timetable and not by a walk through
-//! each cycle.
+//! A cycle can be as short as a millisecond, so a day can have millions of cycles. This module
+//! therefore does not walk through each cycle. Consecutive cycles without a gap form one
+//! [`CycleRun`], and a binary search in the timetable finds its last cycle.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -15,39 +15,40 @@ use crate::plan::Scenario;
 use crate::schedule::Repeat;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// Consecutive cycles without a gap. The run can join the first cycle in its middle and can end in
-/// the middle of the last. Times are from the start of the forecast.
+/// Consecutive cycles without a gap. A run can begin in the middle of its first cycle and end in
+/// the middle of its last cycle. All times are relative to the start of the forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CycleRun {
     pub begin: Duration,
     pub end: Duration,
     /// The number of the first cycle.
     pub cycle: u64,
-    /// The time within the first cycle at which the run begins.
+    /// The offset in the first cycle at which the run begins.
     pub from: Duration,
-    /// Arrivals due up to this time of the first cycle are not sent any more.
+    /// An offset in the first cycle. The run does not send arrivals that are due up to this offset.
     pub after: Option<Duration>,
-    /// How many cycles begin in it. For a schedule of length zero: how many passes are made.
+    /// The number of cycles. For a schedule of length zero, this is the number of passes.
     pub cycles: u64,
 }
 
-/// All runs of a scenario in the forecast time, in order.
+/// All runs of a scenario during the forecast, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlannedRuns {
     pub runs: Vec<CycleRun>,
-    /// True if the schedule has ended after the last run.
+    /// True if the schedule ends with the last run.
     pub is_complete: bool,
-    /// Cron firings that are skipped because the schedule still runs.
+    /// The number of cron firings that are skipped because the schedule still runs at that time.
     pub skipped: u64,
 }
 
 impl PlannedRuns {
-    /// Walks the timetable from `now` on, for the length of `horizon`, as if the target were ready.
+    /// Finds all runs between `now` and `now + horizon`. It assumes that the target is ready.
     pub fn new(scenario: &Scenario, now: SystemTime, horizon: Duration) -> PlannedRuns {
-        // Any instant will do, because all others are relative to it.
+        // Any instant is right here, because all other instants are relative to it.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
-        // If the schedule has length zero, all its cycles take no more time than one.
+        // All cycles of a schedule of length zero are at one instant, so one walk covers all of
+        // them.
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
         let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
         let mut walk = TimetableWalk { scenario, origin, horizon, timetable };
@@ -96,7 +97,8 @@ struct TimetableWalk<'a> {
 }
 
 impl TimetableWalk<'_> {
-    /// Walks a segment and all segments that follow it without a gap.
+    /// Returns the run that begins with a segment and includes all segments that follow without a
+    /// gap.
     fn run(&mut self, at: Duration, segment: Segment) -> CycleRun {
         let length = self.scenario.schedule.length();
         let from = (self.origin.instant + at).saturating_duration_since(segment.cycle_start);
@@ -126,19 +128,22 @@ impl TimetableWalk<'_> {
             }
         }
         self.timetable.leave_segment(last, true);
-        let end = (last.cycle_start + last.until_offset).saturating_duration_since(self.origin.instant);
+        let end =
+            (last.cycle_start + last.until_offset).saturating_duration_since(self.origin.instant);
         CycleRun { end: end.max(at + Duration::from_nanos(1)), cycles, ..run }
     }
 
-    /// The number of consecutive cycles without a gap: a binary search for the last cycle that the
-    /// timetable places exactly where an unbroken series would have it.
+    /// Returns the number of consecutive cycles without a gap. It is a binary search: n cycles are
+    /// consecutive if the last of them begins exactly n − 1 cycle lengths after the first cycle.
     fn cycles(&self, at: Duration, first: Segment, length: Duration) -> u64 {
         if first.until_offset < length {
             return 1;
         }
         let until = self.origin.instant + self.interrupted(at);
-        let room =
-            until.saturating_duration_since(first.cycle_start).as_nanos().div_ceil(length.as_nanos());
+        let room = until
+            .saturating_duration_since(first.cycle_start)
+            .as_nanos()
+            .div_ceil(length.as_nanos());
         let (mut enough, mut too_many) =
             (1, u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1));
         while too_many - enough > 1 {
@@ -158,14 +163,14 @@ impl TimetableWalk<'_> {
         enough
     }
 
-    /// The moment a number of cycles after the start of the first.
+    /// Returns the moment that is `cycles` cycle lengths after the start of the first cycle.
     fn start_of(&self, first: Segment, cycles: u64, length: Duration) -> Moment {
         let instant =
             first.cycle_start + Duration::from_nanos_u128(length.as_nanos() * u128::from(cycles));
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 
-    /// The end of the active window, or of the forecast.
+    /// Returns the end of the active window, but at most the end of the forecast.
     fn interrupted(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
         let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);

@@ -1,24 +1,26 @@
-//! The number of time series of a plan, counted on the registry that the daemon would serve. A new
-//! family or label is therefore included automatically.
+//! Counts the time series that a daemon would expose for a plan.
+//!
+//! The count is made on the real metrics of the daemon, so it includes a new metric or label
+//! automatically.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::generator::Generator;
+use crate::generator::GeneratorMonitor;
 use crate::ledger::Ledger;
 use crate::metrics::{Baseline, Defect, Labels, Metrics, RouteSettings};
 use crate::plan::{Location, Plan};
 use crate::schedule_state::ScheduleState;
 
-/// A placeholder for a model name that only the endpoint knows.
+/// Replaces the model name if the configuration does not contain one.
 const UNKNOWN_MODEL: &str = "model";
 
-/// The number of samples in a scrape once every phase has begun.
+/// Returns the number of samples in a scrape after every phase has begun.
 ///
 /// # Errors
-/// If the metrics cannot be set up, which is a defect.
+/// If the metrics cannot be set up. This would be a defect of llmload.
 pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
-    let metrics = Metrics::new(Generator::new(), plan.buckets.clone())?;
+    let metrics = Metrics::new(GeneratorMonitor::new(), plan.buckets.clone())?;
     metrics.config_loaded(plan.source_hash);
     metrics.set_shard(plan.shard);
     metrics.set_paused(false);
@@ -48,7 +50,8 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
             baseline,
         };
         metrics.bind(&labels, Ledger::new(), Arc::new(schedule_state), settings);
-        // The instant of its beginning is a series of its own, which is absent before.
+        // Each phase adds one series, the time at which the phase began. The series does not exist
+        // before this time, so the registry does not contain it yet.
         phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
     }
     let exposition = metrics.expose()?;

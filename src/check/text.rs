@@ -1,4 +1,4 @@
-//! A plan and its forecast as text and drawings, for a terminal or a file.
+//! Prints a plan and its forecast as text and charts, for a terminal or a file.
 
 mod drawing;
 mod style;
@@ -17,7 +17,7 @@ use crate::schedule::{Arrivals, Shard};
 pub use style::TextStyle;
 pub(crate) use style::wrapped;
 
-/// The forecast of a plan as text; see its `Display`.
+/// The text output of `llmload check` for one valid file. `Display` prints it.
 #[derive(Debug)]
 pub struct ForecastText<'a> {
     pub plan: &'a Plan,
@@ -30,8 +30,10 @@ impl Display for ForecastText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shard = self.plan.shard;
         if shard != Shard::ALL {
-            let text =
-                format!("{shard}: one of {} daemons; all figures are its own", shard.count());
+            let text = format!(
+                "{shard}: one of {} daemons; the values below are for this shard only",
+                shard.count()
+            );
             self.line("shard", text, f)?;
             writeln!(f)?;
         }
@@ -45,7 +47,7 @@ impl Display for ForecastText<'_> {
         if self.plan.scenarios.iter().flat_map(Scenario::targets).count() > 1 {
             self.sum(f)?;
         }
-        self.line("series", format!("{} on /metrics", whole(self.forecast.series)), f)?;
+        self.line("series", format!("{} on /metrics", integer(self.forecast.series)), f)?;
         for warning in self.warnings {
             writeln!(f)?;
             self.warning(warning, f)?;
@@ -55,7 +57,8 @@ impl Display for ForecastText<'_> {
 }
 
 impl ForecastText<'_> {
-    /// A name and its text, wrapped. An empty name continues the entry above.
+    /// Prints one entry: a name, and its text wrapped into lines. An empty name continues the
+    /// previous entry.
     fn line(&self, name: &str, text: impl Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = wrapped(&text.to_string(), self.style.width.saturating_sub(17));
         for (index, line) in lines.iter().enumerate() {
@@ -74,7 +77,7 @@ impl ForecastText<'_> {
         Ok(())
     }
 
-    /// The target, the requests and the limits of a scenario.
+    /// Prints the target, the requests and the limits of a scenario.
     fn settings(
         &self,
         scenario: &Scenario,
@@ -102,13 +105,13 @@ impl ForecastText<'_> {
                 self.line("arrivals", format!("random (gamma, burstiness {shape})"), f)?;
             }
         }
-        self.line("start", time_axis::start(scenario, &forecast.next_firings), f)?;
-        if let Some(active) = time_axis::active(scenario, self.forecast.from) {
+        self.line("start", time_axis::start_setting(scenario, &forecast.next_firings), f)?;
+        if let Some(active) = time_axis::active_setting(scenario, self.forecast.from) {
             self.line("active", active, f)?;
         }
         if scenario.warmup > 0 {
             let warmup = count(f64::from(scenario.warmup));
-            let text = format!("{warmup} requests first, one after the other; not counted here");
+            let text = format!("{warmup} requests first, one after the other; not included below");
             self.line("warm-up", text, f)?;
         }
         let (cap, lag) = (scenario.max_concurrency, HumanDuration(scenario.max_lag));
@@ -116,7 +119,7 @@ impl ForecastText<'_> {
         self.line("limits", text, f)
     }
 
-    /// The length of a pass, the number of passes, and a table of phases.
+    /// Prints the length of a pass, the number of passes, and a table of phases.
     fn phases(
         &self,
         scenario: &Scenario,
@@ -141,7 +144,7 @@ fn location(target: &Target) -> String {
 fn prompts(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let (prompts, (input, _)) = (&scenario.prompts, tokens_per_request(scenario, forecast));
     let number = prompts.len().map_or("synthetic".to_owned(), |number| {
-        whole(usize::try_from(number).unwrap_or(usize::MAX))
+        integer(usize::try_from(number).unwrap_or(usize::MAX))
     });
     let mix = match prompts.sources().as_slice() {
         [_] => String::new(),
@@ -160,13 +163,13 @@ fn responses(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let request = &scenario.request;
     let (_, output) = tokens_per_request(scenario, forecast);
     let streamed = if request.stream { "streamed" } else { "not streamed: no TTFT, no TPOT" };
-    // Prompts that carry their own limit make the mean differ from `max_tokens`.
-    let has_own_limits = (output - most_output_tokens(request)).abs() > 0.5;
-    let mean = if has_own_limits { " on average" } else { "" };
-    format!("at most {} each{mean}, {streamed}", tokens(output.round()))
+    // If prompts or trace rows set other limits than `max_tokens`, only the mean can be shown.
+    let has_several_limits = (output - most_output_tokens(request)).abs() > 0.5;
+    let mean = if has_several_limits { " (mean of the limits)" } else { "" };
+    format!("limited to {} each{mean}, {streamed}", tokens(output.round()))
 }
 
-/// The origin of the key, and the header that carries it.
+/// Returns the source of the API key, and the header in which llmload sends it.
 pub(crate) fn key(auth: &Auth) -> String {
     match auth {
         Auth::None => "none".to_owned(),
@@ -181,7 +184,7 @@ fn tokens(number: f64) -> String {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn whole(number: usize) -> String {
+fn integer(number: usize) -> String {
     count(number as f64)
 }
 

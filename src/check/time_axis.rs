@@ -1,5 +1,5 @@
-//! Times of a forecast as text: clock times if the schedule follows a clock, else times from its
-//! start.
+//! Formats the times of a forecast. A schedule that follows a clock has clock times. Any other
+//! schedule has times since its start.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +9,11 @@ use crate::calendar::{Anchor, Zone};
 use crate::config::HumanDuration;
 use crate::plan::{Scenario, Start};
 
-/// Clock times show minutes only, so a shorter axis shows times from the start.
+/// The shortest time axis with clock times. Clock times have no seconds, so a shorter axis shows
+/// the time since its start.
 const SHORTEST_WITH_CLOCK_TIMES: Duration = Duration::from_hours(1);
 
-/// The time zone that a scenario follows, if any.
+/// The time zone of the start or of the active windows, if the scenario has such a time zone.
 pub fn zone(scenario: &Scenario) -> Option<Zone> {
     match &scenario.start {
         Start::WallClock(Anchor::Midnight(zone)) => Some(zone.clone()),
@@ -22,8 +23,8 @@ pub fn zone(scenario: &Scenario) -> Option<Zone> {
     }
 }
 
-/// The start of a scenario.
-pub fn start(scenario: &Scenario, firings: &[SystemTime]) -> String {
+/// The text of the entry `start`: the time at which the schedule begins.
+pub fn start_setting(scenario: &Scenario, firings: &[SystemTime]) -> String {
     match &scenario.start {
         Start::WhenReady => "when the target is ready".to_owned(),
         Start::Now => "immediately".to_owned(),
@@ -36,8 +37,9 @@ pub fn start(scenario: &Scenario, firings: &[SystemTime]) -> String {
     }
 }
 
-/// The active windows of a scenario, and their state now.
-pub fn active(scenario: &Scenario, now: SystemTime) -> Option<String> {
+/// The text of the entry `active`: the active windows, and whether the scenario is active now.
+/// `None` if the scenario has no active windows.
+pub fn active_setting(scenario: &Scenario, now: SystemTime) -> Option<String> {
     let windows = scenario.active.as_ref()?;
     let zone = windows.zone()?;
     let state = match windows.state_at(now) {
@@ -49,36 +51,38 @@ pub fn active(scenario: &Scenario, now: SystemTime) -> Option<String> {
     Some(format!("{windows}; now {state}"))
 }
 
-/// The time axis of a drawing.
+/// The time axis of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// The texts at the ends of its quarters.
-    pub marks: [String; 5],
-    /// The meaning of the texts. Empty if they count from the start.
+    /// The labels at the start of the axis and at the end of each quarter.
+    pub labels: [String; 5],
+    /// Explains the labels. Empty if the labels are times since the start.
     pub caption: String,
 }
 
 impl Axis {
-    /// An axis with times from the start of a schedule.
+    /// Returns an axis with times since the start of a schedule.
     pub fn from_start(span: Duration) -> Axis {
         Axis {
-            marks: [0, 1, 2, 3, 4].map(|quarter| offset(span * quarter / 4)),
+            labels: [0, 1, 2, 3, 4].map(|quarter| offset(span * quarter / 4)),
             caption: String::new(),
         }
     }
 
-    /// An axis from now on, with the clock times of a zone if there is one.
+    /// Returns an axis that begins now. If `zone` is set and the axis is long enough, the labels
+    /// are clock times in this time zone.
     pub fn from_now(forecast: &Forecast, zone: Option<&Zone>) -> Axis {
         let Some(zone) = zone.filter(|_| forecast.span >= SHORTEST_WITH_CLOCK_TIMES) else {
             return Axis::from_start(forecast.span);
         };
-        let marks = [0, 1, 2, 3, 4]
+        let labels = [0, 1, 2, 3, 4]
             .map(|quarter| zone.time_of_day(forecast.from + forecast.span * quarter / 4));
         let caption = format!("times in {zone}, from {}", zone.day_and_time(forecast.from));
-        Axis { marks, caption }
+        Axis { labels, caption }
     }
 }
 
+/// Formats a time since the start.
 fn offset(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 10.0 {

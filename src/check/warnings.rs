@@ -1,23 +1,24 @@
 //! Warnings about a valid plan whose measurements would be misleading.
 //!
-//! There are few rules. Each is about a mistake that dashboards do not show.
+//! There are few rules. Each rule is about a mistake that dashboards do not show.
 
 use super::forecast::{DAY, Forecast, ScenarioForecast, tokens_per_request};
 use super::numbers::{count, rate, short_seconds};
 use crate::plan::{Location, Plan, Scenario};
 
-/// A prompt that is repeated at least once an hour stays in the prefix cache of an endpoint with
-/// little other load.
+/// llmload warns about a prompt that it sends this often per day. A prompt that is repeated at
+/// least once an hour stays in the prefix cache of an endpoint with little other load.
 const REPEATS_PER_DAY: f64 = 24.0;
 
-/// The prefill of a shorter prompt takes a few milliseconds with or without a cache. Engines also
-/// cache whole blocks only (vLLM: 16 tokens).
+/// llmload warns about prompts of at least this many tokens. The prefill of a shorter prompt takes
+/// a few milliseconds, with or without a cache. Also, engines cache only complete blocks (vLLM: 16
+/// tokens).
 const SHORTEST_CACHED_PROMPT: f64 = 64.0;
 
-/// Output tokens per second of one request on a busy endpoint. This speed is not unusual.
+/// A usual speed of one request on a busy endpoint, in output tokens per second.
 const SLOW_TOKENS_PER_SECOND: f64 = 20.0;
 
-/// Returns one line per warning: the file, the scenario, the problem and the remedy.
+/// Returns one text per warning, with the file, the scenario, the problem and the remedy.
 pub fn find(file: &str, plan: &Plan, forecast: &Forecast) -> Vec<String> {
     let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
     let warnings = pairs.flat_map(|(scenario, one)| {
@@ -44,7 +45,7 @@ fn few_prompts(
         return None;
     }
     let parts = scenario.prompts.sources();
-    // Synthetic prompts are never repeated. In a mix, the most repeated source counts.
+    // Synthetic prompts are never repeated. In a mix, the source with the most repeats decides.
     let repeated = parts.iter().filter_map(|(source, share, distinct)| {
         let distinct = (*distinct)?;
         Some((*source, distinct, scenario_forecast.amounts.requests * share / distinct as f64))
@@ -80,9 +81,10 @@ fn low_cap(scenario: &Scenario, forecast: &ScenarioForecast) -> Option<String> {
     let (fill, tokens, time) = (short_seconds(fill), count(tokens), short_seconds(slow));
     let needed = (forecast.peak_rate * slow).ceil() as u64;
     Some(format!(
-        "max_concurrency {cap} is low: at {peak}, responses of {fill} reach it, and llmload drops \
-         further arrivals ({tokens} tokens take {time} at {SLOW_TOKENS_PER_SECOND} tokens/s); set \
-         max_concurrency to at least {needed}, or lower the rate"
+        "max_concurrency {cap} is low: at {peak}, this limit is reached if responses take {fill}, and \
+         llmload then drops further arrivals ({tokens} tokens take {time} at \
+         {SLOW_TOKENS_PER_SECOND} tokens/s); set max_concurrency to at least {needed}, or lower the \
+         rate"
     ))
 }
 
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_that_a_cache_would_keep_are_warned_of() {
+    fn repeated_prompts_that_a_cache_would_keep_cause_a_warning() {
         let many = long_prompts(10);
         let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else {
             panic!()
@@ -130,7 +132,8 @@ mod tests {
         assert!(warnings(&once)[0].contains("is sent 30 times, so TTFT"), "{:?}", warnings(&once));
     }
 
-    /// The one prompt of `one` is sent three times as often as all hundred others together.
+    /// The only prompt of `one` is sent three times as often as the hundred prompts of `many`
+    /// together.
     #[test]
     fn a_warning_about_a_mix_names_the_most_repeated_source() {
         let text = |number: usize| {
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_that_slow_responses_reach_is_warned_of() {
+    fn a_max_concurrency_that_slow_responses_would_reach_causes_a_warning() {
         let cap = |max_tokens: u32, cap: u32, more: &str| {
             warnings(&format!(
                 "target: {{simulator: {{}}{more}}}\nrate: 10/s\nrequest: {{max_tokens: {max_tokens}}}\n\
@@ -160,14 +163,15 @@ mod tests {
             ))
         };
         assert_eq!(cap(200, 100, ""), [""; 0]);
-        let expected = "f.yml: scenario default: max_concurrency 99 is low: at 10/s, responses of 9.9 s \
-                        reach it, and llmload drops further arrivals (200 tokens take 10 s at 20 \
-                        tokens/s); set max_concurrency to at least 100, or lower the rate";
+        let expected = "f.yml: scenario default: max_concurrency 99 is low: at 10/s, this limit is \
+                        reached if responses take 9.9 s, and llmload then drops further arrivals \
+                        (200 tokens take 10 s at 20 tokens/s); set max_concurrency to at least \
+                        100, or lower the rate";
         assert_eq!(cap(200, 99, ""), [expected]);
         assert_eq!(
             cap(200, 99, ", timeouts: {total: 9s}"),
             [""; 0],
-            "the timeout ends them earlier"
+            "the timeout ends the requests earlier"
         );
     }
 }

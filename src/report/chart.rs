@@ -1,4 +1,4 @@
-//! Line charts over time as SVG. The colours come from the CSS classes of the page.
+//! Line charts over time, as SVG. The page defines the colours with CSS classes.
 
 use std::fmt::Write as _;
 
@@ -10,15 +10,15 @@ pub(super) struct Line {
     /// The CSS class.
     pub class: &'static str,
     pub name: &'static str,
-    /// One value per interval, or `None` for a gap.
+    /// One value per interval. `None` draws a gap.
     pub values: Vec<Option<f64>>,
 }
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 220.0;
-/// The space for the values on the left.
+/// The width of the labels on the left.
 const LEFT: f64 = 64.0;
-/// The space for the times below.
+/// The height of the time labels below the chart.
 const BELOW: f64 = 24.0;
 const ABOVE: f64 = 8.0;
 
@@ -75,7 +75,7 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
                     x(middle),
                     y(*value)
                 );
-                // Makes a single point between two gaps visible.
+                // Without this, a single point between two gaps would be invisible.
                 if !pen_down {
                     path.push_str("h0.1");
                 }
@@ -88,14 +88,15 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
     out
 }
 
-/// A tick distance of 1, 2 or 5 times a power of ten, with at most five ticks up to `whole`.
-fn tick(whole: f64) -> f64 {
-    let power = 10_f64.powf((whole / 5.0).log10().floor());
+/// Returns the distance between two ticks: 1, 2 or 5 times a power of ten, so that an axis up to
+/// `total` has at most five ticks.
+fn tick(total: f64) -> f64 {
+    let power = 10_f64.powf((total / 5.0).log10().floor());
     [1.0, 2.0, 5.0, 10.0]
         .map(|digit| digit * power)
         .into_iter()
-        .find(|step| whole / step <= 5.0 + 1e-9)
-        .unwrap_or(whole)
+        .find(|step| total / step <= 5.0 + 1e-9)
+        .unwrap_or(total)
 }
 
 #[cfg(test)]
@@ -103,16 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_few() {
-        for whole in [1e-6, 0.003, 0.99, 1.0, 7.0, 49.0, 51.0, 240.0, 86_400.0] {
-            let step = tick(whole);
-            assert!((1.0..=5.0 + 1e-6).contains(&(whole / step)), "{whole}: {step}");
+    fn an_axis_has_at_most_five_ticks_at_round_values() {
+        for total in [1e-6, 0.003, 0.99, 1.0, 7.0, 49.0, 51.0, 240.0, 86_400.0] {
+            let step = tick(total);
+            assert!((1.0..=5.0 + 1e-6).contains(&(total / step)), "{total}: {step}");
         }
         assert!((tick(10.0) - 2.0).abs() < 1e-9);
     }
 
     #[test]
-    fn a_gap_in_the_values_is_a_gap_in_the_line() {
+    fn a_missing_value_is_a_gap_in_the_line() {
         let values = vec![Some(1.0), None, Some(2.0), Some(3.0)];
         let drawn = svg(&[Line { class: "c", name: "n", values }], 1.0, |value| value.to_string());
         let path = drawn.split("class=\"c\" d=\"").nth(1).unwrap();

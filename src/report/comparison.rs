@@ -1,9 +1,10 @@
-//! The comparison of two reports: is the new run worse than the base?
+//! Compares two reports: is the new run worse than the base run?
 //!
-//! Each quantile has a 95 % confidence interval. It follows from the order of the values alone, for
-//! any distribution. It assumes independent values, but requests in one queue are not fully
-//! independent, and two runs of the same server differ too. A change therefore counts only if the
-//! intervals do not overlap and the change exceeds a tolerance.
+//! Each quantile has a 95 % confidence interval (CI). It is computed from the order of the values
+//! alone, so it is right for any distribution. It assumes that the values are independent. In
+//! reality, requests in one queue depend on each other, and two runs of the same server differ too.
+//! A change therefore counts only if the intervals do not overlap and the change exceeds a
+//! tolerance.
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{FORMAT_VERSION, Report, RouteReport};
 use crate::check::numbers::{duration, percent, three_digits};
 use crate::measurement::printable;
 
-/// The half-width of a 95 % interval in standard deviations.
+/// The half-width of a 95 % confidence interval in standard deviations.
 const Z_95: f64 = 1.96;
 
 const SUCCESS_RATE: &str = "success rate";
@@ -25,7 +26,7 @@ pub enum ReadError {
          repeat the run with this version"
     )]
     FormatVersion { found: u32 },
-    /// Not JSON, or not a report.
+    /// The text is not JSON, or the JSON is not a report.
     #[error("not a report of `llmload run`: {0}")]
     NotAReport(String),
 }
@@ -53,7 +54,7 @@ pub fn read(text: &str) -> Result<Report, ReadError> {
             values.iter().all(|(value, count)| (0.0..=1e9).contains(value) && *count <= 1 << 48);
         if !is_sorted || !is_in_range || values.len() > 1 << 20 {
             return Err(ReadError::NotAReport(
-                "its distributions are not sorted, or a value is out of range".to_owned(),
+                "the distributions are not sorted, or a value is out of range".to_owned(),
             ));
         }
     }
@@ -65,26 +66,27 @@ fn route_name(route: &RouteReport) -> String {
     printable(&route.route(), 256)
 }
 
-/// The change of a figure from the base to the new run.
+/// The change of a metric from the base run to the new run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Significant and above the tolerance.
+    /// The new run is worse. The change is significant and larger than the tolerance.
     Worse,
-    /// Significant and above the tolerance.
+    /// The new run is better. The change is significant and larger than the tolerance.
     Better,
-    /// Significant, but within the tolerance.
+    /// The change is significant, but within the tolerance.
     Tolerated,
-    /// Not significant: the intervals overlap.
+    /// The change is not significant, because the confidence intervals overlap.
     None,
-    /// Too few values in one of the runs.
+    /// At least one of the runs has too few values.
     Unknown,
 }
 
-/// One figure of both runs.
+/// The values of one metric in both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ComparedFigure {
-    /// Scenario and target.
+pub struct ComparedMetric {
+    /// The scenario and the target. The JSON key is `stream`, because a rename would break the
+    /// format.
     #[serde(rename = "stream")]
     pub route: String,
     pub name: String,
@@ -93,7 +95,7 @@ pub struct ComparedFigure {
     pub change: Change,
 }
 
-/// A figure and its 95 % confidence interval.
+/// The value of a metric, with the bounds of its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct IntervalEstimate {
     pub value: f64,
@@ -104,25 +106,28 @@ pub struct IntervalEstimate {
 /// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// True if no figure is worse and both runs are valid.
+    /// True if no metric is worse and both runs are valid.
     pub passed: bool,
-    /// The reasons why it did not pass.
+    /// The reasons why the comparison did not pass.
     pub reasons: Vec<String>,
     /// Differences between the two runs that can explain a change.
     pub notes: Vec<String>,
-    pub figures: Vec<ComparedFigure>,
+    /// The JSON key is `figures`, because a rename would break the format.
+    #[serde(rename = "figures")]
+    pub metrics: Vec<ComparedMetric>,
 }
 
 impl Comparison {
-    /// Compares a new run with a base. A change of up to the share `tolerated` does not count.
+    /// Compares a new run with a base run. `tolerated` is a fraction of the base value. A smaller
+    /// change does not count.
     pub fn new(base: &Report, new: &Report, tolerated: f64) -> Comparison {
-        let mut reasons = invalid_reasons("the base", base);
+        let mut reasons = invalid_reasons("the base run", base);
         reasons.extend(invalid_reasons("the new run", new));
-        let (mut notes, mut figures) = (Vec::new(), Vec::new());
+        let (mut notes, mut metrics) = (Vec::new(), Vec::new());
         for before in &base.routes {
             let name = route_name(before);
             let Some(after) = new.routes.iter().find(|route| route_name(route) == name) else {
-                reasons.push(format!("{name} is in the base, but not in the new run"));
+                reasons.push(format!("{name} is in the base run, but not in the new run"));
                 continue;
             };
             if before.model != after.model {
@@ -130,7 +135,7 @@ impl Comparison {
                 let (old, new) = (model(before), model(after));
                 notes.push(format!("{name}: the model changed from {old} to {new}"));
             }
-            figures.extend(compare_routes(&name, before, after, tolerated));
+            metrics.extend(compare_routes(&name, before, after, tolerated));
         }
         let is_new = |route: &&RouteReport| {
             !base.routes.iter().any(|old| route_name(old) == route_name(route))
@@ -140,27 +145,27 @@ impl Comparison {
         if base.config != new.config {
             notes.push("the two runs have different configurations".to_owned());
         }
-        reasons.extend(figure_reasons(&figures));
-        Comparison { passed: reasons.is_empty(), reasons, notes, figures }
+        reasons.extend(metric_reasons(&metrics));
+        Comparison { passed: reasons.is_empty(), reasons, notes, metrics }
     }
 
     /// The comparison for a terminal.
     pub fn text(&self) -> String {
-        let text = if self.passed { "passed: no figure is worse" } else { "failed" };
+        let text = if self.passed { "passed: no metric is worse" } else { "failed" };
         let mut blocks = vec![Block::Verdict {
             passed: self.passed,
             text: text.to_owned(),
             reasons: self.reasons.clone(),
         }];
         let mut routes: Vec<&str> =
-            self.figures.iter().map(|figure| figure.route.as_str()).collect();
+            self.metrics.iter().map(|metric| metric.route.as_str()).collect();
         routes.dedup();
         for route in routes {
-            let rows = self.figures.iter().filter(|figure| figure.route == route).map(row);
+            let rows = self.metrics.iter().filter(|metric| metric.route == route).map(row);
             blocks.push(Block::Heading { text: route.to_owned() });
             blocks.push(Block::Table {
-                title: "Compared with the base".to_owned(),
-                columns: ["", "base", "95 % interval", "new", "95 % interval", "change", ""]
+                title: "Compared with the base run".to_owned(),
+                columns: ["", "base", "95 % CI", "new", "95 % CI", "change", ""]
                     .map(str::to_owned)
                     .to_vec(),
                 rows: rows.collect(),
@@ -175,7 +180,7 @@ impl Comparison {
     }
 }
 
-/// The reasons why a run cannot be compared. `run` is its name in the text.
+/// Returns the reasons why a run cannot be compared. `run` names the run in these texts.
 fn invalid_reasons(run: &str, report: &Report) -> Vec<String> {
     let mut reasons = Vec::new();
     if report.interrupted {
@@ -190,25 +195,25 @@ fn invalid_reasons(run: &str, report: &Report) -> Vec<String> {
     reasons
 }
 
-/// The reasons against the new run that follow from its figures.
-fn figure_reasons(figures: &[ComparedFigure]) -> Vec<String> {
-    let worse = figures.iter().filter(|figure| figure.change == Change::Worse);
-    let worse = worse.map(|figure| format!("{}: {} is worse", figure.route, figure.name));
-    let missing = figures.iter().filter(|figure| figure.base.is_some() && figure.new.is_none());
-    let missing = missing.map(|figure| {
-        format!("{}: the new run has too few values for {}", figure.route, figure.name)
+/// Returns the reasons why the metrics let the comparison fail.
+fn metric_reasons(metrics: &[ComparedMetric]) -> Vec<String> {
+    let worse = metrics.iter().filter(|metric| metric.change == Change::Worse);
+    let worse = worse.map(|metric| format!("{}: {} is worse", metric.route, metric.name));
+    let missing = metrics.iter().filter(|metric| metric.base.is_some() && metric.new.is_none());
+    let missing = missing.map(|metric| {
+        format!("{}: the new run has too few values for {}", metric.route, metric.name)
     });
     let mut reasons: Vec<String> = worse.chain(missing).collect();
     let is_comparable =
-        |figure: &ComparedFigure| figure.change != Change::Unknown && figure.name != SUCCESS_RATE;
-    if !figures.iter().any(is_comparable) {
+        |metric: &ComparedMetric| metric.change != Change::Unknown && metric.name != SUCCESS_RATE;
+    if !metrics.iter().any(is_comparable) {
         reasons.push("both runs have too few values, so no latency can be compared".to_owned());
     }
     reasons
 }
 
-fn row(figure: &ComparedFigure) -> Vec<String> {
-    let show = |value: f64| match figure.name.as_str() {
+fn row(metric: &ComparedMetric) -> Vec<String> {
+    let show = |value: f64| match metric.name.as_str() {
         SUCCESS_RATE => percent(value),
         "output tokens/s p50" => three_digits(value),
         _ => duration(value),
@@ -219,22 +224,22 @@ fn row(figure: &ComparedFigure) -> Vec<String> {
         }
         None => ["–".to_owned(), String::new()],
     };
-    let [base, base_interval] = cells(figure.base);
-    let [new, new_interval] = cells(figure.new);
-    let change = match (figure.base, figure.new) {
+    let [base, base_interval] = cells(metric.base);
+    let [new, new_interval] = cells(metric.new);
+    let change = match (metric.base, metric.new) {
         (Some(base), Some(new)) if base.value > 0.0 => {
             format!("{:+.1} %", (new.value / base.value - 1.0) * 100.0)
         }
         _ => "–".to_owned(),
     };
-    let verdict = match figure.change {
+    let verdict = match metric.change {
         Change::Worse => "worse",
         Change::Better => "better",
         Change::Tolerated => "within tolerance",
         Change::None => "no clear change",
         Change::Unknown => "too few values",
     };
-    vec![figure.name.clone(), base, base_interval, new, new_interval, change, verdict.to_owned()]
+    vec![metric.name.clone(), base, base_interval, new, new_interval, change, verdict.to_owned()]
 }
 
 fn compare_routes(
@@ -242,19 +247,19 @@ fn compare_routes(
     before: &RouteReport,
     after: &RouteReport,
     tolerated: f64,
-) -> Vec<ComparedFigure> {
+) -> Vec<ComparedMetric> {
     let distributions = [
         ("TTFT", "time_to_first_token_seconds", &[0.5, 0.9, 0.99][..], 1.0),
         ("TPOT", "time_per_output_token_seconds", &[0.5, 0.99], 1.0),
         ("request duration", "request_duration_seconds", &[0.5, 0.99], 1.0),
         ("output tokens/s", "output_tokens_per_second", &[0.5], -1.0),
     ];
-    let mut figures = Vec::new();
+    let mut metrics = Vec::new();
     let mut add =
         |name: String, base: Option<IntervalEstimate>, new: Option<IntervalEstimate>, change| {
-            figures.push(ComparedFigure { route: route.to_owned(), name, base, new, change });
+            metrics.push(ComparedMetric { route: route.to_owned(), name, base, new, change });
         };
-    for (name, key, shares, worse) in distributions {
+    for (name, key, quantiles, worse) in distributions {
         let values = |route: &RouteReport| {
             route.distributions.get(key).filter(|values| !values.is_empty()).cloned()
         };
@@ -262,21 +267,20 @@ fn compare_routes(
         if base.is_none() && new.is_none() {
             continue;
         }
-        let quantile_of =
-            |values: &Option<Vec<(f64, u64)>>, share| quantile(values.as_deref()?, share);
-        for share in shares {
-            let (base, new) = (quantile_of(&base, *share), quantile_of(&new, *share));
+        let quantile_of = |values: &Option<Vec<(f64, u64)>>, q| quantile(values.as_deref()?, q);
+        for q in quantiles {
+            let (base, new) = (quantile_of(&base, *q), quantile_of(&new, *q));
             let change = change(base, new, worse, |base| base * tolerated);
-            add(format!("{name} p{}", share * 100.0), base, new, change);
+            add(format!("{name} p{}", q * 100.0), base, new, change);
         }
     }
     let (base, new) = (success_rate(before), success_rate(after));
-    // There is no tolerance: any significant rise of failures is worse.
+    // The success rate has no tolerance, so any significant rise of failures is worse.
     add(SUCCESS_RATE.to_owned(), base, new, change(base, new, -1.0, |_| 0.0));
-    figures
+    metrics
 }
 
-/// Classifies a change. `worse` is the sign of a change for the worse.
+/// Classifies a change. `worse` is 1 if a higher value is worse, and −1 if a lower value is worse.
 fn change(
     base: Option<IntervalEstimate>,
     new: Option<IntervalEstimate>,
@@ -295,12 +299,13 @@ fn change(
     if change * worse > 0.0 { Change::Worse } else { Change::Better }
 }
 
-/// A quantile of sorted values with counts. Its interval ends at the values of the ranks n·q ±
-/// 1.96·√(n·q·(1−q)), the normal approximation of the binomial. `None` if a rank does not exist.
+/// Returns the quantile `q` of sorted values with counts. The bounds of its confidence interval are
+/// the values of the ranks n·q ± 1.96·√(n·q·(1−q)). This is the normal approximation of the
+/// binomial distribution. `None` if there are too few values for these ranks.
 #[allow(clippy::cast_precision_loss)]
-fn quantile(values: &[(f64, u64)], share: f64) -> Option<IntervalEstimate> {
+fn quantile(values: &[(f64, u64)], q: f64) -> Option<IntervalEstimate> {
     let count = values.iter().map(|value| value.1).sum::<u64>() as f64;
-    let (middle, reach) = (count * share, Z_95 * (count * share * (1.0 - share)).sqrt());
+    let (middle, reach) = (count * q, Z_95 * (count * q * (1.0 - q)).sqrt());
     let (low, high) = ((middle - reach).floor(), (middle + reach).ceil());
     if low < 1.0 || high > count {
         return None;
@@ -316,18 +321,18 @@ fn quantile(values: &[(f64, u64)], share: f64) -> Option<IntervalEstimate> {
     Some(IntervalEstimate { value: at(middle.ceil())?, low: at(low)?, high: at(high)? })
 }
 
-/// The success rate with Wilson's interval, which is also right near 0 and 1.
+/// Returns the success rate with Wilson's confidence interval, which is also right near 0 and 1.
 #[allow(clippy::cast_precision_loss)]
 fn success_rate(route: &RouteReport) -> Option<IntervalEstimate> {
     let n = (route.total.succeeded + route.total.failed) as f64;
     if n < 1.0 {
         return None;
     }
-    let (share, z) = (route.total.succeeded as f64 / n, Z_95 * Z_95);
-    let middle = (share + z / (2.0 * n)) / (1.0 + z / n);
-    let reach = Z_95 * (share * (1.0 - share) / n + z / (4.0 * n * n)).sqrt() / (1.0 + z / n);
+    let (rate, z) = (route.total.succeeded as f64 / n, Z_95 * Z_95);
+    let middle = (rate + z / (2.0 * n)) / (1.0 + z / n);
+    let reach = Z_95 * (rate * (1.0 - rate) / n + z / (4.0 * n * n)).sqrt() / (1.0 + z / n);
     Some(IntervalEstimate {
-        value: share,
+        value: rate,
         low: (middle - reach).max(0.0),
         high: (middle + reach).min(1.0),
     })
@@ -339,7 +344,7 @@ mod tests {
 
     use super::*;
 
-    /// Values 1, 2, … n hundredths of a second, each once, times a factor.
+    /// The values 0.01, 0.02, … n/100, multiplied by a factor. Each value has the count 1.
     fn values(n: u64, factor: f64) -> Vec<(f64, u64)> {
         (1..=n).map(|i| (i as f64 / 100.0 * factor, 1)).collect()
     }
@@ -348,16 +353,16 @@ mod tests {
     fn an_interval_holds_the_true_quantile_in_about_95_of_100_samples() {
         use rand::{RngExt as _, SeedableRng as _};
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        for share in [0.5, 0.9, 0.99] {
+        for q in [0.5, 0.9, 0.99] {
             let held = (0..400).filter(|_| {
                 let mut sample: Vec<(f64, u64)> =
                     (0..1000).map(|_| (random.random::<f64>(), 1)).collect();
                 sample.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let IntervalEstimate { low, high, .. } = quantile(&sample, share).unwrap();
-                (low..=high).contains(&share)
+                let IntervalEstimate { low, high, .. } = quantile(&sample, q).unwrap();
+                (low..=high).contains(&q)
             });
             let held = held.count();
-            assert!((368..=400).contains(&held), "{share}: {held} of 400");
+            assert!((368..=400).contains(&held), "p{q}: {held} of 400");
         }
     }
 
@@ -368,13 +373,13 @@ mod tests {
         assert_eq!(quantile(&values(300, 1.0), 0.99), None);
         assert!(quantile(&values(1000, 1.0), 0.99).is_some());
         assert_eq!(quantile(&[], 0.5), None);
-        // A value with a high count is as good as many values.
+        // One value with a high count is as good as many values.
         let one = quantile(&[(0.2, 1000)], 0.99).unwrap();
         assert_eq!((one.value, one.low, one.high), (0.2, 0.2, 0.2));
     }
 
     #[test]
-    fn a_change_counts_if_it_is_significant_and_large() {
+    fn a_change_counts_only_if_it_is_significant_and_above_the_tolerance() {
         let changed = |n, factor, tolerated: f64| {
             let (base, new) = (quantile(&values(n, 1.0), 0.5), quantile(&values(n, factor), 0.5));
             change(base, new, 1.0, |base| base * tolerated)

@@ -1,45 +1,48 @@
-//! The figures of a report, named like their metrics.
+//! The statistics of a report. The field names are the names of the metrics.
 
 use serde::{Deserialize, Serialize};
 
 use crate::measurement::{Anomaly, Failure};
 use crate::tally::{self, Distribution};
 
-/// The figures of a phase or of a whole run.
+/// The statistics of a phase or of a complete run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Figures {
-    /// From the first due instant to the last end of a request.
+pub struct Statistics {
+    /// The time from the first due instant to the last end of a request.
     pub seconds: f64,
     pub arrivals: u64,
     pub dropped: u64,
     pub sent: u64,
     pub succeeded: u64,
     pub failed: u64,
-    /// Succeeded / (succeeded + failed).
+    /// `succeeded` / (`succeeded` + `failed`).
     pub success_rate: Option<f64>,
-    /// Timeouts / (succeeded + failed).
+    /// Timeouts / (`succeeded` + `failed`).
     pub timeout_rate: Option<f64>,
-    /// QPS: successes / seconds.
+    /// QPS: `succeeded` / `seconds`.
     pub queries_per_second: Option<f64>,
-    /// The mean: the sum of the durations of all finished requests / seconds.
+    /// The mean number of requests in flight: the sum of the durations of all finished requests /
+    /// `seconds`.
     pub requests_in_flight: Option<f64>,
-    /// As counted by the endpoint.
+    /// Input tokens of successes, as counted by the endpoint.
     pub input_tokens: u64,
-    /// As counted by the endpoint, including hidden reasoning.
+    /// Output tokens of successes, as counted by the endpoint, including hidden reasoning.
     pub output_tokens: u64,
-    /// The part of the input that came from a prefix cache.
+    /// The part of `input_tokens` that was found in a prefix cache.
     pub cached_input_tokens: u64,
-    /// The part of the output spent on reasoning.
+    /// The part of `output_tokens` that was spent on reasoning.
     pub reasoning_tokens: u64,
-    /// Successes without token counts from the endpoint. Token figures do not include them.
+    /// The number of successes without token counts from the endpoint. No token count and no token
+    /// rate includes these successes.
     pub uncounted: u64,
-    /// Events with text. Without token counts, the best estimate of output tokens.
+    /// The number of events with text. If the endpoint sends no token counts, this number is the
+    /// best estimate of the output tokens.
     pub output_chunks: u64,
-    /// Output tokens / seconds: the throughput of the endpoint.
+    /// The throughput of the endpoint: `output_tokens` / `seconds`.
     pub output_tokens_per_second_total: Option<f64>,
-    /// Output tokens / the sum of the durations of successes with token counts. Other tools call
-    /// this tokens per second.
+    /// `output_tokens` / the sum of the durations of successes with token counts. Other tools call
+    /// this value tokens per second.
     pub output_tokens_per_request_second: Option<f64>,
     /// TTFT, from sending.
     pub time_to_first_token_seconds: Summary,
@@ -47,36 +50,36 @@ pub struct Figures {
     pub time_to_first_token_from_schedule_seconds: Summary,
     /// TPOT: (last token − first token) / (tokens − 1).
     pub time_per_output_token_seconds: Summary,
-    /// The time between reads with text.
+    /// The time between two reads with text.
     pub inter_chunk_latency_seconds: Summary,
-    /// Per success, from sending.
+    /// The duration of successes, from sending.
     pub request_duration_seconds: Summary,
-    /// Per success, from the due instant.
+    /// The duration of successes, from the due instant.
     pub request_duration_from_schedule_seconds: Summary,
     /// Tokens per second of each success: (tokens − 1) / (last token − first token).
     pub output_tokens_per_second: Summary,
-    /// From the due instant to sending.
+    /// The time from the due instant to sending.
     pub dispatch_lag_seconds: Summary,
-    /// Successes with a protocol anomaly, by kind.
+    /// The number of successes with a protocol anomaly, by kind.
     pub response_anomalies: std::collections::BTreeMap<String, u64>,
 }
 
-/// The summary of a distribution. A quantile of too few values is `None`.
+/// The summary of a distribution. A quantile is `None` if there are too few values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
     pub count: u64,
     pub mean: Option<f64>,
     pub min: Option<f64>,
-    /// The median, from 2 values on.
+    /// The median. `None` below 2 values.
     pub p50: Option<f64>,
-    /// From 10 values on.
+    /// `None` below 10 values.
     pub p90: Option<f64>,
-    /// From 20 values on.
+    /// `None` below 20 values.
     pub p95: Option<f64>,
-    /// From 100 values on.
+    /// `None` below 100 values.
     pub p99: Option<f64>,
-    /// From 1,000 values on.
+    /// `None` below 1,000 values.
     pub p999: Option<f64>,
     pub max: Option<f64>,
 }
@@ -98,9 +101,9 @@ impl Summary {
     }
 }
 
-impl Figures {
+impl Statistics {
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn new(tally: &tally::RawFigures) -> Figures {
+    pub(super) fn new(tally: &tally::RawStatistics) -> Statistics {
         let (seconds, failed) = (tally.seconds(), tally.failed());
         let finished = tally.succeeded + failed;
         let timeouts = Failure::ALL
@@ -108,12 +111,12 @@ impl Figures {
             .zip(tally.failures)
             .filter(|(failure, _)| failure.is_timeout());
         let timeouts: u64 = timeouts.map(|(_, count)| count).sum();
-        let ratio = |amount: f64, whole: f64| (whole > 0.0).then(|| amount / whole);
+        let ratio = |amount: f64, total: f64| (total > 0.0).then(|| amount / total);
         let counted_seconds = tally.counted_duration.as_secs_f64();
         let output_tokens = (tally.counted > 0).then_some(tally.tokens.output as f64);
         let anomalies =
             Anomaly::ALL.into_iter().zip(tally.anomalies).filter(|(_, count)| *count > 0);
-        Figures {
+        Statistics {
             seconds,
             arrivals: tally.arrivals(),
             dropped: tally.dropped.iter().sum(),

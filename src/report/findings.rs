@@ -1,4 +1,5 @@
-//! Facts that a reader should know before the numbers and might not see in them.
+//! Facts that the reader of a report should know before reading the numbers, such as dropped
+//! arrivals or a prefix cache.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +10,13 @@ use crate::event::DropReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// A figure means less than it seems to.
+    /// A value of the report is misleading without this finding.
     Warning,
     Note,
 }
 
-/// One sentence about the run.
+/// One sentence about the run. The JSON key of the text is `words`, because a rename would break
+/// the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub severity: Severity,
@@ -22,10 +24,11 @@ pub struct Finding {
     pub text: String,
 }
 
-/// A p99 of the dispatch lag above this, in seconds, is reported: half of the default `max_lag`.
+/// If the p99 of the dispatch lag exceeds this number of seconds, there is a finding. It is half of
+/// the default `max_lag`.
 const HIGH_LAG_SECONDS: f64 = 0.1;
-/// If TTFT from the due instant exceeds TTFT from sending by this factor, requests wait for the
-/// generator or for a connection rather than for the server.
+/// If TTFT from the due instant exceeds TTFT from sending by this factor, there is a finding. Then
+/// requests wait in llmload or for a connection, and not only for the server.
 const HIGH_WAITING_RATIO: f64 = 1.5;
 
 pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
@@ -63,15 +66,18 @@ fn dropped(route: &RouteReport) -> Vec<String> {
             Some(DropReason::Paused) => "the load was paused",
             Some(DropReason::Draining) | None => "the run was stopping",
         };
-        format!("{} arrivals were dropped ({reason}): {cause}", whole(*dropped))
+        format!("{} arrivals were dropped ({reason}): {cause}", integer(*dropped))
     };
     route.ledger.dropped.iter().map(text).collect()
 }
 
 fn aborted(route: &RouteReport) -> Vec<String> {
     let text = |(reason, aborted): (&String, &u64)| {
-        let aborted = whole(*aborted);
-        format!("llmload aborted {aborted} requests ({reason}); they are in no figure")
+        let aborted = integer(*aborted);
+        format!(
+            "llmload aborted {aborted} requests ({reason}); latencies and rates do not include these \
+             requests"
+        )
     };
     route.ledger.aborted.iter().map(text).collect()
 }
@@ -86,8 +92,8 @@ fn waiting_before_sending(route: &RouteReport) -> Option<String> {
     let from_due = route.total.time_to_first_token_from_schedule_seconds.p99?;
     (from_due > from_sending * HIGH_WAITING_RATIO).then(|| {
         format!(
-            "TTFT p99 is {} from the due instant, but {} from sending; users would wait for the \
-             longer time",
+            "TTFT p99 is {} from the due instant, but {} from sending; a user waits for \
+             the longer of the two times",
             duration(from_due),
             duration(from_sending)
         )
@@ -95,18 +101,18 @@ fn waiting_before_sending(route: &RouteReport) -> Option<String> {
 }
 
 fn missing_usage(route: &RouteReport) -> Option<String> {
-    let figures = &route.total;
-    let (uncounted, chunks) = (whole(figures.uncounted), whole(figures.output_chunks));
-    match figures.uncounted {
+    let statistics = &route.total;
+    let (uncounted, chunks) = (integer(statistics.uncounted), integer(statistics.output_chunks));
+    match statistics.uncounted {
         0 => None,
-        all if all == figures.succeeded => Some(format!(
-            "the endpoint sent no token counts (usage), so token figures are missing; {chunks} chunks \
-             were received, roughly one token each"
+        all if all == statistics.succeeded => Some(format!(
+            "the endpoint sent no token counts (usage), so token counts are missing; llmload \
+             received {chunks} chunks, roughly one token each"
         )),
         _ => Some(format!(
-            "the endpoint sent no token counts (usage) for {uncounted} of {} successes; token figures \
-             do not include them",
-            whole(figures.succeeded)
+            "the endpoint sent no token counts (usage) for {uncounted} of {} successes; token counts \
+             do not include these successes",
+            integer(statistics.succeeded)
         )),
     }
 }
@@ -115,9 +121,9 @@ fn prefix_cache(route: &RouteReport) -> Option<String> {
     let (cached, input) = (route.total.cached_input_tokens, route.total.input_tokens);
     (cached * 2 > input).then(|| {
         format!(
-            "{} of {} input tokens came from a prefix cache, so TTFT is lower than for new prompts",
-            whole(cached),
-            whole(input)
+            "{} of {} input tokens were found in a prefix cache, so TTFT is lower than for new prompts",
+            integer(cached),
+            integer(input)
         )
     })
 }
@@ -130,13 +136,13 @@ fn too_few_requests(route: &RouteReport) -> Option<String> {
 
 fn failures(route: &RouteReport) -> Vec<String> {
     let text = |class: &super::FailureClass| {
-        let (count, reason, blame) = (whole(class.count), &class.reason, &class.blame);
+        let (count, reason, blame) = (integer(class.count), &class.reason, &class.blame);
         format!("{count} × {reason} ({blame}): {}; {}", class.last_message, class.remedy)
     };
     route.failures.iter().map(text).collect()
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn whole(number: u64) -> String {
+fn integer(number: u64) -> String {
     count(number as f64)
 }

@@ -1,13 +1,13 @@
-//! The parts of a report in order, independent of the medium.
+//! Arranges a report as a list of blocks. The terminal, Markdown and HTML all show the same blocks.
 
 use serde::Serialize;
 
 use super::chart::{self, Line};
 use super::findings::Severity;
-use super::{Figures, MeanDifference, Report, RouteReport, Summary};
+use super::{MeanDifference, Report, RouteReport, Statistics, Summary};
 use crate::check::numbers::{count, duration, percent, three_digits};
 
-/// A part of a report.
+/// One block of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Block {
@@ -30,7 +30,7 @@ pub enum Block {
         columns: Vec<String>,
         rows: Vec<Vec<String>>,
     },
-    /// A drawing. Text media leave it out.
+    /// A chart. Only HTML shows charts.
     Chart {
         title: String,
         svg: String,
@@ -38,12 +38,12 @@ pub enum Block {
         legend: Vec<(String, String)>,
     },
     Findings {
-        /// Whether it is a warning, and its text.
+        /// One entry per finding: true if the finding is a warning, and the text.
         all: Vec<(bool, String)>,
     },
 }
 
-/// All parts of a report.
+/// Returns all blocks of a report, in order.
 pub fn blocks(report: &Report) -> Vec<Block> {
     let mut blocks = vec![verdict(report)];
     let line = |text: String| Block::Line { text };
@@ -94,43 +94,43 @@ fn verdict(report: &Report) -> Block {
 fn ledger(route: &RouteReport) -> String {
     fn parts(counts: &std::collections::BTreeMap<String, u64>) -> String {
         let all: Vec<_> =
-            counts.iter().map(|(name, number)| format!("{name} {}", whole(*number))).collect();
+            counts.iter().map(|(name, number)| format!("{name} {}", integer(*number))).collect();
         if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
     }
     let ledger = &route.ledger;
     let mut text = format!(
         "{} arrivals = {} sent + {} dropped{} · {} finished = {} succeeded + {} failed{}",
-        whole(ledger.arrivals),
-        whole(ledger.started),
-        whole(ledger.total_dropped()),
+        integer(ledger.arrivals),
+        integer(ledger.started),
+        integer(ledger.total_dropped()),
         parts(&ledger.dropped),
-        whole(ledger.finished),
-        whole(ledger.succeeded),
-        whole(ledger.total_failed()),
+        integer(ledger.finished),
+        integer(ledger.succeeded),
+        integer(ledger.total_failed()),
         parts(&ledger.failed),
     );
     let aborted: u64 = ledger.aborted.values().sum();
     if aborted > 0 {
-        text = format!("{text} · {} aborted{}", whole(aborted), parts(&ledger.aborted));
+        text = format!("{text} · {} aborted{}", integer(aborted), parts(&ledger.aborted));
     }
     text
 }
 
-fn latencies(figures: &Figures) -> Option<Block> {
+fn latencies(statistics: &Statistics) -> Option<Block> {
     let rows = [
-        ("TTFT", &figures.time_to_first_token_seconds, true),
-        ("TTFT from schedule", &figures.time_to_first_token_from_schedule_seconds, true),
-        ("TPOT", &figures.time_per_output_token_seconds, true),
-        ("inter-chunk latency", &figures.inter_chunk_latency_seconds, true),
-        ("request duration", &figures.request_duration_seconds, true),
-        ("tokens/s per request, decode only", &figures.output_tokens_per_second, false),
+        ("TTFT", &statistics.time_to_first_token_seconds, true),
+        ("TTFT from schedule", &statistics.time_to_first_token_from_schedule_seconds, true),
+        ("TPOT", &statistics.time_per_output_token_seconds, true),
+        ("inter-chunk latency", &statistics.inter_chunk_latency_seconds, true),
+        ("request duration", &statistics.request_duration_seconds, true),
+        ("tokens/s per request, decode only", &statistics.output_tokens_per_second, false),
     ];
     let cells = |(name, summary, time): (&str, &Summary, bool)| {
         let Summary { mean, p50, p90, p95, p99, max, count, .. } = *summary;
         let mut row = vec![name.to_owned()];
         let show = |value: Option<f64>| shown(value, if time { duration } else { three_digits });
         row.extend([mean, p50, p90, p95, p99, max].map(show));
-        row.push(whole(count));
+        row.push(integer(count));
         row
     };
     let columns = ["", "mean", "p50", "p90", "p95", "p99", "max", "count"];
@@ -142,21 +142,21 @@ fn latencies(figures: &Figures) -> Option<Block> {
     })
 }
 
-fn throughput(figures: &Figures) -> Block {
+fn throughput(statistics: &Statistics) -> Block {
     let three = |value| shown(value, three_digits);
     let rows = [
-        ("queries/s (QPS)", three(figures.queries_per_second)),
-        ("success rate", shown(figures.success_rate, percent)),
-        ("timeout rate", shown(figures.timeout_rate, percent)),
-        ("mean requests in flight", three(figures.requests_in_flight)),
-        ("output tokens/s, all requests", three(figures.output_tokens_per_second_total)),
-        ("tokens/s per request, incl. TTFT", three(figures.output_tokens_per_request_second)),
-        ("input tokens", whole(figures.input_tokens)),
-        ("output tokens", whole(figures.output_tokens)),
+        ("queries/s (QPS)", three(statistics.queries_per_second)),
+        ("success rate", shown(statistics.success_rate, percent)),
+        ("timeout rate", shown(statistics.timeout_rate, percent)),
+        ("mean requests in flight", three(statistics.requests_in_flight)),
+        ("output tokens/s, all requests", three(statistics.output_tokens_per_second_total)),
+        ("tokens/s per request, incl. TTFT", three(statistics.output_tokens_per_request_second)),
+        ("input tokens", integer(statistics.input_tokens)),
+        ("output tokens", integer(statistics.output_tokens)),
     ];
     Block::Table {
-        title: "Whole run, from the first arrival to the last response".to_owned(),
-        columns: vec![String::new(), format!("in {}", duration(figures.seconds))],
+        title: "Complete run, from the first arrival to the last response".to_owned(),
+        columns: vec![String::new(), format!("in {}", duration(statistics.seconds))],
         rows: rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec(),
     }
 }
@@ -178,7 +178,7 @@ fn objectives(route: &RouteReport) -> Option<Block> {
             verdict.to_owned(),
             shown(met, percent),
             percent(objective.share),
-            format!("{} of {}", whole(objective.met), whole(objective.judged)),
+            format!("{} of {}", integer(objective.met), integer(objective.judged)),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -204,21 +204,21 @@ fn phases(route: &RouteReport) -> Option<Block> {
         "output tokens/s",
     ];
     let row = |phase: &super::PhaseReport| {
-        let figures = &phase.figures;
+        let statistics = &phase.statistics;
         let (ttft, tpot) =
-            (&figures.time_to_first_token_seconds, &figures.time_per_output_token_seconds);
+            (&statistics.time_to_first_token_seconds, &statistics.time_per_output_token_seconds);
         vec![
             phase.name.clone(),
-            whole(figures.sent),
-            whole(figures.dropped),
-            shown(figures.success_rate, percent),
-            shown(figures.queries_per_second, three_digits),
-            shown(figures.requests_in_flight, three_digits),
+            integer(statistics.sent),
+            integer(statistics.dropped),
+            shown(statistics.success_rate, percent),
+            shown(statistics.queries_per_second, three_digits),
+            shown(statistics.requests_in_flight, three_digits),
             shown(ttft.p50, duration),
             shown(ttft.p99, duration),
             shown(tpot.p50, duration),
             shown(tpot.p99, duration),
-            shown(figures.output_tokens_per_second_total, three_digits),
+            shown(statistics.output_tokens_per_second_total, three_digits),
         ]
     };
     (route.phases.len() > 1).then(|| Block::Table {
@@ -228,7 +228,7 @@ fn phases(route: &RouteReport) -> Option<Block> {
     })
 }
 
-/// The difference from the first target of the scenario.
+/// A sentence about the difference from the first target of the scenario.
 fn difference(route: &RouteReport, report: &Report) -> Option<String> {
     let difference = route.difference.as_ref()?;
     let baseline = report.routes.iter().find(|other| other.scenario == route.scenario)?;
@@ -237,10 +237,10 @@ fn difference(route: &RouteReport, report: &Report) -> Option<String> {
         let sign = if mean < 0.0 { "−" } else { "+" };
         let size = duration(mean.abs());
         Some(match margin {
-            None => format!("{name} {sign}{size} (too few pairs to be sure)"),
+            None => format!("{name} {sign}{size} (too few pairs for a confidence interval)"),
             Some(margin) if margin >= mean.abs() => format!("{name}: no clear difference"),
             Some(margin) => {
-                format!("{name} {sign}{size} (± {}, 95 % confidence)", duration(margin))
+                format!("{name} {sign}{size} (95 % CI ± {})", duration(margin))
             }
         })
     };
@@ -249,7 +249,7 @@ fn difference(route: &RouteReport, report: &Report) -> Option<String> {
         time("duration", difference.request_duration),
     ];
     let times: Vec<_> = times.into_iter().flatten().collect();
-    let pairs = whole(difference.pairs);
+    let pairs = integer(difference.pairs);
     Some(format!(
         "Difference from {} over {pairs} paired requests: {}",
         baseline.target,
@@ -298,6 +298,6 @@ fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn whole(number: u64) -> String {
+fn integer(number: u64) -> String {
     count(number as f64)
 }

@@ -1,4 +1,4 @@
-//! A report as text for a terminal, as Markdown, and as a self-contained HTML page.
+//! Renders a report as text for a terminal, as Markdown, and as a self-contained HTML page.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,20 @@ use serde::Serialize;
 
 use super::{Block, Report, blocks};
 
-/// The HTML page could not be rendered, which is a defect.
+/// The error if the HTML page cannot be rendered. This would be a defect of llmload.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTML report could not be rendered: {0}; please report this")]
 pub struct RenderError(#[from] minijinja::Error);
 
 const PAGE: &str = include_str!("page.html");
 
-/// The report for a terminal.
+/// Renders a report for a terminal.
 pub fn text(report: &Report) -> String {
     terminal("llmload run", &blocks(report))
 }
 
-/// Renders blocks for a terminal. `command` is the command that passed or failed.
+/// Renders blocks for a terminal. The first line begins with `command`, then says whether the
+/// command passed.
 pub(super) fn terminal(command: &str, blocks: &[Block]) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -68,7 +69,7 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<String>]) {
     }
 }
 
-/// The report as Markdown, for a pull request or a wiki.
+/// Renders a report as Markdown, for a pull request or a wiki.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
     for block in blocks(report) {
@@ -115,7 +116,7 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-/// Escapes markup, because server messages and names come from outside.
+/// Escapes Markdown and HTML, because a report contains messages of servers and configured names.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -131,7 +132,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The report as an HTML page without scripts and without external resources.
+/// Renders a report as an HTML page without scripts and without external resources.
 ///
 /// # Errors
 /// If the template cannot be rendered.

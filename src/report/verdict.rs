@@ -1,4 +1,5 @@
-//! The verdict of a run. A run without a valid measurement does not pass.
+//! The verdict of a run: passed or not, with reasons. A run without a valid measurement does not
+//! pass.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +8,9 @@ use crate::check::numbers::duration;
 use crate::slo::{Criterion, Share, Slo};
 use crate::tally;
 
-/// The highest share of arrivals that may be dropped. Without objectives, also the highest share of
-/// requests that may fail.
+/// The percentage of dropped arrivals up to which a run can pass. For a route (one scenario on one
+/// target) without objectives, it is also the percentage of failed requests up to which the run can
+/// pass.
 const TOLERATED_SHARE: Share = Share::PERCENT;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,22 +25,23 @@ pub struct Verdict {
 pub struct ObjectiveResult {
     /// `ttft`, `tpot`, `e2e_latency` or `success_rate`.
     pub measure: String,
-    /// The share of judged requests that must meet the objective, from 0 to 1.
+    /// The fraction of the judged requests that must meet the objective, from 0 to 1.
     pub share: f64,
-    /// `None` for the success rate.
+    /// The highest latency that meets the objective. `None` for the success rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold_seconds: Option<f64>,
-    /// Requests that finished and have this measure. A failed request always counts.
+    /// The number of judged requests. Finished requests that have this measure are judged, and all
+    /// failed requests. The JSON key is `of`, because a rename would break the format.
     #[serde(rename = "of")]
     pub judged: u64,
-    /// A failed request never meets an objective.
+    /// The number of requests that met the objective. A failed request never meets an objective.
     pub met: u64,
     pub passed: bool,
 }
 
-pub(super) fn objective_results(slo: &Slo, whole: &tally::RawFigures) -> Vec<ObjectiveResult> {
+pub(super) fn objective_results(slo: &Slo, total: &tally::RawStatistics) -> Vec<ObjectiveResult> {
     let results =
-        slo.objectives.iter().zip(&whole.objectives).map(|(objective, counts)| ObjectiveResult {
+        slo.objectives.iter().zip(&total.objectives).map(|(objective, counts)| ObjectiveResult {
             measure: match objective.criterion {
                 Criterion::Latency(metric, _) => metric.as_str(),
                 Criterion::Success => "success_rate",
@@ -77,7 +80,7 @@ pub(super) fn judge(
     Verdict { passed: reasons.is_empty(), reasons }
 }
 
-/// The reasons why the figures of a route are not valid.
+/// Returns the reasons why the measurement of a route is not valid.
 pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = String> + use<> {
     let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
     let sent = arrivals - dropped.min(arrivals);
@@ -92,7 +95,8 @@ pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = Strin
     no_success.into_iter().chain(too_many_dropped)
 }
 
-/// Without objectives, a run must still not pass while the server fails.
+/// Returns a reason if a route has no objectives and too many of its requests failed. Without this
+/// rule, a run without objectives would pass although the server fails.
 fn too_many_failures(route: &RouteReport) -> Option<String> {
     let (failed, finished) = (route.ledger.total_failed(), route.ledger.finished);
     (route.slo.is_empty()
@@ -107,7 +111,7 @@ fn too_many_failures(route: &RouteReport) -> Option<String> {
 }
 
 impl ObjectiveResult {
-    /// The objective as text: `ttft p99 ≤ 1s`.
+    /// Returns the objective as text: `ttft p99 ≤ 1 s`.
     pub fn criterion(&self) -> String {
         let percent = format!("{}", (self.share * 1e6).round() / 1e4);
         match self.threshold_seconds {
@@ -116,7 +120,8 @@ impl ObjectiveResult {
         }
     }
 
-    /// The reason for a miss. Failed requests are named, because they count as misses.
+    /// Returns the reason why the objective was missed. The text names failed requests, because
+    /// failed requests count as misses.
     fn miss(&self, failed: u64) -> String {
         let criterion = self.criterion();
         if self.judged == 0 {
@@ -126,12 +131,18 @@ impl ObjectiveResult {
             0 => String::new(),
             failed => format!("; {failed} failed requests count as misses"),
         };
-        format!("{criterion} missed: met by {} of {}{failed}", self.met, self.judged)
+        let (met, judged) = (self.met, self.judged);
+        let verb = match self.threshold_seconds {
+            Some(seconds) => format!("were within {}", duration(seconds)),
+            None => "succeeded".to_owned(),
+        };
+        let needed = Share::new(self.share).map_or(judged, |share| share.needed(judged));
+        format!("{criterion} missed: {met} of {judged} requests {verb}, {needed} needed{failed}")
     }
 }
 
 impl RouteReport {
-    /// A prefix for texts that names the route, if the report has several.
+    /// Returns a prefix for texts. It names the route if the report has several routes.
     pub(super) fn prefix(&self, all: &[RouteReport]) -> String {
         if all.len() > 1 { format!("{}: ", self.route()) } else { String::new() }
     }

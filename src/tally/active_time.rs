@@ -1,18 +1,21 @@
-//! The time in which a phase was active, over all its occurrences in the cycles of a schedule.
+//! The time in which a phase was active. A phase occurs once in each cycle, and again if other
+//! phases have the same name. This module adds the lengths of all occurrences.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which a phase was active, summed over its occurrences. An occurrence lasts from its
-/// first due instant to the last end of its requests.
+/// The total length of all occurrences of a phase. An occurrence lasts from its first due instant
+/// to the last end of its requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ActiveTime {
-    whole: Option<(Instant, Instant)>,
-    /// The current occurrence, or the last one.
+    /// The start of the first occurrence, and the end of the last occurrence.
+    span: Option<(Instant, Instant)>,
+    /// The start and the end of the current occurrence. `None` before its first request.
     current: Option<(Instant, Instant)>,
-    /// The total length of all earlier occurrences, and the end of the latest of them.
+    /// The total length of all earlier occurrences.
     earlier: Duration,
+    /// The latest end of all earlier occurrences.
     earlier_end: Option<Instant>,
 }
 
@@ -31,8 +34,8 @@ impl ActiveTime {
             Some((first, last)) => (first.min(due), last.max(end)),
             None => (due, end),
         };
-        self.whole = Some(widen(self.whole));
-        // A slow request of an earlier occurrence can end after a new one has started.
+        self.span = Some(widen(self.span));
+        // A slow request of an earlier occurrence can end after the new occurrence has started.
         match self.earlier_end {
             Some(ended) if due < ended || self.current.is_some_and(|(first, _)| due < first) => {
                 self.earlier += end.saturating_duration_since(ended);
@@ -42,14 +45,14 @@ impl ActiveTime {
         }
     }
 
-    /// Extends the active time by the whole span of another.
+    /// Extends the active time by another active time, from its first start to its last end.
     pub(super) fn merge(&mut self, other: &ActiveTime) {
-        if let Some((first, last)) = other.whole {
+        if let Some((first, last)) = other.span {
             self.extend(first, last);
         }
     }
 
-    /// The sum of all occurrences.
+    /// Returns the total length of all occurrences.
     pub fn length(&self) -> Duration {
         self.earlier
             + self
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_active_time_of_three_occurrences_is_their_sum() {
+    fn the_active_time_is_the_sum_of_three_occurrences() {
         let origin = Instant::now();
         let at = |seconds| origin + Duration::from_secs(seconds);
         let mut active = ActiveTime::default();
@@ -76,9 +79,9 @@ mod tests {
         // A request of the second occurrence ends during the third and extends the second.
         active.extend(at(69), at(75));
         assert_eq!(active.length(), Duration::from_secs(35));
-        let mut whole = ActiveTime::default();
-        whole.merge(&active);
-        assert_eq!(whole.length(), Duration::from_secs(130));
+        let mut total = ActiveTime::default();
+        total.merge(&active);
+        assert_eq!(total.length(), Duration::from_secs(130));
         assert_eq!(ActiveTime::default().length(), Duration::ZERO);
     }
 }

@@ -1,13 +1,14 @@
-//! A distribution of values in bounded memory. Values keep three digits, whatever their number.
+//! A distribution of values in bounded memory. Precision is three significant digits (one for
+//! coarse times), however many values are recorded.
 
 use hdrhistogram::Histogram;
 
-/// A histogram with exact count, sum and extremes.
+/// A histogram with an exact count, sum, minimum and maximum.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// Always `Some`: `Histogram::new` fails only for more than five digits.
+    /// Always `Some`, because `Histogram::new` fails only for more than five significant digits.
     counts: Option<Histogram<u32>>,
-    /// The value of one step of the histogram.
+    /// The histogram counts integer steps. This is the value of one step.
     unit: f64,
     count: u64,
     sum: f64,
@@ -15,22 +16,24 @@ pub struct Distribution {
     max: f64,
 }
 
-/// The highest step, more than two hours in microseconds. Larger values count as this step.
-const HIGHEST: u64 = 1 << 33;
+/// The highest step of a histogram. For times, a step is a microsecond, so this is more than two
+/// hours. A larger value counts as this step.
+const MAX_STEP: u64 = 1 << 33;
 
 impl Distribution {
-    /// A distribution of times in seconds, to a microsecond.
-    pub fn of_times() -> Distribution {
+    /// Creates a distribution of times in seconds, with steps of a microsecond.
+    pub fn for_times() -> Distribution {
         Distribution::new(3, 1e-6)
     }
 
-    /// A distribution of numbers, to a thousandth.
-    pub fn of_numbers() -> Distribution {
+    /// Creates a distribution of rates, with steps of a thousandth.
+    pub fn for_rates() -> Distribution {
         Distribution::new(3, 1e-3)
     }
 
-    /// A distribution of times in seconds to one digit, in a tenth of the memory.
-    pub fn of_rough_times() -> Distribution {
+    /// Creates a distribution of times in seconds with one significant digit. It takes a tenth of
+    /// the memory.
+    pub fn for_coarse_times() -> Distribution {
         Distribution::new(1, 1e-6)
     }
 
@@ -48,8 +51,8 @@ impl Distribution {
     /// Records one value.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn record(&mut self, value: f64) {
-        let steps = ((value / self.unit).round() as u64).clamp(1, HIGHEST);
-        // The histogram grows as needed; `HIGHEST` bounds it.
+        let steps = ((value / self.unit).round() as u64).clamp(1, MAX_STEP);
+        // The histogram grows as needed, and `MAX_STEP` limits its size.
         let _recorded = self.counts.as_mut().map(|counts| counts.record(steps));
         self.count += 1;
         self.sum += value;
@@ -57,7 +60,7 @@ impl Distribution {
         self.max = self.max.max(value);
     }
 
-    /// Adds the values of another distribution of the same unit.
+    /// Adds the values of another distribution with the same unit.
     pub fn add(&mut self, other: &Distribution) {
         if let (Some(counts), Some(others)) = (&mut self.counts, &other.counts) {
             let _added = counts.add(others);
@@ -76,7 +79,7 @@ impl Distribution {
         self.sum
     }
 
-    /// The minimum and the maximum.
+    /// Returns the minimum and the maximum.
     pub fn extremes(&self) -> Option<(f64, f64)> {
         (self.count > 0).then_some((self.min, self.max))
     }
@@ -86,16 +89,17 @@ impl Distribution {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The value that a share of all values does not exceed. `None` if there are too few values to
-    /// distinguish it from the minimum or the maximum.
+    /// Returns the quantile `q`, for example 0.99 for the p99. `None` if there are too few values
+    /// to distinguish the quantile from the minimum or the maximum.
     #[allow(clippy::cast_precision_loss)]
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        let is_known = self.count as f64 * share.min(1.0 - share) >= 1.0 - 1e-9;
-        let steps = self.counts.as_ref().filter(|_| is_known)?.value_at_quantile(share);
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let is_known = self.count as f64 * q.min(1.0 - q) >= 1.0 - 1e-9;
+        let steps = self.counts.as_ref().filter(|_| is_known)?.value_at_quantile(q);
         Some((steps as f64 * self.unit).clamp(self.min, self.max))
     }
 
-    /// Each distinct value, to the precision of the histogram, and its count.
+    /// Returns each distinct value and its count. Values are rounded to the precision of the
+    /// histogram.
     #[allow(clippy::cast_precision_loss)]
     pub fn values(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let recorded = self.counts.iter().flat_map(Histogram::iter_recorded);
@@ -116,36 +120,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantiles_are_right_to_a_thousandth_also_after_a_merge(
+        fn quantiles_are_right_to_a_thousandth_even_after_a_merge(
             micros in prop::collection::vec(1_u32..4_000_000_000, 1..300),
-            share in 0.01..0.99_f64,
+            q in 0.01..0.99_f64,
             cut in 0_usize..300,
         ) {
-            let (mut whole, mut parts) = (Distribution::of_times(), [Distribution::of_times(), Distribution::of_times()]);
+            let (mut total, mut parts) = (Distribution::for_times(), [Distribution::for_times(), Distribution::for_times()]);
             for (index, value) in micros.iter().enumerate() {
-                whole.record(f64::from(*value) * 1e-6);
+                total.record(f64::from(*value) * 1e-6);
                 parts[usize::from(index < cut)].record(f64::from(*value) * 1e-6);
             }
             let [mut sum, other] = parts;
             sum.add(&other);
-            prop_assert_eq!(sum.count(), whole.count());
-            prop_assert_eq!(sum.quantile(share), whole.quantile(share));
+            prop_assert_eq!(sum.count(), total.count());
+            prop_assert_eq!(sum.quantile(q), total.quantile(q));
             let mut sorted = micros.clone();
             sorted.sort_unstable();
             let n = sorted.len() as f64;
-            if let Some(quantile) = whole.quantile(share) {
-                let exact = f64::from(sorted[((n * share).ceil() as usize).clamp(1, sorted.len()) - 1]) * 1e-6;
+            if let Some(quantile) = total.quantile(q) {
+                let exact = f64::from(sorted[((n * q).ceil() as usize).clamp(1, sorted.len()) - 1]) * 1e-6;
                 prop_assert!((quantile / exact - 1.0).abs() < 1.1e-3, "{} {}", quantile, exact);
             } else {
-                prop_assert!(n * share.min(1.0 - share) < 1.0);
+                prop_assert!(n * q.min(1.0 - q) < 1.0);
             }
-            prop_assert_eq!(whole.values().map(|value| value.1).sum::<u64>(), micros.len() as u64);
+            prop_assert_eq!(total.values().map(|value| value.1).sum::<u64>(), micros.len() as u64);
         }
     }
 
     #[test]
     fn a_quantile_of_too_few_values_is_none() {
-        let mut values = Distribution::of_numbers();
+        let mut values = Distribution::for_rates();
         assert_eq!((values.mean(), values.extremes(), values.quantile(0.5)), (None, None, None));
         (0..99).for_each(|_| values.record(2.5));
         assert_eq!((values.quantile(0.5), values.quantile(0.99)), (Some(2.5), None));

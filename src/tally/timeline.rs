@@ -1,4 +1,5 @@
-//! Counts over time in a bounded number of intervals. Their length doubles as the run gets longer.
+//! Counts over time, in a bounded number of intervals. If the run needs more intervals, their
+//! length doubles.
 
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use super::Distribution;
 use crate::event::{Arrival, Event};
 
 /// The initial length of an interval.
-const FIRST_WIDTH: Duration = Duration::from_secs(1);
-/// The most intervals. Before there is one more, neighbours are merged in pairs.
-const MOST_INTERVALS: usize = 240;
+const INITIAL_WIDTH: Duration = Duration::from_secs(1);
+/// The most intervals of a timeline. If the run needs more, neighbouring intervals are merged in
+/// pairs.
+const MAX_INTERVALS: usize = 240;
 
-/// The intervals of a run, all of the same length.
+/// The intervals of a run. All intervals have the same length.
 #[derive(Clone, Debug)]
 pub struct Timeline {
+    /// The due instant of the first arrival, where the first interval begins.
     origin: Option<Instant>,
     width: Duration,
     intervals: Vec<TimelineInterval>,
@@ -26,7 +29,7 @@ pub struct TimelineInterval {
     pub dropped: u64,
     pub succeeded: u64,
     pub failed: u64,
-    /// TTFT of the first tokens that arrived in the interval.
+    /// TTFT of the requests whose first token arrived in the interval.
     pub time_to_first_token: Option<Distribution>,
 }
 
@@ -46,7 +49,7 @@ impl TimelineInterval {
 
 impl Default for Timeline {
     fn default() -> Timeline {
-        Timeline { origin: None, width: FIRST_WIDTH, intervals: Vec::new() }
+        Timeline { origin: None, width: INITIAL_WIDTH, intervals: Vec::new() }
     }
 }
 
@@ -56,7 +59,7 @@ impl Timeline {
         self.width
     }
 
-    /// From the first arrival on.
+    /// The intervals in the order of time. The first interval begins with the first arrival.
     pub fn intervals(&self) -> &[TimelineInterval] {
         &self.intervals
     }
@@ -72,7 +75,7 @@ impl Timeline {
             Event::FirstToken { since_sent, since_due } => {
                 let times = &mut self.at(arrival.due + since_due).time_to_first_token;
                 times
-                    .get_or_insert_with(Distribution::of_rough_times)
+                    .get_or_insert_with(Distribution::for_coarse_times)
                     .record(since_sent.as_secs_f64());
             }
             Event::Succeeded(measurement) => self.at(measurement.end).succeeded += 1,
@@ -84,11 +87,11 @@ impl Timeline {
     fn at(&mut self, instant: Instant) -> &mut TimelineInterval {
         let origin = *self.origin.get_or_insert(instant);
         let after = instant.saturating_duration_since(origin);
-        while after.as_nanos() / self.width.as_nanos() >= MOST_INTERVALS as u128 {
+        while after.as_nanos() / self.width.as_nanos() >= MAX_INTERVALS as u128 {
             self.merge_pairs();
         }
         let index =
-            usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(MOST_INTERVALS - 1);
+            usize::try_from(after.as_nanos() / self.width.as_nanos()).unwrap_or(MAX_INTERVALS - 1);
         if self.intervals.len() <= index {
             self.intervals.resize_with(index + 1, TimelineInterval::default);
         }
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_any_length_keeps_its_sums_in_a_bounded_number_of_intervals() {
+    fn a_long_run_has_a_bounded_number_of_intervals_with_exact_sums() {
         let (origin, mut timeline) = (Instant::now(), Timeline::default());
         for second in 0..100_000 {
             let due = origin + Duration::from_secs(second);
@@ -122,7 +125,7 @@ mod tests {
             timeline.record(&arrival, Event::FirstToken { since_sent: since, since_due: since });
         }
         assert_eq!(timeline.width(), Duration::from_secs(512));
-        assert!(timeline.intervals().len() <= MOST_INTERVALS);
+        assert!(timeline.intervals().len() <= MAX_INTERVALS);
         assert_eq!(
             timeline.intervals().iter().map(|interval| interval.arrivals).sum::<u64>(),
             100_000

@@ -1,4 +1,4 @@
-//! `llmload check`: its text, its JSON, and that it sends nothing.
+//! Tests of `llmload check`: it prints text or JSON, and sends nothing.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ fn written(yaml: &str) -> (tempfile::TempDir, String) {
 
 fn in_json(path: &str) -> (Option<i32>, Value) {
     let (code, out, err) = llmload(&["check", path, "--json"]);
-    assert_eq!(err, "", "all of it is in the document");
+    assert_eq!(err, "", "the document contains all messages");
     (code, serde_json::from_str(&out).unwrap())
 }
 
@@ -52,7 +52,7 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
         out.lines().all(|line| line.chars().count() <= 80 || line.contains("127.0.0.1")),
         "{out}"
     );
-    assert!(!out.contains('\u{1b}'), "a file has no colours");
+    assert!(!out.contains('\u{1b}'), "only a terminal gets colours");
 
     let (code, document) = in_json(&path);
     assert_eq!(code, Some(0));
@@ -83,7 +83,7 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
 }
 
 #[test]
-fn problems_are_printed_in_json_beside_valid_files() {
+fn the_json_contains_the_problems_of_one_file_and_the_forecast_of_another() {
     let (_folder, bad) = written("target: localhost\nrate: 5\n");
     let good = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     let (code, out, err) =
@@ -103,9 +103,10 @@ fn problems_are_printed_in_json_beside_valid_files() {
     assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
 }
 
-/// Questions and payloads with their own limits, and synthetic prompts, alone and in a mix.
+/// The prompts are questions and payloads that set a limit, and synthetic prompts. Each source is
+/// used alone and in a mix.
 #[test]
-fn prompts_with_their_own_token_counts_are_forecast_by_them() {
+fn the_forecast_uses_the_token_counts_that_prompts_set() {
     let (folder, path) = written(
         "targets: {local: {base_url: 'http://localhost:1/v1'}}
 prompts:
@@ -150,14 +151,15 @@ schedule: [{constant: 1/s, for: 10m}]
     assert_eq!(time(&forecast["to"]) - time(&forecast["from"]), 86_400);
     let firings = forecast["scenarios"][0]["next_firings"].as_array().unwrap();
     assert_eq!(firings.len(), 3);
-    // Three o'clock in Shanghai, which has no daylight saving time.
+    // 03:00 in Shanghai is always 19:00 UTC, because Shanghai has no daylight saving time.
     assert!(firings.iter().all(|at| at.as_str().unwrap().ends_with("T19:00:00Z")), "{firings:?}");
     assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
 }
 
-/// `check` refuses what the shard would refuse, and forecasts the part of the shard.
+/// `check` reports the problems that the daemon of this shard would report, and forecasts only the
+/// load of this shard.
 #[test]
-fn a_shard_is_checked_with_its_own_limits_and_its_part_of_the_load() {
+fn a_shard_is_checked_with_the_limits_and_the_load_of_this_shard() {
     let (_folder, bad) = written(
         "target: http://localhost:1/v1\nmax_concurrency: 2\nschedule: [{concurrency: 2, for: 1m}]\n",
     );
@@ -195,14 +197,15 @@ fn a_shard_is_checked_with_its_own_limits_and_its_part_of_the_load() {
     }
 }
 
-/// Seconds since the epoch.
+/// Parses a time of RFC 3339 into seconds since the epoch.
 fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// Two targets, alone and as a pair, an unknown model, prices, and phases with the same name.
+/// The scenarios use two targets, alone and as a pair. One target has prices, and one has no model
+/// name. Some phases have the same name.
 #[test]
-fn the_forecast_of_series_equals_a_scrape_once_every_phase_has_begun() {
+fn the_forecast_number_of_series_equals_a_scrape_after_every_phase_has_begun() {
     let yaml = "
 targets:
   paid: {simulator: {}, model: m, prices: {input_per_million: 1, output_per_million: 1}}

@@ -1,4 +1,5 @@
-//! `llmload run` from outside: it ends, prints a report, and its exit code is the verdict.
+//! Tests of the commands `run` and `compare`. A run ends with its schedule and prints a report. Its
+//! exit code is the verdict.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,13 +13,14 @@ use crate::upstream::{
     Act, DONE, FINISH, USAGE, Upstream, chunk, good, last_chunk, plain, stream_head, token,
 };
 
-/// The output of a run.
+/// The output of `llmload run`.
 struct RunOutput {
     code: i32,
     table: String,
     log: String,
     /// `None` if the run wrote no report.
     report: Option<Report>,
+    /// `report.md` and `report.html`.
     files: [String; 2],
 }
 
@@ -49,17 +51,17 @@ fn run(yaml: &str, arguments: &[&str]) -> RunOutput {
     ran(folder.path(), &output)
 }
 
-/// Against a server of this test.
+/// Runs `llmload run` without blocking the server that the test started.
 async fn run_against(yaml: String, arguments: &'static [&'static str]) -> RunOutput {
     tokio::task::spawn_blocking(move || run(&yaml, arguments)).await.unwrap()
 }
 
-/// A scenario of one phase.
+/// Returns a configuration with one phase. `keys` are further lines of the configuration.
 fn on(url: &str, keys: &str, phase: &str) -> String {
     format!("target: {{base_url: '{url}', model: m}}\nstart: now\n{keys}schedule: [{{{phase}}}]\n")
 }
 
-/// Checks that all figures of a report which must agree do agree.
+/// Checks that the ledger, the totals, the phases and the timeline of a report agree.
 fn assert_consistent(report: &Report) {
     for route in &report.routes {
         let (ledger, total) = (&route.ledger, &route.total);
@@ -77,8 +79,8 @@ fn assert_consistent(report: &Report) {
                 ledger.total_failed()
             )
         );
-        let sum = |of: fn(&report::Figures) -> u64| {
-            route.phases.iter().map(|p| of(&p.figures)).sum::<u64>()
+        let sum = |of: fn(&report::Statistics) -> u64| {
+            route.phases.iter().map(|p| of(&p.statistics)).sum::<u64>()
         };
         assert_eq!(
             (sum(|f| f.arrivals), sum(|f| f.succeeded), sum(|f| f.output_tokens)),
@@ -101,7 +103,7 @@ fn assert_consistent(report: &Report) {
 }
 
 #[test]
-fn a_run_makes_one_pass_with_a_row_per_phase_and_passes_if_objectives_are_met() {
+fn a_run_makes_one_pass_reports_each_phase_and_passes_if_all_objectives_are_met() {
     let ran = run(
         "seed: 3
 targets: {sim: {simulator: {jitter: 0}}}
@@ -122,21 +124,21 @@ scenarios:
     assert_consistent(&report);
     let route = &report.routes[0];
     let rows: Vec<_> =
-        route.phases.iter().map(|phase| (phase.name.as_str(), phase.figures.sent)).collect();
+        route.phases.iter().map(|phase| (phase.name.as_str(), phase.statistics.sent)).collect();
     assert_eq!(rows, [("steady", 40), ("burst", 20), ("counted", 9)]);
     assert_eq!((route.ledger.succeeded, route.total.output_tokens, report.seed), (69, 69 * 4, 3));
     assert_eq!(
         route.slo.iter().map(|objective| (objective.met, objective.judged)).collect::<Vec<_>>(),
         [(69, 69); 4]
     );
-    // A p99 of 69 requests would be a guess.
+    // 69 requests are too few for a p99.
     let first = &route.total.time_to_first_token_seconds;
     assert!(first.p95.is_some() && first.p99.is_none() && first.max >= first.p95);
     assert!(ran.table.starts_with("llmload run passed: all objectives met\n"), "{}", ran.table);
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
     assert!(ran.log.contains("report.html to out"), "{}", ran.log);
     assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
-    // The report that was read back renders the same text, Markdown and HTML.
+    // The JSON report, read from its file, renders the same text, Markdown and HTML again.
     for (again, first) in report::text(&report).lines().zip(ran.table.lines()) {
         assert_eq!(again, first);
     }
@@ -145,7 +147,7 @@ scenarios:
 }
 
 #[test]
-fn a_missed_objective_is_exit_code_3_unless_no_gate_is_set() {
+fn a_missed_objective_gives_exit_code_3_unless_no_gate_is_set() {
     let yaml = "targets: {sim: {simulator: {faults: {http_500: 50%}}}}
 scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, success_rate: 90%}, schedule: [{constant: 50/s, for: 1s}]}}
 ";
@@ -155,7 +157,7 @@ scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, su
     assert_consistent(&report);
     let failed = report.routes[0].ledger.total_failed();
     assert!(failed > 5, "{failed}");
-    // A failure misses every threshold.
+    // A failed request misses every objective.
     assert!(
         report.routes[0]
             .slo
@@ -163,13 +165,20 @@ scenarios: {s: {target: sim, request: {max_tokens: 2}, slo: {ttft: {p90: 1m}, su
             .all(|objective| objective.judged == 50 && objective.met == 50 - failed)
     );
     assert_eq!(report.verdict.reasons.len(), 2, "{:?}", report.verdict);
-    assert!(missed.table.contains("ttft p90 ≤ 60 s missed"), "{}", missed.table);
+    assert!(
+        missed.table.contains(&format!(
+            "ttft p90 ≤ 60 s missed: {} of 50 requests were within 60 s, 45 needed",
+            50 - failed
+        )),
+        "{}",
+        missed.table
+    );
     assert_eq!(run(yaml, &["--no-gate"]).code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_without_a_valid_measurement_does_not_pass() {
-    // Nothing succeeds.
+    // Every request fails.
     let upstream =
         Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
     let failing = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
@@ -179,7 +188,7 @@ async fn a_run_without_a_valid_measurement_does_not_pass() {
         "{}",
         failing.table
     );
-    // More than one arrival in a hundred is dropped.
+    // llmload drops more than one arrival in a hundred.
     let upstream =
         Upstream::start(|_| vec![Act::Pause(std::time::Duration::from_millis(300)), Act::Close])
             .await;
@@ -187,7 +196,7 @@ async fn a_run_without_a_valid_measurement_does_not_pass() {
     let capped = run_against(yaml, &[]).await;
     assert_eq!(capped.code, 3, "{}", capped.log);
     assert!(capped.table.contains("arrivals were dropped, more than 1 %"), "{}", capped.table);
-    // One in ten fails, and no objective permits it.
+    // One request in ten fails, and the run has no objective that permits failures.
     let upstream = Upstream::start(|number| {
         if number % 10 == 9 {
             plain("500 Internal Server Error", "text/plain", "no")
@@ -210,7 +219,7 @@ async fn a_run_without_a_valid_measurement_does_not_pass() {
     }
 }
 
-/// Otherwise slow responses at the end would be missing from the figures.
+/// If the run did not wait, its results would not include slow responses at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_waits_for_its_last_response() {
     let late = |_| {
@@ -232,7 +241,7 @@ async fn a_run_waits_for_its_last_response() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_rate_ends_after_its_length_and_a_run_does_not_wait_for_cron() {
+async fn an_endless_rate_ends_after_the_duration_of_for_and_a_run_does_not_wait_for_cron() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = format!(
@@ -306,7 +315,7 @@ fn invalid_arguments_are_refused_before_anything_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_run_reports_the_interruption_and_its_figures() {
+async fn an_interrupted_run_reports_the_interruption_and_the_measured_values() {
     let interrupted = CancellationToken::new();
     let trigger = interrupted.clone();
     let upstream = Upstream::start(move |number| {
@@ -337,7 +346,7 @@ async fn an_interrupted_run_reports_the_interruption_and_its_figures() {
     );
 }
 
-/// A quit command is an interruption, like a signal.
+/// A quit command interrupts the run, as a signal does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_ended_by_a_quit_command_does_not_pass_and_refuses_rate_overrides() {
     let upstream = Upstream::start(|_| good()).await;
@@ -359,7 +368,6 @@ async fn a_run_ended_by_a_quit_command_does_not_pass_and_refuses_rate_overrides(
     assert_eq!(code.await.unwrap(), Some(3));
 }
 
-/// Server messages are escaped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_messages_are_escaped_in_markdown_and_html() {
     let message = "a < b && <i | [a](http://b) *c*";
@@ -371,7 +379,8 @@ async fn server_messages_are_escaped_in_markdown_and_html() {
     assert!(markdown.contains(r"a &lt; b &amp;&amp; &lt;i \| \[a\](http://b) \*c\*"), "{markdown}");
 }
 
-/// The keys of a value; those of maps that are named by reason are not fields.
+/// Adds all field names of a JSON value to `found`. The keys of a map such as `dropped` are reasons
+/// or kinds, so they are not field names.
 fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
     const BY_REASON: [&str; 5] =
         ["dropped", "failed", "aborted", "response_anomalies", "distributions"];
@@ -390,7 +399,7 @@ fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String
 }
 
 #[test]
-fn every_field_of_a_report_is_explained_and_exists() {
+fn the_documentation_explains_exactly_the_fields_of_a_report() {
     let page = include_str!("../../docs/report.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let explained = rows.map(|(field, _)| field.to_owned()).collect();
@@ -407,7 +416,7 @@ scenarios:
     );
     let mut report = ran.report.unwrap();
     assert!(report.routes[1].difference.as_ref().unwrap().pairs >= 30);
-    // This run had no distortion, but the fields of one must be explained too.
+    // This run had no distortion, but the page must explain the fields of a distortion too.
     let (kind, message) = (String::new(), String::new());
     report.distortions.push(report::Distortion { kind, message });
     let mut there = std::collections::BTreeSet::new();
@@ -437,14 +446,15 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
         &[],
     );
     let mut base = base.report.unwrap();
-    // A busy machine can distort the run. This test compares values, whatever their quality.
+    // A busy machine can distort the run. This does not matter here, because the test only compares
+    // the values.
     base.distortions.clear();
     let (code, text) = compare(&base, &base, &[]);
     assert!(
-        code == 0 && text.starts_with("llmload compare passed: no figure is worse"),
+        code == 0 && text.starts_with("llmload compare passed: no metric is worse"),
         "{code}: {text}"
     );
-    // All responses take twice as long.
+    // In the new report, all values of TTFT are twice as high.
     let mut slower = base.clone();
     let times = slower.routes[0].distributions.get_mut("time_to_first_token_seconds").unwrap();
     for value in times.iter_mut() {
@@ -457,13 +467,13 @@ scenarios: {s: {target: sim, request: {max_tokens: 3}, schedule: [{constant: 100
     assert_eq!((code, &json["passed"]), (0, &serde_json::json!(true)));
     assert_eq!(json["figures"][0]["change"], serde_json::json!(Change::Better));
     assert_eq!(compare(&base, &slower, &["--tolerance", "150"]).0, 0);
-    // A run that is not valid cannot be compared.
+    // The comparison fails if one run was interrupted.
     let interrupted = Report { interrupted: true, ..base.clone() };
     assert_eq!(compare(&base, &interrupted, &[]).0, 3);
     let gone = Report { routes: Vec::new(), ..base.clone() };
     let (code, text) = compare(&base, &gone, &[]);
     assert!(
-        code == 3 && text.contains("s → sim is in the base, but not in the new run"),
+        code == 3 && text.contains("s → sim is in the base run, but not in the new run"),
         "{code}: {text}"
     );
     // A report of another format is refused.

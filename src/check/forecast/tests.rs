@@ -1,4 +1,5 @@
-//! Forecasts of small plans with known results, and of random plans by a slow walk.
+//! Tests of forecasts: small plans with known results, and random plans that are compared with a
+//! slow walk through each cycle or each arrival.
 
 #![allow(clippy::float_cmp)]
 
@@ -19,21 +20,22 @@ fn plan(text: &str) -> Plan {
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-fn of_plan(plan: &Plan) -> Forecast {
+fn forecast_of(plan: &Plan) -> Forecast {
     Forecast::new(plan, NOW, 0)
 }
 
 /// The forecast of one scenario.
-fn of(keys: &str) -> (Forecast, ScenarioForecast) {
-    let forecast = of_plan(&plan(&format!("target: http://localhost:1/v1\n{keys}\n")));
+fn forecast_of_keys(keys: &str) -> (Forecast, ScenarioForecast) {
+    let forecast = forecast_of(&plan(&format!("target: http://localhost:1/v1\n{keys}\n")));
     let one = forecast.scenarios[0].clone();
     (forecast, one)
 }
 
 #[test]
-fn a_day_is_cut_into_quarters_of_an_hour_that_add_up() {
-    let (forecast, one) =
-        of("schedule: [{constant: 6/m, for: 6h}, {ramp: {to: 1/s}, for: 6h}, {pause: 12h}]");
+fn a_day_has_buckets_of_15_minutes() {
+    let (forecast, one) = forecast_of_keys(
+        "schedule: [{constant: 6/m, for: 6h}, {ramp: {to: 1/s}, for: 6h}, {pause: 12h}]",
+    );
     assert_eq!((forecast.span, forecast.bucket), (DAY, Duration::from_mins(15)));
     let bucket = |hour: usize| one.buckets[hour * 4];
     assert_eq!(
@@ -47,17 +49,17 @@ fn a_day_is_cut_into_quarters_of_an_hour_that_add_up() {
             closed_loop_slots: 0
         }
     );
-    // Half-way up the ramp: from 0.55/s, and 0.9/s higher after six hours.
+    // The ramp rises from 0.1/s to 1/s in six hours. This bucket begins at half of this time.
     let middle = bucket(9);
     assert_eq!((middle.rate_min, middle.rate_max), (0.55, 0.5875));
-    assert_eq!(middle.requests, 512.0, "of 511.875 expected ones");
+    assert_eq!(middle.requests, 512.0, "511.875 are expected");
     assert_eq!((bucket(12).requests, bucket(12).rate_max), (0.0, 0.0));
     assert_eq!((one.amounts.requests, one.peak_rate), (2160.0 + 11_880.0, 1.0));
     assert_eq!(one.phases[1].requests, 11_880.0);
 }
 
 #[test]
-fn a_plan_that_ends_sooner_is_forecast_until_it_ends() {
+fn a_plan_that_ends_within_a_day_is_forecast_until_its_end() {
     let two = plan(
         "targets: {t: {base_url: 'http://localhost:1/v1'}}
 scenarios:
@@ -68,7 +70,7 @@ scenarios:
     assert_eq!((forecast.span, forecast.series), (Duration::from_mins(40), 7));
     let [short, long] = forecast.scenarios.as_slice() else { panic!() };
     assert_eq!((short.amounts.requests, long.amounts.requests), (4800.0, 2400.0));
-    // It ends in the middle, between two buckets.
+    // The short schedule ends in the middle of the forecast, between buckets 47 and 48.
     let rates = |index: usize| (short.buckets[index].rate_min, short.buckets[index].rate_max);
     assert_eq!((rates(47), rates(48)), ((4.0, 4.0), (0.0, 0.0)));
     assert_eq!((forecast.sum.peak_rate, forecast.sum.amounts.requests), (5.0, 7200.0));
@@ -76,9 +78,10 @@ scenarios:
 }
 
 #[test]
-fn a_bucket_of_many_cycles_has_the_extremes_of_all() {
-    let (_, one) =
-        of("schedule: [{constant: 5/s, for: 10s}, {pause: 10s}, {concurrency: 3, for: 10s}]");
+fn a_bucket_with_many_cycles_has_the_extremes_of_all_its_cycles() {
+    let (_, one) = forecast_of_keys(
+        "schedule: [{constant: 5/s, for: 10s}, {pause: 10s}, {concurrency: 3, for: 10s}]",
+    );
     for bucket in &one.buckets {
         assert_eq!((bucket.rate_min, bucket.rate_max, bucket.closed_loop_slots), (0.0, 5.0, 3));
         assert_eq!((bucket.requests, bucket.rate_mean), (1500.0, 1.666_667));
@@ -93,24 +96,28 @@ prompts: ['12345678', '1234']
 request: {max_tokens: 7, system: ab}
 repeat: 1
 schedule: [{constant: 1/s, for: 10s}]";
-    let forecast = of_plan(&plan(text));
+    let forecast = forecast_of(&plan(text));
     let one = &forecast.scenarios[0];
-    // (8 + 4) / 2 bytes of a prompt and 2 of the system message are two tokens.
+    // A prompt has 6 bytes on average, and the system message has 2 bytes. This makes two tokens.
     let amounts =
         Amounts { requests: 10.0, input_tokens_estimated: 20.0, output_tokens_at_most: 70.0 };
     assert_eq!(one.amounts, amounts);
     assert_eq!(one.cost_at_most, Some(Cost { amount: 20.0 + 35.0, currency: "EUR".into() }));
     assert_eq!(forecast.sum.cost_at_most, BTreeMap::from([("EUR".to_owned(), 55.0)]));
     let extra = text.replace("max_tokens: 7", "max_tokens: 7, extra: {max_completion_tokens: 9}");
-    assert_eq!(of_plan(&plan(&extra)).sum.amounts.output_tokens_at_most, 90.0, "as it is sent");
+    assert_eq!(
+        forecast_of(&plan(&extra)).sum.amounts.output_tokens_at_most,
+        90.0,
+        "the request contains this limit"
+    );
 }
 
 #[test]
-fn in_flight_is_littles_law_within_the_cap() {
+fn requests_in_flight_follow_littles_law_up_to_max_concurrency() {
     let timeouts = "{base_url: 'http://localhost:1/v1', timeouts: {total: 20s}}";
     let flight = |keys: &str| {
         let plan = plan(&format!("target: {timeouts}\n{keys}"));
-        of_plan(&plan).scenarios[0].in_flight
+        forecast_of(&plan).scenarios[0].in_flight
     };
     let low = flight("rate: 3/s");
     assert_eq!(
@@ -122,10 +129,10 @@ fn in_flight_is_littles_law_within_the_cap() {
     let closed = flight("concurrency: 9");
     assert_eq!((closed.at_most, closed.seconds_to_fill), (9, None));
     let both = flight("schedule: [{constant: 1/s, for: 1m}, {concurrency: 9, for: 1m}]");
-    assert_eq!(both.at_most, 29, "requests of the phase before are in flight still");
+    assert_eq!(both.at_most, 29, "requests of the previous phase are still in flight");
 }
 
-/// Random phases of milliseconds, so that buckets cut cycles everywhere.
+/// Random phases with lengths in milliseconds, so that buckets begin and end anywhere in a cycle.
 fn phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..4u8, 1..5_000_000u64, 1..100u32, 1..100u32).prop_map(
@@ -146,7 +153,8 @@ fn phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The oracle walks every cycle, which is far too slow for the program itself.
+    /// The expected values are the result of a walk through every cycle. llmload itself does not
+    /// walk like this, because it would be far too slow.
     #[test]
     fn buckets_agree_with_a_walk_through_every_cycle(phases in phases(), times in 0..4u32) {
         let repeat = if times == 0 { "forever".to_owned() } else { times.to_string() };
@@ -161,7 +169,7 @@ proptest! {
             Repeat::Forever => Duration::MAX,
             Repeat::Times(times) => length * times.get(),
         };
-        let forecast = of_plan(&plan);
+        let forecast = forecast_of(&plan);
         let one = &forecast.scenarios[0];
 
         let (mut walked, mut start, mut cycle) = (0.0, Duration::ZERO, 0);
@@ -196,7 +204,7 @@ proptest! {
     }
 }
 
-/// The due times of all arrivals: the loop of the driver, without waiting.
+/// Returns the due times of all arrivals. The loop is the same as in the driver, but does not wait.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
     let spread = ArrivalSpec {
@@ -228,10 +236,11 @@ fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     all
 }
 
-/// A start by the wall clock, by cron, in active windows, or when ready.
+/// A start by the wall clock, by cron or immediately, with or without an active window.
 fn starts() -> impl Strategy<Value = String> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/New_York")];
-    let windows = (0..24u32, 0..24u32).prop_filter("it ends as it begins", |(from, to)| from != to);
+    let windows =
+        (0..24u32, 0..24u32).prop_filter("the window has a length", |(from, to)| from != to);
     let active = proptest::option::of(windows);
     (0..6u8, zone, active, 1..24u32).prop_map(|(kind, zone, active, hours)| {
         let start = match kind {
@@ -249,7 +258,7 @@ fn starts() -> impl Strategy<Value = String> {
     })
 }
 
-/// Phases long enough for a walk through every cycle.
+/// Phases that are long enough for a walk through every cycle.
 fn long_phases() -> impl Strategy<Value = Vec<String>> {
     let phase =
         (0..5u8, 40..20_000u32, 1..60u32, 1..60u32).prop_map(|(kind, seconds, a, b)| match kind {
@@ -265,7 +274,7 @@ fn long_phases() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// The oracle is the pacer itself, arrival by arrival, on a day in which clocks may change.
+    /// The expected values are the arrivals of the pacer, on a day on which the clock can change.
     #[test]
     fn buckets_agree_with_the_pacer_walking_the_timetable(
         start in starts(),
@@ -280,7 +289,7 @@ proptest! {
         );
         let mut plan = plan(&text);
         plan.shard = Shard::new(shards - 1, shards).unwrap();
-        // The days around 30 March and 26 October 2025.
+        // Days around 30 March and 26 October 2025, when the clocks change in Europe.
         let change = if summer { 1_743_228_000 } else { 1_761_372_000 };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(change + minutes * 60 + 11);
         let forecast = Forecast::new(&plan, now, 0);
@@ -302,7 +311,9 @@ fn cycles_of_a_millisecond_are_not_walked_one_by_one() {
         ["start: wall_clock", "start: {wall_clock: {timezone: Europe/Berlin}}", "start: now"]
     {
         let active = "active: {hours: '08:00-20:00', timezone: Europe/Berlin}";
-        let (_, one) = of(&format!("{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"));
+        let (_, one) = forecast_of_keys(&format!(
+            "{start}\n{active}\nschedule: [{{constant: 1/s, for: 1ms}}]"
+        ));
         assert_eq!(one.active_time, Duration::from_hours(12), "{start}");
         assert!((one.amounts.requests - 43_200.0).abs() <= 2.0, "{start} {}", one.amounts.requests);
     }
@@ -310,8 +321,9 @@ fn cycles_of_a_millisecond_are_not_walked_one_by_one() {
 
 #[test]
 fn firings_while_the_schedule_runs_are_skipped_and_reported() {
-    let (forecast, one) = of("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
-    // At 2, 6, 10 … 22 o'clock, the last of them cut by the end of the time ahead.
+    let (forecast, one) =
+        forecast_of_keys("start: {cron: '0 */2 * * *'}\nschedule: [{constant: 1/m, for: 3h}]");
+    // The schedule runs at 2, 6, 10, 14, 18 and 22 o'clock. The forecast ends during the last run.
     assert_eq!(
         (forecast.span, one.firings_skipped, one.active_time),
         (DAY, 5, Duration::from_hours(17))
@@ -321,7 +333,7 @@ fn firings_while_the_schedule_runs_are_skipped_and_reported() {
     assert_eq!(firings, ["1970-01-01T02:00:00Z", "1970-01-01T04:00:00Z", "1970-01-01T06:00:00Z"]);
 }
 
-/// Rows at 0 s, at 0.5 s, three at 10 s, and one at the end.
+/// The trace has rows at 0 s and at 0.5 s, three rows at 10 s, and one row at its end.
 #[test]
 fn a_replay_is_forecast_from_its_rows() {
     let mut plan = plan(
@@ -342,31 +354,31 @@ schedule: [{constant: 1/h, for: 1h}]",
     };
     plan.scenarios[0].schedule =
         Arc::new(Schedule::new(vec![phase("trace", load, 20), phase("rest", Load::Pause, 76)]));
-    let forecast = of_plan(&plan);
+    let forecast = forecast_of(&plan);
     let one = &forecast.scenarios[0];
     assert_eq!((one.amounts.requests, one.peak_rate), (12.0, 3.0));
     assert_eq!(one.amounts.input_tokens_estimated, 2.0 * (1000.0 + 100.0 + 4.0));
     assert_eq!(one.amounts.output_tokens_at_most, 2.0 * 6.0 * 7.0);
     assert_eq!((one.phases[0].rate_min, one.phases[0].requests), (0.0, 6.0));
     let sent: Vec<f64> = one.buckets.iter().map(|bucket| bucket.requests).collect();
-    // Buckets of two seconds, each with what is due as it ends: the second pass begins as the 48th
-    // does.
+    // A bucket lasts two seconds and includes the arrivals at its end. The second pass begins at
+    // 96 s, the end of bucket 47.
     assert_eq!((sent[0], sent[4], sent[9]), (2.0, 3.0, 1.0));
     assert_eq!((sent[47], sent[48], sent.iter().sum()), (1.0, 1.0, 12.0));
     plan.shard = Shard::new(1, 2).unwrap();
-    let half = of_plan(&plan);
+    let half = forecast_of(&plan);
     assert_eq!((half.scenarios[0].amounts.requests, half.scenarios[0].peak_rate), (6.0, 1.5));
 }
 
 #[test]
-fn a_shard_is_forecast_as_its_part() {
+fn the_forecast_of_a_shard_contains_its_part_of_the_load() {
     let mut plan = plan(
         "target: http://localhost:1/v1
 start: wall_clock
 schedule: [{constant: 6/s, for: 30m}, {concurrency: 7, for: 30m}]",
     );
     plan.shard = Shard::new(0, 3).unwrap();
-    let forecast = of_plan(&plan);
+    let forecast = forecast_of(&plan);
     let one = &forecast.scenarios[0];
     assert_eq!((forecast.shard.as_str(), one.peak_rate, one.closed_loop_slots), ("0/3", 2.0, 3));
     assert_eq!((one.amounts.requests, one.phases[0].requests), (86_400.0, 3600.0));
@@ -374,7 +386,7 @@ schedule: [{constant: 6/s, for: 30m}, {concurrency: 7, for: 30m}]",
 
 #[test]
 fn several_targets_multiply_requests_and_cost() {
-    let forecast = of_plan(&plan(
+    let forecast = forecast_of(&plan(
         "targets:
   a: {base_url: 'http://localhost:1/v1', prices: {input_per_million: 0, output_per_million: 500000}}
   b: {base_url: 'http://localhost:2/v1', prices: {input_per_million: 0, output_per_million: 1000000}, timeouts: {total: 60s}}

@@ -1,4 +1,4 @@
-//! The drawing of rates and closed loops over the forecast time, or over one pass.
+//! Draws the charts of rates and closed loops, over the forecast or over one pass.
 
 use std::fmt;
 
@@ -10,15 +10,16 @@ use crate::check::phases;
 use crate::check::time_axis::{self, Axis};
 use crate::plan::{Scenario, Start};
 
-/// If a schedule repeats more often than this in the forecast time, its passes run into one another
-/// in a drawing. Then only one pass is drawn.
+/// The most passes in one chart. More passes could not be told apart, so the chart then shows only
+/// one pass.
 const MOST_PASSES: f64 = 12.0;
 
-/// Lines of a drawing in which nothing changes.
+/// The number of lines of a chart whose values are all equal.
 const LINES_OF_FLAT_CHART: usize = 3;
 
 impl ForecastText<'_> {
-    /// The forecast time of a scenario, or one pass of many equal ones.
+    /// Draws the chart of a scenario: over the forecast, or over one pass if the schedule makes
+    /// many equal passes.
     pub(super) fn scenario_drawing(
         &self,
         scenario: &Scenario,
@@ -38,8 +39,8 @@ impl ForecastText<'_> {
         self.drawing(&forecast.buckets, &axis, &peak, f)
     }
 
-    /// A chart of rates under the exact peak, and a line for closed loops. Nothing if there is no
-    /// load.
+    /// Draws the exact peak, a chart of rates, and a line for closed loops. Draws nothing if there
+    /// is no load.
     pub(super) fn drawing(
         &self,
         buckets: &[Bucket],
@@ -55,8 +56,8 @@ impl ForecastText<'_> {
         let in_flight = |slots: f64| format!("{} slots", count(slots));
         writeln!(f)?;
         let lines = match (has_rates, most_slots > 0.0) {
-            (true, _) => chart(&rates, &axis.marks, rate),
-            (false, true) => chart(&slots, &axis.marks, in_flight),
+            (true, _) => chart(&rates, &axis.labels, rate),
+            (false, true) => chart(&slots, &axis.labels, in_flight),
             (false, false) => return Ok(()),
         };
         // The scale of a flat chart already shows the peak.
@@ -83,7 +84,7 @@ impl ForecastText<'_> {
     }
 }
 
-/// One column of a drawing.
+/// One column of a chart.
 struct DrawnColumn {
     rate: Column,
     slots: Column,
@@ -97,7 +98,8 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<DrawnColumn> {
 fn column(buckets: &[Bucket]) -> DrawnColumn {
     let slots = buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
     let sum = buckets.iter().map(|bucket| bucket.rate_mean).sum::<f64>();
-    // A bucket shorter than a second can have a mean above the count of a whole second.
+    // The highest rate of a replay is a count of rows per second, so the mean rate of a bucket that
+    // is shorter than a second can exceed it.
     let highest = buckets.iter().map(|bucket| bucket.rate_max.max(bucket.rate_mean));
     DrawnColumn {
         rate: Column { mean: sum / buckets.len() as f64, highest: highest.fold(0.0, f64::max) },

@@ -1,13 +1,13 @@
-//! Width and colours of text for a terminal or a file.
+//! The width and the colours of text for a terminal or a file.
 
 use std::fmt::Display;
 
-/// The medium for which text is written.
+/// The properties of the terminal or file that receives the text.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStyle {
-    /// In characters.
+    /// Characters per line.
     pub width: usize,
-    /// True if the medium shows colours.
+    /// True if the text contains colours.
     pub colours: bool,
 }
 
@@ -33,8 +33,8 @@ impl TextStyle {
     }
 }
 
-/// Breaks text at blanks into lines of at most `width` characters. A longer word keeps its own
-/// line.
+/// Breaks text at blanks into lines of at most `width` characters. A word that is longer than
+/// `width` gets a separate line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

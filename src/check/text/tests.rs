@@ -1,4 +1,4 @@
-//! The text and the drawings of a forecast, exactly where a reader would notice a change.
+//! Tests of the text and the charts that `llmload check` prints.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ fn text_of(text: &str, width: usize, colours: bool) -> String {
     checked.text(&plan, TextStyle { width, colours }).unwrap().to_string()
 }
 
-/// The last entry of this name in the forecast of a schedule.
+/// Returns the text of the last entry with this name in the forecast of a schedule.
 fn entry(name: &str, schedule: &str) -> String {
     let text = format!(
         "target: http://localhost:1/v1\nrequest: {{max_tokens: 10}}\nschedule: [{schedule}]\n"
@@ -43,9 +43,9 @@ fn a_forecast_of_a_day_shows_its_requests() {
     assert_eq!(only_open, "24 in 24 h (always 1/h)");
 }
 
-/// A column of a day hides ten seconds in its mean, but the endpoint must handle them.
+/// The mean of a column hides a burst of ten seconds, but the endpoint must handle the burst.
 #[test]
-fn the_peak_is_exact_however_short() {
+fn the_peak_is_exact_even_if_it_is_short() {
     let text = "
 target: {simulator: {}}
 schedule:
@@ -68,10 +68,11 @@ schedule:
     );
 }
 
-/// All twenty rows are within one second of a hundred. That second is the peak in the header, on
-/// the scale, in the table and in the totals. All bars are means on the same scale.
+/// All twenty rows of the trace are due within the first of a hundred seconds. The peak of 20/s is
+/// in the header, on the scale, in the table and in the totals. All bars are means on the same
+/// scale.
 #[test]
-fn a_replay_has_one_rate() {
+fn the_peak_of_a_replay_is_the_same_in_all_places() {
     let folder = tempfile::tempdir().unwrap();
     let rows = (0..20).map(|row| format!("0.0{row:02},1,1")).collect::<Vec<_>>().join("\n");
     std::fs::write(
@@ -100,13 +101,13 @@ schedule:
     }
 }
 
-/// A person does not see the arbitrary cycle length of a shorthand.
+/// The schedule behind `rate: 5/s` has an arbitrary cycle length. The output does not show it.
 #[test]
-fn one_rate_for_ever_shows_no_length() {
+fn a_rate_that_never_changes_shows_no_cycle_length() {
     for load in ["rate: 5/s", "schedule: [{constant: 5/s, for: 7m}]"] {
         let text = text_of(&format!("target: {{simulator: {{}}}}\n{load}\n"), 80, false);
         let expected =
-            "  schedule       one load for ever\n    ████████  constant 5/s  for ever  5/s\n";
+            "  schedule       the same load for ever\n    ████████  constant 5/s  for ever  5/s\n";
         assert!(text.contains(expected), "{text}");
         assert!(!text.contains("peak"), "{text}");
     }
@@ -123,9 +124,9 @@ fn one_rate_for_ever_shows_no_length() {
     );
 }
 
-/// Both targets get all requests. Figures of one target are marked, and the sum covers both.
+/// Both targets get all requests. The output names the target if a value is for one target only.
 #[test]
-fn figures_of_one_target_are_distinct_from_the_sum() {
+fn a_value_for_one_target_names_the_target_and_the_sum_includes_all_targets() {
     let text = "
 targets:
   a: {base_url: 'http://a/v1', prices: {input_per_million: 0, output_per_million: 2}}
@@ -154,7 +155,7 @@ scenarios:
 }
 
 #[test]
-fn a_mix_shows_the_shares_of_its_sources() {
+fn a_mix_shows_the_percentages_of_its_sources() {
     let text = "
 targets: {a: {simulator: {}}}
 prompts: {short: [a], long: [b, c], all: {mix: {short: 3, long: 1}}}
@@ -170,7 +171,7 @@ scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {pr
     assert!(drawn.contains("  prompts        short: 1, about 1 token each\n"), "{drawn}");
 }
 
-/// If the drawing changes, look at the new one before you change this test.
+/// If the chart changes, look at the new chart before you change this test.
 #[test]
 fn a_schedule_is_drawn_over_its_time() {
     let text = "
@@ -203,7 +204,7 @@ schedule:
 }
 
 #[test]
-fn lines_fit_the_width_and_colours_are_for_terminals() {
+fn lines_fit_the_width_and_only_terminals_get_colours() {
     let text = "
 target: https://a.example/v1
 prompts: ['a prompt that is really and truly long enough to be worth its place in a cache, and so goes on and on for a while, and goes \
@@ -224,7 +225,8 @@ schedule:
     assert!(text_of(text, 80, true).contains("\u{1b}[33mwarning:\u{1b}[0m"));
 }
 
-/// 20:00 in London and 21:00 in Berlin. In Berlin the clock then jumps from 2:00 to 3:00.
+/// The forecast begins at 20:00 in London, which is 21:00 in Berlin. Five hours later, the clock in
+/// Berlin jumps from 2:00 to 3:00.
 #[test]
 fn a_scenario_with_a_time_zone_shows_its_clock_times() {
     let text = "
@@ -245,8 +247,8 @@ schedule: [{name: night, constant: 1/s, for: 3h}]
     for text in [
         "in Europe/Berlin; next Sun 30 Mar 03:30, Mon 31 Mar 03:30, Tue 1 Apr 03:30",
         "active daily 01:00-04:00 Europe/London; now inactive until Sun 30 Mar 02:00",
-        "schedule 3h, once per firing",
-        // From 01:30 UTC until the window closes at 03:00 UTC.
+        "schedule 3h, once per cron firing",
+        // The schedule runs from 01:30 UTC until the window closes at 03:00 UTC.
         "requests 5,400 in 24 h",
     ] {
         assert!(flat.contains(text), "{text}\n{drawn}");

@@ -37,7 +37,8 @@ impl ForecastText<'_> {
         if forecast.firings_skipped > 0 {
             #[allow(clippy::cast_precision_loss)]
             let skipped = count(forecast.firings_skipped as f64);
-            let text = format!("{skipped} firings, because the schedule still runs at that time");
+            let text =
+                format!("{skipped} cron firings, because the schedule still runs at that time");
             self.line("skipped", text, f)?;
         }
         let first = in_flight(&forecast.in_flight, forecast.peak_rate);
@@ -84,7 +85,7 @@ impl ForecastText<'_> {
         Ok(())
     }
 
-    /// The reason why no number of requests can be forecast.
+    /// Returns the text of the entry `requests` if the number of requests is zero or unknown.
     fn no_total(
         &self,
         scenario: &Scenario,
@@ -132,7 +133,7 @@ impl ForecastText<'_> {
         format!("at most {} {currency} in {}{monthly}", money(amount), self.span())
     }
 
-    /// The forecast time: `24 h`, or shorter.
+    /// The length of the forecast: `24 h`, or a shorter time.
     pub(super) fn span(&self) -> String {
         if self.forecast.span < DAY {
             HumanDuration(self.forecast.span).to_string()
@@ -141,7 +142,7 @@ impl ForecastText<'_> {
         }
     }
 
-    /// The sum of all scenarios and targets.
+    /// Prints the totals over all scenarios and targets.
     pub(super) fn sum(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = &self.forecast.sum;
         let scenarios = &self.forecast.scenarios;
@@ -154,7 +155,7 @@ impl ForecastText<'_> {
         writeln!(f, "{}", self.style.bold(title))?;
         let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(time_axis::zone).collect();
         let common = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
-        // Scenarios in different zones share an axis in UTC.
+        // Scenarios in different time zones share an axis in UTC.
         let zone = common.or_else(|| (!zones.is_empty()).then_some(Zone::UTC));
         let peak = format!("peak at most {}, if all peaks coincide", rate(sum.peak_rate));
         self.drawing(&sum.buckets, &Axis::from_now(self.forecast, zone.as_ref()), &peak, f)?;
@@ -181,7 +182,8 @@ fn target_prefix(forecast: &ScenarioForecast) -> String {
     if forecast.other_targets.is_empty() { String::new() } else { format!("{}: ", forecast.target) }
 }
 
-/// The highest number in flight at one target, and the response time that reaches the limit.
+/// The highest number of requests in flight at one target, and the response time at which the
+/// number reaches the limit.
 fn in_flight(in_flight: &InFlight, peak_rate: f64) -> String {
     let is_capped = in_flight.by_littles_law > f64::from(in_flight.at_most);
     let at_limit = in_flight.at_most == in_flight.max_concurrency;
@@ -193,6 +195,6 @@ fn in_flight(in_flight: &InFlight, peak_rate: f64) -> String {
     let needed = count(in_flight.by_littles_law);
     format!(
         "{text}; at {peak} this limit is reached if responses take {fill}; responses of {longest} \
-         (timeouts.total) would need {needed}"
+         (timeouts.total) would need {needed} requests in flight"
     )
 }
