@@ -10,7 +10,7 @@ const CONTENT: &[&str] =
     &["src/prompts/builtin.rs", "src/prompts/prose.rs", "src/simulator/prose.rs"];
 
 /// Compares a catalogue with the committed file, or writes the file if `UPDATE_EXPECTED` is set.
-fn assert_committed(name: &str, expected: &str) {
+pub fn assert_committed(name: &str, expected: &str) {
     let path = format!("tests/messages/{name}.txt");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::write(repository(&path), expected).unwrap();

@@ -10,6 +10,7 @@
 mod catalogue;
 mod english;
 mod reference;
+mod rendered;
 mod source;
 
 use std::path::{Path, PathBuf};
