@@ -88,7 +88,7 @@ pub struct Request {
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
-    /// True if the request asks for an event stream.
+    /// True if llmload requests an event stream.
     pub stream: bool,
     /// The trace context that is sent in a header.
     pub trace: Option<Trace>,
@@ -99,7 +99,9 @@ pub struct Request {
 pub enum BuildError {
     /// A header value contains characters that HTTP does not allow. The message does not contain
     /// the value, because the value can be a secret.
-    #[error("target {target}: the value for `{header}` has characters that a header cannot carry")]
+    #[error(
+        "target {target}: the value for `{header}` contains characters that are not allowed in a header"
+    )]
     Header { target: String, header: String },
     /// TLS or the proxy could not be set up.
     #[error("target {target}: the HTTP client could not be built: {source}")]

@@ -47,7 +47,7 @@ pub struct RequestSpec {
     pub api: Api,
     /// The sign that the response is complete.
     pub terminal: Terminal,
-    /// True if the request asks for usage. A response without usage is then an anomaly.
+    /// True if llmload requests usage. In this case, a response without usage is an anomaly.
     pub expects_usage: bool,
     pub timeouts: Timeouts,
 }
@@ -347,7 +347,7 @@ struct RequestTimer {
     awaits_first_token: bool,
     is_stream: bool,
     last_read: Instant,
-    /// The instant of the last event, once the response is complete.
+    /// The instant of the last event if the response is complete, otherwise `None`.
     complete_since: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -378,7 +378,7 @@ impl RequestTimer {
     fn set_complete(&mut self, at: Option<Instant>) {
         let is_newly_complete = self.complete_since.is_none() && at.is_some();
         self.complete_since = at;
-        // Only this change can move the deadline to an earlier instant.
+        // Only a response that becomes complete can move the deadline to an earlier instant.
         if is_newly_complete {
             self.reset();
         }

@@ -39,13 +39,14 @@ pub use cause::{FailureCause, TlsFault};
 /// failures that are not the fault of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
-    /// The endpoint under load.
+    /// The endpoint to which llmload sends requests.
     Target,
     /// The network between llmload and the endpoint, including name resolution.
     Network,
     /// llmload or its machine.
     Client,
-    /// A rule of the endpoint: a key, a quota, a rate limit or a content filter.
+    /// A rule of the endpoint: it requires another key, limits the quota or the rate, or filters
+    /// content.
     Policy,
 }
 
@@ -261,7 +262,7 @@ pub enum FinishReason {
 /// A deviation from the protocol in a successful response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Anomaly {
-    /// The response contains no usage, although the request asked for it with `include_usage`. The
+    /// The response contains no usage, although llmload requested usage (`include_usage`). The
     /// token metrics do not count this response.
     MissingUsage,
     /// The stream ended without `[DONE]`.

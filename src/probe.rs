@@ -68,7 +68,7 @@ pub struct ProbeReport {
 pub struct ProbedRequest {
     /// The time to establish the connection, unless the request reused a connection.
     pub connect_timing: Option<ConnectTiming>,
-    /// The status, and the time of the response head.
+    /// The status of the response, and the time at which the response head arrived.
     pub head: Option<(u16, Duration)>,
     /// The time of the first event of any kind.
     pub first_event: Option<Duration>,

@@ -106,11 +106,11 @@ fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     include_str!("corpus/heads.txt").split("\n\n").map(head).collect()
 }
 
-/// Returns a part of a random item, with some bytes removed, doubled, overwritten or inserted.
+/// Returns a part of a random input, with some bytes removed, doubled, overwritten or inserted.
 fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
-    let whole = &corpus[random.random_range(0..corpus.len())];
-    let start = random.random_range(0..=whole.len());
-    let part = whole[start..whole.len().min(start + 2048)].to_vec();
+    let original = &corpus[random.random_range(0..corpus.len())];
+    let start = random.random_range(0..=original.len());
+    let part = original[start..original.len().min(start + 2048)].to_vec();
     let times = random.random_range(0..8);
     damage(part, times, random)
 }
@@ -183,10 +183,10 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
         let terminal =
             [Terminal::FinishReason, Terminal::Done, Terminal::Eof][random.random_range(0..3)];
         let limits = limits(&mut random);
-        let whole = verdict(&bytes, terminal, limits, &[]);
+        let unsplit = verdict(&bytes, terminal, limits, &[]);
         let cut = verdict(&bytes, terminal, limits, &cuts(bytes.len(), &mut random));
-        assert_eq!(cut, whole, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
-        match &whole {
+        assert_eq!(cut, unsplit, "FUZZ_SEED={seed} FUZZ_RUNS=1: {}", bytes.escape_ascii());
+        match &unsplit {
             Ok(_) => good += 1,
             Err(detail) => {
                 assert!(detail.message.len() <= FailureDetail::MESSAGE_LIMIT);
@@ -266,9 +266,9 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         // The test uses complete events with little damage, because most parts of a JSON document
         // are not valid JSON.
-        let whole = events[random.random_range(0..events.len())].clone();
+        let original = events[random.random_range(0..events.len())].clone();
         let times = random.random_range(0..4);
-        let bytes = damage(whole, times, &mut random);
+        let bytes = damage(original, times, &mut random);
         let json = String::from_utf8_lossy(&bytes);
         for shape in [Shape::Event, Shape::Body] {
             let mut text_bytes = 0;

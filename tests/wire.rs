@@ -83,13 +83,13 @@ fn read_every_way(
     bytes: &[u8],
     splits: impl IntoIterator<Item = usize>,
 ) -> (Reading, Option<u32>) {
-    let (whole, _) = read_stream(model, terminal, [bytes]);
+    let (unsplit, _) = read_stream(model, terminal, [bytes]);
     let (bytewise, first) = read_stream(model, terminal, bytes.chunks(1));
-    assert_eq!(bytewise, whole, "byte by byte");
+    assert_eq!(bytewise, unsplit, "byte by byte");
     let mut tried = 0;
     for at in splits {
         let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
-        assert_eq!(split, whole, "split at {at}");
+        assert_eq!(split, unsplit, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
         // If the blank line of the last event is missing, the event arrived with the last read.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
@@ -100,7 +100,7 @@ fn read_every_way(
         tried += 1;
     }
     assert!(tried > 0 || bytes.is_empty());
-    (whole, first.map(|(_, events)| events - 1))
+    (unsplit, first.map(|(_, events)| events - 1))
 }
 
 /// Returns the same stream with other line ends, with a byte-order mark, and with comments, as
@@ -535,10 +535,10 @@ fn bytes_that_are_not_utf8_are_a_bad_frame() {
 
 #[test]
 fn the_class_of_a_response_that_is_no_stream_follows_from_its_body() {
-    let whole = br#"{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
+    let completion = br#"{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
     for (body, failure, message) in [
         (
-            &whole[..],
+            &completion[..],
             Failure::NotSse,
             "the server sent the completion in one piece instead of a stream",
         ),
@@ -548,7 +548,7 @@ fn the_class_of_a_response_that_is_no_stream_follows_from_its_body() {
         (b"<html><title>Sign in</title></html>", Failure::NotSse, "Sign in"),
         (b"", Failure::NotSse, ""),
     ] {
-        let cause = (body == whole).then_some(FailureCause::UnstreamedCompletion);
+        let cause = (body == completion).then_some(FailureCause::UnstreamedCompletion);
         let detail = FailureDetail { cause, ..FailureDetail::new(failure, message) };
         assert_eq!(explain_missing_stream(Api::Chat, body), detail);
     }

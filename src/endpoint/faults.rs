@@ -6,8 +6,8 @@
 //! `io::Error::source` skips the error that the `io::Error` contains, so the search looks at that
 //! error too.
 //!
-//! A timeout while connecting is the only timeout that this module recognises. llmload measures all
-//! other timeouts with its own timers, in the module `exchange`.
+//! A timeout while connecting is the only timeout that this module recognises. The module
+//! `exchange` has the timers for all other timeouts.
 
 use std::error::Error;
 use std::io;
@@ -90,7 +90,7 @@ fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
 /// [`Failure::Reset`], because a network can fail in more ways than this function knows.
 fn established_failure(causes: &Causes<'_>, reused: bool) -> Failure {
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
-        // With TLS 1.3 a server rejects a client's certificate after the handshake.
+        // With TLS 1.3, a server that rejects the client's certificate does so after the handshake.
         Failure::Tls
     } else if is_disconnect(causes) {
         if reused { Failure::StaleConnection } else { Failure::Reset }

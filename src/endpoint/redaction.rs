@@ -28,7 +28,7 @@ pub(super) struct Redaction {
 }
 
 impl Redaction {
-    /// Creates a redaction for the values of all headers and query parameters of a target.
+    /// Creates a redaction for the key, the header values and the query parameters of a target.
     pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Redaction {
         let mut forms: Vec<String> = secrets.flat_map(credentials).flat_map(forms).collect();
         forms.retain(|form| form.len() >= MIN_SECRET);

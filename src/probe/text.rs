@@ -9,7 +9,7 @@ use crate::check::text::{TextStyle, key, wrapped};
 use crate::measurement::{Anomaly, Measurement};
 use crate::protocol::Channel;
 
-/// The number of models that are shown; some endpoints list hundreds.
+/// The highest number of models that the report shows, because some endpoints list hundreds.
 const SHOWN_MODELS: usize = 5;
 
 /// Displays the report of a probe.

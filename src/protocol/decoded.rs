@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::reported_error::ReportedError;
 use crate::measurement::{FinishReason, Usage};
 
-/// The kind of a piece of text.
+/// The kind of text that a piece of a response contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Channel {
     /// The answer to the user.

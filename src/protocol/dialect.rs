@@ -116,8 +116,8 @@ impl MaxTokensField {
 pub struct Dialect {
     pub api: Api,
     pub max_tokens_field: MaxTokensField,
-    /// True if a streaming request asks for usage (`stream_options.include_usage`). If false,
-    /// llmload never sends `stream_options`.
+    /// True if streaming requests contain `stream_options.include_usage`, so the stream ends with
+    /// the token counts. If false, llmload never sends `stream_options`.
     pub include_usage: bool,
     /// Additional fields of every request body. If a scenario sets the same field, the value of the
     /// scenario is sent.

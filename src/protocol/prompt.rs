@@ -27,7 +27,7 @@ pub struct Prompt<'a> {
     pub cache_salt: Option<String>,
 }
 
-/// The text of a request.
+/// The content of a request: messages or a recorded body.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content<'a> {
     /// Messages. If the first is a system message, it replaces the system message of the scenario.
@@ -58,7 +58,6 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
     pub const ALL: [Role; 4] = [Role::System, Role::Developer, Role::User, Role::Assistant];
 
     /// Returns the value of `role` in a request body.
@@ -78,7 +77,7 @@ impl<'a> From<Content<'a>> for Prompt<'a> {
     }
 }
 
-/// Makes a conversation of one user message.
+/// Creates a conversation that consists of one user message.
 impl<'a> From<Cow<'a, str>> for Prompt<'a> {
     fn from(text: Cow<'a, str>) -> Prompt<'a> {
         Content::Conversation(vec![Message { role: Role::User, text }]).into()

@@ -68,8 +68,8 @@ impl StreamReader {
         self
     }
 
-    /// Sets whether the request asked for usage. The default is true. If the request asked for
-    /// usage and the response contains none, this is an anomaly.
+    /// Sets whether llmload requested usage. The default is true. If llmload requested usage and
+    /// the response contains none, this is an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);

@@ -72,7 +72,8 @@ impl<'a> Address<'a> {
 
 /// Returns the paths at which servers usually have their API, the most likely path first. They are
 /// derived from a configured `path`. If `path` contains `/v1`, the first one is `path` up to this
-/// `/v1`. Otherwise it is `path` followed by `/v1`. The last one is `/v1`.
+/// `/v1`. Otherwise it is `path` followed by `/v1`, unless `path` ends with another version. The
+/// last one is `/v1`.
 pub fn usual_paths(path: &str) -> Vec<String> {
     let path = path.trim_end_matches('/');
     let up_to_v1 = path.split_inclusive('/').scan(String::new(), |before, part| {

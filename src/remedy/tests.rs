@@ -204,7 +204,7 @@ fn every_failure_class_has_a_remedy() {
     }
 }
 
-/// A remedy is of no use if the configuration rejects it.
+/// The configuration accepts every key that a remedy recommends.
 #[test]
 fn every_key_that_a_remedy_names_is_a_configuration_key() {
     target(

@@ -87,9 +87,9 @@ async fn request(
 
 // ---- A hyper server with or without TLS ---------------------------------------------------------
 
-const WHOLE: &str = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+const COMPLETION: &str = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 
-/// A server that responds with [`WHOLE`] and records the HTTP version of each request.
+/// A server that responds with [`COMPLETION`] and records the HTTP version of each request.
 struct Server {
     address: SocketAddr,
     versions: Arc<Mutex<Vec<Version>>>,
@@ -111,7 +111,7 @@ impl Server {
                         seen.lock().unwrap().push(request.version());
                         async {
                             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
-                                WHOLE.as_bytes(),
+                                COMPLETION.as_bytes(),
                             ))))
                         }
                     });
@@ -272,21 +272,21 @@ async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
     // 0x88 is `:status: 200` in the static table of HPACK. 0x5f begins a literal `content-type`.
     let kind = b"text/event-stream";
     let fields = [&[0x88, 0x5f, u8::try_from(kind.len()).unwrap()], &kind[..]].concat();
-    let answer = frame(1, 4, 1, &fields);
+    let response_head = frame(1, 4, 1, &fields);
     let body = frame(0, 0, 1, token("a").as_bytes());
     let reset = |code: u8| frame(3, 0, 1, &[0, 0, 0, code]);
     let goodbye = |code: u8| frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, code]);
     for (name, frames, class) in [
-        ("the stream is cancelled", vec![&answer, &body, &reset(2)], Failure::Truncated),
-        ("the connection is cut", vec![&answer, &body], Failure::Truncated),
+        ("the stream is cancelled", vec![&response_head, &body, &reset(2)], Failure::Truncated),
+        ("the connection is cut", vec![&response_head, &body], Failure::Truncated),
         (
             "the server reports a protocol error",
-            vec![&answer, &body, &goodbye(1)],
+            vec![&response_head, &body, &goodbye(1)],
             Failure::HttpProtocol,
         ),
         (
             "the server makes a protocol error",
-            vec![&answer, &body, &frame(0, 0, 0, b"x")],
+            vec![&response_head, &body, &frame(0, 0, 0, b"x")],
             Failure::HttpProtocol,
         ),
         ("refused before the head", vec![&reset(7)], Failure::Reset),
@@ -342,7 +342,9 @@ async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
         while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::Relaxed);
             let service = service_fn(|_: HttpRequest<hyper::body::Incoming>| async {
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(WHOLE.as_bytes()))))
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
+                    COMPLETION.as_bytes(),
+                ))))
             });
             let served = hyper::server::conn::http1::Builder::new();
             tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
@@ -377,7 +379,7 @@ async fn no_request_fails_on_a_server_that_closes_idle_connections() {
                 again.fetch_add(u64::from(idle.is_some()), Ordering::Relaxed);
                 let gone = idle.is_some_and(|idle| idle >= Duration::from_secs(5));
                 reset.fetch_add(u64::from(gone), Ordering::Relaxed);
-                let answer = Response::new(Full::new(Bytes::from_static(WHOLE.as_bytes())));
+                let answer = Response::new(Full::new(Bytes::from_static(COMPLETION.as_bytes())));
                 std::future::ready(
                     if gone { Err(std::io::ErrorKind::TimedOut) } else { Ok(answer) }
                         .map_err(std::io::Error::from),
@@ -531,8 +533,8 @@ async fn the_completions_api_uses_other_fields_for_path_prompt_and_text() {
     ];
     let upstream = Upstream::start(move |_| acts.clone()).await;
     assert_eq!(request(&target(&upstream.url(), ", api: completions"), true).await.0, Ok(()));
-    let whole = r#"{"choices":[{"index":0,"text":"Hi","finish_reason":"stop"}]}"#;
-    let upstream = Upstream::start(move |_| plain("200 OK", "application/json", whole)).await;
+    let completion = r#"{"choices":[{"index":0,"text":"Hi","finish_reason":"stop"}]}"#;
+    let upstream = Upstream::start(move |_| plain("200 OK", "application/json", completion)).await;
     assert_eq!(request(&target(&upstream.url(), ", api: completions"), false).await.0, Ok(()));
 }
 

@@ -167,8 +167,8 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_response_with_status_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
-    let whole = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
-    let outcome = outcome_of(plain("200 OK", "application/json", whole)).await;
+    let completion = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let outcome = outcome_of(plain("200 OK", "application/json", completion)).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
     let outcome = outcome_of(plain("200 OK", "text/html", "<html>Log in</html>")).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
@@ -474,8 +474,8 @@ async fn a_connection_used_for_the_list_of_models_counts_as_reused() {
 
 #[tokio::test]
 async fn without_streaming_only_duration_and_tokens_are_measured() {
-    let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
-    let upstream = Upstream::start(move |_| plain("200 OK", "application/json", whole)).await;
+    let completion = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    let upstream = Upstream::start(move |_| plain("200 OK", "application/json", completion)).await;
     let target = target(&upstream.url());
     let (outcome, _, recorder) = send(&endpoint(&target), &target, false).await;
     assert_eq!(outcome, Ok(()));
@@ -487,10 +487,11 @@ async fn without_streaming_only_duration_and_tokens_are_measured() {
 
 #[tokio::test]
 async fn requests_without_streaming_have_the_same_failure_classes() {
-    let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let completion = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let json = |status, body| plain(status, "application/json", body);
-    let cut =
-        |act| [head("200 OK", &["content-length: 100"]), Act::Write(whole.into()), act].to_vec();
+    let cut = |act| {
+        [head("200 OK", &["content-length: 100"]), Act::Write(completion.into()), act].to_vec()
+    };
     for (name, acts, class, message) in [
         ("key", json("401 Unauthorized", r#"{"error":"bad key"}"#), Failure::Auth, "bad key"),
         ("rate", json("429 Too Many Requests", "slow down"), Failure::RateLimited, "slow down"),
@@ -505,7 +506,7 @@ async fn requests_without_streaming_have_the_same_failure_classes() {
             "died",
         ),
         ("not JSON", json("200 OK", "<html>"), Failure::BadFrame, ""),
-        ("half of it", json("200 OK", &whole[..40]), Failure::Incomplete, ""),
+        ("half of it", json("200 OK", &completion[..40]), Failure::Incomplete, ""),
         ("cut", cut(Act::Close), Failure::Truncated, ""),
         ("no head", vec![Act::Silence], Failure::TimeoutTotal, "900ms"),
         ("no end", cut(Act::Silence), Failure::TimeoutTotal, "900ms"),

@@ -115,7 +115,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
     .await;
     let forbidden = always("403 Forbidden", "application/json", r#"{"error":"no"}"#).await;
     let page = always("200 OK", "text/html", PAGE).await;
-    let whole = serving(|_| {
+    let unstreamed = serving(|_| {
         let body = r#"{"choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
         plain("200 OK", "application/json", body)
     })
@@ -232,7 +232,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             &format!("use http://{}/v1", page.address),
         ),
         mistake("web_page_named", page.url(), named.0, named.1, "not_sse", "check the address"),
-        mistake("no_stream", whole.url(), "", &[], "not_sse", "`request: {stream: false}`"),
+        mistake("no_stream", unstreamed.url(), "", &[], "not_sse", "`request: {stream: false}`"),
         mistake(
             "loading",
             loading.url(),
@@ -258,7 +258,7 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
         locked,
         forbidden,
         page,
-        whole,
+        unstreamed,
         loading,
         limited,
         spent,
@@ -337,7 +337,10 @@ async fn an_impossible_target_is_refused_before_any_request() {
             vec!["http://h/v1", "--api-key-env", "NOT_SET"],
             "--api-key-env: the variable `NOT_SET` is not set",
         ),
-        (vec!["http://h/v1", "--api-key-env", KEY], "write the name, never the value itself"),
+        (
+            vec!["http://h/v1", "--api-key-env", KEY],
+            "write the name of the variable, never its value",
+        ),
         (vec!["http://h/v1", "--target", "t"], "cannot be used with"),
     ] {
         let (code, out, err) = probe(&args).await;
