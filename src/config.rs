@@ -1,10 +1,14 @@
-//! The YAML configuration file: reads it, checks it as a whole, and returns a [`Plan`] or every
-//! problem of the file.
+//! Turns the YAML configuration file into a [`Plan`], or into a list of all problems of the file.
 //!
-//! The steps, each in a module: `yaml` builds a tree from the text, `variables` fills `${NAME}`,
-//! `reader` reads the tree as the types of `document`, and `validate` checks what the values mean
-//! together. No step stops at the first mistake. This module looks up the place of each mistake
-//! and sorts the problems in the order of the text.
+//! Loading has four steps, and each step has a module:
+//!
+//! 1. `yaml` parses the text into a tree of nodes.
+//! 2. `variables` replaces each `${NAME}` in the tree by the value of a variable.
+//! 3. `reader` deserializes the tree into the types of `document`.
+//! 4. `validate` checks each value and the combinations of values, and builds the plan.
+//!
+//! The steps record every mistake and continue, so a user sees all mistakes at once. This module
+//! then finds the line and column of each mistake, and sorts the problems in the order of the text.
 
 mod command_line;
 mod document;
@@ -40,11 +44,12 @@ use tree::{NodeId, Tree, Value};
 use variables::Variables;
 use yaml::Position;
 
-/// The highest number of problems that are reported at once. Nobody reads more of them.
+/// The highest number of problems in one report. Nobody reads a longer report.
 const MAX_PROBLEMS: usize = 100;
 
-/// Reads a file. Paths in it are relative to its folder. A `.env` in that folder sets the variables
-/// that `env` does not have.
+/// Loads a configuration file. Paths in the file are relative to the folder of the file. `env`
+/// returns the value of an environment variable. A `.env` file in the same folder defines further
+/// variables.
 ///
 /// # Errors
 /// All problems of the file.
@@ -58,7 +63,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
         } else {
             Mistake::new(format!("the file cannot be read: {error}"), "name a readable file")
         };
-        Invalid::whole_file(&name, mistake)
+        Invalid::about_file(&name, mistake)
     });
     match text.and_then(|text| parse(&text, &name, Some(base), env)) {
         Ok(mut plan) => {
@@ -72,8 +77,9 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, I
     }
 }
 
-/// Returns a hash that changes when the content of one of the files changes, or when a file becomes
-/// readable or unreadable. For a file larger than 1 MiB it covers only size and modification time.
+/// Returns a hash that changes when the content of one of the files changes, or when one of the
+/// files becomes readable or unreadable. For a file larger than 1 MiB, the hash covers only the
+/// size and the modification time instead of the content.
 pub fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hash = Fnv::default();
     for file in files {
@@ -81,7 +87,7 @@ pub fn fingerprint(files: &[PathBuf]) -> u64 {
         let length = metadata.as_ref().map_or(u64::MAX, std::fs::Metadata::len);
         hash.update(&length.to_le_bytes());
         if length <= yaml::MAX_BYTES as u64 {
-            // A file that disappears between these two calls counts as changed.
+            // The file can disappear between the two calls. It then counts as changed.
             hash.update(&std::fs::read(file).unwrap_or_default());
         } else if let Some(modified) = metadata.and_then(|metadata| metadata.modified().ok()) {
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -91,8 +97,9 @@ pub fn fingerprint(files: &[PathBuf]) -> u64 {
     hash.0
 }
 
-/// Reads a text; messages call it `origin`. Without a `base` folder, paths are relative to the
-/// current folder and no `.env` is read.
+/// Parses the text of a configuration. `origin` is the name of the text in messages. `base` is the
+/// folder for relative paths and for the `.env` file. Without `base`, paths are relative to the
+/// current folder, and llmload reads no `.env` file.
 ///
 /// # Errors
 /// All problems of the text.
@@ -107,27 +114,28 @@ pub fn parse(
     Ok(plan)
 }
 
-/// Returns a plan without its warnings, and the warnings with their places.
+/// Returns a plan whose `warnings` are empty, and the warnings as [`Problem`]s with their places.
 fn parse_with_warnings(
     text: &str,
     origin: &str,
     base: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Plan, Vec<Problem>), Invalid> {
-    // Some editors write a byte order mark first, which the YAML parser takes for content.
+    // Some editors write a byte order mark at the start. The YAML parser would read it as content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, mistakes_of_text) = yaml::read(text).map_err(|malformed| {
         let problem = Problem::new(malformed.position, String::new(), malformed.mistake);
         Invalid::new(origin, vec![problem])
     })?;
     let variables =
-        Variables::new(env, base).map_err(|mistake| Invalid::whole_file(origin, mistake))?;
-    // Before variables are filled, so that no value of a variable can appear in it.
+        Variables::new(env, base).map_err(|mistake| Invalid::about_file(origin, mistake))?;
+    // The masked source is made before the variables are substituted, so it can contain no value of
+    // a variable.
     let masked_source = mask_secrets(&tree);
 
     let mistakes = Mistakes::default();
     mistakes.borrow_mut().extend(mistakes_of_text);
-    mistakes.borrow_mut().extend(variables.fill(&mut tree));
+    mistakes.borrow_mut().extend(variables.substitute(&mut tree));
     let source_hash = tree.hash();
     let validated = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &mistakes);
 
@@ -150,39 +158,40 @@ fn parse_with_warnings(
     Ok((plan, warnings))
 }
 
-/// Returns the JSON Schema of the file, in its short and its long form.
+/// Returns the JSON Schema of the configuration file. It accepts the short form and the long form.
 #[must_use]
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(document::Document).to_value()
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    // Reading a pipe or a device might never end.
+    // A pipe or a device can be endless, so llmload reads only regular files.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a file"));
     }
     let mut text = String::new();
-    // One byte more than allowed is enough to detect that the file is too large.
+    // One byte above the limit is enough to detect a file that is too large.
     std::fs::File::open(path)?.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Looks up the place of each mistake and returns the problems in the order of the text.
+/// Finds the line and column of each mistake, and returns the problems in the order of the text.
 fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> {
-    // Nodes are numbered in the order of the text, so this keeps the first problems.
-    mistakes.sort_by_key(|found| tree.anchor(found.node));
+    // Node ids rise in the order of the text, so `truncate` keeps the first problems of the text.
+    mistakes.sort_by_key(|found| tree.reported_node(found.node));
     mistakes.dedup();
     let more = mistakes.len().saturating_sub(MAX_PROBLEMS);
     mistakes.truncate(MAX_PROBLEMS);
     let mut problems: Vec<Problem> = mistakes
         .into_iter()
         .map(|MistakeAt { node, mistake }| {
-            let position = yaml::locate(text, tree.anchor(node));
-            let mistake = without_filled_values(tree, node, mistake);
+            let position = yaml::locate(text, tree.reported_node(node));
+            let mistake = without_variable_values(tree, node, mistake);
             Problem::new(position, tree.path(node), mistake)
         })
         .collect();
-    // The nodes of an alias have the position of its anchor, so the order may still differ a bit.
+    // A node inside a YAML alias has the position of the YAML anchor, which is earlier in the text.
+    // So the order of the positions can differ from the order of the nodes.
     problems.sort_by_key(|problem| (problem.line, problem.column));
     if more > 0
         && let Some(last) = problems.last()
@@ -194,19 +203,20 @@ fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> 
     problems
 }
 
-/// Replaces the value of a variable in a message by the text that the file has there.
+/// Replaces the values of variables in a message by the text in the file, such as `${NAME}`.
 ///
-/// Messages quote the value that they reject. If a variable filled it, it may be a secret.
-fn without_filled_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
-    let Some(tree::Text { written, filled: Some(filled) }) = tree.text(node) else {
+/// A message quotes the value that llmload rejects, and the value of a variable can be a secret.
+fn without_variable_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
+    let Some(tree::Text { written, substituted: Some(substituted) }) = tree.text(node) else {
         return mistake;
     };
     let written = tree::excerpt(written);
-    let unfill = |mut text: String| {
-        for value in [filled.text.as_str(), filled.text.trim()] {
+    let restore = |mut text: String| {
+        for value in [substituted.text.as_str(), substituted.text.trim()] {
             for value in [value.to_owned(), tree::excerpt(value)] {
                 text = text.replace(&format!("`{value}`"), &format!("`{written}`"));
-                // A shorter value is no secret, and may be part of llmload's own text.
+                // A shorter value is hardly a secret, but it can be a part of a word of the
+                // message.
                 if value.len() >= 8 {
                     text = text.replace(&value, &written);
                 }
@@ -215,15 +225,16 @@ fn without_filled_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake
         text
     };
     Mistake {
-        message: unfill(mistake.message),
-        remedy: mistake.remedy.map(unfill),
+        message: restore(mistake.message),
+        remedy: mistake.remedy.map(restore),
         kind: mistake.kind,
     }
 }
 
-/// Returns the file as everybody may see it. It masks each text among headers and queries, and
-/// each text among the extra fields of a request that has a name like a secret's. Numbers and
-/// truth values are never secrets.
+/// Returns the source of the file without secrets, so that everybody is allowed to see it. The
+/// function masks the text of every header and query parameter. It also masks the text of each
+/// extra field of a request body, if the key of the field looks like the name of a secret. It masks
+/// no numbers and no booleans, because they are never secrets.
 fn mask_secrets(tree: &Tree) -> String {
     let mut masked = HashSet::new();
     let mut visit = vec![(NodeId::ROOT, Surroundings::Ordinary)];
@@ -240,17 +251,19 @@ fn mask_secrets(tree: &Tree) -> String {
     yaml::write(tree, &|node| masked.contains(&node))
 }
 
-/// The part of a file that a value is in, as far as secrets are concerned.
+/// The part of the file that contains a value. It decides whether the value can be a secret.
 #[derive(Clone, Copy)]
 enum Surroundings {
+    /// Any part of the file that cannot contain a secret.
     Ordinary,
-    /// The map of headers, or of query parameters.
+    /// The map of all headers, or the map of all query parameters.
     ValueSources,
-    /// The value of one of them. If it is a map, it only names a variable or a file.
+    /// The value of one header or query parameter. If this value is a map, it only names a variable
+    /// or a file, so its texts are not secret.
     ValueSource,
-    /// The extra fields of a request, at any depth.
+    /// The extra fields of a request body, at any depth.
     Extra,
-    /// The value of an extra field with a name like a secret's, at any depth.
+    /// The value of an extra field whose key looks like the name of a secret, at any depth.
     Secret,
 }
 
@@ -259,6 +272,7 @@ impl Surroundings {
         matches!(self, Surroundings::ValueSource | Surroundings::Secret)
     }
 
+    /// Returns the surroundings of the value of `key` in a map with these surroundings.
     fn below(self, key: &str) -> Surroundings {
         match (self, key) {
             (Surroundings::ValueSources, _) => Surroundings::ValueSource,

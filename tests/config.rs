@@ -1,5 +1,6 @@
-//! The configuration from outside: valid files, invalid files with their exact messages, and
-//! secrets that never leave the loader.
+//! Tests of the configuration loader through its public functions. Valid files have the documented
+//! meaning, invalid files give the expected messages word by word, and the loader never prints a
+//! secret.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -16,6 +17,7 @@ use llmload::protocol::prompt::Content;
 use llmload::schedule::{Area, Arrivals, Load, Rate, Repeat};
 use secrecy::ExposeSecret;
 
+/// A secret that must appear in no message.
 const CANARY: &str = "sk-canary-0123456789";
 
 fn folder(of: &str) -> PathBuf {
@@ -37,14 +39,14 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
 }
 
-/// The first message of arrival `k` of a scenario.
+/// Returns the text of the first message in the request of arrival `k` of a scenario.
 fn first_message(scenario: &Scenario, k: u64) -> String {
     let prompt = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
     let Content::Conversation(messages) = prompt.content else { panic!("a payload") };
     messages[0].text.clone().into_owned()
 }
 
-/// All messages for an invalid text, one per line.
+/// Returns all messages for an invalid configuration, one per line.
 fn problems_of(text: &str) -> String {
     parse(text).expect_err("an invalid text").to_string()
 }
@@ -62,7 +64,7 @@ fn invalid_files_give_exactly_the_expected_messages() {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
         let invalid = config::parse(&text, name, Some(&folder), &environment).expect_err(name);
-        // The folder differs from machine to machine.
+        // The path of the folder is different on each machine.
         let message = invalid.to_string().replace(&format!("{}/", folder.display()), "") + "\n";
         assert!(!message.contains("canary"), "{message}");
         let expected = file.with_extension("txt");
@@ -76,7 +78,7 @@ fn invalid_files_give_exactly_the_expected_messages() {
     assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
 }
 
-/// The separator of message and remedy may appear in a value that a message quotes.
+/// A semicolon separates message and remedy. A value that the message quotes can also contain one.
 #[test]
 fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
     let text = "target: http://localhost:8000/v1\nrate: 'a; b/s'\nmax_lag: 'soon; later'\n";
@@ -98,7 +100,7 @@ fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
 }
 
 #[test]
-fn ten_problems_are_reported_at_once_each_at_its_place() {
+fn the_loader_reports_ten_problems_at_once_each_with_its_place() {
     let text = fs::read_to_string(folder("invalid/ten_problems.yml")).unwrap();
     let invalid = parse(&text).unwrap_err();
     let places: Vec<(usize, usize, &str)> =
@@ -119,7 +121,7 @@ fn ten_problems_are_reported_at_once_each_at_its_place() {
             (16, 5, "scenarios.baseline.max_lag"),
         ]
     );
-    // Each position is that of the key or the value itself.
+    // Each position is the position of the key or of its value.
     for (line, column, path) in places {
         let line = text.lines().nth(line - 1).unwrap();
         let last = path.rsplit('.').next().unwrap();
@@ -217,8 +219,9 @@ schedule:
     let phases: Vec<_> = phases.iter().map(|(name, load)| (*name, load.as_str())).collect();
     assert_eq!(phases, expected);
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_mins(2));
-    // 2 · (10 + 20 + 25) + 3 + 1 per minute, and per loop a sine's mean, two bursts and half a
-    // ramp.
+    // The phases before the loop send 2 · (10 + 20 + 25) + 3 + 1 arrivals for each second of a
+    // minute. Each pass through the loop sends the mean of the sine, the bursts, and half of the
+    // first rate of the ramp.
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
     assert_eq!(
@@ -260,7 +263,7 @@ fn start_and_active_windows_have_the_documented_meaning() {
     assert_eq!(utc.start, Start::Cron(Cron::new("@daily", Zone::UTC).unwrap()));
     let (_, warnings) = cron("\"0 2 * * *\", timezone: Europe/Berlin", "24h");
     assert!(
-        warnings[0].contains("start: the cron may fire while the schedule, which lasts 1d"),
+        warnings[0].contains("start: the cron can fire while the schedule, which lasts 1d"),
         "{warnings:?}"
     );
     let twice = "start: {cron: '0 * * * *'}\nrepeat: 2\nschedule: [{constant: 1/s, for: 31m}]";
@@ -323,7 +326,8 @@ fn the_long_form_has_the_documented_meaning() {
     );
 }
 
-/// The instants of a replay in nanoseconds, with the lengths of its rows.
+/// Returns the due time of each arrival of a replay in nanoseconds, with the prompt and response
+/// lengths of its row.
 fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
     let text =
         format!("target: http://localhost:1/v1\nschedule: [{{replay: {{file: {file}}}{keys}}}]\n");
@@ -342,9 +346,9 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
 }
 
 #[test]
-fn traces_are_read_in_their_published_form() {
+fn the_published_trace_formats_can_be_replayed() {
     let (ms, s) = (1_000_000, 1_000_000_000);
-    // Ticks of 100 ns, line ends of Windows, a response without tokens.
+    // This file has ticks of 100 ns, the line ends of Windows, and a response without tokens.
     assert_eq!(
         replayed("azure-2023.csv", ""),
         [
@@ -354,7 +358,7 @@ fn traces_are_read_in_their_published_form() {
             (60 * s + 100, Some(7433), Some(1)),
         ]
     );
-    // A trace across midnight, offsets from UTC, a whole second without decimals.
+    // This file crosses midnight. It has offsets from UTC, and a second without decimals.
     assert_eq!(
         replayed("azure-2024.csv", ""),
         [
@@ -367,19 +371,20 @@ fn traces_are_read_in_their_published_form() {
     let mooncake =
         [(0, Some(6955), Some(52)), (0, Some(6472), Some(26)), (3053 * ms, Some(9447), Some(1))];
     assert_eq!(replayed("mooncake.jsonl", ""), mooncake);
-    // Columns in another order, a byte order mark, quotes, blank lines, absent lengths.
+    // This file has its columns in another order, a byte order mark, quotes, blank lines and absent
+    // lengths.
     let plain = [(0, Some(512), Some(64)), (0, None, None), (2750 * ms, Some(8), Some(32))];
     assert_eq!(replayed("plain.csv", ""), plain);
     let lines =
         [(0, Some(512), Some(64)), (125 * ms, None, Some(32)), (3600 * s, Some(8), Some(1))];
     assert_eq!(replayed("plain.jsonl", ""), lines);
-    // The end of the phase cuts the trace.
+    // llmload ignores the rows after the end of the phase.
     assert_eq!(replayed("plain.jsonl", ", for: 3599s"), lines[..2]);
     assert_eq!(replayed("plain.jsonl", ", for: 1h"), lines);
 }
 
 #[test]
-fn a_replay_has_the_length_of_its_trace_at_its_speed_unless_for_is_set() {
+fn without_for_a_replay_lasts_as_long_as_its_trace_divided_by_the_speed() {
     let text = "target: http://localhost:1/v1
 schedule:
   - {replay: {file: mooncake.jsonl}}
@@ -407,14 +412,14 @@ schedule:
             ("ramp 0/s to 1/s", 2_000_000, 1),
         ]
     );
-    // At half the speed the last row is due after twice the time.
+    // At half the speed, the time until the last row is twice as long.
     let eighth = Area::from_micro(8_500_000);
     assert_eq!(schedule.due(eighth).unwrap().as_micros(), 3_053_000 + 1_526_500 + 6_106_000);
 }
 
-/// A week of a busy service is too large for memory, but an hour of it is not.
+/// A trace of a week of a busy service does not fit in memory, but its first hour does.
 #[test]
-fn a_trace_has_a_size_limit_and_is_read_only_up_to_the_end_of_its_phase() {
+fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     let folder = tempfile::tempdir().unwrap();
     let load = |keys: &str| {
         let text = format!("target: http://a/v1\nschedule: [{{replay: {{file: a.csv}}{keys}}}]\n");
@@ -429,18 +434,18 @@ fn a_trace_has_a_size_limit_and_is_read_only_up_to_the_end_of_its_phase() {
     assert!(invalid.contains("a.csv` is larger than 1,000,000 rows; set `for`"), "{invalid}");
     assert_eq!(load(", for: 1h").unwrap().total().arrivals(), 3601);
 
-    // A line that is too long, first after the end of the phase and then before it.
+    // The trace has a line that is too long. llmload reports it only if it is within the phase.
     rows.truncate(rows.find("\n9,").unwrap() + 1);
     rows.push_str(&"9".repeat(1 << 21));
     fs::write(folder.path().join("a.csv"), &rows).unwrap();
     assert_eq!(load(", for: 7s").unwrap().total().arrivals(), 8);
     let invalid = load(", for: 1h").unwrap_err().to_string();
-    assert!(invalid.contains("a.csv` line 11: longer than 1 MiB"), "{invalid}");
+    assert!(invalid.contains("a.csv` line 11: the line is longer than 1 MiB"), "{invalid}");
 }
 
-/// The test follows one source of every kind to the body of a request.
+/// For one source of every kind, the test compares the body of a request with the prompt file.
 #[test]
-fn every_kind_of_source_sends_the_prompts_of_its_file() {
+fn each_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
     assert_eq!(plan.warnings, [""; 0]);
     let body = |scenario: &str, k: u64| -> serde_json::Value {
@@ -476,7 +481,7 @@ fn every_kind_of_source_sends_the_prompts_of_its_file() {
     assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
     let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
     assert!((0..200).all(|k| (280..=980).contains(&tokens(&text_of("made_up", k)))));
-    // 256 tokens are 233 words and 23 marks.
+    // The 256 tokens of a shared prefix are 233 words and 23 punctuation marks.
     let starts = |words: usize| -> usize {
         let start = |k| text_of("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
         (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
@@ -522,8 +527,8 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
-    // In every place where a filled value can be invalid, the message quotes `${SECRET_VALUE}`
-    // instead.
+    // Each of these configurations has a variable with a secret in a place where the secret is not
+    // a valid value. The message must quote `${SECRET_VALUE}` instead of the secret.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
         "target: http://a/v1\nrate: ${SECRET_VALUE}",
@@ -554,7 +559,7 @@ fn no_message_and_no_masked_source_contains_a_secret() {
 }
 
 #[test]
-fn a_variable_can_fill_any_scalar_and_never_adds_structure() {
+fn a_variable_can_replace_any_scalar_and_never_adds_keys_or_lists() {
     let env = |name: &str| {
         let value = match name {
             "N" => "3",
@@ -608,7 +613,7 @@ fn a_dotenv_next_to_the_file_sets_variables_that_the_environment_lacks() {
 }
 
 #[test]
-fn the_hash_covers_the_values_of_the_file_and_no_secret_that_it_only_names() {
+fn the_hash_depends_on_the_values_in_the_file_but_not_on_secrets_outside_it() {
     let hash = |text: &str, team: &str, key: &str| {
         let env = |name: &str| match name {
             "TEAM" => Some(team.to_owned()),
@@ -620,8 +625,12 @@ fn the_hash_covers_the_values_of_the_file_and_no_secret_that_it_only_names() {
     let text = "target: {base_url: 'http://localhost:1/v1', api_key_env: KEY,\n  headers: {x-team: '${TEAM}', \
                 x-plain: one}, query: {v: a}}\nrate: 1/s\nrequest: {extra: {a: [x, y], b: 1}}\n";
     let first = hash(text, "blue", "secret-1");
-    assert_eq!(first, hash(text, "blue", "secret-2"), "the value of a key is not part of it");
-    assert_ne!(first, hash(text, "green", "secret-1"), "the value of a variable is");
+    assert_eq!(
+        first,
+        hash(text, "blue", "secret-2"),
+        "the hash does not contain the value of a key"
+    );
+    assert_ne!(first, hash(text, "green", "secret-1"), "the hash contains the value of a variable");
     assert_eq!(
         first,
         hash(&format!("# Hello\n{}", text.replace(", x-plain", ",   x-plain")), "blue", "k")
@@ -648,7 +657,7 @@ fn a_missing_file_is_reported() {
 }
 
 #[test]
-fn every_example_loads() {
+fn every_example_is_valid_without_warnings() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut seen = 0;
     for entry in fs::read_dir(&folder).unwrap() {
@@ -656,7 +665,8 @@ fn every_example_loads() {
         if path.extension().is_some_and(|end| end == "yml") {
             let plan = config::load(&path, &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
             assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
-            // The masked source at /config is itself a configuration with as many scenarios.
+            // The masked source at /config is a valid configuration with the same number of
+            // scenarios.
             let again = config::parse(&plan.masked_source, "/config", Some(&folder), &|_| None);
             assert_eq!(again.unwrap().scenarios.len(), plan.scenarios.len());
             seen += 1;
@@ -666,7 +676,7 @@ fn every_example_loads() {
 }
 
 #[test]
-fn the_committed_schema_is_current() {
+fn the_schema_in_the_repository_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/llmload.schema.json");
     let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
@@ -728,7 +738,7 @@ fn a_url_on_the_command_line_gives_the_same_plan_as_a_file() {
 }
 
 #[test]
-fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
+fn the_options_of_a_simulator_have_the_same_limits_as_the_keys_of_the_file() {
     let settings = |options: &[(&str, &str)], faults: &[(&str, &str)]| {
         let faults: Vec<_> =
             faults.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect();
@@ -744,7 +754,7 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
         (given.loading, given.faults.reset, given.faults.stall),
         (Duration::from_secs(90), 0.01, 0.5)
     );
-    for (option, text, words) in [
+    for (option, text, expected) in [
         ("slots", "0", "--slots: 0 is out of range; write a count from 1 to 10000"),
         ("slots", "-1", "--slots: -1 is not a whole number; write a whole number of 0 or more"),
         ("queue", "many", "--queue: `many` is not a whole number; write only digits"),
@@ -761,16 +771,16 @@ fn a_simulator_on_the_command_line_follows_the_rules_of_the_file() {
         ("seed", "x", "--seed: `x` is not a whole number"),
     ] {
         let message = settings(&[(option, text)], &[]).unwrap_err();
-        assert!(message.starts_with(&format!("command line: {words}")), "{message}");
+        assert!(message.starts_with(&format!("command line: {expected}")), "{message}");
     }
-    for (faults, words) in [
+    for (faults, expected) in [
         (vec![("reset", "5")], "--fault reset: 5 is not between 0 and 1; for percent write `5%`"),
         (vec![("reste", "5%")], "--fault reste: unknown key `reste`; did you mean `reset`?"),
         (vec![("reset", "60%"), ("stall", "60%")], "--fault: the faults add up to 120%"),
         (vec![("reset", "1%"), ("reset", "2%")], "--fault reset: the fault appears twice"),
     ] {
         let message = settings(&[], &faults).unwrap_err();
-        assert!(message.starts_with(&format!("command line: {words}")), "{message}");
+        assert!(message.starts_with(&format!("command line: {expected}")), "{message}");
     }
 }
 
@@ -795,7 +805,7 @@ fn problems_beyond_the_first_hundred_are_only_counted() {
 }
 
 #[test]
-fn size_limits_hold_before_and_during_parsing() {
+fn files_above_the_size_limits_are_rejected() {
     assert!(problems_of(&"#".repeat((1 << 20) + 1)).contains("larger than 1024 KiB"));
     let many = format!("target: [{}]", "a,".repeat(20_001));
     assert!(problems_of(&many).contains("too many entries"), "{}", problems_of(&many));
@@ -824,7 +834,8 @@ mod properties {
             let _ = parse(&text).map_err(|invalid| invalid.to_string());
         }
 
-        /// A valid file with one edit: each problem has a place inside the file.
+        /// The test changes a valid file at one place. Each problem then has a line inside the
+        /// file.
         #[test]
         fn no_typing_error_makes_the_loader_panic(
             at in any::<prop::sample::Index>(),
@@ -846,7 +857,8 @@ mod properties {
             }
         }
 
-        /// Any content of a trace gives at worst a message about a line.
+        /// The test puts random text into a trace. The worst result is a message that names the
+        /// file.
         #[test]
         fn no_trace_makes_the_loader_panic(
             text in r#"(?s)(offset_seconds,input_tokens,output_tokens\n|TIMESTAMP,ContextTokens,GeneratedTokens\n)?([0-9.,:"{}\n \-+eE]|2024-05-10 00:00:00|offset_seconds|timestamp|null|\PC){0,60}"#
@@ -862,7 +874,7 @@ mod properties {
         }
 
         #[test]
-        fn a_rate_is_read_back_as_it_was_written(micro in 1u64..360_000_000_000_000) {
+        fn a_rate_stays_the_same_after_it_is_printed_and_read(micro in 1u64..360_000_000_000_000) {
             let text = format!("{}.{:06}/h", micro / 1_000_000, micro % 1_000_000);
             let rate: Rate = text.parse().unwrap();
             prop_assert_eq!(rate.micro_per_hour(), micro);
@@ -872,7 +884,7 @@ mod properties {
         }
 
         #[test]
-        fn a_duration_is_read_back_as_it_was_written(nanos in 1u64..31_622_400_000_000_000) {
+        fn a_duration_stays_the_same_after_it_is_printed_and_read(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
             let written = config::HumanDuration(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");

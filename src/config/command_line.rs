@@ -1,9 +1,9 @@
-//! Plans from a command line instead of a file: from a URL and a rate, or from the options of a
-//! simulator.
+//! Makes a plan from a command line instead of a file: from a URL with a rate, or from the options
+//! of a simulator.
 //!
-//! The options become a document that a user could have written as a file, and the loader reads
-//! that document. So the command line and the file have the same meaning and the same checks. Only
-//! the place of a problem differs: it is an option.
+//! This module turns the options into the YAML that a user could have written in a file, and loads
+//! that YAML. Options therefore have the same meaning and the same checks as the keys of a file.
+//! Only the place of a problem differs, because it is the name of an option.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,25 +16,25 @@ use crate::plan::{Location, Plan};
 use crate::schedule::Rate;
 use crate::simulator::SimulatorOptions;
 
-/// The place of problems in messages, instead of the name of a file.
+/// The text that messages show instead of the name of a file.
 const ORIGIN: &str = "command line";
 
-/// The options that go with a URL on a command line.
+/// The options that a user can write after a URL on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct UrlOptions {
-    /// `--rate`: an open loop. Exactly one of this and `concurrency` is needed.
+    /// `--rate`: an open loop. The user must set exactly one of `--rate` and `--concurrency`.
     pub rate: Option<Rate>,
     /// `--concurrency`: a closed loop.
     pub concurrency: Option<NonZeroU32>,
-    /// `--model`. Default: the only one that `/models` lists.
+    /// `--model`: the name of the model. Default: the only model that `/models` lists.
     pub model: Option<String>,
-    /// `--api-key-env`: the variable that holds the key.
+    /// `--api-key-env`: the name of the environment variable that contains the API key.
     pub api_key_env: Option<String>,
-    /// `--for`: the length of the load. Default: no end.
+    /// `--for`: the length of the run. Default: the run has no end.
     pub length: Option<Duration>,
 }
 
-/// Returns a plan of one target and one scenario, both named `default`.
+/// Returns a plan with one target and one scenario, both with the name `default`.
 ///
 /// # Errors
 /// The problems of the URL and the options.
@@ -46,11 +46,11 @@ pub fn plan_from_url(
     if options.rate.is_none() && options.concurrency.is_none() {
         let mistake =
             Mistake::new("the load is missing", "add --rate, such as --rate 5/s, or --concurrency");
-        return Err(Invalid::whole_file(ORIGIN, mistake));
+        return Err(Invalid::about_file(ORIGIN, mistake));
     }
     if options.rate.is_some() && options.concurrency.is_some() {
         let mistake = Mistake::new("--rate and --concurrency exclude each other", "remove one");
-        return Err(Invalid::whole_file(ORIGIN, mistake));
+        return Err(Invalid::about_file(ORIGIN, mistake));
     }
     let mut target = Map::from_iter([("base_url".to_owned(), json!(literal(url)))]);
     if let Some(model) = &options.model {
@@ -67,7 +67,7 @@ pub fn plan_from_url(
     }
     if let Some(level) = options.concurrency {
         phase.insert("concurrency".into(), json!(level));
-        // An explicit concurrency above the default limit raises the limit.
+        // A user who requests more concurrency than the default limit also wants a higher limit.
         if level.get() > super::validate::DEFAULT_MAX_CONCURRENCY {
             document.insert("max_concurrency".into(), json!(level));
         }
@@ -89,9 +89,9 @@ pub fn plan_from_url(
     })
 }
 
-/// Returns the settings of a simulator from options. An option is a key of `simulator` in the file
-/// with its value as text, and each fault is a name with its share. The key `seed` is the seed of
-/// the file.
+/// Returns the settings of a simulator. Each option is a key of `simulator` in the file with its
+/// value as text. Each fault is a key of `simulator.faults` with its percentage as text. The option
+/// `seed` stands for the key `seed` at the top of the file.
 ///
 /// # Errors
 /// The problems of the options.
@@ -112,7 +112,7 @@ pub fn simulator_from_options(
     for (name, share) in faults {
         if shares.insert(name.clone(), scalar(share)).is_some() {
             let message = format!("--fault {name}: the fault appears twice");
-            return Err(Invalid::whole_file(ORIGIN, Mistake::new(message, "write it once")));
+            return Err(Invalid::about_file(ORIGIN, Mistake::new(message, "write it once")));
         }
     }
     if !shares.is_empty() {
@@ -131,11 +131,11 @@ pub fn simulator_from_options(
         return Ok(settings.clone());
     }
     let message = "the options gave no settings, which is a defect of llmload";
-    Err(Invalid::whole_file(ORIGIN, Mistake::without_remedy(message)))
+    Err(Invalid::about_file(ORIGIN, Mistake::without_remedy(message)))
 }
 
-/// Reads a document. `option` maps the path of a key to the option that it came from. Problems and
-/// warnings then name the option.
+/// Loads a document. `option` returns the name of the option for the path of a key, so problems and
+/// warnings can name the option instead of the key.
 fn read(
     document: Map<String, Value>,
     env: &dyn Fn(&str) -> Option<String>,
@@ -159,7 +159,7 @@ fn read(
     }
 }
 
-/// Returns a number if the text is one, as YAML would, else a text.
+/// Converts a text as YAML does: a number if the text is a number, otherwise a string.
 fn scalar(text: &str) -> Value {
     let text = text.trim();
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
@@ -170,7 +170,7 @@ fn scalar(text: &str) -> Value {
     }
 }
 
-/// Escapes a text so that the loader fills no variables in it; the shell already did.
+/// Escapes each `$`, so the loader substitutes no variables. The shell has already done that.
 fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }

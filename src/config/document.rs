@@ -1,8 +1,8 @@
-//! The configuration file as serde types. Their comments become the descriptions of the JSON
-//! Schema.
+//! The serde types of the configuration file. Their doc comments become the descriptions of the
+//! keys in the JSON Schema and in `docs/configuration.md`, so the comments are for users.
 //!
-//! These types check only the form of single values, and every field may be absent.
-//! [`super::validate`] checks what the values mean together.
+//! These types check only whether each value has the right form, and every field can be absent.
+//! [`super::validate`] checks ranges, required keys and combinations of keys.
 
 mod calendar;
 mod load;
@@ -37,63 +37,72 @@ use super::scalar::{Count, Number, Rate, Ratio, Repeat, Span};
 #[serde(default)]
 #[schemars(deny_unknown_fields, extend("required" = ["target"]))]
 pub struct ShortForm {
-    /// The seed of all random choices. Two runs with the same seed and schedule send the same
-    /// arrivals and prompts. Default: 0.
+    /// The seed of all random choices: a whole number of 0 or more. Two runs with the same seed and
+    /// the same schedule send the same prompts at the same times. Default: 0.
     #[schemars(extend("default" = 0))]
     pub seed: Field<Count>,
-    /// The endpoint: its URL, or a map with the keys of a target. Example:
-    /// `http://localhost:8000/v1`.
+    /// The target that receives the requests: its base URL, or a map with the keys of a target.
+    /// Required. Example: `http://localhost:8000/v1`.
     pub target: Field<ShortTarget>,
-    /// The prompts: a list of texts, or one named source. Default: the built-in source. Example:
-    /// `{mine: {lines: prompts.txt}}`.
+    /// The prompts of the requests: a list of texts, or a map with one named source of prompts.
+    /// Default: the source that is built into llmload. Example: `{mine: {lines: prompts.txt}}`.
     pub prompts: Field<ShortPrompts>,
-    /// The order of the prompts: `sequential` or `random`. Default: the order of the source.
+    /// The order in which llmload takes the prompts from their source: `sequential` or `random`.
+    /// Default: the order that the source itself sets.
     pub order: Field<PromptOrder>,
-    /// The use of the prefix cache of the server: `warm`, `cold` or `cache_salt`. Default: `warm`.
+    /// The treatment of the prefix cache of the server. `warm` lets the server reuse cached
+    /// prefixes; `cold` and `cache_salt` prevent that. Default: `warm`.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,
-    /// A constant rate without end. Exactly one of `rate`, `concurrency` and `schedule` is needed.
+    /// A constant rate of requests per second (`/s`), minute (`/m`) or hour (`/h`), above 0 and up
+    /// to 100000/s. The load never ends. Write exactly one of `rate`, `concurrency` and `schedule`.
     /// Example: `5/s`.
     pub rate: Field<Rate>,
-    /// A constant number of requests in flight without end, from 1 to `max_concurrency`. Exactly
-    /// one of `rate`, `concurrency` and `schedule` is needed.
+    /// A constant number of requests in flight, from 1 to `max_concurrency`. The load never ends.
+    /// Write exactly one of `rate`, `concurrency` and `schedule`. Example: `10`.
     pub concurrency: Field<Count>,
-    /// The phases of a cycle, in order. Exactly one of `rate`, `concurrency` and `schedule` is
-    /// needed. Example: `[{constant: 5/s, for: 10m}]`.
+    /// The phases of one cycle, in the order in which llmload runs them. Write exactly one of
+    /// `rate`, `concurrency` and `schedule`. Example: `[{constant: 5/s, for: 10m}]`.
     pub schedule: Field<FieldList<Phase>>,
-    /// The parameters of every request.
+    /// The parameters that all requests share. Default: the default of each key. Example:
+    /// `{max_tokens: 128}`.
     pub request: Field<Request>,
-    /// The distribution of open-loop arrivals around the rate: `constant`, `poisson` or
-    /// `{burstiness: 0.5}`. Default: `constant`.
+    /// The distribution of the intervals between open-loop arrivals: `constant`, `poisson`, or
+    /// `{burstiness: 0.5}` for a gamma distribution. The mean rate is the rate of the phase.
+    /// Default: `constant`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// The start of the schedule: `when_ready`, `now`, `wall_clock`,
+    /// The event that starts the schedule: `when_ready`, `now`, `wall_clock`,
     /// `{wall_clock: {timezone: Europe/Berlin}}` or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
     /// Default: `when_ready`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// The windows of time in which llmload sends load: one window, or a list of up to 64. Default:
-    /// always. Example: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
+    /// The windows of time in which llmload sends requests: one window, or a list of 1 to 64
+    /// windows. Default: no windows, so llmload sends at any time. Example:
+    /// `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
     pub active: Field<Active>,
-    /// The number of cycles of the `schedule`: `forever` or a count. With a cron start it is a
-    /// count for each firing. Default: `forever`, with a cron start 1.
+    /// The number of cycles of the `schedule`: `forever`, or a count from 1 to 4294967295. With a
+    /// cron start, this number of cycles follows each cron firing. A count needs a `schedule`, and
+    /// is not allowed with a start by the wall clock. Default: `forever`, or 1 with a cron start.
     pub repeat: Field<Repeat>,
-    /// The number of warm-up requests, 0 to 10000. They are sent one at a time before the schedule,
-    /// and no metric counts them. Default: 0.
+    /// The number of warm-up requests, 0 to 10000. llmload sends them one at a time before the
+    /// schedule starts, and no metric counts them. Default: 0.
     #[schemars(extend("default" = 0))]
     pub warmup: Field<Count>,
-    /// The highest number of requests in flight, 1 to 50000. At this limit llmload drops further
-    /// arrivals. Default: 256.
+    /// The highest number of requests in flight, 1 to 50000. While this number is in flight,
+    /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// The longest delay of an arrival, 1ms to 1h. llmload drops a later arrival instead of sending
-    /// it in a burst. Default: 500ms.
+    /// The longest delay with which llmload still sends an arrival, 1ms to 1h. llmload drops an
+    /// arrival with a longer delay, because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-    /// The objectives of the requests. The metrics `llmload_slo_…` count them, and `llmload run`
-    /// judges a run by them. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
+    /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the
+    /// requests for each objective, and the objectives decide the exit code of `llmload run`.
+    /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
-    /// The size of the exposition: the limit of routes, and the buckets of histograms.
+    /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
+    /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
 }
 
@@ -102,29 +111,32 @@ pub struct ShortForm {
 #[serde(default)]
 #[schemars(deny_unknown_fields, extend("required" = ["targets", "scenarios"]))]
 pub struct LongForm {
-    /// The seed of all random choices. Two runs with the same seed and schedule send the same
-    /// arrivals and prompts. Default: 0.
+    /// The seed of all random choices: a whole number of 0 or more. Two runs with the same seed and
+    /// the same schedule send the same prompts at the same times. Default: 0.
     #[schemars(extend("default" = 0))]
     pub seed: Field<Count>,
-    /// The targets by name. A name has 1 to 63 letters, digits, `.`, `_` and `-`. Example:
-    /// `{staging: {base_url: http://localhost:8000/v1}}`.
+    /// The targets, each under a name. A name has 1 to 63 letters, digits, `.`, `_` and `-`.
+    /// Required. Example: `{staging: {base_url: http://localhost:8000/v1}}`.
     pub targets: Field<FieldMap<Target>>,
-    /// The sources of prompts by name. Default: the built-in source. Example:
+    /// The sources of prompts, each under a name. A name has 1 to 63 letters, digits, `.`, `_` and
+    /// `-`. Default: the source that is built into llmload. Example:
     /// `{short: {lines: prompts/short.txt}}`.
     pub prompts: Field<FieldMap<Source>>,
-    /// The scenarios by name. Example: `{baseline: {target: staging, rate: 5/s}}`.
+    /// The scenarios, each under a name. A name has 1 to 63 letters, digits, `.`, `_` and `-`.
+    /// Required. Example: `{baseline: {target: staging, rate: 5/s}}`.
     pub scenarios: Field<FieldMap<Scenario>>,
-    /// The size of the exposition: the limit of routes, and the buckets of histograms.
+    /// The limits of the size of the metrics: the highest number of routes, and the buckets of the
+    /// histograms. A route is one scenario on one target. Default: the default of each key.
     pub metrics: Field<Metrics>,
 }
 
-/// The two forms of a file, for the schema only. The loader chooses the form by the keys of the
-/// file, so its messages are about that form.
+/// The two forms of a file. Only the schema uses this type. The loader itself first chooses the
+/// form from the keys of the file, so its messages are about one form only.
 #[derive(JsonSchema)]
 #[schemars(
     untagged,
     title = "llmload configuration",
-    description = "The configuration of llmload: the short form with one target and one scenario, or the long form with several of both, each with a name."
+    description = "The configuration of llmload: the short form with one target and one scenario, or the long form with any number of targets, sources of prompts and scenarios, each with a name."
 )]
 #[allow(dead_code, clippy::large_enum_variant)]
 pub enum Document {
@@ -136,7 +148,7 @@ pub enum Document {
 
 /// The target of the short form.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "ShortTarget", untagged, inline)]
 pub enum ShortTarget {
     /// The base URL of the target.
@@ -145,70 +157,77 @@ pub enum ShortTarget {
     Map(Box<Target>),
 }
 
-/// The behaviour of the simulated endpoint.
+/// The behaviour of a simulated endpoint, which runs inside llmload.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Simulator {
-    /// The name of its only model. Default: `simulated-8b`.
+    /// The name of the only model that the simulator serves. Default: `simulated-8b`.
     #[schemars(extend("default" = "simulated-8b"))]
     pub model: Field<String>,
-    /// The number of requests that it processes at once, 1 to 10000. More requests wait in the
-    /// queue. Default: 16.
+    /// The number of requests that the simulator processes at the same time, 1 to 10000. Further
+    /// requests wait in the queue. Default: 16.
     #[schemars(extend("default" = 16))]
     pub slots: Field<Count>,
-    /// The length of the queue, 0 to 1000000. When it is full, a request gets the status 503.
-    /// Default: 256.
+    /// The highest number of requests that wait for a slot, 0 to 1000000. When the queue is full, a
+    /// new request gets status 503. Default: 256.
     #[schemars(extend("default" = 256))]
     pub queue: Field<Count>,
-    /// The speed of one slot while it reads a prompt, in tokens per second. Default: 4000.
+    /// The speed at which one slot reads a prompt, in tokens per second, 0.001 to 1000000000.
+    /// Default: 4000.
     #[schemars(extend("default" = 4000))]
     pub prefill_tokens_per_second: Field<Number>,
-    /// The output speed of one request while all other slots are idle, in tokens per second.
-    /// Default: 60.
+    /// The speed at which one request produces output while all other slots are idle, in tokens per
+    /// second, 0.001 to 1000000000. Default: 60.
     #[schemars(extend("default" = 60))]
     pub decode_tokens_per_second: Field<Number>,
-    /// The share of the output speed that each request keeps when every slot is busy. Default: 50%.
+    /// The output speed of each request when every slot is busy, as a percentage of
+    /// `decode_tokens_per_second`: above 0%, and at most 100%. Default: 50%.
     #[schemars(extend("default" = 0.5))]
     pub full_load_speed: Field<Ratio>,
-    /// The standard deviation of each delay, relative to the delay. Default: 10%.
+    /// The standard deviation of each delay of the simulator, as a percentage of the delay, 0% to
+    /// 100%. Default: 10%.
     #[schemars(extend("default" = 0.1))]
     pub jitter: Field<Ratio>,
-    /// The number of reasoning tokens before each answer, 0 to 100000. Default: 0.
+    /// The number of reasoning tokens that the simulator sends before the text of each response, 0
+    /// to 100000. Default: 0.
     #[schemars(extend("default" = 0))]
     pub reasoning_tokens: Field<Count>,
-    /// The time after its start in which each request gets the status 503, as from a server that
-    /// loads its model; at most 24h. Default: 0s.
+    /// The time after the start of the simulator during which each request gets status 503, as from
+    /// a server that still loads its model: 0s to 24h. Default: 0s.
     #[schemars(extend("default" = "0s"))]
     pub loading: Field<Span>,
-    /// The simulated faults, each with its share of the requests; together at most 100%. Example:
-    /// `{http_429: 1%, stall: 0.5%}`.
+    /// The simulated faults, each with the percentage of requests that it affects. The percentages
+    /// add up to at most 100%. Default: no faults. Example: `{http_429: 1%, stall: 0.5%}`.
     pub faults: Field<Faults>,
 }
 
-/// The simulated faults, each with its share of the requests.
+/// The simulated faults, each with the percentage of requests that it affects.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Faults {
-    /// The share of requests that get the status 429 at once, with `retry-after`. Default: 0%.
+    /// The percentage of requests that immediately get status 429 with a `retry-after` header, 0%
+    /// to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub http_429: Field<Ratio>,
-    /// The share of requests that get the status 500 at once. Default: 0%.
+    /// The percentage of requests that immediately get status 500, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub http_500: Field<Ratio>,
-    /// The share of requests whose connection is reset before the response head. Default: 0%.
+    /// The percentage of requests for which the simulator resets the connection before the response
+    /// head, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub reset: Field<Ratio>,
-    /// The share of responses that stop after a few tokens while the connection stays open.
-    /// Default: 0%.
+    /// The percentage of responses that stop after a few tokens while the connection stays open, 0%
+    /// to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub stall: Field<Ratio>,
-    /// The share of responses with status 200 and an error object in the stream after a few tokens.
-    /// Default: 0%.
+    /// The percentage of responses that have status 200 but send an error object after a few tokens
+    /// of the stream, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub stream_error: Field<Ratio>,
-    /// The share of responses whose connection breaks in the middle of the stream. Default: 0%.
+    /// The percentage of responses for which the simulator closes the connection in the middle of
+    /// the stream, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub truncation: Field<Ratio>,
 }
@@ -219,76 +238,92 @@ pub struct Faults {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Scenario {
-    /// The name of the target. Default: the only target of the file.
+    /// The name of the target that receives the requests. Default: the only target of the file.
     pub target: Field<String>,
-    /// The names of several targets, instead of `target`. Each gets the same prompts at the same
-    /// instants. The first is the baseline of the comparison. Example: `[staging, canary]`.
+    /// The names of several targets, instead of `target`. Each target receives the same prompts at
+    /// the same times. Comparisons use the first target as the baseline target. Example:
+    /// `[staging, canary]`.
     pub targets: Field<FieldList<String>>,
-    /// The name of a source, or a list of prompts. Default: the only source of the file, or the
-    /// built-in source if the file has none.
+    /// The prompts of the requests: the name of a source, or a list of texts. Default: the only
+    /// source of the file, or the source that is built into llmload if the file defines no source.
     pub prompts: Field<ScenarioPrompts>,
-    /// The order of the prompts: `sequential` or `random`. Default: the order of the source.
+    /// The order in which llmload takes the prompts from their source: `sequential` or `random`.
+    /// Default: the order that the source itself sets.
     pub order: Field<PromptOrder>,
-    /// The use of the prefix cache of the server: `warm`, `cold` or `cache_salt`. Default: `warm`.
+    /// The treatment of the prefix cache of the server. `warm` lets the server reuse cached
+    /// prefixes; `cold` and `cache_salt` prevent that. Default: `warm`.
     #[schemars(extend("default" = "warm"))]
     pub prefix_cache: Field<PrefixCache>,
-    /// The parameters of every request.
+    /// The parameters that all requests share. Default: the default of each key. Example:
+    /// `{max_tokens: 128}`.
     pub request: Field<Request>,
-    /// The distribution of open-loop arrivals around the rate: `constant`, `poisson` or
-    /// `{burstiness: 0.5}`. Default: `constant`.
+    /// The distribution of the intervals between open-loop arrivals: `constant`, `poisson`, or
+    /// `{burstiness: 0.5}` for a gamma distribution. The mean rate is the rate of the phase.
+    /// Default: `constant`.
     #[schemars(extend("default" = "constant"))]
     pub arrivals: Field<Arrivals>,
-    /// The start of the schedule: `when_ready`, `now`, `wall_clock`,
+    /// The event that starts the schedule: `when_ready`, `now`, `wall_clock`,
     /// `{wall_clock: {timezone: Europe/Berlin}}` or `{cron: "0 2 * * *", timezone: Asia/Shanghai}`.
     /// Default: `when_ready`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
-    /// The windows of time in which llmload sends load: one window, or a list of up to 64. Default:
-    /// always. Example: `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
+    /// The windows of time in which llmload sends requests: one window, or a list of 1 to 64
+    /// windows. Default: no windows, so llmload sends at any time. Example:
+    /// `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.
     pub active: Field<Active>,
-    /// The number of cycles of the `schedule`: `forever` or a count. With a cron start it is a
-    /// count for each firing. Default: `forever`, with a cron start 1.
+    /// The number of cycles of the `schedule`: `forever`, or a count from 1 to 4294967295. With a
+    /// cron start, this number of cycles follows each cron firing. A count needs a `schedule`, and
+    /// is not allowed with a start by the wall clock. Default: `forever`, or 1 with a cron start.
     pub repeat: Field<Repeat>,
-    /// The phases of a cycle, in order. Example: `[{constant: 5/s, for: 10m}]`.
+    /// The phases of one cycle, in the order in which llmload runs them. Write exactly one of
+    /// `rate`, `concurrency` and `schedule`. Example: `[{constant: 5/s, for: 10m}]`.
     pub schedule: Field<FieldList<Phase>>,
-    /// A constant rate, instead of `schedule`: one phase of an hour, repeated. Example: `5/s`.
+    /// A constant rate of requests per second (`/s`), minute (`/m`) or hour (`/h`), above 0 and up
+    /// to 100000/s. The load never ends, and has the same effect as a schedule with one phase of an
+    /// hour that repeats forever. Write exactly one of `rate`, `concurrency` and `schedule`.
+    /// Example: `5/s`.
     pub rate: Field<Rate>,
-    /// A constant number of requests in flight, instead of `schedule`: one phase of an hour,
-    /// repeated. From 1 to `max_concurrency`.
+    /// A constant number of requests in flight, from 1 to `max_concurrency`. The load never ends,
+    /// and has the same effect as a schedule with one phase of an hour that repeats forever. Write
+    /// exactly one of `rate`, `concurrency` and `schedule`. Example: `10`.
     pub concurrency: Field<Count>,
-    /// The number of warm-up requests, 0 to 10000. They are sent one at a time before the schedule,
-    /// and no metric counts them. Default: 0.
+    /// The number of warm-up requests, 0 to 10000. llmload sends them one at a time before the
+    /// schedule starts, and no metric counts them. Default: 0.
     #[schemars(extend("default" = 0))]
     pub warmup: Field<Count>,
-    /// The highest number of requests in flight, 1 to 50000. At this limit llmload drops further
-    /// arrivals. Default: 256.
+    /// The highest number of requests in flight, 1 to 50000. While this number is in flight,
+    /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// The longest delay of an arrival, 1ms to 1h. llmload drops a later arrival instead of sending
-    /// it in a burst. Default: 500ms.
+    /// The longest delay with which llmload still sends an arrival, 1ms to 1h. llmload drops an
+    /// arrival with a longer delay, because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
-    /// The objectives of the requests. The metrics `llmload_slo_…` count them, and `llmload run`
-    /// judges a run by them. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
+    /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the
+    /// requests for each objective, and the objectives decide the exit code of `llmload run`.
+    /// Default: no objectives. Example: `{ttft: {p99: 1s}, success_rate: 99%}`.
     pub slo: Field<Slo>,
 }
 
-/// The parameters of every request.
+/// The parameters that all requests of a scenario share.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Request {
-    /// The highest number of output tokens, 1 to 10000000. llmload always sends it. Default: 256.
+    /// The highest number of output tokens of one response, 1 to 10000000. llmload always sends
+    /// this limit. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_tokens: Field<Count>,
-    /// The sampling temperature, 0 to 2. Default: that of the endpoint.
+    /// The sampling temperature, 0 to 2. Default: llmload sends none, so the endpoint uses its own
+    /// default.
     pub temperature: Field<Number>,
-    /// The system message before each prompt. Default: none.
+    /// The system message that llmload sends before each prompt. Default: no system message.
     pub system: Field<String>,
-    /// The streaming of the response. With `false` there is no time to first token. Default:
-    /// true.
+    /// `true` if the endpoint should stream its responses. With `false` a response arrives in one
+    /// piece, so llmload cannot measure the time to first token. Default: true.
     #[schemars(extend("default" = true))]
     pub stream: Field<bool>,
-    /// Further fields of the request body. llmload sends them unchanged. Example: `{top_p: 0.9}`.
+    /// Further fields of the request body, which llmload sends unchanged. Default: no further
+    /// fields. Example: `{top_p: 0.9}`.
     pub extra: Field<FieldMap<serde_json::Value>>,
 }

@@ -1,13 +1,15 @@
-//! The format of a `.env` file: one `NAME=value` per line.
+//! Reads the format of a `.env` file: one `NAME=value` per line.
 //!
-//! A value is literal. It is not expanded, because keys and passwords may contain a `$`.
+//! A value is literal: a `$NAME` inside a value stays unchanged, because keys and passwords can
+//! contain a `$`.
 
 use std::collections::HashMap;
 
-/// Reads names and values. If a name appears twice, the first value counts.
+/// Returns the variables of a `.env` file. If a name appears twice, the first value is used.
 ///
 /// # Errors
-/// The number, from 1, of the first invalid line. Not its text, which may be a secret.
+/// The number of the first invalid line, from 1. The error omits the text of the line, because that
+/// text can be a secret.
 pub fn read(text: &str) -> Result<HashMap<String, String>, usize> {
     let mut values = HashMap::new();
     for (line, number) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().zip(1_usize..) {
@@ -15,7 +17,7 @@ pub fn read(text: &str) -> Result<HashMap<String, String>, usize> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // Files that a shell sources have this prefix.
+        // A file that is also meant for the shell command `source` has `export` before each name.
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, written) = line.split_once('=').ok_or(number)?;
         let name = Some(name.trim()).filter(|name| is_variable_name(name)).ok_or(number)?;
@@ -32,8 +34,9 @@ pub fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Reads a value. Single quotes take it literally, double quotes know the escapes `\n`, `\"`, `\$`
-/// and `\\`, and an unquoted value ends at a comment.
+/// Reads a value. In single quotes, every character is literal. In double quotes, `\n`, `\"`, `\$`
+/// and `\\` are escapes. A value without quotes ends at a comment. Returns `None` if a quote is not
+/// closed, or if text follows the closing quote.
 fn value(written: &str) -> Option<String> {
     let mut letters = written.chars();
     let quote = match letters.next() {
@@ -51,7 +54,7 @@ fn value(written: &str) -> Option<String> {
             '\\' if quote == '"' => match letters.next()? {
                 'n' => value.push('\n'),
                 letter @ ('"' | '\\' | '$') => value.push(letter),
-                // Keep the backslash: it may belong to a Windows path.
+                // Any other backslash stays, because it can be a part of a Windows path.
                 letter => value.extend(['\\', letter]),
             },
             letter => value.push(letter),
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_literal_and_may_be_quoted() {
+    fn a_value_is_literal_with_and_without_quotes() {
         let long = "x".repeat(5000);
         for (written, value) in [
             ("A=b", "b"),

@@ -1,8 +1,8 @@
-//! Durations in the form that people write: `90s`, `1h30m`.
+//! Reads and prints durations in the form that people write: `90s`, `1h30m`.
 //!
-//! Reading and writing use one list of units, so a printed duration can be pasted into a file.
-//! Months and years are no units because their lengths differ. So there is no `M` that someone
-//! could confuse with a minute.
+//! Reading and printing use the same list of units, so a user can paste a printed duration into a
+//! file. The list has no months and no years, because months and years differ in length. The list
+//! therefore also has no `M`, which a user could confuse with `m` for minutes.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::problem::Mistake;
 use super::tree::excerpt;
 
-/// The pattern of a duration in the JSON Schema. It also allows `${NAME}`.
+/// The regular expression of a duration in the JSON Schema. It also accepts a text with `${NAME}`.
 pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
 
-/// Each unit in nanoseconds, the largest first.
+/// The units with their lengths in nanoseconds, from the largest to the smallest.
 const UNITS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -27,7 +27,7 @@ const UNITS: [(&str, u64); 7] = [
 /// Reads a duration such as `1h30m`.
 ///
 /// # Errors
-/// A message for the person who wrote it, if the text is not a duration.
+/// A message for the author of the text, if the text is not a duration.
 pub fn read_duration(text: &str) -> Result<Duration, Mistake> {
     parts(text.trim()).map(Duration::from_nanos).ok_or_else(|| {
         Mistake::new(
@@ -38,8 +38,8 @@ pub fn read_duration(text: &str) -> Result<Duration, Mistake> {
     })
 }
 
-/// Returns the sum of all parts in nanoseconds. It saturates after five centuries, which every
-/// caller rejects as too long.
+/// Returns the sum of all parts in nanoseconds. A sum above five centuries becomes the largest
+/// `u64`. No caller accepts a duration of this length.
 fn parts(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -63,7 +63,7 @@ fn split_after(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-/// Displays a duration as [`read_duration`] reads it: `1h30m`.
+/// A duration that prints in the form that [`read_duration`] reads, such as `1h30m`.
 #[derive(Clone, Copy, Debug)]
 pub struct HumanDuration(pub Duration);
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_printed_in_the_form_that_is_read() {
+    fn a_duration_is_printed_as_a_user_can_write_it() {
         for text in ["0s", "1d", "1d2h3m4s5ms6us7ns", "90d", "500ms", "1h30m"] {
             assert_eq!(HumanDuration(read_duration(text).unwrap()).to_string(), text);
         }

@@ -1,5 +1,5 @@
-//! The building blocks of documents: a value with its place, and lists and maps that continue after
-//! an invalid entry.
+//! The generic types of the fields in `document`. They remember the place of each value, and they
+//! keep the valid entries of a list or map that also has invalid entries.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,29 +11,29 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::reader::FIELD;
 use super::tree::NodeId;
 
-/// A value and its node.
+/// A value, and the node of the tree that contains it.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
-    /// The node of the value, which gives its place.
+    /// The node of the value. The line and column of the value follow from the node.
     pub node: NodeId,
     pub value: T,
 }
 
-/// The value of a key that may be absent or invalid.
+/// The value of a key, which can be absent or invalid.
 #[derive(Clone, Debug, Default)]
 pub enum Field<T> {
-    /// The document does not have the key.
+    /// The file does not contain the key.
     #[default]
     Absent,
-    /// The value cannot be read. That has been reported, so code that needs the value stops without
-    /// a further message.
+    /// The value has the wrong form. The reader has already recorded that mistake, so code that
+    /// needs the value returns without a second message.
     Invalid(NodeId),
-    /// The key has a valid value.
+    /// The file contains the key, and the value has the right form.
     Present(Located<T>),
 }
 
 impl<T> Field<T> {
-    /// The value, if it is present and valid.
+    /// Returns the value, if the key is present and the value has the right form.
     pub fn present(&self) -> Option<&Located<T>> {
         match self {
             Field::Present(at) => Some(at),
@@ -41,7 +41,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The node of the value, valid or not.
+    /// Returns the node of the value, if the key is present. The value can have the wrong form.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Field::Absent => None,
@@ -50,12 +50,12 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns true if the document does not have the key.
+    /// Returns true if the file does not contain the key.
     pub fn is_absent(&self) -> bool {
         matches!(self, Field::Absent)
     }
 
-    /// Returns true if the value cannot be read.
+    /// Returns true if the value has the wrong form.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Field::Invalid(_))
     }
@@ -73,7 +73,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
                 let node = NodeId(parts.next_element()?.unwrap_or_default());
-                // The deserializer has recorded the mistake already, so the error is dropped here.
+                // This code discards the error, because the deserializer has recorded the mistake.
                 Ok(match parts.next_element() {
                     Ok(Some(value)) => Field::Present(Located { node, value }),
                     Ok(None) | Err(_) => Field::Invalid(node),
@@ -94,7 +94,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldList<T> {
     }
 }
 
-/// The entries of a map whose keys are names from the user, in the order of the file.
+/// The entries of a map in the order of the file. The user chooses the keys of this map.
 #[derive(Clone, Debug)]
 pub struct FieldMap<T>(pub Vec<(Located<String>, Field<T>)>);
 
@@ -128,7 +128,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
     }
 }
 
-// The schema of a field is that of its value. The place of a value is not part of the file format.
+// A field has the same schema as its value, because the file format does not contain the place.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

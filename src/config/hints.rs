@@ -1,16 +1,17 @@
-//! Remedies that guess the intention of the user: similar names, and keys or forms that people know
-//! from other tools.
+//! Guesses the intention of the user, so a message can suggest a remedy. A remedy is a similar
+//! name, or the llmload form of a key or value that people know from other tools.
 
 use std::net::IpAddr;
 
 use super::problem::{Mistake, ProblemKind};
 use super::tree::{Value, excerpt};
 
-/// Keys of a source of prompts. As the name of a source they are a sign of a missing name.
+/// Keys of a source of prompts. If a source has one of these words as its name, the user probably
+/// forgot the name and wrote the keys of the source one level too high.
 const SOURCE_KEYS: [&str; 9] =
     ["lines", "pairs", "payloads", "sharegpt", "jsonl", "template", "field", "order", "mix"];
 
-/// Returns the name most similar to `word`, if it is similar enough for a typing error.
+/// Returns the name that is most similar to `word`, if `word` can be that name with a typing error.
 pub fn nearest_name<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names
@@ -20,7 +21,7 @@ pub fn nearest_name<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// Formats alternatives: `` `a`, `b` or `c` ``.
+/// Formats names as a list of alternatives: `` `a`, `b` or `c` ``.
 pub fn or_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     match names.split_last() {
@@ -34,13 +35,13 @@ fn comma_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the mistake of a value that is none of the allowed names.
+/// Returns the mistake for a text that is none of the allowed choices.
 pub fn not_a_choice<'a>(text: &str, choices: impl Iterator<Item = &'a str>) -> Mistake {
     let remedy = format!("write {}", or_list(choices));
     Mistake::new(format!("`{}` is not a valid choice", excerpt(text)), remedy)
 }
 
-/// Returns the mistake of a key that is not one of `known`.
+/// Returns the mistake for a key that is not in `known`, the keys that the map can have.
 pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     let message = format!("unknown key `{}`", excerpt(key));
     let misspelled = |name: &str| {
@@ -60,7 +61,7 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey)
 }
 
-/// Returns the known key that has another name in other tools.
+/// Returns the key of `known` that other tools call `key`.
 fn synonym(key: &str, known: &[&str]) -> Option<&'static str> {
     let name = match key {
         "url" | "endpoint" | "host" => "base_url",
@@ -72,26 +73,26 @@ fn synonym(key: &str, known: &[&str]) -> Option<&'static str> {
     known.contains(&name).then_some(name)
 }
 
-/// Returns the remedy for a key that belongs to another place or another tool.
+/// Returns the remedy for a key that belongs to another place of the file, or to another tool.
 fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     let has = |name: &str| known.contains(&name);
     Some(match key {
-        "<<" => "llmload does not support merge keys, so repeat the keys",
+        "<<" => "llmload does not support merge keys, so write the keys again",
         "api_key" | "apikey" | "key" | "token" | "password" if has("api_key_env") => {
             "a secret never belongs in the file, so name the variable that holds it with \
              `api_key_env`, or the file with `api_key_file`"
         }
         "qps" | "rps" | "requests_per_second" if has("rate") => "write `rate: 5/s`",
         "input_tokens" | "output_tokens" if has("synthetic") => {
-            "it belongs inside `synthetic`, so write `synthetic: {input_tokens: 512}`"
+            "the key belongs inside `synthetic`, so write `synthetic: {input_tokens: 512}`"
         }
-        "n" if has("max_tokens") => "remove it, since each request has one answer",
+        "n" if has("max_tokens") => "remove it, because each request has exactly one response",
         "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start"
         | "active" | "arrivals" | "max_concurrency" | "max_lag" | "slo"
             if has("scenarios") =>
         {
-            "move it into a scenario; at the top it belongs to the short form, a file without \
-             `targets` and `scenarios`"
+            "move it into a scenario; only a file without `targets` and `scenarios` can have this \
+             key at the top"
         }
         "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers"
         | "auth" | "prices" | "tls" | "terminal"
@@ -103,8 +104,9 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     })
 }
 
-/// Returns the remedy for a value of the wrong form, if that form suggests the intention.
-pub fn remedy_for_shape(path: &str, value: &Value) -> Option<&'static str> {
+/// Returns the remedy for a value of the wrong type, if the type shows the intention of the user.
+/// `path` is the path of the key.
+pub fn remedy_for_wrong_type(path: &str, value: &Value) -> Option<&'static str> {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
     Some(match (above, key, value) {
         ("", "target", Value::List(_)) => {
@@ -137,13 +139,14 @@ pub fn remedy_for_shape(path: &str, value: &Value) -> Option<&'static str> {
     })
 }
 
-/// Returns true if the name of a source is really a key of a source.
+/// Returns true if the name of a source is one of the [`SOURCE_KEYS`].
 pub fn is_source_key(name: &str) -> bool {
     SOURCE_KEYS.contains(&name)
 }
 
-/// Adds the scheme to a URL that lacks only its scheme. Returns `None` for any other text: it may
-/// be a key in the wrong place, which a message must not quote.
+/// Adds `http://` or `https://` to a URL that lacks only its scheme. Returns `None` for any other
+/// text, because the text can be an API key in the wrong place, and no message is allowed to quote
+/// an API key.
 pub fn url_with_scheme(text: &str) -> Option<String> {
     let text = text.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
@@ -165,7 +168,8 @@ pub fn url_with_scheme(text: &str) -> Option<String> {
     (!host.is_empty()).then(|| format!("{scheme}://{text}"))
 }
 
-/// Returns the mistake of a reference to a name that is not defined.
+/// Returns the mistake for a reference to a name that the file does not define. `names` are the
+/// names that the file defines.
 pub fn unknown_reference<'a>(
     noun: &str,
     name: &str,
@@ -185,8 +189,8 @@ pub fn unknown_reference<'a>(
     Mistake::new(message, remedy)
 }
 
-/// Returns the mistake of an unknown time zone. The remedy is a similar name, or the zone of a
-/// city.
+/// Returns the mistake for an unknown time zone. If the name is a city, the remedy is the time zone
+/// of that city; otherwise the remedy is a similar name.
 pub fn unknown_zone(name: &str, zones: &[String]) -> Mistake {
     let city = name.trim().to_lowercase().replace(' ', "_");
     let is_of_city =

@@ -1,9 +1,10 @@
-//! A problem of a configuration as a value: its kind, place, message and remedy are separate
-//! fields.
+//! The errors of the loader as values, with separate fields for kind, place, message and remedy.
 //!
-//! The parts of the loader create a [`Mistake`] and attach it to a node of the tree. Only
-//! `config.rs` turns that into a [`Problem`] with line and column, and only [`fmt::Display`] joins
-//! message and remedy. Nothing else in the loader depends on the text of a message.
+//! A [`Mistake`] is a message with a remedy and has no place yet; every module of the loader can
+//! create one for a node of the tree. A [`Problem`] is a mistake together with its line, its column
+//! and the path of its key, as a user sees it; only `config.rs` creates problems, after all checks.
+//! Only [`fmt::Display`] joins message and remedy to one text, and no code of the loader depends on
+//! the text of a message.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,39 +15,40 @@ use serde::{Serialize, Serializer};
 use super::tree::NodeId;
 use super::yaml::Position;
 
-/// The kind of a problem, for code that treats some kinds differently.
+/// The kind of a mistake or problem, for code that treats some kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
     /// The text cannot be read as one YAML document of an allowed size.
     Syntax,
-    /// A key that its map does not have, and that resembles none of the map's keys.
+    /// A key that is not allowed in its map, and that resembles none of the allowed keys.
     UnknownKey,
-    /// An unknown key that is probably a typing error, because it resembles a known one.
+    /// A key that is not allowed in its map, but that is probably a misspelled allowed key.
     MisspelledKey,
-    /// A key or an entry that must exist and does not.
+    /// A required key or entry that does not exist.
     Missing,
-    /// Any value that cannot be used.
+    /// A value that llmload cannot use, for any other reason.
     Value,
 }
 
-/// A message with its remedy. The place is added later.
+/// A message with its remedy, without a place. A [`Problem`] adds the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The kind; [`ProblemKind::Value`] unless [`Mistake::of_kind`] set another.
+    /// The kind. It is [`ProblemKind::Value`] unless [`Mistake::of_kind`] sets another kind.
     pub kind: ProblemKind,
-    /// The problem, without a full stop.
+    /// A description of what is wrong, without a full stop.
     pub message: String,
-    /// How to fix it, in the imperative; `None` if the message already contains that.
+    /// The way to fix the mistake, in the imperative. `None` if the message already contains it, or
+    /// if llmload knows no way.
     pub remedy: Option<String>,
 }
 
 impl Mistake {
-    /// Creates a mistake about a value.
+    /// Creates a mistake of the kind [`ProblemKind::Value`].
     pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Mistake {
         Mistake { remedy: Some(remedy.into()), ..Mistake::without_remedy(message) }
     }
 
-    /// Creates a mistake that has no remedy of its own, such as a parser's error.
+    /// Creates a mistake without a remedy, such as the error of a parser.
     pub fn without_remedy(message: impl Into<String>) -> Mistake {
         Mistake { kind: ProblemKind::Value, message: message.into(), remedy: None }
     }
@@ -57,7 +59,7 @@ impl Mistake {
         Mistake { kind, ..self }
     }
 
-    /// Puts a place inside another file in front of the message.
+    /// Puts a place in front of the message, such as the line of a trace file.
     #[must_use]
     pub fn within(self, place: &str) -> Mistake {
         Mistake { message: format!("{place}: {}", self.message), ..self }
@@ -72,53 +74,54 @@ impl fmt::Display for Mistake {
 
 impl std::error::Error for Mistake {}
 
-/// The one place that joins message and remedy.
+/// Writes message and remedy as one text. All types of this module print through this function.
 fn write_joined(f: &mut fmt::Formatter<'_>, message: &str, remedy: Option<&str>) -> fmt::Result {
     f.write_str(message)?;
     remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
 }
 
-/// A mistake and its node, before line and column are looked up.
+/// A mistake and the node of the tree that contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MistakeAt {
-    /// The node that has the mistake.
     pub node: NodeId,
-    /// Message and remedy.
     pub mistake: Mistake,
 }
 
-/// The mistakes found so far. Shared, because the reader and the validator both add to it.
+/// The mistakes that the loader has found until now. It is a `RefCell` because the reader and the
+/// validator share the list.
 pub type Mistakes = RefCell<Vec<MistakeAt>>;
 
-/// One problem of a configuration, with its place in the text.
+/// A mistake of a configuration with its place in the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The kind. It is not part of the JSON that `check --json` prints.
+    /// The kind. The JSON of `check --json` does not contain it.
     #[serde(skip)]
     pub kind: ProblemKind,
-    /// From 1; 0 if there is no text to point at.
+    /// The line, from 1. 0 if the problem is not about a place in a text.
     pub line: usize,
-    /// In characters, from 1; 0 if there is no text to point at.
+    /// The column in characters, from 1. 0 if the problem is not about a place in a text.
     pub column: usize,
-    /// The key, such as `scenarios.baseline.schedule[1].ramp.to`; empty for the whole file.
+    /// The path of the key, such as `scenarios.baseline.schedule[1].ramp.to`. Empty if the problem
+    /// is about the file and not about one key.
     pub path: String,
-    /// The problem.
+    /// A description of what is wrong.
     pub message: String,
-    /// How to fix it. In JSON an absent remedy is an empty string.
+    /// The way to fix the problem. JSON contains an empty string instead of an absent remedy.
     #[serde(serialize_with = "empty_if_none")]
     pub remedy: Option<String>,
 }
 
-// serde passes a reference to the field.
+// serde requires a function that takes a reference to the `Option`.
 #[allow(clippy::ref_option)]
 fn empty_if_none<S: Serializer>(remedy: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(remedy.as_deref().unwrap_or_default())
 }
 
 impl Problem {
-    /// Places a mistake.
+    /// Adds a place to a mistake.
     pub(super) fn new(position: Position, path: String, mistake: Mistake) -> Problem {
-        // A message quotes the file, which may hold anything, and may be printed to a terminal.
+        // A message can quote any character of the file. Control characters would act on a terminal
+        // that shows the message.
         let safe = |text: String| -> String {
             text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
         };
@@ -145,18 +148,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration that gives no plan, in the order of its text.
+/// The error of a configuration that is not valid: all its problems, in the order of the text.
 ///
-/// It displays one problem per line, as compilers do:
+/// The error prints one problem per line, as compilers do:
 /// `llmload.yml:12:9: scenarios.baseline.rate: …`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// The file, as the user named it.
+    /// The name of the file, as the user wrote it.
     pub file: String,
-    /// At least one.
+    /// The problems; at least one.
     pub problems: Vec<Problem>,
-    /// The files that the loader read, or could not read. A change of one of them may fix the
-    /// problems, so a daemon that waits for a valid configuration watches them.
+    /// The files that the loader read or tried to read. A change to one of these files can fix the
+    /// problems, so a daemon that waits for a valid configuration watches these files.
     pub files: Vec<PathBuf>,
 }
 
@@ -165,13 +168,13 @@ impl Invalid {
         Invalid { file: file.to_owned(), problems, files: Vec::new() }
     }
 
-    /// A mistake that concerns the whole file.
-    pub(super) fn whole_file(file: &str, mistake: Mistake) -> Invalid {
+    /// Creates the error for one mistake that is about the file and not about one key.
+    pub(super) fn about_file(file: &str, mistake: Mistake) -> Invalid {
         Invalid::new(file, vec![Problem::new(Position::default(), String::new(), mistake)])
     }
 }
 
-/// Omits `files`, because a user may have put a secret in the place of the name of a file.
+/// Omits `files`, because a user can write a secret by mistake where a file name belongs.
 impl fmt::Debug for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Invalid { file, problems, .. } = self;
@@ -190,7 +193,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// Formats each problem as one line, with the file in front.
+/// Formats each problem as one line that begins with the name of the file.
 pub(super) fn problem_lines(file: &str, problems: &[Problem]) -> Vec<String> {
     let line = |problem: &Problem| {
         let gap = if problem.line > 0 { ":" } else { ": " };

@@ -1,9 +1,9 @@
-//! Reads the tree as typed documents: a serde deserializer that continues after a mistake.
+//! Deserializes the tree into the types of `document`, and continues after a mistake.
 //!
-//! Most deserializers stop at the first error. This one reads a tree in memory, so a wrong value
-//! affects nothing but itself: the deserializer records the mistake with its node, and
-//! [`Field`](super::field::Field) becomes invalid. One pass finds every wrong value and every
-//! unknown key.
+//! Most serde deserializers stop at the first error. The deserializer of this module reads a tree
+//! in memory, so it can skip a wrong value: it records the mistake with the node of the value, the
+//! [`Field`](super::field::Field) of the value becomes invalid, and all other values are read. One
+//! pass therefore finds every wrong value and every unknown key.
 
 use std::fmt;
 
@@ -17,13 +17,16 @@ use super::hints;
 use super::problem::{Mistake, MistakeAt, Mistakes};
 use super::tree::{NodeId, Text, Tree, Value};
 
-/// The newtype name with which a field requests the id of its node together with its value.
+/// The newtype name of a [`Field`](super::field::Field) in serde. The deserializer recognises this
+/// name, and then returns a sequence of two elements: the id of the node, and the value of the
+/// node.
 pub(super) const FIELD: &str = "$field";
-/// The enum name of types whose variant follows from the shape of the node: `text`, `number`,
-/// `list` or `map`.
-pub(super) const SHAPE: &str = "$shape";
+/// The name in serde of each enum that has one variant for each allowed type of the YAML node. The
+/// deserializer recognises this name, and then selects the variant by the type of the node: `text`,
+/// `number`, `list` or `map`.
+pub(super) const VARIANT_BY_NODE_TYPE: &str = "$node_type";
 
-/// The mistake of one value that could not be read.
+/// The error of a value that has the wrong form.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(Mistake);
@@ -34,8 +37,12 @@ impl From<ReadError> for Mistake {
     }
 }
 
-/// Passes a mistake through serde's generic error, which takes two texts: the value found, here the
-/// message, and the value expected, here the remedy. [`ReadError::invalid_value`] reads them back.
+/// Converts a mistake to the error type `E` of any deserializer.
+///
+/// serde offers no error with a message and a remedy. Its error `invalid_value` has two texts,
+/// intended for the value that was found and the value that was expected. This function passes the
+/// message as the first text and the remedy as the second text, and [`ReadError::invalid_value`]
+/// makes a mistake of the two texts again.
 #[allow(clippy::needless_pass_by_value)]
 pub(super) fn into_serde<E: de::Error>(mistake: Mistake) -> E {
     let remedy = mistake.remedy.as_deref().unwrap_or_default();
@@ -47,7 +54,7 @@ impl de::Error for ReadError {
         ReadError(Mistake::without_remedy(message.to_string()))
     }
 
-    // The message leaves the value out on purpose: it may be a secret in the wrong place.
+    // The message omits the value, because the value can be a secret in the wrong place.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
         let expected = expected.to_string();
         let wanted = match expected.as_str() {
@@ -57,6 +64,7 @@ impl de::Error for ReadError {
             other if other.starts_with("struct ") => "a map of keys and values",
             other => other,
         };
+        // A number or a boolean becomes text if the user puts it in quotes.
         let (found, can_be_quoted) = match found {
             Unexpected::Unit => ("nothing", false),
             Unexpected::Bool(_) => ("`true` or `false`", true),
@@ -68,7 +76,7 @@ impl de::Error for ReadError {
             Unexpected::Map => ("a map", false),
             _ => ("something else", false),
         };
-        wrong_shape(found, wanted, can_be_quoted && wanted == "text")
+        wrong_type(found, wanted, can_be_quoted && wanted == "text")
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
@@ -84,10 +92,24 @@ impl de::Error for ReadError {
     }
 }
 
-fn wrong_shape(found: &str, expected: &str, quotes_help: bool) -> ReadError {
+/// Returns the error for a value of the wrong type. `lacks_quotes` is true if the value would have
+/// the expected type inside quotes; the remedy then suggests quotes.
+fn wrong_type(found: &str, expected: &str, lacks_quotes: bool) -> ReadError {
     let mistake = Mistake::without_remedy(format!("found {found}, expected {expected}"));
-    let remedy = quotes_help.then(|| "put it in quotes".to_owned());
+    let remedy = lacks_quotes.then(|| "put it in quotes".to_owned());
     ReadError(Mistake { remedy, ..mistake })
+}
+
+/// Returns a noun for the type of a value, for a message.
+fn noun_of(value: &Value) -> &'static str {
+    match value {
+        Value::Text(_) => "text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+        Value::Null | Value::Unknown => "nothing",
+        Value::Bool(_) => "`true` or `false`",
+        Value::Integer(_) | Value::Float(_) => "a number",
+    }
 }
 
 /// A deserializer of one node.
@@ -99,7 +121,7 @@ pub struct TreeDeserializer<'t> {
 }
 
 impl<'t> TreeDeserializer<'t> {
-    /// Creates the deserializer of the whole document.
+    /// Creates the deserializer of the root node, which is the complete document.
     pub fn new(tree: &'t Tree, mistakes: &'t Mistakes) -> TreeDeserializer<'t> {
         TreeDeserializer { tree, node: NodeId::ROOT, mistakes }
     }
@@ -108,36 +130,39 @@ impl<'t> TreeDeserializer<'t> {
         TreeDeserializer { node, ..self }
     }
 
+    /// Records the error of this node as a mistake.
     fn record(self, error: &ReadError) {
         let value = self.tree.value(self.node);
-        // An unknown value has been reported already.
+        // The mistake that made the value unknown is already recorded.
         if let Value::Unknown = value {
             return;
         }
         let mut mistake = error.0.clone();
         if mistake.remedy.is_none() {
-            let remedy = hints::remedy_for_shape(&self.tree.path(self.node), value);
+            let remedy = hints::remedy_for_wrong_type(&self.tree.path(self.node), value);
             mistake.remedy = remedy.map(str::to_owned);
         }
         self.mistakes.borrow_mut().push(MistakeAt { node: self.node, mistake });
     }
 
-    /// Returns the variant of an enum for the shape of this node.
-    fn shape(self, variants: &[&str]) -> Result<&'static str, ReadError> {
-        let (shape, found) = match self.tree.value(self.node) {
-            // A filled variable is text, and may be meant as a number.
+    /// Returns the variant that the type of this node selects, for an enum with the name
+    /// [`VARIANT_BY_NODE_TYPE`].
+    fn variant_by_node_type(self, variants: &[&str]) -> Result<&'static str, ReadError> {
+        let value = self.tree.value(self.node);
+        let variant = match value {
+            // A text such as `${SLOTS}` can be a number after its variables are substituted.
             Value::Text(_) if !variants.contains(&"text") && variants.contains(&"number") => {
-                ("number", "text")
+                "number"
             }
-            Value::Text(_) => ("text", "text"),
-            Value::List(_) => ("list", "a list"),
-            Value::Map(_) => ("map", "a map"),
-            Value::Null | Value::Unknown => ("", "nothing"),
-            Value::Bool(_) => ("", "`true` or `false`"),
-            Value::Integer(_) | Value::Float(_) => ("number", "a number"),
+            Value::Text(_) => "text",
+            Value::List(_) => "list",
+            Value::Map(_) => "map",
+            Value::Null | Value::Unknown | Value::Bool(_) => "",
+            Value::Integer(_) | Value::Float(_) => "number",
         };
-        if variants.contains(&shape) {
-            return Ok(shape);
+        let found = noun_of(value);
+        if variants.contains(&variant) {
+            return Ok(variant);
         }
         let names = variants.iter().map(|variant| match *variant {
             "list" => "a list",
@@ -146,15 +171,16 @@ impl<'t> TreeDeserializer<'t> {
             other => other,
         });
         let expected = names.collect::<Vec<_>>().join(" or ");
-        let is_scalar = matches!(found, "a number" | "`true` or `false`");
-        Err(wrong_shape(found, &expected, is_scalar && variants.contains(&"text")))
+        let is_scalar = matches!(value, Value::Integer(_) | Value::Float(_) | Value::Bool(_));
+        Err(wrong_type(found, &expected, is_scalar && variants.contains(&"text")))
     }
 
-    /// Reads a text that a variable filled as a number or a truth value too, since YAML saw only
-    /// `${NAME}`.
+    /// Reads a number or a boolean. A text such as `${SLOTS}` is a string in YAML even if the value
+    /// of the variable is a number, so this function reads a substituted text as a number or
+    /// boolean if the text has this form.
     fn scalar<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if let Some(Text { filled: Some(filled), .. }) = self.tree.text(self.node) {
-            let text = filled.text.trim();
+        if let Some(Text { substituted: Some(substituted), .. }) = self.tree.text(self.node) {
+            let text = substituted.text.trim();
             if let Ok(value) = text.parse::<u64>() {
                 return visitor.visit_u64(value);
             }
@@ -244,17 +270,17 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         let value = self.tree.value(self.node);
-        if name == SHAPE {
-            let shape = self.shape(variants)?;
-            return visitor.visit_enum(ShapeAccess { reader: self, shape });
+        if name == VARIANT_BY_NODE_TYPE {
+            let variant = self.variant_by_node_type(variants)?;
+            return visitor.visit_enum(NodeTypeAccess { reader: self, variant });
         }
         match value {
             Value::Text(text) => {
                 let text: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
                 visitor.visit_enum(text)
             }
-            _ => Err(ReadError(Mistake::new(
-                "found something else, expected one word",
+            other => Err(ReadError(Mistake::new(
+                format!("found {}, expected one word", noun_of(other)),
                 format!("write {}", hints::or_list(variants.iter().copied())),
             ))),
         }
@@ -266,7 +292,7 @@ impl<'de> de::Deserializer<'de> for TreeDeserializer<'_> {
     }
 }
 
-/// The two parts of a field: the id of the node, then its value.
+/// The sequence that a [`Field`](super::field::Field) reads: the id of the node, then its value.
 struct FieldAccess<'t> {
     reader: TreeDeserializer<'t>,
     part: u8,
@@ -288,6 +314,7 @@ impl<'de> SeqAccess<'de> for FieldAccess<'_> {
     }
 }
 
+/// The items of a list.
 struct ItemAccess<'t> {
     reader: TreeDeserializer<'t>,
     items: std::slice::Iter<'t, NodeId>,
@@ -304,11 +331,14 @@ impl<'de> SeqAccess<'de> for ItemAccess<'_> {
     }
 }
 
+/// The entries of a map or of a struct. It records each unknown key as a mistake and skips the
+/// entry.
 struct EntryAccess<'t> {
     reader: TreeDeserializer<'t>,
     rest: std::slice::Iter<'t, (NodeId, NodeId)>,
-    /// The keys of a struct; `None` if any key is allowed.
+    /// The keys that the struct allows. `None` for a map, which allows any key.
     known: Option<&'static [&'static str]>,
+    /// The value of the key that was read last.
     value: Option<NodeId>,
 }
 
@@ -340,23 +370,23 @@ impl<'de> MapAccess<'de> for EntryAccess<'_> {
     }
 }
 
-/// A node as the enum variant of its shape.
-struct ShapeAccess<'t> {
+/// A node that is read as the variant of an enum with the name [`VARIANT_BY_NODE_TYPE`].
+struct NodeTypeAccess<'t> {
     reader: TreeDeserializer<'t>,
-    shape: &'static str,
+    variant: &'static str,
 }
 
-impl<'de> de::EnumAccess<'de> for ShapeAccess<'_> {
+impl<'de> de::EnumAccess<'de> for NodeTypeAccess<'_> {
     type Error = ReadError;
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), ReadError> {
-        let shape: StrDeserializer<'_, ReadError> = self.shape.into_deserializer();
-        Ok((seed.deserialize(shape)?, self))
+        let variant: StrDeserializer<'_, ReadError> = self.variant.into_deserializer();
+        Ok((seed.deserialize(variant)?, self))
     }
 }
 
-impl<'de> de::VariantAccess<'de> for ShapeAccess<'_> {
+impl<'de> de::VariantAccess<'de> for NodeTypeAccess<'_> {
     type Error = ReadError;
 
     fn unit_variant(self) -> Result<(), ReadError> {

@@ -1,7 +1,7 @@
-//! Single values in the form that people write: rates, durations, ratios, counts, numbers.
+//! Reads single values in the form that people write: rates, durations, ratios, counts and numbers.
 //!
-//! Each type has its own reader because each has typical mistakes: a rate without a unit, a
-//! percentage without its sign, a number in quotes.
+//! Each type has a separate reader, because users make different mistakes with each type: a rate
+//! without a unit, a percentage without its sign, a number in quotes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::reader::into_serde;
 use super::tree::excerpt;
 use crate::schedule::{self, ParseRateError};
 
-/// Arrivals per second, minute or hour: `5/s`.
+/// A number of arrivals per second, minute or hour: `5/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(pub schedule::Rate);
 
@@ -25,11 +25,11 @@ pub struct Rate(pub schedule::Rate);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
-/// A share from 0 to 1: `1%` or `0.01`.
+/// A fraction from 0 to 1. A user writes `1%` or `0.01`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio(pub f64);
 
-/// A whole number.
+/// A whole number of 0 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u64);
 
@@ -44,10 +44,10 @@ pub enum Repeat {
     Times(u64),
 }
 
-/// A type that is written as one scalar. Each form of a scalar has a reader, so that each can
-/// explain its own typing errors.
+/// A type whose values are YAML scalars. YAML distinguishes texts, whole numbers and other numbers,
+/// so the trait has a function for each of the three. Each function can explain a typical mistake.
 trait Scalar: Sized {
-    /// The value that belongs here, for a message.
+    /// A description of a valid value, for a message.
     const EXPECTED: &'static str;
     fn from_text(text: &str) -> Result<Self, Mistake>;
     fn from_count(value: u64) -> Result<Self, Mistake>;
@@ -147,7 +147,7 @@ impl Scalar for Ratio {
             Ok(Ratio(percent / 100.0))
         } else {
             let message = format!("`{}` is not between 0% and 100%", excerpt(text));
-            Err(Mistake::new(message, "write a share of the whole, such as `50%`"))
+            Err(Mistake::new(message, "write a percentage from 0% to 100%, such as `50%`"))
         }
     }
 
@@ -169,7 +169,8 @@ impl Scalar for Ratio {
     }
 }
 
-/// The mistake of a text where a number belongs. `is_number` if only the quotes are wrong.
+/// Returns the mistake for a text where a number belongs. `is_number` is true if the text would be
+/// a valid number without its quotes.
 fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
     let remedy = if is_number { "remove the quotes" } else { "write only digits" };
     Mistake::new(format!("`{}` is not {expected}", excerpt(text)), remedy)
@@ -261,7 +262,7 @@ macro_rules! scalars {
     )+};
 }
 
-// Each schema also allows `${NAME}`, because a variable may fill any value.
+// Each schema also accepts a text with `${NAME}`, because a variable can stand for any value.
 scalars! {
     Rate: deserialize_str, {
         "type": "string",

@@ -1,5 +1,5 @@
-//! Divides a plan among several daemons. Each gets its part of every limit, so the limits of all
-//! shards add up to those of the file.
+//! Divides a plan among several daemons. Each daemon gets a part of every limit, and the parts of
+//! all daemons add up to the limit in the file.
 
 use std::num::NonZeroU32;
 
@@ -7,11 +7,12 @@ use super::{Invalid, Mistake, Position, Problem};
 use crate::plan::{Plan, Scenario, Start};
 use crate::schedule::Shard;
 
-/// Returns the part of a plan that one shard executes. `origin` names the file in messages.
+/// Returns the part of a plan that one shard executes. `origin` is the name of the file in
+/// messages.
 ///
 /// # Errors
-/// Problems, if a schedule would not begin at the same time on all shards, or if a limit is smaller
-/// than the number of shards.
+/// If a schedule would not start at the same time on all shards, or if a limit is smaller than the
+/// number of shards.
 pub fn divide(mut plan: Plan, origin: &str, shard: Shard) -> Result<Plan, Invalid> {
     let mut problems = Vec::new();
     for scenario in plan.scenarios.iter_mut().filter(|_| shard.count() > 1) {
@@ -49,12 +50,12 @@ fn divide_scenario(scenario: &mut Scenario, shard: Shard) -> Vec<Problem> {
             problem("schedule", message, at_least_one_each.clone());
         }
     }
-    let whole = scenario.max_concurrency;
-    let part = u32::try_from(shard.part(whole.get().into())).unwrap_or(u32::MAX);
+    let limit = scenario.max_concurrency;
+    let part = u32::try_from(shard.part(limit.get().into())).unwrap_or(u32::MAX);
     match NonZeroU32::new(part) {
-        Some(part) if whole.get() >= shards => scenario.max_concurrency = part,
+        Some(part) if limit.get() >= shards => scenario.max_concurrency = part,
         _ => {
-            let message = format!("{whole} is too low for {shards} shards");
+            let message = format!("{limit} is too low for {shards} shards");
             problem("max_concurrency", message, at_least_one_each);
         }
     }

@@ -1,8 +1,9 @@
-//! Reads traces of requests from files: the published forms of Azure and Mooncake, and a plain
-//! form.
+//! Reads traces of requests from files. A trace has the format that Azure or Mooncake publishes, or
+//! llmload's plain format.
 //!
-//! One line is one row, and rows are sorted by time, so reading ends where the phase ends: an hour
-//! of a week-long trace costs only the rows of an hour. Instants count from the first row.
+//! One line is one row, and the rows are sorted by time. So llmload stops to read at the end of the
+//! phase: to replay the first hour of a week-long trace, it reads only the rows of this hour. The
+//! first row is at instant 0.
 
 mod row;
 
@@ -16,17 +17,19 @@ use super::tree::excerpt;
 use crate::schedule::{Phase, Trace, TraceRow};
 use row::{Format, RawRow};
 
-/// The highest number of bytes that are read from a trace.
+/// The highest number of bytes that llmload reads from a trace.
 const MAX_BYTES: u64 = 256 << 20;
-/// The highest number of rows in a trace. They take 16 MB of memory.
+/// The highest number of rows in a trace. This number of rows needs 16 MB of memory.
 const MAX_ROWS: usize = 1_000_000;
-/// The longest line, in bytes. Lines of Mooncake list the hashes of all blocks of a prompt.
+/// The longest line, in bytes. Lines of a Mooncake trace can be long, because each line lists the
+/// hashes of all blocks of a prompt.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Reads a trace and divides its time by `speed`. It reads no further than `until`, if that is set.
+/// Reads a trace, and divides the instants of its rows by `speed`. With `until`, the function stops
+/// after this time of the replay.
 ///
 /// # Errors
-/// If the file cannot be read or is too large, or if a line within `until` is invalid.
+/// If the file cannot be read or is too large, or if one of the lines that it reads is invalid.
 pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, Mistake> {
     let name = path.display();
     let unreadable = |error: std::io::Error| {
@@ -43,7 +46,7 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
         let message = format!("`{name}` is neither CSV nor JSONL");
         Mistake::new(message, "name a file that ends in `.csv` or `.jsonl`")
     })?;
-    // Reading a pipe or a device might never end.
+    // A pipe or a device can be endless, so llmload reads only regular files.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(std::io::Error::other("not a file")));
     }
@@ -64,11 +67,15 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
         }
         let in_line = |mistake: Mistake| mistake.within(&format!("`{name}` line {number}"));
         if line.len() as u64 > MAX_LINE {
-            return Err(in_line(Mistake::new("longer than 1 MiB", "write one row per line")));
+            return Err(in_line(Mistake::new(
+                "the line is longer than 1 MiB",
+                "write one row per line",
+            )));
         }
-        let text = str::from_utf8(&line)
-            .map_err(|_| in_line(Mistake::new("not UTF-8", "convert the file to UTF-8")))?;
-        // Some editors write a byte order mark first.
+        let text = str::from_utf8(&line).map_err(|_| {
+            in_line(Mistake::new("the line is not UTF-8", "convert the file to UTF-8"))
+        })?;
+        // Some editors write a byte order mark at the start of a file.
         let text = text.trim_start_matches(|c| number == 1 && c == '\u{feff}').trim();
         if text.is_empty() {
             continue;
@@ -82,51 +89,63 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
         }
     }
     if rows.kept.is_empty() {
-        return Err(Mistake::new(format!("`{name}` has no rows"), "write at least one"));
+        return Err(Mistake::new(format!("`{name}` has no rows"), "write at least one row"));
     }
     Ok(Trace::new(&file_name(path), rows.kept))
 }
 
-/// The rows read so far, and the limits for the next one.
+/// The rows that llmload has read until now, and the limits for the next row.
 struct Rows {
     speed: f64,
-    /// True if rows after `end` are ignored; else they are a mistake.
-    cuts: bool,
+    /// True if llmload ignores the rows after `end`. False if a row after `end` is a mistake.
+    ignores_late_rows: bool,
+    /// The latest time that a row can have. Times count from the first row.
     end: Duration,
-    /// The instants of the first and the latest row, in nanoseconds.
-    reached: Option<(i128, i128)>,
+    /// The instants of the first row and of the latest row, in nanoseconds.
+    first_and_latest: Option<(i128, i128)>,
     kept: Vec<TraceRow>,
 }
 
 impl Rows {
     fn new(speed: f64, until: Option<Duration>) -> Rows {
         let end = until.unwrap_or(Phase::LONGEST);
-        Rows { speed, cuts: until.is_some(), end, reached: None, kept: Vec::new() }
+        Rows {
+            speed,
+            ignores_late_rows: until.is_some(),
+            end,
+            first_and_latest: None,
+            kept: Vec::new(),
+        }
     }
 
-    /// Keeps a row. Returns false if it and all later rows are cut off.
+    /// Adds a row to `kept`. Returns false, and adds nothing, if the row is after `end` and llmload
+    /// ignores such rows.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn keep(&mut self, row: &RawRow) -> Result<bool, Mistake> {
         let at = row.instant_ns;
-        let (first, latest) = self.reached.unwrap_or((at, at));
+        let (first, latest) = self.first_and_latest.unwrap_or((at, at));
         if at < latest {
-            return Err(Mistake::new("earlier than the row before", "sort the rows by time"));
+            return Err(Mistake::new(
+                "the row is earlier than the row before it",
+                "sort the rows by time",
+            ));
         }
-        self.reached = Some((first, at));
-        // An f64 holds whole nanoseconds exactly for 104 days. Beyond that the error is below 4 ns.
+        self.first_and_latest = Some((first, at));
+        // An f64 represents every whole number of nanoseconds up to 104 days exactly. For longer
+        // times the rounding error is below 4 ns.
         let offset = Duration::from_nanos(((at - first) as f64 / self.speed).round() as u64);
         let within = offset <= self.end;
         if within {
             self.kept.push(TraceRow::new(offset, row.lengths));
-        } else if !self.cuts {
-            let message = "more than 366 days after the first row";
+        } else if !self.ignores_late_rows {
+            let message = "the row is more than 366 days after the first row";
             return Err(Mistake::new(message, "cut the trace with `for` or raise `speed`"));
         }
         Ok(within)
     }
 }
 
-/// The name of a file, made fit for the name of a phase.
+/// Returns the name of a file in a form that a phase can have as its name.
 fn file_name(path: &Path) -> String {
     excerpt(&path.file_name().unwrap_or_default().to_string_lossy())
 }

@@ -1,8 +1,9 @@
-//! The document as the user wrote it: every node in the order of the text, duplicate keys included.
+//! The document as the user wrote it: a tree of nodes in the order of the text, which also has a
+//! node for each duplicate key.
 //!
-//! Nodes are in one arena, and the id of a node is its index. A later step needs only this id to
-//! name a place: this module derives the path from it, and [`super::yaml`] finds line and column by
-//! reading the text again up to the same node.
+//! One vector contains all nodes, and the id of a node is its index in the vector. The id is enough
+//! to find the place of a node: this module derives the path of the key from the id, and
+//! [`super::yaml`] finds the line and column.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use crate::random::Fnv;
 pub struct NodeId(pub(super) u32);
 
 impl NodeId {
-    /// The whole document.
+    /// The root node, which contains all others.
     pub const ROOT: NodeId = NodeId(0);
 
     fn index(self) -> usize {
@@ -21,7 +22,7 @@ impl NodeId {
     }
 }
 
-/// A document.
+/// A parsed document.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     nodes: Vec<Node>,
@@ -39,11 +40,11 @@ struct Node {
 pub(super) enum Step {
     /// The node has no parent.
     Root,
-    /// The key of an entry. Its value, if it has one, is the next node.
+    /// The node is the key of a map entry. The value of the entry is the next node.
     Key,
-    /// The value of an entry. Its key is the node before.
+    /// The node is the value of a map entry. The key of the entry is the previous node.
     Entry,
-    /// An item of a list, with its index.
+    /// The node is an item of a list, with this index.
     Item(usize),
 }
 
@@ -56,52 +57,52 @@ pub enum Value {
     Bool(bool),
     /// A number without a fraction.
     Integer(i128),
-    /// A number with a fraction, or one too large for an integer.
+    /// A number with a fraction, or a number that is too large for `Integer`.
     Float(f64),
     /// Any other scalar.
     Text(Text),
-    /// A sequence.
+    /// A list of nodes.
     List(Vec<NodeId>),
-    /// A value with a problem that has been reported, such as a variable that is not set.
+    /// The value is not known because it has a mistake, such as a variable that is not set. The
+    /// mistake is already recorded.
     Unknown,
     /// Keys and values. A key is always [`Value::Text`].
     Map(Vec<(NodeId, NodeId)>),
 }
 
-/// A text, before and after `${NAME}` was filled.
+/// A text of the file, before and after the substitution of variables such as `${NAME}`.
 #[derive(Clone, Debug)]
 pub struct Text {
-    /// The text in the file. It is safe to show.
+    /// The text in the file. llmload can show it, because it contains no values of variables.
     pub written: String,
-    /// The text with variables filled, if that differs.
-    pub filled: Option<Filled>,
+    /// The text after the substitution. `None` if the substitution changes nothing.
+    pub substituted: Option<Substituted>,
 }
 
-/// A text in which `${…}` or `$$` was replaced.
+/// A text in which each `${NAME}` is replaced by the value of the variable, and each `$$` by `$`.
 #[derive(Clone)]
-pub struct Filled {
-    /// The whole text.
+pub struct Substituted {
     pub text: String,
-    /// True if a variable is part of it. If so, the text may be a secret, and the file does not
-    /// have it.
+    /// True if the text contains the value of a variable. The text can then be a secret, and it is
+    /// not in the file.
     pub from_variable: bool,
 }
 
-impl fmt::Debug for Filled {
+impl fmt::Debug for Substituted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Filled(***)")
+        f.write_str("Substituted(***)")
     }
 }
 
 impl Text {
-    /// The text with variables filled.
+    /// Returns the text after the substitution of variables.
     pub fn as_str(&self) -> &str {
-        self.filled.as_ref().map_or(&self.written, |filled| &filled.text)
+        self.substituted.as_ref().map_or(&self.written, |substituted| &substituted.text)
     }
 }
 
 impl Tree {
-    /// Adds a node without a value. [`Tree::set`] adds the value.
+    /// Adds a node with the value `Null`, and returns its id. [`Tree::set`] sets the real value.
     pub(super) fn push(&mut self, parent: NodeId, step: Step) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(Node { parent, step, value: Value::Null });
@@ -119,12 +120,12 @@ impl Tree {
         self.nodes.len()
     }
 
-    /// The value of a node; [`Value::Null`] for an unknown id.
+    /// Returns the value of a node, or [`Value::Null`] if the tree has no node with this id.
     pub fn value(&self, id: NodeId) -> &Value {
         self.nodes.get(id.index()).map_or(&Value::Null, |node| &node.value)
     }
 
-    /// The text of a node, if its value is a text.
+    /// Returns the text of a node, if its value is a text.
     pub fn text(&self, id: NodeId) -> Option<&Text> {
         match self.value(id) {
             Value::Text(text) => Some(text),
@@ -132,12 +133,12 @@ impl Tree {
         }
     }
 
-    /// The text of a key node.
+    /// Returns the text of a node that is a key.
     pub fn key(&self, id: NodeId) -> &str {
         self.text(id).map_or("", |text| text.written.as_str())
     }
 
-    /// The value of `key` in a map.
+    /// Returns the value of `key` in a map, if `map` is a map and has this key.
     pub fn get(&self, map: NodeId, key: &str) -> Option<NodeId> {
         match self.value(map) {
             Value::Map(entries) => {
@@ -147,12 +148,14 @@ impl Tree {
         }
     }
 
-    /// Returns the FNV-1a hash of all values with variables filled. Comments and layout do not
-    /// affect it. It is the same on every machine and in every release, so daemons can be compared.
+    /// Returns the FNV-1a hash of all values after the substitution of variables. Comments and
+    /// layout do not change the hash. Every release computes the same hash on every machine, so a
+    /// user can compare the configurations of several daemons.
     pub fn hash(&self) -> u64 {
         let mut hash = Fnv::default();
         let mut add = |kind: u8, bytes: &[u8]| {
-            // Kind and length in front keep neighbouring values apart: `ab`, `c` is not `a`, `bc`.
+            // The kind and the length are in front of each value. Otherwise the values `ab`, `c`
+            // and the values `a`, `bc` would have the same hash.
             let length = (bytes.len() as u64).to_le_bytes();
             hash.update(&[kind]);
             hash.update(&length);
@@ -172,7 +175,7 @@ impl Tree {
         hash.0
     }
 
-    /// The texts that are values, without the keys.
+    /// Returns all texts of the document, except the keys of maps.
     pub(super) fn value_texts_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Text)> {
         self.nodes.iter_mut().zip(0u32..).filter_map(|(node, id)| match &mut node.value {
             Value::Text(text) if node.step != Step::Key => Some((NodeId(id), text)),
@@ -180,21 +183,21 @@ impl Tree {
         })
     }
 
-    /// Returns the node at whose position a problem of this node is reported: the value itself, or
-    /// for a whole map or list its key.
-    pub fn anchor(&self, id: NodeId) -> NodeId {
+    /// Returns the node whose position a message about this node shows. For a map or list under a
+    /// key, it is the node of the key; otherwise it is the node itself.
+    pub fn reported_node(&self, id: NodeId) -> NodeId {
         match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),
             _ => id,
         }
     }
 
-    /// The parent of a node. The root is its own parent.
+    /// Returns the parent of a node. For the root, it returns the root.
     pub fn parent(&self, id: NodeId) -> NodeId {
         self.nodes.get(id.index()).map_or(NodeId::ROOT, |node| node.parent)
     }
 
-    /// The path of a node: `scenarios.baseline.schedule[1].ramp.to`.
+    /// Returns the path of a node, such as `scenarios.baseline.schedule[1].ramp.to`.
     pub fn path(&self, id: NodeId) -> String {
         let step = self.nodes.get(id.index()).map_or(Step::Root, |node| node.step);
         let key = match step {
@@ -209,7 +212,8 @@ impl Tree {
     }
 }
 
-/// Makes a text from a file fit for a message: at most 64 characters, without control characters.
+/// Returns the start of a text in a form that is safe in a message: at most 64 characters, and a
+/// replacement character for each control character.
 pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
     let mut safe: String =

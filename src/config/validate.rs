@@ -1,8 +1,10 @@
-//! Turns documents into a [`Plan`](plan::Plan) and checks what the values mean together.
+//! Checks each value of a configuration and the combinations of values, and turns the values into
+//! the parts of a [`Plan`](plan::Plan).
 //!
-//! Each topic has a submodule with methods of [`Validator`]. They record mistakes and continue, so
-//! one pass finds all of them. A method returns `None` if it recorded a mistake, and a plan exists
-//! only if nobody did.
+//! Each submodule adds the methods of one topic to [`Validator`]. A method that finds a mistake
+//! records the mistake and returns `None`, and the validation continues with the next value. One
+//! pass therefore finds all mistakes. The loader returns a plan only if no method recorded a
+//! mistake.
 
 mod calendar;
 mod connection;
@@ -49,25 +51,25 @@ use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
 
-/// The name of the only target and the only scenario of the short form.
+/// The name that the target and the scenario of the short form get.
 const DEFAULT_NAME: &str = "default";
 
-/// The parts of a [`plan::Plan`] that follow from the documents, with the warnings.
+/// The parts of a [`plan::Plan`] that come from the values of the file, and the warnings.
 pub struct Validated {
     /// The seed of all random choices.
     pub seed: u64,
-    /// In the order of the file.
+    /// The scenarios in the order of the file.
     pub scenarios: Vec<plan::Scenario>,
     /// The buckets of the histograms.
     pub buckets: Buckets,
-    /// Things that are allowed and probably not intended.
+    /// The values that are allowed, but that the user probably did not intend.
     pub warnings: Vec<MistakeAt>,
-    /// The files that were read.
+    /// The files that the configuration names, such as prompt files.
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the tree as one of the two forms and checks it. It adds all mistakes to `mistakes`; the
-/// result is usable only if there are none.
+/// Checks the tree as a configuration in the short form or the long form. The function adds all
+/// mistakes to `mistakes`. The caller is allowed to use the result only if `mistakes` is empty.
 pub fn validate(
     tree: &Tree,
     variables: &Variables<'_>,
@@ -90,7 +92,7 @@ pub fn validate(
     Validated { seed, scenarios, buckets, warnings, files }
 }
 
-/// The content of a file in either form.
+/// The validated content of a file in the short form or the long form.
 #[derive(Default)]
 struct Form {
     seed: u64,
@@ -98,7 +100,8 @@ struct Form {
     buckets: Buckets,
 }
 
-/// The context of all checks: what they read, and where they record mistakes.
+/// The data that all checks share. The checks read the first fields, and add to the lists of
+/// mistakes, warnings and files.
 struct Validator<'a> {
     tree: &'a Tree,
     variables: &'a Variables<'a>,
@@ -119,8 +122,9 @@ impl Validator<'_> {
         self.report(node, Mistake::new(message, remedy));
     }
 
-    /// Records that something is missing from a map. It records nothing if a key of this map is
-    /// misspelled, because that key is probably the missing one and has been reported.
+    /// Records that a key is missing from a map. The method records nothing if the map has a
+    /// misspelled key, because the misspelled key is probably the missing one, and it already has a
+    /// message.
     fn missing(&self, node: NodeId, message: impl Into<String>, remedy: impl Into<String>) {
         let has_misspelled_key = self.mistakes.borrow().iter().any(|found| {
             found.mistake.kind == ProblemKind::MisspelledKey && self.tree.parent(found.node) == node
@@ -136,7 +140,8 @@ impl Validator<'_> {
         self.warnings.borrow_mut().push(MistakeAt { node, mistake });
     }
 
-    /// Reads the document in the form that its keys choose.
+    /// Reads the document. It is in the long form if it has the key `targets` or `scenarios`;
+    /// otherwise it is in the short form.
     fn document(&self) -> Result<Form, Mistake> {
         if !matches!(self.tree.value(NodeId::ROOT), Value::Map(_)) {
             return Err(Mistake::new("the file is not a map of keys and values", SHORTEST_FILE));
@@ -153,13 +158,17 @@ impl Validator<'_> {
     fn long_form(&self, form: &LongForm) -> Form {
         let seed = seed(&form.seed);
         if form.targets.is_absent() {
-            self.missing(NodeId::ROOT, "`targets` is missing", "name at least one endpoint there");
+            self.missing(
+                NodeId::ROOT,
+                "`targets` is missing",
+                "write at least one target, such as `targets: {a: {base_url: …}}`",
+            );
         }
         if form.scenarios.is_absent() {
             self.missing(
                 NodeId::ROOT,
                 "`scenarios` is missing",
-                "define the load on the targets there",
+                "write at least one scenario, such as `scenarios: {s: {rate: 5/s}}`",
             );
         }
         let targets = self.definitions("target", &form.targets, |name, target, node| {
@@ -187,17 +196,17 @@ impl Validator<'_> {
         Form { seed, scenarios, buckets }
     }
 
-    /// Checks the short form as a long form with one target and one scenario, both unnamed.
+    /// Checks the short form in the same way as a long form with one target and one scenario.
     fn short_form(&self, form: ShortForm) -> Form {
         let seed = seed(&form.seed);
-        // One route is below any limit, so the limit is not needed.
+        // The short form has only one route, so the limit of routes has no effect.
         let (_, buckets) = self.metrics(&form.metrics);
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
         if let [_, second, ..] = sources.entries.as_slice() {
-            // The keys of a source without a name look like several sources. That has been
-            // reported.
+            // If the user forgot the name of the source, each of its keys, such as `lines`, looks
+            // like the name of another source. A message about such a key is already recorded.
             if second.value.is_some() || !hints::is_source_key(&second.name) {
                 self.problem(
                     second.node,
@@ -265,7 +274,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the entries of a map with names from the user, and checks each name.
+    /// Checks the names in a map of targets, sources or scenarios, and returns the entries. `kind`
+    /// is the kind of the entries.
     fn entries<'f, T>(
         &self,
         field: &'f Field<FieldMap<T>>,
@@ -276,7 +286,7 @@ impl Validator<'_> {
                 self.problem(
                     located.node,
                     "the map is empty",
-                    format!("name at least one {}", noun(kind)),
+                    format!("add at least one {}", noun(kind)),
                 );
             }
             for (name, _) in &located.value.0 {
@@ -287,7 +297,8 @@ impl Validator<'_> {
         entries.into_iter().flatten()
     }
 
-    /// Checks a name. Names become label values and parts of file names.
+    /// Checks a name. The characters are limited, because names become values of labels and parts
+    /// of file names.
     fn name(&self, name: &Located<String>, kind: &str) {
         let is_valid = (1..=63).contains(&name.value.len())
             && name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -300,7 +311,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns a count within `range`, or the default.
+    /// Returns the count of a field, or `default` if the field is absent. A count outside `range`
+    /// is a mistake.
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
             Field::Absent => Some(default),
@@ -321,12 +333,14 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns a count from 1 to `highest`, or the default.
+    /// Returns the count of a field, or `default` if the field is absent. A count that is not
+    /// between 1 and `highest` is a mistake.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
     }
 
-    /// Returns a duration within `range`, or the default.
+    /// Returns the duration of a field, or `default` if the field is absent. A duration outside
+    /// `range` is a mistake.
     fn span(
         &self,
         field: &Field<Span>,
@@ -352,7 +366,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Resolves a path relative to the configuration file, and remembers it as a file to watch.
+    /// Returns a path of the configuration as a path from the current folder. The method also adds
+    /// the path to `files`, which a daemon watches for changes.
     fn path(&self, written: &str) -> PathBuf {
         let path = self.base.join(written);
         self.files.borrow_mut().push(path.clone());

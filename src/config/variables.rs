@@ -1,7 +1,8 @@
-//! Variables, `${NAME}`, in the file: looks up their values and fills the texts.
+//! Replaces each variable, such as `${NAME}`, in the texts of the file by its value.
 //!
-//! Filling works on the tree, after YAML has been read. So a value can never add structure, and
-//! `/config` can show the text of the file instead of the value.
+//! The substitution changes the tree, after the YAML parser has read the file. The value of a
+//! variable can therefore never add keys or lists to the document, and the page `/config` can show
+//! the text of the file instead of the value.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -9,27 +10,29 @@ use std::path::Path;
 
 use super::dotenv::{self, is_variable_name};
 use super::problem::{Mistake, MistakeAt};
-use super::tree::{Filled, Tree, Value, excerpt};
+use super::tree::{Substituted, Tree, Value, excerpt};
 
-/// The largest `.env` that is read.
+/// The size of the largest `.env` file that llmload reads, in bytes.
 const MAX_DOTENV_BYTES: u64 = 1 << 20;
 
-/// The remedy for `${` that does not begin a variable.
+/// The remedy for a `${` that does not begin a valid variable.
 const ESCAPE: &str = "write `$${` for a literal `${`";
 
-/// The variables of a file: the environment first, then the `.env` in the folder of the file.
+/// The variables that a file can use. A variable of the environment overrides a variable with the
+/// same name in the `.env` file, which is in the folder of the configuration file.
 pub struct Variables<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     dotenv: HashMap<String, String>,
-    /// True if a `.env` was looked for.
+    /// True if the configuration is a file, so its folder can contain a `.env` file. False if the
+    /// configuration is from the command line.
     has_folder: bool,
 }
 
 impl<'a> Variables<'a> {
-    /// Reads the `.env` in `folder`, if it exists.
+    /// Reads the `.env` file in `folder`, if the file exists.
     ///
     /// # Errors
-    /// A message, if the `.env` cannot be read. It quotes nothing of the file.
+    /// If the `.env` file cannot be read. The message quotes no text of the `.env` file.
     pub fn new(
         environment: &'a dyn Fn(&str) -> Option<String>,
         folder: Option<&Path>,
@@ -41,7 +44,7 @@ impl<'a> Variables<'a> {
         Ok(Variables { environment, dotenv: values, has_folder: folder.is_some() })
     }
 
-    /// The places of variables, for a message.
+    /// Returns the places where llmload looks for variables, for a message.
     pub fn places(&self) -> &'static str {
         if self.has_folder {
             "in the environment or in the `.env` next to the file"
@@ -50,20 +53,21 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The value of a variable.
+    /// Returns the value of a variable, if it is set.
     pub fn get(&self, name: &str) -> Option<String> {
         (self.environment)(name).or_else(|| self.dotenv.get(name).cloned())
     }
 
-    /// Fills every text of the tree. A text that cannot be filled becomes [`Value::Unknown`].
-    pub fn fill(&self, tree: &mut Tree) -> Vec<MistakeAt> {
+    /// Substitutes the variables in every text of the tree, and returns the mistakes. A text with a
+    /// mistake becomes [`Value::Unknown`].
+    pub fn substitute(&self, tree: &mut Tree) -> Vec<MistakeAt> {
         let mut mistakes = Vec::new();
         for (node, text) in tree.value_texts_mut() {
             if !text.written.contains('$') {
                 continue;
             }
             match self.expand(&text.written) {
-                Ok(filled) => text.filled = Some(filled).filter(|f| f.text != text.written),
+                Ok(new) => text.substituted = Some(new).filter(|new| new.text != text.written),
                 Err(mistake) => mistakes.push(MistakeAt { node, mistake }),
             }
         }
@@ -73,32 +77,33 @@ impl<'a> Variables<'a> {
         mistakes
     }
 
-    fn expand(&self, written: &str) -> Result<Filled, Mistake> {
-        let mut filled =
-            Filled { text: String::with_capacity(written.len()), from_variable: false };
+    fn expand(&self, written: &str) -> Result<Substituted, Mistake> {
+        let mut new =
+            Substituted { text: String::with_capacity(written.len()), from_variable: false };
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
-            filled.text.push_str(before);
+            new.text.push_str(before);
             if let Some(after) = after.strip_prefix('$') {
-                filled.text.push('$');
+                new.text.push('$');
                 rest = after;
             } else if let Some(inside) = after.strip_prefix('{') {
                 let (inside, after) = inside
                     .split_once('}')
-                    .ok_or_else(|| Mistake::new("`${` without `}`", ESCAPE))?;
-                self.expand_variable(inside, &mut filled)?;
+                    .ok_or_else(|| Mistake::new("`${` has no closing `}`", ESCAPE))?;
+                self.expand_variable(inside, &mut new)?;
                 rest = after;
             } else {
-                filled.text.push('$');
+                new.text.push('$');
                 rest = after;
             }
         }
-        filled.text.push_str(rest);
-        Ok(filled)
+        new.text.push_str(rest);
+        Ok(new)
     }
 
-    /// Appends the value of `NAME` or `NAME:-default`.
-    fn expand_variable(&self, inside: &str, filled: &mut Filled) -> Result<(), Mistake> {
+    /// Appends the value of a variable to `new`. `inside` is the text between `${` and `}`: `NAME`
+    /// or `NAME:-default`.
+    fn expand_variable(&self, inside: &str, new: &mut Substituted) -> Result<(), Mistake> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
@@ -107,17 +112,17 @@ impl<'a> Variables<'a> {
             let message = format!("`${{{}}}` does not name a variable", excerpt(inside));
             return Err(Mistake::new(message, ESCAPE));
         }
-        // As in a shell, `:-` also replaces a variable that is set and empty.
+        // As in a shell, the default after `:-` also replaces a variable that is set but empty.
         match (self.get(name).filter(|v| default.is_none() || !v.is_empty()), default) {
             (Some(value), _) => {
-                filled.from_variable = true;
-                filled.text.push_str(&value);
+                new.from_variable = true;
+                new.text.push_str(&value);
             }
-            (None, Some(default)) => filled.text.push_str(default),
+            (None, Some(default)) => new.text.push_str(default),
             (None, None) => {
                 return Err(Mistake::new(
                     format!("the variable `{name}` is not set {}", self.places()),
-                    format!("set it, or write `${{{name}:-default}}`"),
+                    format!("set the variable, or write `${{{name}:-default}}`"),
                 ));
             }
         }
@@ -132,7 +137,7 @@ fn read_dotenv(path: &Path) -> Result<HashMap<String, String>, Mistake> {
     let mut text = String::new();
     file.take(MAX_DOTENV_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_DOTENV_BYTES {
-        let remedy = "check that it is the right file";
+        let remedy = "make sure that it is the right file";
         return Err(Mistake::new(message("it is larger than 1 MiB"), remedy));
     }
     dotenv::read(&text).map_err(|line| {

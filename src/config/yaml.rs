@@ -1,9 +1,10 @@
-//! The one module that uses the YAML crate: it builds a [`Tree`] from a text, finds the line and
-//! column of a node, and writes a tree as text.
+//! Builds a [`Tree`] from a YAML text, finds the line and column of a node, and writes a tree as
+//! text. No other module uses the YAML crate.
 //!
-//! The crate reports positions only with errors. To find the position of a node, [`locate`] reads
-//! the text a second time and fails on purpose at that node; the error then has the position. This
-//! costs one more pass for each problem, and nothing for a valid file.
+//! The crate reports a position only as a part of an error. To find the position of a node,
+//! [`locate`] therefore parses the text again and returns an error at this node on purpose; the
+//! error of the crate then contains the position. So llmload parses a valid file once, and a file
+//! with problems once more for each problem.
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -11,41 +12,41 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use super::problem::{Mistake, MistakeAt, ProblemKind};
 use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 
-/// The largest file, in bytes. It is checked before the text is parsed.
+/// The size of the largest file, in bytes. llmload checks the size before it parses the text.
 pub const MAX_BYTES: usize = 1 << 20;
-/// The remedy for a file without content: the two keys that every short form needs.
+/// The remedy for a file without content. It shows the shortest valid file.
 pub const SHORTEST_FILE: &str = "write at least `target: http://localhost:8000/v1` and `rate: 5/s`";
 /// The remedy for a file that is too large.
 const PROMPTS_ELSEWHERE: &str = "move the prompts to separate files";
-/// The deepest nesting.
+/// The highest number of nested lists and maps.
 pub const MAX_DEPTH: usize = 32;
-/// The highest number of nodes. Each use of an alias counts.
+/// The highest number of nodes. The nodes of a YAML alias count for each use of the alias.
 pub const MAX_NODES: usize = 20_000;
 
-/// A line and a column, both from 1.
+/// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// From 1; 0 if there is no text to point at.
+    /// The line, from 1. 0 if a problem is not about a place in a text.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1. 0 if the line is 0.
     pub column: usize,
 }
 
-/// A mistake that keeps the rest of a text from being read.
+/// A mistake after which the YAML parser cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// The position at which the parser stopped.
+    /// The place where the parser stopped.
     pub position: Position,
-    /// Message and remedy.
     pub mistake: Mistake,
 }
 
-/// Reads one document. It also returns the mistakes that do not keep the rest from being read: a
-/// key that appears twice in its map, of which the tree keeps the first value, and a number that is
-/// not finite.
+/// Parses a text with one document. The function also returns mistakes after which it can continue:
+/// a key that appears twice in one map, and a number that is not finite. For a duplicate key, the
+/// tree keeps the first value.
 ///
 /// # Errors
-/// If the text is not YAML, is not exactly one document, or exceeds one of the limits above.
+/// If the text is not valid YAML, is not exactly one document, or exceeds one of the limits of this
+/// module.
 pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     let start = Position { line: 1, column: 1 };
     if text.len() > MAX_BYTES {
@@ -71,7 +72,8 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
         again.own_mistake =
             Some(Mistake::new("a second document begins here", "write one document per file"));
         let seed = NodeSeed { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
-        // A trailing `---` or `...` with nothing after it is harmless.
+        // A text that ends with `---` or `...` has a second document without content. It is
+        // allowed.
         if let Err(error) = seed.deserialize(second) {
             return Err(again.malformed(&error));
         }
@@ -79,7 +81,7 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     Ok((build.tree, build.mistakes))
 }
 
-/// Returns the position of a node in this text.
+/// Returns the position of a node. `text` is the text from which the tree of the node was built.
 pub fn locate(text: &str, node: NodeId) -> Position {
     let mut build = TreeBuilder::new(Some(node));
     let seed = NodeSeed { build: &mut build, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
@@ -93,7 +95,7 @@ pub fn locate(text: &str, node: NodeId) -> Position {
     })
 }
 
-/// Writes the document as text. Each value for which `mask` is true becomes `***`.
+/// Writes the tree as YAML. Each node for which `mask` returns true becomes `***`.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
     serde_yaml::to_string(&MaskedTree { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
 }
@@ -106,10 +108,11 @@ pub fn print(value: &serde_json::Value) -> String {
 struct TreeBuilder {
     tree: Tree,
     mistakes: Vec<MistakeAt>,
-    /// The node at which to fail, so that the error of the crate has its position.
+    /// The node at which the builder returns an error on purpose, so [`locate`] gets its position.
     stop_at: Option<NodeId>,
-    /// The mistake behind the current error. The message of the crate's error also has the path of
-    /// the node in it, so it is not used.
+    /// The mistake that is the cause of the current error of the crate. llmload shows this mistake
+    /// instead of the error's own message, because the crate adds the path of the node to the
+    /// message.
     own_mistake: Option<Mistake>,
 }
 
@@ -133,9 +136,9 @@ impl TreeBuilder {
     }
 }
 
-/// Turns a message of the YAML parser into a mistake: without its position, and with a remedy if
-/// the message is known to confuse people. The messages of the parser are not llmload's own, so
-/// their text is all there is to go by; an unknown one has no remedy.
+/// Turns an error message of the YAML parser into a mistake. The message loses its position, and
+/// gets a remedy if the message often confuses people. The parser has no error kinds, so this
+/// function compares the text of the message. A message with an unknown text gets no remedy.
 fn syntax(message: &str) -> Mistake {
     let bare = message.split(" at line ").next().unwrap_or(message);
     let remedy = if bare.contains("cannot start any token") {
@@ -154,7 +157,7 @@ fn syntax(message: &str) -> Mistake {
     Mistake { remedy, ..mistake }
 }
 
-/// Reads one node into the tree.
+/// Adds a node to the tree and deserializes the value of the node.
 struct NodeSeed<'b> {
     build: &'b mut TreeBuilder,
     parent: NodeId,
@@ -168,8 +171,8 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<NodeId, D::Error> {
         let id = self.build.tree.push(self.parent, self.step);
         let depth = self.depth;
-        let key = self.step == Step::Key;
-        from.deserialize_any(NodeVisitor { build: self.build, id, depth, key })
+        let is_key = self.step == Step::Key;
+        from.deserialize_any(NodeVisitor { build: self.build, id, depth, is_key })
     }
 }
 
@@ -177,16 +180,19 @@ struct NodeVisitor<'b> {
     build: &'b mut TreeBuilder,
     id: NodeId,
     depth: usize,
-    key: bool,
+    is_key: bool,
 }
 
 impl NodeVisitor<'_> {
+    /// Checks the limits before the value of the node is read. At the node of [`locate`], it
+    /// returns the error that contains the position.
     fn enter<E: de::Error>(&mut self) -> Result<(), E> {
         if self.build.stop_at == Some(self.id) {
             return Err(E::custom("here"));
         }
         if self.build.tree.len() > MAX_NODES {
-            let message = "the file has too many entries, counting each use of an alias";
+            let message =
+                "the file has too many entries (each use of an alias counts its entries again)";
             return Err(self.build.fail(message, PROMPTS_ELSEWHERE));
         }
         if self.depth > MAX_DEPTH {
@@ -199,9 +205,10 @@ impl NodeVisitor<'_> {
         NodeSeed { step, parent: self.id, depth: self.depth + 1, build: self.build }
     }
 
+    /// Sets the value of a node without children.
     fn leaf<E: de::Error>(mut self, value: Value) -> Result<NodeId, E> {
         self.enter()?;
-        if self.key && !matches!(value, Value::Text(_)) {
+        if self.is_key && !matches!(value, Value::Text(_)) {
             return Err(self.build.fail("a key must be text", "put it in quotes"));
         }
         self.build.tree.set(self.id, value);
@@ -246,8 +253,8 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<NodeId, E> {
-        if !value.is_finite() && !self.key {
-            let mistake = Mistake::new("not a finite number", "write a finite number");
+        if !value.is_finite() && !self.is_key {
+            let mistake = Mistake::new("the number is not finite", "write a finite number");
             self.build.mistakes.push(MistakeAt { node: self.id, mistake });
             return self.leaf(Value::Unknown);
         }
@@ -255,12 +262,12 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<NodeId, E> {
-        self.leaf(Value::Text(Text { written: value.to_owned(), filled: None }))
+        self.leaf(Value::Text(Text { written: value.to_owned(), substituted: None }))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<NodeId, A::Error> {
         self.enter()?;
-        if self.key {
+        if self.is_key {
             return Err(self.build.fail("a list cannot be a key", "write a name"));
         }
         let mut list = Vec::new();
@@ -273,7 +280,7 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<NodeId, A::Error> {
         self.enter()?;
-        if self.key {
+        if self.is_key {
             return Err(self.build.fail("a map cannot be a key", "write a name"));
         }
         let mut map = Vec::new();
@@ -285,7 +292,7 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
             } else {
                 let message =
                     format!("the key `{}` appears twice", excerpt(self.build.tree.key(key)));
-                let mistake = Mistake::new(message, "remove one");
+                let mistake = Mistake::new(message, "remove one of them");
                 self.build.mistakes.push(MistakeAt { node: key, mistake });
             }
         }

@@ -7,11 +7,11 @@ use crate::config::field::{Field, FieldList};
 
 /// The start of a schedule.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Start", untagged, inline)]
 pub enum Start {
     // Read as any text, so that the message about `start: cron` can show the form of a cron start.
-    /// The start by name.
+    /// The name of a start without further keys.
     Text(#[schemars(with = "StartName")] String),
     /// A start by the wall clock in a time zone, or by a cron expression.
     Map(StartKeys),
@@ -22,29 +22,30 @@ pub enum Start {
 #[schemars(inline, rename_all = "snake_case", description = "The start of a schedule.")]
 #[allow(dead_code)]
 pub enum StartName {
-    /// When `/models` of the target responds with a status below 500.
+    /// The schedule starts when the target responds to `/models` with a status below 500.
     WhenReady,
-    /// Immediately.
+    /// The schedule starts immediately.
     Now,
-    /// In the middle of the current cycle, with cycles counted from the Unix epoch. So the position
-    /// is the same on every machine and after every restart.
+    /// The schedule starts in the middle of its current cycle. llmload counts cycles from the Unix
+    /// epoch, so the position in the cycle is the same on every machine and after every restart.
     WallClock,
 }
 
-/// The start of a schedule in local time: exactly one of `wall_clock` and `cron`.
+/// The start of a schedule in local time, with exactly one of `wall_clock` and `cron`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct StartKeys {
-    /// A start in the middle of the current cycle, with cycles counted from midnight of each day.
-    /// Example: `{timezone: Europe/Berlin}`.
+    /// A start in the middle of the current cycle. llmload counts cycles from midnight of each day
+    /// in this time zone. Write exactly one of `wall_clock` and `cron`. Example:
+    /// `{timezone: Europe/Berlin}`.
     pub wall_clock: Field<WallClock>,
-    /// A cron expression with five fields: minute, hour, day of the month, month and weekday. Each
-    /// firing starts the schedule. A firing is skipped if the schedule still runs.
-    /// Example: `0 2 * * *`.
+    /// A cron expression with five fields: minute, hour, day of the month, month and weekday. The
+    /// schedule starts at each cron firing. llmload skips a firing if the schedule is still
+    /// running. Write exactly one of `wall_clock` and `cron`. Example: `0 2 * * *`.
     pub cron: Field<String>,
-    /// The time zone of the cron expression, by its IANA name. Default: `UTC`. Example:
-    /// `Asia/Shanghai`.
+    /// The time zone of the cron expression, as an IANA name. `timezone` is allowed only next to
+    /// `cron`. Default: `UTC`. Example: `Asia/Shanghai`.
     #[schemars(extend("default" = "UTC"))]
     pub timezone: Field<String>,
 }
@@ -54,39 +55,42 @@ pub struct StartKeys {
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct WallClock {
-    /// The time zone, by its IANA name. Required. Example: `Europe/Berlin`.
+    /// The time zone whose midnight begins the first cycle of each day, as an IANA name. Required.
+    /// Example: `Europe/Berlin`.
     pub timezone: Field<String>,
 }
 
-/// The windows of time in which llmload sends load.
+/// The windows of time in which llmload sends requests.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Active", untagged, inline)]
 pub enum Active {
     /// One window.
     Map(Window),
-    /// Several windows. Load is sent in any of them.
+    /// Several windows. llmload sends requests during each of them.
     List(FieldList<Window>),
 }
 
-/// A window of time on some days of the week. At least one of `days` and `hours` is needed.
+/// A window of time on some days of the week. A window needs `days`, `hours` or both.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Window {
-    /// The days on which the window begins: `mon`, `mon-fri`, or a list of both. Default: all days.
+    /// The days of the week on which the window begins: a day such as `mon`, a range such as
+    /// `mon-fri`, or a list of days and ranges. Default: all days.
     pub days: Field<Days>,
-    /// The start and the end of the window. `22:00-06:00` ends on the next day. Default: the whole
-    /// day. Example: `08:00-20:00`.
+    /// The start and the end of the window, as times from 00:00 to 24:00. A window such as
+    /// `22:00-06:00` ends on the next day. Default: all 24 hours. Example: `08:00-20:00`.
     pub hours: Field<String>,
-    /// The time zone, by its IANA name. Default: `UTC`. Example: `Europe/Berlin`.
+    /// The time zone of `days` and `hours`, as an IANA name. Default: `UTC`. Example:
+    /// `Europe/Berlin`.
     #[schemars(extend("default" = "UTC"))]
     pub timezone: Field<String>,
 }
 
 /// Days of the week.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Days", untagged, inline)]
 pub enum Days {
     /// One day, or a range of days. Example: `mon-fri`.

@@ -6,25 +6,25 @@ use serde::Deserialize;
 use crate::config::field::{Field, FieldList};
 use crate::config::scalar::{Count, Number, Rate, Span};
 
-/// The distribution of open-loop arrivals around the rate.
+/// The distribution of the intervals between open-loop arrivals.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Arrivals", untagged, inline)]
 pub enum Arrivals {
-    /// A distribution by name.
+    /// The name of a distribution without parameters.
     Text(ArrivalsName),
     /// Gamma-distributed intervals.
     Map(Gamma),
 }
 
-/// The distribution of open-loop arrivals around the rate.
+/// The distribution of the intervals between open-loop arrivals.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ArrivalsName {
-    /// Equal intervals.
+    /// All intervals are equal.
     Constant,
-    /// Exponentially distributed intervals, as from many independent users.
+    /// The intervals are exponentially distributed, as for many independent users.
     Poisson,
 }
 
@@ -33,70 +33,75 @@ pub enum ArrivalsName {
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct Gamma {
-    /// The shape of the gamma distribution, 0.01 to 100, as vLLM defines it. Below 1 arrivals form
-    /// bursts, 1 is `poisson`, and above 1 the intervals are more equal. Required.
+    /// The shape parameter of the gamma distribution, 0.01 to 100, as vLLM defines its burstiness.
+    /// Below 1 the arrivals form bursts; 1 equals `poisson`; above 1 the intervals become more
+    /// equal. Required. Example: `0.5`.
     pub burstiness: Field<Number>,
 }
 
-/// One entry of a schedule, with exactly one of `constant`, `ramp`, `steps`, `sine`, `replay`,
-/// `pause` and `concurrency`; or a loop with `phases` and `repeat`.
+/// One entry of a schedule. An entry is a phase with exactly one of `constant`, `ramp`, `steps`,
+/// `sine`, `replay`, `pause` and `concurrency`, or a loop with `phases` and `repeat`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Phase {
-    /// The name of the phase on dashboards: 1 to 63 characters, unique in the schedule. Default: a
-    /// description of the load, such as `constant 5/s`.
+    /// The name of the phase on dashboards: 1 to 63 characters, different from all other names of
+    /// the schedule. Default: a description of the load, such as `constant 5/s`.
     pub name: Field<String>,
-    /// An open loop at one rate. Example: `5/s`.
+    /// An open loop at a constant rate of requests per second (`/s`), minute (`/m`) or hour (`/h`),
+    /// above 0 and up to 100000/s. Example: `5/s`.
     pub constant: Field<Rate>,
-    /// An open loop at a rate that changes linearly. Example: `{from: 5/s, to: 50/s}`.
+    /// An open loop whose rate changes linearly from one rate to another. Example:
+    /// `{from: 5/s, to: 50/s}`.
     pub ramp: Field<Ramp>,
-    /// An open loop at several rates, one after another. `for` is the length of each. Example:
-    /// `{from: 10/s, to: 50/s, by: 10/s}`.
+    /// An open loop at several constant rates, one after another; `for` is the length of each.
+    /// Example: `{from: 10/s, to: 50/s, by: 10/s}`.
     pub steps: Field<Steps>,
-    /// An open loop at a rate that follows a sine. Example: `{mean: 20/s, amplitude: 15/s, period:
-    /// 1h}`.
+    /// An open loop whose rate follows a sine curve. Example:
+    /// `{mean: 20/s, amplitude: 15/s, period: 1h}`.
     pub sine: Field<Sine>,
-    /// An open loop at the instants of a recorded trace. Each request has the lengths of its row.
-    /// Example: `{file: trace.jsonl}`.
+    /// An open loop that sends one request for each row of a recorded trace, at the time of the
+    /// row. The row also sets the lengths of prompt and response. Example: `{file: trace.jsonl}`.
     pub replay: Field<Replay>,
-    /// A length of time without load. Example: `1m`.
+    /// A phase without load; the value is its length, 1ms to 366 days. Example: `1m`.
     pub pause: Field<Span>,
-    /// A closed loop with this number of requests in flight; when one ends, the next is sent. A
-    /// list is several levels, one after another, and `for` is the length of each. Example: `[2, 4,
-    /// 8]`.
+    /// A closed loop that keeps this number of requests in flight, from 1 to `max_concurrency`:
+    /// when one request ends, llmload sends the next. A list gives several levels, one after
+    /// another; `for` is the length of each. Example: `[2, 4, 8]`.
     pub concurrency: Field<Levels>,
-    /// The number of requests after which a phase of `concurrency` ends, instead of `for`: 1 to
-    /// 1000000000, or `each_prompt` for the number of prompts. With several levels it applies to
-    /// each.
+    /// The number of requests after which a phase with `concurrency` ends, instead of `for`: 1 to
+    /// 1000000000, or `each_prompt` for one request per prompt. With several levels, each level
+    /// sends this number. Example: `100`.
     pub requests: Field<Requests>,
-    /// The number of repetitions of `phases`, at least 1. Example: `3`.
+    /// The number of times that llmload runs `phases`, at least 1. The expanded schedule has at
+    /// most 10000 phases. Example: `3`.
     pub repeat: Field<Count>,
-    /// The phases of a loop. Example: `[{constant: 5/s, for: 10s}, {pause: 50s}]`.
+    /// The phases of a loop, in order. Example: `[{constant: 5/s, for: 10s}, {pause: 50s}]`.
     pub phases: Field<FieldList<Phase>>,
-    /// The length of the phase, 1ms to 366 days. `pause` contains its own length. A `replay`
-    /// without `for` ends with its last row; with `for` it is cut, or a time without load follows
-    /// it. Example: `10m`.
+    /// The length of the phase, 1ms to 366 days. `for` is required for `constant`, `ramp`, `steps`
+    /// and `sine`, and for `concurrency` without `requests`. A `replay` without `for` ends with the
+    /// last row of its trace. If `for` is shorter than the trace, llmload ignores the later rows;
+    /// if `for` is longer, a time without load follows the last row. Example: `10m`.
     pub r#for: Field<Span>,
 }
 
-/// One or several levels of concurrency.
+/// One level of concurrency, or several levels.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Levels", untagged, inline)]
 pub enum Levels {
-    /// One level.
+    /// The same number of requests in flight for the full phase.
     Number(Count),
     /// Several levels, one after another.
     List(FieldList<Count>),
 }
 
-/// A number of requests.
+/// The number of requests after which a phase ends.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Requests", untagged, inline)]
 pub enum Requests {
-    /// The number of requests by name.
+    /// A number that follows from the prompts.
     Text(RequestsName),
     /// The number itself.
     Number(Count),
@@ -111,59 +116,67 @@ pub enum RequestsName {
     EachPrompt,
 }
 
-/// Rates that rise or fall in steps.
+/// An open loop at several constant rates, which rise or fall in equal steps.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Steps {
-    /// The first rate. Example: `10/s`.
+    /// The first rate, per second (`/s`), minute (`/m`) or hour (`/h`), above 0. Required. Example:
+    /// `10/s`.
     pub from: Field<Rate>,
-    /// The last rate. The last step is smaller if `by` does not divide the difference. Example:
+    /// The last rate, per second (`/s`), minute (`/m`) or hour (`/h`), above 0. The last step is
+    /// smaller if `by` does not divide the difference between `from` and `to`. Required. Example:
     /// `50/s`.
     pub to: Field<Rate>,
-    /// The difference between two rates. Example: `10/s`.
+    /// The difference between two successive rates, per second (`/s`), minute (`/m`) or hour
+    /// (`/h`), above 0. Required. Example: `10/s`.
     pub by: Field<Rate>,
 }
 
-/// A rate of `mean + amplitude · sin(2πt / period)`.
+/// An open loop with the rate `mean + amplitude · sin(2πt / period)`, where `t` is the time since
+/// the start of the phase.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Sine {
-    /// The rate at the start of the phase, which is also the average of a period. Example: `20/s`.
+    /// The average rate of one period, per second (`/s`), minute (`/m`) or hour (`/h`), above 0.
+    /// `mean` is also the rate at the start of the phase. Required. Example: `20/s`.
     pub mean: Field<Rate>,
-    /// The largest difference from the mean; at most the mean. Example: `15/s`.
+    /// The largest difference between the rate and `mean`, per second (`/s`), minute (`/m`) or hour
+    /// (`/h`); at most `mean`. Required. Example: `15/s`.
     pub amplitude: Field<Rate>,
-    /// The length of one oscillation, 1s to 366 days. Example: `1h`.
+    /// The length of one oscillation, 1s to 366 days. Required. Example: `1h`.
     pub period: Field<Span>,
 }
 
-/// A recorded trace.
+/// A recorded trace of requests.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Replay {
-    /// The file with the trace. A `.csv` has the header of Azure,
-    /// `TIMESTAMP,ContextTokens,GeneratedTokens`, or the header
-    /// `offset_seconds,input_tokens,output_tokens`. A `.jsonl` has the keys of Mooncake
-    /// (`timestamp` in milliseconds, `input_length`, `output_length`) or `offset_seconds`,
-    /// `input_tokens` and `output_tokens`. Rows are sorted by time, and time counts from the first
-    /// row. llmload reads at most a million rows and 256 MiB, and no further than the end of the
-    /// phase.
+    /// The path of the trace, relative to the configuration file. A `.csv` file has the header of
+    /// Azure traces, `TIMESTAMP,ContextTokens,GeneratedTokens`, or the header
+    /// `offset_seconds,input_tokens,output_tokens`. A `.jsonl` file has the keys of Mooncake traces
+    /// (`timestamp` in milliseconds, `input_length`, `output_length`), or the keys
+    /// `offset_seconds`, `input_tokens` and `output_tokens`. The rows are sorted by time, and the
+    /// first row is at the start of the phase. llmload reads no row after the end of the phase, and
+    /// at most a million rows and 256 MiB. Required. Example: `trace.jsonl`.
     pub file: Field<String>,
-    /// The factor by which the replay is faster than the trace, 0.001 to 1000. With 2 it takes half
-    /// the time. Default: 1.
+    /// The factor by which the replay is faster than the trace, 0.001 to 1000. With 2 the replay
+    /// takes half of the time. Default: 1.
     #[schemars(extend("default" = 1))]
     pub speed: Field<Number>,
 }
 
-/// A rate that changes linearly.
+/// An open loop whose rate changes linearly from one rate to another.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Ramp {
-    /// The rate at the start. Default: the rate at the end of the previous phase. Example: `5/s`.
+    /// The rate at the start of the phase, per second (`/s`), minute (`/m`) or hour (`/h`), 0 to
+    /// 100000/s. Default: the rate at the end of the previous phase. Example: `5/s`.
     pub from: Field<Rate>,
-    /// The rate at the end. Required. Example: `50/s`.
+    /// The rate at the end of the phase, per second (`/s`), minute (`/m`) or hour (`/h`), 0 to
+    /// 100000/s. Required. Example: `50/s`.
     pub to: Field<Rate>,
 }

@@ -7,18 +7,20 @@ use crate::buckets::HISTOGRAMS;
 use crate::config::field::{Field, FieldList, FieldMap};
 use crate::config::scalar::{Count, Number};
 
-/// The size of the exposition: the limit of routes, and the buckets of histograms.
+/// The limits of the size of the metrics: the highest number of routes, and the buckets of the
+/// histograms.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Metrics {
-    /// The highest number of routes, which are the pairs of scenario and target, 1 to 1024. Each
-    /// route adds some 300 series to every scrape. Default: 32.
+    /// The highest number of routes, 1 to 1024. A route is one scenario on one target. Each route
+    /// adds about 300 series to every scrape. Default: 32.
     #[schemars(extend("default" = 32))]
     pub max_combinations: Field<Count>,
-    /// The upper bounds of the buckets of histograms, by the name of the histogram without
-    /// `llmload_`: 1 to 60 rising numbers above 0. llmload adds `+Inf`. A reload cannot change
-    /// them. Example: `{time_to_first_token_seconds: [0.1, 0.5, 1, 5]}`.
+    /// The upper bounds of the buckets of a histogram, under the name of the histogram without
+    /// `llmload_`. A histogram has 1 to 60 bounds above 0 in rising order, and llmload adds `+Inf`.
+    /// A reload cannot change the bounds. Default: bounds that suit each histogram. Example:
+    /// `{time_to_first_token_seconds: [0.1, 0.5, 1, 5]}`.
     #[schemars(extend("propertyNames" = serde_json::json!({ "enum": names() })))]
     pub buckets: Field<FieldMap<FieldList<Number>>>,
 }

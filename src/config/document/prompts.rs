@@ -8,18 +8,18 @@ use crate::config::scalar::{Count, Number};
 
 /// The prompts of the short form.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "ShortPrompts", untagged, inline)]
 pub enum ShortPrompts {
     /// The prompts themselves.
     List(FieldList<String>),
-    /// One source with a name.
+    /// One source of prompts under a name.
     Map(FieldMap<Source>),
 }
 
 /// The prompts of a scenario.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "ScenarioPrompts", untagged, inline)]
 pub enum ScenarioPrompts {
     /// The name of a source.
@@ -30,7 +30,7 @@ pub enum ScenarioPrompts {
 
 /// A source of prompts.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Source", untagged)]
 pub enum Source {
     /// The prompts themselves.
@@ -40,124 +40,145 @@ pub enum Source {
 }
 
 /// A source of prompts, with exactly one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
-/// `jsonl`, `synthetic` and `mix`. A file of rows up to 64 MiB is kept in memory. llmload reads a
-/// larger file during the run, so it must not change.
+/// `jsonl`, `synthetic` and `mix`. llmload keeps a file of `lines`, `payloads`, `sharegpt` or
+/// `jsonl` in memory if it has at most 64 MiB. llmload reads a larger file during the run, so
+/// nobody must change that file until the run ends.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
 pub struct SourceKeys {
-    /// The prompts themselves.
+    /// The prompts themselves, as a list of texts. Example: `["Say hello."]`.
     pub inline: Field<FieldList<String>>,
-    /// A text file with one prompt per line. Blank lines are skipped. Example: `prompts.txt`.
+    /// The path of a text file with one prompt per line, relative to the configuration file.
+    /// llmload skips blank lines. Example: `prompts.txt`.
     pub lines: Field<String>,
-    /// A JSON file with a list of objects that have `context` and `prompt`, or with one such
-    /// object. At most 64 MiB.
+    /// The path of a JSON file of at most 64 MiB, relative to the configuration file. The file has
+    /// a list of objects, or only one object. The default template uses the fields `context` and
+    /// `prompt` of each object. Example: `pairs.json`.
     pub pairs: Field<String>,
-    /// The template that makes a prompt from a pair, in minijinja. It can use every field of the
-    /// object. Default: `{{context}}`, a blank line and `{{prompt}}`.
+    /// The template that turns an object of `pairs` into a prompt, in the syntax of minijinja. The
+    /// template can use every field of the object. `template` is allowed only next to `pairs`.
+    /// Default: `{{context}}`, a blank line and `{{prompt}}`.
     #[schemars(extend("default" = "{{context}}\n\n{{prompt}}"))]
     pub template: Field<String>,
-    /// A file with whole request bodies, one per line or in a JSON list. The fields of a body
-    /// override those of `request`, except `model` and `stream`.
+    /// The path of a file with complete request bodies, one per line or in a JSON list, relative to
+    /// the configuration file. The fields of a body override the fields of `request`, except
+    /// `model` and `stream`. Example: `bodies.jsonl`.
     pub payloads: Field<String>,
-    /// A file with conversations in the form of ShareGPT, in a JSON list or one per line. The
-    /// prompt is the first message of the human. Conversations without one are skipped.
+    /// The path of a file with conversations in the ShareGPT format, one per line or in a JSON
+    /// list, relative to the configuration file. The prompt is the first message of the human;
+    /// llmload skips a conversation without such a message. Example: `conversations.json`.
     pub sharegpt: Field<String>,
-    /// A file with objects, one per line or in a JSON list. Each has a text in `prompt`, or a
-    /// conversation in `messages` (`role` and `content`). If an object has `output_tokens`, it
-    /// becomes the `max_tokens` of the request.
+    /// The path of a file with objects, one per line or in a JSON list, relative to the
+    /// configuration file. Each object has a text in `prompt`, or a conversation in `messages`
+    /// (`role` and `content`). If an object has the field `output_tokens`, its value becomes the
+    /// `max_tokens` of the request. Example: `prompts.jsonl`.
     pub jsonl: Field<String>,
-    /// The field of a `jsonl` object that contains the prompt. Default: `prompt` or `messages`.
+    /// The field that contains the prompt in each object of `jsonl`. `field` is allowed only next
+    /// to `jsonl`. Default: `prompt` or `messages`. Example: `question`.
     pub field: Field<String>,
-    /// Synthetic prompts of given lengths. Example: `{input_tokens: 512, output_tokens: 128}`.
+    /// Generated prompts with given lengths. Example: `{input_tokens: 512, output_tokens: 128}`.
     pub synthetic: Field<Synthetic>,
-    /// Other sources by name, each with a weight. The weights are whole numbers of together at most
-    /// 10000. Example: `{short: 3, long: 1}`.
+    /// Other sources by name, each with a weight. llmload takes prompts from the sources in
+    /// proportion to their weights. Weights are whole numbers above 0 and add up to at most 10000.
+    /// Example: `{short: 3, long: 1}`.
     pub mix: Field<FieldMap<Count>>,
-    /// The order of the prompts: `sequential` or `random`. Default: `sequential`.
+    /// The order in which llmload takes the prompts: `sequential` or `random`. `order` is not
+    /// allowed next to `synthetic`. Default: `sequential`.
     #[schemars(extend("default" = "sequential"))]
     pub order: Field<PromptOrder>,
 }
 
-/// Synthetic prompts: English sentences of words that are one token each in the common tokenizers,
-/// so their length is known in advance.
+/// Generated prompts: English sentences in which each word is one token in the common tokenizers,
+/// so llmload knows the length of a prompt in advance.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Synthetic {
-    /// The length of a prompt in tokens, 1 to 2000000: a number, or a distribution. It includes the
-    /// shared prefix, but not the system message. Required. Example: `{mean: 512, stddev: 128}`.
+    /// The length of each prompt in tokens, 1 to 2000000: a number, or a distribution. The length
+    /// includes the shared prefix, but not the system message. Required. Example:
+    /// `{mean: 512, stddev: 128}`.
     pub input_tokens: Field<Length>,
-    /// The highest length of the answer in tokens, sent as `max_tokens`: a number, or a
-    /// distribution. Default: `max_tokens` of the scenario.
+    /// The highest number of tokens of each response, 1 to 2000000: a number, or a distribution.
+    /// llmload sends this number as `max_tokens`. Default: the `max_tokens` of the scenario.
+    /// Example: `128`.
     pub output_tokens: Field<Length>,
-    /// The number of tokens at the start of each prompt that it shares with others. Default: 0.
+    /// The length in tokens of the shared prefix, which is the same text at the start of many
+    /// prompts: 0 to 2000000, and below the mean of `input_tokens`. Default: 0.
     #[schemars(extend("default" = 0))]
     pub shared_prefix_tokens: Field<Count>,
-    /// The number of different shared prefixes. Default: 1.
+    /// The number of different shared prefixes, 1 to 4294967295. Each prompt starts with one of
+    /// these prefixes. The key needs `shared_prefix_tokens`. Default: 1.
     #[schemars(extend("default" = 1))]
     pub shared_prefixes: Field<Count>,
-    /// The number of tokens that the chat template of the target adds to every prompt. llmload
-    /// makes each text shorter by it. It is the prompt tokens that the target counts, minus
-    /// `input_tokens`. Default: 0.
+    /// The number of tokens that the chat template of the target adds to every prompt, 0 to
+    /// 2000000, and below the mean of `input_tokens`. llmload generates texts that are shorter by
+    /// this number. To find it, subtract `input_tokens` from the prompt tokens that the target
+    /// counts. Default: 0.
     #[schemars(extend("default" = 0))]
     pub template_tokens: Field<Count>,
-    /// The field `ignore_eos` of requests. With `true` each answer has exactly `output_tokens`.
-    /// vLLM, SGLang and llama.cpp support it; other servers may reject it. Default: false.
+    /// The value of the field `ignore_eos` in each request. With `true` each response has exactly
+    /// `output_tokens` tokens. vLLM, SGLang and llama.cpp support this field; other servers can
+    /// reject it. Default: false.
     #[schemars(extend("default" = false))]
     pub ignore_eos: Field<bool>,
 }
 
 /// A length in tokens: a number, or a distribution.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "$shape", rename_all = "lowercase")]
+#[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "Length", untagged, inline)]
 pub enum Length {
-    /// The same length for all.
+    /// The same length for all requests.
     Number(Count),
-    /// A random length for each.
+    /// A random length for each request.
     Map(Spread),
 }
 
-/// A normal distribution of lengths. A length outside of `min` and `max` is drawn again.
+/// A normal distribution of lengths. llmload draws a length again if it is below `min` or above
+/// `max`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Spread {
-    /// The mean of the distribution before its ends are cut, in tokens. Required. Example: `512`.
+    /// The mean of the distribution in tokens, from `min` to `max`. Because llmload draws lengths
+    /// outside these limits again, the mean of all drawn lengths can differ. Required. Example:
+    /// `512`.
     pub mean: Field<Number>,
-    /// The standard deviation, in tokens. Default: 0.
+    /// The standard deviation in tokens, 0 to 2000000. Default: 0.
     #[schemars(extend("default" = 0))]
     pub stddev: Field<Number>,
-    /// The shortest length, in tokens. Default: 1.
+    /// The shortest length in tokens, 1 to 2000000. Default: 1.
     #[schemars(extend("default" = 1))]
     pub min: Field<Count>,
-    /// The longest length, in tokens. Default: 2000000.
+    /// The longest length in tokens, 1 to 2000000. Default: 2000000.
     #[schemars(extend("default" = 2_000_000))]
     pub max: Field<Count>,
 }
 
-/// The order of the prompts of a source.
+/// The order in which llmload takes the prompts of a source.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum PromptOrder {
-    /// One after another, and again from the first after the last. A mix takes turns by weight.
+    /// llmload takes one prompt after another, and starts again after the last. A mix alternates
+    /// between its sources according to their weights.
     Sequential,
-    /// An independent random choice for each arrival.
+    /// llmload takes a random prompt for each arrival, independent of earlier choices.
     Random,
 }
 
-/// The use of the prefix cache of the server.
+/// The treatment of the prefix cache of the server.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum PrefixCache {
-    /// The server may use everything in its cache.
+    /// The server is allowed to use its cache.
     Warm,
-    /// Nothing is cached: a unique sentence begins the first message.
+    /// The server cannot use its cache, because a unique sentence begins the first message of each
+    /// request.
     Cold,
-    /// Nothing is cached: each request has a unique `cache_salt`, which vLLM supports. The text
-    /// stays unchanged.
+    /// The server cannot use its cache, because each request has a unique field `cache_salt`, which
+    /// vLLM supports. The text of the prompt stays unchanged.
     CacheSalt,
 }

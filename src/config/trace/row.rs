@@ -1,5 +1,5 @@
-//! Reads one line of a trace: the columns of CSV and the keys of JSONL, with the names of Azure,
-//! Mooncake and the plain form.
+//! Reads one line of a trace: a CSV record with the columns of an Azure trace or of the plain
+//! format, or a JSON object with the keys of a Mooncake trace or of the plain format.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -12,30 +12,31 @@ use crate::config::problem::Mistake;
 use crate::config::tree::excerpt;
 use crate::schedule::Lengths;
 
-/// The highest number of tokens of one prompt or response. It is more than any model accepts, and a
-/// prompt of this length still fits in memory.
+/// The highest number of tokens of one prompt or response. No model accepts this number of tokens,
+/// but llmload can keep a prompt of this length in memory.
 const MAX_TOKENS: u32 = 10_000_000;
-/// The largest instant, in nanoseconds. Instants may count from any origin, such as 1970.
-const FARTHEST: f64 = 1e20;
+/// The largest instant that a trace can contain, in nanoseconds. The limit is high, because a trace
+/// can count its instants from any origin, such as the year 1970.
+const LARGEST_INSTANT_NS: f64 = 1e20;
 
-/// A row before its instant is related to the first row.
+/// A row as the file contains it. Its instant is not yet relative to the first row.
 pub struct RawRow {
-    /// In nanoseconds from the origin of the trace.
+    /// The instant in nanoseconds, from any origin that all rows of the trace share.
     pub instant_ns: i128,
-    /// The lengths of prompt and response.
+    /// The numbers of tokens of prompt and response.
     pub lengths: Lengths,
 }
 
-/// The format of a trace. The first line decides the columns or keys.
+/// The format of a trace. The columns or keys are `None` until the first line of the file is read.
 pub enum Format {
-    /// Comma-separated values; the header names the columns.
+    /// Comma-separated values. The first line is a header with the names of the columns.
     Csv(Box<csv_core::Reader>, Option<Columns>),
-    /// One JSON object per line.
+    /// One JSON object per line. The first object decides the keys of all objects.
     Jsonl(Option<Keys>),
 }
 
 impl Format {
-    /// Returns the format for the extension of a file.
+    /// Returns the format that the extension of the file name means.
     pub fn from_extension(path: &Path) -> Option<Format> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "csv" => Some(Format::Csv(Box::new(csv_core::Reader::new()), None)),
@@ -44,7 +45,7 @@ impl Format {
         }
     }
 
-    /// Reads a line; `None` if it is the header.
+    /// Reads a line. Returns `None` if the line is the header.
     pub fn row(&mut self, line: &str) -> Result<Option<RawRow>, Mistake> {
         match self {
             Format::Csv(reader, Some(columns)) => columns.row(&cells(reader, line)?).map(Some),
@@ -58,8 +59,8 @@ impl Format {
     }
 }
 
-/// Returns the cells of a line of CSV. No cell of a trace contains a line break, so a line is a
-/// whole record.
+/// Returns the cells of a line of CSV. The cells of a trace contain no line breaks, so each line is
+/// a complete record.
 fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mistake> {
     use csv_core::ReadFieldResult::{End, Field, InputEmpty, OutputFull};
 
@@ -85,11 +86,13 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mista
     }
 }
 
-/// The columns of a CSV trace: instant, input and output.
+/// The columns of a CSV trace. Both arrays have the order instant, prompt tokens, response tokens.
 pub struct Columns {
-    /// True if the instant is a date; else it is an offset in seconds.
+    /// True if the instant is a date with a time, as in Azure traces. False if the instant is an
+    /// offset in seconds.
     has_dates: bool,
     names: [&'static str; 3],
+    /// The index of each column in a record.
     indices: [usize; 3],
 }
 
@@ -151,9 +154,9 @@ impl Columns {
 /// The keys of a JSONL trace.
 #[derive(Clone, Copy)]
 pub enum Keys {
-    /// `timestamp` in milliseconds.
+    /// `timestamp` in milliseconds, `input_length` and `output_length`.
     Mooncake,
-    /// `offset_seconds`.
+    /// `offset_seconds`, `input_tokens` and `output_tokens`.
     Plain,
 }
 
@@ -162,20 +165,25 @@ impl Keys {
                           or Mooncake's `timestamp` in milliseconds, `input_length` and `output_length`";
 
     fn from_first_row(line: &str) -> Result<Keys, Mistake> {
+        // Only the presence of the two time keys matters here, not their values.
         #[derive(Deserialize)]
-        struct Clocks {
+        struct TimeKeys {
             timestamp: Option<IgnoredAny>,
             offset_seconds: Option<IgnoredAny>,
         }
-        match object::<Clocks>(line)? {
-            Clocks { offset_seconds: Some(_), .. } => Ok(Keys::Plain),
-            Clocks { timestamp: Some(_), .. } => Ok(Keys::Mooncake),
-            _ => Err(Mistake::new("neither `offset_seconds` nor `timestamp`", Keys::REMEDY)),
+        match object::<TimeKeys>(line)? {
+            TimeKeys { offset_seconds: Some(_), .. } => Ok(Keys::Plain),
+            TimeKeys { timestamp: Some(_), .. } => Ok(Keys::Mooncake),
+            _ => Err(Mistake::new(
+                "the row has neither `offset_seconds` nor `timestamp`",
+                Keys::REMEDY,
+            )),
         }
     }
 
     fn row(self, line: &str) -> Result<RawRow, Mistake> {
-        // A length may be null. An absent one is more likely misspelled, so it is an error.
+        // A length can be null. An absent key is an error, because it is probably misspelled. serde
+        // treats an absent `Option` as null, unless the field has an explicit deserializer.
         #[derive(Deserialize)]
         struct Mooncake {
             timestamp: f64,
@@ -214,26 +222,29 @@ impl Keys {
 }
 
 fn object<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Mistake> {
-    // serde would also read a list as a struct.
+    // serde would accept a list where the code expects a struct.
     if !line.starts_with('{') {
-        return Err(Mistake::new("not an object", Keys::REMEDY));
+        return Err(Mistake::new("the line is not a JSON object", Keys::REMEDY));
     }
     serde_json::from_str(line).map_err(|error| {
         let error = error.to_string();
-        // The position is within the line, and the message has the number of the line already.
+        // serde_json adds a position inside the text that it parses, which is always `line 1`. The
+        // message already contains the line number of the trace, so the position is removed.
         let error = error.split(" at line ").next().unwrap_or_default();
         let error = error.replace("f64", "a number").replace("u64", "a whole number");
         Mistake::new(excerpt(&error), Keys::REMEDY)
     })
 }
 
+/// The remedy for an instant of the plain format or of a Mooncake trace.
 const OFFSET: &str = "write the time since the start of the trace, a number of 0 or more";
 
-/// Converts an instant to nanoseconds. `unit` is the length of its unit in nanoseconds.
+/// Converts an instant to nanoseconds. `unit_ns` is the unit of `number` in nanoseconds: 1e9 if the
+/// number is in seconds.
 #[allow(clippy::cast_possible_truncation)]
-fn instant(number: f64, unit: f64) -> Result<i128, Mistake> {
-    let nanos = (number * unit).round();
-    if (0.0..=FARTHEST).contains(&nanos) {
+fn instant(number: f64, unit_ns: f64) -> Result<i128, Mistake> {
+    let nanos = (number * unit_ns).round();
+    if (0.0..=LARGEST_INSTANT_NS).contains(&nanos) {
         Ok(nanos as i128)
     } else {
         let message = format!("an instant of {number:?} is out of range");
@@ -241,7 +252,8 @@ fn instant(number: f64, unit: f64) -> Result<i128, Mistake> {
     }
 }
 
-/// Converts a date with a time to nanoseconds since 1970. Without an offset it is in UTC.
+/// Converts a date with a time to nanoseconds since 1970. A date without an offset from UTC is in
+/// UTC.
 fn date(text: &str) -> Result<i128, Mistake> {
     let local =
         || text.parse::<civil::DateTime>().and_then(|date| tz::TimeZone::UTC.to_timestamp(date));
@@ -252,7 +264,7 @@ fn date(text: &str) -> Result<i128, Mistake> {
     Ok(instant.as_nanosecond())
 }
 
-/// Converts a number of tokens. 0 becomes 1, because no request can ask for 0 tokens.
+/// Converts a number of tokens. 0 becomes 1, because a request for 0 tokens is impossible.
 fn length(name: &str, tokens: u64) -> Result<Option<NonZeroU32>, Mistake> {
     match u32::try_from(tokens) {
         Ok(tokens) if tokens <= MAX_TOKENS => Ok(NonZeroU32::new(tokens.max(1))),

@@ -1,5 +1,4 @@
-//! The timetable of a scenario: its start by the wall clock, its cron expression, its active
-//! windows.
+//! Validates the times at which a scenario runs: the start of its schedule and its active windows.
 
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ impl Validator<'_> {
             (None, None) => {
                 self.missing(
                     node,
-                    "neither `wall_clock` nor `cron`",
+                    "`start` has neither `wall_clock` nor `cron`",
                     "write `{cron: \"0 2 * * *\", timezone: Europe/Berlin}`",
                 );
                 None
@@ -44,15 +43,16 @@ impl Validator<'_> {
             (None, Some(_)) => {
                 let zone = self.zone(&keys.timezone);
                 let cron = keys.cron.present()?;
-                // The expression is checked even if the zone has a mistake.
+                // The method checks the expression even if the time zone has a mistake.
                 let read = Cron::new(&cron.value, zone.clone().unwrap_or(Zone::UTC));
                 let read = self.read(cron, read);
                 zone.and(read).map(plan::Start::Cron)
             }
             (Some(wall_clock), None) => {
                 let remedy = "write `wall_clock: {timezone: Europe/Berlin}`";
-                if let Some(stray) = keys.timezone.node() {
-                    self.problem(stray, "`timezone` next to `wall_clock`", remedy);
+                if let Some(misplaced) = keys.timezone.node() {
+                    let message = "`timezone` is not allowed next to `wall_clock`";
+                    self.problem(misplaced, message, remedy);
                     return None;
                 }
                 let timezone = &keys.wall_clock.present()?.value.timezone;
@@ -89,8 +89,9 @@ impl Validator<'_> {
         }
     }
 
-    /// Checks that the schedule fits its start. A schedule that is too long is only a warning,
-    /// because llmload then cuts it or skips a firing.
+    /// Checks whether the schedule fits its start. A schedule that is longer than a day or than the
+    /// time between two cron firings gives only a warning, because llmload then ends the schedule
+    /// at midnight or skips the next cron firing.
     pub(super) fn check_start(
         &self,
         scenario: &Scenario,
@@ -123,8 +124,8 @@ impl Validator<'_> {
                 self.warn(
                     node,
                     format!(
-                        "the cron may fire while the schedule, which lasts {length}, still runs; \
-                         llmload skips such a firing"
+                        "the cron can fire while the schedule, which lasts {length}, still runs, \
+                         and llmload skips such a firing"
                     ),
                     "fire less often, or shorten the schedule",
                 );
@@ -133,7 +134,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the active windows. The inner `None` means always; the outer one is a mistake.
+    /// Reads the active windows. The outer `None` means that the windows have a mistake. The inner
+    /// `None` means that the scenario has no windows, so it is always active.
     #[allow(clippy::option_option)]
     pub(super) fn active(&self, field: &Field<Active>) -> Option<Option<Windows>> {
         let windows = match field {
@@ -146,7 +148,7 @@ impl Validator<'_> {
                 if list.is_empty() || list.len() > Windows::MAX_COUNT {
                     self.problem(
                         *node,
-                        format!("{} windows", list.len()),
+                        format!("`active` has {} windows", list.len()),
                         format!("write 1 to {}, or remove `active`", Windows::MAX_COUNT),
                     );
                 }
@@ -163,7 +165,7 @@ impl Validator<'_> {
         if window.days.is_absent() && window.hours.is_absent() {
             self.missing(
                 node,
-                "neither `days` nor `hours`",
+                "the window has neither `days` nor `hours`",
                 "write `{days: mon-fri, hours: \"08:00-20:00\"}`, or remove `active` to be always \
                  active",
             );
@@ -181,7 +183,7 @@ impl Validator<'_> {
                     self.problem(
                         *node,
                         "the list of days is empty",
-                        "write at least one day, or remove `days` for all of them",
+                        "write at least one day, or remove `days` for all days",
                     );
                 }
                 let day = |entry: &Field<String>| {
@@ -217,7 +219,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Records the error of a text that could not be read.
+    /// Returns the value of a text that was parsed, or records the error of the parser.
     fn read<T>(&self, located: &Located<String>, read: Result<T, ParseError>) -> Option<T> {
         read.map_err(|ParseError { problem, remedy }| {
             let message = format!("`{}` is {problem}", excerpt(&located.value));

@@ -1,4 +1,4 @@
-//! The connection to a target: the version of HTTP, certificates, a proxy.
+//! Validates the connection to a target: the version of HTTP, the certificates and the proxy.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,12 +11,11 @@ use crate::config::document::{Target, Tls};
 use crate::config::field::{Field, Located};
 use crate::plan::{Connection, Location, SecretText};
 
-/// The highest number of bytes that are read from a PEM file. The trusted certificates of a system
-/// take a quarter of this.
+/// The highest number of bytes that llmload reads from a PEM file. It is four times the usual size
+/// of a file with all trusted certificates of a system.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Validator<'_> {
-    /// Reads the connection; `None` if it has a mistake.
     pub(super) fn connection(
         &self,
         target: &Target,
@@ -52,7 +51,7 @@ impl Validator<'_> {
                 {
                     self.problem(
                         located.node,
-                        "`tls` with an http URL",
+                        "`tls` is not allowed with an http URL",
                         "write `https://`, or remove `tls`",
                     );
                     return None;
@@ -62,11 +61,11 @@ impl Validator<'_> {
         }
     }
 
-    // No message quotes the URL, because it may contain a password.
+    // The messages of this method do not quote the URL, because a URL can contain a password.
     fn proxy(&self, located: &Located<String>) -> Option<Url> {
-        const REMEDY: &str = "write one such as `http://proxy.internal:3128`";
+        const REMEDY: &str = "write a URL such as `http://proxy.internal:3128`";
         let message = match Url::parse(located.value.trim()) {
-            Err(error) => format!("not a URL ({error})"),
+            Err(error) => format!("the text is not a URL ({error})"),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 "the URL of the proxy is neither http nor https".into()
             }
@@ -95,14 +94,18 @@ impl Validator<'_> {
         });
         let identity = match (tls.cert_file.node(), tls.key_file.node()) {
             (Some(node), None) => {
-                self.problem(node, "`cert_file` without its key", "name it with `key_file`");
+                self.problem(
+                    node,
+                    "`cert_file` needs a private key",
+                    "add `key_file` with the path of the key",
+                );
                 return None;
             }
             (None, Some(node)) => {
                 self.problem(
                     node,
-                    "`key_file` without its certificate",
-                    "name it with `cert_file`",
+                    "`key_file` needs a certificate",
+                    "add `cert_file` with the path of the certificate",
                 );
                 return None;
             }
@@ -120,7 +123,8 @@ impl Validator<'_> {
             }
             self.warn(
                 *node,
-                "llmload accepts any certificate, so others on the network can read the traffic",
+                "llmload accepts any certificate, so others on the network path can read the \
+                 traffic",
                 "name the right certificate with `ca_file`",
             );
         }
@@ -134,7 +138,9 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads a PEM file. The inner `None` means that the file has no name in the configuration.
+    /// Reads a PEM file. `content` is the expected content, for a message. The outer `None` means
+    /// that the file has a mistake. The inner `None` means that the configuration does not name a
+    /// file.
     #[allow(clippy::option_option)]
     fn pem(
         &self,
@@ -152,7 +158,7 @@ impl Validator<'_> {
             Ok(_) => {
                 self.problem(
                     located.node,
-                    format!("the file has no valid {content} in PEM"),
+                    format!("the file contains no valid {content} in PEM format"),
                     "name a file with `-----BEGIN` at its start, and a key without a passphrase",
                 );
             }

@@ -1,5 +1,5 @@
-//! Targets and sources of prompts by name: it resolves the references of scenarios to them, and
-//! finds those that no scenario uses.
+//! The targets and the sources of prompts that a file defines by name. A scenario refers to them by
+//! name; this module resolves these references, and warns of definitions that no scenario uses.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -9,26 +9,29 @@ use crate::config::field::{Field, FieldMap};
 use crate::config::hints;
 use crate::config::tree::NodeId;
 
-/// The things of one kind that scenarios refer to by name.
+/// All targets of a file, or all sources of prompts of a file.
 pub(super) struct Definitions<T> {
+    /// The key of a scenario that refers to these definitions: `target` or `prompts`.
     kind: &'static str,
-    /// In the order of the file.
+    /// The definitions in the order of the file.
     pub(super) entries: Vec<Definition<T>>,
-    /// True if the map as a whole could be read. If not, nobody knows which names it has.
+    /// False if the value of the key is not a map, so the names are not known.
     is_readable: bool,
+    /// The names to which a scenario refers.
     used: RefCell<HashSet<String>>,
 }
 
-/// A thing with a name.
+/// A target or a source of prompts with its name.
 pub(super) struct Definition<T> {
     pub(super) name: String,
     pub(super) node: NodeId,
-    /// `None` if it has a mistake, which has been reported.
+    /// The valid definition. `None` if it has a mistake, which is already recorded.
     pub(super) value: Option<T>,
 }
 
 impl Validator<'_> {
-    /// Reads a map of things that scenarios refer to. `kind` is the key of such a reference.
+    /// Reads a map of definitions. `kind` is the key of a scenario that refers to them, and `read`
+    /// validates one definition.
     pub(super) fn definitions<D, T>(
         &self,
         kind: &'static str,
@@ -48,7 +51,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Warns of definitions that no scenario refers to.
+    /// Adds a warning for each definition to which no scenario refers.
     pub(super) fn warn_of_unused<T>(&self, definitions: &Definitions<T>) {
         for Definition { name, node, .. } in &definitions.entries {
             if !definitions.used.borrow().contains(name) {
@@ -56,7 +59,7 @@ impl Validator<'_> {
                 self.warn(
                     *node,
                     "no scenario uses it",
-                    format!("remove it, or name it as the `{kind}` of a scenario"),
+                    format!("remove it, or write its name as the `{kind}` of a scenario"),
                 );
             }
         }
@@ -64,7 +67,7 @@ impl Validator<'_> {
 }
 
 impl<T> Definitions<T> {
-    /// Returns true if nothing is defined.
+    /// Returns true if the file defines nothing of this kind.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.is_readable
     }
@@ -75,14 +78,14 @@ impl<T: Clone> Definitions<T> {
         Definitions { kind, entries: Vec::new(), is_readable: true, used: RefCell::default() }
     }
 
-    /// Creates a set of one thing. `value` is `None` if it has a mistake.
+    /// Creates a set of one definition. `value` is `None` if the definition has a mistake.
     pub(super) fn single(kind: &'static str, name: &str, value: Option<T>) -> Definitions<T> {
         let entries = vec![Definition { name: name.to_owned(), node: NodeId::ROOT, value }];
         Definitions { entries, ..Definitions::empty(kind) }
     }
 
-    /// Returns the thing that a scenario refers to. Without a reference it is the only thing there
-    /// is.
+    /// Returns the definition to which a scenario refers. If the reference is absent and the file
+    /// has only one definition, the method returns this definition.
     pub(super) fn resolve(
         &self,
         validator: &Validator<'_>,
@@ -108,10 +111,15 @@ impl<T: Clone> Definitions<T> {
                 [only] => only,
                 [] => return None,
                 _ => {
-                    let message = format!("`{}` is missing, and there are several", self.kind);
+                    let message = format!(
+                        "`{}` is missing, and the file defines more than one {}",
+                        self.kind,
+                        noun(self.kind)
+                    );
                     let remedy = format!("write {}", hints::or_list(names));
                     validator.problem(scenario, message, remedy);
-                    // Any of them may be the missing one, so none counts as unused.
+                    // The user can mean any of the definitions, so none of them gets a warning that
+                    // it is unused.
                     let names = self.entries.iter().map(|entry| entry.name.clone());
                     self.used.borrow_mut().extend(names);
                     return None;
@@ -123,7 +131,7 @@ impl<T: Clone> Definitions<T> {
     }
 }
 
-/// The noun for the value of a scenario's key, for a message.
+/// Returns the noun for definitions of this kind, for a message.
 pub(super) fn noun(kind: &str) -> &str {
     if kind == "prompts" { "source of prompts" } else { kind }
 }

@@ -1,10 +1,10 @@
-//! The dialect of a target: its API and the fields of its requests.
+//! Validates the dialect of a target: the API that it has, and the fields that its requests need.
 
 use super::Validator;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};
 use crate::protocol::{self, Dialect};
 
-/// Fields that are not allowed in `extra_body`, with the remedy.
+/// Fields that are not allowed in `extra_body`, each with the remedy.
 const ELSEWHERE: [(&str, &str); 3] = [
     (
         "max_completion_tokens",

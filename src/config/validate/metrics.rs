@@ -1,4 +1,5 @@
-//! The limit of routes, and the buckets of the histograms.
+//! Validates the highest number of routes and the buckets of the histograms. A route is one
+//! scenario on one target.
 
 use std::num::NonZeroU32;
 
@@ -11,16 +12,16 @@ use crate::config::problem::Mistake;
 use crate::config::scalar::Number;
 use crate::config::tree::{NodeId, excerpt};
 
-/// The default limit of routes, which any Prometheus can scrape.
+/// The default of the highest number of routes. Any Prometheus can scrape the metrics of 32 routes.
 const DEFAULT_MAX_ROUTES: u32 = 32;
-/// The highest limit of routes. It gives a third of a million series, the most that makes sense in
-/// one scrape.
+/// The largest value that a user can set as the highest number of routes. 1024 routes have about
+/// 300,000 series, and no scrape should have more.
 const MAX_ROUTES: u32 = 1024;
-/// The highest number of buckets of a histogram. Each bucket is one series per route.
+/// The highest number of buckets of a histogram. Each bucket adds one series for each route.
 const MAX_BUCKETS: usize = 60;
 
 impl Validator<'_> {
-    /// Reads the limit of routes, and the buckets.
+    /// Returns the highest number of routes, and the buckets of all histograms.
     pub(super) fn metrics(
         &self,
         field: &Field<document::Metrics>,
@@ -35,17 +36,15 @@ impl Validator<'_> {
         (limit, self.buckets(&keys.buckets))
     }
 
-    /// Checks the number of routes.
+    /// Records a mistake if the file has more than `limit` routes.
     pub(super) fn limit_routes(&self, node: NodeId, routes: usize, limit: NonZeroU32) {
         if u32::try_from(routes).is_ok_and(|routes| routes <= limit.get()) {
             return;
         }
         self.problem(
             node,
-            format!(
-                "{routes} scenarios, counted once for each target, exceed the limit of {limit}"
-            ),
-            "write fewer, since each adds some 300 series to every scrape, or raise \
+            format!("the file has {routes} pairs of scenario and target, but the limit is {limit}"),
+            "remove some, because each pair adds about 300 series to every scrape, or raise \
              `metrics.max_combinations`",
         );
     }
@@ -57,7 +56,7 @@ impl Validator<'_> {
             let Some(list) = list.present() else { continue };
             let bounds = self.bounds(list.node, &list.value);
             if !buckets.set_bounds(&name.value, bounds) {
-                // A user may copy the full name from the exposition.
+                // A user can copy the full name, with `llmload_`, from the page `/metrics`.
                 let short = name.value.strip_prefix("llmload_").unwrap_or(&name.value);
                 let mistake = match hints::nearest_name(short, names.clone()) {
                     Some(near) => Mistake::new(
@@ -77,7 +76,7 @@ impl Validator<'_> {
         if !(1..=MAX_BUCKETS).contains(&length) {
             self.problem(
                 node,
-                format!("{length} buckets"),
+                format!("the histogram has {length} buckets"),
                 format!("write 1 to {MAX_BUCKETS} upper bounds"),
             );
         }
@@ -94,7 +93,7 @@ impl Validator<'_> {
             } else if bound <= before {
                 self.problem(
                     located.node,
-                    format!("{bound} does not lie above {before}"),
+                    format!("{bound} is not greater than the previous bound, {before}"),
                     "write bounds in rising order",
                 );
             }

@@ -1,4 +1,4 @@
-//! The end of a phase: after its length, or after a number of requests.
+//! Validates the end of a phase. A phase ends after a length of time or after a number of requests.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::config::field::{Field, Located};
 use crate::config::scalar::Span;
 use crate::schedule;
 
-/// The highest number of requests that a phase may count.
+/// The highest value of the key `requests` of a phase.
 const MAX_REQUESTS: u64 = 1_000_000_000;
 
-/// The number of different prompts of a scenario, for `requests: each_prompt`.
+/// The number of prompts of a scenario, which `requests: each_prompt` uses.
 #[derive(Clone, Copy)]
 pub(super) enum PromptCount {
     Known(u64),
-    /// Synthetic prompts have no number.
+    /// llmload generates the prompts, so their number has no limit.
     Endless,
-    /// The prompts have a mistake.
+    /// The number is not known, because the prompts have a mistake.
     Invalid,
 }
 
-/// The end of a phase of concurrency, if it is a number of requests.
+/// The number of requests after which a phase ends.
 pub(super) enum RequestCount {
-    /// The phase ends after its length.
+    /// The phase does not count requests. It ends after its length.
     Unlimited,
     Count(NonZeroU64),
-    /// It has a mistake.
+    /// The key `requests` has a mistake.
     Invalid,
 }
 
@@ -46,15 +46,14 @@ impl Validator<'_> {
         if phase.concurrency.is_absent() {
             return invalid(
                 located.node,
-                "`requests` without `concurrency`".to_owned(),
+                "`requests` is allowed only next to `concurrency`".to_owned(),
                 "write `for: 10m` instead, or add `concurrency: 10`".to_owned(),
             );
         }
         if let Some(length) = phase.r#for.node() {
             return invalid(
                 length,
-                "`for` next to `requests`, although the phase ends with the last request"
-                    .to_owned(),
+                "a phase cannot have both `for` and `requests`".to_owned(),
                 "remove one of them".to_owned(),
             );
         }
@@ -64,11 +63,11 @@ impl Validator<'_> {
             (_, PromptCount::Endless) => {
                 return invalid(
                     located.node,
-                    "synthetic prompts have no number".to_owned(),
+                    "the number of synthetic prompts has no limit".to_owned(),
                     "write a count, such as `requests: 100`".to_owned(),
                 );
             }
-            // The mistake of the prompts has been reported.
+            // The mistake of the prompts is already recorded.
             (_, PromptCount::Invalid) => return RequestCount::Invalid,
         };
         match NonZeroU64::new(count).filter(|count| count.get() <= MAX_REQUESTS) {
@@ -81,7 +80,8 @@ impl Validator<'_> {
         }
     }
 
-    /// The length of the phases of an entry. Zero if they count requests.
+    /// Returns the length of each phase of a schedule entry. The length is zero if the phases count
+    /// requests instead.
     pub(super) fn phase_length(
         &self,
         phase: &Located<Phase>,
@@ -99,7 +99,7 @@ impl Validator<'_> {
         }
     }
 
-    /// The length in the file: of the pause, or under `for`.
+    /// Returns the length that the user wrote: the value of `pause` or the value of `for`.
     fn written_length(&self, Located { node, value: phase }: &Located<Phase>) -> Option<Duration> {
         let field: &Field<Span> = match (&phase.pause, &phase.r#for) {
             (Field::Absent, length) => length,
@@ -107,8 +107,8 @@ impl Validator<'_> {
             (_, length) => {
                 self.problem(
                     length.node().unwrap_or(*node),
-                    "`for` next to `pause`, which is itself a length",
-                    "write only `pause: 1m`",
+                    "`for` is not allowed next to `pause`",
+                    "remove `for`, because the value of `pause` is already the length",
                 );
                 return None;
             }
@@ -123,9 +123,12 @@ impl Validator<'_> {
         }
         let length = field.present()?;
         let (message, remedy) = if length.value.0 < schedule::Phase::SHORTEST {
-            ("shorter than 1ms", "write a longer phase, such as `10m`")
+            ("the phase is shorter than 1ms", "write a longer time, such as `10m`")
         } else if length.value.0 > schedule::Phase::LONGEST {
-            ("longer than 366 days", "shorten it, since the schedule repeats anyway")
+            (
+                "the phase is longer than 366 days",
+                "write a shorter time, because the schedule repeats anyway",
+            )
         } else {
             return Some(length.value.0);
         };

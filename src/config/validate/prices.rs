@@ -1,4 +1,4 @@
-//! The prices of the tokens of a target.
+//! Validates the prices of the tokens of a target.
 
 use super::Validator;
 use crate::config::document;
@@ -7,12 +7,13 @@ use crate::config::scalar::Number;
 use crate::config::tree::{NodeId, excerpt};
 use crate::plan::Prices;
 
-/// The highest price of a million tokens. It is one unit of money per token, more than any model
-/// costs in any currency.
+/// The highest price of a million tokens. It equals one unit of money per token, and no model costs
+/// this much in any currency.
 const HIGHEST: f64 = 1e6;
 
 impl Validator<'_> {
-    /// Reads the prices. The inner `None` is a target without prices.
+    /// Reads the prices. The outer `None` means that the prices have a mistake. The inner `None`
+    /// means that the target has no prices.
     #[allow(clippy::option_option)]
     pub(super) fn prices(&self, field: &Field<document::Prices>) -> Option<Option<Prices>> {
         let Located { node, value: keys } = match field {
@@ -32,12 +33,13 @@ impl Validator<'_> {
 
     fn price(&self, field: &Field<Number>, key: &str, node: NodeId) -> Option<f64> {
         match field {
-            // With a default of 0, half of the cost would be missing from every sum without a sign.
+            // With a default of 0, the cost of one kind of tokens would silently be missing from
+            // every sum.
             Field::Absent => {
                 self.missing(
                     node,
                     format!("`{key}` is missing"),
-                    "write it, 0 where these tokens are free",
+                    "add the price, or 0 if these tokens are free",
                 );
                 None
             }
@@ -56,7 +58,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the currency, which becomes the value of a label.
+    /// Reads the currency. It becomes the value of a label.
     fn currency(&self, field: &Field<String>) -> Option<String> {
         match field {
             Field::Absent => Some("USD".to_owned()),

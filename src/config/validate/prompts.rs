@@ -1,5 +1,5 @@
-//! Sources of prompts: inline, from files, synthetic, or a mix of other sources; and the choice of
-//! a scenario among them.
+//! Validates the sources of prompts, and selects the source of each scenario. A source has its
+//! prompts in the configuration or in a file, generates them, or mixes other sources.
 
 use super::{Definitions, Validator};
 use crate::config::document::{self, Scenario, ScenarioPrompts, Source, SourceKeys};
@@ -11,12 +11,12 @@ use crate::prompts::{
     self, LoadError, MAX_TOTAL_WEIGHT, PrefixCache, PromptOrder, Prompts, RowFormat,
 };
 
-/// Every key that gives a source its prompts, for messages.
-const ORIGINS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
+/// The keys that define the prompts of a source, for messages. A source has exactly one of them.
+const PROMPT_KEYS: &str = "`inline: […]`, `lines: FILE`, `pairs: FILE`, `payloads: FILE`, `sharegpt: FILE`, \
                        `jsonl: FILE`, `synthetic: {…}`, `mix: {…}`";
 
 impl Validator<'_> {
-    /// Reads all sources: first the plain ones, then the mixes, which refer to the plain ones.
+    /// Reads all sources. The method reads the mixes last, because a mix refers to other sources.
     pub(super) fn sources(&self, field: &Field<FieldMap<Source>>) -> Definitions<Prompts> {
         let mut sources = self
             .definitions("prompts", field, |name, source, node| self.source(name, source, node));
@@ -29,7 +29,7 @@ impl Validator<'_> {
         for (index, (name, entry)) in entries.iter().enumerate() {
             if let Some(Located { node, value: Source::Map(keys) }) = entry.present()
                 && is_mix[index]
-                && self.has_one_origin(keys, *node)
+                && self.has_one_prompt_key(keys, *node)
             {
                 let mixed = self.mix(&name.value, keys, &sources, |name| {
                     entries
@@ -43,7 +43,7 @@ impl Validator<'_> {
         sources
     }
 
-    /// Reads a plain source; `None` also for a mix.
+    /// Reads a source that is not a mix. Returns `None` for a mix, and for a source with a mistake.
     fn source(&self, name: &str, source: &Source, node: NodeId) -> Option<Prompts> {
         match source {
             Source::List(list) => self.inline(name, node, list),
@@ -52,7 +52,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads prompts in the configuration file itself.
+    /// Reads a list of prompts that the configuration file itself contains.
     pub(super) fn inline(
         &self,
         name: &str,
@@ -62,7 +62,7 @@ impl Validator<'_> {
         self.texts(node, list).and_then(|texts| Prompts::new(name, texts, PromptOrder::Sequential))
     }
 
-    /// Returns the prompts of a scenario in its order.
+    /// Returns the prompts of a scenario, in the order that the scenario sets.
     pub(super) fn scenario_prompts(
         &self,
         scenario_name: &str,
@@ -109,8 +109,8 @@ impl Validator<'_> {
                 self.problem(
                     located.node,
                     format!(
-                        "{without_text} of the prompts of `{}` have no text for a nonce, such as \
-                         recorded token ids, and would stay cached",
+                        "{without_text} prompts of `{}` have no text to which llmload can add a \
+                         nonce (they are token ids, for example), so the server would cache them",
                         prompts.name
                     ),
                     "write `cache_salt`, which vLLM supports, or record these prompts as text",
@@ -140,20 +140,18 @@ impl Validator<'_> {
         texts.into_iter().collect()
     }
 
-    fn has_one_origin(&self, keys: &SourceKeys, node: NodeId) -> bool {
+    /// Returns true if the source has exactly one of the [`PROMPT_KEYS`]. Otherwise the method
+    /// records a mistake.
+    fn has_one_prompt_key(&self, keys: &SourceKeys, node: NodeId) -> bool {
         if let (Some(template), true) = (keys.template.node(), keys.pairs.is_absent()) {
             self.problem(
                 template,
-                "`template` without `pairs`",
-                "remove it, since only pairs have a template",
+                "`template` is allowed only next to `pairs`",
+                "remove `template`",
             );
         }
         if let (Some(field), true) = (keys.field.node(), keys.jsonl.is_absent()) {
-            self.problem(
-                field,
-                "`field` without `jsonl`",
-                "remove it, since only the objects of `jsonl` have fields",
-            );
+            self.problem(field, "`field` is allowed only next to `jsonl`", "remove `field`");
         }
         let present = [
             keys.inline.node(),
@@ -167,26 +165,26 @@ impl Validator<'_> {
         ];
         let present = present.into_iter().flatten().count();
         if present == 0 {
-            self.problem(node, "the source has no prompts", format!("write one of {ORIGINS}"));
+            self.problem(node, "the source has no prompts", format!("write one of {PROMPT_KEYS}"));
         } else if present > 1 {
             self.problem(
                 node,
-                "the source has more than one origin",
-                format!("write only one of {ORIGINS}"),
+                "the source defines its prompts with more than one key",
+                format!("write only one of {PROMPT_KEYS}"),
             );
         }
         present == 1
     }
 
     fn source_keys(&self, name: &str, keys: &SourceKeys, node: NodeId) -> Option<Prompts> {
-        if !self.has_one_origin(keys, node) {
+        if !self.has_one_prompt_key(keys, node) {
             return None;
         }
         if let (Some(located), Some(_)) = (keys.order.node(), keys.synthetic.node()) {
             self.problem(
                 located,
-                "`order` next to `synthetic`",
-                "remove it, since each synthetic prompt is new",
+                "`order` is not allowed next to `synthetic`",
+                "remove `order`, because llmload generates a new prompt for each request",
             );
         }
         let order = order(&keys.order);
@@ -250,7 +248,7 @@ impl Validator<'_> {
             self.problem(
                 mix.node,
                 "the mix is empty",
-                "write sources with their weights, `{short: 3, long: 1}`",
+                "write sources with their weights, such as `{short: 3, long: 1}`",
             );
         }
         let mut total = 0_u64;
@@ -259,7 +257,7 @@ impl Validator<'_> {
                 self.problem(
                     source.node,
                     "a mix cannot contain a mix",
-                    "name the sources of the inner mix",
+                    "write the sources of the inner mix instead of its name",
                 );
                 return None;
             }
@@ -271,14 +269,15 @@ impl Validator<'_> {
             let weight = self.positive(weight, 1, MAX_TOTAL_WEIGHT);
             Some((prompts?, weight?.get()))
         });
-        // Collected first, so a mistake does not hide those of later sources.
+        // The first `collect` visits all members. A direct `collect` into an `Option` would stop at
+        // the first mistake and hide the mistakes of later members.
         let members: Vec<_> = members.collect();
         let members: Option<Vec<_>> = members.into_iter().collect();
         if members.is_some() && total > u64::from(MAX_TOTAL_WEIGHT) {
             self.problem(
                 mix.node,
                 format!("the weights add up to {total}"),
-                format!("write smaller weights, together at most {MAX_TOTAL_WEIGHT}"),
+                format!("write smaller weights, with a sum of at most {MAX_TOTAL_WEIGHT}"),
             );
             return None;
         }

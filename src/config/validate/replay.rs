@@ -1,4 +1,4 @@
-//! Phases that replay a trace: reads the trace, and rejects keys that contradict a replay.
+//! Validates the phases that replay a trace: reads the trace, and rejects keys that contradict it.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::config::trace;
 use crate::schedule::{self, Load};
 
 impl Validator<'_> {
-    /// Reads the trace up to the end of the phase.
+    /// Reads the trace of a phase. `length` is the value of `for`; the method stops after this
+    /// time.
     pub(super) fn replay(
         &self,
         Located { node, value: replay }: &Located<Replay>,
@@ -30,7 +31,8 @@ impl Validator<'_> {
                 Some(located.value.0)
             }
             Field::Present(located) => {
-                self.problem(located.node, "out of range", "write a speed from 0.001 to 1000");
+                let message = format!("{} is out of range", located.value.0);
+                self.problem(located.node, message, "write a speed from 0.001 to 1000");
                 None
             }
         };
@@ -43,7 +45,7 @@ impl Validator<'_> {
         trace.map_err(|mistake| self.report(file.node, mistake)).ok().map(Load::Replay)
     }
 
-    /// The length of a replay without `for`: that of its trace.
+    /// Returns the length of a replay without `for`, which is the length of its trace.
     pub(super) fn length_of_trace(
         &self,
         replay: &Located<Replay>,
@@ -61,7 +63,8 @@ impl Validator<'_> {
         Some(trace.length())
     }
 
-    /// Rejects random arrivals in a schedule with a replay, because a trace has its own instants.
+    /// Records a mistake if a scenario has a replay and random arrivals. The instants of a replay
+    /// are the instants of the trace, so llmload cannot choose them at random.
     pub(super) fn reject_arrivals_with_replay(&self, scenario: &Scenario) {
         let is_constant = matches!(
             &scenario.arrivals,

@@ -1,4 +1,4 @@
-//! The parameters that all requests of a scenario share.
+//! Validates the parameters that all requests of a scenario share.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -11,12 +11,12 @@ use crate::config::field::{Field, FieldMap, Located};
 use crate::config::problem::Mistake;
 use crate::plan::RequestParameters;
 
-/// Fields of a request body that llmload writes itself, with the remedy for a user who sets them in
-/// `extra`.
+/// Fields of a request body that llmload sets, each with the remedy for a user who writes the field
+/// in `extra`.
 pub(super) const RESERVED: [(&str, &str); 8] = [
     ("model", "set `model` in the target"),
-    ("messages", "remove it, since it comes from the prompts"),
-    ("prompt", "remove it, since it comes from the prompts"),
+    ("messages", "remove it, because llmload fills it with the prompt"),
+    ("prompt", "remove it, because llmload fills it with the prompt"),
     ("stream", "write `request.stream`"),
     ("max_tokens", "write `request.max_tokens`"),
     ("temperature", "write `request.temperature`"),
@@ -24,12 +24,12 @@ pub(super) const RESERVED: [(&str, &str); 8] = [
     ("best_of", ONE_RESPONSE),
 ];
 
-const ONE_RESPONSE: &str =
-    "remove it, since times and tokens must be those of one response per request";
+const ONE_RESPONSE: &str = "remove it, because llmload can measure only one response per request";
 
-/// The name of `max_tokens` on newer endpoints. If it is set, llmload does not send `max_tokens`.
+/// The name of `max_tokens` on newer endpoints. If a user sets this field, llmload does not send
+/// `max_tokens`.
 const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
-/// The highest limit of output tokens. A larger number is a typing error.
+/// The highest value of `max_tokens`. A larger number is probably a typing error.
 const MAX_TOKENS: u32 = 10_000_000;
 
 impl Validator<'_> {
@@ -71,7 +71,8 @@ impl Validator<'_> {
         }
         let extra = extra?;
         Some(RequestParameters {
-            // Forecasts use this limit, so it must be the one that is sent, under either name.
+            // Forecasts use this limit, so it must be the limit that llmload sends, whether the
+            // name of the field is `max_completion_tokens` or `max_tokens`.
             max_tokens: extra.get(MAX_COMPLETION_TOKENS).and_then(tokens).or(max_tokens)?,
             temperature: temperature?,
             system: request.system.present().map(|located| located.value.clone()),
@@ -80,8 +81,9 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads further fields of a request body. It rejects the `reserved` ones, each with its
-    /// remedy, and those that are not `valid`; `valid` reports the mistake.
+    /// Reads the map of further body fields under `key`. The method rejects each field in
+    /// `reserved` with its remedy, and each field for which `valid` returns false. `valid` records
+    /// the mistake itself.
     pub(super) fn body_fields(
         &self,
         key: &str,
@@ -117,8 +119,9 @@ impl Validator<'_> {
     }
 }
 
-/// Returns the mistake of a field in `extra`. Two fields are allowed there but restricted: one
-/// limits the response, and in the other llmload itself requests the usage.
+/// Returns the mistake of a field in `extra`, if it has one. The fields `max_completion_tokens` and
+/// `stream_options` are allowed, but only with some values: llmload needs the first as a limit for
+/// forecasts, and sets `include_usage` in the second.
 fn extra_mistake(name: &str, value: &Value, streams: bool) -> Option<Mistake> {
     Some(match (name, value) {
         (MAX_COMPLETION_TOKENS, value) if tokens(value).is_none() => Mistake::new(
@@ -126,14 +129,14 @@ fn extra_mistake(name: &str, value: &Value, streams: bool) -> Option<Mistake> {
             format!("write a whole number from 1 to {MAX_TOKENS}"),
         ),
         ("stream_options", _) if !streams => Mistake::new(
-            "`stream_options` needs `stream: true`, and endpoints reject it otherwise",
+            "endpoints reject `stream_options` together with `stream: false`",
             "remove one of them",
         ),
         ("stream_options", Value::Object(options)) if options.contains_key("include_usage") => {
             let message = "llmload sets `include_usage` itself";
             Mistake::new(
                 message,
-                "remove it; to omit it, write `stream_options: none` in the target",
+                "remove it, or write `stream_options: none` in the target to send none",
             )
         }
         ("stream_options", value) if !value.is_object() => Mistake::new(
@@ -159,7 +162,7 @@ mod tests {
 
     use crate::plan::RequestParameters;
 
-    /// The parameters of a scenario with this `request`, or all its problems.
+    /// Returns the parameters of a scenario with this `request`, or all problems as text.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
         let plan = crate::config::parse(&text, "f.yml", None, &|_| None)
@@ -173,7 +176,7 @@ mod tests {
             "{max_tokens: 8, extra: {max_completion_tokens: 9, stream_options: {include_obfuscation: false}}}",
         );
         let parameters = parameters.unwrap();
-        assert_eq!(parameters.max_tokens.get(), 9, "the one that is sent");
+        assert_eq!(parameters.max_tokens.get(), 9, "the limit that llmload sends");
         assert_eq!(parameters.extra["stream_options"], json!({"include_obfuscation": false}));
         let body = crate::protocol::Dialect::default().encode("m", &parameters, &"hi".into());
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_extra_that_llmload_sets_itself_is_rejected() {
+    fn a_field_that_llmload_sets_itself_is_rejected_in_extra() {
         for (wrong, text) in [
             ("{extra: {max_completion_tokens: null}}", "`null` is not a valid limit"),
             ("{extra: {max_completion_tokens: 0}}", "`0` is not a valid limit"),
@@ -196,7 +199,7 @@ mod tests {
             ),
             ("{extra: {stream_options: null}}", "`null` is not a map"),
             ("{extra: {stream_options: true}}", "`true` is not a map"),
-            ("{stream: false, extra: {stream_options: {}}}", "needs `stream: true`"),
+            ("{stream: false, extra: {stream_options: {}}}", "with `stream: false`"),
             ("{extra: {max_tokens: 5}}", "write `request.max_tokens`"),
             ("{extra: {stream: false}}", "write `request.stream`"),
             ("{extra: {n: 2}}", "one response per request"),

@@ -1,4 +1,4 @@
-//! Reads a scenario: resolves its references and puts its parts together.
+//! Validates a scenario: finds its targets and prompts by their names, and combines its parts.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -15,15 +15,15 @@ use crate::plan;
 use crate::prompts::Prompts;
 use crate::schedule;
 
-/// The default limit of requests in flight.
+/// The default of `max_concurrency`.
 pub const DEFAULT_MAX_CONCURRENCY: u32 = 256;
-/// The highest limit of requests in flight. One machine has no ports for more connections.
+/// The largest value of `max_concurrency`. A machine does not have enough ports for more
+/// connections.
 const HIGHEST_MAX_CONCURRENCY: u32 = 50_000;
-/// The default limit of the lag of an arrival.
+/// The default of `max_lag`.
 const DEFAULT_MAX_LAG: Duration = Duration::from_millis(500);
 
 impl Validator<'_> {
-    /// Reads a scenario; `None` if it has a mistake.
     pub(super) fn scenario(
         &self,
         name: &str,
@@ -53,7 +53,7 @@ impl Validator<'_> {
         {
             self.problem(
                 active,
-                "a phase that counts `requests` has no fixed length and may exceed a window",
+                "a phase that counts `requests` has no fixed length, so it can exceed a window",
                 "write `for` instead of `requests`, or remove `active`",
             );
         }
@@ -91,7 +91,7 @@ impl Validator<'_> {
         })
     }
 
-    /// Resolves the only target, or several different ones.
+    /// Returns the target of a scenario, or all targets under the key `targets`.
     fn scenario_targets(
         &self,
         scenario: &Scenario,
@@ -127,10 +127,11 @@ impl Validator<'_> {
                     "name each target once",
                 );
             }
-            // An absent reference would mean the only target.
+            // `resolve` would replace an absent name by the only target of the file.
             if name.is_absent() { None } else { targets.resolve(self, name, node) }
         });
-        // Collected first, so a mistake does not hide those of later targets.
+        // The first `collect` visits all targets. A direct `collect` into an `Option` would stop at
+        // the first mistake and hide the mistakes of later targets.
         found.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -155,8 +156,8 @@ impl Validator<'_> {
         if !(0.01..=100.0).contains(&shape.value.0) {
             self.problem(
                 shape.node,
-                "out of range",
-                "write a burstiness from 0.01 (bursts) to 100 (even)",
+                format!("{} is out of range", shape.value.0),
+                "write a burstiness from 0.01 (bursts) to 100 (nearly equal intervals)",
             );
             return None;
         }
@@ -165,8 +166,8 @@ impl Validator<'_> {
 
     fn repeat(&self, scenario: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
         let has_cron = matches!(start, Some(plan::Start::Cron(_)));
-        // The user wrote no length for the only phase of a shorthand, so a number of cycles would
-        // have an arbitrary meaning.
+        // A scenario with only `rate` or `concurrency` has no length that the user wrote. A number
+        // of cycles would count cycles of an arbitrary length.
         let shorthand = match (scenario.rate.node(), scenario.concurrency.node()) {
             (Some(_), _) => Some(("rate", "constant: 5/s")),
             (_, Some(_)) => Some(("concurrency", "concurrency: 10")),
@@ -189,18 +190,20 @@ impl Validator<'_> {
             return (!has_cron).then_some(schedule::Repeat::Forever);
         };
         if let Some((key, phase)) = shorthand {
-            let other = if scenario.repeat.is_absent() { "a cron start" } else { "a count" };
+            let other = if scenario.repeat.is_absent() { "a cron start" } else { "`repeat`" };
             self.problem(
                 node,
-                format!("{other} needs an end, and `{key}` has none"),
-                format!("write a schedule with a length, `schedule: [{{{phase}, for: 10m}}]`"),
+                format!("{other} needs a schedule that ends, but `{key}` never ends"),
+                format!(
+                    "write a schedule with a length, such as `schedule: [{{{phase}, for: 10m}}]`"
+                ),
             );
             return None;
         }
         if let Some(plan::Start::WallClock(_)) = start {
             self.problem(
                 node,
-                "a count needs a first cycle, and `start: wall_clock` has none",
+                "a start by the wall clock has no first cycle, so `repeat` cannot count the cycles",
                 "remove `repeat`",
             );
             return None;

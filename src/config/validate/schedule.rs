@@ -1,5 +1,6 @@
-//! The schedule of a scenario: expands loops and levels to a list of phases, and gives each phase a
-//! name. `shapes` reads the loads of the phases, and `phase_end` their lengths.
+//! Validates the schedule of a scenario. This module expands loops and levels to a list of phases,
+//! and gives each phase a name. The module `shapes` reads the load of each phase, and `phase_end`
+//! reads the length.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -13,60 +14,65 @@ use crate::config::field::{Field, FieldList, Located};
 use crate::config::tree::{NodeId, excerpt};
 use crate::schedule::{self, Load, Rate, Schedule};
 
-/// The length of the only phase of a shorthand. It decides only how often the arithmetic restarts.
+/// The length of the only phase of a scenario that has `rate` or `concurrency` instead of
+/// `schedule`. It is only the length of the internal cycle: the load never changes, so users do not
+/// notice when one cycle ends and the next begins.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
 
-/// The highest number of phases in a schedule, with loops and levels expanded.
+/// The highest number of phases in a schedule, after the expansion of loops and levels.
 pub(super) const MAX_PHASES: usize = 10_000;
 
-/// A phase that may not have a name yet.
+/// A phase of the expanded schedule. llmload generates missing names at the end, when it knows all
+/// other names.
 #[derive(Clone)]
 struct PhaseSpec {
-    /// The same for all repetitions of a phase, so they share its name.
+    /// A number that all repetitions of a phase share, so all of them get the same name.
     id: usize,
     name: Option<String>,
     load: Load,
     length: Duration,
 }
 
-/// The rate at the end of the previous phase, from which a ramp may start.
+/// The rate at the end of the previous phase, from which a ramp can start.
 #[derive(Clone, Copy)]
 pub(super) enum PreviousRate {
     Rate(Rate),
-    /// The schedule has no phase before.
+    /// No previous phase exists.
     First,
-    /// The previous phase has no rate. Its kind is given.
-    None(&'static str),
-    /// The previous phase has a mistake.
+    /// The previous phase has no rate at its end. The value is the kind of this phase.
+    Undefined(&'static str),
+    /// The rate is not known, because the previous phase has a mistake.
     Unknown,
 }
 
 impl PreviousRate {
     fn after(load: &Load) -> PreviousRate {
-        load.final_rate().map_or(PreviousRate::None(load.kind()), PreviousRate::Rate)
+        load.final_rate().map_or(PreviousRate::Undefined(load.kind()), PreviousRate::Rate)
     }
 }
 
-/// The name of a phase.
+/// The name of a phase in the file.
 enum PhaseName {
     Given(String),
-    /// To be derived from the load.
+    /// The user wrote no name, so llmload generates one from the load.
     Generated,
-    /// It has a mistake.
+    /// The name has a mistake.
     Invalid,
 }
 
-/// The state of expanding a schedule.
+/// The state of the expansion of a schedule, from one entry to the next.
 pub(super) struct Expansion {
     pub(super) previous_rate: PreviousRate,
     pub(super) max_concurrency: Option<NonZeroU32>,
+    /// The names that the user wrote in earlier entries.
     names: HashSet<String>,
     prompts: PromptCount,
     next_id: usize,
 }
 
 impl Validator<'_> {
-    /// Returns the schedule of a scenario, from the one of its three keys that is present.
+    /// Returns the schedule of a scenario. The scenario has exactly one of the keys `schedule`,
+    /// `rate` and `concurrency`.
     pub(super) fn schedule(
         &self,
         scenario: &Scenario,
@@ -130,7 +136,7 @@ impl Validator<'_> {
             self.problem(
                 list.node,
                 "all phases together last longer than 366 days",
-                "shorten them",
+                "shorten the phases",
             );
             return None;
         }
@@ -141,7 +147,7 @@ impl Validator<'_> {
         Some(phases)
     }
 
-    /// Expands a list of entries to phases.
+    /// Expands a list of schedule entries to phases.
     fn expand(
         &self,
         list: &Located<FieldList<Phase>>,
@@ -160,7 +166,8 @@ impl Validator<'_> {
                     .map_or(expansion.previous_rate, |last| PreviousRate::after(&last.load)),
                 None => PreviousRate::Unknown,
             };
-            // An entry with a mistake makes the result `None`; the others are still checked.
+            // An entry with a mistake makes the result `None`, but the loop also checks all later
+            // entries.
             all = all.zip(phases).map(|(mut all, phases)| {
                 all.extend(phases);
                 all
@@ -168,8 +175,9 @@ impl Validator<'_> {
             if all.as_ref().is_some_and(|all| all.len() > MAX_PHASES) {
                 self.problem(
                     list.node,
-                    "more than 10000 phases, with loops and levels expanded",
-                    "repeat the whole schedule instead",
+                    "the schedule has more than 10,000 phases after the expansion of loops and \
+                     levels",
+                    "repeat the full schedule instead of its phases",
                 );
                 return None;
             }
@@ -177,7 +185,8 @@ impl Validator<'_> {
         all
     }
 
-    /// Expands one entry: a phase, several levels, or a loop.
+    /// Expands one entry of a schedule. An entry is a phase, a phase with several levels, or a
+    /// loop.
     fn entry(&self, phase: &Located<Phase>, expansion: &mut Expansion) -> Option<Vec<PhaseSpec>> {
         let name = self.phase_name(&phase.value, &mut expansion.names);
         if phase.value.phases.is_absent() && phase.value.repeat.is_absent() {
@@ -222,7 +231,7 @@ impl Validator<'_> {
         Some(phases.collect())
     }
 
-    /// Returns the phases of a loop, as often as it repeats.
+    /// Returns the phases of all repetitions of a loop.
     fn expand_loop(
         &self,
         Located { node, value: phase }: &Located<Phase>,
@@ -235,11 +244,11 @@ impl Validator<'_> {
         ];
         let kinds = PHASE_KINDS.iter().map(|kind| (kind.key, (kind.node)(phase)));
         let mut is_valid = true;
-        for (key, stray) in kinds.chain(others) {
-            if let Some(stray) = stray {
+        for (key, node) in kinds.chain(others) {
+            if let Some(node) = node {
                 self.problem(
-                    stray,
-                    format!("`{key}` next to `repeat`"),
+                    node,
+                    format!("`{key}` is not allowed next to `repeat`"),
                     "move it into one of the `phases`",
                 );
                 is_valid = false;
@@ -264,7 +273,7 @@ impl Validator<'_> {
             self.problem(
                 times.node,
                 format!("{} is out of range", times.value.0),
-                format!("write a count from 1 to {limit}, or repeat the whole schedule"),
+                format!("write a count from 1 to {limit}, or repeat the full schedule"),
             );
         }
         Some(std::iter::repeat_n(once, count?).flatten().collect())
@@ -280,19 +289,19 @@ impl Validator<'_> {
             && name.chars().count() <= 63
             && !name.chars().any(char::is_control);
         if !is_valid {
-            let message = "not a valid name for a phase";
+            let message = "the name of the phase is not valid";
             self.problem(node, message, "use 1 to 63 printable characters");
             return PhaseName::Invalid;
         }
         if !names.insert(name.clone()) {
             let message = format!("two phases have the name `{}`", excerpt(name));
-            self.problem(node, message, "give each phase its own name");
+            self.problem(node, message, "give each phase a different name");
             return PhaseName::Invalid;
         }
         PhaseName::Given(name.clone())
     }
 
-    /// Reads the load of an entry, which has exactly one of the keys in [`PHASE_KINDS`].
+    /// Reads the load of an entry. The entry has exactly one of the keys in [`PHASE_KINDS`].
     fn levels(&self, phase: &Located<Phase>, expansion: &Expansion) -> Option<Vec<Level>> {
         let present: Vec<_> =
             PHASE_KINDS.iter().filter(|kind| (kind.node)(&phase.value).is_some()).collect();
@@ -311,8 +320,8 @@ impl Validator<'_> {
             [first, second, ..] => {
                 self.problem(
                     phase.node,
-                    format!("`{}` and `{}` in one phase", first.key, second.key),
-                    "write a phase for each",
+                    format!("a phase cannot have both `{}` and `{}`", first.key, second.key),
+                    "write a separate phase for each",
                 );
                 None
             }
@@ -320,7 +329,8 @@ impl Validator<'_> {
     }
 }
 
-/// Gives a name to each phase without one: its load, with a number if another phase has that name.
+/// Gives a name to each phase without a name. The name describes the load, and ends with a number
+/// if another phase already has this name.
 fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     let mut taken: HashSet<String> = phases.iter().filter_map(|phase| phase.name.clone()).collect();
     let mut generated: HashMap<usize, String> = HashMap::new();
@@ -334,7 +344,8 @@ fn with_names(phases: Vec<PhaseSpec>) -> Vec<schedule::Phase> {
     phases.into_iter().map(with_name).collect()
 }
 
-/// Returns a name for a load that is not in `taken`, and adds it there.
+/// Returns a name that describes a load and that is not in `taken`. The function adds it to
+/// `taken`.
 fn unused_name(load: &Load, taken: &mut HashSet<String>) -> String {
     let plain = load.to_string();
     let numbered = (2..).map(|number: u32| format!("{plain} #{number}"));

@@ -1,7 +1,7 @@
-//! Values that may be secret: reads them from variables and files.
+//! Reads values that can be secret from variables and files.
 //!
-//! No message here quotes a value. A message quotes a name only if it cannot be a secret that was
-//! put in the place of the name.
+//! The messages of this module never quote a value. Users sometimes write a secret where the name
+//! of a variable belongs, so a message quotes such a name only if it does not look like a secret.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::config::field::Located;
 use crate::config::tree::NodeId;
 use crate::plan::{Secret, SecretOrigin, SecretText};
 
-/// The highest number of bytes that are read from a file with a secret.
+/// The highest number of bytes that llmload reads from a file with a secret.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Words that mark a name as that of a secret, alone or as part of the name. `tokens` is not one of
-/// them: requests to models count tokens.
+/// Words that show that a name is the name of a secret. The list does not contain `tokens`, because
+/// requests to models have fields such as `max_tokens`.
 const SENSITIVE: [&str; 28] = [
     "accesskey",
     "accesstoken",
@@ -48,14 +48,14 @@ const SENSITIVE: [&str; 28] = [
     "token",
 ];
 
-/// Returns true if a header, parameter or field of this name usually carries a secret.
+/// Returns true if a header, parameter or field with this name usually contains a secret.
 pub fn is_sensitive(name: &str) -> bool {
     words(name).any(|word| SENSITIVE.contains(&word.as_str()))
 }
 
-/// Reads at most `bytes` of a text file, such as a file that a cluster mounts.
+/// Reads the first `bytes` of a text file.
 pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
-    // Reading a pipe or a device might never end.
+    // A pipe or a device can be endless, so llmload reads only regular files.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a file"));
     }
@@ -64,7 +64,7 @@ pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Splits `x-api-key`, `user_id`, `apiKey2` or `APIKey` into words in lower case.
+/// Splits a name such as `x-api-key`, `user_id`, `apiKey2` or `APIKey` into words in lower case.
 fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
     let letters: Vec<char> = name.chars().collect();
@@ -88,24 +88,24 @@ impl Validator<'_> {
         if !is_variable_name(variable) {
             self.problem(
                 name.node,
-                "not the name of a variable",
+                "the text is not the name of a variable",
                 "write the name of the variable, never its value",
             );
             return None;
         }
         let Some(value) = self.variables.get(variable) else {
-            // A secret that was pasted here almost always has lower-case letters, so such a text is
-            // not quoted.
+            // A text with lower-case letters can be a secret that the user pasted instead of the
+            // name of a variable, so the message does not quote it.
             let is_upper_case = !variable.bytes().any(|b| b.is_ascii_lowercase());
             let named = if is_upper_case {
                 format!("the variable `{variable}`")
             } else {
-                "this variable".into()
+                "the variable with this name".into()
             };
             self.problem(
                 name.node,
                 format!("{named} is not set {}", self.variables.places()),
-                "set it",
+                "set the variable",
             );
             return None;
         };
@@ -129,18 +129,25 @@ impl Validator<'_> {
         }
     }
 
-    /// Checks that a value can be sent in a header.
+    /// Returns a value as a secret, if llmload can send the value in a header. `source` is the noun
+    /// of the place that contains the value, for a message.
     fn header_value(&self, node: NodeId, text: &str, source: &str) -> Option<SecretText> {
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
-            self.problem(node, format!("{source} is empty"), "put the value there");
+            self.problem(
+                node,
+                format!("{source} is empty"),
+                format!("write the value into {source}"),
+            );
             return None;
         }
         if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) || value.trim() != value {
             self.problem(
                 node,
-                format!("{source} holds more than one line of printable ASCII"),
-                "put only the value there",
+                format!(
+                    "{source} must contain one line of printable ASCII without spaces around it"
+                ),
+                format!("write only the value into {source}"),
             );
             return None;
         }
@@ -153,7 +160,7 @@ mod tests {
     use super::is_sensitive;
 
     #[test]
-    fn a_name_is_sensitive_by_whole_words_not_by_letters() {
+    fn a_name_is_sensitive_if_one_of_its_words_is_sensitive() {
         for name in [
             "key",
             "api_key",

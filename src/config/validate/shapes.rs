@@ -1,4 +1,4 @@
-//! The loads of phases: one entry of [`PHASE_KINDS`] for each kind of phase in the file.
+//! Validates the loads of phases. [`PHASE_KINDS`] has one entry for each kind of phase.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::schedule::{self, Load, Rate};
 
 /// A kind of phase in the file.
 pub(super) struct PhaseKind {
-    /// The key that makes a phase one of this kind.
+    /// The key of a phase of this kind.
     pub(super) key: &'static str,
-    /// The key with a value, or the key alone if its value is a long map, for the message about a
-    /// phase without a load.
+    /// An example for the message about a phase without a load. If the value of the key is a long
+    /// map, the example is only the key.
     pub(super) example: &'static str,
-    /// Returns the node of the key's value, if the phase has the key.
+    /// Returns the node of the value of the key, if the phase has the key.
     pub(super) node: fn(&Phase) -> Option<NodeId>,
-    /// Reads the value.
+    /// Reads the value of the key. Most kinds return one level.
     pub(super) read: fn(&Validator<'_>, &Located<Phase>, &Expansion) -> Option<Vec<Level>>,
 }
 
@@ -79,9 +79,10 @@ pub(super) const PHASE_KINDS: &[PhaseKind] = &[
     },
 ];
 
-/// One load of an entry. Entries such as `steps` have several.
+/// The load of one phase of a schedule entry. An entry with `steps` has several phases, and so
+/// several levels.
 pub(super) struct Level {
-    /// Distinguishes the level from the others of its entry, in the name of its phase.
+    /// The part of the phase name that distinguishes this level from the other levels of the entry.
     pub(super) label: String,
     pub(super) load: Load,
 }
@@ -110,9 +111,9 @@ impl Validator<'_> {
         let from = match (&ramp.value.from, previous) {
             (Field::Present(from), _) => from.value.0,
             (Field::Absent, PreviousRate::Rate(rate)) => rate,
-            (Field::Absent, PreviousRate::First | PreviousRate::None(_)) => {
+            (Field::Absent, PreviousRate::First | PreviousRate::Undefined(_)) => {
                 let problem = match previous {
-                    PreviousRate::None(kind) => {
+                    PreviousRate::Undefined(kind) => {
                         format!("the previous phase, `{kind}`, has no rate to start from")
                     }
                     _ => "the first phase has no previous rate to start from".to_owned(),
@@ -144,18 +145,18 @@ impl Validator<'_> {
         let (first, last) = (from.value.0.micro_per_hour(), to.value.0.micro_per_hour());
         let step = by.value.0.micro_per_hour();
         if step == 0 {
-            let remedy = "write the difference between two levels, such as `10/s`";
+            let remedy = "write the difference between two successive rates, such as `10/s`";
             self.problem(by.node, "steps of 0 never reach `to`", remedy);
             return None;
         }
         if first == 0 || last == 0 {
             let node = if first == 0 { from.node } else { to.node };
-            self.problem(node, "a rate of 0 sends nothing", "begin and end the steps above 0");
+            self.problem(node, "a rate of 0 sends nothing", "write a rate above 0");
             return None;
         }
         let count = first.abs_diff(last).div_ceil(step);
         if count >= MAX_PHASES as u64 {
-            self.problem(*node, "more than 10000 levels", "make `by` larger");
+            self.problem(*node, "`steps` has more than 10,000 rates", "make `by` larger");
             return None;
         }
         let level = |i: u64| {
@@ -193,14 +194,15 @@ impl Validator<'_> {
         } else if amplitude.value.0 > mean.value.0 {
             self.problem(
                 amplitude.node,
-                "the rate would fall below 0",
-                "write an amplitude of at most the mean",
+                "`amplitude` is larger than `mean`, so the rate would fall below 0",
+                "write an amplitude that is at most the mean",
             );
             is_valid = false;
         }
         let range = Duration::from_secs(1)..=schedule::Phase::LONGEST;
         if !range.contains(&period.value.0) {
-            self.problem(period.node, "out of range", "write a period from 1s to 366 days");
+            let message = "the period is out of range";
+            self.problem(period.node, message, "write a period from 1s to 366 days");
             is_valid = false;
         }
         let (mean, amplitude, period) = (mean.value.0, amplitude.value.0, period.value.0);
@@ -231,7 +233,8 @@ impl Validator<'_> {
                     let entry = entry.present()?;
                     level(entry.node, entry.value.0)
                 });
-                // Collected first, so a mistake does not hide those of later levels.
+                // The first `collect` visits all levels. A direct `collect` into an `Option` would
+                // stop at the first mistake and hide the mistakes of later levels.
                 loads.collect::<Vec<_>>().into_iter().collect()
             }
         }
@@ -251,7 +254,7 @@ impl Validator<'_> {
         if let Some(limit) = max_concurrency.filter(|limit| level > *limit) {
             self.problem(
                 node,
-                format!("a concurrency of {level} exceeds max_concurrency ({limit})"),
+                format!("a concurrency of {level} exceeds `max_concurrency` ({limit})"),
                 "raise `max_concurrency`",
             );
             return None;

@@ -1,4 +1,4 @@
-//! The settings of the simulated endpoint.
+//! Validates the settings of a simulated endpoint.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Validator<'_> {
             self.problem(
                 located,
                 "with a speed of 0 no response ends",
-                "write a share above 0, such as `50%`",
+                "write a percentage above 0%, such as `50%`",
             );
         }
         let jitter = ratio(&keys.jitter, default.jitter);
@@ -91,12 +91,13 @@ impl Validator<'_> {
             + faults.stall
             + faults.stream_error
             + faults.truncation;
-        // The sum of ten times 0.1 can exceed 1 by a rounding error.
+        // Because of rounding errors, the sum of the fractions can be slightly above 1 even if the
+        // percentages add up to 100%.
         if sum > 1.0 + 1e-9 {
             self.problem(
                 node,
                 format!("the faults add up to {:.0}%", sum * 100.0),
-                "write shares of together at most 100%",
+                "write percentages with a sum of at most 100%",
             );
             return None;
         }

@@ -1,4 +1,4 @@
-//! The objectives of a scenario.
+//! Validates the service level objectives of a scenario.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use crate::config::tree::{NodeId, excerpt};
 use crate::slo::{Criterion, LatencyMetric, Objective, Share, Slo};
 
 impl Validator<'_> {
-    /// Reads the objectives. The inner `None` is a scenario without objectives. `streams` is false
-    /// if responses are not streamed.
+    /// Reads the objectives. `streams` is true if the scenario requests streamed responses. The
+    /// outer `None` means that the objectives have a mistake. The inner `None` means that the
+    /// scenario has no objectives.
     #[allow(clippy::option_option)]
     pub(super) fn slo(&self, field: &Field<document::Slo>, streams: bool) -> Option<Option<Slo>> {
         let Located { node, value: keys } = match field {
@@ -30,7 +31,7 @@ impl Validator<'_> {
             if !streams && measure != LatencyMetric::E2eLatency {
                 self.problem(
                     located.node,
-                    "`stream: false` gives no times of single tokens",
+                    "llmload cannot measure the times of single tokens with `stream: false`",
                     "remove it, or write `stream: true`",
                 );
             }
@@ -41,8 +42,8 @@ impl Validator<'_> {
                 Some(share) => objectives.push(Objective { criterion: Criterion::Success, share }),
                 None => self.problem(
                     *node,
-                    "every share of successes reaches 0%",
-                    "write one above it, such as `99%`",
+                    "every run reaches a success rate of 0%",
+                    "write a rate above 0%, such as `99%`",
                 ),
             }
         }
@@ -51,12 +52,13 @@ impl Validator<'_> {
             self.missing(
                 *node,
                 "the scenario has no objective",
-                "write one such as `ttft: {p99: 1s}` or `success_rate: 99%`",
+                "write an objective such as `ttft: {p99: 1s}` or `success_rate: 99%`",
             );
         }
         Some(Some(Slo { objectives }))
     }
 
+    /// Adds an objective for each threshold of one measure, in the order of the percentiles.
     fn thresholds(
         &self,
         measure: LatencyMetric,
@@ -64,7 +66,8 @@ impl Validator<'_> {
         into: &mut Vec<Objective>,
     ) {
         if keys.value.0.is_empty() {
-            self.problem(keys.node, "there is no threshold", "write one such as `{p99: 1s}`");
+            let remedy = "write a threshold such as `{p99: 1s}`";
+            self.problem(keys.node, "the map has no threshold", remedy);
         }
         let mut found = Vec::new();
         for (name, threshold) in &keys.value.0 {
@@ -79,7 +82,7 @@ impl Validator<'_> {
                 continue;
             }
             if found.iter().any(|objective: &Objective| objective.share == share) {
-                self.problem(name.node, format!("p{share} appears twice"), "remove one");
+                self.problem(name.node, format!("p{share} appears twice"), "remove one of them");
             }
             found.push(Objective {
                 criterion: Criterion::Latency(measure, threshold.value.0),
@@ -97,7 +100,7 @@ impl Validator<'_> {
             .and_then(|percent| Share::new(percent / 100.0));
         if share.is_none() {
             let message = format!("`{}` is not a percentile", excerpt(name));
-            self.problem(node, message, "write one such as `p50`, `p99` or `p99.9`");
+            self.problem(node, message, "write a percentile such as `p50`, `p99` or `p99.9`");
         }
         share
     }

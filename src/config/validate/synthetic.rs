@@ -1,4 +1,5 @@
-//! Synthetic prompts: their lengths, and the parts of a prompt that must leave room for the rest.
+//! Validates the lengths of synthetic prompts. The shared prefix and the chat template are a part
+//! of each prompt, so they must be shorter than the prompt.
 
 use std::num::NonZeroU32;
 
@@ -33,8 +34,8 @@ impl Validator<'_> {
         {
             self.problem(
                 located,
-                "`shared_prefixes` without `shared_prefix_tokens`",
-                "write the length of the prefixes in `shared_prefix_tokens`",
+                "`shared_prefixes` needs `shared_prefix_tokens`",
+                "add `shared_prefix_tokens` with the length of the prefixes",
             );
         }
         let template = self.count(&keys.template_tokens, 0, 0..=MAX_TOKENS);
@@ -48,21 +49,29 @@ impl Validator<'_> {
         {
             self.warn(
                 located,
-                "every answer will have `max_tokens`",
+                "every response will have exactly `max_tokens` tokens",
                 "write `output_tokens` for other lengths",
             );
         }
         let (input, shared_prefix, template) = (input?, shared_prefix?, template?);
         let mut is_valid = true;
-        for (field, tokens, rest) in [
-            (&keys.shared_prefix_tokens, shared_prefix, "no part of a prompt would be unique"),
-            (&keys.template_tokens, template, "nothing would be left for the prompt"),
+        for (field, tokens, message) in [
+            (
+                &keys.shared_prefix_tokens,
+                shared_prefix,
+                "the shared prefix would fill the prompt, so no part of it would be unique",
+            ),
+            (
+                &keys.template_tokens,
+                template,
+                "the chat template would fill the prompt, so no text would be left",
+            ),
         ] {
             if let (Some(located), true) = (field.node(), f64::from(tokens) >= input.mean) {
                 self.problem(
                     located,
-                    rest,
-                    format!("write less than `input_tokens`, {}", input.mean),
+                    message,
+                    format!("write less than the mean of `input_tokens`, {}", input.mean),
                 );
                 is_valid = false;
             }

@@ -1,4 +1,4 @@
-//! Reads a target: its address, its credentials and headers, and its timeouts.
+//! Validates a target: its address, its credentials, its headers and its timeouts.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ use crate::config::tree::{NodeId, excerpt};
 use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
-/// Headers that describe the body and the connection. Only llmload itself may set them.
+/// Headers that only llmload is allowed to set, because they describe the body and the connection.
 const RESERVED_HEADERS: [&str; 9] = [
     "accept",
     "accept-encoding",
@@ -33,7 +33,6 @@ const RESERVED_HEADERS: [&str; 9] = [
 ];
 
 impl Validator<'_> {
-    /// Reads a target; `None` if it has a mistake.
     pub(super) fn target(
         &self,
         name: &str,
@@ -103,7 +102,7 @@ impl Validator<'_> {
         let url = parse_base_url(located.value.trim())
             .map_err(|mistake| self.report(located.node, mistake))
             .ok()?;
-        // The path of a URL without one is `/`.
+        // `Url` has the path `/` if the text has no path.
         if url.path() == "/" {
             self.warn(located.node, "the URL has no path", "add `/v1`, which most servers expect");
         }
@@ -117,7 +116,8 @@ impl Validator<'_> {
         Some(url)
     }
 
-    /// Reads the model. The inner `None` leaves the choice to the endpoint.
+    /// Reads the model. The outer `None` means that the model has a mistake. The inner `None` means
+    /// that the user names no model, so llmload uses the only model that `/models` lists.
     #[allow(clippy::option_option)]
     fn model(&self, field: &Field<String>) -> Option<Option<String>> {
         match field {
@@ -127,13 +127,13 @@ impl Validator<'_> {
         }
     }
 
-    /// Reads the name of a model, which becomes the value of a label.
+    /// Reads the name of a model. The name becomes the value of a label.
     pub(super) fn model_name(&self, located: &Located<String>) -> Option<String> {
         if let Some(fault) = plan::model_name_problem(&located.value) {
             self.problem(
                 located.node,
                 format!("the model's name {fault}"),
-                "write it as `/models` lists it, or remove it",
+                "write the name as `/models` lists it, or remove `model`",
             );
             return None;
         }
@@ -153,7 +153,7 @@ impl Validator<'_> {
                     Some(located) => {
                         self.problem(
                             located.node,
-                            "there is no key to send",
+                            "the target has no API key to send",
                             "write `api_key_env` or `api_key_file`",
                         );
                         None
@@ -179,7 +179,7 @@ impl Validator<'_> {
             document::Auth::XApiKey => Some(Auth::XApiKey(secret)),
             document::Auth::None => {
                 let located = scheme.map_or(node, |located| located.node);
-                self.problem(located, "`none` contradicts the key", "remove one of them");
+                self.problem(located, "`none` contradicts the API key", "remove one of them");
                 None
             }
         }
@@ -200,14 +200,15 @@ impl Validator<'_> {
         self.value_sources(field, |name| {
             let header = HeaderName::from_str(&name.value).ok();
             let mistake = match &header {
-                None => {
-                    Mistake::new("not a valid name for a header", "use letters, digits and `-`")
-                }
+                None => Mistake::new(
+                    "the name of the header is not valid",
+                    "use letters, digits and `-`",
+                ),
                 Some(header) if RESERVED_HEADERS.contains(&header.as_str()) => {
                     Mistake::new(format!("llmload sets `{header}` itself"), "remove it")
                 }
                 Some(header) if header.as_str() == taken => Mistake::new(
-                    format!("the key of the target is already sent as `{header}`"),
+                    format!("llmload already sends the API key of the target as `{header}`"),
                     "remove one of them",
                 ),
                 Some(header) if !seen.insert(header.clone()) => Mistake::new(
@@ -225,7 +226,8 @@ impl Validator<'_> {
         self.value_sources(field, |name| Some(name.value.clone()))
     }
 
-    /// Reads values by name. Each is literal, or comes from a variable or a file.
+    /// Reads a map of headers or query parameters. Each value is a text in the configuration, or is
+    /// in a variable or a file. `read_name` checks a name.
     fn value_sources<K>(
         &self,
         field: &Field<FieldMap<ValueSource>>,
@@ -251,9 +253,11 @@ impl Validator<'_> {
     fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<SecretText> {
         match &located.value {
             ValueSource::Text(text) => {
-                // A value that a variable filled is not in the file.
-                let filled = self.tree.text(located.node).and_then(|text| text.filled.as_ref());
-                if is_sensitive(name) && !filled.is_some_and(|filled| filled.from_variable) {
+                // A secret is allowed if it comes from a variable, because it is then not in the
+                // file.
+                let text_of_file = self.tree.text(located.node);
+                let substituted = text_of_file.and_then(|text| text.substituted.as_ref());
+                if is_sensitive(name) && !substituted.is_some_and(|new| new.from_variable) {
                     self.problem(
                         located.node,
                         "a secret never belongs in the file",
@@ -265,7 +269,7 @@ impl Validator<'_> {
                     self.problem(
                         located.node,
                         "the value is not printable ASCII",
-                        "write one line without spaces around it",
+                        "write one line of ASCII characters without spaces around it",
                     );
                     return None;
                 }
@@ -302,8 +306,8 @@ impl Validator<'_> {
         let range = Duration::from_millis(1)..=Duration::from_hours(24);
         let total = self.span(&keys.total, default.total, range.clone());
         let part = |field, default: Duration| {
-            // A default shrinks to a shorter total. A timeout in the file that exceeds the total is
-            // a mistake.
+            // If `total` is shorter than the default, the default becomes `total`. But if the user
+            // writes a timeout that exceeds `total`, it is a mistake.
             let default = total.map_or(default, |total| default.min(total));
             let value = self.span(field, default, range.clone())?;
             if let (Some(node), Some(total)) = (field.node(), total)
@@ -312,8 +316,10 @@ impl Validator<'_> {
                 let total = HumanDuration(total);
                 self.problem(
                     node,
-                    format!("longer than `total` ({total}), so it never takes effect"),
-                    "shorten it",
+                    format!(
+                        "the timeout is longer than `total` ({total}), so it would have no effect"
+                    ),
+                    "write a shorter time",
                 );
                 return None;
             }
@@ -348,23 +354,24 @@ impl Validator<'_> {
             && !is_local
             && has_secret
         {
-            self.warn(node, "the network transfers the key unencrypted", "use https");
+            self.warn(node, "llmload sends the API key unencrypted", "use https");
         }
     }
 }
 
-/// Reads the root of an API. The result has no slash at its end, except for an empty path.
+/// Parses the root URL of an API. The path of the result has no slash at its end, unless the path
+/// is only a slash.
 ///
-/// No message quotes the whole URL, because it may contain a password.
+/// No message quotes a URL that can contain a password.
 fn parse_base_url(text: &str) -> Result<Url, Mistake> {
-    const REMEDY: &str = "write one such as `http://localhost:8000/v1`";
+    const REMEDY: &str = "write a URL such as `http://localhost:8000/v1`";
     if !text.contains("://") {
         let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
         let remedy = remedy.unwrap_or_else(|| REMEDY.to_owned());
         return Err(Mistake::new("the URL has no scheme", remedy));
     }
-    let mut url =
-        Url::parse(text).map_err(|error| Mistake::new(format!("not a URL ({error})"), REMEDY))?;
+    let mut url = Url::parse(text)
+        .map_err(|error| Mistake::new(format!("the text is not a URL ({error})"), REMEDY))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Mistake::new("the URL is neither http nor https", REMEDY));
     }
@@ -386,7 +393,8 @@ fn parse_base_url(text: &str) -> Result<Url, Mistake> {
     let path = url.path().trim_end_matches('/').to_owned();
     for end in ["/chat/completions", "/completions"] {
         if let Some(before) = path.strip_suffix(end) {
-            // A URL without user and query has no usual place for a secret, so it may be quoted.
+            // The checks above reject a URL with a user or a query. The rest of a URL usually
+            // contains no secret, so the remedy quotes it.
             url.set_path(before);
             return Err(Mistake::new(
                 format!("llmload adds `{end}` to the URL itself"),
