@@ -93,8 +93,8 @@ pub struct RouteReport {
     /// One entry per class of failure that occurred.
     pub failures: Vec<FailureClass>,
     pub timeline: TimelineReport,
-    /// How much slower this target is than the first target of the scenario, over paired requests.
-    /// `None` for the first target.
+    /// The difference between this target and the first target of the scenario, over paired
+    /// requests. `None` for the first target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<PairedDifference>,
     /// The distributions behind the quantiles: pairs of a value and its count. The values have

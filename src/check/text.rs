@@ -144,7 +144,8 @@ fn location(target: &Target) -> String {
 fn prompts(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
     let (prompts, (input, _)) = (&scenario.prompts, tokens_per_request(scenario, forecast));
     let number = prompts.len().map_or("synthetic".to_owned(), |number| {
-        integer(usize::try_from(number).unwrap_or(usize::MAX))
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{} prompt{plural}", integer(usize::try_from(number).unwrap_or(usize::MAX)))
     });
     let mix = match prompts.sources().as_slice() {
         [_] => String::new(),

@@ -46,7 +46,7 @@ pub fn read(text: &str) -> Result<Report, ReadError> {
         return Err(ReadError::FormatVersion { found });
     }
     let report: Report = serde_json::from_str(text).map_err(not_a_report)?;
-    // The file can come from anywhere, so its values are checked.
+    // A user can pass any file, so llmload checks the values.
     let values = report.routes.iter().flat_map(|route| route.distributions.values());
     for values in values {
         let is_sorted = values.is_sorted_by(|one, next| one.0 <= next.0);

@@ -8,9 +8,8 @@ use crate::check::numbers::duration;
 use crate::slo::{Criterion, Share, Slo};
 use crate::tally;
 
-/// The percentage of dropped arrivals up to which a run can pass. For a route (one scenario on one
-/// target) without objectives, it is also the percentage of failed requests up to which the run can
-/// pass.
+/// The highest percentage of dropped arrivals with which a run can pass. If a route (one scenario
+/// on one target) has no objectives, this is also the highest percentage of failed requests.
 const TOLERATED_SHARE: Share = Share::PERCENT;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +19,7 @@ pub struct Verdict {
     pub reasons: Vec<String>,
 }
 
-/// An objective and the number of requests that met it.
+/// An objective, and the number of requests that met the objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ObjectiveResult {
     /// `ttft`, `tpot`, `e2e_latency` or `success_rate`.
@@ -120,16 +119,17 @@ impl ObjectiveResult {
         }
     }
 
-    /// Returns the reason why the objective was missed. The text names failed requests, because
-    /// failed requests count as misses.
+    /// Returns the reason why the objective was missed. For a latency, the text also
+    /// contains the number of failed requests, because a failed request counts as a miss.
     fn miss(&self, failed: u64) -> String {
         let criterion = self.criterion();
         if self.judged == 0 {
             return format!("{criterion}: no request to judge");
         }
-        let failed = match failed {
-            0 => String::new(),
-            failed => format!("; {failed} failed requests count as misses"),
+        let failed = match (failed, self.threshold_seconds) {
+            (0, _) | (_, None) => String::new(),
+            (1, _) => "; 1 failed request counts as a miss".to_owned(),
+            _ => format!("; {failed} failed requests count as misses"),
         };
         let (met, judged) = (self.met, self.judged);
         let verb = match self.threshold_seconds {

@@ -1,5 +1,6 @@
-//! The time in which a phase was active. A phase occurs once in each cycle, and again if other
-//! phases have the same name. This module adds the lengths of all occurrences.
+//! The time in which a phase was active. A phase occurs in each cycle of the schedule, and
+//! several times in a cycle if phases have the same name. This module adds the lengths of all
+//! occurrences.
 
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ mod tests {
             active.extend(at(start + 9), at(start + 10));
         }
         assert_eq!(active.length(), Duration::from_secs(30));
-        // A request of the second occurrence ends during the third and extends the second.
+        // A request of the second occurrence ends during the third occurrence. Only the second
+        // occurrence becomes longer.
         active.extend(at(69), at(75));
         assert_eq!(active.length(), Duration::from_secs(35));
         let mut total = ActiveTime::default();

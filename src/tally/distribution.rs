@@ -31,8 +31,8 @@ impl Distribution {
         Distribution::new(3, 1e-3)
     }
 
-    /// Creates a distribution of times in seconds with one significant digit. It takes a tenth of
-    /// the memory.
+    /// Creates a distribution of times in seconds with one significant digit. Such a
+    /// distribution takes a tenth of the memory.
     pub fn for_coarse_times() -> Distribution {
         Distribution::new(1, 1e-6)
     }

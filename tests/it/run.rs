@@ -241,7 +241,7 @@ async fn a_run_waits_for_its_last_response() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_rate_ends_after_the_duration_of_for_and_a_run_does_not_wait_for_cron() {
+async fn the_option_for_ends_an_endless_rate_and_a_run_does_not_wait_for_cron() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = format!(

@@ -10,8 +10,8 @@ use crate::check::phases;
 use crate::check::time_axis::{self, Axis};
 use crate::plan::{Scenario, Start};
 
-/// The most passes in one chart. More passes could not be told apart, so the chart then shows only
-/// one pass.
+/// The most passes in one chart. A chart of more passes would be unreadable, so it shows a single
+/// pass instead.
 const MOST_PASSES: f64 = 12.0;
 
 /// The number of lines of a chart whose values are all equal.
@@ -69,7 +69,7 @@ impl ForecastText<'_> {
             writeln!(f, "{line}")?;
         }
         if has_shade {
-            let legend = format!("█ mean of a column, {SHADE} highest rate in it");
+            let legend = format!("█ mean rate of a column, {SHADE} highest rate of a column");
             writeln!(f, "{:11}{}", "", self.style.faint(legend))?;
         }
         if most_slots > 0.0 && has_rates {

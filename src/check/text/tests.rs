@@ -58,7 +58,10 @@ schedule:
         drawn.lines().skip_while(|line| !line.contains("peak")).take(2).collect();
     assert_eq!(chart[0], "           peak 1,234/s in burst (10s)", "{drawn}");
     assert!(chart[1].starts_with("  1,234/s ┤"), "{drawn}");
-    assert!(drawn.contains("           █ mean of a column, ░ highest rate in it\n"), "{drawn}");
+    assert!(
+        drawn.contains("           █ mean rate of a column, ░ highest rate of a column\n"),
+        "{drawn}"
+    );
     let plan = crate::config::parse(text, "test", None, &|_| None).unwrap();
     let checked = FileCheck::valid("test", &plan, now()).unwrap();
     let forecast = serde_json::to_value(&checked).unwrap()["forecast"]["scenarios"][0].clone();
@@ -164,11 +167,11 @@ scenarios: {s: {prompts: all, rate: 1/s}, t: {prompts: short, rate: 1/s}, u: {pr
     let drawn = text_of(text, 120, false);
     assert!(
         drawn.contains(
-            "  prompts        all: 3 in a mix of 75 % short, 25 % long, about 1 token each\n"
+            "  prompts        all: 3 prompts in a mix of 75 % short, 25 % long, about 1 token each\n"
         ),
         "{drawn}"
     );
-    assert!(drawn.contains("  prompts        short: 1, about 1 token each\n"), "{drawn}");
+    assert!(drawn.contains("  prompts        short: 1 prompt, about 1 token each\n"), "{drawn}");
 }
 
 /// If the chart changes, look at the new chart before you change this test.
