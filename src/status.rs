@@ -70,8 +70,8 @@ pub struct RouteMonitor {
     pub incidents: Arc<Incidents>,
     /// The TTFT and the decode speed of the last five minutes.
     pub recent: Arc<Recent>,
-    /// The measured values for the report of a `run`. `None` in the daemon, whose values would grow
-    /// without bound.
+    /// The measured values for the report of a `run`. `None` in the daemon, because these values
+    /// grow without bound.
     pub tally: Option<Arc<Tally>>,
     /// The difference from the baseline target, the first target of the scenario. Empty for the
     /// baseline target itself.

@@ -1,5 +1,5 @@
 //! The detection of distortions. Once a second, the detector gets a reading of all counters and
-//! compares it with the reading 30 s before.
+//! compares it with the reading from 30 s before.
 //!
 //! A distortion becomes active as soon as this comparison exceeds its threshold. It ends when no
 //! comparison has exceeded the threshold for 30 s. A single event is part of the comparisons for
@@ -27,7 +27,7 @@ const ONE_IN: u32 = 100;
 /// in about this time. The alert on `llmload_dispatch_lag_seconds` has the same limit.
 pub(super) const LATE: Duration = Duration::from_millis(100);
 /// A probe is delayed if the event loop runs it later than this. At 40 tokens per second, this is
-/// the time between two tokens. After a longer delay, llmload sees two tokens as one.
+/// the time between two tokens. After a longer delay, llmload sees two tokens at the same time.
 pub(super) const DELAYED: Duration = Duration::from_millis(25);
 /// The highest fraction of the CPUs or files that is normally in use. With a higher fraction, there
 /// is no reserve for the next burst.
@@ -100,11 +100,10 @@ pub(super) struct Reading {
     pub arrivals: u64,
     /// Arrivals that were sent later than [`LATE`], or dropped as late.
     pub late: u64,
-    /// Probes of the event loop.
     pub probes: u64,
     /// Probes with more delay than [`DELAYED`].
     pub delayed: u64,
-    /// CPU time of the process.
+    /// CPU time.
     pub cpu: Option<Duration>,
     /// The number of CPUs that the process can use.
     pub cpus: Option<f64>,
@@ -116,7 +115,6 @@ pub(super) struct Reading {
     pub max_files: Option<u64>,
 }
 
-/// A distortion that was detected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectedDistortion {
     pub kind: Distortion,
@@ -126,16 +124,14 @@ pub struct DetectedDistortion {
     pub last: Instant,
 }
 
-/// The changes that a new reading caused.
+/// The effect of a new reading.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
-    /// Distortions that became active.
     pub began: Vec<DetectedDistortion>,
     /// True if the last active distortion has just ended, so that none is active any more.
     pub recovered: bool,
 }
 
-/// The readings of a window, and the active distortions.
 #[derive(Debug, Default)]
 pub(super) struct DistortionDetector {
     readings: VecDeque<Reading>,
@@ -172,8 +168,7 @@ impl DistortionDetector {
     fn slide_window(&mut self, now: Reading) -> Reading {
         let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
         let before = self.readings.partition_point(is_before);
-        // The last reading before the window is kept, because it has the totals at the start of the
-        // window.
+        // Keep the last reading before the window: its totals are those at the window's start.
         self.readings.drain(..before.saturating_sub(1));
         self.readings.truncate(READINGS - 1);
         self.readings.push_back(now);
@@ -375,8 +370,7 @@ mod tests {
             "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
              give llmload more CPU, reduce the load, or spread it over several machines"
         );
-        // The stop is in the window for half a minute. The distortion ends another half minute
-        // later.
+        // The stop is in the window for half a minute. Half a minute later, the distortion ends.
         for second in 103..161 {
             assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
             assert_eq!(detector.active_distortions().count(), 1);

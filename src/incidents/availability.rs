@@ -1,8 +1,8 @@
 //! The availability of a target, as seen by the requests that llmload sends to it. An outage causes
 //! two log lines: one at its beginning and one at its end.
 //!
-//! A request is unreachable if it could not connect to the server, or if the server responded with
-//! a 5xx status. Other requests are reachable.
+//! This module calls a request unreachable if it could not connect to the server, or if the server
+//! responded with a 5xx status. It calls all other requests reachable.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ metric_structs! {
         requests: IntCounter = SLO_REQUESTS;
         violations: IntCounter = SLO_VIOLATIONS;
         threshold: LazyGauge = SLO_THRESHOLD;
-        share: Gauge = SLO_OBJECTIVE;
+        objective: Gauge = SLO_OBJECTIVE;
     }
 }
 
@@ -45,7 +45,7 @@ impl ObjectiveFamilies {
         let bind = |objective: &Objective| {
             let labels = [target, model, scenario, &objective.to_string()];
             let metrics = self.per_objective.bind(&labels, series);
-            metrics.share.set(objective.share.as_f64());
+            metrics.objective.set(objective.share.as_f64());
             if let Some(threshold) = objective.threshold() {
                 metrics.threshold.set(threshold.as_secs_f64());
             }

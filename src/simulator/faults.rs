@@ -52,7 +52,7 @@ impl Fault {
     }
 
     /// Returns the fraction of requests that get this fault.
-    pub(super) fn share(self, faults: &Faults) -> f64 {
+    pub(super) fn fraction(self, faults: &Faults) -> f64 {
         match self {
             Fault::Http429 => faults.http_429,
             Fault::Http500 => faults.http_500,
@@ -69,7 +69,7 @@ impl Fault {
     pub(super) fn choose(faults: &Faults, point: f64) -> Option<Fault> {
         let mut end = 0.0;
         Fault::ALL.into_iter().find(|fault| {
-            end += fault.share(faults);
+            end += fault.fraction(faults);
             point < end
         })
     }

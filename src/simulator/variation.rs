@@ -72,11 +72,11 @@ mod tests {
         for seed in 0..5 {
             let drawn = faults(&options(seed, MIXED), 0..count);
             for fault in Fault::ALL {
-                let share = fault.share(&MIXED);
-                let expected = share * 10_000.0;
+                let fraction = fault.fraction(&MIXED);
+                let expected = fraction * 10_000.0;
                 let seen = drawn.iter().filter(|f| **f == Some(fault)).count();
                 let seen = f64::from(u32::try_from(seen).unwrap());
-                let deviation = (expected * (1.0 - share)).sqrt();
+                let deviation = (expected * (1.0 - fraction)).sqrt();
                 assert!((seen - expected).abs() < 4.0 * deviation, "{fault:?}: {seen} of {count}");
             }
         }
