@@ -88,8 +88,8 @@ pub enum Next {
         /// The end of the phase.
         until: Instant,
     },
-    /// A closed-loop phase with a fixed number of requests is active. When all have ended, call
-    /// [`Pacer::end_counted_phase`].
+    /// A `requests` phase is active: a closed loop that ends after a fixed number of requests. When
+    /// all its requests have ended, the driver calls [`Pacer::end_counted_phase`].
     CountedRequests {
         /// The index of the phase in the schedule.
         phase: usize,
@@ -319,7 +319,7 @@ impl Pacer {
         }
     }
 
-    /// Λ(now) as a position among the marks. It stops at the barrier.
+    /// Λ(now) as a position among the marks. After the barrier, this is Λ at the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
         let reached = if now < self.segment.cycle_start {
             Area::ZERO
@@ -329,12 +329,13 @@ impl Pacer {
         micro(reached + self.carry)
     }
 
-    /// The offset of `now` in the cycle. It stops at the barrier.
+    /// The offset of `now` in the cycle. After the barrier, this is the offset of the barrier.
     fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
         now.saturating_duration_since(self.segment.cycle_start).min(barrier.time)
     }
 
-    /// Returns the arrival at the mark for which the limiter has just given permission.
+    /// Returns the arrival of the next mark, which the limiter has just granted. Moves on to the
+    /// mark after it.
     fn take_arrival(&mut self, now: Instant) -> Next {
         let (mark, k) = (self.next_mark, self.next_number);
         self.advance();

@@ -68,8 +68,8 @@ impl Plan {
     ///
     /// A run starts every scenario at once. Only a daemon follows the wall clock, cron expressions
     /// and active windows, so the plan has a warning that the run ignores them. A schedule that
-    /// repeats forever runs once. If the run has a length (`has_length`), it repeats until the run
-    /// ends.
+    /// repeats forever runs once, or until the end of the run if the run has a length
+    /// (`has_length`).
     ///
     /// # Errors
     /// If no scenario has the name `only`, or if a scenario would never end.
@@ -146,7 +146,7 @@ pub struct Scenario {
     pub max_lag: Duration,
     /// True if the file has `rate` or `concurrency` instead of `schedule`, so the load never ends.
     pub endless: bool,
-    /// The objectives, if the file has any.
+    /// The objectives; `None` if the file has no objectives.
     pub slo: Option<Arc<Slo>>,
 }
 
@@ -185,7 +185,8 @@ pub struct Target {
     /// The value of the `target` label.
     pub name: String,
     pub location: Location,
-    /// The model of all requests. `None` if the model is the only model that `/models` lists.
+    /// The model of all requests. If it is `None`, llmload uses the only model that `/models`
+    /// lists.
     pub model: Option<String>,
     pub auth: Auth,
     /// Additional headers. Any header can contain a key, so all values are treated as secret.
@@ -200,7 +201,7 @@ pub struct Target {
     /// The end marker that proves that a response is complete.
     pub terminal: Terminal,
     pub timeouts: Timeouts,
-    /// The prices of tokens, if the file has any.
+    /// The prices of tokens; `None` if the file has no prices.
     pub prices: Option<Prices>,
 }
 
@@ -287,11 +288,11 @@ pub enum Location {
 pub enum Auth {
     /// No credentials.
     None,
-    /// `authorization: Bearer …`
+    /// The header `authorization: Bearer …`.
     Bearer(Secret),
-    /// `api-key: …`, for Azure.
+    /// The header `api-key: …`, for Azure.
     ApiKey(Secret),
-    /// `x-api-key: …`, for Anthropic.
+    /// The header `x-api-key: …`, for Anthropic.
     XApiKey(Secret),
 }
 
@@ -310,7 +311,7 @@ pub enum SecretOrigin {
     File(PathBuf),
 }
 
-/// The form in a sentence: `the variable NAME`, `the file PATH`.
+/// The text form for a sentence, such as `the variable NAME` or `the file PATH`.
 impl fmt::Display for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

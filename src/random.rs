@@ -1,5 +1,5 @@
-//! Random number generators that depend only on the seed of the configuration, so two runs with the
-//! same seed draw the same numbers.
+//! Random number generators. The seed of the configuration determines their numbers, so two runs
+//! with the same seed draw the same numbers.
 //!
 //! Each scenario has a separate generator for each purpose. So the draws of one scenario never
 //! change the draws of another scenario.

@@ -58,13 +58,13 @@ pub enum Cycles {
     BackToBack {
         /// The number of cycles.
         repeat: Repeat,
-        /// True if each cycle waits until the target is ready.
+        /// True if each cycle waits for the target to become ready before it starts.
         when_ready: bool,
     },
     /// The wall clock decides the start of each cycle. The cycles never end.
     WallClock(Anchor),
     /// Each cron firing starts this number of cycles, one after the other. A cron firing during
-    /// these cycles is skipped: it starts nothing.
+    /// these cycles is skipped, so it starts no further cycles.
     Cron(Cron, Repeat),
 }
 
@@ -85,10 +85,10 @@ pub struct Timetable {
     schedule: Arc<Schedule>,
     cycles: Cycles,
     active: Option<Windows>,
-    /// The latest cycle that a segment was returned for.
+    /// The cycle of the latest segment that was returned.
     last_cycle: Option<LastCycle>,
-    /// The latest cron firing that started cycles or was skipped. Before the first one, the time
-    /// of the first call: earlier cron firings are ignored.
+    /// The latest cron firing that started cycles or was skipped. Before the first of
+    /// them, this is the time of the first call, because earlier cron firings are ignored.
     last_firing: Option<SystemTime>,
     skipped_firings: u64,
 }
@@ -145,7 +145,7 @@ impl Timetable {
     }
 
     /// Returns true if the schedule is one phase that repeats forever without idle times. Users see
-    /// it as one load without cycles.
+    /// such a schedule as one load without cycles.
     pub fn is_endless(&self) -> bool {
         let is_repeated_forever = match self.cycles {
             Cycles::BackToBack { repeat, .. } => repeat == Repeat::Forever,

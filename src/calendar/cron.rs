@@ -287,7 +287,7 @@ impl FieldKind {
             }
         };
         let is_week = self.names.len() == 7;
-        // If a range ends on Sunday, `0` means 7. Without this line, the range would go backwards.
+        // If a range ends on Sunday, `0` means 7. Otherwise, `fri-0` would go backwards.
         let last = if is_week && last == 0 && first > 0 { 7 } else { last };
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });

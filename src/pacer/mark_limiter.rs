@@ -72,7 +72,8 @@ impl MarkLimiter {
                 Ok(Err(not_until)) => {
                     return Err(self.origin + not_until.earliest_possible().as_u64());
                 }
-                // governor returns this error for more cells than its burst. `cells` is never more.
+                // governor returns this error for more cells than its burst. `cells` is never above
+                // the burst.
                 Err(_) => return Err(u64::MAX),
             }
         }

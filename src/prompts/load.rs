@@ -33,7 +33,7 @@ pub enum LoadError {
     /// The file is not encoded in UTF-8.
     Encoding {
         path: String,
-        /// The line of the error, from 1.
+        /// The line of the error. The first line of the file is 1.
         line: usize,
     },
     /// The file contains no prompts.
@@ -41,7 +41,7 @@ pub enum LoadError {
     /// A row is not JSON in the expected form.
     Json {
         path: String,
-        /// The line of the error, from 1.
+        /// The line of the error. The first line of the file is 1.
         line: usize,
         problem: String,
         remedy: String,
@@ -106,7 +106,8 @@ pub fn load_pairs(path: &Path, template: &str) -> Result<Vec<String>, LoadError>
     let entries = parse_entries(&name, &read(path)?)?;
 
     let mut environment = Environment::new();
-    // By default, a template replaces a missing field with an empty text. Strict makes it an error.
+    // By default, a template replaces a missing field with an empty text. `Strict` makes a missing
+    // field an error.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment.template_from_str(template).map_err(|error| {
         LoadError::Template { problem: format!("not a template: {}", reason(&error)), remedy: None }

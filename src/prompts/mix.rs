@@ -81,7 +81,8 @@ impl WeightedRoundRobin {
                     .saturating_add(u64::from(before))
             }
             // The number of the member's earlier turns depends on all earlier draws, so it is not
-            // known. `k` is used instead, which reaches all prompts of the member over time.
+            // known. The number of the prompt is `k` instead. Over time, `k` reaches all prompts of
+            // the member.
             PromptOrder::Random => k,
         };
         (member, member_k)

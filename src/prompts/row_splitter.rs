@@ -158,7 +158,7 @@ impl RowSplitter {
     /// Handles a byte outside of rows.
     fn outside_row(&mut self, byte: u8) -> Result<(), SplitError> {
         self.place = match (self.place, byte) {
-            // A byte order mark, which some editors write.
+            // Some editors write a byte order mark at the start of a file.
             (Place::Start, 0xEF | 0xBB | 0xBF) if self.offset < 3 => Place::Start,
             (place, b' ' | b'\t' | b'\r' | b'\n') => {
                 self.line += usize::from(byte == b'\n');

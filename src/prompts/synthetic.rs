@@ -70,7 +70,7 @@ pub struct Synthetic {
     /// The number of tokens that the chat template of the target adds. The text is shorter by this
     /// number.
     pub template: u32,
-    /// True if each request asks the engine to generate as many tokens as the output limit allows.
+    /// True if the engine should always generate as many tokens as the output limit allows.
     pub ignore_eos: bool,
 }
 

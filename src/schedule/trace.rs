@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::rate::{Area, nanos};
 
-/// The token counts of a request in a trace; `None` if the trace does not contain them.
+/// The token counts of a request in a trace. A count is `None` if the trace does not contain it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lengths {
     /// The number of prompt tokens.

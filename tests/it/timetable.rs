@@ -114,7 +114,7 @@ async fn a_cron_firing_during_a_manual_override_is_not_counted_as_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outside_active_windows_nothing_is_sent_and_the_cycle_continues_to_pass() {
+async fn outside_active_windows_llmload_sends_nothing_and_the_schedule_clock_continues() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.epoch.wall = utc("2026-06-01T07:59:00Z");
     let text = "target: http://a/v1\nrate: 1/s\nactive: [{days: mon, hours: '08:00-08:01'}, \
