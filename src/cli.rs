@@ -62,11 +62,11 @@ enum Command {
     Daemon(DaemonArgs),
     /// Run the daemon with the built-in simulator, without any configuration
     Demo(WebArgs),
-    /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it did not pass
+    /// Run the schedule once and print a report: exit code 0 if the run passed, 3 if it did not
     Run(run::RunArgs),
     /// Compare the report.json of two runs: exit code 0, or 3 if the new run is worse
     Compare(compare::CompareArgs),
-    /// Send two small requests to an endpoint, explain the responses and suggest how to fix problems
+    /// Send two small requests to an endpoint, explain the responses and suggest remedies
     Probe(probe::ProbeArgs),
     /// Validate configuration files and forecast the next 24 h, without sending anything
     Check(check::CheckArgs),

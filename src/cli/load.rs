@@ -65,7 +65,8 @@ pub(super) fn load_plan(
             if !args.config_file.exists() {
                 for problem in &mut invalid.problems {
                     let remedy =
-                        "name a file with --config.file, or run `llmload demo`, which needs no file";
+                        "name a file with --config.file, or run `llmload demo`, which needs \
+                         no file";
                     problem.remedy = Some(remedy.to_owned());
                 }
             }

@@ -27,11 +27,15 @@ fn from_environment(
     let host = host();
     let ordinal = host.rsplit('-').next().and_then(|ordinal| ordinal.parse::<u32>().ok());
     let ordinal = ordinal.ok_or_else(|| {
-        format!("LLMLOAD_SHARDS is set, but the host name `{host}` does not end in a number; set LLMLOAD_SHARD=I/N instead")
+        format!(
+            "LLMLOAD_SHARDS is set, but the host name `{host}` does not end in a number; set \
+             LLMLOAD_SHARD=I/N instead"
+        )
     })?;
     Shard::new(ordinal, count).ok_or_else(|| {
         format!(
-            "the host name `{host}` means shard {ordinal}, but LLMLOAD_SHARDS is {count}; raise LLMLOAD_SHARDS"
+            "the host name `{host}` means shard {ordinal}, but LLMLOAD_SHARDS is {count}; raise \
+             LLMLOAD_SHARDS"
         )
     })
 }

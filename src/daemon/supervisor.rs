@@ -4,8 +4,8 @@
 //! in this way:
 //!
 //! - An unchanged scenario continues without a change.
-//! - A changed scenario keeps its ledgers, Prometheus series and connections. It restarts only if it
-//!   must wait until a target is ready.
+//! - A changed scenario keeps its ledgers, Prometheus series and connections. It restarts only if
+//!   it must wait until a target is ready.
 //! - A removed scenario drains, and then its series are removed.
 
 use std::collections::BTreeSet;

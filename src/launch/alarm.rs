@@ -84,7 +84,7 @@ mod kernel {
             let file = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             #[expect(
                 deprecated,
-                reason = "the call is sound because the descriptor cannot change; its replacement is unsafe"
+                reason = "sound because the descriptor cannot change; the new function is unsafe"
             )]
             let file = AsyncFd::with_interest(file, Interest::READABLE)?;
             Ok(Timer(file))

@@ -5,8 +5,8 @@
 //! [`Driver::run`] is a thin loop around `step` that waits for the clock, for commands, for
 //! returned slots and for the stop signal.
 //!
-//! The source of arrivals is a segment of the schedule, or a manual rate override. The driver has no
-//! source before the first segment, between segments and after the last segment. One call of
+//! The source of arrivals is a segment of the schedule, or a manual rate override. The driver has
+//! no source before the first segment, between segments and after the last segment. One call of
 //! `advance` makes one decision:
 //!
 //! ```text

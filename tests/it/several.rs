@@ -72,7 +72,7 @@ scenarios:
     assert!(to_fast.iter().zip(&to_slow).all(|(fast, slow)| number(fast) + 1 == number(slow)));
 
     let scenarios = status["scenarios"].as_array().unwrap();
-    assert!(scenarios[0].get("difference").is_none(), "the first target is the baseline");
+    assert!(scenarios[0].get("difference").is_none(), "the first target is the baseline target");
     assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
     assert_eq!(difference["pairs"], 40, "only pairs of two successes count");
@@ -221,7 +221,8 @@ async fn more_than_32_routes_work_if_the_file_allows_them() {
     let (code, _, err) = llmload(&["--config.file", file.to_str().unwrap()]);
     assert_eq!(code, Some(2));
     assert!(
-        err.contains("40 scenarios") && err.contains("raise `metrics.max_combinations`"),
+        err.contains("40 pairs of scenario and target")
+            && err.contains("raise `metrics.max_combinations`"),
         "{err}"
     );
 
