@@ -97,8 +97,8 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
 /// The rows that llmload has read until now, and the limits for the next row.
 struct Rows {
     speed: f64,
-    /// True if llmload ignores the rows after `end`. False if a row after `end` is a mistake.
-    ignores_late_rows: bool,
+    /// True if llmload ignores the rows after `end`. False if such a row is a mistake.
+    cuts_after_end: bool,
     /// The latest time that a row can have. Times count from the first row.
     end: Duration,
     /// The instants of the first row and of the latest row, in nanoseconds.
@@ -111,7 +111,7 @@ impl Rows {
         let end = until.unwrap_or(Phase::LONGEST);
         Rows {
             speed,
-            ignores_late_rows: until.is_some(),
+            cuts_after_end: until.is_some(),
             end,
             first_and_latest: None,
             kept: Vec::new(),
@@ -137,7 +137,7 @@ impl Rows {
         let within = offset <= self.end;
         if within {
             self.kept.push(TraceRow::new(offset, row.lengths));
-        } else if !self.ignores_late_rows {
+        } else if !self.cuts_after_end {
             let message = "the row is more than 366 days after the first row";
             return Err(Mistake::new(message, "cut the trace with `for` or raise `speed`"));
         }

@@ -152,7 +152,7 @@ fn syntax(message: &str) -> Mistake {
     } else {
         ""
     };
-    let mistake = Mistake::without_remedy(format!("not valid YAML: {}", excerpt(bare)));
+    let mistake = Mistake::without_remedy(format!("the file is not valid YAML: {}", excerpt(bare)));
     let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
     Mistake { remedy, ..mistake }
 }
