@@ -329,9 +329,9 @@ async fn the_time_to_connect_is_reported_once_for_each_connection_with_its_dns_l
     assert!(matches!(observed.connected.lock().unwrap()[..], [(false, _)]), "{observed:?}");
 }
 
-/// A server closes connections after five idle seconds, and a request is due every six seconds. If
-/// llmload reused connections after this time, each request would fail. The sockets are real. Only
-/// the clock is advanced.
+/// Common servers close a connection after five idle seconds. If llmload reused connections after
+/// this time and a request were due every six seconds, each request would fail. The sockets are
+/// real. Only the clock is advanced.
 #[tokio::test]
 async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -432,7 +432,7 @@ async fn a_proxy_is_used_only_if_it_is_configured() {
 // ---- Limits -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn an_endless_head_or_body_ends_at_its_limit() {
+async fn the_reading_of_an_endless_head_or_body_ends_at_a_limit() {
     let header = format!("x-more: {}\r\n", "x".repeat(1000)).into_bytes();
     let head_without_end = || {
         vec![

@@ -352,7 +352,7 @@ async fn an_impossible_target_is_refused_before_any_request() {
 /// The remedy for an untrusted certificate works: if it is applied, the TLS handshake succeeds and
 /// only the next step fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_trusted_once_its_authority_is_named() {
+async fn a_certificate_is_trusted_if_its_authority_is_configured() {
     let url = format!("https://{}/v1", tls_port());
     let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/self-signed.crt.pem");
     let run =
