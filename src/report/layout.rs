@@ -133,7 +133,7 @@ fn latencies(statistics: &Statistics) -> Option<Block> {
         row.push(integer(count));
         row
     };
-    let columns = ["", "mean", "p50", "p90", "p95", "p99", "max", "count"];
+    let columns = ["", "mean", "p50", "p90", "p95", "p99", "max", "values"];
     let rows: Vec<_> = rows.into_iter().filter(|row| row.1.count > 0).map(cells).collect();
     (!rows.is_empty()).then(|| Block::Table {
         title: "Per request".to_owned(),
