@@ -45,8 +45,7 @@ pub enum Blame {
     Network,
     /// llmload or its machine.
     Client,
-    /// A rule of the endpoint: it requires another key, limits the quota or the rate, or filters
-    /// content.
+    /// A rule of the endpoint, such as a required key, a quota, a rate limit or a content filter.
     Policy,
 }
 
@@ -89,8 +88,7 @@ macro_rules! failures {
                 match self { $(Failure::$variant => Blame::$blame,)+ }
             }
 
-            /// Returns a sentence that explains the class in the documentation and on the status
-            /// page.
+            /// Returns a sentence for the documentation and the status page.
             pub fn meaning(self) -> &'static str {
                 match self { $(Failure::$variant => concat!($($doc),+),)+ }
             }
@@ -165,8 +163,7 @@ impl Failure {
         matches!(self, ConnectTimeout | TimeoutFirstToken | TimeoutIdle | TimeoutTotal)
     }
 
-    /// Returns true if the client could not connect: the failure occurred while the connection was
-    /// established.
+    /// Returns true if the client could not connect to the endpoint.
     pub fn is_connecting(self) -> bool {
         use Failure::{ConnectOther, ConnectRefused, ConnectTimeout, Dns, Tls};
         matches!(self, Dns | ConnectRefused | ConnectTimeout | ConnectOther | Tls)
@@ -342,8 +339,7 @@ impl Measurement {
         self.end.saturating_duration_since(self.sent)
     }
 
-    /// Returns TTFT, the time to first token: `first_token − sent`. Returns `None` without
-    /// streaming.
+    /// Returns TTFT: `first_token − sent`. Returns `None` without streaming.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         self.first_token.map(|first| first.saturating_duration_since(self.sent))
     }
