@@ -236,8 +236,8 @@ async fn reasoning_tokens_are_before_the_answer_and_are_counted() {
     let usage = &events[8]["usage"];
     assert_eq!(usage["completion_tokens"], 6);
     assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
-    let whole = endpoint.chat(&chat_body(json!({"max_tokens": 6}))).await.json();
-    let message = &whole["choices"][0]["message"];
+    let complete = endpoint.chat(&chat_body(json!({"max_tokens": 6}))).await.json();
+    let message = &complete["choices"][0]["message"];
     assert_eq!(message["reasoning_content"].as_str().unwrap().split(' ').count(), 4);
     assert_eq!(message["content"].as_str().unwrap().split(' ').count(), 2);
 }
@@ -267,11 +267,11 @@ async fn a_completion_is_returned_as_a_stream_or_as_one_object() {
     let usage = &events[21]["usage"];
     assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&4.into(), &20.into()));
 
-    let whole = endpoint.complete(&json!({"prompt": "Once upon a time"})).await.json();
-    assert_eq!(whole["object"], "text_completion");
-    assert_eq!(text_of(&whole).split(' ').count(), 16, "{whole}");
+    let complete = endpoint.complete(&json!({"prompt": "Once upon a time"})).await.json();
+    assert_eq!(complete["object"], "text_completion");
+    assert_eq!(text_of(&complete).split(' ').count(), 16, "{complete}");
     assert_eq!(
-        (&whole["usage"]["total_tokens"], &whole["choices"][0]["finish_reason"]),
+        (&complete["usage"]["total_tokens"], &complete["choices"][0]["finish_reason"]),
         (&20.into(), &"length".into())
     );
 
@@ -502,9 +502,9 @@ async fn the_fault_stream_error_sends_an_error_event_and_ends_the_stream_normall
     assert_eq!(error["error"]["type"], "server_error");
     assert!((2..=6).contains(&tokens.len()), "{tokens:?}");
     assert!(tokens.iter().all(|e| e["choices"][0]["finish_reason"].is_null()));
-    let whole = endpoint.chat(&chat_body(json!({}))).await;
-    assert_eq!(whole.status, StatusCode::OK);
-    assert_eq!(whole.json()["error"]["type"], "server_error");
+    let complete = endpoint.chat(&chat_body(json!({}))).await;
+    assert_eq!(complete.status, StatusCode::OK);
+    assert_eq!(complete.json()["error"]["type"], "server_error");
     assert_eq!(endpoint.metric("vllm:request_success_total{finished_reason=\"error\"").await, 2);
 }
 
@@ -521,10 +521,10 @@ async fn the_fault_truncation_breaks_the_body_after_a_few_tokens() {
     assert!(!done);
     assert!((2..=6).contains(&events.len()), "{text}");
 
-    let mut whole = endpoint.open(&chat_body(json!({}))).await;
-    let first = whole.frame().await.unwrap().unwrap();
+    let mut complete = endpoint.open(&chat_body(json!({}))).await;
+    let first = complete.frame().await.unwrap().unwrap();
     assert!(first.data_ref().unwrap().starts_with(b"{\"id\":"));
-    assert!(whole.frame().await.unwrap().is_err());
+    assert!(complete.frame().await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl TargetMetrics {
         targets.insert(target.to_owned(), added);
     }
 
-    /// Reports that the server at this address answered with a status below 500.
+    /// Reports that the server at this address responded with a status below 500.
     pub fn set_ready(&self, target: &str, address: &str) {
         if let Some(known) = self.lock().get(target)
             && known.address == address

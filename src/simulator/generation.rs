@@ -188,7 +188,7 @@ mod tests {
         assert!(near(Instant::now(), start, 20_000), "two tokens of prompt at 100/s");
         let first = Instant::now();
         assert!(matches!(generation.next().await, Some(Event::Content(_))));
-        assert_eq!(Instant::now(), first, "the first token comes right after prefill");
+        assert_eq!(Instant::now(), first, "the first token is sent right after prefill");
         for _ in 0..300 {
             assert!(matches!(generation.next().await, Some(Event::Content(_))));
         }

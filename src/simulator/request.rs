@@ -52,13 +52,13 @@ impl TextRequest {
         let invalid = |message: &str| Err(ApiError::invalid_request(message.to_owned()));
         let prompt_tokens = match api {
             Api::Chat if document.messages.is_empty() => {
-                return invalid("`messages` must hold at least one message");
+                return invalid("`messages` must have at least one message");
             }
             Api::Chat => estimate_tokens(document.messages.iter().flat_map(Message::texts)),
             Api::Completions => match document.prompt.as_ref().map(Prompt::tokens) {
                 Some(Some(tokens)) => tokens,
                 Some(None) => {
-                    return invalid("`prompt` must hold exactly one prompt");
+                    return invalid("`prompt` must have exactly one prompt");
                 }
                 None => return invalid("`prompt` is missing"),
             },

@@ -255,15 +255,15 @@ mod tests {
 
     #[test]
     fn an_unstreamed_chat_response_has_a_message_and_the_usage() {
-        let whole = envelope().unstreamed("", "Good day.", FinishReason::Stop, usage());
-        let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
-        assert_eq!(whole["object"], "chat.completion");
+        let complete = envelope().unstreamed("", "Good day.", FinishReason::Stop, usage());
+        let complete: serde_json::Value = serde_json::from_slice(&complete).unwrap();
+        assert_eq!(complete["object"], "chat.completion");
         assert_eq!(
-            whole["choices"][0]["message"],
+            complete["choices"][0]["message"],
             serde_json::json!({"role": "assistant", "content": "Good day."})
         );
-        assert_eq!(whole["choices"][0]["finish_reason"], "stop");
-        assert_eq!(whole["usage"]["total_tokens"], 8);
+        assert_eq!(complete["choices"][0]["finish_reason"], "stop");
+        assert_eq!(complete["usage"]["total_tokens"], 8);
         let reasoned = envelope().unstreamed("Hm.", "Good day.", FinishReason::Stop, usage());
         assert!(text(&reasoned).contains(r#""reasoning_content":"Hm.""#));
     }
@@ -281,15 +281,15 @@ mod tests {
         assert_eq!(text(&envelope.content(" a")), chunk(" a", "null"));
         let end = envelope.end(FinishReason::Length, None);
         assert_eq!(text(&end), chunk("", "\"length\"") + "data: [DONE]\n\n");
-        let whole = envelope.unstreamed("", "Good day.", FinishReason::Stop, usage());
-        let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        let complete = envelope.unstreamed("", "Good day.", FinishReason::Stop, usage());
+        let complete: serde_json::Value = serde_json::from_slice(&complete).unwrap();
         assert_eq!(
-            (&whole["object"], &whole["usage"]["total_tokens"]),
+            (&complete["object"], &complete["usage"]["total_tokens"]),
             (&"text_completion".into(), &8.into())
         );
         let choice = serde_json::json!(
             {"index": 0, "text": "Good day.", "logprobs": null, "finish_reason": "stop"}
         );
-        assert_eq!(whole["choices"], serde_json::json!([choice]));
+        assert_eq!(complete["choices"], serde_json::json!([choice]));
     }
 }

@@ -204,7 +204,7 @@ fn each_variable_depends_only_on_earlier_variables() {
                 let used = used.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
                 assert!(
                     names[..at].contains(&used),
-                    "{name}: {} uses ${used}, which comes later",
+                    "{name}: {} uses ${used}, which is a later variable",
                     names[at]
                 );
             }

@@ -47,7 +47,7 @@ pub fn quantiles(title: &str, unit: Unit, family: &Family) -> Panel {
         .query("mean", mean(family))
         .query("samples in the window", samples(family))
         .band("p99 at least", "p99 at most", "red")
-        .as_background_bars("samples in the window")
+        .background_bars("samples in the window")
 }
 
 fn now() -> [Panel; 8] {

@@ -191,7 +191,7 @@ impl Panel {
     }
 
     /// Draws the counts with this legend as bars in the background, on a separate axis.
-    pub fn as_background_bars(self, legend: &str) -> Panel {
+    pub fn background_bars(self, legend: &str) -> Panel {
         self.with(
             legend,
             &[

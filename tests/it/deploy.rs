@@ -37,7 +37,7 @@ fn files(folder: &str, ending: &str) -> Vec<String> {
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(ending)).collect();
     names.sort();
-    assert!(!names.is_empty(), "{folder} holds no {ending}");
+    assert!(!names.is_empty(), "{folder} has no {ending} file");
     names
 }
 
