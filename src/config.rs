@@ -39,10 +39,9 @@ pub use shard::divide;
 use crate::plan::Plan;
 use crate::random::Fnv;
 use crate::schedule::Shard;
-use problem::{MistakeAt, Mistakes, problem_lines};
+use problem::{MistakeAt, Mistakes, Position, problem_lines};
 use tree::{NodeId, Tree, Value};
 use variables::Variables;
-use yaml::Position;
 
 /// The highest number of problems in one report. Nobody reads a longer report.
 const MAX_PROBLEMS: usize = 100;

@@ -13,7 +13,15 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use super::tree::NodeId;
-use super::yaml::Position;
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line, from 1. 0 if a problem is not about a place in a text.
+    pub line: usize,
+    /// The column in characters, from 1. 0 if the line is 0.
+    pub column: usize,
+}
 
 /// The kind of a mistake or problem, for code that treats some kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::problem::{Mistake, MistakeAt, ProblemKind};
+use super::problem::{Mistake, MistakeAt, Position, ProblemKind};
 use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 
 /// The size of the largest file, in bytes. llmload checks the size before it parses the text.
@@ -22,15 +22,6 @@ const PROMPTS_ELSEWHERE: &str = "move the prompts to separate files";
 pub const MAX_DEPTH: usize = 32;
 /// The highest number of nodes. The nodes of a YAML alias count for each use of the alias.
 pub const MAX_NODES: usize = 20_000;
-
-/// A place in a text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// The line, from 1. 0 if a problem is not about a place in a text.
-    pub line: usize,
-    /// The column in characters, from 1. 0 if the line is 0.
-    pub column: usize,
-}
 
 /// A mistake after which the YAML parser cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq)]

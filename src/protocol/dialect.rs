@@ -33,6 +33,9 @@ pub enum Api {
 }
 
 impl Api {
+    /// All APIs. If one path ends with another path, the longer path is first.
+    pub const ALL: [Api; 2] = [Api::Chat, Api::Completions];
+
     /// Returns the path of the endpoint, relative to the base URL.
     pub const fn path(self) -> &'static str {
         match self {

@@ -138,3 +138,27 @@ pub(super) fn first_text(body: &mut Map<String, Value>) -> Option<&mut String> {
         _ => None,
     }
 }
+
+/// The parts of a prompt that depend on the field names of a recorded body.
+impl Prompt<'_> {
+    /// Returns the limit of output tokens that this prompt sets, if any. It replaces the limit of
+    /// the scenario.
+    pub fn own_output_limit(&self) -> Option<u64> {
+        let recorded = match &self.content {
+            Content::Payload(body) => output_limit(&body.iter()),
+            Content::Conversation(_) => None,
+        };
+        let own = self.max_tokens.map(|limit| u64::from(limit.get()));
+        own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
+    }
+
+    /// Returns true if a nonce can be put before the text of this prompt. This is not possible if a
+    /// recorded body contains token ids instead of text, or if its first message contains only an
+    /// image.
+    pub fn has_first_text(self) -> bool {
+        match self.content {
+            Content::Conversation(_) => true,
+            Content::Payload(mut body) => first_text(&mut body).is_some(),
+        }
+    }
+}

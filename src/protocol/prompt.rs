@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use serde_json::{Map, Value};
 
-use super::{RequestParameters, openai_body};
+use super::RequestParameters;
 
 /// The prompt of one request, with the settings that apply to this request only.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,29 +106,6 @@ impl Content<'_> {
         let system = system.map(|text| (Role::System, text));
         let messages = messages.iter().map(|message| (message.role, message.text.as_ref()));
         Some(system.into_iter().chain(messages).collect())
-    }
-}
-
-impl Prompt<'_> {
-    /// Returns the limit of output tokens that this prompt sets, if any. It replaces the limit of
-    /// the scenario.
-    pub fn own_output_limit(&self) -> Option<u64> {
-        let recorded = match &self.content {
-            Content::Payload(body) => openai_body::output_limit(&body.iter()),
-            Content::Conversation(_) => None,
-        };
-        let own = self.max_tokens.map(|limit| u64::from(limit.get()));
-        own.or_else(|| recorded.and_then(|(_, limit)| limit.as_u64()))
-    }
-
-    /// Returns true if a nonce can be put before the text of this prompt. This is not possible if a
-    /// recorded body contains token ids instead of text, or if its first message contains only an
-    /// image.
-    pub fn has_first_text(self) -> bool {
-        match self.content {
-            Content::Conversation(_) => true,
-            Content::Payload(mut body) => openai_body::first_text(&mut body).is_some(),
-        }
     }
 }
 

@@ -8,19 +8,16 @@ use std::time::Duration;
 
 use super::Validator;
 use super::phase_end::{PromptCount, RequestCount};
-use super::shapes::{Level, PHASE_KINDS};
+use super::shapes::{Level, MAX_PHASES, PHASE_KINDS, PreviousRate, ShapeContext};
 use crate::config::document::{Phase, Scenario};
 use crate::config::field::{Field, FieldList, Located};
 use crate::config::tree::{NodeId, excerpt};
-use crate::schedule::{self, Load, Rate, Schedule};
+use crate::schedule::{self, Load, Schedule};
 
 /// The length of the only phase of a scenario that has `rate` or `concurrency` instead of
 /// `schedule`. It is only the length of the internal cycle: the load never changes, so users do not
 /// notice when one cycle ends and the next begins.
 const SHORTHAND_LENGTH: Duration = Duration::from_hours(1);
-
-/// The highest number of phases in a schedule, after the expansion of loops and levels.
-pub(super) const MAX_PHASES: usize = 10_000;
 
 /// A phase of the expanded schedule. llmload generates missing names at the end, when it knows all
 /// other names.
@@ -33,24 +30,6 @@ struct PhaseSpec {
     length: Duration,
 }
 
-/// The rate at the end of the previous phase, from which a ramp can start.
-#[derive(Clone, Copy)]
-pub(super) enum PreviousRate {
-    Rate(Rate),
-    /// No previous phase exists.
-    First,
-    /// The previous phase has no rate at its end. The value is the kind of this phase.
-    Undefined(&'static str),
-    /// The rate is not known, because the previous phase has a mistake.
-    Unknown,
-}
-
-impl PreviousRate {
-    fn after(load: &Load) -> PreviousRate {
-        load.final_rate().map_or(PreviousRate::Undefined(load.kind()), PreviousRate::Rate)
-    }
-}
-
 /// The name of a phase in the file.
 enum PhaseName {
     Given(String),
@@ -61,9 +40,8 @@ enum PhaseName {
 }
 
 /// The state of the expansion of a schedule, from one entry to the next.
-pub(super) struct Expansion {
-    pub(super) previous_rate: PreviousRate,
-    pub(super) max_concurrency: Option<NonZeroU32>,
+struct Expansion {
+    context: ShapeContext,
     /// The names that the user wrote in earlier entries.
     names: HashSet<String>,
     prompts: PromptCount,
@@ -123,8 +101,7 @@ impl Validator<'_> {
         prompts: PromptCount,
     ) -> Option<Vec<PhaseSpec>> {
         let mut expansion = Expansion {
-            previous_rate: PreviousRate::First,
-            max_concurrency,
+            context: ShapeContext { previous_rate: PreviousRate::First, max_concurrency },
             names: HashSet::new(),
             prompts,
             next_id: 0,
@@ -160,10 +137,10 @@ impl Validator<'_> {
         let mut all = Some(Vec::new());
         for entry in &list.value.0 {
             let phases = entry.present().and_then(|phase| self.entry(phase, expansion));
-            expansion.previous_rate = match &phases {
+            expansion.context.previous_rate = match &phases {
                 Some(phases) => phases
                     .last()
-                    .map_or(expansion.previous_rate, |last| PreviousRate::after(&last.load)),
+                    .map_or(expansion.context.previous_rate, |last| PreviousRate::after(&last.load)),
                 None => PreviousRate::Unknown,
             };
             // An entry with a mistake makes the result `None`, but the loop also checks all later
@@ -316,7 +293,7 @@ impl Validator<'_> {
                 );
                 None
             }
-            [kind] => (kind.read)(self, phase, expansion),
+            [kind] => (kind.read)(self, phase, &expansion.context),
             [first, second, ..] => {
                 self.problem(
                     phase.node,

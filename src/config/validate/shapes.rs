@@ -4,11 +4,38 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Validator;
-use super::schedule::{Expansion, MAX_PHASES, PreviousRate};
 use crate::config::document::{Levels, Phase, Ramp, Sine, Steps};
 use crate::config::field::{Field, Located};
 use crate::config::tree::NodeId;
 use crate::schedule::{self, Load, Rate};
+
+/// The highest number of phases in a schedule, after the expansion of loops and levels.
+pub(super) const MAX_PHASES: usize = 10_000;
+
+/// The rate at the end of the previous phase, from which a ramp can start.
+#[derive(Clone, Copy)]
+pub(super) enum PreviousRate {
+    Rate(Rate),
+    /// No previous phase exists.
+    First,
+    /// The previous phase has no rate at its end. The value is the kind of this phase.
+    Undefined(&'static str),
+    /// The rate is not known, because the previous phase has a mistake.
+    Unknown,
+}
+
+impl PreviousRate {
+    pub(super) fn after(load: &Load) -> PreviousRate {
+        load.final_rate().map_or(PreviousRate::Undefined(load.kind()), PreviousRate::Rate)
+    }
+}
+
+/// The facts about a phase that its load depends on, apart from the keys of the phase.
+#[derive(Clone, Copy)]
+pub(super) struct ShapeContext {
+    pub(super) previous_rate: PreviousRate,
+    pub(super) max_concurrency: Option<NonZeroU32>,
+}
 
 /// A kind of phase in the file.
 pub(super) struct PhaseKind {
@@ -20,7 +47,7 @@ pub(super) struct PhaseKind {
     /// Returns the node of the value of the key, if the phase has the key.
     pub(super) node: fn(&Phase) -> Option<NodeId>,
     /// Reads the value of the key. Most kinds return one level.
-    pub(super) read: fn(&Validator<'_>, &Located<Phase>, &Expansion) -> Option<Vec<Level>>,
+    pub(super) read: fn(&Validator<'_>, &Located<Phase>, &ShapeContext) -> Option<Vec<Level>>,
 }
 
 /// All kinds of phase, in the order of the documentation.
@@ -38,8 +65,8 @@ pub(super) const PHASE_KINDS: &[PhaseKind] = &[
         key: "ramp",
         example: "ramp: {to: 50/s}",
         node: |phase| phase.ramp.node(),
-        read: |validator, phase, expansion| {
-            validator.ramp(phase.value.ramp.present()?, expansion.previous_rate).map(single)
+        read: |validator, phase, context| {
+            validator.ramp(phase.value.ramp.present()?, context.previous_rate).map(single)
         },
     },
     PhaseKind {
@@ -72,9 +99,9 @@ pub(super) const PHASE_KINDS: &[PhaseKind] = &[
         key: "concurrency",
         example: "concurrency: 10",
         node: |phase| phase.concurrency.node(),
-        read: |validator, phase, expansion| {
+        read: |validator, phase, context| {
             validator
-                .concurrency_levels(phase.value.concurrency.present()?, expansion.max_concurrency)
+                .concurrency_levels(phase.value.concurrency.present()?, context.max_concurrency)
         },
     },
 ];

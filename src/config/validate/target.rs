@@ -391,8 +391,9 @@ fn parse_base_url(text: &str) -> Result<Url, Mistake> {
         return Err(Mistake::new("the URL has a fragment", "remove the `#` and the text after it"));
     }
     let path = url.path().trim_end_matches('/').to_owned();
-    for end in ["/chat/completions", "/completions"] {
-        if let Some(before) = path.strip_suffix(end) {
+    for api in protocol::Api::ALL {
+        let end = format!("/{}", api.path());
+        if let Some(before) = path.strip_suffix(&end) {
             // The checks above reject a URL with a user or a query. The rest of a URL usually
             // contains no secret, so the remedy quotes it.
             url.set_path(before);
