@@ -162,7 +162,7 @@ fn jsonl_prompt(
                 row.keys().take(8).map(|key| format!("`{}`", key.escape_debug())).collect();
             let mut problem = format!("the row has no field `{name}`");
             if !keys.is_empty() {
-                problem += &format!(", but it has {}", keys.join(", "));
+                problem = format!("{problem}, but it has {}", keys.join(", "));
             }
             let remedy = "set `field` to the field that contains the prompt";
             return Err(RowError::new(problem, remedy));

@@ -10,7 +10,8 @@ use crate::{read, repository};
 /// Runs llmload in the folder of the fixtures and returns the text on stdout.
 fn output(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
-    let output = command.args(arguments).current_dir(repository("tests/messages")).output().unwrap();
+    let output =
+        command.args(arguments).current_dir(repository("tests/messages")).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

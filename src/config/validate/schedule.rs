@@ -138,9 +138,9 @@ impl Validator<'_> {
         for entry in &list.value.0 {
             let phases = entry.present().and_then(|phase| self.entry(phase, expansion));
             expansion.context.previous_rate = match &phases {
-                Some(phases) => phases
-                    .last()
-                    .map_or(expansion.context.previous_rate, |last| PreviousRate::after(&last.load)),
+                Some(phases) => phases.last().map_or(expansion.context.previous_rate, |last| {
+                    PreviousRate::after(&last.load)
+                }),
                 None => PreviousRate::Unknown,
             };
             // An entry with a mistake makes the result `None`, but the loop also checks all later
