@@ -70,7 +70,7 @@ impl AdminHandle {
     /// describes the result.
     ///
     /// # Errors
-    /// If the daemon did not execute the command.
+    /// Fails if the daemon did not execute the command.
     pub async fn execute(&self, command: AdminCommand) -> Result<String, CommandError> {
         let stopping = || CommandError::Unavailable("llmload is shutting down".to_owned());
         let (reply, result) = oneshot::channel();

@@ -44,8 +44,8 @@ use supervisor::Supervisor;
 
 /// How often `--config.auto-reload` checks the files.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The time that requests in flight get to end during a drain. It is shorter than 30 s, after which
-/// Kubernetes kills a pod.
+/// The grace period of a drain, in which requests in flight can end. It is shorter than 30 s,
+/// because Kubernetes kills a pod after 30 s.
 const GRACE: Duration = Duration::from_secs(20);
 /// The number of file descriptors for everything except requests, such as the connections of the
 /// web server.
@@ -319,7 +319,7 @@ impl Daemon {
         }
     }
 
-    /// Drains, and then stops the web server, so that a last scrape can see the drain.
+    /// Drains, and then stops the web server. Until then, a scrape can show the drain.
     async fn shut_down(self, force_stop: &CancellationToken) {
         self.stop.cancel();
         drain(self.supervisor, force_stop).await;
@@ -411,10 +411,10 @@ fn check_open_files(plan: &Plan) -> Result<(), Error> {
     let sockets = plan.scenarios.iter().flat_map(|scenario| {
         // A connection to the built-in simulator needs two sockets, because the simulator runs in
         // this process.
-        let ends =
+        let sockets =
             |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
         let limit = u64::from(scenario.max_concurrency.get());
-        scenario.targets().map(move |target| limit * ends(&target.location))
+        scenario.targets().map(move |target| limit * sockets(&target.location))
     });
     let needed = sockets.sum::<u64>() + OTHER_FILES;
     // If the limit cannot be read, there is nothing to check.

@@ -33,7 +33,7 @@ pub enum DropReason {
     Draining,
     /// The load was paused.
     Paused,
-    /// llmload was held up, and reached the arrival more than `max_lag` after its due time.
+    /// llmload reached the arrival more than `max_lag` after its due time.
     Late,
     /// `max_concurrency` requests were in flight.
     MaxConcurrency,

@@ -1,5 +1,5 @@
-//! Decides whether llmload sends or drops an arrival. The guard checks the reasons to drop an
-//! arrival in a fixed order.
+//! Decides whether llmload sends or drops an arrival. The reasons to drop an arrival have a fixed
+//! order, and the guard returns the first reason that applies.
 //!
 //! The guard never waits. If the guard refuses an arrival, llmload drops the arrival at once and
 //! counts it with the reason.
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_in_order_drops_an_arrival() {
+    fn an_arrival_is_dropped_for_the_first_reason_that_applies() {
         let (draining, paused) = (CancellationToken::new(), Pause::default());
         let two = NonZeroU32::new(2).unwrap();
         let guard = Guard::new(draining.clone(), paused.clone(), Duration::from_millis(500), two);

@@ -4,14 +4,14 @@
 //! | module | idea |
 //! |---|---|
 //! | `driver` | decides the next step of a scenario: launch an arrival, wait or end |
-//! | `mailbox` | contains the pending commands to a running driver |
+//! | `mailbox` | holds the commands that a running driver has not applied yet |
 //! | `slots` | counts the free and the busy slots of a closed loop |
 //! | `alarm` | wakes the driver at an instant |
 //! | `readiness` | holds the next cycle while the target does not respond |
 //! | `route` | sends the arrivals of one scenario to one target |
 //! | `template` | builds the request of an arrival |
 //! | `route_table` | contains all routes of a scenario; a reload can replace the routes |
-//! | `paired` | compares the requests of one arrival to several targets |
+//! | `paired` | compares the timings of several targets for the same arrival |
 //! | `cancellation` | aborts the requests of a route |
 
 mod alarm;

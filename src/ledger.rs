@@ -88,7 +88,7 @@ impl Ledger {
 
     /// Counts an arrival. `admit` receives the number of requests in flight and decides: `Ok`
     /// counts the arrival as started, `Err` counts it as dropped. The decision and the count happen
-    /// under one lock, so a limit of requests in flight is exact.
+    /// under one lock, so `admit` can enforce an exact limit of requests in flight.
     ///
     /// # Errors
     /// Returns the reason of `admit`.
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_of_a_request_is_counted_once() {
+    fn each_request_is_counted_once_when_it_ends() {
         let ledger = Ledger::new();
         let start = || ledger.record_arrival(|_| Ok(())).unwrap();
         start().finish(Ok(()));

@@ -37,9 +37,10 @@ pub struct PairedSnapshot {
 pub struct DifferenceSums {
     /// The number of pairs.
     pub count: u64,
-    /// The sum of the positive differences: this target was slower.
+    /// The sum of all positive differences. In these pairs, this target was slower.
     pub slower: f64,
-    /// The sum of the negative differences without their sign: this target was faster.
+    /// The sum of all negative differences, without the sign. In these pairs, this target was
+    /// faster.
     pub faster: f64,
     /// The sum of the squares of all differences.
     pub squares: f64,
@@ -73,7 +74,7 @@ impl DifferenceSums {
         self.squares += difference * difference;
     }
 
-    /// Returns the mean difference in seconds; `None` without a pair.
+    /// Returns the mean difference in seconds, or `None` if there is no pair.
     #[allow(clippy::cast_precision_loss)]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| (self.slower - self.faster) / self.count as f64)

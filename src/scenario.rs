@@ -243,7 +243,7 @@ impl ScenarioTask {
             // start after this function has returned, so the function waits until the driver has
             // ended.
             () = stop.cancelled() => driving.await,
-            never = watch_returns(&gate, &routes, &mailbox, &context.metrics) => match never {},
+            never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
         };
         joined.map_err(|_panic| ScheduleCrashed { scenario })
@@ -294,7 +294,7 @@ async fn drive(
 
 /// Whenever a cycle waits at the gate, waits until a target responds again, and then lets the cycle
 /// begin.
-async fn watch_returns(
+async fn release_cycles(
     gate: &ReadinessGate,
     routes: &HttpRouteTable,
     mailbox: &Mailbox,

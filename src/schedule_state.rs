@@ -39,7 +39,7 @@ struct Inner {
 /// A manual change of the rate of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateOverride {
-    /// Sends at this rate for a time, instead of the rate of the schedule.
+    /// Sends at this rate for some time, instead of at the rate of the schedule.
     Set {
         /// The rate of all shards together.
         rate: Rate,
@@ -351,7 +351,7 @@ mod tests {
         let slots = NonZeroU32::new(7).unwrap();
         let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "10/s".parse().unwrap() };
         let schedule = Schedule::new(vec![phase(ramp, 10), phase(Load::Concurrency(slots), 5)]);
-        ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "nothing")
+        ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "the target")
     }
 
     #[test]
@@ -411,7 +411,8 @@ mod tests {
             length: Duration::from_secs(1),
         };
         let schedule = Schedule::new(vec![phase("a"), phase("b"), phase("a"), phase("b")]);
-        let schedule_state = ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "nothing");
+        let schedule_state =
+            ScheduleState::new(Arc::new(schedule), false, Shard::ALL, "the target");
         let (origin, wall) = (Instant::now(), SystemTime::now());
         schedule_state.start_cycle(0, origin, wall);
         let status = |name: &str, is_active, seconds| {

@@ -34,7 +34,7 @@ pub(super) struct HealthArgs {
 pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
     let status = status_line(&args.url, Instant::now() + TIMEOUT);
     let status = status.with_context(|| format!("{} does not respond", args.url))?;
-    // HTTP/1.0 is healthy too.
+    // A response of HTTP/1.0 is healthy too.
     anyhow::ensure!(
         status.starts_with("HTTP/1.") && status.ends_with(" 200"),
         "{} responded with `{}`",
@@ -46,7 +46,7 @@ pub(super) fn check(args: &HealthArgs) -> anyhow::Result<()> {
 
 fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let host = url.host().unwrap_or_default();
-    // An IPv6 address is in brackets, which resolvers do not accept.
+    // In a URL, an IPv6 address is in brackets. Resolvers do not accept these brackets.
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (name, url.port_u16().unwrap_or(80)).to_socket_addrs()?;
     let mut stream = connect(addresses, deadline)?;

@@ -16,7 +16,7 @@ use crate::status::StatusBoard;
 /// The time between two lines in a file or a CI log, in seconds.
 const LOG_INTERVAL: u32 = 10;
 
-/// True while the terminal shows the progress line, which other output must clear first.
+/// True while the terminal shows the progress line. Other output must first clear this line.
 static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// Shows the progress until the future is dropped.

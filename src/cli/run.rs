@@ -54,8 +54,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
             "error: a run needs an end; set the length of the run, such as --for 1m".to_owned(),
         ));
     }
-    // `--for` cuts a schedule from a file to this length. With a URL, it is the length of the only
-    // phase.
+    // With a file, `--for` shortens the schedule to this length. With a URL, it is the length of
+    // the only phase.
     let plan = super::load_plan(&args.load, args.length, Shard::ALL)?;
     let plan = plan
         .for_single_run(args.scenario.as_deref(), args.length.is_some())

@@ -1,4 +1,4 @@
-//! The shard of this process. It is from an option, from an environment variable, or from the
+//! The shard of this process. It comes from an option, from an environment variable, or from the
 //! number of this pod in a `StatefulSet`.
 
 use crate::schedule::Shard;

@@ -104,7 +104,7 @@ async fn fingerprint(files: Vec<PathBuf>) -> u64 {
     run_blocking(move || config::fingerprint(&files)).await
 }
 
-/// Runs a function that reads files, on a thread on which it cannot delay requests.
+/// Runs a function that reads files. It runs on a blocking thread, so it cannot delay requests.
 async fn run_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
     let result = tokio::task::spawn_blocking(function).await;
     result.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))

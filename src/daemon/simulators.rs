@@ -51,8 +51,8 @@ impl Simulators {
         started.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    /// Returns the base URL of a target, and its simulator if it has one. The caller must hold the
-    /// simulator while it sends requests to the URL.
+    /// Returns the base URL of a target, and its simulator if it has one. The caller must keep the
+    /// simulator alive while it sends requests to the URL.
     pub(super) fn resolve(&self, target: &Target) -> Result<(Url, Option<Arc<Host>>), Error> {
         let failed = |source| Error::Simulator { target: target.name.clone(), source };
         match &target.location {

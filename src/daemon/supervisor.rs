@@ -34,7 +34,7 @@ pub(super) struct Supervisor {
     board: Arc<StatusBoard>,
     scenarios: Vec<RunningScenario>,
     simulators: Simulators,
-    /// Routes that a reload removed, and that may still have requests in flight.
+    /// The routes that reloads removed. They may still have requests in flight.
     draining: Vec<Arc<RouteState>>,
     /// The tasks of the scenarios.
     pub(super) tasks: JoinSet<Result<(), ScheduleCrashed>>,
@@ -154,8 +154,8 @@ impl Supervisor {
         Ok(RateChange { had_override, ignored_setting: first.and_then(|route| route.info.hours) })
     }
 
-    /// Returns the name of the first scenario whose schedule has not started, and the end of the
-    /// message "waiting for …".
+    /// Returns the name of the first scenario whose schedule has not started, and the words after
+    /// "waiting for" in the error message.
     pub(super) fn first_waiting(&self) -> Option<(String, String)> {
         let waiting = self.scenarios.iter().find(|running| !running.handle.has_started())?;
         let first = waiting.handle.monitors.first();

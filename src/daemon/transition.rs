@@ -13,8 +13,8 @@ pub(super) enum Transition {
     /// New settings apply to all later arrivals. The list has one entry for each route of the new
     /// specification.
     Change(Vec<RouteTransition>),
-    /// The scenario stops and starts again, because the model of a route is unknown or its schedule
-    /// has not started.
+    /// The scenario stops and starts again, because its schedule has not started or the model of a
+    /// route is unknown.
     Restart,
 }
 

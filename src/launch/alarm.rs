@@ -43,7 +43,7 @@ impl Alarm {
         match self {
             #[cfg(target_os = "linux")]
             Alarm::Kernel(_) => Moment { instant, wall: SystemTime::now() },
-            Alarm::Tokio(epoch) => Moment { instant, wall: epoch.wall_at(instant) },
+            Alarm::Tokio(start) => Moment { instant, wall: start.wall_at(instant) },
         }
     }
 

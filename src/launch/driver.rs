@@ -38,7 +38,7 @@ use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 /// The number of launches in a row after which the driver yields to other tasks. All arrivals of a
 /// shorter burst pass the guard before the first request of the burst runs. Otherwise the first
-/// requests could delay the rest of the burst, and the guard could drop it as late.
+/// requests could delay the later arrivals, and the guard could drop these arrivals as late.
 const BURST: u32 = 1024;
 /// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
 /// clock at least this often.
@@ -69,8 +69,8 @@ pub struct Driver {
     /// The end of the last segment. The timetable looks for the next segment from this instant.
     position: Instant,
     /// True while a cycle waits at the gate. Such a cycle begins only after the command
-    /// `is_target_ready`, even if the gate opens earlier. This command sets `position` to now.
-    /// Without it, the cycle would begin in the past.
+    /// `is_target_ready`, even if the gate opens earlier. The command sets `position` to now,
+    /// because from the old position the cycle would begin in the past.
     is_held: bool,
     /// The number of arrivals that `concurrency` phases have launched.
     closed_loop_launched: u64,
@@ -188,7 +188,8 @@ impl Driver {
             };
         }
         // The limit has passed. The driver decides as if the time were exactly the limit. So it
-        // still launches arrivals that were due before the limit, but it uses no slot again.
+        // still launches arrivals that were due before the limit, but it launches no arrival in a
+        // slot.
         match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
             launch @ Step::Launch(_, None) => launch,
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
@@ -207,8 +208,8 @@ impl Driver {
         }
     }
 
-    /// Makes one decision. Returns `None` if the decision only changed the state, so the driver
-    /// must decide again at once.
+    /// Makes one decision. Returns `None` if the decision only changed the state. In this case, the
+    /// driver must decide again at once.
     fn advance(&mut self, now: Moment) -> Option<Step> {
         let (pacer, is_scheduled) = match &mut self.source {
             Some(Source::Schedule(pacer)) => (pacer, true),
@@ -258,7 +259,7 @@ impl Driver {
             && (self.is_held || self.timetable.can_be_postponed() && !gate.is_open())
         {
             self.is_held = true;
-            self.schedule_state.set_waiting("the target, which went away");
+            self.schedule_state.set_waiting("the target to respond again");
             gate.set_cycle_waiting();
             return Some(Step::Wait(now.instant + MAX_WAIT));
         }
@@ -346,9 +347,9 @@ impl Driver {
         let load = Load::Constant(rate);
         let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
         let segment = Segment::full_cycle(&schedule, 0, now.instant);
-        // The override changes the scenario name, which is part of the seed. So its random arrivals
-        // differ from those of the schedule. Another suffix would change the arrivals of every
-        // override.
+        // The scenario name is a part of the seed. The suffix makes the random arrivals of the
+        // override differ from those of the schedule. It must stay the same, because another suffix
+        // would change the arrivals of every override.
         let scenario = format!("{} by hand", self.arrivals.scenario);
         let arrivals = ArrivalSpec { scenario, ..self.arrivals.clone() };
         self.source = Some(Source::Override(Pacer::new(Arc::new(schedule), &arrivals, segment)));

@@ -1,4 +1,4 @@
-//! The pending commands to a running driver.
+//! The commands that a running driver has not applied yet.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -42,8 +42,8 @@ impl Mailbox {
         self.notify.notify_one();
     }
 
-    /// Sets or clears a manual rate override. Returns the previous change if the driver has not
-    /// applied it yet. The new change replaces it.
+    /// Sets or clears a manual rate override. If the driver has not applied the previous change
+    /// yet, replaces that change and returns it.
     pub fn set_rate(&self, rate: RateOverride) -> Option<RateOverride> {
         let replaced = self.lock().rate.replace(rate);
         self.notify.notify_one();

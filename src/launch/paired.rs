@@ -1,5 +1,5 @@
-//! Paired requests, which are the requests of one arrival, one to each target of the scenario. This
-//! module compares their timings. It also notifies a slot when its request ends.
+//! Paired requests: the requests of one arrival, one to each target of the scenario. This module
+//! compares their timings. It also notifies a slot when the request in this slot ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,9 +30,9 @@ impl RequestContext {
 
 /// The timings of the requests of one arrival, one request to each target.
 ///
-/// Each request holds a reference to this value. When the last request ends, `drop` compares each
-/// other request with the request to the baseline target, which is the first target. Only requests
-/// that succeeded are compared.
+/// Each request holds a reference to this value. The first target is the baseline target. When the
+/// last request ends, `drop` compares the request to the baseline target with each of the other
+/// requests. Only requests that succeeded are compared.
 #[derive(Debug)]
 pub(super) struct PairedRequests {
     timings: Mutex<Vec<Option<Timing>>>,

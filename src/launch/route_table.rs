@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::event::{Arrival, Observe};
 use crate::pairing::PairedComparison;
 
-/// The routes of a scenario, and the comparison of each other target with the baseline target.
+/// The routes of a scenario, and the comparisons of the other targets with the baseline target.
 #[derive(Debug)]
 pub struct RouteSet<E, O> {
     /// At least one route, in the order of the scenario's targets. The first target is the baseline

@@ -1,8 +1,9 @@
 //! The slots of a closed loop. This module knows which slots are in use, and when a request can use
 //! a slot again.
 //!
-//! A request holds a [`Slot`] and drops it when the request ends, on any thread. The drop puts the
-//! slot into the [`ReturnQueue`]. The driver moves the slots from this queue back to [`Slots`].
+//! Each request holds a [`Slot`]. When the request ends, on any thread, it drops the slot. The drop
+//! puts the slot into the [`ReturnQueue`]. The driver moves the slots from this queue back to
+//! [`Slots`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -36,8 +37,8 @@ impl Slots {
         Arc::clone(&self.returns)
     }
 
-    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the instant
-    /// since which the slot was free in this phase, and the slot.
+    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the instant at
+    /// which the slot became free in this phase, and the slot itself.
     ///
     /// # Errors
     /// Fails if no slot is free. The error is the end of the first backoff, or `None` if no slot is

@@ -30,7 +30,7 @@ pub struct RequestTemplate {
 }
 
 /// The prompts of a scenario. The number of an arrival determines its prompt. So every target
-/// receives the same prompt, and every shard would choose the same prompt.
+/// receives the same prompt, and the prompt does not depend on the number of shards.
 #[derive(Debug)]
 pub struct PromptSource {
     /// The prompts.

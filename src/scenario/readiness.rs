@@ -53,10 +53,9 @@ pub(super) async fn wait(
 
 /// The reason why a target is not ready.
 struct Obstacle {
-    /// The end of the log message "waiting for …".
+    /// The words after "waiting for" in the log message.
     waiting_for: String,
-    /// True if the target responds, because the obstacle is then unlikely to disappear without
-    /// help.
+    /// True if the target responds. Such an obstacle is unlikely to disappear without help.
     is_lasting: bool,
 }
 
@@ -95,7 +94,7 @@ async fn check(
 }
 
 /// Decides how to log a wait. A new obstacle is logged as information. A lasting obstacle is logged
-/// as a warning at once. Every wait is logged as a warning again every five minutes.
+/// as a warning at once. During every wait, the log gets a warning every five minutes.
 struct WaitLog {
     obstacle: String,
     /// The time of the last warning, or the start of the wait if there was no warning.
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lasting_obstacle_warns_at_once_and_any_wait_every_five_minutes() {
+    fn only_a_lasting_obstacle_causes_a_warning_before_five_minutes() {
         let begin = Instant::now();
         let mut log = WaitLog::new(begin);
         let mut severity = |obstacle: &str, is_lasting, second| {

@@ -1,5 +1,6 @@
-//! The specification of a scenario, which consists of the scenario's part of the plan and the
-//! clients of its targets. It builds the timetable, and for each target the route and its monitor.
+//! The specification of a scenario: its part of the plan, and the clients of its targets. The
+//! specification builds the timetable of the scenario, and the route and the monitor of each
+//! target.
 
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ async fn arrivals_during_a_pause_are_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_manual_override_the_schedule_continues_as_if_there_had_been_no_override() {
+async fn a_manual_override_does_not_delay_the_schedule() {
     let bench = bench();
     let ramp = Load::Ramp { from: "0/s".parse().unwrap(), to: "100/s".parse().unwrap() };
     let (mut driver, schedule_state) = bench.driver_with_state(
@@ -80,7 +80,7 @@ async fn after_a_manual_override_the_schedule_continues_as_if_there_had_been_no_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manual_override_works_after_the_schedule_has_ended_and_ends_automatically() {
+async fn a_manual_override_works_after_the_end_of_the_schedule() {
     let bench = bench();
     let mut driver = bench.driver(vec![constant("2/s", 3)], ONCE);
     let mailbox = driver.mailbox();
@@ -136,7 +136,11 @@ async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     assert_eq!(counts.arrivals, counts.succeeded);
     // Each schedule holds one arrival every 5 ms, the first after 2.5 ms.
     let expected: u64 = (0..100).map(|turn| (37 + turn % 11 + 2) / 5).sum::<u64>() + 200;
-    assert!(counts.arrivals.abs_diff(expected) <= 1, "{} for {expected}", counts.arrivals);
+    assert!(
+        counts.arrivals.abs_diff(expected) <= 1,
+        "{} arrivals, but {expected} expected",
+        counts.arrivals
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +168,7 @@ async fn a_requests_phase_ends_with_its_last_request() {
 
 /// The target goes away. The current cycle continues, and the next cycle waits.
 #[tokio::test(start_paused = true)]
-async fn a_cycle_waits_at_a_closed_gate_and_is_complete_when_it_opens() {
+async fn a_closed_gate_delays_the_next_cycle_and_removes_none_of_its_arrivals() {
     let bench = bench();
     let gate = Arc::new(ReadinessGate::default());
     let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];
@@ -181,7 +185,7 @@ async fn a_cycle_waits_at_a_closed_gate_and_is_complete_when_it_opens() {
         gate.connection_failed();
         gate.cycle_waiting().await;
         assert_eq!(
-            bench.origin.elapsed(),
+            bench.schedule_start.elapsed(),
             seconds(3),
             "the wait of the next cycle begins at the end of this cycle"
         );

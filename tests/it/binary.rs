@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longer than anything takes on the slowest machine. A test that waits this long has hung.
-pub const FOREVER: Duration = Duration::from_mins(2);
+/// The time limit of each wait in a test. Even on the slowest machine, only a wait that never ends
+/// reaches the limit.
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A running daemon, with its log. `drop` kills it.
 pub struct Daemon {
@@ -43,7 +44,7 @@ impl Daemon {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let Some(address) = address_of(&mut lines, &log) else {
-            // No `Daemon` exists yet whose `drop` would kill the child.
+            // No `Daemon` exists yet, so no `drop` kills the child.
             let _gone = child.kill();
             let ended = child.wait();
             panic!("the web server did not start ({ended:?}):\n{}", log.lock().unwrap());
@@ -73,7 +74,7 @@ impl Daemon {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
             assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{log}");
-            assert!(begun.elapsed() < FOREVER, "the response never matched:\n{body}\n{log}");
+            assert!(begun.elapsed() < TEST_TIMEOUT, "the response never matched:\n{body}\n{log}");
             pause();
         }
     }
@@ -85,7 +86,7 @@ impl Daemon {
             let ended = self.child.try_wait().unwrap();
             let log = self.log.lock().unwrap().clone();
             assert!(
-                ended.is_none() && begun.elapsed() < FOREVER,
+                ended.is_none() && begun.elapsed() < TEST_TIMEOUT,
                 "the log lacks {text} ({ended:?}):\n{log}"
             );
             pause();
@@ -147,7 +148,7 @@ fn address_of(
     None
 }
 
-/// Waits between two checks, long enough to leave the processor to the daemon.
+/// Waits between two checks, so that the daemon gets processor time.
 pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(20));
 }
@@ -252,7 +253,7 @@ fn the_schema_equals_the_one_in_the_repository() {
 }
 
 #[test]
-fn log_options_work_before_each_command_and_daemon_options_only_before_the_daemon() {
+fn only_log_options_are_accepted_before_every_command() {
     let (code, out, err) = llmload(&["--log.level", "debug", "schema"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with('{'));
@@ -272,7 +273,7 @@ fn log_options_work_before_each_command_and_daemon_options_only_before_the_daemo
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
+fn output_to_a_full_disk_fails_and_output_to_a_closed_pipe_succeeds() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/demo.yml");
     for args in [vec!["schema"], vec!["check", examples.to_str().unwrap()], vec!["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -299,7 +300,7 @@ fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
     assert_eq!(mistyped.unwrap().code(), Some(2));
 }
 
-/// As in `llmload demo 2>&1 | head`.
+/// In `llmload demo 2>&1 | head`, `head` reads some lines and ends. The daemon must continue.
 #[test]
 fn a_daemon_outlives_the_reader_of_its_log() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tokio::time::Instant;
 
-use crate::binary::{Daemon, FOREVER, pause};
+use crate::binary::{Daemon, TEST_TIMEOUT, pause};
 use crate::upstream::{Upstream, plain};
 
 /// Opens a page for nine seconds of the browser's virtual time. Virtual time does not pass while
@@ -30,7 +30,7 @@ fn open(url: &str) -> (String, Vec<String>) {
         if let Some(ended) = browser.try_wait().unwrap() {
             break Some(ended);
         }
-        if begun.elapsed() > FOREVER {
+        if begun.elapsed() > TEST_TIMEOUT {
             let _gone = browser.kill();
             let _gone = browser.wait();
             break None;

@@ -25,7 +25,7 @@ async fn each_slot_is_used_again_when_its_request_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt() {
+async fn a_slot_makes_at_most_one_failing_attempt_per_second() {
     let bench = Bench::new(InMemory::failing_after(Duration::from_millis(10)), 100);
     let counts = bench.run(vec![concurrency(3, 10)]).await;
     assert!((27..=33).contains(&counts.started), "{}", counts.started);
@@ -34,8 +34,8 @@ async fn a_slot_whose_request_failed_backs_off_until_a_second_after_the_attempt(
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_whose_arrival_was_dropped_backs_off_too() {
-    // max_concurrency is below the concurrency of the phase. The configuration rejects this, but
-    // the loop must survive it.
+    // max_concurrency is below the concurrency of the phase. The configuration reader rejects such
+    // a phase, but the loop must survive it.
     let bench = Bench::new(InMemory::responding_after(Duration::from_secs(100)), 2);
     let mut driver = bench.driver(vec![concurrency(4, 10)], ONCE);
     bench.drive(&mut driver).await;
@@ -79,7 +79,7 @@ async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
 #[tokio::test(start_paused = true)]
 async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
-    // The schedule sends one request, 50 ms before it ends.
+    // The schedule sends one request 50 ms before the end of the schedule.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;
@@ -96,7 +96,7 @@ async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reading_the_rest_of_a_body_that_never_ends_has_a_time_limit() {
+async fn the_rest_of_an_endless_body_is_read_for_a_limited_time() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
     let mut driver = bench.driver(vec![constant("1/s", 1)], ONCE);
     bench.drive(&mut driver).await;

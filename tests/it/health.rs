@@ -52,7 +52,7 @@ const RESPONSES: &[(&[&[u8]], i32, &str)] = &[
 ];
 
 #[test]
-fn only_status_200_is_healthy_in_one_or_several_pieces() {
+fn only_status_200_is_healthy() {
     for (pieces, code, part) in RESPONSES {
         let url = responding(pieces);
         let (exit, _, err) = llmload(&["health", &url]);

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
+use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, pause, request, sample};
 use crate::upstream::{
     Act, DONE, FINISH, Upstream, chunk, good, last_chunk, plain, stream_head, token,
 };
@@ -101,7 +101,7 @@ fn a_second_signal_aborts_requests_in_flight_and_the_exit_code_is_0() {
 }
 
 #[test]
-fn a_request_that_ends_within_the_grace_period_is_finished_not_aborted() {
+fn a_request_that_ends_in_the_grace_period_is_not_aborted() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 50/s, request: {max_tokens: 8}}}\n",
     );
@@ -115,7 +115,7 @@ fn a_request_that_ends_within_the_grace_period_is_finished_not_aborted() {
 }
 
 #[test]
-fn an_absent_target_delays_the_schedule_and_consumes_none_of_it() {
+fn the_schedule_does_not_start_while_its_target_is_absent() {
     let mut daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 100/s\n");
     let waiting = daemon.wait_for("/api/v1/status", |status| {
         let status: serde_json::Value = serde_json::from_str(status).unwrap();
@@ -131,13 +131,13 @@ fn an_absent_target_delays_the_schedule_and_consumes_none_of_it() {
 /// If the response of a server cannot change without help, llmload logs a warning with a remedy. A
 /// server that does not respond yet causes no warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_with_a_lasting_problem_is_logged_as_one_warning() {
+async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;
     let yaml = format!("target: http://{}\nrate: 100/s\n", upstream.address);
     tokio::task::spawn_blocking(move || {
         let mut daemon = Daemon::start(&yaml);
         daemon.wait_for_log("waiting for a model");
-        // llmload has repeated the request after this line.
+        // Waits until llmload has repeated the request.
         daemon.wait_for("/metrics", |_| {
             (upstream.requests.load(std::sync::atomic::Ordering::Relaxed) >= 3).then_some(())
         });
@@ -189,8 +189,8 @@ scenarios:
         let begun = Instant::now();
         while daemon.open_files() > before + 4 {
             assert!(
-                begun.elapsed() < FOREVER,
-                "{} files are open, {before} before",
+                begun.elapsed() < TEST_TIMEOUT,
+                "{} files are open, but only {before} were open before the load",
                 daemon.open_files()
             );
             pause();
@@ -230,8 +230,8 @@ scenarios:
         let (first, last) = (resident_after(1000.0), resident_after(6000.0));
         last - first
     });
-    // Records of 5,000 requests would need more than a megabyte. The limit is higher, because the
-    // memory of an allocator varies by more than a megabyte.
+    // If llmload kept a record of each request, 5,000 requests would need more than a megabyte. The
+    // limit is higher, because the memory of an allocator varies by more than a megabyte.
     let growth = growth.await.unwrap();
     assert!(growth < f64::from(12 << 20), "{growth} bytes");
 }

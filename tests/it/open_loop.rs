@@ -1,4 +1,4 @@
-//! The open loop on a paused clock: arrivals follow from the schedule alone.
+//! The open loop on a paused clock. Only the schedule determines when an arrival is due.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -33,15 +33,17 @@ pub fn constant(rate: &str, seconds: u64) -> Phase {
     phase(Load::Constant(rate.parse().unwrap()), Duration::from_secs(seconds))
 }
 
-/// A route to an endpoint in memory, with everything that drives and observes it.
+/// A route to an endpoint in memory, with the switches and the observer of the route.
 pub struct Bench {
     pub endpoint: Arc<InMemory>,
     pub route: Arc<Route<InMemoryEndpoint, Arc<Recorder>>>,
     pub recorder: Arc<Recorder>,
     pub stop: CancellationToken,
     pub paused: Pause,
-    pub origin: Instant,
-    pub epoch: Moment,
+    /// The instant at which the schedule begins.
+    pub schedule_start: Instant,
+    /// The instant at which the paused clock begins, and the wall-clock time at this instant.
+    pub clock_start: Moment,
 }
 
 impl Bench {
@@ -79,8 +81,16 @@ impl Bench {
             state: Arc::default(),
         };
         let route = Arc::new(route);
-        let epoch = Moment { instant: Instant::now(), wall: UNIX_EPOCH };
-        Bench { endpoint, route, recorder, stop, paused, origin: epoch.instant, epoch }
+        let clock_start = Moment { instant: Instant::now(), wall: UNIX_EPOCH };
+        Bench {
+            endpoint,
+            route,
+            recorder,
+            stop,
+            paused,
+            schedule_start: clock_start.instant,
+            clock_start,
+        }
     }
 
     pub fn driver(&self, phases: Vec<Phase>, repeat: Repeat) -> Driver {
@@ -113,14 +123,15 @@ impl Bench {
             schedule,
             timetable.is_endless(),
             arrivals.shard,
-            "nothing",
+            "the target",
         ));
-        (Driver::new(timetable, arrivals, Arc::clone(&schedule_state), self.origin), schedule_state)
+        let state = Arc::clone(&schedule_state);
+        (Driver::new(timetable, arrivals, state, self.schedule_start), schedule_state)
     }
 
     /// Runs the driver until no more arrivals are due.
     pub async fn drive(&self, driver: &mut Driver) {
-        driver.run(&self.route, &mut Alarm::Tokio(self.epoch), &self.stop).await;
+        driver.run(&self.route, &mut Alarm::Tokio(self.clock_start), &self.stop).await;
     }
 
     /// Runs the schedule once, and waits until all requests have ended.
@@ -141,13 +152,14 @@ impl Bench {
         counts
     }
 
-    /// Returns when the request with this number reached the endpoint.
+    /// Returns the instant at which the request with this number reached the endpoint.
     pub fn sent_at(&self, number: usize) -> Instant {
         self.endpoint.sent.lock().unwrap()[number]
     }
 
+    /// Returns the time from the start of the schedule to each request.
     pub fn sent(&self) -> Vec<Duration> {
-        self.endpoint.sent.lock().unwrap().iter().map(|at| *at - self.origin).collect()
+        self.endpoint.sent.lock().unwrap().iter().map(|at| *at - self.schedule_start).collect()
     }
 }
 
@@ -189,16 +201,16 @@ async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_stall_recent_arrivals_are_sent_old_arrivals_are_dropped_and_due_times_stay() {
+async fn a_stall_drops_old_arrivals_and_moves_no_due_time() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
-    let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
+    let (route, stop) = (Arc::clone(&bench.route), bench.stop.clone());
+    let mut alarm = Alarm::Tokio(bench.clock_start);
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
-    let running =
-        tokio::spawn(async move { driver.run(&route, &mut Alarm::Tokio(epoch), &stop).await });
+    let running = tokio::spawn(async move { driver.run(&route, &mut alarm, &stop).await });
     bench.endpoint.wait_for_requests(300).await;
     // The clock jumps by 3 s, as if the process had been suspended.
     tokio::time::advance(Duration::from_secs(3)).await;
-    let resumed = bench.origin.elapsed();
+    let resumed = bench.schedule_start.elapsed();
     running.await.unwrap();
     let counts = bench.settle().await;
     assert_eq!(counts.arrivals, 1000);
@@ -209,7 +221,7 @@ async fn after_a_stall_recent_arrivals_are_sent_old_arrivals_are_dropped_and_due
     let bunched =
         sent.iter().filter(|at| **at >= resumed && **at < resumed + Duration::from_millis(4));
     assert!(bunched.count() <= 51);
-    // In the last second, arrivals are again on the grid of 5 ms + 10 ms · k.
+    // In the last second, arrivals are due at 5 ms + 10 ms · k again, as before the stall.
     for at in sent.iter().filter(|at| **at >= Duration::from_secs(9)) {
         let off = (at.as_micros() + 10_000 - 5_000) % 10_000;
         assert!(off < 2_000, "{at:?}");
@@ -238,10 +250,10 @@ async fn the_ledger_balances_if_requests_succeed_and_if_they_fail() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_arrivals_at_once() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_secs(5)), 1000);
-    let (route, stop, epoch) = (Arc::clone(&bench.route), bench.stop.clone(), bench.epoch);
+    let (route, stop) = (Arc::clone(&bench.route), bench.stop.clone());
+    let mut alarm = Alarm::Tokio(bench.clock_start);
     let mut driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
-    let running =
-        tokio::spawn(async move { driver.run(&route, &mut Alarm::Tokio(epoch), &stop).await });
+    let running = tokio::spawn(async move { driver.run(&route, &mut alarm, &stop).await });
     bench.endpoint.wait_for_requests(1000).await;
     let stopped = Instant::now();
     bench.stop.cancel();
@@ -268,9 +280,10 @@ async fn a_panic_in_a_request_is_one_internal_failure_for_ledger_and_observer() 
         let reported = bench.recorder.failed.lock().unwrap();
         assert_eq!((internal.1, reported.len()), (20, 20));
         assert!(
-            reported.iter().all(
-                |detail| *detail == FailureDetail::new(Failure::Internal, "panicked: a defect")
-            )
+            reported
+                .iter()
+                .all(|detail| *detail
+                    == FailureDetail::new(Failure::Internal, "llmload panicked: on purpose"))
         );
         assert_eq!(bench.recorder.first_tokens.load(Ordering::Relaxed), first_tokens);
         assert!(bench.recorder.succeeded.lock().unwrap().is_empty());

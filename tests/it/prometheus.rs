@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::binary::{FOREVER, pause, request};
+use crate::binary::{TEST_TIMEOUT, pause, request};
 
 /// A running Prometheus. It scrapes its targets and evaluates the shipped rules once a second.
 /// Dropping it kills the process.
@@ -92,7 +92,7 @@ impl Prometheus {
     pub fn wait_for_value(&self, query: &str) -> f64 {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < FOREVER, "no number for {query}");
+            assert!(begun.elapsed() < TEST_TIMEOUT, "no number for {query}");
             let values = self.values(query).unwrap_or_else(|error| panic!("{query}: {error}"));
             if let Some(value) = values.first().filter(|value| value.is_finite()) {
                 return *value;

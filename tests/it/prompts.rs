@@ -30,10 +30,10 @@ async fn requests_with_prompts_from_a_changed_file_fail_and_are_not_sent() {
 
     file.write_all(b"one more\n").unwrap();
     bench.route.state.tasks.reopen();
-    bench.origin = tokio::time::Instant::now();
+    bench.schedule_start = tokio::time::Instant::now();
     let counts = bench.run(vec![constant("1/s", 2)]).await;
     assert_eq!((counts.started, counts.succeeded, counts.in_flight), (5, 3, 0));
-    assert_eq!(bench.sent().len(), 3, "no request was sent after the change");
+    assert_eq!(bench.sent().len(), 3, "no request is sent after the change");
     let failed = bench.recorder.failed.lock().unwrap();
     assert_eq!(failed.len(), 2);
     for detail in failed.iter() {
@@ -42,8 +42,7 @@ async fn requests_with_prompts_from_a_changed_file_fail_and_are_not_sent() {
     }
 }
 
-/// The output length is in the configuration, and the token counts are from the responses of the
-/// simulator.
+/// The configuration sets the output length, and the simulator counts the tokens of its responses.
 #[test]
 fn responses_have_the_output_length_of_the_synthetic_prompts() {
     let mut daemon = Daemon::start(

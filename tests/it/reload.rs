@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
+use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, pause, request, sample};
 use crate::upstream::{Act, Upstream, good, plain};
 
 fn write(daemon: &Daemon, yaml: &str) {
@@ -41,7 +41,7 @@ fn has_ended(status: &str, name: &str) -> Option<()> {
 /// A hundred reloads during a load of 200/s. Every second file is invalid. The valid files change a
 /// setting of the scenario, and add or remove another scenario.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_reloads_under_load_lose_double_and_abort_nothing() {
+async fn a_hundred_reloads_lose_double_or_abort_no_request() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = move |turn: u32| {
@@ -68,7 +68,7 @@ scenarios:
             assert_eq!(last, f64::from(u8::from(turn % 2 == 0)));
             let labels = ["scenario=\"s\""];
             let seen = sample(&exposition, "llmload_time_to_first_token_seconds_count", &labels);
-            assert!(seen >= observed, "a histogram was reset");
+            assert!(seen >= observed, "no reload resets a histogram");
             observed = seen;
             // The limit is from the last valid file.
             let limit = sample(&exposition, "llmload_requests_in_flight_limit", &labels);
@@ -91,7 +91,7 @@ scenarios:
 /// Each request is judged by every objective, and a failed request misses every objective. After a
 /// reload, the counts continue with the new threshold.
 #[test]
-fn objectives_are_counted_per_request_and_follow_the_file() {
+fn objectives_count_each_request_and_follow_a_reload() {
     let yaml = |slo: &str| {
         format!(
             "targets: {{sim: {{simulator: {{faults: {{http_500: 30%}}}}}}}}
@@ -137,8 +137,7 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_scenario_continues_and_a_removed_scenario_drains_before_its_series_are_removed()
-{
+async fn a_removed_scenario_drains_while_a_changed_scenario_continues() {
     let gate = CancellationToken::new();
     let held = gate.clone();
     // Requests of the guest hang until the gate opens.
@@ -296,7 +295,7 @@ fn auto_reload_watches_the_files_of_a_rejected_configuration_too() {
 
 /// A target at another address is another server, so llmload forgets the version of the old server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_at_a_new_address_has_an_unknown_version_until_it_reports_one() {
+async fn the_version_of_a_target_is_unknown_after_a_change_of_its_address() {
     let gate = CancellationToken::new();
     let server = |version: &'static str, held: Option<CancellationToken>| {
         Upstream::start_with_head(move |_, head| {
@@ -348,7 +347,7 @@ fn post(daemon: &Daemon, path: &str, form: &str, header: &str) -> (u16, String) 
 }
 
 #[test]
-fn admin_commands_are_executed_and_shown_or_rejected_with_a_reason() {
+fn admin_commands_take_effect_or_are_rejected_with_a_reason() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}, away: {base_url: 'http://127.0.0.1:9/v1'}}
 scenarios:
@@ -478,7 +477,7 @@ scenarios:
 /// The responses take longer than the grace period. The old simulator ends when its last response
 /// has ended, and not earlier.
 #[test]
-fn a_simulator_that_a_reload_removed_ends_with_its_last_request() {
+fn a_removed_simulator_serves_its_last_request_and_then_ends() {
     let yaml = |slots: u32| {
         format!(
             "targets:
@@ -506,7 +505,7 @@ scenarios:
     assert_balanced(&exposition);
     let begun = Instant::now();
     while daemon.threads_named("simulator") > 1 {
-        assert!(begun.elapsed() < FOREVER, "the old simulator does not end");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "the old simulator ends");
         pause();
     }
 }
@@ -514,7 +513,7 @@ scenarios:
 /// A server restarts while a schedule runs. Requests of the current cycle fail and are counted. The
 /// next cycle begins only when the server is ready again, and it is complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_returns_gets_the_next_cycle_complete() {
+async fn a_target_that_returns_gets_a_complete_cycle() {
     let loading = Arc::new(AtomicBool::new(false));
     let is_loading = Arc::clone(&loading);
     let upstream = Upstream::start(move |_| {
@@ -671,7 +670,7 @@ schedule: [{{constant: 21/s, for: 1s}}]
             "each daemon sends the prompts of its shard and no others"
         );
         let (fewest, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
-        assert!(most - fewest <= 1, "each prompt once in a cycle: {counts:?}");
+        assert!(most - fewest <= 1, "each prompt is sent once in a cycle: {counts:?}");
     }
     for (shard, (exposition, cap)) in expositions.iter().zip([4.0, 3.0, 3.0]).enumerate() {
         assert_eq!(sample(exposition, "llmload_requests_in_flight_limit", &[]), cap);

@@ -29,7 +29,7 @@ async fn target(acts: impl Fn(u64) -> Vec<Act> + Send + Sync + 'static) -> (Upst
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_target_gets_the_same_prompts_and_their_pairs_are_compared() {
+async fn targets_get_the_same_prompts_and_are_compared_in_pairs() {
     let (fast, to_fast) = target(|_| good()).await;
     // Each response of this target takes 50 ms longer, and every fifth request fails.
     let (slow, to_slow) = target(|number| {
@@ -65,7 +65,7 @@ scenarios:
         lengths.sort_unstable();
         lengths
     };
-    // The second model name is one letter longer, and so is each body.
+    // The second model name is one letter longer, so each body is one byte longer.
     let (to_fast, to_slow) = (lengths(&to_fast), lengths(&to_slow));
     assert_eq!((to_fast.len(), to_slow.len()), (50, 50));
     let number = |length: &String| length.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
@@ -75,7 +75,7 @@ scenarios:
     assert!(scenarios[0].get("difference").is_none(), "the first target is the baseline target");
     assert_eq!(scenarios[1]["difference"]["baseline"], "fast");
     let difference = &scenarios[1]["difference"]["time_to_first_token"];
-    assert_eq!(difference["pairs"], 40, "only pairs of two successes count");
+    assert_eq!(difference["pairs"], 40, "a pair counts only if both requests succeed");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
     // The metrics contain the sums of the same pairs.
@@ -112,7 +112,7 @@ scenarios:
 }
 
 #[test]
-fn paired_series_exist_at_zero_and_a_reload_removes_them() {
+fn paired_series_start_at_zero_and_a_reload_removes_them() {
     const PAIR: &str = "
 targets:
   one: {base_url: 'http://127.0.0.1:1/v1', model: m}

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::binary::{FOREVER, pause};
+use crate::binary::{TEST_TIMEOUT, pause};
 use crate::deploy::{container, texts};
 
 /// An address of TEST-NET-1, which is reserved for documentation.
@@ -68,7 +68,7 @@ impl Machine {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "up\n", "the test could not create a namespace");
+        assert_eq!(line, "up\n", "the namespace exists");
         Machine(Running(child))
     }
 
@@ -231,7 +231,7 @@ impl Prometheus<'_> {
     }
 
     fn until(&self, expression: &str, enough: f64, daemon: &mut Daemon) {
-        let timeout = FOREVER + Duration::from_secs_f64(absence());
+        let timeout = TEST_TIMEOUT + Duration::from_secs_f64(absence());
         daemon.until(timeout, expression, || {
             self.query(expression).is_some_and(|value| value >= enough)
         });
@@ -267,8 +267,8 @@ impl Daemon {
         let begun = Instant::now();
         while !is_true() {
             let ended = self.process.0.try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended ({ended:?}):\n{}", self.log());
-            assert!(begun.elapsed() < timeout, "timeout: {what}\n{}", self.log());
+            assert!(ended.is_none(), "the daemon keeps running ({ended:?}):\n{}", self.log());
+            assert!(begun.elapsed() < timeout, "within {timeout:?}: {what}\n{}", self.log());
             pause();
         }
     }
@@ -287,7 +287,7 @@ fn a_sidecar_of_a_late_server_is_healthy_and_sends_the_complete_ramp_without_fai
     for page in ["healthy", "ready"] {
         // Check the health from the other machine, like a kubelet, and from inside, like Docker.
         let outside = format!("http://{POD}:9899/-/{page}");
-        daemon.until(FOREVER, &outside, || {
+        daemon.until(TEST_TIMEOUT, &outside, || {
             let health =
                 scraper.enter().args([env!("CARGO_BIN_EXE_llmload"), "health", &outside]).output();
             health.unwrap().status.success()
@@ -330,7 +330,7 @@ fn a_sidecar_of_a_late_server_is_healthy_and_sends_the_complete_ramp_without_fai
         assert_eq!(prometheus.query(expression), Some(value), "{expression}\n{log}");
     }
     assert!(!log.contains("sk-from-a-file"), "{log}");
-    // This is the process id of llmload, because nsenter and chroot replace themselves by the
+    // This is the process id of llmload, because nsenter and chroot replace themselves with the
     // program that they run.
     output_of(Command::new("kill").args(["-s", "TERM", &daemon.process.0.id().to_string()]));
     assert_eq!(daemon.process.0.wait().unwrap().code(), Some(0), "{log}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::binary::{Daemon, FOREVER, pause, request};
+use crate::binary::{Daemon, TEST_TIMEOUT, pause, request};
 
 /// A configuration with which every field appears in the status. It has two targets to compare,
 /// failures, dropped arrivals, a waiting schedule, an idle schedule, and a schedule (`overridden`)
@@ -26,7 +26,7 @@ scenarios:
   waiting: {target: away, start: wall_clock, rate: 1/s}
 ";
 
-/// Collects the paths of all fields in a document, such as `scenarios[].target`. All members of a
+/// Collects the paths of all fields in a document, such as `scenarios[].target`. All entries of a
 /// list have the same path.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
@@ -81,7 +81,7 @@ fn docs_status_md_explains_exactly_the_fields_of_the_status() {
             break;
         }
         assert!(
-            begun.elapsed() < FOREVER,
+            begun.elapsed() < TEST_TIMEOUT,
             "these fields in docs/status.md never appear: {missing:?}"
         );
         pause();

@@ -1,7 +1,7 @@
 //! Tests of the schedule over hours and days: cron, active windows, the wall clock and shards.
 //!
-//! Each test runs a complete driver against an endpoint in memory. Tokio's clock is paused, so the
-//! hours pass at once.
+//! Each test runs a complete driver against an endpoint in memory. Tokio's clock is paused, so
+//! hours pass in an instant.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -28,7 +28,7 @@ fn utc(text: &str) -> SystemTime {
 
 /// The times at which the driver sent requests, in seconds after `from`, rounded down.
 fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
-    let offset = bench.epoch.wall.duration_since(from).unwrap();
+    let offset = bench.clock_start.wall.duration_since(from).unwrap();
     bench.sent().iter().map(|at| (*at + offset).as_secs()).collect()
 }
 
@@ -36,7 +36,7 @@ fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
 /// each request.
 async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
-    bench.epoch.wall = utc(from);
+    bench.clock_start.wall = utc(from);
     let cron = Cron::new(cron, Zone::by_name(zone).unwrap()).unwrap();
     let once = phase(Load::Constant("1/s".parse().unwrap()), seconds(1));
     let mut driver =
@@ -46,7 +46,7 @@ async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> V
         () = tokio::time::sleep(length) => {}
     }
     let sent = bench.sent();
-    let at = |at: &Duration| jiff::Timestamp::try_from(bench.epoch.wall + *at).unwrap();
+    let at = |at: &Duration| jiff::Timestamp::try_from(bench.clock_start.wall + *at).unwrap();
     sent.iter().map(|sent| at(sent).strftime("%d %H:%M").to_string()).collect()
 }
 
@@ -66,7 +66,7 @@ async fn cron_follows_local_time_across_clock_changes() {
 #[tokio::test(start_paused = true)]
 async fn a_cron_firing_during_running_cycles_is_skipped_and_counted() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
-    bench.epoch.wall = utc("2026-06-01T00:00:30Z");
+    bench.clock_start.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     // The cron firing at 00:01 starts two cycles of 50 s. They still run when the cron fires at
     // 00:02, and have ended when it fires at 00:03.
@@ -86,12 +86,13 @@ async fn a_cron_firing_during_running_cycles_is_skipped_and_counted() {
     assert_eq!(sent, (60..160).chain(180..270).collect::<Vec<_>>());
 }
 
-/// A manual override lasts five minutes, and the schedule has ended before. So no cycles run when
-/// the cron fires in this time, and none of these cron firings is counted as skipped.
+/// The first cron firing starts a cycle of ten seconds. After its end, a manual override lasts five
+/// minutes. The cron fires during the override, but no cycle is running then, so no cron firing is
+/// counted as skipped.
 #[tokio::test(start_paused = true)]
 async fn a_cron_firing_during_a_manual_override_is_not_counted_as_skipped() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
-    bench.epoch.wall = utc("2026-06-01T00:00:30Z");
+    bench.clock_start.wall = utc("2026-06-01T00:00:30Z");
     let cron = Cron::new("* * * * *", Zone::UTC).unwrap();
     let (mut driver, schedule_state) = bench.driver_with_state(
         vec![constant("1/s", 10)],
@@ -114,9 +115,9 @@ async fn a_cron_firing_during_a_manual_override_is_not_counted_as_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outside_active_windows_llmload_sends_nothing_and_the_schedule_clock_continues() {
+async fn a_closed_window_stops_the_load_but_not_the_schedule_clock() {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
-    bench.epoch.wall = utc("2026-06-01T07:59:00Z");
+    bench.clock_start.wall = utc("2026-06-01T07:59:00Z");
     let text = "target: http://a/v1\nrate: 1/s\nactive: [{days: mon, hours: '08:00-08:01'}, \
                 {days: mon, hours: '08:02-08:03'}]\n";
     let windows: Option<Windows> =
@@ -142,11 +143,11 @@ fn ramp() -> Vec<Phase> {
 /// time of each request, in milliseconds.
 async fn sent_during(arrivals: &ArrivalSpec, from: SystemTime, length: Duration) -> Vec<u128> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
-    bench.epoch.wall = from;
+    bench.clock_start.wall = from;
     let mut driver =
         bench.driver_with_cycles(ramp(), Cycles::WallClock(Anchor::Epoch), arrivals.clone());
     tokio::select! {
-        () = bench.drive(&mut driver) => unreachable!("the wall clock never ends"),
+        () = bench.drive(&mut driver) => unreachable!("a wall clock schedule never ends"),
         () = tokio::time::sleep(length) => {}
     }
     let from = from.duration_since(UNIX_EPOCH).unwrap();
@@ -172,7 +173,7 @@ async fn a_wall_clock_schedule_continues_after_a_restart() {
         assert_eq!(restarted.len(), uninterrupted.len());
         let pairs = restarted.iter().zip(&uninterrupted);
         let difference = pairs.map(|(one, other)| one.abs_diff(*other)).max();
-        // Tokio's timers round up to milliseconds, so the times can differ by one.
+        // Tokio's timers round up to milliseconds, so the times can differ by 1 ms.
         assert!(difference <= Some(1), "{difference:?}");
     }
 }
@@ -195,7 +196,7 @@ async fn all_shards_together_send_the_schedule_once() {
         assert_eq!(sharded.len(), unsharded.len());
         let pairs = sharded.iter().zip(&unsharded);
         let difference = pairs.map(|(one, other)| one.abs_diff(*other)).max();
-        // Tokio's timers round up to milliseconds, so the times can differ by one.
+        // Tokio's timers round up to milliseconds, so the times can differ by 1 ms.
         assert!(difference <= Some(1), "{difference:?}");
     }
 }
@@ -222,7 +223,7 @@ async fn shards_divide_the_slots_and_the_requests_of_a_closed_loop() {
 }
 
 #[test]
-fn the_values_of_max_concurrency_of_all_shards_add_up_to_the_configured_value() {
+fn shards_divide_max_concurrency() {
     let text = "
 targets: {t: {base_url: 'http://localhost:1/v1'}}
 scenarios:

@@ -33,8 +33,7 @@ pub enum Act {
     Reset,
     /// Closes the connection with FIN.
     Close,
-    /// Waits for the next request on the same connection, and closes the connection when it
-    /// arrives.
+    /// Waits until the next request arrives on the same connection, and then closes the connection.
     CloseOnNext,
 }
 
@@ -303,7 +302,7 @@ impl Response for InMemoryResponse {
                 Some(BodyStep::Break) => {
                     return Err(FailureDetail::new(Failure::Truncated, "on purpose"));
                 }
-                Some(BodyStep::Panic) => panic!("a defect"),
+                Some(BodyStep::Panic) => panic!("on purpose"),
                 None => return Ok(None),
             }
         }

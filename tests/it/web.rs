@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::binary::{Daemon, FOREVER, assert_balanced, pause, request, sample};
+use crate::binary::{Daemon, TEST_TIMEOUT, assert_balanced, pause, request, sample};
 
 const PATHS: [&str; 6] = ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/api/v1/status"];
 
@@ -89,8 +89,8 @@ fn content_length_matches_the_body_even_for_head_requests() {
     for path in PATHS.into_iter().chain(["/nowhere"]) {
         let (status, head, body) = daemon.get(path);
         assert_eq!(length(&head), body.len(), "{path}");
-        let (of_head, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
-        assert_eq!((of_head, nothing.as_str()), (status, ""), "{path}");
+        let (head_status, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
+        assert_eq!((head_status, nothing.as_str()), (status, ""), "{path}");
         // The length of some bodies changes between two requests, because they have current values.
         if !matches!(path, "/metrics" | "/api/v1/status") {
             assert_eq!(length(&head), body.len(), "{path}");
@@ -150,7 +150,7 @@ fn the_ledger_balances_in_all_concurrent_scrapes() {
         }
     });
     let failures = sample(&daemon.get("/metrics").2, "llmload_request_failures_total", &[]);
-    assert!(failures > 0.0, "the load has failures");
+    assert!(failures > 0.0, "the load produced no failures");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_client_that_takes_all_connections_does_not_block_others() {
     // The server gives responses one second to end before it closes the oldest connections.
     let begun = Instant::now();
     while daemon.open_files() > 600 {
-        assert!(begun.elapsed() < FOREVER, "{} files are open", daemon.open_files());
+        assert!(begun.elapsed() < TEST_TIMEOUT, "{} files are open", daemon.open_files());
         pause();
     }
     drop(open);
