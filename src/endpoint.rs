@@ -119,8 +119,8 @@ pub struct HttpEndpoint {
     headers: HeaderMap,
     connections: Connections,
     redaction: Redaction,
-    /// The simulator to which this client sends, if the target is a simulator in this process. The
-    /// simulator runs until its last client is dropped.
+    /// The simulator that receives the requests, if it runs in this process. The simulator runs
+    /// until its last client is dropped.
     host: Option<Arc<dyn Debug + Send + Sync>>,
 }
 

@@ -1,5 +1,5 @@
 //! The life of one request: llmload sends it, reads its response, measures the time of each event,
-//! and reports exactly one end.
+//! and reports exactly one success or failure.
 //!
 //! The clock is read when bytes arrive, before the bytes are decoded. Only the timeout for
 //! connecting is a timeout of the HTTP library. All other timeouts are in this module, so this
@@ -32,9 +32,9 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 /// body ends within this time, the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The longest silence after a response is complete. A chunk with the usage and `[DONE]` can still
-/// follow. Engines send both at once. Gateways that count the tokens send both within some tenths
-/// of a second.
+/// The time to wait for the next event after a response is complete. The usage and `[DONE]` can
+/// still follow. Engines send both at once. Gateways that count the tokens need some tenths of a
+/// second.
 const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request, and the rules for its response.
@@ -54,7 +54,7 @@ pub struct RequestSpec {
 
 /// A request that has succeeded or failed. The rest of its response body can still be unread.
 #[derive(Debug)]
-#[must_use = "the connection can be reused only if `drain_body` reads the rest of the body"]
+#[must_use = "call `drain_body`, so the connection can be reused"]
 pub struct Finished<R> {
     /// The times of a success, or the class of a failure. The observer has already received the
     /// details.
@@ -129,7 +129,7 @@ fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     FailureDetail::new(
         Failure::Internal,
-        &format!("panicked: {}", text.unwrap_or("without a message")),
+        &format!("llmload panicked: {}", text.unwrap_or("no message")),
     )
 }
 
@@ -195,8 +195,8 @@ async fn check_head<R: Response>(
     Ok(())
 }
 
-/// The reason why llmload stopped reading a stream. A connection that breaks before the response is
-/// complete is not among the reasons, because it is a failure.
+/// The reason why llmload stopped reading a stream. If the connection breaks before the response is
+/// complete, there is a failure instead of a reason.
 enum StopReason {
     /// The end marker or an error arrived, so the verdict cannot change any more.
     ReaderFinished,
@@ -339,8 +339,8 @@ async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) 
 /// All timeouts of one request, with one timer.
 ///
 /// The idle deadline moves with every read. Moving the timer each time would cost too much on the
-/// measured path. So the timer is not moved. If it fires before the current deadline, it is set to
-/// that deadline.
+/// measured path. So a read does not move the timer. When the timer fires too early, it is set to
+/// the current deadline.
 struct RequestTimer {
     sent: Instant,
     timeouts: Timeouts,

@@ -1,8 +1,8 @@
 //! The measurement of one request: its instants, the values derived from its instants, and its
 //! failure.
 //!
-//! Each derived value has its only definition in this file. Metrics, reports and dashboards show
-//! these values. This module does not read a clock. The caller passes the instants in.
+//! This file contains the only definition of each derived value. Metrics, reports and dashboards
+//! show these values. This module does not read a clock. The caller passes the instants in.
 //!
 //! | value | formula | unit |
 //! |---|---|---|
@@ -67,8 +67,8 @@ impl Blame {
 macro_rules! failures {
     ($($(#[doc = $doc:literal])+ $variant:ident $label:literal $blame:ident,)+) => {
         /// The class of a failure, which is the value of a label. The set is closed: the text of an
-        /// error never becomes a class, and after a new class is added, the code compiles only when
-        /// the metrics handle it.
+        /// error never becomes a class. If a class is added, the code does not compile until the
+        /// metrics handle it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Failure {
             $($(#[doc = $doc])+ $variant,)+

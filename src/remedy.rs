@@ -152,7 +152,7 @@ impl DiagnosedTarget<'_> {
                 },
             ),
             (_, None, several) => diagnosis(
-                format!("/models lists {} models, and the target names none", several.len()),
+                format!("/models lists {} models, and no `model` is set", several.len()),
                 format!("set `model` (or `--model`) to one of {}", some_of(several)),
             ),
             (_, Some(model), [_, ..]) if !models.contains(model) => diagnosis(
@@ -224,8 +224,8 @@ impl DiagnosedTarget<'_> {
         }
     }
 
-    /// Returns a remedy that begins with the advice to use HTTPS if the target uses plain HTTP,
-    /// because the port possibly expects TLS.
+    /// Returns a remedy. If the target uses plain HTTP, the remedy begins with the advice to use
+    /// HTTPS, because the port possibly expects TLS.
     fn or_https(&self, otherwise: &str) -> String {
         let address = self.address();
         if address.is_https() {
@@ -271,8 +271,8 @@ impl DiagnosedTarget<'_> {
     /// Returns the remedy for a failure of the class `http_4xx`.
     ///
     /// Servers use no common code for the reason of a refusal. Only the server's message names the
-    /// field that the server rejects. So only this remedy depends on the text of the message, which
-    /// is searched for field names and for the word "model".
+    /// field that the server rejects. So this remedy is the only one that depends on the text of a
+    /// message: llmload searches it for field names and for the word "model".
     fn refused(&self, detail: &FailureDetail) -> String {
         const UNKNOWN: [&str; 5] =
             ["not exist", "not found", "invalid model", "unknown model", "not a valid model"];
@@ -305,8 +305,8 @@ impl DiagnosedTarget<'_> {
 
     fn no_stream(&self, cause: Option<FailureCause>) -> String {
         if cause == Some(FailureCause::UnstreamedCompletion) {
-            return "set `request: {stream: false}` (then there is no TTFT), or find the proxy on \
-                    the way that buffers the stream"
+            return "set `request: {stream: false}` (then there is no TTFT), or find the proxy \
+                    that buffers the stream"
                 .to_owned();
         }
         let path = self.other_path().map_or_else(String::new, |path| format!(": {path}"));

@@ -1,5 +1,5 @@
-//! The built-in OpenAI-compatible endpoint: a target for demonstrations, tests and learning, if no
-//! real model is available.
+//! The built-in OpenAI-compatible endpoint: a target for demonstrations, tests and learning that
+//! needs no real model.
 //!
 //! It simulates an inference server: a fixed number of slots, a queue for the slots, prefill and
 //! decode times that depend on the tokens and the requests in slots, and faults in configured
@@ -146,8 +146,8 @@ impl Simulator {
     }
 }
 
-/// Sends the result of the start to the caller. Sending fails only if the caller has gone, and then
-/// nobody needs the result.
+/// Sends the result of the start to the caller. If sending fails, the caller has gone, and nobody
+/// needs the result.
 fn send_result(caller: &SyncSender<io::Result<()>>, result: io::Result<()>) {
     let _ = caller.send(result);
 }
@@ -158,7 +158,7 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The result is ignored: if the thread panicked, it has printed its panic already.
+            // The result is ignored: a thread that panicked has already printed its panic.
             let _ = thread.join();
         }
     }

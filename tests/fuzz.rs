@@ -62,12 +62,12 @@ fn seeds() -> Range<u64> {
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
 }
 
-/// Fails if nearly all runs had the same kind of result, because such a fuzz test proves nothing.
+/// Fails if nearly all runs had the same kind of result, because such a fuzz test is inconclusive.
 fn assert_both_occurred(good: u64, bad: u64) {
     let runs = seeds().end - seeds().start;
     assert!(
         runs < 1000 || (good > runs / 100 && bad > runs / 100),
-        "{good} good, {bad} bad of {runs}"
+        "both results are frequent: {good} good and {bad} bad results in {runs} runs"
     );
 }
 
@@ -315,8 +315,8 @@ const COUNTS: [(&str, Option<u64>); 15] = [
     ("{}", None),
 ];
 
-/// Returns a usage object with random members in random order, and the expected counts. The test
-/// finds the expected counts in another way than the decoder: it looks up each member by name.
+/// Returns a usage object with random keys in random order, and the expected counts. The test does
+/// not find the expected counts in the same way as the decoder: it looks up each key by name.
 fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
     let mut members: Vec<(&str, &str, Option<u64>)> = Vec::new();
     let names = [
@@ -327,7 +327,7 @@ fn usage(random: &mut ChaCha8Rng) -> (String, Option<Usage>) {
         "reasoning_tokens",
         "queue_time",
     ];
-    // No name is used twice, because the meaning of a repeated member is undefined.
+    // No key is used twice, because the meaning of a repeated key is undefined.
     for name in names {
         if random.random_bool(0.6) {
             let (text, count) = COUNTS[random.random_range(0..COUNTS.len())];
@@ -413,8 +413,8 @@ fn the_last_usage_with_a_count_is_the_usage_of_the_response() {
 fn no_response_head_yields_an_implausible_rate_limit() {
     let heads = heads();
     let values: Vec<Vec<u8>> = heads.iter().flat_map(BTreeMap::values).cloned().collect();
-    // Values are also combined with the names of other headers. For example, the value of an amount
-    // is then a date.
+    // Values are also combined with the names of other headers. For example, a header that should
+    // contain an amount then contains a date.
     let names: Vec<&String> = heads.iter().flat_map(BTreeMap::keys).collect();
     let (mut with_limits, mut without) = (0, 0);
     for seed in seeds() {

@@ -428,7 +428,7 @@ async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_stream_that_disconnects_frees_its_slot_too() {
+async fn a_client_without_streaming_frees_its_slot_when_it_disconnects() {
     let endpoint = Endpoint::start(stalling(1, 0));
     let mut socket = TcpStream::connect(endpoint.address()).await.unwrap();
     socket.write_all(raw_chat(&chat_body(json!({}))).as_bytes()).await.unwrap();

@@ -130,8 +130,8 @@ fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// Returns the split points at which a variant is read differently from its original if the decoder
-/// is wrong. These are the first bytes, the line ends, and the inner bytes of characters.
+/// Returns the split points at which a defective decoder would probably read a variant differently
+/// from its original. These are the first bytes, the line ends, and the inner bytes of characters.
 fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
@@ -139,7 +139,7 @@ fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// Returns the verdict as one line. `ok ~3` means a success with an estimated number of 3 tokens.
+/// Returns the verdict as one line. `ok ~3` means a success with an estimate of 3 tokens.
 fn outcome(verdict: &Result<CompletedResponse, FailureDetail>) -> String {
     match verdict {
         Err(detail) => detail.failure.as_str().to_owned(),
@@ -374,9 +374,9 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("no blank line at the end", one_chunk_then(&format!("{STOP}data: [DONE]")), "ok ~1 missing_usage", Some(0)),
         ("a first token without its blank line", ONE_CHUNK.trim_end().replace("null", "\"length\""), "ok ~1 missing_usage missing_done", Some(0)),
         ("cut inside an event", one_chunk_then("data: {\"choices\":[{\"ind"), "incomplete", Some(0)),
-        ("cut after the reason", one_chunk_then(&format!("{STOP}data: {{\"choi")), "ok ~1 missing_usage missing_done", Some(0)),
+        ("cut after the finish reason", one_chunk_then(&format!("{STOP}data: {{\"choi")), "ok ~1 missing_usage missing_done", Some(0)),
         ("text after [DONE]", format!("{W1}{ONE_CHUNK}data: {{\n\n"), "ok 2", Some(1)),
-        ("error after the reason", one_chunk_then(&format!("{STOP}data: {{\"error\":\"late\"}}\n\n{ONE_CHUNK}")), "stream_error", Some(0)),
+        ("error after the finish reason", one_chunk_then(&format!("{STOP}data: {{\"error\":\"late\"}}\n\n{ONE_CHUNK}")), "stream_error", Some(0)),
         ("finish reason error", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"insufficient_system_resource\"}]}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
         ("filtered", one_chunk_then("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"content_filter\"}]}\n\ndata: [DONE]\n\n"), "filtered", Some(0)),
         ("filtered before any text", "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"SAFETY\"}]}\n\n".into(), "filtered", None),
@@ -433,7 +433,7 @@ fn wire_case(name: &str) -> String {
 }
 
 #[test]
-fn with_terminal_done_a_response_is_complete_at_done_even_without_a_finish_reason() {
+fn with_terminal_done_a_response_needs_no_finish_reason() {
     for (case, verdict) in [
         ("W13", "ok ~1 missing_usage missing_finish_reason"),
         ("W15", "empty_output"),
@@ -448,12 +448,12 @@ fn with_terminal_done_a_response_is_complete_at_done_even_without_a_finish_reaso
 }
 
 #[test]
-fn with_terminal_eof_a_response_is_complete_at_the_end_of_its_body_except_inside_an_event() {
+fn with_terminal_eof_a_response_is_incomplete_if_its_body_ends_inside_an_event() {
     for (case, verdict) in [
         ("W14", "ok 1 missing_done"),
         ("W19", "empty_output"),
         ("cut inside an event", "incomplete"),
-        ("cut after the reason", "incomplete"),
+        ("cut after the finish reason", "incomplete"),
     ] {
         let bytes = wire_case(case);
         let (reading, _) = read_every_way("", Terminal::Eof, bytes.as_bytes(), 0..=bytes.len());
@@ -473,7 +473,7 @@ fn an_error_in_a_stream_keeps_its_message() {
         ("W16", "Overloaded"),
         ("W17", "m"),
         ("W21", "Model is overloaded"),
-        ("error after the reason", "late"),
+        ("error after the finish reason", "late"),
     ] {
         let (reading, _) = read_stream("", Terminal::default(), [wire_case(case).as_bytes()]);
         assert_eq!(

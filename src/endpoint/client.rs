@@ -46,7 +46,7 @@ pub(super) fn build(
     if let Some(ca) = &options.ca {
         builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
     } else if base.scheme() == "http" && !proxied_in_tls {
-        // Without this, a container image without a certificate store could not use plain HTTP.
+        // Otherwise, plain HTTP would fail in a container image that has no certificate store.
         builder = builder.tls_certs_only([]);
     }
     if let Some(identity) = &options.identity {

@@ -1,9 +1,9 @@
 //! Keeps a record of each connection on which no response has arrived yet.
 //!
 //! A server can close an idle connection at the moment when llmload sends the next request on it.
-//! This is not a fault of the server. If a new connection breaks, it is a fault of the server. To
-//! tell the two cases apart, a layer around the connector records each new connection, and the
-//! first response or error on a connection removes its record.
+//! The server is not to blame for this. But it is to blame if a new connection breaks. To tell the
+//! two cases apart, a layer around the connector records each new connection, and the first
+//! response or error on a connection removes its record.
 //!
 //! The record contains the time that it took to establish the connection. This time belongs to the
 //! first request on the connection.
@@ -52,7 +52,8 @@ impl Resolve for SystemResolver {
             let start = Instant::now();
             let addresses: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // This fails if no connector has called the resolver. Nothing needs the time then.
+            // This fails if the resolver is not called by a connector. In that case, the time is
+            // not needed.
             let _no_scope = LOOKUP_TIME.try_with(|time| time.set(Some(start.elapsed())));
             Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         })

@@ -3,8 +3,8 @@
 //! The HTTP client classifies errors too, but its classes are misleading: every error while reading
 //! a body is a "decode" error, and running out of file descriptors is a "connect" error. So the
 //! functions in this module search the chain of causes (`Error::source`) instead.
-//! `io::Error::source` skips the error that the `io::Error` contains, so the search looks at that
-//! error too.
+//! `io::Error::source` skips the error that the `io::Error` contains, so the search also looks at
+//! the contained error.
 //!
 //! A timeout while connecting is the only timeout that this module recognises. The module
 //! `exchange` has the timers for all other timeouts.

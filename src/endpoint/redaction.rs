@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_even_if_the_end_of_the_text_cuts_it_off() {
+    fn a_secret_is_masked_even_if_it_is_cut_off() {
         for room in 0..KEY.len() + 4 {
             let padding = "x".repeat(FailureDetail::MESSAGE_LIMIT - '…'.len_utf8() - room);
             let text = redacted(&format!("{padding}{KEY}{}", "y".repeat(400)));

@@ -21,7 +21,7 @@ pub(super) fn url(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Returns the member `version` of a JSON object.
+/// Returns the value of `version` in a JSON object.
 pub(super) fn parse(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Document {

@@ -215,9 +215,9 @@ fn model_list(status: u16, models: &[String]) -> String {
 fn first_token(request: &ProbedRequest) -> String {
     let kind = match request.first_text {
         Some(Channel::Answer) => "answer text",
-        Some(Channel::Reasoning) => "reasoning text, which counts",
-        Some(Channel::Refusal) => "refusal text, which counts",
-        Some(Channel::ToolCall) => "the text of a tool call, which counts",
+        Some(Channel::Reasoning) => "reasoning text (counts as the first token)",
+        Some(Channel::Refusal) => "refusal text (counts as the first token)",
+        Some(Channel::ToolCall) => "the text of a tool call (counts as the first token)",
         None => return "none: no text arrived".to_owned(),
     };
     match (request.first_event, request.first_text_event) {

@@ -1,5 +1,5 @@
-//! Reads responses that are not streams. A body is not a stream because llmload requested no
-//! stream, or because the server sent something else instead of the requested stream.
+//! Reads responses that are not streams, because llmload requested none or because the server sent
+//! something else.
 
 use super::decoded::{Channel, DecodedEvent, discard_text};
 use super::dialect::Api;
@@ -29,7 +29,7 @@ impl BodyReader {
         }
     }
 
-    /// Sets the requested model. If the response names another model, this is an anomaly.
+    /// Sets the requested model. A response that names another model has an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> BodyReader {
         self.response.set_requested_model(model);
@@ -49,7 +49,7 @@ impl BodyReader {
         !self.response.has_failed()
     }
 
-    /// Returns the verdict. The caller calls this method when the body has ended cleanly.
+    /// Returns the verdict. Call this method when the body has ended cleanly.
     ///
     /// # Errors
     /// The response is a failure.

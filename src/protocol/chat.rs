@@ -2,8 +2,7 @@
 //! `choices[].delta` of each event.
 //!
 //! The decoder accepts every format that is known from real servers and gateways. It also reads the
-//! text field of the completions API, because the responses of that API have the same structure
-//! otherwise.
+//! text field of the completions API, because the responses of the two APIs differ in nothing else.
 
 use serde_json::{Value, json};
 
@@ -115,7 +114,7 @@ pub fn finish_reason(name: &str) -> Option<FinishReason> {
         "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
         "content_filter" | "safety" | "refusal" | "sensitive" | "recitation" | "blocklist"
         | "prohibited_content" | "spii" => FinishReason::ContentFilter,
-        // vLLM and SGLang send `abort` if the engine gave up the request.
+        // vLLM and SGLang send `abort` if the engine aborted the request.
         "error" | "insufficient_system_resource" | "abort" => FinishReason::Error,
         _ => FinishReason::Other,
     })

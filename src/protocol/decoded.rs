@@ -23,7 +23,7 @@ pub enum Channel {
     ToolCall,
 }
 
-/// One decoded event, or a decoded body without streaming, apart from its text.
+/// One decoded event or unstreamed body, without its text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DecodedEvent<'a> {
     /// True if the event contains text on any channel. Such an event counts as a token event.
@@ -32,7 +32,7 @@ pub struct DecodedEvent<'a> {
     pub finish: Option<FinishReason>,
     /// The last usage in the event.
     pub usage: Option<Usage>,
-    /// The error that the event reports. The other fields can be set too.
+    /// The error that the event reports. An event with an error can also set the other fields.
     pub error: Option<ReportedError>,
     /// The model that the event names.
     pub model: Option<Cow<'a, str>>,

@@ -74,7 +74,7 @@ pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String
     Some(printable(id, MAX_REQUEST_ID))
 }
 
-/// Parses an amount. Azure sends `-1` for "unknown", for which this function returns `None`.
+/// Parses an amount. Returns `None` for `-1`, which Azure sends if the amount is unknown.
 fn amount(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|amount| plain && *amount <= MAX_AMOUNT)

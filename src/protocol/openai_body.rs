@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::prompt::{Content, Prompt};
 use super::{Dialect, MaxTokensField, RequestParameters};
 
-/// The fields that limit the number of output tokens. If a body contains both fields, endpoints
-/// that know both use the first one.
+/// The fields that limit the number of output tokens. The order matters: if a body contains both
+/// fields, endpoints that know both use the first one in this list.
 pub(super) const LIMIT_FIELDS: [&str; 2] =
     [MaxTokensField::MaxCompletionTokens.as_str(), MaxTokensField::MaxTokens.as_str()];
 
@@ -107,7 +107,7 @@ fn merge_fields<'a>(
 }
 
 /// Finds the limit of output tokens in the fields. Returns its name and its value. If the fields
-/// contain both names, returns the limit that endpoints use, unless its value is `null`.
+/// contain both names, returns the first of [`LIMIT_FIELDS`], or the second if the first is `null`.
 pub(super) fn output_limit<'a>(
     fields: &(impl Iterator<Item = (&'a String, &'a Value)> + Clone),
 ) -> Option<(&'static str, &'a Value)> {

@@ -33,8 +33,8 @@ pub enum Content<'a> {
     /// Messages. If the first is a system message, it replaces the system message of the scenario.
     Conversation(Vec<Message<'a>>),
     /// A recorded request body. Its fields override the parameters of the scenario, except `model`
-    /// and `stream`. The metrics name the configured model, and llmload reads the response as the
-    /// configured `stream` requires.
+    /// and `stream`. These two keep their configured values, because the metrics name the
+    /// configured model, and llmload reads the response according to the configured `stream`.
     Payload(Map<String, Value>),
 }
 

@@ -117,8 +117,8 @@ impl ResponseState {
         self.has_end_marker || self.has_failed()
     }
 
-    /// Returns true if a response that has ended is complete: the sign that `terminal` requires has
-    /// arrived.
+    /// Returns true if a response whose body has ended is complete. It is complete if the sign that
+    /// `terminal` requires has arrived.
     pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some(),
@@ -127,9 +127,9 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if a response that has not ended is already complete. A finish reason does not
-    /// count if text follows it, because some servers send a finish reason with every event. For
-    /// [`Terminal::Eof`] the result is always false.
+    /// Returns true if a response is complete although its body has not ended. A finish reason does
+    /// not count if text follows it, because some servers send a finish reason with every event.
+    /// For [`Terminal::Eof`] the result is always false.
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -138,8 +138,8 @@ impl ResponseState {
         }
     }
 
-    /// Returns the verdict on a stream that has ended. It is the result of
-    /// [`ResponseState::verdict`]. A missing end marker is an additional anomaly.
+    /// Returns the verdict on a stream that has ended: the result of [`ResponseState::verdict`],
+    /// with one more anomaly if the end marker is missing.
     pub(super) fn stream_verdict(
         &self,
         is_complete: bool,
@@ -168,7 +168,8 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
-        // A server can count hidden reasoning without sending it as text, so a count is enough.
+        // A server can count hidden reasoning without sending it as text. So a response with a
+        // token count is not empty.
         if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }

@@ -1,5 +1,5 @@
-//! Decodes server-sent events. The events are the same wherever the reads from the socket split the
-//! bytes.
+//! Decodes server-sent events. The events are always the same, no matter how the reads from the
+//! socket split the bytes.
 //!
 //! llmload has a separate decoder because no published decoder limits the length of a line, and a
 //! daemon that runs for months must not buffer without limit. The decoder follows the WHATWG rules
@@ -108,13 +108,13 @@ pub struct Decoder {
     has_data: bool,
     name: Vec<u8>,
     comment: Vec<u8>,
-    /// True if the last read ended in CR. If the next read starts with LF, CR and LF are one line
-    /// end.
+    /// True if the previous read ended in CR. An LF at the start of the next read then belongs to
+    /// the same line end.
     skip_lf: bool,
     /// The number of bytes of a byte-order mark that have arrived. `None` after the decoder has
     /// found out whether the body starts with a byte-order mark.
     bom_bytes: Option<usize>,
-    /// The number of events that were passed on.
+    /// The number of events that were passed to the caller.
     events: u32,
     /// The length of the body that has arrived, in bytes.
     body_bytes: usize,
@@ -136,7 +136,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the number of events that were passed on.
+    /// Returns the number of events that were passed to the caller.
     pub fn events(&self) -> u32 {
         self.events
     }
@@ -289,7 +289,8 @@ impl Decoder {
         let data = if self.has_data { &self.data } else { &self.comment };
         let event = SseEvent { name: &self.name, data };
         let flow = if event.is_error() || !self.data.is_empty() {
-            // This code repeats `count_event`, which cannot be called: `event` borrows the decoder.
+            // This code repeats `count_event`. It cannot call that method, because `event` borrows
+            // the decoder.
             if self.events == self.limits.events {
                 return Err(TooLarge::Events);
             }

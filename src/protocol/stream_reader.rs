@@ -17,8 +17,7 @@ use super::response::{CompletedResponse, ResponseState};
 use super::sse::{Decoder, ResponseLimits, SseEvent};
 use crate::measurement::{Failure, FailureDetail};
 
-/// The number of events that one read has completed. The instant of the read is the instant of all
-/// these events.
+/// The number of events that one read has completed. All these events have the instant of the read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Events that contain text on any channel.
@@ -61,15 +60,15 @@ impl StreamReader {
         }
     }
 
-    /// Sets the requested model. If the response names another model, this is an anomaly.
+    /// Sets the requested model. A response that names another model has an anomaly.
     #[must_use]
     pub fn with_requested_model(mut self, model: &str) -> StreamReader {
         self.response.set_requested_model(model);
         self
     }
 
-    /// Sets whether llmload requested usage. The default is true. If llmload requested usage and
-    /// the response contains none, this is an anomaly.
+    /// Sets whether llmload requested usage. The default is true. A response without the requested
+    /// usage has an anomaly.
     #[must_use]
     pub fn with_expected_usage(mut self, expects_usage: bool) -> StreamReader {
         self.response.set_expects_usage(expects_usage);
@@ -86,7 +85,7 @@ impl StreamReader {
         self.advance(Some(bytes), sink)
     }
 
-    /// Returns the verdict. The caller calls this method when the body has ended cleanly or when
+    /// Returns the verdict. Call this method when the body has ended cleanly or when
     /// [`Progress::finished`] is true.
     pub fn end<S>(&mut self, sink: &mut S) -> StreamEnd
     where
@@ -100,9 +99,9 @@ impl StreamReader {
         StreamEnd { progress, verdict: self.response.stream_verdict(is_complete) }
     }
 
-    /// Returns true if the response is complete, although its body has not ended yet: the sign that
-    /// [`Terminal`] requires has arrived. A complete response stays a success even if the
-    /// connection then breaks or becomes silent.
+    /// Returns true if the response is complete although its body has not ended. This means that
+    /// the sign that [`Terminal`] requires has arrived. A complete response stays a success even if
+    /// the connection breaks or becomes silent afterwards.
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)
     }

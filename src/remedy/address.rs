@@ -39,13 +39,13 @@ impl<'a> Address<'a> {
     pub(super) fn host(self) -> &'a str {
         let authority = self.written_authority();
         match authority.rsplit_once(':') {
-            // The colons inside the brackets of an IPv6 address separate no port.
+            // A colon inside the brackets of an IPv6 address does not begin a port.
             Some((host, port)) if !port.ends_with(']') => host,
             _ => authority,
         }
     }
 
-    /// Host and port. If the URL has no port, it is the default port of the scheme.
+    /// Host and port. For a URL without a port, this is the default port of the scheme.
     pub(super) fn authority(self) -> String {
         let authority = self.written_authority();
         let port = if self.is_https() { 443 } else { 80 };

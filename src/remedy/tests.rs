@@ -100,7 +100,7 @@ fn a_model_that_is_not_listed_or_cannot_be_a_label_is_a_problem() {
         several,
         (
             None,
-            "/models lists 2 models, and the target names none; set `model` (or `--model`) to one of `a`, `b`"
+            "/models lists 2 models, and no `model` is set; set `model` (or `--model`) to one of `a`, `b`"
                 .into()
         )
     );

@@ -1,7 +1,7 @@
 //! The engine of the simulator: the slots, the queue for the slots, and the counters.
 //!
 //! Each request in the queue or in a slot has an [`Admission`]. When the request ends in any way,
-//! its admission is dropped, which frees the place in the queue or the slot. A client that
+//! its admission is dropped, which frees its slot or its place in the queue. A client that
 //! disconnects ends its request too.
 
 use std::fmt::Write as _;
@@ -237,7 +237,7 @@ impl Admission {
     /// Waits for a slot.
     pub(super) async fn acquire_slot(&mut self) {
         if self.slot.is_none() {
-            // This fails only if the semaphore is closed, and it is never closed.
+            // This cannot fail, because the semaphore is never closed.
             self.slot = Arc::clone(&self.engine.slots).acquire_owned().await.ok();
             self.engine.running.fetch_add(u32::from(self.slot.is_some()), Ordering::Relaxed);
         }

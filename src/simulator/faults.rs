@@ -11,7 +11,7 @@ pub struct Faults {
     pub reset: f64,
     /// After a few tokens, nothing more arrives until the client gives up.
     pub stall: f64,
-    /// After a few tokens, a stream with status 200 has an error object.
+    /// After a few tokens, an error object ends the response, although its status is 200.
     pub stream_error: f64,
     /// After a few tokens, the connection breaks.
     pub truncation: f64,
@@ -64,8 +64,8 @@ impl Fault {
     }
 
     /// Chooses the fault of a request, or `None`. `point` is random, from 0 to 1. The fractions of
-    /// the faults divide this interval into parts, in the order of [`Fault::ALL`]. The last part is
-    /// without a fault.
+    /// the faults divide this interval into parts, in the order of [`Fault::ALL`]. The rest of the
+    /// interval stands for no fault.
     pub(super) fn choose(faults: &Faults, point: f64) -> Option<Fault> {
         let mut end = 0.0;
         Fault::ALL.into_iter().find(|fault| {

@@ -115,8 +115,8 @@ impl Generation {
             return Event::Error;
         }
         if fault == Fault::Stall {
-            // The client is expected to close the connection. If it vanished without closing it,
-            // the slot must still become free, so the wait is limited.
+            // The client is expected to close the connection. But the slot must become free even if
+            // the client has vanished, so the wait is limited.
             tokio::time::sleep(MAX_DELAY).await;
         }
         // Give the connection time to write the previous events. Otherwise they would be lost when
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_token_is_sent_when_it_is_due_and_timer_inaccuracies_do_not_add_up() {
+    async fn timer_inaccuracies_do_not_add_up_from_token_to_token() {
         let engine = Arc::new(Engine::new(options()));
         let mut generation = generation(&engine, 301);
         let start = Instant::now();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fault_happens_after_a_few_tokens_even_in_a_response_of_one_token() {
+    async fn a_fault_happens_after_a_few_tokens_whatever_the_token_limit() {
         for (faults, last) in [
             (Faults { stream_error: 1.0, ..Faults::default() }, Event::Error),
             (Faults { truncation: 1.0, ..Faults::default() }, Event::Disconnect),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stall_holds_its_slot_until_it_is_dropped() {
+    async fn a_stalled_response_keeps_its_slot_until_it_is_dropped() {
         let faults = Faults { stall: 1.0, ..Faults::default() };
         let engine = Arc::new(Engine::new(SimulatorOptions { faults, ..options() }));
         let mut stalled = generation(&engine, 100);

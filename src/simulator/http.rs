@@ -29,7 +29,7 @@ use super::variation::Variation;
 /// The longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
 /// If a body is longer than [`MAX_BODY`], up to this number of bytes is read and discarded before
-/// the request is refused. If the server closed the connection while the client is still writing,
+/// the request is refused. If the server closed the connection while the client was still writing,
 /// the client would often see a reset instead of the response.
 const MAX_DISCARDED: usize = 8 << 20;
 /// The time limit for a request head. An idle connection is closed after this time too.
@@ -69,7 +69,7 @@ impl Error for BrokenBody {}
 /// Serves one connection until it ends.
 pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
     // Without this option, the kernel could delay a token until the client has acknowledged the
-    // previous one. The option cannot be set only if the connection is already broken.
+    // previous one. Setting the option fails only if the connection is broken.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(request, Arc::clone(&engine)));
     let mut connection = http1::Builder::new()
@@ -77,8 +77,8 @@ pub(super) async fn connection(stream: TcpStream, engine: Arc<Engine>) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    // Only `Reset` resets the connection. All other ends close it normally, so the first bytes of a
-    // broken body still arrive.
+    // Only `Reset` resets the connection. In all other cases, the connection is closed normally, so
+    // the first bytes of a broken body still arrive.
     if let Err(error) = (&mut connection).await
         && error.source().is_some_and(<dyn Error>::is::<Reset>)
     {
@@ -127,8 +127,8 @@ async fn respond(request: Request<Incoming>, engine: Arc<Engine>) -> Result<Resp
         }));
     };
     let allowed = api_path.method();
-    let head_of_get = allowed == Method::GET && request.method() == Method::HEAD;
-    if *request.method() != allowed && !head_of_get {
+    let head_instead_of_get = allowed == Method::GET && request.method() == Method::HEAD;
+    if *request.method() != allowed && !head_instead_of_get {
         let mut response = error_response(&ApiError {
             status: StatusCode::METHOD_NOT_ALLOWED,
             ..ApiError::invalid_request(format!("only {allowed} is allowed here"))
@@ -248,7 +248,7 @@ fn body_refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A response that is being generated, with the members that all its JSON objects have.
+/// A response that is being generated, together with the envelope of its JSON objects.
 struct PendingResponse {
     envelope: Envelope,
     usage: Usage,
@@ -304,8 +304,8 @@ async fn whole_response(pending: PendingResponse) -> Response<Body> {
     json(StatusCode::OK, ApiError::internal().body())
 }
 
-/// Returns a response whose content length is that of the full document, but whose connection
-/// breaks after half of it.
+/// Returns a response that announces the length of the full document but breaks the connection
+/// after half of the document.
 fn truncated_response(document: &Bytes) -> Response<Body> {
     let half = document.slice(..document.len() / 2);
     let parts = stream::unfold(Some(half), |half| async move {
@@ -340,7 +340,7 @@ fn respond_with(status: StatusCode, content_type: &'static str, body: Body) -> R
     response
 }
 
-/// Returns the current Unix time, for the member `created`.
+/// Returns the current Unix time, for the JSON key `created`.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

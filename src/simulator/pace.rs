@@ -1,5 +1,5 @@
-//! The delays of tokens: the prefill time, the decode time, which depends on the number of requests
-//! in slots, and random jitter.
+//! The delays of tokens: the prefill time, the decode time and random jitter. The decode time
+//! depends on the number of requests in slots.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::SimulatorOptions;
 
-/// The longest delay. A speed of 0 has this delay instead of an infinite delay.
+/// The longest delay. A speed of 0 causes this delay instead of an infinite one.
 pub(super) const MAX_DELAY: Duration = Duration::from_hours(1);
 
 /// The speeds of the engine.

@@ -63,8 +63,8 @@ impl TextRequest {
                 None => return invalid("`prompt` is missing"),
             },
         };
-        // Both members would change the content of the response. If the simulator ignored them, the
-        // client would get a wrong response.
+        // Both settings would change the content of the response. If the simulator ignored them,
+        // the client would get a wrong response.
         if api == Api::Completions && (document.echo == Some(true) || document.logprobs.is_some()) {
             return invalid("`echo` and `logprobs` are not supported");
         }
@@ -110,7 +110,7 @@ impl TextRequest {
         options: &SimulatorOptions,
         variation: &Variation,
     ) -> OutputLength {
-        // A completion does not use the chat template, which makes a model reason.
+        // A model reasons because of its chat template. A completion does not use this template.
         let reasoning = if self.api == Api::Chat { options.reasoning_tokens } else { 0 };
         let natural = reasoning.saturating_add(variation.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt_tokens);
@@ -124,7 +124,7 @@ impl TextRequest {
     }
 }
 
-/// The members of a body that have an effect. All other members, such as the temperature and stop
+/// The parts of a body that have an effect. All other parts, such as the temperature and stop
 /// sequences, are accepted and ignored.
 #[derive(Deserialize)]
 struct Document {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::api::{Api, FinishReason, OutputLength, to_event, to_json};
 
-/// The members that all JSON objects of one response have.
+/// The values that are the same in all JSON objects of one response.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     /// The API of the request. It decides the format of the response.
@@ -142,7 +142,8 @@ impl Envelope {
     fn delta(&self, delta: Text<'_>, finish: Option<FinishReason>) -> Bytes {
         let choice = match self.api {
             Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
-            // The last event has an empty text, because completions always have a text.
+            // The last event has an empty text, because every event of a completion has the key
+            // `text`.
             Api::Completions => {
                 Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
             }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_of_one_faults_every_request_and_a_fraction_of_zero_none() {
+    fn the_fraction_one_affects_every_request_and_zero_affects_none() {
         let always = Faults { truncation: 1.0, ..Faults::default() };
         let drawn = faults(&options(1, always), 0..1000);
         assert!(drawn.iter().all(|f| *f == Some(Fault::Truncation)));

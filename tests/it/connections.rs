@@ -231,7 +231,7 @@ async fn a_configured_client_certificate_is_presented() {
 // ---- HTTP/2 -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn http_2_is_used_if_configured_and_over_tls_if_the_server_offers_it() {
+async fn configured_http_2_is_used_over_tls_only_if_the_server_offers_it() {
     let plain = Server::start(None).await;
     let url = format!("http://{}/v1", plain.address);
     let target = target(&url, ", http2: true");
@@ -299,7 +299,8 @@ async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(&settings).await.unwrap();
-            // The start of a member of the body shows that the request has arrived.
+            // The start of the key `max_tokens`, which is in the body, shows that the request has
+            // arrived.
             let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
             while !received.windows(4).any(|four| four == b"\"max") {
                 let n = stream.read(&mut buffer).await.unwrap();
@@ -317,7 +318,7 @@ async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
 // ---- Names, connections, proxies ----------------------------------------------------------------
 
 #[tokio::test]
-async fn the_time_to_connect_is_reported_once_for_each_connection_with_its_dns_lookup() {
+async fn each_connection_reports_its_connect_and_lookup_times_once() {
     let upstream = Upstream::start(|_| good()).await;
     let named = target(&format!("http://localhost:{}/v1", upstream.address.port()), "");
     let (outcome, observed) = request(&named, true).await;
@@ -432,7 +433,7 @@ async fn a_proxy_is_used_only_if_it_is_configured() {
 // ---- Limits -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_reading_of_an_endless_head_or_body_ends_at_a_limit() {
+async fn an_endless_head_or_body_is_read_only_up_to_a_limit() {
     let header = format!("x-more: {}\r\n", "x".repeat(1000)).into_bytes();
     let head_without_end = || {
         vec![
@@ -487,7 +488,7 @@ async fn sent(path: &str, keys: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn azure_gets_the_deployment_the_version_and_the_key_in_the_header_api_key() {
+async fn azure_gets_deployment_and_version_in_the_url_and_the_key_in_a_header() {
     let keys = ", query: {api-version: '2024-10-21'}, api_key_env: KEY, auth: api-key, max_tokens_field: max_completion_tokens";
     let (head, body) = sent("/openai/deployments/gpt", keys).await;
     assert!(
@@ -507,7 +508,7 @@ async fn azure_gets_the_deployment_the_version_and_the_key_in_the_header_api_key
 }
 
 #[tokio::test]
-async fn the_completions_api_uses_other_fields_for_path_prompt_and_text() {
+async fn the_completions_api_has_its_own_path_prompt_field_and_text_field() {
     let (head, body) =
         sent("/v1", ", api: completions, stream_options: none, extra_body: {echo: false}").await;
     assert!(head.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{head}");
@@ -556,7 +557,7 @@ async fn a_failure_is_reported_with_the_trace_id_and_the_request_id() {
     assert_eq!(outcome, Err(Failure::Http5xx));
     let (_, names) = observed.failed.lock().unwrap().clone().unwrap();
     assert_eq!(names.trace, Some(Trace::new(1, 2, 3)));
-    assert_eq!(names.request_id.unwrap(), "req-[redacted]-7", "servers may quote the key anywhere");
+    assert_eq!(names.request_id.unwrap(), "req-[redacted]-7", "the key is masked in a header too");
     let line = format!("traceparent: {}", Trace::new(1, 2, 3));
     assert!(received.lock().unwrap()[0].contains(&line), "{received:?}");
     let (_, observed) = request(&target(&upstream.url(), ", traceparent: false"), true).await;
@@ -635,7 +636,7 @@ async fn the_daemon_shows_limits_version_connections_and_request_ids() {
     assert_eq!(sample(&text, "llmload_rate_limit_requests_limit", &["scenario=\"s\""]), 60.0);
     assert!(
         !text.contains("llmload_rate_limit_requests_remaining{"),
-        "the server did not report it"
+        "no limit is shown that the server does not report"
     );
     assert!(text.contains("llmload_connect_duration_seconds_count{"), "{text}");
 }

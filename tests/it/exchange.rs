@@ -20,7 +20,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Timeouts that a response in this file exceeds only if it is silent.
+/// Timeouts that no response in this file exceeds unless it is silent.
 fn timeouts() -> Timeouts {
     Timeouts {
         first_token: millis(2_000),
@@ -56,7 +56,7 @@ async fn send(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_more_specific_of_two_timeouts_that_end_together_is_reported() {
+async fn if_two_timeouts_end_together_the_more_specific_one_is_reported() {
     let mute = || InMemory::with_body(millis(0), vec![BodyStep::Silence]);
     let silent = || {
         InMemory::with_body(

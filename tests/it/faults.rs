@@ -166,7 +166,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_response_with_status_200_that_is_no_stream_is_not_sse_or_a_stream_error() {
+async fn a_response_with_status_200_but_no_stream_is_a_failure() {
     let completion = r#"{"object":"chat.completion","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#;
     let outcome = outcome_of(plain("200 OK", "application/json", completion)).await;
     assert_eq!(failure(&outcome), Failure::NotSse);
@@ -333,7 +333,7 @@ async fn a_connection_that_breaks_after_the_finish_reason_does_not_fail_the_requ
 }
 
 #[tokio::test]
-async fn comments_do_not_count_as_a_token_and_an_endless_stream_ends_at_the_total_timeout() {
+async fn comments_are_not_tokens_and_endless_tokens_end_at_the_total_timeout() {
     let comment = b"5\r\n: hi\n\r\n".to_vec();
     let gap = Duration::from_millis(20);
     let outcome = outcome_of(vec![stream_head(), Act::Trickle(comment, gap)]).await;
@@ -386,8 +386,9 @@ async fn tls_to_a_plain_port_is_a_tls_failure() {
     assert_eq!(failure(&send(&endpoint(&target), &target, true).await), Failure::Tls);
 }
 
-/// The handshake fails because no trusted authority signed the certificate. Certificate and key are
-/// from `openssl req -x509`, for localhost and a hundred years. The key is used only in this test.
+/// The handshake fails because no trusted authority signed the certificate. `openssl req -x509`
+/// created the certificate and its key. They are valid for localhost, for a hundred years. The key
+/// is used only in this test.
 #[tokio::test]
 async fn an_untrusted_certificate_is_a_tls_failure() {
     let server = self_signed();
@@ -402,7 +403,10 @@ async fn an_untrusted_certificate_is_a_tls_failure() {
     assert_eq!(failure(&outcome), Failure::Tls, "{}", outcome.1);
     assert!(outcome.1.contains("certificate"), "{}", outcome.1);
     let refused = refused.join().unwrap();
-    assert!(refused.contains("UnknownCA"), "no other reason, and no request: {refused}");
+    assert!(
+        refused.contains("UnknownCA"),
+        "the certificate is the reason, and no request is sent: {refused}"
+    );
 }
 
 /// The accept queue of the listener is full, so the kernel lets the next connection wait.
@@ -419,7 +423,7 @@ async fn a_connection_that_is_never_accepted_times_out() {
             Ok(connection) => waiting.push(connection.unwrap()),
             Err(_) => break,
         }
-        assert!(waiting.len() < 100, "the accept queue is unbounded");
+        assert!(waiting.len() < 100, "the accept queue is bounded");
     }
     let mut target = target(&format!("http://{address}/v1"));
     target.timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };

@@ -52,8 +52,8 @@ fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Starts a server that lists one model, responds to chat requests as `chat` says, and responds to
-/// other requests with 404.
+/// Starts a server that lists one model, responds to chat requests with the script from `chat`, and
+/// responds to other requests with 404.
 async fn serving(chat: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Upstream {
     Upstream::start_with_head(move |_, head| match head.split(' ').nth(1).unwrap_or_default() {
         "/v1/models" => plain("200 OK", "application/json", LIST),

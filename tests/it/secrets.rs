@@ -191,12 +191,12 @@ fn llmload() -> Command {
 }
 
 fn assert_clean(what: &str, text: &str) {
-    assert!(!text.is_empty(), "{what} is empty");
+    assert!(!text.is_empty(), "{what} has content");
     for mark in MARKS {
         if let Some(at) = text.find(mark) {
             let around =
                 text.floor_char_boundary(at.saturating_sub(200))..text.ceil_char_boundary(at + 100);
-            panic!("{what} holds a secret: …{}…", &text[around]);
+            panic!("{what} contains a secret: …{}…", &text[around]);
         }
     }
 }
@@ -253,7 +253,7 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
     for (what, text) in &outputs {
         assert_clean(what, text);
     }
-    assert_eq!(redirected.load(Ordering::Relaxed), 0, "a redirect was followed");
+    assert_eq!(redirected.load(Ordering::Relaxed), 0, "no redirect is followed");
     outputs
 }
 
@@ -270,7 +270,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
         for name in [name.to_owned(), format!("{name}_file")] {
             assert!(
                 messages_of(&name).contains("[redacted]"),
-                "{name} quotes nothing: {}",
+                "the failure of {name} quotes a masked secret: {}",
                 messages_of(&name)
             );
         }

@@ -1,8 +1,8 @@
 //! Decodes the JSON of one event in a single pass.
 //!
-//! The decoder visits the outer objects, down to `delta`, member by member. It skips members that
-//! llmload does not need, such as token probabilities, without storing them. It borrows the values
-//! of text and of rare members as raw JSON and reads them in place.
+//! The decoder visits the outer objects, down to `delta`, key by key. If llmload does not need a
+//! key, such as token probabilities, the decoder skips its value and stores nothing. It borrows
+//! texts and the values of rare keys as raw JSON and reads them in place.
 
 use std::fmt;
 
@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use super::text::{elements, members, string};
 use super::{Channel, DecodedEvent, ReportedError, Shape, finish_reason, usage};
 
-/// The deepest nesting of content parts that is read. Real servers nest at most two levels.
+/// Content parts that are nested more deeply than this are ignored. Real servers nest at most two
+/// levels.
 const MAX_PART_DEPTH: u8 = 8;
 
 /// Decodes one event or one body, depending on `shape`. Passes each piece of text to `sink`, with
@@ -46,7 +47,7 @@ where
     Ok(reading.decoded)
 }
 
-/// Returns true unless the value is null, false, zero or empty. A member `error` with one of these
+/// Returns true unless the value is null, false, zero or empty. A key `error` with one of these
 /// values reports no error.
 fn is_truthy(raw: &str) -> bool {
     match raw.as_bytes() {
@@ -65,7 +66,7 @@ struct Reading<'s, 'de, S> {
     /// The field from which the reasoning of this delta is read. The other fields for reasoning
     /// are ignored, because some servers repeat the same text in several fields.
     reasoning: Option<DeltaKey>,
-    /// True if any member reports an error.
+    /// True if the event or body reports an error anywhere.
     has_error: bool,
     decoded: DecodedEvent<'de>,
 }

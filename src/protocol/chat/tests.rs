@@ -165,7 +165,7 @@ fn a_blank_finish_reason_is_no_finish_reason() {
 }
 
 #[test]
-fn a_member_named_error_is_an_error_unless_it_is_null_false_zero_or_empty() {
+fn an_error_is_ignored_if_its_value_is_null_false_zero_or_empty() {
     for (value, failed) in [
         ("null", false),
         ("false", false),

@@ -12,8 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Returns the string in `raw`, or `None` if `raw` is not a string. Half a surrogate pair becomes a
-/// replacement character instead of an error, because gateways that cut a character in two send
-/// such a half.
+/// replacement character instead of an error, because some gateways cut a character in two.
 pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {

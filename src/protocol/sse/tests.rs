@@ -32,8 +32,8 @@ fn decode<'a>(limits: ResponseLimits, reads: impl IntoIterator<Item = &'a [u8]>)
     Decoded { events, error: outcome.err() }
 }
 
-/// Decodes the bytes in one read, byte by byte, and in two reads for every split point. Asserts
-/// that all results are equal.
+/// Decodes the bytes in three ways: in one read, in reads of one byte each, and in two reads for
+/// every split point. Asserts that all results are equal.
 fn decode_every_way(limits: ResponseLimits, bytes: &[u8]) -> Decoded {
     let unsplit = decode(limits, [bytes]);
     let assert_same = |other: Decoded, how: &str| {
@@ -97,7 +97,7 @@ fn each_rule_of_event_streams_holds() {
 }
 
 #[test]
-fn the_decoder_stops_at_a_break() {
+fn the_decoder_stops_if_the_callback_returns_break() {
     let mut decoder = Decoder::new(ResponseLimits::default());
     let mut seen = 0;
     let flow = decoder.feed(b"data: a\n\ndata: b\n\n", &mut |_| {
@@ -140,13 +140,13 @@ fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
     let mut decoder = Decoder::new(ResponseLimits::default());
     for reads in 1.. {
         if let Err(limit) = decoder.feed(read, &mut |_| ControlFlow::Continue(())) {
-            let held = decoder.line.capacity()
+            let capacity = decoder.line.capacity()
                 + decoder.data.capacity()
                 + decoder.name.capacity()
                 + decoder.comment.capacity();
-            return (limit, held, reads * read.len());
+            return (limit, capacity, reads * read.len());
         }
-        assert!(reads * read.len() < 80 << 20, "no error");
+        assert!(reads * read.len() < 80 << 20, "the decoder reports an error");
     }
     unreachable!()
 }
@@ -154,25 +154,25 @@ fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
 #[test]
 fn an_endless_response_is_an_error_and_memory_is_bounded() {
     let limits = ResponseLimits::default();
-    let (limit, held, fed) = feed_until_error(&[b'x'; 1000]);
+    let (limit, capacity, fed) = feed_until_error(&[b'x'; 1000]);
     assert_eq!(limit, TooLarge::Line);
-    assert!(held <= limits.line && fed <= limits.line + 1000, "{held} {fed}");
+    assert!(capacity <= limits.line && fed <= limits.line + 1000, "{capacity} {fed}");
 
     let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
-    let (limit, held, fed) = feed_until_error(&line);
+    let (limit, capacity, fed) = feed_until_error(&line);
     assert_eq!(limit, TooLarge::Event);
     assert!(
-        held <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
-        "{held} {fed}"
+        capacity <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
+        "{capacity} {fed}"
     );
 
-    let (limit, held, _) = feed_until_error(&b": keep-alive\n\n".repeat(1000));
+    let (limit, capacity, _) = feed_until_error(&b": keep-alive\n\n".repeat(1000));
     assert_eq!(limit, TooLarge::Body);
-    assert!(held < 64 << 10, "{held}");
+    assert!(capacity < 64 << 10, "{capacity}");
 
-    let (limit, held, fed) = feed_until_error(b"data: x\n\n");
+    let (limit, capacity, fed) = feed_until_error(b"data: x\n\n");
     assert_eq!((limit, fed), (TooLarge::Events, 9 * 200_001));
-    assert!(held < 1 << 10, "{held}");
+    assert!(capacity < 1 << 10, "{capacity}");
 }
 
 /// Decodes all bytes at once, line by line. This is slow but obviously correct.
@@ -242,7 +242,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_in_any_reads_are_decoded_as_the_reference_decodes_them(
+    fn the_decoder_agrees_with_the_reference_for_any_bytes_and_reads(
         bytes in pieces(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
