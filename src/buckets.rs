@@ -76,7 +76,7 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Sets the bounds of a histogram, which must be finite and ascending. Returns false if no
+    /// Sets the bounds of a histogram. The bounds must be finite and ascending. Returns false if no
     /// histogram has this name.
     pub fn set_bounds(&mut self, name: &str, bounds: Vec<f64>) -> bool {
         self.0.get_mut(name).map(|old| *old = bounds).is_some()
@@ -87,7 +87,7 @@ impl Buckets {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The names of the histograms that have other bounds in `other`.
+    /// The names of the histograms whose bounds differ from the bounds in `other`.
     pub fn changed_histograms(&self, other: &Buckets) -> Vec<&'static str> {
         self.0
             .iter()

@@ -27,7 +27,8 @@ pub use windows::{Days, Hours, Window, Windows};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct ParseError {
-    /// The problem, which continues a sentence that begins with "`…` is".
+    /// The problem, such as `not a day of the week`. A message puts the wrong text and `is` before
+    /// it.
     pub problem: String,
     /// The way to fix the problem, in the imperative.
     pub remedy: String,
@@ -89,7 +90,7 @@ impl Zone {
         let start_of = |date: Date| self.first_instant_of(date.into());
         let mut date = self.local_time(now).date();
         // After a change of the clock back across midnight, the clock shows yesterday again. By the
-        // rule above, yesterday has ended, so the loop moves on to today.
+        // rule of this module, yesterday has ended, so the loop moves on to today.
         while let Some((tomorrow, true)) =
             date.tomorrow().ok().map(|day| (day, start_of(day).is_some_and(|start| start <= now)))
         {
@@ -129,11 +130,11 @@ pub struct Cycle {
     pub number: u64,
     /// The start of the cycle, which is at or before the requested instant.
     pub start: SystemTime,
-    /// The end of the cycle: one length after the start, or the next midnight if it is earlier.
+    /// The end of the cycle: one length after the start, or the next midnight if that is earlier.
     pub end: SystemTime,
 }
 
-/// A time that is longer than the longest day of any zone since the epoch.
+/// This time is longer than every day in every zone since the epoch.
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {
@@ -170,7 +171,7 @@ impl Anchor {
     }
 }
 
-/// The text form for a sentence, such as `cycles counted from the Unix epoch`.
+/// The text form within a sentence, such as `cycles counted from the Unix epoch`.
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -201,8 +202,8 @@ fn just_before(time: DateTime) -> DateTime {
     time.saturating_sub(1.nanosecond())
 }
 
-/// The position of a name in `names`. The word must be the full name or its first three letters, in
-/// upper or lower case.
+/// Finds a word in `names` and returns the position of the name. The word must be a full name or
+/// its first three letters, in upper or lower case.
 fn position_of_name(names: &[&str], word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
     let is_match = |name: &str| name == word || name.get(..3).is_some_and(|short| short == word);

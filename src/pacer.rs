@@ -4,8 +4,8 @@
 //! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of
 //! the cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each
 //! arrival has a *mark*, which is a position on the axis of Λ. The arrival is due at the first
-//! instant at which Λ(t) reaches its mark. Code counts marks in millionths of an arrival and times
-//! in nanoseconds.
+//! instant at which Λ(t) reaches its mark. The code counts marks in millionths of an arrival, and
+//! times in nanoseconds.
 //!
 //! An example with a rate of 1/s for two seconds and then 2/s for two seconds:
 //!
@@ -33,19 +33,19 @@
 //! the same way, so every load shape and every distribution of arrivals uses the same code.
 //!
 //! A rate limiter of the crate `governor` decides if Λ(now) has reached a mark. `MarkLimiter` runs
-//! this limiter on a clock that reads Λ(now) instead of time. llmload sends no open-loop request
-//! without a permission from this limiter.
+//! this limiter on a clock that shows Λ(now) instead of the time. llmload sends no open-loop
+//! request without a permission from this limiter.
 //!
 //! Three rules keep arrivals exact, however late the pacer is called:
 //!
 //! - The limiter's bucket starts empty, so a cycle does not begin with a burst.
-//! - The limiter's clock is never more than one burst beyond the last granted mark. Beyond that
-//!   point, the limiter would lose arrivals.
+//! - The limiter's clock is never more than one burst beyond the last granted mark. If the clock
+//!   went further, the limiter would lose arrivals.
 //! - Each pacer has a separate limiter and serves one segment of one cycle. The marks depend only
 //!   on the number of the cycle, so no state passes from one pacer to the next.
 //!
-//! [`Pacer`] is a synchronous value. It reads no clock: the driver passes the time in and acts on
-//! the result.
+//! [`Pacer`] is a synchronous value. It reads no clock: the driver passes the current time to it,
+//! and acts on the result.
 
 mod mark_limiter;
 
@@ -58,7 +58,8 @@ use tokio::time::Instant;
 use self::mark_limiter::MarkLimiter;
 use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Schedule};
 
-/// The highest number of marks before the segment that one call of [`Pacer::poll`] draws.
+/// One call of [`Pacer::poll`] skips at most this many of the marks that are due before the
+/// segment.
 const MARKS_PER_POLL: u32 = 4096;
 
 /// The next action of a scenario.
@@ -104,7 +105,7 @@ pub enum Next {
     End(Instant),
 }
 
-/// A part of one cycle of a schedule without an interruption, on the monotonic clock.
+/// An uninterrupted part of one cycle of a schedule. Its times are on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// The number of the cycle, from 0.
@@ -145,7 +146,7 @@ pub struct Pacer {
     number_step: u64,
     /// The pacer skips marks up to this position, because they are due before the segment.
     skip_until: u64,
-    /// All `requests` phases before this index have ended or are before the segment.
+    /// All `requests` phases with a lower index have ended, or are before the segment.
     first_uncounted: usize,
     limiter: MarkLimiter,
 }
@@ -213,8 +214,8 @@ impl Pacer {
         self.first_uncounted = (0..self.schedule.phases().len()).take_while(has_begun).count();
     }
 
-    /// The segment. Each `requests` phase moves the start of its cycle later, because the schedule
-    /// clock stops during that phase.
+    /// Returns the segment. The schedule clock stops during each `requests` phase, so each of these
+    /// phases moves the start of the cycle later.
     pub fn segment(&self) -> Segment {
         self.segment
     }
@@ -223,8 +224,8 @@ impl Pacer {
     /// due, each call returns one of them, so the caller must call again after a [`Next::Due`].
     ///
     /// If a segment begins hours into a cycle of random arrivals, the pacer needs several calls to
-    /// skip the earlier arrivals. Until then, the result is `Next::Wait(now)`. The caller lets
-    /// other tasks run and then calls again at once.
+    /// skip the earlier arrivals. Until it has skipped them, the result is `Next::Wait(now)`. In
+    /// this case, the caller lets other tasks run and then calls again at once.
     pub fn poll(&mut self, now: Instant) -> Next {
         if !self.skip_earlier_marks() {
             return Next::Wait(now);
@@ -254,8 +255,8 @@ impl Pacer {
         }
     }
 
-    /// Moves the start of the cycle later if necessary, so the offset `time` in the cycle is not
-    /// before `now`.
+    /// Moves the start of the cycle later if the offset `time` in the cycle is before `now`. After
+    /// the call, this offset is at `now` or later.
     fn delay_cycle(&mut self, time: Duration, now: Instant) {
         self.segment.cycle_start += now.saturating_duration_since(self.segment.cycle_start + time);
     }
@@ -319,7 +320,8 @@ impl Pacer {
         }
     }
 
-    /// Λ(now) as a position among the marks. After the barrier, this is Λ at the barrier.
+    /// Returns Λ(now) as a position among the marks. If `now` is after the barrier, returns Λ at
+    /// the barrier.
     fn reading(&self, now: Instant, barrier: &Barrier) -> u64 {
         let reached = if now < self.segment.cycle_start {
             Area::ZERO
@@ -329,7 +331,8 @@ impl Pacer {
         micro(reached + self.carry)
     }
 
-    /// The offset of `now` in the cycle. After the barrier, this is the offset of the barrier.
+    /// Returns the offset of `now` in the cycle. If `now` is after the barrier, returns the offset
+    /// of the barrier.
     fn elapsed(&self, now: Instant, barrier: &Barrier) -> Duration {
         now.saturating_duration_since(self.segment.cycle_start).min(barrier.time)
     }
@@ -357,15 +360,15 @@ impl Pacer {
         Some(Next::ClosedLoop {
             phase: span.index,
             slots,
-            // If the segment begins within the phase, its slots are due at the start of the
-            // segment.
+            // If the segment begins within the phase, the slots of the phase are due at the start
+            // of the segment.
             since: start + span.start.max(after_offset.unwrap_or_default()),
             until: (start + span.end).min(barrier_at),
         })
     }
 
-    /// Returns the instant until which to wait. At the barrier, returns the `requests` phase that
-    /// starts there, or the end of the segment.
+    /// Returns a wait until the next event. If `now` has reached the barrier, returns the
+    /// `requests` phase that starts there, or the end of the segment.
     fn wait_or_stop(&self, now: Instant, due: Option<Instant>, barrier: &Barrier) -> Next {
         let barrier_at = self.segment.cycle_start + barrier.time;
         let closed_phase = self.next_closed_phase(self.elapsed(now, barrier));
@@ -381,7 +384,7 @@ impl Pacer {
         }
     }
 
-    /// The instant at which Λ reaches a mark; `None` if this cycle does not reach it.
+    /// The instant at which Λ reaches a mark; `None` if Λ does not reach the mark in this cycle.
     fn instant_of(&self, mark: u64) -> Option<Instant> {
         let due = self.schedule.due(Area::from_micro(mark) - self.carry)?;
         Some(self.segment.cycle_start + due)

@@ -1,4 +1,5 @@
-//! The plan: a valid configuration, as the scenarios and targets that llmload runs.
+//! The plan: the scenarios and targets of a valid configuration, in the form in which llmload runs
+//! them.
 //!
 //! Only the module `config` makes a plan from a file, after it has checked the file. Other modules
 //! use the plan and need no further checks.
@@ -25,25 +26,26 @@ pub use crate::protocol::RequestParameters;
 /// The load that a configuration describes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The shard that this daemon is. All maximum values in the plan, such as `max_concurrency`,
-    /// are already this shard's part.
+    /// The shard of this daemon. The limits in the plan, such as `max_concurrency`, apply to this
+    /// shard alone.
     pub shard: Shard,
     /// The seed of all random numbers.
     pub seed: u64,
     /// The scenarios in the order of the file.
     pub scenarios: Vec<Scenario>,
     pub buckets: Buckets,
-    /// One message for each setting that is allowed but probably a mistake, with its place in the
-    /// file. llmload logs these warnings, and `check` shows them.
+    /// One message for each setting that is allowed but probably a mistake. The message names the
+    /// place of the setting in the file. llmload logs these warnings, and `check` shows them.
     pub warnings: Vec<String>,
     /// The text of the file, for the page `/config`. Every value that can be secret is masked.
     pub masked_source: String,
-    /// A hash of the file after its variables are replaced. Two runs with the same hash have the
-    /// same configuration. If the file only names the variable or the file of a secret, the hash
-    /// does not depend on the secret. If the file puts a secret into a text with `${NAME}`, the
-    /// hash depends on the secret, so somebody can use the hash to confirm a guess of the secret.
+    /// A hash of the text of the configuration, after llmload has replaced each `${NAME}` with its
+    /// value. Two runs with the same hash have the same configuration. A secret that is the value
+    /// of a `${NAME}` changes the hash, so somebody can use the hash to confirm a guess of the
+    /// secret. A secret from another file, or from a variable that the configuration only names,
+    /// does not change the hash.
     pub source_hash: u64,
-    /// All files that llmload read, including the files of prompts and of secrets.
+    /// All files that llmload read for this plan, including prompt files and secret files.
     pub files: Vec<PathBuf>,
 }
 
@@ -66,10 +68,10 @@ impl Plan {
     /// Returns the plan for `llmload run`. If `only` is a name, the plan contains only the scenario
     /// with this name.
     ///
-    /// A run starts every scenario at once. Only a daemon follows the wall clock, cron expressions
-    /// and active windows, so the plan has a warning that the run ignores them. A schedule that
-    /// repeats forever runs once, or until the end of the run if the run has a length
-    /// (`has_length`).
+    /// A run starts every scenario immediately. It ignores the wall clock, cron expressions and
+    /// active windows, which only a daemon follows. The plan has a warning for each scenario with
+    /// such a setting. If the run has a length (`has_length`), a schedule that repeats forever runs
+    /// until the end of the run. Otherwise, it runs once.
     ///
     /// # Errors
     /// If no scenario has the name `only`, or if a scenario would never end.
@@ -141,8 +143,8 @@ pub struct Scenario {
     pub warmup: u32,
     /// The highest number of requests in flight. llmload drops an arrival that would exceed it.
     pub max_concurrency: NonZeroU32,
-    /// The highest dispatch lag. llmload drops an arrival that would be sent later than this after
-    /// its due time.
+    /// The highest dispatch lag, which is the time from the due time of an arrival until it is
+    /// sent. llmload drops an arrival that would exceed it.
     pub max_lag: Duration,
     /// True if the file has `rate` or `concurrency` instead of `schedule`, so the load never ends.
     pub endless: bool,
@@ -171,11 +173,11 @@ pub enum Start {
     WhenReady,
     /// The first cycle starts at once.
     Now,
-    /// The wall clock decides the start of each cycle. At the start of the daemon, the schedule
-    /// joins the cycle that is active at this time.
+    /// The wall clock decides the start of each cycle. When the daemon starts, it joins the cycle
+    /// that is active at that time.
     WallClock(Anchor),
-    /// The schedule starts at each cron firing. If the schedule still runs at a cron firing, this
-    /// cron firing is skipped.
+    /// The schedule starts at each cron firing. If the schedule is still running when the cron
+    /// fires again, that cron firing is skipped.
     Cron(Cron),
 }
 
@@ -208,14 +210,14 @@ pub struct Target {
 /// The options of connections to an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connection {
-    /// True to use HTTP/2. For http URLs, llmload uses HTTP/2 without negotiation. For https URLs,
-    /// ALPN negotiates HTTP/2.
+    /// True if llmload uses HTTP/2. For http URLs, llmload uses HTTP/2 without negotiation. For
+    /// https URLs, ALPN negotiates HTTP/2.
     pub http2: bool,
     /// The trusted certificate authorities in PEM; `None` trusts the authorities of the system.
     pub ca: Option<String>,
     /// The client certificates and the client key, in PEM.
     pub identity: Option<SecretText>,
-    /// True to accept any certificate.
+    /// True if llmload accepts any certificate.
     pub insecure_skip_verify: bool,
     /// The URL of an HTTP proxy.
     pub proxy: Option<Url>,
@@ -239,9 +241,9 @@ impl Prices {
     }
 }
 
-/// Returns the reason why a text cannot be the name of a model; `None` if it can. The reason
-/// follows the name in a sentence. The name is from the file or from a server, and becomes a label
-/// value in every time series.
+/// Checks the name of a model. Returns the problem, or `None` if the name is valid. The problem is
+/// a predicate, such as `is blank`, so a message puts the name before it. The name comes from the
+/// configuration or from a server, and becomes a label value in every time series.
 pub fn model_name_problem(name: &str) -> Option<&'static str> {
     match name {
         blank if blank.trim().is_empty() => Some("is blank"),
@@ -311,7 +313,7 @@ pub enum SecretOrigin {
     File(PathBuf),
 }
 
-/// The text form for a sentence, such as `the variable NAME` or `the file PATH`.
+/// The text form within a sentence, such as `the variable NAME` or `the file PATH`.
 impl fmt::Display for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -326,11 +328,11 @@ impl fmt::Display for SecretOrigin {
 pub struct Timeouts {
     /// The limit for name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// The limit from the sending to the first token.
+    /// The limit for the time from the sending of the request to the first token.
     pub first_token: Duration,
-    /// The limit between two reads after the first token.
+    /// The limit for the time without new data, after the first token.
     pub idle: Duration,
-    /// The limit from the sending to the end of the response.
+    /// The limit for the time from the sending of the request to the end of the response.
     pub total: Duration,
 }
 

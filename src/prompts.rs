@@ -1,9 +1,9 @@
 //! The sources of prompts. The prompt of an arrival depends only on the seed, the scenario and the
 //! number of the arrival.
 //!
-//! A source has no state, so the k-th prompt of a scenario is always the same, in any order of
-//! calls. If N shards each send every N-th arrival, together they send the same prompts as one
-//! daemon. A repeated run sends the same prompts again. The only exceptions are the nonces of
+//! A source has no state, so the k-th prompt of a scenario is always the same, whatever the order
+//! of the calls. If N shards each send every N-th arrival, together they send the same prompts as
+//! one daemon. A repeated run sends the same prompts again. The only exceptions are the nonces of
 //! [`PrefixCache::Cold`] and the salts of [`PrefixCache::Salted`], which must be different in each
 //! request.
 
@@ -52,13 +52,13 @@ pub enum PromptOrder {
 /// The parts of a prompt that an inference engine can find in its prefix cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PrefixCache {
-    /// Every prefix that an earlier prompt had.
+    /// Every prefix that the prompt has in common with an earlier prompt.
     #[default]
     Warm,
     /// Nothing, because each prompt begins with a nonce. No other prompt of any run has this nonce.
     Cold,
-    /// Nothing, because each request has a different `cache_salt`, which vLLM supports. The text of
-    /// the prompt does not change.
+    /// Nothing, because each request has a different `cache_salt`. vLLM supports this parameter.
+    /// The text of the prompt does not change.
     Salted,
 }
 
@@ -70,7 +70,7 @@ pub struct Prompts {
     source: Source,
     order: PromptOrder,
     prefix_cache: PrefixCache,
-    /// The state from which nonces are computed. It starts at a different random number in each
+    /// The state from which llmload computes nonces. It starts at a different random number in each
     /// run.
     nonces: Arc<AtomicU64>,
 }
@@ -213,9 +213,9 @@ impl Prompts {
         }
     }
 
-    /// Returns the mean number of prompt tokens and the mean limit of output tokens. If a prompt
-    /// has no output limit, its limit is `limit`. The values are exact if prompts are generated or
-    /// if a trace sets `lengths`. Otherwise, they are estimates.
+    /// Returns the mean number of prompt tokens and the mean limit of output tokens. A prompt
+    /// without an output limit counts as a prompt with the limit `limit`. The values are exact if
+    /// prompts are generated or if a trace sets `lengths`. Otherwise, they are estimates.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn mean_tokens(&self, lengths: Lengths, limit: f64) -> (f64, f64) {
@@ -245,8 +245,8 @@ impl Prompts {
     /// the same seed, scenarios with different names draw different prompts.
     ///
     /// If the arrival is from a trace, `lengths` contains the token counts of its row. Generated
-    /// prompts then have exactly this length. For all prompts, the output tokens of the row are the
-    /// output limit.
+    /// prompts then have exactly the number of input tokens of the row. For all prompts, the output
+    /// tokens of the row are the output limit.
     ///
     /// If the source is a large file, this function reads a row from the disk.
     ///

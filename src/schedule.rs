@@ -1,15 +1,16 @@
 //! The load over time: the phases of a schedule, the integral Λ of their rate λ, and the inverse of
 //! Λ. The inverse gives the due time of each arrival.
 //!
-//! A schedule is a pure function of time. It uses no timer ticks, and all its arithmetic is in
-//! integers, except for the swing of a sine around its mean. So no error accumulates, and due times
+//! A schedule is a pure function of time. It uses no timer ticks. All its arithmetic is in
+//! integers, apart from the swing of a sine around its mean. So no error accumulates, and due times
 //! are as exact after a year as in the first second.
 //!
 //! [`Area`] counts the area under the rate in units of 1/(7.2·10¹⁸) of an arrival. In this unit,
-//! the area of every complete phase other than a sine is an integer. 7.2·10¹⁸ is the product of:
+//! the area of every complete phase other than a sine is an integer. The number 7.2·10¹⁸ is the
+//! product of three factors:
 //!
 //! - 10⁶: a rate is an integer number of millionths of an arrival per hour.
-//! - 3600 × 10⁹: a time is an integer number of nanoseconds, and an hour has this many.
+//! - 3600 × 10⁹: a time is an integer number of nanoseconds, and an hour has this many nanoseconds.
 //! - 2: the area of a ramp is (first rate + last rate) × length / 2.
 
 mod gaps;
@@ -69,13 +70,13 @@ pub struct PhaseSpan<'a> {
     /// The index in [`Schedule::phases`].
     pub index: usize,
     pub phase: &'a Phase,
-    /// The start of the phase, since the start of the cycle.
+    /// The start of the phase, as an offset from the start of the cycle.
     pub start: Duration,
-    /// The end of the phase, since the start of the cycle.
+    /// The end of the phase, as an offset from the start of the cycle.
     pub end: Duration,
-    /// The number of open-loop arrivals expected in the phase. It can differ from
-    /// Λ(end) − Λ(start): if a trace has rows at its start, Λ(start) of the trace and Λ(end) of the
-    /// phase before it already include these rows.
+    /// The number of open-loop arrivals expected in the phase. It can differ from Λ(end) − Λ(start)
+    /// if a trace has rows at its start. These rows belong to the phase of the trace, but Λ at its
+    /// start includes them, and so does Λ at the end of the phase before it.
     pub total: Area,
 }
 
@@ -83,14 +84,14 @@ pub struct PhaseSpan<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     phases: Vec<Phase>,
-    /// For each phase, the time at which it ends, in nanoseconds, and the value of Λ at that time.
-    ends: Vec<(u64, Area)>,
+    /// For each phase, its end in nanoseconds, and Λ at its end without the rows of the next phase.
+    phase_ends: Vec<(u64, Area)>,
 }
 
 impl Schedule {
     pub fn new(phases: Vec<Phase>) -> Schedule {
         let (mut time, mut area) = (0, Area::ZERO);
-        let ends = phases
+        let phase_ends = phases
             .iter()
             .map(|phase| {
                 let length = rate::nanos(phase.length);
@@ -99,7 +100,7 @@ impl Schedule {
                 (time, area)
             })
             .collect();
-        Schedule { phases, ends }
+        Schedule { phases, phase_ends }
     }
 
     pub fn phases(&self) -> &[Phase] {
@@ -131,14 +132,14 @@ impl Schedule {
         (low_bits(count), Area(rest % Area::ARRIVAL.0))
     }
 
-    /// Returns Λ at the start of the phase with this index, without the rows of a trace that are
-    /// due exactly at the start.
+    /// Returns Λ at the start of the phase with this index. If the phase replays a trace, rows that
+    /// are due exactly at the start are not included.
     pub fn area_before(&self, index: usize) -> Area {
-        index.checked_sub(1).and_then(|i| self.ends.get(i)).map_or(Area::ZERO, |end| end.1)
+        index.checked_sub(1).and_then(|i| self.phase_ends.get(i)).map_or(Area::ZERO, |end| end.1)
     }
 
-    /// Returns true if every phase has a length in time. A phase that ends after a number of
-    /// requests has none.
+    /// Returns true if every phase has a fixed length. A phase that ends after a number of requests
+    /// has no fixed length.
     pub fn is_timed(&self) -> bool {
         self.phases.iter().all(|phase| phase.load.count().is_none())
     }
@@ -153,8 +154,8 @@ impl Schedule {
     }
 
     /// Returns Λ⁻¹(area), the first nanosecond of the cycle at which Λ reaches `area`; `None` if Λ
-    /// does not reach `area` in this cycle. While the rate is zero, Λ stays at one value. The
-    /// result for this value is the first instant at which Λ has it.
+    /// does not reach `area` in this cycle. If Λ stays at `area` for a time because the rate is
+    /// zero, the result is the start of this time.
     pub fn due(&self, area: Area) -> Option<Duration> {
         let (_, phase, (start, before)) = self.phase_reaching(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));
@@ -163,15 +164,16 @@ impl Schedule {
 
     /// The phase that is active at a time of the cycle; `None` at the end of the cycle or later.
     pub fn phase_at(&self, time: Duration) -> Option<PhaseSpan<'_>> {
-        let index = self.ends.partition_point(|&(end, _)| end <= rate::nanos(time));
+        let index = self.phase_ends.partition_point(|&(end, _)| end <= rate::nanos(time));
         self.phase_span(index)
     }
 
     /// The phase with this index; `None` if the schedule has fewer phases.
     pub fn phase_span(&self, index: usize) -> Option<PhaseSpan<'_>> {
         let phase = self.phases.get(index)?;
-        let (start, before) = index.checked_sub(1).map_or_else(Default::default, |i| self.ends[i]);
-        let (end, area) = self.ends[index];
+        let (start, before) =
+            index.checked_sub(1).map_or_else(Default::default, |i| self.phase_ends[i]);
+        let (end, area) = self.phase_ends[index];
         Some(PhaseSpan {
             index,
             phase,
@@ -200,13 +202,14 @@ impl Schedule {
     /// Returns the phase in which Λ reaches an area: its index, the phase itself, and the time and
     /// the value of Λ at its start.
     fn phase_reaching(&self, area: Area) -> Option<(usize, &Phase, (u64, Area))> {
-        let index = self.ends.partition_point(|&(_, end)| end < area);
-        let before = index.checked_sub(1).map_or_else(Default::default, |before| self.ends[before]);
+        let index = self.phase_ends.partition_point(|&(_, end)| end < area);
+        let before =
+            index.checked_sub(1).map_or_else(Default::default, |before| self.phase_ends[before]);
         Some((index, self.phases.get(index)?, before))
     }
 
     fn end(&self) -> (u64, Area) {
-        self.ends.last().copied().unwrap_or_default()
+        self.phase_ends.last().copied().unwrap_or_default()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The timetable of a scenario: when each cycle of its schedule starts, and when it is idle.
+//! The timetable of a scenario: when each cycle of its schedule starts, and when the scenario is
+//! idle.
 //!
 //! The driver requests one entry after another from a [`Timetable`]. Each entry begins where the
 //! previous entry ended, however late the driver calls. So the entries cover all of time, and no
@@ -18,12 +19,12 @@ use crate::pacer::Segment;
 use crate::plan::{Scenario, Start};
 use crate::schedule::{Repeat, Schedule};
 
-/// If a cycle started less than this time ago, the timetable treats the start as on time and keeps
-/// all arrivals of the cycle. The driver never calls at the exact nanosecond of the start, and time
+/// If a cycle started at most this long ago, the timetable treats the cycle as punctual and keeps
+/// all its arrivals. The driver never calls at the exact nanosecond of the start, and time
 /// synchronisation moves the wall clock by milliseconds.
 const START_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// The same instant on the monotonic clock and on the wall clock.
+/// One instant, as the monotonic clock and the wall clock show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub instant: Instant,
@@ -68,7 +69,7 @@ pub enum Cycles {
     Cron(Cron, Repeat),
 }
 
-/// The activity of a scenario that begins at the requested instant.
+/// The activity of a scenario from the requested instant on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimetableEntry {
     /// This segment is active.
@@ -87,8 +88,9 @@ pub struct Timetable {
     active: Option<Windows>,
     /// The cycle of the latest segment that was returned.
     last_cycle: Option<LastCycle>,
-    /// The latest cron firing that started cycles or was skipped. Before the first of
-    /// them, this is the time of the first call, because earlier cron firings are ignored.
+    /// The latest cron firing that started cycles or was skipped. Until there is one, this is the
+    /// time of the first call of [`Timetable::next_entry`], because earlier cron firings are
+    /// ignored.
     last_firing: Option<SystemTime>,
     skipped_firings: u64,
 }
@@ -97,8 +99,8 @@ pub struct Timetable {
 struct LastCycle {
     number: u64,
     start: Instant,
-    /// The length of the cycle. A manual override, or an active window that closes earlier, does
-    /// not change it.
+    /// The length of the cycle. If a manual override or the end of an active window cuts the cycle
+    /// short, the length stays the same.
     length: Duration,
     /// True if the cycle ran to its end.
     completed: bool,
@@ -161,8 +163,8 @@ impl Timetable {
         self.skipped_firings
     }
 
-    /// Returns true if the next entry is the start of a cycle that the driver can postpone until
-    /// the target is ready. A schedule of one endless phase is cut into cycles only for the
+    /// Returns true if the next entry starts a cycle and the driver can postpone it until the
+    /// target is ready. A schedule of one endless phase is cut into cycles only for the
     /// computation. Users never see these cycles, so the driver must not postpone them.
     pub fn can_be_postponed(&self) -> bool {
         let is_at_start = self.last_cycle.is_none_or(|last| last.completed);
@@ -183,7 +185,8 @@ impl Timetable {
 
     /// Returns the entry that begins at `at`, which is the end of the previous entry.
     pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
-        // Cron firings count after the first call, even if the first active window opens later.
+        // Each cron firing after the first call counts, even if the first active window opens
+        // later.
         self.last_firing.get_or_insert(at.wall);
         let window_end = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
             None | Some((true, None)) => None,
@@ -247,8 +250,8 @@ impl Timetable {
                 return TimetableEntry::IdleUntil(end.max(at.instant));
             }
             // The previous cycle ran to its end, and this cycle started a moment ago. The segment
-            // begins at the start of the cycle, so the arrivals since then are sent late. They are
-            // not skipped.
+            // begins at the start of the cycle, so the arrivals since then are sent late instead of
+            // being skipped.
             Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
             // Somebody set the wall clock back within the cycle, or the cycle continues after an
             // interruption. Earlier arrivals have been sent, so the segment begins at `at`.

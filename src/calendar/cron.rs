@@ -156,7 +156,7 @@ impl Cron {
     }
 
     /// Returns the first cron firing after an instant; `None` if the expression does not fire again
-    /// until the end of the year 9999, at which the calendar ends.
+    /// before the calendar ends with the year 9999.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
         let is_fixed = !self.minute.is_wildcard && !self.hour.is_wildcard;
@@ -181,9 +181,9 @@ impl Cron {
             .any(|firing| last.replace(firing).is_some_and(|last| last + length > firing))
     }
 
-    /// The next instant at which the clock shows a matching time, for the first or the second time.
-    /// Between two changes of the zone's offset, local times follow each other without gaps. So the
-    /// search treats each part between two changes separately.
+    /// The next instant at which the clock shows a matching time, even if the clock has shown this
+    /// time before. Between two changes of the zone's offset, local times follow each other without
+    /// gaps. So the search treats each part between two changes separately.
     fn next_shown(&self, after: Timestamp) -> Option<Timestamp> {
         let zone = &self.zone.0;
         let (mut at, mut time) = (after, self.zone.local_time(after));
@@ -287,7 +287,8 @@ impl FieldKind {
             }
         };
         let is_week = self.names.len() == 7;
-        // If a range ends on Sunday, `0` means 7. Otherwise, `fri-0` would go backwards.
+        // At the end of a range, `0` means 7, which is also Sunday. Without this rule, `fri-0`
+        // would go backwards.
         let last = if is_week && last == 0 && first > 0 { 7 } else { last };
         if first > last {
             let (lowest, highest) = (self.lowest, if is_week { 6 } else { self.highest });
@@ -330,7 +331,7 @@ impl FieldKind {
         Ok(value)
     }
 
-    /// Creates an error. `problem` follows the name of the field in a sentence.
+    /// Creates an error in this field. `problem` is a predicate, such as `goes backwards`.
     fn wrong(&self, problem: &str, remedy: String) -> ParseError {
         not_a_cron(&format!("its {} {problem}", self.name), remedy)
     }

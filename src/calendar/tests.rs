@@ -88,7 +88,7 @@ fn a_fixed_time_in_a_gap_fires_once_at_the_end_of_the_gap() {
 }
 
 #[test]
-fn a_fixed_time_that_exists_twice_fires_the_first_time() {
+fn a_fixed_time_that_the_clock_shows_twice_fires_once() {
     let autumn = |text| firings(text, BERLIN, "2026-10-24T22:00+02", 3);
     assert_eq!(
         autumn("30 2 * * *"),
@@ -102,7 +102,7 @@ fn a_fixed_time_that_exists_twice_fires_the_first_time() {
     assert_eq!(
         within,
         ["10-26 02:30 +01:00"],
-        "the clock shows this hour for the second time, so the firing has taken place"
+        "the clock shows this hour for the second time, so the cron has fired before"
     );
     let howe = firings("45 1 * * *", LORD_HOWE, "2026-04-04T12:00+11", 2);
     assert_eq!(howe, ["04-05 01:45 +11:00", "04-06 01:45 +10:30"]);
@@ -227,7 +227,7 @@ fn an_invalid_expression_has_an_error_with_a_remedy() {
 }
 
 #[test]
-fn a_cron_with_firings_closer_than_a_length_is_recognised() {
+fn a_cron_interval_below_a_length_is_found() {
     let hours = Duration::from_hours;
     assert!(!cron("0 2 * * *", "UTC").has_interval_below(hours(24)));
     assert!(cron("0 2 * * *", BERLIN).has_interval_below(hours(24)), "one day has 23 hours");
@@ -235,7 +235,7 @@ fn a_cron_with_firings_closer_than_a_length_is_recognised() {
     assert!(cron("* * * * *", "UTC").has_interval_below(Duration::from_secs(61)));
     assert!(
         cron("0 0 28,29 2 *", "UTC").has_interval_below(hours(25)),
-        "two consecutive days exist only in a leap year"
+        "in a leap year, the two firings are one day apart"
     );
     assert!(!cron("0 0 29 2 *", "UTC").has_interval_below(hours(24 * 366)));
 }

@@ -75,8 +75,8 @@ impl fmt::Display for Days {
     }
 }
 
-/// A part of the day in local time. If the text has an end before the start, such as `22:00-06:00`,
-/// the part ends on the next day.
+/// A part of the day in local time. If the time of the end is before the time of the start, as in
+/// `22:00-06:00`, the part ends on the next day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
     /// The start in minutes since midnight. Less than a day.
@@ -195,8 +195,8 @@ impl Windows {
     /// as one window.
     pub fn state_at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
-        // The next change is nearly always within two weeks. If windows in two zones have a gap
-        // between them only during daylight saving time, the next change can be a year away.
+        // The next change is nearly always within two weeks. It can be a year away if windows in
+        // two zones have a gap between them only during daylight saving time.
         let (inside, change) = self
             .state_within(now, 15)
             .or_else(|| self.state_within(now, 400))
@@ -222,8 +222,8 @@ impl Windows {
         None
     }
 
-    /// The starts and ends of the windows that end after `now` and start within this number of
-    /// days, in order.
+    /// The start and the end of each window that closes after `now` and opens within this number of
+    /// days. The windows are in the order of their starts.
     fn spans_after(&self, now: Timestamp, days: i64) -> Vec<(Timestamp, Timestamp)> {
         let spans = self.0.iter().flat_map(|window| {
             let today = window.zone.local_time(now).date();

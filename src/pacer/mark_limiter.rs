@@ -1,5 +1,5 @@
-//! The rate limiter of the crate `governor`, on a clock that reads Λ(now) instead of time. No
-//! module other than this module and its parent uses this crate.
+//! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time. Only
+//! this module and its parent use this crate.
 //!
 //! The limiter is a token bucket with the algorithm GCRA. Its only state is a theoretical arrival
 //! time (TAT). It lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one
@@ -28,7 +28,7 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MarkClock, NoOpMiddleware<Na
 /// positions are on the Λ axis of the cycle, in millionths of an arrival.
 #[derive(Debug)]
 pub(super) struct MarkLimiter {
-    /// The position at which the limiter's clock reads 0.
+    /// The position at which the limiter's clock shows 0.
     origin: u64,
     /// All cells up to this position have passed. After a successful call of
     /// [`MarkLimiter::try_reach`], this is the mark that the call granted.
@@ -53,7 +53,7 @@ impl MarkLimiter {
     }
 
     /// Moves the start of the limiter to a mark that is before the segment and therefore needs no
-    /// grant. Only valid before the first call of [`MarkLimiter::try_reach`].
+    /// grant. After the first call of [`MarkLimiter::try_reach`], the start must not move.
     pub(super) fn start_at(&mut self, mark: u64) {
         self.origin = mark;
         self.granted = mark;
@@ -63,7 +63,7 @@ impl MarkLimiter {
     ///
     /// # Errors
     /// If `reading` is too low. The error is the reading at which the next cells pass. This is
-    /// `mark`, or a position before `mark` if the distance is more than governor can count at once.
+    /// `mark`, or an earlier position if more cells are missing than governor can count at once.
     pub(super) fn try_reach(&mut self, mark: u64, reading: u64) -> Result<(), u64> {
         while let Some(cells) = cells_between(self.granted, mark) {
             self.set_clock(reading);
@@ -85,7 +85,7 @@ impl MarkLimiter {
     ///
     /// The correctness of the pacer depends on this limit. Let B be the burst, and let g be the
     /// number of cells that have passed since the origin. The bucket was emptied while the clock
-    /// read 0, so TAT = B + g. The limiter lets n more cells pass if clock ≥ TAT + n − B = g + n.
+    /// showed 0, so TAT = B + g. The limiter lets n more cells pass if clock ≥ TAT + n − B = g + n.
     /// This is true exactly if Λ(now) has reached the position of the last of these cells. Two
     /// mistakes would break this equation:
     ///

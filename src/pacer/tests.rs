@@ -1,4 +1,4 @@
-//! Tests of the pacer, which they poll often, rarely, early and late.
+//! Tests of the pacer. They poll it often, rarely, early and late.
 
 use proptest::prelude::*;
 
@@ -52,7 +52,7 @@ fn dues(
 }
 
 #[test]
-fn each_arrival_is_due_at_the_instant_for_which_the_pacer_waits() {
+fn the_pacer_waits_exactly_until_the_next_due_time() {
     let load = [(Load::Ramp { from: Rate::ZERO, to: rate("400/s") }, 20_000)];
     let origin = Instant::now();
     let mut pacer = full_cycle(&load, origin);
@@ -79,8 +79,8 @@ fn a_long_stop_loses_no_arrival_and_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("20000/s")), 10_000)]);
     let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
-    // The only poll is after the end, so 200,000 arrivals are due at once. This is far above the
-    // burst.
+    // The only poll is after the end, so 200,000 arrivals are due at once. This number is far above
+    // the burst.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
     assert_eq!(steady.len(), 200_000);
     assert_eq!(steady, stopped);
@@ -99,7 +99,7 @@ fn cycles_carry_only_the_fraction_of_an_arrival() {
 }
 
 #[test]
-fn a_closed_loop_phase_is_returned_from_its_start_to_its_end() {
+fn the_pacer_returns_a_closed_loop_phase_from_its_start_to_its_end() {
     let slots = NonZeroU32::new(3).unwrap();
     let load = [
         (Load::Pause, 1000),
@@ -125,7 +125,7 @@ fn a_closed_loop_phase_is_returned_from_its_start_to_its_end() {
 }
 
 #[test]
-fn a_requests_phase_stops_the_schedule_clock_until_the_phase_is_ended() {
+fn a_requests_phase_stops_the_schedule_clock() {
     let (slots, count) = (NonZeroU32::new(3).unwrap(), NonZeroU64::new(10).unwrap());
     let load = [
         (Load::Requests { slots, count }, 0),
@@ -182,7 +182,7 @@ fn random_arrivals_keep_the_mean_rate_and_start_anew_with_each_cycle() {
 }
 
 #[test]
-fn a_pacer_that_joins_a_random_cycle_hours_late_returns_the_same_remaining_arrivals() {
+fn a_pacer_that_joins_a_random_cycle_late_returns_its_remaining_arrivals() {
     let spec = ArrivalSpec { arrivals: Arrivals::Poisson, ..ArrivalSpec::default() };
     let schedule = schedule(&[(Load::Constant(rate("2/s")), 4 * 3_600_000)]);
     let (start, after) = (Instant::now(), Duration::from_hours(3));
@@ -211,7 +211,7 @@ fn a_pacer_that_joins_a_random_cycle_hours_late_returns_the_same_remaining_arriv
 
 /// With a very low burstiness, some gaps between arrivals are longer than the limiter's burst.
 #[test]
-fn a_gap_beyond_the_limiters_burst_is_reached_in_parts() {
+fn a_gap_above_the_limiters_burst_moves_no_due_time() {
     let schedule = schedule(&[(Load::Constant(rate("100000/s")), 10_000)]);
     let arrivals = Arrivals::Burstiness(0.0001);
     let spec = ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard: Shard::ALL };
@@ -232,7 +232,7 @@ fn a_gap_beyond_the_limiters_burst_is_reached_in_parts() {
 
 proptest! {
     #[test]
-    fn every_arrival_is_returned_once_with_its_due_time_however_rarely_the_pacer_is_polled(
+    fn rare_polls_lose_no_arrival_and_move_no_due_time(
         from in 0u32..2000, to in 1u32..2000, pause in 0u64..500, cycles in 1u32..4,
         gaps in prop::collection::vec(1u64..2_000_000_000, 1..50),
     ) {
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cycle_split_anywhere_returns_each_arrival_once_with_the_same_number(
+    fn two_segments_of_a_cycle_have_the_arrivals_of_the_full_cycle(
         cycle in 0u64..1_000_000, cut in 0u64..1400, seed in 0u64..50, random: bool, index in 0u32..3,
     ) {
         let load = [

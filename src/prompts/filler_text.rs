@@ -50,7 +50,8 @@ pub(super) fn write(text: &mut String, tokens: u32, rng: &mut impl Rng) {
     }
 }
 
-/// Returns a sentence that is different for each number. It is placed before a text.
+/// Returns a sentence that is different for each number. llmload puts the sentence before the text
+/// of a prompt.
 pub(super) fn nonce(number: u64) -> String {
     let words = number.to_be_bytes().map(|byte| NOUNS[usize::from(byte)]);
     format!("The {}. ", words.join(" "))

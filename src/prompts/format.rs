@@ -19,8 +19,8 @@ use crate::protocol::prompt::{Content, Message, Role};
 pub enum RowFormat {
     /// Text with one prompt on each line.
     Lines,
-    /// Recorded request bodies. llmload sends all fields of a body except `model` and `stream`,
-    /// which the configuration sets.
+    /// Recorded request bodies. The configuration sets the fields `model` and `stream`. llmload
+    /// sends all other fields of a body unchanged.
     Payloads,
     /// ShareGPT conversations: `{"conversations": [{"from": "human", "value": "…"}, …]}`. The
     /// prompt is the first turn of the human.
@@ -164,7 +164,7 @@ fn jsonl_prompt(
             if !keys.is_empty() {
                 problem = format!("{problem}, but it has {}", keys.join(", "));
             }
-            let remedy = "set `field` to the field that contains the prompt";
+            let remedy = "set `field` to the name of the field with the prompt";
             return Err(RowError::new(problem, remedy));
         }
     };
@@ -269,7 +269,7 @@ mod tests {
             (
                 &plain,
                 json!({"q": 5}),
-                "the row has no field `prompt`, but it has `q`; set `field` to the field that",
+                "the row has no field `prompt`, but it has `q`; set `field` to the name of",
             ),
             (&named, turns, "the row has no field `question`"),
             (&plain, json!({"messages": []}), "`messages` is not a list"),

@@ -1,5 +1,5 @@
 //! Prompts from files. A file has rows in one of several formats, or a list of pairs. A pair is a
-//! JSON object with a context and a prompt, from which a template makes the text.
+//! JSON object with a context and a prompt. A template makes one text from both.
 
 mod rows;
 
@@ -12,14 +12,15 @@ use minijinja::{Environment, Template, UndefinedBehavior};
 
 pub use rows::{PromptUnavailable, Rows, load_rows};
 
-/// The size in bytes of the largest file that llmload keeps in memory. It is also the largest total
-/// size of the prompts that a template makes from pairs.
+/// The size in bytes of the largest file that llmload keeps in memory. The same limit applies to
+/// the total size of all prompts from a file of pairs.
 pub const MAX_BYTES: usize = 64 << 20;
 
 /// The default template, which makes a prompt from a pair.
 pub const DEFAULT_TEMPLATE: &str = "{{context}}\n\n{{prompt}}";
 
-/// An error in a prompt file. The configuration adds the place in the YAML that names the file.
+/// An error in a prompt file. The module `config` adds the place in the YAML at which the user
+/// named the file.
 #[derive(Debug)]
 pub enum LoadError {
     /// The file does not exist or cannot be read.
@@ -150,7 +151,7 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
 /// Renders the prompt of an entry.
 ///
 /// # Errors
-/// The problem and the remedy. The problem follows the name of the entry in a sentence.
+/// The problem and the remedy. The problem is a predicate, such as `is blank`.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =
@@ -162,7 +163,7 @@ fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String,
     let prompt = template.render(minijinja::value::Serde(entry)).map_err(|error| {
         let fields: Vec<_> = entry.keys().map(|key| format!("`{}`", key.escape_debug())).collect();
         let problem = format!("does not fit the template ({})", reason(&error));
-        (problem, format!("use only its fields: {}", fields.join(", ")))
+        (problem, format!("use only the fields of the entry: {}", fields.join(", ")))
     })?;
     if prompt.trim().is_empty() {
         return Err(("is blank".to_owned(), "write a prompt".to_owned()));
@@ -204,7 +205,7 @@ fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let unreadable =
         |reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
     let failed = |error: std::io::Error| unreadable(error.to_string());
-    // To open a pipe or a device, or to read from it, could block forever.
+    // The opening of a pipe or a device, or a read from it, could block forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unreadable("not a file".into()));
     }

@@ -1,4 +1,4 @@
-//! A mix: several sources of prompts with weights.
+//! A mix: several sources of prompts with weights. These sources are the members of the mix.
 //!
 //! In sequential order, the members of a mix take turns in a fixed pattern, which repeats. In the
 //! pattern, the turns of each member are spread as evenly as the weights allow. At each turn, a
@@ -14,8 +14,8 @@ use super::PromptOrder;
 /// The pattern in which the members of a mix take turns. The pattern repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WeightedRoundRobin {
-    /// For each position of the pattern, the index of the member, and the number of turns that this
-    /// member has had before in the pattern.
+    /// For each position of the pattern, the index of the member, and the number of earlier turns
+    /// of this member in the pattern.
     pattern: Arc<[(u16, u32)]>,
     /// The number of turns of each member in one pattern.
     weights: Arc<[u32]>,
@@ -27,8 +27,8 @@ impl WeightedRoundRobin {
         let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
         let weights: Vec<u32> = weights.iter().map(|weight| weight / divisor).collect();
         let total: u32 = weights.iter().sum();
-        // This is the smooth weighted round robin of nginx: the member with the highest credit is
-        // next.
+        // This is the smooth weighted round robin of nginx: the member with the highest credit
+        // takes the next turn.
         let mut credit = vec![0_i64; weights.len()];
         let mut turns = vec![0; weights.len()];
         let mut pattern = Vec::new();
@@ -81,8 +81,8 @@ impl WeightedRoundRobin {
                     .saturating_add(u64::from(before))
             }
             // The number of the member's earlier turns depends on all earlier draws, so it is not
-            // known. The number of the prompt is `k` instead. Over time, `k` reaches all prompts of
-            // the member.
+            // known here. The number of the prompt is `k` instead. Over time, `k` reaches all
+            // prompts of the member.
             PromptOrder::Random => k,
         };
         (member, member_k)

@@ -72,7 +72,7 @@ impl RowSplitter {
         RowSplitter { place, offset: 0, line: 1, row: Vec::new(), start: (0, 1) }
     }
 
-    /// Takes the next bytes of the file. Calls `each` for each row that ends in these bytes.
+    /// Takes the next bytes of the file. Calls `each` for each row whose end is in these bytes.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -96,7 +96,7 @@ impl RowSplitter {
         Ok(())
     }
 
-    /// Ends the file and calls `each` for the last row.
+    /// Handles the end of the file. If the file is not a list, calls `each` for its last line.
     pub(super) fn end(mut self, mut each: impl FnMut(RawRow<'_>)) -> Result<(), SplitError> {
         match self.place {
             Place::Lines => self.finish(&mut each),
@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(
                 &text[start..start + content.len()],
                 content,
-                "the offset is the place of the content"
+                "the content begins at the offset of the row"
             );
             rows.push((row.start, row.line, content));
         };

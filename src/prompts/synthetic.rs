@@ -1,9 +1,9 @@
 //! Synthetic prompts. The text has a random length and can begin with a prefix that other prompts
 //! share. The limit of output tokens is random too.
 //!
-//! llmload does not use the token counts that the target returns to correct the length of later
-//! prompts. If it did, a prompt would depend on earlier responses, and the same seed would no
-//! longer give the same prompts. Instead, [`super::filler_text`] writes text with a known number of
+//! The target returns token counts, but llmload does not correct the length of later prompts with
+//! them. If it did, a prompt would depend on earlier responses, and the same seed would no longer
+//! give the same prompts. Instead, [`super::filler_text`] writes text with a known number of
 //! tokens. A chat template adds the same number of tokens to every prompt of a model. The user
 //! writes this number into the configuration.
 
@@ -21,8 +21,8 @@ use crate::schedule::Lengths;
 /// The highest number of input tokens or output tokens of a request.
 pub const MAX_TOKENS: u32 = 2_000_000;
 
-/// The highest number of draws of one length. If all of them are outside the bounds, the length is
-/// the mean.
+/// The highest number of draws for one length. If all drawn values are outside the bounds, the
+/// length is the mean.
 const MAX_DRAWS: usize = 100;
 
 /// A normal distribution of lengths, in tokens. If a drawn length is outside the bounds, it is
@@ -61,7 +61,7 @@ impl LengthDistribution {
 pub struct Synthetic {
     /// The number of tokens of a prompt, including the shared prefix and the chat template.
     pub input: LengthDistribution,
-    /// The limit of output tokens. If it is `None`, the limit of the scenario applies.
+    /// The limit of output tokens. If this is `None`, the limit of the scenario applies.
     pub output: Option<LengthDistribution>,
     /// The number of tokens of a shared prefix.
     pub shared_prefix: u32,
@@ -111,8 +111,8 @@ impl Synthetic {
     }
 }
 
-/// Scales a random number to the range from 0 to `count` − 1. All results are equally likely to
-/// within 2⁻⁴⁰, which a modulo would not achieve.
+/// Scales a random number to the range from 0 to `count` − 1. The probabilities of the results
+/// differ by at most 2⁻⁴⁰. With a modulo, they would differ more.
 pub(super) fn scale_to(draw: u64, count: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(count)) >> 64).unwrap_or_default()
 }

@@ -23,8 +23,8 @@ pub enum Arrivals {
     /// the requests.
     Poisson,
     /// The gaps have a gamma distribution with this shape parameter, which vLLM calls burstiness.
-    /// If it is below 1, arrivals form bursts. If it is 1, this is a Poisson process. If it is
-    /// above 1, the gaps are more even.
+    /// Below 1, arrivals form bursts. At 1, they are a Poisson process. Above 1, the gaps are more
+    /// even.
     Burstiness(f64),
 }
 
@@ -46,7 +46,8 @@ pub struct ArrivalSpec {
 pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
-    /// The distance to this shard's next arrival, as a number of arrivals of all shards.
+    /// The distance to this shard's next arrival in the sequence of all shards. The distance to the
+    /// directly following arrival is 1.
     stride: u64,
 }
 
@@ -69,8 +70,8 @@ impl ArrivalGaps {
         let source = match spec.arrivals {
             Arrivals::Constant => Source::Even,
             Arrivals::Poisson => Source::Exponential(random()),
-            // The configuration accepts only a shape that the distribution accepts, so an error
-            // never occurs here.
+            // The configuration rejects every shape for which the distribution returns an error, so
+            // this call never returns an error.
             Arrivals::Burstiness(shape) => match Gamma::new(shape, shape.recip()) {
                 Ok(gamma) => Source::Gamma(gamma, random()),
                 Err(_) => Source::Even,
@@ -86,7 +87,7 @@ impl ArrivalGaps {
         matches!(self.source, Source::Even)
     }
 
-    /// Returns the gap to the next arrival of this shard, which is at least 1.
+    /// Returns the gap to the next arrival of this shard. The gap is at least 1.
     pub fn next_gap(&mut self) -> u64 {
         let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
         match self.source {
@@ -178,8 +179,8 @@ mod tests {
         }
     }
 
-    /// A Kolmogorov–Smirnov test of 1,000 gaps against the exponential distribution. At p = 0.01,
-    /// at least 95 of 100 seeds pass.
+    /// A Kolmogorov–Smirnov test of 1,000 gaps against the exponential distribution. At the
+    /// significance level of 0.01, about 99 of 100 seeds pass. At least 95 must pass.
     #[test]
     fn poisson_gaps_are_exponential() {
         let n = 1000;

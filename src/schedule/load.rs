@@ -2,8 +2,8 @@
 //!
 //! To add a shape, add one variant to [`Load`] and one arm to each method in this file. Every
 //! method matches exhaustively, so the compiler lists the missing arms. Other modules must call
-//! these methods and must not match on [`Load`] with a wildcard arm. The compiler would not find
-//! such a match, which would then report a wrong value for the new shape.
+//! these methods and must not match on [`Load`] with a wildcard arm. The compiler would not report
+//! such a match, and the match would return a wrong value for a new shape.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -26,11 +26,11 @@ pub enum Load {
     Sine {
         /// The rate at the start, and the average over a period.
         mean: Rate,
-        /// The largest distance from the mean. At most the mean itself.
+        /// The largest distance of the rate from the mean. It is at most the mean itself.
         amplitude: Rate,
         period: Duration,
     },
-    /// Open loop. Arrivals are due at the instants that a trace recorded.
+    /// Open loop. Arrivals are due at the recorded instants of a trace.
     Replay(Trace),
     /// No arrivals and no closed loop.
     Pause,
@@ -48,7 +48,7 @@ pub enum Load {
 }
 
 /// The arithmetic of open-loop arrivals. Every time is an offset from the start of the phase, and
-/// `length` is the length of the phase. Integers are in nanoseconds.
+/// `length` is the length of the phase. Times that are integers are in nanoseconds.
 impl Load {
     /// Returns Λ(time), the number of arrivals expected from the start of the phase up to and
     /// including `time`. If a trace has a row at time 0, Λ(0) is above zero.
@@ -65,7 +65,7 @@ impl Load {
     }
 
     /// Returns Λ⁻¹(area), the first nanosecond at which Λ reaches `area`. The caller makes sure
-    /// that the phase reaches this area.
+    /// that Λ reaches this area in the phase.
     pub(super) fn due(&self, area: Area, length: u64) -> u64 {
         match *self {
             Load::Constant(rate) => area.time_at_rate(rate),
@@ -195,8 +195,8 @@ impl Load {
         }
     }
 
-    /// Returns true if the load is the same at every time of the phase. If a schedule only repeats
-    /// such a phase, users see one endless load without cycles.
+    /// Returns true if the load is the same at every time of the phase. If a schedule is one such
+    /// phase that repeats, users see one endless load without cycles.
     pub fn is_flat(&self) -> bool {
         match self {
             Load::Constant(_) | Load::Pause | Load::Concurrency(_) => true,

@@ -19,7 +19,7 @@ pub enum ParseRateError {
     #[error("`{0}` is not a rate; write a number and a unit, such as `5/s`, `300/m` or `40/h`")]
     Form(String),
     /// The rate is not an integer number of millionths of an arrival per hour.
-    #[error("`{0}` has too many decimals; a rate is exact to a millionth of a request per hour")]
+    #[error("`{0}` has too many decimals; round it: the finest step of a rate is 0.000001/h")]
     TooFine(String),
     /// The rate is above [`Rate::MAX`].
     #[error("`{0}` is above the highest rate, 100000/s")]
@@ -103,8 +103,8 @@ impl fmt::Display for Rate {
         for (unit, scale) in [("s", 1), ("m", 60), ("h", 3600)] {
             let scale = MICRO_PER_HOUR_AT_ONE_PER_SECOND / scale;
             let (integer, rest) = (self.micro_per_hour / scale, self.micro_per_hour % scale);
-            // If a rate needs more than three decimals, it is easier to read per minute or per
-            // hour.
+            // A rate that needs more than three decimals in one unit is easier to read in a longer
+            // unit.
             if unit == "h" || rest * 1000 % scale == 0 {
                 let digits = if unit == "h" { 6 } else { 3 };
                 let fraction = u128::from(rest) * 10u128.pow(digits) / u128::from(scale);
@@ -121,11 +121,11 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A number of expected arrivals, as the exact area under a rate over a time.
+/// A number of expected arrivals: the exact area under a rate.
 ///
 /// The unit is 1/(7.2·10¹⁸) of an arrival, where 7.2·10¹⁸ = 2 × 10⁶ × 3600 × 10⁹. A rate is in
-/// millionths of an arrival per hour, and a time is in nanoseconds. The factor 2 keeps the area of
-/// a ramp an integer, because this area is a product divided by 2.
+/// millionths of an arrival per hour, and a time is in nanoseconds. The area of a ramp is a product
+/// divided by 2, and the factor 2 makes it an integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Area(pub(super) u128);
 

@@ -38,15 +38,15 @@ impl Shard {
     }
 
     /// Returns this shard's part of a total. The parts of all shards add up to the total. If the
-    /// total does not divide evenly, the first shards get one more.
+    /// total does not divide evenly, the first shards get one more each.
     pub fn part(self, total: u64) -> u64 {
         let count = u64::from(self.count.get());
         total / count + u64::from(u64::from(self.index) < total % count)
     }
 
-    /// Returns the number of arrivals between the first `earlier` arrivals of the sequence and the
-    /// next arrival of this shard. The sequence continues from cycle to cycle, so the shards divide
-    /// short cycles as evenly as long cycles.
+    /// Returns the number of arrivals that this shard skips before its next arrival, after the
+    /// first `earlier` arrivals of the sequence. The sequence continues from cycle to cycle, so the
+    /// shards divide short cycles as evenly as long cycles.
     pub fn arrivals_to_skip(self, earlier: u64) -> u64 {
         let count = u64::from(self.count.get());
         (u64::from(self.index) + count - earlier % count) % count
@@ -76,7 +76,7 @@ impl FromStr for Shard {
     }
 }
 
-/// The form `0/3`, as in the environment variable.
+/// The text form, such as `0/3`, as in the environment variable `LLMLOAD_SHARD`.
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn each_arrival_belongs_to_one_shard_wherever_counting_begins() {
+    fn each_arrival_belongs_to_exactly_one_shard() {
         for earlier in 0..20 {
             for count in 1..5 {
                 let first = |index| Shard::new(index, count).unwrap().arrivals_to_skip(earlier);

@@ -89,8 +89,8 @@ fn a_sine_has_its_mean_rate_over_complete_periods() {
     assert_eq!(schedule.due(mark(0)), Some(Duration::from_nanos(24_999_591)));
 }
 
-/// The test integrates the rate with Simpson's rule in steps of one second. This shares no code
-/// with the closed form of the integral.
+/// The test integrates the rate with Simpson's rule in steps of one second. This computation shares
+/// no code with the closed form of the integral.
 #[test]
 fn a_sine_is_the_integral_of_its_rate_at_every_second() {
     let schedule = Schedule::new(vec![sine("20/s", "20/s", 600, 1200)]);

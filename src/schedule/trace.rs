@@ -19,7 +19,7 @@ pub struct Lengths {
     pub output: Option<NonZeroU32>,
 }
 
-/// One request of a trace. It is kept to 16 bytes, because a trace can have a million rows.
+/// One request of a trace. A trace can have a million rows, so each row has only 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceRow {
     /// Nanoseconds from the start of the trace.
@@ -51,8 +51,8 @@ pub struct Trace {
     rows: Arc<[TraceRow]>,
 }
 
-/// The time over which [`Trace::rate`] averages, in nanoseconds. It is ten seconds, as for the
-/// measured queries per second.
+/// The time over which [`Trace::rate`] averages, in nanoseconds. It is ten seconds, the same as for
+/// the measured queries per second.
 const WINDOW: u64 = 10_000_000_000;
 
 impl Trace {

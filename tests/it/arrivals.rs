@@ -64,7 +64,7 @@ fn dropped(exposition: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_constant_rate_and_a_ramp_send_exactly_as_many_requests_as_their_area() {
+async fn the_number_of_arrivals_is_the_area_under_the_rate() {
     for (schedule, area) in [
         ("[{constant: 200/s, for: 3s}]", 600),
         ("[{ramp: {from: 0/s, to: 400/s}, for: 2s}, {pause: 1s}]", 400),
@@ -102,7 +102,7 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_was_frozen_for_a_short_time_loses_no_arrival() {
+async fn a_short_freeze_loses_no_arrival() {
     let (arrived, exposition) =
         send("[{constant: 200/s, for: 5s}]", freeze_for(Duration::from_millis(300))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1000.0);
@@ -113,7 +113,7 @@ async fn a_daemon_that_was_frozen_for_a_short_time_loses_no_arrival() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_was_frozen_for_a_long_time_drops_late_arrivals_and_sends_no_burst() {
+async fn a_long_freeze_drops_late_arrivals_and_sends_no_burst() {
     let (arrived, exposition) =
         send("[{constant: 200/s, for: 8s}]", freeze_for(Duration::from_secs(3))).await;
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 1600.0);
@@ -126,7 +126,7 @@ async fn a_daemon_that_was_frozen_for_a_long_time_drops_late_arrivals_and_sends_
     let most = (0..arrived.len())
         .map(|i| arrived[i..].iter().take_while(|at| **at - arrived[i] < within).count())
         .max();
-    // The daemon sends at most rate × max_lag late arrivals at once, and the arrivals that are due
-    // in the same 100 ms. Without drops, it would send 600 at once.
+    // Within 100 ms, the daemon sends at most rate × max_lag late arrivals and the arrivals that
+    // are due in this time. Without drops, it would send 600 at once.
     assert!(most < Some(300), "{most:?}");
 }

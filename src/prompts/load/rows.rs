@@ -21,9 +21,10 @@ use crate::protocol::Prompt;
 const MAX_ROWS: usize = 1 << 25;
 /// The largest size of a file: 1 TiB. An index entry has 40 bits for the offset of a row.
 const MAX_FILE_BYTES: u64 = 1 << 40;
-/// The highest number of wrong rows that are reported one by one. Further wrong rows are counted.
+/// The highest number of wrong rows that are reported one by one. Further wrong rows are only
+/// counted.
 const MAX_REPORTED: usize = 5;
-/// The number of bytes that one read returns at most while a file is loaded.
+/// While llmload loads a file, each read returns at most this many bytes.
 const READ_SIZE: usize = 1 << 18;
 
 /// The reason why a row of a loaded file cannot be sent.
@@ -43,7 +44,7 @@ pub enum PromptUnavailable {
     },
 }
 
-/// The rows of a file that contain a prompt.
+/// All rows with a prompt, from one file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     format: RowFormat,
@@ -60,7 +61,7 @@ pub struct Rows {
 struct Counts {
     /// The number of rows that contain a limit of output tokens.
     with_limit: u64,
-    /// The sum of the limits in the rows.
+    /// The sum of these limits.
     limits: u64,
     /// The number of rows without text. llmload cannot add a nonce to these rows.
     without_text: u64,
@@ -102,8 +103,8 @@ impl FileVersion {
 /// Loads the rows of a file. A file of up to 64 MiB stays in memory.
 ///
 /// # Errors
-/// If the file cannot be read, contains no prompts or has wrong rows. If rows are wrong, each of
-/// the first wrong rows has a separate error.
+/// If the file cannot be read, contains no prompts or has wrong rows. Each of the first five wrong
+/// rows has a separate error.
 pub fn load_rows(path: &Path, format: RowFormat) -> Result<Rows, Vec<LoadError>> {
     Rows::load(path, format, MAX_BYTES as u64)
 }
@@ -153,7 +154,7 @@ impl Rows {
         if length != version.length
             || FileVersion::new(&file.metadata().map_err(unreadable)?) != version
         {
-            let reason = "it changed during reading".to_owned();
+            let reason = "it changed while llmload read it".to_owned();
             return Err(vec![LoadError::Unreadable { path: name, reason }]);
         }
 
@@ -182,7 +183,8 @@ impl Rows {
         bytes as f64 / self.index.len().max(1) as f64
     }
 
-    /// The mean limit of output tokens. Rows without a limit count with `limit`.
+    /// The mean limit of output tokens. A row without a limit counts as a row with the limit
+    /// `limit`.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_limit(&self, limit: f64) -> f64 {
         let (count, sum) = (self.counts.with_limit as f64, self.counts.limits as f64);
@@ -301,8 +303,8 @@ impl RowIndexer<'_> {
         }
     }
 
-    /// Returns the errors of the rows before the place at which the file cannot be split into rows,
-    /// and the error of this place.
+    /// Returns the errors of the rows so far, followed by this error. From here on, the file cannot
+    /// be split into rows.
     fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
         let mut errors = std::mem::take(&mut self.errors);
         errors.push(LoadError::Json {
@@ -381,7 +383,8 @@ mod tests {
             );
             assert_eq!((in_memory.count(), on_disk.count()), (100_000, 100_000));
             assert_eq!(in_memory.prompt_at(4).unwrap(), Prompt::from(first));
-            // All rows near the start and the end of the file, and some of the other rows.
+            // The test compares all rows near the start and the end of the file, and some of the
+            // others.
             let indexes = (0..20).chain((20..100_000).step_by(37)).chain(99_980..100_000);
             assert!(
                 indexes
