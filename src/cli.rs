@@ -116,7 +116,7 @@ struct SimulatorArgs {
     /// Address of the endpoint
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     listen_address: SocketAddr,
-    /// Name of the model, the only one of this endpoint
+    /// Name of the only model of this endpoint
     #[arg(long, value_name = "NAME", default_value_t = SimulatorOptions::default().model)]
     model: String,
     /// Highest number of requests that run at the same time

@@ -15,8 +15,8 @@ pub(super) struct CompareArgs {
     base: PathBuf,
     /// The report.json of the new run, or its folder
     new: PathBuf,
-    /// Ignore each change of latency or output speed of at most this percentage. A significant rise
-    /// of the failure rate always makes the new run worse
+    /// Ignore changes of latency and output speed up to this percentage. A significant rise of the
+    /// failure rate always makes the new run worse
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = percent)]
     tolerance: f64,
     /// Print one JSON document instead of text

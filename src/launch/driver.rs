@@ -378,8 +378,8 @@ impl Driver {
     /// Takes a free slot. Returns the step that launches an arrival in this slot.
     ///
     /// # Errors
-    /// Fails if no slot is free. The error is the end of the first backoff, or `None` if no slot is
-    /// in backoff.
+    /// Fails if no slot is free. The error is the instant at which the first backoff ends, or
+    /// `None` if no slot is in backoff.
     fn launch_in_slot(
         &mut self,
         phase: usize,

@@ -40,8 +40,8 @@ pub struct Route<E, O> {
 pub struct RouteState {
     /// The counts of all arrivals.
     pub ledger: Arc<Ledger>,
-    /// The tasks of the requests in flight. A task ends slightly later than its request, because it
-    /// still reads the rest of the response body.
+    /// The tasks of the requests in flight. A task ends slightly later than its request, because
+    /// the task still reads the rest of the response body.
     pub tasks: TaskTracker,
     /// Aborts the requests in flight.
     pub cancellation: Cancellation,

@@ -41,8 +41,8 @@ impl Slots {
     /// which the slot became free in this phase, and the slot itself.
     ///
     /// # Errors
-    /// Fails if no slot is free. The error is the end of the first backoff, or `None` if no slot is
-    /// in backoff.
+    /// Fails if no slot is free. The error is the instant at which the first backoff ends, or
+    /// `None` if no slot is in backoff.
     pub fn acquire(
         &mut self,
         limit: NonZeroU32,
