@@ -1,7 +1,7 @@
 //! Wall clock time: time zones, cycles counted from an epoch or from midnight, cron expressions and
 //! active windows.
 //!
-//! No function reads a clock: the caller passes the time in.
+//! No function reads a clock: the caller passes the current time.
 //!
 //! One rule covers the changes of daylight saving time. A local time takes place when the clock of
 //! the zone *first* shows this time or a later time. This has two consequences:

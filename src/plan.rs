@@ -141,7 +141,8 @@ pub struct Scenario {
     /// The number of warm-up requests. llmload sends them one by one before the schedule starts,
     /// and does not measure them.
     pub warmup: u32,
-    /// The highest number of requests in flight. llmload drops an arrival that would exceed it.
+    /// The highest number of requests in flight. While this many requests are in flight, llmload
+    /// drops every further arrival.
     pub max_concurrency: NonZeroU32,
     /// The highest dispatch lag, which is the time from the due time of an arrival until it is
     /// sent. llmload drops an arrival that would exceed it.
@@ -171,7 +172,7 @@ pub enum Start {
     /// The first cycle starts when the target is ready: it responds to `/models` with a status
     /// below 500.
     WhenReady,
-    /// The first cycle starts at once.
+    /// The first cycle starts immediately.
     Now,
     /// The wall clock decides the start of each cycle. When the daemon starts, it joins the cycle
     /// that is active at that time.

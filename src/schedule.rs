@@ -154,8 +154,8 @@ impl Schedule {
     }
 
     /// Returns Λ⁻¹(area), the first nanosecond of the cycle at which Λ reaches `area`; `None` if Λ
-    /// does not reach `area` in this cycle. If Λ stays at `area` for a time because the rate is
-    /// zero, the result is the start of this time.
+    /// does not reach `area` in this cycle. If Λ reaches `area` and then stays there because the
+    /// rate is zero, the result is the instant at which Λ reaches it.
     pub fn due(&self, area: Area) -> Option<Duration> {
         let (_, phase, (start, before)) = self.phase_reaching(area)?;
         let within = phase.load.due(area - before, rate::nanos(phase.length));

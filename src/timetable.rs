@@ -24,7 +24,7 @@ use crate::schedule::{Repeat, Schedule};
 /// synchronisation moves the wall clock by milliseconds.
 const START_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// One instant, as the monotonic clock and the wall clock show it.
+/// One instant on two clocks: the monotonic clock and the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub instant: Instant,
@@ -55,7 +55,8 @@ impl Moment {
 /// The rule that decides when cycles start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cycles {
-    /// The first cycle starts at once, and each further cycle at the end of the previous one.
+    /// The first cycle starts immediately. Each further cycle starts at the end of the previous
+    /// cycle.
     BackToBack {
         /// The number of cycles.
         repeat: Repeat,
@@ -135,8 +136,8 @@ impl Timetable {
         &self.schedule
     }
 
-    /// The cause of idle times, as a noun phrase for a message, such as `its cron`. `None` if the
-    /// scenario has no idle times.
+    /// The cause of idle times. It is a noun phrase for a message, such as `its cron`. `None` if
+    /// the scenario has no idle times.
     pub fn idle_cause(&self) -> Option<&'static str> {
         match (&self.cycles, &self.active) {
             (Cycles::Cron(..), Some(_)) => Some("its cron and its active windows"),

@@ -171,7 +171,7 @@ impl Window {
     }
 }
 
-/// The times at which a scenario sends load, as a union of active windows.
+/// The times at which a scenario sends load: the union of several active windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 

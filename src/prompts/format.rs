@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jsonl_row_has_a_prompt_or_messages_and_can_limit_its_output() {
+    fn a_jsonl_row_contains_a_prompt_or_messages() {
         let plain = RowFormat::Jsonl(None);
         let prompt = parse(&plain, &json!({"prompt": "Hi", "output_tokens": 9})).unwrap().unwrap();
         assert_eq!((text(&prompt).as_str(), prompt.max_tokens), ("user: Hi", NonZeroU32::new(9)));

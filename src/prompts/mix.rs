@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_member_gets_turns_by_its_weight_and_sends_its_prompts_in_order(
+        fn each_member_gets_turns_by_its_weight(
             weights in proptest::collection::vec(1_u32..50, 1..6),
             patterns in 1_u64..4,
         ) {

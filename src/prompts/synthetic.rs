@@ -1,5 +1,5 @@
 //! Synthetic prompts. The text has a random length and can begin with a prefix that other prompts
-//! share. The limit of output tokens is random too.
+//! share. The limit of output tokens is also random.
 //!
 //! The target returns token counts, but llmload does not correct the length of later prompts with
 //! them. If it did, a prompt would depend on earlier responses, and the same seed would no longer

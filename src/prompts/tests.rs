@@ -91,7 +91,7 @@ const EXPECTED: &str = "The common room raised the leaf around the good ocean. T
                      the wide The bright finger reached the coat outside the old fish.";
 
 #[test]
-fn a_trace_sets_the_length_of_synthetic_prompts_and_the_output_limit_of_all_prompts() {
+fn a_trace_sets_the_lengths_of_prompts_and_outputs() {
     let lengths = Some(Lengths { input: NonZeroU32::new(300), output: NonZeroU32::new(77) });
     let generated = synthetic();
     let prompt = generated.prompt_for(7, "s", 5, lengths).unwrap();
@@ -102,7 +102,7 @@ fn a_trace_sets_the_length_of_synthetic_prompts_and_the_output_limit_of_all_prom
 }
 
 #[test]
-fn the_sources_of_a_mix_take_turns_by_weight_and_send_their_prompts_in_order() {
+fn the_sources_of_a_mix_take_turns_by_weight() {
     let pair = texts("pair", &["x", "y"], PromptOrder::Sequential);
     let members = || vec![(three(PromptOrder::Sequential), 4), (pair.clone(), 2)];
     let mix = Prompts::mixed("mix", members(), PromptOrder::Sequential).unwrap();

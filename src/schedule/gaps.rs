@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_seeds_give_equal_gaps_and_other_seeds_give_other_gaps() {
+    fn the_seed_the_scenario_and_the_cycle_determine_the_gaps() {
         let poisson = |seed, scenario, cycle| {
             let spec = ArrivalSpec {
                 arrivals: Arrivals::Poisson,

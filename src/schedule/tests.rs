@@ -152,7 +152,7 @@ fn a_replay_sends_each_row_at_its_due_time_with_its_lengths() {
 }
 
 #[test]
-fn a_replay_ends_with_its_phase_and_sends_nothing_after_its_last_row() {
+fn a_replay_sends_nothing_after_its_phase_or_its_last_row() {
     let cut = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 1000)]);
     assert_eq!((cut.total().arrivals(), cut.due(mark(3))), (3, None));
     let long = Schedule::new(vec![replay(&[0, 250, 1000, 4000], 60_000), constant("1/s", 1)]);

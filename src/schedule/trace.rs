@@ -1,4 +1,4 @@
-//! A recorded trace as a load.
+//! The load of a recorded trace.
 //!
 //! At the instant of each row, Λ rises by exactly one arrival. If the arrivals have equal gaps on
 //! the Λ axis, each arrival therefore belongs to one row and is due at the instant of the row.
@@ -28,12 +28,12 @@ pub struct TraceRow {
 }
 
 impl TraceRow {
-    /// Creates a request that is due at this time since the start of the trace.
+    /// Creates a request that is due at this offset from the start of the trace.
     pub fn new(at: Duration, lengths: Lengths) -> TraceRow {
         TraceRow { at: nanos(at), lengths }
     }
 
-    /// The due time, since the start of the trace.
+    /// The due time, as an offset from the start of the trace.
     pub fn at(&self) -> Duration {
         Duration::from_nanos(self.at)
     }
@@ -77,7 +77,7 @@ impl Trace {
         Duration::from_nanos(self.rows.last().map_or(0, |row| row.at))
     }
 
-    /// Returns Λ(time): the number of rows up to and including this time, as an area.
+    /// Returns Λ(time), the area that is equal to the number of rows up to and including this time.
     pub(super) fn area(&self, time: u64) -> Area {
         Area(self.rows_until(time) as u128 * Area::ARRIVAL.0)
     }

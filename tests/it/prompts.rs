@@ -14,7 +14,7 @@ use crate::upstream::InMemory;
 /// The file has 65 MiB. llmload does not keep a file of this size in memory, so it reads each row
 /// from the disk.
 #[tokio::test(start_paused = true)]
-async fn requests_with_prompts_from_a_changed_file_fail_and_are_not_sent() {
+async fn no_request_is_sent_with_a_prompt_from_a_changed_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let line = [vec![b'a'; 1 << 20], vec![b'\n']].concat();
     for _ in 0..65 {
