@@ -230,7 +230,7 @@ fn without_variable_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mista
     }
 }
 
-/// Returns the source of the file without secrets, so that everybody is allowed to see it. The
+/// Returns the source of the file without secrets. Everybody is allowed to see the result. The
 /// function masks the text of every header and query parameter. It also masks the text of each
 /// extra field of a request body, if the key of the field looks like the name of a secret. It masks
 /// no numbers and no booleans, because they are never secrets.

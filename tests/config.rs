@@ -20,8 +20,8 @@ use secrecy::ExposeSecret;
 /// A secret that must appear in no message.
 const CANARY: &str = "sk-canary-0123456789";
 
-fn folder(of: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(of)
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -100,7 +100,7 @@ fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
 }
 
 #[test]
-fn the_loader_reports_ten_problems_at_once_each_with_its_place() {
+fn ten_problems_are_reported_at_once_with_their_places() {
     let text = fs::read_to_string(folder("invalid/ten_problems.yml")).unwrap();
     let invalid = parse(&text).unwrap_err();
     let places: Vec<(usize, usize, &str)> =
@@ -317,7 +317,7 @@ fn the_long_form_has_the_documented_meaning() {
     assert_eq!((settings.slots, settings.faults.http_429, settings.seed), (16, 0.01, 7));
     assert_eq!(other.schedule.phases()[0].load, Load::Constant(rate("40/h")));
     assert_eq!(first_message(other, 9), "Only here.");
-    // No scenario uses `few` and `long`.
+    // No scenario uses `few`, and no scenario uses `long`.
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     assert!(
         plan.warnings[0].contains("long_form.yml:15:3: prompts.few: no scenario uses it"),
@@ -384,7 +384,7 @@ fn the_published_trace_formats_can_be_replayed() {
 }
 
 #[test]
-fn without_for_a_replay_lasts_as_long_as_its_trace_divided_by_the_speed() {
+fn the_speed_divides_the_length_of_a_replay_without_for() {
     let text = "target: http://localhost:1/v1
 schedule:
   - {replay: {file: mooncake.jsonl}}
@@ -559,7 +559,7 @@ fn no_message_and_no_masked_source_contains_a_secret() {
 }
 
 #[test]
-fn a_variable_can_replace_any_scalar_and_never_adds_keys_or_lists() {
+fn a_variable_replaces_a_scalar_and_adds_no_keys() {
     let env = |name: &str| {
         let value = match name {
             "N" => "3",
@@ -582,7 +582,7 @@ fn a_variable_can_replace_any_scalar_and_never_adds_keys_or_lists() {
 }
 
 #[test]
-fn a_dotenv_next_to_the_file_sets_variables_that_the_environment_lacks() {
+fn a_dotenv_file_sets_variables_that_the_environment_lacks() {
     let folder = std::env::temp_dir().join(format!("llmload-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(".env"), "PORT=1234\nRATE=9/s\nMODEL='a$PORT'\n").unwrap();
@@ -613,7 +613,7 @@ fn a_dotenv_next_to_the_file_sets_variables_that_the_environment_lacks() {
 }
 
 #[test]
-fn the_hash_depends_on_the_values_in_the_file_but_not_on_secrets_outside_it() {
+fn the_hash_covers_all_values_except_secrets() {
     let hash = |text: &str, team: &str, key: &str| {
         let env = |name: &str| match name {
             "TEAM" => Some(team.to_owned()),
@@ -874,7 +874,7 @@ mod properties {
         }
 
         #[test]
-        fn a_rate_stays_the_same_after_it_is_printed_and_read(micro in 1u64..360_000_000_000_000) {
+        fn printing_and_reading_preserves_a_rate(micro in 1u64..360_000_000_000_000) {
             let text = format!("{}.{:06}/h", micro / 1_000_000, micro % 1_000_000);
             let rate: Rate = text.parse().unwrap();
             prop_assert_eq!(rate.micro_per_hour(), micro);
@@ -884,7 +884,7 @@ mod properties {
         }
 
         #[test]
-        fn a_duration_stays_the_same_after_it_is_printed_and_read(nanos in 1u64..31_622_400_000_000_000) {
+        fn printing_and_reading_preserves_a_duration(nanos in 1u64..31_622_400_000_000_000) {
             let length = Duration::from_nanos(nanos);
             let written = config::HumanDuration(length);
             let text = format!("target: http://a\nschedule: [{{constant: 1/s, for: {written}}}]\n");

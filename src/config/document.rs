@@ -93,8 +93,8 @@ pub struct ShortForm {
     /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// The longest delay with which llmload still sends an arrival, 1ms to 1h. llmload drops an
-    /// arrival with a longer delay, because many late arrivals would form a burst. Default: 500ms.
+    /// The longest delay of an arrival, 1ms to 1h. llmload drops an arrival with a longer delay,
+    /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
     /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the
@@ -193,8 +193,8 @@ pub struct Simulator {
     /// to 100000. Default: 0.
     #[schemars(extend("default" = 0))]
     pub reasoning_tokens: Field<Count>,
-    /// The time after the start of the simulator during which each request gets status 503, as from
-    /// a server that still loads its model: 0s to 24h. Default: 0s.
+    /// The time after the start of the simulator, 0s to 24h, during which each request gets status
+    /// 503. A server that loads its model also sends this status. Default: 0s.
     #[schemars(extend("default" = "0s"))]
     pub loading: Field<Span>,
     /// The simulated faults, each with the percentage of requests that it affects. The percentages
@@ -295,8 +295,8 @@ pub struct Scenario {
     /// llmload drops every further arrival. Default: 256.
     #[schemars(extend("default" = 256))]
     pub max_concurrency: Field<Count>,
-    /// The longest delay with which llmload still sends an arrival, 1ms to 1h. llmload drops an
-    /// arrival with a longer delay, because many late arrivals would form a burst. Default: 500ms.
+    /// The longest delay of an arrival, 1ms to 1h. llmload drops an arrival with a longer delay,
+    /// because many late arrivals would form a burst. Default: 500ms.
     #[schemars(extend("default" = "500ms"))]
     pub max_lag: Field<Span>,
     /// The service level objectives. The metrics whose names begin with `llmload_slo_` count the

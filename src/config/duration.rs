@@ -63,7 +63,7 @@ fn split_after(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-/// A duration that prints in the form that [`read_duration`] reads, such as `1h30m`.
+/// A duration that prints in the syntax of [`read_duration`], such as `1h30m`.
 #[derive(Clone, Copy, Debug)]
 pub struct HumanDuration(pub Duration);
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_printed_as_a_user_can_write_it() {
+    fn a_printed_duration_has_the_form_of_a_written_one() {
         for text in ["0s", "1d", "1d2h3m4s5ms6us7ns", "90d", "500ms", "1h30m"] {
             assert_eq!(HumanDuration(read_duration(text).unwrap()).to_string(), text);
         }

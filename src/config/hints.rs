@@ -11,12 +11,63 @@ use super::tree::{Value, excerpt};
 const SOURCE_KEYS: [&str; 9] =
     ["lines", "pairs", "payloads", "sharegpt", "jsonl", "template", "field", "order", "mix"];
 
+/// Examples of values, for the remedy of a value of the wrong type. `*` stands for a key that the
+/// user chooses, and `[]` for an entry of a list.
+const EXAMPLES: [(&str, &str); 44] = [
+    ("targets", "{main: {base_url: http://localhost:8000/v1}}"),
+    ("targets.*", "{base_url: http://localhost:8000/v1}"),
+    ("base_url", "http://localhost:8000/v1"),
+    ("simulator", "{}"),
+    ("faults", "{http_429: 1%}"),
+    ("extra_body", "{min_tokens: 1}"),
+    ("headers", "{x-team: staging}"),
+    ("headers.*", "{env: TEAM_TOKEN}"),
+    ("query", "{api-version: \"2024-10-21\"}"),
+    ("query.*", "{env: TEAM_TOKEN}"),
+    ("tls", "{ca_file: ca.pem}"),
+    ("timeouts", "{first_token: 10s, total: 2m}"),
+    ("prices", "{input_per_million: 0.15, output_per_million: 0.60}"),
+    ("prompts", "[\"Say hello.\"]"),
+    ("prompts.*", "[\"Say hello.\"]"),
+    ("inline", "[\"Say hello.\"]"),
+    ("synthetic", "{input_tokens: 512, output_tokens: 128}"),
+    ("input_tokens", "{mean: 512, stddev: 128}"),
+    ("output_tokens", "{mean: 128, stddev: 32}"),
+    ("mix", "{short: 3, long: 1}"),
+    ("scenarios", "{main: {rate: 5/s}}"),
+    ("scenarios.*", "{rate: 5/s}"),
+    ("request", "{max_tokens: 128}"),
+    ("extra", "{top_p: 0.9}"),
+    ("arrivals", "poisson"),
+    ("start", "when_ready"),
+    ("wall_clock", "{timezone: Europe/Berlin}"),
+    ("active", "{days: mon-fri, hours: \"08:00-20:00\"}"),
+    ("active[]", "{days: mon-fri, hours: \"08:00-20:00\"}"),
+    ("schedule", "[{constant: 5/s, for: 10m}]"),
+    ("schedule[]", "{constant: 5/s, for: 10m}"),
+    ("phases", "[{constant: 5/s, for: 10m}]"),
+    ("phases[]", "{constant: 5/s, for: 10m}"),
+    ("ramp", "{to: 50/s}"),
+    ("steps", "{from: 10/s, to: 50/s, by: 10/s}"),
+    ("sine", "{mean: 20/s, amplitude: 15/s, period: 1h}"),
+    ("replay", "{file: trace.jsonl}"),
+    ("slo", "{ttft: {p99: 1s}}"),
+    ("ttft", "{p99: 1s}"),
+    ("tpot", "{p99: 50ms}"),
+    ("e2e_latency", "{p99: 30s}"),
+    ("metrics", "{max_combinations: 32}"),
+    ("buckets", "{time_to_first_token_seconds: [0.1, 0.5, 1, 5]}"),
+    ("buckets.*", "[0.1, 0.5, 1, 5]"),
+];
+
 /// Returns the name that is most similar to `word`, if `word` can be that name with a typing error.
 pub fn nearest_name<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names
         .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
+        // A name of one letter is similar only to itself.
+        .filter(|(distance, name)| *distance < name.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -57,7 +108,12 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     if let Some(name) = nearest_name(key, known.iter().copied()) {
         return misspelled(name);
     }
-    let remedy = format!("the keys here are {}", comma_list(known.iter().copied()));
+    // Only `request` has both keys. An unknown key of `request` is usually a field of the body.
+    let remedy = if known.contains(&"max_tokens") && known.contains(&"extra") {
+        format!("write it in `extra: {{{}: …}}`", excerpt(key))
+    } else {
+        format!("the keys here are {}", comma_list(known.iter().copied()))
+    };
     Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey)
 }
 
@@ -79,20 +135,21 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     Some(match key {
         "<<" => "llmload does not support merge keys, so write the keys again",
         "api_key" | "apikey" | "key" | "token" | "password" if has("api_key_env") => {
-            "a secret never belongs in the file, so name the variable that holds it with \
-             `api_key_env`, or the file with `api_key_file`"
+            "never write the secret here; write `api_key_env: NAME` or `api_key_file: PATH`"
         }
         "qps" | "rps" | "requests_per_second" if has("rate") => "write `rate: 5/s`",
         "input_tokens" | "output_tokens" if has("synthetic") => {
             "the key belongs inside `synthetic`, so write `synthetic: {input_tokens: 512}`"
         }
         "n" if has("max_tokens") => "remove it, because each request has exactly one response",
-        "target" | "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start"
-        | "active" | "arrivals" | "max_concurrency" | "max_lag" | "slo"
+        "target" if has("scenarios") => {
+            "with `scenarios`, write `targets: {main: …}` instead of `target`"
+        }
+        "rate" | "concurrency" | "schedule" | "request" | "repeat" | "start" | "active"
+        | "arrivals" | "max_concurrency" | "max_lag" | "slo"
             if has("scenarios") =>
         {
-            "move it into a scenario; only a file without `targets` and `scenarios` can have this \
-             key at the top"
+            "move it into a scenario, because the file has `targets` or `scenarios`"
         }
         "model" | "api" | "api_key_env" | "api_key_file" | "base_url" | "timeouts" | "headers"
         | "auth" | "prices" | "tls" | "terminal"
@@ -104,17 +161,51 @@ fn remedy_for_foreign_key(key: &str, known: &[&str]) -> Option<&'static str> {
     })
 }
 
-/// Returns the remedy for a value of the wrong type, if the type shows the intention of the user.
-/// `path` is the path of the key.
-pub fn remedy_for_wrong_type(path: &str, value: &Value) -> Option<&'static str> {
+/// Returns the remedy for a value of the wrong type. `path` is the path of the key.
+pub fn remedy_for_wrong_type(path: &str, value: &Value) -> Option<String> {
     let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let intended = remedy_for_intention(above, key, value).map(str::to_owned);
+    intended.or_else(|| {
+        let example = example_of(above, key)?;
+        let layout = match value {
+            _ if example.starts_with("[{") => ", or begin each phase with `- `".to_owned(),
+            Value::Null if example.starts_with('{') && !key.ends_with(']') => {
+                format!(", or indent its keys below `{key}:`")
+            }
+            _ => String::new(),
+        };
+        Some(format!("write `{example}`{layout}"))
+    })
+}
+
+/// Returns an example of the value of a key, from [`EXAMPLES`].
+fn example_of(above: &str, key: &str) -> Option<&'static str> {
+    let map = above.rsplit('.').next().unwrap_or_default();
+    let has_free_keys = match map {
+        "targets" | "scenarios" | "prompts" => above == map,
+        "headers" | "query" | "buckets" => true,
+        _ => false,
+    };
+    let wanted = match key.split_once('[') {
+        Some((list, _)) if !has_free_keys => format!("{list}[]"),
+        None if has_free_keys => format!("{map}.*"),
+        None => key.to_owned(),
+        Some(_) => return None,
+    };
+    EXAMPLES.iter().find(|(key, _)| *key == wanted).map(|(_, example)| *example)
+}
+
+/// Returns the remedy for a value of the wrong type, if the type shows the intention of the user.
+fn remedy_for_intention(above: &str, key: &str, value: &Value) -> Option<&'static str> {
     Some(match (above, key, value) {
         ("", "target", Value::List(_)) => {
             "for several targets write `targets: {a: …, b: …}` and a scenario with \
              `targets: [a, b]`"
         }
         (_, "target", Value::List(_)) => "for several targets write `targets: [a, b]`",
-        (_, "targets", Value::Text(_)) => "write `target` for one target, or a list `[a, b]`",
+        (above, "targets", _) if !above.is_empty() => {
+            "write `target` for one target, or a list `[a, b]`"
+        }
         ("", "prompts", Value::Text(_)) => {
             "write the prompts themselves, `[\"Say hello.\"]`, or a name and a file, \
              `{mine: {lines: prompts.txt}}`"
@@ -183,7 +274,7 @@ pub fn unknown_reference<'a>(
                                  `prompts: {mine: {lines: FILE}}`, and write `prompts: mine` here"
             .to_owned(),
         (_, "") => format!("define a {noun} first"),
-        (Some(near), _) => format!("did you mean `{near}`? (defined: {defined})"),
+        (Some(near), _) => format!("did you mean `{near}`?"),
         (None, _) => format!("write one of {defined}"),
     };
     Mistake::new(message, remedy)

@@ -95,7 +95,7 @@ pub struct MistakeAt {
     pub mistake: Mistake,
 }
 
-/// The mistakes that the loader has found until now. It is a `RefCell` because the reader and the
+/// The mistakes that the loader has found so far. It is a `RefCell` because the reader and the
 /// validator share the list.
 pub type Mistakes = RefCell<Vec<MistakeAt>>;
 

@@ -41,8 +41,8 @@ impl From<ReadError> for Mistake {
 ///
 /// serde offers no error with a message and a remedy. Its error `invalid_value` has two texts,
 /// intended for the value that was found and the value that was expected. This function passes the
-/// message as the first text and the remedy as the second text, and [`ReadError::invalid_value`]
-/// makes a mistake of the two texts again.
+/// message as the first text and the remedy as the second text. [`ReadError::invalid_value`] turns
+/// the two texts back into a mistake.
 #[allow(clippy::needless_pass_by_value)]
 pub(super) fn into_serde<E: de::Error>(mistake: Mistake) -> E {
     let remedy = mistake.remedy.as_deref().unwrap_or_default();
@@ -139,8 +139,7 @@ impl<'t> TreeDeserializer<'t> {
         }
         let mut mistake = error.0.clone();
         if mistake.remedy.is_none() {
-            let remedy = hints::remedy_for_wrong_type(&self.tree.path(self.node), value);
-            mistake.remedy = remedy.map(str::to_owned);
+            mistake.remedy = hints::remedy_for_wrong_type(&self.tree.path(self.node), value);
         }
         self.mistakes.borrow_mut().push(MistakeAt { node: self.node, mistake });
     }

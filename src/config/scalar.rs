@@ -94,7 +94,7 @@ impl Scalar for Rate {
                 ),
                 ParseRateError::TooFine(_) => Mistake::new(
                     format!("`{text}` has too many decimals"),
-                    "write at most a millionth of a request per hour",
+                    "round it: the finest step is 0.000001/h",
                 ),
                 ParseRateError::TooHigh(_) => Mistake::new(
                     format!("`{text}` is above the highest rate"),

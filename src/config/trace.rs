@@ -1,7 +1,7 @@
 //! Reads traces of requests from files. A trace has the format that Azure or Mooncake publishes, or
 //! llmload's plain format.
 //!
-//! One line is one row, and the rows are sorted by time. So llmload stops to read at the end of the
+//! One line is one row, and the rows are sorted by time. So llmload stops reading at the end of the
 //! phase: to replay the first hour of a week-long trace, it reads only the rows of this hour. The
 //! first row is at instant 0.
 
@@ -94,7 +94,7 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
     Ok(Trace::new(&file_name(path), rows.kept))
 }
 
-/// The rows that llmload has read until now, and the limits for the next row.
+/// The rows that llmload has read so far, and the limits for the next row.
 struct Rows {
     speed: f64,
     /// True if llmload ignores the rows after `end`. False if such a row is a mistake.
@@ -145,7 +145,7 @@ impl Rows {
     }
 }
 
-/// Returns the name of a file in a form that a phase can have as its name.
+/// Returns the name of a file in a form that is allowed as the name of a phase.
 fn file_name(path: &Path) -> String {
     excerpt(&path.file_name().unwrap_or_default().to_string_lossy())
 }

@@ -1,5 +1,5 @@
-//! The document as the user wrote it: a tree of nodes in the order of the text, which also has a
-//! node for each duplicate key.
+//! The document as the user wrote it: a tree of nodes in the order of the text. If a key appears
+//! twice in a map, the tree has a node for each of the two.
 //!
 //! One vector contains all nodes, and the id of a node is its index in the vector. The id is enough
 //! to find the place of a node: this module derives the path of the key from the id, and
@@ -83,8 +83,8 @@ pub struct Text {
 #[derive(Clone)]
 pub struct Substituted {
     pub text: String,
-    /// True if the text contains the value of a variable. The text can then be a secret, and it is
-    /// not in the file.
+    /// True if the text contains the value of a variable. Such a text is not in the file, and it
+    /// can be a secret.
     pub from_variable: bool,
 }
 
@@ -183,8 +183,8 @@ impl Tree {
         })
     }
 
-    /// Returns the node whose position a message about this node shows. For a map or list under a
-    /// key, it is the node of the key; otherwise it is the node itself.
+    /// Messages about a node show the position of the node that this method returns: for a map or
+    /// list under a key, the node of the key; for any other node, the node itself.
     pub fn reported_node(&self, id: NodeId) -> NodeId {
         match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),

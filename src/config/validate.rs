@@ -100,8 +100,8 @@ struct Form {
     buckets: Buckets,
 }
 
-/// The data that all checks share. The checks read the first fields, and add to the lists of
-/// mistakes, warnings and files.
+/// The data that all checks share. The checks read the tree and the variables, and add to
+/// the lists of mistakes, warnings and files.
 struct Validator<'a> {
     tree: &'a Tree,
     variables: &'a Variables<'a>,
@@ -205,8 +205,8 @@ impl Validator<'_> {
         let targets = Definitions::single("target", DEFAULT_NAME, target);
         let sources = self.short_prompts(form.prompts);
         if let [_, second, ..] = sources.entries.as_slice() {
-            // If the user forgot the name of the source, each of its keys, such as `lines`, looks
-            // like the name of another source. A message about such a key is already recorded.
+            // If the user forgot the name of a source, llmload reads its keys, such as `lines`, as
+            // names of sources. A message about such a key is already recorded.
             if second.value.is_some() || !hints::is_source_key(&second.name) {
                 self.problem(
                     second.node,
@@ -311,7 +311,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the count of a field, or `default` if the field is absent. A count outside `range`
+    /// Returns the value of a field that holds a count, or `default` if the field is absent. A count outside `range`
     /// is a mistake.
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
@@ -333,7 +333,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the count of a field, or `default` if the field is absent. A count that is not
+    /// Returns the value of a field that holds a count, or `default` if the field is absent. A count that is not
     /// between 1 and `highest` is a mistake.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)

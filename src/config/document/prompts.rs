@@ -42,7 +42,7 @@ pub enum Source {
 /// A source of prompts, with exactly one of `inline`, `lines`, `pairs`, `payloads`, `sharegpt`,
 /// `jsonl`, `synthetic` and `mix`. llmload keeps a file of `lines`, `payloads`, `sharegpt` or
 /// `jsonl` in memory if it has at most 64 MiB. llmload reads a larger file during the run, so
-/// nobody must change that file until the run ends.
+/// do not change a larger file until the run ends.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields, inline)]
@@ -141,9 +141,9 @@ pub enum Length {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Spread {
-    /// The mean of the distribution in tokens, from `min` to `max`. Because llmload draws lengths
-    /// outside these limits again, the mean of all drawn lengths can differ. Required. Example:
-    /// `512`.
+    /// The mean of the distribution in tokens, from `min` to `max`. llmload draws a length again
+    /// if it is outside these limits, so the mean of all lengths can differ from this value.
+    /// Required. Example: `512`.
     pub mean: Field<Number>,
     /// The standard deviation in tokens, 0 to 2000000. Default: 0.
     #[schemars(extend("default" = 0))]

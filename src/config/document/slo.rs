@@ -25,7 +25,7 @@ pub struct Slo {
     /// key is a percentile above 0 and below 100, such as `p99`. Default: no thresholds. Example:
     /// `{p95: 30s}`.
     pub e2e_latency: Field<FieldMap<Span>>,
-    /// The lowest percentage of the finished requests that must succeed, above 0% and at most 100%.
-    /// Default: no such objective. Example: `99%`.
+    /// The lowest allowed share of successful requests among the finished requests, above 0% and at
+    /// most 100%. Default: no such objective. Example: `99%`.
     pub success_rate: Field<Ratio>,
 }

@@ -56,8 +56,8 @@ pub struct Target {
     /// names an environment variable or a file. Default: no query. Example:
     /// `{api-version: "2024-10-21"}`.
     pub query: Field<FieldMap<ValueSource>>,
-    /// The part of a streamed response that proves it complete: `finish_reason`, `done` or `eof`.
-    /// Default: `finish_reason`.
+    /// The part of a streamed response by which llmload recognises that the response is complete:
+    /// `finish_reason`, `done` or `eof`. Default: `finish_reason`.
     #[schemars(extend("default" = "finish_reason"))]
     pub terminal: Field<Terminal>,
     /// `true` if llmload should use HTTP/2. Over http, llmload then uses HTTP/2 without
@@ -178,7 +178,7 @@ pub enum Auth {
     None,
 }
 
-/// The part of a streamed response that proves it complete.
+/// The part of a streamed response by which llmload recognises that the response is complete.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]

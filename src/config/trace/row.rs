@@ -36,7 +36,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the format that the extension of the file name means.
+    /// Returns the format that belongs to the extension of the file name.
     pub fn from_extension(path: &Path) -> Option<Format> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "csv" => Some(Format::Csv(Box::new(csv_core::Reader::new()), None)),

@@ -11,8 +11,8 @@ use crate::config::document::{Target, Tls};
 use crate::config::field::{Field, Located};
 use crate::plan::{Connection, Location, SecretText};
 
-/// The highest number of bytes that llmload reads from a PEM file. It is four times the usual size
-/// of a file with all trusted certificates of a system.
+/// The highest number of bytes that llmload reads from a PEM file. The file with all trusted
+/// certificates of a system usually has a quarter of this size.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Validator<'_> {
@@ -159,7 +159,7 @@ impl Validator<'_> {
                 self.problem(
                     located.node,
                     format!("the file contains no valid {content} in PEM format"),
-                    "name a file with `-----BEGIN` at its start, and a key without a passphrase",
+                    "use a file that starts with `-----BEGIN`; a key must have no passphrase",
                 );
             }
             Err(error) => {

@@ -44,8 +44,8 @@ impl Validator<'_> {
         self.problem(
             node,
             format!("the file has {routes} pairs of scenario and target, but the limit is {limit}"),
-            "remove some, because each pair adds about 300 series to every scrape, or raise \
-             `metrics.max_combinations`",
+            "remove some pairs, or raise `metrics.max_combinations`; each pair adds about 300 series \
+             to every scrape",
         );
     }
 

@@ -70,7 +70,7 @@ impl Validator<'_> {
             }
             Field::Present(Located { node, value }) => {
                 let message = format!("`{}` is not a currency", excerpt(value));
-                self.problem(*node, message, "write its three capital letters, such as `USD`");
+                self.problem(*node, message, "write three capital letters, such as `USD`");
                 None
             }
         }

@@ -113,7 +113,7 @@ impl Validator<'_> {
                          nonce (they are token ids, for example), so the server would cache them",
                         prompts.name
                     ),
-                    "write `cache_salt`, which vLLM supports, or record these prompts as text",
+                    "write `cache_salt`, which vLLM supports, or write these prompts as text",
                 );
                 None
             }

@@ -30,7 +30,7 @@ impl PreviousRate {
     }
 }
 
-/// The facts about a phase that its load depends on, apart from the keys of the phase.
+/// The facts outside a phase on which the load of the phase depends.
 #[derive(Clone, Copy)]
 pub(super) struct ShapeContext {
     pub(super) previous_rate: PreviousRate,

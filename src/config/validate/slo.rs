@@ -32,7 +32,7 @@ impl Validator<'_> {
                 self.problem(
                     located.node,
                     "llmload cannot measure the times of single tokens with `stream: false`",
-                    "remove it, or write `stream: true`",
+                    "remove the objective, or write `stream: true`",
                 );
             }
             self.thresholds(measure, located, &mut objectives);

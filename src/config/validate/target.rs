@@ -208,7 +208,7 @@ impl Validator<'_> {
                     Mistake::new(format!("llmload sets `{header}` itself"), "remove it")
                 }
                 Some(header) if header.as_str() == taken => Mistake::new(
-                    format!("llmload already sends the API key of the target as `{header}`"),
+                    format!("llmload sends the API key of the target in `{header}`"),
                     "remove one of them",
                 ),
                 Some(header) if !seen.insert(header.clone()) => Mistake::new(
@@ -260,7 +260,7 @@ impl Validator<'_> {
                 if is_sensitive(name) && !substituted.is_some_and(|new| new.from_variable) {
                     self.problem(
                         located.node,
-                        "a secret never belongs in the file",
+                        "a secret never belongs in the configuration",
                         "write `{env: NAME}` or `{file: PATH}` instead",
                     );
                     return None;
@@ -306,8 +306,8 @@ impl Validator<'_> {
         let range = Duration::from_millis(1)..=Duration::from_hours(24);
         let total = self.span(&keys.total, default.total, range.clone());
         let part = |field, default: Duration| {
-            // If `total` is shorter than the default, the default becomes `total`. But if the user
-            // writes a timeout that exceeds `total`, it is a mistake.
+            // If `total` is shorter than the default, the default becomes `total`. A timeout
+            // that the user writes must not exceed `total`.
             let default = total.map_or(default, |total| default.min(total));
             let value = self.span(field, default, range.clone())?;
             if let (Some(node), Some(total)) = (field.node(), total)
@@ -378,7 +378,7 @@ fn parse_base_url(text: &str) -> Result<Url, Mistake> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Mistake::new(
             "a secret never belongs in the URL",
-            "name the variable that holds it with `api_key_env`",
+            "remove it, and write `api_key_env: NAME` with the name of a variable",
         ));
     }
     if url.query().is_some() {
