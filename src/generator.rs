@@ -115,7 +115,7 @@ impl GeneratorMonitor {
         self.first_distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the values of the last [`GeneratorMonitor::read_resource_usage`].
+    /// Returns the most recent values of [`GeneratorMonitor::read_resource_usage`].
     pub fn resource_usage(&self) -> ResourceUsage {
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,13 +129,14 @@ impl GeneratorMonitor {
 
     /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
     /// so this runs on a separate thread and does not delay requests. While one call is running,
-    /// further calls return at once and keep the last values.
+    /// further calls return at once and keep the previous values.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;
         }
         let this = Arc::clone(self);
-        // The task does not run if the runtime is shutting down. Then the last values remain.
+        // During the shutdown of the runtime, the task does not run, and the previous values
+        // remain.
         let _result = tokio::task::spawn_blocking(move || {
             let process = Process::read(Path::new(PROC), this.boot_time);
             *this.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -146,8 +147,8 @@ impl GeneratorMonitor {
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
-        // The late and delayed counts are read before the totals. In the other order, an arrival
-        // that is counted in between could make `late` larger than `arrivals`.
+        // `late` and `delayed` are read before the totals. In the other order, an arrival that is
+        // counted in between could make `late` larger than `arrivals`.
         let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
         Reading {
             at,
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_during_another_call_keeps_the_last_values() {
+    async fn a_call_during_another_call_keeps_the_previous_values() {
         let generator = GeneratorMonitor::new();
         let reset = || *generator.resource_usage.lock().unwrap() = ResourceUsage::default();
         reset();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_percent_late_or_dropped_arrivals_are_a_distortion() {
+    fn late_arrivals_above_one_percent_are_a_distortion() {
         let generator = GeneratorMonitor::new();
         let kinds = || {
             generator.active_distortions().into_iter().map(|active| active.kind).collect::<Vec<_>>()

@@ -1,9 +1,9 @@
 //! Failures, dropped arrivals and outages: the last failure of each class for the status page, and
 //! log lines.
 //!
-//! A log line has the error message of the server, which often names the problem: for example, a
-//! wrong model or path. After a log line, further failures of the same class are only counted for
-//! ten seconds, so that they do not fill the log.
+//! A log line contains the error message of the server, which often names the problem: for example,
+//! a wrong model or path. For ten seconds after a log line, further failures of the same class are
+//! counted but not logged, so that they do not fill the log.
 
 mod availability;
 

@@ -77,8 +77,8 @@ pub struct RouteSettings {
     pub prices: Option<Prices>,
     /// The objectives that requests are judged by.
     pub slo: Option<Arc<Slo>>,
-    /// The baseline target, with which this target is compared. `None` if this target is the
-    /// baseline target itself.
+    /// The baseline target and the differences from it. `None` if this target is the baseline
+    /// target.
     pub baseline: Option<Baseline>,
 }
 
@@ -188,8 +188,8 @@ impl Metrics {
         metrics
     }
 
-    /// Removes the series of a route. Does nothing if a newer route, with another ledger, has
-    /// taken over these labels.
+    /// Removes the series of a route. Does nothing if a newer route with another ledger now has
+    /// these labels.
     pub fn unbind(&self, labels: &Labels, ledger: &Arc<Ledger>) {
         self.collector.remove(labels, ledger);
     }

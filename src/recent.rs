@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::event::{Arrival, Event, Observe};
 
-/// The quantiles are over the values of this time.
+/// The quantiles cover this period before the current time.
 pub const WINDOW: Duration = Duration::from_mins(5);
 /// The window moves forward in steps of this length.
 const STEP: Duration = Duration::from_secs(10);
@@ -63,8 +63,8 @@ impl Recent {
     pub fn read(&self, now: Instant) -> RecentValues {
         let number = self.step_number(now);
         let mut sum = RecentValues::new();
-        // The ring can still have steps that are older than the window: no value was recorded at
-        // their position since then.
+        // The ring can still contain steps that are older than the window, if no new value has
+        // replaced them.
         for step in self.lock().iter().filter(|step| step.number + STEPS as u64 > number) {
             sum.first_token.add(&step.values.first_token);
             sum.tokens_per_second.add(&step.values.tokens_per_second);
@@ -142,8 +142,9 @@ impl LogHistogram {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// Returns a quantile: the value that this fraction (0 to 1) of all values is below. Returns
-    /// `None` if there are so few values that the quantile is only their minimum or maximum.
+    /// Returns a quantile: this fraction (0 to 1) of all values is below the returned value.
+    /// Returns `None` if there are so few values that the quantile is only their minimum or
+    /// maximum.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, fraction: f64) -> Option<f64> {
         let count = self.count() as f64;

@@ -34,8 +34,8 @@ pub use layout::{Block, blocks};
 pub use render::{RenderError, html, markdown, text};
 pub use verdict::{ObjectiveResult, Verdict};
 
-/// The version of the JSON format. It rises if a program that reads the previous version would
-/// misread a report.
+/// The version of the JSON format. It rises if programs for the previous version would misread a
+/// report.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// A finished run.
@@ -132,7 +132,7 @@ pub struct PhaseReport {
 pub struct FailureClass {
     /// The name of the class.
     pub reason: String,
-    /// The part at fault: `target`, `network`, `client` or `policy`.
+    /// The party to blame: `target`, `network`, `client` or `policy`.
     pub blame: String,
     pub count: u64,
     /// The message of the most recent failure.

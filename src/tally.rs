@@ -66,7 +66,7 @@ pub struct RawStatistics {
     /// The time from the due instant to the first token.
     pub time_to_first_token_from_schedule: Distribution,
     pub time_per_output_token: Distribution,
-    /// The time between two reads with text.
+    /// The time between two successive network reads that contain text.
     pub inter_chunk_latency: Distribution,
     /// The time from sending to the end, for each success.
     pub request_duration: Distribution,
@@ -279,7 +279,7 @@ impl Tally {
 
 impl Observe for Tally {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
-        // An arrival of a manual override belongs to no phase.
+        // An arrival during a manual rate override belongs to no phase.
         let Some(index) = arrival.phase.and_then(|phase| self.phase_indices.get(phase)) else {
             return;
         };

@@ -43,15 +43,15 @@ use crate::schedule::Shard;
 use crate::status::{Status, StatusBoard};
 use admin::AdminPath;
 
-/// A client must send a request head in this time, also on a kept-alive connection. It also has
-/// this time to send the body of an admin request.
+/// The time that a client has to send a request head, on a new or a kept-alive connection. The same
+/// limit applies to the body of an admin request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client must read its response and send the next request in this time. Without this limit, many
-/// clients that never read could keep all connections, and health checks would fail.
+/// A client must read its response and send the next request in this time. Without this limit,
+/// clients that never read could occupy all connections, and health checks would fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// If llmload closes a connection during a response, the response can continue for this time.
+/// When llmload closes a connection, a response in progress has this time to finish.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A scrape waits this long for new values from the kernel.
+/// The longest time that a scrape waits for new values from the kernel.
 const KERNEL_TIMEOUT: Duration = Duration::from_millis(250);
 /// The highest number of connections. The server of Prometheus has the same limit. Each further
 /// connection closes the oldest connection.
@@ -96,8 +96,8 @@ pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: Cancellati
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Usually there are no free file descriptors. A retry without a pause would be a
-                // busy loop.
+                // The usual cause is a lack of free file descriptors. A retry without a pause would
+                // be a busy loop.
                 tracing::warn!(%error, "could not accept a connection to the web port");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;

@@ -17,7 +17,7 @@ use crate::schedule::{Arrivals, Lengths, PhaseSpan, Schedule, Shard, TraceRow};
 pub struct DemandTotals {
     /// The expected number of arrivals: the integral of the rate.
     pub expected: f64,
-    /// The number of requests, including the phases that end after a number of requests.
+    /// The number of requests, including those of phases that end after a number of requests.
     pub requests: f64,
     /// Input tokens of all prompts.
     pub input: f64,
@@ -259,8 +259,8 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// All shards together number their arrivals in one sequence. Returns how many arrivals with a
-    /// number from `from` to `to`, without `to`, belong to this shard.
+    /// The arrivals of all shards are numbered in one sequence. Returns how many of the arrivals
+    /// from number `from` up to, but not including, number `to` belong to this shard.
     fn arrivals_of_shard(&self, from: u64, to: u64) -> u64 {
         let first = from.wrapping_add(self.shard.arrivals_to_skip(from));
         to.saturating_sub(first).div_ceil(u64::from(self.shard.count()))

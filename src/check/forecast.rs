@@ -95,7 +95,7 @@ pub struct ScenarioForecast {
     /// The first phase that reaches `peak_rate`.
     pub peak_phase: Option<String>,
     /// The highest number of requests that closed-loop phases keep in flight. `amounts` does not
-    /// contain the requests of a closed-loop phase that ends at a time, because their number
+    /// contain the requests of closed-loop phases with a fixed duration, because their number
     /// depends on the response times.
     pub closed_loop_slots: u32,
     pub in_flight: InFlight,
@@ -162,8 +162,8 @@ pub struct PhaseForecast {
     pub start: Duration,
     #[serde(rename = "length_seconds", serialize_with = "seconds")]
     pub length: Duration,
-    /// The number of requests. It is zero for a closed loop that ends at a time, because the number
-    /// then depends on the response times.
+    /// The number of requests. It is zero for a closed loop with a fixed duration, because the
+    /// number then depends on the response times.
     pub requests: f64,
     /// The lowest rate in requests per second.
     pub rate_min: f64,

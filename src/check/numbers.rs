@@ -24,7 +24,7 @@ pub fn money(amount: f64) -> String {
     format!("{}.{:02}", grouped(cents / 100), cents % 100)
 }
 
-/// A rate with three significant digits per second, per minute or per hour: `5/s`, `20/m`, `40/h`.
+/// A rate per second, per minute or per hour, with three significant digits: `5/s`, `20/m`, `40/h`.
 pub fn rate(per_second: f64) -> String {
     if per_second <= 0.0 {
         return "0/s".to_owned();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn money_has_two_decimals_and_below_a_cent_two_significant_digits() {
+    fn money_has_two_decimals_or_two_significant_digits() {
         for (amount, text) in [
             (0.0, "0.00"),
             (0.00012, "0.00012"),

@@ -44,7 +44,7 @@ pub struct PlannedRuns {
 impl PlannedRuns {
     /// Finds all runs between `now` and `now + horizon`. It assumes that the target is ready.
     pub fn new(scenario: &Scenario, now: SystemTime, horizon: Duration) -> PlannedRuns {
-        // Any instant is right here, because all other instants are relative to it.
+        // Any instant can be the origin, because all other instants are relative to the origin.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
         // All cycles of a schedule of length zero are at one instant, so one walk covers all of

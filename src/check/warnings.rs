@@ -45,7 +45,8 @@ fn few_prompts(
         return None;
     }
     let parts = scenario.prompts.sources();
-    // Synthetic prompts are never repeated. In a mix, the source with the most repeats decides.
+    // Synthetic prompts are never repeated. In a mix, the warning is about the source with the most
+    // repeats.
     let repeated = parts.iter().filter_map(|(source, share, distinct)| {
         let distinct = (*distinct)?;
         Some((*source, distinct, scenario_forecast.amounts.requests * share / distinct as f64))
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_prompts_that_a_cache_would_keep_cause_a_warning() {
+    fn repeated_prompts_of_cacheable_length_cause_a_warning() {
         let many = long_prompts(10);
         let [warning] = &warnings(&format!("{many}http://localhost:1/v1\nrate: 10/h"))[..] else {
             panic!()
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_max_concurrency_that_slow_responses_would_reach_causes_a_warning() {
+    fn a_low_max_concurrency_causes_a_warning() {
         let cap = |max_tokens: u32, cap: u32, more: &str| {
             warnings(&format!(
                 "target: {{simulator: {{}}{more}}}\nrate: 10/s\nrequest: {{max_tokens: {max_tokens}}}\n\

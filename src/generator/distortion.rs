@@ -168,7 +168,8 @@ impl DistortionDetector {
     fn slide_window(&mut self, now: Reading) -> Reading {
         let is_before = |reading: &Reading| reading.at + WINDOW <= now.at;
         let before = self.readings.partition_point(is_before);
-        // Keep the last reading before the window: its totals are those at the window's start.
+        // The last reading before the window stays: its totals are the totals at the start of the
+        // window.
         self.readings.drain(..before.saturating_sub(1));
         self.readings.truncate(READINGS - 1);
         self.readings.push_back(now);
@@ -241,8 +242,8 @@ fn cpu(first: &Reading, last: &Reading) -> Option<String> {
 fn throttled(first: &Reading, last: &Reading) -> Option<String> {
     let periods = last.throttled?.saturating_sub(first.throttled?);
     let span = span(first, last);
-    // The kernel reports the time for which the process was stopped only as a sum over all CPUs. So
-    // this assumes that each throttled period was stopped for its full length.
+    // The kernel reports the stopped time only as a sum over all CPUs. So this function assumes
+    // that the process was stopped for the full length of each throttled period.
     let stopped = last.period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX));
     (stopped > span.max(WINDOW) / ONE_IN).then(|| {
         format!(
@@ -287,8 +288,8 @@ mod tests {
         }
     }
 
-    /// Returns the distortions that are active if a window without distortion ends with the changes
-    /// of `after`.
+    /// Returns the distortions that are active after `after` has changed the last reading of a
+    /// window without distortions.
     fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn each_distortion_is_detected_just_beyond_its_threshold_and_alone() {
+    fn each_distortion_is_detected_just_beyond_its_threshold() {
         type Case = (Option<Distortion>, fn(&mut Reading));
         let cases: [Case; 21] = [
             (None, |_| {}),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_reported_once_and_its_distortion_ends_a_window_after_its_last_detection() {
+    fn a_stop_causes_one_report_and_a_distortion_of_about_a_minute() {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
         let reading = |second: u64, late: u64| {
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn high_cpu_usage_and_single_delayed_probes_just_after_the_start_are_not_a_distortion() {
+    fn load_just_after_the_start_is_not_a_distortion() {
         let begin = Instant::now();
         let mut detector = DistortionDetector::default();
         detector.add(rest(begin));

@@ -1,9 +1,9 @@
 //! Values from the kernel about this process, read from files in `/proc`.
 //!
-//! The Prometheus client library has a similar collector. llmload does not use it, because it
-//! rounds CPU time down to full seconds, and llmload checks CPU usage every second. If a file does
-//! not exist or has another format, as on other operating systems, its values are `None` and cause
-//! no distortion.
+//! The Prometheus client library has a similar collector, but that collector rounds CPU time down
+//! to full seconds. llmload checks CPU usage every second, so it needs more precise values. If a
+//! file does not exist or has another format, as on other operating systems, its values are `None`,
+//! and llmload reports no distortion because of them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Process {
     /// The resident memory in bytes.
     pub resident: Option<u64>,
     /// The virtual memory in bytes.
-    pub addresses: Option<u64>,
+    pub virtual_memory: Option<u64>,
     /// The number of open files and sockets.
     pub open_files: Option<u64>,
     /// The limit of open files.
@@ -55,10 +55,10 @@ impl Process {
             boot_time.zip(ticks(22)).map(|(boot, after)| boot as f64 + after.as_secs_f64());
         Process {
             cpu: ticks(14).zip(ticks(15)).map(|(user, system)| user + system),
-            cpus: field(status, "Cpus_allowed_list").and_then(count_members),
+            cpus: field(status, "Cpus_allowed_list").and_then(count_numbers),
             threads: stat_field(stat, 20),
             resident: bytes("VmRSS"),
-            addresses: bytes("VmSize"),
+            virtual_memory: bytes("VmSize"),
             open_files: None,
             max_files: max_files.and_then(|line| line.split_whitespace().next()?.parse().ok()),
             started,
@@ -85,8 +85,8 @@ fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
-/// Counts the numbers in a list such as `0-3,8`, which has five.
-fn count_members(list: &str) -> Option<u32> {
+/// Counts the numbers in a list. For example, `0-3,8` contains five numbers.
+fn count_numbers(list: &str) -> Option<u32> {
     list.split(',')
         .map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -129,7 +129,7 @@ mod tests {
             cpus: Some(4),
             threads: Some(7),
             resident: Some(1696 * 1024),
-            addresses: Some(3060 * 1024),
+            virtual_memory: Some(3060 * 1024),
             open_files: None,
             max_files: Some(1024),
             started: Some(1_700_011_990.05),
@@ -152,7 +152,7 @@ mod tests {
         for (list, expected) in
             [("0", Some(1)), ("0-63", Some(64)), ("0-1,4,8-9", Some(5)), ("", None), ("3-1", None)]
         {
-            assert_eq!(count_members(list), expected, "{list}");
+            assert_eq!(count_numbers(list), expected, "{list}");
         }
     }
 

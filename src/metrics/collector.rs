@@ -1,6 +1,6 @@
-//! The metric families that are read only at a scrape: the ledger of each route (one scenario on
-//! one target) and the state of its schedule. All counts of a ledger are from one copy, so they
-//! balance.
+//! The metric families whose values are computed at scrape time. The values come from the ledger of
+//! each route (one scenario on one target) and from the state of its schedule. All counts of a
+//! ledger come from one copy, so they balance.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,9 +41,9 @@ pub(super) struct BoundRoute {
     pub(super) baseline: Option<Baseline>,
     pub(super) queries_per_second: Histogram,
     pub(super) warmup_requests: IntCounter,
-    /// The number of successes so far, recorded once a second since the start of the window.
+    /// One record per second since the start of the window: the number of successes up to then.
     pub(super) successes: VecDeque<(Instant, u64)>,
-    /// Dropped with the route, which removes the series.
+    /// The series of the route. Dropping this field removes them.
     pub(super) _series: SeriesSet,
 }
 
@@ -124,8 +124,8 @@ impl BoundRoute {
         }
         let succeeded = self.ledger.counts().succeeded;
         self.successes.push_back((now, succeeded));
-        // Keep the latest record that is at least a window old: this is the start of the window.
-        // It can be older than the window, because a second without a record is possible.
+        // The window starts at the latest record that is at least `WINDOW` old. This record can be
+        // older than `WINDOW`, because some seconds have no record.
         let old = self.successes.partition_point(|(then, _)| *then + WINDOW <= now);
         if old == 0 {
             return None;

@@ -1,5 +1,5 @@
-//! The metric families about llmload itself, read at a scrape: its process, its control groups, and
-//! the distortions of its measurements.
+//! The metric families about llmload itself, computed at scrape time: its process, its control
+//! groups, and the distortions of its measurements.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Collector for GeneratorCollector {
         add(&table::PROCESS_CPU_SECONDS, process.cpu.map(|cpu| cpu.as_secs_f64()));
         add(&table::PROCESS_OPEN_FDS, count(process.open_files));
         add(&table::PROCESS_MAX_FDS, count(process.max_files));
-        add(&table::PROCESS_VIRTUAL_MEMORY, count(process.addresses));
+        add(&table::PROCESS_VIRTUAL_MEMORY, count(process.virtual_memory));
         add(&table::PROCESS_RESIDENT_MEMORY, count(process.resident));
         add(&table::PROCESS_START_TIME, process.started);
         add(&table::PROCESS_THREADS, count(process.threads));

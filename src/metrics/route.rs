@@ -1,5 +1,5 @@
-//! The series of one route (one scenario on one target) that events update, and the effect of each
-//! event on these series.
+//! The event-driven series of one route (one scenario on one target), and the effect of each event
+//! on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +45,8 @@ metric_structs! {
     }
 }
 
-/// All families with one series per route, except the families that are read at a scrape: see
-/// [`collector`](super::collector).
+/// All families with one series per route, except the families whose values are computed at scrape
+/// time: see [`collector`](super::collector).
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
     common: CommonFamilies,
@@ -67,8 +67,7 @@ impl RouteFamilies {
         })
     }
 
-    /// Creates the series of a route, with the value 0. Series that exist already keep their
-    /// values.
+    /// Creates the series of a route, with the value 0. An existing series keeps its value.
     pub(super) fn bind(
         &self,
         labels: &Labels,
@@ -97,8 +96,8 @@ impl RouteFamilies {
     }
 }
 
-/// The metrics of one route. An update needs no lookup. An update after the removal of the route's
-/// series has no effect.
+/// The metrics of one route. An update needs no lookup. After the removal of the route's series,
+/// updates have no effect.
 #[derive(Debug)]
 pub struct RouteMetrics {
     generator: Arc<GeneratorMonitor>,

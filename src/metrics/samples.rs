@@ -9,7 +9,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::table::{Family, Kind};
 
-/// Returns the descriptions of these families, which a collector needs to be registered.
+/// Returns the descriptions of these families. The registration of a collector needs them.
 pub(super) fn describe(families: &[&Family]) -> prometheus::Result<Arc<[Desc]>> {
     let describe = |family: &&Family| {
         let labels = family.labels.iter().map(ToString::to_string).collect();

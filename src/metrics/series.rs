@@ -258,8 +258,8 @@ impl<M: Metric> MetricField for Vec<M> {
     }
 }
 
-/// A gauge that is not exposed until it is first set. It is for metrics whose initial 0 would be
-/// wrong.
+/// A gauge that is not exposed until it is first set. It is for metrics for which an initial 0
+/// would be wrong.
 #[derive(Debug)]
 pub(super) struct LazyGauge {
     vec: SeriesVec<Gauge>,
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_set_after_its_series_set_was_dropped_is_not_exposed() {
+    fn setting_a_gauge_after_its_removal_exposes_nothing() {
         let (registry, families) = registered();
         let mut series = SeriesSet::default();
         let metrics = families.bind(&LABELS, &mut series);

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_increase_and_no_label_clashes_with_the_labels_that_prometheus_adds() {
+    fn the_table_follows_the_rules_of_prometheus() {
         for family in ALL.iter().chain(PROCESS) {
             if let Histogram(buckets) = family.kind {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", family.name);

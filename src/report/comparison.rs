@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_the_true_quantile_in_about_95_of_100_samples() {
+    fn an_interval_contains_the_true_quantile_in_about_95_of_100_samples() {
         use rand::{RngExt as _, SeedableRng as _};
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         for q in [0.5, 0.9, 0.99] {

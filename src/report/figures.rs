@@ -9,7 +9,7 @@ use crate::tally::{self, Distribution};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Statistics {
-    /// The time from the first due instant to the last end of a request.
+    /// The time from the first due instant to the end of the request that ended last.
     pub seconds: f64,
     pub arrivals: u64,
     pub dropped: u64,
@@ -50,7 +50,7 @@ pub struct Statistics {
     pub time_to_first_token_from_schedule_seconds: Summary,
     /// TPOT: (last token − first token) / (tokens − 1).
     pub time_per_output_token_seconds: Summary,
-    /// The time between two reads with text.
+    /// The time between two successive network reads that contain text.
     pub inter_chunk_latency_seconds: Summary,
     /// The duration of successes, from sending.
     pub request_duration_seconds: Summary,

@@ -62,7 +62,7 @@ fn dropped(route: &RouteReport) -> Vec<String> {
             Some(DropReason::MaxConcurrency) => {
                 "max_concurrency was reached, because the endpoint did not keep up with the rate"
             }
-            Some(DropReason::Late) => "the generator was held up for longer than max_lag",
+            Some(DropReason::Late) => "llmload itself was delayed for longer than max_lag",
             Some(DropReason::Paused) => "the load was paused",
             Some(DropReason::Draining) | None => "the run was stopping",
         };

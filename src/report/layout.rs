@@ -16,7 +16,7 @@ pub enum Block {
         text: String,
         reasons: Vec<String>,
     },
-    /// The name of the route that follows.
+    /// The name of a route. The blocks of this route follow.
     Heading {
         text: String,
     },
@@ -38,7 +38,7 @@ pub enum Block {
         legend: Vec<(String, String)>,
     },
     Findings {
-        /// One entry per finding: true if the finding is a warning, and the text.
+        /// A pair for each finding: whether it is a warning, and its text.
         all: Vec<(bool, String)>,
     },
 }

@@ -29,8 +29,8 @@ pub struct ObjectiveResult {
     /// The highest latency that meets the objective. `None` for the success rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold_seconds: Option<f64>,
-    /// The number of judged requests. Finished requests that have this measure are judged, and all
-    /// failed requests. The JSON key is `of`, because a rename would break the format.
+    /// The number of judged requests. A finished request is judged if it has this measure, or if it
+    /// failed. The JSON key is `of`, because a rename would break the format.
     #[serde(rename = "of")]
     pub judged: u64,
     /// The number of requests that met the objective. A failed request never meets an objective.

@@ -140,7 +140,7 @@ struct MeanDifference {
     margin_seconds: Option<f64>,
 }
 
-/// The running phase, or a manual rate override instead of it.
+/// The running phase or, during a manual rate override, the override.
 #[derive(Debug, Serialize)]
 struct CurrentPhase {
     name: String,
@@ -180,7 +180,7 @@ struct FailureClass {
     last: f64,
 }
 
-/// The current rate of a scenario. The schedule sets it, or a manual rate override.
+/// The current rate of a scenario, set by its schedule or by a manual rate override.
 #[derive(Debug, Serialize)]
 pub struct CurrentRate {
     scenario: String,

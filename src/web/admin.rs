@@ -129,7 +129,7 @@ impl WebState {
 }
 
 /// Returns true if a host is `localhost` or an IP address. All other names are rejected: an
-/// attacker can let DNS resolve the name of a web page to this machine, and the page could then
+/// attacker can make DNS resolve the name of a web page to this machine, and the page could then
 /// send admin requests.
 fn is_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);

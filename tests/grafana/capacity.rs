@@ -63,8 +63,8 @@ fn highest_values() -> [Panel; 4] {
         ),
         Panel::number("Samples", Unit::Count)
             .about(
-                "llmload_time_to_first_token_seconds_count in the window. With fewer than a \
-                few hundred samples, a p99 is noise, and so is a capacity computed from it.",
+                "llmload_time_to_first_token_seconds_count in the window. With fewer than a few \
+                hundred samples, neither a p99 nor the capacity is reliable.",
             )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
             .base_colour("orange")
@@ -83,7 +83,7 @@ fn saturation() -> [Panel; 6] {
             .query("offered", rate(&table::ARRIVALS))
             .query("succeeded", succeeded()),
         Panel::lines("TTFT p99 and threshold", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds: it rises with queueing on the server.")
+            .about("llmload_time_to_first_token_seconds: it rises when requests queue on the server.")
             .query("p99", quantile("0.99", &table::TIME_TO_FIRST_TOKEN))
             .query("threshold", "vector($slo_ttft)")
             .dashed("threshold"),
@@ -105,8 +105,8 @@ fn saturation() -> [Panel; 6] {
             ),
         Panel::lines("Requests in flight over time", Unit::Count)
             .about(
-                "llmload_requests_in_flight, the average over the window. After saturation it rises \
-                until it reaches max_concurrency.",
+                "llmload_requests_in_flight, the average over the window. When the endpoint is \
+                saturated, the number rises until it reaches max_concurrency.",
             )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT)),
         Panel::lines("Rejected or dropped", Unit::Percent)

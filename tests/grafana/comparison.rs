@@ -16,8 +16,8 @@ pub fn dashboard() -> Dashboard {
         "comparison",
         "Comparison",
         "Compares targets, models and scenarios with each other and with the past. The dashed \
-                lines are the baseline: the values of the same phase some time ago. For example: is \
-                the new image slower?",
+                lines are the baseline: the values of the same phase some time ago. They show, \
+                for example, if a new image is slower.",
     )
     .variable(list_variable(
         "by",
@@ -151,7 +151,7 @@ fn latency() -> [Panel; 5] {
         Panel::lines("Samples in the window", Unit::Count)
             .about(
                 "llmload_time_to_first_token_seconds_count: first tokens in the window. With \
-                only a few dozen samples, differences between quantiles are chance.",
+                only a few dozen samples, differences between quantiles are random.",
             )
             .query(
                 NOW,

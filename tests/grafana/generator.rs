@@ -1,4 +1,5 @@
-//! The generator dashboard. It shows if llmload itself is the bottleneck.
+//! The dashboard about the load generator, which is llmload itself. It shows if llmload is the
+//! bottleneck.
 
 use llmload::metrics::table;
 
@@ -39,7 +40,7 @@ fn validity() -> [Panel; 7] {
                 format!("min by (instance) ({})", series(&table::MEASUREMENT_VALID)),
             )
             .query(
-                "no {{kind}} distortion",
+                "free of {{kind}} distortion",
                 format!("1 - max by (kind) ({})", series(&table::GENERATOR_DISTORTION)),
             )
             .empty_text("llmload is down")

@@ -193,7 +193,7 @@ fn each_variable_depends_only_on_earlier_variables() {
         for (at, variable) in variables.iter().enumerate().filter(|(_, v)| v["type"] == "query") {
             assert_eq!(
                 variable["refresh"], 2,
-                "{name}: {}: when the range of time changes",
+                "{name}: {} must refresh when the time range changes",
                 names[at]
             );
             assert_eq!(variable["allValue"], ".+");
@@ -226,7 +226,7 @@ fn each_variable_depends_only_on_earlier_variables() {
         );
         assert!(
             !written.contains("__inputs") && !written.contains("DS_PROMETHEUS"),
-            "{name}: provisioning never fills them"
+            "{name}: provisioning does not fill in such inputs"
         );
     }
 }
@@ -326,7 +326,7 @@ fn provisioning_finds_the_datasource_and_the_dashboards() {
     let [file] = datasources.as_slice() else { panic!("{datasources:?}") };
     let source = &read(file)["datasources"][0];
     assert_eq!((&source["uid"], &source["type"]), (&"prometheus".into(), &"prometheus".into()));
-    assert_eq!(source["isDefault"], true, "the variable takes the default");
+    assert_eq!(source["isDefault"], true, "the dashboard variable selects the default data source");
     assert!(
         !text(&source["jsonData"]["timeInterval"]).is_empty(),
         "without it $__rate_interval is wrong"

@@ -93,7 +93,7 @@ fn now() -> [Panel; 8] {
         Panel::number("Samples", Unit::Count)
             .about(
                 "llmload_time_to_first_token_seconds_count: first tokens in the window. With \
-                fewer than a few hundred samples, a p99 is noise.",
+                fewer than a few hundred samples, a p99 is not reliable.",
             )
             .query("samples", samples(&table::TIME_TO_FIRST_TOKEN))
             .base_colour("orange")
@@ -140,7 +140,8 @@ fn load() -> [Panel; 4] {
             .about(
                 "llmload_requests_in_flight, and the same value by Little's law: finished \
                 requests per second times their mean duration. Under a steady load, the two \
-                values agree. If they differ for long, one measurement is wrong. The limit is \
+                values agree. If they differ for a long time, one of the two measurements is \
+                wrong. The limit is \
                 llmload_requests_in_flight_limit.",
             )
             .query("in flight", average(&table::REQUESTS_IN_FLIGHT))
@@ -187,8 +188,8 @@ fn latency() -> [Panel; 8] {
             &table::TIME_TO_FIRST_TOKEN_FROM_SCHEDULE,
         )
         .about(
-            "llmload_time_to_first_token_from_schedule_seconds: TTFT from the due instant \
-                instead of the sending. It includes the dispatch lag of llmload.",
+            "llmload_time_to_first_token_from_schedule_seconds: the time from the due instant, \
+            not from the sending, to the first text. It includes the dispatch lag of llmload.",
         ),
         quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN).about(
             "llmload_time_per_output_token_seconds (TPOT): (last token - first token) / \
@@ -300,8 +301,7 @@ fn failures() -> [Panel; 6] {
             .stacked(),
         Panel::lines("Timeout rate", Unit::Percent)
             .about(
-                "llmload_request_failures_total with a timeout as reason / \
-                llmload_requests_total.",
+                "The timeouts in llmload_request_failures_total / llmload_requests_total.",
             )
             .query(
                 "timeouts",
@@ -315,8 +315,8 @@ fn failures() -> [Panel; 6] {
             ),
         Panel::lines("HTTP responses by status code", Unit::PerSecond)
             .about(
-                "llmload_http_responses_total per second: response heads. A 200 is not yet a \
-                success.",
+                "llmload_http_responses_total per second: response heads. A request with status \
+                200 can still fail.",
             )
             .query("{{code}}", rate_by("code", &table::HTTP_RESPONSES))
             .stacked(),

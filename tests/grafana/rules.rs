@@ -1,5 +1,5 @@
 //! Checks the Prometheus rules: they query only exposed metrics, promtool accepts them, and every
-//! alert has a test that fires and a test that stays silent.
+//! alert fires in one test and stays silent in another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ fn rules() -> Vec<Value> {
 fn promtool(arguments: &[&str], files: &[PathBuf]) {
     assert!(!files.is_empty());
     let output = Command::new("promtool").args(arguments).args(files).output();
-    let output = output.expect("promtool, which Debian's package prometheus has");
+    let output = output.expect("promtool must be installed; it is in Debian's package prometheus");
     let output_text =
         String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{output_text}");
@@ -68,7 +68,7 @@ fn rules_query_only_exposed_metrics() {
 }
 
 #[test]
-fn every_alert_has_a_test_that_fires_and_one_that_stays_silent() {
+fn every_alert_fires_in_one_test_and_stays_silent_in_another() {
     let rules = rules();
     let alerts: Vec<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
     assert_eq!(

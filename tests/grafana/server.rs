@@ -113,7 +113,7 @@ fn first_token() -> [Panel; 4] {
         Panel::lines("TTFT p50, client and server", Unit::Seconds)
             .about(
                 "llmload_time_to_first_token_seconds and the time_to_first_token_seconds of the \
-                server. The server measures from the arrival of a request, and it includes the \
+                server. The server measures from the arrival of a request. Its values include the \
                 requests of all clients.",
             )
             .query("client", quantile("0.5", &table::TIME_TO_FIRST_TOKEN))

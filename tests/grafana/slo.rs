@@ -60,7 +60,7 @@ pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Val
 }
 
 /// The fraction of values within a threshold. The matcher accepts `1.0` for the bound `1`, because
-/// Prometheus 3 writes it so.
+/// Prometheus 3 writes this bound as `1.0`.
 fn within(family: &Family, variable: &str, by: &str) -> String {
     let good = select(family, "_bucket", &format!("le=~\"${variable}([.]0)?\""));
     let all = select(family, "_count", "");
@@ -138,8 +138,8 @@ fn attainment() -> [Panel; 5] {
         )
         .about(
             "llmload_time_to_first_token_seconds_bucket: the percentage of first tokens within \
-                the threshold, divided by the selected objective. Requests that failed before the first token \
-                count only in the success rate.",
+                the threshold, divided by the selected objective. A request that failed before \
+                its first token counts only in the success rate.",
         ),
         attainment(
             "TPOT attainment (% of objective)",

@@ -103,8 +103,8 @@ fn the_json_contains_the_problems_of_one_file_and_the_forecast_of_another() {
     assert_eq!(nowhere["problems"][0]["message"], json!("there is no such file"));
 }
 
-/// The prompts are questions and payloads that set a limit, and synthetic prompts. Each source is
-/// used alone and in a mix.
+/// The prompts are questions with a token limit, payloads with a token limit, and synthetic
+/// prompts. Each source is used alone and in a mix.
 #[test]
 fn the_forecast_uses_the_token_counts_that_prompts_set() {
     let (folder, path) = written(
@@ -205,7 +205,7 @@ fn seconds(text: &str) -> i64 {
 /// The scenarios use two targets, alone and as a pair. One target has prices, and one has no model
 /// name. Some phases have the same name.
 #[test]
-fn the_forecast_number_of_series_equals_a_scrape_after_every_phase_has_begun() {
+fn the_forecast_counts_all_series_of_a_scrape() {
     let yaml = "
 targets:
   paid: {simulator: {}, model: m, prices: {input_per_million: 1, output_per_million: 1}}
@@ -223,7 +223,11 @@ scenarios:
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count() as u64
     };
     daemon.wait_for("/metrics", |text| {
-        assert!(count(text) <= forecast, "{} series, not {forecast}\n{text}", count(text));
+        assert!(
+            count(text) <= forecast,
+            "{} series, but the forecast is {forecast}\n{text}",
+            count(text)
+        );
         (count(text) == forecast).then_some(())
     });
 }

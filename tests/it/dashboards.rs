@@ -62,8 +62,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // The dashboard offers a baseline from ten minutes ago or longer. Here it is from five
-        // seconds ago.
+        // On the dashboard, the baseline is at least ten minutes old. In this test, it is five
+        // seconds old.
         ("ago", "5s"),
         // In this test, one request in ten fails. With the objectives that the dashboard offers,
         // some queries would return nothing.

@@ -221,7 +221,7 @@ fn checked_in(command: &mut Command, folder: &Path) -> String {
 // ---- The image -------------------------------------------------------------------------------
 
 #[test]
-fn the_image_is_built_by_the_compiler_of_the_repository_and_runs_as_user_65532() {
+fn the_image_uses_the_pinned_compiler_and_runs_as_user_65532() {
     let dockerfile = read("Dockerfile");
     let lines = |word: &str| -> Vec<&str> {
         let lines = dockerfile.lines().filter_map(|line| line.strip_prefix(word));

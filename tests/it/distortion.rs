@@ -32,7 +32,7 @@ fn assert_agreed(exposition: &str) {
 }
 
 #[test]
-fn a_stop_of_three_seconds_is_reported_as_a_distortion_until_it_ends() {
+fn a_stop_of_three_seconds_is_reported_as_a_distortion() {
     let mut daemon = Daemon::start(
         "targets: {sim: {simulator: {}}}
 scenarios:
@@ -59,7 +59,7 @@ scenarios:
     assert!(is_active(&text, "dispatch_lag") && is_active(&text, "event_loop_delay"), "{text}");
     let slow = sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"+Inf\""])
         - sample(&text, "llmload_event_loop_delay_seconds_bucket", &["le=\"0.1\""]);
-    assert!(slow >= 25.0, "{slow} probes were delayed");
+    assert!(slow >= 25.0, "only {slow} probes were delayed");
     while !daemon.log.lock().unwrap().contains("llmload distorts the measurement: ") {
         pause();
     }

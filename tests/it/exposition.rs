@@ -71,7 +71,7 @@ fn promtool_reports_no_problem_and_prometheus_3_accepts_the_content_type() {
 }
 
 #[test]
-fn paths_and_methods_behave_like_in_prometheus_itself() {
+fn paths_and_methods_agree_with_those_of_prometheus() {
     let daemon = Daemon::start("target: http://127.0.0.1:1/v1\nrate: 1/s\n");
     for (path, kind) in [
         ("/", "text/html"),
@@ -171,7 +171,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     };
     let mut daemon = Daemon::start(&yaml("[0.25, 5]", 1));
     let ttft = "llmload_time_to_first_token_seconds";
-    // Just when the model becomes known, a scrape can have only some of the series.
+    // At the moment at which the model becomes known, a scrape can contain only some of the series.
     let is_complete =
         |text: &str| [ttft, "llmload_dispatch_lag_seconds"].iter().all(|name| text.contains(name));
     let text = daemon.wait_for("/metrics", |text| is_complete(text).then(|| text.to_owned()));
@@ -193,7 +193,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
         (status, response, rate)
     };
     let (status, response, rate) = reload(yaml("[0.25, 5, 10]", 2));
-    assert_eq!((status, rate), (500, 1.0), "nothing has changed: {response}");
+    assert_eq!((status, rate), (500, 1.0), "a rejected reload must change nothing: {response}");
     assert!(
         response.contains("`time_to_first_token_seconds`") && response.contains("restart llmload"),
         "{response}"
@@ -205,7 +205,7 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
 }
 
-/// Runs the highest number of routes that causes no warning. At the same time, many clients request
+/// Runs as many routes as `check` accepts without a warning. At the same time, many clients request
 /// `/metrics` and never read the responses. Still, llmload sends every arrival, and another client
 /// gets the complete exposition.
 #[test]

@@ -103,7 +103,7 @@ fn assert_consistent(report: &Report) {
 }
 
 #[test]
-fn a_run_makes_one_pass_reports_each_phase_and_passes_if_all_objectives_are_met() {
+fn a_run_that_meets_all_objectives_passes_and_reports_each_phase() {
     let ran = run(
         "seed: 3
 targets: {sim: {simulator: {jitter: 0}}}
@@ -138,7 +138,7 @@ scenarios:
     assert!(ran.table.contains("69 arrivals = 69 sent + 0 dropped"), "{}", ran.table);
     assert!(ran.log.contains("report.html to out"), "{}", ran.log);
     assert!(!ran.log.contains("serves"), "no port is opened:\n{}", ran.log);
-    // The JSON report, read from its file, renders the same text, Markdown and HTML again.
+    // The report that was read from the JSON file renders as the same text, Markdown and HTML.
     for (again, first) in report::text(&report).lines().zip(ran.table.lines()) {
         assert_eq!(again, first);
     }
@@ -241,7 +241,7 @@ async fn a_run_waits_for_its_last_response() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_option_for_ends_an_endless_rate_and_a_run_does_not_wait_for_cron() {
+async fn a_run_limits_an_endless_rate_and_ignores_the_cron() {
     let upstream = Upstream::start(|_| good()).await;
     let url = upstream.url();
     let yaml = format!(
@@ -348,7 +348,7 @@ async fn an_interrupted_run_reports_the_interruption_and_the_measured_values() {
 
 /// A quit command interrupts the run, as a signal does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_ended_by_a_quit_command_does_not_pass_and_refuses_rate_overrides() {
+async fn a_run_refuses_rate_overrides_and_fails_after_a_quit_command() {
     let upstream = Upstream::start(|_| good()).await;
     let folder = tempfile::tempdir().unwrap();
     let yaml = on(&upstream.url(), "", "constant: 20/s, for: 1m");

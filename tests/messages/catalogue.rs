@@ -33,7 +33,7 @@ pub fn is_prose(literal: &str) -> bool {
         && !literal.trim_start().starts_with(['<', '{'])
 }
 
-/// Returns the texts of a file for people, each on one line.
+/// Returns the texts for people in a source file, each on one line.
 pub fn messages(path: &str) -> Vec<String> {
     let source = read(path);
     let literals =

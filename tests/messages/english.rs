@@ -1,4 +1,5 @@
-//! The house rules for English of CONTRIBUTING.md, as far as a test can hold them.
+//! Checks comments, messages and documents by the rules for English in CONTRIBUTING.md, as far as a
+//! test can check these rules.
 
 use crate::catalogue::{messages, sources_with_messages};
 use crate::source::{Kind, texts};
@@ -7,11 +8,12 @@ use crate::{files, read};
 /// The widest line of prose.
 const COLUMNS: usize = 100;
 
-/// Openings of a sentence that make a clause its subject. A question may begin so.
+/// A sentence must not begin with these words, because its subject would be a clause. Questions are
+/// an exception.
 const OPENINGS: &[&str] =
     &["What ", "Whatever ", "Whoever ", "Whose ", "Of what ", "From when ", "Whence "];
 
-/// The private dialect of earlier days; CONTRIBUTING.md has the word to write instead.
+/// Phrases that no text must contain. CONTRIBUTING.md lists the words to use instead.
 const DIALECT: &[&str] = &[
     "held against",
     "by hand",
@@ -29,7 +31,7 @@ const DIALECT: &[&str] = &[
     "asked for",
 ];
 
-/// Returns the reasons for which a line of prose breaks the rules.
+/// Returns the rules that a line of prose breaks.
 fn complaints(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let sentences = text.split_inclusive(['.', '?', '!', ':']).map(str::trim_start);
@@ -63,10 +65,10 @@ fn rust_files() -> Vec<String> {
     all
 }
 
-/// A value of the status JSON, which is part of the interface.
+/// A value in the status JSON. It is part of the interface, so the rules do not apply to it.
 const INTERFACE: &str = "set by hand";
 
-/// The words of the rules themselves.
+/// Returns true for the files that must quote the forbidden phrases.
 fn is_exempt(path: &str) -> bool {
     path == "tests/messages/english.rs" || path == "CONTRIBUTING.md"
 }

@@ -1,9 +1,9 @@
-//! Every text that a person reads, collected in `tests/messages/*.txt`: a reviewer reads the files
-//! as prose from top to bottom, and a changed message shows in the diff.
+//! Collects every text that a person reads in `tests/messages/*.txt`. A reviewer reads these files
+//! from top to bottom, and sees every changed message in the diff.
 //!
-//! `UPDATE_EXPECTED=1 cargo test --test messages` writes them. Other texts have files of their own:
-//! configuration problems in `tests/config/invalid/*.txt`, HELP texts in `docs/metrics.md`, and
-//! keys of the configuration in `docs/configuration.md`.
+//! `UPDATE_EXPECTED=1 cargo test --test messages` writes these files. Some texts are in other
+//! files: configuration problems in `tests/config/invalid/*.txt`, HELP texts in `docs/metrics.md`,
+//! and keys of the configuration in `docs/configuration.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::format_push_string)]
 

@@ -104,7 +104,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Collects the objects with keys of their own below a value, each once.
+    /// Collects the objects inside a value that have their own keys. Each object is collected once.
     fn objects(
         &mut self,
         path: &str,
@@ -244,7 +244,7 @@ fn flow(value: &Value) -> String {
 }
 
 #[test]
-fn the_configuration_reference_is_that_of_the_schema() {
+fn the_configuration_reference_agrees_with_the_schema() {
     let schema: Value = serde_json::from_str(&read("config/llmload.schema.json")).unwrap();
     let definitions = &schema["$defs"];
     let example = serde_yaml::from_str(&read("config/full.yml")).unwrap();

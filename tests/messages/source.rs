@@ -51,7 +51,7 @@ pub fn texts(source: &str) -> Vec<Passage> {
     found
 }
 
-/// Cuts a source text where its unit tests begin: they are at its end.
+/// Removes the unit tests, which are at the end of a source text.
 pub fn without_tests(source: &str) -> &str {
     &source[..source.find("#[cfg(test)]\nmod ").unwrap_or(source.len())]
 }

@@ -10,8 +10,8 @@ use crate::check::phases;
 use crate::check::time_axis::{self, Axis};
 use crate::plan::{Scenario, Start};
 
-/// The most passes in one chart. A chart of more passes would be unreadable, so it shows a single
-/// pass instead.
+/// The highest number of passes in one chart. A chart of more passes would be unreadable, so then
+/// the chart shows a single pass.
 const MOST_PASSES: f64 = 12.0;
 
 /// The number of lines of a chart whose values are all equal.
@@ -98,8 +98,8 @@ fn columns(buckets: &[Bucket], columns: usize) -> Vec<DrawnColumn> {
 fn column(buckets: &[Bucket]) -> DrawnColumn {
     let slots = buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);
     let sum = buckets.iter().map(|bucket| bucket.rate_mean).sum::<f64>();
-    // The highest rate of a replay is a count of rows per second, so the mean rate of a bucket that
-    // is shorter than a second can exceed it.
+    // For a replay, the highest rate is a count of rows per second. In a bucket shorter than a
+    // second, the mean rate can exceed this count.
     let highest = buckets.iter().map(|bucket| bucket.rate_max.max(bucket.rate_mean));
     DrawnColumn {
         rate: Column { mean: sum / buckets.len() as f64, highest: highest.fold(0.0, f64::max) },

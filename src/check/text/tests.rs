@@ -129,7 +129,7 @@ fn a_rate_that_never_changes_shows_no_cycle_length() {
 
 /// Both targets get all requests. The output names the target if a value is for one target only.
 #[test]
-fn a_value_for_one_target_names_the_target_and_the_sum_includes_all_targets() {
+fn each_value_names_its_target_and_the_sum_includes_all_targets() {
     let text = "
 targets:
   a: {base_url: 'http://a/v1', prices: {input_per_million: 0, output_per_million: 2}}
