@@ -35,8 +35,8 @@ use tokio::time::Instant;
 
 pub use cause::{FailureCause, TlsFault};
 
-/// The party at fault for a failure. Each [`Failure`] has one. With it, an objective can ignore
-/// failures that are not the fault of the endpoint.
+/// The party at fault for a failure. Each [`Failure`] has one, so an objective can ignore failures
+/// that are not the fault of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
     /// The endpoint to which llmload sends requests.
@@ -353,8 +353,8 @@ impl Measurement {
     /// is the number of output tokens that the endpoint counts. Returns `None` if `n` is less than
     /// 2 or unknown.
     ///
-    /// Hidden reasoning is generated before the first visible token, so its tokens are not part of
-    /// `n`.
+    /// The tokens of hidden reasoning are subtracted from `n`, because they are generated before
+    /// the first visible token.
     #[allow(clippy::cast_precision_loss)]
     pub fn time_per_output_token(&self) -> Option<Duration> {
         let intervals = self.token_intervals()?;

@@ -230,7 +230,7 @@ fn first_token(request: &ProbedRequest) -> String {
 }
 
 fn chunks(request: &ProbedRequest, tokens: Option<u64>) -> String {
-    let chunks = format!("{} with text in {} reads", request.chunks, request.reads);
+    let chunks = format!("{} with text, received in {} reads", request.chunks, request.reads);
     match tokens {
         Some(tokens) if request.chunks > 0 => {
             #[allow(clippy::cast_precision_loss)]

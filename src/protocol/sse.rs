@@ -6,7 +6,7 @@
 //! with three exceptions, which real servers require:
 //!
 //! - an event named `error` is an event even if it has no data;
-//! - a field named `error` (a line `error: …`) makes its event an event named `error`;
+//! - a line `error: …` gives its event the name `error`;
 //! - the last event of a body is an event even if its blank line is missing.
 //!
 //! The decoder works on bytes. The API modules check UTF-8 and JSON.

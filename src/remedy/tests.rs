@@ -204,7 +204,7 @@ fn every_failure_class_has_a_remedy() {
     }
 }
 
-/// The configuration accepts every key that a remedy recommends.
+/// Every key that a remedy recommends is valid in the configuration.
 #[test]
 fn every_key_that_a_remedy_names_is_a_configuration_key() {
     target(

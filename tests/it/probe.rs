@@ -541,10 +541,10 @@ http://h:8000/v1
   server version 0.11.0
   model          m
 
-  first token    reasoning text, which counts; an event without text arrived
-                 30.0 ms earlier and does not count
+  first token    reasoning text (counts as the first token); an event without
+                 text arrived 30.0 ms earlier and does not count
   tokens         3 input, 2 output
-  chunks         2 with text in 2 reads, 1.00 tokens per chunk
+  chunks         2 with text, received in 2 reads, 1.00 tokens per chunk
   end            finish reason `stop`, usage, [DONE]
   prefix cache   2 of 3 prompt tokens cached in request 2
 

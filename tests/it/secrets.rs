@@ -1,9 +1,9 @@
 //! No secret appears in a log, a page, a label, an error or the debug form of a value, even if the
 //! server sends the secret back.
 //!
-//! Every secret in this file contains the same text, the mark. The servers quote the requests, so
-//! the mark appears in the output if llmload does not mask a secret. The tests also require
-//! `[redacted]` in the output, so they fail if a server quotes nothing.
+//! Every secret in this file contains the same text, the mark. The servers quote the requests. If
+//! llmload forgets to mask a secret, the mark therefore appears in the output. The tests also
+//! require `[redacted]` in the output, so they fail if a server quotes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
