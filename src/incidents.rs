@@ -1,5 +1,5 @@
-//! Failures, dropped arrivals and outages: the last failure of each class for the status page, and
-//! log lines.
+//! Logs failures, dropped arrivals and outages, and keeps the last failure of each class for the
+//! status page.
 //!
 //! A log line contains the error message of the server, which often names the problem: for example,
 //! a wrong model or path. For ten seconds after a log line, further failures of the same class are

@@ -24,8 +24,8 @@ pub struct Finding {
     pub text: String,
 }
 
-/// If the p99 of the dispatch lag exceeds this number of seconds, there is a finding. It is half of
-/// the default `max_lag`.
+/// If the p99 of the dispatch lag exceeds this number of seconds, there is a finding. The number is
+/// half of the default `max_lag`.
 const HIGH_LAG_SECONDS: f64 = 0.1;
 /// If TTFT from the due instant exceeds TTFT from sending by this factor, there is a finding. Then
 /// requests wait in llmload or for a connection, and not only for the server.

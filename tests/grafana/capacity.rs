@@ -83,7 +83,9 @@ fn saturation() -> [Panel; 6] {
             .query("offered", rate(&table::ARRIVALS))
             .query("succeeded", succeeded()),
         Panel::lines("TTFT p99 and threshold", Unit::Seconds)
-            .about("llmload_time_to_first_token_seconds: it rises when requests queue on the server.")
+            .about(
+                "llmload_time_to_first_token_seconds: it rises when requests queue on the server.",
+            )
             .query("p99", quantile("0.99", &table::TIME_TO_FIRST_TOKEN))
             .query("threshold", "vector($slo_ttft)")
             .dashed("threshold"),

@@ -300,9 +300,7 @@ fn failures() -> [Panel; 6] {
             .query("{{blame}}", ratios(&rate_by("blame", &table::REQUEST_FAILURES), &finished))
             .stacked(),
         Panel::lines("Timeout rate", Unit::Percent)
-            .about(
-                "The timeouts in llmload_request_failures_total / llmload_requests_total.",
-            )
+            .about("The timeouts in llmload_request_failures_total / llmload_requests_total.")
             .query(
                 "timeouts",
                 ratio(
