@@ -47,7 +47,7 @@ pub struct RecentValues {
     pub tokens_per_second: LogHistogram,
 }
 
-/// A histogram with logarithmic buckets: each upper bound is [`RATIO`] times the lower bound.
+/// A histogram with logarithmic buckets: each upper bound is `RATIO` times the lower bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogHistogram(Vec<u32>);
 

@@ -244,8 +244,7 @@ impl Tally {
                 return known;
             }
             if phases.len() < MAX_PHASES {
-                let name =
-                    if phases.len() + 1 < MAX_PHASES { &phase.name } else { "(all other phases)" };
+                let name = if phases.len() + 1 < MAX_PHASES { &phase.name } else { "(all others)" };
                 phases.push(PhaseTally {
                     name: name.to_owned(),
                     statistics: RawStatistics::new(objectives),
@@ -392,6 +391,6 @@ mod tests {
         let (_, phases, _) = tally.read();
         let rows: Vec<_> =
             phases.iter().map(|row| (row.name.as_str(), row.statistics.arrivals())).collect();
-        assert_eq!(rows, [("0", 1), ("98", 1), ("(all other phases)", 2)]);
+        assert_eq!(rows, [("0", 1), ("98", 1), ("(all others)", 2)]);
     }
 }

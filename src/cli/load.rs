@@ -25,16 +25,21 @@ pub(super) struct LoadArgs {
     )]
     pub config_file: PathBuf,
     /// With a URL: request rate, such as 5/s, 300/m or 40/h
-    #[arg(long, requires = "url", conflicts_with = "concurrency")]
+    #[arg(long, requires = "url", conflicts_with_all = ["concurrency", "config_file"])]
     pub rate: Option<Rate>,
     /// With a URL: number of requests to keep in flight, instead of a rate
-    #[arg(long, requires = "url", value_name = "COUNT")]
+    #[arg(long, requires = "url", conflicts_with = "config_file", value_name = "COUNT")]
     pub concurrency: Option<std::num::NonZeroU32>,
     /// With a URL: name of the model [default: the only model that /models lists]
-    #[arg(long, requires = "url", value_name = "NAME")]
+    #[arg(long, requires = "url", conflicts_with = "config_file", value_name = "NAME")]
     pub model: Option<String>,
     /// With a URL: name of the environment variable that holds the API key
-    #[arg(long = "api-key-env", requires = "url", value_name = "VARIABLE")]
+    #[arg(
+        long = "api-key-env",
+        requires = "url",
+        conflicts_with = "config_file",
+        value_name = "VARIABLE"
+    )]
     pub api_key_env: Option<String>,
 }
 

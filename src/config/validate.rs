@@ -311,8 +311,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the value of a field that holds a count, or `default` if the field is absent. A count outside `range`
-    /// is a mistake.
+    /// Returns the value of a field that holds a count, or `default` if the field is absent. A
+    /// count outside `range` is a mistake.
     fn count(&self, field: &Field<Count>, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         match field {
             Field::Absent => Some(default),
@@ -333,8 +333,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Returns the value of a field that holds a count, or `default` if the field is absent. A count that is not
-    /// between 1 and `highest` is a mistake.
+    /// Returns the value of a field that holds a count, or `default` if the field is absent. A
+    /// count that is not between 1 and `highest` is a mistake.
     fn positive(&self, field: &Field<Count>, default: u32, highest: u32) -> Option<NonZeroU32> {
         self.count(field, default, 1..=highest).and_then(NonZeroU32::new)
     }

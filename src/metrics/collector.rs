@@ -17,7 +17,7 @@ use super::table::{self, Family};
 use super::{Baseline, Labels, unix_seconds};
 use crate::ledger::Ledger;
 use crate::pairing::PairedSnapshot;
-use crate::schedule_state::ScheduleState;
+use crate::schedule_state::{SchedulePosition, ScheduleState};
 
 /// The query rate is the rate of successes over this time.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -160,8 +160,8 @@ impl BoundRoute {
         samples.add(&table::REQUESTS_IN_FLIGHT_LIMIT, &labels, f64::from(self.limit));
     }
 
-    fn collect_load(&self, samples: &mut Samples, now: Instant) {
-        let (labels, position) = (self.labels.values(), self.schedule_state.position(now));
+    fn collect_load(&self, samples: &mut Samples, position: &SchedulePosition) {
+        let labels = self.labels.values();
         samples.add(&table::SCHEDULE_TARGET_REQUESTS_PER_SECOND, &labels, position.rate);
         let concurrency = f64::from(position.concurrency);
         samples.add(&table::SCHEDULE_TARGET_CONCURRENCY, &labels, concurrency);
@@ -169,9 +169,9 @@ impl BoundRoute {
 
     /// Collects the families that have one series per scenario, not per route.
     #[allow(clippy::cast_precision_loss)]
-    fn collect_schedule(&self, samples: &mut Samples, now: Instant) {
+    fn collect_schedule(&self, samples: &mut Samples, position: &SchedulePosition, now: Instant) {
         let scenario = self.labels.scenario.as_str();
-        let is_overridden = self.schedule_state.position(now).override_until.is_some();
+        let is_overridden = position.override_until.is_some();
         let overridden = f64::from(u8::from(is_overridden));
         samples.add(&table::SCHEDULE_RATE_OVERRIDE_ACTIVE, &[scenario], overridden);
         let skipped = self.schedule_state.skipped_firings() as f64;
@@ -232,11 +232,13 @@ impl Collector for RouteCollector {
         // has a schedule that runs.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
-            route.collect_load(&mut samples, now);
+            // One copy, so all values of a scrape describe the same instant.
+            let position = route.schedule_state.position(now);
+            route.collect_load(&mut samples, &position);
             route.collect_differences(&mut samples);
             if !scenarios.contains(&route.labels.scenario.as_str()) {
                 scenarios.push(&route.labels.scenario);
-                route.collect_schedule(&mut samples, now);
+                route.collect_schedule(&mut samples, &position, now);
             }
         }
         samples.into_families()

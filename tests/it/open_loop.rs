@@ -279,12 +279,8 @@ async fn a_panic_in_a_request_is_one_internal_failure_for_ledger_and_observer() 
             counts.failures().find(|(failure, _)| *failure == Failure::Internal).unwrap();
         let reported = bench.recorder.failed.lock().unwrap();
         assert_eq!((internal.1, reported.len()), (20, 20));
-        assert!(
-            reported
-                .iter()
-                .all(|detail| *detail
-                    == FailureDetail::new(Failure::Internal, "llmload panicked: on purpose"))
-        );
+        assert!(reported.iter().all(|detail| *detail
+            == FailureDetail::new(Failure::Internal, "llmload panicked: on purpose")));
         assert_eq!(bench.recorder.first_tokens.load(Ordering::Relaxed), first_tokens);
         assert!(bench.recorder.succeeded.lock().unwrap().is_empty());
     }

@@ -297,6 +297,7 @@ fn invalid_arguments_are_refused_before_anything_is_sent() {
         (vec!["http://127.0.0.1:1/v1", "--rate", "5/s"], "--for 1m"),
         (vec!["http://127.0.0.1:1/v1", "--for", "5s"], "--rate"),
         (vec!["--for", "soon"], "duration"),
+        (vec!["--config.file", "llmload.yml", "--rate", "50/s"], "cannot be used with"),
         (vec![], "scenario `default` never ends"),
     ] {
         let ran = run(yaml, &arguments);
