@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_requests_in_two_slots_run_at_full_load_speed() {
+    async fn two_requests_in_two_slots_run_at_the_speed_of_a_full_server() {
         let engine = Arc::new(Engine::new(options()));
         let (one, two) = (generation(&engine, 301), generation(&engine, 301));
         let start = Instant::now();

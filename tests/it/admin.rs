@@ -144,7 +144,7 @@ async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_requests_phase_ends_with_its_last_request() {
+async fn a_phase_of_n_requests_ends_with_the_last_request() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(500)), 100);
     let count = |slots, count| {
         let (slots, count) = (NonZeroU32::new(slots).unwrap(), NonZeroU64::new(count).unwrap());
@@ -168,7 +168,7 @@ async fn a_requests_phase_ends_with_its_last_request() {
 
 /// The target goes away. The current cycle continues, and the next cycle waits.
 #[tokio::test(start_paused = true)]
-async fn a_closed_gate_delays_the_next_cycle_and_removes_none_of_its_arrivals() {
+async fn an_unavailable_target_delays_the_next_cycle_and_removes_none_of_its_arrivals() {
     let bench = bench();
     let gate = Arc::new(ReadinessGate::default());
     let phases = vec![constant("10/s", 2), phase(Load::Pause, seconds(1))];

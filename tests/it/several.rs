@@ -207,7 +207,7 @@ scenarios:
 }
 
 #[tokio::test]
-async fn more_than_32_routes_work_if_the_file_allows_them() {
+async fn more_than_32_pairs_of_scenario_and_target_work_if_the_file_allows_them() {
     let rest = "max_concurrency: 8, prompts: [Hi], request: {max_tokens: 1}, start: now, repeat: 1, max_lag: 1m, \
                 schedule: [{constant: 2/s, for: 1s}]";
     let scenarios: Vec<_> = (0..40).map(|i| format!("  s{i}: {{target: sim, {rest}}}")).collect();
