@@ -25,8 +25,8 @@ fn stream() -> Vec<u8> {
     event.repeat(EVENTS).into_bytes()
 }
 
-/// The number of bytes in each read. 0 means one event in each read. Most streams arrive in this
-/// way.
+/// The number of bytes in each read, which is one piece of the stream as it arrives. 0 means that
+/// each read contains exactly one event, as in most real streams.
 const READS: [usize; 3] = [0, 8192, 100];
 
 fn read_size(stream: &[u8], read: usize) -> usize {

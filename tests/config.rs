@@ -39,7 +39,8 @@ fn parse(text: &str) -> Result<Plan, Invalid> {
     config::parse(text, "llmload.yml", None, &environment)
 }
 
-/// Returns the text of the first message in the request of arrival `k` of a scenario.
+/// Returns the text of the first chat message in the HTTP request that the scenario sends for its
+/// arrival number `k`.
 fn first_message(scenario: &Scenario, k: u64) -> String {
     let prompt = scenario.prompts.prompt_for(7, &scenario.name, k, None).unwrap();
     let Content::Conversation(messages) = prompt.content else { panic!("a payload") };
@@ -78,7 +79,8 @@ fn invalid_files_give_exactly_the_expected_messages() {
     assert!(differ.is_empty(), "UPDATE_EXPECTED=1 accepts these:\n{}", differ.join("\n"));
 }
 
-/// A semicolon separates message and remedy. A value that the message quotes can also contain one.
+/// In the text of a problem, a semicolon separates the message from its remedy. A value that the
+/// message quotes can also contain a semicolon.
 #[test]
 fn a_quoted_value_with_a_semicolon_stays_in_its_message() {
     let text = "target: http://localhost:8000/v1\nrate: 'a; b/s'\nmax_lag: 'soon; later'\n";
@@ -121,7 +123,7 @@ fn ten_problems_are_reported_at_once_with_their_places() {
             (16, 5, "scenarios.baseline.max_lag"),
         ]
     );
-    // Each position is the position of the key or of its value.
+    // The line and the column are those of the key, or those of its value.
     for (line, column, path) in places {
         let line = text.lines().nth(line - 1).unwrap();
         let last = path.rsplit('.').next().unwrap();
@@ -219,9 +221,10 @@ schedule:
     let phases: Vec<_> = phases.iter().map(|(name, load)| (*name, load.as_str())).collect();
     assert_eq!(phases, expected);
     assert_eq!(scenario.schedule.phases()[0].length, Duration::from_mins(2));
-    // The phases before the loop send 2 · (10 + 20 + 25) + 3 + 1 arrivals for each second of a
-    // minute. Each pass through the loop sends the mean of the sine, the bursts, and half of the
-    // first rate of the ramp.
+    // Before the loop, the phases send 2 · (10 + 20 + 25) + 3 + 1 arrivals per second for one
+    // minute. The factor 2 means that each stair lasts two minutes. Each repetition of the loop
+    // adds the arrivals of the sine (its mean rate times its length), of the bursts, and of the
+    // ramp (half of its first rate times its length).
     let minutes = 2 * (10 + 20 + 25) + 3 + 1;
     let per_loop = 20 * 6 * 3600 + 2 * (50 * 10 + 10 * 50) + 10 * 60 / 2;
     assert_eq!(
@@ -348,7 +351,8 @@ fn replayed(file: &str, keys: &str) -> Vec<(u128, Option<u32>, Option<u32>)> {
 #[test]
 fn the_published_trace_formats_can_be_replayed() {
     let (ms, s) = (1_000_000, 1_000_000_000);
-    // This file has ticks of 100 ns, the line ends of Windows, and a response without tokens.
+    // The times in this file have a resolution of 100 ns. The file has the line ends of Windows,
+    // and a row for a response without tokens.
     assert_eq!(
         replayed("azure-2023.csv", ""),
         [
@@ -443,7 +447,8 @@ fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     assert!(invalid.contains("a.csv` line 11: the line is longer than 1 MiB"), "{invalid}");
 }
 
-/// For one source of every kind, the test compares the body of a request with the prompt file.
+/// The test has one prompt source of each kind, and compares the bodies of its requests with the
+/// prompt file.
 #[test]
 fn each_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
@@ -481,7 +486,8 @@ fn each_kind_of_source_sends_the_prompts_of_its_file() {
     assert_eq!((&made_up["max_tokens"], &made_up["ignore_eos"]), (&128.into(), &true.into()));
     let tokens = |text: &str| text.split_whitespace().count() + text.matches('.').count();
     assert!((0..200).all(|k| (280..=980).contains(&tokens(&text_of("made_up", k)))));
-    // The 256 tokens of a shared prefix are 233 words and 23 punctuation marks.
+    // Each of these prompts begins with one of 4 shared prefixes. A prefix has 256 tokens: 233
+    // words and 23 punctuation marks. The text after the prefix is different in each prompt.
     let starts = |words: usize| -> usize {
         let start = |k| text_of("made_up", k).split(' ').take(words).collect::<Vec<_>>().join(" ");
         (0..200).map(start).collect::<std::collections::HashSet<_>>().len()
@@ -527,8 +533,9 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
-    // Each of these configurations has a variable with a secret in a place where the secret is not
-    // a valid value. The message must quote `${SECRET_VALUE}` instead of the secret.
+    // Each of these configurations uses `${SECRET_VALUE}`, a variable with a secret, for a key that
+    // does not accept this secret as its value. The message must quote `${SECRET_VALUE}` and not
+    // the secret itself.
     for place in [
         "target: ${SECRET_VALUE}\nrate: 1/s",
         "target: http://a/v1\nrate: ${SECRET_VALUE}",
@@ -665,8 +672,8 @@ fn every_example_is_valid_without_warnings() {
         if path.extension().is_some_and(|end| end == "yml") {
             let plan = config::load(&path, &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
             assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
-            // The masked source at /config is a valid configuration with the same number of
-            // scenarios.
+            // The daemon shows `masked_source` at /config. It is the configuration with its secrets
+            // replaced, and is still a valid configuration with the same number of scenarios.
             let again = config::parse(&plan.masked_source, "/config", Some(&folder), &|_| None);
             assert_eq!(again.unwrap().scenarios.len(), plan.scenarios.len());
             seen += 1;
@@ -834,8 +841,8 @@ mod properties {
             let _ = parse(&text).map_err(|invalid| invalid.to_string());
         }
 
-        /// The test changes a valid file at one place. Each problem then has a line inside the
-        /// file.
+        /// The test changes a valid configuration file at one place. If the loader then reports a
+        /// problem, the line number of the problem is a line of the file.
         #[test]
         fn no_typing_error_makes_the_loader_panic(
             at in any::<prop::sample::Index>(),

@@ -1,7 +1,8 @@
-//! Fuzz tests of every parser of response bytes. No parser panics or exceeds a limit, and the
-//! result does not depend on how the bytes are split into reads.
+//! Fuzz tests of every parser of response bytes. No parser panics or exceeds a limit. A response
+//! arrives in several pieces, which are called reads, and the result does not depend on where the
+//! bytes are split into reads.
 //!
-//! The tests damage the recorded streams and the seeds in `tests/corpus` at random. Usage objects
+//! The tests randomly damage the recorded streams and the examples in `tests/corpus`. Usage objects
 //! are generated instead, so the test knows the expected counts. A short run is part of every test
 //! run. `docs/fuzzing.md` describes the long run.
 
@@ -56,7 +57,8 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The seeds of all runs. `FUZZ_SEED=… FUZZ_RUNS=1` repeats the run with one seed.
+/// The seeds of the random numbers. Each run uses one seed. `FUZZ_SEED=… FUZZ_RUNS=1` repeats only
+/// the run with that seed.
 fn seeds() -> Range<u64> {
     let first = from_environment("FUZZ_SEED", 0);
     first..first.saturating_add(from_environment("FUZZ_RUNS", 3000))
@@ -96,7 +98,7 @@ fn events() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Returns the response heads in the corpus.
+/// Returns the response heads in the corpus. Each head is a map from header names to values.
 fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     let field = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
@@ -106,7 +108,8 @@ fn heads() -> Vec<BTreeMap<String, Vec<u8>>> {
     include_str!("corpus/heads.txt").split("\n\n").map(head).collect()
 }
 
-/// Returns a part of a random input, with some bytes removed, doubled, overwritten or inserted.
+/// Returns a part of a randomly chosen input, with some bytes removed, doubled, overwritten or
+/// inserted.
 fn damaged(corpus: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     let original = &corpus[random.random_range(0..corpus.len())];
     let start = random.random_range(0..=original.len());
@@ -210,7 +213,8 @@ fn no_bytes_cause_a_panic_and_the_verdict_does_not_depend_on_the_split_into_read
 /// The name and the data of each event.
 type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Decodes a body that is split into reads at the cuts.
+/// Decodes a body that arrives in several reads. At each position in `cuts`, one read ends and the
+/// next begins.
 fn decoded(bytes: &[u8], limits: ResponseLimits, cuts: &[usize]) -> (Events, Option<TooLarge>) {
     let (mut decoder, mut events) = (Decoder::new(limits), Vec::new());
     let mut keep = |event: SseEvent<'_>| {
@@ -264,8 +268,8 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
     let (mut decoded_count, mut error_count) = (0, 0);
     for seed in seeds() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // The test uses complete events with little damage, because most parts of a JSON document
-        // are not valid JSON.
+        // The test changes only a few bytes of a complete event. A mere part of an event is almost
+        // never valid JSON.
         let original = events[random.random_range(0..events.len())].clone();
         let times = random.random_range(0..4);
         let bytes = damage(original, times, &mut random);
@@ -274,8 +278,8 @@ fn the_decoded_text_of_an_event_is_never_longer_than_the_event() {
             let mut text_bytes = 0;
             let decoded =
                 chat::decode(&json, shape, &mut |_, _, text: &str| text_bytes += text.len());
-            // The JSON contains the text between quotes, and an escape sequence is longer than the
-            // character that it stands for.
+            // The decoded text cannot be longer than the JSON: the JSON contains the text between
+            // quotes, and an escape sequence is longer than the character that it stands for.
             assert!(text_bytes <= json.len(), "FUZZ_SEED={seed} FUZZ_RUNS=1: {json}");
             match decoded {
                 Ok(decoded) => {

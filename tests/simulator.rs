@@ -1,5 +1,5 @@
-//! Tests the simulator from the view of its clients, with real sockets on the loopback interface.
-//! The operating system chooses the port. No test checks a duration.
+//! Tests the simulator as its clients see it, with real sockets on the loopback interface. The
+//! operating system chooses the port. No test checks a duration.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
@@ -386,7 +386,8 @@ async fn only_metrics_are_served_while_the_model_loads() {
     assert_eq!(endpoint.metric("simulator_requests_total").await, 1);
 }
 
-/// The options of a simulator in which each request keeps its slot until the client disconnects.
+/// The options of a simulator that runs at most `slots` requests at once and lets `queue` more
+/// requests wait. Each running request keeps its slot until the client disconnects.
 fn stalling(slots: u32, queue: u32) -> SimulatorOptions {
     SimulatorOptions { slots, queue, ..faulty(Faults { stall: 1.0, ..Faults::default() }) }
 }
@@ -415,7 +416,8 @@ async fn a_client_that_disconnects_frees_its_slot_for_the_next_in_the_queue() {
     let second = endpoint.open(&stream(50)).await;
     let mut third = endpoint.open(&stream(50)).await;
     endpoint.until(WAITING, 2).await;
-    // First a request leaves the queue, then another leaves the slot. So the third gets the slot.
+    // The second request leaves the queue, and then the first request leaves the slot. So the third
+    // request gets the slot.
     drop(second);
     endpoint.until(WAITING, 1).await;
     drop(first);
@@ -570,7 +572,7 @@ async fn dropping_the_simulator_ends_open_streams_and_the_thread() {
     let mut response = endpoint.open(&stream(50)).await;
     read_events(&mut response, 2).await;
     let Endpoint { simulator, client } = endpoint;
-    // `drop` returns after the thread has ended.
+    // `drop` returns only after the thread of the simulator has ended.
     drop(simulator);
     while let Some(Ok(_)) = response.frame().await {}
     drop(client);

@@ -1,5 +1,6 @@
-//! Tests of the verdict on responses. The inputs are streams recorded from real servers, and a
-//! catalogue of short streams (W1, W2, …) that shows the differences between servers. Each stream
+//! Tests of the verdict on a response, which is a success or a kind of failure. The inputs are
+//! streams recorded from real servers, and a catalogue of short streams (W1, W2, …) that shows the
+//! differences between servers. The pieces in which a stream arrives are called reads. Each stream
 //! is read in one piece, byte by byte and in two pieces, and with each kind of line end. The result
 //! must always be the same.
 
@@ -91,7 +92,9 @@ fn read_every_way(
         let (split, first_in_split) = read_stream(model, terminal, [&bytes[..at], &bytes[at..]]);
         assert_eq!(split, unsplit, "split at {at}");
         let expected = first.map(|(byte, _)| usize::from(byte >= at));
-        // If the blank line of the last event is missing, the event arrived with the last read.
+        // A blank line completes an event. If this line is missing after the last event, only the
+        // end of the stream completes the event, and the last read counts as the read of this
+        // event.
         let at_end = first.is_some_and(|(byte, _)| byte + 1 == bytes.len());
         assert!(
             at_end || first_in_split.map(|(read, _)| read) == expected,
@@ -130,8 +133,9 @@ fn replace_lf(bytes: &[u8], with: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(with)
 }
 
-/// Returns the split points at which a defective decoder would probably read a variant differently
-/// from its original. These are the first bytes, the line ends, and the inner bytes of characters.
+/// Returns the positions in a stream at which a decoder with a defect would probably fail if a read
+/// ended there. These are the first bytes, the line ends, and the positions inside a character of
+/// several bytes.
 fn delicate_split_points(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..=bytes.len()).filter(move |&at| {
         let near = &bytes[at.saturating_sub(2)..(at + 2).min(bytes.len())];
@@ -175,12 +179,13 @@ const CAPTURES: &[(&str, &str, &str)] = &[
     ("llamacpp-killed.sse", "gemma-3-270m", "incomplete"),
     ("llamacpp-length-usage.sse", "gemma-3-270m", "ok 16"),
     ("llamacpp-logprobs-usage.sse", "gemma-3-270m", "ok 4"),
-    // This stream contains two usages, one for each choice. The last usage is used. llmload itself
-    // never requests more than one choice.
+    // This stream contains two usage objects, one for each choice. llmload uses the last one.
+    // llmload itself never requests more than one choice.
     ("llamacpp-n2-usage.sse", "gemma-3-270m", "ok 8"),
     ("llamacpp-one-token-usage.sse", "gemma-3-270m", "ok 1"),
     ("llamacpp-queued-usage.sse", "gemma-3-270m", "ok 4"),
-    // The usage is 2 for one event, because the stop text was generated but not sent.
+    // The usage counts 2 tokens for one event, because the server generated the stop text but did
+    // not send it.
     ("llamacpp-short-usage.sse", "gemma-3-270m", "ok 2"),
     ("llamacpp-short.sse", "gemma-3-270m", "ok ~1 missing_usage"),
     ("llamacpp-unknown-model.sse", "no-such-model", "ok 4 model_mismatch"),
@@ -359,8 +364,8 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
-        // This stream has no finish reason and no text. With `terminal: finish_reason` it is
-        // incomplete. A test below reads it with `terminal: done`.
+        // This stream has no finish reason and no text. With the target setting `terminal:
+        // finish_reason`, it is incomplete. A test below reads it with `terminal: done`.
         ("W15", "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]} \n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning_content\":\"\"}}]} \n\ndata: [DONE]\n\n".into(), "incomplete", None),
         ("W16", "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":18,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n".into(), "stream_error", None),
         ("W17", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\",\"sequence_number\":3}\n\nevent: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"m\"}},\"sequence_number\":4}\n\n".into(), "stream_error", None),
@@ -386,13 +391,13 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("JSON over several lines", format!("data: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"é😀\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
         ("a named ping that is no JSON", format!("event: ping\ndata: 2026-01-01\n\n{W1}"), "ok 2", Some(2)),
         ("an empty body", String::new(), "incomplete", None),
-        // In the completions API, the text is in the choice. The last text arrives together with
-        // the finish reason.
+        // In the completions API, the text is directly in the choice, not in a `delta`. The last
+        // text arrives together with the finish reason.
         ("completions", completions(), "ok 3", Some(1)),
         ("completions cut short", completions().split_inclusive("\n\n").take(2).collect(), "incomplete", Some(1)),
         ("completions without any text", "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into(), "empty_output", None),
-        // Gateways put the usage into different places. Some send it in every chunk with rising
-        // counts, and then the last usage is used.
+        // Gateways put the usage at different places in the JSON. Some send it in every chunk with
+        // rising counts, and then llmload uses the last one.
         ("usage of a response", one_chunk_then(&format!("{STOP}data: {{\"response\":{{\"usage\":{{\"input_tokens\":3,\"output_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("usage of Groq", one_chunk_then(&format!("{STOP}data: {{\"x_groq\":{{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),

@@ -27,8 +27,8 @@ pub fn dashboard() -> Dashboard {
     .row("Saturation", saturation())
 }
 
-/// The highest value in the time range, over the instants at which TTFT p99 and the success rate
-/// met their thresholds.
+/// The highest value in the time range. Only the instants count at which TTFT p99 and the success
+/// rate met their thresholds.
 fn highest(value: &str) -> String {
     let fast = format!("({}) <= $slo_ttft", quantile("0.99", &table::TIME_TO_FIRST_TOKEN));
     let successful = format!("({}) >= $slo_objective", success_ratio());

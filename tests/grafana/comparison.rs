@@ -171,7 +171,8 @@ fn latency() -> [Panel; 5] {
     ]
 }
 
-/// The increase of a counter of paired requests, by target and baseline target.
+/// The increase of a counter by target and baseline target. The counter is about paired requests:
+/// the same request, sent to two targets.
 fn increase(family: &Family, more: &str) -> String {
     format!(
         "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",
@@ -179,8 +180,8 @@ fn increase(family: &Family, more: &str) -> String {
     )
 }
 
-/// The mean difference over paired requests, and its 95 % confidence interval of ± 1.96 standard
-/// errors. Below 30 pairs, there is no confidence interval.
+/// The mean difference between paired requests, and its 95 % confidence interval (± 1.96 standard
+/// errors). Below 30 pairs, there is no confidence interval.
 fn difference(title: &str, [sum, squares, count]: [&Family; 3]) -> Panel {
     let (pairs, squares) = (increase(count, ""), increase(squares, ""));
     let direction = |which| increase(sum, &format!("direction=\"{which}\""));

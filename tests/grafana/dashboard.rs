@@ -53,7 +53,7 @@ impl Dashboard {
         self
     }
 
-    /// Sets the start of the initial time range.
+    /// Sets the start of the time range that the dashboard shows at first.
     pub fn since(mut self, since: &'static str) -> Dashboard {
         self.since = since;
         self

@@ -116,7 +116,7 @@ fn every_panel_has_a_title_a_unit_and_a_description_that_names_its_metric() {
             );
             let about = text(&panel["description"]);
             assert!(about.ends_with('.'), "{name} / {title}: {about}");
-            // The description must have at least one of the metric names in the queries.
+            // The description must contain at least one of the metric names in the queries.
             let named = list(&panel["targets"])
                 .iter()
                 .flat_map(|target| Vocabulary::families(text(&target["expr"])));
@@ -271,9 +271,9 @@ fn queries_use_the_selected_instances_and_aggregate() {
                         );
                     }
                 }
-                // target-rate-interval is not followed: rates use $window instead of
-                // $__rate_interval, so that the number of samples on the same panel is over the
-                // same time. Heatmaps use $__rate_interval.
+                // The rule target-rate-interval is not followed. Rates use $window instead of
+                // $__rate_interval, because the number of samples on the same panel also uses
+                // $window. Only heatmaps use $__rate_interval.
                 let without_alternatives = expression.replace("([.]0)?", "");
                 let mut ranges = without_alternatives
                     .split('[')

@@ -153,7 +153,8 @@ impl Panel {
         self
     }
 
-    /// Sets the colour of all values from `value` upwards. Use it only if the value is good or bad.
+    /// Sets the colour of all values from `value` upwards. A colour means that a value is good or
+    /// bad, so do not call this for other values.
     pub fn colour_from(mut self, value: f64, colour: &str) -> Panel {
         self.steps.push(json!({"color": colour, "value": value}));
         self

@@ -37,7 +37,7 @@ fn rules_query_only_exposed_metrics() {
     let rules = rules();
     for recorded in rules.iter().filter_map(|rule| rule["record"].as_str()) {
         // The convention for names is level:metric:operations. A recorded series has the labels of
-        // a route, and some have the label `reason`.
+        // a route (one scenario with one target), and some have the label `reason`.
         assert_eq!(recorded.split(':').count(), 3, "{recorded}");
         let labels =
             ["target", "model", "scenario", "reason"].map(|label| (label.to_owned(), None));

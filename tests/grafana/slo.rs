@@ -39,7 +39,7 @@ pub fn dashboard() -> Dashboard {
         .row("Error budget burn rate", burn_rates())
 }
 
-/// Returns the variable of the objective.
+/// Returns the dashboard variable with which the user selects the objective.
 pub fn objective() -> Value {
     list_variable(
         "slo_objective",
@@ -49,7 +49,8 @@ pub fn objective() -> Value {
     )
 }
 
-/// Returns the variable of a threshold. Its options are the bucket bounds of a family.
+/// Returns the dashboard variable with which the user selects a threshold. Its options are the
+/// bucket bounds of a histogram.
 pub fn threshold(name: &str, about: &str, family: &Family, current: &str) -> Value {
     let Kind::Histogram(buckets) = family.kind else {
         panic!("{} is not a histogram", family.name)

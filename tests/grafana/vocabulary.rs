@@ -85,7 +85,7 @@ impl Vocabulary {
         }
         for Mention { name, matchers } in mentions {
             if name.is_empty() {
-                // A selector without a metric name.
+                // A selector can have a matcher for the label `__name__` instead of a metric name.
                 for name in after(matchers, "__name__=~\"").flat_map(|names| names.split('|')) {
                     match self.series.get(name) {
                         Some(known) => labels.extend(known.keys().map(String::as_str)),

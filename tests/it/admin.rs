@@ -1,5 +1,6 @@
-//! Commands to a running driver, on a paused clock. Each command takes effect at one instant, and
-//! no arrival is lost or doubled at that instant.
+//! Tests of commands to a running driver, the loop that sends the arrivals of a schedule. The tests
+//! use a paused clock. Each command takes effect at one instant, and no arrival is lost or sent
+//! twice at that instant.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -108,8 +109,8 @@ async fn a_new_schedule_begins_at_the_instant_of_the_command() {
     tokio::join!(bench.drive(&mut driver), commands);
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (25 + 80, 25 + 80));
-    // The 25th request was sent at 2.45 s. 40/s begins at 3.45 s, with the first arrival 12.5 ms
-    // later.
+    // The command arrives when the 25th request is sent, at 2.45 s. The new schedule begins with a
+    // pause of one second, so 40/s begins at 3.45 s. Its first arrival is due 12.5 ms later.
     assert_eq!(by_second(&bench), [10, 10, 5, 22, 40, 18]);
 }
 
@@ -134,7 +135,7 @@ async fn a_hundred_schedule_changes_lose_and_double_no_arrival() {
     tokio::join!(bench.drive(&mut driver), commands);
     let counts = bench.settle().await;
     assert_eq!(counts.arrivals, counts.succeeded);
-    // Each schedule holds one arrival every 5 ms, the first after 2.5 ms.
+    // Each schedule has one arrival every 5 ms. The first is due 2.5 ms after the command.
     let expected: u64 = (0..100).map(|turn| (37 + turn % 11 + 2) / 5).sum::<u64>() + 200;
     assert!(
         counts.arrivals.abs_diff(expected) <= 1,
@@ -155,8 +156,9 @@ async fn a_phase_of_n_requests_ends_with_the_last_request() {
     bench.drive(&mut bench.driver(phases, twice)).await;
     let counts = bench.settle().await;
     assert_eq!((counts.arrivals, counts.succeeded), (50, 50));
-    // A pass takes about 3.5 s: three rounds of 0.5 s, one second at 10/s, and two rounds of 0.5 s,
-    // which begin while the last requests of that second still run.
+    // A cycle takes about 3.5 s. 12 requests in 5 slots take three times 0.5 s, the phase at 10/s
+    // takes one second, and 3 requests in 2 slots take two times 0.5 s. The last phase begins while
+    // the last requests at 10/s still run.
     let sent = bench.sent();
     let second_pass = sent[25];
     assert!((seconds(3)..seconds(4)).contains(&second_pass), "{second_pass:?}");
@@ -166,7 +168,8 @@ async fn a_phase_of_n_requests_ends_with_the_last_request() {
     );
 }
 
-/// The target goes away. The current cycle continues, and the next cycle waits.
+/// While the target is unavailable, the readiness gate is closed: the current cycle continues, and
+/// the next cycle waits until the target is available again.
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_target_delays_the_next_cycle_and_removes_none_of_its_arrivals() {
     let bench = bench();

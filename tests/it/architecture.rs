@@ -33,13 +33,13 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// For each outside crate, the modules that are allowed to use it, and their submodules. If two
-/// rows match a path such as `hyper::server`, the longer name applies.
+/// rows match a path such as `hyper::server`, the row with the longer name applies.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
-    // Only this crate has the kinds of HTTP/2 errors.
+    // Only this crate defines the kinds of HTTP/2 errors.
     ("h2", &["endpoint"]),
     ("hdrhistogram", &["tally"]),
     ("http_body_util", &["web", "simulator"]),
@@ -73,7 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_service", &["endpoint"]),
     ("tracing_subscriber", &["cli"]),
     ("url", &["config", "plan", "endpoint", "probe", "daemon", "web"]),
-    // Only this crate has the kinds of some certificate errors.
+    // Only this crate defines the kinds of some certificate errors.
     ("webpki", &["endpoint"]),
 ];
 
@@ -133,7 +133,7 @@ const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
 const VAGUE_NAMES: &[&str] =
     &["utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"];
 
-/// A longer file, in lines, probably has two purposes.
+/// The highest number of lines in a source file. A longer file probably has two purposes.
 const MAX_LINES: usize = 450;
 /// The files that are allowed to be longer, each with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
@@ -219,7 +219,8 @@ fn pure_modules_stay_pure(file: &Source) -> Vec<String> {
             format!("{}:{}: `{}` in a pure module", file.path, mention.line, mention.path)
         })
         .collect();
-    // `elapsed` reads the clock, but its path is not in the source text.
+    // `elapsed` reads the clock. It is called as a method, so no path in the source text shows
+    // this.
     let code = code_of(&file.text);
     let production = &code[..test_start(&code)];
     if production.contains(".elapsed()") {

@@ -86,7 +86,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     let instants = [0, 0, 0, 0, 6000, 6000, 6000];
     let row = |at| format!("{{\"timestamp\": {at}, \"input_length\": 9, \"output_length\": 3}}\n");
     std::fs::write(&file, instants.map(row).concat()).unwrap();
-    // The phases before and after the replay each have an area of half an arrival.
+    // There is one such phase before the replay and one after it. Each lasts half a second at 1/s,
+    // which is half an arrival, so the two phases together send one arrival.
     let around = "{constant: 1/s, for: 500ms}";
     let schedule =
         format!("[{around}, {{replay: {{file: '{}', speed: 2}}}}, {around}]", file.display());
@@ -94,8 +95,8 @@ async fn a_replay_sends_its_rows_and_is_silent_between_them() {
     assert_eq!(sample(&exposition, "llmload_arrivals_total", &[]), 8.0);
     assert_eq!(arrived.len() as f64 + dropped(&exposition), 8.0);
     if arrived.len() == 8 {
-        // The first phase ends at the mark ½, so the arrival of this mark and the four rows at time
-        // 0 are sent before the silence.
+        // The arrival of the constant phases is due at the end of the first phase. The four rows at
+        // time 0 are due at the same instant. So five requests are sent before the silence.
         let longest = (1..8).max_by_key(|i| arrived[*i] - arrived[i - 1]);
         assert_eq!(longest, Some(5), "{arrived:?}");
     }

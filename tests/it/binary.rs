@@ -179,7 +179,8 @@ pub fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// Checks every equation of the ledger in a scrape.
+/// The ledger is the set of counters that account for every arrival. Checks in a scrape that each
+/// equation between these counters is true.
 pub fn assert_balanced(exposition: &str) {
     let get = |name: &str| sample(exposition, name, &[]);
     let (arrivals, started) =

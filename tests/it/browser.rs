@@ -43,7 +43,8 @@ fn open(url: &str) -> (String, Vec<String>) {
     (page, log.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect())
 }
 
-/// Returns a number of the first route on the page, by its name.
+/// A route is one scenario with one of its targets. Returns the number with this name for the first
+/// route on the page.
 fn value_of(page: &str, name: &str) -> f64 {
     let parts = page.split_once(&format!("<dt>{name}</dt><dd>"));
     let (_, after) = parts.unwrap_or_else(|| panic!("no {name}:\n{page}"));

@@ -156,8 +156,8 @@ schedule: [{constant: 1/s, for: 10m}]
     assert!((time(&forecast["from"])..=time(&forecast["to"])).contains(&time(&firings[0])));
 }
 
-/// `check` reports the problems that the daemon of this shard would report, and forecasts only the
-/// load of this shard.
+/// A shard is one of several daemons that share the load of one configuration. `check` reports the
+/// problems that the daemon of this shard would report, and forecasts only the load of this shard.
 #[test]
 fn a_shard_is_checked_with_the_limits_and_the_load_of_this_shard() {
     let (_folder, bad) = written(
@@ -202,8 +202,8 @@ fn seconds(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// The scenarios use two targets, alone and as a pair. One target has prices, and one has no model
-/// name. Some phases have the same name.
+/// There are two targets. Scenarios use one of them, or both as a pair. One target has prices, and
+/// one has no model name. Some phases have the same name.
 #[test]
 fn the_forecast_counts_all_series_of_a_scrape() {
     let yaml = "

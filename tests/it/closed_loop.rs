@@ -1,4 +1,5 @@
-//! The closed loop of a concurrency phase, on a paused clock.
+//! Tests of a concurrency phase on a paused clock. Such a phase is a closed loop: it has a number
+//! of slots, and each slot sends its next request after its last request has ended.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -79,7 +80,7 @@ async fn a_slot_is_free_as_soon_as_its_response_is_complete() {
 #[tokio::test(start_paused = true)]
 async fn a_completed_request_is_not_in_flight_and_cannot_be_aborted() {
     let bench = Bench::new(InMemory::with_body(Duration::from_millis(10), lingering()), 1);
-    // The schedule sends one request 50 ms before the end of the schedule.
+    // The schedule lasts 100 ms, and sends one request after 50 ms.
     let schedule = phase(Load::Constant("10/s".parse().unwrap()), Duration::from_millis(100));
     bench.drive(&mut bench.driver(vec![schedule], ONCE)).await;
     tokio::time::sleep_until(bench.sent_at(0) + Duration::from_millis(80)).await;

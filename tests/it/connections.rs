@@ -269,7 +269,8 @@ async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
         [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
     };
     let settings = frame(4, 0, 0, &[]);
-    // 0x88 is `:status: 200` in the static table of HPACK. 0x5f begins a literal `content-type`.
+    // 0x88 is `:status: 200` in the static table of HPACK. 0x5f is the name `content-type`, and its
+    // value follows.
     let kind = b"text/event-stream";
     let fields = [&[0x88, 0x5f, u8::try_from(kind.len()).unwrap()], &kind[..]].concat();
     let response_head = frame(1, 4, 1, &fields);

@@ -1,6 +1,6 @@
 //! Evaluates every query of the shipped dashboards with a real Prometheus. The test replaces the
-//! variables in the queries like Grafana. Prometheus scrapes a daemon that runs a short ramp, and
-//! the simulator that is its target.
+//! variables in the queries, as Grafana does. Prometheus scrapes a daemon that runs a short ramp,
+//! and the simulator that is its target.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -134,7 +134,7 @@ scenarios:
     let mut wrong = Vec::new();
     let queries = queries();
     assert!(queries.len() > 100, "{}", queries.len());
-    // These queries are allowed to return nothing: the machine can be without control groups or a
+    // These queries are allowed to return nothing: the machine can be without cgroups or without a
     // CPU quota, and the simulator has no rate limits.
     let may_be_empty = |expression: &str| {
         expression.contains("llmload_cgroup_cpu_") || expression.contains("llmload_rate_limit_")

@@ -294,7 +294,7 @@ fn the_docker_context_contains_every_file_of_the_build() {
     assert!(found > 0);
 }
 
-/// Removes each `..` from a path together with the folder before it, without following links.
+/// Removes each `..` from a path, and the folder before it. Does not follow symbolic links.
 fn normal(path: &Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,5 @@
-//! Self-monitoring: the daemon reports a distortion after the test has stopped or throttled it.
+//! Tests of self-monitoring. A distortion is a state of llmload or of its machine that can falsify
+//! the results. The daemon reports a distortion after the test has stopped or throttled it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,7 +46,8 @@ scenarios:
     daemon.signal("STOP");
     std::thread::park_timeout(Duration::from_secs(3));
     daemon.signal("CONT");
-    // The stop delayed 300 arrivals and 30 probes of the event loop.
+    // The stop delayed 300 arrivals. It also delayed 30 probes, with which the daemon measures how
+    // late its event loop is.
     daemon.wait_for("/api/v1/status", |text| {
         let kinds = kinds(text);
         ["dispatch_lag", "event_loop_delay"]
@@ -72,7 +74,7 @@ scenarios:
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
 }
 
-/// A new control group with a quota of 0.02 CPUs. Dropping it removes the control group.
+/// A new cgroup with a quota of 0.02 CPUs. Dropping the value removes the cgroup.
 struct ThrottledGroup {
     folder: PathBuf,
 }
@@ -97,7 +99,7 @@ impl ThrottledGroup {
 
 impl Drop for ThrottledGroup {
     fn drop(&mut self) {
-        // The control group cannot be removed before its last process has been reaped.
+        // The cgroup cannot be removed before its last process has been reaped.
         for _ in 0..100 {
             if std::fs::remove_dir(&self.folder).is_ok() {
                 return;
@@ -107,8 +109,8 @@ impl Drop for ThrottledGroup {
     }
 }
 
-/// In most containers, this test is not allowed to create a control group. Then it only checks that
-/// the daemon does not report the low quota.
+/// In most containers, this test is not allowed to create a cgroup. Then it only checks that the
+/// daemon does not report the low quota.
 #[test]
 fn throttling_by_a_control_group_is_reported_as_a_distortion() {
     let yaml = "targets: {sim: {simulator: {}}}\nscenarios: {s: {target: sim, rate: 20/s}}\n";

@@ -20,7 +20,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Timeouts that no response in this file exceeds unless it is silent.
+/// Timeouts that a response in this file exceeds only if it is silent.
 fn timeouts() -> Timeouts {
     Timeouts {
         first_token: millis(2_000),
@@ -130,7 +130,8 @@ async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_the
         Ok(()),
         "the total timeout ends the wait for usage"
     );
-    // With hidden reasoning, no token arrives. The request must not wait for a first token then.
+    // If a model hides its reasoning, a response can end without any token. After the finish
+    // reason, the request must not wait for a first token.
     let hidden = vec![data(&[FINISH, USAGE]), BodyStep::Silence];
     let (outcome, _) =
         send(InMemory::with_body(millis(0), hidden), Terminal::FinishReason, timeouts()).await;

@@ -1,4 +1,5 @@
-//! The exposition of the daemon, checked with promtool and a real Prometheus.
+//! Tests of the exposition, which is the text with all metrics of the daemon. promtool and a real
+//! Prometheus read it.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -27,7 +28,7 @@ fn every_series_exists_at_zero_from_the_start() {
     for family in ALL.iter().chain(PROCESS) {
         assert!(
             text.contains(&format!("# TYPE {} ", family.name))
-                // These families are missing if the machine has no control groups.
+                // These metrics are missing if the machine has no cgroups.
                 || family.name.starts_with("llmload_cgroup_")
                 || llmload::metrics::table::ABSENT_AT_START.contains(family),
             "{} is missing",
@@ -205,9 +206,9 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
 }
 
-/// Runs as many routes as `check` accepts without a warning. At the same time, many clients request
-/// `/metrics` and never read the responses. Still, llmload sends every arrival, and another client
-/// gets the complete exposition.
+/// A route is one scenario with one of its targets. The test runs as many routes as `check` accepts
+/// without a warning. At the same time, many clients request `/metrics` and never read the
+/// responses. Still, llmload sends every arrival, and another client gets the complete exposition.
 #[test]
 fn ten_thousand_series_and_clients_that_never_read_delay_no_arrival() {
     const SCENARIOS: usize = 32;

@@ -429,8 +429,8 @@ async fn a_connection_that_is_never_accepted_times_out() {
     target.timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
     let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::ConnectTimeout, "{}", outcome.1);
-    // The timeout of the first token includes the time to connect, so it can end before the timeout
-    // for connecting.
+    // The time to connect is a part of the time to the first token. So the first-token timeout can
+    // end before the connect timeout.
     target.timeouts = Timeouts { first_token: Duration::from_millis(200), ..Timeouts::default() };
     let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::TimeoutFirstToken, "{}", outcome.1);

@@ -128,8 +128,8 @@ fn the_schedule_does_not_start_while_its_target_is_absent() {
     assert_eq!(sample(&daemon.get("/metrics").2, "llmload_target_ready", &[]), 0.0);
 }
 
-/// If the response of a server cannot change without help, llmload logs a warning with a remedy. A
-/// server that does not respond yet causes no warning.
+/// If waiting cannot fix the problem of a target, such as a 404, llmload logs a warning with a
+/// remedy. A server that does not respond yet causes no warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lasting_problem_of_a_target_is_logged_once_as_a_warning() {
     let upstream = Upstream::start(|_| plain("404 Not Found", "text/plain", "")).await;

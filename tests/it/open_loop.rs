@@ -1,4 +1,5 @@
-//! The open loop on a paused clock. Only the schedule determines when an arrival is due.
+//! Tests of the open loop on a paused clock. In the open loop, only the schedule determines when an
+//! arrival is due. The responses have no influence.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -33,7 +34,8 @@ pub fn constant(rate: &str, seconds: u64) -> Phase {
     phase(Load::Constant(rate.parse().unwrap()), Duration::from_secs(seconds))
 }
 
-/// A route to an endpoint in memory, with the switches and the observer of the route.
+/// A route (one scenario with one target) to an endpoint in memory, and the values with which a
+/// test controls and observes it.
 pub struct Bench {
     pub endpoint: Arc<InMemory>,
     pub route: Arc<Route<InMemoryEndpoint, Arc<Recorder>>>,

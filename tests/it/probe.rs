@@ -438,8 +438,9 @@ async fn the_report_mentions_an_event_before_the_first_text_only_if_one_arrived(
     let without_text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let rest = || data(&[FINISH, USAGE, DONE]);
     let wait = || BodyStep::Pause(Duration::from_millis(2));
-    // The test uses the real clock. If the code read the clock twice for one read, the two times
-    // would differ and the report would mention an event.
+    // The test uses the real clock. The first text and its event arrive in the same piece of bytes.
+    // If llmload read the clock twice for this piece, the two times would differ, and the report
+    // would wrongly mention an earlier event.
     assert!(!is_shown(probed(vec![data(&[&token("a")]), wait(), rest()]).await));
     assert!(
         !is_shown(probed(vec![data(&[without_text, &token("a")]), wait(), rest()]).await),

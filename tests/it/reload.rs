@@ -140,7 +140,8 @@ scenarios: {{s: {{target: sim, rate: 50/s, request: {{max_tokens: 2}}{slo}}}}}
 async fn a_removed_scenario_drains_while_a_changed_scenario_continues() {
     let gate = CancellationToken::new();
     let held = gate.clone();
-    // Requests of the guest hang until the gate opens.
+    // The target responds to requests of the scenario `guest` only after the test has cancelled
+    // `gate`.
     let upstream = Upstream::start_with_head(move |_, head| {
         if head.contains("x-who: guest") {
             [vec![Act::WaitFor(held.clone())], good()].concat()
@@ -567,8 +568,8 @@ schedule: [{{constant: 50/s, for: 1s}}, {{pause: 500ms}}]
     .unwrap();
 }
 
-/// SIGKILL ends a daemon during a schedule on the wall clock. The next daemon continues on the same
-/// curve.
+/// SIGKILL ends a daemon during a schedule on the wall clock. The next daemon sends at the rate
+/// that the schedule has at the current time.
 #[test]
 fn after_a_kill_the_rate_follows_the_wall_clock() {
     let yaml = "target: {simulator: {}}

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::binary::Daemon;
 
-/// Returns a command in which a shell first runs `shell` and then llmload.
+/// Returns a command that starts a shell. The shell runs the text in `shell`, and then llmload.
 fn after(shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_llmload")]);

@@ -61,7 +61,8 @@ fn on(url: &str, keys: &str, phase: &str) -> String {
     format!("target: {{base_url: '{url}', model: m}}\nstart: now\n{keys}schedule: [{{{phase}}}]\n")
 }
 
-/// Checks that the ledger, the totals, the phases and the timeline of a report agree.
+/// The ledger is the set of counters that account for every arrival. Checks that the ledger, the
+/// totals, the phases and the timeline of a report agree.
 fn assert_consistent(report: &Report) {
     for route in &report.routes {
         let (ledger, total) = (&route.ledger, &route.total);

@@ -1,9 +1,10 @@
 //! No secret appears in a log, a page, a label, an error or the debug form of a value, even if the
 //! server sends the secret back.
 //!
-//! Every secret in this file contains the same text, the mark. The servers quote the requests. If
-//! llmload forgets to mask a secret, the mark therefore appears in the output. The tests also
-//! require `[redacted]` in the output, so they fail if a server quotes nothing.
+//! Every secret in this file contains the text `cAnArY`, which is called the mark here. The servers
+//! quote the requests. If llmload forgets to mask a secret, the mark therefore appears in the
+//! output. The tests also require `[redacted]` in the output, so they fail if a server quotes
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,9 +27,9 @@ const HEADER: &str = "Basic b-cAnArY-header==";
 const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
-/// The strings that no output is allowed to contain: the mark, and the mark in base64 in each of
-/// three alignments. llmload does not mask a very short start of a secret, but such a start does
-/// not contain the complete mark.
+/// The strings that no output is allowed to contain: the mark, and the three forms that the mark
+/// can have in base64, which depend on its position. If an output is cut inside a secret, a short
+/// prefix of the secret can stay unmasked. This prefix does not contain the whole mark.
 const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
 
 /// Servers that quote the request. The message of the failure contains this quote.

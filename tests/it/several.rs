@@ -78,7 +78,7 @@ scenarios:
     assert_eq!(difference["pairs"], 40, "a pair counts only if both requests succeed");
     let mean = difference["mean_seconds"].as_f64().unwrap();
     assert!(mean > 0.0, "{mean}");
-    // The metrics contain the sums of the same pairs.
+    // The metrics contain the sums over the same pairs of requests.
     let pair = ["target=\"slow\"", "scenario=\"both\"", "baseline=\"fast\""];
     let of = |name: &str, more: &[&str]| sample(&exposition, name, &[&pair[..], more].concat());
     for (count, sums, mean) in [

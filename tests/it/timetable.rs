@@ -1,4 +1,5 @@
-//! Tests of the schedule over hours and days: cron, active windows, the wall clock and shards.
+//! Tests of the schedule over hours and days: cron, active windows, the wall clock and shards. A
+//! shard is one of several daemons that share a schedule.
 //!
 //! Each test runs a complete driver against an endpoint in memory. Tokio's clock is paused, so
 //! hours pass in an instant.

@@ -25,7 +25,7 @@ pub enum Act {
     /// Writes the same bytes at this interval until the client disconnects.
     Trickle(Vec<u8>, Duration),
     Pause(Duration),
-    /// Waits until the token is cancelled.
+    /// Waits until the test cancels this cancellation token.
     WaitFor(CancellationToken),
     /// Sends nothing until the client disconnects.
     Silence,
@@ -202,18 +202,18 @@ pub fn plain(status: &str, kind: &str, body: &str) -> Vec<Act> {
 /// One step in the response body of an [`InMemory`] endpoint.
 #[derive(Clone, Debug)]
 pub enum BodyStep {
-    /// A read returns this text.
+    /// The next read of the client returns this text.
     Data(String),
     Pause(Duration),
     /// The body never continues.
     Silence,
     /// The connection breaks.
     Break,
-    /// The read panics, as if llmload had a bug.
+    /// The next read of the client panics, as if llmload had a bug.
     Panic,
 }
 
-/// Returns a step in which one read returns all these events.
+/// Returns a step after which the next read of the client returns all these events.
 pub fn data(events: &[&str]) -> BodyStep {
     BodyStep::Data(events.concat())
 }

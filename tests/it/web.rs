@@ -91,7 +91,8 @@ fn content_length_matches_the_body_even_for_head_requests() {
         assert_eq!(length(&head), body.len(), "{path}");
         let (head_status, head, nothing) = request(daemon.address, "HEAD", path).unwrap();
         assert_eq!((head_status, nothing.as_str()), (status, ""), "{path}");
-        // The length of some bodies changes between two requests, because they have current values.
+        // The length of some bodies changes between two requests, because these bodies contain
+        // current values.
         if !matches!(path, "/metrics" | "/api/v1/status") {
             assert_eq!(length(&head), body.len(), "{path}");
         }

@@ -23,7 +23,7 @@ start at the folder of the file. Unknown and duplicate keys are errors.
 | ratio | a percentage or a fraction: `99%`, `0.99` |
 ";
 
-/// A place in the file: a path, and the schema of the value there.
+/// A place in the configuration file: its path, and the JSON Schema of the value there.
 struct Place<'a> {
     path: String,
     schema: &'a Value,
@@ -147,7 +147,8 @@ fn definition(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.strip_prefix("#/$defs/")
 }
 
-/// Returns true for the alternative that only admits a string with `${NAME}`.
+/// Returns true for a schema that accepts only a string with `${NAME}`. It is one of the
+/// alternatives for a value.
 fn is_placeholder(schema: &Value) -> bool {
     schema["type"] == "string" && schema["pattern"] == "\\$\\{"
 }
@@ -205,7 +206,8 @@ fn values(schema: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// Finds the first value at a path of the example file; `NAME` and `[]` match any name and entry.
+/// Finds the first value at a path of the example file. In the path, `NAME` matches every name, and
+/// `[]` matches every entry of a list.
 fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     let (step, rest) = path.split_once('.').map_or((path, ""), |(step, rest)| (step, rest));
     let (key, lists) = (step.trim_end_matches("[]"), step.matches("[]").count());

@@ -16,8 +16,8 @@ pub enum Kind {
     Literal,
 }
 
-/// Returns the comments and string literals of a source text, in order. Characters and lifetimes
-/// count as code.
+/// Returns the comments and string literals of a source text, in order. Character literals and
+/// lifetimes count as code.
 pub fn texts(source: &str) -> Vec<Passage> {
     let mut found = Vec::new();
     let mut at = 0;
