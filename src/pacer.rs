@@ -1,5 +1,7 @@
-//! The pacer computes the due time of each arrival in a segment of a cycle, and returns the
-//! instant at which the driver must wake up next.
+//! The pacer computes the due time of each arrival. An arrival is one request that the schedule
+//! demands. A pacer serves one *segment*, which is an uninterrupted part of one cycle of the
+//! schedule, and a cycle is one pass through all phases. The pacer also tells the driver, which
+//! sends the arrivals, when it must wake up next.
 //!
 //! The schedule gives a rate λ(t) in arrivals per second, where t is the time since the start of
 //! the cycle. Its integral Λ(t) = ∫₀ᵗ λ(u) du is the number of arrivals expected up to t. Each
@@ -38,14 +40,14 @@
 //!
 //! Three rules keep arrivals exact, however late the pacer is called:
 //!
-//! - The limiter's bucket starts empty, so a cycle does not begin with a burst.
-//! - The limiter's clock is never more than one burst beyond the last granted mark. If the clock
-//!   went further, the limiter would lose arrivals.
+//! - The limiter is a token bucket that starts empty, so a cycle does not begin with a burst.
+//! - The limiter's clock is never ahead of the last granted mark by more than the size of the
+//!   bucket. If the clock went further, the limiter would lose arrivals.
 //! - Each pacer has a separate limiter and serves one segment of one cycle. The marks depend only
 //!   on the number of the cycle, so no state passes from one pacer to the next.
 //!
-//! [`Pacer`] is a synchronous value. It reads no clock: the driver passes the current time to it,
-//! and acts on the result.
+//! [`Pacer`] never waits and reads no clock: the driver passes the current time to it, and acts on
+//! the result.
 
 mod mark_limiter;
 
@@ -130,13 +132,15 @@ impl Segment {
 
 /// The arrivals of one segment, in order.
 ///
-/// All marks are positions on one axis, in millionths of an arrival. Position 0 is the last mark of
-/// the previous cycle. The start of this cycle is at the position `carry`.
+/// All marks are positions on one axis, in millionths of an arrival. The start of this cycle is at
+/// the position `carry`. Position 0 is the last mark of the previous cycle. The first cycle has no
+/// previous cycle, so its position 0 is half an arrival before its start. Random arrivals have a
+/// `carry` of 0.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Arc<Schedule>,
     segment: Segment,
-    /// The distance from the last mark of the previous cycle to the start of this cycle.
+    /// The distance from position 0 to the start of this cycle.
     carry: Area,
     gaps: ArrivalGaps,
     next_mark: u64,
@@ -151,8 +155,8 @@ pub struct Pacer {
     limiter: MarkLimiter,
 }
 
-/// The next point at which the schedule clock stops: the start of a `requests` phase, or the end of
-/// the segment.
+/// The next point at which the time in the cycle stops: the end of the segment, or the start of a
+/// `requests` phase. While a `requests` phase runs, the time in the cycle stands still.
 struct Barrier {
     /// The point as an offset from the start of the cycle.
     time: Duration,
@@ -174,8 +178,8 @@ impl Pacer {
     pub fn new(schedule: Arc<Schedule>, spec: &ArrivalSpec, segment: Segment) -> Pacer {
         let (earlier, fraction) = schedule.arrivals_before(segment.cycle);
         let mut gaps = ArrivalGaps::new(spec, segment.cycle, earlier);
-        // Random arrivals start anew with each cycle, so they depend only on the number of the
-        // cycle.
+        // Random arrivals take over nothing from the previous cycle, so they depend only on the
+        // number of the cycle.
         let carry = if gaps.is_even() { fraction } else { Area::ZERO };
         let next_mark = gaps.next_gap();
         let mut pacer = Pacer {
@@ -199,7 +203,7 @@ impl Pacer {
     /// Excludes the arrivals and the `requests` phases up to this offset in the cycle.
     fn start_after(&mut self, after: Duration) {
         self.skip_until = micro(self.schedule.area(after) + self.carry);
-        // Evenly spread marks are not drawn, so a division finds the last mark to skip.
+        // Evenly spread marks need no random numbers, so a division finds the last mark to skip.
         if self.gaps.is_even() && self.skip_until > self.next_mark {
             let gap = self.gaps.next_gap();
             let marks = (self.skip_until - self.next_mark) / gap;
@@ -214,8 +218,8 @@ impl Pacer {
         self.first_uncounted = (0..self.schedule.phases().len()).take_while(has_begun).count();
     }
 
-    /// Returns the segment. The schedule clock stops during each `requests` phase, so each of these
-    /// phases moves the start of the cycle later.
+    /// Returns the segment. While a `requests` phase runs, the time in the cycle stands still, so
+    /// each of these phases moves the start of the cycle later.
     pub fn segment(&self) -> Segment {
         self.segment
     }
@@ -245,8 +249,8 @@ impl Pacer {
         self.delay_cycle(self.next_barrier().time, now);
     }
 
-    /// Ends the active `requests` phase. The schedule clock, which stopped at the start of the
-    /// phase, continues at `now`.
+    /// Ends the active `requests` phase. The time in the cycle, which stood still during the phase,
+    /// continues at `now`.
     pub fn end_counted_phase(&mut self, now: Instant) {
         let barrier = self.next_barrier();
         if let Some(counted) = barrier.counted {
@@ -262,8 +266,8 @@ impl Pacer {
     }
 
     /// Skips the marks that are due before the segment. Returns true when it has skipped all of
-    /// them. A segment can begin hours into a random cycle, so one call skips at most
-    /// [`MARKS_PER_POLL`] marks.
+    /// them. If the arrivals are random, a segment that begins hours into a cycle has many such
+    /// marks, so one call skips at most [`MARKS_PER_POLL`] of them.
     fn skip_earlier_marks(&mut self) -> bool {
         for _ in 0..MARKS_PER_POLL {
             if self.next_mark > self.skip_until {
@@ -312,8 +316,8 @@ impl Pacer {
                 self.instant_of(wanted).filter(|_| wanted <= micro(barrier.area + self.carry));
             match due {
                 // Λ of a sine is a floating point number. Where the sine is almost flat, rounding
-                // can leave Λ(now) a billionth below a mark although Λ⁻¹ of this mark is not after
-                // `now`. In this case, Λ⁻¹ decides.
+                // can leave Λ(now) a billionth below a mark whose due time has come. In this case,
+                // the due time decides.
                 Some(due) if due <= now => reading = wanted,
                 later => return Err(later),
             }
@@ -401,7 +405,7 @@ impl Pacer {
     }
 }
 
-/// An area in millionths of an arrival, rounded down.
+/// The number of millionths of an arrival, rounded down.
 fn micro(area: Area) -> u64 {
     u64::try_from(area.micro()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! The difference between two targets that receive the same requests at the same instants.
 //!
-//! A pair counts only if both its requests succeed. The mean difference of all pairs has a 95 %
-//! confidence interval.
+//! The requests that both targets receive for the same arrival are a pair. A pair counts only if
+//! both its requests succeed. The mean difference over all pairs has a 95 % confidence interval.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Timing {
 }
 
 /// The differences between a target and the baseline target, which is the first target of the
-/// scenario. Requests can add pairs while a scrape reads the differences.
+/// scenario. Requests can add pairs while Prometheus reads the differences.
 #[derive(Debug, Default)]
 pub struct PairedComparison(Mutex<PairedSnapshot>);
 
@@ -39,7 +39,7 @@ pub struct DifferenceSums {
     pub count: u64,
     /// The sum of all positive differences. In these pairs, this target was slower.
     pub slower: f64,
-    /// The sum of all negative differences, without the sign. In these pairs, this target was
+    /// The sum of the absolute values of all negative differences. In these pairs, this target was
     /// faster.
     pub faster: f64,
     /// The sum of the squares of all differences.
@@ -80,9 +80,9 @@ impl DifferenceSums {
         (self.count > 0).then(|| (self.slower - self.faster) / self.count as f64)
     }
 
-    /// Returns half of the width of the 95 % confidence interval of the mean, in seconds: 1.96
-    /// standard errors of the normal distribution. `None` for fewer than 30 pairs, for which this
-    /// interval would be too narrow.
+    /// Returns half of the width of the 95 % confidence interval of the mean, in seconds. This is
+    /// 1.96 standard errors, as for a normal distribution. `None` for fewer than 30 pairs, for
+    /// which this interval would be too narrow.
     #[allow(clippy::cast_precision_loss)]
     pub fn margin(&self) -> Option<f64> {
         let (count, mean) = (self.count as f64, self.mean().filter(|_| self.count >= 30)?);
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((first_token.count, duration.count), (40, 41));
         let mean = |sums: DifferenceSums| sums.mean().unwrap();
         assert!((mean(first_token) - 0.010).abs() < 1e-9 && (mean(duration) + 0.1).abs() < 1e-9);
-        // A standard deviation of 2.026 ms over the root of 40.
+        // A standard deviation of 2.0255 ms, divided by the square root of 40.
         assert!((first_token.margin().unwrap() - 1.96 * 0.002_025_5 / 40_f64.sqrt()).abs() < 1e-6);
         assert_eq!(
             duration.margin().map(|margin| margin < 1e-9),

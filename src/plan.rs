@@ -34,8 +34,8 @@ pub struct Plan {
     /// The scenarios in the order of the file.
     pub scenarios: Vec<Scenario>,
     pub buckets: Buckets,
-    /// One message for each setting that is allowed but probably a mistake. The message names the
-    /// place of the setting in the file. llmload logs these warnings, and `check` shows them.
+    /// One message for each setting that is allowed but probably a mistake. The message says where
+    /// the setting is in the file. llmload logs these warnings, and `check` shows them.
     pub warnings: Vec<String>,
     /// The text of the file, for the page `/config`. Every value that can be secret is masked.
     pub masked_source: String,
@@ -201,7 +201,7 @@ pub struct Target {
     pub connection: Connection,
     /// True if llmload sends a `traceparent` header with each request.
     pub traceparent: bool,
-    /// The end marker that proves that a response is complete.
+    /// The proof that a streamed response is complete. The file sets it with the key `terminal`.
     pub terminal: Terminal,
     pub timeouts: Timeouts,
     /// The prices of tokens; `None` if the file has no prices.

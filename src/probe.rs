@@ -77,10 +77,10 @@ pub struct ProbedRequest {
     pub first_text_event: Option<Duration>,
     /// The number of events with text.
     pub chunks: u32,
-    /// The number of reads that contained events with text. It is lower than `chunks` if the server
-    /// or a proxy sends several events together.
+    /// The number of reads from the connection that contained events with text. It is lower than
+    /// `chunks` if the server or a proxy sends several events together.
     pub reads: u32,
-    /// The channel of the first text.
+    /// The kind of the first text, such as the answer or reasoning.
     pub first_text: Option<Channel>,
     /// The finish reason of a complete stream.
     pub finish: Option<FinishReason>,
@@ -105,7 +105,7 @@ impl ProbeReport {
 }
 
 impl Probe {
-    /// Requests the models, the version and two streams.
+    /// Requests the list of models and the version, and then sends the same prompt twice.
     ///
     /// # Errors
     /// No HTTP client can be built for the target.

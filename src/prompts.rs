@@ -3,9 +3,9 @@
 //!
 //! A source has no state, so the k-th prompt of a scenario is always the same, whatever the order
 //! of the calls. If N shards each send every N-th arrival, together they send the same prompts as
-//! one daemon. A repeated run sends the same prompts again. The only exceptions are the nonces of
-//! [`PrefixCache::Cold`] and the salts of [`PrefixCache::Salted`], which must be different in each
-//! request.
+//! one daemon. A repeated run sends the same prompts again. The only exceptions are the nonce, a
+//! unique text before each prompt of [`PrefixCache::Cold`], and the salt, a unique parameter of
+//! each request of [`PrefixCache::Salted`]. Both must be different in each request.
 
 mod builtin;
 mod filler_text;

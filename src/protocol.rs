@@ -1,4 +1,4 @@
-//! The wire: how a request becomes bytes, and how the bytes of a response are understood.
+//! The wire format: how a request becomes bytes, and how the bytes of a response are understood.
 //!
 //! Everything here is synchronous and uses neither sockets nor clocks. The caller reads the socket,
 //! reads the clock and passes the bytes in. So a test can split the bytes of a response at any
@@ -53,8 +53,8 @@ pub fn is_event_stream(content_type: &str) -> bool {
     essence.eq_ignore_ascii_case("text/event-stream")
 }
 
-/// The sign that a streamed response is complete: the key `terminal` of a target. A stream that
-/// ends without this sign is a failure.
+/// The proof that a streamed response is complete. A stream that ends without this proof is a
+/// failure. Users choose the proof with the key `terminal` of a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Terminal {
     /// A finish reason (the default).

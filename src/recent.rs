@@ -33,7 +33,7 @@ pub struct Recent {
 /// The values of one step of the window.
 #[derive(Clone, Debug)]
 struct Step {
-    /// The number of the step, counted from the start.
+    /// The number of the step. The first step begins when [`Recent`] is created.
     number: u64,
     values: RecentValues,
 }

@@ -160,7 +160,7 @@ pub struct TimelineReport {
 /// The difference between a target and the first target of its scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairedDifference {
-    /// The number of pairs in which both requests finished.
+    /// The number of pairs in which both requests succeeded.
     pub pairs: u64,
     pub time_to_first_token: Option<MeanDifference>,
     pub request_duration: Option<MeanDifference>,

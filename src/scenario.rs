@@ -261,7 +261,8 @@ fn build_driver(
     let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
     match context.run_options {
         None => driver.with_gate(Arc::clone(gate)),
-        // A run has no gate, because an outage after its start is a part of the result.
+        // A run never waits for a target that is away, because an outage after the start of the run
+        // is a part of the result.
         Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
         Some(RunOptions { time_limit: None, .. }) => driver,
     }
@@ -292,8 +293,8 @@ async fn drive(
     }
 }
 
-/// Whenever a cycle waits at the gate, waits until a target responds again, and then lets the cycle
-/// begin.
+/// Whenever the next cycle has to wait because the target is away, waits until a target responds
+/// again, and then lets the cycle begin.
 async fn release_cycles(
     gate: &ReadinessGate,
     routes: &HttpRouteTable,

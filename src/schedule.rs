@@ -118,10 +118,11 @@ impl Schedule {
     }
 
     /// Returns the number of evenly spread arrivals in all cycles before this cycle, and the
-    /// distance on the Λ axis from the last of these arrivals to the start of this cycle.
+    /// distance on the Λ axis from the last of these arrivals to the start of this cycle. For the
+    /// first cycle, the number is 0 and the distance is ½.
     ///
-    /// The mark of the first arrival is ½. So if a phase has an integer number of arrivals, no
-    /// arrival is exactly at the start or at the end of the phase.
+    /// The mark of the first arrival is therefore ½. So if a phase has an integer number of
+    /// arrivals, no arrival is exactly at the start or at the end of the phase.
     pub fn arrivals_before(&self, cycle: u64) -> (u64, Area) {
         let cycle = u128::from(cycle);
         let (arrivals, rest) = (self.total().0 / Area::ARRIVAL.0, self.total().0 % Area::ARRIVAL.0);

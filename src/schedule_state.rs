@@ -80,7 +80,7 @@ pub struct SchedulePosition {
     pub phase: Option<String>,
     /// The remaining time of the phase, if it is known.
     pub remaining: Option<Duration>,
-    /// The offered rate of this shard, in arrivals per second.
+    /// The rate at which arrivals of this shard are due, in arrivals per second.
     pub rate: f64,
     /// The number of requests that this shard keeps in flight; 0 in an open loop.
     pub concurrency: u32,

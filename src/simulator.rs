@@ -2,10 +2,11 @@
 //! needs no real model.
 //!
 //! It simulates an inference server: a fixed number of slots, a queue for the slots, prefill and
-//! decode times that depend on the tokens and the requests in slots, and faults in configured
-//! percentages of the requests. It runs on a separate thread with a separate tokio runtime. So the
-//! simulator does not delay llmload's requests, and the requests do not delay the simulator. It
-//! does not use other modules of this crate.
+//! decode times, and faults in configured percentages of the requests. A request occupies a slot
+//! while it runs. The times depend on the numbers of tokens and of occupied slots. The simulator
+//! runs on a separate thread with a separate tokio runtime. So the simulator does not delay
+//! llmload's requests, and the requests do not delay the simulator. It does not use other modules
+//! of this crate.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Service level objectives. An objective consists of a criterion for one request, and the
 //! percentage of requests that must meet the criterion.
 //!
-//! llmload judges each request when the request ends. The verdict is therefore exact for any
+//! llmload judges each request when the request ends. The result is therefore exact for any
 //! threshold, and does not depend on the buckets of a histogram. A failed request misses every
 //! objective.
 

@@ -62,7 +62,7 @@ pub struct RouteMonitor {
     pub target: String,
     /// The model. Empty until the model is known.
     pub model: OnceLock<String>,
-    /// The ledger and the requests in flight.
+    /// The ledger, which counts the arrivals by outcome, and the requests in flight.
     pub state: Arc<RouteState>,
     /// The state of the schedule of the scenario.
     pub schedule_state: Arc<ScheduleState>,

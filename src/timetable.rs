@@ -1,9 +1,10 @@
 //! The timetable of a scenario: when each cycle of its schedule starts, and when the scenario is
 //! idle.
 //!
-//! The driver requests one entry after another from a [`Timetable`]. Each entry begins where the
-//! previous entry ended, however late the driver calls. So the entries cover all of time, and no
-//! arrival is lost between two entries.
+//! The driver, which sends the arrivals, requests one entry after another from a [`Timetable`]. An
+//! entry is a segment (an uninterrupted part of one cycle), an idle time, or the end of the load.
+//! Each entry begins where the previous entry ended, however late the driver calls. So the entries
+//! cover all of time, and no arrival is lost between two entries.
 //!
 //! The driver also passes in the time of the wall clock. If a schedule follows the wall clock, the
 //! timetable computes the position of each cycle from this time whenever a segment begins. If
@@ -243,7 +244,8 @@ impl Timetable {
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after_offset = match self.last_cycle {
             // Somebody set the wall clock back into a cycle that has ended. The scenario waits for
-            // the end of that cycle, because a second pass would send its arrivals twice.
+            // the end of that cycle, because otherwise it would send the arrivals of that cycle
+            // twice.
             Some(last)
                 if cycle.number < last.number
                     || (cycle.number == last.number && last.completed) =>

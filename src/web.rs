@@ -8,9 +8,10 @@
 //! - `/config`: the configuration file as written, with secrets masked
 //! - `/api/v1/status`: the status as JSON
 //! - POST `/-/reload`, `/-/pause`, `/-/resume`, `/-/quit`, and POST or DELETE
-//!   `/api/v1/scenarios/NAME/rate`: admin requests. They are always accepted from this machine, and
-//!   from other machines only with `--web.enable-lifecycle`. Repeating a request has no further
-//!   effect
+//!   `/api/v1/scenarios/NAME/rate`: admin requests. They are accepted from this machine, from other
+//!   machines only with `--web.enable-lifecycle`, and never from a web page of another site. A
+//!   repeated pause, resume or DELETE has no further effect. A repeated reload reads the files
+//!   again, and a repeated POST of a rate starts its time again
 //! - GET `/api/v1/scenarios/NAME/rate`: the current rate of a scenario, for clients on any machine
 
 mod admin;

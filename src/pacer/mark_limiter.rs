@@ -1,9 +1,10 @@
 //! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time. Only
 //! this module and its parent use this crate.
 //!
-//! The limiter is a token bucket with the algorithm GCRA. Its only state is a theoretical arrival
-//! time (TAT). It lets `n` cells pass if its clock has reached TAT + n − burst. One cell is one
-//! millionth of an arrival, and the bucket gains one cell for each unit of its clock.
+//! The limiter is a token bucket. governor calls the tokens *cells*, and the size of the bucket its
+//! *burst*. Here, one cell is one millionth of an arrival, and the bucket gains one cell for each
+//! unit of its clock. The limiter uses the algorithm GCRA, whose only state is a theoretical
+//! arrival time (TAT). It lets `n` cells pass if its clock has reached TAT + n − burst.
 //! [`MarkLimiter`] sets this clock to Λ(now), in millionths of an arrival. So the cells up to a
 //! mark pass as soon as Λ(now) reaches the mark.
 
@@ -52,8 +53,9 @@ impl MarkLimiter {
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
 
-    /// Moves the start of the limiter to a mark that is before the segment and therefore needs no
-    /// grant. After the first call of [`MarkLimiter::try_reach`], the start must not move.
+    /// Moves the origin of the limiter to a mark that is before the pacer's segment and therefore
+    /// needs no grant. After the first call of [`MarkLimiter::try_reach`], the origin must not
+    /// move.
     pub(super) fn start_at(&mut self, mark: u64) {
         self.origin = mark;
         self.granted = mark;

@@ -80,7 +80,7 @@ fn a_long_stop_loses_no_arrival_and_moves_no_due_time() {
     let even = ArrivalSpec::default();
     let steady = dues(&schedule, 1, &even, (0..=10_000).map(Duration::from_millis));
     // The only poll is after the end, so 200,000 arrivals are due at once. This number is far above
-    // the burst.
+    // the size of the limiter's bucket.
     let stopped = dues(&schedule, 1, &even, [Duration::from_mins(1)].into_iter());
     assert_eq!(steady.len(), 200_000);
     assert_eq!(steady, stopped);

@@ -1,8 +1,8 @@
 //! Sends one request with the same function as a load, [`exchange`], and inspects the bytes of the
 //! response.
 //!
-//! The inspection finds facts that a load does not need, such as the channel of the first text and
-//! the finish reason.
+//! The inspection finds facts that a load does not need, such as the kind of the first text and the
+//! finish reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -101,7 +101,7 @@ impl Observe for Mutex<EventRecord> {
 struct Inspector {
     reader: StreamReader,
     first_event: Option<Instant>,
-    /// The channel of the first text, and the instant of the read that contained this text.
+    /// The kind of the first text, and the time at which llmload read it from the connection.
     first_text: Option<(Channel, Instant)>,
 }
 

@@ -168,7 +168,8 @@ mod tests {
         let lengths: Vec<_> =
             (0..10_000).map(|k| tokens(&generate(&synthetic, k, Lengths::default()).0)).collect();
         assert!(lengths.iter().all(|length| (80..=120).contains(length)));
-        // If lengths were clamped, a third of them would be 80.
+        // If a length outside the bounds were replaced by the nearest bound instead of being drawn
+        // again, a third of the lengths would be 80.
         assert!(lengths.iter().filter(|length| **length == 80).count() < 500);
         assert_eq!(
             tokens(

@@ -11,7 +11,7 @@ use crate::measurement::{Failure, FailureCause, FailureDetail};
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The reader of the response to a request without streaming. The response is complete when its
-/// JSON is complete, so the reader does not need the `terminal` of the target.
+/// JSON is complete, so the reader does not need the setting `terminal` of the target.
 #[derive(Debug)]
 pub struct BodyReader {
     body: Vec<u8>,
@@ -36,8 +36,8 @@ impl BodyReader {
         self
     }
 
-    /// Takes the bytes of one read. Returns false if the body is too large, in which case the
-    /// caller can stop reading.
+    /// Takes the bytes of one read from the connection. Returns false if the body is too large, in
+    /// which case the caller can stop reading.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
             self.response.fail(Failure::TooLarge, &TooLarge::Body.to_string());
@@ -49,7 +49,7 @@ impl BodyReader {
         !self.response.has_failed()
     }
 
-    /// Returns the verdict. Call this method when the body has ended cleanly.
+    /// Returns the verdict: success or failure. Call this method when the body has ended cleanly.
     ///
     /// # Errors
     /// The response is a failure.

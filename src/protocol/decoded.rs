@@ -2,8 +2,8 @@
 //! the field names of a response.
 //!
 //! [`DecodedEvent`] does not contain text. The decoder passes each piece of text to a *sink*, which
-//! is a closure of the caller, while the text is still in the read buffer. So the measured path
-//! allocates nothing. A caller that needs the text passes a sink that stores it.
+//! is a closure of the caller, while the text is still in the read buffer. So llmload stores no
+//! text while it measures. A caller that needs the text passes a sink that stores it.
 
 use std::borrow::Cow;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::measurement::printable;
 
-/// The highest plausible amount. A higher value is a defect of the server, or a Unix time where a
-/// duration is expected.
+/// The highest plausible value of a limit or of a duration in seconds. A higher value is a defect
+/// of the server, or a Unix time where a duration is expected.
 const MAX_AMOUNT: f64 = 1e12;
 /// The longest plausible wait, in seconds. A higher value is a Unix time where a duration is
 /// expected.
@@ -74,7 +74,8 @@ pub fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<String
     Some(printable(id, MAX_REQUEST_ID))
 }
 
-/// Parses an amount. Returns `None` for `-1`, which Azure sends if the amount is unknown.
+/// Parses a value without a unit. Returns `None` for `-1`, which Azure sends if the value is
+/// unknown.
 fn amount(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|amount| plain && *amount <= MAX_AMOUNT)

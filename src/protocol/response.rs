@@ -117,8 +117,8 @@ impl ResponseState {
         self.has_end_marker || self.has_failed()
     }
 
-    /// Returns true if a response whose body has ended is complete. It is complete if the sign that
-    /// `terminal` requires has arrived.
+    /// Returns true if a response whose body has ended is complete. It is complete if the proof
+    /// that `terminal` requires has arrived.
     pub(super) fn has_ended(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some(),
@@ -127,9 +127,10 @@ impl ResponseState {
         }
     }
 
-    /// Returns true if a response is complete although its body has not ended. A finish reason does
-    /// not count if text follows it, because some servers send a finish reason with every event.
-    /// For [`Terminal::Eof`] the result is always false.
+    /// Returns true if a response is already complete before its body has ended. A finish reason
+    /// does not count if text follows it, because some servers send a finish reason with every
+    /// event. For [`Terminal::Eof`], only the end of the body is a proof, so the result is always
+    /// false.
     pub(super) fn is_complete(&self, terminal: Terminal) -> bool {
         match terminal {
             Terminal::FinishReason => self.finish.is_some() && !self.has_text_after_finish,
@@ -149,7 +150,7 @@ impl ResponseState {
         Ok(completed)
     }
 
-    /// Returns the verdict on a response that has ended. `is_complete` is false if the sign that
+    /// Returns the verdict on a response that has ended. `is_complete` is false if the proof that
     /// the target's `terminal` requires is missing.
     pub(super) fn verdict(&self, is_complete: bool) -> Result<CompletedResponse, FailureDetail> {
         if let Some(failure) = &self.failure {
@@ -185,7 +186,7 @@ impl ResponseState {
         })
     }
 
-    /// Returns the failure of a response that ended without the sign that `terminal` requires.
+    /// Returns the failure of a response that ended without the proof that `terminal` requires.
     fn incomplete(&self) -> FailureDetail {
         let marker = self.api.end_marker();
         let fail = |message: &str| FailureDetail::new(Failure::Incomplete, message);

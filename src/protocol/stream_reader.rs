@@ -17,12 +17,13 @@ use super::response::{CompletedResponse, ResponseState};
 use super::sse::{Decoder, ResponseLimits, SseEvent};
 use crate::measurement::{Failure, FailureDetail};
 
-/// The number of events that one read has completed. All these events have the instant of the read.
+/// The events that one read from the connection has completed. llmload cannot know when each of
+/// them arrived, so the caller gives all of them the time of this read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Events that contain text on any channel.
+    /// The number of events that contain text on any channel.
     pub token_events: u32,
-    /// Events of any kind.
+    /// The number of events of any kind.
     pub events: u32,
     /// True if the end marker or an error has arrived, so the verdict cannot change any more. The
     /// caller then stops reading and calls [`StreamReader::end`].
@@ -32,7 +33,9 @@ pub struct Progress {
 /// The result of a stream that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// The last event, if its blank line is missing. This event arrived with the last read.
+    /// The last event, if the body ended before the blank line of this event. Otherwise, no event.
+    /// The bytes of this event arrived with the last read, so the caller gives it the time of that
+    /// read.
     pub progress: Progress,
     /// The successful response, or the failure.
     pub verdict: Result<CompletedResponse, FailureDetail>,
@@ -99,9 +102,10 @@ impl StreamReader {
         StreamEnd { progress, verdict: self.response.stream_verdict(is_complete) }
     }
 
-    /// Returns true if the response is complete although its body has not ended. This means that
-    /// the sign that [`Terminal`] requires has arrived. A complete response stays a success even if
-    /// the connection breaks or becomes silent afterwards.
+    /// Returns true if the response is already complete before its body has ended, because the
+    /// proof that [`Terminal`] requires has arrived. Such a response stays a success even if the
+    /// connection breaks or becomes silent afterwards. For [`Terminal::Eof`], the result is always
+    /// false.
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)
     }

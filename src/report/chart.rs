@@ -75,7 +75,7 @@ pub(super) fn svg(lines: &[Line], interval: f64, unit: impl Fn(f64) -> String) -
                     x(middle),
                     y(*value)
                 );
-                // Without this, a single point between two gaps would be invisible.
+                // Without this short line, a single point between two gaps would be invisible.
                 if !pen_down {
                     path.push_str("h0.1");
                 }

@@ -55,7 +55,8 @@ pub(super) async fn wait(
 struct Obstacle {
     /// The words after "waiting for" in the log message.
     waiting_for: String,
-    /// True if the target responds. Such an obstacle is unlikely to disappear without help.
+    /// True if the target responds. Then it is running, so somebody probably has to change the
+    /// target or the configuration before it becomes ready.
     is_lasting: bool,
 }
 
@@ -93,8 +94,8 @@ async fn check(
     }
 }
 
-/// Decides how to log a wait. A new obstacle is logged as information. A lasting obstacle is logged
-/// as a warning at once. During every wait, the log gets a warning every five minutes.
+/// Decides how to log the wait for a target. A new obstacle is logged as information, or at once as
+/// a warning if it is lasting. During every wait, the log gets a warning every five minutes.
 struct WaitLog {
     obstacle: String,
     /// The time of the last warning, or the start of the wait if there was no warning.

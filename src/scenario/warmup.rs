@@ -1,5 +1,5 @@
 //! Sends the warm-up requests of a route (one scenario on one target) one after the other, before
-//! the schedule starts. Ledgers and histograms do not count these requests, because the first
+//! the schedule starts. No count and no histogram includes these requests, because the first
 //! requests to a server are slow: the server still builds its graphs, caches and pools.
 
 use std::sync::{Mutex, PoisonError};

@@ -46,8 +46,8 @@ pub struct ArrivalSpec {
 pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
-    /// The distance to this shard's next arrival in the sequence of all shards. The distance to the
-    /// directly following arrival is 1.
+    /// The next gap spans this many gaps of the sequence of all shards. This is 1 if no other shard
+    /// sends an arrival before this shard's next one.
     stride: u64,
 }
 
@@ -81,13 +81,14 @@ impl ArrivalGaps {
         ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
     }
 
-    /// Returns true if all gaps are equal. In this case, the fraction of an arrival at the end of a
-    /// cycle carries over to the next cycle.
+    /// Returns true if all gaps are equal. Only then, the gaps continue from one cycle to the next:
+    /// the first gap of a cycle begins at the last arrival of the previous cycle.
     pub fn is_even(&self) -> bool {
         matches!(self.source, Source::Even)
     }
 
-    /// Returns the gap to the next arrival of this shard. The gap is at least 1.
+    /// Returns the gap to the next arrival of this shard. The gap is at least a millionth of an
+    /// arrival.
     pub fn next_gap(&mut self) -> u64 {
         let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
         match self.source {

@@ -30,7 +30,7 @@ pub enum Load {
         amplitude: Rate,
         period: Duration,
     },
-    /// Open loop. Arrivals are due at the recorded instants of a trace.
+    /// Open loop. Arrivals are due at the recorded times of a trace.
     Replay(Trace),
     /// No arrivals and no closed loop.
     Pause,

@@ -1,7 +1,8 @@
 //! The load of a recorded trace.
 //!
-//! At the instant of each row, Λ rises by exactly one arrival. If the arrivals have equal gaps on
-//! the Λ axis, each arrival therefore belongs to one row and is due at the instant of the row.
+//! Each row of a trace is one recorded request. At the recorded time of a row, Λ rises by exactly
+//! one arrival. If the arrivals have equal gaps on the Λ axis, each arrival therefore belongs to
+//! one row and is due at the recorded time of this row.
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -248,7 +248,7 @@ fn body_refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A response that is being generated, together with the envelope of its JSON objects.
+/// A response that is being generated, together with the values that all its JSON objects share.
 struct PendingResponse {
     envelope: Envelope,
     usage: Usage,

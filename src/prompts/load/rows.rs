@@ -24,7 +24,7 @@ const MAX_FILE_BYTES: u64 = 1 << 40;
 /// The highest number of wrong rows that are reported one by one. Further wrong rows are only
 /// counted.
 const MAX_REPORTED: usize = 5;
-/// While llmload loads a file, each read returns at most this many bytes.
+/// While llmload loads a file, it reads at most this many bytes at once.
 const READ_SIZE: usize = 1 << 18;
 
 /// The reason why a row of a loaded file cannot be sent.

@@ -1,8 +1,9 @@
 //! Decodes the JSON of one event in a single pass.
 //!
 //! The decoder visits the outer objects, down to `delta`, key by key. If llmload does not need a
-//! key, such as token probabilities, the decoder skips its value and stores nothing. It borrows
-//! texts and the values of rare keys as raw JSON and reads them in place.
+//! key, such as token probabilities, the decoder skips its value and stores nothing. For a text, or
+//! for a key that servers rarely send, the decoder borrows the raw JSON of the value and reads it
+//! without a copy.
 
 use std::fmt;
 
