@@ -261,8 +261,8 @@ fn build_driver(
     let driver = Driver::new(spec.timetable(), arrivals, Arc::clone(schedule_state), begin);
     match context.run_options {
         None => driver.with_gate(Arc::clone(gate)),
-        // A run never waits for a target that is away, because an outage after the start of the run
-        // is a part of the result.
+        // After its start, a run never waits for a target that is away, because such an outage is a
+        // part of the result.
         Some(RunOptions { time_limit: Some(limit), .. }) => driver.with_time_limit(begin + limit),
         Some(RunOptions { time_limit: None, .. }) => driver,
     }
