@@ -447,8 +447,8 @@ fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
     assert!(invalid.contains("a.csv` line 11: the line is longer than 1 MiB"), "{invalid}");
 }
 
-/// The test has one prompt source of each kind, and compares the bodies of its requests with the
-/// prompt file.
+/// The configuration has one prompt source of each kind. The test compares the bodies of the
+/// requests with the prompts in the files.
 #[test]
 fn each_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();

@@ -1,5 +1,5 @@
-//! The comparison dashboard. It compares targets with each other, and the current values with
-//! earlier values of the same phase, the baseline.
+//! The comparison dashboard. It compares targets with each other. It also compares the current
+//! values with earlier values of the same phase, which are called the baseline.
 
 use llmload::metrics::table::{self, Family};
 
@@ -171,8 +171,8 @@ fn latency() -> [Panel; 5] {
     ]
 }
 
-/// The increase of a counter by target and baseline target. The counter is about paired requests:
-/// the same request, sent to two targets.
+/// The increase of a counter about paired requests. A pair is the same request, sent to a target
+/// and to the baseline target, with which the target is compared.
 fn increase(family: &Family, more: &str) -> String {
     format!(
         "sum by (scenario, target, baseline) (increase({}[{WINDOW}]))",

@@ -1,6 +1,6 @@
-//! Tests of commands to a running driver, the loop that sends the arrivals of a schedule. The tests
-//! use a paused clock. Each command takes effect at one instant, and no arrival is lost or sent
-//! twice at that instant.
+//! Tests of commands to a running driver, the loop that sends the requests of a schedule. The tests
+//! use a paused clock. A request that the schedule makes due is called an arrival. Each command
+//! takes effect at one instant, and no arrival is lost or sent twice at that instant.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;

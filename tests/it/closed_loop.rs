@@ -62,7 +62,7 @@ async fn open_and_closed_loop_phases_alternate() {
     assert_eq!(sent.iter().filter(|at| **at > Duration::from_secs(4)).count(), 20);
 }
 
-/// A complete response on a connection that stays open after the response.
+/// A response that is complete after `[DONE]`. The server then keeps the connection open.
 fn lingering() -> Vec<BodyStep> {
     vec![data(&[&token("a"), FINISH, USAGE, DONE]), BodyStep::Silence]
 }

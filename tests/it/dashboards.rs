@@ -62,8 +62,8 @@ fn filled(expression: &str, variables: &[Value]) -> String {
         ("__interval", "5s"),
         ("__range", "30s"),
         ("window", RANGE),
-        // On the dashboard, the baseline is at least ten minutes old. In this test, it is five
-        // seconds old.
+        // The dashboard compares current values with a baseline that is at least ten minutes old.
+        // In this test, the baseline is five seconds old.
         ("ago", "5s"),
         // In this test, one request in ten fails. With the objectives that the dashboard offers,
         // some queries would return nothing.
@@ -194,7 +194,8 @@ scenarios:
     assert_eq!(sample(&theirs, "simulator_requests_total", &[]), started);
     let limited = sent("llmload_request_failures_total", "reason=\"rate_limited\"");
     assert_eq!(limited, sample(&theirs, "simulator_faults_total", &["fault=\"http_429\""]));
-    // The tolerance is five standard deviations of a fraction of 10 %.
+    // The tolerance is five standard deviations of the measured fraction, if the true fraction is
+    // 10 %.
     let error = 5.0 * (0.1 * 0.9 / started).sqrt();
     assert!((limited / started - 0.1).abs() < error, "{limited} of {started}");
 }

@@ -200,7 +200,8 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
         "{response}"
     );
     assert!(!response.contains("event_loop"), "{response}");
-    // The same bounds in another notation are not a change.
+    // These are the same bounds, written in another way (`0.250` for `0.25`), so they are not a
+    // change.
     let (status, response, rate) = reload(yaml("[0.250, 5.0]", 2));
     assert_eq!((status, rate), (200, 2.0), "{response}");
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);

@@ -33,8 +33,8 @@ fn sent_since(bench: &Bench, from: SystemTime) -> Vec<u64> {
     bench.sent().iter().map(|at| (*at + offset).as_secs()).collect()
 }
 
-/// Runs a driver that sends one request at each cron firing. Returns the day and the time (UTC) of
-/// each request.
+/// Runs a driver that sends one request at each cron firing, which is a time that matches the cron
+/// expression. Returns the day and the time (UTC) of each request.
 async fn sent_by_cron(cron: &str, zone: &str, from: &str, length: Duration) -> Vec<String> {
     let mut bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 10);
     bench.clock_start.wall = utc(from);

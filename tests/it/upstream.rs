@@ -314,7 +314,7 @@ pub fn arrival_now() -> Arrival {
     Arrival { k: 0, due: Instant::now(), phase: None, lengths: None }
 }
 
-/// An observer that records events for the test.
+/// Records the events that llmload reports about its requests, so that the test can check them.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub succeeded: Mutex<Vec<Measurement>>,
@@ -322,7 +322,7 @@ pub struct Recorder {
     /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
-    /// Cancelled when the first token arrives.
+    /// This cancellation token is cancelled when the first token of a response arrives.
     pub first_token: CancellationToken,
     pub chunks: AtomicU64,
 }
