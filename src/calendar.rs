@@ -90,7 +90,8 @@ impl Zone {
         let start_of = |date: Date| self.first_instant_of(date.into());
         let mut date = self.local_time(now).date();
         // After a change of the clock back across midnight, the clock shows yesterday again. By the
-        // rule of this module, yesterday has ended, so the loop moves on to today.
+        // rule of this module, yesterday ended at the first midnight, so the loop moves on to
+        // today.
         while let Some((tomorrow, true)) =
             date.tomorrow().ok().map(|day| (day, start_of(day).is_some_and(|start| start <= now)))
         {
@@ -122,19 +123,20 @@ pub enum Anchor {
     Midnight(Zone),
 }
 
-/// One cycle of a schedule and its place on the wall clock.
+/// One cycle of a schedule, with its start and its end on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cycle {
     /// The number of the cycle. Numbers increase from cycle to cycle, but not always by 1. They are
     /// the same after a restart and on every machine.
     pub number: u64,
-    /// The start of the cycle, which is at or before the requested instant.
+    /// The start of the cycle. It is at or before the `now` of [`Anchor::cycle_at`], unless that
+    /// `now` is before 1970.
     pub start: SystemTime,
     /// The end of the cycle: one length after the start, or the next midnight if that is earlier.
     pub end: SystemTime,
 }
 
-/// This time is longer than every day in every zone since the epoch.
+/// A time that is longer than every day in every zone since the epoch.
 const LONGEST_DAY: Duration = Duration::from_hours(48);
 
 impl Anchor {

@@ -47,7 +47,7 @@ use variables::Variables;
 const MAX_PROBLEMS: usize = 100;
 
 /// Loads a configuration file. Paths in the file are relative to the folder of the file. `env`
-/// returns the value of an environment variable. A `.env` file in the same folder defines further
+/// returns the value of an environment variable. A `.env` file in the same folder can define more
 /// variables.
 ///
 /// # Errors
@@ -113,7 +113,8 @@ pub fn parse(
     Ok(plan)
 }
 
-/// Returns a plan whose `warnings` are empty, and the warnings as [`Problem`]s with their places.
+/// Returns a plan whose `warnings` are empty, and the warnings as [`Problem`]s with line and
+/// column.
 fn parse_with_warnings(
     text: &str,
     origin: &str,
@@ -214,8 +215,8 @@ fn without_variable_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mista
         for value in [substituted.text.as_str(), substituted.text.trim()] {
             for value in [value.to_owned(), tree::excerpt(value)] {
                 text = text.replace(&format!("`{value}`"), &format!("`{written}`"));
-                // A shorter value is hardly a secret, but it can be a part of a word of the
-                // message.
+                // A shorter value is hardly a secret. It could also be a part of an ordinary word
+                // of the message, and the replacement would destroy this word.
                 if value.len() >= 8 {
                     text = text.replace(&value, &written);
                 }

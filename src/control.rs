@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::schedule_state::RateOverride;
 
 /// The highest number of commands that can wait in the channel. If the channel is full, the next
-/// caller waits for a free place.
+/// caller waits until the daemon has taken a command out.
 const QUEUE: usize = 16;
 
 /// A command to the daemon.
@@ -28,7 +28,7 @@ pub enum AdminCommand {
         /// The change.
         rate: RateOverride,
     },
-    /// Drains and ends the daemon.
+    /// Stops sending, waits for the requests in flight, and ends the daemon.
     Quit,
 }
 
@@ -51,7 +51,7 @@ pub enum CommandError {
 pub struct PendingCommand {
     /// The command.
     pub command: AdminCommand,
-    /// Receives the result. The caller may no longer wait for it.
+    /// Sends the result to the caller, who may no longer wait for it.
     pub reply: oneshot::Sender<Result<String, CommandError>>,
 }
 

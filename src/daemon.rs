@@ -1,5 +1,5 @@
-//! The daemon: it starts the scenarios of a plan and the web server, executes admin commands, and
-//! drains at the end.
+//! The daemon: it starts the scenarios of a plan and the web server, and executes admin commands.
+//! At the end it drains: it stops sending, and gives the requests in flight time to end.
 //!
 //! ```text
 //! start ──> select { stop, scenario ended, --wait over, command, file check } ──> shut down

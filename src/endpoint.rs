@@ -33,8 +33,8 @@ use redaction::Redaction;
 /// The longest response about the endpoint itself (its models or its version), in bytes.
 const MAX_METADATA: usize = 1 << 20;
 
-/// An endpoint to send requests to. [`HttpEndpoint`] sends requests over HTTP. Tests on a paused
-/// clock use an endpoint in memory, because sockets do not follow a paused clock.
+/// An endpoint to send requests to. [`HttpEndpoint`] sends requests over HTTP. Tests that pause the
+/// clock use an endpoint in memory, because real sockets do not stop with the clock.
 pub trait Endpoint: Send + Sync + 'static {
     type Response: Response;
 

@@ -12,13 +12,14 @@ use crate::measurement::{FailureDetail, Measurement};
 use crate::protocol::{RateLimits, Trace};
 use crate::schedule::Lengths;
 
-/// One scheduled instant of a scenario.
+/// One request that becomes due in a scenario. llmload sends it to each target of the scenario, or
+/// drops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The number of the arrival in the sequence that all shards of the scenario share. This number
     /// determines the prompt.
     pub k: u64,
-    /// The scheduled instant.
+    /// The instant at which the request is due.
     pub due: Instant,
     /// The position of the phase in the schedule; `None` during a manual rate override.
     pub phase: Option<usize>,
@@ -60,7 +61,8 @@ impl DropReason {
 pub enum AbortReason {
     /// The request outlived the grace period of a shutdown.
     Shutdown,
-    /// A reload removed the route, and the request outlived the grace period.
+    /// A reload removed the route (one scenario on one target), and the request outlived the grace
+    /// period.
     Reload,
 }
 
@@ -112,7 +114,8 @@ pub enum Event<'a> {
     Chunks {
         /// The number of these stream events.
         count: u32,
-        /// The time since the previous read that returned text. `None` for the first such read.
+        /// The time since the previous read from the connection that returned text. `None` for the
+        /// first such read.
         gap: Option<Duration>,
     },
     /// The request succeeded.

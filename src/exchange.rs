@@ -32,9 +32,9 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 /// body ends within this time, the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The time to wait for the next event after a response is complete. The usage and `[DONE]` can
-/// still follow. Engines send both at once. Gateways that count the tokens need some tenths of a
-/// second.
+/// The time to wait for the next event after a response is complete. The token counts (`usage`) and
+/// `[DONE]` can still follow. Engines send both at once. Gateways that count the tokens need some
+/// tenths of a second.
 const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request, and the rules for its response.
@@ -45,7 +45,8 @@ pub struct RequestSpec {
     pub model: String,
     /// The API that decodes the response.
     pub api: Api,
-    /// The sign that the response is complete.
+    /// The proof that the response is complete: by default, a finish reason. The user sets it with
+    /// the key `terminal`.
     pub terminal: Terminal,
     /// True if llmload requests usage. In this case, a response without usage is an anomaly.
     pub expects_usage: bool,
@@ -198,7 +199,7 @@ async fn check_head<R: Response>(
 /// The reason why llmload stopped reading a stream. If the connection breaks before the response is
 /// complete, there is a failure instead of a reason.
 enum StopReason {
-    /// The end marker or an error arrived, so the verdict cannot change any more.
+    /// The end marker or an error arrived, so the result of the request cannot change any more.
     ReaderFinished,
     /// The body ended cleanly at this instant.
     BodyEnded(Instant),
@@ -216,7 +217,7 @@ struct TokenTimes<'a, O: ?Sized> {
 }
 
 impl<O: Observe + ?Sized> TokenTimes<'_, O> {
-    /// Records the token events of one read.
+    /// Records that one read from the connection returned `count` events with text.
     fn record(&mut self, now: Instant, count: u32, timer: &mut RequestTimer) {
         if count == 0 {
             return;
@@ -264,7 +265,8 @@ async fn read_stream<R: Response>(
             break StopReason::ReaderFinished;
         }
     };
-    // The last event can lack its blank line. Its bytes arrived with the last read.
+    // The blank line after the last event can be missing. The bytes of this event arrived with the
+    // last read from the connection.
     let stream_end = reader.end(&mut discard_text);
     tokens.record(timer.last_read, stream_end.progress.token_events, &mut timer);
     if stream_end.progress.events > 0 {
@@ -272,7 +274,7 @@ async fn read_stream<R: Response>(
     }
     let completed = stream_end.verdict?;
     let end = match stop_reason {
-        // With `terminal: eof`, the response ends when its body ends.
+        // With the setting `terminal: eof`, the response is complete only when its body ends.
         StopReason::BodyEnded(at) if !reader.is_complete() => at,
         _ => last_event,
     };
@@ -338,9 +340,9 @@ async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) 
 
 /// All timeouts of one request, with one timer.
 ///
-/// The idle deadline moves with every read. Moving the timer each time would cost too much on the
-/// measured path. So a read does not move the timer. When the timer fires too early, it is set to
-/// the current deadline.
+/// Whenever bytes arrive, the idle deadline moves to a later instant. To set the timer again each
+/// time would cost too much on the measured path. So the timer keeps its old instant; when it fires
+/// too early, it is set to the current deadline.
 struct RequestTimer {
     sent: Instant,
     timeouts: Timeouts,
@@ -398,7 +400,8 @@ impl RequestTimer {
         } else {
             return total;
         };
-        // If both deadlines are equal, the more specific class is reported.
+        // If both deadlines are equal, the class that is more specific than `timeout_total` is
+        // reported.
         if specific.0 <= total.0 { specific } else { total }
     }
 

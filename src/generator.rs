@@ -5,8 +5,9 @@
 //!
 //! - Arrivals that llmload sends late or drops as late. The module `metrics` reports each arrival
 //!   with [`GeneratorMonitor::record_sent`] or [`GeneratorMonitor::record_late_drop`].
-//! - The delay of the event loop. A probe measures it on the runtime that also runs the requests.
-//! - Values from the kernel about the process and its control groups.
+//! - The delay of the event loop. A probe (a timer that is due ten times a second) measures it on
+//!   the runtime that also runs the requests.
+//! - Values from the kernel about the process and its cgroups.
 //!
 //! [`GeneratorMonitor::update`] combines them once a second.
 
@@ -128,8 +129,8 @@ impl GeneratorMonitor {
     }
 
     /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
-    /// so this runs on a separate thread and does not delay requests. While one call is running,
-    /// further calls return at once and keep the previous values.
+    /// so this runs on a separate thread and does not delay requests. If this method is called
+    /// while an earlier call is still running, it returns at once and keeps the previous values.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;

@@ -24,8 +24,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Returns a guard that refuses every arrival after `draining` is cancelled and while `paused`
-    /// is on.
+    /// Returns a guard that refuses every arrival while `paused` is on, and every arrival after
+    /// `draining` is cancelled.
     pub fn new(
         draining: CancellationToken,
         paused: Pause,

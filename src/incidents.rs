@@ -79,7 +79,7 @@ impl Incidents {
     }
 
     /// Reports that the target responded with a status below 500 to a request that is not part of a
-    /// schedule, such as a probe of the readiness gate.
+    /// schedule, such as a request that only checks whether the target is ready.
     pub fn target_answered(&self) {
         self.note_availability(true);
     }

@@ -7,7 +7,7 @@
 //! | `mailbox` | holds the commands that a running driver has not applied yet |
 //! | `slots` | counts the free and the busy slots of a closed loop |
 //! | `alarm` | wakes the driver at an instant |
-//! | `readiness` | holds the next cycle while the target does not respond |
+//! | `readiness` | delays the next cycle while the target is not ready |
 //! | `route` | sends the arrivals of one scenario to one target |
 //! | `template` | builds the request of an arrival |
 //! | `route_table` | contains all routes of a scenario; a reload can replace the routes |

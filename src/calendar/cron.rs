@@ -42,7 +42,7 @@ pub struct Cron {
 /// The values that one field of an expression matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Field {
-    /// Bit n is set if the field matches the value n.
+    /// A set of values as a bit mask: bit n is set if the field matches the value n.
     values: u64,
     /// True if the field begins with `*`.
     is_wildcard: bool,
@@ -63,7 +63,8 @@ fn bit(value: u32) -> u64 {
     1_u64.checked_shl(value).unwrap_or(0)
 }
 
-/// One of the five kinds of fields, with its name and its permitted values.
+/// One of the five fields (minute, hour, day of the month, month, weekday), with its name and its
+/// permitted values.
 struct FieldKind {
     name: &'static str,
     lowest: u32,
@@ -168,7 +169,7 @@ impl Cron {
     ///
     /// The search covers 5,000 cron firings or eight years, whichever is shorter. Eight years
     /// include leap days and changes to and from daylight saving time. The search always starts at
-    /// the same instant, so a file that is valid today is valid on every day.
+    /// the same instant, so a configuration that is valid today is valid on every day.
     pub fn has_interval_below(&self, length: Duration) -> bool {
         const FROM: Duration = Duration::from_hours(56 * 8766);
         const YEARS: Duration = Duration::from_hours(8 * 8766);
@@ -337,7 +338,7 @@ impl FieldKind {
     }
 }
 
-/// Parses a number that consists of digits only. `u32::from_str` would also accept a sign.
+/// Parses a number that consists of digits only. `u32::from_str` would also accept `+5`.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

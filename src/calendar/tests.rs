@@ -133,8 +133,8 @@ fn a_daily_cron_fires_every_24_hours_in_a_zone_without_daylight_saving_time() {
     }
 }
 
-/// The search begins a fraction of a second before or after a cron firing. The fraction does not
-/// move the next cron firing and does not repeat the last one.
+/// The search begins a fraction of a second before or after a cron firing. The fraction has no
+/// effect: the next cron firing is at a full minute, and the last cron firing is not found again.
 #[test]
 fn a_cron_fires_at_the_start_of_a_minute_whenever_the_search_begins() {
     let cron = cron("*/5 * * * *", "UTC");
@@ -287,7 +287,7 @@ fn windows(all: &[(&str, &str, &str)]) -> Windows {
     Windows::new(all.iter().map(window).collect())
 }
 
-/// The first `count` changes of the state after an instant.
+/// The first `count` times after an instant at which a window opens or closes.
 fn changes(windows: &Windows, name: &str, after: &str, count: usize) -> Vec<String> {
     let mut now = at(after);
     let mut all = Vec::new();

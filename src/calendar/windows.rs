@@ -195,8 +195,8 @@ impl Windows {
     /// as one window.
     pub fn state_at(&self, now: SystemTime) -> (bool, Option<SystemTime>) {
         let now = timestamp(now);
-        // The next change is nearly always within two weeks. It can be a year away if windows in
-        // two zones have a gap between them only during daylight saving time.
+        // A window nearly always opens or closes within two weeks. The next change can be a year
+        // away if windows in two zones have a gap between them only during daylight saving time.
         let (inside, change) = self
             .state_within(now, 15)
             .or_else(|| self.state_within(now, 400))

@@ -60,7 +60,7 @@ impl Sum for DemandTotals {
 /// The lowest and the highest load between two times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extremes {
-    /// The lowest rate in requests per second. Infinite if none of the phases has a rate.
+    /// The lowest rate in requests per second. Infinite if no phase has a rate.
     pub rate_min: f64,
     /// The highest rate in requests per second. For a replay, this is the highest number of trace
     /// rows within one second.
@@ -141,7 +141,8 @@ impl<'a> Demand<'a> {
     }
 
     fn totals_until(&self, run: &CycleRun, to: Duration) -> DemandTotals {
-        // A run that joins its first cycle late does not send the arrivals due before that time.
+        // A run can begin when its first cycle is already running. It does not send the earlier
+        // arrivals of that cycle.
         let missed = |after| self.totals_in_cycle(run.cycle, after, |begin| begin < after);
         let missed = run.after.map_or_else(DemandTotals::default, missed);
         let (cycles, time) = self.position(run, to);
@@ -274,7 +275,8 @@ impl<'a> Demand<'a> {
             .map_or(self.schedule.phases().len(), |placed| placed.index);
         let is_at_from =
             |index: usize| self.schedule.phase_span(index).is_some_and(|placed| placed.end >= from);
-        // Phases of length zero that begin at `from` are directly before the current phase.
+        // Phases of length zero that begin at `from` come just before the current phase in the
+        // list.
         let first =
             (0..current).rev().take_while(|index| is_at_from(*index)).last().unwrap_or(current);
         let phases = (first..).map_while(|index| self.schedule.phase_span(index));
@@ -373,7 +375,8 @@ fn requests_of_shard(shard: Shard, count: NonZeroU64) -> f64 {
 }
 
 /// Rounds to a millionth, the precision of rates. Without rounding, a ramp to 50/s would show a
-/// highest rate of 49.999…/s, because the forecast reads the rate a nanosecond before the end.
+/// highest rate of 49.999…/s, because the forecast takes the rate at one nanosecond before the end
+/// of the ramp.
 pub fn round_to_micro(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

@@ -43,8 +43,8 @@ pub struct Forecast {
     /// The length of one bucket.
     #[serde(rename = "bucket_seconds", serialize_with = "seconds")]
     pub bucket: Duration,
-    /// The forecast shard and the number of shards. For example, `0/1` means that one daemon sends
-    /// all requests.
+    /// The shard whose load is forecast, and the number of shards. For example, `0/1` means that
+    /// one daemon sends all requests.
     pub shard: String,
     /// One entry per scenario, in the order of the file.
     pub scenarios: Vec<ScenarioForecast>,

@@ -47,8 +47,8 @@ impl PlannedRuns {
         // Any instant can be the origin, because all other instants are relative to the origin.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
-        // All cycles of a schedule of length zero are at one instant, so one walk covers all of
-        // them.
+        // All cycles of a schedule of length zero take place at one instant, so the loop below
+        // needs only the first of them.
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
         let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
         let mut walk = TimetableWalk { scenario, origin, horizon, timetable };
@@ -97,8 +97,8 @@ struct TimetableWalk<'a> {
 }
 
 impl TimetableWalk<'_> {
-    /// Returns the run that begins with a segment and includes all segments that follow without a
-    /// gap.
+    /// A [`Segment`] is an uninterrupted part of one cycle. Returns the run that begins with this
+    /// segment and includes all segments that follow without a gap.
     fn run(&mut self, at: Duration, segment: Segment) -> CycleRun {
         let length = self.scenario.schedule.length();
         let from = (self.origin.instant + at).saturating_duration_since(segment.cycle_start);
@@ -170,7 +170,7 @@ impl TimetableWalk<'_> {
         Moment { instant, wall: self.origin.wall_at(instant) }
     }
 
-    /// Returns the end of the active window, but at most the end of the forecast.
+    /// Returns the end of the active window, or the end of the forecast if that is earlier.
     fn interrupted(&self, at: Duration) -> Duration {
         let wall = self.origin.wall + at;
         let change = self.scenario.active.as_ref().and_then(|windows| windows.state_at(wall).1);

@@ -58,14 +58,14 @@ fn status_line(url: &Uri, deadline: Instant) -> std::io::Result<String> {
     let mut line = [0; STATUS_LINE];
     let mut read = 0;
     while read < STATUS_LINE {
-        // The timeout shrinks with each read. With a fixed timeout, a server that sends one byte
-        // now and then could delay this check for ever.
+        // Each read gets only the time that is left until the deadline. With a fixed timeout for
+        // each read, a server that sends one byte now and then could delay this check for ever.
         stream.set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut line[read..]) {
             Ok(0) => break,
             Ok(more) => read += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // A read that timed out returns this error.
+            // The error of a read that timed out.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(ErrorKind::TimedOut.into());
             }

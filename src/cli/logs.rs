@@ -36,13 +36,13 @@ enum LogFormat {
 pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
     // The HTTP libraries log only warnings, unless a filter names them.
     let directives = match args.level.as_str() {
-        // The certificate verifier is off, because it would log the error of each failed request
-        // again.
+        // The certificate verifier is off, because it would log the error of each failed request a
+        // second time.
         level @ ("error" | "warn" | "info" | "debug" | "trace") => {
             format!("warn,rustls_platform_verifier=off,llmload={level}")
         }
-        // A filter contains `=`. A single word is a mistyped level. As a filter, it would silence
-        // the log.
+        // A filter contains `=`. A text without `=` is a mistyped level. If llmload used it as a
+        // filter, the log would be silent.
         filter if filter.contains('=') => filter.to_owned(),
         level => {
             return Err(format!(

@@ -75,7 +75,7 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
 fn target(args: &ProbeArgs) -> Result<(Arc<Target>, Vec<String>), Failed> {
     if let Some(url) = &args.url {
         let options = UrlOptions {
-            // A plan needs a concurrency or a rate. The probe ignores it.
+            // A plan needs a concurrency or a rate, but the probe ignores this value.
             concurrency: Some(NonZeroU32::MIN),
             model: args.model.clone(),
             api_key_env: args.api_key_env.clone(),

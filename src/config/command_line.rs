@@ -3,7 +3,7 @@
 //!
 //! This module turns the options into the YAML that a user could have written in a file, and loads
 //! that YAML. Options therefore have the same meaning and the same checks as the keys of a file.
-//! Only the place of a problem differs, because it is the name of an option.
+//! Only the problems differ: they name an option instead of a line of a file.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

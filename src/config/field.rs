@@ -26,7 +26,7 @@ pub enum Field<T> {
     #[default]
     Absent,
     /// The value has the wrong form. The reader has already recorded that mistake, so code that
-    /// needs the value returns without a second message.
+    /// needs the value stops without a second message.
     Invalid(NodeId),
     /// The file contains the key, and the value has the right form.
     Present(Located<T>),

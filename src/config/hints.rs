@@ -108,7 +108,8 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     if let Some(name) = nearest_name(key, known.iter().copied()) {
         return misspelled(name);
     }
-    // Only `request` has both keys. An unknown key of `request` is usually a field of the body.
+    // Only the map under the key `request` can have both of these keys. An unknown key in this map
+    // is usually a field of the request body.
     let remedy = if known.contains(&"max_tokens") && known.contains(&"extra") {
         format!("write it in `extra: {{{}: …}}`", excerpt(key))
     } else {
@@ -117,7 +118,7 @@ pub fn unknown_key(key: &str, known: &[&str]) -> Mistake {
     Mistake::new(message, remedy).of_kind(ProblemKind::UnknownKey)
 }
 
-/// Returns the key of `known` that other tools call `key`.
+/// Returns the key in `known` that has the same meaning as `key`, a name from other tools.
 fn synonym(key: &str, known: &[&str]) -> Option<&'static str> {
     let name = match key {
         "url" | "endpoint" | "host" => "base_url",

@@ -17,11 +17,11 @@ use super::hints;
 use super::problem::{Mistake, MistakeAt, Mistakes};
 use super::tree::{NodeId, Text, Tree, Value};
 
-/// The newtype name of a [`Field`](super::field::Field) in serde. The deserializer recognises this
-/// name, and then returns a sequence of two elements: the id of the node, and the value of the
-/// node.
+/// The newtype name that serde sees for a [`Field`](super::field::Field). The deserializer
+/// recognises this name, and then returns a sequence of two elements: the id of the node, and the
+/// value of the node.
 pub(super) const FIELD: &str = "$field";
-/// The name in serde of each enum that has one variant for each allowed type of the YAML node. The
+/// The name that serde sees for every enum with one variant per allowed type of the YAML node. The
 /// deserializer recognises this name, and then selects the variant by the type of the node: `text`,
 /// `number`, `list` or `map`.
 pub(super) const VARIANT_BY_NODE_TYPE: &str = "$node_type";

@@ -25,8 +25,8 @@ const MAX_ROWS: usize = 1_000_000;
 /// hashes of all blocks of a prompt.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Reads a trace, and divides the instants of its rows by `speed`. With `until`, the function stops
-/// after this time of the replay.
+/// Reads a trace, and divides the instants of its rows by `speed`. With `until`, the function
+/// ignores all rows that the replay would send after this time.
 ///
 /// # Errors
 /// If the file cannot be read or is too large, or if one of the lines that it reads is invalid.

@@ -154,8 +154,9 @@ impl Tree {
     pub fn hash(&self) -> u64 {
         let mut hash = Fnv::default();
         let mut add = |kind: u8, bytes: &[u8]| {
-            // The kind and the length are in front of each value. Otherwise the values `ab`, `c`
-            // and the values `a`, `bc` would have the same hash.
+            // The hash covers the kind and the length of each value, and then the value. Without
+            // kind and length, the values `ab`, `c` and the values `a`, `bc` would have the same
+            // hash.
             let length = (bytes.len() as u64).to_le_bytes();
             hash.update(&[kind]);
             hash.update(&length);
@@ -183,8 +184,8 @@ impl Tree {
         })
     }
 
-    /// Messages about a node show the position of the node that this method returns: for a map or
-    /// list under a key, the node of the key; for any other node, the node itself.
+    /// Returns the node whose position a message about the node `id` shows. For a map or list under
+    /// a key, this is the node of the key; for any other node, it is the node itself.
     pub fn reported_node(&self, id: NodeId) -> NodeId {
         match (self.value(id), self.nodes.get(id.index()).map(|node| node.step)) {
             (Value::Map(_) | Value::List(_), Some(Step::Entry)) => NodeId(id.0.saturating_sub(1)),

@@ -199,7 +199,8 @@ impl Validator<'_> {
     /// Checks the short form in the same way as a long form with one target and one scenario.
     fn short_form(&self, form: ShortForm) -> Form {
         let seed = seed(&form.seed);
-        // The short form has only one route, so the limit of routes has no effect.
+        // The short form has only one route (one scenario on one target), so the limit of routes
+        // has no effect.
         let (_, buckets) = self.metrics(&form.metrics);
         let target = self.short_target(form.target, seed).map(Arc::new);
         let targets = Definitions::single("target", DEFAULT_NAME, target);

@@ -63,8 +63,8 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
         again.own_mistake =
             Some(Mistake::new("a second document begins here", "write one document per file"));
         let seed = NodeSeed { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
-        // A text that ends with `---` or `...` has a second document without content. It is
-        // allowed.
+        // A text that ends with `---` or `...` has a second document without content. Such a
+        // document is allowed.
         if let Err(error) = seed.deserialize(second) {
             return Err(again.malformed(&error));
         }
@@ -175,8 +175,8 @@ struct NodeVisitor<'b> {
 }
 
 impl NodeVisitor<'_> {
-    /// Checks the limits before the value of the node is read. At the node of [`locate`], it
-    /// returns the error that contains the position.
+    /// Checks the limits before the value of the node is read. At the node that [`locate`] looks
+    /// for, it returns an error; the YAML crate adds the position to this error.
     fn enter<E: de::Error>(&mut self) -> Result<(), E> {
         if self.build.stop_at == Some(self.id) {
             return Err(E::custom("here"));

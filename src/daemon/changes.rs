@@ -10,13 +10,13 @@ const MAX_NAMES: usize = 20;
 pub(super) enum ScenarioChange {
     /// Nothing changed.
     Unchanged,
-    /// New settings apply. The ledgers and the Prometheus series continue.
+    /// New settings apply. The ledgers (the counts of arrivals) and the Prometheus series continue.
     Changed,
     /// The scenario stops and starts again, because it must wait until a target is ready.
     Restarted,
     /// The scenario is new.
     Added,
-    /// The scenario drains.
+    /// The scenario sends nothing more, and its requests in flight can still end.
     Removed,
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Reloader {
     source: Option<ConfigSource>,
     /// All files of the configuration, including prompts and secrets.
     files: Vec<PathBuf>,
-    /// The fingerprint of the contents of `files` at the last read. The read of an invalid
+    /// The fingerprint of the contents of `files` when the configuration was last read. An invalid
     /// configuration updates the fingerprint too.
     fingerprint: u64,
 }
@@ -28,8 +28,9 @@ impl Reloader {
         Reloader { source, files, fingerprint }
     }
 
-    /// Returns true if the contents of a file have changed since the last read. Modification times
-    /// cannot show this, because Kubernetes changes a `ConfigMap` by swapping symbolic links.
+    /// Returns true if the contents of a file have changed since the configuration was last read.
+    /// Modification times cannot show this, because Kubernetes changes a `ConfigMap` by swapping
+    /// symbolic links.
     pub(super) async fn has_changed_files(&self) -> bool {
         self.source.is_some() && fingerprint(self.files.clone()).await != self.fingerprint
     }
@@ -74,9 +75,9 @@ impl Reloader {
     }
 }
 
-/// Reads the configuration. Returns the plan, its files, and the fingerprint of these files from
-/// before the read. If a file changes during the read, the next check finds a different fingerprint
-/// and reads the configuration again.
+/// Reads the configuration. Returns the plan, its files, and the fingerprint that these files had
+/// just before they were read. If a file changes while it is read, the next check finds a different
+/// fingerprint and reads the configuration again.
 fn read(
     source: &ConfigSource,
     known_files: Vec<PathBuf>,

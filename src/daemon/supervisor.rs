@@ -4,9 +4,10 @@
 //! in this way:
 //!
 //! - An unchanged scenario continues without a change.
-//! - A changed scenario keeps its ledgers, Prometheus series and connections. It restarts only if
-//!   it must wait until a target is ready.
-//! - A removed scenario drains, and then its series are removed.
+//! - A changed scenario keeps its ledgers (the counts of its arrivals), Prometheus series and
+//!   connections. It restarts only if it must wait until a target is ready.
+//! - A removed scenario drains: it sends nothing more, and its requests in flight can end. Then its
+//!   series are removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub(super) struct Supervisor {
     board: Arc<StatusBoard>,
     scenarios: Vec<RunningScenario>,
     simulators: Simulators,
-    /// The routes that reloads removed. They may still have requests in flight.
+    /// The routes (one scenario on one target each) that reloads removed. They may still have
+    /// requests in flight.
     draining: Vec<Arc<RouteState>>,
     /// The tasks of the scenarios.
     pub(super) tasks: JoinSet<Result<(), ScheduleCrashed>>,
@@ -267,8 +269,8 @@ impl Supervisor {
                 RouteTransition::Create => after.new_monitor(route, schedule_state),
             })
             .collect();
-        // If the baseline target has changed, the comparison starts again, because differences from
-        // two baseline targets cannot be added.
+        // If the baseline target has changed, the comparison starts again, because a sum of
+        // differences from two baseline targets has no meaning.
         if monitors.first().map(Arc::as_ptr) != Some(Arc::as_ptr(old_baseline_monitor)) {
             for monitor in &monitors {
                 monitor.difference.reset();

@@ -20,7 +20,7 @@ pub(super) enum Transition {
 
 /// The effect of a reload on a route (one scenario on one target) of the new specification.
 pub(super) enum RouteTransition {
-    /// The route continues with the ledger and the series of this monitor.
+    /// The route continues with the ledger (the counts of arrivals) and the series of this monitor.
     Reuse(Arc<RouteMonitor>),
     /// The route is new, and its model is known.
     Create,

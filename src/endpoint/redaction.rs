@@ -16,9 +16,9 @@ const MASK: &str = "[redacted]";
 /// The length of the shortest value that counts as a secret, in bytes. Shorter values, such as
 /// `true`, `blue` or `EMPTY`, are not secret and occur in ordinary text.
 const MIN_SECRET: usize = 6;
-/// The length of the shortest start of a secret that is masked at the end of a text, in bytes. The
-/// end of a text can contain only the start of a secret, because the server or a limit has
-/// shortened the text. Shorter starts, such as `Bearer` and `sk-`, stay readable.
+/// The length in bytes of the shortest prefix of a secret that is masked at the end of a text. If
+/// the server or a limit has shortened a text, the text can end in the middle of a secret, so only
+/// a prefix of the secret is left. Shorter prefixes, such as `Bearer` and `sk-`, stay readable.
 const MIN_PREFIX: usize = 8;
 
 /// The secrets of one target, in every form in which a server can quote a secret.
@@ -75,8 +75,8 @@ fn forms(secret: &str) -> [String; 5] {
     [secret.to_owned(), url.replace('+', "%20"), url, json.replace('/', "\\/"), json]
 }
 
-/// Returns the position at which the text ends with the start of the secret. An ellipsis at the end
-/// of the text is ignored.
+/// If the text ends with a prefix of the secret of at least [`MIN_PREFIX`] bytes, returns the
+/// position at which this prefix begins. An ellipsis at the end of the text is ignored.
 fn cut_secret(text: &str, secret: &str) -> Option<usize> {
     let text = text.strip_suffix('…').unwrap_or(text).as_bytes();
     let longest = secret.len().min(text.len());

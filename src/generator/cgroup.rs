@@ -1,8 +1,9 @@
-//! The CPU quota that the control groups set for this process, and the throttling by this quota.
+//! The CPU quota that the cgroups (control groups of Linux) set for this process, and the
+//! throttling by this quota.
 //!
-//! Control groups form a tree, and every level above the process can have a quota: for example its
+//! Cgroups form a tree, and every level above the process can have a quota: for example its
 //! container and the pod of the container. So this module reads every visible level. It supports
-//! both versions of control groups. On a system without control groups, there are no values.
+//! both versions of cgroups. On a system without cgroups, there are no values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,23 +25,23 @@ pub struct Cgroup {
 pub struct CpuQuota {
     /// The CPU time per period, in CPUs. For example, 0.5 is half of the time of one CPU.
     pub cpus: f64,
-    /// The length of a period. If a group uses up its CPU time, the kernel stops the group until
+    /// The length of a period. If a cgroup uses up its CPU time, the kernel stops the cgroup until
     /// the next period begins.
     pub period: Duration,
 }
 
-/// Throttling since the start of the group.
+/// Throttling since the cgroup was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// The number of periods in which the group ran under a quota.
+    /// The number of periods in which the cgroup ran under a quota.
     pub periods: u64,
-    /// The number of periods in which the group was stopped.
+    /// The number of periods in which the cgroup was stopped.
     pub throttled: u64,
     /// The time for which it was stopped, as a sum over all CPUs.
     pub time: Duration,
 }
 
-/// The folders of the control groups: first the group of the process, then each level above it.
+/// The folders of the cgroups: first the cgroup of the process, then each level above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     version: Version,
@@ -55,8 +56,7 @@ enum Version {
 }
 
 impl Levels {
-    /// Finds the control groups of this process. Call this once: the process never changes its
-    /// group.
+    /// Finds the cgroups of this process. Call this once: the process never changes its cgroup.
     pub(super) fn find(proc: &Path) -> Levels {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
         Levels::parse(&text("cgroup"), &text("mountinfo")).unwrap_or_default()
@@ -77,7 +77,7 @@ impl Levels {
         };
         let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
         // In a container, often only a part of the tree is mounted, and the path is relative to the
-        // tree outside the container. Then the mount point is the group of the container.
+        // tree outside the container. Then the mount point is the cgroup of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
@@ -99,7 +99,7 @@ impl Levels {
             all.quota = quota.filter(tighter).or(all.quota);
             if let Some(level) = throttling(&text("cpu.stat")) {
                 let sum = all.throttling.get_or_insert_default();
-                // All levels have the same periods, so these are not added up.
+                // All levels share the same periods, so the counts of periods are not added up.
                 sum.periods = sum.periods.max(level.periods);
                 sum.throttled += level.throttled;
                 sum.time += level.time;

@@ -2,9 +2,9 @@
 //! compares it with the reading from 30 s before.
 //!
 //! A distortion becomes active as soon as this comparison exceeds its threshold. It ends when no
-//! comparison has exceeded the threshold for 30 s. A single event is part of the comparisons for
-//! 30 s, so its distortion stays active for about a minute. This prevents flapping, and scrapes at
-//! usual intervals do not miss the distortion.
+//! comparison has exceeded the threshold for 30 s. A short stall of llmload, for example, is part
+//! of the comparisons for 30 s, so its distortion stays active for about a minute. This prevents
+//! flapping, and scrapes at usual intervals do not miss the distortion.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub enum Distortion {
     EventLoopDelay,
     /// The process has no CPU left.
     Cpu,
-    /// The CPU quota of a control group stops the process again and again.
+    /// The CPU quota of a cgroup stops the process again and again.
     Throttled,
     /// The process has nearly reached its limit of open files.
     Files,
@@ -107,7 +107,7 @@ pub(super) struct Reading {
     pub cpu: Option<Duration>,
     /// The number of CPUs that the process can use.
     pub cpus: Option<f64>,
-    /// Periods in which the CPU quota stopped the control group.
+    /// Periods in which the CPU quota stopped the cgroup.
     pub throttled: Option<u64>,
     /// The length of a period of the CPU quota.
     pub period: Duration,

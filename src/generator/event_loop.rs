@@ -1,4 +1,5 @@
-//! The delay of the event loop, measured by a probe that is due at fixed instants.
+//! The delay of the event loop, measured by a probe, which is a timer that is due at fixed
+//! instants.
 //!
 //! If the event loop is blocked for three seconds, it delays everything that was due in these
 //! seconds. So the 30 probes of these seconds are all counted, each with the time from its due

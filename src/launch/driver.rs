@@ -5,9 +5,10 @@
 //! [`Driver::run`] is a thin loop around `step` that waits for the clock, for commands, for
 //! returned slots and for the stop signal.
 //!
-//! The source of arrivals is a segment of the schedule, or a manual rate override. The driver has
-//! no source before the first segment, between segments and after the last segment. One call of
-//! `advance` makes one decision:
+//! The source of arrivals is a segment of the schedule (an uninterrupted part of one cycle), or a
+//! manual rate override. The driver has no source before the first segment, between segments and
+//! after the last segment. The timetable knows when each segment begins, and the pacer computes
+//! when each arrival of the source is due. One call of `advance` makes one decision:
 //!
 //! ```text
 //! without a source: the timetable decides to begin a segment, to stay idle, or to end
@@ -37,8 +38,9 @@ use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
 /// The number of launches in a row after which the driver yields to other tasks. All arrivals of a
-/// shorter burst pass the guard before the first request of the burst runs. Otherwise the first
-/// requests could delay the later arrivals, and the guard could drop these arrivals as late.
+/// shorter burst pass the guard, which drops late arrivals, before the first request of the burst
+/// runs. Otherwise the first requests could delay the later arrivals, and the guard could drop
+/// these arrivals as late.
 const BURST: u32 = 1024;
 /// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
 /// clock at least this often.
@@ -68,9 +70,10 @@ pub struct Driver {
     source: Option<Source>,
     /// The end of the last segment. The timetable looks for the next segment from this instant.
     position: Instant,
-    /// True while a cycle waits at the gate. Such a cycle begins only after the command
-    /// `is_target_ready`, even if the gate opens earlier. The command sets `position` to now,
-    /// because from the old position the cycle would begin in the past.
+    /// True while a cycle waits at the readiness gate, which is closed while the target is not
+    /// ready. Such a cycle begins only after the command `is_target_ready`, even if the gate opens
+    /// earlier. The command sets `position` to now, because from the old position the cycle would
+    /// begin in the past.
     is_held: bool,
     /// The number of arrivals that `concurrency` phases have launched.
     closed_loop_launched: u64,
@@ -156,7 +159,7 @@ impl Driver {
                         tokio::task::yield_now().await;
                     }
                 }
-                // The launched requests run before the driver sets its alarm.
+                // Lets the launched requests run before the driver sets its alarm.
                 Step::Wait(_) if launched > 0 => {
                     launched = 0;
                     tokio::task::yield_now().await;
@@ -324,7 +327,8 @@ impl Driver {
         }
     }
 
-    /// Opens the gate. If a cycle waits at the gate, the complete cycle begins now.
+    /// Opens the readiness gate. If a cycle waits at the gate, this cycle begins now, and no part
+    /// of it is skipped.
     fn release_cycle(&mut self, now: Instant) {
         let Some(gate) = &self.gate else { return };
         gate.open();

@@ -1,13 +1,13 @@
 //! Paired requests: the requests of one arrival, one to each target of the scenario. This module
-//! compares their timings. It also notifies a slot when the request in this slot ends.
+//! compares their timings. It also tells a slot if the request in this slot failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slots::Slot;
 use crate::pairing::{PairedComparison, Timing};
 
-/// The receivers that are notified when a request ends. In a closed loop, the slot of the request
-/// is notified. With several targets, the paired requests are notified.
+/// The receivers of the result of a request: in a closed loop, the slot of the request; with
+/// several targets, the paired requests.
 #[derive(Debug, Default)]
 pub(super) struct RequestContext {
     pub slot: Option<Arc<Slot>>,
@@ -16,7 +16,7 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    /// Notifies the receivers that the request has ended. `timing` is `None` if the request failed,
+    /// Passes the result of the request to the receivers. `timing` is `None` if the request failed,
     /// or if the arrival was dropped.
     pub fn end(self, timing: Option<Timing>) {
         if let (Some(slot), None) = (&self.slot, timing) {

@@ -1,5 +1,5 @@
-//! The gate that holds the next cycle of a scenario while its target does not respond or responds
-//! with server errors.
+//! The gate at which the next cycle of a scenario waits while its target does not respond or
+//! responds with server errors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -31,7 +31,7 @@ pub struct Route<E, O> {
     pub guard: Guard,
     /// Receives an event for everything that happens to an arrival.
     pub observer: O,
-    /// The ledger and the requests in flight.
+    /// The counts of the arrivals (the ledger), and the requests in flight.
     pub state: Arc<RouteState>,
 }
 

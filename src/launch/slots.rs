@@ -1,5 +1,5 @@
-//! The slots of a closed loop. This module knows which slots are in use, and when a request can use
-//! a slot again.
+//! The slots of a closed loop. One slot allows one request in flight. This module knows which slots
+//! are in use, and when a request can use a slot again.
 //!
 //! Each request holds a [`Slot`]. When the request ends, on any thread, it drops the slot. The drop
 //! puts the slot into the [`ReturnQueue`]. The driver moves the slots from this queue back to
@@ -37,8 +37,9 @@ impl Slots {
         Arc::clone(&self.returns)
     }
 
-    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the instant at
-    /// which the slot became free in this phase, and the slot itself.
+    /// Takes one of `limit` slots, in a phase that began at `phase_start`. Returns the slot, and
+    /// the instant since which it has been free. If the slot became free before the phase began,
+    /// this instant is `phase_start`.
     ///
     /// # Errors
     /// Fails if no slot is free. The error is the instant at which the first backoff ends, or
@@ -54,8 +55,8 @@ impl Slots {
             self.free.push_back(end);
         }
         if self.busy + self.backing_off.len() >= limit.get() as usize {
-            // The remaining free slots exceed the limit. They are left over from a phase with more
-            // slots.
+            // All `limit` slots are in use or in backoff. Any other free slots are left over from a
+            // phase with a higher limit, so they are removed.
             self.free.clear();
             return Err(self.next_backoff_end());
         }
@@ -87,8 +88,9 @@ impl Slots {
     }
 }
 
-/// A slot in use. The requests of one arrival to all targets share the slot. When the last of these
-/// requests ends, `drop` returns the slot to the driver.
+/// A slot in use. If a scenario has several targets, an arrival is sent to each of them, and these
+/// requests share one slot. When the last of these requests ends, `drop` returns the slot to the
+/// driver.
 #[derive(Debug)]
 pub struct Slot {
     attempted_at: Instant,

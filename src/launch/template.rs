@@ -17,13 +17,14 @@ pub struct RequestTemplate {
     pub model: String,
     /// The source of the prompts.
     pub prompts: PromptSource,
-    /// The parameters of the `request` section.
+    /// The parameters under the key `request` of the configuration.
     pub parameters: RequestParameters,
     /// The API of the target.
     pub dialect: Dialect,
     /// True if each request carries a trace context.
     pub traceparent: bool,
-    /// The last part of a response, which proves that the response is complete.
+    /// The proof that a response is complete, such as a finish reason. The user sets it with the
+    /// key `terminal`.
     pub terminal: Terminal,
     /// The timeouts of each request.
     pub timeouts: Timeouts,

@@ -228,8 +228,8 @@ impl Collector for RouteCollector {
         let mut scenarios: Vec<&str> = Vec::new();
         let now = Instant::now();
         let routes = self.lock();
-        // Newest first. An older route of the same scenario is draining, so only the newest route
-        // has a schedule that runs.
+        // The newest route comes first. An older route of the same scenario is draining, so only
+        // the newest route has a schedule that runs.
         for route in routes.iter().rev() {
             route.collect_ledger(&mut samples);
             // One copy, so all values of a scrape describe the same instant.

@@ -1,5 +1,5 @@
-//! The metric families about llmload itself, computed at scrape time: its process, its control
-//! groups, and the distortions of its measurements.
+//! The metric families about llmload itself, computed at scrape time: its process, its cgroups, and
+//! the distortions of its measurements.
 
 use std::sync::Arc;
 

@@ -184,7 +184,8 @@ impl RouteMetrics {
         if let Some(gap) = gap {
             observe(&self.common.inter_chunk_latency, gap);
         }
-        // The other chunks arrived in the same read as the first, so the gap before each is 0.
+        // One read from the connection returned all these chunks, so the gap before each chunk
+        // after the first is 0.
         for _ in 1..count {
             self.common.inter_chunk_latency.observe(0.0);
         }

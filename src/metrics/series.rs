@@ -142,9 +142,9 @@ pub(super) struct SeriesVec<M: Metric>(Arc<Inner<M>>);
 struct Inner<M: Metric> {
     family: Family,
     vec: M::Vec,
-    /// The number of guards of each series, by label values. Series are created and removed
-    /// only under this lock. Otherwise one thread could remove a series that another thread has
-    /// just started to use.
+    /// The number of [`SeriesGuard`]s of each series, by label values. Series are created and
+    /// removed only under this lock. Otherwise one thread could remove a series that another thread
+    /// has just started to use.
     guard_counts: Mutex<HashMap<Vec<String>, usize>>,
 }
 

@@ -11,8 +11,8 @@ use super::table;
 /// The version of a target before its server reports one.
 const UNKNOWN: &str = "unknown";
 
-/// The series of all targets. A report about an unknown target or an old address is ignored: the
-/// request behind it was sent before a reload removed or moved the target.
+/// The series of all targets. A report about an unknown target or an old address is ignored. It
+/// comes from a request that was sent before a reload removed the target or changed its address.
 #[derive(Debug)]
 pub struct TargetMetrics {
     ready: SeriesVec<Gauge>,

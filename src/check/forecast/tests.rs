@@ -1,5 +1,5 @@
-//! Tests of forecasts: small plans with known results, and random plans that are compared with a
-//! slow walk through each cycle or each arrival.
+//! Tests of forecasts: small plans with known results, and random plans whose forecasts are
+//! compared with the result of a slow walk through every cycle or every arrival.
 
 #![allow(clippy::float_cmp)]
 
@@ -49,7 +49,8 @@ fn a_day_has_buckets_of_15_minutes() {
             closed_loop_slots: 0
         }
     );
-    // The ramp rises from 0.1/s to 1/s in six hours. This bucket begins at half of this time.
+    // The ramp rises from 0.1/s to 1/s in six hours. This bucket begins three hours after the start
+    // of the ramp.
     let middle = bucket(9);
     assert_eq!((middle.rate_min, middle.rate_max), (0.55, 0.5875));
     assert_eq!(middle.requests, 512.0, "511.875 are expected");
@@ -204,7 +205,8 @@ proptest! {
     }
 }
 
-/// Returns the due times of all arrivals. The loop is the same as in the driver, but does not wait.
+/// Returns the due times of all arrivals. The loop is the same as in the driver (see `launch`), but
+/// it does not wait for the clock.
 fn due(plan: &Plan, now: SystemTime, ahead: Duration) -> Vec<Duration> {
     let (scenario, origin) = (&plan.scenarios[0], Instant::now());
     let spread = ArrivalSpec {

@@ -12,14 +12,15 @@ use crate::config::problem::Mistake;
 use crate::config::tree::excerpt;
 use crate::schedule::Lengths;
 
-/// The highest number of tokens of one prompt or response. No model accepts this number of tokens,
-/// but llmload can keep a prompt of this length in memory.
+/// The highest number of tokens of one prompt or response. No model accepts as many tokens as this,
+/// so the limit rejects only mistakes. It also ensures that a prompt fits into memory.
 const MAX_TOKENS: u32 = 10_000_000;
 /// The largest instant that a trace can contain, in nanoseconds. The limit is high, because a trace
 /// can count its instants from any origin, such as the year 1970.
 const LARGEST_INSTANT_NS: f64 = 1e20;
 
-/// A row as the file contains it. Its instant is not yet relative to the first row.
+/// A row as the file contains it. Its instant still counts from the origin of the file, and not
+/// from the first row.
 pub struct RawRow {
     /// The instant in nanoseconds, from any origin that all rows of the trace share.
     pub instant_ns: i128,
@@ -86,7 +87,8 @@ fn cells(reader: &mut csv_core::Reader, line: &str) -> Result<Vec<String>, Mista
     }
 }
 
-/// The columns of a CSV trace. Both arrays have the order instant, prompt tokens, response tokens.
+/// The columns of a CSV trace. Both arrays have three elements: first the instant, then the number
+/// of prompt tokens, then the number of response tokens.
 pub struct Columns {
     /// True if the instant is a date with a time, as in Azure traces. False if the instant is an
     /// offset in seconds.

@@ -11,7 +11,7 @@ use crate::config::tree::NodeId;
 
 /// All targets of a file, or all sources of prompts of a file.
 pub(super) struct Definitions<T> {
-    /// The key of a scenario that refers to these definitions: `target` or `prompts`.
+    /// The key under which a scenario refers to these definitions: `target` or `prompts`.
     kind: &'static str,
     /// The definitions in the order of the file.
     pub(super) entries: Vec<Definition<T>>,
@@ -30,8 +30,8 @@ pub(super) struct Definition<T> {
 }
 
 impl Validator<'_> {
-    /// Reads a map of definitions. `kind` is the key of a scenario that refers to them, and `read`
-    /// validates one definition.
+    /// Reads a map of definitions. `kind` is the key under which a scenario refers to them, and
+    /// `read` validates one definition.
     pub(super) fn definitions<D, T>(
         &self,
         kind: &'static str,

@@ -1,4 +1,5 @@
-//! Validates the dialect of a target: the API that it has, and the fields that its requests need.
+//! Validates the dialect of a target: the API that it offers, and the fields that its requests
+//! need.
 
 use super::Validator;
 use crate::config::document::{Api, MaxTokensField, StreamOptions, Target};

@@ -81,7 +81,7 @@ impl Validator<'_> {
         })
     }
 
-    /// Reads the map of further body fields under `key`. The method rejects each field in
+    /// Reads the map of additional body fields under `key`. The method rejects each field in
     /// `reserved` with its remedy, and each field for which `valid` returns false. `valid` records
     /// the mistake itself.
     pub(super) fn body_fields(
@@ -162,7 +162,8 @@ mod tests {
 
     use crate::plan::RequestParameters;
 
-    /// Returns the parameters of a scenario with this `request`, or all problems as text.
+    /// Returns the parameters of a scenario whose YAML key `request` has this value, or all
+    /// problems as text.
     fn request(request: &str) -> Result<RequestParameters, String> {
         let text = format!("target: http://localhost/v1\nrate: 1/s\nrequest: {request}\n");
         let plan = crate::config::parse(&text, "f.yml", None, &|_| None)

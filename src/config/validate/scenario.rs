@@ -166,8 +166,8 @@ impl Validator<'_> {
 
     fn repeat(&self, scenario: &Scenario, start: Option<&plan::Start>) -> Option<schedule::Repeat> {
         let has_cron = matches!(start, Some(plan::Start::Cron(_)));
-        // A scenario with only `rate` or `concurrency` has no length that the user wrote. A number
-        // of cycles would count cycles of an arbitrary length.
+        // A scenario with only `rate` or `concurrency` has no length that the user wrote. If the
+        // user could set a number of cycles, it would count cycles of an arbitrary length.
         let shorthand = match (scenario.rate.node(), scenario.concurrency.node()) {
             (Some(_), _) => Some(("rate", "constant: 5/s")),
             (_, Some(_)) => Some(("concurrency", "concurrency: 10")),

@@ -39,7 +39,7 @@ enum PhaseName {
     Invalid,
 }
 
-/// The state of the expansion of a schedule, from one entry to the next.
+/// What the expansion of a schedule remembers from one entry to the next.
 struct Expansion {
     context: ShapeContext,
     /// The names that the user wrote in earlier entries.
