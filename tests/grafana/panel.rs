@@ -153,8 +153,8 @@ impl Panel {
         self
     }
 
-    /// Sets the colour of all values from `value` upwards. A colour tells the reader that a value is
-    /// good or bad, so do not set one if the value is neither.
+    /// Sets the colour of all values from `value` upwards. A colour tells the reader that a value
+    /// is good or bad, so do not set one if the value is neither.
     pub fn colour_from(mut self, value: f64, colour: &str) -> Panel {
         self.steps.push(json!({"color": colour, "value": value}));
         self
