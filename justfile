@@ -30,11 +30,6 @@ demo:
 schema:
     cargo run --quiet --locked -- schema > config/llmload.schema.json
 
-# Take the README's picture of the status page (needs chromium; run `just demo` for a minute first)
-picture:
-    chromium --headless --no-sandbox --hide-scrollbars --virtual-time-budget=6000 \
-        --screenshot=docs/images/status-page.png --window-size=1000,1010 http://localhost:9899/
-
 # Validate the Kubernetes manifests (needs python3, and kubectl or npm)
 manifests:
     deploy/validate
