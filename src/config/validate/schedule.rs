@@ -39,7 +39,7 @@ enum PhaseName {
     Invalid,
 }
 
-/// What the expansion of a schedule remembers from one entry to the next.
+/// The state that the expansion of a schedule keeps from one entry to the next.
 struct Expansion {
     context: ShapeContext,
     /// The names that the user wrote in earlier entries.
