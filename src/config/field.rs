@@ -128,7 +128,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldMap<T> {
     }
 }
 
-// A field has the same schema as its value, because the file format does not contain the place.
+// A field has the same schema as its value, because the line and the column are not part
+// of the file format.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

@@ -37,10 +37,10 @@ use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// The number of launches in a row after which the driver yields to other tasks. All arrivals of a
-/// shorter burst pass the guard, which drops late arrivals, before the first request of the burst
-/// runs. Otherwise the first requests could delay the later arrivals, and the guard could drop
-/// these arrivals as late.
+/// The number of launches in a row after which the driver yields to other tasks. In a
+/// burst of fewer launches, every arrival passes the guard before the first request of the burst
+/// runs. Otherwise the first requests could delay the later arrivals, and the guard would drop
+/// those arrivals as late.
 const BURST: u32 = 1024;
 /// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
 /// clock at least this often.
@@ -71,9 +71,9 @@ pub struct Driver {
     /// The end of the last segment. The timetable looks for the next segment from this instant.
     position: Instant,
     /// True while a cycle waits at the readiness gate, which is closed while the target is not
-    /// ready. Such a cycle begins only after the command `is_target_ready`, even if the gate opens
-    /// earlier. The command sets `position` to now, because from the old position the cycle would
-    /// begin in the past.
+    /// ready. A held cycle waits for the command `is_target_ready`, even if a response has opened
+    /// the gate in the meantime. The command sets `position` to now, because from the old position
+    /// the cycle would begin in the past.
     is_held: bool,
     /// The number of arrivals that `concurrency` phases have launched.
     closed_loop_launched: u64,
@@ -122,8 +122,8 @@ impl Driver {
         }
     }
 
-    /// Makes each cycle wait while this gate is closed, if the timetable allows cycles to begin
-    /// later.
+    /// Makes each cycle wait while this gate is closed, if the timetable allows it to postpone a
+    /// cycle.
     #[must_use]
     pub fn with_gate(mut self, gate: Arc<ReadinessGate>) -> Driver {
         self.gate = Some(gate);
@@ -190,9 +190,9 @@ impl Driver {
                 other => other,
             };
         }
-        // The limit has passed. The driver decides as if the time were exactly the limit. So it
-        // still launches arrivals that were due before the limit, but it launches no arrival in a
-        // slot.
+        // The limit has passed. The driver decides as if the time were exactly the limit. It
+        // still launches open-loop arrivals that were due before the limit. A closed-loop arrival
+        // would be due only now, so the driver does not launch it.
         match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
             launch @ Step::Launch(_, None) => launch,
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
@@ -225,8 +225,8 @@ impl Driver {
                 Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
             }
             // The order of these arms guarantees that each arrival is launched once. A command ends
-            // the source at `now`, and the source then forgets all arrivals that it has not
-            // returned. So the driver applies commands only after the arm above has launched every
+            // the source at `now`, and arrivals that the pacer has not yet reported are then lost.
+            // So the driver applies commands only after the arm above has launched every
             // arrival that was due until `now`. In the other order, a command would lose all
             // overdue arrivals, for example after the process was suspended.
             _ if self.mailbox.has_commands() => {

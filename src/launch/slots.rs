@@ -19,8 +19,8 @@ use tokio::time::Instant;
 /// Without this limit, llmload would flood a target that refuses every request.
 const FAILURE_BACKOFF: Duration = Duration::from_secs(1);
 
-/// All slots of a scenario. Slots outlive a phase: if a request is still in flight when the next
-/// closed-loop phase begins, the request holds one of the slots of that next phase.
+/// All slots of a scenario. Slots are not reset between phases: a request that is still in flight
+/// when the next closed-loop phase begins counts towards the limit of that phase.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     busy: usize,

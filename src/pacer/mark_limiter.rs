@@ -1,5 +1,6 @@
-//! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time. Only
-//! this module and its parent use this crate.
+//! The rate limiter of the crate `governor`, on a clock that shows Λ(now) instead of the time.
+//! Λ(now) is the number of arrivals expected so far; the parent module defines Λ, marks and cycles.
+//! Only these two modules use governor.
 //!
 //! The limiter is a token bucket. governor calls the tokens *cells*, and the size of the bucket its
 //! *burst*. Here, one cell is one millionth of an arrival, and the bucket gains one cell for each
@@ -53,9 +54,9 @@ impl MarkLimiter {
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
 
-    /// Moves the origin of the limiter to a mark that is before the pacer's segment and therefore
-    /// needs no grant. After the first call of [`MarkLimiter::try_reach`], the origin must not
-    /// move.
+    /// Starts the limiter at `mark`: the last mark before the segment, which is the part of a cycle
+    /// that the pacer runs. The pacer does not send earlier arrivals, so they need no grant. After
+    /// the first call of [`MarkLimiter::try_reach`], the origin must not move.
     pub(super) fn start_at(&mut self, mark: u64) {
         self.origin = mark;
         self.granted = mark;
@@ -64,8 +65,8 @@ impl MarkLimiter {
     /// Lets all cells up to `mark` pass if `reading`, which is Λ(now), has reached `mark`.
     ///
     /// # Errors
-    /// If `reading` is too low. The error is the reading at which the next cells pass. This is
-    /// `mark`, or an earlier position if more cells are missing than governor can count at once.
+    /// If `reading` is too low. The error is the reading at which to call again: `mark`, or an
+    /// earlier reading if governor cannot count all missing cells at once.
     pub(super) fn try_reach(&mut self, mark: u64, reading: u64) -> Result<(), u64> {
         while let Some(cells) = cells_between(self.granted, mark) {
             self.set_clock(reading);

@@ -33,7 +33,8 @@ pub struct Progress {
 /// The result of a stream that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// The last event, if the body ended before the blank line of this event. Otherwise, no event.
+    /// The last event, if the body ended without the blank line that terminates a server-sent
+    /// event. Otherwise, no event.
     /// The bytes of this event arrived with the last read, so the caller gives it the time of that
     /// read.
     pub progress: Progress,
@@ -102,10 +103,9 @@ impl StreamReader {
         StreamEnd { progress, verdict: self.response.stream_verdict(is_complete) }
     }
 
-    /// Returns true if the response is already complete before its body has ended, because the
-    /// proof that [`Terminal`] requires has arrived. Such a response stays a success even if the
-    /// connection breaks or becomes silent afterwards. For [`Terminal::Eof`], the result is always
-    /// false.
+    /// Returns true if the end of the response that [`Terminal`] names has arrived. The body can
+    /// still be open. Such a response stays a success even if the connection breaks or becomes
+    /// silent afterwards. For [`Terminal::Eof`], the result is always false.
     pub fn is_complete(&self) -> bool {
         self.response.is_complete(self.terminal)
     }

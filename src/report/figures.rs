@@ -33,8 +33,8 @@ pub struct Statistics {
     pub cached_input_tokens: u64,
     /// The part of `output_tokens` that was spent on reasoning.
     pub reasoning_tokens: u64,
-    /// The number of successes without token counts from the endpoint. No token count and no token
-    /// rate includes these successes.
+    /// The number of successes without token counts from the endpoint. Token counts and
+    /// token rates exclude these successes.
     pub uncounted: u64,
     /// The number of events with text. If the endpoint sends no token counts, this number is the
     /// best estimate of the output tokens.

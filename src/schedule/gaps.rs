@@ -46,8 +46,8 @@ pub struct ArrivalSpec {
 pub struct ArrivalGaps {
     source: Source,
     shard: Shard,
-    /// The next gap spans this many gaps of the sequence of all shards. This is 1 if no other shard
-    /// sends an arrival before this shard's next one.
+    /// The number of gaps in the common sequence of all shards up to the next arrival of this
+    /// shard. It is 1 if the next arrival of the common sequence belongs to this shard.
     stride: u64,
 }
 
@@ -81,8 +81,8 @@ impl ArrivalGaps {
         ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
     }
 
-    /// Returns true if all gaps are equal. Only then, the gaps continue from one cycle to the next:
-    /// the first gap of a cycle begins at the last arrival of the previous cycle.
+    /// Returns true if all gaps are equal. Only in this case do the gaps continue from one cycle
+    /// to the next: the first gap of a cycle begins at the last arrival of the previous cycle.
     pub fn is_even(&self) -> bool {
         matches!(self.source, Source::Even)
     }

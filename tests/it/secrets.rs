@@ -28,8 +28,8 @@ const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
 /// The strings that no output is allowed to contain: the mark, and the three forms that the mark
-/// can have in base64, which depend on its position. If an output is cut inside a secret, a short
-/// prefix of the secret can stay unmasked. This prefix does not contain the whole mark.
+/// can have in base64, which depend on its position. An output that is cut inside a secret can
+/// show the first few characters of it. The tests allow this, because they never contain the mark.
 const MARKS: [&str; 4] = ["cAnArY", "Y0FuQXJZ", "NBbkFyW", "jQW5Bcl"];
 
 /// Servers that quote the request. The message of the failure contains this quote.
@@ -271,7 +271,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
         for name in [name.to_owned(), format!("{name}_file")] {
             assert!(
                 messages_of(&name).contains("[redacted]"),
-                "the failure of {name} quotes a masked secret: {}",
+                "the failure message of {name} must contain `[redacted]`: {}",
                 messages_of(&name)
             );
         }
