@@ -37,10 +37,9 @@ use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// The number of launches in a row after which the driver yields to other tasks. In a
-/// burst of fewer launches, every arrival passes the guard before the first request of the burst
-/// runs. Otherwise the first requests could delay the later arrivals, and the guard would drop
-/// those arrivals as late.
+/// The number of launches in a row after which the driver yields to other tasks. In a burst of fewer
+/// launches, every arrival passes the guard before the first request runs. Otherwise the first
+/// requests could delay the later arrivals, and the guard would drop those arrivals as late.
 const BURST: u32 = 1024;
 /// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
 /// clock at least this often.
@@ -190,9 +189,8 @@ impl Driver {
                 other => other,
             };
         }
-        // The limit has passed. The driver decides as if the time were exactly the limit. It
-        // still launches open-loop arrivals that were due before the limit. A closed-loop arrival
-        // would be due only now, so the driver does not launch it.
+        // The limit has passed. The driver decides as if the time were exactly the limit. It still
+        // launches open-loop arrivals that were due before the limit, but no closed-loop arrivals.
         match self.next_step(Moment { instant: limit, wall: now.wall_at(limit) }) {
             launch @ Step::Launch(_, None) => launch,
             Step::Launch(_, Some(_)) | Step::Wait(_) | Step::End => {
