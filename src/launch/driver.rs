@@ -37,9 +37,9 @@ use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
-/// The number of launches in a row after which the driver yields to other tasks. In a burst of fewer
-/// launches, every arrival passes the guard before the first request runs. Otherwise the first
-/// requests could delay the later arrivals, and the guard would drop those arrivals as late.
+/// The number of launches in a row after which the driver yields to other tasks. Up to this number,
+/// every arrival passes the guard before the first request runs. Otherwise the first requests could
+/// delay the later arrivals, and the guard would drop those arrivals as late.
 const BURST: u32 = 1024;
 /// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
 /// clock at least this often.
