@@ -18,12 +18,14 @@ impl ForecastText<'_> {
         forecast: &ScenarioForecast,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        let is_open_ended =
-            |load: &crate::schedule::Load| load.slots().is_some() && load.count().is_none();
         let requests = forecast.amounts.requests;
         let has_closed_loops = forecast.closed_loop_slots > 0
             && (requests <= 0.0
-                || scenario.schedule.phases().iter().any(|phase| is_open_ended(&phase.load)));
+                || scenario
+                    .schedule
+                    .phases()
+                    .iter()
+                    .any(|phase| phase.load.timed_slots().is_some()));
         if requests > 0.0 {
             self.amounts(scenario, forecast, has_closed_loops, f)?;
         } else {
