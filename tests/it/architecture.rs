@@ -6,6 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../messages/lexer.rs"]
+mod lexer;
+
 /// The layers of `src/lib.rs`. The lowest layer is first. A module is allowed to import from lower
 /// layers, and from the modules before it in the same layer.
 const LAYERS: &[&[&str]] = &[
@@ -400,17 +403,7 @@ fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        let before = code.chars().next_back();
-        let length = match c {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            '"' => string_length(rest),
-            'r' if !before.is_some_and(|b| b.is_alphanumeric() && b != 'b' || b == '_') => {
-                raw_string_length(rest)
-            }
-            '\'' => character_length(rest),
-            _ => 0,
-        };
+        let length = lexer::token(rest, code.chars().next_back()).map_or(0, |(_, length)| length);
         if length == 0 {
             code.push(c);
             rest = &rest[c.len_utf8()..];
@@ -420,43 +413,6 @@ fn code_of(text: &str) -> String {
         }
     }
     code
-}
-
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// Returns the length of the raw string at the start of the text, or 0 if there is none.
-fn raw_string_length(text: &str) -> usize {
-    let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
-    if !text[1 + hashes..].starts_with('"') {
-        return 0;
-    }
-    let end = format!("\"{}", "#".repeat(hashes));
-    let start = hashes + 2;
-    text[start..].find(&end).map_or(text.len(), |at| start + at + end.len())
-}
-
-/// Returns the length of the character literal at the start of the text, or 0 if it is a lifetime.
-fn character_length(text: &str) -> usize {
-    let mut inside = text.chars().skip(1);
-    match (inside.next(), inside.next()) {
-        (Some('\\'), Some(escaped)) => {
-            let from = 2 + escaped.len_utf8();
-            text[from..].find('\'').map_or(0, |end| from + end + 1)
-        }
-        (Some(c), Some('\'')) => c.len_utf8() + 2,
-        _ => 0,
-    }
 }
 
 fn repository() -> PathBuf {

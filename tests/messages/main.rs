@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod english;
+mod lexer;
 mod reference;
 mod rendered;
 mod source;

@@ -1,5 +1,7 @@
 //! Splits Rust source into code, comments and string literals.
 
+use crate::lexer::{Token, token};
+
 /// One comment or string literal of a source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
@@ -25,27 +27,27 @@ pub fn texts(source: &str) -> Vec<Passage> {
         let rest = &source[at..];
         let line = source[..at].matches('\n').count() + 1;
         let previous = source[..at].chars().next_back();
-        let length = if rest.starts_with("//") {
-            let length = rest.find('\n').unwrap_or(rest.len());
-            let text = rest[..length].trim_start_matches(['/', '!']).trim();
-            found.push(Passage { line, kind: Kind::Comment, text: text.to_owned() });
-            length
-        } else if rest.starts_with('"') {
-            let length = literal_length(rest);
-            found.push(Passage {
-                line,
-                kind: Kind::Literal,
-                text: unescaped(&rest[1..length - 1]),
-            });
-            length
-        } else if let Some((length, inner)) = raw_literal(rest, previous) {
-            found.push(Passage { line, kind: Kind::Literal, text: inner.to_owned() });
-            length
-        } else if rest.starts_with('\'') {
-            character_length(rest)
-        } else {
-            rest.chars().next().map_or(1, char::len_utf8)
+        let Some((token, length)) = token(rest, previous) else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
+            continue;
         };
+        let text = &rest[..length];
+        match token {
+            Token::Comment => {
+                let text = text.trim_start_matches(['/', '!']).trim().to_owned();
+                found.push(Passage { line, kind: Kind::Comment, text });
+            }
+            Token::Text => {
+                let text = unescaped(&text[1..length - 1]);
+                found.push(Passage { line, kind: Kind::Literal, text });
+            }
+            Token::RawText => {
+                let text = text[1..].trim_matches('#');
+                let text = text[1..text.len() - 1].to_owned();
+                found.push(Passage { line, kind: Kind::Literal, text });
+            }
+            Token::Character => {}
+        }
         at += length;
     }
     found
@@ -54,49 +56,6 @@ pub fn texts(source: &str) -> Vec<Passage> {
 /// Removes the unit tests, which are at the end of a source text.
 pub fn without_tests(source: &str) -> &str {
     &source[..source.find("#[cfg(test)]\nmod ").unwrap_or(source.len())]
-}
-
-fn literal_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// Returns the length and the content if a raw string literal begins here.
-fn raw_literal(text: &str, previous: Option<char>) -> Option<(usize, &str)> {
-    if !text.starts_with('r')
-        || previous.is_some_and(|c| c.is_alphanumeric() && c != 'b' || c == '_')
-    {
-        return None;
-    }
-    let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
-    let start = hashes + 2;
-    if !text[1 + hashes..].starts_with('"') {
-        return None;
-    }
-    let end = format!("\"{}", "#".repeat(hashes));
-    let length = text[start..].find(&end)?;
-    Some((start + length + end.len(), &text[start..start + length]))
-}
-
-/// Returns the length of a character literal, or 1 for the quote of a lifetime.
-fn character_length(text: &str) -> usize {
-    let mut inside = text.chars().skip(1);
-    match (inside.next(), inside.next()) {
-        (Some('\\'), Some(escaped)) => {
-            let from = 2 + escaped.len_utf8();
-            text[from..].find('\'').map_or(1, |end| from + end + 1)
-        }
-        (Some(c), Some('\'')) => c.len_utf8() + 2,
-        _ => 1,
-    }
 }
 
 fn unescaped(literal: &str) -> String {
