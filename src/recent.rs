@@ -143,8 +143,8 @@ impl LogHistogram {
     }
 
     /// Returns a quantile: this fraction (0 to 1) of all values is below the returned value.
-    /// Returns `None` if there are so few values that the quantile is only their minimum or
-    /// maximum.
+    /// Returns `None` if there are too few values. With fewer than 100 values, for example, a p99
+    /// would only be the highest value.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, fraction: f64) -> Option<f64> {
         let count = self.count() as f64;

@@ -1,7 +1,7 @@
 //! Reads single values in the form that people write: rates, durations, ratios, counts and numbers.
 //!
 //! Each type has a separate reader, because users make different mistakes with each type: a rate
-//! without a unit, a percentage without its sign, a number in quotes.
+//! without a unit, a percentage without `%`, a number in quotes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -169,8 +169,8 @@ impl Scalar for Ratio {
     }
 }
 
-/// Returns the mistake for a text where a number belongs. `is_number` is true if the text would be
-/// a valid number without its quotes.
+/// Returns the mistake for a text in a place that needs a number. `is_number` is true if the text
+/// would be a valid number without its quotes.
 fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
     let remedy = if is_number { "remove the quotes" } else { "write only digits" };
     Mistake::new(format!("`{}` is not {expected}", excerpt(text)), remedy)

@@ -35,7 +35,7 @@ pub fn read(path: &Path, speed: f64, until: Option<Duration>) -> Result<Trace, M
     let unreadable = |error: std::io::Error| {
         Mistake::new(
             format!("`{name}` cannot be read: {error}"),
-            "name an existing file, relative to the configuration file",
+            "write the path of an existing file, relative to the folder of the configuration file",
         )
     };
     let too_large = |limit: &str| {

@@ -76,8 +76,8 @@ impl Levels {
             (None, None) => return None,
         };
         let (root, mount) = mounts.lines().find_map(|line| cpu_mount(line, version))?;
-        // In a container, often only a part of the tree is mounted, and the path is relative to the
-        // tree outside the container. Then the mount point is the cgroup of the container.
+        // In a container, often only a part of the tree is mounted, and the path of the process can
+        // lead to a place outside this part. Then the mount point is the cgroup of the container.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = if path.contains("/..") { Path::new("") } else { below };
         let folders = below.ancestors().map(|level| Path::new(mount).join(level)).collect();
@@ -99,7 +99,9 @@ impl Levels {
             all.quota = quota.filter(tighter).or(all.quota);
             if let Some(level) = throttling(&text("cpu.stat")) {
                 let sum = all.throttling.get_or_insert_default();
-                // All levels share the same periods, so the counts of periods are not added up.
+                // The levels go through their periods at the same time, so the number of periods is
+                // the highest number, not the sum. Each level can stop the process in a period, so
+                // the throttled periods are added up.
                 sum.periods = sum.periods.max(level.periods);
                 sum.throttled += level.throttled;
                 sum.time += level.time;
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(
             folders("0::/../other\n", TWO),
             ["/sys/fs/cgroup"],
-            "a path relative to the tree outside that namespace"
+            "a path that leads outside the cgroup namespace of the container"
         );
         let docker = "4:cpuset:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/docker/abc\n";
         assert_eq!(folders(docker, ONE), ["/sys/fs/cgroup/cpu,cpuacct"]);

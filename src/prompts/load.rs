@@ -29,7 +29,8 @@ pub enum LoadError {
         /// The error message of the operating system.
         reason: String,
     },
-    /// The file is larger than `limit`, so it does not fit into memory or into the index.
+    /// The file has more bytes or more rows than llmload accepts. `limit` is the exceeded limit,
+    /// such as `64 MiB`.
     TooLarge { path: String, limit: &'static str },
     /// The file is not encoded in UTF-8.
     Encoding {
@@ -49,7 +50,7 @@ pub enum LoadError {
     },
     /// The file has `count` further wrong rows, which are not reported.
     More { path: String, count: usize },
-    /// The template is invalid, or it uses a field that an entry does not have.
+    /// The template is invalid, or it uses a field that one of the pairs does not have.
     Template { problem: String, remedy: Option<String> },
 }
 
@@ -75,7 +76,7 @@ impl LoadError {
     pub fn remedy(&self) -> Option<&str> {
         Some(match self {
             LoadError::Unreadable { .. } => {
-                "name an existing file, relative to the configuration file"
+                "write the path of an existing file, relative to the folder of the configuration file"
             }
             LoadError::TooLarge { .. } => "use a part of the file",
             LoadError::Encoding { .. } => "convert the file to UTF-8",
@@ -151,7 +152,8 @@ fn parse_entries(name: &str, text: &str) -> Result<Vec<Entry>, LoadError> {
 /// Renders the prompt of an entry.
 ///
 /// # Errors
-/// The problem and the remedy. The problem is a predicate, such as `is blank`.
+/// The problem and the remedy. The problem is the rest of a sentence that begins with the name of
+/// the entry, such as `is blank`.
 fn render(template: &Template<'_, '_>, entry: &Entry) -> Result<String, (String, String)> {
     let must_be_text = |field: &str| field == "context" || field == "prompt";
     if let Some((field, _)) =

@@ -21,8 +21,8 @@ use super::{RequestParameters, chat, completions};
 /// An API: the path of its requests, and the format of its responses. A [`Dialect`] adds the
 /// settings of one target.
 ///
-/// [`StreamReader`](super::StreamReader) and [`BodyReader`](super::BodyReader) get an `Api` and
-/// leave every field name to it.
+/// [`StreamReader`](super::StreamReader) and [`BodyReader`](super::BodyReader) know no field names
+/// of responses. They call the decoder of the `Api`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Api {
     /// `/chat/completions` (the default).
@@ -33,7 +33,8 @@ pub enum Api {
 }
 
 impl Api {
-    /// All APIs. If one path ends with another path, the longer path is first.
+    /// All APIs. `chat/completions` comes before `completions`, so that a search for the path at
+    /// the end of a URL finds the longer path first.
     pub const ALL: [Api; 2] = [Api::Chat, Api::Completions];
 
     /// Returns the path of the endpoint, relative to the base URL.
@@ -72,8 +73,8 @@ impl Api {
         }
     }
 
-    /// Decodes the body of a response without streaming. Passes each piece of text to `sink`, with
-    /// the index of the choice that contains it.
+    /// Decodes the body of a response that is not a stream. Passes each piece of text to `sink`,
+    /// with the index of the choice that contains it.
     ///
     /// # Errors
     /// The body is not valid UTF-8 or JSON, or its structure does not fit the API.

@@ -49,8 +49,8 @@ pub struct ReportedError {
 
 impl ReportedError {
     /// Reads the body of a response with an error status, or the data of an error event. The text
-    /// is an `error` object in any of its forms, plain text, or HTML. An empty body gives an empty
-    /// message.
+    /// is JSON (an `error` object in any of its forms), plain text or HTML. An empty body gives an
+    /// empty message.
     pub fn from_body(body: &[u8]) -> ReportedError {
         let head = &body[..body.len().min(MAX_PARSED)];
         let text = String::from_utf8_lossy(head);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_is_not_utf8_or_too_long_is_quoted_within_bounds() {
+    fn a_report_that_is_too_long_or_not_utf8_is_quoted_up_to_the_limit_of_a_message() {
         assert_eq!(ReportedError::from_body(b"a\xffb").message, "a\u{fffd}b");
         let long = format!(r#"{{"error":"{}"}}"#, "é".repeat(1 << 20));
         let message = ReportedError::from_body(long.as_bytes()).message;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_follows_from_code_type_status_or_message() {
+    fn the_kind_follows_from_the_code_or_type_or_status_or_message() {
         use ErrorKind::{Filtered, Invalid, Other, Overloaded, Quota, RateLimited, Server};
         for (body, expected) in [
             (

@@ -142,8 +142,8 @@ impl Envelope {
     fn delta(&self, delta: Text<'_>, finish: Option<FinishReason>) -> Bytes {
         let choice = match self.api {
             Api::Chat => Choice { delta: Some(delta), ..choice(finish) },
-            // The last event has an empty text, because every event of a completion has the key
-            // `text`.
+            // The event with the finish reason has an empty text, because every choice of a
+            // completion has the key `text`.
             Api::Completions => {
                 Choice { text: Some(delta.content.unwrap_or_default()), ..choice(finish) }
             }

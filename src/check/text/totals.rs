@@ -39,8 +39,9 @@ impl ForecastText<'_> {
         if forecast.firings_skipped > 0 {
             #[allow(clippy::cast_precision_loss)]
             let skipped = count(forecast.firings_skipped as f64);
-            let text =
-                format!("{skipped} cron firings, because the schedule still runs at that time");
+            let text = format!(
+                "{skipped} cron firings, because each comes before the previous pass has ended"
+            );
             self.line("skipped", text, f)?;
         }
         let first = in_flight(&forecast.in_flight, forecast.peak_rate);
@@ -152,14 +153,17 @@ impl ForecastText<'_> {
         let title = match scenarios.len() {
             1 => format!("all {targets} targets together"),
             scenarios if scenarios == targets => format!("all {scenarios} scenarios together"),
-            scenarios => format!("all {scenarios} scenarios together, to all of their targets"),
+            scenarios => {
+                format!("all {scenarios} scenarios together, summed over all of their targets")
+            }
         };
         writeln!(f, "{}", self.style.bold(title))?;
         let zones: Vec<Zone> = self.plan.scenarios.iter().filter_map(time_axis::zone).collect();
         let common = zones.first().filter(|first| zones.iter().all(|zone| zone == *first)).cloned();
         // Scenarios in different time zones share an axis in UTC.
         let zone = common.or_else(|| (!zones.is_empty()).then_some(Zone::UTC));
-        let peak = format!("peak at most {}, if all peaks coincide", rate(sum.peak_rate));
+        let peak =
+            format!("peak at most {}, reached only if all peaks coincide", rate(sum.peak_rate));
         self.drawing(&sum.buckets, &Axis::from_now(self.forecast, zone.as_ref()), &peak, f)?;
         let closed = if sum.closed_loop_slots > 0 { PLUS_CLOSED_LOOPS } else { "" };
         let requests = self.requests(sum.amounts.requests, sum.peak_rate, "");
@@ -184,8 +188,8 @@ fn target_prefix(forecast: &ScenarioForecast) -> String {
     if forecast.other_targets.is_empty() { String::new() } else { format!("{}: ", forecast.target) }
 }
 
-/// The highest number of requests in flight at one target, and the response time at which the
-/// number reaches the limit.
+/// The highest number of requests in flight at one target. If `max_concurrency` limits this number,
+/// the text also has the response time from which the limit is reached.
 fn in_flight(in_flight: &InFlight, peak_rate: f64) -> String {
     let is_capped = in_flight.by_littles_law > f64::from(in_flight.at_most);
     let at_limit = in_flight.at_most == in_flight.max_concurrency;
@@ -196,7 +200,7 @@ fn in_flight(in_flight: &InFlight, peak_rate: f64) -> String {
     let longest = HumanDuration(in_flight.longest_request);
     let needed = count(in_flight.by_littles_law);
     format!(
-        "{text}; at {peak} this limit is reached if responses take {fill}; responses of {longest} \
-         (timeouts.total) would need {needed} requests in flight"
+        "{text}; at {peak}, this limit is reached if each response takes {fill}; if each took \
+         {longest} (timeouts.total), {needed} requests would be in flight"
     )
 }
