@@ -15,6 +15,16 @@ pub(super) enum Api {
 }
 
 impl Api {
+    pub(super) const ALL: [Api; 2] = [Api::Chat, Api::Completions];
+
+    /// The path of the endpoint.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Api::Chat => "/v1/chat/completions",
+            Api::Completions => "/v1/completions",
+        }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Api::Chat => "chat",

@@ -100,15 +100,13 @@ enum ApiPath {
 impl ApiPath {
     /// Parses a path. Like real servers, the simulator has its API only below `/v1`.
     fn parse(path: &str) -> Option<ApiPath> {
-        Some(match path {
-            "/v1/chat/completions" => ApiPath::Text(Api::Chat),
-            "/v1/completions" => ApiPath::Text(Api::Completions),
-            "/v1/models" => ApiPath::Models,
-            "/health" => ApiPath::Health,
-            "/version" => ApiPath::Version,
-            "/metrics" => ApiPath::Metrics,
-            _ => return None,
-        })
+        match path {
+            "/v1/models" => Some(ApiPath::Models),
+            "/health" => Some(ApiPath::Health),
+            "/version" => Some(ApiPath::Version),
+            "/metrics" => Some(ApiPath::Metrics),
+            path => Api::ALL.into_iter().find(|api| api.path() == path).map(ApiPath::Text),
+        }
     }
 
     fn method(self) -> Method {

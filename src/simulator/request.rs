@@ -111,7 +111,10 @@ impl TextRequest {
         variation: &Variation,
     ) -> OutputLength {
         // A model reasons because of its chat template. A completion does not use this template.
-        let reasoning = if self.api == Api::Chat { options.reasoning_tokens } else { 0 };
+        let reasoning = match self.api {
+            Api::Chat => options.reasoning_tokens,
+            Api::Completions => 0,
+        };
         let natural = reasoning.saturating_add(variation.natural_length);
         let limit = self.max_tokens.unwrap_or(CONTEXT_LENGTH - self.prompt_tokens);
         let exact = self.ignore_eos && self.max_tokens.is_some();

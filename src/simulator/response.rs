@@ -91,7 +91,10 @@ impl Envelope {
     /// Returns `None` for a completion, whose stream begins with the first token.
     pub(super) fn role(&self) -> Option<Bytes> {
         let role = Text { role: Some("assistant"), content: Some(""), ..Text::default() };
-        (self.api == Api::Chat).then(|| self.delta(role, None))
+        match self.api {
+            Api::Chat => Some(self.delta(role, None)),
+            Api::Completions => None,
+        }
     }
 
     /// Returns the event for a token of reasoning.

@@ -26,15 +26,17 @@ impl Validator<'_> {
         };
         let max_tokens_field = match target.max_tokens_field.present() {
             Some(located) if matches!(located.value, MaxTokensField::MaxCompletionTokens) => {
-                if api == protocol::Api::Completions {
-                    self.problem(
-                        located.node,
-                        "`/completions` does not have `max_completion_tokens`",
-                        "remove `max_tokens_field`",
-                    );
-                    return None;
+                match api {
+                    protocol::Api::Chat => protocol::MaxTokensField::MaxCompletionTokens,
+                    protocol::Api::Completions => {
+                        self.problem(
+                            located.node,
+                            "`/completions` does not have `max_completion_tokens`",
+                            "remove `max_tokens_field`",
+                        );
+                        return None;
+                    }
                 }
-                protocol::MaxTokensField::MaxCompletionTokens
             }
             _ => protocol::MaxTokensField::MaxTokens,
         };
