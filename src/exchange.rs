@@ -5,6 +5,8 @@
 //! connecting is a timeout of the HTTP library. All other timeouts are in this module, so this
 //! module knows which timeout ended a request.
 
+mod reading;
+
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,13 +22,8 @@ use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureDetail, Measurement};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
-use crate::protocol::{
-    self, Api, BodyReader, Channel, CompletedResponse, ResponseLimits, StreamReader, Terminal,
-    discard_text,
-};
-
-/// The highest number of bytes that are read from the body of a failed response.
-const MAX_ERROR_BODY: usize = 64 * 1024;
+use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
+use reading::{read_body, read_stream, start_of_body};
 
 /// The time to wait for the end of a body when the result of the request is already known. If the
 /// body ends within this time, the connection can be reused.
@@ -194,148 +191,6 @@ async fn check_head<R: Response>(
         return Err(FailureDetail::new(Failure::HttpProtocol, &message));
     }
     Ok(())
-}
-
-/// The reason why llmload stopped reading a stream. If the connection breaks before the response is
-/// complete, there is a failure instead of a reason.
-enum StopReason {
-    /// The end marker or an error arrived, so the result of the request cannot change any more.
-    ReaderFinished,
-    /// The body ended cleanly at this instant.
-    BodyEnded(Instant),
-    /// The response was already complete when the connection broke or became silent.
-    AlreadyComplete,
-}
-
-/// Records the instants at which text arrives in a stream, and reports them to the observer.
-struct TokenTimes<'a, O: ?Sized> {
-    sent: Instant,
-    arrival: &'a Arrival,
-    observer: &'a O,
-    first: Option<Instant>,
-    last: Option<Instant>,
-}
-
-impl<O: Observe + ?Sized> TokenTimes<'_, O> {
-    /// Records that one read from the connection returned `count` events with text.
-    fn record(&mut self, now: Instant, count: u32, timer: &mut RequestTimer) {
-        if count == 0 {
-            return;
-        }
-        if self.first.is_none() {
-            self.first = Some(now);
-            timer.first_token_arrived();
-            let since_sent = now.saturating_duration_since(self.sent);
-            let since_due = now.saturating_duration_since(self.arrival.due);
-            self.observer.observe(self.arrival, Event::FirstToken { since_sent, since_due });
-        }
-        let gap = self.last.map(|last| now.saturating_duration_since(last));
-        self.observer.observe(self.arrival, Event::Chunks { count, gap });
-        self.last = Some(now);
-    }
-}
-
-async fn read_stream<R: Response>(
-    mut response: R,
-    mut reader: StreamReader,
-    mut timer: RequestTimer,
-    arrival: &Arrival,
-    observer: &(impl Observe + ?Sized),
-) -> Result<(Measurement, Option<R>), FailureDetail> {
-    let sent = timer.sent;
-    let mut tokens = TokenTimes { sent, arrival, observer, first: None, last: None };
-    let mut last_event = sent;
-    let stop_reason = loop {
-        let bytes = match timer.limit(response.chunk()).await {
-            Ok(Ok(Some(bytes))) => bytes,
-            Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
-            // A complete response stays a success if the connection breaks or becomes silent.
-            Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
-            Ok(Err(detail)) | Err(detail) => return Err(detail),
-        };
-        let now = Instant::now();
-        timer.last_read = now;
-        let progress = reader.read(&bytes, &mut discard_text);
-        tokens.record(now, progress.token_events, &mut timer);
-        if progress.events > 0 {
-            last_event = now;
-            timer.set_complete(reader.is_complete().then_some(now));
-        }
-        if progress.finished {
-            break StopReason::ReaderFinished;
-        }
-    };
-    // The blank line after the last event can be missing. The bytes of this event arrived with the
-    // last read from the connection.
-    let stream_end = reader.end(&mut discard_text);
-    tokens.record(timer.last_read, stream_end.progress.token_events, &mut timer);
-    if stream_end.progress.events > 0 {
-        last_event = timer.last_read;
-    }
-    let completed = stream_end.verdict?;
-    let end = match stop_reason {
-        // With the setting `terminal: eof`, the response is complete only when its body ends.
-        StopReason::BodyEnded(at) if !reader.is_complete() => at,
-        _ => last_event,
-    };
-    let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
-    let measurement = Measurement {
-        first_token: tokens.first,
-        last_token: tokens.last,
-        ..measurement(arrival.due, sent, end, completed, has_reasoning)
-    };
-    let is_undrained = matches!(stop_reason, StopReason::ReaderFinished);
-    Ok((measurement, is_undrained.then_some(response)))
-}
-
-async fn read_body<R: Response>(
-    mut response: R,
-    mut reader: BodyReader,
-    mut timer: RequestTimer,
-    due: Instant,
-) -> Result<Measurement, FailureDetail> {
-    while let Some(bytes) = timer.limit(response.chunk()).await?? {
-        if !reader.read(&bytes) {
-            break;
-        }
-    }
-    let end = Instant::now();
-    let completed = reader.end(&mut discard_text)?;
-    let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
-    Ok(measurement(due, timer.sent, end, completed, has_reasoning))
-}
-
-/// Returns the measurement of a request, without the instants of its tokens.
-fn measurement(
-    due: Instant,
-    sent: Instant,
-    end: Instant,
-    completed: CompletedResponse,
-    has_reasoning: bool,
-) -> Measurement {
-    Measurement {
-        due,
-        sent,
-        first_token: None,
-        last_token: None,
-        end,
-        usage: completed.usage,
-        reasoning_shown: has_reasoning,
-        anomalies: completed.anomalies,
-    }
-}
-
-/// Reads the start of the body of a failed response. Errors while reading are ignored.
-async fn start_of_body<R: Response>(response: &mut R, timer: &mut RequestTimer) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await {
-        let room = MAX_ERROR_BODY - body.len();
-        body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if body.len() == MAX_ERROR_BODY {
-            break;
-        }
-    }
-    body
 }
 
 /// All timeouts of one request, with one timer.
