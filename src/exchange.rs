@@ -29,11 +29,6 @@ use reading::{read_body, read_stream, start_of_body};
 /// body ends within this time, the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The time to wait for the next event after a response is complete. The token counts (`usage`) and
-/// `[DONE]` can still follow. Engines send both at once. Gateways that count the tokens need some
-/// tenths of a second.
-const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A request, and the rules for its response.
 #[derive(Clone, Debug)]
 pub struct RequestSpec {
@@ -246,7 +241,8 @@ impl RequestTimer {
     fn deadline(&self) -> (Instant, Failure, Duration) {
         let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
         let specific = if let Some(at) = self.complete_since {
-            (at + TRAILER_TIMEOUT, Failure::TimeoutIdle, TRAILER_TIMEOUT)
+            let timeout = self.timeouts.after_end;
+            (at + timeout, Failure::TimeoutIdle, timeout)
         } else if self.awaits_first_token {
             let timeout = self.timeouts.first_token;
             (self.sent + timeout, Failure::TimeoutFirstToken, timeout)

@@ -324,7 +324,7 @@ impl fmt::Display for SecretOrigin {
     }
 }
 
-/// The timeouts of a request. Each timeout has a separate failure class.
+/// The timeouts of a request. Each timeout except `after_end` has a separate failure class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// The limit for name resolution, TCP and TLS together.
@@ -335,6 +335,10 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The limit for the time from the sending of the request to the end of the response.
     pub total: Duration,
+    /// The limit for the time without a new event after a response is complete. The token counts
+    /// (`usage`), the end marker and even more text can still follow. If nothing follows, the
+    /// request is a success.
+    pub after_end: Duration,
 }
 
 impl Default for Timeouts {
@@ -344,6 +348,7 @@ impl Default for Timeouts {
             first_token: Duration::from_mins(1),
             idle: Duration::from_mins(1),
             total: Duration::from_mins(10),
+            after_end: Duration::from_secs(1),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! complete response.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,6 +137,32 @@ async fn a_response_with_a_finish_reason_is_a_success_even_if_the_connection_the
     let (outcome, _) =
         send(InMemory::with_body(millis(0), hidden), Terminal::FinishReason, timeouts()).await;
     assert_eq!(outcome, Ok(()));
+}
+
+/// A gateway that counts the tokens itself sends the usage long after the finish reason. Some
+/// servers even send more text.
+#[tokio::test(start_paused = true)]
+async fn after_end_limits_the_wait_for_usage_and_text_after_the_finish_reason() {
+    let late = |events: &[&str]| vec![BodyStep::Pause(millis(3_500)), data(events)];
+    let more = token("b");
+    let cases = [
+        ("usage too late", 1_000, late(&[USAGE, DONE]), (200, 1_200, 1), None),
+        ("usage in time", 4_000, late(&[USAGE, DONE]), (3_700, 3_700, 1), Some(2)),
+        ("text too late", 1_000, late(&[&more, FINISH, USAGE, DONE]), (200, 1_200, 1), None),
+        ("text in time", 4_000, late(&[&more, FINISH, USAGE, DONE]), (3_700, 3_700, 2), Some(2)),
+    ];
+    for (name, after_end, rest, (end, took, chunks), output) in cases {
+        let began = Instant::now();
+        let timeouts = Timeouts { after_end: millis(after_end), ..timeouts() };
+        let (outcome, recorder) = send(finished_then(rest), Terminal::FinishReason, timeouts).await;
+        assert_eq!(outcome, Ok(()), "{name}");
+        let m = &recorder.succeeded.lock().unwrap()[0];
+        let waited = (m.duration().as_millis(), began.elapsed().as_millis());
+        assert_eq!(waited, (end, took), "{name}");
+        assert_eq!(recorder.chunks.load(Ordering::Relaxed), chunks, "{name}");
+        assert_eq!(m.usage.map(|usage| usage.output), output, "{name}");
+        assert_eq!(m.anomalies.contains(Anomaly::MissingUsage), output.is_none(), "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

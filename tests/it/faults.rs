@@ -34,6 +34,7 @@ fn target(url: &str) -> Target {
             first_token: Duration::from_millis(400),
             idle: Duration::from_millis(200),
             total: Duration::from_millis(900),
+            ..Timeouts::default()
         },
         prices: None,
     }

@@ -28,8 +28,9 @@ pub struct Target {
     #[schemars(extend("default" = "max_tokens"))]
     pub max_tokens_field: Field<MaxTokensField>,
     /// The way in which llmload requests the token counts of a stream. `include_usage` sends the
-    /// field `stream_options`. `none` is for endpoints that reject this field; token counts are
-    /// then only estimates. Default: `include_usage`.
+    /// field `stream_options`. `none` is for endpoints that reject this field. If such an endpoint
+    /// sends no token counts, llmload reports no token counts, no TPOT and no TPS. Default:
+    /// `include_usage`.
     #[schemars(extend("default" = "include_usage"))]
     pub stream_options: Field<StreamOptions>,
     /// Further fields of the body of every request. A field of `request.extra` with the same name
@@ -137,7 +138,7 @@ pub enum MaxTokensField {
 pub enum StreamOptions {
     /// llmload sends `stream_options: {include_usage: true}`.
     IncludeUsage,
-    /// llmload does not send `stream_options`, so token counts are only estimates.
+    /// llmload does not send `stream_options`, so many endpoints send no token counts.
     None,
 }
 
@@ -213,6 +214,12 @@ pub struct Timeouts {
     /// Default: 10m.
     #[schemars(extend("default" = "10m"))]
     pub total: Field<Span>,
+    /// The longest time without a new event after the end that `terminal` names, such as the finish
+    /// reason: 1ms to 24h, and at most `total`. Token counts that arrive later are lost, but the
+    /// request is a success. Gateways that count the tokens themselves can need some seconds.
+    /// Default: 1s.
+    #[schemars(extend("default" = "1s"))]
+    pub after_end: Field<Span>,
 }
 
 /// The prices of a million tokens. A cached prompt token has the same price as any other prompt

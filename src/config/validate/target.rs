@@ -328,7 +328,14 @@ impl Validator<'_> {
         let connect = part(&keys.connect, default.connect);
         let first_token = part(&keys.first_token, default.first_token);
         let idle = part(&keys.idle, default.idle);
-        Some(Timeouts { connect: connect?, first_token: first_token?, idle: idle?, total: total? })
+        let after_end = part(&keys.after_end, default.after_end);
+        Some(Timeouts {
+            connect: connect?,
+            first_token: first_token?,
+            idle: idle?,
+            total: total?,
+            after_end: after_end?,
+        })
     }
 
     fn warn_of_plain_text(
