@@ -9,6 +9,7 @@
 
 mod changes;
 mod error;
+mod open_files;
 mod reload;
 mod simulators;
 mod supervisor;
@@ -33,7 +34,7 @@ use crate::generator::{self, GeneratorMonitor};
 use crate::guard::Pause;
 use crate::launch::RouteState;
 use crate::metrics::Metrics;
-use crate::plan::{Location, Plan};
+use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
 use crate::schedule_state::RateOverride;
 use crate::status::StatusBoard;
@@ -47,9 +48,6 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The grace period of a drain, in which requests in flight can end. It is shorter than 30 s,
 /// because Kubernetes kills a pod after 30 s.
 const GRACE: Duration = Duration::from_secs(20);
-/// The number of file descriptors for everything except requests, such as the connections of the
-/// web server.
-const OTHER_FILES: u64 = 640;
 
 /// The settings that a daemon starts with.
 pub struct DaemonOptions {
@@ -404,22 +402,6 @@ fn reachable_url(address: SocketAddr) -> String {
     } else {
         format!("http://{address}/")
     }
-}
-
-/// Raises the limit of open files as far as the system allows, and checks that it is enough.
-fn check_open_files(plan: &Plan) -> Result<(), Error> {
-    let sockets = plan.scenarios.iter().flat_map(|scenario| {
-        // A connection to the built-in simulator needs two sockets, because the simulator runs in
-        // this process.
-        let sockets =
-            |location: &Location| if matches!(location, Location::Simulator(_)) { 2 } else { 1 };
-        let limit = u64::from(scenario.max_concurrency.get());
-        scenario.targets().map(move |target| limit * sockets(&target.location))
-    });
-    let needed = sockets.sum::<u64>() + OTHER_FILES;
-    // If the limit cannot be read, there is nothing to check.
-    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
-    if limit < needed { Err(Error::Files { limit, needed }) } else { Ok(()) }
 }
 
 fn into_tokio(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::DropReason;
+use crate::plan::connection_limit;
 
 /// The guard of a route (one scenario on one target).
 #[derive(Clone, Debug)]
@@ -33,6 +34,12 @@ impl Guard {
         max_concurrency: NonZeroU32,
     ) -> Guard {
         Guard { draining, paused, max_lag, max_concurrency }
+    }
+
+    /// Returns true if a route with this number of connections can keep the connection of a request
+    /// that has ended, to read the rest of the response body.
+    pub fn can_drain(&self, connections: usize) -> bool {
+        connections as u64 <= connection_limit(self.max_concurrency)
     }
 
     /// Checks an arrival that was due at `due` and could be sent at `now`, while `in_flight`

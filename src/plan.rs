@@ -4,6 +4,8 @@
 //! Only the module `config` makes a plan from a file, after it has checked the file. Other modules
 //! use the plan and need no further checks.
 
+mod open_files;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use crate::simulator;
 use crate::slo::Slo;
 
 pub use crate::protocol::RequestParameters;
+pub use open_files::{OTHER_FILES, connection_limit};
 
 /// The load that a configuration describes.
 #[derive(Clone, Debug)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::OTHER_FILES;
+use super::GRACE;
 use crate::config::HumanDuration;
 use crate::endpoint::BuildError;
 use crate::metrics;
+use crate::plan::OTHER_FILES;
 use crate::scenario::ScheduleCrashed;
 
 /// Why a daemon could not start, or ended early.
@@ -54,13 +55,29 @@ pub enum Error {
     /// The plan can need more open files than the process is allowed to open.
     #[error(
         "this process can open only {limit} files, but the plan can need {needed} files: up to \
-         max_concurrency for each target, and {OTHER_FILES} for everything else; raise \
-         `ulimit -n` or lower max_concurrency"
+         max_concurrency and a quarter more for each target, and {OTHER_FILES} for everything else; \
+         raise `ulimit -n` or lower max_concurrency"
     )]
     Files {
         /// The number of files that the process is allowed to open.
         limit: u64,
         /// The number of files that the plan can need.
         needed: u64,
+    },
+    /// The plan and the requests of the previous plan together can need more open files than the
+    /// process is allowed to open.
+    #[error(
+        "this process can open only {limit} files, but the plan can need {needed} files, and \
+         requests of the previous configuration still use {draining} files; reload again when these \
+         requests have ended, which takes up to {} s, or raise `ulimit -n`",
+        GRACE.as_secs()
+    )]
+    DrainingFiles {
+        /// The number of files that the process is allowed to open.
+        limit: u64,
+        /// The number of files that the plan can need.
+        needed: u64,
+        /// The number of files that requests of removed routes still use.
+        draining: u64,
     },
 }

@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Changes, ScenarioChange};
+use super::open_files;
 use super::simulators::Simulators;
 use super::transition::{RouteTransition, Transition};
-use super::{Error, GRACE, check_open_files};
+use super::{Error, GRACE};
 use crate::control::CommandError;
 use crate::endpoint::HttpEndpoint;
 use crate::event::AbortReason;
@@ -37,7 +38,7 @@ pub(super) struct Supervisor {
     simulators: Simulators,
     /// The routes (one scenario on one target each) that reloads removed. They may still have
     /// requests in flight.
-    draining: Vec<Arc<RouteState>>,
+    draining: Vec<Arc<RouteMonitor>>,
     /// The tasks of the scenarios.
     pub(super) tasks: JoinSet<Result<(), ScheduleCrashed>>,
 }
@@ -84,13 +85,15 @@ impl Supervisor {
     /// # Errors
     /// Fails if a part of the plan cannot be set up. In this case, nothing has changed.
     pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
-        check_open_files(&plan)?;
         self.check_buckets(&plan)?;
+        let open_files = plan.open_files();
         let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets).cloned().collect();
         let simulators = Simulators::start(targets, self.simulators.clone()).await?;
         let specs = plan.scenarios.into_iter();
         let specs = specs.map(|scenario| self.prepare(scenario, plan.seed, &simulators));
         let specs = specs.collect::<Result<Vec<_>, Error>>()?;
+        let draining = open_files::draining(self.monitors(), &self.draining, &specs);
+        open_files::check(open_files, draining)?;
 
         // Nothing below this line can fail.
         let changes = self.apply(specs);
@@ -170,8 +173,8 @@ impl Supervisor {
 
     /// Returns the state of all routes that may have requests in flight.
     pub(super) fn route_states(&self) -> Vec<Arc<RouteState>> {
-        let running = self.monitors().map(|monitor| &monitor.state);
-        running.chain(&self.draining).cloned().collect()
+        let monitors = self.monitors().chain(&self.draining);
+        monitors.map(|monitor| Arc::clone(&monitor.state)).collect()
     }
 
     /// Waits until no request is in flight. Call this only when no scenario can launch arrivals any
@@ -300,8 +303,8 @@ impl Supervisor {
         monitor: Arc<RouteMonitor>,
         launching_ended: Option<CancellationToken>,
     ) {
-        self.draining.retain(|state| !(state.tasks.is_closed() && state.tasks.is_empty()));
-        self.draining.push(Arc::clone(&monitor.state));
+        self.draining.retain(|old| !(old.state.tasks.is_closed() && old.state.tasks.is_empty()));
+        self.draining.push(Arc::clone(&monitor));
         let metrics = Arc::clone(&self.context.metrics);
         tokio::spawn(async move {
             if let Some(ended) = launching_ended {

@@ -93,6 +93,10 @@ impl<E: Endpoint, O: Observe + 'static> Route<E, O> {
         // still count as in flight.
         in_flight.finish(finished.outcome.map(|_| ()));
         context.end(finished.outcome.ok());
+        if !self.guard.can_drain(self.state.tasks.len()) {
+            // A fast server that leaves its responses open could otherwise use up all files.
+            return;
+        }
         tokio::select! {
             () = finished.drain_body() => {}
             _ = cancellation.cancelled() => {}

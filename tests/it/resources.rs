@@ -2,7 +2,11 @@
 
 use std::process::Command;
 
-use crate::binary::Daemon;
+use llmload::plan::OTHER_FILES;
+use tokio_util::sync::CancellationToken;
+
+use crate::binary::{Daemon, request, sample};
+use crate::upstream::{Act, DONE, FINISH, Upstream, chunk, good, stream_head, token};
 
 /// Returns a command that starts a shell. The shell runs the text in `shell`, and then llmload.
 fn after(shell: &str) -> Command {
@@ -44,4 +48,108 @@ fn a_configuration_that_needs_more_open_files_than_the_limit_is_rejected_with_a_
 fn llmload_raises_a_low_soft_limit_of_open_files() {
     let daemon = Daemon::of(after("ulimit -Sn 64"), &[], configuration(16));
     assert_eq!(daemon.get("/-/healthy").0, 200);
+}
+
+/// A request that has ended keeps its connection while llmload reads the rest of the response body.
+/// So a route needs a quarter more connections than `max_concurrency`.
+#[test]
+fn a_plan_needs_connections_for_each_route_and_both_ends_of_a_simulated_one() {
+    let plan = llmload::config::parse(
+        "targets:
+  one: {base_url: 'http://127.0.0.1:1/v1', model: m}
+  other: {base_url: 'http://127.0.0.1:2/v1', model: m}
+  sim: {simulator: {}}
+scenarios:
+  pair: {targets: [one, other], rate: 1/s, max_concurrency: 100}
+  simulated: {target: sim, rate: 1/s, max_concurrency: 10}
+  single: {target: one, rate: 1/s, max_concurrency: 1}
+",
+        "the test",
+        None,
+        &|_| None,
+    );
+    assert_eq!(plan.unwrap().open_files(), 2 * 125 + 2 * 13 + 2 + OTHER_FILES);
+}
+
+/// The server is fast and leaves the body of each response open. llmload waits for the end of a
+/// body for a short time, but only on a quarter more connections than `max_concurrency`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fast_server_that_ends_no_body_cannot_use_up_the_open_files() {
+    let upstream = Upstream::start(|_| {
+        vec![stream_head(), chunk(&token("a")), chunk(FINISH), chunk(DONE), Act::Silence]
+    })
+    .await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m}}}}
+scenarios:
+  s: {{target: t, start: now, max_concurrency: 20, schedule: [{{pause: 1s}}, {{concurrency: 20, for: 1h}}]}}
+",
+        upstream.url()
+    );
+    let (before, most) = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        let before = daemon.open_files();
+        let most = std::cell::Cell::new(0);
+        let (address, process) = (daemon.address, daemon.child.id());
+        daemon.wait_for("/-/healthy", |_| {
+            let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+            most.set(files.max(most.get()));
+            let text = request(address, "GET", "/metrics").unwrap().2;
+            assert_eq!(sample(&text, "llmload_request_failures_total", &[]), 0.0, "{text}");
+            (sample(&text, "llmload_requests_total", &[]) >= 2000.0).then_some(())
+        });
+        (before, most.get())
+    })
+    .await
+    .unwrap();
+    // Without the limit, more than a hundred connections wait for the end of a body.
+    assert!(most < before + 75, "{most} files are open, and {before} at the start");
+}
+
+/// The limit is high enough for the plan, but not for the plan and as many requests of a removed
+/// scenario.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_counts_the_files_of_requests_that_still_run() {
+    let gate = CancellationToken::new();
+    let held = gate.clone();
+    let upstream =
+        Upstream::start(move |_| [vec![Act::WaitFor(held.clone())], good()].concat()).await;
+    let url = upstream.url();
+    let yaml = move |name: &str, max_concurrency: u32| {
+        let load = "start: now, repeat: 1, schedule: [{concurrency: 100, for: 1s}]";
+        format!(
+            "targets: {{t: {{base_url: '{url}', model: m}}}}
+scenarios: {{{name}: {{target: t, max_concurrency: {max_concurrency}, {load}}}}}
+"
+        )
+    };
+    tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("llmload.yml");
+        let change = |yaml: String| std::fs::write(&file, yaml).unwrap();
+        change(yaml("first", 100));
+        let mut daemon = Daemon::of(after("ulimit -n 830"), &[], folder);
+        let in_flight = |text: &str, count: f64| {
+            (sample(text, "llmload_requests_in_flight", &[]) == count).then_some(())
+        };
+        daemon.wait_for("/metrics", |text| in_flight(text, 100.0));
+        let reload = || request(daemon.address, "POST", "/-/reload").unwrap();
+        change(yaml("second", 100));
+        let (status, _, reply) = reload();
+        assert_eq!(status, 500, "{reply}");
+        for part in ["830 files", "need 765 files", "still use 100 files", "20 s", "ulimit -n"] {
+            assert!(reply.contains(part), "{part}: {reply}");
+        }
+        // The same scenario uses its own connections again.
+        change(yaml("first", 101));
+        let (status, _, reply) = reload();
+        assert_eq!(status, 200, "{reply}");
+        gate.cancel();
+        daemon.wait_for("/metrics", |text| in_flight(text, 0.0));
+        change(yaml("second", 100));
+        let (status, _, reply) = request(daemon.address, "POST", "/-/reload").unwrap();
+        assert_eq!(status, 200, "{reply}");
+    })
+    .await
+    .unwrap();
 }
