@@ -58,11 +58,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::mark_limiter::MarkLimiter;
-use crate::schedule::{Area, ArrivalGaps, ArrivalSpec, Lengths, Schedule};
-
-/// One call of [`Pacer::poll`] skips at most this many of the marks that are due before the
-/// segment.
-const MARKS_PER_POLL: u32 = 4096;
+use crate::schedule::{Area, ArrivalMarks, ArrivalSpec, Lengths, Schedule};
 
 /// The next action of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,14 +138,8 @@ pub struct Pacer {
     segment: Segment,
     /// The distance from position 0 to the start of this cycle.
     carry: Area,
-    gaps: ArrivalGaps,
-    next_mark: u64,
-    /// The number of the arrival that belongs to `next_mark`.
-    next_number: u64,
-    /// The difference between the numbers of two consecutive arrivals of this shard.
-    number_step: u64,
-    /// The pacer skips marks up to this position, because they are due before the segment.
-    skip_until: u64,
+    /// The marks and the numbers of the arrivals that the pacer has not returned.
+    marks: ArrivalMarks,
     /// All `requests` phases with a lower index have ended, or are before the segment.
     first_uncounted: usize,
     limiter: MarkLimiter,
@@ -177,45 +167,21 @@ impl Pacer {
     /// Creates a pacer for a segment of a schedule.
     pub fn new(schedule: Arc<Schedule>, spec: &ArrivalSpec, segment: Segment) -> Pacer {
         let (earlier, fraction) = schedule.arrivals_before(segment.cycle);
-        let mut gaps = ArrivalGaps::new(spec, segment.cycle, earlier);
         // Random arrivals take over nothing from the previous cycle, so they depend only on the
         // number of the cycle.
-        let carry = if gaps.is_even() { fraction } else { Area::ZERO };
-        let next_mark = gaps.next_gap();
-        let mut pacer = Pacer {
-            schedule,
-            segment,
-            carry,
-            gaps,
-            next_mark,
-            next_number: earlier.wrapping_add(spec.shard.arrivals_to_skip(earlier)),
-            number_step: u64::from(spec.shard.count()),
-            skip_until: 0,
-            first_uncounted: 0,
-            limiter: MarkLimiter::new(),
-        };
-        if let Some(after) = segment.after_offset {
-            pacer.start_after(after);
+        let carry = if spec.arrivals.is_even() { fraction } else { Area::ZERO };
+        let mut limiter = MarkLimiter::new();
+        // Arrivals and `requests` phases up to the start of the segment are not part of it.
+        let (mut after, mut first_uncounted) = (0, 0);
+        if let Some(offset) = segment.after_offset {
+            after = micro(schedule.area(offset) + carry);
+            limiter.start_at(after);
+            let has_begun =
+                |index: &usize| schedule.phase_span(*index).is_some_and(|span| span.start < offset);
+            first_uncounted = (0..schedule.phases().len()).take_while(has_begun).count();
         }
-        pacer
-    }
-
-    /// Excludes the arrivals and the `requests` phases up to this offset in the cycle.
-    fn start_after(&mut self, after: Duration) {
-        self.skip_until = micro(self.schedule.area(after) + self.carry);
-        // Evenly spread marks need no random numbers, so a division finds the last mark to skip.
-        if self.gaps.is_even() && self.skip_until > self.next_mark {
-            let gap = self.gaps.next_gap();
-            let marks = (self.skip_until - self.next_mark) / gap;
-            let last_skipped = self.next_mark + marks * gap;
-            self.limiter.start_at(last_skipped);
-            self.next_mark = last_skipped + gap;
-            let numbers = (marks + 1).wrapping_mul(self.number_step);
-            self.next_number = self.next_number.wrapping_add(numbers);
-        }
-        let has_begun =
-            |index: &usize| self.schedule.phase_span(*index).is_some_and(|span| span.start < after);
-        self.first_uncounted = (0..self.schedule.phases().len()).take_while(has_begun).count();
+        let marks = ArrivalMarks::new(spec, segment.cycle, earlier, after);
+        Pacer { schedule, segment, carry, marks, first_uncounted, limiter }
     }
 
     /// Returns the segment. While a `requests` phase runs, the time in the cycle stands still, so
@@ -226,14 +192,7 @@ impl Pacer {
 
     /// Returns the next action at `now`. Each arrival is returned once. If several arrivals are
     /// due, each call returns one of them, so the caller must call again after a [`Next::Due`].
-    ///
-    /// If a segment begins hours into a cycle of random arrivals, the pacer needs several calls to
-    /// skip the earlier arrivals. Until it has skipped them, the result is `Next::Wait(now)`. In
-    /// this case, the caller lets other tasks run and then calls again at once.
     pub fn poll(&mut self, now: Instant) -> Next {
-        if !self.skip_earlier_marks() {
-            return Next::Wait(now);
-        }
         let barrier = self.next_barrier();
         match self.reach_next_mark(now, &barrier) {
             Ok(()) => self.take_arrival(now),
@@ -265,26 +224,6 @@ impl Pacer {
         self.segment.cycle_start += now.saturating_duration_since(self.segment.cycle_start + time);
     }
 
-    /// Skips the marks that are due before the segment. Returns true when it has skipped all of
-    /// them. If the arrivals are random, a segment that begins hours into a cycle has many such
-    /// marks, so one call skips at most [`MARKS_PER_POLL`] of them.
-    fn skip_earlier_marks(&mut self) -> bool {
-        for _ in 0..MARKS_PER_POLL {
-            if self.next_mark > self.skip_until {
-                return true;
-            }
-            self.limiter.start_at(self.next_mark);
-            self.advance();
-        }
-        false
-    }
-
-    /// Moves on to the mark after `next_mark`.
-    fn advance(&mut self) {
-        self.next_mark += self.gaps.next_gap();
-        self.next_number = self.next_number.wrapping_add(self.number_step);
-    }
-
     fn next_barrier(&self) -> Barrier {
         let counted = (self.first_uncounted..self.schedule.phases().len()).find_map(|index| {
             let span = self.schedule.phase_span(index)?;
@@ -309,7 +248,7 @@ impl Pacer {
     fn reach_next_mark(&mut self, now: Instant, barrier: &Barrier) -> Result<(), Option<Instant>> {
         let mut reading = self.reading(now, barrier);
         loop {
-            let Err(wanted) = self.limiter.try_reach(self.next_mark, reading) else {
+            let Err(wanted) = self.limiter.try_reach(self.marks.position(), reading) else {
                 return Ok(());
             };
             let due =
@@ -344,8 +283,8 @@ impl Pacer {
     /// Returns the arrival of the next mark, which the limiter has just granted. Moves on to the
     /// mark after it.
     fn take_arrival(&mut self, now: Instant) -> Next {
-        let (mark, k) = (self.next_mark, self.next_number);
-        self.advance();
+        let (mark, k) = (self.marks.position(), self.marks.number());
+        self.marks.advance();
         let due = self.instant_of(mark).unwrap_or(now);
         let area = Area::from_micro(mark) - self.carry;
         let (phase, lengths) = self.schedule.phase_and_lengths(area).unwrap_or_default();

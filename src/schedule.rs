@@ -13,6 +13,7 @@
 //! - 3600 × 10⁹: a time is an integer number of nanoseconds, and an hour has this many nanoseconds.
 //! - 2: the area of a ramp is (first rate + last rate) × length / 2.
 
+mod blocks;
 mod gaps;
 mod load;
 mod rate;
@@ -22,7 +23,7 @@ mod trace;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-pub use gaps::{ArrivalGaps, ArrivalSpec, Arrivals, MEAN_GAP};
+pub use gaps::{ArrivalMarks, ArrivalSpec, Arrivals, MEAN_GAP};
 pub use load::Load;
 pub use rate::{Area, ParseRateError, Rate};
 pub use shard::Shard;

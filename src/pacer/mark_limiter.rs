@@ -54,12 +54,12 @@ impl MarkLimiter {
         MarkLimiter { origin: 0, granted: 0, clock, limiter }
     }
 
-    /// Starts the limiter at `mark`: the last mark before the segment, which is the part of a cycle
+    /// Starts the limiter at a position: the start of the segment, which is the part of a cycle
     /// that the pacer runs. The pacer does not send earlier arrivals, so they need no grant. After
     /// the first call of [`MarkLimiter::try_reach`], the origin must not move.
-    pub(super) fn start_at(&mut self, mark: u64) {
-        self.origin = mark;
-        self.granted = mark;
+    pub(super) fn start_at(&mut self, position: u64) {
+        self.origin = position;
+        self.granted = position;
     }
 
     /// Lets all cells up to `mark` pass if `reading`, which is Λ(now), has reached `mark`.
@@ -158,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limiter_that_starts_at_a_mark_grants_the_next_mark_at_its_position() {
+    fn a_limiter_that_starts_anywhere_grants_the_next_mark_at_its_position() {
         let mut limiter = MarkLimiter::new();
-        limiter.start_at(5 * ARRIVAL);
-        assert_eq!(limiter.try_reach(6 * ARRIVAL, 5 * ARRIVAL), Err(6 * ARRIVAL));
+        limiter.start_at(5 * ARRIVAL + 3);
+        assert_eq!(limiter.try_reach(6 * ARRIVAL, 5 * ARRIVAL + 3), Err(6 * ARRIVAL));
         assert_eq!(limiter.try_reach(6 * ARRIVAL, 6 * ARRIVAL), Ok(()));
     }
 }

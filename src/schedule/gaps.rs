@@ -1,12 +1,10 @@
-//! The gaps between arrivals on the Λ axis, in millionths of an arrival.
+//! The marks of arrivals on the Λ axis, and the gaps between them, in millionths of an arrival.
 //!
 //! The Λ axis counts expected arrivals, not time. On this axis the mean gap is always one arrival,
 //! so the distribution of the gaps does not depend on the rate.
 
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Exp1, Gamma};
-
 use super::Shard;
+use super::blocks::RandomMarks;
 use crate::random::{self, Purpose};
 
 /// The mean gap, which is one arrival.
@@ -28,6 +26,14 @@ pub enum Arrivals {
     Burstiness(f64),
 }
 
+impl Arrivals {
+    /// Returns true if all gaps are equal. Only in this case do the gaps continue from one cycle
+    /// to the next: the first gap of a cycle begins at the last arrival of the previous cycle.
+    pub fn is_even(self) -> bool {
+        self == Arrivals::Constant
+    }
+}
+
 /// The values that determine the arrivals of a scenario, in addition to its schedule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ArrivalSpec {
@@ -40,71 +46,80 @@ pub struct ArrivalSpec {
     pub shard: Shard,
 }
 
-/// The gaps of one cycle. They are a function of the seed, the scenario and the number of the
-/// cycle.
+/// The marks of the arrivals of this shard in one cycle, in order. They are a function of the seed,
+/// the scenario and the number of the cycle.
 #[derive(Clone, Debug)]
-pub struct ArrivalGaps {
+pub struct ArrivalMarks {
     source: Source,
-    shard: Shard,
-    /// The number of gaps in the common sequence of all shards up to the next arrival of this
-    /// shard. It is 1 if the next arrival of the common sequence belongs to this shard.
-    stride: u64,
+    /// The number of arrivals of all shards in the cycles before this cycle.
+    earlier: u64,
+    /// The number of arrivals of all shards in this cycle before the current arrival.
+    index: u64,
+    /// The number of shards: every `shards`-th arrival belongs to this shard.
+    shards: u64,
 }
 
 #[derive(Clone, Debug)]
 enum Source {
     Even,
-    Exponential(ChaCha8Rng),
-    Gamma(Gamma<f64>, ChaCha8Rng),
+    Random(Box<RandomMarks>),
 }
 
-impl ArrivalGaps {
-    /// Creates the gaps of a cycle. `earlier` is the number of arrivals of all shards in the cycles
-    /// before it.
-    pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64) -> ArrivalGaps {
-        let random = || {
+impl ArrivalMarks {
+    /// Returns the marks of a cycle. The current arrival is the first arrival of this shard whose
+    /// mark is after the position `after`. `earlier` is the number of arrivals of all shards in the
+    /// cycles before it. The number of marks up to `after` does not matter for the time that this
+    /// takes.
+    pub fn new(spec: &ArrivalSpec, cycle: u64, earlier: u64, after: u64) -> ArrivalMarks {
+        let random = |shape| {
             let mut random = random::seeded_rng(spec.seed, &spec.scenario, Purpose::Arrivals);
             random.set_stream(cycle);
-            random
+            RandomMarks::new(shape, random, after)
         };
         let source = match spec.arrivals {
-            Arrivals::Constant => Source::Even,
-            Arrivals::Poisson => Source::Exponential(random()),
-            // The configuration rejects every shape for which the distribution returns an error, so
-            // this call never returns an error.
-            Arrivals::Burstiness(shape) => match Gamma::new(shape, shape.recip()) {
-                Ok(gamma) => Source::Gamma(gamma, random()),
-                Err(_) => Source::Even,
-            },
+            Arrivals::Constant => None,
+            Arrivals::Poisson => random(1.0),
+            // The configuration rejects every shape for which the result is `None`.
+            Arrivals::Burstiness(shape) => random(shape),
         };
-        let shard = spec.shard;
-        ArrivalGaps { source, shard, stride: shard.arrivals_to_skip(earlier) + 1 }
+        let source = source.map_or(Source::Even, |marks| Source::Random(Box::new(marks)));
+        let passed = match &source {
+            Source::Even => after / MEAN_GAP,
+            Source::Random(marks) => marks.number(),
+        };
+        let shards = u64::from(spec.shard.count());
+        let first = spec.shard.arrivals_to_skip(earlier);
+        let index = first + passed.saturating_sub(first).div_ceil(shards) * shards;
+        let mut marks = ArrivalMarks { source, earlier, index, shards };
+        marks.reach_index();
+        marks
     }
 
-    /// Returns true if all gaps are equal. Only in this case do the gaps continue from one cycle
-    /// to the next: the first gap of a cycle begins at the last arrival of the previous cycle.
-    pub fn is_even(&self) -> bool {
-        matches!(self.source, Source::Even)
-    }
-
-    /// Returns the gap to the next arrival of this shard. The gap is at least a millionth of an
-    /// arrival.
-    pub fn next_gap(&mut self) -> u64 {
-        let stride = std::mem::replace(&mut self.stride, u64::from(self.shard.count()));
-        match self.source {
-            Source::Even => stride * MEAN_GAP,
-            _ => (0..stride).map(|_| self.draw()).sum(),
+    /// The mark of the current arrival.
+    pub fn position(&self) -> u64 {
+        match &self.source {
+            Source::Even => (self.index + 1).saturating_mul(MEAN_GAP),
+            Source::Random(marks) => marks.position(),
         }
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    fn draw(&mut self) -> u64 {
-        let gap: f64 = match &mut self.source {
-            Source::Even => return MEAN_GAP,
-            Source::Exponential(random) => Exp1.sample(random),
-            Source::Gamma(gamma, random) => gamma.sample(random),
-        };
-        ((gap * MEAN_GAP as f64).round() as u64).max(1)
+    /// The number of the current arrival in the sequence that all shards share.
+    pub fn number(&self) -> u64 {
+        self.earlier.wrapping_add(self.index)
+    }
+
+    /// Moves on to the next arrival of this shard.
+    pub fn advance(&mut self) {
+        self.index += self.shards;
+        self.reach_index();
+    }
+
+    fn reach_index(&mut self) {
+        if let Source::Random(marks) = &mut self.source {
+            while marks.number() < self.index {
+                marks.advance();
+            }
+        }
     }
 }
 
@@ -116,8 +131,22 @@ mod tests {
 
     fn random_gaps(arrivals: Arrivals, seed: u64, n: usize) -> Vec<f64> {
         let spec = ArrivalSpec { arrivals, seed, scenario: "s".into(), shard: Shard::ALL };
-        let mut gaps = ArrivalGaps::new(&spec, 0, 0);
-        (0..n).map(|_| gaps.next_gap() as f64 / MEAN_GAP as f64).collect()
+        let mut last = 0;
+        let gaps = marks(&spec, 0, 0, n).into_iter().map(|mark| {
+            let gap = mark - std::mem::replace(&mut last, mark);
+            gap as f64 / MEAN_GAP as f64
+        });
+        gaps.collect()
+    }
+
+    fn marks(spec: &ArrivalSpec, cycle: u64, earlier: u64, n: usize) -> Vec<u64> {
+        let mut marks = ArrivalMarks::new(spec, cycle, earlier, 0);
+        let all = std::iter::repeat_with(|| {
+            let position = marks.position();
+            marks.advance();
+            position
+        });
+        all.take(n).collect()
     }
 
     /// The coefficient of variation: the standard deviation divided by the mean.
@@ -137,8 +166,7 @@ mod tests {
                 scenario: String::from(scenario),
                 shard: Shard::ALL,
             };
-            let mut gaps = ArrivalGaps::new(&spec, cycle, 0);
-            std::iter::repeat_with(|| gaps.next_gap()).take(8).collect::<Vec<_>>()
+            marks(&spec, cycle, 0, 8)
         };
         assert_eq!(poisson(1, "a", 0), poisson(1, "a", 0));
         for other in [poisson(2, "a", 0), poisson(1, "b", 0), poisson(1, "a", 1)] {
@@ -150,16 +178,8 @@ mod tests {
     fn shards_divide_one_sequence_of_arrivals() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson, Arrivals::Burstiness(0.5)] {
             let marks = |shard: Shard, n: usize| {
-                let mut gaps = ArrivalGaps::new(
-                    &ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard },
-                    3,
-                    600,
-                );
-                let marks = (0..n).scan(0, move |at, _| {
-                    *at += gaps.next_gap();
-                    Some(*at)
-                });
-                marks.collect::<Vec<u64>>()
+                let spec = ArrivalSpec { arrivals, seed: 5, scenario: "s".into(), shard };
+                marks(&spec, 3, 600, n)
             };
             let unsharded = marks(Shard::ALL, 30);
             for index in 0..3 {

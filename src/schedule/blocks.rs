@@ -1,0 +1,265 @@
+//! Random marks that a pacer can enter anywhere.
+//!
+//! A daemon can join a cycle that began a month ago. If the gaps were drawn one after the other,
+//! it would first have to draw the gaps of the whole month. So this module draws the marks from
+//! the top down: first the length of a *block* of 256³ gaps, then the lengths of its 256 parts,
+//! then the 256 parts of one of these parts, and so on down to single gaps. One draw skips a
+//! complete part.
+//!
+//! The distribution of the gaps is exact. The sum of n independent gaps with the gamma shape a has
+//! the gamma shape n·a. If independent gamma draws are scaled so that they add up to such a sum,
+//! which was drawn separately, the results are again independent gamma draws. (Their ratios do not
+//! depend on their sum. Of all distributions, only the gamma distribution has this property.)
+
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Gamma};
+
+use super::gaps::MEAN_GAP;
+
+/// The number of parts of each block and of each part.
+const PARTS: u64 = 256;
+/// The number of times that a block is divided, until its parts are single gaps.
+const DIVISIONS: usize = 3;
+
+/// The marks of one cycle: an endless sequence of positions with random gaps.
+#[derive(Clone, Debug)]
+pub(super) struct RandomMarks {
+    random: ChaCha8Rng,
+    /// The lengths of single gaps, of parts of 256 gaps and so on, up to complete blocks. The unit
+    /// is an arrival.
+    lengths: [Gamma<f64>; DIVISIONS + 1],
+    /// Draws the lengths of the blocks.
+    blocks: ChaCha8Rng,
+    /// The block, and its parts, that contain the current mark. The first division is the smallest:
+    /// its parts are single gaps.
+    divisions: [Option<Division>; DIVISIONS],
+    block: Part,
+    /// The gap that ends at the current mark.
+    gap: Part,
+}
+
+/// A part of the axis that holds 256ⁿ gaps.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// The position among all parts of this size. A single gap has the number of its mark.
+    number: u64,
+    start: u64,
+    end: u64,
+}
+
+impl RandomMarks {
+    /// Returns the marks for a gamma distribution with this shape and a mean of one arrival. The
+    /// current mark is the first mark after the position `after`. `None` if the shape is not a
+    /// positive finite number.
+    pub(super) fn new(shape: f64, random: ChaCha8Rng, after: u64) -> Option<RandomMarks> {
+        // No cycle is so long. The limit ends the loop below if the area of a cycle overflows.
+        let after = after.min(u64::MAX / 2);
+        let lengths = |gaps: f64| Gamma::new(shape * gaps, shape.recip()).ok();
+        let nothing = Part { number: 0, start: 0, end: 0 };
+        let mut marks = RandomMarks {
+            lengths: [lengths(1.0)?, lengths(256.0)?, lengths(65_536.0)?, lengths(16_777_216.0)?],
+            blocks: at_part(&random, DIVISIONS, 0),
+            random,
+            divisions: [const { None }; DIVISIONS],
+            block: nothing,
+            gap: nothing,
+        };
+        marks.draw_block();
+        while marks.block.end <= after {
+            marks.block.number += 1;
+            marks.draw_block();
+        }
+        marks.enter(DIVISIONS, marks.block, after);
+        Some(marks)
+    }
+
+    /// The position of the current mark.
+    pub(super) fn position(&self) -> u64 {
+        self.gap.end
+    }
+
+    /// The number of marks before the current mark.
+    pub(super) fn number(&self) -> u64 {
+        self.gap.number
+    }
+
+    /// Moves on to the next mark.
+    pub(super) fn advance(&mut self) {
+        let passed = self.gap.end;
+        for size in 0..DIVISIONS {
+            if let Some(part) = self.divisions[size].as_mut().and_then(Division::next_part) {
+                return self.enter(size, part, passed);
+            }
+        }
+        self.block.number += 1;
+        self.draw_block();
+        self.enter(DIVISIONS, self.block, passed);
+    }
+
+    /// Draws the end of the current block, which starts at the end of the previous block.
+    fn draw_block(&mut self) {
+        let start = self.block.end;
+        let length = micro(self.lengths[DIVISIONS].sample(&mut self.blocks));
+        let end = start.saturating_add(length.max(shortest(DIVISIONS)));
+        self.block = Part { start, end, ..self.block };
+    }
+
+    /// Finds the first mark after the position `after` in a part of 256^`size` gaps. The part ends
+    /// after this position, and a mark is at its end, so there is always such a mark.
+    fn enter(&mut self, size: usize, mut part: Part, after: u64) {
+        for size in (0..size).rev() {
+            let random = at_part(&self.random, size, part.number);
+            let mut division = Division::new(part, self.lengths[size], random, shortest(size));
+            while let Some(next) = division.next_part() {
+                part = next;
+                if part.end > after {
+                    break;
+                }
+            }
+            self.divisions[size] = Some(division);
+        }
+        self.gap = part;
+    }
+}
+
+/// Divides a part of the axis into 256 random parts.
+#[derive(Clone, Debug)]
+struct Division {
+    divided: Part,
+    lengths: Gamma<f64>,
+    random: ChaCha8Rng,
+    /// The sum of the 256 draws. They have the right ratios, but another sum than the length of the
+    /// divided part.
+    total: f64,
+    /// The sum of the draws so far.
+    drawn: f64,
+    /// The length of the shortest part.
+    shortest: u64,
+    /// The number of parts so far.
+    count: u64,
+    /// The end of the last part so far.
+    end: u64,
+}
+
+impl Division {
+    fn new(divided: Part, lengths: Gamma<f64>, random: ChaCha8Rng, shortest: u64) -> Division {
+        // The sum must be known before the first part, so all draws take place twice.
+        let mut first_pass = random.clone();
+        let total = (0..PARTS).map(|_| lengths.sample(&mut first_pass)).sum();
+        let end = divided.start;
+        Division { divided, lengths, random, total, drawn: 0.0, shortest, count: 0, end }
+    }
+
+    /// Returns the next part. The last part ends with the divided part.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    fn next_part(&mut self) -> Option<Part> {
+        let remaining = (PARTS - self.count).checked_sub(1)?;
+        let Part { number, start, end } = self.divided;
+        self.drawn += self.lengths.sample(&mut self.random);
+        // With bursts, all draws can be too small for a floating point number. The result is then
+        // not a number, which the conversion turns into 0.
+        let offset = (self.drawn / self.total * (end - start) as f64).round() as u64;
+        // A divided part is never shorter than its 256 shortest parts, so the limits never cross.
+        let part_end = (start + offset)
+            .max(self.end + self.shortest)
+            .min(end - remaining * self.shortest)
+            .max(if remaining == 0 { end } else { 0 });
+        let part = Part { number: number * PARTS + self.count, start: self.end, end: part_end };
+        (self.count, self.end) = (self.count + 1, part_end);
+        Some(part)
+    }
+}
+
+/// Returns the generator of one part: a separate range of the random numbers of the cycle.
+fn at_part(random: &ChaCha8Rng, size: usize, number: u64) -> ChaCha8Rng {
+    let mut random = random.clone();
+    // The 256 draws of a part need some thousand numbers, and each range has 2²⁴.
+    random.set_word_pos(u128::from(size as u64) << 64 | u128::from(number << 24));
+    random
+}
+
+/// The shortest length of 256^`size` gaps: each gap is at least a millionth of an arrival.
+fn shortest(size: usize) -> u64 {
+    (0..size).fold(1, |length, _| length * PARTS)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn micro(arrivals: f64) -> u64 {
+    (arrivals * MEAN_GAP as f64).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn marks(shape: f64, seed: u64, after: u64) -> RandomMarks {
+        RandomMarks::new(shape, ChaCha8Rng::seed_from_u64(seed), after).unwrap()
+    }
+
+    /// With bursts, many gaps have the shortest length, and many marks are close to an edge of a
+    /// part.
+    #[test]
+    fn marks_joined_anywhere_are_the_marks_of_the_full_sequence() {
+        for shape in [0.01, 0.5, 1.0, 100.0] {
+            let mut walked = marks(shape, 3, 0);
+            let all: Vec<u64> = std::iter::repeat_with(|| {
+                let position = walked.position();
+                walked.advance();
+                position
+            })
+            .take(70_000)
+            .collect();
+            assert!(all.is_sorted_by(|one, other| one < other), "{shape}: marks rise");
+            let joins = (0..all.len()).step_by(997).chain([255, 256, 257, 65_535, 65_536]);
+            for index in joins {
+                let mut joined = marks(shape, 3, all[index] - 1);
+                for (number, mark) in (index as u64..).zip(&all[index..]).take(300) {
+                    assert_eq!((joined.number(), joined.position()), (number, *mark), "{shape}");
+                    joined.advance();
+                }
+            }
+        }
+    }
+
+    /// A cycle of 366 days at the highest rate has 3·10¹² arrivals.
+    #[test]
+    fn a_join_after_a_year_at_the_highest_rate_needs_few_draws() {
+        let after = 366 * 86_400 * 100_000 * MEAN_GAP;
+        let joined = marks(1.0, 1, after);
+        assert!(joined.position() > after);
+        let expected = after / MEAN_GAP;
+        // The standard deviation of the number is 1.8 million.
+        assert!(joined.number().abs_diff(expected) < 10_000_000, "{}", joined.number());
+        assert!(joined.block.number < 200_000, "{} blocks", joined.block.number);
+    }
+
+    /// Neighbours can be in one part or in two, so both kinds of neighbours are tested: a wrong
+    /// scale would correlate them.
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn gaps_are_independent_within_a_part_and_between_parts() {
+        let mut marks = marks(1.0, 7, 0);
+        let mut last = 0;
+        let gaps: Vec<f64> = (0..200_000)
+            .map(|_| {
+                let gap = (marks.position() - last) as f64 / MEAN_GAP as f64 - 1.0;
+                last = marks.position();
+                marks.advance();
+                gap
+            })
+            .collect();
+        for distance in [1, 2, 255, 256] {
+            let pairs = gaps.iter().zip(&gaps[distance..]).map(|(one, other)| one * other);
+            let correlation = pairs.sum::<f64>() / gaps.len() as f64;
+            // The standard deviation of the correlation is 0.0022.
+            assert!(correlation.abs() < 0.01, "{distance}: {correlation}");
+        }
+        // The sums of 256 gaps have the variance 256, as sums of independent gaps have. A part
+        // whose length was its mean would have the variance 0.
+        let sums: Vec<f64> = gaps.chunks_exact(256).map(|part| part.iter().sum()).collect();
+        let variance = sums.iter().map(|sum| sum * sum).sum::<f64>() / sums.len() as f64;
+        assert!((variance / 256.0 - 1.0).abs() < 0.2, "{variance}");
+    }
+}
