@@ -1,14 +1,17 @@
 //! The HTTP client of one target. Only this module uses `reqwest`.
 //!
 //! The client sends each request exactly as it is configured. It uses no proxy from the
-//! environment, follows no redirect, retries no request, decompresses no response and sends no
-//! referer. Each of these features would send or measure something that is not in the schedule. A
-//! redirect would also send the key to another server.
+//! environment, follows no redirect, retries no failed request, decompresses no response and sends
+//! no referer. Each of these features would send or measure something that is not in the schedule.
+//! A redirect would also send the key to another server. There is one exception: llmload sends a
+//! request once more if the server has not worked on it, see [`resend`].
 
+mod body;
 mod client;
 mod connections;
 mod faults;
 mod redaction;
+mod resend;
 mod version;
 
 use std::fmt::Debug;
@@ -17,8 +20,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-    SERVER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
+    HeaderValue, SERVER,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -28,7 +31,10 @@ use crate::plan::{Auth, Target};
 use crate::protocol::{RateLimits, Trace, headers};
 pub use connections::ConnectTiming;
 use connections::Connections;
+use faults::SendFailure;
 use redaction::Redaction;
+use reqwest::{Body, Method};
+use resend::Attempt;
 
 /// The longest response about the endpoint itself (its models or its version), in bytes.
 const MAX_METADATA: usize = 1 << 20;
@@ -38,10 +44,12 @@ const MAX_METADATA: usize = 1 << 20;
 pub trait Endpoint: Send + Sync + 'static {
     type Response: Response;
 
-    /// Sends one request and waits for the response head.
+    /// Sends one request and waits for the response head. If the server has not worked on the
+    /// request, the endpoint calls `retried` and sends the request once more.
     fn send(
         &self,
         request: Request,
+        retried: impl FnOnce() + Send,
     ) -> impl Future<Output = Result<Self::Response, FailureDetail>> + Send;
 
     /// Masks the endpoint's secrets in a text that the server sent, because servers quote requests.
@@ -112,6 +120,9 @@ pub enum BuildError {
 #[derive(Debug)]
 pub struct HttpEndpoint {
     client: reqwest::Client,
+    /// Opens a new connection for each request. Several idle connections can end together, so
+    /// llmload does not send a request once more on another idle connection.
+    fresh: reqwest::Client,
     base: Url,
     /// The query of every request. It is not part of `base`, because llmload displays the base URL,
     /// and the query can contain a key.
@@ -130,12 +141,17 @@ impl HttpEndpoint {
     /// # Errors
     /// A header value is not allowed in HTTP, or TLS or the proxy cannot be set up.
     pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
-        let connections = Connections::default();
-        let client = client::build(target, base, &connections)
-            .map_err(|source| BuildError::Client { target: target.name.clone(), source })?;
+        let keep_alive = target.connection.keep_alive;
+        let lifetime = target.timeouts.total.saturating_add(keep_alive.unwrap_or_default());
+        let connections = Connections::new(lifetime);
+        let build = |keep_alive| {
+            client::build(target, base, &connections, keep_alive)
+                .map_err(|source| BuildError::Client { target: target.name.clone(), source })
+        };
+        let (client, fresh) = (build(keep_alive)?, build(None)?);
         let (base, query, headers) = (base.clone(), query(target), headers(target)?);
         let redaction = redaction(target);
-        Ok(HttpEndpoint { client, base, query, headers, connections, redaction, host: None })
+        Ok(HttpEndpoint { client, fresh, base, query, headers, connections, redaction, host: None })
     }
 
     /// Keeps a server in this process alive until this client is dropped.
@@ -186,9 +202,16 @@ impl HttpEndpoint {
     /// Fetches a page about the endpoint itself. Reads about [`MAX_METADATA`] bytes at most.
     async fn get(&self, url: Url, timeout: Duration) -> Result<Page, FailureDetail> {
         let fetch = async {
-            let response = self.request(reqwest::Method::GET, url).send().await;
-            let mut response = response.map_err(|e| faults::send_failure(&self.connections, e))?;
-            self.connections.take_timing(response.extensions());
+            let send = async |client: &reqwest::Client| {
+                let request = self.request(client, Method::GET, url.clone());
+                Attempt::new(&self.connections).send_without_body(request).await
+            };
+            let result = match send(&self.client).await {
+                Err(SendFailure { resend: Some(_), .. }) => send(&self.fresh).await,
+                result => result,
+            };
+            let mut response = result.map_err(|failure| failure.detail)?;
+            self.connections.respond(response.extensions());
             let status = response.status().as_u16();
             let server = response
                 .headers()
@@ -220,9 +243,27 @@ impl HttpEndpoint {
         url
     }
 
-    fn request(&self, method: reqwest::Method, mut url: Url) -> reqwest::RequestBuilder {
+    fn request(
+        &self,
+        client: &reqwest::Client,
+        method: Method,
+        mut url: Url,
+    ) -> reqwest::RequestBuilder {
         url.set_query(self.query.as_ref().map(ExposeSecret::expose_secret));
-        self.client.request(method, url).headers(self.headers.clone())
+        client.request(method, url).headers(self.headers.clone())
+    }
+
+    /// Builds a request for a response of the model, without its body.
+    fn completion(&self, client: &reqwest::Client, request: &Request) -> reqwest::RequestBuilder {
+        let accept = if request.stream { "text/event-stream" } else { "application/json" };
+        let builder = self
+            .request(client, Method::POST, self.url(request.path))
+            .header(ACCEPT, accept)
+            .header(CONTENT_TYPE, "application/json");
+        match request.trace {
+            Some(trace) => builder.header(Trace::HEADER, trace.to_string()),
+            None => builder,
+        }
     }
 }
 
@@ -237,24 +278,27 @@ struct Page {
 impl Endpoint for HttpEndpoint {
     type Response = HttpResponse;
 
-    async fn send(&self, request: Request) -> Result<HttpResponse, FailureDetail> {
-        let accept = if request.stream { "text/event-stream" } else { "application/json" };
-        let sending = self
-            .request(reqwest::Method::POST, self.url(request.path))
-            .header(ACCEPT, accept)
-            .header(CONTENT_TYPE, "application/json")
-            .body(request.body);
-        let sending = match request.trace {
-            Some(trace) => sending.header(Trace::HEADER, trace.to_string()),
-            None => sending,
-        };
-        match sending.send().await {
-            Ok(response) => {
-                let connect_timing = self.connections.take_timing(response.extensions());
-                Ok(HttpResponse { response, connect_timing })
+    async fn send(
+        &self,
+        request: Request,
+        retried: impl FnOnce() + Send,
+    ) -> Result<HttpResponse, FailureDetail> {
+        let attempt = Attempt::new(&self.connections);
+        let sending = self.completion(&self.client, &request);
+        let body = attempt.body(request.body.clone());
+        let result = match attempt.send(sending.body(Body::wrap(body))).await {
+            Err(SendFailure { resend: Some(round_trip), .. }) => {
+                retried();
+                let attempt = Attempt::new(&self.connections);
+                let body = attempt.body(request.body.clone()).cautious(round_trip);
+                let sending = self.completion(&self.fresh, &request);
+                attempt.send(sending.body(Body::wrap(body))).await
             }
-            Err(error) => Err(faults::send_failure(&self.connections, error)),
-        }
+            result => result,
+        };
+        let response = result.map_err(|failure| failure.detail)?;
+        let connect_timing = self.connections.respond(response.extensions());
+        Ok(HttpResponse { response, connect_timing })
     }
 
     fn redact(&self, text: String) -> String {
@@ -339,6 +383,10 @@ fn redaction(target: &Target) -> Redaction {
 fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // HTTP/2 does not allow this header.
+    if target.connection.keep_alive.is_none() && !target.connection.http2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let secret = |header: &str, text: &str| {
         let mut value = HeaderValue::from_str(text).map_err(|_| BuildError::Header {
             target: target.name.clone(),

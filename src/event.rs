@@ -89,6 +89,9 @@ pub enum Event<'a> {
         /// The dispatch lag, which is the time since the due instant.
         lag: Duration,
     },
+    /// The connection ended before the server could work on the request, so llmload sends the
+    /// request once more.
+    ConnectionRetried,
     /// The head of a response arrived.
     ResponseHead {
         /// The HTTP status.

@@ -139,7 +139,8 @@ async fn send_and_read<E: Endpoint>(
     let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
     let is_stream = request.stream;
     let mut timer = RequestTimer::new(sent, timeouts, is_stream);
-    let mut response = timer.limit(endpoint.send(request)).await??;
+    let retried = || observer.observe(arrival, Event::ConnectionRetried);
+    let mut response = timer.limit(endpoint.send(request, retried)).await??;
     if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }

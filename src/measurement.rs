@@ -109,8 +109,6 @@ failures! {
     Tls "tls" Target,
     /// The machine of llmload ran out of file descriptors, ports or memory.
     ClientResource "client_resource" Client,
-    /// llmload reused an idle connection, and the connection ended before the response began.
-    StaleConnection "stale_connection" Client,
     /// The connection broke before the response head arrived.
     Reset "reset" Target,
     /// The response is not valid HTTP.

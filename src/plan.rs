@@ -212,7 +212,7 @@ pub struct Target {
 }
 
 /// The options of connections to an endpoint.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
     /// True if llmload uses HTTP/2. For http URLs, llmload uses HTTP/2 without negotiation. For
     /// https URLs, ALPN negotiates HTTP/2.
@@ -225,6 +225,30 @@ pub struct Connection {
     pub insecure_skip_verify: bool,
     /// The URL of an HTTP proxy.
     pub proxy: Option<Url>,
+    /// The time for which an idle connection stays open. With `None`, each request has a connection
+    /// of its own.
+    pub keep_alive: Option<Duration>,
+}
+
+impl Connection {
+    /// The default of `keep_alive`.
+    ///
+    /// Servers that use uvicorn close idle connections after five seconds. If llmload kept idle
+    /// connections longer, it would have to send many requests twice.
+    pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
+}
+
+impl Default for Connection {
+    fn default() -> Connection {
+        Connection {
+            http2: false,
+            ca: None,
+            identity: None,
+            insecure_skip_verify: false,
+            proxy: None,
+            keep_alive: Some(Connection::KEEP_ALIVE),
+        }
+    }
 }
 
 /// The prices of tokens.

@@ -61,10 +61,6 @@ impl DiagnosedTarget<'_> {
             Failure::ClientResource => {
                 "raise the limit that llmload reached: open files (`ulimit -n`), ports or memory"
             }
-            Failure::StaleConnection => {
-                "raise the server's keep-alive timeout above 4 s if this is frequent: the server \
-                 closed an idle connection just as llmload reused it"
-            }
             Failure::TimeoutFirstToken => {
                 "check whether the server is overloaded or stuck, or raise `timeouts.first_token`"
             }

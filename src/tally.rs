@@ -57,6 +57,8 @@ pub struct RawStatistics {
     pub succeeded: u64,
     /// The number of failed requests, in the order of [`Failure::ALL`].
     pub failures: [u64; Failure::ALL.len()],
+    /// The number of requests that llmload sent once more.
+    pub connection_retries: u64,
     /// The number of successes with a protocol anomaly, in the order of [`Anomaly::ALL`].
     pub anomalies: [u64; Anomaly::ALL.len()],
     /// The time from the due instant to sending.
@@ -96,6 +98,7 @@ impl RawStatistics {
             sent: 0,
             succeeded: 0,
             failures: [0; Failure::ALL.len()],
+            connection_retries: 0,
             anomalies: [0; Anomaly::ALL.len()],
             dispatch_lag: Distribution::for_times(),
             time_to_first_token: Distribution::for_times(),
@@ -142,6 +145,7 @@ impl RawStatistics {
                 self.sent += 1;
                 self.dispatch_lag.record(seconds(lag));
             }
+            Event::ConnectionRetried => self.connection_retries += 1,
             Event::FirstToken { since_sent, since_due } => {
                 self.time_to_first_token.record(seconds(since_sent));
                 self.time_to_first_token_from_schedule.record(seconds(since_due));
@@ -210,6 +214,7 @@ impl RawStatistics {
         sum(&mut self.anomalies, &other.anomalies);
         self.sent += other.sent;
         self.succeeded += other.succeeded;
+        self.connection_retries += other.connection_retries;
         self.dispatch_lag.add(&other.dispatch_lag);
         self.time_to_first_token.add(&other.time_to_first_token);
         self.time_to_first_token_from_schedule.add(&other.time_to_first_token_from_schedule);

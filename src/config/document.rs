@@ -214,8 +214,8 @@ pub struct Faults {
     /// The percentage of requests that immediately get status 500, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub http_500: Field<Ratio>,
-    /// The percentage of requests for which the simulator resets the connection before the response
-    /// head, 0% to 100%. Default: 0%.
+    /// The percentage of requests for which the simulator resets the connection 200 ms after the
+    /// request and before the response head, 0% to 100%. Default: 0%.
     #[schemars(extend("default" = 0))]
     pub reset: Field<Ratio>,
     /// The percentage of responses that stop after a few tokens while the connection stays open, 0%

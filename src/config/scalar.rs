@@ -44,6 +44,13 @@ pub enum Repeat {
     Times(u64),
 }
 
+/// The time for which an idle connection stays open: `off` or a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    Off,
+    For(Duration),
+}
+
 /// A type whose values are YAML scalars. YAML distinguishes texts, whole numbers and other numbers,
 /// so the trait has a function for each of the three. Each function can explain a typical mistake.
 trait Scalar: Sized {
@@ -238,6 +245,28 @@ impl Scalar for Repeat {
     }
 }
 
+impl Scalar for KeepAlive {
+    const EXPECTED: &'static str = "`off` or a duration such as `4s`";
+
+    fn from_text(text: &str) -> Result<KeepAlive, Mistake> {
+        if text == "off" {
+            return Ok(KeepAlive::Off);
+        }
+        read_duration(text).map(KeepAlive::For).map_err(|_| {
+            let message = format!("`{}` is neither `off` nor a duration", excerpt(text));
+            Mistake::new(message, "write `off`, or a duration such as `4s`")
+        })
+    }
+
+    fn from_count(value: u64) -> Result<KeepAlive, Mistake> {
+        Span::from_count(value).map(|span| KeepAlive::For(span.0))
+    }
+
+    fn from_number(value: f64) -> Result<KeepAlive, Mistake> {
+        Span::from_number(value).map(|span| KeepAlive::For(span.0))
+    }
+}
+
 macro_rules! scalars {
     ($($name:ident: $read:ident, $schema:tt;)+) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -273,6 +302,10 @@ scalars! {
         "type": "string",
         "pattern": PATTERN,
         "examples": ["90s", "10m", "1h30m", "500ms"]
+    };
+    KeepAlive: deserialize_str, {
+        "anyOf": [{ "const": "off" }, { "type": "string", "pattern": PATTERN }],
+        "examples": ["4s", "off"]
     };
     Ratio: deserialize_f64, {
         "anyOf": [

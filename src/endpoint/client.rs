@@ -8,16 +8,13 @@ use url::Url;
 use super::connections::{Connections, SystemResolver};
 use crate::plan::Target;
 
-/// The time after which the pool closes an idle connection.
-///
-/// Servers that use uvicorn close idle connections after five seconds. If llmload kept idle
-/// connections longer, requests would fail for a reason that is not the fault of the server.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-
+/// Builds a client. `keep_alive` is the time for which an idle connection stays open; with `None`,
+/// each request has a connection of its own.
 pub(super) fn build(
     target: &Target,
     base: &Url,
     connections: &Connections,
+    keep_alive: Option<Duration>,
 ) -> reqwest::Result<reqwest::Client> {
     // The first client of the process installs the provider. For later clients, the call returns an
     // error, which is ignored.
@@ -29,7 +26,8 @@ pub(super) fn build(
         .referer(false)
         .retry(reqwest::retry::never())
         .connect_timeout(target.timeouts.connect)
-        .pool_idle_timeout(POOL_IDLE)
+        .pool_idle_timeout(keep_alive)
+        .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
         .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(SystemResolver)
         .connector_layer(connections.layer());

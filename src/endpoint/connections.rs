@@ -1,18 +1,17 @@
-//! Keeps a record of each connection on which no response has arrived yet.
+//! Keeps a record of each connection: since when it exists and how long the connecting took.
 //!
-//! A server can close an idle connection at the moment when llmload sends the next request on it.
-//! The server is not to blame for this. But it is to blame if a new connection breaks. To tell the
-//! two cases apart, a layer around the connector records each new connection, and the first
-//! response or error on a connection removes its record.
+//! A server can end an idle connection at the moment when llmload sends the next request on it. The
+//! server is not to blame for this. But it is to blame if a new connection breaks. To tell the two
+//! cases apart, a layer around the connector records each new connection.
 //!
-//! The record contains the time that it took to establish the connection. This time belongs to the
-//! first request on the connection.
+//! The time to establish a connection belongs to the first request on the connection. It is also a
+//! measure of the round trip to the server.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -63,40 +62,110 @@ impl Resolve for SystemResolver {
 /// The local and the remote address of a connection.
 type AddressPair = (SocketAddr, SocketAddr);
 
-/// The connections of one client on which no response has arrived yet.
-///
-/// The map cannot grow without limit, because the number of local ports is limited. A new
-/// connection from the same port to the same address replaces the old entry.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Connections {
-    fresh: Arc<Mutex<HashMap<AddressPair, ConnectTiming>>>,
+/// The connection of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UsedConnection {
+    /// The time to establish the connection, without the DNS lookup.
+    pub(super) connect: Duration,
+    /// True if the connection is older than the request, so it was idle before the request.
+    pub(super) is_reused: bool,
 }
 
+/// The record of one connection.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    established: Instant,
+    timing: ConnectTiming,
+    /// True if a response has arrived on the connection.
+    has_responded: bool,
+    /// The instant of the last response, or of the connecting.
+    last_used: Instant,
+}
+
+/// The records of the connections of one target.
+///
+/// The HTTP client does not report that it has closed a connection. So each record has an end: it
+/// is removed when the connection can no longer be open. The number of records is limited in any
+/// case, because a new connection from the same port to the same address replaces the old record.
+#[derive(Debug)]
+struct Records {
+    by_addresses: HashMap<AddressPair, Record>,
+    /// The longest time from one response on a connection to the next.
+    lifetime: Duration,
+    /// The number of records at which the next search for old records begins. Each search doubles
+    /// this number, so on average each new connection pays for a few records.
+    next_search: usize,
+}
+
+/// The number of records that are kept without a search for old ones.
+const FEW: usize = 64;
+
+impl Records {
+    fn new(lifetime: Duration) -> Records {
+        Records { by_addresses: HashMap::new(), lifetime, next_search: FEW }
+    }
+
+    fn insert(&mut self, addresses: AddressPair, timing: ConnectTiming, now: Instant) {
+        if self.by_addresses.len() >= self.next_search {
+            let lifetime = self.lifetime;
+            self.by_addresses
+                .retain(|_, record| now.saturating_duration_since(record.last_used) <= lifetime);
+            self.next_search = FEW.max(2 * self.by_addresses.len());
+        }
+        let record = Record { established: now, timing, has_responded: false, last_used: now };
+        self.by_addresses.insert(addresses, record);
+    }
+
+    /// Records a response. Returns the time to establish the connection if this is the first
+    /// response on it.
+    fn respond(&mut self, addresses: AddressPair, now: Instant) -> Option<ConnectTiming> {
+        let record = self.by_addresses.get_mut(&addresses)?;
+        record.last_used = now;
+        let is_first = !std::mem::replace(&mut record.has_responded, true);
+        is_first.then_some(record.timing)
+    }
+
+    fn find(&self, addresses: AddressPair, sent: Instant) -> Option<UsedConnection> {
+        let record = self.by_addresses.get(&addresses)?;
+        let (connect, is_reused) = (record.timing.connect, record.established < sent);
+        Some(UsedConnection { connect, is_reused })
+    }
+}
+
+/// The connections of one target.
+#[derive(Clone, Debug)]
+pub(super) struct Connections(Arc<Mutex<Records>>);
+
 impl Connections {
+    /// `lifetime` is the longest time from one response on a connection to the next.
+    pub(super) fn new(lifetime: Duration) -> Connections {
+        Connections(Arc::new(Mutex::new(Records::new(lifetime))))
+    }
+
     /// Returns the layer to put around the connector.
     pub(super) fn layer(&self) -> TrackConnectionsLayer {
         TrackConnectionsLayer { connections: self.clone() }
     }
 
-    /// Removes the record of the connection on which a response arrived. Returns the time to
-    /// establish the connection if this is the first response on it.
-    pub(super) fn take_timing(&self, extensions: &Extensions) -> Option<ConnectTiming> {
-        self.take(address_pair(extensions)?)
+    /// Records that a response arrived on a connection. Returns the time to establish the
+    /// connection if this is the first response on it.
+    pub(super) fn respond(&self, extensions: &Extensions) -> Option<ConnectTiming> {
+        self.lock().respond(address_pair(extensions)?, Instant::now())
     }
 
-    /// Returns true if a response had arrived on the connection before an error ended it.
-    pub(super) fn was_reused(&self, connected: &Connected) -> bool {
+    /// Returns the connection of a request that llmload began to send at the instant `sent`.
+    pub(super) fn find(&self, connected: &Connected, sent: Instant) -> Option<UsedConnection> {
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
-        address_pair(&extensions).is_some_and(|addresses| self.take(addresses).is_none())
-    }
-
-    fn take(&self, addresses: AddressPair) -> Option<ConnectTiming> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).remove(&addresses)
+        self.lock().find(address_pair(&extensions)?, sent)
     }
 
     fn insert(&self, addresses: AddressPair, timing: ConnectTiming) {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(addresses, timing);
+        self.lock().insert(addresses, timing, Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,5 +222,54 @@ where
             }
             Ok(connection)
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(port: u16) -> AddressPair {
+        (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 1], 80)))
+    }
+
+    const TIMING: ConnectTiming = ConnectTiming { dns: None, connect: Duration::from_millis(3) };
+    const LIFETIME: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_reused_if_it_is_older_than_the_request() {
+        let mut records = Records::new(LIFETIME);
+        let before = Instant::now();
+        let established = before + Duration::from_millis(1);
+        records.insert(addresses(1), TIMING, established);
+        let after = established + Duration::from_millis(1);
+        let is_reused =
+            |records: &Records, sent| records.find(addresses(1), sent).map(|used| used.is_reused);
+        assert_eq!(is_reused(&records, before), Some(false));
+        assert_eq!(is_reused(&records, established), Some(false));
+        assert_eq!(is_reused(&records, after), Some(true));
+        assert_eq!(records.find(addresses(2), after), None);
+        assert_eq!(records.respond(addresses(1), after), Some(TIMING));
+        assert_eq!(records.respond(addresses(1), after), None, "only the first response");
+        assert_eq!(is_reused(&records, after), Some(true));
+    }
+
+    /// A year with ten new connections per second, which the HTTP client closes silently.
+    #[tokio::test(start_paused = true)]
+    async fn records_of_closed_connections_do_not_pile_up() {
+        let (mut records, start) = (Records::new(LIFETIME), Instant::now());
+        let mut most = 0;
+        for k in 0..200_000_u32 {
+            let now = start + Duration::from_millis(100) * k;
+            let remote = SocketAddr::from(([127, 0, 0, 1], 80));
+            let local = SocketAddr::from((k.to_be_bytes(), 1));
+            records.insert((local, remote), TIMING, now);
+            // This connection is open all the time.
+            records.respond((SocketAddr::from(([0, 0, 0, 0], 1)), remote), now);
+            most = most.max(records.by_addresses.len());
+        }
+        assert!(most <= 2 * 101 + FEW, "100 connections are within the lifetime: {most}");
+        let first = (SocketAddr::from(([0, 0, 0, 0], 1)), SocketAddr::from(([127, 0, 0, 1], 80)));
+        assert!(records.by_addresses.contains_key(&first), "an open connection is not forgotten");
     }
 }

@@ -15,21 +15,26 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
-use super::connections::Connections;
+use super::resend::{Attempt, round_trip};
 use crate::measurement::{Failure, FailureCause, FailureDetail, TlsFault};
 
 /// A chain of causes, outermost first.
 type Causes<'a> = [&'a (dyn Error + 'static)];
 
+/// A request that ended before the response head.
+#[derive(Debug)]
+pub(super) struct SendFailure {
+    pub(super) detail: FailureDetail,
+    /// `Some` if the server has not worked on the request, so llmload can send it once more. The
+    /// time is the longest time that an early response of the server needs.
+    pub(super) resend: Option<Duration>,
+}
+
 /// Classifies an error that occurred before the response head.
-pub(super) fn send_failure(connections: &Connections, error: reqwest::Error) -> FailureDetail {
+pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> SendFailure {
     // The query of the URL can contain a key.
     let error = error.without_url();
     let causes = causes(&error);
-    let reused = causes
-        .iter()
-        .find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>()?.connect_info())
-        .is_some_and(|connected| connections.was_reused(connected));
     let failure = if error.is_builder() {
         Failure::Internal
     } else if causes.iter().any(|cause| is_too_large(*cause)) {
@@ -39,9 +44,16 @@ pub(super) fn send_failure(connections: &Connections, error: reqwest::Error) -> 
     } else if error.is_connect() {
         connect_failure(&error, &causes)
     } else {
-        established_failure(&causes, reused)
+        established_failure(&causes)
     };
-    detail(failure, &causes)
+    let connection = causes
+        .iter()
+        .find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>()?.connect_info())
+        .and_then(|connected| attempt.connection(connected));
+    let is_unprocessed = failure == Failure::Reset
+        && (is_refused(&causes) || is_disconnect(&causes) && attempt.is_unprocessed(connection));
+    let resend = is_unprocessed.then(|| round_trip(connection));
+    SendFailure { detail: detail(failure, &causes), resend }
 }
 
 /// Classifies an error that occurred after the response head.
@@ -88,12 +100,12 @@ fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
 /// Classifies an error on an established connection before the response head. The class is
 /// [`Failure::HttpProtocol`] only if bytes arrived that are not HTTP. An unknown error is
 /// [`Failure::Reset`], because a network can fail in more ways than this function knows.
-fn established_failure(causes: &Causes<'_>, reused: bool) -> Failure {
+fn established_failure(causes: &Causes<'_>) -> Failure {
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
         // With TLS 1.3, a server that rejects the client's certificate does so after the handshake.
         Failure::Tls
     } else if is_disconnect(causes) {
-        if reused { Failure::StaleConnection } else { Failure::Reset }
+        Failure::Reset
     } else if causes.iter().any(|cause| is_malformed(*cause)) {
         Failure::HttpProtocol
     } else {
@@ -172,6 +184,20 @@ fn is_disconnect(causes: &Causes<'_>) -> bool {
         })
 }
 
+/// Returns true if the server reported over HTTP/2 that it has not processed the request. The
+/// server refused the stream, or it is about to close the connection and the stream is newer than
+/// the last one that the server processes (RFC 9113, sections 6.8 and 8.7).
+fn is_refused(causes: &Causes<'_>) -> bool {
+    causes.iter().filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                _ => false,
+            }
+    })
+}
+
 /// Returns true if the response head exceeded the client's limit.
 fn is_too_large(cause: &(dyn Error + 'static)) -> bool {
     cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
@@ -235,33 +261,34 @@ mod tests {
 
     #[test]
     fn only_bytes_that_are_not_http_are_a_protocol_failure() {
-        use Failure::{HttpProtocol, Reset, StaleConnection};
-        for (code, fresh, used) in [
-            (104, Reset, StaleConnection), // ECONNRESET
-            (32, Reset, StaleConnection),  // EPIPE
-            (110, Reset, Reset),           // ETIMEDOUT
-            (113, Reset, Reset),           // EHOSTUNREACH
-            (101, Reset, Reset),           // ENETUNREACH
-            (100, Reset, Reset),           // ENETDOWN
-            (5, Reset, Reset),             // EIO
+        use Failure::{HttpProtocol, Reset};
+        // A disconnect is the end of the connection by the peer. The network causes the others.
+        for (code, disconnect) in [
+            (104, true),  // ECONNRESET
+            (32, true),   // EPIPE
+            (110, false), // ETIMEDOUT
+            (113, false), // EHOSTUNREACH
+            (101, false), // ENETUNREACH
+            (100, false), // ENETDOWN
+            (5, false),   // EIO
         ] {
             let error = wrapped(io::Error::from_raw_os_error(code));
             let causes = causes(&error);
             assert!(!is_out_of_resources(&causes), "{error}");
-            assert_eq!(established_failure(&causes, false), fresh, "{error}");
-            assert_eq!(established_failure(&causes, true), used, "{error}");
+            assert_eq!(established_failure(&causes), Reset, "{error}");
+            assert_eq!(is_disconnect(&causes), disconnect, "{error}");
         }
         let malformed = wrapped(io::Error::new(io::ErrorKind::InvalidData, "bad chunk size"));
-        assert_eq!(established_failure(&causes(&malformed), false), HttpProtocol);
+        assert_eq!(established_failure(&causes(&malformed)), HttpProtocol);
         let unknown = io::Error::other("something new");
-        assert_eq!(established_failure(&causes(&unknown), false), Reset);
+        assert_eq!(established_failure(&causes(&unknown)), Reset);
     }
 
     #[test]
     fn a_tls_alert_after_the_handshake_is_a_tls_failure() {
         let refused = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let error = wrapped(io::Error::new(io::ErrorKind::InvalidData, refused));
-        assert_eq!(established_failure(&causes(&error), false), Failure::Tls);
+        assert_eq!(established_failure(&causes(&error)), Failure::Tls);
     }
 
     #[test]

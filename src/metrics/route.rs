@@ -22,6 +22,7 @@ metric_structs! {
     CommonMetrics {
         http_responses: Vec<IntCounter> = HTTP_RESPONSES;
         response_anomalies: Vec<IntCounter> = RESPONSE_ANOMALIES;
+        connection_retries: IntCounter = CONNECTION_RETRIES;
         dispatch_lag: Histogram = DISPATCH_LAG;
         dns_duration: Histogram = DNS_DURATION;
         connect_duration: Histogram = CONNECT_DURATION;
@@ -127,6 +128,7 @@ impl Observe for RouteMetrics {
                 self.generator.record_sent(lag);
                 observe(&common.dispatch_lag, lag);
             }
+            Event::ConnectionRetried => common.connection_retries.inc(),
             Event::ResponseHead { status } => self.answered(status),
             Event::Connected { dns, connect } => {
                 if let Some(dns) = dns {

@@ -11,7 +11,7 @@ use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
 
 /// The HTTP status codes that have their own series. All other codes share the series `other`.
-pub const STATUS_CODES: [u16; 7] = [200, 400, 401, 404, 429, 500, 503];
+pub const STATUS_CODES: [u16; 11] = [200, 400, 401, 404, 413, 422, 429, 500, 502, 503, 504];
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,6 +107,9 @@ families! {
         "Requests that have started but have not yet finished or been aborted.";
     REQUESTS_IN_FLIGHT_LIMIT Gauge, "requests_in_flight_limit" ["target" "model" "scenario"]
         "The highest number of requests in flight that the configuration allows: max_concurrency.";
+    CONNECTION_RETRIES Counter, "connection_retries_total" ["target" "model" "scenario"]
+        "Requests that llmload sent once more because their connection ended before the server \
+         could work on them. Their times begin with the first sending.";
     HTTP_RESPONSES Counter, "http_responses_total" ["target" "model" "scenario" "code"]
         "HTTP response heads by status code; codes outside a fixed list count as other.";
     RESPONSE_ANOMALIES Counter, "response_anomalies_total" ["target" "model" "scenario" "kind"]

@@ -92,7 +92,10 @@ impl Observe for Mutex<EventRecord> {
             Event::Connected { dns, connect } => {
                 record.connect_timing = Some(ConnectTiming { dns, connect });
             }
-            Event::FirstToken { .. } | Event::RateLimits(_) | Event::Dropped(_) => {}
+            Event::FirstToken { .. }
+            | Event::RateLimits(_)
+            | Event::ConnectionRetried
+            | Event::Dropped(_) => {}
         }
     }
 }
@@ -141,8 +144,9 @@ impl<E: Endpoint> Endpoint for InspectedEndpoint<E> {
     async fn send(
         &self,
         request: Request,
+        retried: impl FnOnce() + Send,
     ) -> Result<InspectedResponse<E::Response>, FailureDetail> {
-        let response = self.endpoint.send(request).await?;
+        let response = self.endpoint.send(request, retried).await?;
         Ok(InspectedResponse { response, inspector: Arc::clone(&self.inspector) })
     }
 

@@ -16,6 +16,9 @@ pub struct Statistics {
     pub sent: u64,
     pub succeeded: u64,
     pub failed: u64,
+    /// The number of requests that llmload sent once more, because their connection ended before
+    /// the server could work on them.
+    pub connection_retries: u64,
     /// `succeeded` / (`succeeded` + `failed`).
     pub success_rate: Option<f64>,
     /// Timeouts / (`succeeded` + `failed`).
@@ -123,6 +126,7 @@ impl Statistics {
             sent: tally.sent,
             succeeded: tally.succeeded,
             failed,
+            connection_retries: tally.connection_retries,
             success_rate: ratio(tally.succeeded as f64, finished as f64),
             timeout_rate: ratio(timeouts as f64, finished as f64),
             queries_per_second: ratio(tally.succeeded as f64, seconds),

@@ -109,6 +109,10 @@ fn ledger(route: &RouteReport) -> String {
         integer(ledger.total_failed()),
         parts(&ledger.failed),
     );
+    let retries = route.total.connection_retries;
+    if retries > 0 {
+        text = format!("{text} · {} connection retries", integer(retries));
+    }
     let aborted: u64 = ledger.aborted.values().sum();
     if aborted > 0 {
         text = format!("{text} · {} aborted{}", integer(aborted), parts(&ledger.aborted));

@@ -42,6 +42,11 @@ const BUFFER: usize = 64 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, BrokenBody>;
 
+/// The time from a request to the reset of its connection. A server that crashes while it works has
+/// the request for some time. A client can take an immediate reset for the end of an idle
+/// connection.
+const RESET_DELAY: Duration = Duration::from_millis(200);
+
 /// The error that the service returns to reset the connection instead of sending a response.
 #[derive(Debug)]
 struct Reset;
@@ -172,7 +177,10 @@ async fn generate(api: Api, body: Incoming, engine: &Arc<Engine>) -> Result<Resp
     if let Some(fault @ (Fault::Http429 | Fault::Http500 | Fault::Reset)) = variation.fault {
         engine.count_fault(fault);
         return match fault {
-            Fault::Reset => Err(Reset),
+            Fault::Reset => {
+                tokio::time::sleep(RESET_DELAY).await;
+                Err(Reset)
+            }
             Fault::Http429 => {
                 let mut response = error_response(&ApiError::rate_limited());
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

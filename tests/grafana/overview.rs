@@ -428,7 +428,7 @@ fn schedule() -> [Panel; 6] {
     ]
 }
 
-fn connections() -> [Panel; 6] {
+fn connections() -> [Panel; 7] {
     let lowest = |family| format!("min by (target, scenario) ({})", series(family));
     [
         quantiles("Connect time (TCP and TLS)", Unit::Seconds, &table::CONNECT_DURATION)
@@ -443,6 +443,13 @@ fn connections() -> [Panel; 6] {
                 the base URL has an IP address.",
             )
             .empty_text("No DNS lookups"),
+        Panel::lines("Connection retries", Unit::PerSecond)
+            .about(
+                "llmload_connection_retries_total per second: requests that llmload sent once \
+                more, because their connection ended before the server could work on them. If \
+                there are many, lower keep_alive of the target, or set it to off.",
+            )
+            .query("{{target}}", rate_by("target", &table::CONNECTION_RETRIES)),
         Panel::lines("Rate limit: requests remaining", Unit::Count)
             .about(
                 "llmload_rate_limit_requests_remaining, llmload_rate_limit_requests_limit and \

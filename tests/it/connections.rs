@@ -56,6 +56,7 @@ struct Observed {
     connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
     failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
+    retries: AtomicU64,
 }
 
 impl Observe for Observed {
@@ -64,6 +65,7 @@ impl Observe for Observed {
             Event::Connected { dns, connect } => {
                 self.connected.lock().unwrap().push((dns.is_some(), connect));
             }
+            Event::ConnectionRetried => _ = self.retries.fetch_add(1, Ordering::Relaxed),
             Event::RateLimits(limits) => self.limits.lock().unwrap().push(*limits),
             Event::Failed { detail, ids, .. } => {
                 *self.failed.lock().unwrap() = Some((detail.message.clone(), ids.clone()));
@@ -260,20 +262,85 @@ async fn configured_http_2_is_used_over_tls_only_if_the_server_offers_it() {
     }
 }
 
-/// The server sends handmade frames: the settings, a response head, the start of the body, and then
-/// the frames of one case.
-#[tokio::test]
-async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
-    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        let length = u8::try_from(payload.len()).unwrap();
-        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
-    };
-    let settings = frame(4, 0, 0, &[]);
+/// Returns an HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Returns the head of a stream of events on the first stream of an HTTP/2 connection.
+fn http2_head() -> Vec<u8> {
     // 0x88 is `:status: 200` in the static table of HPACK. 0x5f is the name `content-type`, and its
     // value follows.
     let kind = b"text/event-stream";
     let fields = [&[0x88, 0x5f, u8::try_from(kind.len()).unwrap()], &kind[..]].concat();
-    let response_head = frame(1, 4, 1, &fields);
+    frame(1, 4, 1, &fields)
+}
+
+/// Starts a server that sends these bytes after the first request of its k-th connection. Then it
+/// closes its side of the connection. Returns its URL.
+async fn start_http2(bytes: impl Fn(usize) -> Vec<u8> + Send + 'static) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for k in 0.. {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+            // The start of the key `max_tokens`, which is in the body, shows that the request has
+            // arrived.
+            let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+            while !received.windows(4).any(|four| four == b"\"max") {
+                let n = stream.read(&mut buffer).await.unwrap();
+                received.extend_from_slice(&buffer[..n]);
+            }
+            stream.write_all(&bytes(k)).await.unwrap();
+            stream.shutdown().await.unwrap();
+            tokio::spawn(
+                async move { while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {} },
+            );
+        }
+    });
+    url
+}
+
+/// A server that refuses a stream, or that is about to close the connection, has not processed the
+/// request.
+#[tokio::test]
+async fn a_request_that_an_http_2_server_has_not_processed_is_sent_once_more() {
+    for (name, refusal) in [
+        ("refused", frame(3, 0, 1, &[0, 0, 0, 7])),
+        // The last processed stream is 0, and the error code is NO_ERROR.
+        ("goodbye", frame(7, 0, 0, &[0; 8])),
+    ] {
+        for refused in [1, 2] {
+            let refusal = refusal.clone();
+            let url = start_http2(move |k| {
+                let events: Vec<_> = [&token("a"), FINISH, USAGE, DONE]
+                    .iter()
+                    .map(|event| frame(0, 0, 1, event.as_bytes()))
+                    .collect();
+                let end = frame(0, 1, 1, &[]);
+                if k < refused {
+                    refusal.clone()
+                } else {
+                    [http2_head(), events.concat(), end].concat()
+                }
+            })
+            .await;
+            let (outcome, observed) = request(&target(&url, ", http2: true"), true).await;
+            let expected = if refused == 1 { Ok(()) } else { Err(Failure::Reset) };
+            assert_eq!(outcome, expected, "{name}: {:?}", observed.failed.lock().unwrap());
+            assert_eq!(observed.retries.load(Ordering::Relaxed), 1, "{name}");
+        }
+    }
+}
+
+/// The server sends handmade frames: the settings, a response head, the start of the body, and then
+/// the frames of one case.
+#[tokio::test]
+async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
+    let response_head = http2_head();
     let body = frame(0, 0, 1, token("a").as_bytes());
     let reset = |code: u8| frame(3, 0, 1, &[0, 0, 0, code]);
     let goodbye = |code: u8| frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, code]);
@@ -293,24 +360,7 @@ async fn an_http_2_response_that_ends_too_early_has_the_right_failure_class() {
         ("refused before the head", vec![&reset(7)], Failure::Reset),
     ] {
         let bytes: Vec<u8> = frames.into_iter().flatten().copied().collect();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let settings = settings.clone();
-        tokio::spawn(async move {
-            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(&settings).await.unwrap();
-            // The start of the key `max_tokens`, which is in the body, shows that the request has
-            // arrived.
-            let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
-            while !received.windows(4).any(|four| four == b"\"max") {
-                let n = stream.read(&mut buffer).await.unwrap();
-                received.extend_from_slice(&buffer[..n]);
-            }
-            stream.write_all(&bytes).await.unwrap();
-            stream.shutdown().await.unwrap();
-            while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
-        });
+        let url = start_http2(move |_| bytes.clone()).await;
         let (outcome, observed) = request(&target(&url, ", http2: true"), true).await;
         assert_eq!(outcome, Err(class), "{name}: {:?}", observed.failed.lock().unwrap());
     }
@@ -352,13 +402,22 @@ async fn a_connection_is_not_reused_after_the_idle_timeout_of_common_servers() {
             tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
         }
     });
-    let target = target(&url, "");
-    for (idle, expected) in [(0, 1), (3, 1), (6, 2), (6, 3), (3, 3)] {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(idle)).await;
-        tokio::time::resume();
-        assert_eq!(request(&target, false).await.0, Ok(()));
-        assert_eq!(connections.load(Ordering::Relaxed), expected, "after {idle} s");
+    for (keys, waits) in [
+        ("", &[(0, 1), (3, 1), (6, 2), (6, 3), (3, 3)][..]),
+        (", keep_alive: 10s", &[(0, 1), (6, 1), (11, 2)]),
+        (", keep_alive: 1s", &[(0, 1), (3, 2)]),
+        (", keep_alive: off", &[(0, 1), (0, 2)]),
+    ] {
+        let target = target(&url, keys);
+        connections.store(0, Ordering::Relaxed);
+        for &(idle, expected) in waits {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(idle)).await;
+            tokio::time::resume();
+            assert_eq!(request(&target, false).await.0, Ok(()));
+            let opened = connections.load(Ordering::Relaxed);
+            assert_eq!(opened, expected, "`{keys}` after {idle} s");
+        }
     }
 }
 
@@ -583,8 +642,11 @@ async fn only_the_rate_limits_that_an_endpoint_sends_are_reported() {
     );
     assert_eq!((limits.tokens.limit, limits.requests.limit), (None, None));
     assert!(request(&target, true).await.1.limits.lock().unwrap().is_empty());
-    let response =
-        target.1.send(Request { path: "chat/completions", ..Request::default() }).await.unwrap();
+    let response = target
+        .1
+        .send(Request { path: "chat/completions", ..Request::default() }, || ())
+        .await
+        .unwrap();
     assert_eq!((response.rate_limits(), response.request_id()), (None, None));
 }
 

@@ -17,7 +17,7 @@ use crate::upstream::{
     plain, self_signed, stream_head, token,
 };
 
-fn target(url: &str) -> Target {
+pub fn target(url: &str) -> Target {
     Target {
         name: "t".into(),
         location: Location::Url(Url::parse(url).unwrap()),
@@ -40,7 +40,7 @@ fn target(url: &str) -> Target {
     }
 }
 
-fn endpoint(target: &Target) -> HttpEndpoint {
+pub fn endpoint(target: &Target) -> HttpEndpoint {
     let Location::Url(url) = &target.location else { unreachable!() };
     HttpEndpoint::new(target, url).unwrap()
 }
@@ -84,7 +84,15 @@ async fn send_recorded(
     stream: bool,
     recorder: Recorder,
 ) -> (Result<(), Failure>, String, Recorder) {
-    let request_spec = request_spec(target, stream);
+    send_spec(endpoint, request_spec(target, stream), recorder).await
+}
+
+/// Sends one request. Returns the result, the message of the failure, and the reported events.
+pub async fn send_spec(
+    endpoint: &HttpEndpoint,
+    request_spec: RequestSpec,
+    recorder: Recorder,
+) -> (Result<(), Failure>, String, Recorder) {
     let ledger = Ledger::new();
     let started = ledger.record_arrival(|_| Ok(())).unwrap();
     let finished = exchange(endpoint, arrival_now(), || Ok(request_spec), &recorder).await;
@@ -435,46 +443,6 @@ async fn a_connection_that_is_never_accepted_times_out() {
     target.timeouts = Timeouts { first_token: Duration::from_millis(200), ..Timeouts::default() };
     let outcome = send(&endpoint(&target), &target, true).await;
     assert_eq!(failure(&outcome), Failure::TimeoutFirstToken, "{}", outcome.1);
-}
-
-/// If the server closes a connection at the moment when llmload reuses it, the target is not to
-/// blame.
-#[tokio::test]
-async fn a_stale_connection_is_not_the_fault_of_the_target() {
-    let upstream = Upstream::start(|k| {
-        let mut acts = good();
-        if k == 0 {
-            acts.push(Act::CloseOnNext);
-        }
-        acts
-    })
-    .await;
-    let target = target(&upstream.url());
-    let endpoint = endpoint(&target);
-    assert_eq!(send(&endpoint, &target, true).await.0, Ok(()));
-    let second = send(&endpoint, &target, true).await;
-    assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
-    assert_eq!(send(&endpoint, &target, true).await.0, Ok(()));
-}
-
-/// llmload requests the list of models before the load begins. The load can reuse the connection of
-/// this request.
-#[tokio::test]
-async fn a_connection_used_for_the_list_of_models_counts_as_reused() {
-    let upstream = Upstream::start(|k| {
-        let mut acts = plain("200 OK", "application/json", r#"{"data":[{"id":"m"}]}"#);
-        if k == 0 {
-            acts.push(Act::CloseOnNext);
-        }
-        acts
-    })
-    .await;
-    let target = target(&upstream.url());
-    let endpoint = endpoint(&target);
-    let models = endpoint.models(Duration::from_secs(5)).await.unwrap();
-    assert_eq!(models, (200, vec!["m".to_owned()]));
-    let second = send(&endpoint, &target, true).await;
-    assert_eq!(failure(&second), Failure::StaleConnection, "{}", second.1);
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod probe;
 mod prometheus;
 mod prompts;
 mod reload;
+mod resend;
 mod resources;
 mod run;
 mod secrets;

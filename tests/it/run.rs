@@ -14,12 +14,12 @@ use crate::upstream::{
 };
 
 /// The output of `llmload run`.
-struct RunOutput {
+pub struct RunOutput {
     code: i32,
-    table: String,
+    pub table: String,
     log: String,
     /// `None` if the run wrote no report.
-    report: Option<Report>,
+    pub report: Option<Report>,
     /// `report.md` and `report.html`.
     files: [String; 2],
 }
@@ -52,7 +52,7 @@ fn run(yaml: &str, arguments: &[&str]) -> RunOutput {
 }
 
 /// Runs `llmload run` without blocking the server that the test started.
-async fn run_against(yaml: String, arguments: &'static [&'static str]) -> RunOutput {
+pub async fn run_against(yaml: String, arguments: &'static [&'static str]) -> RunOutput {
     tokio::task::spawn_blocking(move || run(&yaml, arguments)).await.unwrap()
 }
 

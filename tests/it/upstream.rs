@@ -11,7 +11,7 @@ use bytes::Bytes;
 use llmload::endpoint::{Endpoint, Request, Response};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::measurement::{Failure, FailureDetail, Measurement};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -119,7 +119,7 @@ async fn play(
 }
 
 /// Reads a request with its body, and returns the request head.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -263,7 +263,11 @@ pub struct InMemoryEndpoint(pub Arc<InMemory>);
 impl Endpoint for InMemoryEndpoint {
     type Response = InMemoryResponse;
 
-    async fn send(&self, request: Request) -> Result<InMemoryResponse, FailureDetail> {
+    async fn send(
+        &self,
+        request: Request,
+        _retried: impl FnOnce() + Send,
+    ) -> Result<InMemoryResponse, FailureDetail> {
         self.0.sent.lock().unwrap().push(Instant::now());
         self.0.bodies.lock().unwrap().push(request.body.clone());
         self.0.arrived.notify_one();
@@ -322,6 +326,8 @@ pub struct Recorder {
     /// The durations of the failed requests.
     pub failed_after: Mutex<Vec<Duration>>,
     pub first_tokens: AtomicU64,
+    /// The number of requests that llmload sent once more.
+    pub retries: AtomicU64,
     /// This cancellation token is cancelled when the first token of a response arrives.
     pub first_token: CancellationToken,
     pub chunks: AtomicU64,
@@ -341,6 +347,7 @@ impl Observe for Recorder {
                 self.first_tokens.fetch_add(1, Ordering::Relaxed);
                 self.first_token.cancel();
             }
+            Event::ConnectionRetried => _ = self.retries.fetch_add(1, Ordering::Relaxed),
             Event::Chunks { count, .. } => {
                 _ = self.chunks.fetch_add(u64::from(count), Ordering::Relaxed);
             }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::Simulator;
 use crate::config::field::{Field, FieldMap};
-use crate::config::scalar::{Number, Span};
+use crate::config::scalar::{KeepAlive, Number, Span};
 
 /// An endpoint, a model and credentials.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -65,6 +65,11 @@ pub struct Target {
     /// negotiation. Over https, the server can still choose HTTP/1.1 (ALPN). Default: false.
     #[schemars(extend("default" = false))]
     pub http2: Field<bool>,
+    /// The time for which an idle connection stays open: 10ms to 1h. Choose a time that is shorter
+    /// than the keep-alive timeout of the server. With `off`, each request has a connection of its
+    /// own. Default: 4s.
+    #[schemars(extend("default" = "4s"))]
+    pub keep_alive: Field<KeepAlive>,
     /// The certificates of the endpoint and of llmload, for https. Default: llmload trusts the
     /// certificate authorities of the system. Example: `{ca_file: ca.pem}`.
     pub tls: Field<Tls>,

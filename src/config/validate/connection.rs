@@ -1,5 +1,8 @@
 //! Validates the connection to a target: the version of HTTP, the certificates and the proxy.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
@@ -8,12 +11,17 @@ use url::Url;
 use super::Validator;
 use super::secret::read_start;
 use crate::config::document::{Target, Tls};
+use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, Located};
+use crate::config::scalar::KeepAlive;
 use crate::plan::{Connection, Location, SecretText};
 
 /// The highest number of bytes that llmload reads from a PEM file. The file with all trusted
 /// certificates of a system usually has a quarter of this size.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The times for which an idle connection can stay open.
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 
 impl Validator<'_> {
     pub(super) fn connection(
@@ -41,7 +49,8 @@ impl Validator<'_> {
             Field::Invalid(_) => return None,
             Field::Present(located) => Some(self.proxy(located)?),
         };
-        let without_tls = Connection { http2, proxy, ..Connection::default() };
+        let keep_alive = self.keep_alive(&target.keep_alive)?;
+        let without_tls = Connection { http2, proxy, keep_alive, ..Connection::default() };
         match &target.tls {
             Field::Absent => Some(without_tls),
             Field::Invalid(_) => None,
@@ -57,6 +66,33 @@ impl Validator<'_> {
                     return None;
                 }
                 self.tls(&located.value, without_tls)
+            }
+        }
+    }
+
+    /// Reads the time for which an idle connection stays open. The outer `None` means that the
+    /// value has a mistake. The inner `None` means `off`.
+    #[allow(clippy::option_option)]
+    fn keep_alive(&self, field: &Field<KeepAlive>) -> Option<Option<Duration>> {
+        match field {
+            Field::Absent => Some(Some(Connection::KEEP_ALIVE)),
+            Field::Invalid(_) => None,
+            Field::Present(Located { value: KeepAlive::Off, .. }) => Some(None),
+            Field::Present(Located { value: KeepAlive::For(time), .. })
+                if KEEP_ALIVE.contains(time) =>
+            {
+                Some(Some(*time))
+            }
+            Field::Present(Located { value: KeepAlive::For(time), node }) => {
+                let message = format!("{} is out of range", HumanDuration(*time));
+                let (shortest, longest) = (*KEEP_ALIVE.start(), *KEEP_ALIVE.end());
+                let remedy = format!(
+                    "write `off`, or a duration from {} to {}",
+                    HumanDuration(shortest),
+                    HumanDuration(longest)
+                );
+                self.problem(*node, message, remedy);
+                None
             }
         }
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::CONNECTION;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
@@ -20,10 +21,9 @@ use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
 /// Headers that only llmload is allowed to set, because they describe the body and the connection.
-const RESERVED_HEADERS: [&str; 9] = [
+const RESERVED_HEADERS: [&str; 8] = [
     "accept",
     "accept-encoding",
-    "connection",
     "content-length",
     "content-type",
     "expect",
@@ -203,6 +203,11 @@ impl Validator<'_> {
                 None => Mistake::new(
                     "the name of the header is not valid",
                     "use letters, digits and `-`",
+                ),
+                Some(header) if header == CONNECTION => Mistake::new(
+                    "llmload sets `connection` itself",
+                    "remove it, or write `keep_alive: off` in the target to open a connection for each \
+                     request",
                 ),
                 Some(header) if RESERVED_HEADERS.contains(&header.as_str()) => {
                     Mistake::new(format!("llmload sets `{header}` itself"), "remove it")

@@ -1,0 +1,183 @@
+//! The body of a request. It records how much of the body the HTTP client has taken.
+//!
+//! A server can respond before it has read the complete body, for example with status 413, and then
+//! reset the connection. If the HTTP client writes at this instant, its write fails, and the client
+//! drops the connection without reading the response. So a large body is passed to the client in
+//! pieces, and the client reads from the connection between the pieces. This makes the loss of a
+//! response rare. A cautious body makes it impossible in practice: it waits before each piece, so
+//! the response arrives while nothing is being written.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+/// The length of a piece, in bytes. Nearly every request fits into one piece.
+const PIECE: usize = 256 * 1024;
+
+/// The wait of a cautious body before each piece after the first. A server responds to a piece
+/// within this time.
+const PIECE_WAIT: Duration = Duration::from_millis(1);
+
+/// The part of a request that the HTTP client has taken from llmload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// The HTTP client has not begun to write the request.
+    NotBegun,
+    /// The HTTP client has taken a part of the body.
+    Partial,
+    /// The HTTP client took the last piece of the body at this instant.
+    Complete(Instant),
+}
+
+/// Records the [`Progress`] of a request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProgressRecorder(Arc<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    has_begun: AtomicBool,
+    completed: OnceLock<Instant>,
+    /// The pause after the last piece of a large body. If the connection ends within this pause,
+    /// the write of the last piece failed.
+    last_turn: OnceLock<Turn>,
+}
+
+impl ProgressRecorder {
+    pub(super) fn progress(&self) -> Progress {
+        let is_written = self.0.last_turn.get().is_none_or(Turn::has_passed);
+        match self.0.completed.get() {
+            Some(at) if is_written => Progress::Complete(*at),
+            Some(_) => Progress::Partial,
+            None if self.0.has_begun.load(Ordering::Relaxed) => Progress::Partial,
+            None => Progress::NotBegun,
+        }
+    }
+
+    /// Records that the HTTP client has taken the complete request.
+    pub(super) fn record_complete(&self) {
+        self.0.completed.get_or_init(Instant::now);
+    }
+}
+
+/// The body of a request.
+pub(super) struct RequestBody {
+    rest: Bytes,
+    recorder: ProgressRecorder,
+    /// The time that a cautious body waits before its first piece. `None` for a body that waits
+    /// only until the HTTP client has read from the connection.
+    caution: Option<Duration>,
+    pause: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    /// True if the body has several pieces and the client has taken the first.
+    is_split: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(bytes: Bytes, recorder: ProgressRecorder) -> RequestBody {
+        RequestBody { rest: bytes, recorder, caution: None, pause: None, is_split: false }
+    }
+
+    /// Makes the body cautious if it has several pieces. It then waits for `time` before its first
+    /// piece, because most early responses follow the request head.
+    #[must_use]
+    pub(super) fn cautious(mut self, time: Duration) -> RequestBody {
+        if self.rest.len() > PIECE {
+            self.caution = Some(PIECE_WAIT);
+            self.pause = Some(Box::pin(tokio::time::sleep(time)));
+        }
+        self
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.recorder.0.has_begun.store(true, Ordering::Relaxed);
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        if self.rest.is_empty() {
+            self.recorder.record_complete();
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        if self.rest.is_empty() {
+            if self.is_split {
+                self.recorder.0.last_turn.get_or_init(Turn::begin);
+            }
+            self.recorder.record_complete();
+        } else {
+            self.is_split = true;
+            self.pause = Some(match self.caution {
+                Some(time) => Box::pin(tokio::time::sleep(time)),
+                None => Box::pin(Turn::begin()),
+            });
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// A pause until the runtime has looked for bytes that have arrived.
+///
+/// The HTTP client can poll a body twice in succession, and `yield_now` ends at the second poll
+/// even if the runtime has not yet had its turn. This pause ends only when the runtime wakes it.
+#[derive(Debug)]
+struct Turn(Arc<TurnWaker>);
+
+#[derive(Debug, Default)]
+struct TurnWaker {
+    has_passed: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Turn {
+    fn begin() -> Turn {
+        let turn = Arc::<TurnWaker>::default();
+        let waker = Waker::from(Arc::clone(&turn));
+        // The first poll passes the waker to the runtime. The future itself is not needed any more.
+        let _pending = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+        Turn(turn)
+    }
+
+    fn has_passed(&self) -> bool {
+        self.0.has_passed.load(Ordering::Acquire)
+    }
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.waiting.register(context.waker());
+        if self.has_passed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Wake for TurnWaker {
+    fn wake(self: Arc<Self>) {
+        self.has_passed.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+}

@@ -1,0 +1,121 @@
+//! One attempt to send a request, and the decision to send it once more.
+//!
+//! A server can end an idle connection while llmload sends the next request on it. Some servers do
+//! so after each response. Then no server has worked on the request, and its failure would tell
+//! nothing about the server. So llmload sends the request once more, on a new connection.
+//!
+//! llmload never knows for certain that the server has not worked on a request. It concludes this
+//! from the time: the news of an end that was already under way arrives within about a round trip
+//! after the request was written. If the connection ends later, the server had the request, and the
+//! request failed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_util::client::legacy::connect::Connected;
+use tokio::time::Instant;
+
+use super::body::{Progress, ProgressRecorder, RequestBody};
+use super::connections::{Connections, UsedConnection};
+use super::faults::{SendFailure, send_failure};
+
+/// The shortest time within which an end that was under way arrives. The connect time of a near
+/// server is so short that the scheduling of the two machines takes longer.
+const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(50);
+
+/// One attempt to send a request.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    connections: &'a Connections,
+    started: Instant,
+    recorder: ProgressRecorder,
+}
+
+impl Attempt<'_> {
+    pub(super) fn new(connections: &Connections) -> Attempt<'_> {
+        let recorder = ProgressRecorder::default();
+        Attempt { connections, started: Instant::now(), recorder }
+    }
+
+    /// Returns the body of the request. Its progress is part of the decision.
+    pub(super) fn body(&self, bytes: Bytes) -> RequestBody {
+        RequestBody::new(bytes, self.recorder.clone())
+    }
+
+    /// Sends a request whose body is from [`Attempt::body`].
+    pub(super) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SendFailure> {
+        request.send().await.map_err(|error| send_failure(self, error))
+    }
+
+    /// Sends a request without a body.
+    pub(super) async fn send_without_body(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SendFailure> {
+        self.recorder.record_complete();
+        self.send(request).await
+    }
+
+    /// Returns the connection that an error ended, if llmload has its record.
+    pub(super) fn connection(&self, connected: &Connected) -> Option<UsedConnection> {
+        self.connections.find(connected, self.started)
+    }
+
+    /// Returns true if the server has not worked on the request, whose connection has just ended
+    /// without a response.
+    pub(super) fn is_unprocessed(&self, connection: Option<UsedConnection>) -> bool {
+        is_unprocessed(connection, self.recorder.progress(), Instant::now())
+    }
+}
+
+/// Returns the longest time after which the news of an end that was under way arrives. The time to
+/// connect contains at least one round trip.
+pub(super) fn round_trip(connection: Option<UsedConnection>) -> Duration {
+    connection.map_or(SHORTEST_ROUND_TRIP, |used| SHORTEST_ROUND_TRIP.max(4 * used.connect))
+}
+
+fn is_unprocessed(connection: Option<UsedConnection>, progress: Progress, ended: Instant) -> bool {
+    let is_reused = connection.is_some_and(|used| used.is_reused);
+    match progress {
+        // No server works on half a request.
+        Progress::Partial => true,
+        Progress::NotBegun => is_reused,
+        Progress::Complete(at) => {
+            is_reused && ended.saturating_duration_since(at) <= round_trip(connection)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_end_that_was_under_way_leaves_a_complete_request_unprocessed() {
+        let used = |connect: u64, is_reused: bool| {
+            Some(UsedConnection { connect: Duration::from_millis(connect), is_reused })
+        };
+        let written = Instant::now();
+        for (connection, after, expected) in [
+            (used(1, true), 0, true),
+            (used(1, true), 50, true),
+            (used(1, true), 51, false),
+            (used(1, true), 2000, false),
+            // A server that is far away.
+            (used(100, true), 400, true),
+            (used(100, true), 401, false),
+            (used(1, false), 0, false),
+            (None, 0, false),
+        ] {
+            let ended = written + Duration::from_millis(after);
+            let unprocessed = is_unprocessed(connection, Progress::Complete(written), ended);
+            assert_eq!(unprocessed, expected, "{connection:?} after {after} ms");
+        }
+        assert!(is_unprocessed(used(1, true), Progress::NotBegun, written));
+        assert!(!is_unprocessed(used(1, false), Progress::NotBegun, written));
+        assert!(is_unprocessed(used(1, false), Progress::Partial, written));
+    }
+}
