@@ -18,6 +18,7 @@ mod alarm;
 mod cancellation;
 mod driver;
 mod mailbox;
+mod manual_rate;
 mod paired;
 mod readiness;
 mod route;

@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use super::alarm::Alarm;
 use super::mailbox::Mailbox;
 use super::slots::{Slot, Slots};
-use super::{Launch, ReadinessGate};
+use super::{Launch, ReadinessGate, manual_rate};
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
-use crate::schedule::{ArrivalSpec, Load, Phase, Rate, Schedule};
+use crate::schedule::{ArrivalSpec, Rate};
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
@@ -301,7 +301,10 @@ impl Driver {
                 }
                 self.timetable.leave_segment(pacer.segment(), is_complete);
             }
-            Some(Source::Override(_)) => self.schedule_state.set_rate_override(None),
+            Some(Source::Override(_)) => {
+                self.schedule_state.set_rate_override(None);
+                manual_rate::log_end(&self.arrivals.scenario, is_complete);
+            }
             None => {}
         }
         self.counted_phase = None;
@@ -336,6 +339,9 @@ impl Driver {
     }
 
     fn replace_schedule(&mut self, timetable: Timetable, arrivals: ArrivalSpec, now: Instant) {
+        if matches!(self.source, Some(Source::Override(_))) {
+            manual_rate::log_end_by_reload(&self.arrivals.scenario);
+        }
         self.leave_source(now, false);
         self.is_held = false;
         let schedule = Arc::clone(timetable.schedule());
@@ -346,15 +352,8 @@ impl Driver {
     fn begin_override(&mut self, rate: Rate, length: Duration, now: Moment) {
         self.leave_source(now.instant, false);
         self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
-        let load = Load::Constant(rate);
-        let schedule = Schedule::new(vec![Phase { name: load.to_string(), load, length }]);
-        let segment = Segment::full_cycle(&schedule, 0, now.instant);
-        // The scenario name is a part of the seed. The suffix makes the random arrivals of the
-        // override differ from those of the schedule. It must stay the same, because another suffix
-        // would change the arrivals of every override.
-        let scenario = format!("{} by hand", self.arrivals.scenario);
-        let arrivals = ArrivalSpec { scenario, ..self.arrivals.clone() };
-        self.source = Some(Source::Override(Pacer::new(Arc::new(schedule), &arrivals, segment)));
+        let pacer = manual_rate::pacer(rate, length, &self.arrivals, now.instant);
+        self.source = Some(Source::Override(pacer));
     }
 
     /// Launches an arrival in a free slot. If no slot is free, waits for a slot, at most until the

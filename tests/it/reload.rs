@@ -475,6 +475,26 @@ scenarios:
     daemon.wait_for_log(words);
 }
 
+#[test]
+fn the_end_of_a_manual_override_is_logged() {
+    let yaml = |rate: u32| format!("target: {{simulator: {{}}}}\nrate: {rate}/s\n");
+    let mut daemon = Daemon::start(&yaml(20));
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_requests_total", &[]) > 0.0).then_some(())
+    });
+    let path = "/api/v1/scenarios/default/rate";
+    assert_eq!(post(&daemon, path, "rate=7/s&for=1s", "").0, 200);
+    daemon.wait_for_log("the time of the manual rate is over");
+    assert_eq!(post(&daemon, path, "rate=7/s&for=10m", "").0, 200);
+    daemon.wait_for("/metrics", |text| {
+        (sample(text, "llmload_schedule_target_requests_per_second", &[]) == 7.0).then_some(())
+    });
+    write(&daemon, &yaml(30));
+    assert_eq!(reload(&daemon).0, 200);
+    daemon.wait_for_log("the reload changed the schedule and ended the manual rate");
+    assert_eq!(daemon.log.lock().unwrap().matches("the time of the manual rate").count(), 1);
+}
+
 /// The responses take longer than the grace period. The old simulator ends when its last response
 /// has ended, and not earlier.
 #[test]
