@@ -46,13 +46,14 @@ pub enum CommandError {
     Invalid(String),
 }
 
+/// Sends the result of a command to its caller, who may no longer wait for it.
+pub type Reply = oneshot::Sender<Result<String, CommandError>>;
+
 /// A command whose caller waits for the reply.
 #[derive(Debug)]
 pub struct PendingCommand {
-    /// The command.
     pub command: AdminCommand,
-    /// Sends the result to the caller, who may no longer wait for it.
-    pub reply: oneshot::Sender<Result<String, CommandError>>,
+    pub reply: Reply,
 }
 
 /// A handle that sends commands to the daemon. All clones send to the same daemon.

@@ -2,14 +2,19 @@
 //! At the end it drains: it stops sending, and gives the requests in flight time to end.
 //!
 //! ```text
-//! start ──> select { stop, scenario ended, --wait over, command, file check } ──> shut down
+//! start ──> select { stop, scenario ended, --wait over, command, files read } ──> shut down
 //!              │ └────────── command ──> handle ──> reply ──────────┘ │
 //!              └──────────────────────── repeat ──────────────────────┘
 //! ```
+//!
+//! The loop never waits for anything else. So a pause or a stop takes effect at once, even while a
+//! reload reads files from a slow disk.
 
 mod changes;
 mod error;
 mod open_files;
+mod preparation;
+mod reader;
 mod reload;
 mod simulators;
 mod supervisor;
@@ -38,9 +43,11 @@ use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
 use crate::schedule_state::RateOverride;
 use crate::status::StatusBoard;
-use crate::web::{self, WebState};
+use crate::web::{WebServer, WebState};
 pub use error::Error;
-use reload::Reloader;
+use preparation::PreparedChange;
+use reader::on_thread;
+use reload::{Finished, Reloader};
 use supervisor::Supervisor;
 
 /// How often `--config.auto-reload` checks the files.
@@ -48,6 +55,8 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The grace period of a drain, in which requests in flight can end. It is shorter than 30 s,
 /// because Kubernetes kills a pod after 30 s.
 const GRACE: Duration = Duration::from_secs(20);
+/// The time that responses of the web server have after a second signal.
+const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The settings that a daemon starts with.
 pub struct DaemonOptions {
@@ -110,13 +119,13 @@ struct Daemon {
     stop: CancellationToken,
     auto_reload: bool,
     run_options: Option<RunOptions>,
-    web: Option<WebServer>,
+    web: Option<RunningWebServer>,
     /// The tasks that observe the query rates and the delays of the event loop. `drop` ends these
     /// tasks.
     _background: JoinSet<()>,
 }
 
-struct WebServer {
+struct RunningWebServer {
     task: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -143,7 +152,9 @@ impl Daemon {
             run_options,
         };
         let mut supervisor = Supervisor::new(context, Arc::clone(&board));
-        supervisor.change_to(plan).await?;
+        let preparation = supervisor.preparation();
+        let change = on_thread(move || preparation.prepare(plan)).await;
+        supervisor.apply(change.map_err(|_| Error::Thread)??);
         let site = WebState {
             metrics: Arc::clone(&metrics),
             generator: Arc::clone(&generator),
@@ -156,7 +167,8 @@ impl Daemon {
             started,
         };
         // The web server starts after the scenarios, so the first scrape finds every series.
-        let web = listener.map(|listener| WebServer::start(listener, site, supervisor.len()));
+        let web =
+            listener.map(|listener| RunningWebServer::start(listener, site, supervisor.len()));
         Ok(Daemon {
             supervisor,
             reloader,
@@ -177,17 +189,10 @@ impl Daemon {
         mut commands: mpsc::Receiver<PendingCommand>,
         force_stop: &CancellationToken,
     ) -> Result<EndReason, Error> {
-        let mut end = self.serve(&mut commands).await;
-        // After this line, callers get the error that llmload is shutting down.
+        let end = self.serve(&mut commands).await;
+        // After these lines, all callers get the error that llmload is shutting down.
         drop(commands);
-        if matches!(end, Ok(EndReason::Completed)) {
-            // Each response can take as long as its timeouts allow. If llmload aborted slow
-            // responses, the measured latencies would be too low.
-            tokio::select! {
-                () = self.supervisor.wait_until_idle() => {}
-                () = self.stop.cancelled() => end = Ok(EndReason::Stopped),
-            }
-        }
+        self.reloader.stop();
         if self.run_options.is_some() {
             self.generator.update().await;
         }
@@ -207,37 +212,35 @@ impl Daemon {
             tokio::time::sleep(ready_timeout).map(move |()| ready_timeout)
         });
         let mut ready_timeout = pin!(OptionFuture::from(ready_timeout).fuse());
+        // `Some` after the last scenario of a run has ended. Each response can take as long as its
+        // timeouts allow. If llmload aborted slow responses, the measured latencies would be too
+        // low.
+        let mut last_requests = pin!(OptionFuture::from(None));
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(EndReason::Stopped),
+                Some(()) = &mut last_requests => return Ok(EndReason::Completed),
                 Some(ended) = self.supervisor.tasks.join_next() => {
-                    if let Some(reason) = self.scenario_ended(ended)? {
-                        return Ok(reason);
+                    if self.scenario_ended(ended)? {
+                        last_requests.set(Some(self.supervisor.wait_until_idle()).into());
                     }
                 }
                 Some(ready_timeout) = &mut ready_timeout => self.check_readiness(ready_timeout)?,
-                Some(PendingCommand { command, reply }) = commands.recv() => tokio::select! {
-                    result = self.handle(command) => {
-                        // The caller may no longer wait for the reply.
-                        let _ignored = reply.send(result);
-                    }
-                    // A stop does not wait until a reload has ended.
-                    () = stop.cancelled() => return Ok(EndReason::Stopped),
-                },
-                _ = file_check.tick(), if self.auto_reload => {
-                    if self.reloader.has_changed_files().await {
-                        // The log and the metrics report the result.
-                        let _result = self.reload().await;
-                    }
-                }
+                Some(command) = commands.recv() => self.handle(command),
+                finished = self.reloader.finished() => self.reading_finished(finished),
+                _ = file_check.tick(), if self.auto_reload => self.reloader.check_files(),
             }
         }
     }
 
-    /// Executes a command. Returns a sentence that describes the result.
-    async fn handle(&mut self, command: AdminCommand) -> Result<String, CommandError> {
-        match command {
-            AdminCommand::Reload => self.reload().await,
+    /// Executes a command and replies with a sentence that describes the result. The reply to a
+    /// reload follows later.
+    fn handle(&mut self, PendingCommand { command, reply }: PendingCommand) {
+        let result = match command {
+            AdminCommand::Reload => {
+                self.reloader.request(Some(reply));
+                return self.reloader.start(|| self.supervisor.preparation());
+            }
             AdminCommand::Pause => Ok(self.set_paused(true)),
             AdminCommand::Resume => Ok(self.set_paused(false)),
             AdminCommand::SetRate { .. } if self.run_options.is_some() => {
@@ -250,11 +253,38 @@ impl Daemon {
                 self.stop.cancel();
                 Ok("llmload drains and ends.".to_owned())
             }
-        }
+        };
+        // The caller may no longer wait for the reply.
+        let _ignored = reply.send(result);
     }
 
-    async fn reload(&mut self) -> Result<String, CommandError> {
-        self.reloader.reload(&mut self.supervisor, &self.metrics, &self.board).await
+    /// Applies the result of a thread that has read files, and starts the next reload if one is
+    /// requested.
+    fn reading_finished(&mut self, finished: Finished) {
+        if let Some(change) = self.reloader.handle(finished) {
+            let result =
+                change.map(|change| self.apply(change)).map_err(|problem| self.reject(problem));
+            self.reloader.reply(&result);
+        }
+        self.reloader.start(|| self.supervisor.preparation());
+    }
+
+    fn apply(&mut self, change: PreparedChange) -> String {
+        for warning in &change.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = self.supervisor.apply(change);
+        tracing::info!("configuration reloaded: {changes}");
+        format!("The configuration was reloaded: {changes}.")
+    }
+
+    fn reject(&self, problem: String) -> CommandError {
+        self.metrics.config_rejected();
+        self.board.set_reload_error(problem.clone());
+        tracing::error!(
+            "configuration rejected; the previous configuration stays in effect: {problem}"
+        );
+        CommandError::Invalid(problem)
     }
 
     fn set_paused(&self, paused: bool) -> String {
@@ -296,15 +326,13 @@ impl Daemon {
         Ok(format!("Scenario {scenario}: {result}."))
     }
 
-    /// Handles the end of a scenario. If it was the last scenario of a run, returns the reason why
-    /// the daemon ends.
+    /// Handles the end of a scenario. Returns true if it was the last scenario of a run.
     fn scenario_ended(
         &self,
         ended: Result<Result<(), ScheduleCrashed>, JoinError>,
-    ) -> Result<Option<EndReason>, Error> {
+    ) -> Result<bool, Error> {
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        let is_completed = self.run_options.is_some() && self.supervisor.tasks.is_empty();
-        Ok(is_completed.then_some(EndReason::Completed))
+        Ok(self.run_options.is_some() && self.supervisor.tasks.is_empty())
     }
 
     /// Fails if a scenario still waits for its targets when the time of `--wait` is over.
@@ -323,24 +351,34 @@ impl Daemon {
         drain(self.supervisor, force_stop).await;
         if let Some(web) = self.web {
             web.stop.cancel();
-            // The daemon ends in any case, so an error of the web server no longer matters.
-            let _result = web.task.await;
+            tokio::select! {
+                // The daemon ends in any case, so an error of the web server no longer matters.
+                _result = web.task => {}
+                // Clients that do not read their responses cannot delay a forced stop.
+                () = after_force_stop(force_stop) => {}
+            }
         }
     }
 }
 
-impl WebServer {
+impl RunningWebServer {
     fn start(
         listener: tokio::net::TcpListener,
         site: WebState,
         scenarios: usize,
-    ) -> Result<WebServer, Error> {
+    ) -> Result<RunningWebServer, Error> {
         let address = listener.local_addr().map_err(Error::Socket)?;
+        let server = WebServer::new(listener, site).map_err(|_| Error::Thread)?;
         tracing::info!(scenarios, "status page and /metrics on {}", reachable_url(address));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(web::serve(listener, Arc::new(site), stop.clone()));
-        Ok(WebServer { task, stop })
+        let task = tokio::spawn(server.serve(stop.clone()));
+        Ok(RunningWebServer { task, stop })
     }
+}
+
+async fn after_force_stop(force_stop: &CancellationToken) {
+    force_stop.cancelled().await;
+    tokio::time::sleep(FORCED_CLOSE_TIMEOUT).await;
 }
 
 fn background_tasks(metrics: &Arc<Metrics>, generator: &Arc<GeneratorMonitor>) -> JoinSet<()> {

@@ -18,9 +18,11 @@ mod process;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use cgroup::{Cgroup, CpuQuota, Throttling};
@@ -29,6 +31,11 @@ use distortion::{DistortionDetector, Reading};
 pub use process::Process;
 
 const PROC: &str = "/proc";
+/// The longest time that a caller waits for new values from the kernel.
+const READ_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A request to read the resource usage of a monitor, and the signal that the values are read.
+type ReadRequest = (Arc<GeneratorMonitor>, oneshot::Sender<()>);
 
 /// Detects distortions that llmload causes.
 #[derive(Debug)]
@@ -46,8 +53,10 @@ pub struct GeneratorMonitor {
     delayed: AtomicU64,
     detector: Mutex<DistortionDetector>,
     resource_usage: Mutex<ResourceUsage>,
-    /// True while a task reads the resource usage.
+    /// True while the thread reads the resource usage.
     is_reading: AtomicBool,
+    /// Sends requests to the thread that reads the resource usage.
+    reader: OnceLock<SyncSender<ReadRequest>>,
     /// The first distortion of each kind since the start.
     first_distortions: Mutex<Vec<DetectedDistortion>>,
 }
@@ -82,6 +91,7 @@ impl GeneratorMonitor {
             levels,
             resource_usage: Mutex::new(usage),
             is_reading: AtomicBool::new(false),
+            reader: OnceLock::new(),
             arrivals: AtomicU64::new(0),
             late: AtomicU64::new(0),
             probes: AtomicU64::new(0),
@@ -129,22 +139,24 @@ impl GeneratorMonitor {
     }
 
     /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
-    /// so this runs on a separate thread and does not delay requests. If this method is called
-    /// while an earlier call is still running, it returns at once and keeps the previous values.
+    /// so a separate thread reads them. This method waits at most [`READ_TIMEOUT`] for the thread,
+    /// and returns at once if the thread is busy. In both cases, the previous values remain.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {
             return;
         }
-        let this = Arc::clone(self);
-        // During the shutdown of the runtime, the task does not run, and the previous values
-        // remain.
-        let _result = tokio::task::spawn_blocking(move || {
-            let process = Process::read(Path::new(PROC), this.boot_time);
-            *this.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
-                ResourceUsage { process, cgroup: this.levels.read() };
-            this.is_reading.store(false, Relaxed);
-        })
-        .await;
+        let (done, read) = oneshot::channel();
+        let reader = self.reader.get_or_init(start_reader);
+        if reader.try_send((Arc::clone(self), done)).is_ok() {
+            let _in_time = tokio::time::timeout(READ_TIMEOUT, read).await;
+        }
+    }
+
+    fn read_now(&self) {
+        let process = Process::read(Path::new(PROC), self.boot_time);
+        *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner) =
+            ResourceUsage { process, cgroup: self.levels.read() };
+        self.is_reading.store(false, Relaxed);
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
@@ -185,6 +197,22 @@ impl GeneratorMonitor {
         // A panic leaves the detector in a valid state, so poisoning is ignored.
         self.detector.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the thread that reads values from the kernel. It ends when the monitor is dropped.
+fn start_reader() -> SyncSender<ReadRequest> {
+    let (sender, requests) = mpsc::sync_channel::<ReadRequest>(1);
+    let read = move || {
+        for (generator, done) in requests {
+            generator.read_now();
+            // The caller may no longer wait.
+            let _gone = done.send(());
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("resource-usage".to_owned()).spawn(read) {
+        tracing::warn!(%error, "llmload cannot watch its CPU and files: no thread could start");
+    }
+    sender
 }
 
 /// Runs the monitor until the future is dropped. Calls `on_delay` at each probe with the delay of

@@ -232,14 +232,12 @@ impl Metrics {
         self.collector.observe_query_rates();
     }
 
-    /// Returns the exposition, the body of `GET /metrics`.
+    /// Appends the exposition, the body of `GET /metrics`, to `text`.
     ///
     /// # Errors
     /// If a family cannot be encoded, which is a defect.
-    pub fn expose(&self) -> Result<Vec<u8>, Defect> {
-        let mut text = Vec::with_capacity(64 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+    pub fn expose(&self, text: &mut Vec<u8>) -> Result<(), Defect> {
+        Ok(TextEncoder::new().encode(&self.registry.gather(), text)?)
     }
 }
 

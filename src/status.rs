@@ -5,6 +5,8 @@ mod document;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
+
 use crate::incidents::Incidents;
 use crate::launch::RouteState;
 use crate::metrics::Labels;
@@ -19,7 +21,7 @@ pub use document::{CurrentRate, Status};
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     monitors: Mutex<Vec<Arc<RouteMonitor>>>,
-    masked_config: Mutex<String>,
+    masked_config: Mutex<Bytes>,
     reload_error: Mutex<Option<String>>,
 }
 
@@ -28,7 +30,7 @@ impl StatusBoard {
     /// masked. Clears the last reload error.
     pub fn publish(&self, monitors: Vec<Arc<RouteMonitor>>, masked_config: String) {
         *lock(&self.monitors) = monitors;
-        *lock(&self.masked_config) = masked_config;
+        *lock(&self.masked_config) = masked_config.into();
         *lock(&self.reload_error) = None;
     }
 
@@ -47,8 +49,8 @@ impl StatusBoard {
         lock(&self.monitors).clone()
     }
 
-    /// Returns the text of the configuration, with its secrets masked.
-    pub fn masked_config(&self) -> String {
+    /// Returns the text of the configuration, with its secrets masked. All callers share the text.
+    pub fn masked_config(&self) -> Bytes {
         lock(&self.masked_config).clone()
     }
 }

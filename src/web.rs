@@ -13,28 +13,28 @@
 //!   repeated pause, resume or DELETE has no further effect. A repeated reload reads the files
 //!   again, and a repeated POST of a rate starts its time again
 //! - GET `/api/v1/scenarios/NAME/rate`: the current rate of a scenario, for clients on any machine
+//!
+//! Nothing that a client does can hold up other clients or the load: see `pages` (the encoding),
+//! `connections` (memory and time limits), `accept` (open files) and `origin` (who is allowed).
 
+mod accept;
 mod admin;
+mod connections;
+mod origin;
+mod pages;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::net::IpAddr;
-use std::pin::pin;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::control::AdminHandle;
 use crate::generator::GeneratorMonitor;
@@ -42,27 +42,20 @@ use crate::guard::Pause;
 use crate::metrics::{self, Metrics};
 use crate::schedule::Shard;
 use crate::status::{Status, StatusBoard};
+use accept::Acceptor;
 use admin::AdminPath;
-
-/// The time that a client has to send a request head, on a new or a kept-alive connection. The same
-/// limit applies to the body of an admin request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client must read its response and send the next request in this time. Without this limit,
-/// clients that never read could occupy all connections, and health checks would fail.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// When llmload closes a connection, a response in progress has this time to finish.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest time that a scrape waits for new values from the kernel.
-const KERNEL_TIMEOUT: Duration = Duration::from_millis(250);
-/// The highest number of connections. The server of Prometheus has the same limit. Each further
-/// connection closes the oldest connection.
-const MAX_CONNECTIONS: usize = 512;
+use connections::{Content, Respond};
+use origin::{Access, Peer, Refusal};
+use pages::PageSource;
 
 const PAGE: &str = include_str!("web/page.html");
+/// The status page contains its script and its style. It requests only the status.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The state that request handlers share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WebState {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
@@ -84,99 +77,58 @@ pub struct WebState {
     pub started: SystemTime,
 }
 
-/// Serves until `stop` is cancelled. Then it completes the responses that have begun.
-pub async fn serve(listener: TcpListener, state: Arc<WebState>, stop: CancellationToken) {
-    let connections = TaskTracker::new();
-    // Each token closes one open connection. The oldest connection is first.
-    let mut open: VecDeque<CancellationToken> = VecDeque::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // The usual cause is a lack of free file descriptors. A retry without a pause would
-                // be a busy loop.
-                tracing::warn!(%error, "could not accept a connection to the web port");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        make_room(&mut open);
-        let closed = stop.child_token();
-        open.push_back(closed.clone());
-        connections.spawn(serve_connection(stream, peer.ip(), Arc::clone(&state), closed));
-    }
-    connections.close();
-    connections.wait().await;
+/// The web server before it serves.
+#[derive(Debug)]
+pub struct WebServer {
+    acceptor: Acceptor,
+    site: Site,
 }
 
-/// Closes the oldest connection if there are too many. Otherwise a client with many connections
-/// could block health checks.
-fn make_room(open: &mut VecDeque<CancellationToken>) {
-    if open.len() >= MAX_CONNECTIONS {
-        open.retain(|connection| !connection.is_cancelled());
-    }
-    if open.len() >= MAX_CONNECTIONS
-        && let Some(oldest) = open.pop_front()
-    {
-        oldest.cancel();
-    }
-}
-
-/// Serves one connection until it ends, is idle for too long, or `closed` is cancelled.
-async fn serve_connection(
-    stream: TcpStream,
-    peer: IpAddr,
-    state: Arc<WebState>,
-    closed: CancellationToken,
-) {
-    let (set_busy, busy) = watch::channel(false);
-    let service = service_fn(move |request| {
-        let (state, set_busy) = (Arc::clone(&state), set_busy.clone());
-        async move {
-            set_busy.send_replace(true);
-            let response = state.handle(request, peer).await;
-            set_busy.send_replace(false);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        // The result is ignored: a client is allowed to close its connection in any way.
-        _ended = connection.as_mut() => {}
-        () = idle_timeout(busy) => {}
-        () = closed.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
-        }
-    }
-    closed.cancel();
-}
-
-/// Returns after a connection has been idle for [`IDLE_TIMEOUT`]. A connection is not idle while
-/// llmload handles a request: a reload, for example, can take longer than the timeout.
-async fn idle_timeout(mut busy: watch::Receiver<bool>) {
-    loop {
-        let is_busy = *busy.borrow_and_update();
-        let changed = busy.changed();
-        let in_time = if is_busy {
-            Ok(changed.await)
-        } else {
-            tokio::time::timeout(IDLE_TIMEOUT, changed).await
+impl WebServer {
+    /// Starts the threads that encode `/metrics` and the status.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread.
+    pub fn new(listener: TcpListener, state: WebState) -> io::Result<WebServer> {
+        let (metrics, status) = (Arc::clone(&state.metrics), state.clone());
+        let encode_metrics =
+            move |text: &mut Vec<u8>| metrics.expose(text).map_err(|defect| defect.to_string());
+        let encode_status = move |text: &mut Vec<u8>| {
+            serde_json::to_writer(text, &status.status()).map_err(|error| error.to_string())
         };
-        if !matches!(in_time, Ok(Ok(()))) {
-            return;
-        }
+        let site = Site {
+            access: Access::new(state.lifecycle),
+            metrics: PageSource::start("metrics", encode_metrics)?,
+            status: PageSource::start("status", encode_status)?,
+            state,
+        };
+        Ok(WebServer { acceptor: Acceptor::new(listener), site })
+    }
+
+    /// Serves until `stop` is cancelled. Then it completes the responses that have begun.
+    pub async fn serve(self, stop: CancellationToken) {
+        connections::serve(self.acceptor, Arc::new(self.site), stop).await;
     }
 }
 
 impl WebState {
-    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+    fn status(&self) -> Status {
+        let halted = (self.draining.is_cancelled(), self.paused.is_on());
+        Status::new(&self.board, &self.generator, halted, self.shard, self.started)
+    }
+}
+
+/// The pages and the rules for access to them.
+#[derive(Debug)]
+struct Site {
+    state: WebState,
+    access: Access,
+    metrics: PageSource,
+    status: PageSource,
+}
+
+impl Respond for Site {
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<Content> {
         let path = request.uri().path();
         if let Some(admin_path) = AdminPath::parse(path) {
             return self.handle_admin(admin_path, request, peer).await;
@@ -191,98 +143,76 @@ impl WebState {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return wrong_method("GET, HEAD");
         }
+        // Prometheus and health checks use any name, such as that of a Kubernetes service.
+        if matches!(path, "/config" | "/api/v1/status")
+            && let Err(refusal) = self.access.check_read(request.headers())
+        {
+            return refused(refusal);
+        }
         match path {
-            "/metrics" => self.exposition().await,
+            "/metrics" => {
+                self.state.generator.read_resource_usage().await;
+                page(&self.metrics, metrics::CONTENT_TYPE).await
+            }
             "/-/healthy" => text(StatusCode::OK, "llmload is healthy.\n"),
-            "/-/ready" if self.draining.is_cancelled() => {
+            "/-/ready" if self.state.draining.is_cancelled() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "llmload is shutting down.\n")
             }
             "/-/ready" => text(StatusCode::OK, "llmload is ready.\n"),
             "/config" => response(
                 StatusCode::OK,
                 "application/yaml; charset=utf-8",
-                self.board.masked_config(),
+                self.state.board.masked_config(),
             ),
-            "/api/v1/status" => {
-                let halted = (self.draining.is_cancelled(), self.paused.is_on());
-                let status =
-                    Status::new(&self.board, &self.generator, halted, self.shard, self.started);
-                json(&status)
-            }
-            _ => response(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+            "/api/v1/status" => page(&self.status, "application/json").await,
+            _ => status_page(),
         }
-    }
-
-    /// Encodes the exposition on a separate thread, because ten thousand series take a few
-    /// milliseconds and must not delay requests.
-    async fn exposition(&self) -> Response<Full<Bytes>> {
-        // If the kernel is slow, the scrape shows the previous values.
-        let _in_time =
-            tokio::time::timeout(KERNEL_TIMEOUT, self.generator.read_resource_usage()).await;
-        let metrics = Arc::clone(&self.metrics);
-        let error = match tokio::task::spawn_blocking(move || metrics.expose()).await {
-            Ok(Ok(body)) => return response(StatusCode::OK, metrics::CONTENT_TYPE, body),
-            Ok(Err(defect)) => defect.to_string(),
-            Err(panicked) => panicked.to_string(),
-        };
-        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     }
 }
 
-fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+async fn page(source: &PageSource, kind: &'static str) -> Response<Content> {
+    match source.page().await {
+        Ok(page) => response(StatusCode::OK, kind, Content::Page(page)),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Returns the status page. It loads nothing from another site, and no other site can frame it.
+fn status_page() -> Response<Content> {
+    let mut page = response(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    page.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    page
+}
+
+fn refused(refusal: Refusal) -> Response<Content> {
+    text(StatusCode::FORBIDDEN, format!("{refusal}\n"))
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Content> {
     let mut response =
         text(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed; use {allowed}.\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-fn json(document: &impl serde::Serialize) -> Response<Full<Bytes>> {
+fn json(document: &impl serde::Serialize) -> Response<Content> {
     match serde_json::to_vec(document) {
         Ok(body) => response(StatusCode::OK, "application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: impl Into<Content>) -> Response<Content> {
     response(status, TEXT, body)
 }
 
-fn response(
-    status: StatusCode,
-    kind: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Content>) -> Response<Content> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::time::Instant;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_idle_timeout_restarts_after_every_response() {
-        let (set_busy, busy) = watch::channel(false);
-        let start = Instant::now();
-        let clients = async {
-            for _ in 0..3 {
-                tokio::time::sleep(IDLE_TIMEOUT / 2).await;
-                set_busy.send_replace(true);
-                // This request takes longer than the idle timeout.
-                tokio::time::sleep(IDLE_TIMEOUT * 2).await;
-                set_busy.send_replace(false);
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = idle_timeout(busy) => {}
-            () = clients => {}
-        }
-        assert_eq!(start.elapsed().as_secs(), (IDLE_TIMEOUT * 17 / 2).as_secs());
-    }
 }

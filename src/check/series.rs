@@ -54,7 +54,8 @@ pub fn count_series(plan: &Plan) -> Result<usize, Defect> {
         // before this time, so the registry does not contain it yet.
         phases.extend(scenario.schedule.phases().iter().map(|phase| (&scenario.name, &phase.name)));
     }
-    let exposition = metrics.expose()?;
+    let mut exposition = Vec::new();
+    metrics.expose(&mut exposition)?;
     let lines = exposition.split(|byte| *byte == b'\n');
     let samples = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
     Ok(samples + phases.len())

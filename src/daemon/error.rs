@@ -29,6 +29,9 @@ pub enum Error {
     /// The socket of the web server cannot be used.
     #[error("the web server's socket cannot be used: {0}")]
     Socket(#[source] std::io::Error),
+    /// A thread could not start, or it panicked.
+    #[error("a thread could not be started; raise the limit of processes (`ulimit -u`)")]
+    Thread,
     /// Two metric families have the same name.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] metrics::Defect),
@@ -55,8 +58,8 @@ pub enum Error {
     /// The plan can need more open files than the process is allowed to open.
     #[error(
         "this process can open only {limit} files, but the plan can need {needed} files: up to \
-         max_concurrency and a quarter more for each target, and {OTHER_FILES} for everything else; \
-         raise `ulimit -n` or lower max_concurrency"
+         max_concurrency for each target, a quarter more if the target has a URL, and \
+         {OTHER_FILES} for everything else; raise `ulimit -n` or lower max_concurrency"
     )]
     Files {
         /// The number of files that the process is allowed to open.

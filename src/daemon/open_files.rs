@@ -28,8 +28,8 @@ pub(super) fn check(needed: u64, draining: u64) -> Result<(), Error> {
 /// Returns the number of files that requests use now and that are not a part of the new plan: the
 /// requests on the routes that drain already, and on the `running` routes that the new plan removes
 /// or limits.
-pub(super) fn draining<'a>(
-    running: impl Iterator<Item = &'a Arc<RouteMonitor>>,
+pub(super) fn draining(
+    running: &[Arc<RouteMonitor>],
     draining: &[Arc<RouteMonitor>],
     new: &[ScenarioSpec],
 ) -> u64 {
@@ -38,8 +38,9 @@ pub(super) fn draining<'a>(
     };
     let connections = |route: &RouteMonitor| route.state.tasks.len() as u64;
     let already = draining.iter().map(|route| files(route, connections(route)));
-    let removed =
-        running.map(|route| files(route, connections(route).saturating_sub(limit_in(new, route))));
+    let removed = running
+        .iter()
+        .map(|route| files(route, connections(route).saturating_sub(limit_in(new, route))));
     already.chain(removed).sum()
 }
 

@@ -1,87 +1,158 @@
 //! Reloads the configuration. A reload applies the complete configuration, or nothing if the
 //! configuration is invalid.
+//!
+//! A thread reads the files and prepares the change, so the daemon never waits for a disk. One
+//! thread works at a time. A reload that is requested in the meantime starts after it, because the
+//! thread may have read the files before the latest edit. All requests that wait share one reload.
 
 use std::path::PathBuf;
 
-use super::ConfigSource;
-use super::supervisor::Supervisor;
-use crate::config::{self, Invalid};
-use crate::control::CommandError;
-use crate::metrics::Metrics;
-use crate::plan::Plan;
-use crate::status::StatusBoard;
+use tokio::sync::oneshot;
 
-/// The source of the configuration, and all files that belong to the configuration.
+use super::ConfigSource;
+use super::preparation::{Preparation, PreparedChange};
+use super::reader::on_thread;
+use crate::config::{self, Invalid};
+use crate::control::{CommandError, Reply};
+use crate::plan::Plan;
+
+/// The source of the configuration, and the work of the thread that reads it.
 pub(super) struct Reloader {
     source: Option<ConfigSource>,
-    /// All files of the configuration, including prompts and secrets.
+    known: KnownFiles,
+    /// The result of the thread that works now.
+    job: Option<oneshot::Receiver<Finished>>,
+    /// The callers that wait for the reload that runs now.
+    callers: Vec<Reply>,
+    /// The callers that wait for the next reload. `None` if no further reload is requested.
+    next: Option<Vec<Reply>>,
+}
+
+/// All files of the configuration, including prompts and secrets.
+#[derive(Clone)]
+struct KnownFiles {
     files: Vec<PathBuf>,
     /// The fingerprint of the contents of `files` when the configuration was last read. An invalid
     /// configuration updates the fingerprint too.
     fingerprint: u64,
 }
 
+/// The result of a thread.
+pub(super) enum Finished {
+    /// The thread has compared the files with the configuration in effect.
+    Checked { has_changed: bool },
+    /// The thread has read the configuration.
+    Read(ReadConfiguration),
+    /// The thread could not start, or it panicked.
+    Failed,
+}
+
+/// The files that a thread has read, and the change or the reason why it was rejected.
+pub(super) struct ReadConfiguration(KnownFiles, Result<PreparedChange, String>);
+
 impl Reloader {
+    /// Returns a reloader for the configuration that `plan` is from. Reads its files.
     pub(super) async fn new(source: Option<ConfigSource>, plan: &Plan) -> Reloader {
         let files = plan.files.clone();
-        let fingerprint = fingerprint(files.clone()).await;
-        Reloader { source, files, fingerprint }
+        let known =
+            on_thread(move || KnownFiles { fingerprint: config::fingerprint(&files), files });
+        // Without a fingerprint, the first check reads the configuration again.
+        let known = known.await.unwrap_or(KnownFiles { files: Vec::new(), fingerprint: 0 });
+        Reloader { source, known, job: None, callers: Vec::new(), next: None }
     }
 
-    /// Returns true if the contents of a file have changed since the configuration was last read.
-    /// Modification times cannot show this, because Kubernetes changes a `ConfigMap` by swapping
-    /// symbolic links.
-    pub(super) async fn has_changed_files(&self) -> bool {
-        self.source.is_some() && fingerprint(self.files.clone()).await != self.fingerprint
-    }
-
-    /// Reads the configuration again and applies it. Returns a sentence that describes the result.
-    pub(super) async fn reload(
-        &mut self,
-        supervisor: &mut Supervisor,
-        metrics: &Metrics,
-        board: &StatusBoard,
-    ) -> Result<String, CommandError> {
-        let reject = |problem: String| {
-            metrics.config_rejected();
-            board.set_reload_error(problem.clone());
-            tracing::error!(
-                "configuration rejected; the previous configuration stays in effect: {problem}"
-            );
-            Err(CommandError::Invalid(problem))
-        };
-        let Some(source) = self.source.clone() else {
-            return Err(CommandError::Unavailable(
+    /// Requests a reload. `caller` gets the result.
+    pub(super) fn request(&mut self, caller: Option<Reply>) {
+        if self.source.is_some() {
+            let callers = self.next.get_or_insert_default();
+            // Callers that gave up must not add up while a thread waits for a disk.
+            callers.retain(|caller| !caller.is_closed());
+            callers.extend(caller);
+        } else if let Some(caller) = caller {
+            let _gone = caller.send(Err(CommandError::Unavailable(
                 "the configuration is not from a file, so it cannot be reloaded".to_owned(),
-            ));
-        };
-        let files = self.files.clone();
-        let plan;
-        (plan, self.files, self.fingerprint) = run_blocking(move || read(&source, files)).await;
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(invalid) => return reject(invalid.to_string()),
-        };
-        for warning in &plan.warnings {
-            tracing::warn!("{warning}");
+            )));
         }
-        match supervisor.change_to(plan).await {
-            Ok(changes) => {
-                tracing::info!("configuration reloaded: {changes}");
-                Ok(format!("The configuration was reloaded: {changes}."))
+    }
+
+    /// Starts the requested reload, unless a thread works already.
+    pub(super) fn start(&mut self, preparation: impl FnOnce() -> Preparation) {
+        if self.job.is_some() {
+            return;
+        }
+        let (Some(callers), Some(source)) = (self.next.take(), self.source.clone()) else { return };
+        self.callers = callers;
+        let (preparation, files) = (preparation(), self.known.files.clone());
+        self.job = Some(on_thread(move || {
+            let (plan, known) = read(&source, files);
+            let change = plan.map_err(|invalid| invalid.to_string());
+            let change = change
+                .and_then(|plan| preparation.prepare(plan).map_err(|error| error.to_string()));
+            Finished::Read(ReadConfiguration(known, change))
+        }));
+    }
+
+    /// Starts a check that requests a reload if the contents of a file have changed since the
+    /// configuration was last read. Modification times cannot show this, because Kubernetes changes
+    /// a `ConfigMap` by swapping symbolic links.
+    pub(super) fn check_files(&mut self) {
+        if self.job.is_some() || self.source.is_none() {
+            return;
+        }
+        let KnownFiles { files, fingerprint } = self.known.clone();
+        let check =
+            move || Finished::Checked { has_changed: config::fingerprint(&files) != fingerprint };
+        self.job = Some(on_thread(check));
+    }
+
+    /// Waits for the thread that works now, forever if there is none.
+    pub(super) async fn finished(&mut self) -> Finished {
+        match &mut self.job {
+            Some(job) => job.await.unwrap_or(Finished::Failed),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Handles the result of the thread. Returns the change to apply, or the reason why the
+    /// configuration was rejected. Returns `None` if there was no reload.
+    pub(super) fn handle(&mut self, finished: Finished) -> Option<Result<PreparedChange, String>> {
+        self.job = None;
+        match finished {
+            Finished::Checked { has_changed: false } => None,
+            Finished::Checked { has_changed: true } => {
+                self.request(None);
+                None
             }
-            Err(error) => reject(error.to_string()),
+            Finished::Read(ReadConfiguration(known, change)) => {
+                self.known = known;
+                Some(change)
+            }
+            Finished::Failed => Some(Err(
+                "the thread that reads the configuration could not start or panicked; the log has \
+                 the reason"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Ends the wait of all callers. A thread that still reads files is left alone.
+    pub(super) fn stop(&mut self) {
+        (self.callers, self.next, self.job) = (Vec::new(), None, None);
+    }
+
+    /// Sends the result of a reload to its callers.
+    pub(super) fn reply(&mut self, result: &Result<String, CommandError>) {
+        for caller in self.callers.drain(..) {
+            // The caller may no longer wait.
+            let _gone = caller.send(result.clone());
         }
     }
 }
 
-/// Reads the configuration. Returns the plan, its files, and the fingerprint that these files had
-/// just before they were read. If a file changes while it is read, the next check finds a different
-/// fingerprint and reads the configuration again.
-fn read(
-    source: &ConfigSource,
-    known_files: Vec<PathBuf>,
-) -> (Result<Plan, Invalid>, Vec<PathBuf>, u64) {
+/// Reads the configuration. Returns the plan, and its files with the fingerprint that these files
+/// had just before they were read. If a file changes while it is read, the next check finds a
+/// different fingerprint and reads the configuration again.
+fn read(source: &ConfigSource, known_files: Vec<PathBuf>) -> (Result<Plan, Invalid>, KnownFiles) {
     let mut files = known_files;
     loop {
         let fingerprint = config::fingerprint(&files);
@@ -95,18 +166,8 @@ fn read(
         // If the list of files has changed, the fingerprint covers the wrong files, so the loop
         // reads the configuration again.
         if *read_files == files {
-            return (plan, files, fingerprint);
+            return (plan, KnownFiles { files, fingerprint });
         }
         files.clone_from(read_files);
     }
-}
-
-async fn fingerprint(files: Vec<PathBuf>) -> u64 {
-    run_blocking(move || config::fingerprint(&files)).await
-}
-
-/// Runs a function that reads files. It runs on a blocking thread, so it cannot delay requests.
-async fn run_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
-    let result = tokio::task::spawn_blocking(function).await;
-    result.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

@@ -2,14 +2,11 @@
 //!
 //! The client of a target and each of its requests in flight hold a reference to the simulator of
 //! the target. So if a reload removes the target, the simulator ends after the last request.
-//! Simulators start and end on threads that send no requests, because starting and ending can block
-//! a thread.
+//! Simulators start and end on separate threads, because starting and ending can block a thread.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::Error;
@@ -21,34 +18,31 @@ use crate::simulator::{Simulator, SimulatorOptions};
 #[derive(Clone, Default)]
 pub(super) struct Simulators(Vec<(String, SimulatorOptions, Arc<Host>)>);
 
-/// A simulator that ends on a blocking thread, regardless of the thread that drops it.
+/// A simulator that ends on a separate thread, regardless of the thread that drops it.
 #[derive(Debug)]
 pub(super) struct Host(Option<Simulator>);
 
 impl Drop for Host {
     fn drop(&mut self) {
         let simulator = self.0.take();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(move || drop(simulator));
-        }
+        let thread = std::thread::Builder::new().name("simulator-end".to_owned());
+        // If no thread can start, this thread waits for the end of the simulator.
+        let _detached = thread.spawn(move || drop(simulator));
     }
 }
 
 impl Simulators {
     /// Returns the simulators of these targets. A simulator in `running` is reused if its target
     /// and its options are the same. The other targets get a new simulator.
-    pub(super) async fn start(
-        targets: Vec<Arc<Target>>,
-        running: Simulators,
+    pub(super) fn start<'a>(
+        targets: impl Iterator<Item = &'a Arc<Target>>,
+        running: &Simulators,
     ) -> Result<Simulators, Error> {
-        let started = spawn_blocking(move || {
-            let mut all = Simulators::default();
-            for target in &targets {
-                all.add(target, &running)?;
-            }
-            Ok(all)
-        });
-        started.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        let mut all = Simulators::default();
+        for target in targets {
+            all.add(target, running)?;
+        }
+        Ok(all)
     }
 
     /// Returns the base URL of a target, and its simulator if it has one. The caller must keep the

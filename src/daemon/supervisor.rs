@@ -1,7 +1,7 @@
 //! The running scenarios, and the change from one plan to the next.
 //!
-//! A change first takes all steps that can fail. Then it applies the new plan, which cannot fail,
-//! in this way:
+//! A [`Preparation`] first takes all steps that can fail. Then the supervisor applies the new plan,
+//! which cannot fail, in this way:
 //!
 //! - An unchanged scenario continues without a change.
 //! - A changed scenario keeps its ledgers (the counts of its arrivals), Prometheus series and
@@ -15,20 +15,17 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::GRACE;
 use super::changes::{Changes, ScenarioChange};
-use super::open_files;
+use super::preparation::{Preparation, PreparedChange};
 use super::simulators::Simulators;
 use super::transition::{RouteTransition, Transition};
-use super::{Error, GRACE};
 use crate::control::CommandError;
-use crate::endpoint::HttpEndpoint;
 use crate::event::AbortReason;
 use crate::launch::RouteState;
-use crate::plan::{self, Location, Plan};
-use crate::scenario::{RouteSpec, ScenarioContext, ScenarioHandle, ScenarioSpec, ScheduleCrashed};
+use crate::scenario::{ScenarioContext, ScenarioHandle, ScenarioSpec, ScheduleCrashed};
 use crate::schedule_state::{Activity, RateOverride};
-use crate::status::{RouteInfo, RouteMonitor, StatusBoard};
-use crate::timetable::Timetable;
+use crate::status::{RouteMonitor, StatusBoard};
 
 /// Owns all running scenarios.
 pub(super) struct Supervisor {
@@ -80,41 +77,30 @@ impl Supervisor {
         self.scenarios.len()
     }
 
-    /// Changes to a new plan. Returns the effect on each scenario.
-    ///
-    /// # Errors
-    /// Fails if a part of the plan cannot be set up. In this case, nothing has changed.
-    pub(super) async fn change_to(&mut self, plan: Plan) -> Result<Changes, Error> {
-        self.check_buckets(&plan)?;
-        let open_files = plan.open_files();
-        let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets).cloned().collect();
-        let simulators = Simulators::start(targets, self.simulators.clone()).await?;
-        let specs = plan.scenarios.into_iter();
-        let specs = specs.map(|scenario| self.prepare(scenario, plan.seed, &simulators));
-        let specs = specs.collect::<Result<Vec<_>, Error>>()?;
-        let draining = open_files::draining(self.monitors(), &self.draining, &specs);
-        open_files::check(open_files, draining)?;
-
-        // Nothing below this line can fail.
-        let changes = self.apply(specs);
-        self.simulators = simulators;
-        let monitors = self.monitors().cloned().collect();
-        self.board.publish(monitors, plan.masked_source);
-        self.context.metrics.config_loaded(plan.source_hash);
-        Ok(changes)
+    /// Returns everything that the preparation of a change needs.
+    pub(super) fn preparation(&self) -> Preparation {
+        Preparation {
+            metrics: Arc::clone(&self.context.metrics),
+            has_tally: self.context.run_options.is_some(),
+            running: self.scenarios.iter().map(|running| running.spec.clone()).collect(),
+            monitors: self.monitors().cloned().collect(),
+            draining: self.draining.clone(),
+            simulators: self.simulators.clone(),
+        }
     }
 
-    fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {
-        let changed = self.context.metrics.buckets().changed_histograms(&plan.buckets);
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
-        Err(Error::Buckets(names.join(", ")))
+    /// Applies a change, which cannot fail. Returns the effect on each scenario.
+    pub(super) fn apply(&mut self, change: PreparedChange) -> Changes {
+        let changes = self.replace_scenarios(change.specs);
+        self.simulators = change.simulators;
+        let monitors = self.monitors().cloned().collect();
+        self.board.publish(monitors, change.masked_source);
+        self.context.metrics.config_loaded(change.source_hash);
+        changes
     }
 
     /// Replaces the running scenarios by the scenarios of `specs`.
-    fn apply(&mut self, specs: Vec<ScenarioSpec>) -> Changes {
+    fn replace_scenarios(&mut self, specs: Vec<ScenarioSpec>) -> Changes {
         let metrics = Arc::clone(&self.context.metrics);
         let (old_targets, mut changes) = (self.target_names(), Changes::default());
         let mut old = std::mem::take(&mut self.scenarios);
@@ -177,12 +163,15 @@ impl Supervisor {
         monitors.map(|monitor| Arc::clone(&monitor.state)).collect()
     }
 
-    /// Waits until no request is in flight. Call this only when no scenario can launch arrivals any
-    /// more.
-    pub(super) async fn wait_until_idle(&self) {
-        for state in self.route_states() {
-            state.tasks.close();
-            state.tasks.wait().await;
+    /// Returns a future that waits until no request is in flight. Call this only when no scenario
+    /// can launch arrivals any more.
+    pub(super) fn wait_until_idle(&self) -> impl Future<Output = ()> + use<> {
+        let states = self.route_states();
+        async move {
+            for state in states {
+                state.tasks.close();
+                state.tasks.wait().await;
+            }
         }
     }
 
@@ -193,38 +182,6 @@ impl Supervisor {
     fn target_names(&self) -> BTreeSet<String> {
         let routes = self.scenarios.iter().flat_map(|running| &running.spec.routes);
         routes.map(|route| route.target.name.clone()).collect()
-    }
-
-    /// Prepares a scenario of a new plan. If a target has not changed, its client and all its
-    /// connections are reused.
-    fn prepare(
-        &self,
-        scenario: plan::Scenario,
-        seed: u64,
-        simulators: &Simulators,
-    ) -> Result<ScenarioSpec, Error> {
-        let running = self.scenarios.iter().find(|running| running.name() == scenario.name);
-        let before = running.map_or(&[][..], |running| running.spec.routes.as_slice());
-        let routes = scenario.targets().map(|target| {
-            let (address, host) = simulators.resolve(target)?;
-            let info = RouteInfo {
-                configured: Arc::clone(target),
-                address: address.to_string(),
-                simulated: matches!(target.location, Location::Simulator(_)),
-                max_concurrency: scenario.max_concurrency.get(),
-                hours: Timetable::for_scenario(&scenario).idle_cause(),
-            };
-            let same = before
-                .iter()
-                .find(|route| route.target == *target && route.info.address == info.address);
-            let endpoint = match same {
-                Some(route) => Arc::clone(&route.endpoint),
-                None => Arc::new(HttpEndpoint::new(target, &address)?.served_by(host)),
-            };
-            Ok(RouteSpec { target: Arc::clone(target), endpoint, info })
-        });
-        let routes = routes.collect::<Result<Vec<_>, Error>>()?;
-        Ok(ScenarioSpec { scenario, seed, routes, has_tally: self.context.run_options.is_some() })
     }
 
     fn start(&mut self, spec: ScenarioSpec) -> RunningScenario {

@@ -110,7 +110,9 @@ mod tests {
         let metrics = Metrics::new(GeneratorMonitor::new(), Buckets::default()).unwrap();
         let targets = &metrics.targets;
         let exposed = || {
-            let text = String::from_utf8(metrics.expose().unwrap()).unwrap();
+            let mut text = Vec::new();
+            metrics.expose(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
             let lines = text.lines().filter(|line| line.starts_with("llmload_target_"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };

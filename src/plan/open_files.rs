@@ -12,9 +12,15 @@ pub const OTHER_FILES: u64 = 640;
 impl Plan {
     /// Returns the highest number of files that are open at the same time.
     pub fn open_files(&self) -> u64 {
-        let connections = self.scenarios.iter().flat_map(|scenario| {
-            let limit = connection_limit(scenario.max_concurrency);
-            scenario.targets().map(move |target| limit * target.location.sockets_per_connection())
+        let routes = self.scenarios.iter().flat_map(|scenario| {
+            scenario.targets().map(|target| (&target.location, scenario.max_concurrency))
+        });
+        let connections = routes.map(|(location, max_concurrency)| match location {
+            Location::Url(_) => connection_limit(max_concurrency),
+            // The simulator ends the body of a response at once.
+            Location::Simulator(_) => {
+                u64::from(max_concurrency.get()) * location.sockets_per_connection()
+            }
         });
         connections.sum::<u64>() + OTHER_FILES
     }

@@ -1,16 +1,15 @@
-//! Admin requests: the check that the client is allowed to send them, their conversion to commands,
-//! and the responses. Every client is allowed to read the rate of a scenario.
+//! Admin requests: their conversion to commands, and the responses. Clients that are allowed to
+//! read the status are also allowed to read the rate of a scenario.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
-use super::{HEAD_TIMEOUT, WebState, json, text, wrong_method};
+use super::connections::{Content, HEAD_TIMEOUT};
+use super::origin::Peer;
+use super::{Site, json, refused, text, wrong_method};
 use crate::config::read_duration;
 use crate::control::{AdminCommand, CommandError};
 use crate::schedule::Rate;
@@ -21,11 +20,6 @@ use crate::status::CurrentRate;
 const MAX_BODY: usize = 4096;
 /// The longest manual rate override.
 const MAX_OVERRIDE: Duration = Duration::from_hours(24 * 30);
-
-const OTHER_MACHINE: &str = "admin requests are accepted from this machine only; to accept them \
-    from other machines, start llmload with --web.enable-lifecycle";
-const OTHER_SITE: &str = "a page of another site must not send admin requests; open llmload at \
-    localhost or at its IP address";
 
 /// A path that accepts admin requests.
 pub(super) enum AdminPath {
@@ -52,27 +46,30 @@ impl AdminPath {
     }
 }
 
-impl WebState {
+impl Site {
     pub(super) async fn handle_admin(
         &self,
         path: AdminPath,
         request: Request<Incoming>,
-        peer: IpAddr,
-    ) -> Response<Full<Bytes>> {
+        peer: Peer,
+    ) -> Response<Content> {
         let allowed = match &path {
             AdminPath::Rate(_) => "GET, HEAD, POST, DELETE",
             _ => "POST",
         };
         let is_delete = match (&path, request.method()) {
             (AdminPath::Rate(scenario), &Method::GET | &Method::HEAD) => {
-                return self.rate(scenario);
+                return match self.access.check_read(request.headers()) {
+                    Ok(()) => self.rate(scenario),
+                    Err(refusal) => refused(refusal),
+                };
             }
             (AdminPath::Rate(_), &Method::DELETE) => true,
             (_, &Method::POST) => false,
             _ => return wrong_method(allowed),
         };
-        if let Err(reason) = self.check_origin(request.headers(), peer) {
-            return text(StatusCode::FORBIDDEN, format!("{reason}\n"));
+        if let Err(refusal) = self.access.check_admin(request.headers(), peer) {
+            return refused(refusal);
         }
         let command = match path {
             AdminPath::Reload => AdminCommand::Reload,
@@ -89,7 +86,7 @@ impl WebState {
                 Err(reason) => return text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
             },
         };
-        match self.control.execute(command).await {
+        match self.state.control.execute(command).await {
             Ok(done) => text(StatusCode::OK, format!("{done}\n")),
             Err(refused) => {
                 let status = match refused {
@@ -103,37 +100,12 @@ impl WebState {
         }
     }
 
-    fn rate(&self, scenario: &str) -> Response<Full<Bytes>> {
-        match CurrentRate::find(&self.board, scenario) {
+    fn rate(&self, scenario: &str) -> Response<Content> {
+        match CurrentRate::find(&self.state.board, scenario) {
             Some(rate) => json(&rate),
             None => text(StatusCode::NOT_FOUND, format!("there is no scenario `{scenario}`\n")),
         }
     }
-
-    /// Rejects requests from web pages of other sites. Rejects requests from other machines, unless
-    /// `--web.enable-lifecycle` allows them.
-    fn check_origin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), &'static str> {
-        if !self.lifecycle && !peer.to_canonical().is_loopback() {
-            return Err(OTHER_MACHINE);
-        }
-        // A browser on this machine can show a page of another site. Requests from this page come
-        // from a loopback address too, so the address alone is not enough.
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let foreign = headers.get(ORIGIN).is_some_and(|origin| {
-            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-            origin.map(|origin| origin.1) != host
-                || !self.lifecycle && !host.is_some_and(is_this_machine)
-        });
-        if foreign { Err(OTHER_SITE) } else { Ok(()) }
-    }
-}
-
-/// Returns true if a host is `localhost` or an IP address. All other names are rejected: an
-/// attacker can make DNS resolve the name of a web page to this machine, and the page could then
-/// send admin requests.
-fn is_this_machine(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// Reads the rate and its duration from a form in the request body, or from the query of the URL.

@@ -207,6 +207,62 @@ fn buckets_follow_the_configuration_and_a_reload_cannot_change_them() {
     assert_eq!(bounds(&daemon.get("/metrics").2, ttft), ["0.25", "5", "+Inf"]);
 }
 
+/// Returns the memory of a process in bytes.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// The clients request a page of more than a megabyte, some of them many times at once, and never
+/// read it. All of them share the pages, and each has one page at most.
+#[test]
+fn memory_does_not_grow_with_the_number_of_clients_that_never_read() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let mut yaml = "targets: {sim: {simulator: {}, model: m}}\nscenarios:\n".to_owned();
+    for i in 0..32 {
+        writeln!(
+            yaml,
+            "  s{i}: {{target: sim, schedule: [{{pause: 1h}}, {{constant: 1/s, for: 1s}}]}}"
+        )
+        .unwrap();
+    }
+    let daemon = Daemon::start(&yaml);
+    let page = (0..10).map(|_| daemon.get("/metrics").2.len()).max().unwrap();
+    assert!(page > 1 << 20, "{page}");
+    let before = resident(daemon.child.id());
+    let hang = |number: usize| {
+        let mut stream = TcpStream::connect(daemon.address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let path = if number.is_multiple_of(5) { "/api/v1/status" } else { "/metrics" };
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let requests = request.repeat(if number.is_multiple_of(2) { 1 } else { 50 });
+        // The server can close the connection early.
+        let _as_much_as_fits = stream.write(requests.as_bytes());
+        stream
+    };
+    let mut most = before;
+    let mut hanging = Vec::new();
+    for number in 0..500 {
+        hanging.push(hang(number));
+        if number.is_multiple_of(20) {
+            // An honest client gets every page completely.
+            let (status, _, text) = daemon.get("/metrics");
+            // The length varies with the length of some values.
+            assert_eq!((status, text.len() > page / 100 * 99), (200, true));
+            most = most.max(resident(daemon.child.id()));
+        }
+    }
+    for _ in 0..10 {
+        assert_eq!(daemon.get("/-/healthy").0, 200);
+        assert_balanced(&daemon.get("/metrics").2);
+        most = most.max(resident(daemon.child.id()));
+    }
+    drop(hanging);
+    let growth = (most - before) >> 20;
+    assert!(growth <= 16, "{growth} MiB");
+}
+
 /// A route is one scenario with one of its targets. The test runs as many routes as `check` accepts
 /// without a warning. At the same time, many clients request `/metrics` and never read the
 /// responses. Still, llmload sends every arrival, and another client gets the complete exposition.

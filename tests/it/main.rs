@@ -27,6 +27,7 @@ mod faults;
 mod health;
 mod lifecycle;
 mod open_loop;
+mod orders;
 mod probe;
 mod prometheus;
 mod prompts;

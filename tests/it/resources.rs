@@ -68,7 +68,7 @@ scenarios:
         None,
         &|_| None,
     );
-    assert_eq!(plan.unwrap().open_files(), 2 * 125 + 2 * 13 + 2 + OTHER_FILES);
+    assert_eq!(plan.unwrap().open_files(), 2 * 125 + 2 * 10 + 2 + OTHER_FILES);
 }
 
 /// The server is fast and leaves the body of each response open. llmload waits for the end of a

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -47,7 +48,7 @@ fn clients_that_never_finish_a_request_do_not_block_others() {
     let half = |_| connect(daemon.address, b"GET /metrics HTTP/1.1\r\nhost: t\r\nx-more: ");
     let open: Vec<_> = (0..200).map(half).collect();
     // This admin request announces a body that never arrives.
-    let request = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
+    let request = b"POST /api/v1/scenarios/idle/rate HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 20\r\n\r\nrate=";
     let unfinished = connect(daemon.address, request);
     for path in ["/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(daemon.get(path).0, 200, "{path}");
@@ -168,4 +169,97 @@ fn a_client_that_takes_all_connections_does_not_block_others() {
         pause();
     }
     drop(open);
+}
+
+/// Sends a request with these header lines. Returns the status and the complete response.
+fn send(daemon: &Daemon, request_line: &str, headers: &str) -> (u16, String) {
+    let text = format!("{request_line} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+    let response = rest(connect(daemon.address, text.as_bytes()));
+    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("{response}")), response)
+}
+
+/// A page of an attacker can reach llmload under the attacker's name, if DNS resolves this name to
+/// the address of llmload.
+#[test]
+fn under_the_name_of_another_site_only_metrics_and_health_are_readable() {
+    let daemon = Daemon::start(IDLE);
+    let evil = "host: evil.example:9899\r\n";
+    for path in ["/metrics", "/-/healthy", "/-/ready", "/"] {
+        assert_eq!(send(&daemon, &format!("GET {path}"), evil).0, 200, "{path}");
+    }
+    for path in ["/config", "/api/v1/status", "/api/v1/scenarios/idle/rate"] {
+        let (status, response) = send(&daemon, &format!("GET {path}"), evil);
+        assert_eq!(status, 403, "{path}");
+        assert!(response.contains("use localhost"), "{response}");
+        for host in ["LOCALHOST", "127.0.0.1:1", "[::1]:9899", "192.0.2.1"] {
+            let status = send(&daemon, &format!("GET {path}"), &format!("host: {host}\r\n")).0;
+            assert_eq!(status, 200, "{path} at {host}");
+        }
+    }
+    let (status, response) = send(&daemon, "POST /-/pause", evil);
+    assert_eq!(status, 403, "{response}");
+    assert_eq!(send(&daemon, "POST /-/resume", "host: LocalHost:9899\r\n").0, 200);
+    if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        let host = format!("host: {}:9899\r\n", name.trim());
+        assert_eq!(send(&daemon, "GET /config", &host).0, 200, "{host}");
+        assert_eq!(send(&daemon, "POST /-/resume", &host).0, 200, "{host}");
+    }
+    assert!(daemon.get("/metrics").2.contains("llmload_paused 0"));
+}
+
+/// Programs reach llmload under the name of a Kubernetes service. Browsers send `origin`.
+#[test]
+fn with_the_lifecycle_flag_programs_can_use_any_name_but_browsers_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("llmload.yml"), IDLE).unwrap();
+    let llmload = Command::new(env!("CARGO_BIN_EXE_llmload"));
+    let daemon = Daemon::of(llmload, &["--web.enable-lifecycle"], folder);
+    let service = "host: llmload.monitoring.svc:9899\r\n";
+    assert_eq!(send(&daemon, "POST /-/pause", service).0, 200);
+    assert_eq!(send(&daemon, "GET /config", service).0, 200);
+    let rebinding = "host: evil.example\r\norigin: http://evil.example\r\n";
+    let (status, response) = send(&daemon, "POST /-/resume", rebinding);
+    assert_eq!(status, 403, "{response}");
+    assert!(response.contains("localhost or at its IP address"), "{response}");
+    assert!(daemon.get("/metrics").2.contains("llmload_paused 1"));
+}
+
+#[test]
+fn no_response_can_be_framed_or_read_as_another_type() {
+    let daemon = Daemon::start(IDLE);
+    for path in PATHS.into_iter().chain(["/nowhere"]) {
+        let head = daemon.get(path).1.to_lowercase();
+        assert!(head.contains("x-content-type-options: nosniff"), "{path}: {head}");
+    }
+    let head = daemon.get("/").1.to_lowercase();
+    for part in ["x-frame-options: deny", "default-src 'none'", "frame-ancestors 'none'"] {
+        assert!(head.contains(part), "{part}: {head}");
+    }
+}
+
+/// `prlimit` lowers the limit of a running process so that no file number is free.
+#[test]
+fn the_web_port_responds_while_no_file_is_free() {
+    let mut daemon = Daemon::start(IDLE);
+    let process = daemon.child.id();
+    let is_open = |number: &u32| std::fs::exists(format!("/proc/{process}/fd/{number}")).unwrap();
+    let free = (0..1000).find(|number| !is_open(number)).unwrap();
+    let limit = format!("--nofile={free}");
+    let status = Command::new("prlimit").args([&limit, "--pid", &process.to_string()]).status();
+    assert!(status.unwrap().success());
+    for _ in 0..50 {
+        for path in ["/metrics", "/-/healthy", "/-/ready"] {
+            assert_eq!(daemon.get(path).0, 200, "{path}");
+        }
+    }
+    // Clients that keep their connections use up the reserve. The oldest of them must leave.
+    let open: Vec<_> = (0..20)
+        .map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\nhost: t\r\n\r\n"))
+        .collect();
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+    drop(open);
+    daemon.wait_for_log("uses its reserve of files");
+    let log = daemon.log.lock().unwrap().clone();
+    assert_eq!(log.matches("reserve of files").count(), 1, "{log}");
 }

@@ -1,0 +1,99 @@
+//! The part of a change that can fail or take long: it starts simulators and builds clients. It
+//! runs on a separate thread and changes nothing that runs. The supervisor then applies the result
+//! at once.
+
+use std::sync::Arc;
+
+use super::simulators::Simulators;
+use super::{Error, open_files};
+use crate::endpoint::HttpEndpoint;
+use crate::metrics::Metrics;
+use crate::plan::{self, Location, Plan};
+use crate::scenario::{RouteSpec, ScenarioSpec};
+use crate::status::{RouteInfo, RouteMonitor};
+use crate::timetable::Timetable;
+
+/// The running parts of a daemon that a change depends on. Only a change replaces them, and llmload
+/// prepares one change at a time, so they stay up to date.
+pub(super) struct Preparation {
+    pub(super) metrics: Arc<Metrics>,
+    /// True if a run measures values for its report.
+    pub(super) has_tally: bool,
+    /// The specifications of the running scenarios.
+    pub(super) running: Vec<ScenarioSpec>,
+    /// The monitors of the running routes (one scenario on one target each).
+    pub(super) monitors: Vec<Arc<RouteMonitor>>,
+    /// The removed routes that can have requests in flight.
+    pub(super) draining: Vec<Arc<RouteMonitor>>,
+    pub(super) simulators: Simulators,
+}
+
+/// A change that cannot fail any more.
+pub(super) struct PreparedChange {
+    pub(super) specs: Vec<ScenarioSpec>,
+    pub(super) simulators: Simulators,
+    pub(super) warnings: Vec<String>,
+    pub(super) masked_source: String,
+    pub(super) source_hash: u64,
+}
+
+impl Preparation {
+    /// Prepares the change to a new plan.
+    ///
+    /// # Errors
+    /// A part of the plan cannot be set up. Nothing has changed.
+    pub(super) fn prepare(self, plan: Plan) -> Result<PreparedChange, Error> {
+        self.check_buckets(&plan)?;
+        let needed_files = plan.open_files();
+        let targets = plan.scenarios.iter().flat_map(plan::Scenario::targets);
+        let simulators = Simulators::start(targets, &self.simulators)?;
+        let specs = plan.scenarios.into_iter();
+        let specs = specs.map(|scenario| self.prepare_scenario(scenario, plan.seed, &simulators));
+        let specs = specs.collect::<Result<Vec<_>, Error>>()?;
+        let draining = open_files::draining(&self.monitors, &self.draining, &specs);
+        open_files::check(needed_files, draining)?;
+        let Plan { warnings, masked_source, source_hash, .. } = plan;
+        Ok(PreparedChange { specs, simulators, warnings, masked_source, source_hash })
+    }
+
+    fn check_buckets(&self, plan: &Plan) -> Result<(), Error> {
+        let changed = self.metrics.buckets().changed_histograms(&plan.buckets);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = changed.iter().map(|name| format!("`{name}`")).collect();
+        Err(Error::Buckets(names.join(", ")))
+    }
+
+    /// Prepares a scenario of a new plan. If a target has not changed, its client and all its
+    /// connections are reused.
+    fn prepare_scenario(
+        &self,
+        scenario: plan::Scenario,
+        seed: u64,
+        simulators: &Simulators,
+    ) -> Result<ScenarioSpec, Error> {
+        let running = self.running.iter().find(|spec| spec.scenario.name == scenario.name);
+        let before = running.map_or(&[][..], |spec| spec.routes.as_slice());
+        let routes = scenario.targets().map(|target| {
+            let (address, host) = simulators.resolve(target)?;
+            let info = RouteInfo {
+                configured: Arc::clone(target),
+                address: address.to_string(),
+                simulated: matches!(target.location, Location::Simulator(_)),
+                max_concurrency: scenario.max_concurrency.get(),
+                hours: Timetable::for_scenario(&scenario).idle_cause(),
+            };
+            let same = before
+                .iter()
+                .find(|route| route.target == *target && route.info.address == info.address);
+            let endpoint = match same {
+                Some(route) => Arc::clone(&route.endpoint),
+                None => Arc::new(HttpEndpoint::new(target, &address)?.served_by(host)),
+            };
+            Ok(RouteSpec { target: Arc::clone(target), endpoint, info })
+        });
+        let routes = routes.collect::<Result<Vec<_>, Error>>()?;
+        Ok(ScenarioSpec { scenario, seed, routes, has_tally: self.has_tally })
+    }
+}

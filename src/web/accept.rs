@@ -1,0 +1,155 @@
+//! Accepts the connections of the web server, even if the process has as many open files as the
+//! system allows. For this case, llmload keeps some files in reserve and closes one of them for
+//! each connection.
+
+use std::fs::File;
+use std::io::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use super::origin::Peer;
+
+/// The number of files in reserve: a scrape, a health check, a readiness check and a person.
+const RESERVE: usize = 4;
+/// The shortest time between two log lines about connections that could not be accepted.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// The pause after an error. A retry without a pause would be a busy loop.
+const RETRY: Duration = Duration::from_millis(100);
+/// The size of the send buffer of a connection, in bytes. The kernel uses up to twice as much. On a
+/// network with a round trip of 100 ms, a client still receives a megabyte per second.
+#[cfg(target_os = "linux")]
+const SEND_BUFFER: usize = 64 << 10;
+/// The error numbers of a process and of a system that have too many open files.
+const TOO_MANY_FILES: [i32; 2] = [24, 23];
+
+/// Files that are open only so that llmload can close them.
+#[derive(Debug, Default)]
+pub(super) struct Reserve(Mutex<Vec<File>>);
+
+impl Reserve {
+    /// Opens files until the reserve is full or no file is free.
+    pub(super) fn refill(&self) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while files.len() < RESERVE {
+            match File::open("/dev/null") {
+                Ok(file) => files.push(file),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Closes a file. Returns false if the reserve is empty.
+    fn release(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+    }
+}
+
+/// Accepts connections.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    reserve: Arc<Reserve>,
+    log: AcceptLog,
+}
+
+impl Acceptor {
+    pub(super) fn new(listener: TcpListener) -> Acceptor {
+        let reserve = Arc::new(Reserve::default());
+        reserve.refill();
+        limit_send_buffers(&listener);
+        Acceptor { listener, reserve, log: AcceptLog::default() }
+    }
+
+    /// Returns the reserve, to refill it when a connection has ended.
+    pub(super) fn reserve(&self) -> Arc<Reserve> {
+        Arc::clone(&self.reserve)
+    }
+
+    /// Waits for the next connection. Returns `None` if no file is free for it.
+    pub(super) async fn accept(&mut self) -> Option<(TcpStream, Peer)> {
+        loop {
+            let error = match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    self.reserve.refill();
+                    let peer = Peer::new(address.ip(), stream.local_addr().ok());
+                    return Some((stream, peer));
+                }
+                Err(error) => error,
+            };
+            let is_full = error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
+            self.log.record(&error, is_full);
+            if is_full && self.reserve.release() {
+                continue;
+            }
+            tokio::time::sleep(RETRY).await;
+            if is_full {
+                return None;
+            }
+        }
+    }
+}
+
+/// Limits the memory of the kernel for each connection that `listener` accepts. Without a limit,
+/// the kernel keeps several megabytes for a client that does not read, and this memory counts for
+/// the memory limit of a container.
+fn limit_send_buffers(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(listener, SEND_BUFFER) {
+        tracing::debug!(%error, "the send buffers of the web port have no limit");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+}
+
+/// Logs errors of `accept`, at most one line in each [`LOG_INTERVAL`].
+#[derive(Debug, Default)]
+struct AcceptLog {
+    logged_at: Option<Instant>,
+    not_logged: u64,
+}
+
+impl AcceptLog {
+    fn record(&mut self, error: &Error, is_full: bool) {
+        let Some(errors) = self.count(Instant::now()) else { return };
+        if is_full {
+            tracing::warn!(
+                errors,
+                "the web port uses its reserve of files, because no other file is free; raise \
+                 `ulimit -n` or lower max_concurrency"
+            );
+        } else {
+            tracing::warn!(%error, errors, "could not accept a connection to the web port");
+        }
+    }
+
+    /// Counts an error. Returns the number of errors since the last line if a line is due.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.not_logged += 1;
+        let is_due = self
+            .logged_at
+            .is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL);
+        is_due.then(|| {
+            self.logged_at = Some(now);
+            std::mem::take(&mut self.not_logged)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_and_logged_once_a_minute() {
+        let (mut log, start) = (AcceptLog::default(), Instant::now());
+        assert_eq!(log.count(start), Some(1));
+        for second in 1..60 {
+            assert_eq!(log.count(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(log.count(start + LOG_INTERVAL), Some(60));
+        assert_eq!(log.count(start + LOG_INTERVAL), None);
+    }
+}

@@ -1,0 +1,258 @@
+//! The connections of the web server: their number, their time limits, and their memory.
+//!
+//! A connection has one response in memory at most. If a client sends many requests at once and
+//! does not read, its second request waits until the first response is sent.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::accept::Acceptor;
+use super::origin::Peer;
+use super::pages::Page;
+
+/// The time that a client has to send a request head, on a new or a kept-alive connection. The same
+/// limit applies to the body of an admin request.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must read its response in this time, and then send the next request in this time.
+/// Without this limit, clients that never read could occupy all connections, and health checks
+/// would fail.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// When llmload closes a connection, a response in progress has this time to finish.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The highest number of connections. The server of Prometheus has the same limit. Each further
+/// connection closes the oldest connection.
+const MAX_CONNECTIONS: usize = 512;
+
+/// The body of a response.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Bytes of this response alone, or bytes that are always in memory.
+    Bytes(Bytes),
+    /// A page that other responses share.
+    Page(Page),
+}
+
+impl<T: Into<Bytes>> From<T> for Content {
+    fn from(bytes: T) -> Content {
+        Content::Bytes(bytes.into())
+    }
+}
+
+impl AsRef<[u8]> for Content {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Content::Bytes(bytes) => bytes,
+            Content::Page(page) => page.as_ref(),
+        }
+    }
+}
+
+/// A source of responses.
+pub(super) trait Respond: Send + Sync + 'static {
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Content>> + Send;
+}
+
+/// Serves until `stop` is cancelled. Then it completes the responses that have begun.
+pub(super) async fn serve(
+    mut acceptor: Acceptor,
+    site: Arc<impl Respond>,
+    stop: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let reserve = acceptor.reserve();
+    // Each token closes one open connection. The oldest connection is first.
+    let mut open: VecDeque<CancellationToken> = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let Some((stream, peer)) = accepted else {
+            // Another part of llmload uses every file that was free.
+            close_oldest(&mut open);
+            continue;
+        };
+        if open.len() >= MAX_CONNECTIONS {
+            open.retain(|connection| !connection.is_cancelled());
+        }
+        if open.len() >= MAX_CONNECTIONS {
+            close_oldest(&mut open);
+        }
+        let closed = stop.child_token();
+        open.push_back(closed.clone());
+        let (site, reserve) = (Arc::clone(&site), Arc::clone(&reserve));
+        connections.spawn(async move {
+            serve_connection(stream, peer, site, closed).await;
+            reserve.refill();
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Closes the oldest connection, because otherwise a client with many connections could block
+/// health checks.
+fn close_oldest(open: &mut VecDeque<CancellationToken>) {
+    open.retain(|connection| !connection.is_cancelled());
+    if let Some(oldest) = open.pop_front() {
+        oldest.cancel();
+    }
+}
+
+/// The state of a connection.
+#[derive(Clone, Debug)]
+enum Activity {
+    /// The client has received all responses, and can send a request.
+    Idle,
+    /// llmload handles a request.
+    Handling,
+    /// llmload sends a response. The token closes the connection, if the body is a shared page.
+    Sending(Option<CancellationToken>),
+}
+
+/// The body of a response that is not sent completely. hyper drops it when the last byte is sent.
+struct Unsent {
+    content: Content,
+    activity: watch::Sender<Activity>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        self.content.as_ref()
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.activity.send_replace(Activity::Idle);
+    }
+}
+
+/// Serves one connection until it ends, is idle for too long, or `closed` is cancelled.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: Peer,
+    site: Arc<impl Respond>,
+    closed: CancellationToken,
+) {
+    let (activity, observed) = watch::channel(Activity::Idle);
+    let service = service_fn(move |request| {
+        let (site, activity) = (Arc::clone(&site), activity.clone());
+        async move {
+            let mut previous = activity.subscribe();
+            // The sender is in this future, so the wait cannot fail.
+            let idle = previous.wait_for(|activity| matches!(activity, Activity::Idle));
+            drop(idle.await);
+            activity.send_replace(Activity::Handling);
+            let response = site.respond(request, peer).await;
+            Ok::<_, Infallible>(response.map(|content| {
+                let expired = match &content {
+                    Content::Bytes(_) => None,
+                    Content::Page(page) => Some(page.expired.clone()),
+                };
+                activity.send_replace(Activity::Sending(expired));
+                Full::new(Bytes::from_owner(Unsent { content, activity }))
+            }))
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        // The result is ignored: a client is allowed to close its connection in any way.
+        _ended = connection.as_mut() => {}
+        () = too_slow(observed) => {}
+        () = closed.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
+        }
+    }
+    closed.cancel();
+}
+
+/// Returns if the client is too slow: the connection has been idle or sending for [`IDLE_TIMEOUT`],
+/// or llmload needs the memory of the response. The timeout does not run while llmload handles a
+/// request: a reload, for example, can take longer.
+async fn too_slow(mut observed: watch::Receiver<Activity>) {
+    loop {
+        let activity = observed.borrow_and_update().clone();
+        let expired = async {
+            match &activity {
+                Activity::Sending(Some(expired)) => expired.cancelled().await,
+                _ => std::future::pending().await,
+            }
+        };
+        let changed = observed.changed();
+        tokio::select! {
+            changed = changed => if changed.is_err() { return },
+            () = expired => return,
+            () = tokio::time::sleep(IDLE_TIMEOUT), if !matches!(activity, Activity::Handling) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_timeout_restarts_after_every_response() {
+        let (activity, observed) = watch::channel(Activity::Idle);
+        let start = Instant::now();
+        let clients = async {
+            for _ in 0..3 {
+                tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+                activity.send_replace(Activity::Handling);
+                // This request takes longer than the idle timeout.
+                tokio::time::sleep(IDLE_TIMEOUT * 2).await;
+                activity.send_replace(Activity::Sending(None));
+                tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+                activity.send_replace(Activity::Idle);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = too_slow(observed) => {}
+            () = clients => {}
+        }
+        assert_eq!(start.elapsed(), IDLE_TIMEOUT * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_reads_an_expired_page_is_too_slow() {
+        let expired = CancellationToken::new();
+        let (activity, observed) = watch::channel(Activity::Sending(Some(expired.clone())));
+        let start = Instant::now();
+        let expires = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            expired.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = too_slow(observed) => {}
+            () = expires => {}
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        drop(activity);
+    }
+}
