@@ -26,6 +26,7 @@ use http::header::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::deadline;
 use crate::measurement::FailureDetail;
 use crate::plan::{Auth, Target};
 use crate::protocol::{RateLimits, Trace, headers};
@@ -227,10 +228,8 @@ impl HttpEndpoint {
             }
             Ok(Page { status, server, body })
         };
-        let page = match tokio::time::timeout(timeout, fetch).await {
-            Ok(page) => page,
-            Err(_) => Err(faults::no_response(timeout)),
-        };
+        let page = deadline::within(timeout, fetch).await;
+        let page = page.unwrap_or_else(|| Err(faults::no_response(timeout)));
         page.map_err(|detail| {
             let message = self.redaction.apply(detail.message.clone());
             detail.with_message(&message)

@@ -6,16 +6,14 @@
 //! module knows which timeout ended a request.
 
 mod reading;
+mod timer;
 
 use std::any::Any;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe, RequestIds};
@@ -24,6 +22,7 @@ use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
 use reading::{read_body, read_stream, start_of_body};
+use timer::RequestTimer;
 
 /// The time to wait for the end of a body when the result of the request is already known. If the
 /// body ends within this time, the connection can be reused.
@@ -140,7 +139,7 @@ async fn send_and_read<E: Endpoint>(
     let is_stream = request.stream;
     let mut timer = RequestTimer::new(sent, timeouts, is_stream);
     let retried = || observer.observe(arrival, Event::ConnectionRetried);
-    let mut response = timer.limit(endpoint.send(request, retried)).await??;
+    let mut response = timer.send(|| endpoint.send(request.clone(), retried)).await?;
     if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }
@@ -187,98 +186,4 @@ async fn check_head<R: Response>(
         return Err(FailureDetail::new(Failure::HttpProtocol, &message));
     }
     Ok(())
-}
-
-/// All timeouts of one request, with one timer.
-///
-/// Whenever bytes arrive, the idle deadline moves to a later instant. To set the timer again each
-/// time would cost too much on the measured path. So the timer keeps its old instant; when it fires
-/// too early, it is set to the current deadline.
-struct RequestTimer {
-    sent: Instant,
-    timeouts: Timeouts,
-    awaits_first_token: bool,
-    is_stream: bool,
-    last_read: Instant,
-    /// The instant of the last event if the response is complete, otherwise `None`.
-    complete_since: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl RequestTimer {
-    fn new(sent: Instant, timeouts: Timeouts, is_stream: bool) -> RequestTimer {
-        let mut timer = RequestTimer {
-            sent,
-            timeouts,
-            awaits_first_token: is_stream,
-            is_stream,
-            last_read: sent,
-            complete_since: None,
-            sleep: Box::pin(tokio::time::sleep_until(sent)),
-        };
-        timer.reset();
-        timer
-    }
-
-    /// Ends the timeout of the first token and starts the idle timeout.
-    fn first_token_arrived(&mut self) {
-        self.awaits_first_token = false;
-        self.reset();
-    }
-
-    /// Sets the instant of the last event of a complete response, or `None` if the response is not
-    /// complete.
-    fn set_complete(&mut self, at: Option<Instant>) {
-        let is_newly_complete = self.complete_since.is_none() && at.is_some();
-        self.complete_since = at;
-        // Only a response that becomes complete can move the deadline to an earlier instant.
-        if is_newly_complete {
-            self.reset();
-        }
-    }
-
-    /// Returns the next deadline, the failure class of a request that reaches this deadline, and
-    /// the length of the timeout.
-    fn deadline(&self) -> (Instant, Failure, Duration) {
-        let total = (self.sent + self.timeouts.total, Failure::TimeoutTotal, self.timeouts.total);
-        let specific = if let Some(at) = self.complete_since {
-            let timeout = self.timeouts.after_end;
-            (at + timeout, Failure::TimeoutIdle, timeout)
-        } else if self.awaits_first_token {
-            let timeout = self.timeouts.first_token;
-            (self.sent + timeout, Failure::TimeoutFirstToken, timeout)
-        } else if self.is_stream {
-            (self.last_read + self.timeouts.idle, Failure::TimeoutIdle, self.timeouts.idle)
-        } else {
-            return total;
-        };
-        // If both deadlines are equal, the class that is more specific than `timeout_total` is
-        // reported.
-        if specific.0 <= total.0 { specific } else { total }
-    }
-
-    fn reset(&mut self) {
-        let (at, ..) = self.deadline();
-        self.sleep.as_mut().reset(at);
-    }
-
-    /// Waits for `work`, but at most until the deadline.
-    async fn limit<T>(&mut self, work: impl Future<Output = T>) -> Result<T, FailureDetail> {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            if let Poll::Ready(value) = work.as_mut().poll(context) {
-                return Poll::Ready(Ok(value));
-            }
-            while self.sleep.as_mut().poll(context).is_ready() {
-                let (at, failure, timeout) = self.deadline();
-                if at <= Instant::now() {
-                    let message = format!("timed out after {timeout:?}");
-                    return Poll::Ready(Err(FailureDetail::new(failure, &message)));
-                }
-                self.sleep.as_mut().reset(at);
-            }
-            Poll::Pending
-        })
-        .await
-    }
 }

@@ -13,7 +13,7 @@
 //! | records | [`event`], [`ledger`], [`schedule_state`], [`pairing`] |
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
-//! | sending requests | [`endpoint`], [`exchange`], [`launch`] |
+//! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
 //! | results, displays and commands | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod deadline;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["event", "ledger", "schedule_state", "pairing"],
     &["plan", "config"],
     &["pacer", "timetable", "guard"],
-    &["endpoint", "exchange", "launch"],
+    &["deadline", "endpoint", "exchange", "launch"],
     &[
         "remedy",
         "generator",

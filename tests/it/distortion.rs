@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::binary::{Daemon, pause, sample};
+use crate::upstream::{Act, DONE, FINISH, USAGE, Upstream, chunk, last_chunk, stream_head, token};
 
 fn kinds(status: &str) -> Vec<String> {
     let status: Value = serde_json::from_str(status).unwrap();
@@ -72,6 +73,44 @@ scenarios:
         (!is_active(text, "dispatch_lag")).then_some(())
     });
     assert!(!kinds(&daemon.get("/api/v1/status").2).contains(&"dispatch_lag".to_owned()));
+}
+
+/// The target sends an event every 0.1 s. While llmload is stopped, the events wait in the sockets.
+/// The stop is longer than the timeout, but the target was never silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_of_llmload_is_not_a_timeout_of_the_target() {
+    let gap = Duration::from_millis(100);
+    let stream = move |_| {
+        let mut acts = vec![stream_head()];
+        for _ in 0..80 {
+            acts.extend([chunk(&token("a")), Act::Pause(gap)]);
+        }
+        acts.extend([chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()]);
+        acts
+    };
+    let upstream = Upstream::start(stream).await;
+    let yaml = format!(
+        "targets: {{t: {{base_url: '{}', model: m, timeouts: {{idle: 2s}}}}}}
+scenarios: {{s: {{start: now, repeat: 1, schedule: [{{constant: 20/s, for: 2s}}]}}}}
+",
+        upstream.url()
+    );
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml);
+        daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_in_flight", &[]) == 40.0).then_some(())
+        });
+        daemon.signal("STOP");
+        std::thread::park_timeout(Duration::from_secs(5));
+        daemon.signal("CONT");
+        let text = daemon.wait_for("/metrics", |text| {
+            (sample(text, "llmload_requests_total", &[]) == 40.0).then(|| text.to_owned())
+        });
+        let failures = sample(&text, "llmload_request_failures_total", &[]);
+        assert_eq!(failures, 0.0, "{}", daemon.log.lock().unwrap());
+    })
+    .await
+    .unwrap();
 }
 
 /// A new cgroup with a quota of 0.02 CPUs. Dropping the value removes the cgroup.

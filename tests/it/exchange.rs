@@ -1,20 +1,21 @@
 //! Tests of one request on a paused clock: the failure class of each timeout, and the end of a
 //! complete response.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use llmload::endpoint::Request;
+use llmload::endpoint::{Endpoint, Request, Response};
 use llmload::exchange::{RequestSpec, exchange};
-use llmload::measurement::{Anomaly, Failure};
+use llmload::measurement::{Anomaly, Failure, FailureDetail};
 use llmload::plan::Timeouts;
 use llmload::protocol::{Api, Terminal};
 use tokio::time::Instant;
 
 use crate::upstream::{
-    BodyStep, DONE, FINISH, InMemory, InMemoryEndpoint, Recorder, USAGE, arrival_now, data, token,
+    BodyStep, DONE, FINISH, InMemory, InMemoryEndpoint, InMemoryResponse, Recorder, USAGE,
+    arrival_now, data, token,
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -31,6 +32,17 @@ fn timeouts() -> Timeouts {
     }
 }
 
+fn request_spec(terminal: Terminal, timeouts: Timeouts) -> RequestSpec {
+    RequestSpec {
+        request: Request { path: Api::Chat.path(), body: Bytes::new(), stream: true, trace: None },
+        model: "m".into(),
+        api: Api::Chat,
+        terminal,
+        expects_usage: true,
+        timeouts,
+    }
+}
+
 /// Sends one streaming request. Returns the result and the reported events.
 async fn send(
     endpoint: Arc<InMemory>,
@@ -38,14 +50,7 @@ async fn send(
     timeouts: Timeouts,
 ) -> (Result<(), Failure>, Recorder) {
     let recorder = Recorder::default();
-    let request_spec = RequestSpec {
-        request: Request { path: Api::Chat.path(), body: Bytes::new(), stream: true, trace: None },
-        model: "m".into(),
-        api: Api::Chat,
-        terminal,
-        expects_usage: true,
-        timeouts,
-    };
+    let request_spec = request_spec(terminal, timeouts);
     let outcome =
         exchange(&InMemoryEndpoint(endpoint), arrival_now(), || Ok(request_spec), &recorder)
             .await
@@ -230,4 +235,137 @@ async fn a_response_without_a_finish_reason_ends_with_its_body_or_its_end_marker
         send(InMemory::with_body(millis(0), body), Terminal::Done, timeouts()).await;
     assert_eq!(outcome, Ok(()));
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
+}
+
+/// An endpoint whose first attempts to connect time out.
+struct SlowToConnect {
+    /// The duration of each attempt that times out.
+    attempts: Mutex<Vec<Duration>>,
+    endpoint: InMemoryEndpoint,
+}
+
+impl Endpoint for SlowToConnect {
+    type Response = InMemoryResponse;
+
+    async fn send(
+        &self,
+        request: Request,
+        retried: impl FnOnce() + Send,
+    ) -> Result<InMemoryResponse, FailureDetail> {
+        let attempt = self.attempts.lock().unwrap().pop();
+        let Some(time) = attempt else { return self.endpoint.send(request, retried).await };
+        tokio::time::sleep(time).await;
+        Err(FailureDetail::new(Failure::ConnectTimeout, "on purpose"))
+    }
+}
+
+/// The time in which llmload is stopped is no time that the target had to accept the connection.
+#[tokio::test(start_paused = true)]
+async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() {
+    let connect = Duration::from_secs(5);
+    for (stopped, outcome) in [(true, Ok(())), (false, Err(Failure::ConnectTimeout))] {
+        let (recorder, first) = (Recorder::default(), InMemory::responding_after(millis(10)));
+        let endpoint = SlowToConnect {
+            attempts: Mutex::new(vec![connect]),
+            endpoint: InMemoryEndpoint(Arc::clone(&first)),
+        };
+        let timeouts = Timeouts { connect, first_token: connect * 4, ..Timeouts::default() };
+        let spec = request_spec(Terminal::FinishReason, timeouts);
+        let request = exchange(&endpoint, arrival_now(), || Ok(spec), &recorder);
+        let stop = async {
+            if stopped {
+                tokio::time::sleep(millis(100)).await;
+                tokio::time::advance(connect).await;
+            }
+        };
+        let (finished, ()) = tokio::join!(request, stop);
+        assert_eq!(finished.outcome.map(|_| ()), outcome, "stopped: {stopped}");
+        assert_eq!(first.sent.lock().unwrap().len(), usize::from(stopped));
+    }
+}
+
+/// A response that another task passes on. A real response needs such a task too: it reads from the
+/// socket.
+struct Relayed(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl Response for Relayed {
+    fn status(&self) -> u16 {
+        200
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        Some("text/event-stream")
+    }
+
+    fn content_encoding(&self) -> Option<&str> {
+        None
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
+        Ok(self.0.recv().await)
+    }
+}
+
+/// Sends the first token at once, and `pause` later the rest.
+struct Relay {
+    pause: Duration,
+}
+
+impl Endpoint for Relay {
+    type Response = Relayed;
+
+    async fn send(
+        &self,
+        _: Request,
+        _retried: impl FnOnce() + Send,
+    ) -> Result<Relayed, FailureDetail> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(8);
+        let pause = self.pause;
+        tokio::spawn(async move {
+            let _gone = sender.send(token("a").into()).await;
+            tokio::time::sleep(pause).await;
+            // The runtime needs several turns to pass bytes from a socket to a request.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _gone = sender.send([FINISH, USAGE, DONE].concat().into()).await;
+        });
+        Ok(Relayed(receiver))
+    }
+}
+
+/// If llmload was stopped for longer than a timeout, it reads the bytes that have arrived before it
+/// decides. A target that stays silent still fails, and the time of the stop does not count.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_does_not_count_the_time_in_which_llmload_was_stopped() {
+    let idle = Failure::TimeoutIdle;
+    for (pause, stop_at, outcome, duration) in [
+        // The rest arrives in the stop.
+        (1_000, 500, Ok(()), 10_500),
+        (1_990, 1_980, Ok(()), 11_980),
+        // The rest arrives after the stop, and before the deadline, which has moved.
+        (11_800, 500, Ok(()), 11_800),
+        // Without a stop, the deadline would be 2 s after the first token. Up to a tenth of the
+        // timeout, llmload can consider a stop to be shorter than it was.
+        (20_000, 500, Err(idle), 11_900),
+        (20_000, 590, Err(idle), 11_990),
+    ] {
+        let recorder = Recorder::default();
+        let timeouts = Timeouts { idle: millis(2_000), ..Timeouts::default() };
+        let spec = request_spec(Terminal::FinishReason, timeouts);
+        let begin = Instant::now();
+        let endpoint = Relay { pause: millis(pause) };
+        let request = exchange(&endpoint, arrival_now(), || Ok(spec), &recorder);
+        let stop = async {
+            tokio::time::sleep(millis(stop_at)).await;
+            tokio::time::advance(millis(10_000)).await;
+        };
+        let (finished, ()) = tokio::join!(request, stop);
+        assert_eq!(finished.outcome.map(|_| ()), outcome, "{pause} {stop_at}");
+        assert_eq!(begin.elapsed().as_millis(), duration, "{pause} {stop_at}");
+        if outcome.is_err() {
+            let failed = recorder.failed.lock().unwrap();
+            assert!(failed[0].message.contains("in which llmload did not run"), "{failed:?}");
+        }
+    }
 }
