@@ -1,17 +1,20 @@
 //! Self-monitoring: llmload, the load generator, detects and reports when it distorts its own
 //! measurements.
 //!
-//! The detection has three inputs:
+//! The detection has four inputs:
 //!
 //! - Arrivals that llmload sends late or drops as late. The module `metrics` reports each arrival
 //!   with [`GeneratorMonitor::record_sent`] or [`GeneratorMonitor::record_late_drop`].
 //! - The delay of the event loop. A probe (a timer that is due ten times a second) measures it on
 //!   the runtime that also runs the requests.
+//! - Requests that fail because of llmload or its machine. The module `metrics` reports each
+//!   finished request with [`GeneratorMonitor::record_finished`].
 //! - Values from the kernel about the process and its cgroups.
 //!
 //! [`GeneratorMonitor::update`] combines them once a second.
 
 mod cgroup;
+mod client_failures;
 mod distortion;
 mod event_loop;
 mod process;
@@ -26,9 +29,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use cgroup::{Cgroup, CpuQuota, Throttling};
+use client_failures::FinishedCounter;
 pub use distortion::{DetectedDistortion, Distortion};
 use distortion::{DistortionDetector, Reading};
 pub use process::Process;
+
+use crate::measurement::FailureDetail;
 
 const PROC: &str = "/proc";
 /// The longest time that a caller waits for new values from the kernel.
@@ -51,6 +57,7 @@ pub struct GeneratorMonitor {
     probes: AtomicU64,
     /// The number of delayed probes.
     delayed: AtomicU64,
+    finished: FinishedCounter,
     detector: Mutex<DistortionDetector>,
     resource_usage: Mutex<ResourceUsage>,
     /// True while the thread reads the resource usage.
@@ -96,6 +103,7 @@ impl GeneratorMonitor {
             late: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
+            finished: FinishedCounter::default(),
             detector: Mutex::default(),
             first_distortions: Mutex::default(),
         })
@@ -113,6 +121,11 @@ impl GeneratorMonitor {
     pub fn record_late_drop(&self) {
         self.arrivals.fetch_add(1, Relaxed);
         self.late.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that succeeded, or failed as described by `failure`.
+    pub fn record_finished(&self, failure: Option<&FailureDetail>) {
+        self.finished.record(failure);
     }
 
     /// Returns the distortions that are active now.
@@ -175,6 +188,7 @@ impl GeneratorMonitor {
             period: usage.cgroup.period(),
             open_files: usage.process.open_files,
             max_files: usage.process.max_files,
+            finished: self.finished.read(),
         }
     }
 

@@ -18,13 +18,14 @@
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
 //! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 //!
-//! Four types describe a request that failed:
+//! Five types describe a request that failed:
 //!
 //! - [`Failure`] is the class of the failure, such as `tls` or `timeout_idle`. It is the value of a
 //!   label.
 //! - [`FailureDetail`] is the class together with a message for people and, if known, the cause.
 //! - [`FailureCause`] is a more exact reason than the class. It selects a remedy.
 //! - [`TlsFault`] is the more exact reason for a failure of the class `tls`.
+//! - [`ClientFault`] is the more exact reason for a failure in llmload or its machine.
 
 mod cause;
 
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use cause::{FailureCause, TlsFault};
+pub use cause::{ClientFault, FailureCause, TlsFault};
 
 /// The party at fault for a failure. Each [`Failure`] has one, so an objective can ignore failures
 /// that are not the fault of the endpoint.
@@ -107,7 +108,8 @@ failures! {
     ConnectOther "connect_other" Network,
     /// The TLS handshake failed because of the certificate, the host name or the protocol.
     Tls "tls" Target,
-    /// The machine of llmload ran out of file descriptors, ports or memory.
+    /// The machine of llmload ran out of file descriptors, ports or memory, or a prompt file
+    /// changed.
     ClientResource "client_resource" Client,
     /// The connection broke before the response head arrived.
     Reset "reset" Target,

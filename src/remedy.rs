@@ -6,11 +6,13 @@
 //! key, such as an environment variable.
 
 mod address;
+mod connecting;
 
 use std::fmt;
 
-use crate::measurement::{Failure, FailureCause, FailureDetail, TlsFault, printable};
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, printable};
 use crate::plan::{self, Auth, Target};
+use crate::protocol::ResponseLimits;
 use address::Address;
 pub use address::usual_paths;
 
@@ -48,9 +50,10 @@ impl DiagnosedTarget<'_> {
         let text = match detail.failure {
             Failure::Dns => return self.unknown_host(),
             Failure::ConnectRefused => return self.nothing_listens(),
-            Failure::ConnectTimeout | Failure::ConnectOther => return self.unreachable(),
+            Failure::ConnectTimeout => return self.no_connection(),
+            Failure::ConnectOther => return self.unreachable(),
             Failure::Tls => return self.tls(detail.cause),
-            Failure::Reset => return self.or_https("check the server's log"),
+            Failure::Reset => return self.reset(),
             Failure::HttpProtocol => {
                 return self
                     .or_https("check the port: the server at this port does not speak HTTP");
@@ -58,14 +61,18 @@ impl DiagnosedTarget<'_> {
             Failure::Auth => return self.key(),
             Failure::Http4xx => return self.refused(detail),
             Failure::NotSse => return self.no_stream(detail.cause),
-            Failure::ClientResource => {
-                "raise the limit that llmload reached: open files (`ulimit -n`), ports or memory"
+            Failure::ClientResource | Failure::Internal => {
+                return self.client(ClientFault::of(detail));
             }
             Failure::TimeoutFirstToken => {
                 "check whether the server is overloaded or stuck, or raise `timeouts.first_token`"
             }
             Failure::TimeoutIdle => {
                 "find out why the server pauses within its responses, or raise `timeouts.idle`"
+            }
+            Failure::TimeoutTotal if detail.cause == Some(FailureCause::NoMetadata) => {
+                "check whether the server is overloaded or stuck: it does not respond to a request \
+                 for its list of models"
             }
             Failure::TimeoutTotal => {
                 "find out why the server takes so long, lower `max_tokens`, or raise \
@@ -89,10 +96,9 @@ impl DiagnosedTarget<'_> {
                 "check the address, and any proxy on the way: the response does not follow the \
                  OpenAI API"
             }
-            Failure::TooLarge => "check the address: no response of the OpenAI API is this large",
+            Failure::TooLarge => return too_large(ResponseLimits::default()),
             Failure::Filtered => "change the prompts: a content filter withheld the response",
             Failure::EmptyOutput => "raise `max_tokens`: hidden reasoning possibly used all tokens",
-            Failure::Internal => "report this as a bug in llmload, with the log around it",
         };
         text.to_owned()
     }
@@ -120,7 +126,8 @@ impl DiagnosedTarget<'_> {
             (401 | 403, ..) => {
                 diagnosis(format!("/models returned {status}: {}", self.rejected()), self.key())
             }
-            (404, _, []) => diagnosis(
+            // Some endpoints have no /models. If the path is wrong, the requests show this.
+            (404, None, []) => diagnosis(
                 format!("there is no /models under {}", self.address),
                 self.other_path()
                     .unwrap_or_else(|| format!("check the path {}", self.address().path())),
@@ -172,62 +179,15 @@ impl DiagnosedTarget<'_> {
         Address(self.address)
     }
 
-    fn unknown_host(&self) -> String {
-        format!(
-            "check the spelling of `{}`, and whether this machine or container can resolve it",
-            self.address().host()
-        )
-    }
-
-    fn unreachable(&self) -> String {
-        format!(
-            "check the address {}, and the routes and firewalls on the way to it",
-            self.address().authority()
-        )
-    }
-
-    fn nothing_listens(&self) -> String {
-        let is_local = matches!(self.address().host(), "localhost" | "127.0.0.1" | "[::1]");
-        let inside =
-            if is_local { " (inside a container, this is the container itself)" } else { "" };
-        format!(
-            "start the server, or correct the port: nothing listens at {}{inside}",
-            self.address().authority()
-        )
-    }
-
-    fn tls(&self, cause: Option<FailureCause>) -> String {
-        let plain_http =
-            format!("use {} if that port speaks plain HTTP", self.address().over_http());
-        let fault = match cause {
-            Some(FailureCause::Tls(fault)) => Some(fault),
-            _ => None,
-        };
+    /// Returns the remedy for a failure in llmload or its machine.
+    fn client(&self, fault: Option<ClientFault>) -> String {
+        // Without IPv6, the kernel returns the same error as without a free port.
+        let is_ipv6 = self.address().host().starts_with('[');
         match fault {
-            Some(TlsFault::NotTls) => plain_http,
-            Some(TlsFault::UntrustedIssuer) => {
-                "set `tls.ca_file` (or the variable SSL_CERT_FILE) to the certificate of the \
-                 authority that signed the server's certificate"
-                    .to_owned()
+            Some(ClientFault::LocalPorts) if is_ipv6 => {
+                format!("check that this machine has an IPv6 address, or {}", client_remedy(fault))
             }
-            Some(TlsFault::WrongName) => {
-                "use the host name that is in the server's certificate".to_owned()
-            }
-            Some(TlsFault::OutOfDate) => {
-                "renew the server's certificate, or correct the clock of this machine".to_owned()
-            }
-            None => format!("check the TLS settings of the server, or {plain_http}"),
-        }
-    }
-
-    /// Returns a remedy. If the target uses plain HTTP, the remedy begins with the advice to use
-    /// HTTPS, because the port possibly expects TLS.
-    fn or_https(&self, otherwise: &str) -> String {
-        let address = self.address();
-        if address.is_https() {
-            otherwise.to_owned()
-        } else {
-            format!("use {} if that port expects TLS, or {otherwise}", address.over_https())
+            _ => client_remedy(fault).to_owned(),
         }
     }
 
@@ -334,6 +294,40 @@ fn status(cause: Option<FailureCause>) -> Option<u16> {
         Some(FailureCause::Status(status)) => Some(status),
         _ => None,
     }
+}
+
+/// Returns the remedy for failures in llmload or its machine.
+pub fn client_remedy(fault: Option<ClientFault>) -> &'static str {
+    match fault {
+        Some(ClientFault::LocalPorts) => {
+            "widen the range of local ports (`sysctl net.ipv4.ip_local_port_range`), lower \
+             `max_concurrency`, or spread the load over several machines"
+        }
+        Some(ClientFault::OpenFiles) => {
+            "raise the limit of open files (`ulimit -n`, LimitNOFILE in systemd, or \
+             `sysctl fs.file-max` for the machine), or lower `max_concurrency`"
+        }
+        Some(ClientFault::Memory) => {
+            "give this machine or container more memory, or lower `max_concurrency`"
+        }
+        Some(ClientFault::PromptFile) => {
+            "keep each prompt file readable and unchanged while llmload uses it, and after a change \
+             reload the configuration or start the run again"
+        }
+        Some(ClientFault::Defect) => "report this as a bug in llmload, with the log around it",
+        None => "check the resources of the machine of llmload: the message names the missing one",
+    }
+}
+
+fn too_large(limits: ResponseLimits) -> String {
+    let mebibytes = |bytes: usize| bytes >> 20;
+    format!(
+        "lower `max_tokens`, or check the address: llmload reads at most {} MiB in an event, {} \
+         MiB in a stream and {} MiB in a body without streaming",
+        mebibytes(limits.event),
+        mebibytes(limits.stream_body),
+        mebibytes(limits.unstreamed_body)
+    )
 }
 
 const REDIRECTED: &str = "use the address that the redirect points to (`curl -sI` shows it)";

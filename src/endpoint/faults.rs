@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 
 use super::resend::{Attempt, round_trip};
-use crate::measurement::{Failure, FailureCause, FailureDetail, TlsFault};
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, TlsFault};
 
 /// A chain of causes, outermost first.
 type Causes<'a> = [&'a (dyn Error + 'static)];
@@ -32,6 +32,7 @@ pub(super) struct SendFailure {
 
 /// Classifies an error that occurred before the response head.
 pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> SendFailure {
+    let uses_tls = error.url().is_some_and(|url| url.scheme() == "https");
     // The query of the URL can contain a key.
     let error = error.without_url();
     let causes = causes(&error);
@@ -39,10 +40,10 @@ pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> Send
         Failure::Internal
     } else if causes.iter().any(|cause| is_too_large(*cause)) {
         Failure::TooLarge
-    } else if is_out_of_resources(&causes) {
+    } else if client_fault(&causes).is_some() {
         Failure::ClientResource
     } else if error.is_connect() {
-        connect_failure(&error, &causes)
+        connect_failure(&error, &causes, uses_tls)
     } else {
         established_failure(&causes)
     };
@@ -59,7 +60,7 @@ pub(super) fn send_failure(attempt: &Attempt<'_>, error: reqwest::Error) -> Send
 /// Classifies an error that occurred after the response head.
 pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
     let causes = causes(error);
-    let failure = if is_out_of_resources(&causes) {
+    let failure = if client_fault(&causes).is_some() {
         Failure::ClientResource
     } else if causes.iter().any(|cause| is_malformed(*cause)) {
         Failure::HttpProtocol
@@ -73,9 +74,10 @@ pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
 /// `timeout`.
 pub(super) fn no_response(timeout: Duration) -> FailureDetail {
     FailureDetail::new(Failure::TimeoutTotal, &format!("no response within {timeout:?}"))
+        .with_cause(FailureCause::NoMetadata)
 }
 
-fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
+fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>, uses_tls: bool) -> Failure {
     if error.is_dns() {
         return Failure::Dns;
     }
@@ -91,6 +93,11 @@ fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>) -> Failure {
             io::ErrorKind::ConnectionRefused => return Failure::ConnectRefused,
             // The peer closed the connection during the handshake, or does not speak TLS.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => return Failure::Tls,
+            // A connection that a server refuses has the kind `ConnectionRefused`, so this
+            // connection was reset later: during the handshake.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if uses_tls => {
+                return Failure::Tls;
+            }
             _ => {}
         }
     }
@@ -125,13 +132,17 @@ fn tls_fault(causes: &Causes<'_>) -> Option<TlsFault> {
                     Some(TlsFault::UntrustedIssuer)
                 }
                 rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-                    Some(TlsFault::OutOfDate)
+                    Some(TlsFault::Expired)
                 }
                 _ => None,
             }
         });
-    let closed = io_kinds(causes).any(|kind| kind == io::ErrorKind::UnexpectedEof);
-    fault.or(closed.then_some(TlsFault::NotTls))
+    let ended = io_kinds(causes).find_map(|kind| match kind {
+        io::ErrorKind::UnexpectedEof => Some(TlsFault::NotTls),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Some(TlsFault::Reset),
+        _ => None,
+    });
+    fault.or(ended)
 }
 
 fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
@@ -149,21 +160,29 @@ fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
         }
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. }
         | CertificateError::ExpiredRevocationList
-        | CertificateError::ExpiredRevocationListContext { .. } => Some(TlsFault::OutOfDate),
+        | CertificateError::ExpiredRevocationListContext { .. } => Some(TlsFault::Expired),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Some(TlsFault::NotYetValid)
+        }
         _ => None,
     }
 }
 
-/// Returns true if this machine ran out of a resource: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS or
-/// ENOMEM.
-fn is_out_of_resources(causes: &Causes<'_>) -> bool {
-    causes
-        .iter()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
-        .any(|code| matches!(code, 24 | 23 | 99 | 105 | 12))
+/// Returns the resource of which this machine ran out.
+fn client_fault(causes: &Causes<'_>) -> Option<ClientFault> {
+    let mut codes =
+        causes.iter().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    let fault = |code| match code {
+        // EMFILE, ENFILE
+        24 | 23 => Some(ClientFault::OpenFiles),
+        // EADDRNOTAVAIL
+        99 => Some(ClientFault::LocalPorts),
+        // ENOBUFS, ENOMEM
+        105 | 12 => Some(ClientFault::Memory),
+        _ => None,
+    };
+    codes.find_map(fault)
 }
 
 /// Returns true if the peer closed the connection before the response head was complete.
@@ -245,6 +264,7 @@ fn detail(failure: Failure, causes: &Causes<'_>) -> FailureDetail {
     let message = causes.last().map(ToString::to_string).unwrap_or_default();
     let cause = match failure {
         Failure::Tls => tls_fault(causes).map(FailureCause::Tls),
+        Failure::ClientResource => client_fault(causes).map(FailureCause::Client),
         _ => None,
     };
     FailureDetail { cause, ..FailureDetail::new(failure, &message) }
@@ -274,7 +294,7 @@ mod tests {
         ] {
             let error = wrapped(io::Error::from_raw_os_error(code));
             let causes = causes(&error);
-            assert!(!is_out_of_resources(&causes), "{error}");
+            assert_eq!(client_fault(&causes), None, "{error}");
             assert_eq!(established_failure(&causes), Reset, "{error}");
             assert_eq!(is_disconnect(&causes), disconnect, "{error}");
         }
@@ -293,18 +313,24 @@ mod tests {
 
     #[test]
     fn an_exhausted_resource_is_found_at_any_depth_of_the_causes() {
-        for (code, expected) in
-            [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false)]
-        {
+        use ClientFault::{LocalPorts, Memory, OpenFiles};
+        for (code, fault) in [
+            (24, Some(OpenFiles)),
+            (23, Some(OpenFiles)),
+            (99, Some(LocalPorts)),
+            (105, Some(Memory)),
+            (12, Some(Memory)),
+            (111, None),
+        ] {
             let error = wrapped(wrapped(io::Error::from_raw_os_error(code)));
-            assert_eq!(is_out_of_resources(&causes(&error)), expected, "{error}");
+            assert_eq!(client_fault(&causes(&error)), fault, "{error}");
         }
-        assert!(!is_out_of_resources(&causes(&io::Error::other("EMFILE"))));
+        assert_eq!(client_fault(&causes(&io::Error::other("EMFILE"))), None);
     }
 
     #[test]
     fn the_kind_of_a_tls_error_decides_its_tls_fault() {
-        use TlsFault::{NotTls, OutOfDate, UntrustedIssuer, WrongName};
+        use TlsFault::{Expired, NotTls, NotYetValid, Reset, UntrustedIssuer, WrongName};
         let certificate = |error: CertificateError| rustls::Error::InvalidCertificate(error);
         let ca = rustls::OtherError(std::sync::Arc::new(webpki::Error::CaUsedAsEndEntity));
         for (error, fault) in [
@@ -313,8 +339,8 @@ mod tests {
             (certificate(CertificateError::Other(ca)), Some(UntrustedIssuer)),
             (rustls::Error::AlertReceived(AlertDescription::UnknownCA), Some(UntrustedIssuer)),
             (certificate(CertificateError::NotValidForName), Some(WrongName)),
-            (certificate(CertificateError::Expired), Some(OutOfDate)),
-            (certificate(CertificateError::NotValidYet), Some(OutOfDate)),
+            (certificate(CertificateError::Expired), Some(Expired)),
+            (certificate(CertificateError::NotValidYet), Some(NotYetValid)),
             (certificate(CertificateError::BadSignature), None),
             (rustls::Error::DecryptError, None),
         ] {
@@ -325,5 +351,8 @@ mod tests {
         let closed = wrapped(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
         let detail = detail(Failure::Tls, &causes(&closed));
         assert_eq!(detail.cause, Some(FailureCause::Tls(NotTls)));
+        let reset = wrapped(io::Error::from_raw_os_error(104));
+        let detail = super::detail(Failure::Tls, &causes(&reset));
+        assert_eq!(detail.cause, Some(FailureCause::Tls(Reset)));
     }
 }

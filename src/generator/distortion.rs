@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::client_failures::FinishedCounts;
 use super::event_loop::INTERVAL;
+use crate::remedy::client_remedy;
 
 /// The time between the two readings that are compared.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -32,6 +34,8 @@ pub(super) const DELAYED: Duration = Duration::from_millis(25);
 /// The highest fraction of the CPUs or files that is normally in use. With a higher fraction, there
 /// is no reserve for the next burst.
 const FULL: f64 = 0.9;
+/// If llmload used less than this fraction of its CPUs, a lack of CPU did not delay it.
+const BUSY: f64 = 0.5;
 /// The shortest time over which CPU usage is judged. In the first seconds, the start of the process
 /// uses much CPU.
 const STARTED: Duration = Duration::from_secs(10);
@@ -49,15 +53,18 @@ pub enum Distortion {
     Throttled,
     /// The process has nearly reached its limit of open files.
     Files,
+    /// Requests fail in llmload or on its machine, for example because no local port is free.
+    ClientResource,
 }
 
 impl Distortion {
-    pub const ALL: [Distortion; 5] = [
+    pub const ALL: [Distortion; 6] = [
         Distortion::DispatchLag,
         Distortion::EventLoopDelay,
         Distortion::Cpu,
         Distortion::Throttled,
         Distortion::Files,
+        Distortion::ClientResource,
     ];
 
     /// The value of the `kind` label.
@@ -68,6 +75,7 @@ impl Distortion {
             Distortion::Cpu => "cpu",
             Distortion::Throttled => "throttled",
             Distortion::Files => "files",
+            Distortion::ClientResource => "client_resource",
         }
     }
 
@@ -88,6 +96,10 @@ impl Distortion {
                 "The CPU limit stops llmload for a part of each period, so latencies are too high."
             }
             Distortion::Files => "The next requests can fail because llmload cannot open a socket.",
+            Distortion::ClientResource => {
+                "Requests fail because of llmload or its machine, so their failures say nothing \
+                 about the target."
+            }
         }
     }
 }
@@ -113,6 +125,7 @@ pub(super) struct Reading {
     pub period: Duration,
     pub open_files: Option<u64>,
     pub max_files: Option<u64>,
+    pub finished: FinishedCounts,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -187,6 +200,7 @@ impl Distortion {
             Distortion::Cpu => cpu(first, last),
             Distortion::Throttled => throttled(first, last),
             Distortion::Files => files(last),
+            Distortion::ClientResource => client_resource(first, last),
         }
     }
 }
@@ -201,10 +215,10 @@ fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
     (late * u64::from(ONE_IN) > arrivals).then(|| {
         format!(
             "in the last {:.0} s, {late} of {arrivals} arrivals were sent more than {} ms late or \
-             dropped as late; give llmload more CPU, reduce the load, or spread it over several \
-             machines",
+             dropped as late; {}",
             span(first, last).as_secs_f64(),
-            LATE.as_millis()
+            LATE.as_millis(),
+            delay_remedy(first, last)
         )
     })
 }
@@ -217,20 +231,40 @@ fn event_loop_delay(first: &Reading, last: &Reading) -> Option<String> {
     let delayed = last.delayed - first.delayed;
     (delayed * u64::from(ONE_IN) > probes).then(|| {
         format!(
-            "the event loop was more than {} ms late for {:.1} % of the last {:.0} s; give llmload \
-             more CPU or a quieter machine, or reduce the load",
+            "the event loop was more than {} ms late for {:.1} % of the last {:.0} s; {}",
             DELAYED.as_millis(),
             delayed as f64 / probes as f64 * 100.0,
-            span(first, last).max(WINDOW).as_secs_f64()
+            span(first, last).max(WINDOW).as_secs_f64(),
+            delay_remedy(first, last)
         )
     })
+}
+
+/// Returns the remedy for a delay of llmload. More CPU helps only if llmload used much of its CPU.
+fn delay_remedy(first: &Reading, last: &Reading) -> String {
+    match used_cpus(first, last).zip(last.cpus) {
+        Some((used, cpus)) if used < BUSY * cpus => format!(
+            "find out what stopped llmload, which used only {:.0} % of its CPU time: a suspended \
+             machine, a stopped process, or other load on this machine",
+            used / cpus * 100.0
+        ),
+        _ => {
+            "give llmload more CPU, reduce the load, or spread it over several machines".to_owned()
+        }
+    }
+}
+
+/// Returns the mean number of CPUs that llmload used.
+fn used_cpus(first: &Reading, last: &Reading) -> Option<f64> {
+    let seconds = span(first, last).as_secs_f64();
+    Some(last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds)
 }
 
 fn cpu(first: &Reading, last: &Reading) -> Option<String> {
     let cpus = last.cpus?;
     let span = span(first, last);
     let seconds = span.as_secs_f64();
-    let used = last.cpu?.saturating_sub(first.cpu?).as_secs_f64() / seconds;
+    let used = used_cpus(first, last)?;
     (span >= STARTED && used > FULL * cpus).then(|| {
         format!(
             "in the last {seconds:.0} s, llmload used {used:.2} of the {cpus} CPUs that it can use; \
@@ -267,184 +301,21 @@ fn files(last: &Reading) -> Option<String> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A reading of all inputs, without a distortion.
-    fn rest(at: Instant) -> Reading {
-        Reading {
-            at,
-            arrivals: 1_000_000,
-            late: 500,
-            probes: 50_000,
-            delayed: 70,
-            cpu: Some(Duration::from_secs(100)),
-            cpus: Some(2.0),
-            throttled: Some(40),
-            period: Duration::from_millis(100),
-            open_files: Some(100),
-            max_files: Some(1000),
-        }
-    }
-
-    /// Returns the distortions that are active after `after` has changed the last reading of a
-    /// window without distortions.
-    fn detected(after: impl Fn(&mut Reading)) -> Vec<Distortion> {
-        let begin = Instant::now();
-        let mut detector = DistortionDetector::default();
-        detector.add(rest(begin));
-        let mut last = rest(begin + WINDOW);
-        last.probes += 300;
-        after(&mut last);
-        detector.add(last);
-        detector.active_distortions().map(|active| active.kind).collect()
-    }
-
-    #[test]
-    fn the_list_of_all_kinds_has_the_order_of_the_enum() {
-        for (i, kind) in Distortion::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, i);
-        }
-    }
-
-    #[test]
-    fn each_distortion_is_detected_just_beyond_its_threshold() {
-        type Case = (Option<Distortion>, fn(&mut Reading));
-        let cases: [Case; 21] = [
-            (None, |_| {}),
-            (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
-            (Some(Distortion::DispatchLag), |r| {
-                (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11);
-            }),
-            (Some(Distortion::DispatchLag), |r| {
-                (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1);
-            }),
-            (None, |r| r.delayed += 3),
-            (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
-            (None, |r| (r.probes, r.delayed) = (r.probes + 300, r.delayed + 6)),
-            (None, |r| r.cpu = Some(Duration::from_secs(100 + 54))),
-            (Some(Distortion::Cpu), |r| r.cpu = Some(Duration::from_millis(154_010))),
-            (Some(Distortion::Cpu), |r| {
-                (r.cpu, r.cpus) = (Some(Duration::from_secs(114)), Some(0.5));
-            }),
-            (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(113)), Some(0.5))),
-            (None, |r| (r.cpu, r.cpus) = (Some(Duration::from_secs(160)), None)),
-            (None, |r| (r.cpu, r.cpus) = (None, Some(0.1))),
-            (None, |r| r.throttled = Some(43)),
-            (Some(Distortion::Throttled), |r| r.throttled = Some(44)),
-            (None, |r| (r.throttled, r.period) = (Some(46), Duration::from_millis(50))),
-            (Some(Distortion::Throttled), |r| {
-                (r.throttled, r.period) = (Some(47), Duration::from_millis(50));
-            }),
-            (None, |r| r.throttled = None),
-            (None, |r| r.open_files = Some(900)),
-            (Some(Distortion::Files), |r| r.open_files = Some(901)),
-            (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
-        ];
-        for (i, (expected, after)) in cases.into_iter().enumerate() {
-            assert_eq!(detected(after), Vec::from_iter(expected), "case {i}");
-        }
-    }
-
-    #[test]
-    fn a_stop_causes_one_report_and_a_distortion_of_about_a_minute() {
-        let begin = Instant::now();
-        let mut detector = DistortionDetector::default();
-        let reading = |second: u64, late: u64| {
-            let mut reading = rest(begin + Duration::from_secs(second));
-            reading.probes += second * 10;
-            reading.arrivals += second * 200;
-            reading.late += late;
-            reading
-        };
-        for second in 0..100 {
-            assert_eq!(detector.add(reading(second, 0)), Change::default(), "{second}");
-        }
-        // llmload was stopped from second 99 to 102, at 200 arrivals a second.
-        let change = detector.add(reading(102, 580));
-        assert!(!change.recovered);
-        let [detected] = &change.began[..] else { panic!("{change:?}") };
-        assert_eq!(detected.kind, Distortion::DispatchLag);
-        assert_eq!(
-            detected.message,
-            "in the last 30 s, 580 of 6000 arrivals were sent more than 100 ms late or dropped as late; \
-             give llmload more CPU, reduce the load, or spread it over several machines"
-        );
-        // The stop is in the window for half a minute. Half a minute later, the distortion ends.
-        for second in 103..161 {
-            assert_eq!(detector.add(reading(second, 580)), Change::default(), "{second}");
-            assert_eq!(detector.active_distortions().count(), 1);
-        }
-        assert_eq!(detector.add(reading(161, 580)), Change { began: Vec::new(), recovered: true });
-        assert_eq!(detector.active_distortions().count(), 0);
-        assert_eq!(detector.add(reading(162, 580)), Change::default());
-        assert_eq!(detector.add(reading(163, 700)).began.len(), 1, "a new stop is detected again");
-    }
-
-    #[test]
-    fn the_generator_recovers_when_its_last_distortion_ends() {
-        let begin = Instant::now();
-        let mut detector = DistortionDetector::default();
-        let mut reading = rest(begin);
-        reading.open_files = Some(950);
-        assert_eq!(detector.add(reading).began.len(), 1);
-        reading.at += Duration::from_secs(20);
-        reading.throttled = Some(400);
-        assert_eq!(detector.add(reading).began.len(), 1);
-        reading.open_files = Some(10);
-        for second in 21..100 {
-            reading.at = begin + Duration::from_secs(second);
-            let change = detector.add(reading);
-            let expected = match second {
-                ..50 => 2,
-                50..79 => 1,
-                _ => 0,
-            };
-            assert_eq!(detector.active_distortions().count(), expected, "{second}");
-            assert_eq!(change.recovered, second == 79, "{second}");
-        }
-    }
-
-    #[test]
-    fn load_just_after_the_start_is_not_a_distortion() {
-        let begin = Instant::now();
-        let mut detector = DistortionDetector::default();
-        detector.add(rest(begin));
-        for second in 1..=10 {
-            let mut reading = rest(begin + Duration::from_secs(second));
-            reading.probes += second * 10;
-            reading.delayed += 3;
-            reading.cpu = reading.cpu.map(|cpu| cpu + Duration::from_secs(2 * second));
-            let began = detector.add(reading).began;
-            assert_eq!(began.len(), usize::from(second == 10), "{began:?}");
-        }
-    }
-
-    #[test]
-    fn the_number_of_stored_readings_is_bounded() {
-        let begin = Instant::now();
-        let mut detector = DistortionDetector::default();
-        for k in 0..10_000 {
-            detector.add(rest(begin + Duration::from_millis(k * 137)));
-        }
-        assert!(detector.readings.len() <= READINGS);
-    }
-
-    #[test]
-    fn every_message_ends_with_a_remedy() {
-        let first = rest(Instant::now());
-        let mut last = rest(first.at + WINDOW);
-        (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
-        (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
-        last.open_files = Some(1000);
-        for kind in Distortion::ALL {
-            let message = kind.detect(&first, &last).unwrap();
-            assert!(
-                message.split_once("; ").is_some_and(|(_, remedy)| !remedy.is_empty()),
-                "{message}"
-            );
-            assert!(kind.effect().ends_with('.'));
-        }
-    }
+fn client_resource(first: &Reading, last: &Reading) -> Option<String> {
+    let finished = last.finished.since(&first.finished);
+    let failed = finished.failed();
+    let fault = finished.most_frequent()?;
+    (failed * u64::from(ONE_IN) > finished.total).then(|| {
+        format!(
+            "in the last {:.0} s, {failed} of {} requests failed because of llmload or its \
+             machine, most often because {}; {}",
+            span(first, last).as_secs_f64(),
+            finished.total,
+            fault.meaning(),
+            client_remedy(Some(fault))
+        )
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use crate::endpoint::Request;
 use crate::event::Arrival;
 use crate::exchange::RequestSpec;
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail};
 use crate::plan::{RequestParameters, Timeouts};
 use crate::prompts::Prompts;
 use crate::protocol::{Dialect, Terminal, Trace};
@@ -53,6 +53,7 @@ impl RequestTemplate {
         let prompt = prompts.prompt_for(*seed, scenario, arrival.k, arrival.lengths);
         let prompt = prompt.map_err(|unavailable| {
             FailureDetail::new(Failure::ClientResource, &unavailable.to_string())
+                .with_cause(FailureCause::Client(ClientFault::PromptFile))
         })?;
         let trace = || Trace::new(unique_number(), unique_number(), unique_number());
         Ok(RequestSpec {

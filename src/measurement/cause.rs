@@ -5,11 +5,17 @@
 //! enum. So the code that selects a remedy does not have to search for the cause in the text of a
 //! message.
 
+use super::{Failure, FailureDetail};
+
 /// A more exact reason for a failure than its class. It selects a remedy and is never a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureCause {
     /// The TLS handshake failed for this reason.
     Tls(TlsFault),
+    /// The request failed for this reason in llmload or its machine.
+    Client(ClientFault),
+    /// The endpoint did not respond to a request for its models or its version.
+    NoMetadata,
     /// The endpoint responded with this HTTP status.
     Status(u16),
     /// The endpoint sent the completion in one piece instead of a stream.
@@ -29,6 +35,57 @@ pub enum TlsFault {
     UntrustedIssuer,
     /// The server's certificate is for other host names.
     WrongName,
-    /// The server's certificate has expired or is not valid yet.
-    OutOfDate,
+    /// The server's certificate has expired.
+    Expired,
+    /// The server's certificate is not valid yet.
+    NotYetValid,
+    /// The server or a device on the way reset the connection during the handshake.
+    Reset,
+}
+
+/// The reason why a request failed in llmload or its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientFault {
+    /// No local port was free (EADDRNOTAVAIL).
+    LocalPorts,
+    /// The process or the machine had too many open files (EMFILE, ENFILE).
+    OpenFiles,
+    /// The kernel had no memory for the socket (ENOMEM, ENOBUFS).
+    Memory,
+    /// A prompt file has changed, or llmload could not read it.
+    PromptFile,
+    /// A defect in llmload.
+    Defect,
+}
+
+impl ClientFault {
+    /// Every value, in the order of the enum.
+    pub const ALL: [ClientFault; 5] = [
+        ClientFault::LocalPorts,
+        ClientFault::OpenFiles,
+        ClientFault::Memory,
+        ClientFault::PromptFile,
+        ClientFault::Defect,
+    ];
+
+    /// Returns the reason if the request failed in llmload or its machine. Such a failure says
+    /// nothing about the target.
+    pub fn of(detail: &FailureDetail) -> Option<ClientFault> {
+        match (detail.failure, detail.cause) {
+            (_, Some(FailureCause::Client(fault))) => Some(fault),
+            (Failure::Internal, _) => Some(ClientFault::Defect),
+            _ => None,
+        }
+    }
+
+    /// Returns the meaning as a clause for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            ClientFault::LocalPorts => "no local port was free",
+            ClientFault::OpenFiles => "too many files were open",
+            ClientFault::Memory => "the kernel had no memory for a socket",
+            ClientFault::PromptFile => "a prompt file has changed or cannot be read",
+            ClientFault::Defect => "llmload has a defect",
+        }
+    }
 }

@@ -144,6 +144,7 @@ impl Observe for RouteMetrics {
             Event::Chunks { count, gap } => self.chunks(count, gap),
             Event::Succeeded(measurement) => self.succeeded(measurement),
             Event::Failed { detail, duration, .. } => {
+                self.generator.record_finished(Some(detail));
                 if detail.failure.is_connecting() {
                     self.set_target_ready(false);
                 }
@@ -196,6 +197,7 @@ impl RouteMetrics {
     #[allow(clippy::cast_precision_loss)]
     fn succeeded(&self, measurement: &Measurement) {
         let common = &self.common;
+        self.generator.record_finished(None);
         if let Some(objectives) = &self.objectives {
             objectives.finished(Some(measurement));
         }

@@ -1,6 +1,7 @@
 //! Tests of the remedies: which remedy follows from a failure, its message and the configuration.
 
 use super::*;
+use crate::measurement::TlsFault;
 use crate::protocol;
 
 const URL: &str = "http://localhost:8000/v1";
@@ -62,7 +63,12 @@ fn the_remedy_for_a_missing_path_names_the_usual_one() {
         "there is no /models under http://localhost:8000/; \
          use http://localhost:8000/v1 if `/v1` is missing"
     );
-    assert!(problem(", model: m", URL, 404, &[]).ends_with("check the path /v1"));
+    assert!(problem("", URL, 404, &[]).ends_with("check the path /v1"));
+    assert_eq!(
+        chosen(", model: m", URL, 404, &[]),
+        (Some("m".to_owned()), String::new()),
+        "an endpoint without /models is no problem if the model is known"
+    );
     for (path, remedy) in [
         ("/v2", "check the path /v2: most servers have their API at http://h/v1"),
         ("/v1/x/", "check the path /v1/x: most servers have their API at http://h/v1"),
@@ -158,7 +164,10 @@ fn a_wrong_scheme_and_a_bad_certificate_have_different_remedies() {
     };
     assert!(tls(TlsFault::NotTls).contains("http://h:1/v1"));
     assert!(tls(TlsFault::UntrustedIssuer).contains("SSL_CERT_FILE"));
-    assert!(tls(TlsFault::OutOfDate).contains("renew"));
+    assert!(tls(TlsFault::Expired).contains("renew"));
+    assert!(!tls(TlsFault::NotYetValid).contains("renew"));
+    assert!(tls(TlsFault::NotYetValid).starts_with("correct the clock"));
+    assert!(tls(TlsFault::Reset).contains("reset the connection in the TLS handshake"));
     assert!(tls(TlsFault::WrongName).contains("host name"));
     let unknown = remedy("https://h:1/v1", &FailureDetail::new(Failure::Tls, "Expired"));
     assert!(
@@ -166,7 +175,7 @@ fn a_wrong_scheme_and_a_bad_certificate_have_different_remedies() {
         "the message does not decide the remedy"
     );
     let http = |failure| remedy("http://h:1/v1", &FailureDetail::new(failure, ""));
-    assert!(http(Failure::Reset).starts_with("use https://h:1/v1"));
+    assert!(http(Failure::Reset).starts_with("check the server's log, or use https://h:1/v1"));
     assert!(http(Failure::HttpProtocol).starts_with("use https://h:1/v1"));
     let over_tls = remedy("https://h/v1", &FailureDetail::new(Failure::Reset, ""));
     assert!(!over_tls.contains("https://"), "{over_tls}");
@@ -182,6 +191,43 @@ fn an_address_is_quoted_with_its_port() {
     assert!(dns.contains("`nowhere.invalid`"), "{dns}");
 }
 
+/// A remedy names only the cause that llmload saw.
+#[test]
+fn a_failure_of_llmload_or_its_machine_has_the_remedy_for_its_cause() {
+    use ClientFault::{Defect, LocalPorts, Memory, OpenFiles, PromptFile};
+    let words = [
+        (LocalPorts, "ip_local_port_range"),
+        (OpenFiles, "ulimit -n"),
+        (Memory, "more memory"),
+        (PromptFile, "prompt file"),
+        (Defect, "bug in llmload"),
+    ];
+    for (fault, own) in words {
+        let failure = if fault == Defect { Failure::Internal } else { Failure::ClientResource };
+        let detail = FailureDetail::new(failure, "").with_cause(FailureCause::Client(fault));
+        let text = remedy(URL, &detail);
+        for (_, word) in words {
+            assert_eq!(text.contains(word), word == own, "{fault:?}: {text}");
+        }
+    }
+    let no_ports = FailureDetail::new(Failure::ClientResource, "")
+        .with_cause(FailureCause::Client(LocalPorts));
+    assert!(remedy("http://[::1]:8000/v1", &no_ports).contains("IPv6"));
+    assert!(remedy(URL, &FailureDetail::new(Failure::Internal, "")).contains("bug in llmload"));
+}
+
+#[test]
+fn a_timeout_has_a_remedy_for_the_request_that_timed_out() {
+    let timeout = FailureDetail::new(Failure::TimeoutTotal, "");
+    assert!(remedy(URL, &timeout).contains("`timeouts.total`"));
+    let models = remedy(URL, &timeout.with_cause(FailureCause::NoMetadata));
+    assert!(models.contains("list of models"), "{models}");
+    assert!(!models.contains("max_tokens") && !models.contains("timeouts"), "{models}");
+    let connect = FailureDetail::new(Failure::ConnectTimeout, "");
+    assert!(remedy("https://h/v1", &connect).contains("TLS handshake"));
+    assert!(!remedy(URL, &connect).contains("TLS"));
+}
+
 /// A diagnosis is displayed as `problem; remedy`, so a remedy must not contain `; `.
 #[test]
 fn every_failure_class_has_a_remedy() {
@@ -193,6 +239,8 @@ fn every_failure_class_has_a_remedy() {
             Some(FailureCause::Status(404)),
             Some(FailureCause::Status(302)),
             Some(FailureCause::Tls(TlsFault::UntrustedIssuer)),
+            Some(FailureCause::NoMetadata),
+            Some(FailureCause::Client(ClientFault::Memory)),
         ] {
             for address in ["http://h:1", "https://localhost/v1"] {
                 let detail = FailureDetail { cause, ..FailureDetail::new(failure, "") };

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Distortion, RouteReport};
 use crate::check::numbers::duration;
+use crate::generator;
+use crate::measurement::Failure;
 use crate::slo::{Criterion, Share, Slo};
 use crate::tally;
 
@@ -65,7 +67,12 @@ pub(super) fn judge(
     if interrupted {
         reasons.push("the run was interrupted before its schedule ended".to_owned());
     }
+    // The routes give the same reason with their total counts.
+    let is_of_route = routes.iter().any(|route| failed_in_client(route).is_some());
     for distortion in distortions {
+        if is_of_route && distortion.kind == generator::Distortion::ClientResource.as_str() {
+            continue;
+        }
         reasons.push(format!("llmload distorted the measurement: {}", distortion.message));
     }
     for route in routes {
@@ -83,6 +90,7 @@ pub(super) fn judge(
 pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = String> + use<> {
     let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
     let sent = arrivals - dropped.min(arrivals);
+    let failed_in_client = failed_in_client(route);
     let no_success = (route.ledger.succeeded == 0)
         .then(|| "no request succeeded, so nothing can be judged".to_owned());
     let too_many_dropped = TOLERATED_SHARE.is_exceeded(dropped, arrivals).then(|| {
@@ -91,13 +99,37 @@ pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = Strin
              reached, only {sent} requests were sent"
         )
     });
-    no_success.into_iter().chain(too_many_dropped)
+    no_success.into_iter().chain(too_many_dropped).chain(failed_in_client)
 }
 
-/// Returns a reason if a route has no objectives and too many of its requests failed. Without this
-/// rule, a run without objectives would pass although the server fails.
+/// Returns a reason if too many requests failed in llmload or its machine. No objective allows such
+/// failures, because they say nothing about the target.
+fn failed_in_client(route: &RouteReport) -> Option<String> {
+    let (failed, finished) = (route.ledger.total_failed_in_client(), route.ledger.finished);
+    let most_frequent = route.failures.iter().filter(|class| is_of_client(&class.reason));
+    let remedy = most_frequent.max_by_key(|class| class.count).map(|class| &class.remedy);
+    TOLERATED_SHARE.is_exceeded(failed, finished).then(|| {
+        format!(
+            "{failed} of {finished} requests failed because of llmload or its machine, more than 1 \
+             %; {}",
+            remedy.map_or("check the log of llmload", String::as_str)
+        )
+    })
+}
+
+/// Returns true if this class of failures says nothing about the target.
+pub(super) fn is_of_client(reason: &str) -> bool {
+    [Failure::ClientResource, Failure::Internal].iter().any(|failure| failure.as_str() == reason)
+}
+
+/// Returns a reason if a route has no objectives and too many of its requests failed, not counting
+/// the requests that failed in llmload or its machine. Without this rule, a run without objectives
+/// would pass although the server fails.
 fn too_many_failures(route: &RouteReport) -> Option<String> {
-    let (failed, finished) = (route.ledger.total_failed(), route.ledger.finished);
+    let (failed, finished) = (
+        route.ledger.total_failed() - route.ledger.total_failed_in_client(),
+        route.ledger.finished,
+    );
     (route.slo.is_empty()
         && route.ledger.succeeded > 0
         && TOLERATED_SHARE.is_exceeded(failed, finished))

@@ -1,6 +1,7 @@
 //! Tests of self-monitoring. A distortion is a state of llmload or of its machine that can falsify
 //! the results. The daemon reports a distortion after the test has stopped or throttled it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -111,6 +112,53 @@ scenarios: {{s: {{start: now, repeat: 1, schedule: [{{constant: 20/s, for: 2s}}]
     })
     .await
     .unwrap();
+}
+
+/// llmload sends no row of a changed prompt file. The target is not to blame for this.
+#[test]
+fn requests_that_fail_in_llmload_itself_are_reported_as_a_distortion() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(folder.path().join("prompts.txt")).unwrap();
+    // llmload reads the rows of a file of this size from the disk.
+    let row = [vec![b'a'; 1 << 14], vec![b'\n']].concat();
+    for _ in 0..4_200 {
+        file.write_all(&row).unwrap();
+    }
+    let yaml = "
+targets: {sim: {simulator: {prefill_tokens_per_second: 1000000}}}
+prompts: {large: {lines: prompts.txt}}
+scenarios: {s: {target: sim, prompts: large, rate: 20/s, request: {max_tokens: 4}}}
+";
+    std::fs::write(folder.path().join("llmload.yml"), yaml).unwrap();
+    let mut daemon = Daemon::of(Command::new(env!("CARGO_BIN_EXE_llmload")), &[], folder);
+    daemon.wait_for("/metrics", |text| {
+        let failures = sample(text, "llmload_request_failures_total", &[]);
+        assert_eq!(failures, 0.0, "{text}");
+        (sample(text, "llmload_requests_total", &[]) >= 5.0).then_some(())
+    });
+    file.write_all(b"one more\n").unwrap();
+    daemon.wait_for("/metrics", |text| is_active(text, "client_resource").then_some(()));
+    let text = daemon.get("/metrics").2;
+    assert_agreed(&text);
+    assert_eq!(sample(&text, "llmload_measurement_valid", &[]), 0.0);
+    let status = daemon.get("/api/v1/status").2;
+    assert!(kinds(&status).contains(&"client_resource".to_owned()));
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let message = |kind: &str| {
+        let all = status["measurement"]["distortions"].as_array().unwrap().iter();
+        let mut of_kind = all.filter(|distortion| distortion["kind"] == kind);
+        of_kind.next().unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    let message = message("client_resource");
+    assert!(message.contains("a prompt file has changed"), "{message}");
+    let remedy = status["scenarios"][0]["failures"][0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("prompt file"), "{remedy}");
+    for misleading in ["ulimit", "ports", "memory"] {
+        assert!(
+            !message.contains(misleading) && !remedy.contains(misleading),
+            "{message} {remedy}"
+        );
+    }
 }
 
 /// A new cgroup with a quota of 0.02 CPUs. Dropping the value removes the cgroup.

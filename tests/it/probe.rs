@@ -82,6 +82,20 @@ fn tls_port() -> SocketAddr {
     address
 }
 
+/// Opens a port that resets each connection when the first bytes arrive. The port stays open until
+/// the test process ends.
+fn resetting_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // The kernel sends RST because the received bytes are not read.
+            let _bytes = stream.unwrap().peek(&mut [0]);
+        }
+    });
+    address
+}
+
 /// A mistake of a user: its input, and a part of the remedy that both the probe and the status page
 /// must show.
 struct Mistake {
@@ -183,6 +197,14 @@ async fn mistakes() -> (Vec<Mistake>, Vec<Upstream>, Simulator) {
             &format!("use https://{tls}/v1"),
         ),
         mistake("certificate", format!("https://{tls}/v1"), "", &[], "tls", "SSL_CERT_FILE"),
+        mistake(
+            "reset_in_handshake",
+            format!("https://{}/v1", resetting_port()),
+            "",
+            &[],
+            "tls",
+            "check the server's log for the reason why it reset the connection in the TLS handshake",
+        ),
         mistake(
             "wrong_model",
             wrong_model.url(),
@@ -317,6 +339,23 @@ async fn the_status_page_names_the_same_remedies() {
         }
     };
     tokio::task::spawn_blocking(run).await.unwrap();
+}
+
+/// Some endpoints have no `/models`. If the model is given, this is no problem.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_without_a_list_of_models_is_no_problem_if_the_model_is_given() {
+    let upstream = Upstream::start_with_head(|_, head| {
+        if head.contains("/v1/chat/completions") {
+            good()
+        } else {
+            plain("404 Not Found", "application/json", r#"{"detail":"Not Found"}"#)
+        }
+    })
+    .await;
+    let (code, out, _) = probe(&[&upstream.url(), "--model", "m"]).await;
+    assert_eq!(code, Some(0), "{out}");
+    assert!(!out.contains("remedy:") || !out.contains("path"), "{out}");
+    assert!(!out.contains("there is no /models"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,6 +220,40 @@ async fn a_run_without_a_valid_measurement_does_not_pass() {
     }
 }
 
+/// The run has 30 local ports, and the load needs more connections at a time. The objectives are
+/// met, because llmload judges them by few requests or allows many failures.
+#[test]
+fn a_run_without_enough_local_ports_does_not_pass_whatever_its_objectives_are() {
+    for slo in ["{success_rate: 10%}", "{ttft: {p10: 1m}}"] {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = format!(
+            "target: {{simulator: {{slots: 200, decode_tokens_per_second: 40}}}}
+request: {{max_tokens: 80}}
+max_lag: 30s
+slo: {slo}
+schedule: [{{constant: 50/s, for: 2s}}]
+"
+        );
+        let run = command(folder.path(), &yaml, &[]);
+        let few_ports = "ip link set lo up && \
+             echo 41000 41029 > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "--user", "--map-root-user", "sh", "-c", few_ports, "sh"]);
+        unshare.arg(run.get_program()).args(run.get_args()).current_dir(folder.path());
+        let output = unshare.output().expect("unshare must be installed; it is in util-linux");
+        let run = ran(folder.path(), &output);
+        assert_eq!(run.code, 3, "{}\n{}", run.table, run.log);
+        let report = run.report.unwrap();
+        assert_consistent(&report);
+        let [reason] = &report.verdict.reasons[..] else { panic!("{:?}", report.verdict) };
+        assert!(reason.contains("failed because of llmload or its machine"), "{reason}");
+        assert!(reason.contains("ip_local_port_range"), "{reason}");
+        assert!(!reason.contains("ulimit") && !reason.contains("success_rate"), "{reason}");
+        assert!(report.routes[0].slo.iter().all(|objective| objective.passed), "{}", run.table);
+        assert!(report.distortions.iter().any(|found| found.kind == "client_resource"));
+    }
+}
+
 /// If the run did not wait, its results would not include slow responses at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_waits_for_its_last_response() {

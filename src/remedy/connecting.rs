@@ -1,0 +1,96 @@
+//! The remedies for requests that reach no endpoint: the host name, the address, the connection and
+//! TLS.
+
+use super::DiagnosedTarget;
+use crate::measurement::{FailureCause, TlsFault};
+
+impl DiagnosedTarget<'_> {
+    pub(super) fn unknown_host(&self) -> String {
+        format!(
+            "check the spelling of `{}`, and whether this machine or container can resolve it",
+            self.address().host()
+        )
+    }
+
+    pub(super) fn unreachable(&self) -> String {
+        format!(
+            "check the address {}, and the routes and firewalls on the way to it",
+            self.address().authority()
+        )
+    }
+
+    pub(super) fn no_connection(&self) -> String {
+        let reachable = self.unreachable();
+        if self.address().is_https() {
+            format!("{reachable}, and check that the server there completes the TLS handshake")
+        } else {
+            reachable
+        }
+    }
+
+    pub(super) fn reset(&self) -> String {
+        let address = self.address();
+        let log = "check the server's log";
+        if address.is_https() {
+            log.to_owned()
+        } else {
+            format!("{log}, or use {} if that port expects TLS", address.over_https())
+        }
+    }
+
+    pub(super) fn nothing_listens(&self) -> String {
+        let is_local = matches!(self.address().host(), "localhost" | "127.0.0.1" | "[::1]");
+        let inside =
+            if is_local { " (inside a container, this is the container itself)" } else { "" };
+        format!(
+            "start the server, or correct the port: nothing listens at {}{inside}",
+            self.address().authority()
+        )
+    }
+
+    pub(super) fn tls(&self, cause: Option<FailureCause>) -> String {
+        let plain_http =
+            format!("use {} if that port speaks plain HTTP", self.address().over_http());
+        let fault = match cause {
+            Some(FailureCause::Tls(fault)) => Some(fault),
+            _ => None,
+        };
+        match fault {
+            Some(TlsFault::NotTls) => plain_http,
+            Some(TlsFault::UntrustedIssuer) => {
+                "set `tls.ca_file` (or the variable SSL_CERT_FILE) to the certificate of the \
+                 authority that signed the server's certificate"
+                    .to_owned()
+            }
+            Some(TlsFault::WrongName) => {
+                "use the host name that is in the server's certificate".to_owned()
+            }
+            Some(TlsFault::Expired) => {
+                "renew the server's certificate, which has expired (or correct the clock of this \
+                 machine, if it is ahead)"
+                    .to_owned()
+            }
+            Some(TlsFault::NotYetValid) => {
+                "correct the clock of this machine, or wait: the server's certificate is not valid \
+                 yet"
+                .to_owned()
+            }
+            Some(TlsFault::Reset) => format!(
+                "check the server's log for the reason why it reset the connection in the TLS \
+                 handshake, or {plain_http}"
+            ),
+            None => format!("check the TLS settings of the server, or {plain_http}"),
+        }
+    }
+
+    /// Returns a remedy. If the target uses plain HTTP, the remedy begins with the advice to use
+    /// HTTPS, because the port possibly expects TLS.
+    pub(super) fn or_https(&self, otherwise: &str) -> String {
+        let address = self.address();
+        if address.is_https() {
+            otherwise.to_owned()
+        } else {
+            format!("use {} if that port expects TLS, or {otherwise}", address.over_https())
+        }
+    }
+}
