@@ -26,6 +26,7 @@ use crate::metrics::Defect;
 use crate::plan::Plan;
 use forecast::Forecast;
 use text::{ForecastText, TextStyle};
+use warnings::SystemLimits;
 
 /// The result for one configuration file: either problems, or a forecast with warnings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,14 +48,20 @@ pub struct CheckDocument {
 }
 
 impl FileCheck {
-    /// Forecasts the plan that was read from `file`, as if a daemon started it at `now`.
+    /// Forecasts the plan that was read from `file`, as if a daemon started it at `now`, on a
+    /// machine with these limits.
     ///
     /// # Errors
     /// If the metrics cannot be set up. This would be a defect of llmload.
-    pub fn valid(file: &str, plan: &Plan, now: SystemTime) -> Result<FileCheck, Defect> {
+    pub fn valid(
+        file: &str,
+        plan: &Plan,
+        now: SystemTime,
+        limits: SystemLimits,
+    ) -> Result<FileCheck, Defect> {
         let forecast = Forecast::new(plan, now, series::count_series(plan)?);
         let mut warnings = plan.warnings.clone();
-        warnings.extend(warnings::find(file, plan, &forecast));
+        warnings.extend(warnings::find(file, plan, &forecast, limits));
         Ok(FileCheck {
             file: file.to_owned(),
             problems: Vec::new(),

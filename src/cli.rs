@@ -15,6 +15,7 @@ mod run;
 mod shard;
 mod signals;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -376,8 +377,8 @@ fn fault(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), percent.to_owned()))
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// Prints to stdout. It is no failure if the reader closes the pipe early, as `head` does.

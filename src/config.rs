@@ -15,7 +15,10 @@ mod document;
 mod dotenv;
 mod duration;
 mod field;
+mod file;
 mod hints;
+mod masking;
+mod nesting;
 mod problem;
 mod reader;
 mod scalar;
@@ -26,21 +29,21 @@ mod validate;
 mod variables;
 mod yaml;
 
-use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use command_line::{UrlOptions, plan_from_url, simulator_from_options};
 pub use duration::{HumanDuration, read_duration};
 pub use hints::url_with_scheme;
+pub use masking::secret_texts;
 pub use problem::{Invalid, Mistake, Problem, ProblemKind};
 pub use shard::divide;
+pub use variables::{Environment, Secrets};
 
 use crate::plan::Plan;
 use crate::random::Fnv;
 use crate::schedule::Shard;
 use problem::{MistakeAt, Mistakes, Position, problem_lines};
-use tree::{NodeId, Tree, Value};
+use tree::{NodeId, Tree};
 use variables::Variables;
 
 /// The highest number of problems in one report. Nobody reads a longer report.
@@ -52,19 +55,36 @@ const MAX_PROBLEMS: usize = 100;
 ///
 /// # Errors
 /// All problems of the file.
-pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Invalid> {
-    let name = path.display().to_string();
+pub fn load(path: &Path, env: Environment<'_>) -> Result<Plan, Invalid> {
     let base = path.parent().unwrap_or(Path::new(""));
+    load_text(path, file::read_configuration(path), base, env, Secrets::Required)
+}
+
+/// Loads a configuration that llmload reads only once, so it can also be a pipe or standard input
+/// (`-`). Paths in a text without a folder are relative to the current folder.
+///
+/// # Errors
+/// All problems of the text. With [`Secrets::Optional`], a secret that does not exist is none.
+pub fn load_once(path: &Path, env: Environment<'_>, secrets: Secrets) -> Result<Plan, Invalid> {
+    let has_folder = !file::is_standard_input(path) && path.is_file();
+    let base = path.parent().filter(|_| has_folder).unwrap_or(Path::new(""));
+    load_text(path, file::read_once(path), base, env, secrets)
+}
+
+fn load_text(
+    path: &Path,
+    text: Result<String, Invalid>,
+    base: &Path,
+    env: Environment<'_>,
+    secrets: Secrets,
+) -> Result<Plan, Invalid> {
+    let name = path.display().to_string();
     let own_files = [path.to_owned(), base.join(".env")];
-    let text = read(path).map_err(|error| {
-        let mistake = if error.kind() == std::io::ErrorKind::NotFound {
-            Mistake::without_remedy("there is no such file")
-        } else {
-            Mistake::new(format!("the file cannot be read: {error}"), "name a readable file")
-        };
-        Invalid::about_file(&name, mistake)
+    let plan = text.and_then(|text| {
+        let (plan, warnings) = parse_with_warnings(&text, &name, Some(base), env, secrets)?;
+        Ok(Plan { warnings: problem_lines(&name, &warnings), ..plan })
     });
-    match text.and_then(|text| parse(&text, &name, Some(base), env)) {
+    match plan {
         Ok(mut plan) => {
             plan.files.extend(own_files);
             Ok(plan)
@@ -106,11 +126,10 @@ pub fn parse(
     text: &str,
     origin: &str,
     base: Option<&Path>,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Environment<'_>,
 ) -> Result<Plan, Invalid> {
-    let (mut plan, warnings) = parse_with_warnings(text, origin, base, env)?;
-    plan.warnings = problem_lines(origin, &warnings);
-    Ok(plan)
+    let (plan, warnings) = parse_with_warnings(text, origin, base, env, Secrets::Required)?;
+    Ok(Plan { warnings: problem_lines(origin, &warnings), ..plan })
 }
 
 /// Returns a plan whose `warnings` are empty, and the warnings as [`Problem`]s with line and
@@ -119,7 +138,8 @@ fn parse_with_warnings(
     text: &str,
     origin: &str,
     base: Option<&Path>,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Environment<'_>,
+    secrets: Secrets,
 ) -> Result<(Plan, Vec<Problem>), Invalid> {
     // Some editors write a byte order mark at the start. The YAML parser would read it as content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -127,15 +147,16 @@ fn parse_with_warnings(
         let problem = Problem::new(malformed.position, String::new(), malformed.mistake);
         Invalid::new(origin, vec![problem])
     })?;
-    let variables =
-        Variables::new(env, base).map_err(|mistake| Invalid::about_file(origin, mistake))?;
+    let variables = Variables::new(env, base, secrets)
+        .map_err(|mistake| Invalid::about_file(origin, mistake))?;
     // The masked source is made before the variables are substituted, so it can contain no value of
     // a variable.
-    let masked_source = mask_secrets(&tree);
+    let secret_nodes = masking::secret_nodes(&tree);
+    let masked_source = yaml::write(&tree, &|node| secret_nodes.contains(&node));
 
     let mistakes = Mistakes::default();
     mistakes.borrow_mut().extend(mistakes_of_text);
-    mistakes.borrow_mut().extend(variables.substitute(&mut tree));
+    mistakes.borrow_mut().extend(variables.substitute(&mut tree, &secret_nodes));
     let source_hash = tree.hash();
     let validated = validate::validate(&tree, &variables, base.unwrap_or(Path::new("")), &mistakes);
 
@@ -164,17 +185,6 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(document::Document).to_value()
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    // A pipe or a device can be endless, so llmload reads only regular files.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a file"));
-    }
-    let mut text = String::new();
-    // One byte above the limit is enough to detect a file that is too large.
-    std::fs::File::open(path)?.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// Finds the line and column of each mistake, and returns the problems in the order of the text.
 fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> {
     // Node ids rise in the order of the text, so `truncate` keeps the first problems of the text.
@@ -186,7 +196,7 @@ fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> 
         .into_iter()
         .map(|MistakeAt { node, mistake }| {
             let position = yaml::locate(text, tree.reported_node(node));
-            let mistake = without_variable_values(tree, node, mistake);
+            let mistake = without_secrets(tree, node, mistake);
             Problem::new(position, tree.path(node), mistake)
         })
         .collect();
@@ -203,10 +213,17 @@ fn place(text: &str, tree: &Tree, mut mistakes: Vec<MistakeAt>) -> Vec<Problem> 
     problems
 }
 
-/// Replaces the values of variables in a message by the text in the file, such as `${NAME}`.
-///
-/// A message quotes the value that llmload rejects, and the value of a variable can be a secret.
-fn without_variable_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
+/// Removes values that can be secrets from a message. A message quotes the value that llmload
+/// rejects. The function replaces the value of a variable by the text in the file, such as
+/// `${NAME}`. A value of a key such as `auth` disappears.
+fn without_secrets(tree: &Tree, node: NodeId, mistake: Mistake) -> Mistake {
+    if let (Some(text), Some(key)) = (tree.text(node), tree.key_of(node))
+        && !masking::is_quotable(key)
+    {
+        let quoted = format!("`{}`", tree::excerpt(text.as_str()));
+        let message = mistake.message.replace(&quoted, "the value");
+        return Mistake { message, ..mistake };
+    }
     let Some(tree::Text { written, substituted: Some(substituted) }) = tree.text(node) else {
         return mistake;
     };
@@ -228,59 +245,5 @@ fn without_variable_values(tree: &Tree, node: NodeId, mistake: Mistake) -> Mista
         message: restore(mistake.message),
         remedy: mistake.remedy.map(restore),
         kind: mistake.kind,
-    }
-}
-
-/// Returns the source of the file without secrets. Everybody is allowed to see the result. The
-/// function masks the text of every header and query parameter. It also masks the text of each
-/// extra field of a request body, if the key of the field looks like the name of a secret. It masks
-/// no numbers and no booleans, because they are never secrets.
-fn mask_secrets(tree: &Tree) -> String {
-    let mut masked = HashSet::new();
-    let mut visit = vec![(NodeId::ROOT, Surroundings::Ordinary)];
-    while let Some((node, surroundings)) = visit.pop() {
-        match tree.value(node) {
-            Value::List(items) => visit.extend(items.iter().map(|item| (*item, surroundings))),
-            Value::Map(entries) => visit.extend(
-                entries.iter().map(|(key, value)| (*value, surroundings.below(tree.key(*key)))),
-            ),
-            Value::Text(_) if surroundings.are_secret() => _ = masked.insert(node),
-            _ => {}
-        }
-    }
-    yaml::write(tree, &|node| masked.contains(&node))
-}
-
-/// The part of the file that contains a value. It decides whether the value can be a secret.
-#[derive(Clone, Copy)]
-enum Surroundings {
-    /// Any part of the file that cannot contain a secret.
-    Ordinary,
-    /// The map of all headers, or the map of all query parameters.
-    ValueSources,
-    /// The value of one header or query parameter. If this value is a map, it only names a variable
-    /// or a file, so its texts are not secret.
-    ValueSource,
-    /// The extra fields of a request body, at any depth.
-    Extra,
-    /// The value of an extra field whose key looks like the name of a secret, at any depth.
-    Secret,
-}
-
-impl Surroundings {
-    fn are_secret(self) -> bool {
-        matches!(self, Surroundings::ValueSource | Surroundings::Secret)
-    }
-
-    /// Returns the surroundings of the value of `key` in a map with these surroundings.
-    fn below(self, key: &str) -> Surroundings {
-        match (self, key) {
-            (Surroundings::ValueSources, _) => Surroundings::ValueSource,
-            (Surroundings::Secret, _) => Surroundings::Secret,
-            (Surroundings::Extra, _) if validate::is_sensitive(key) => Surroundings::Secret,
-            (Surroundings::Extra, _) | (Surroundings::Ordinary, "extra") => Surroundings::Extra,
-            (Surroundings::Ordinary, "headers" | "query") => Surroundings::ValueSources,
-            (Surroundings::ValueSource | Surroundings::Ordinary, _) => Surroundings::Ordinary,
-        }
     }
 }

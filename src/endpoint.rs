@@ -376,7 +376,8 @@ fn redaction(target: &Target) -> Redaction {
         Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => Some(&key.value),
     };
     let (headers, query) = (target.headers.iter().map(|h| &h.1), target.query.iter().map(|q| &q.1));
-    Redaction::new(key.into_iter().chain(headers).chain(query).map(ExposeSecret::expose_secret))
+    let secrets = key.into_iter().chain(headers).chain(query).chain(&target.body_secrets);
+    Redaction::new(secrets.map(ExposeSecret::expose_secret))
 }
 
 fn headers(target: &Target) -> Result<HeaderMap, BuildError> {

@@ -199,6 +199,9 @@ pub struct Target {
     pub headers: Vec<(http::HeaderName, SecretText)>,
     /// Additional query parameters. Their values are treated as secret, like those of the headers.
     pub query: Vec<(String, SecretText)>,
+    /// The values in the bodies of all requests to this target that can be secret. They are from
+    /// `extra_body` and from the `extra` of each scenario.
+    pub body_secrets: Vec<SecretText>,
     /// The API of the endpoint.
     pub dialect: Dialect,
     pub connection: Connection,

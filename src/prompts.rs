@@ -32,6 +32,9 @@ pub use load::{
 };
 pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 
+/// The name of the built-in prompts.
+pub const BUILTIN: &str = "builtin";
+
 /// The highest sum of the weights of a mix.
 pub const MAX_TOTAL_WEIGHT: u32 = 10_000;
 
@@ -65,7 +68,7 @@ pub enum PrefixCache {
 /// A source of prompts.
 #[derive(Clone)]
 pub struct Prompts {
-    /// The name in the YAML, or `builtin`.
+    /// The name in the YAML, or [`BUILTIN`].
     pub name: String,
     source: Source,
     order: PromptOrder,
@@ -146,7 +149,7 @@ impl Prompts {
     /// to one page, so prefill times differ.
     pub fn builtin() -> Prompts {
         let texts = builtin::TEXTS.map(str::to_owned).to_vec();
-        Prompts::from_source("builtin", Source::Texts(texts.into()), PromptOrder::Sequential)
+        Prompts::from_source(BUILTIN, Source::Texts(texts.into()), PromptOrder::Sequential)
     }
 
     fn from_source(name: impl Into<String>, source: Source, order: PromptOrder) -> Prompts {

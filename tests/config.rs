@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp)]
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +25,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
 }
 
-fn environment(name: &str) -> Option<String> {
+fn environment(name: &str) -> Option<OsString> {
     let known = HashMap::from([
         ("STAGING_API_KEY", CANARY),
         ("TEAM_TOKEN", CANARY),
@@ -32,7 +33,7 @@ fn environment(name: &str) -> Option<String> {
         ("RATE", "40/h"),
         ("MULTI_LINE", "sk-canary-0123456789\nsecond"),
     ]);
-    known.get(name).map(|value| (*value).to_owned())
+    known.get(name).map(Into::into)
 }
 
 fn parse(text: &str) -> Result<Plan, Invalid> {
@@ -452,7 +453,14 @@ fn the_size_limit_of_a_trace_counts_only_the_rows_within_its_phase() {
 #[test]
 fn each_kind_of_source_sends_the_prompts_of_its_file() {
     let plan = config::load(&folder("valid/sources.yml"), &environment).unwrap();
-    assert_eq!(plan.warnings, [""; 0]);
+    let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert!(
+        warning.ends_with(
+            "sources.yml:6:21: prompts.talks.sharegpt: 1 of 3 rows have no question, so llmload \
+             skips them; add a message from `human`, or remove these rows"
+        ),
+        "{warning}"
+    );
     let body = |scenario: &str, k: u64| -> serde_json::Value {
         let scenario = plan.scenarios.iter().find(|s| s.name == scenario).unwrap();
         let prompt = scenario.prompts.prompt_for(plan.seed, &scenario.name, k, None).unwrap();
@@ -575,7 +583,7 @@ fn a_variable_replaces_a_scalar_and_adds_no_keys() {
             "MAP" => "{a: 1}",
             _ => return None,
         };
-        Some(value.to_owned())
+        Some(value.into())
     };
     let text = "target: http://localhost:1/v1\nschedule: [{constant: '${R}', for: 1m}]\nrepeat: ${N}\nrequest: {max_tokens: '${N}', \
                 stream: '${YES}', system: 'costs $$5, ${MAP} or $6', temperature: '${T:-0.5}'}\n";
@@ -623,8 +631,8 @@ fn a_dotenv_file_sets_variables_that_the_environment_lacks() {
 fn the_hash_covers_all_values_except_secrets() {
     let hash = |text: &str, team: &str, key: &str| {
         let env = |name: &str| match name {
-            "TEAM" => Some(team.to_owned()),
-            "KEY" => Some(key.to_owned()),
+            "TEAM" => Some(team.into()),
+            "KEY" => Some(key.into()),
             _ => None,
         };
         config::parse(text, "x", None, &env).unwrap().source_hash
@@ -654,6 +662,251 @@ fn the_hash_covers_all_values_except_secrets() {
     ] {
         assert_ne!(first, hash(&text.replace(from, to), "blue", "secret-1"), "{to}");
     }
+}
+
+/// Returns the model of a short configuration whose key `model` has this text.
+fn model(text: &str, env: config::Environment<'_>) -> Result<String, String> {
+    let text =
+        format!("target: {{base_url: 'http://localhost:1/v1', model: '{text}'}}\nrate: 1/s\n");
+    let plan = config::parse(&text, "x", None, env).map_err(|invalid| invalid.to_string())?;
+    Ok(plan.scenarios[0].target.model.clone().unwrap())
+}
+
+#[test]
+fn a_default_can_contain_variables() {
+    let env = |name: &str| match name {
+        "B" => Some("b".into()),
+        "EMPTY" => Some("".into()),
+        _ => None,
+    };
+    for (text, expanded) in [
+        ("${A:-${B}}", "b"),
+        ("${A:-${C:-y}}", "y"),
+        ("${B:-${C:-y}}", "b"),
+        ("${EMPTY:-x${A:-${B}$$z}}-${A:-}${B}", "xb$z-b"),
+        ("${B:-${nothing is evaluated here}}", "b"),
+        ("${A:-{}}", "{}"),
+        ("$${A:-${B}}", "${A:-b}"),
+    ] {
+        assert_eq!(model(text, &env).as_deref(), Ok(expanded), "{text}");
+    }
+    let deep = format!("{}x{}", "${A:-".repeat(9), "}".repeat(9));
+    for (text, message) in [
+        ("${A:-${C}}", "the variable `C` is not set in the environment; set the variable"),
+        ("${A:-${B}", "`${` has no closing `}`"),
+        ("${A:-${a b}}", "`${a b}` does not name a variable"),
+        (deep.as_str(), "more than 8 defaults contain each other; use fewer variables"),
+    ] {
+        let error = model(text, &env).unwrap_err();
+        assert!(error.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_reported_as_such() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let env = |_: &str| Some(OsString::from_vec(b"a\xffb".to_vec()));
+    let problem = "the value of the variable is not UTF-8; set the variable to a text in UTF-8";
+    assert!(model("${A}", &env).unwrap_err().ends_with(problem));
+    let key = "target: {base_url: 'http://localhost:1/v1', api_key_env: KEY}\nrate: 1/s\n";
+    let invalid = config::parse(key, "x", None, &env).unwrap_err().to_string();
+    assert_eq!(invalid, format!("x:1:58: target.api_key_env: {problem}"));
+}
+
+#[test]
+fn a_document_can_end_with_a_marker() {
+    let text = "target: http://localhost:1/v1\nrate: 1/s\n";
+    for end in ["---\n", "...\n", "---\n...\n", "---\n---\n# Nothing\n", "...\n---\n"] {
+        assert!(parse(&format!("{text}{end}")).is_ok(), "{end}");
+    }
+    let second = problems_of(&format!("{text}---\n---\nrate: 1/s\n"));
+    assert!(second.contains("a second document begins here"), "{second}");
+}
+
+/// Each of these texts would take the YAML parser minutes. The unit tests of the scanner count its
+/// steps.
+#[test]
+fn a_text_that_the_parser_reads_in_quadratic_time_is_rejected_at_its_place() {
+    let deep = "the file is nested too deeply; nest at most 32 levels";
+    for (text, problem) in [
+        (format!("a: {}", "{".repeat(200_000)), format!("llmload.yml:1:36: {deep}")),
+        (format!("a:\n  - {}", "[{".repeat(100_000)), format!("llmload.yml:2:37: {deep}")),
+        (format!("a: {}", "{\"a\":".repeat(100_000)), format!("llmload.yml:1:164: {deep}")),
+        (
+            format!("{}---\na: 1\n", "%TAG !a! x\n".repeat(50_000)),
+            "llmload.yml:1:1: llmload does not support tags such as `!name`; remove the line"
+                .into(),
+        ),
+    ] {
+        assert_eq!(problems_of(&text), problem);
+    }
+    let brackets = "[{".repeat(1000);
+    let text = format!(
+        "target: http://localhost:1/v1\nrate: 1/s\nprompts:\n  - |\n    {brackets}\n  - '{brackets}'\n"
+    );
+    assert_eq!(parse(&text).unwrap().scenarios[0].prompts.len(), Some(2));
+}
+
+#[test]
+fn a_file_in_another_encoding_is_reported_with_its_line_or_encoding() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    let problem = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let message = config::load(&file, &environment).unwrap_err().to_string();
+        message.replace(&file.display().to_string(), "llmload.yml")
+    };
+    let utf_16 = |bytes: fn(u16) -> [u8; 2], start: &str| -> Vec<u8> {
+        format!("{start}target: x").encode_utf16().flat_map(bytes).collect()
+    };
+    for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        for start in ["", "\u{feff}"] {
+            let message = problem(&utf_16(bytes, start));
+            assert_eq!(message, "llmload.yml: the file is UTF-16; save it as UTF-8");
+        }
+    }
+    let latin = problem(b"target: http://localhost:1/v1\n# \xc3\xbc gr\xfcn\n");
+    assert_eq!(latin, "llmload.yml:2:7: the text is not UTF-8; save the file as UTF-8");
+    assert!(problem("ü".repeat(600_000).as_bytes()).contains("larger than 1024 KiB"));
+
+    fs::write(folder.path().join("p.jsonl"), utf_16(u16::to_le_bytes, "\u{feff}")).unwrap();
+    let prompts =
+        problem(b"target: http://localhost:1/v1\nrate: 1/s\nprompts: {a: {jsonl: p.jsonl}}\n");
+    assert!(prompts.ends_with("is UTF-16; convert the file to UTF-8"), "{prompts}");
+    assert_eq!(prompts.lines().count(), 1, "{prompts}");
+}
+
+#[test]
+fn a_secret_file_that_is_too_large_is_rejected_and_not_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |size: usize| {
+        fs::write(folder.path().join("key"), "k".repeat(size)).unwrap();
+        let text = "target: {base_url: 'http://localhost:1/v1', api_key_file: key}\nrate: 1/s\n";
+        config::parse(text, "x", Some(folder.path()), &environment)
+    };
+    assert!(load(64 << 10).is_ok());
+    let invalid = load((64 << 10) + 1).unwrap_err().to_string();
+    assert_eq!(
+        invalid,
+        "x:1:59: target.api_key_file: the file is larger than 64 KiB; make sure that it is the \
+         right file"
+    );
+}
+
+#[test]
+fn numbers_and_texts_are_quoted_so_that_a_person_can_read_them() {
+    for (line, problem) in [
+        ("seed: 010", "`010` is not a whole number; write `10`, without a zero at the start"),
+        ("seed: '10'", "`10` is not a whole number; remove the quotes"),
+        ("seed: 1e300", "1e300 is not a whole number"),
+        ("seed: 1.5", "1.5 is not a whole number"),
+        ("request: {temperature: 1e300}", "1e300 is out of range; write a temperature from 0 to 2"),
+        ("rate\u{a0}: 1/s", "unknown key `rate[no-break space]`"),
+        ("\u{200b}seed: 1", "unknown key `[U+200B]seed`"),
+        ("max_lag: 1h1h", "`1h1h` is not a duration"),
+        ("prompts: mine", "found text, expected a list, a map or `builtin`"),
+    ] {
+        let text = format!("target: http://localhost:1/v1\n{line}\n");
+        let problems = problems_of(&text);
+        assert!(problems.contains(problem), "{line}: {problems}");
+        assert!(problems.lines().all(|line| line.len() < 400), "{problems}");
+    }
+    let whole =
+        parse("target: http://localhost:1/v1\nrate: 1/s\nseed: 7.0\nmax_concurrency: 1e2\n");
+    let whole = whole.unwrap();
+    assert_eq!((whole.seed, whole.scenarios[0].max_concurrency.get()), (7, 100));
+}
+
+#[test]
+fn the_builtin_prompts_have_a_name() {
+    let short = parse("target: http://localhost:1/v1\nrate: 1/s\nprompts: builtin\n").unwrap();
+    let absent = parse("target: http://localhost:1/v1\nrate: 1/s\n").unwrap();
+    assert!(short.scenarios[0].prompts == absent.scenarios[0].prompts);
+    let long = |prompts: &str| {
+        let text = format!(
+            "targets: {{a: {{base_url: 'http://localhost:1/v1'}}}}\nprompts: {{{prompts}: [Hi]}}\n\
+             scenarios: {{s: {{prompts: builtin, rate: 1/s}}, t: {{prompts: {prompts}, rate: 1/s}}}}"
+        );
+        parse(&text).unwrap().scenarios[0].prompts.len()
+    };
+    assert_eq!(long("mine"), absent.scenarios[0].prompts.len());
+    assert_eq!(long("builtin"), Some(1), "a source of the file comes first");
+}
+
+#[test]
+fn without_secrets_only_the_absence_of_secrets_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llmload.yml");
+    let env = |name: &str| match name {
+        "EMPTY" => Some("".into()),
+        "TWO_LINES" => Some("a\nb".into()),
+        _ => None,
+    };
+    let problems = |target: &str, secrets| {
+        let text = format!("target: {{base_url: 'https://h/v1', {target}}}\nrate: 1/s\n");
+        fs::write(&file, text).unwrap();
+        let loaded = config::load_once(&file, &env, secrets);
+        loaded.map_or_else(|invalid| invalid.problems.len(), |_| 0)
+    };
+    for target in [
+        "api_key_env: NOWHERE",
+        "api_key_env: EMPTY, auth: x-api-key",
+        "api_key_file: nowhere",
+        "headers: {x-token: {env: NOWHERE}, x-team: {file: nowhere}}",
+        "headers: {authorization: 'Bearer ${NOWHERE}'}",
+        "query: {sig: '${NOWHERE}', code: '${EMPTY}'}",
+        "extra_body: {api_key: '${NOWHERE}'}",
+    ] {
+        assert!(
+            problems(target, config::Secrets::Required) > 0 || target.contains("EMPTY"),
+            "{target}"
+        );
+        assert_eq!(problems(target, config::Secrets::Optional), 0, "{target}");
+    }
+    for target in [
+        "model: '${NOWHERE}'",
+        "extra_body: {user: '${NOWHERE}'}",
+        "api_key_env: TWO_LINES",
+        "api_key_env: 'sk-literal'",
+        "headers: {authorization: literal}",
+        "tls: {ca_file: nowhere}",
+        "unknown: 1",
+    ] {
+        assert_eq!(problems(target, config::Secrets::Optional), 1, "{target}");
+    }
+}
+
+/// Every part of the file can contain a secret, so the name of its key decides.
+#[test]
+fn the_masked_source_hides_every_text_below_a_key_that_sounds_secret() {
+    let text = "targets:\n  auth-gateway:\n    base_url: http://localhost:1/v1\n    timeouts: {first_token: 30s}\n    \
+                auth: bearer\n    api_key_env: TEAM_TOKEN\n    query: {code: '${TEAM_TOKEN}', plain: canary}\n    \
+                extra_body: {api_key: canary, auth: {a: [canary]}, tools: [{headers: {x-team: canary}}]}\n\
+                prompts: {secret: [shown]}\nscenarios:\n  keys:\n    rate: 1/s\n    \
+                request: {extra: {password: canary, top_p: 0.5, user: shown}}\n";
+    let plan = parse(text).unwrap();
+    let shown = &plan.masked_source;
+    assert!(!shown.contains("canary"), "{shown}");
+    for line in [
+        "first_token: 30s",
+        "auth: bearer",
+        "api_key_env: TEAM_TOKEN",
+        "- shown",
+        "user: shown",
+        "http://localhost:1/v1",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let secrets = &plan.scenarios[0].target.body_secrets;
+    assert!(secrets.len() == 1 && secrets[0].expose_secret() == "canary", "{}", secrets.len());
+    let message = problems_of(
+        "target: {base_url: 'http://localhost:1/v1', auth: sk-canary-0123456789}\nrate: 1/s",
+    );
+    assert_eq!(
+        message,
+        "llmload.yml:1:51: target.auth: the value is not a valid choice; write `bearer`, `api-key`, \
+         `x-api-key` or `none`"
+    );
 }
 
 #[test]
@@ -724,7 +977,7 @@ fn a_url_on_the_command_line_gives_the_same_plan_as_a_file() {
     );
     assert!(message("http://a", &UrlOptions::default()).contains("--rate 5/s"));
     let key = UrlOptions { api_key_env: Some("KEY".into()), ..options.clone() };
-    let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
+    let env = |name: &str| (name == "KEY").then(|| "sk-0123456789".into());
     let plan = config::plan_from_url("http://localhost:8000/v1", &key, &env).unwrap();
     assert!(
         matches!(&plan.scenarios[0].target.auth, Auth::Bearer(key) if key.origin.to_string() == "the variable KEY")

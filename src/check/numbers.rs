@@ -44,13 +44,15 @@ pub fn short_seconds(seconds: f64) -> String {
     format!("{} s", three_digits(seconds))
 }
 
-/// A number with three significant digits. Below 1 it has up to three decimals, and from 100 on it
-/// is rounded to an integer.
+/// A number with three significant digits. Below 1 it has up to three decimals, or two significant
+/// digits, and from 100 on it is rounded to an integer.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn three_digits(number: f64) -> String {
     let decimals = match number {
         large if large >= 99.95 => return count(large),
         ten if ten >= 9.995 => 1,
         one if one >= 0.9995 => 2,
+        tiny if tiny < 0.001 && tiny > 1e-9 => (-tiny.log10()).ceil() as usize + 1,
         _ => 3,
     };
     let text = format!("{number:.decimals$}");
@@ -136,6 +138,8 @@ mod tests {
             (0.999_99, "1/s"),
             (100_000.0, "100,000/s"),
             (0.5 / 3600.0, "0.5/h"),
+            (0.0001 / 3600.0, "0.0001/h"),
+            (0.000_001 / 3600.0, "0.000001/h"),
         ] {
             assert_eq!(rate(per_second), text);
         }

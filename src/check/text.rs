@@ -135,8 +135,10 @@ impl ForecastText<'_> {
 }
 
 fn location(target: &Target) -> String {
+    let proxy = target.connection.proxy.as_ref();
+    let proxy = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     match &target.location {
-        Location::Url(url) => format!("{} at {url}", target.name),
+        Location::Url(url) => format!("{} at {url}{proxy}", target.name),
         Location::Simulator(_) => format!("{}, the built-in simulator", target.name),
     }
 }

@@ -2,9 +2,15 @@
 //!
 //! There are few rules. Each rule is about a mistake that dashboards do not show.
 
-use super::forecast::{DAY, Forecast, ScenarioForecast, tokens_per_request};
+mod limits;
+mod overlap;
+
+use super::forecast::{DAY, Forecast, PhaseForecast, ScenarioForecast, tokens_per_request};
 use super::numbers::{count, rate, short_seconds};
-use crate::plan::{Location, Plan, Scenario};
+use crate::buckets::Buckets;
+use crate::config::HumanDuration;
+use crate::plan::{Location, Plan, Scenario, Target};
+pub use limits::SystemLimits;
 
 /// llmload warns about a prompt that it sends this often per day. A prompt that is repeated at
 /// least once an hour stays in the prefix cache of an endpoint with little other load.
@@ -19,12 +25,81 @@ const SHORTEST_CACHED_PROMPT: f64 = 64.0;
 const SLOW_TOKENS_PER_SECOND: f64 = 20.0;
 
 /// Returns one text per warning, with the file, the scenario, the problem and the remedy.
-pub fn find(file: &str, plan: &Plan, forecast: &Forecast) -> Vec<String> {
+pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
     let pairs = plan.scenarios.iter().zip(&forecast.scenarios);
-    let warnings = pairs.flat_map(|(scenario, one)| {
-        let warnings = [few_prompts(scenario, one, forecast), low_cap(scenario, one)];
-        let texts = warnings.into_iter().flatten();
-        texts.map(|text| format!("{file}: scenario {}: {text}", scenario.name))
+    let of_scenarios = pairs.flat_map(|(scenario, one)| {
+        let warnings =
+            [few_prompts(scenario, one, forecast), low_cap(scenario, one), rare_phases(one)];
+        let texts = warnings.into_iter().flatten().chain(short_buckets(scenario, &plan.buckets));
+        texts.map(|text| format!("scenario {}: {text}", scenario.name))
+    });
+    let of_plan = overlap::find(plan, forecast).into_iter();
+    let of_plan = of_plan.chain(limits::find(plan, forecast, limits));
+    of_scenarios.chain(of_plan).map(|text| format!("{file}: {text}")).collect()
+}
+
+/// Returns the host and port of a target, or the name of a simulator. With a proxy, `through_proxy`
+/// selects the proxy, to which llmload connects.
+fn server_of(target: &Target, through_proxy: bool) -> String {
+    let proxy = target.connection.proxy.as_ref().filter(|_| through_proxy);
+    match (proxy, &target.location) {
+        (Some(url), _) | (None, Location::Url(url)) => {
+            let host = url.host_str().unwrap_or_default();
+            format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
+        }
+        (None, Location::Simulator(_)) => format!("the simulator {}", target.name),
+    }
+}
+
+/// Warns about a phase that ends before its first request is due, on average.
+fn rare_phases(forecast: &ScenarioForecast) -> Option<String> {
+    let is_rare = |phase: &&PhaseForecast| {
+        phase.rate_max > 0.0 && phase.closed_loop_slots == 0 && phase.requests < 1.0
+    };
+    let mut rare = forecast.phases.iter().filter(is_rare).filter(|_| !forecast.endless);
+    let first = rare.next()?;
+    let more = match rare.count() {
+        0 => String::new(),
+        #[allow(clippy::cast_precision_loss)]
+        more => format!(" (and {} more phases are as short)", count(more as f64)),
+    };
+    Some(format!(
+        "phase {} sends {} requests in one pass on average, so it sends none in most passes{more}; \
+         make it longer, or raise its rate",
+        first.name,
+        count(first.requests)
+    ))
+}
+
+/// Warns about each timeout that is longer than the last bucket of the histogram of this time. A
+/// longer time is only in the bucket `+Inf`, so a quantile of Prometheus is never above the last
+/// bound.
+fn short_buckets(scenario: &Scenario, buckets: &Buckets) -> Vec<String> {
+    let streamed: &[&str] = &["time_to_first_token_seconds", "inter_chunk_latency_seconds"];
+    let warnings = scenario.targets().flat_map(|target| {
+        let timeouts = &target.timeouts;
+        let pairs = [
+            ("connect", timeouts.connect, "connect_duration_seconds"),
+            ("first_token", timeouts.first_token, "time_to_first_token_seconds"),
+            ("idle", timeouts.idle, "inter_chunk_latency_seconds"),
+            ("total", timeouts.total, "request_duration_seconds"),
+        ];
+        pairs.into_iter().filter_map(|(key, timeout, histogram)| {
+            let last = *buckets.bounds(histogram).last()?;
+            let is_measured = scenario.request.stream || !streamed.contains(&histogram);
+            if timeout.as_secs_f64() <= last || !is_measured {
+                return None;
+            }
+            let (seconds, bound) = (timeout.as_secs_f64().ceil(), short_seconds(last));
+            let timeout = HumanDuration(timeout);
+            Some(format!(
+                "target {}: `timeouts.{key}` ({timeout}) is above the last bucket of `{histogram}` \
+                 ({bound}), so a dashboard shows longer times as {bound}; lower the timeout, or add \
+                 bounds up to {} in `metrics.buckets`",
+                target.name,
+                count(seconds)
+            ))
+        })
     });
     warnings.collect()
 }
@@ -93,11 +168,14 @@ fn low_cap(scenario: &Scenario, forecast: &ScenarioForecast) -> Option<String> {
 mod tests {
     use std::time::SystemTime;
 
+    use super::SystemLimits;
     use crate::check::FileCheck;
 
     fn warnings(text: &str) -> Vec<String> {
         let plan = crate::config::parse(text, "f.yml", None, &|_| None).unwrap();
-        FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH).unwrap().warnings
+        let checked =
+            FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, SystemLimits::default());
+        checked.unwrap().warnings
     }
 
     fn long_prompts(number: usize) -> String {
@@ -153,6 +231,42 @@ mod tests {
             ),
             "{all:?}"
         );
+    }
+
+    #[test]
+    fn a_timeout_above_the_last_bucket_causes_a_warning() {
+        let with = |timeouts: &str, more: &str| {
+            warnings(&format!(
+                "target: {{simulator: {{}}, timeouts: {{{timeouts}}}}}\nrate: 1/h\n\
+                 request: {{max_tokens: 1{more}}}"
+            ))
+        };
+        assert_eq!(with("first_token: 90s, idle: 80s, total: 20m, connect: 10s", ""), [""; 0]);
+        let expected = "f.yml: scenario default: target default: `timeouts.first_token` (3m) is \
+                        above the last bucket of `time_to_first_token_seconds` (90 s), so a \
+                        dashboard shows longer times as 90 s; lower the timeout, or add bounds up \
+                        to 180 in `metrics.buckets`";
+        assert_eq!(with("first_token: 3m", ""), [expected]);
+        assert_eq!(with("first_token: 3m, idle: 3m", ", stream: false"), [""; 0]);
+        let many = with("first_token: 91s, idle: 81s, total: 21m, connect: 11s", "");
+        assert_eq!(many.len(), 4, "{many:?}");
+    }
+
+    #[test]
+    fn a_phase_of_less_than_one_arrival_causes_a_warning() {
+        let phases = |phases: &str| {
+            warnings(&format!("target: {{simulator: {{}}}}\nschedule: [{phases}]\nmax_lag: 1h"))
+        };
+        assert_eq!(phases("{constant: 1/s, for: 1s}, {pause: 1s}"), [""; 0]);
+        let [warning] = &phases(
+            "{name: a, constant: 0.1/s, for: 3s}, {constant: 1/h, for: 1s}, {constant: 1/s, for: 1m}",
+        )[..] else {
+            panic!()
+        };
+        let expected = "f.yml: scenario default: phase a sends 0.30 requests in one pass on average, \
+                        so it sends none in most passes (and 1 more phases are as short); make it";
+        assert!(warning.starts_with(expected), "{warning}");
+        assert_eq!(warnings("target: {simulator: {}}\nrate: 1/h"), [""; 0], "it never ends");
     }
 
     #[test]

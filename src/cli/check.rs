@@ -7,18 +7,23 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failed, apply_shard, print, shard, stdout_style, variable};
+use crate::check::warnings::SystemLimits;
 use crate::check::{CheckDocument, FileCheck};
-use crate::config;
+use crate::config::{self, Secrets};
 use crate::schedule::Shard;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Configuration files
+    /// Configuration files; `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print one JSON document, including problems, instead of text
     #[arg(long)]
     json: bool,
+    /// Accept secrets that do not exist, for a CI without secrets: a variable that is not set or is
+    /// empty, and a missing file, if the configuration uses it only as a secret
+    #[arg(long)]
+    without_secrets: bool,
     /// Check only shard I of N (0 to N-1). By default, `LLMLOAD_SHARD` or `LLMLOAD_SHARDS` sets the
     /// shard, as for the daemon
     #[arg(long, value_name = "I/N")]
@@ -28,13 +33,15 @@ pub(super) struct CheckArgs {
 /// Prints the problems of each file, or the forecast of its load.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failed> {
     let shard = shard::of_this_process(args.shard).map_err(Failed::Usage)?;
-    let style = stdout_style();
+    let secrets = if args.without_secrets { Secrets::Optional } else { Secrets::Required };
+    let (style, limits) = (stdout_style(), SystemLimits::read());
     let (mut checks, mut errors) = (Vec::new(), Vec::new());
     for file in &args.files {
-        match config::load(file, &variable).and_then(|plan| apply_shard(plan, file, shard)) {
+        let loaded = config::load_once(file, &variable, secrets);
+        match loaded.and_then(|plan| apply_shard(plan, file, shard)) {
             Ok(plan) => {
                 let name = file.display().to_string();
-                let check = FileCheck::valid(&name, &plan, SystemTime::now())
+                let check = FileCheck::valid(&name, &plan, SystemTime::now(), limits)
                     .map_err(anyhow::Error::new)?;
                 if let (Some(text), false) = (check.text(&plan, style), args.json) {
                     print(&format!("{name}: valid\n\n{text}"))?;

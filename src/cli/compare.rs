@@ -1,5 +1,6 @@
 //! `llmload compare`: compares two reports and returns a verdict.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -27,6 +28,9 @@ pub(super) struct CompareArgs {
 /// The exit code if a value is worse, or if a run is not valid.
 const WORSE: u8 = 3;
 
+/// The size of the largest report, in bytes. A report of a thousand scenarios has some 10 MiB.
+const MAX_BYTES: u64 = 64 << 20;
+
 pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
     let (base, new) = (read(&args.base)?, read(&args.new)?);
     let comparison = Comparison::new(&base, &new, args.tolerance / 100.0);
@@ -44,12 +48,25 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failed> {
 fn read(path: &Path) -> Result<Report, Failed> {
     let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
     let name = file.display();
-    let text = std::fs::read_to_string(&file).map_err(|error| {
+    let text = read_text(&file).map_err(|error| {
         Failed::Usage(format!(
             "error: {name}: {error}; pass a report.json that `llmload run --report` wrote"
         ))
     })?;
     comparison::read(&text).map_err(|error| Failed::Usage(format!("error: {name}: {error}")))
+}
+
+/// Reads a regular file of a limited size. A pipe or a device could be endless.
+fn read_text(file: &Path) -> std::io::Result<String> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other("larger than 64 MiB"));
+    }
+    Ok(text)
 }
 
 fn percent(text: &str) -> Result<f64, String> {

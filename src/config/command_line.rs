@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::duration::HumanDuration;
-use super::{Invalid, Mistake, Problem};
+use super::{Environment, Invalid, Mistake, Problem, Secrets};
 use crate::plan::{Location, Plan};
 use crate::schedule::Rate;
 use crate::simulator::SimulatorOptions;
@@ -41,7 +41,7 @@ pub struct UrlOptions {
 pub fn plan_from_url(
     url: &str,
     options: &UrlOptions,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Environment<'_>,
 ) -> Result<Plan, Invalid> {
     if options.rate.is_none() && options.concurrency.is_none() {
         let mistake =
@@ -138,7 +138,7 @@ pub fn simulator_from_options(
 /// warnings can name the option instead of the key.
 fn read(
     document: Map<String, Value>,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Environment<'_>,
     option: impl Fn(&str) -> Option<String>,
 ) -> Result<Plan, Invalid> {
     let at_options = |problems: Vec<Problem>| -> Vec<Problem> {
@@ -149,7 +149,7 @@ fn read(
         problems.into_iter().map(at_option).collect()
     };
     let text = super::yaml::print(&Value::Object(document));
-    match super::parse_with_warnings(&text, ORIGIN, None, env) {
+    match super::parse_with_warnings(&text, ORIGIN, None, env, Secrets::Required) {
         Ok((plan, warnings)) => {
             Ok(Plan { warnings: super::problem_lines(ORIGIN, &at_options(warnings)), ..plan })
         }

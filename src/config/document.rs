@@ -44,8 +44,9 @@ pub struct ShortForm {
     /// The target that receives the requests: its base URL, or a map with the keys of a target.
     /// Required. Example: `http://localhost:8000/v1`.
     pub target: Field<ShortTarget>,
-    /// The prompts of the requests: a list of texts, or a map with one named source of prompts.
-    /// Default: the source that is built into llmload. Example: `{mine: {lines: prompts.txt}}`.
+    /// The prompts of the requests: a list of texts, a map with one named source of prompts, or
+    /// `builtin` for the source that is built into llmload. Default: `builtin`. Example:
+    /// `{mine: {lines: prompts.txt}}`.
     pub prompts: Field<ShortPrompts>,
     /// The order in which llmload takes the prompts from their source: `sequential` or `random`.
     /// Default: the order that the source itself sets.
@@ -244,8 +245,9 @@ pub struct Scenario {
     /// the same times. Comparisons use the first target as the baseline target. Example:
     /// `[staging, canary]`.
     pub targets: Field<FieldList<String>>,
-    /// The prompts of the requests: the name of a source, or a list of texts. Default: the only
-    /// source of the file, or the source that is built into llmload if the file defines no source.
+    /// The prompts of the requests: the name of a source, `builtin` for the source that is built
+    /// into llmload, or a list of texts. Default: the only source of the file, or `builtin` if the
+    /// file defines no source.
     pub prompts: Field<ScenarioPrompts>,
     /// The order in which llmload takes the prompts from their source: `sequential` or `random`.
     /// Default: the order that the source itself sets.

@@ -11,6 +11,7 @@ use super::problem::Mistake;
 use super::tree::excerpt;
 
 /// The regular expression of a duration in the JSON Schema. It also accepts a text with `${NAME}`.
+/// It accepts the units in any order, because a pattern for one order would be very long.
 pub(super) const PATTERN: &str = r"^\s*([0-9]+\s*(ns|us|ms|s|m|h|d)\s*)+$|^\s*0\s*$|\$\{";
 
 /// The units with their lengths in nanoseconds, from the largest to the smallest.
@@ -32,27 +33,30 @@ pub fn read_duration(text: &str) -> Result<Duration, Mistake> {
     parts(text.trim()).map(Duration::from_nanos).ok_or_else(|| {
         Mistake::new(
             format!("`{}` is not a duration", excerpt(text)),
-            "write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, such as \
-             `90s`, `1h30m` or `500ms`",
+            "write whole numbers of `d`, `h`, `m` (minutes), `s`, `ms`, `us` or `ns`, each unit at \
+             most once and in this order, such as `90s`, `1h30m` or `500ms`",
         )
     })
 }
 
-/// Returns the sum of all parts in nanoseconds. A sum above five centuries becomes the largest
-/// `u64`. No caller accepts a duration of this length.
+/// Returns the sum of all parts in nanoseconds. Each unit must be smaller than the unit before it,
+/// because a unit that appears twice, as in `1h1h`, is probably a typing error. A sum above five
+/// centuries becomes the largest `u64`. No caller accepts a duration of this length.
 fn parts(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
-    let (mut rest, mut total) = (text, None);
+    let (mut rest, mut total, mut units) = (text, None, &UNITS[..]);
     while !rest.is_empty() {
         let (number, after) = split_after(rest, |c| c.is_ascii_digit());
         let (unit, after) = split_after(after.trim_start(), |c| c.is_ascii_alphabetic());
-        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let position = units.iter().position(|(name, _)| *name == unit)?;
+        let (_, nanos) = units[position];
+        units = &units[position + 1..];
         if number.is_empty() {
             return None;
         }
-        let part = number.parse().unwrap_or(u64::MAX).saturating_mul(*nanos);
+        let part = number.parse().unwrap_or(u64::MAX).saturating_mul(nanos);
         total = Some(part.saturating_add(total.unwrap_or(0)));
         rest = after.trim_start();
     }
@@ -104,7 +108,6 @@ mod tests {
             ("7ns", 7),
             ("0", 0),
             ("0s", 0),
-            ("1m1m", 120 * second),
             ("99999999999999999999d", u64::MAX),
         ] {
             assert_eq!(read_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
@@ -121,6 +124,9 @@ mod tests {
                 "{message}"
             );
             assert!(!pattern.is_match(text), "{text}");
+        }
+        for text in ["1h1h", "1m 1m", "30m1h", "1s1ms1s", "1ns1us"] {
+            assert!(read_duration(text).is_err(), "{text}");
         }
     }
 

@@ -207,10 +207,6 @@ fn remedy_for_intention(above: &str, key: &str, value: &Value) -> Option<&'stati
         (above, "targets", _) if !above.is_empty() => {
             "write `target` for one target, or a list `[a, b]`"
         }
-        ("", "prompts", Value::Text(_)) => {
-            "write the prompts themselves, `[\"Say hello.\"]`, or a name and a file, \
-             `{mine: {lines: prompts.txt}}`"
-        }
         ("prompts", key, Value::Text(_)) if is_source_key(key) => {
             "give the source a name, `prompts: {mine: {lines: prompts.txt}}`"
         }

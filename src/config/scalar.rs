@@ -37,6 +37,16 @@ pub struct Count(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub f64);
 
+/// Prints at most 17 digits, so a message about 1e300 does not contain 300 zeros.
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.abs() {
+            0.0 | 1e-6..1e15 => write!(f, "{}", self.0),
+            _ => write!(f, "{:e}", self.0),
+        }
+    }
+}
+
 /// The number of cycles: `forever` or a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
@@ -116,7 +126,7 @@ impl Scalar for Rate {
     }
 
     fn from_number(value: f64) -> Result<Rate, Mistake> {
-        Err(rate_without_unit(value))
+        Err(rate_without_unit(Number(value)))
     }
 }
 
@@ -168,19 +178,35 @@ impl Scalar for Ratio {
             return Ok(Ratio(value));
         }
         let remedy = if (1.0..=100.0).contains(&value) {
-            format!("for percent write `{value}%`")
+            format!("for percent write `{}%`", Number(value))
         } else {
             "write a ratio such as `1%` or `0.01`".to_owned()
         };
-        Err(Mistake::new(format!("{value} is not between 0 and 1"), remedy))
+        Err(Mistake::new(format!("{} is not between 0 and 1", Number(value)), remedy))
     }
 }
 
 /// Returns the mistake for a text in a place that needs a number. `is_number` is true if the text
 /// would be a valid number without its quotes.
 fn not_a_number(text: &str, expected: &str, is_number: bool) -> Mistake {
-    let remedy = if is_number { "remove the quotes" } else { "write only digits" };
+    let digits = text.trim_start_matches('0');
+    // YAML reads a number with a leading zero as text, also if it has no quotes.
+    let has_leading_zero =
+        text.starts_with('0') && digits.starts_with(|c: char| c.is_ascii_digit());
+    let remedy = match (is_number, has_leading_zero) {
+        (true, true) => format!("write `{}`, without a zero at the start", excerpt(digits)),
+        (true, false) => "remove the quotes".to_owned(),
+        (false, _) => "write only digits".to_owned(),
+    };
     Mistake::new(format!("`{}` is not {expected}", excerpt(text)), remedy)
+}
+
+/// Returns a number as a count, if it has no fraction. A person or a template can write `1.0`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(value: f64) -> Option<u64> {
+    /// Up to 2^53, every whole number is exact.
+    const HIGHEST: f64 = 9_007_199_254_740_992.0;
+    ((0.0..=HIGHEST).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 
 impl Scalar for Count {
@@ -196,8 +222,10 @@ impl Scalar for Count {
     }
 
     fn from_number(value: f64) -> Result<Count, Mistake> {
-        let message = format!("{value} is not a whole number");
-        Err(Mistake::new(message, "write a whole number of 0 or more"))
+        whole(value).map(Count).ok_or_else(|| {
+            let message = format!("{} is not a whole number", Number(value));
+            Mistake::new(message, "write a whole number of 0 or more")
+        })
     }
 }
 
@@ -240,8 +268,10 @@ impl Scalar for Repeat {
     }
 
     fn from_number(value: f64) -> Result<Repeat, Mistake> {
-        let message = format!("{value} is not a count");
-        Err(Mistake::new(message, "write `forever` or a whole number"))
+        whole(value).map(Repeat::Times).ok_or_else(|| {
+            let message = format!("{} is not a count", Number(value));
+            Mistake::new(message, "write `forever` or a whole number")
+        })
     }
 }
 

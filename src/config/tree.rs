@@ -198,6 +198,14 @@ impl Tree {
         self.nodes.get(id.index()).map_or(NodeId::ROOT, |node| node.parent)
     }
 
+    /// Returns the key of a node that is the value of a map entry.
+    pub fn key_of(&self, id: NodeId) -> Option<&str> {
+        match self.nodes.get(id.index())?.step {
+            Step::Entry => Some(self.key(NodeId(id.0.saturating_sub(1)))),
+            _ => None,
+        }
+    }
+
     /// Returns the path of a node, such as `scenarios.baseline.schedule[1].ramp.to`.
     pub fn path(&self, id: NodeId) -> String {
         let step = self.nodes.get(id.index()).map_or(Step::Root, |node| node.step);
@@ -214,11 +222,25 @@ impl Tree {
 }
 
 /// Returns the start of a text in a form that is safe in a message: at most 64 characters, and a
-/// replacement character for each control character.
+/// replacement character for each control character. A person cannot see a special space, so the
+/// result contains its name.
 pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
-    let mut safe: String =
-        text.chars().take(LIMIT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    // Zero-width characters, and the byte order mark.
+    let has_no_width =
+        |letter: char| matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    let mut safe: String = text
+        .chars()
+        .take(LIMIT)
+        .map(|letter| match letter {
+            '\u{a0}' => "[no-break space]".to_owned(),
+            letter if letter.is_control() => '\u{fffd}'.to_string(),
+            letter if has_no_width(letter) || letter.is_whitespace() && letter != ' ' => {
+                format!("[U+{:04X}]", u32::from(letter))
+            }
+            letter => letter.to_string(),
+        })
+        .collect();
     if text.chars().nth(LIMIT).is_some() {
         safe.push('…');
     }

@@ -6,6 +6,7 @@
 //! pass therefore finds all mistakes. The loader returns a plan only if no method recorded a
 //! mistake.
 
+mod body_secrets;
 mod calendar;
 mod connection;
 mod definitions;
@@ -46,7 +47,7 @@ use super::variables::Variables;
 use super::yaml::SHORTEST_FILE;
 use crate::buckets::Buckets;
 use crate::plan;
-use crate::prompts::Prompts;
+use crate::prompts::{BUILTIN, Prompts};
 use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
 pub use secret::is_sensitive;
@@ -193,6 +194,7 @@ impl Validator<'_> {
         }
         self.warn_of_unused(&targets);
         self.warn_of_unused(&sources);
+        body_secrets::add(&mut scenarios);
         Form { seed, scenarios, buckets }
     }
 
@@ -237,7 +239,9 @@ impl Validator<'_> {
             slo: form.slo,
         };
         let scenario = self.scenario(DEFAULT_NAME, &scenario, NodeId::ROOT, &targets, &sources);
-        Form { seed, scenarios: scenario.into_iter().collect(), buckets }
+        let mut scenarios: Vec<_> = scenario.into_iter().collect();
+        body_secrets::add(&mut scenarios);
+        Form { seed, scenarios, buckets }
     }
 
     fn short_target(&self, field: Field<ShortTarget>, seed: u64) -> Option<plan::Target> {
@@ -266,6 +270,18 @@ impl Validator<'_> {
         match field {
             Field::Absent => Definitions::empty("prompts"),
             Field::Invalid(_) => Definitions::single("prompts", DEFAULT_NAME, None),
+            Field::Present(Located { node, value: ShortPrompts::Text(name) }) => {
+                let builtin = (name.trim() == BUILTIN).then(Prompts::builtin);
+                if builtin.is_none() {
+                    self.problem(
+                        node,
+                        "found text, expected a list, a map or `builtin`",
+                        "write the prompts themselves, `[\"Say hello.\"]`, or a name and a file, \
+                         `{mine: {lines: prompts.txt}}`",
+                    );
+                }
+                Definitions::single("prompts", BUILTIN, builtin)
+            }
             Field::Present(Located { node, value: ShortPrompts::Map(map) }) => {
                 self.sources(&Field::Present(Located { node, value: map }))
             }

@@ -4,25 +4,42 @@
 //! variable can therefore never add keys or lists to the document, and the page `/config` can show
 //! the text of the file instead of the value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
 use super::dotenv::{self, is_variable_name};
 use super::problem::{Mistake, MistakeAt};
-use super::tree::{Substituted, Tree, Value, excerpt};
+use super::tree::{NodeId, Substituted, Tree, Value, excerpt};
 
 /// The size of the largest `.env` file that llmload reads, in bytes.
 const MAX_DOTENV_BYTES: u64 = 1 << 20;
 
+/// The highest number of defaults that contain each other, as in `${A:-${B:-c}}`.
+const MAX_DEPTH: usize = 8;
+
 /// The remedy for a `${` that does not begin a valid variable.
 const ESCAPE: &str = "write `$${` for a literal `${`";
+
+/// Returns the value of an environment variable. The value can be any bytes.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The treatment of a secret that does not exist: a variable that is not set, or a missing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// It is a mistake, because llmload could send no request.
+    Required,
+    /// A placeholder replaces it. This is enough to check a file on a machine without secrets.
+    Optional,
+}
 
 /// The variables that a file can use. A variable of the environment overrides a variable with the
 /// same name in the `.env` file, which is in the folder of the configuration file.
 pub struct Variables<'a> {
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: Environment<'a>,
     dotenv: HashMap<String, String>,
+    secrets: Secrets,
     /// True if the configuration is a file, so its folder can contain a `.env` file. False if the
     /// configuration is from the command line.
     has_folder: bool,
@@ -34,14 +51,15 @@ impl<'a> Variables<'a> {
     /// # Errors
     /// If the `.env` file cannot be read. The message quotes no text of the `.env` file.
     pub fn new(
-        environment: &'a dyn Fn(&str) -> Option<String>,
+        environment: Environment<'a>,
         folder: Option<&Path>,
+        secrets: Secrets,
     ) -> Result<Variables<'a>, Mistake> {
         let mut values = HashMap::new();
         if let Some(path) = folder.map(|folder| folder.join(".env")).filter(|path| path.is_file()) {
             values = read_dotenv(&path)?;
         }
-        Ok(Variables { environment, dotenv: values, has_folder: folder.is_some() })
+        Ok(Variables { environment, dotenv: values, secrets, has_folder: folder.is_some() })
     }
 
     /// Returns the places where llmload looks for variables, for a message.
@@ -54,20 +72,56 @@ impl<'a> Variables<'a> {
     }
 
     /// Returns the value of a variable, if it is set.
-    pub fn get(&self, name: &str) -> Option<String> {
-        (self.environment)(name).or_else(|| self.dotenv.get(name).cloned())
+    ///
+    /// # Errors
+    /// If the value is not UTF-8. The message does not quote the name, because a user can have
+    /// written a secret there.
+    fn get(&self, name: &str) -> Result<Option<String>, Mistake> {
+        match (self.environment)(name).map(OsString::into_string) {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_)) => Err(Mistake::new(
+                "the value of the variable is not UTF-8",
+                "set the variable to a text in UTF-8",
+            )),
+            None => Ok(self.dotenv.get(name).cloned()),
+        }
+    }
+
+    /// Returns the value of a variable that contains a secret. If secrets are optional, a
+    /// placeholder replaces a secret that is not set, and an empty one: CI systems set the secrets
+    /// of a fork to an empty text.
+    ///
+    /// # Errors
+    /// If the value is not UTF-8.
+    pub fn get_secret(&self, name: &str) -> Result<Option<String>, Mistake> {
+        let value = self.get(name)?;
+        let is_missing = value.as_ref().is_none_or(|value| value.trim().is_empty());
+        Ok(self.placeholder().filter(|_| is_missing).or(value))
+    }
+
+    /// Returns the text that replaces a secret that does not exist; `None` if secrets are required.
+    pub fn placeholder(&self) -> Option<String> {
+        (self.secrets == Secrets::Optional).then(|| "secret".to_owned())
     }
 
     /// Substitutes the variables in every text of the tree, and returns the mistakes. A text with a
-    /// mistake becomes [`Value::Unknown`].
-    pub fn substitute(&self, tree: &mut Tree) -> Vec<MistakeAt> {
+    /// mistake becomes [`Value::Unknown`]. `secret_nodes` are the texts that are used as secrets.
+    pub fn substitute(&self, tree: &mut Tree, secret_nodes: &HashSet<NodeId>) -> Vec<MistakeAt> {
         let mut mistakes = Vec::new();
         for (node, text) in tree.value_texts_mut() {
             if !text.written.contains('$') {
                 continue;
             }
-            match self.expand(&text.written) {
-                Ok(new) => text.substituted = Some(new).filter(|new| new.text != text.written),
+            let mut expansion = Expansion {
+                variables: self,
+                is_secret: secret_nodes.contains(&node),
+                new: Substituted { text: String::new(), from_variable: false },
+            };
+            match expansion.add(&text.written, 0) {
+                Ok(()) => {
+                    let new = expansion.new;
+                    text.substituted = Some(new).filter(|new| new.text != text.written);
+                }
                 Err(mistake) => mistakes.push(MistakeAt { node, mistake }),
             }
         }
@@ -76,34 +130,44 @@ impl<'a> Variables<'a> {
         }
         mistakes
     }
+}
 
-    fn expand(&self, written: &str) -> Result<Substituted, Mistake> {
-        let mut new =
-            Substituted { text: String::with_capacity(written.len()), from_variable: false };
+/// The expansion of one text of the file.
+struct Expansion<'v> {
+    variables: &'v Variables<'v>,
+    /// True if the text is used as a secret.
+    is_secret: bool,
+    /// The result so far.
+    new: Substituted,
+}
+
+impl Expansion<'_> {
+    /// Appends a text after the expansion of its variables. `depth` is the number of defaults that
+    /// contain the text.
+    fn add(&mut self, written: &str, depth: usize) -> Result<(), Mistake> {
         let mut rest = written;
         while let Some((before, after)) = rest.split_once('$') {
-            new.text.push_str(before);
+            self.new.text.push_str(before);
             if let Some(after) = after.strip_prefix('$') {
-                new.text.push('$');
+                self.new.text.push('$');
                 rest = after;
             } else if let Some(inside) = after.strip_prefix('{') {
-                let (inside, after) = inside
-                    .split_once('}')
+                let end = closing_brace(inside)
                     .ok_or_else(|| Mistake::new("`${` has no closing `}`", ESCAPE))?;
-                self.expand_variable(inside, &mut new)?;
-                rest = after;
+                self.add_variable(&inside[..end], depth)?;
+                rest = &inside[end + 1..];
             } else {
-                new.text.push('$');
+                self.new.text.push('$');
                 rest = after;
             }
         }
-        new.text.push_str(rest);
-        Ok(new)
+        self.new.text.push_str(rest);
+        Ok(())
     }
 
-    /// Appends the value of a variable to `new`. `inside` is the text between `${` and `}`: `NAME`
-    /// or `NAME:-default`.
-    fn expand_variable(&self, inside: &str, new: &mut Substituted) -> Result<(), Mistake> {
+    /// Appends the value of a variable. `inside` is the text between `${` and `}`: `NAME` or
+    /// `NAME:-default`. The default can contain variables.
+    fn add_variable(&mut self, inside: &str, depth: usize) -> Result<(), Mistake> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
@@ -112,22 +176,45 @@ impl<'a> Variables<'a> {
             let message = format!("`${{{}}}` does not name a variable", excerpt(inside));
             return Err(Mistake::new(message, ESCAPE));
         }
-        // As in a shell, the default after `:-` also replaces a variable that is set but empty.
-        match (self.get(name).filter(|v| default.is_none() || !v.is_empty()), default) {
-            (Some(value), _) => {
-                new.from_variable = true;
-                new.text.push_str(&value);
-            }
-            (None, Some(default)) => new.text.push_str(default),
-            (None, None) => {
-                return Err(Mistake::new(
-                    format!("the variable `{name}` is not set {}", self.places()),
-                    format!("set the variable, or write `${{{name}:-default}}`"),
-                ));
-            }
+        if depth >= MAX_DEPTH {
+            let message = format!("more than {MAX_DEPTH} defaults contain each other");
+            return Err(Mistake::new(message, "use fewer variables"));
         }
-        Ok(())
+        let is_optional = self.is_secret && default.is_none();
+        let value =
+            if is_optional { self.variables.get_secret(name) } else { self.variables.get(name) };
+        // As in a shell, the default after `:-` also replaces a variable that is set but empty.
+        match (value?.filter(|v| default.is_none() || !v.is_empty()), default) {
+            (Some(value), _) => {
+                self.new.from_variable = true;
+                self.new.text.push_str(&value);
+                Ok(())
+            }
+            (None, Some(default)) => self.add(default, depth + 1),
+            (None, None) => Err(Mistake::new(
+                format!("the variable `{name}` is not set {}", self.variables.places()),
+                format!("set the variable, or write `${{{name}:-default}}`"),
+            )),
+        }
     }
+}
+
+/// Returns the position of the `}` that closes a `${` before the text. The text can contain further
+/// variables.
+fn closing_brace(inside: &str) -> Option<usize> {
+    let bytes = inside.as_bytes();
+    let (mut at, mut open) = (0, 0_usize);
+    while let Some(byte) = bytes.get(at) {
+        match (byte, bytes.get(at + 1)) {
+            (b'$', Some(b'$')) => at += 1,
+            (b'$', Some(b'{')) => (at, open) = (at + 1, open + 1),
+            (b'}', _) if open == 0 => return Some(at),
+            (b'}', _) => open -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 fn read_dotenv(path: &Path) -> Result<HashMap<String, String>, Mistake> {

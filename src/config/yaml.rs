@@ -9,6 +9,7 @@
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use super::nesting;
 use super::problem::{Mistake, MistakeAt, Position, ProblemKind};
 use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
 
@@ -18,6 +19,9 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub const SHORTEST_FILE: &str = "write at least `target: http://localhost:8000/v1` and `rate: 5/s`";
 /// The remedy for a file that is too large.
 const PROMPTS_ELSEWHERE: &str = "move the prompts to separate files";
+/// The remedy for a file with too many entries.
+const FEWER_ENTRIES: &str =
+    "move prompts to separate files, and write equal phases once, with `repeat` and `phases`";
 /// The highest number of nested lists and maps.
 pub const MAX_DEPTH: usize = 32;
 /// The highest number of nodes. The nodes of a YAML alias count for each use of the alias.
@@ -45,6 +49,9 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
         let mistake = Mistake::new(message, PROMPTS_ELSEWHERE).of_kind(ProblemKind::Syntax);
         return Err(Malformed { position: start, mistake });
     }
+    if let Some((position, mistake)) = nesting::find_fault(text, MAX_DEPTH) {
+        return Err(Malformed { position, mistake: mistake.of_kind(ProblemKind::Syntax) });
+    }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let empty = || Malformed {
         position: start,
@@ -58,14 +65,13 @@ pub fn read(text: &str) -> Result<(Tree, Vec<MistakeAt>), Malformed> {
     if let Value::Null = build.tree.value(NodeId::ROOT) {
         return Err(empty());
     }
-    if let Some(second) = documents.next() {
+    // A text that ends with `---` has one more document without content, which is allowed.
+    for further in documents {
         let mut again = TreeBuilder::new(Some(NodeId::ROOT));
         again.own_mistake =
             Some(Mistake::new("a second document begins here", "write one document per file"));
         let seed = NodeSeed { build: &mut again, parent: NodeId::ROOT, step: Step::Root, depth: 0 };
-        // A text that ends with `---` or `...` has a second document without content. Such a
-        // document is allowed.
-        if let Err(error) = seed.deserialize(second) {
+        if let Err(error) = seed.deserialize(further) {
             return Err(again.malformed(&error));
         }
     }
@@ -184,7 +190,7 @@ impl NodeVisitor<'_> {
         if self.build.tree.len() > MAX_NODES {
             let message =
                 "the file has too many entries (each use of an alias counts its entries again)";
-            return Err(self.build.fail(message, PROMPTS_ELSEWHERE));
+            return Err(self.build.fail(message, FEWER_ENTRIES));
         }
         if self.depth > MAX_DEPTH {
             return Err(self.build.fail("the file is nested too deeply", "nest at most 32 levels"));
@@ -216,11 +222,12 @@ impl<'de> Visitor<'de> for NodeVisitor<'_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<NodeId, E> {
-        self.leaf(Value::Null)
+        // A document without content is no mistake, so no message needs its position.
+        if self.id == NodeId::ROOT { Ok(self.id) } else { self.leaf(Value::Null) }
     }
 
     fn visit_none<E: de::Error>(self) -> Result<NodeId, E> {
-        self.leaf(Value::Null)
+        self.visit_unit()
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<NodeId, E> {

@@ -1,6 +1,7 @@
 //! Prompts from files. A file has rows in one of several formats, or a list of pairs. A pair is a
 //! JSON object with a context and a prompt. A template makes one text from both.
 
+mod indexer;
 mod rows;
 
 use std::fmt;
@@ -32,6 +33,8 @@ pub enum LoadError {
     /// The file has more bytes or more rows than llmload accepts. `limit` is the exceeded limit,
     /// such as `64 MiB`.
     TooLarge { path: String, limit: &'static str },
+    /// The file is encoded in UTF-16.
+    Utf16(String),
     /// The file is not encoded in UTF-8.
     Encoding {
         path: String,
@@ -61,6 +64,7 @@ impl LoadError {
         match self {
             LoadError::Unreadable { path, reason } => format!("`{path}` cannot be read: {reason}"),
             LoadError::TooLarge { path, limit } => format!("`{path}` is larger than {limit}"),
+            LoadError::Utf16(path) => format!("`{path}` is UTF-16"),
             LoadError::Encoding { path, line } => format!("`{path}` is not UTF-8 at line {line}"),
             LoadError::Empty(path) => format!("`{path}` contains no prompts"),
             LoadError::Json { path, line, problem, .. } => {
@@ -79,7 +83,7 @@ impl LoadError {
                 "write the path of an existing file, relative to the folder of the configuration file"
             }
             LoadError::TooLarge { .. } => "use a part of the file",
-            LoadError::Encoding { .. } => "convert the file to UTF-8",
+            LoadError::Utf16(_) | LoadError::Encoding { .. } => "convert the file to UTF-8",
             LoadError::Empty(_) => "write at least one prompt",
             LoadError::Json { remedy, .. } => remedy,
             LoadError::More { .. } => "fix the reported rows first",
@@ -196,11 +200,19 @@ fn read(path: &Path) -> Result<String, LoadError> {
     if bytes.len() > MAX_BYTES {
         return Err(LoadError::TooLarge { path: name(), limit: "64 MiB" });
     }
+    if is_utf16(&bytes) {
+        return Err(LoadError::Utf16(name()));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         LoadError::Encoding { path: name(), line: 1 + memchr::memchr_iter(b'\n', before).count() }
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Returns true if a text begins with a byte order mark of UTF-16.
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
@@ -213,5 +225,10 @@ fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     }
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
+    // The system reports the length 0 for its own files, such as `/proc/kmsg`. A read from such a
+    // file can block forever.
+    if metadata.len() == 0 {
+        return Err(LoadError::Empty(path.display().to_string()));
+    }
     Ok((file, metadata))
 }

@@ -91,6 +91,21 @@ impl<'a> From<&'a str> for Prompt<'a> {
 }
 
 impl Content<'_> {
+    /// The number of bytes of the text that the model reads. Token ids count as four bytes each. A
+    /// recorded body can also contain images and tools, whose tokens are unknown.
+    pub fn text_bytes(&self) -> u64 {
+        match self {
+            Content::Conversation(messages) => {
+                messages.iter().map(|message| message.text.len() as u64).sum()
+            }
+            Content::Payload(body) => {
+                let contents = body.get("messages").and_then(Value::as_array);
+                let contents = contents.into_iter().flatten().filter_map(|m| m.get("content"));
+                contents.chain(body.get("prompt")).map(text_bytes).sum()
+            }
+        }
+    }
+
     /// Returns the messages of a conversation. If the conversation does not begin with a system
     /// message, the system message of the scenario is the first one. Returns `None` for a recorded
     /// body.
@@ -106,6 +121,18 @@ impl Content<'_> {
         let system = system.map(|text| (Role::System, text));
         let messages = messages.iter().map(|message| (message.role, message.text.as_ref()));
         Some(system.into_iter().chain(messages).collect())
+    }
+}
+
+/// The number of bytes of the text in a `content` or in a `prompt`: a text, or a list of texts, of
+/// parts with a text, or of token ids.
+fn text_bytes(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Number(_) => 4,
+        Value::Array(parts) => parts.iter().map(text_bytes).sum(),
+        Value::Object(part) => part.get("text").map_or(0, text_bytes),
+        Value::Null | Value::Bool(_) => 0,
     }
 }
 
@@ -157,6 +184,28 @@ mod tests {
         let odd = encoded(&payload(&odd), &json!({}), true);
         assert_eq!(odd["stream_options"], json!({"include_usage": true}));
         assert_eq!((odd.get("max_tokens"), &odd["max_completion_tokens"]), (None, &json!(5)));
+    }
+
+    #[test]
+    fn the_text_of_a_body_is_counted_without_its_other_fields() {
+        for (body, bytes) in [
+            (json!({"prompt": "Hi", "top_k": 3, "user": "somebody"}), 2),
+            (json!({"prompt": [[1, 2, 3]]}), 12),
+            (
+                json!({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "ä"}]}),
+                11,
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": [
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                    {"type": "text", "text": "What?"},
+                ]}, {"role": "assistant", "content": null, "tool_calls": []}]}),
+                5,
+            ),
+        ] {
+            assert_eq!(payload(&body).content.text_bytes(), bytes, "{body}");
+        }
+        assert_eq!(Prompt::from("ä b").content.text_bytes(), 4);
     }
 
     #[test]

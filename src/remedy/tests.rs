@@ -8,7 +8,7 @@ const URL: &str = "http://localhost:8000/v1";
 
 fn target(keys: &str) -> Target {
     let text = format!("target: {{base_url: '{URL}'{keys}}}\nrate: 1/s\n");
-    let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
+    let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".into());
     let plan = crate::config::parse(&text, "test", None, &key).unwrap();
     Target::clone(&plan.scenarios[0].target)
 }

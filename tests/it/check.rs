@@ -138,6 +138,90 @@ scenarios:
 }
 
 #[test]
+fn input_tokens_are_estimated_from_the_prompts_and_skipped_rows_are_reported() {
+    let (folder, path) = written(
+        "target: {base_url: 'http://localhost:1/v1', proxy: 'http://proxy.internal:3128'}
+prompts: {talks: {sharegpt: talks.json}}
+rate: 1/h
+",
+    );
+    let talk = |question: String| {
+        json!({"conversations": [
+            {"from": "human", "value": question}, {"from": "gpt", "value": "So. ".repeat(500)},
+        ]})
+    };
+    let talks: Vec<Value> =
+        (0..5).map(|n| talk("Why?".repeat(if n == 0 { 0 } else { 25 }))).collect();
+    std::fs::write(folder.path().join("talks.json"), json!(talks).to_string()).unwrap();
+    let (code, document) = in_json(&path);
+    assert_eq!(code, Some(0), "{document}");
+    let file = &document["files"][0];
+    let amounts = &file["forecast"]["scenarios"][0]["amounts"];
+    assert_eq!(amounts["input_tokens_estimated"], json!(24.0 * 25.0));
+    let warning = file["warnings"][0].as_str().unwrap();
+    let expected = "1 of 5 rows have no question, so llmload skips them";
+    assert!(warning.contains(expected), "{warning}");
+    let (_, out, _) = llmload(&["check", &path]);
+    let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains(
+            "default at http://localhost:1/v1 through the proxy http://proxy.internal:3128"
+        ),
+        "{out}"
+    );
+    assert!(flat.contains("about 25 tokens each"), "{out}");
+}
+
+/// Runs `check` with this text on standard input, in a folder with a file of prompts.
+fn check_input(args: &[&str], text: &str) -> (Option<i32>, String) {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.txt"), "Hi\n").unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_llmload"))
+        .arg("check")
+        .args(args)
+        .current_dir(folder.path())
+        .env_remove("LLMLOAD_NOT_SET")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout) + &text(output.stderr))
+}
+
+#[test]
+fn a_configuration_can_be_piped_into_check() {
+    let text = "target: http://localhost:1/v1\nrate: 1/s\nprompts: {p: {lines: p.txt}}\n";
+    for input in ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let (code, out) = check_input(&[input], text);
+        assert_eq!(code, Some(0), "{input}: {out}");
+        assert!(out.starts_with(&format!("{input}: valid")), "{out}");
+    }
+    let (code, out) = check_input(&["-"], "target: http://localhost:1/v1\nrate: 1\n");
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(2), "-:2:7: rate: a rate needs a unit; write `1/s`, `1/m` or `1/h`\n")
+    );
+}
+
+#[test]
+fn without_secrets_a_ci_can_check_a_file() {
+    let text = "target: {base_url: 'https://h/v1', api_key_env: LLMLOAD_NOT_SET}\nrate: 1/s\n";
+    let (code, out) = check_input(&["-"], text);
+    assert_eq!(code, Some(2), "{out}");
+    let (code, out) = check_input(&["-", "--without-secrets"], text);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("from the variable LLMLOAD_NOT_SET, as bearer token"), "{out}");
+    let (code, out) =
+        check_input(&["-", "--without-secrets"], &text.replace("1/s", "${LLMLOAD_NOT_SET}"));
+    assert_eq!(code, Some(2), "{out}");
+}
+
+#[test]
 fn cron_firings_are_instants_in_json() {
     let (_folder, path) = written(
         "target: http://localhost:1/v1

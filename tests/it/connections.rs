@@ -42,7 +42,7 @@ fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
 
 fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
     let yaml = format!("target: {{base_url: '{url}', model: m{keys}}}\nrate: 1/s\n");
-    let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".to_owned());
+    let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".into());
     let plan = config::parse(&yaml, "llmload.yml", Some(folder), &key).unwrap();
     let target = Arc::clone(&plan.scenarios[0].target);
     let Location::Url(base) = &target.location else { unreachable!() };

@@ -42,7 +42,7 @@ fn every_configuration_in_a_document_is_valid() {
     let is_page = |path: &Path| !path.ends_with("docs/configuration.md");
     for (path, text) in documents().into_iter().filter(|(path, _)| is_page(path)) {
         for block in yaml_blocks(&text).filter(|block| is_configuration(block)) {
-            let environment = |name: &str| secret(name).map(str::to_owned);
+            let environment = |name: &str| secret(name).map(Into::into);
             let read = llmload::config::parse(block, "block", Some(&folder), &environment);
             assert!(read.is_ok(), "{}: {:?}\n{block}", path.display(), read.err());
             checked += 1;

@@ -25,6 +25,7 @@ pub fn target(url: &str) -> Target {
         auth: Auth::None,
         headers: Vec::new(),
         query: Vec::new(),
+        body_secrets: Vec::new(),
         dialect: Dialect::default(),
         connection: Connection::default(),
         traceparent: true,

@@ -474,6 +474,15 @@ fn compare(base: &Report, new: &Report, arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
+fn compare_rejects_a_file_without_an_end() {
+    for file in ["/dev/zero", "/dev/stdin"] {
+        let (code, out, err) = crate::binary::llmload(&["compare", file, file]);
+        assert_eq!((code, out.as_str()), (Some(2), ""));
+        assert!(err.contains("not a file; pass a report.json"), "{err}");
+    }
+}
+
+#[test]
 fn two_reports_are_compared() {
     let base = run(
         "targets: {sim: {simulator: {decode_tokens_per_second: 2000}}}

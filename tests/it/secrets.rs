@@ -7,6 +7,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -178,9 +179,9 @@ fn folder(yaml: &str) -> tempfile::TempDir {
     folder
 }
 
-fn variable(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<OsString> {
     let variables = [("CANARY_KEY", KEY), ("CANARY_HEADER", HEADER), ("CANARY_QUERY", QUERY)];
-    variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
 }
 
 fn llmload() -> Command {
@@ -356,4 +357,50 @@ async fn the_debug_form_of_a_response_shows_no_secret() {
         Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
     let response = endpoint.send(request, || ()).await.unwrap();
     assert_clean("the response", &format!("{response:?}"));
+}
+
+/// Some web frameworks quote the rejected body in the response.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
+    const TARGET_SECRET: &str = "sk-cAnArY-body/0123456789";
+    const SCENARIO_SECRET: &str = "pw cAnArY \"quoted\" 0123456789";
+    let upstream = Upstream::start(|index| {
+        let quotes = [
+            serde_json::json!({"input": {"api_key": TARGET_SECRET, "password": SCENARIO_SECRET}})
+                .to_string(),
+            format!("no {}", TARGET_SECRET.to_uppercase().replace('/', "%2f")),
+            format!("cut {}", &TARGET_SECRET[3..]),
+        ];
+        let quote = &quotes[usize::try_from(index).unwrap() % quotes.len()];
+        plain(
+            "422 Unprocessable Entity",
+            "application/json",
+            &serde_json::json!({"error": {"message": quote}}).to_string(),
+        )
+    })
+    .await;
+    let yaml = format!(
+        "target: {{base_url: '{}', model: m, extra_body: {{api_key: '{TARGET_SECRET}'}}}}\n\
+         request: {{extra: {{password: '{SCENARIO_SECRET}'}}}}\nstart: now\nrepeat: 1\nmax_lag: 60s\n\
+         schedule: [{{constant: 6/s, for: 1s}}]\n",
+        upstream.url()
+    );
+    let work = move || {
+        let folder = folder(&yaml);
+        let mut run = llmload();
+        let run = run
+            .args(["run", "--report", "report", "--log.level", "trace"])
+            .current_dir(folder.path());
+        let output = run.output().unwrap();
+        let mut outputs = vec![output.stdout, output.stderr];
+        for name in ["report.json", "report.md", "report.html"] {
+            outputs.push(std::fs::read(folder.path().join("report").join(name)).unwrap());
+        }
+        outputs.into_iter().map(|output| String::from_utf8(output).unwrap()).collect::<Vec<_>>()
+    };
+    for output in tokio::task::spawn_blocking(work).await.unwrap() {
+        assert_clean("the output", &output);
+        assert!(!output.to_lowercase().contains("canary"), "{output}");
+    }
+    assert!(upstream.requests.load(Ordering::Relaxed) >= 6);
 }

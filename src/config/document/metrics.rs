@@ -14,7 +14,7 @@ use crate::config::scalar::{Count, Number};
 #[schemars(deny_unknown_fields)]
 pub struct Metrics {
     /// The highest number of routes, 1 to 1024. A route is one scenario on one target. Each route
-    /// adds about 300 series to every scrape. Default: 32.
+    /// adds some hundred series to every scrape; `llmload check` prints their number. Default: 32.
     #[schemars(extend("default" = 32))]
     pub max_combinations: Field<Count>,
     /// The upper bounds of the buckets of a histogram, under the name of the histogram without

@@ -11,6 +11,8 @@ use crate::config::scalar::{Count, Number};
 #[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "ShortPrompts", untagged, inline)]
 pub enum ShortPrompts {
+    /// `builtin`, the built-in prompts.
+    Text(String),
     /// The prompts themselves.
     List(FieldList<String>),
     /// One source of prompts under a name.
@@ -22,7 +24,7 @@ pub enum ShortPrompts {
 #[serde(rename = "$node_type", rename_all = "lowercase")]
 #[schemars(rename = "ScenarioPrompts", untagged, inline)]
 pub enum ScenarioPrompts {
-    /// The name of a source.
+    /// The name of a source, or `builtin`.
     Text(String),
     /// The prompts themselves.
     List(FieldList<String>),

@@ -9,16 +9,18 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::Validator;
-use super::secret::read_start;
 use crate::config::document::{Target, Tls};
 use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, Located};
+use crate::config::file::read_small;
 use crate::config::scalar::KeepAlive;
 use crate::plan::{Connection, Location, SecretText};
 
-/// The highest number of bytes that llmload reads from a PEM file. The file with all trusted
+/// The size of the largest PEM file, in bytes. The file with all trusted
 /// certificates of a system usually has a quarter of this size.
 const MAX_BYTES: u64 = 1 << 20;
+/// The content of `key_file`, for a message.
+const PRIVATE_KEY: &str = "private key";
 
 /// The times for which an idle connection can stay open.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
@@ -125,7 +127,7 @@ impl Validator<'_> {
         let certificate = self.pem(&tls.cert_file, "certificate", |pem| {
             CertificateDer::from_pem_slice(pem.as_bytes()).is_ok()
         });
-        let key = self.pem(&tls.key_file, "private key", |pem| {
+        let key = self.pem(&tls.key_file, PRIVATE_KEY, |pem| {
             PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok()
         });
         let identity = match (tls.cert_file.node(), tls.key_file.node()) {
@@ -189,7 +191,12 @@ impl Validator<'_> {
             Field::Invalid(_) => return None,
             Field::Present(located) => located,
         };
-        match read_start(&self.path(&located.value), MAX_BYTES) {
+        let path = self.path(&located.value);
+        let is_secret = content == PRIVATE_KEY;
+        if is_secret && self.variables.placeholder().is_some() && !path.exists() {
+            return Some(None);
+        }
+        match read_small(&path, MAX_BYTES) {
             Ok(pem) if is_valid(&pem) => return Some(Some(SecretText::from(pem))),
             Ok(_) => {
                 self.problem(
@@ -198,10 +205,7 @@ impl Validator<'_> {
                     "use a file that starts with `-----BEGIN`; a key must have no passphrase",
                 );
             }
-            Err(error) => {
-                let remedy = "name a readable file, relative to the configuration file";
-                self.problem(located.node, format!("the file cannot be read: {error}"), remedy);
-            }
+            Err(mistake) => self.report(located.node, mistake),
         }
         None
     }

@@ -71,6 +71,11 @@ impl<T> Definitions<T> {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.is_readable
     }
+
+    /// Returns true if the file defines this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name == name)
+    }
 }
 
 impl<T: Clone> Definitions<T> {

@@ -44,8 +44,8 @@ impl Validator<'_> {
         self.problem(
             node,
             format!("the file has {routes} pairs of scenario and target, but the limit is {limit}"),
-            "remove some pairs, or raise `metrics.max_combinations`; each pair adds about 300 series \
-             to every scrape",
+            "remove some pairs, or raise `metrics.max_combinations`; each pair adds some hundred \
+             series to every scrape",
         );
     }
 
@@ -87,7 +87,7 @@ impl Validator<'_> {
             if bound <= 0.0 {
                 self.problem(
                     located.node,
-                    format!("{bound} is out of range"),
+                    format!("{} is out of range", located.value),
                     "write upper bounds above 0",
                 );
             } else if bound <= before {

@@ -125,10 +125,7 @@ impl Validator<'_> {
         let (message, remedy) = if length.value.0 < schedule::Phase::SHORTEST {
             ("the phase is shorter than 1ms", "write a longer time, such as `10m`")
         } else if length.value.0 > schedule::Phase::LONGEST {
-            (
-                "the phase is longer than 366 days",
-                "write a shorter time, because the schedule repeats anyway",
-            )
+            ("the phase is longer than 366 days", "write at most `366d`, or write several phases")
         } else {
             return Some(length.value.0);
         };

@@ -50,7 +50,7 @@ impl Validator<'_> {
             Field::Present(located) => {
                 self.problem(
                     located.node,
-                    format!("{} is out of range", located.value.0),
+                    format!("{} is out of range", located.value),
                     format!("write the price of a million tokens, from 0 to {HIGHEST}"),
                 );
                 None

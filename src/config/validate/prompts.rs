@@ -74,6 +74,11 @@ impl Validator<'_> {
             Field::Invalid(_) => None,
             Field::Absent if sources.is_empty() => Some(Prompts::builtin()),
             Field::Absent => sources.resolve(self, &Field::Absent, node),
+            Field::Present(Located { value: ScenarioPrompts::Text(name), .. })
+                if name == prompts::BUILTIN && !sources.has(name) =>
+            {
+                Some(Prompts::builtin())
+            }
             Field::Present(Located { node: name_node, value: ScenarioPrompts::Text(name) }) => {
                 let name = Field::Present(Located { node: *name_node, value: name.clone() });
                 sources.resolve(self, &name, node)
@@ -211,7 +216,17 @@ impl Validator<'_> {
         let (file, format) =
             files.into_iter().find_map(|(file, format)| Some((file.present()?, format)))?;
         match prompts::load_rows(&self.path(&file.value), format) {
-            Ok(rows) => Some(Prompts::from_rows(name, rows, order?)),
+            Ok(rows) => {
+                let (skipped, all) = rows.skipped();
+                if skipped > 0 {
+                    self.warn(
+                        file.node,
+                        format!("{skipped} of {all} rows have no question, so llmload skips them"),
+                        "add a message from `human`, or remove these rows",
+                    );
+                }
+                Some(Prompts::from_rows(name, rows, order?))
+            }
             Err(errors) => {
                 for error in errors {
                     self.report(file.node, mistake_of(&error));

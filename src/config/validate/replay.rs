@@ -31,7 +31,7 @@ impl Validator<'_> {
                 Some(located.value.0)
             }
             Field::Present(located) => {
-                let message = format!("{} is out of range", located.value.0);
+                let message = format!("{} is out of range", located.value);
                 self.problem(located.node, message, "write a speed from 0.001 to 1000");
                 None
             }

@@ -51,7 +51,7 @@ impl Validator<'_> {
             Field::Present(located) => {
                 self.problem(
                     located.node,
-                    format!("{} is out of range", located.value.0),
+                    format!("{} is out of range", located.value),
                     "write a temperature from 0 to 2",
                 );
                 None

@@ -156,7 +156,7 @@ impl Validator<'_> {
         if !(0.01..=100.0).contains(&shape.value.0) {
             self.problem(
                 shape.node,
-                format!("{} is out of range", shape.value.0),
+                format!("{} is out of range", shape.value),
                 "write a burstiness from 0.01 (bursts) to 100 (nearly equal intervals)",
             );
             return None;

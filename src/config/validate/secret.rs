@@ -3,16 +3,14 @@
 //! The messages of this module never quote a value. Users sometimes write a secret where the name
 //! of a variable belongs, so a message quotes such a name only if it does not look like a secret.
 
-use std::io::Read;
-use std::path::Path;
-
 use super::Validator;
 use crate::config::dotenv::is_variable_name;
 use crate::config::field::Located;
+use crate::config::file::read_small;
 use crate::config::tree::NodeId;
 use crate::plan::{Secret, SecretOrigin, SecretText};
 
-/// The highest number of bytes that llmload reads from a file with a secret.
+/// The size of the largest file with a secret, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Words that show that a name is the name of a secret. The list does not contain `tokens`, because
@@ -53,17 +51,6 @@ pub fn is_sensitive(name: &str) -> bool {
     words(name).any(|word| SENSITIVE.contains(&word.as_str()))
 }
 
-/// Reads the first `bytes` of a text file.
-pub(super) fn read_start(path: &Path, bytes: u64) -> std::io::Result<String> {
-    // A pipe or a device can be endless, so llmload reads only regular files.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a file"));
-    }
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(bytes).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// Splits a name such as `x-api-key`, `user_id`, `apiKey2` or `APIKey` into words in lower case.
 fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
@@ -93,7 +80,9 @@ impl Validator<'_> {
             );
             return None;
         }
-        let Some(value) = self.variables.get(variable) else {
+        let value = self.variables.get_secret(variable);
+        let value = value.map_err(|mistake| self.report(name.node, mistake)).ok()?;
+        let Some(value) = value else {
             // A text with lower-case letters can be a secret that the user pasted instead of the
             // name of a variable, so the message does not quote it.
             let is_upper_case = !variable.bytes().any(|b| b.is_ascii_lowercase());
@@ -116,17 +105,13 @@ impl Validator<'_> {
     /// Reads a secret from a file.
     pub(super) fn secret_from_file(&self, name: &Located<String>) -> Option<Secret> {
         let path = self.path(&name.value);
-        match read_start(&path, MAX_BYTES) {
-            Ok(text) => {
-                let value = self.header_value(name.node, &text, "the file")?;
-                Some(Secret { value, origin: SecretOrigin::File(path) })
-            }
-            Err(error) => {
-                let remedy = "name a readable file, relative to the configuration file";
-                self.problem(name.node, format!("the file cannot be read: {error}"), remedy);
-                None
-            }
-        }
+        let text = match self.variables.placeholder().filter(|_| !path.exists()) {
+            Some(placeholder) => Ok(placeholder),
+            None => read_small(&path, MAX_BYTES),
+        };
+        let text = text.map_err(|mistake| self.report(name.node, mistake)).ok()?;
+        let value = self.header_value(name.node, &text, "the file")?;
+        Some(Secret { value, origin: SecretOrigin::File(path) })
     }
 
     /// Returns a value as a secret, if llmload can send the value in a header. `source` is the noun

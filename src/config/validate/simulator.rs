@@ -65,10 +65,9 @@ impl Validator<'_> {
                 Some(located.value.0)
             }
             Field::Present(located) => {
-                let value = located.value.0;
                 self.problem(
                     located.node,
-                    format!("{value} is out of range"),
+                    format!("{} is out of range", located.value),
                     "write a number from 0.001 to 1000000000",
                 );
                 None

@@ -116,7 +116,7 @@ impl Validator<'_> {
             Field::Present(located) => {
                 self.problem(
                     located.node,
-                    format!("{} is out of range", located.value.0),
+                    format!("{} is out of range", located.value),
                     format!("write a deviation from 0 to {MAX_TOKENS} tokens"),
                 );
                 None

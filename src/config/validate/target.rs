@@ -58,6 +58,7 @@ impl Validator<'_> {
             auth,
             headers: headers?,
             query: query?,
+            body_secrets: Vec::new(),
             dialect: dialect?,
             connection: connection?,
             traceparent: target.traceparent.present().is_none_or(|located| located.value),
@@ -197,7 +198,7 @@ impl Validator<'_> {
             Some(Auth::None) | None => "",
         };
         let mut seen = HashSet::new();
-        self.value_sources(field, |name| {
+        self.value_sources(field, is_sensitive, |name| {
             let header = HeaderName::from_str(&name.value).ok();
             let mistake = match &header {
                 None => Mistake::new(
@@ -228,14 +229,18 @@ impl Validator<'_> {
     }
 
     fn query(&self, field: &Field<FieldMap<ValueSource>>) -> Option<Vec<(String, SecretText)>> {
-        self.value_sources(field, |name| Some(name.value.clone()))
+        // Azure Functions expect their key in the parameter `code`.
+        let is_secret = |name: &str| name == "code" || is_sensitive(name);
+        self.value_sources(field, is_secret, |name| Some(name.value.clone()))
     }
 
     /// Reads a map of headers or query parameters. Each value is a text in the configuration, or is
-    /// in a variable or a file. `read_name` checks a name.
+    /// in a variable or a file. `is_secret` returns true for a name whose value is a secret.
+    /// `read_name` checks a name.
     fn value_sources<K>(
         &self,
         field: &Field<FieldMap<ValueSource>>,
+        is_secret: impl Fn(&str) -> bool,
         mut read_name: impl FnMut(&Located<String>) -> Option<K>,
     ) -> Option<Vec<(K, SecretText)>> {
         let entries = match field {
@@ -247,22 +252,28 @@ impl Validator<'_> {
             .iter()
             .map(|(name, source)| {
                 let key = read_name(name);
-                let value =
-                    source.present().and_then(|located| self.value_source(&name.value, located));
+                let value = source.present().and_then(|located| {
+                    self.value_source(&name.value, is_secret(&name.value), located)
+                });
                 key.zip(value)
             })
             .collect();
         read.into_iter().collect()
     }
 
-    fn value_source(&self, name: &str, located: &Located<ValueSource>) -> Option<SecretText> {
+    fn value_source(
+        &self,
+        name: &str,
+        is_secret: bool,
+        located: &Located<ValueSource>,
+    ) -> Option<SecretText> {
         match &located.value {
             ValueSource::Text(text) => {
                 // A secret is allowed if it comes from a variable, because it is then not in the
                 // file.
                 let text_of_file = self.tree.text(located.node);
                 let substituted = text_of_file.and_then(|text| text.substituted.as_ref());
-                if is_sensitive(name) && !substituted.is_some_and(|new| new.from_variable) {
+                if is_secret && !substituted.is_some_and(|new| new.from_variable) {
                     self.problem(
                         located.node,
                         "a secret never belongs in the configuration",

@@ -12,18 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::indexer::{Counts, RowIndexer, unpack};
 use super::{LoadError, MAX_BYTES};
 use crate::prompts::format::RowFormat;
-use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, RowSplitter, SplitError};
+use crate::prompts::row_splitter::RowSplitter;
 use crate::protocol::Prompt;
 
 /// The highest number of rows. The index of this many rows has 256 MiB.
 const MAX_ROWS: usize = 1 << 25;
 /// The largest size of a file: 1 TiB. An index entry has 40 bits for the offset of a row.
 const MAX_FILE_BYTES: u64 = 1 << 40;
-/// The highest number of wrong rows that are reported one by one. Further wrong rows are only
-/// counted.
-const MAX_REPORTED: usize = 5;
 /// While llmload loads a file, it reads at most this many bytes at once.
 const READ_SIZE: usize = 1 << 18;
 
@@ -54,17 +52,6 @@ pub struct Rows {
     counts: Counts,
     bytes: Bytes,
     path: Arc<str>,
-}
-
-/// Counts over all rows of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Counts {
-    /// The number of rows that contain a limit of output tokens.
-    with_limit: u64,
-    /// The sum of these limits.
-    limits: u64,
-    /// The number of rows without text. llmload cannot add a nonce to these rows.
-    without_text: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -121,14 +108,7 @@ impl Rows {
             return Err(vec![LoadError::TooLarge { path: name, limit: "1 TiB" }]);
         }
 
-        let mut indexer = RowIndexer {
-            format: &format,
-            path: &name,
-            index: Vec::new(),
-            counts: Counts::default(),
-            errors: Vec::new(),
-            more_errors: 0,
-        };
+        let mut indexer = RowIndexer::new(&format, &name);
         let mut splitter = RowSplitter::new(format.is_json());
         let mut content = (version.length <= max_in_memory).then(Vec::new);
         let mut part = vec![0; READ_SIZE];
@@ -136,6 +116,9 @@ impl Rows {
         loop {
             let count = file.read(&mut part).map_err(unreadable)?;
             let bytes = &part[..count];
+            if length == 0 && super::is_utf16(bytes) {
+                return Err(vec![LoadError::Utf16(name)]);
+            }
             length += count as u64;
             if count == 0 || length > version.length {
                 break;
@@ -176,11 +159,15 @@ impl Rows {
         self.counts.without_text
     }
 
-    /// The mean length of a row in bytes.
+    /// The number of rows without a prompt, and the number of all rows.
+    pub fn skipped(&self) -> (u64, u64) {
+        (self.counts.skipped, self.counts.skipped + self.count())
+    }
+
+    /// The mean length of the text of a prompt in bytes. A row can also have other fields.
     #[allow(clippy::cast_precision_loss)]
     pub(in crate::prompts) fn mean_bytes(&self) -> f64 {
-        let bytes: u64 = self.index.iter().map(|entry| entry & ((1 << LENGTH_BITS) - 1)).sum();
-        bytes as f64 / self.index.len().max(1) as f64
+        self.counts.text_bytes as f64 / self.index.len().max(1) as f64
     }
 
     /// The mean limit of output tokens. A row without a limit counts as a row with the limit
@@ -248,99 +235,6 @@ impl Rows {
     }
 }
 
-/// Validates the rows of a file and builds the index.
-struct RowIndexer<'a> {
-    format: &'a RowFormat,
-    path: &'a str,
-    index: Vec<u64>,
-    counts: Counts,
-    /// The errors of the first wrong rows, at most [`MAX_REPORTED`].
-    errors: Vec<LoadError>,
-    /// The number of further wrong rows.
-    more_errors: usize,
-}
-
-impl RowIndexer<'_> {
-    fn add(&mut self, row: RawRow<'_>) {
-        let Ok(text) = str::from_utf8(row.bytes) else {
-            let before = row.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-            let line = row.line + memchr::memchr_iter(b'\n', before.as_bytes()).count();
-            return self.add_error(LoadError::Encoding { path: self.path.to_owned(), line });
-        };
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_start();
-        let start = row.start + (row.bytes.len() - text.len()) as u64;
-        let text = text.trim_end();
-        if text.is_empty() {
-            return;
-        }
-        match self.format.parse(text.into()) {
-            Ok(Some(prompt)) => {
-                self.index.push(pack(start, text.len()));
-                if let Some(limit) = prompt.own_output_limit() {
-                    self.counts.with_limit += 1;
-                    self.counts.limits = self.counts.limits.saturating_add(limit);
-                }
-                self.counts.without_text += u64::from(!prompt.has_first_text());
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let line = row.line + error.line;
-                self.add_error(LoadError::Json {
-                    path: self.path.to_owned(),
-                    line,
-                    problem: error.problem,
-                    remedy: error.remedy,
-                });
-            }
-        }
-    }
-
-    fn add_error(&mut self, error: LoadError) {
-        if self.errors.len() < MAX_REPORTED {
-            self.errors.push(error);
-        } else {
-            self.more_errors += 1;
-        }
-    }
-
-    /// Returns the errors of the rows so far, followed by this error. From here on, the file cannot
-    /// be split into rows.
-    fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
-        let mut errors = std::mem::take(&mut self.errors);
-        errors.push(LoadError::Json {
-            path: self.path.to_owned(),
-            line: error.line,
-            problem: error.problem.to_owned(),
-            remedy: error.remedy.to_owned(),
-        });
-        errors
-    }
-
-    fn finish(mut self) -> Result<Vec<u64>, Vec<LoadError>> {
-        if self.more_errors > 0 {
-            let (path, count) = (self.path.to_owned(), self.more_errors);
-            self.errors.push(LoadError::More { path, count });
-        }
-        if self.errors.is_empty() && self.index.is_empty() {
-            self.errors.push(LoadError::Empty(self.path.to_owned()));
-        }
-        if self.errors.is_empty() { Ok(self.index) } else { Err(self.errors) }
-    }
-}
-
-const BYTE_ORDER_MARK: char = '\u{feff}';
-const LENGTH_BITS: u32 = LARGEST_ROW.count_ones();
-
-/// Creates an index entry.
-fn pack(start: u64, length: usize) -> u64 {
-    start << LENGTH_BITS | length as u64
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn unpack(entry: u64) -> (u64, usize) {
-    (entry >> LENGTH_BITS, entry as usize & LARGEST_ROW)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -400,6 +294,26 @@ mod tests {
                     {\"conversations\": [{\"from\": \"human\", \"value\": \"B\"}]}]";
         for rows in both(text, &RowFormat::Sharegpt) {
             assert_eq!(all(&rows), ["A", "B"].map(Prompt::from));
+        }
+    }
+
+    /// A row can have answers and other fields, which llmload does not send.
+    #[test]
+    fn only_the_text_of_prompts_counts_for_the_mean_length() {
+        let answer = "x".repeat(2000);
+        let talk = |question: &str| {
+            format!(
+                "{{\"conversations\": [{{\"from\": \"human\", \"value\": \"{question}\"}}, \
+                 {{\"from\": \"gpt\", \"value\": \"{answer}\"}}]}}\n"
+            )
+        };
+        let talks = [talk("four"), talk(" "), talk("eight ch")].concat();
+        for rows in both(&talks, &RowFormat::Sharegpt) {
+            assert_eq!((rows.mean_bytes(), rows.skipped()), (6.0, (1, 3)));
+        }
+        let row = format!("{{\"prompt\": \"a\\nb\", \"answer\": \"{answer}\"}}\n");
+        for rows in both(&row, &RowFormat::Jsonl(None)) {
+            assert_eq!((rows.mean_bytes(), rows.skipped()), (3.0, (0, 1)));
         }
     }
 

@@ -1,0 +1,139 @@
+//! Warnings about limits of the machine: open files, and local ports.
+
+use std::collections::BTreeMap;
+
+use super::server_of;
+use crate::check::forecast::Forecast;
+use crate::check::numbers::count;
+use crate::plan::{Plan, Scenario};
+
+/// The limits of the machine on which `llmload check` runs. `None` means that a limit is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemLimits {
+    /// The number of files and sockets that a process can open. llmload raises its limit to this
+    /// number when it starts.
+    pub open_files: Option<u64>,
+    /// The number of ports from which a connection can begin.
+    pub local_ports: Option<u64>,
+}
+
+impl SystemLimits {
+    /// Reads the limits of this process and of this machine.
+    pub fn read() -> SystemLimits {
+        let limits = rlimit::getrlimit(rlimit::Resource::NOFILE).ok();
+        // Only Linux has this file.
+        let ports = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+        SystemLimits {
+            open_files: limits.map(|(_, hard)| hard),
+            local_ports: ports.as_deref().and_then(number_of_ports),
+        }
+    }
+}
+
+/// Reads a range of ports, such as `32768 60999`.
+fn number_of_ports(range: &str) -> Option<u64> {
+    let mut bounds = range.split_whitespace().map(|bound| bound.parse::<u64>().ok());
+    let (low, high) = (bounds.next()??, bounds.next()??);
+    Some(high.checked_sub(low)? + 1)
+}
+
+/// Returns the warnings about the limits.
+pub fn find(plan: &Plan, forecast: &Forecast, limits: SystemLimits) -> Vec<String> {
+    let files = few_files(plan, limits.open_files);
+    let ports = limits.local_ports.map(|ports| few_ports(plan, forecast, ports));
+    files.into_iter().chain(ports.into_iter().flatten()).collect()
+}
+
+/// The daemon compares the same numbers when it starts.
+#[allow(clippy::cast_precision_loss)]
+fn few_files(plan: &Plan, limit: Option<u64>) -> Option<String> {
+    let (limit, needed) = (limit?, plan.open_files());
+    (needed > limit).then(|| {
+        format!(
+            "the plan can hold {} files and sockets open, but a process on this machine can open \
+             {}, so llmload would not start; raise `ulimit -n` or lower `max_concurrency`",
+            count(needed as f64),
+            count(limit as f64)
+        )
+    })
+}
+
+/// Every connection to one address needs a different local port. The connections to different
+/// addresses can share a port. HTTP/2 sends all requests over a few connections.
+#[allow(clippy::cast_precision_loss)]
+fn few_ports(plan: &Plan, forecast: &Forecast, ports: u64) -> Vec<String> {
+    let mut in_flight: BTreeMap<String, u64> = BTreeMap::new();
+    for (scenario, forecast) in plan.scenarios.iter().zip(&forecast.scenarios) {
+        let others = forecast.other_targets.iter().map(|other| other.in_flight.at_most);
+        let at_most = std::iter::once(forecast.in_flight.at_most).chain(others);
+        for (target, at_most) in Scenario::targets(scenario).zip(at_most) {
+            if !target.connection.http2 {
+                *in_flight.entry(server_of(target, true)).or_default() += u64::from(at_most);
+            }
+        }
+    }
+    let above = in_flight.into_iter().filter(|(_, needed)| *needed > ports);
+    above
+        .map(|(server, needed)| {
+            format!(
+                "up to {} requests to {server} can be in flight, but this machine has {} local \
+                 ports for one address, so further requests would fail as `client_resource`; lower \
+                 `max_concurrency`, or widen `net.ipv4.ip_local_port_range`",
+                count(needed as f64),
+                count(ports as f64)
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::check::FileCheck;
+
+    fn warnings(yaml: &str, limits: SystemLimits) -> Vec<String> {
+        let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
+        FileCheck::valid("f.yml", &plan, SystemTime::UNIX_EPOCH, limits).unwrap().warnings
+    }
+
+    #[test]
+    fn a_plan_that_needs_more_open_files_than_allowed_causes_a_warning() {
+        let yaml = "target: {simulator: {}}\nrate: 1/h\nmax_concurrency: 100";
+        let plan = crate::config::parse(yaml, "f.yml", None, &|_| None).unwrap();
+        let limit = |open_files| SystemLimits { open_files: Some(open_files), local_ports: None };
+        assert_eq!(warnings(yaml, limit(plan.open_files())), [""; 0]);
+        let [warning] = &warnings(yaml, limit(plan.open_files() - 1))[..] else { panic!() };
+        assert!(warning.starts_with("f.yml: the plan can hold"), "{warning}");
+        assert!(warning.contains("so llmload would not start; raise `ulimit -n`"), "{warning}");
+        assert_eq!(warnings(yaml, SystemLimits::default()), [""; 0], "the limit is unknown");
+    }
+
+    #[test]
+    fn more_requests_in_flight_to_one_address_than_local_ports_cause_a_warning() {
+        let yaml = |second: &str| {
+            format!(
+                "targets: {{a: {{base_url: 'http://h:1/v1'}}, b: {{base_url: 'http://h:{second}'}}}}\n\
+                 scenarios: {{a: {{target: a, concurrency: 60, request: {{max_tokens: 1}}}}, \
+                 b: {{target: b, concurrency: 41, request: {{max_tokens: 1}}}}}}"
+            )
+        };
+        let limits = SystemLimits { open_files: None, local_ports: Some(100) };
+        let ports = |yaml: &str| -> Vec<String> {
+            warnings(yaml, limits).into_iter().filter(|text| text.contains("local ports")).collect()
+        };
+        assert_eq!(ports(&yaml("2/v1")), [""; 0], "each address has all ports");
+        let [warning] = &ports(&yaml("1/v2"))[..] else { panic!() };
+        assert!(warning.contains("up to 101 requests to h:1 can be in flight"), "{warning}");
+        let shared = yaml("1/v2").replace("1/v2'", "1/v2', http2: true");
+        assert_eq!(ports(&shared), [""; 0], "HTTP/2 shares connections");
+    }
+
+    #[test]
+    fn the_range_of_ports_includes_both_ends() {
+        assert_eq!(number_of_ports("32768\t60999\n"), Some(28_232));
+        assert_eq!(number_of_ports(""), None);
+        assert_eq!(number_of_ports("5 4"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! Finds the values of a configuration that can be secrets: in the file, for the page `/config` and
+//! for messages, and in the fields of request bodies, for the text of servers.
+//!
+//! A key whose name looks like the name of a secret makes every text below it a secret, in every
+//! part of the file. The exceptions are listed here. So a new part of the file hides its secrets
+//! before anybody thinks of it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value as Json;
+
+use super::tree::{NodeId, Tree, Value};
+use super::validate::is_sensitive;
+
+/// Keys of llmload that contain a word such as `key` or `token`, but whose values are no secrets.
+const HARMLESS: [&str; 5] = ["api_key_env", "api_key_file", AUTH, "first_token", "key_file"];
+/// The key for the way in which llmload sends a key. Some users write the key itself there.
+const AUTH: &str = "auth";
+/// Maps in which a user chooses the keys. A target with the name `auth-gateway` is no secret.
+const FREE_NAMES: [&str; 5] = ["targets", "scenarios", "prompts", "mix", "buckets"];
+
+/// Returns the nodes of all texts that can be secrets. Numbers and booleans are never secrets.
+pub fn secret_nodes(tree: &Tree) -> HashSet<NodeId> {
+    let mut secrets = HashSet::new();
+    let mut visit = vec![(NodeId::ROOT, Surroundings::Settings)];
+    while let Some((node, surroundings)) = visit.pop() {
+        match tree.value(node) {
+            Value::List(items) => visit.extend(items.iter().map(|item| (*item, surroundings))),
+            Value::Map(entries) => visit.extend(
+                entries.iter().map(|(key, value)| (*value, surroundings.below(tree.key(*key)))),
+            ),
+            Value::Text(_) if surroundings.are_secret() => _ = secrets.insert(node),
+            _ => {}
+        }
+    }
+    secrets
+}
+
+/// Returns true if a message is allowed to quote the value of this key of the file. Users sometimes
+/// write a secret at a wrong place.
+pub fn is_quotable(key: &str) -> bool {
+    key != AUTH && (HARMLESS.contains(&key) || !is_sensitive(key))
+}
+
+/// Returns all texts in the fields of a request body that can be secrets.
+pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<&str> {
+    let mut secrets = Vec::new();
+    let below = |(key, value)| (value, Surroundings::Body.below(key));
+    let mut visit: Vec<_> =
+        fields.iter().map(|(key, value)| below((key.as_str(), value))).collect();
+    while let Some((value, surroundings)) = visit.pop() {
+        match value {
+            Json::Array(items) => visit.extend(items.iter().map(|item| (item, surroundings))),
+            Json::Object(entries) => visit.extend(
+                entries.iter().map(|(key, value)| (value, surroundings.below(key.as_str()))),
+            ),
+            Json::String(text) if surroundings.are_secret() => secrets.push(text.as_str()),
+            _ => {}
+        }
+    }
+    secrets
+}
+
+/// The part of the file that contains a value. It decides whether the value can be a secret.
+#[derive(Clone, Copy)]
+enum Surroundings {
+    /// A map of settings, or the value of a setting.
+    Settings,
+    /// A map in which a user chooses the keys.
+    Names,
+    /// The map of all headers, or the map of all query parameters.
+    ValueSources,
+    /// The value of one header or query parameter. If this value is a map, it only names a variable
+    /// or a file, so its texts are not secret.
+    ValueSource,
+    /// The name of a variable or of a file.
+    Reference,
+    /// Fields of a request body, at any depth.
+    Body,
+    /// The value of a key whose name looks like the name of a secret, at any depth.
+    Secret,
+}
+
+impl Surroundings {
+    fn are_secret(self) -> bool {
+        matches!(self, Surroundings::ValueSource | Surroundings::Secret)
+    }
+
+    /// Returns the surroundings of the value of `key` in a map with these surroundings.
+    fn below(self, key: &str) -> Surroundings {
+        use Surroundings::{Body, Names, Reference, Secret, Settings, ValueSource, ValueSources};
+        match self {
+            Secret => Secret,
+            ValueSources => ValueSource,
+            ValueSource | Reference => Reference,
+            Names => Settings,
+            Settings => match key {
+                "headers" | "query" => ValueSources,
+                "extra" | "extra_body" => Body,
+                names if FREE_NAMES.contains(&names) => Names,
+                known if HARMLESS.contains(&known) => Settings,
+                key if is_sensitive(key) => Secret,
+                _ => Settings,
+            },
+            // Tools of a request can have headers of their own, with any name.
+            Body if key == "headers" || is_sensitive(key) => Secret,
+            Body => Body,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this fails, a new key of the file contains a word such as `key`. Add it to [`HARMLESS`],
+    /// or `/config` hides its value.
+    #[test]
+    fn every_key_of_the_file_that_sounds_secret_is_listed() {
+        let mut visit = vec![crate::config::schema()];
+        let mut seen = 0;
+        while let Some(schema) = visit.pop() {
+            if let Some(Json::Object(properties)) = schema.get("properties") {
+                for key in properties.keys().filter(|key| is_sensitive(key)) {
+                    assert!(HARMLESS.contains(&key.as_str()), "{key}");
+                    seen += 1;
+                }
+            }
+            match schema {
+                Json::Object(entries) => visit.extend(entries.into_iter().map(|(_, value)| value)),
+                Json::Array(items) => visit.extend(items),
+                _ => {}
+            }
+        }
+        assert!(seen >= HARMLESS.len(), "{seen}");
+    }
+
+    #[test]
+    fn secrets_of_a_body_are_found_at_any_depth() {
+        let fields = serde_json::json!({
+            "api_key": "one", "stop": ["no"], "max_tokens": 5, "secret": 7, "auth": {"a": ["two"]},
+            "tools": [{"type": "mcp", "headers": {"x-team": "three"}, "name": "no"}],
+        });
+        let fields = serde_json::from_value(fields).unwrap();
+        let mut secrets = secret_texts(&fields);
+        secrets.sort_unstable();
+        assert_eq!(secrets, ["one", "three", "two"]);
+    }
+}

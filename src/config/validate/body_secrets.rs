@@ -1,0 +1,43 @@
+//! Collects the secrets in the request bodies of each target. A server can quote a body, so llmload
+//! masks these values in the text of the server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use crate::config::masking::secret_texts;
+use crate::plan::{Scenario, SecretText, Target};
+
+/// Adds the secrets of the bodies to the targets. All requests to a target share a client, so each
+/// target gets the secrets of all its scenarios.
+pub(super) fn add(scenarios: &mut [Scenario]) {
+    let mut targets: HashMap<String, Arc<Target>> = HashMap::new();
+    for scenario in &*scenarios {
+        let of_scenario = secret_texts(&scenario.request.extra);
+        for target in scenario.targets() {
+            let entry = targets.entry(target.name.clone()).or_insert_with(|| Arc::clone(target));
+            let of_target = secret_texts(&target.dialect.extra_body);
+            let found: Vec<SecretText> = of_target
+                .iter()
+                .chain(&of_scenario)
+                .map(|text| (*text).to_owned().into())
+                .collect();
+            if !found.is_empty() {
+                let secrets = &mut Arc::make_mut(entry).body_secrets;
+                secrets.extend(found);
+                secrets.sort_by(|a, b| a.expose_secret().cmp(b.expose_secret()));
+                secrets.dedup();
+            }
+        }
+    }
+    let shared = |target: &mut Arc<Target>| {
+        if let Some(found) = targets.get(&target.name) {
+            *target = Arc::clone(found);
+        }
+    };
+    for scenario in scenarios {
+        shared(&mut scenario.target);
+        scenario.other_targets.iter_mut().for_each(shared);
+    }
+}

@@ -1,0 +1,123 @@
+//! Validates the rows of a file, and builds the index of their places.
+
+use super::LoadError;
+use crate::prompts::format::RowFormat;
+use crate::prompts::row_splitter::{LARGEST_ROW, RawRow, SplitError};
+
+/// The highest number of wrong rows that are reported one by one. Further wrong rows are only
+/// counted.
+const MAX_REPORTED: usize = 5;
+
+/// Counts over all rows of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Counts {
+    /// The number of rows that contain a limit of output tokens.
+    pub(super) with_limit: u64,
+    /// The sum of these limits.
+    pub(super) limits: u64,
+    /// The number of rows without text. llmload cannot add a nonce to these rows.
+    pub(super) without_text: u64,
+    /// The sum of the text of all prompts, in bytes.
+    pub(super) text_bytes: u64,
+    /// The number of rows that are valid but contain no prompt.
+    pub(super) skipped: u64,
+}
+
+/// Validates the rows of a file and builds the index.
+pub(super) struct RowIndexer<'a> {
+    format: &'a RowFormat,
+    path: &'a str,
+    pub(super) index: Vec<u64>,
+    pub(super) counts: Counts,
+    /// The errors of the first wrong rows, at most [`MAX_REPORTED`].
+    errors: Vec<LoadError>,
+    /// The number of further wrong rows.
+    more_errors: usize,
+}
+
+impl<'a> RowIndexer<'a> {
+    pub(super) fn new(format: &'a RowFormat, path: &'a str) -> RowIndexer<'a> {
+        let (index, errors) = (Vec::new(), Vec::new());
+        RowIndexer { format, path, index, counts: Counts::default(), errors, more_errors: 0 }
+    }
+
+    pub(super) fn add(&mut self, row: RawRow<'_>) {
+        let Ok(text) = str::from_utf8(row.bytes) else {
+            let before = row.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+            let line = row.line + memchr::memchr_iter(b'\n', before.as_bytes()).count();
+            return self.add_error(LoadError::Encoding { path: self.path.to_owned(), line });
+        };
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_start();
+        let start = row.start + (row.bytes.len() - text.len()) as u64;
+        let text = text.trim_end();
+        if text.is_empty() {
+            return;
+        }
+        match self.format.parse(text.into()) {
+            Ok(Some(prompt)) => {
+                self.index.push(pack(start, text.len()));
+                if let Some(limit) = prompt.own_output_limit() {
+                    self.counts.with_limit += 1;
+                    self.counts.limits = self.counts.limits.saturating_add(limit);
+                }
+                self.counts.text_bytes += prompt.content.text_bytes();
+                self.counts.without_text += u64::from(!prompt.has_first_text());
+            }
+            Ok(None) => self.counts.skipped += 1,
+            Err(error) => {
+                let line = row.line + error.line;
+                self.add_error(LoadError::Json {
+                    path: self.path.to_owned(),
+                    line,
+                    problem: error.problem,
+                    remedy: error.remedy,
+                });
+            }
+        }
+    }
+
+    fn add_error(&mut self, error: LoadError) {
+        if self.errors.len() < MAX_REPORTED {
+            self.errors.push(error);
+        } else {
+            self.more_errors += 1;
+        }
+    }
+
+    /// Returns the errors of the rows so far, followed by this error. From here on, the file cannot
+    /// be split into rows.
+    pub(super) fn split_failed(&mut self, error: &SplitError) -> Vec<LoadError> {
+        let mut errors = std::mem::take(&mut self.errors);
+        errors.push(LoadError::Json {
+            path: self.path.to_owned(),
+            line: error.line,
+            problem: error.problem.to_owned(),
+            remedy: error.remedy.to_owned(),
+        });
+        errors
+    }
+
+    pub(super) fn finish(mut self) -> Result<Vec<u64>, Vec<LoadError>> {
+        if self.more_errors > 0 {
+            let (path, count) = (self.path.to_owned(), self.more_errors);
+            self.errors.push(LoadError::More { path, count });
+        }
+        if self.errors.is_empty() && self.index.is_empty() {
+            self.errors.push(LoadError::Empty(self.path.to_owned()));
+        }
+        if self.errors.is_empty() { Ok(self.index) } else { Err(self.errors) }
+    }
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+const LENGTH_BITS: u32 = LARGEST_ROW.count_ones();
+
+/// Creates an index entry.
+fn pack(start: u64, length: usize) -> u64 {
+    start << LENGTH_BITS | length as u64
+}
+
+#[allow(clippy::cast_possible_truncation)]
+pub(super) fn unpack(entry: u64) -> (u64, usize) {
+    (entry >> LENGTH_BITS, entry as usize & LARGEST_ROW)
+}
