@@ -106,7 +106,7 @@ struct WebArgs {
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9899", value_parser = listen_address)]
     listen_address: SocketAddr,
     /// Accept admin commands (/-/reload, /-/pause, /-/resume, /-/quit, rates) from other machines
-    /// too
+    /// and under any host name
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
 }

@@ -36,20 +36,18 @@ impl Process {
     /// operating system started, in seconds of Unix time.
     pub(super) fn read(proc: &Path, boot_time: Option<u64>) -> Process {
         let text = |name| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
-        let open_files = count_open_files(&proc.join("self/fd"));
         Process {
-            open_files,
-            ..Process::parse(&text("stat"), &text("status"), &text("limits"), boot_time)
+            open_files: count_open_files(&proc.join("self/fd")),
+            max_files: max_files(),
+            ..Process::parse(&text("stat"), &text("status"), boot_time)
         }
     }
 
-    /// Parses the values from the content of the files `stat`, `status` and `limits`.
-    fn parse(stat: &str, status: &str, limits: &str, boot_time: Option<u64>) -> Process {
+    /// Parses the values from the content of the files `stat` and `status`.
+    fn parse(stat: &str, status: &str, boot_time: Option<u64>) -> Process {
         let ticks = |number| Some(TICK * u32::try_from(stat_field(stat, number)?).ok()?);
         let bytes =
             |key| Some(field(status, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
-        // The first column is the soft limit, which is the limit in effect.
-        let max_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         #[allow(clippy::cast_precision_loss)]
         let started =
             boot_time.zip(ticks(22)).map(|(boot, after)| boot as f64 + after.as_secs_f64());
@@ -60,7 +58,7 @@ impl Process {
             resident: bytes("VmRSS"),
             virtual_memory: bytes("VmSize"),
             open_files: None,
-            max_files: max_files.and_then(|line| line.split_whitespace().next()?.parse().ok()),
+            max_files: None,
             started,
         }
     }
@@ -95,6 +93,18 @@ fn count_numbers(list: &str) -> Option<u32> {
         .sum()
 }
 
+/// Returns the soft limit of open files, which is the limit in effect. A system call reads it,
+/// because no file in `/proc` can be opened while the process is at this limit.
+#[cfg(target_os = "linux")]
+fn max_files() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+#[cfg(not(target_os = "linux"))]
+fn max_files() -> Option<u64> {
+    None
+}
+
 /// Returns the number of open files. Since version 6.2, the kernel reports this number as the size
 /// of the folder. Older kernels report 0, so the names in the folder are counted, which is slow for
 /// ten thousand files.
@@ -118,9 +128,6 @@ mod tests {
                         0 0 0 0 0 0 93878688357424 93878688359040 93879120543744 140736532765235 140736532765255 0\n";
     const STATUS: &str = "Name:\tllmload\nState:\tR (running)\nVmPeak:\t    9999 kB\nVmSize:\t    3060 kB\n\
                           VmRSS:\t    1696 kB\nThreads:\t7\nCpus_allowed:\tf\nCpus_allowed_list:\t0-2,5\n";
-    const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                          Max processes             24085                24085                processes \n\
-                          Max open files            1024                 524288               files     \n";
 
     #[test]
     fn all_values_are_parsed_from_the_files_in_proc() {
@@ -131,20 +138,18 @@ mod tests {
             resident: Some(1696 * 1024),
             virtual_memory: Some(3060 * 1024),
             open_files: None,
-            max_files: Some(1024),
+            max_files: None,
             started: Some(1_700_011_990.05),
         };
-        assert_eq!(Process::parse(STAT, STATUS, LIMITS, Some(1_700_000_000)), expected);
+        assert_eq!(Process::parse(STAT, STATUS, Some(1_700_000_000)), expected);
     }
 
     #[test]
     fn missing_or_invalid_values_are_none() {
-        assert_eq!(Process::parse("", "", "", Some(1)), Process::default());
-        assert_eq!(Process::read(Path::new("/nowhere"), None), Process::default());
-        assert_eq!(
-            Process::parse("1 (a) R 1", "VmRSS: many", "Max open files unlimited", None),
-            Process::default()
-        );
+        assert_eq!(Process::parse("", "", Some(1)), Process::default());
+        let nowhere = Process::read(Path::new("/nowhere"), None);
+        assert_eq!(Process { max_files: None, ..nowhere }, Process::default());
+        assert_eq!(Process::parse("1 (a) R 1", "VmRSS: many", None), Process::default());
     }
 
     #[test]

@@ -253,6 +253,15 @@ fn the_web_port_responds_while_no_file_is_free() {
             assert_eq!(daemon.get(path).0, 200, "{path}");
         }
     }
+    let text = daemon.get("/metrics").2;
+    assert_eq!(sample(&text, "process_max_fds", &[]), f64::from(free), "{text}");
+    // Kernels before 6.2 cannot count the files of a process that is at its limit.
+    if text.contains("\nprocess_open_fds ") {
+        daemon.wait_for("/metrics", |text| {
+            let kind = "kind=\"files\"";
+            (sample(text, "llmload_generator_distortion", &[kind]) == 1.0).then_some(())
+        });
+    }
     // Clients that keep their connections use up the reserve. The oldest of them must leave.
     let open: Vec<_> = (0..20)
         .map(|_| connect(daemon.address, b"GET /-/healthy HTTP/1.1\r\nhost: t\r\n\r\n"))
