@@ -91,8 +91,8 @@ async fn a_stop_of_llmload_is_not_a_timeout_of_the_target() {
     };
     let upstream = Upstream::start(stream).await;
     let yaml = format!(
-        "targets: {{t: {{base_url: '{}', model: m, timeouts: {{idle: 2s}}}}}}
-scenarios: {{s: {{start: now, repeat: 1, schedule: [{{constant: 20/s, for: 2s}}]}}}}
+        "targets: {{t: {{base_url: '{}', model: m, timeouts: {{idle: 3s}}}}}}
+scenarios: {{s: {{start: now, repeat: 1, max_lag: 30s, schedule: [{{constant: 20/s, for: 2s}}]}}}}
 ",
         upstream.url()
     );

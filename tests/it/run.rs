@@ -245,10 +245,13 @@ schedule: [{{constant: 50/s, for: 2s}}]
         assert_eq!(run.code, 3, "{}\n{}", run.table, run.log);
         let report = run.report.unwrap();
         assert_consistent(&report);
-        let [reason] = &report.verdict.reasons[..] else { panic!("{:?}", report.verdict) };
-        assert!(reason.contains("failed because of llmload or its machine"), "{reason}");
-        assert!(reason.contains("ip_local_port_range"), "{reason}");
-        assert!(!reason.contains("ulimit") && !reason.contains("success_rate"), "{reason}");
+        // On a busy machine, other distortions can add reasons.
+        let is_of_client =
+            |reason: &&String| reason.contains("failed because of llmload or its machine");
+        let reasons: Vec<_> = report.verdict.reasons.iter().filter(is_of_client).collect();
+        let [reason] = reasons[..] else { panic!("{:?}", report.verdict) };
+        assert!(reason.contains("ip_local_port_range") && !reason.contains("ulimit"), "{reason}");
+        assert!(!run.table.contains("slo.success_rate"), "{}", run.table);
         assert!(report.routes[0].slo.iter().all(|objective| objective.passed), "{}", run.table);
         assert!(report.distortions.iter().any(|found| found.kind == "client_resource"));
     }
