@@ -30,6 +30,8 @@ const HIGH_LAG_SECONDS: f64 = 0.1;
 /// If TTFT from the due instant exceeds TTFT from sending by this factor, there is a finding. Then
 /// requests wait in llmload or for a connection, and not only for the server.
 const HIGH_WAITING_RATIO: f64 = 1.5;
+/// If there are fewer sent requests than this for each connection retry, there is a finding.
+const MANY_SENT_PER_RETRY: u64 = 100;
 
 pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -49,6 +51,7 @@ pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
         add(Severity::Warning, Vec::from_iter(high_lag(route)));
         add(Severity::Warning, Vec::from_iter(waiting_before_sending(route)));
         add(Severity::Warning, Vec::from_iter(missing_usage(route)));
+        add(Severity::Note, Vec::from_iter(retried_connections(route)));
         add(Severity::Note, Vec::from_iter(prefix_cache(route)));
         add(Severity::Note, Vec::from_iter(too_few_requests(route)));
         add(Severity::Warning, failures(route));
@@ -115,6 +118,20 @@ fn missing_usage(route: &RouteReport) -> Option<String> {
             integer(statistics.succeeded)
         )),
     }
+}
+
+/// A few retries are normal. Many slow the load down, and each one adds to the TTFT of its request.
+fn retried_connections(route: &RouteReport) -> Option<String> {
+    let (retries, sent) = (route.total.connection_retries, route.total.sent);
+    (retries.saturating_mul(MANY_SENT_PER_RETRY) > sent).then(|| {
+        format!(
+            "llmload sent {} of {} requests once more, because their connections ended before the \
+             server could work on them; set `keep_alive` of the target below the idle timeout of \
+             the server, and check the log of the server for crashes",
+            integer(retries),
+            integer(sent)
+        )
+    })
 }
 
 fn prefix_cache(route: &RouteReport) -> Option<String> {

@@ -138,6 +138,8 @@ async fn run_on_short_lived(end: End, phase: &str) {
                 "{end:?} {phase}: {retries} retries for {unanswered}, {failed:?}"
             );
             assert!(ran.table.contains(" connection retries"), "{}", ran.table);
+            let texts: Vec<_> = report.findings.iter().map(|finding| &finding.text).collect();
+            assert!(texts.iter().any(|text| text.contains("once more")), "{texts:?}");
         }
     }
     // A busy test machine makes the TTFT longer, but not that of the fastest request.
