@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::binary::{Daemon, request, sample};
 use crate::faults::{endpoint, request_spec, send_spec, target};
 use crate::run::run_against;
 use crate::upstream::{
@@ -315,6 +316,39 @@ async fn without_keep_alive_each_request_has_its_own_connection() {
         assert_eq!(outcome(&endpoint, &upstream.url()).await, (Ok(()), 0));
     }
     assert!(heads.lock().unwrap().iter().all(|head| head.contains("\r\nconnection: close")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_applies_keep_alive() {
+    let closes = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&closes);
+    let upstream = Upstream::start_with_head(move |_, head| {
+        let is_last = head.to_ascii_lowercase().contains("\r\nconnection: close");
+        counter.fetch_add(u64::from(is_last), Ordering::Relaxed);
+        good()
+    })
+    .await;
+    let url = upstream.url();
+    let yaml = move |keep_alive: &str| {
+        format!(
+            "target: {{base_url: '{url}', model: m, keep_alive: {keep_alive}}}\nrate: 50/s\n\
+             start: now\n"
+        )
+    };
+    let closing = Arc::clone(&closes);
+    tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&yaml("4s"));
+        let succeeded = |text: &str| sample(text, "llmload_request_duration_seconds_count", &[]);
+        daemon.wait_for("/metrics", |text| (succeeded(text) > 10.0).then_some(()));
+        assert_eq!(closing.load(Ordering::Relaxed), 0);
+        std::fs::write(daemon.folder.path().join("llmload.yml"), yaml("off")).unwrap();
+        assert_eq!(request(daemon.address, "POST", "/-/reload").unwrap().0, 200);
+        daemon.wait_for("/metrics", |_| (closing.load(Ordering::Relaxed) > 10).then_some(()));
+        let text = daemon.get("/metrics").2;
+        assert_eq!(sample(&text, "llmload_connection_retries_total", &[]), 0.0);
+    })
+    .await
+    .unwrap();
 }
 
 // ---- Responses before the end of the request ----------------------------------------------------
