@@ -8,6 +8,8 @@
 //!
 //! - If the clock skips a local time, the local time takes place once, at the end of the gap.
 //! - If the clock shows a local time twice, the local time takes place once, the first time.
+//!
+//! Cron expressions with a wildcard are an exception: see [`Cron`].
 
 mod cron;
 mod windows;
@@ -60,9 +62,28 @@ impl Zone {
         self.local_time(timestamp(at)).strftime("%H:%M").to_string()
     }
 
-    /// The local day and time, such as `Sat 22 Nov 06:30`.
-    pub fn day_and_time(&self, at: SystemTime) -> String {
-        self.local_time(timestamp(at)).strftime("%a %-d %b %H:%M").to_string()
+    /// The local day and time, such as `Sat 22 Nov 06:30`, with the year if it is not the year of
+    /// `now`.
+    pub fn day_and_time(&self, at: SystemTime, now: SystemTime) -> String {
+        self.days_and_times(&[at], now).concat()
+    }
+
+    /// The local days and times. They have a year if one of them is not in the year of `now`. They
+    /// have an offset from UTC if the clock of the zone changes between them. So no two times of a
+    /// list have the same text.
+    pub fn days_and_times(&self, times: &[SystemTime], now: SystemTime) -> Vec<String> {
+        let zoned = |at: &SystemTime| timestamp(*at).to_zoned(self.0.clone());
+        let this_year = zoned(&now).year();
+        let times: Vec<_> = times.iter().map(zoned).collect();
+        let has_year = times.iter().any(|time| time.year() != this_year);
+        let has_offset = times.windows(2).any(|pair| pair[0].offset() != pair[1].offset());
+        let format = match (has_year, has_offset) {
+            (false, false) => "%a %-d %b %H:%M",
+            (true, false) => "%a %-d %b %Y %H:%M",
+            (false, true) => "%a %-d %b %H:%M %:z",
+            (true, true) => "%a %-d %b %Y %H:%M %:z",
+        };
+        times.iter().map(|time| time.strftime(format).to_string()).collect()
     }
 
     fn local_time(&self, at: Timestamp) -> DateTime {

@@ -1,7 +1,7 @@
 //! Self-monitoring: llmload, the load generator, detects and reports when it distorts its own
 //! measurements.
 //!
-//! The detection has four inputs:
+//! The detection of distortions has four inputs:
 //!
 //! - Arrivals that llmload sends late or drops as late. The module `metrics` reports each arrival
 //!   with [`GeneratorMonitor::record_sent`] or [`GeneratorMonitor::record_late_drop`].
@@ -12,6 +12,10 @@
 //! - Values from the kernel about the process and its cgroups.
 //!
 //! [`GeneratorMonitor::update`] combines them once a second.
+//!
+//! The monitor also counts and logs steps of the wall clock. A step distorts no measurement,
+//! because all durations are on the monotonic clock. But it changes the load of each schedule that
+//! follows the wall clock.
 
 mod cgroup;
 mod client_failures;
@@ -28,6 +32,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::config::HumanDuration;
+use crate::launch::read_clocks;
+use crate::timetable::{Moment, StepDetector, StepDirection};
 pub use cgroup::{Cgroup, CpuQuota, Throttling};
 use client_failures::FinishedCounter;
 pub use distortion::{DetectedDistortion, Distortion};
@@ -66,6 +73,15 @@ pub struct GeneratorMonitor {
     reader: OnceLock<SyncSender<ReadRequest>>,
     /// The first distortion of each kind since the start.
     first_distortions: Mutex<Vec<DetectedDistortion>>,
+    clock: Mutex<ClockMonitor>,
+}
+
+/// Finds and counts steps of the wall clock.
+#[derive(Debug, Default)]
+struct ClockMonitor {
+    detector: StepDetector,
+    /// The number of steps in each direction of [`StepDirection::ALL`].
+    steps: [u64; 2],
 }
 
 /// Values from the kernel about this process at one instant.
@@ -106,6 +122,7 @@ impl GeneratorMonitor {
             finished: FinishedCounter::default(),
             detector: Mutex::default(),
             first_distortions: Mutex::default(),
+            clock: Mutex::default(),
         })
     }
 
@@ -142,6 +159,34 @@ impl GeneratorMonitor {
     /// Returns the most recent values of [`GeneratorMonitor::read_resource_usage`].
     pub fn resource_usage(&self) -> ResourceUsage {
         *self.resource_usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of steps of the wall clock in each direction.
+    pub fn clock_steps(&self) -> [(StepDirection, u64); 2] {
+        let steps = self.clock().steps;
+        [(StepDirection::Forward, steps[0]), (StepDirection::Backward, steps[1])]
+    }
+
+    /// Compares the clocks. Logs and counts a step of the wall clock.
+    fn observe_clocks(&self, now: Moment) {
+        let mut clock = self.clock();
+        let Some(step) = clock.detector.step_at(now) else { return };
+        clock.detector.accept(step);
+        let (direction, size) = step.extent();
+        let (index, cause) = match direction {
+            StepDirection::Forward => (0, "somebody set it, or the machine was suspended"),
+            StepDirection::Backward => (1, "somebody set it"),
+        };
+        clock.steps[index] += 1;
+        // The clocks are read one after the other, so microseconds would be noise.
+        let milliseconds = (size + Duration::from_micros(500)).as_millis();
+        let size = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX));
+        let size = HumanDuration(size);
+        let direction = direction.as_str();
+        tracing::warn!(
+            "the wall clock moved {size} {direction} relative to the monotonic clock, because \
+             {cause}; schedules with `wall_clock`, `cron` or `active` continue at the new time"
+        );
     }
 
     /// Reads all inputs and updates the active distortions. Call this once a second, and once at
@@ -207,6 +252,10 @@ impl GeneratorMonitor {
         }
     }
 
+    fn clock(&self) -> MutexGuard<'_, ClockMonitor> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn detector(&self) -> MutexGuard<'_, DistortionDetector> {
         // A panic leaves the detector in a valid state, so poisoning is ignored.
         self.detector.lock().unwrap_or_else(PoisonError::into_inner)
@@ -240,6 +289,7 @@ async fn update_each_second(generator: &Arc<GeneratorMonitor>) {
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
+        generator.observe_clocks(read_clocks());
         generator.update().await;
     }
 }
@@ -322,6 +372,24 @@ mod tests {
         }
         assert_eq!(kinds(), []);
         assert_eq!(generator.first_distortions().len(), 1);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_counted_once_in_its_direction() {
+        let generator = GeneratorMonitor::new();
+        let (instant, wall) = (Instant::now(), std::time::SystemTime::UNIX_EPOCH);
+        for (second, shown) in
+            [(0, 9000), (5, 9005), (6, 9007), (7, 9107), (8, 9108), (9, 5109), (10, 5110)]
+        {
+            generator.observe_clocks(Moment {
+                instant: instant + Duration::from_secs(second),
+                wall: wall + Duration::from_secs(shown),
+            });
+        }
+        assert_eq!(
+            generator.clock_steps(),
+            [(StepDirection::Forward, 1), (StepDirection::Backward, 1)]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 //! | `driver` | decides the next step of a scenario: launch an arrival, wait or end |
 //! | `mailbox` | holds the commands that a running driver has not applied yet |
 //! | `slots` | counts the free and the busy slots of a closed loop |
-//! | `alarm` | wakes the driver at an instant |
+//! | `alarm` | reads the clocks, and wakes the driver at an instant |
 //! | `readiness` | delays the next cycle while the target is not ready |
 //! | `route` | sends the arrivals of one scenario to one target |
 //! | `template` | builds the request of an arrival |
@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 
 use crate::event::Arrival;
 
-pub use alarm::Alarm;
+pub use alarm::{Alarm, TestWallClock, read_clocks};
 pub use cancellation::Cancellation;
 pub use driver::Driver;
 pub use mailbox::Mailbox;

@@ -196,6 +196,15 @@ impl ScheduleState {
         self.lock().rate_override = rate;
     }
 
+    /// Moves the recorded times by a step of the wall clock. `moved` turns a time before the step
+    /// into the time that the wall clock shows for the same instant after the step.
+    pub fn move_wall_times(&self, moved: impl Fn(SystemTime) -> SystemTime) {
+        let mut inner = self.lock();
+        inner.previous_start = inner.previous_start.map(&moved);
+        inner.latest = inner.latest.map(|(cycle, start)| (cycle, moved(start)));
+        inner.rate_override = inner.rate_override.map(|(rate, until)| (rate, moved(until)));
+    }
+
     /// Records the number of cron firings that were skipped since the start.
     pub fn set_skipped_firings(&self, firings: u64) {
         self.lock().skipped_firings = firings;

@@ -7,13 +7,21 @@
 //! cover all of time, and no arrival is lost between two entries.
 //!
 //! The driver also passes in the time of the wall clock. If a schedule follows the wall clock, the
-//! timetable computes the position of each cycle from this time whenever a segment begins. If
-//! somebody sets the wall clock back, the timetable still returns no part of a cycle twice.
+//! timetable computes the position of each cycle from this time whenever a segment begins. After a
+//! step of the wall clock, the driver calls [`Timetable::follow_clock_step`], and the schedule
+//! continues at the new time.
+
+mod clock;
+mod firings;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use self::clock::{ClockStep, Moment, StepDetector, StepDirection};
+use self::firings::Firings;
+pub use self::firings::FiringsAfterStep;
 
 use crate::calendar::{Anchor, Cron, Windows};
 use crate::pacer::Segment;
@@ -24,34 +32,6 @@ use crate::schedule::{Repeat, Schedule};
 /// all its arrivals. The driver never calls at the exact nanosecond of the start, and time
 /// synchronisation moves the wall clock by milliseconds.
 const START_TOLERANCE: Duration = Duration::from_secs(1);
-
-/// One instant on two clocks: the monotonic clock and the wall clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub instant: Instant,
-    pub wall: SystemTime,
-}
-
-impl Moment {
-    /// Returns the time that the wall clock shows at a past or future instant, on the assumption
-    /// that nobody sets the clock in between.
-    pub fn wall_at(self, instant: Instant) -> SystemTime {
-        match instant.checked_duration_since(self.instant) {
-            Some(later) => self.wall + later,
-            None => self.wall - self.instant.saturating_duration_since(instant),
-        }
-    }
-
-    /// Returns the instant at which the wall clock shows a past or future time, on the assumption
-    /// that nobody sets the clock in between.
-    pub fn instant_at(self, wall: SystemTime) -> Instant {
-        match wall.duration_since(self.wall) {
-            Ok(later) => self.instant + later,
-            // If the monotonic clock started after that time, it has no instant for that time.
-            Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
-        }
-    }
-}
 
 /// The rule that decides when cycles start.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,11 +70,7 @@ pub struct Timetable {
     active: Option<Windows>,
     /// The cycle of the latest segment that was returned.
     last_cycle: Option<LastCycle>,
-    /// The latest cron firing that started cycles or was skipped. Until there is one, this is the
-    /// time of the first call of [`Timetable::next_entry`], because earlier cron firings are
-    /// ignored.
-    last_firing: Option<SystemTime>,
-    skipped_firings: u64,
+    firings: Firings,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,14 +87,7 @@ struct LastCycle {
 impl Timetable {
     /// Creates a timetable. Its first cycle has not started yet.
     pub fn new(schedule: Arc<Schedule>, cycles: Cycles, active: Option<Windows>) -> Timetable {
-        Timetable {
-            schedule,
-            cycles,
-            active,
-            last_cycle: None,
-            last_firing: None,
-            skipped_firings: 0,
-        }
+        Timetable { schedule, cycles, active, last_cycle: None, firings: Firings::default() }
     }
 
     /// Creates the timetable that the configuration of a scenario describes.
@@ -160,9 +129,34 @@ impl Timetable {
     }
 
     /// The number of cron firings that were skipped because the cycles of an earlier cron firing
-    /// still ran.
+    /// still ran, or because a step of the wall clock passed over them.
     pub fn skipped_firings(&self) -> u64 {
-        self.skipped_firings
+        self.firings.skipped
+    }
+
+    /// Returns true if the wall clock decides when segments begin or end within a cycle.
+    pub fn places_segments_by_wall_clock(&self) -> bool {
+        self.active.is_some() || matches!(self.cycles, Cycles::WallClock(_))
+    }
+
+    /// Continues at the new time after a step of the wall clock. Call this after the driver has
+    /// left a segment that the wall clock places. `is_running` is true if the driver stays in the
+    /// current segment.
+    pub fn follow_clock_step(
+        &mut self,
+        step: ClockStep,
+        is_running: bool,
+    ) -> Option<FiringsAfterStep> {
+        match self.cycles.clone() {
+            Cycles::BackToBack { .. } => None,
+            // If somebody sets the clock back, its times repeat. So the arrivals of these times are
+            // due again, and the last cycle does not matter.
+            Cycles::WallClock(_) => {
+                self.last_cycle = None;
+                None
+            }
+            Cycles::Cron(cron, repeat) => self.step_cron(&cron, repeat, step, is_running),
+        }
     }
 
     /// Returns true if the next entry starts a cycle and the driver can postpone it until the
@@ -187,9 +181,7 @@ impl Timetable {
 
     /// Returns the entry that begins at `at`, which is the end of the previous entry.
     pub fn next_entry(&mut self, at: Moment) -> TimetableEntry {
-        // Each cron firing after the first call counts, even if the first active window opens
-        // later.
-        self.last_firing.get_or_insert(at.wall);
+        self.firings.search_from(at.wall);
         let window_end = match self.active.as_ref().map(|windows| windows.state_at(at.wall)) {
             None | Some((true, None)) => None,
             Some((true, Some(closes))) => Some(at.instant_at(closes)),
@@ -243,9 +235,9 @@ impl Timetable {
         let cycle = anchor.cycle_at(self.schedule.length(), at.wall);
         let (start, end) = (at.instant_at(cycle.start), at.instant_at(cycle.end));
         let after_offset = match self.last_cycle {
-            // Somebody set the wall clock back into a cycle that has ended. The scenario waits for
-            // the end of that cycle, because otherwise it would send the arrivals of that cycle
-            // twice.
+            // The wall clock was set back into a cycle that has ended, by so little that it is not
+            // a step. The scenario waits for the end of that cycle, because otherwise it would send
+            // the arrivals of that cycle twice.
             Some(last)
                 if cycle.number < last.number
                     || (cycle.number == last.number && last.completed) =>
@@ -256,8 +248,8 @@ impl Timetable {
             // begins at the start of the cycle, so the arrivals since then are sent late instead of
             // being skipped.
             Some(last) if last.completed && at.instant <= start + START_TOLERANCE => None,
-            // Somebody set the wall clock back within the cycle, or the cycle continues after an
-            // interruption. Earlier arrivals have been sent, so the segment begins at `at`.
+            // The wall clock was set back a little within the cycle, or the cycle continues after
+            // an interruption. Earlier arrivals have been sent, so the segment begins at `at`.
             Some(last) if cycle.number == last.number => {
                 Some(at.instant.saturating_duration_since(start.min(last.start)))
             }
@@ -270,67 +262,6 @@ impl Timetable {
             after_offset,
             until_offset,
         })
-    }
-
-    /// The entry for [`Cycles::Cron`].
-    fn cron_entry(&mut self, cron: &Cron, repeat: Repeat, at: Moment) -> TimetableEntry {
-        loop {
-            if let Some(last) = self.last_cycle {
-                let running = self.back_to_back_entry(repeat, at.instant);
-                if let TimetableEntry::Active(_) = running {
-                    return running;
-                }
-                self.last_cycle = None;
-                // If a manual override was active or no active window was open, the cycles can have
-                // ended before `at`. A cron firing between their end and `at` met no running
-                // cycle, so it is not counted as skipped.
-                let ended = at.wall_at(self.end_of_cycles(last, repeat)).min(at.wall);
-                self.skip_firings_before(cron, ended);
-            }
-            let Some(firing) = self.next_firing(cron) else { return TimetableEntry::Ended };
-            let Ok(past) = at.wall.duration_since(firing) else {
-                return TimetableEntry::IdleUntil(at.instant_at(firing));
-            };
-            self.last_firing = Some(firing);
-            let start = at.instant.checked_sub(past).unwrap_or(at.instant);
-            let until_offset = self.schedule.length();
-            let entry = self.begin_cycle(Segment {
-                cycle: 0,
-                cycle_start: start,
-                after_offset: None,
-                until_offset,
-            });
-            if past < START_TOLERANCE {
-                return entry;
-            }
-            // The cron fired well before `at`, during a manual override or while no active window
-            // was open. The next iteration returns the rest of its cycles, if they still run.
-        }
-    }
-
-    fn next_firing(&self, cron: &Cron) -> Option<SystemTime> {
-        self.last_firing.and_then(|last| cron.next_after(last))
-    }
-
-    fn skip_firings_before(&mut self, cron: &Cron, end: SystemTime) {
-        while let Some(firing) = self.next_firing(cron)
-            && firing < end
-        {
-            self.skipped_firings += 1;
-            self.last_firing = Some(firing);
-        }
-    }
-
-    /// The end of all cycles that a cron firing started. `last` is one of these cycles.
-    fn end_of_cycles(&self, last: LastCycle, repeat: Repeat) -> Instant {
-        let remaining = match repeat {
-            Repeat::Times(times) => u64::from(times.get()).saturating_sub(last.number),
-            Repeat::Forever => u64::MAX,
-        };
-        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
-        let length = self.schedule.length().saturating_mul(remaining);
-        // `requests` phases take no schedule time, so the length can be 0.
-        last.start.checked_add(length.max(last.length)).unwrap_or(last.start)
     }
 
     fn begin_cycle(&mut self, segment: Segment) -> TimetableEntry {

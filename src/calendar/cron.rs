@@ -156,12 +156,17 @@ impl Cron {
         &self.zone
     }
 
+    /// Returns true if neither the minute nor the hour begins with `*`. See [`Cron`].
+    pub fn has_fixed_times(&self) -> bool {
+        !self.minute.is_wildcard && !self.hour.is_wildcard
+    }
+
     /// Returns the first cron firing after an instant; `None` if the expression does not fire again
     /// before the calendar ends with the year 9999.
     pub fn next_after(&self, after: SystemTime) -> Option<SystemTime> {
         let after = timestamp(after);
-        let is_fixed = !self.minute.is_wildcard && !self.hour.is_wildcard;
-        let next = if is_fixed { self.next_fixed(after) } else { self.next_shown(after) };
+        let next =
+            if self.has_fixed_times() { self.next_fixed(after) } else { self.next_shown(after) };
         next.map(SystemTime::from)
     }
 

@@ -383,3 +383,31 @@ fn zones_do_not_depend_on_the_time_zone_database_of_the_system() {
     }
     assert!(Zone::names().count() > 400);
 }
+
+#[test]
+fn a_list_of_times_has_years_and_offsets_only_if_they_differ() {
+    let shown = |text: &str, now: &str| {
+        let cron = cron(text, BERLIN);
+        let next = |last: &SystemTime| cron.next_after(*last);
+        let times: Vec<_> = std::iter::successors(next(&at(now)), next).take(3).collect();
+        cron.zone().days_and_times(&times, at(now))
+    };
+    let may = "2027-05-01T00:00Z";
+    assert_eq!(shown("30 6 * * *", may), ["Sat 1 May 06:30", "Sun 2 May 06:30", "Mon 3 May 06:30"]);
+    assert_eq!(
+        shown("0 0 29 2 *", may),
+        ["Tue 29 Feb 2028 00:00", "Sun 29 Feb 2032 00:00", "Fri 29 Feb 2036 00:00"]
+    );
+    assert_eq!(
+        shown("*/30 * * * *", "2027-10-31T00:15Z"),
+        ["Sun 31 Oct 02:30 +02:00", "Sun 31 Oct 02:00 +01:00", "Sun 31 Oct 02:30 +01:00"]
+    );
+    assert_eq!(
+        shown("0 0 1 */6 *", "2027-08-01T00:00Z"),
+        [
+            "Sat 1 Jan 2028 00:00 +01:00",
+            "Sat 1 Jul 2028 00:00 +02:00",
+            "Mon 1 Jan 2029 00:00 +01:00"
+        ]
+    );
+}

@@ -105,8 +105,10 @@ impl ForecastText<'_> {
                 self.line("arrivals", format!("random (gamma, burstiness {shape})"), f)?;
             }
         }
-        self.line("start", time_axis::start_setting(scenario, &forecast.next_firings), f)?;
-        if let Some(active) = time_axis::active_setting(scenario, self.forecast.from) {
+        let now = self.forecast.from;
+        let start = time_axis::start_setting(scenario, &forecast.next_firings, now);
+        self.line("start", start, f)?;
+        if let Some(active) = time_axis::active_setting(scenario, now) {
             self.line("active", active, f)?;
         }
         if scenario.warmup > 0 {

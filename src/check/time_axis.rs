@@ -24,15 +24,14 @@ pub fn zone(scenario: &Scenario) -> Option<Zone> {
 }
 
 /// The text of the entry `start`: the time at which the schedule begins.
-pub fn start_setting(scenario: &Scenario, firings: &[SystemTime]) -> String {
+pub fn start_setting(scenario: &Scenario, firings: &[SystemTime], now: SystemTime) -> String {
     match &scenario.start {
         Start::WhenReady => "when the target is ready".to_owned(),
         Start::Now => "immediately".to_owned(),
         Start::WallClock(anchor) => format!("by the wall clock, {anchor}"),
         Start::Cron(cron) => {
-            let next: Vec<String> =
-                firings.iter().map(|at| cron.zone().day_and_time(*at)).collect();
-            format!("by cron `{cron}` in {}; next {}", cron.zone(), next.join(", "))
+            let next = cron.zone().days_and_times(firings, now).join(", ");
+            format!("by cron `{cron}` in {}; next {next}", cron.zone())
         }
     }
 }
@@ -43,9 +42,9 @@ pub fn active_setting(scenario: &Scenario, now: SystemTime) -> Option<String> {
     let windows = scenario.active.as_ref()?;
     let zone = windows.zone()?;
     let state = match windows.state_at(now) {
-        (true, Some(closes)) => format!("active until {}", zone.day_and_time(closes)),
+        (true, Some(closes)) => format!("active until {}", zone.day_and_time(closes, now)),
         (true, None) => "always active".to_owned(),
-        (false, Some(opens)) => format!("inactive until {}", zone.day_and_time(opens)),
+        (false, Some(opens)) => format!("inactive until {}", zone.day_and_time(opens, now)),
         (false, None) => "never active".to_owned(),
     };
     Some(format!("{windows}; now {state}"))
@@ -77,7 +76,8 @@ impl Axis {
         };
         let labels = [0, 1, 2, 3, 4]
             .map(|quarter| zone.time_of_day(forecast.from + forecast.span * quarter / 4));
-        let caption = format!("times in {zone}, from {}", zone.day_and_time(forecast.from));
+        let caption =
+            format!("times in {zone}, from {}", zone.day_and_time(forecast.from, forecast.from));
         Axis { labels, caption }
     }
 }

@@ -1,25 +1,71 @@
-//! The alarm that wakes a driver at an instant.
+//! The clocks that a driver reads, and the alarm that wakes it at an instant.
 //!
 //! tokio's timer wheel has a resolution of one millisecond. A kernel timer (`timerfd`) is a file
 //! that tokio's event loop watches. The timer fires within some hundredths of a millisecond, and
 //! wakes the worker thread that then starts the request, so no thread has to wake another thread.
 //! Tests on a paused clock and systems without `timerfd` use tokio's timer.
 
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::timetable::Moment;
 
-/// The clock that a driver reads, and the timer that wakes the driver.
+/// The clocks that a driver reads, and the timer that wakes the driver.
 #[derive(Debug)]
-pub enum Alarm {
-    /// The clocks of the machine, and a kernel timer.
+pub struct Alarm {
+    timer: Timer,
+    /// The wall clock of a test; `None` for the wall clock of the machine.
+    wall_clock: Option<TestWallClock>,
+}
+
+#[derive(Debug)]
+enum Timer {
     #[cfg(target_os = "linux")]
     Kernel(kernel::Timer),
-    /// tokio's clock and timer. The wall clock starts at this moment and advances together with
-    /// tokio's clock, which tests can pause.
-    Tokio(Moment),
+    Tokio,
+}
+
+/// A wall clock that advances together with tokio's clock, which tests can pause. A test can set
+/// it, as a person can set the clock of a machine.
+#[derive(Clone, Debug)]
+pub struct TestWallClock(Arc<Mutex<Moment>>);
+
+impl TestWallClock {
+    /// Returns a wall clock that shows `start.wall` at `start.instant`.
+    pub fn new(start: Moment) -> TestWallClock {
+        TestWallClock(Arc::new(Mutex::new(start)))
+    }
+
+    /// Sets the clock to this time.
+    pub fn set(&self, wall: SystemTime) {
+        let now = Moment { instant: Instant::now(), wall };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Reads tokio's clock and this clock.
+    pub fn now(&self) -> Moment {
+        let (set, instant) =
+            (*self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        Moment { instant, wall: set.wall_at(instant) }
+    }
+}
+
+/// Reads the monotonic clock and the wall clock of this machine at the same instant.
+pub fn read_clocks() -> Moment {
+    /// If reading the clocks takes longer, the process was suspended in between. The two times then
+    /// belong to different instants, and their difference would look like a step of the wall clock.
+    const LONGEST: Duration = Duration::from_millis(100);
+    const ATTEMPTS: usize = 10;
+    let mut now = Moment { instant: Instant::now(), wall: SystemTime::now() };
+    for _ in 1..ATTEMPTS {
+        if now.instant.elapsed() <= LONGEST {
+            break;
+        }
+        now = Moment { instant: Instant::now(), wall: SystemTime::now() };
+    }
+    now
 }
 
 impl Alarm {
@@ -28,23 +74,23 @@ impl Alarm {
     pub fn most_precise() -> Alarm {
         #[cfg(target_os = "linux")]
         match kernel::Timer::new() {
-            Ok(timer) => return Alarm::Kernel(timer),
+            Ok(timer) => return Alarm { timer: Timer::Kernel(timer), wall_clock: None },
             Err(error) => {
                 tracing::warn!(
                     "no kernel timer is available, so an arrival can be a millisecond late: {error}"
                 );
             }
         }
-        Alarm::Tokio(Moment { instant: Instant::now(), wall: SystemTime::now() })
+        Alarm { timer: Timer::Tokio, wall_clock: None }
+    }
+
+    /// Returns an alarm on tokio's clock, which tests can pause, with the wall clock of a test.
+    pub fn on_test_clock(wall_clock: TestWallClock) -> Alarm {
+        Alarm { timer: Timer::Tokio, wall_clock: Some(wall_clock) }
     }
 
     pub(super) fn now(&self) -> Moment {
-        let instant = Instant::now();
-        match self {
-            #[cfg(target_os = "linux")]
-            Alarm::Kernel(_) => Moment { instant, wall: SystemTime::now() },
-            Alarm::Tokio(start) => Moment { instant, wall: start.wall_at(instant) },
-        }
+        self.wall_clock.as_ref().map_or_else(read_clocks, TestWallClock::now)
     }
 
     /// Waits until the instant. Yields to other tasks even if the instant has passed.
@@ -52,10 +98,10 @@ impl Alarm {
         if until <= Instant::now() {
             return tokio::task::yield_now().await;
         }
-        match self {
+        match &mut self.timer {
             #[cfg(target_os = "linux")]
-            Alarm::Kernel(timer) => timer.sleep_until(until).await,
-            Alarm::Tokio(_) => tokio::time::sleep_until(until).await,
+            Timer::Kernel(timer) => timer.sleep_until(until).await,
+            Timer::Tokio => tokio::time::sleep_until(until).await,
         }
     }
 }

@@ -14,12 +14,14 @@
 //! without a source: the timetable decides to begin a segment, to stay idle, or to end
 //! with a source:    the pacer reports one of these:
 //!     an arrival is due ───────────────────> launch the arrival
+//!     nothing is due, after a clock step ──> continue at the new time of the wall clock
 //!     nothing is due, commands are pending > apply the commands
 //!     nothing is due ──────────────────────> wait, or launch an arrival in a free slot
 //!     the segment has ended ───────────────> leave the source
 //! ```
 
-use std::num::{NonZeroU32, NonZeroU64};
+mod closed_loop;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,19 +33,22 @@ use super::alarm::Alarm;
 use super::mailbox::Mailbox;
 use super::slots::{Slot, Slots};
 use super::{Launch, ReadinessGate, manual_rate};
+use crate::calendar::rfc3339;
 use crate::event::Arrival;
 use crate::pacer::{Next, Pacer, Segment};
 use crate::schedule::{ArrivalSpec, Rate};
 use crate::schedule_state::{RateOverride, ScheduleState};
-use crate::timetable::{Moment, Timetable, TimetableEntry};
+use crate::timetable::{
+    ClockStep, FiringsAfterStep, Moment, StepDetector, Timetable, TimetableEntry,
+};
 
 /// The number of launches in a row after which the driver yields to other tasks. Up to this number,
 /// every arrival passes the guard before the first request runs. Otherwise the first requests could
 /// delay the later arrivals, and the guard would drop those arrivals as late.
 const BURST: u32 = 1024;
-/// The longest wait. Somebody can set the wall clock during a wait, so the driver reads the wall
-/// clock at least this often.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait. Somebody can set the wall clock during a wait, so the driver compares the
+/// clocks at least this often.
+const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
 /// A decision of the driver.
 #[derive(Debug)]
@@ -79,6 +84,10 @@ pub struct Driver {
     counted_phase: Option<CountedPhase>,
     /// The end of the run. The driver launches no arrival that is due later.
     time_limit: Option<Instant>,
+    /// Finds steps of the wall clock.
+    steps: StepDetector,
+    /// A step of the wall clock that the schedule does not follow yet.
+    clock_step: Option<ClockStep>,
 }
 
 /// The source of arrivals.
@@ -118,6 +127,8 @@ impl Driver {
             closed_loop_launched: 0,
             counted_phase: None,
             time_limit: None,
+            steps: StepDetector::default(),
+            clock_step: None,
         }
     }
 
@@ -202,9 +213,19 @@ impl Driver {
 
     fn next_step(&mut self, now: Moment) -> Step {
         self.slots.collect_returned();
+        self.clock_step = self.steps.step_at(now);
+        if self.source.is_none() {
+            self.follow_clock_step();
+        }
         loop {
-            if let Some(step) = self.advance(now) {
-                return step;
+            // Until the schedule follows a step, the wall clock counts as if there were no step.
+            let wall = self.clock_step.map_or(now.wall, |step| step.before.wall_at(now.instant));
+            match self.advance(Moment { wall, ..now }) {
+                Some(Step::Wait(until)) => {
+                    return Step::Wait(until.min(now.instant + CLOCK_CHECK));
+                }
+                Some(step) => return step,
+                None => {}
             }
         }
     }
@@ -222,11 +243,15 @@ impl Driver {
                 let phase = is_scheduled.then_some(phase);
                 Some(Step::Launch(Arrival { k, due, phase, lengths }, None))
             }
-            // The order of these arms guarantees that each arrival is launched once. A command ends
-            // the source at `now`, and arrivals that the pacer has not yet reported are then lost.
-            // So the driver applies commands only after the arm above has launched every
-            // arrival that was due until `now`. In the other order, a command would lose all
-            // overdue arrivals, for example after the process was suspended.
+            // The order of these arms guarantees that each arrival is launched once. A clock step
+            // or a command ends the source at `now`, and arrivals that the pacer has not yet
+            // reported are then lost. So the driver applies them only after the arm above has
+            // launched every arrival that was due until `now`. In the other order, they would lose
+            // all overdue arrivals, for example after the process was suspended.
+            _ if self.clock_step.is_some() => {
+                self.follow_clock_step();
+                None
+            }
             _ if self.mailbox.has_commands() => {
                 self.apply_commands(now);
                 None
@@ -247,6 +272,10 @@ impl Driver {
 
     fn advance_without_source(&mut self, now: Moment) -> Option<Step> {
         let step = self.begin_segment(now);
+        if step.is_some() && self.clock_step.is_some() {
+            self.follow_clock_step();
+            return None;
+        }
         if step.is_some() && self.mailbox.has_commands() {
             self.apply_commands(now);
             return None;
@@ -262,7 +291,7 @@ impl Driver {
             self.is_held = true;
             self.schedule_state.set_waiting("the target to respond again");
             gate.set_cycle_waiting();
-            return Some(Step::Wait(now.instant + MAX_WAIT));
+            return Some(Step::Wait(now.instant + CLOCK_CHECK));
         }
         let position = Moment { instant: self.position, wall: now.wall_at(self.position) };
         let entry = self.timetable.next_entry(position);
@@ -282,7 +311,7 @@ impl Driver {
             }
             TimetableEntry::IdleUntil(until) => {
                 self.schedule_state.set_idle_until(now.wall_at(until));
-                Some(Step::Wait(until.min(now.instant + MAX_WAIT)))
+                Some(Step::Wait(until))
             }
             TimetableEntry::Ended => {
                 self.schedule_state.set_ended();
@@ -309,6 +338,42 @@ impl Driver {
         }
         self.counted_phase = None;
         self.position = at;
+    }
+
+    /// Continues at the new time of the wall clock, if there was a step.
+    fn follow_clock_step(&mut self) {
+        let Some(step) = self.clock_step.take() else { return };
+        self.steps.accept(step);
+        let leaves = match self.source {
+            None => true,
+            // A `requests` phase has no place in time, so it continues.
+            Some(Source::Schedule(_)) => {
+                self.timetable.places_segments_by_wall_clock() && self.counted_phase.is_none()
+            }
+            Some(Source::Override(_)) => false,
+        };
+        if leaves {
+            self.leave_source(step.after.instant, false);
+        }
+        let is_running = matches!(self.source, Some(Source::Schedule(_)));
+        let firings = self.timetable.follow_clock_step(step, is_running);
+        self.schedule_state.set_skipped_firings(self.timetable.skipped_firings());
+        self.schedule_state.move_wall_times(|time| step.shift(time));
+        let scenario = &self.arrivals.scenario;
+        match firings {
+            Some(FiringsAfterStep::Skipped { count, first }) => tracing::warn!(
+                scenario,
+                firings = count,
+                "llmload skips the cron firings that a step of the wall clock passed over, from {}",
+                rfc3339(first)
+            ),
+            Some(FiringsAfterStep::NotRepeatedUntil(last)) => tracing::warn!(
+                scenario,
+                "the wall clock was set back; llmload does not repeat the cron firings up to {}",
+                rfc3339(last)
+            ),
+            None => {}
+        }
     }
 
     fn apply_commands(&mut self, now: Moment) {
@@ -354,96 +419,5 @@ impl Driver {
         self.schedule_state.set_rate_override(Some((rate, now.wall + length)));
         let pacer = manual_rate::pacer(rate, length, &self.arrivals, now.instant);
         self.source = Some(Source::Override(pacer));
-    }
-
-    /// Launches an arrival in a free slot. If no slot is free, waits for a slot, at most until the
-    /// end of the phase.
-    fn step_closed_loop(
-        &mut self,
-        phase: usize,
-        slots: NonZeroU32,
-        since: Instant,
-        until: Instant,
-        now: Instant,
-    ) -> Step {
-        let k = self.arrivals.shard.arrival_number(self.closed_loop_launched);
-        match self.launch_in_slot(phase, slots, since, now, k) {
-            Ok(launch) => {
-                self.closed_loop_launched = self.closed_loop_launched.wrapping_add(1);
-                launch
-            }
-            Err(backoff_end) => Step::Wait(backoff_end.map_or(until, |end| end.min(until))),
-        }
-    }
-
-    /// Takes a free slot. Returns the step that launches an arrival in this slot.
-    ///
-    /// # Errors
-    /// Fails if no slot is free. The error is the instant at which the first backoff ends, or
-    /// `None` if no slot is in backoff.
-    fn launch_in_slot(
-        &mut self,
-        phase: usize,
-        slots: NonZeroU32,
-        since: Instant,
-        now: Instant,
-        k: u64,
-    ) -> Result<Step, Option<Instant>> {
-        // The configuration reader rejects a shard without a slot, so the default is never used.
-        let shard_slots = u32::try_from(self.arrivals.shard.part(slots.get().into()))
-            .ok()
-            .and_then(NonZeroU32::new)
-            .unwrap_or(NonZeroU32::MIN);
-        let (due, slot) = self.slots.acquire(shard_slots, since, now)?;
-        Ok(Step::Launch(Arrival { k, due, phase: Some(phase), lengths: None }, Some(slot)))
-    }
-
-    /// Continues a phase that ends after `count` requests. Returns `None` when the last request of
-    /// the phase has ended.
-    fn step_counted_phase(
-        &mut self,
-        phase: usize,
-        slots: NonZeroU32,
-        count: NonZeroU64,
-        since: Instant,
-        now: Moment,
-    ) -> Option<Step> {
-        let launched = match self.counted_phase {
-            Some(counted) if counted.phase == phase => counted.launched,
-            _ => {
-                self.schedule_state.set_counted_phase(Some(phase));
-                0
-            }
-        };
-        self.counted_phase = Some(CountedPhase { phase, launched });
-        if launched < self.arrivals.shard.part(count.get()) {
-            // Arrival numbers count from the start of the phase, so the phase always begins with
-            // the first prompt.
-            let k = self.arrivals.shard.arrival_number(launched);
-            return Some(match self.launch_in_slot(phase, slots, since, now.instant, k) {
-                Ok(launch) => {
-                    self.counted_phase = Some(CountedPhase { phase, launched: launched + 1 });
-                    launch
-                }
-                Err(backoff_end) => Step::Wait(backoff_end.unwrap_or(now.instant + MAX_WAIT)),
-            });
-        }
-        if self.slots.has_busy() {
-            return Some(Step::Wait(now.instant + MAX_WAIT));
-        }
-        self.end_counted_phase(now);
-        None
-    }
-
-    /// Ends a `requests` phase, so the schedule advances again. The rest of the cycle is delayed by
-    /// the duration of the phase.
-    fn end_counted_phase(&mut self, now: Moment) {
-        self.counted_phase = None;
-        self.schedule_state.set_counted_phase(None);
-        if let Some(Source::Schedule(pacer)) = &mut self.source {
-            pacer.end_counted_phase(now.instant);
-            let Segment { cycle, cycle_start: start, .. } = pacer.segment();
-            self.schedule_state.shift_cycle(cycle, start, now.wall_at(start));
-        }
     }
 }

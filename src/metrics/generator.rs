@@ -1,5 +1,5 @@
-//! The metric families about llmload itself, computed at scrape time: its process, its cgroups, and
-//! the distortions of its measurements.
+//! The metric families about llmload itself, computed at scrape time: its process, its cgroups, the
+//! distortions of its measurements, and the steps of the wall clock.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use super::samples::{self, Samples};
 use super::table::{self, Family};
 use crate::generator::{Distortion, GeneratorMonitor};
 
-const FAMILIES: [&Family; 13] = [
+const FAMILIES: [&Family; 14] = [
     &table::MEASUREMENT_VALID,
     &table::GENERATOR_DISTORTION,
+    &table::CLOCK_STEPS,
     &table::CPUS_ALLOWED,
     &table::CGROUP_CPU_PERIODS,
     &table::CGROUP_CPU_THROTTLED_PERIODS,
@@ -54,6 +55,9 @@ impl Collector for GeneratorCollector {
             let is_active = active.iter().any(|distortion| distortion.kind == kind);
             let value = f64::from(u8::from(is_active));
             samples.add(&table::GENERATOR_DISTORTION, &[kind.as_str()], value);
+        }
+        for (direction, steps) in self.generator.clock_steps() {
+            samples.add(&table::CLOCK_STEPS, &[direction.as_str()], steps as f64);
         }
         // If the kernel does not report a value, its family has no series. A 0 would be wrong.
         let mut add = |family, value: Option<f64>| {

@@ -9,6 +9,7 @@ use crate::buckets::{
 use crate::event::{AbortReason, DropReason};
 use crate::generator::Distortion;
 use crate::measurement::{Anomaly, Blame, Failure};
+use crate::timetable::StepDirection;
 
 /// The HTTP status codes that have their own series. All other codes share the series `other`.
 pub const STATUS_CODES: [u16; 11] = [200, 400, 401, 404, 413, 422, 429, 500, 502, 503, 504];
@@ -60,6 +61,9 @@ impl Family {
                 STATUS_CODES.iter().map(ToString::to_string).chain(["other".to_owned()]).collect()
             }
             "arrivals" => owned(&["constant", "poisson", "gamma"]),
+            "direction" if *self == CLOCK_STEPS => {
+                owned(&StepDirection::ALL.map(StepDirection::as_str))
+            }
             "direction" => owned(&["slower", "faster"]),
             "simulated" => owned(&["true", "false"]),
             _ => return None,
@@ -242,7 +246,7 @@ families! {
         "1 while a manual rate override replaces the schedule, else 0.";
     SCHEDULE_FIRINGS_SKIPPED Counter, "schedule_firings_skipped_total" ["scenario"]
         "Firings of the cron expression that were skipped because the previous cycle was still \
-         running.";
+         running, or because the wall clock was set past them.";
     WARMUP_REQUESTS Counter, "warmup_requests_total" ["target" "model" "scenario"]
         "Requests sent before the schedule began; no other family counts them.";
     PAUSED Gauge, "paused" []
@@ -260,6 +264,9 @@ families! {
     EVENT_LOOP_DELAY Histogram(LAG), "event_loop_delay_seconds" []
         "Delay of the event loop that runs the requests, measured ten times a second. One or two \
          milliseconds are normal, because they are the resolution of its timers.";
+    CLOCK_STEPS Counter, "clock_steps_total" ["direction"]
+        "Steps of the wall clock of more than a second, by direction: somebody set the clock, or \
+         the machine was suspended. Measured durations do not depend on the wall clock.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
         "CPUs that the process can use: the smaller of its CPU affinity and the CPU quota of its \
          control groups.";

@@ -198,7 +198,7 @@ fn ledger() -> [Panel; 2] {
     ]
 }
 
-fn process_panels() -> [Panel; 6] {
+fn process_panels() -> [Panel; 7] {
     [
         Panel::lines("CPU usage (cores)", Unit::Count)
             .about(
@@ -257,6 +257,18 @@ fn process_panels() -> [Panel; 6] {
                 format!("sum by (instance) ({})", series(&table::PROCESS_MAX_FDS)),
             )
             .empty_text("llmload is down"),
+        Panel::lines("Steps of the wall clock", Unit::Count)
+            .about(
+                "llmload_clock_steps_total in the window: somebody set the clock, or the machine was \
+                suspended. Schedules with wall_clock, cron or active then continue at the new time.",
+            )
+            .query(
+                "{{instance}}: {{direction}}",
+                format!(
+                    "sum by (instance, direction) (increase({}[{WINDOW}]))",
+                    series(&table::CLOCK_STEPS)
+                ),
+            ),
         Panel::lines("Threads", Unit::Count)
             .about("process_threads: threads of the llmload process.")
             .query(

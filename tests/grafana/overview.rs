@@ -401,8 +401,8 @@ fn schedule() -> [Panel; 6] {
             .columns(&[("scenario", "scenario"), ("phase", "phase"), ("Value", "started")]),
         Panel::lines("Skipped cron firings", Unit::Count)
             .about(
-                "llmload_schedule_firings_skipped_total: cron firings that llmload skipped \
-                because the previous cycle was still running.",
+                "llmload_schedule_firings_skipped_total: cron firings that llmload skipped, \
+                because the previous cycle was still running or the wall clock was set past them.",
             )
             .query(
                 "{{scenario}}",

@@ -15,6 +15,7 @@ mod arrivals;
 mod binary;
 mod browser;
 mod check;
+mod clock_steps;
 mod closed_loop;
 mod connections;
 mod dashboards;

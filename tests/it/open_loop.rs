@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use llmload::calendar::Windows;
 use llmload::event::{AbortReason, DropReason};
 use llmload::guard::{Guard, Pause};
-use llmload::launch::{Alarm, Driver, PromptSource, RequestTemplate, Route};
+use llmload::launch::{Alarm, Driver, PromptSource, RequestTemplate, Route, TestWallClock};
 use llmload::ledger::LedgerCounts;
 use llmload::measurement::{Failure, FailureDetail};
 use llmload::plan::{RequestParameters, Timeouts};
@@ -131,9 +131,14 @@ impl Bench {
         (Driver::new(timetable, arrivals, state, self.schedule_start), schedule_state)
     }
 
+    /// Returns an alarm on the paused clock.
+    pub fn alarm(&self) -> Alarm {
+        Alarm::on_test_clock(TestWallClock::new(self.clock_start))
+    }
+
     /// Runs the driver until no more arrivals are due.
     pub async fn drive(&self, driver: &mut Driver) {
-        driver.run(&self.route, &mut Alarm::Tokio(self.clock_start), &self.stop).await;
+        driver.run(&self.route, &mut self.alarm(), &self.stop).await;
     }
 
     /// Runs the schedule once, and waits until all requests have ended.
@@ -206,7 +211,7 @@ async fn an_arrival_at_max_concurrency_is_dropped_at_once_and_counted() {
 async fn a_stall_drops_old_arrivals_and_moves_no_due_time() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_millis(1)), 1000);
     let (route, stop) = (Arc::clone(&bench.route), bench.stop.clone());
-    let mut alarm = Alarm::Tokio(bench.clock_start);
+    let mut alarm = bench.alarm();
     let mut driver = bench.driver(vec![constant("100/s", 10)], ONCE);
     let running = tokio::spawn(async move { driver.run(&route, &mut alarm, &stop).await });
     bench.endpoint.wait_for_requests(300).await;
@@ -253,7 +258,7 @@ async fn the_ledger_balances_if_requests_succeed_and_if_they_fail() {
 async fn a_stop_ends_arrivals_at_once() {
     let bench = Bench::new(InMemory::responding_after(Duration::from_secs(5)), 1000);
     let (route, stop) = (Arc::clone(&bench.route), bench.stop.clone());
-    let mut alarm = Alarm::Tokio(bench.clock_start);
+    let mut alarm = bench.alarm();
     let mut driver = bench.driver(vec![constant("100/s", 3600)], Repeat::Forever);
     let running = tokio::spawn(async move { driver.run(&route, &mut alarm, &stop).await });
     bench.endpoint.wait_for_requests(1000).await;

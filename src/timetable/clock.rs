@@ -1,0 +1,190 @@
+//! The two clocks of a machine, and steps of the wall clock.
+//!
+//! The monotonic clock counts the seconds since the machine started. The wall clock shows the date
+//! and the time. Somebody can set the wall clock, and while a machine is suspended, only its wall
+//! clock continues. In both cases the difference between the clocks changes at once: a step.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// One instant on two clocks: the monotonic clock and the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub instant: Instant,
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// Returns the time that the wall clock shows at a past or future instant, on the assumption
+    /// that there is no step in between.
+    pub fn wall_at(self, instant: Instant) -> SystemTime {
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => self.wall + later,
+            None => self.wall - self.instant.saturating_duration_since(instant),
+        }
+    }
+
+    /// Returns the instant at which the wall clock shows a past or future time, on the assumption
+    /// that there is no step in between.
+    pub fn instant_at(self, wall: SystemTime) -> Instant {
+        match wall.duration_since(self.wall) {
+            Ok(later) => self.instant + later,
+            // If the monotonic clock started after that time, it has no instant for that time.
+            Err(earlier) => self.instant.checked_sub(earlier.duration()).unwrap_or(self.instant),
+        }
+    }
+}
+
+/// The direction of a step. Forward: the wall clock shows a later time than without the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDirection {
+    Forward,
+    Backward,
+}
+
+impl StepDirection {
+    pub const ALL: [StepDirection; 2] = [StepDirection::Forward, StepDirection::Backward];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepDirection::Forward => "forward",
+            StepDirection::Backward => "backward",
+        }
+    }
+}
+
+/// A step of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The latest moment that was observed before the step.
+    pub before: Moment,
+    /// The first moment that was observed after the step.
+    pub after: Moment,
+}
+
+impl ClockStep {
+    /// A smaller change of the difference between the clocks is not a step. Time services adjust
+    /// clocks by milliseconds, and a leap second is a second.
+    pub const SMALLEST: Duration = Duration::from_secs(1);
+
+    /// The direction and the size of the step.
+    pub fn extent(self) -> (StepDirection, Duration) {
+        let expected = self.before.wall_at(self.after.instant);
+        match self.after.wall.duration_since(expected) {
+            Ok(size) => (StepDirection::Forward, size),
+            Err(error) => (StepDirection::Backward, error.duration()),
+        }
+    }
+
+    /// Returns true if the wall clock shows a later time than without the step.
+    pub fn is_forward(self) -> bool {
+        self.extent().0 == StepDirection::Forward
+    }
+
+    /// Turns a time before the step into the time that the wall clock shows for the same instant
+    /// after the step.
+    pub fn shift(self, wall: SystemTime) -> SystemTime {
+        match self.extent() {
+            (StepDirection::Forward, size) => wall + size,
+            (StepDirection::Backward, size) => wall - size,
+        }
+    }
+}
+
+/// Finds steps of the wall clock. It compares the difference between the two clocks with the
+/// difference at the last step, so several small changes also add up to a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepDetector {
+    /// The latest moment without a step.
+    latest: Option<Moment>,
+}
+
+impl StepDetector {
+    /// Returns the step between the latest moment without a step and `now`. Returns the step again
+    /// at each call until [`StepDetector::accept`] accepts it.
+    pub fn step_at(&mut self, now: Moment) -> Option<ClockStep> {
+        let latest = self.latest.get_or_insert(now);
+        let step = ClockStep { before: *latest, after: now };
+        if step.extent().1 > ClockStep::SMALLEST {
+            return Some(step);
+        }
+        // The wall time follows from the difference at the last step and not from `now`.
+        // Otherwise, small changes would never add up.
+        *latest = Moment { instant: now.instant, wall: latest.wall_at(now.instant) };
+        None
+    }
+
+    /// From now on, the difference between the clocks after this step is the normal one.
+    pub fn accept(&mut self, step: ClockStep) {
+        self.latest = Some(step.after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn start() -> Moment {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
+        Moment { instant: Instant::now(), wall }
+    }
+
+    fn later(moment: Moment, instant: Duration, wall: Duration) -> Moment {
+        Moment { instant: moment.instant + instant, wall: moment.wall + wall }
+    }
+
+    #[test]
+    fn a_step_has_a_direction_and_a_size() {
+        let start = start();
+        let mut steps = StepDetector::default();
+        assert_eq!(steps.step_at(start), None);
+        assert_eq!(steps.step_at(later(start, 5 * SECOND, 5 * SECOND)), None);
+        let forward = steps.step_at(later(start, 7 * SECOND, 107 * SECOND)).unwrap();
+        assert_eq!(forward.extent(), (StepDirection::Forward, 100 * SECOND));
+        assert_eq!(forward.before, later(start, 5 * SECOND, 5 * SECOND));
+        assert_eq!(forward.shift(start.wall), start.wall + 100 * SECOND);
+        steps.accept(forward);
+        assert_eq!(steps.step_at(later(start, 9 * SECOND, 109 * SECOND)), None);
+        let backward = steps.step_at(later(start, 10 * SECOND, 50 * SECOND)).unwrap();
+        assert_eq!(backward.extent(), (StepDirection::Backward, 60 * SECOND));
+        assert_eq!(backward.shift(start.wall), start.wall - 60 * SECOND);
+    }
+
+    #[test]
+    fn a_step_is_returned_until_it_is_accepted() {
+        let start = start();
+        let mut steps = StepDetector::default();
+        steps.step_at(start);
+        let first = steps.step_at(later(start, SECOND, 11 * SECOND)).unwrap();
+        let again = steps.step_at(later(start, 2 * SECOND, 12 * SECOND)).unwrap();
+        assert_eq!((first.extent(), first.before), (again.extent(), again.before));
+        steps.accept(again);
+        assert_eq!(steps.step_at(later(start, 3 * SECOND, 13 * SECOND)), None);
+    }
+
+    #[test]
+    fn a_suspended_process_and_a_leap_second_are_not_steps() {
+        let start = start();
+        let mut steps = StepDetector::default();
+        steps.step_at(start);
+        assert_eq!(steps.step_at(later(start, 600 * SECOND, 600 * SECOND)), None);
+        assert_eq!(steps.step_at(later(start, 601 * SECOND, 600 * SECOND)), None);
+    }
+
+    #[test]
+    fn small_changes_add_up_to_a_step() {
+        let start = start();
+        let mut steps = StepDetector::default();
+        let extents = (0..5_u32).filter_map(|count| {
+            let at = later(start, count * SECOND, count * SECOND + count * SECOND * 3 / 10);
+            let step = steps.step_at(at)?;
+            steps.accept(step);
+            Some((count, step.extent()))
+        });
+        let expected = (4, (StepDirection::Forward, Duration::from_millis(1200)));
+        assert_eq!(extents.collect::<Vec<_>>(), [expected]);
+    }
+}
