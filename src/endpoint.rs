@@ -12,6 +12,7 @@ mod connections;
 mod faults;
 mod redaction;
 mod resend;
+mod resolver;
 mod version;
 
 use std::fmt::Debug;

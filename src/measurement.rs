@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use cause::{ClientFault, FailureCause, TlsFault};
+pub use cause::{ClientFault, FailureCause, LookupFault, TlsFault};
 
 /// The party at fault for a failure. Each [`Failure`] has one, so an objective can ignore failures
 /// that are not the fault of the endpoint.
@@ -98,7 +98,7 @@ macro_rules! failures {
 }
 
 failures! {
-    /// The host name could not be resolved to an address.
+    /// The host name was not resolved to an address, or not within `timeouts.connect`.
     Dns "dns" Network,
     /// No process listens at the address.
     ConnectRefused "connect_refused" Target,

@@ -48,7 +48,7 @@ impl DiagnosedTarget<'_> {
     /// Returns the remedy for a request that failed.
     pub fn remedy(&self, detail: &FailureDetail) -> String {
         let text = match detail.failure {
-            Failure::Dns => return self.unknown_host(),
+            Failure::Dns => return self.unresolved(detail.cause),
             Failure::ConnectRefused => return self.nothing_listens(),
             Failure::ConnectTimeout => return self.no_connection(),
             Failure::ConnectOther => return self.unreachable(),

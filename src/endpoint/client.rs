@@ -5,7 +5,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::connections::{Connections, SystemResolver};
+use super::connections::Connections;
+use super::resolver::SystemResolver;
 use crate::plan::Target;
 
 /// Builds a client. `keep_alive` is the time for which an idle connection stays open; with `None`,
@@ -19,18 +20,20 @@ pub(super) fn build(
     // The first client of the process installs the provider. For later clients, the call returns an
     // error, which is ignored.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
-    let options = &target.connection;
+    let (options, limit) = (&target.connection, target.timeouts.connect);
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())
-        .connect_timeout(target.timeouts.connect)
+        // The layer below ends a connection after `limit` and knows why it did not succeed. The HTTP
+        // client uses its own limit only to divide the time among the addresses of a name.
+        .connect_timeout(limit + limit / 10)
         .pool_idle_timeout(keep_alive)
         .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
         .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(SystemResolver)
-        .connector_layer(connections.layer());
+        .connector_layer(connections.layer(limit));
     builder = match (options.http2, base.scheme()) {
         (false, _) => builder.http1_only(),
         (true, "http") => builder.http2_prior_knowledge(),

@@ -7,8 +7,8 @@
 //! The time to establish a connection belongs to the first request on the connection. It is also a
 //! measure of the round trip to the server.
 
-use std::cell::Cell;
 use std::collections::HashMap;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,17 +17,11 @@ use std::time::Duration;
 
 use http::Extensions;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
-use reqwest::dns::{Name, Resolve, Resolving};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-tokio::task_local! {
-    /// The DNS lookup time of the connection that the current task establishes. The resolver writes
-    /// this value and the connector reads it. The HTTP client calls the resolver from within the
-    /// connector and offers no other way to pass the value.
-    static LOOKUP_TIME: Cell<Option<Duration>>;
-}
+use super::resolver::connect_within;
 
 /// The time to establish a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +31,6 @@ pub struct ConnectTiming {
     /// The time from the end of the lookup until the connection can be used: TCP, and TLS if the
     /// URL requires it.
     pub connect: Duration,
-}
-
-/// Resolves host names with the resolver of the system.
-///
-/// Each new connection causes a lookup, because a name can get another address while the daemon
-/// runs. The system can cache addresses. llmload does not cache them.
-pub(super) struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let start = Instant::now();
-            let addresses: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // This fails if the resolver is not called by a connector. In that case, the time is
-            // not needed.
-            let _no_scope = LOOKUP_TIME.try_with(|time| time.set(Some(start.elapsed())));
-            Ok(Box::new(addresses.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
-        })
-    }
 }
 
 /// The local and the remote address of a connection.
@@ -142,9 +116,10 @@ impl Connections {
         Connections(Arc::new(Mutex::new(Records::new(lifetime))))
     }
 
-    /// Returns the layer to put around the connector.
-    pub(super) fn layer(&self) -> TrackConnectionsLayer {
-        TrackConnectionsLayer { connections: self.clone() }
+    /// Returns the layer to put around the connector. The connector has the time `limit` for the
+    /// lookup, TCP and TLS together.
+    pub(super) fn layer(&self, limit: Duration) -> TrackConnectionsLayer {
+        TrackConnectionsLayer { connections: self.clone(), limit }
     }
 
     /// Records that a response arrived on a connection. Returns the time to establish the
@@ -176,26 +151,29 @@ fn address_pair(extensions: &Extensions) -> Option<AddressPair> {
 #[derive(Clone, Debug)]
 pub(super) struct TrackConnectionsLayer {
     connections: Connections,
+    limit: Duration,
 }
 
 impl<S> Layer<S> for TrackConnectionsLayer {
     type Service = TrackConnections<S>;
 
     fn layer(&self, connector: S) -> TrackConnections<S> {
-        TrackConnections { connector, connections: self.connections.clone() }
+        TrackConnections { connector, connections: self.connections.clone(), limit: self.limit }
     }
 }
 
-/// A connector that measures the time to establish each connection and records the connection.
+/// A connector that limits and measures the time to establish each connection, and records the
+/// connection.
 #[derive(Clone, Debug)]
 pub(super) struct TrackConnections<S> {
     connector: S,
     connections: Connections,
+    limit: Duration,
 }
 
 impl<S, R> Service<R> for TrackConnections<S>
 where
-    S: Service<R>,
+    S: Service<R, Error = Box<dyn Error + Send + Sync>>,
     S::Response: Connection,
     S::Future: Send + 'static,
 {
@@ -209,11 +187,10 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let connecting = self.connector.call(request);
-        let connections = self.connections.clone();
-        Box::pin(LOOKUP_TIME.scope(Cell::new(None), async move {
+        let (connections, limit) = (self.connections.clone(), self.limit);
+        Box::pin(async move {
             let start = Instant::now();
-            let connection = connecting.await?;
-            let dns = LOOKUP_TIME.with(Cell::get);
+            let (connection, dns) = connect_within(limit, connecting).await?;
             let connect = start.elapsed().saturating_sub(dns.unwrap_or_default());
             let mut extensions = Extensions::new();
             connection.connected().get_extras(&mut extensions);
@@ -221,7 +198,7 @@ where
                 connections.insert(addresses, ConnectTiming { dns, connect });
             }
             Ok(connection)
-        }))
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 
 use super::resend::{Attempt, round_trip};
+use super::resolver::LookupError;
 use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, TlsFault};
 
 /// A chain of causes, outermost first.
@@ -78,7 +79,7 @@ pub(super) fn no_response(timeout: Duration) -> FailureDetail {
 }
 
 fn connect_failure(error: &reqwest::Error, causes: &Causes<'_>, uses_tls: bool) -> Failure {
-    if error.is_dns() {
+    if error.is_dns() || lookup_error(causes).is_some() {
         return Failure::Dns;
     }
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
@@ -118,6 +119,10 @@ fn established_failure(causes: &Causes<'_>) -> Failure {
     } else {
         Failure::Reset
     }
+}
+
+fn lookup_error<'a>(causes: &Causes<'a>) -> Option<&'a LookupError> {
+    causes.iter().find_map(|cause| cause.downcast_ref())
 }
 
 /// Returns the reason for a TLS failure. Returns `None` if the remedy does not depend on the
@@ -171,6 +176,9 @@ fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
 
 /// Returns the resource of which this machine ran out.
 fn client_fault(causes: &Causes<'_>) -> Option<ClientFault> {
+    if lookup_error(causes).is_some_and(LookupError::is_out_of_threads) {
+        return Some(ClientFault::Memory);
+    }
     let mut codes =
         causes.iter().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     let fault = |code| match code {
@@ -259,10 +267,13 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
 }
 
 /// Returns a failure with the text of the innermost cause as its message, because the innermost
-/// cause is the most exact one.
+/// cause is the most exact one. The text of a failed lookup also contains the name.
 fn detail(failure: Failure, causes: &Causes<'_>) -> FailureDetail {
-    let message = causes.last().map(ToString::to_string).unwrap_or_default();
+    let lookup = lookup_error(causes);
+    let innermost = || causes.last().map(ToString::to_string);
+    let message = lookup.map(ToString::to_string).or_else(innermost).unwrap_or_default();
     let cause = match failure {
+        Failure::Dns => lookup.map(|error| FailureCause::Lookup(error.fault())),
         Failure::Tls => tls_fault(causes).map(FailureCause::Tls),
         Failure::ClientResource => client_fault(causes).map(FailureCause::Client),
         _ => None,

@@ -10,6 +10,8 @@ use super::{Failure, FailureDetail};
 /// A more exact reason for a failure than its class. It selects a remedy and is never a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureCause {
+    /// The host name was not resolved for this reason.
+    Lookup(LookupFault),
     /// The TLS handshake failed for this reason.
     Tls(TlsFault),
     /// The request failed for this reason in llmload or its machine.
@@ -24,6 +26,15 @@ pub enum FailureCause {
     NoFinishReason,
     /// The stream contained a finish reason, but not its end marker, such as `[DONE]`.
     NoEndMarker,
+}
+
+/// The reason why a host name was not resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookupFault {
+    /// The resolver reported that the name has no address.
+    UnknownName,
+    /// No resolver returned a usable answer in time.
+    NoAnswer,
 }
 
 /// The reason why a TLS handshake failed.

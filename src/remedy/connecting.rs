@@ -1,21 +1,36 @@
 //! The remedies for requests that reach no endpoint: the host name, the address, the connection and
 //! TLS.
 
-use super::DiagnosedTarget;
-use crate::measurement::{FailureCause, TlsFault};
+use super::{Address, DiagnosedTarget};
+use crate::measurement::{FailureCause, LookupFault, TlsFault};
 
 impl DiagnosedTarget<'_> {
-    pub(super) fn unknown_host(&self) -> String {
-        format!(
-            "check the spelling of `{}`, and whether this machine or container can resolve it",
-            self.address().host()
-        )
+    /// The address to which llmload connects: the proxy, if the target has one.
+    fn connected_address(&self) -> Address<'_> {
+        match &self.target.connection.proxy {
+            Some(proxy) => Address(proxy.as_str()),
+            None => self.address(),
+        }
+    }
+
+    pub(super) fn unresolved(&self, cause: Option<FailureCause>) -> String {
+        let host = self.connected_address().host();
+        match cause {
+            Some(FailureCause::Lookup(LookupFault::NoAnswer)) => format!(
+                "check the name servers of this machine or container (`getent hosts {host}` shows \
+                 whether they respond), and the firewalls and network policies on the way to them"
+            ),
+            _ => format!(
+                "check the spelling of `{host}`, and whether this machine or container can resolve \
+                 it"
+            ),
+        }
     }
 
     pub(super) fn unreachable(&self) -> String {
         format!(
             "check the address {}, and the routes and firewalls on the way to it",
-            self.address().authority()
+            self.connected_address().authority()
         )
     }
 
@@ -39,12 +54,14 @@ impl DiagnosedTarget<'_> {
     }
 
     pub(super) fn nothing_listens(&self) -> String {
-        let is_local = matches!(self.address().host(), "localhost" | "127.0.0.1" | "[::1]");
+        let address = self.connected_address();
+        let is_local = matches!(address.host(), "localhost" | "127.0.0.1" | "[::1]");
         let inside =
             if is_local { " (inside a container, this is the container itself)" } else { "" };
+        let noun = if self.target.connection.proxy.is_some() { "proxy" } else { "server" };
         format!(
-            "start the server, or correct the port: nothing listens at {}{inside}",
-            self.address().authority()
+            "start the {noun}, or correct the port: nothing listens at {}{inside}",
+            address.authority()
         )
     }
 

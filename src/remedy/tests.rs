@@ -1,7 +1,7 @@
 //! Tests of the remedies: which remedy follows from a failure, its message and the configuration.
 
 use super::*;
-use crate::measurement::TlsFault;
+use crate::measurement::{LookupFault, TlsFault};
 use crate::protocol;
 
 const URL: &str = "http://localhost:8000/v1";
@@ -188,7 +188,12 @@ fn an_address_is_quoted_with_its_port() {
     assert!(refused("http://[::1]/v1").contains("[::1]:80 (inside a container"));
     assert!(refused("https://api.example.com/v1").ends_with("api.example.com:443"));
     let dns = remedy("http://nowhere.invalid:81/v1", &FailureDetail::new(Failure::Dns, ""));
-    assert!(dns.contains("`nowhere.invalid`"), "{dns}");
+    assert!(dns.contains("check the spelling of `nowhere.invalid`"), "{dns}");
+    let silent = FailureDetail::new(Failure::Dns, "")
+        .with_cause(FailureCause::Lookup(LookupFault::NoAnswer));
+    let silent = remedy("http://nowhere.invalid:81/v1", &silent);
+    assert!(silent.starts_with("check the name servers"), "{silent}");
+    assert!(silent.contains("getent hosts nowhere.invalid`"), "{silent}");
 }
 
 /// A remedy names only the cause that llmload saw.
@@ -241,6 +246,7 @@ fn every_failure_class_has_a_remedy() {
             Some(FailureCause::Tls(TlsFault::UntrustedIssuer)),
             Some(FailureCause::NoMetadata),
             Some(FailureCause::Client(ClientFault::Memory)),
+            Some(FailureCause::Lookup(LookupFault::NoAnswer)),
         ] {
             for address in ["http://h:1", "https://localhost/v1"] {
                 let detail = FailureDetail { cause, ..FailureDetail::new(failure, "") };

@@ -12,8 +12,9 @@ use crate::plan::Start;
 use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
-/// The timeout of one request for the list of models.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of one request for the list of models. It is longer than the default time for a
+/// connection, so the reason is known if no connection is established.
+const TIMEOUT: Duration = Duration::from_secs(6);
 /// The time from the start of one request to the start of the next.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The time after which llmload logs a warning about a target that is still not ready.

@@ -27,6 +27,7 @@ mod exposition;
 mod faults;
 mod health;
 mod lifecycle;
+mod lookups;
 mod open_loop;
 mod orders;
 mod probe;
