@@ -25,6 +25,7 @@ mod scalar;
 mod shard;
 mod trace;
 mod tree;
+mod user_info;
 mod validate;
 mod variables;
 mod yaml;

@@ -226,8 +226,8 @@ pub struct Connection {
     pub identity: Option<SecretText>,
     /// True if llmload accepts any certificate.
     pub insecure_skip_verify: bool,
-    /// The URL of an HTTP proxy.
-    pub proxy: Option<Url>,
+    /// The HTTP proxy; `None` connects directly.
+    pub proxy: Option<Proxy>,
     /// The time for which an idle connection stays open. With `None`, each request has a connection
     /// of its own.
     pub keep_alive: Option<Duration>,
@@ -252,6 +252,24 @@ impl Default for Connection {
             keep_alive: Some(Connection::KEEP_ALIVE),
         }
     }
+}
+
+/// An HTTP proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// The URL, without user and password.
+    pub url: Url,
+    /// The user and the password that llmload sends to the proxy.
+    pub credentials: Option<BasicCredentials>,
+}
+
+/// A user and a password for basic auth. In the file they are a part of a URL, and here they are
+/// decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BasicCredentials {
+    /// The user. It has no colon.
+    pub user: SecretText,
+    pub password: SecretText,
 }
 
 /// The prices of tokens.
@@ -321,6 +339,8 @@ pub enum Location {
 pub enum Auth {
     /// No credentials.
     None,
+    /// The header `authorization: Basic …`, with the user and the password in the base URL.
+    Basic(BasicCredentials),
     /// The header `authorization: Bearer …`.
     Bearer(Secret),
     /// The header `api-key: …`, for Azure.

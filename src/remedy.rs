@@ -197,6 +197,7 @@ impl DiagnosedTarget<'_> {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
                 format!("the key from {} is not accepted", key.origin)
             }
+            Auth::Basic(_) => "the user and the password in the URL are not accepted".to_owned(),
             Auth::None => match self.header_with_key() {
                 Some(name) => format!("the header `{name}` is not accepted"),
                 None => "no key is set".to_owned(),
@@ -208,6 +209,10 @@ impl DiagnosedTarget<'_> {
         match &self.target.auth {
             Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => {
                 format!("check that {} holds a valid key, and that this key has access", key.origin)
+            }
+            Auth::Basic(_) => {
+                "check the user and the password in the URL, and that this user has access"
+                    .to_owned()
             }
             Auth::None => match self.header_with_key() {
                 Some(name) => format!("check that the header `{name}` holds a valid key"),

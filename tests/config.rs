@@ -541,6 +541,24 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
 
+    // The user and the password of a URL are allowed, and nothing shows them.
+    for url in ["http://canary:sk-canary@127.0.0.1:1/v1", "http://${SECRET_VALUE}@127.0.0.1:1/v1"] {
+        for text in [
+            format!("target: '{url}'\nrate: 1/s"),
+            format!("target: {{base_url: '{url}', prices: 3}}\nrate: 1/s"),
+            format!(
+                "target: {{base_url: 'http://a/v1', proxy: '{}'}}\nrate: 1/s",
+                &url[..url.len() - 3]
+            ),
+        ] {
+            let shown = match parse(&text) {
+                Ok(plan) => format!("{plan:?} {}", plan.masked_source),
+                Err(invalid) => format!("{invalid} {invalid:?}"),
+            };
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+
     // Each of these configurations uses `${SECRET_VALUE}`, a variable with a secret, for a key that
     // does not accept this secret as its value. The message must quote `${SECRET_VALUE}` and not
     // the secret itself.
@@ -560,7 +578,8 @@ fn no_message_and_no_masked_source_contains_a_secret() {
         "target: {simulator: {jitter: '${SECRET_VALUE}'}}\nrate: 1/s",
         "target: {base_url: 'http://a', api_key_env: '${SECRET_VALUE}'}\nrate: 1/s",
         "target: {base_url: 'http://a', api_key_file: '${SECRET_VALUE}'}\nrate: 1/s",
-        "target: {base_url: 'http://${SECRET_VALUE}@a'}\nrate: 1/s",
+        "target: {base_url: 'http://${SECRET_VALUE}@a?b'}\nrate: 1/s",
+        "target: {base_url: 'http://a/v1', proxy: 'http://${SECRET_VALUE}@a/b'}\nrate: 1/s",
         "target: http://a/v1\nrate: 1/s\nprompts: {p: {lines: '${SECRET_VALUE}'}}",
         "target: http://a/v1\nschedule: [{replay: {file: '${SECRET_VALUE}'}}]",
         "target: http://a/v1\nschedule: [{replay: {file: '${SECRET_VALUE}.csv', speed: '${SECRET_VALUE}'}}]",

@@ -137,7 +137,7 @@ impl ForecastText<'_> {
 }
 
 fn location(target: &Target) -> String {
-    let proxy = target.connection.proxy.as_ref();
+    let proxy = target.connection.proxy.as_ref().map(|proxy| &proxy.url);
     let proxy = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     match &target.location {
         Location::Url(url) => format!("{} at {url}{proxy}", target.name),
@@ -178,6 +178,7 @@ fn responses(scenario: &Scenario, forecast: &ScenarioForecast) -> String {
 pub(crate) fn key(auth: &Auth) -> String {
     match auth {
         Auth::None => "none".to_owned(),
+        Auth::Basic(_) => "from the URL, as basic auth".to_owned(),
         Auth::Bearer(secret) => format!("from {}, as bearer token", secret.origin),
         Auth::ApiKey(secret) => format!("from {}, as `api-key`", secret.origin),
         Auth::XApiKey(secret) => format!("from {}, as `x-api-key`", secret.origin),

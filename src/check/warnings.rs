@@ -41,7 +41,7 @@ pub fn find(file: &str, plan: &Plan, forecast: &Forecast, limits: SystemLimits) 
 /// Returns the host and port of a target, or the name of a simulator. With a proxy, `through_proxy`
 /// selects the proxy, to which llmload connects.
 fn server_of(target: &Target, through_proxy: bool) -> String {
-    let proxy = target.connection.proxy.as_ref().filter(|_| through_proxy);
+    let proxy = target.connection.proxy.as_ref().filter(|_| through_proxy).map(|proxy| &proxy.url);
     match (proxy, &target.location) {
         (Some(url), _) | (None, Location::Url(url)) => {
             let host = url.host_str().unwrap_or_default();

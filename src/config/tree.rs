@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use super::user_info::without_user_info;
 use crate::random::Fnv;
 
 /// The index of a node, in the order of the text.
@@ -221,15 +222,16 @@ impl Tree {
     }
 }
 
-/// Returns the start of a text in a form that is safe in a message: at most 64 characters, and a
-/// replacement character for each control character. A person cannot see a special space, so the
+/// Returns the start of a text in a form that is safe in a message: at most 64 characters, with a
+/// replacement character for each control character, and without the passwords of URLs. A person cannot see a special space, so the
 /// result contains its name.
 pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
+    let shown = without_user_info(text);
     // Zero-width characters, and the byte order mark.
     let has_no_width =
         |letter: char| matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
-    let mut safe: String = text
+    let mut safe: String = shown
         .chars()
         .take(LIMIT)
         .map(|letter| match letter {
@@ -241,7 +243,7 @@ pub fn excerpt(text: &str) -> String {
             letter => letter.to_string(),
         })
         .collect();
-    if text.chars().nth(LIMIT).is_some() {
+    if shown.chars().nth(LIMIT).is_some() {
         safe.push('…');
     }
     safe

@@ -12,6 +12,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use super::nesting;
 use super::problem::{Mistake, MistakeAt, Position, ProblemKind};
 use super::tree::{NodeId, Step, Text, Tree, Value, excerpt};
+use super::user_info::without_user_info;
 
 /// The size of the largest file, in bytes. llmload checks the size before it parses the text.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -92,7 +93,8 @@ pub fn locate(text: &str, node: NodeId) -> Position {
     })
 }
 
-/// Writes the tree as YAML. Each node for which `mask` returns true becomes `***`.
+/// Writes the tree as YAML. Each node for which `mask` returns true becomes `***`, and so does the
+/// user and the password of each URL.
 pub fn write(tree: &Tree, mask: &dyn Fn(NodeId) -> bool) -> String {
     serde_yaml::to_string(&MaskedTree { tree, node: NodeId::ROOT, mask }).unwrap_or_default()
 }
@@ -321,7 +323,7 @@ impl Serialize for MaskedTree<'_> {
             Value::Bool(value) => to.serialize_bool(*value),
             Value::Integer(value) => to.serialize_i128(*value),
             Value::Float(value) => to.serialize_f64(*value),
-            Value::Text(text) => to.serialize_str(&text.written),
+            Value::Text(text) => to.serialize_str(&without_user_info(&text.written)),
             Value::List(items) => {
                 let mut list = to.serialize_seq(Some(items.len()))?;
                 items.iter().try_for_each(|item| list.serialize_element(&child(*item)))?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -16,6 +17,7 @@ pub(super) fn build(
     base: &Url,
     connections: &Connections,
     keep_alive: Option<Duration>,
+    proxy_authorization: Option<HeaderValue>,
 ) -> reqwest::Result<reqwest::Client> {
     // The first client of the process installs the provider. For later clients, the call returns an
     // error, which is ignored.
@@ -26,8 +28,8 @@ pub(super) fn build(
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())
-        // The layer below ends a connection after `limit` and knows why it did not succeed. The HTTP
-        // client uses its own limit only to divide the time among the addresses of a name.
+        // The layer below ends a connection after `limit`, and knows the reason. The HTTP client
+        // uses its own limit only to divide the time among the addresses of a name.
         .connect_timeout(limit + limit / 10)
         .pool_idle_timeout(keep_alive)
         .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
@@ -41,9 +43,13 @@ pub(super) fn build(
         (true, _) => builder,
     };
     if let Some(proxy) = &options.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
+        let all = reqwest::Proxy::all(proxy.url.clone())?;
+        builder = builder.proxy(match proxy_authorization {
+            Some(credentials) => all.custom_http_auth(credentials),
+            None => all,
+        });
     }
-    let proxied_in_tls = options.proxy.as_ref().is_some_and(|proxy| proxy.scheme() == "https");
+    let proxied_in_tls = options.proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https");
     if let Some(ca) = &options.ca {
         builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
     } else if base.scheme() == "http" && !proxied_in_tls {

@@ -239,9 +239,9 @@ struct Question {
 }
 
 impl Names {
-    /// Adds a connection that waits for the addresses of a name. Returns the receiver of the answer,
-    /// and true if the caller must start a lookup. Returns `None` if no lookup is under way and none
-    /// can start.
+    /// Adds a connection that waits for the addresses of a name. Returns the receiver of the
+    /// answer, and true if the caller must start a lookup. Returns `None` if no lookup is under way
+    /// and none can start.
     fn join(
         &mut self,
         name: &str,

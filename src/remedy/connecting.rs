@@ -8,7 +8,7 @@ impl DiagnosedTarget<'_> {
     /// The address to which llmload connects: the proxy, if the target has one.
     fn connected_address(&self) -> Address<'_> {
         match &self.target.connection.proxy {
-            Some(proxy) => Address(proxy.as_str()),
+            Some(proxy) => Address(proxy.url.as_str()),
             None => self.address(),
         }
     }

@@ -233,6 +233,22 @@ fn a_timeout_has_a_remedy_for_the_request_that_timed_out() {
     assert!(!remedy(URL, &connect).contains("TLS"));
 }
 
+/// llmload connects to the proxy, so an error while connecting is about the proxy.
+#[test]
+fn an_error_while_connecting_names_the_proxy() {
+    let target = target(", proxy: 'http://me:pass@proxy.internal:3128'");
+    let address = "http://h:1/v1";
+    let target = DiagnosedTarget { target: &target, address };
+    for (failure, named) in [
+        (Failure::Dns, "spelling of `proxy.internal`"),
+        (Failure::ConnectRefused, "start the proxy, or correct the port: nothing listens at proxy"),
+        (Failure::ConnectTimeout, "check the address proxy.internal:3128"),
+    ] {
+        let remedy = target.remedy(&FailureDetail::new(failure, ""));
+        assert!(remedy.contains(named) && !remedy.contains("pass"), "{remedy}");
+    }
+}
+
 /// A diagnosis is displayed as `problem; remedy`, so a remedy must not contain `; `.
 #[test]
 fn every_failure_class_has_a_remedy() {

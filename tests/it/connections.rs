@@ -490,6 +490,81 @@ async fn a_proxy_is_used_only_if_it_is_configured() {
     assert_eq!(request(&barred, true).await.0, Err(Failure::ConnectOther));
 }
 
+/// The header of basic auth for the user `me@here` and the password `p/ss:wörd`, from
+/// `printf 'me@here:p/ss:wörd' | base64`.
+const BASIC: &str = "Basic bWVAaGVyZTpwL3NzOnfDtnJk";
+const USER_INFO: &str = "me%40here:p%2Fss:w%C3%B6rd";
+
+#[tokio::test]
+async fn the_user_of_the_url_is_sent_as_basic_auth_to_the_target_only() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    let upstream = Upstream::start_with_head(move |_, request| {
+        heads.lock().unwrap().push(request.to_owned());
+        good()
+    })
+    .await;
+    let direct = target(&format!("http://{USER_INFO}@{}/v1", upstream.address), "");
+    assert_eq!(request(&direct, true).await.0, Ok(()));
+    assert_eq!(direct.1.models(Duration::from_mins(1)).await.unwrap().0, 200);
+    // `seen` is also the head of the list of models.
+    for head in std::mem::take(&mut *seen.lock().unwrap()) {
+        assert!(head.contains(&format!("\r\nauthorization: {BASIC}")), "{head}");
+        assert!(!head.contains("%40") && !head.contains("proxy-authorization"), "{head}");
+    }
+
+    // The upstream is the proxy now.
+    let keys = format!(", proxy: 'http://{USER_INFO}@{}'", upstream.address);
+    let proxied = target("http://no-such-host.invalid/v1", &keys);
+    assert_eq!(request(&proxied, true).await.0, Ok(()));
+    let head = seen.lock().unwrap().pop().unwrap();
+    assert!(head.contains(&format!("\r\nproxy-authorization: {BASIC}")), "{head}");
+    assert!(!head.contains("\r\nauthorization:"), "{head}");
+}
+
+/// For an https target, the proxy sees only the request for a tunnel, and the target sees only the
+/// request in the tunnel.
+#[tokio::test]
+async fn the_user_of_the_proxy_is_sent_to_the_proxy_and_not_through_the_tunnel() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let authority = Authority::new();
+    let (mut tls, heads) = (authority.server(&[], false), Arc::new(Mutex::new(Vec::new())));
+    tls.alpn_protocols.clear();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let seen = Arc::clone(&heads);
+    tokio::spawn(async move {
+        let head_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let length = stream.read(&mut buffer).await.unwrap();
+        seen.lock().unwrap().push(head_of(&buffer[..length]));
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        // The proxy is also the target at the end of the tunnel.
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let length = stream.read(&mut buffer).await.unwrap();
+        seen.lock().unwrap().push(head_of(&buffer[..length]));
+        let length = COMPLETION.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{COMPLETION}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let _ended = stream.read(&mut buffer).await;
+    });
+    let keys = format!(", proxy: 'http://{USER_INFO}@{proxy}', tls: {{ca_file: ca.pem}}");
+    let url = "https://user:other@127.0.0.1:1/v1";
+    let tunnelled = target_in(authority.folder.path(), url, &keys);
+    assert_eq!(request(&tunnelled, false).await.0, Ok(()));
+    let heads = heads.lock().unwrap();
+    let [tunnel, inner] = &heads[..] else { panic!("{heads:?}") };
+    let tunnel = tunnel.to_ascii_lowercase();
+    let basic = BASIC.to_ascii_lowercase();
+    assert!(tunnel.starts_with("connect 127.0.0.1:1 http/1.1\r\n"), "{tunnel}");
+    assert!(tunnel.contains(&format!("proxy-authorization: {basic}")), "{tunnel}");
+    assert!(!tunnel.contains("\r\nauthorization:"), "{tunnel}");
+    assert!(inner.contains("authorization: Basic dXNlcjpvdGhlcg=="), "{inner}");
+    assert!(!inner.contains("proxy-authorization"), "{inner}");
+}
+
 // ---- Limits -------------------------------------------------------------------------------------
 
 #[tokio::test]

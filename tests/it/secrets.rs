@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::ops::Add as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
 use llmload::config;
 use llmload::endpoint::HttpEndpoint;
 use llmload::plan::Location;
@@ -26,6 +28,9 @@ const KEY: &str = "sk-cAnArY-key/+0123456789";
 const FILE_KEY: &str = "sk-cAnArY-file-0123456789";
 const HEADER: &str = "Basic b-cAnArY-header==";
 const DOTENV: &str = "d-cAnArY-dotenv~&=?0123456789";
+/// The user and the password of a URL. They are percent-encoded, and llmload sends them in base64.
+const USER_INFO: &str = "u-cAnArY-user:p-cAnArY%2F%40password";
+const PASSWORD: &str = "p-cAnArY-variable";
 const QUERY: &str = "q-cAnArY query/+&=%\"0123456789";
 
 /// The strings that no output is allowed to contain: the mark, and the three forms that the mark
@@ -68,8 +73,18 @@ fn header<'a>(request: &'a str, name: &str) -> &'a str {
 
 fn misbehave(request: &str, stranger: &str) -> Vec<Act> {
     let path = request.split(' ').nth(1).unwrap();
-    let key = header(request, "authorization").trim_start_matches("Bearer ").to_owned()
+    // A proxy receives the complete URL.
+    let path = path.strip_prefix("http://nowhere.invalid").unwrap_or(path);
+    let mut key = header(request, "authorization").trim_start_matches("Bearer ").to_owned()
         + header(request, "api-key");
+    for name in ["authorization", "proxy-authorization"] {
+        if let Some(base64) = header(request, name).strip_prefix("Basic ") {
+            let decoded = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
+            let decoded = String::from_utf8(decoded).unwrap();
+            let (user, password) = decoded.split_once(':').unwrap();
+            write!(key, " {base64} {decoded} user={user} password={password}").unwrap();
+        }
+    }
     let everything = request.replace("\r\n", " | ");
     let json = |message: &str| serde_json::json!({"error": {"message": message}}).to_string();
     let quote =
@@ -154,6 +169,11 @@ fn configuration(upstream: &Upstream) -> String {
     for name in QUOTES {
         let base = format!("http://{address}/v1/{name}");
         add(&format!("{name}_file"), &base, "api_key_file: key, auth: api-key", "now");
+        let base = format!("http://{USER_INFO}@{address}/v1/{name}");
+        add(&format!("{name}_user"), &base, "terminal: eof", "now");
+        let base = format!("http://u-cAnArY:${{CANARY_PASSWORD}}@nowhere.invalid/v1/{name}");
+        let proxy = format!("proxy: 'http://{USER_INFO}@{address}'");
+        add(&format!("{name}_proxy"), &base, &proxy, "now");
     }
     add(
         "which_model",
@@ -180,13 +200,18 @@ fn folder(yaml: &str) -> tempfile::TempDir {
 }
 
 fn variable(name: &str) -> Option<OsString> {
-    let variables = [("CANARY_KEY", KEY), ("CANARY_HEADER", HEADER), ("CANARY_QUERY", QUERY)];
+    let variables = [
+        ("CANARY_KEY", KEY),
+        ("CANARY_HEADER", HEADER),
+        ("CANARY_QUERY", QUERY),
+        ("CANARY_PASSWORD", PASSWORD),
+    ];
     variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
 }
 
 fn llmload() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmload"));
-    for name in ["CANARY_KEY", "CANARY_HEADER", "CANARY_QUERY"] {
+    for name in ["CANARY_KEY", "CANARY_HEADER", "CANARY_QUERY", "CANARY_PASSWORD"] {
         command.env(name, variable(name).unwrap());
     }
     command
@@ -240,7 +265,8 @@ async fn outputs(log: [&'static str; 4]) -> BTreeMap<&'static str, String> {
             llmload().arg("check").arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
         outputs.insert("check", String::from_utf8([check.stdout, check.stderr].concat()).unwrap());
         let mut probed = String::new();
-        for target in QUOTES.into_iter().chain(["which_model"]) {
+        let with_user = ["quotes_key_user", "quotes_key_proxy"];
+        for target in QUOTES.into_iter().chain(["which_model"]).chain(with_user) {
             let mut probe = llmload();
             probe.args(["probe", "--target", target]).args(log).arg("--config.file");
             let probe = probe.arg(daemon.folder.path().join("llmload.yml")).output().unwrap();
@@ -269,7 +295,7 @@ async fn a_daemon_with_misbehaving_servers_shows_no_secret() {
         format!("{} {}", scenario["failures"], scenario["waiting_for"])
     };
     for name in QUOTES {
-        for name in [name.to_owned(), format!("{name}_file")] {
+        for name in ["", "_file", "_user", "_proxy"].map(|suffix| name.to_owned() + suffix) {
             assert!(
                 messages_of(&name).contains("[redacted]"),
                 "the failure message of {name} must contain `[redacted]`: {}",
@@ -319,9 +345,13 @@ targets:
     headers: {x-session: {env: CANARY_HEADER}, x-beside: {env: CANARY_DOTENV}}
     query: {sig: {env: CANARY_QUERY}}
   u: {base_url: 'http://127.0.0.1:1/v1', model: m, api_key_env: CANARY_KEY}
+  v:
+    base_url: http://u-cAnArY-user:${CANARY_PASSWORD}@127.0.0.1:1/v1
+    proxy: http://u-cAnArY-user:p-cAnArY-password@127.0.0.1:1
 scenarios:
   s: {target: t, rate: 1/s}
   r: {target: u, rate: 1/s}
+  q: {target: v, rate: 1/s}
 ";
     let folder = folder(yaml);
     let plan = config::load(&folder.path().join("llmload.yml"), &variable).unwrap();
@@ -403,4 +433,42 @@ async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
         assert!(!output.to_lowercase().contains("canary"), "{output}");
     }
     assert!(upstream.requests.load(Ordering::Relaxed) >= 6);
+}
+
+/// A user can write a password in a URL on the command line too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_user_of_a_url_on_the_command_line_is_sent_and_shown_nowhere() {
+    let upstream = Upstream::start_with_head(|_, request| {
+        let is_known =
+            request.contains("authorization: Basic dS1jQW5BclktdXNlcjpwLWNBbkFyWS9AcGFzc3dvcmQ=");
+        if is_known && request.starts_with("GET ") {
+            return plain("200 OK", "application/json", r#"{"data": [{"id": "m"}]}"#);
+        }
+        if is_known { good() } else { plain("401 Unauthorized", "text/plain", request) }
+    })
+    .await;
+    let url = format!("http://{USER_INFO}@{}/v1", upstream.address);
+    let work = move || {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report");
+        let mut run = llmload();
+        run.args(["run", &url, "--rate", "20/s", "--for", "1s", "--log.level", "trace"]);
+        let ran = run.arg("--report").arg(&report).output().unwrap();
+        let probed = llmload().args(["probe", &url]).output().unwrap();
+        let wrong = llmload().args(["run", &format!("{url}/@"), "--rate", "1/s"]).output().unwrap();
+        assert!(ran.status.success() && probed.status.success(), "{ran:?} {probed:?}");
+        assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+        for output in [ran, probed, wrong] {
+            assert_clean(
+                "the output",
+                &String::from_utf8_lossy(&output.stdout).into_owned().add(" "),
+            );
+            assert_clean("the log", &String::from_utf8_lossy(&output.stderr).into_owned().add(" "));
+        }
+        for entry in std::fs::read_dir(report).unwrap() {
+            let path = entry.unwrap().path();
+            assert_clean("the report", &std::fs::read_to_string(path).unwrap());
+        }
+    };
+    tokio::task::spawn_blocking(work).await.unwrap();
 }

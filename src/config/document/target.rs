@@ -12,8 +12,9 @@ use crate::config::scalar::{KeepAlive, Number, Span};
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Target {
-    /// The root URL of the API, with http or https and without user, password and query. Write
-    /// exactly one of `base_url` and `simulator`. Example: `http://localhost:8000/v1`.
+    /// The root URL of the API, with http or https and without query. llmload sends a user and a
+    /// password in the URL as basic auth, and shows them nowhere. Write exactly one of `base_url`
+    /// and `simulator`. Example: `http://localhost:8000/v1`.
     pub base_url: Field<String>,
     /// A simulated endpoint, which runs inside llmload on a free port of the loopback interface.
     /// Write exactly one of `base_url` and `simulator`. Example: `{}`.
@@ -73,8 +74,9 @@ pub struct Target {
     /// The certificates of the endpoint and of llmload, for https. Default: llmload trusts the
     /// certificate authorities of the system. Example: `{ca_file: ca.pem}`.
     pub tls: Field<Tls>,
-    /// The http or https URL of a proxy, without user and password. llmload ignores the proxy
-    /// variables of the environment. Default: no proxy. Example: `http://proxy.internal:3128`.
+    /// The http or https URL of a proxy. llmload sends a user and a password in the URL to the
+    /// proxy, and shows them nowhere. llmload ignores the proxy variables of the environment.
+    /// Default: no proxy. Example: `http://proxy.internal:3128`.
     pub proxy: Field<String>,
     /// `true` if each request has a unique W3C `traceparent` header, which helps to find a failed
     /// request in the traces of the endpoint. Default: true.

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::header::PROXY_AUTHORIZATION;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
@@ -14,7 +15,8 @@ use crate::config::duration::HumanDuration;
 use crate::config::field::{Field, Located};
 use crate::config::file::read_small;
 use crate::config::scalar::KeepAlive;
-use crate::plan::{Connection, Location, SecretText};
+use crate::config::user_info::take_user_info;
+use crate::plan::{Connection, Location, Proxy, SecretText};
 
 /// The size of the largest PEM file, in bytes. The file with all trusted
 /// certificates of a system usually has a quarter of this size.
@@ -51,6 +53,21 @@ impl Validator<'_> {
             Field::Invalid(_) => return None,
             Field::Present(located) => Some(self.proxy(located)?),
         };
+        if proxy.as_ref().is_some_and(|proxy| proxy.credentials.is_some())
+            && let Some(headers) = target.headers.present()
+            && let Some((name, _)) = headers
+                .value
+                .0
+                .iter()
+                .find(|(name, _)| name.value.eq_ignore_ascii_case(PROXY_AUTHORIZATION.as_str()))
+        {
+            self.problem(
+                name.node,
+                "llmload sends the user of the proxy URL in `proxy-authorization`",
+                "remove one of them",
+            );
+            return None;
+        }
         let keep_alive = self.keep_alive(&target.keep_alive)?;
         let without_tls = Connection { http2, proxy, keep_alive, ..Connection::default() };
         match &target.tls {
@@ -100,20 +117,23 @@ impl Validator<'_> {
     }
 
     // The messages of this method do not quote the URL, because a URL can contain a password.
-    fn proxy(&self, located: &Located<String>) -> Option<Url> {
+    fn proxy(&self, located: &Located<String>) -> Option<Proxy> {
         const REMEDY: &str = "write a URL such as `http://proxy.internal:3128`";
         let message = match Url::parse(located.value.trim()) {
             Err(error) => format!("the text is not a URL ({error})"),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 "the URL of the proxy is neither http nor https".into()
             }
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                "the URL of a proxy cannot contain a secret".into()
-            }
             Ok(url) if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
                 "the URL of a proxy must end with its port".into()
             }
-            Ok(url) => return Some(url),
+            Ok(mut url) => match take_user_info(&mut url) {
+                Ok(credentials) => return Some(Proxy { url, credentials }),
+                Err(mistake) => {
+                    self.report(located.node, mistake);
+                    return None;
+                }
+            },
         };
         self.problem(located.node, message, REMEDY);
         None

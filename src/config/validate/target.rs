@@ -17,7 +17,8 @@ use crate::config::field::{Field, FieldMap, Located};
 use crate::config::hints::url_with_scheme;
 use crate::config::problem::Mistake;
 use crate::config::tree::{NodeId, excerpt};
-use crate::plan::{self, Auth, Location, Secret, SecretText, Timeouts};
+use crate::config::user_info::take_user_info;
+use crate::plan::{self, Auth, BasicCredentials, Location, Secret, SecretText, Timeouts};
 use crate::protocol;
 
 /// Headers that only llmload is allowed to set, because they describe the body and the connection.
@@ -40,8 +41,8 @@ impl Validator<'_> {
         node: NodeId,
         seed: u64,
     ) -> Option<plan::Target> {
-        let location = self.location(target, node, seed);
-        let auth = self.auth(target, node);
+        let (location, credentials) = self.location(target, node, seed).unzip();
+        let auth = self.auth(target, node, credentials.flatten());
         let headers = self.headers(&target.headers, auth.as_ref());
         let query = self.query(&target.query);
         let timeouts = self.timeouts(&target.timeouts);
@@ -72,7 +73,13 @@ impl Validator<'_> {
         })
     }
 
-    fn location(&self, target: &Target, node: NodeId, seed: u64) -> Option<Location> {
+    /// Reads the address of a target, and the credentials in its URL.
+    fn location(
+        &self,
+        target: &Target,
+        node: NodeId,
+        seed: u64,
+    ) -> Option<(Location, Option<BasicCredentials>)> {
         match (&target.base_url, &target.simulator) {
             (Field::Absent, Field::Absent) => {
                 self.missing(
@@ -82,9 +89,13 @@ impl Validator<'_> {
                 );
                 None
             }
-            (Field::Present(url), Field::Absent) => self.base_url(url).map(Location::Url),
+            (Field::Present(url), Field::Absent) => {
+                let (url, credentials) = self.base_url(url)?;
+                Some((Location::Url(url), credentials))
+            }
             (Field::Absent, Field::Present(located)) => {
-                self.simulator(&located.value, seed).map(Location::Simulator)
+                let simulator = self.simulator(&located.value, seed)?;
+                Some((Location::Simulator(simulator), None))
             }
             (Field::Invalid(_), Field::Absent) | (Field::Absent, Field::Invalid(_)) => None,
             (_, simulator) => {
@@ -99,8 +110,8 @@ impl Validator<'_> {
         }
     }
 
-    fn base_url(&self, located: &Located<String>) -> Option<Url> {
-        let url = parse_base_url(located.value.trim())
+    fn base_url(&self, located: &Located<String>) -> Option<(Url, Option<BasicCredentials>)> {
+        let (url, credentials) = parse_base_url(located.value.trim())
             .map_err(|mistake| self.report(located.node, mistake))
             .ok()?;
         // `Url` has the path `/` if the text has no path.
@@ -114,7 +125,7 @@ impl Validator<'_> {
                 "remove it for any other server",
             );
         }
-        Some(url)
+        Some((url, credentials))
     }
 
     /// Reads the model. The outer `None` means that the model has a mistake. The inner `None` means
@@ -141,7 +152,25 @@ impl Validator<'_> {
         Some(located.value.clone())
     }
 
-    fn auth(&self, target: &Target, node: NodeId) -> Option<Auth> {
+    /// Reads the credentials. `credentials` are the user and the password in the base URL.
+    fn auth(
+        &self,
+        target: &Target,
+        node: NodeId,
+        credentials: Option<BasicCredentials>,
+    ) -> Option<Auth> {
+        if let Some(credentials) = credentials {
+            let others = [&target.api_key_env, &target.api_key_file].map(Field::node);
+            if let Some(other) = others.into_iter().flatten().chain(target.auth.node()).next() {
+                self.problem(
+                    other,
+                    "the URL has a user already, and llmload sends it as basic auth",
+                    "remove one of them",
+                );
+                return None;
+            }
+            return Some(Auth::Basic(credentials));
+        }
         let scheme = match &target.auth {
             Field::Absent => None,
             Field::Invalid(_) => return None,
@@ -191,11 +220,12 @@ impl Validator<'_> {
         field: &Field<FieldMap<ValueSource>>,
         auth: Option<&Auth>,
     ) -> Option<Vec<(HeaderName, SecretText)>> {
-        let taken = match auth {
-            Some(Auth::Bearer(_)) => "authorization",
-            Some(Auth::ApiKey(_)) => "api-key",
-            Some(Auth::XApiKey(_)) => "x-api-key",
-            Some(Auth::None) | None => "",
+        let (taken, content) = match auth {
+            Some(Auth::Bearer(_)) => ("authorization", "the API key of the target"),
+            Some(Auth::Basic(_)) => ("authorization", "the user of the URL"),
+            Some(Auth::ApiKey(_)) => ("api-key", "the API key of the target"),
+            Some(Auth::XApiKey(_)) => ("x-api-key", "the API key of the target"),
+            Some(Auth::None) | None => ("", ""),
         };
         let mut seen = HashSet::new();
         self.value_sources(field, is_sensitive, |name| {
@@ -214,7 +244,7 @@ impl Validator<'_> {
                     Mistake::new(format!("llmload sets `{header}` itself"), "remove it")
                 }
                 Some(header) if header.as_str() == taken => Mistake::new(
-                    format!("llmload sends the API key of the target in `{header}`"),
+                    format!("llmload sends {content} in `{header}`"),
                     "remove one of them",
                 ),
                 Some(header) if !seen.insert(header.clone()) => Mistake::new(
@@ -382,11 +412,11 @@ impl Validator<'_> {
     }
 }
 
-/// Parses the root URL of an API. The path of the result has no slash at its end, unless the path
-/// is only a slash.
+/// Parses the root URL of an API. Returns the URL without its user and password, and these two. The
+/// path of the URL has no slash at its end, unless the path is only a slash.
 ///
 /// No message quotes a URL that can contain a password.
-fn parse_base_url(text: &str) -> Result<Url, Mistake> {
+fn parse_base_url(text: &str) -> Result<(Url, Option<BasicCredentials>), Mistake> {
     const REMEDY: &str = "write a URL such as `http://localhost:8000/v1`";
     if !text.contains("://") {
         let remedy = url_with_scheme(text).map(|url| format!("write `{url}`"));
@@ -398,10 +428,13 @@ fn parse_base_url(text: &str) -> Result<Url, Mistake> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Mistake::new("the URL is neither http nor https", REMEDY));
     }
-    if !url.username().is_empty() || url.password().is_some() {
+    let credentials = take_user_info(&mut url)?;
+    // A slash ends the host, so a password with a slash would be a part of the path.
+    if url.path().contains('@') {
         return Err(Mistake::new(
-            "a secret never belongs in the URL",
-            "remove it, and write `api_key_env: NAME` with the name of a variable",
+            "the path of the URL contains `@`",
+            "percent-encode each special character of a password, such as `%2F` for `/`, or write \
+             `%40` in the path",
         ));
     }
     if url.query().is_some() {
@@ -417,15 +450,17 @@ fn parse_base_url(text: &str) -> Result<Url, Mistake> {
     for api in protocol::Api::ALL {
         let end = format!("/{}", api.path());
         if let Some(before) = path.strip_suffix(&end) {
-            // The checks above reject a URL with a user or a query. The rest of a URL usually
-            // contains no secret, so the remedy quotes it.
+            // The URL has no query and no user now. The rest of a URL usually contains no secret,
+            // so the remedy quotes it.
             url.set_path(before);
-            return Err(Mistake::new(
-                format!("llmload adds `{end}` to the URL itself"),
-                format!("write `{}`", url.as_str().trim_end_matches('/')),
-            ));
+            let remedy = match &credentials {
+                None => format!("write `{}`", url.as_str().trim_end_matches('/')),
+                Some(_) => "remove it".to_owned(),
+            };
+            let message = format!("llmload adds `{end}` to the URL itself");
+            return Err(Mistake::new(message, remedy));
         }
     }
     url.set_path(&path);
-    Ok(url)
+    Ok((url, credentials))
 }
