@@ -39,6 +39,7 @@ const LAYERS: &[&[&str]] = &[
 /// rows match a path such as `hyper::server`, the row with the longer name applies.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
+    ("base64", &["endpoint"]),
     ("clap", &["cli"]),
     ("csv_core", &["config/trace/row"]),
     ("governor", &["pacer"]),
@@ -55,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["calendar", "config"]),
     ("memchr", &["protocol", "prompts"]),
     ("minijinja", &["prompts", "report"]),
+    ("percent_encoding", &["config"]),
     ("prometheus", &["metrics"]),
     ("rand", &["random", "prompts", "schedule", "simulator"]),
     ("rand_chacha", &["random", "schedule", "simulator"]),

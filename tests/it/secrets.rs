@@ -183,7 +183,7 @@ fn configuration(upstream: &Upstream) -> String {
     );
     add("no_tls", &format!("https://{address}/v1"), "api_key_env: CANARY_KEY", "now");
     add("no_host", "http://nowhere.invalid/v1", "api_key_env: CANARY_KEY", "now");
-    targets + &scenarios
+    targets + &scenarios + "metrics: {max_combinations: 64}\n"
 }
 
 /// Creates a folder with the configuration, the key file and the file `.env`.
