@@ -6,10 +6,10 @@
 //! A redirect would also send the key to another server. There is one exception: llmload sends a
 //! request once more if the server has not worked on it, see [`resend`].
 
-mod basic_auth;
 mod body;
 mod client;
 mod connections;
+mod credentials;
 mod faults;
 mod redaction;
 mod resend;
@@ -21,16 +21,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
-    HeaderValue, PROXY_AUTHORIZATION, SERVER,
-};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, SERVER};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::deadline;
 use crate::measurement::FailureDetail;
-use crate::plan::{Auth, Target};
+use crate::plan::Target;
 use crate::protocol::{RateLimits, Trace, headers};
 pub use connections::ConnectTiming;
 use connections::Connections;
@@ -147,14 +144,15 @@ impl HttpEndpoint {
         let keep_alive = target.connection.keep_alive;
         let lifetime = target.timeouts.total.saturating_add(keep_alive.unwrap_or_default());
         let connections = Connections::new(lifetime);
-        let proxy = proxy_authorization(target)?;
+        let proxy = credentials::proxy_authorization(target)?;
         let build = |keep_alive| {
             client::build(target, base, &connections, keep_alive, proxy.clone())
                 .map_err(|source| BuildError::Client { target: target.name.clone(), source })
         };
         let (client, fresh) = (build(keep_alive)?, build(None)?);
-        let (base, query, headers) = (base.clone(), query(target), headers(target)?);
-        let redaction = redaction(target);
+        let (base, query, headers) =
+            (base.clone(), credentials::query(target), credentials::headers(target)?);
+        let redaction = credentials::redaction(target);
         Ok(HttpEndpoint { client, fresh, base, query, headers, connections, redaction, host: None })
     }
 
@@ -362,79 +360,6 @@ impl Response for HttpResponse {
     async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
         self.response.chunk().await.map_err(|error| faults::body_failure(&error))
     }
-}
-
-/// Returns the encoded query of every request.
-fn query(target: &Target) -> Option<SecretString> {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &target.query {
-        query.append_pair(name, value.expose_secret());
-    }
-    Some(query.finish()).filter(|query| !query.is_empty()).map(SecretString::from)
-}
-
-fn redaction(target: &Target) -> Redaction {
-    let (key, user) = match &target.auth {
-        Auth::None => (None, None),
-        Auth::Basic(credentials) => (None, Some(credentials)),
-        Auth::Bearer(key) | Auth::ApiKey(key) | Auth::XApiKey(key) => (Some(&key.value), None),
-    };
-    let (headers, query) = (target.headers.iter().map(|h| &h.1), target.query.iter().map(|q| &q.1));
-    let values = key.into_iter().chain(headers).chain(query).chain(&target.body_secrets);
-    let values = values.map(ExposeSecret::expose_secret);
-    let proxy = target.connection.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
-    let quoted: Vec<String> = user.into_iter().chain(proxy).flat_map(basic_auth::forms).collect();
-    Redaction::new(values.chain(quoted.iter().map(String::as_str)))
-}
-
-/// Returns a header value that the libraries do not show in their logs.
-fn sensitive(target: &Target, header: &str, text: &str) -> Result<HeaderValue, BuildError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| BuildError::Header {
-        target: target.name.clone(),
-        header: header.to_owned(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn proxy_authorization(target: &Target) -> Result<Option<HeaderValue>, BuildError> {
-    let proxy = target.connection.proxy.as_ref();
-    let credentials = proxy.and_then(|proxy| proxy.credentials.as_ref());
-    let value = |credentials| {
-        sensitive(target, PROXY_AUTHORIZATION.as_str(), &basic_auth::encode(credentials))
-    };
-    credentials.map(value).transpose()
-}
-
-fn headers(target: &Target) -> Result<HeaderMap, BuildError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    // HTTP/2 does not allow this header.
-    if target.connection.keep_alive.is_none() && !target.connection.http2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let secret = |header: &str, text: &str| sensitive(target, header, text);
-    for (name, value) in &target.headers {
-        headers.append(name, secret(name.as_str(), value.expose_secret())?);
-    }
-    match &target.auth {
-        Auth::None => {}
-        Auth::Basic(credentials) => {
-            let value = basic_auth::encode(credentials);
-            headers.insert(AUTHORIZATION, secret("authorization", &value)?);
-        }
-        Auth::Bearer(key) => {
-            let value = format!("Bearer {}", key.value.expose_secret());
-            headers.insert(AUTHORIZATION, secret("authorization", &value)?);
-        }
-        Auth::ApiKey(key) => {
-            headers.insert("api-key", secret("api-key", key.value.expose_secret())?);
-        }
-        Auth::XApiKey(key) => {
-            headers.insert("x-api-key", secret("x-api-key", key.value.expose_secret())?);
-        }
-    }
-    Ok(headers)
 }
 
 /// Returns the names in a list of models. The list has the format of OpenAI, with the name in `id`.

@@ -6,6 +6,7 @@
 //! pass therefore finds all mistakes. The loader returns a plan only if no method recorded a
 //! mistake.
 
+mod auth;
 mod body_secrets;
 mod calendar;
 mod connection;
