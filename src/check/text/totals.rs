@@ -119,13 +119,12 @@ impl ForecastText<'_> {
             return format!("{}{each}", count(requests));
         }
         let mean = requests / self.forecast.span.as_secs_f64();
-        // Both ends of a short trace have a row, so the mean can exceed the highest number of rows
-        // within one second. Such a mean would only confuse.
-        if mean > 1.001 * peak {
-            return format!("{} in {}{each}", count(requests), self.span());
-        }
         let rates = if (peak - mean).abs() < 1e-3 * peak {
             format!("always {}", rate(peak))
+        } else if mean > peak {
+            // The peak does not include phases that count requests, and both ends of a short trace
+            // have a row. A mean above the peak would only confuse.
+            format!("peak {}", rate(peak))
         } else {
             format!("mean {}, peak {}", rate(mean), rate(peak))
         };
