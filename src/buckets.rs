@@ -17,7 +17,7 @@ pub const FIRST_TOKEN: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
 ];
-/// The bounds for the time between two stream events with text, in seconds.
+/// The bounds for the time between two reads that returned text, in seconds.
 pub const GAP: &[f64] = &[
     0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 80.0,

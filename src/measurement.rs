@@ -15,6 +15,9 @@
 //! first text on any channel. Reasoning text counts too, because the model needs the same time for
 //! a token of reasoning as for a token of the answer.
 //!
+//! TPOT and TPS are undefined if the tokens arrived at once. [`MIN_DECODE_TIME`] and
+//! [`MIN_TOKEN_TIME`] define "at once". An undefined value is observed nowhere.
+//!
 //! The `MLPerf` Inference rules and vLLM's `bench serve` define TTFT and TPOT in the same way.
 //! Their TPOT is `(latency − TTFT) / (n − 1)`, where the latency ends at the last token.
 //!
@@ -27,6 +30,7 @@
 //! - [`TlsFault`] is the more exact reason for a failure of the class `tls`.
 //! - [`ClientFault`] is the more exact reason for a failure in llmload or its machine.
 
+mod anomaly;
 mod cause;
 
 use std::fmt;
@@ -34,6 +38,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use anomaly::{Anomalies, Anomaly};
 pub use cause::{ClientFault, FailureCause, LookupFault, TlsFault};
 
 /// The party at fault for a failure. Each [`Failure`] has one, so an objective can ignore failures
@@ -226,17 +231,42 @@ pub fn printable(text: &str, limit: usize) -> String {
     safe
 }
 
-/// The token counts in the `usage` of the endpoint.
+/// The token counts in the `usage` of the endpoint. A count that the endpoint does not report is
+/// `None`, because an unknown count is not 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The number of tokens in the prompt.
-    pub input: u64,
+    pub input: Option<u64>,
     /// The number of generated tokens, including hidden reasoning.
-    pub output: u64,
+    pub output: Option<u64>,
     /// The part of `input` that the engine found in its prefix cache.
-    pub cached_input: u64,
+    pub cached_input: Option<u64>,
     /// The part of `output` that is reasoning.
-    pub reasoning: u64,
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Returns these counts, completed by the counts of an earlier usage of the same response.
+    #[must_use]
+    pub fn or(self, earlier: Usage) -> Usage {
+        Usage {
+            input: self.input.or(earlier.input),
+            output: self.output.or(earlier.output),
+            cached_input: self.cached_input.or(earlier.cached_input),
+            reasoning: self.reasoning.or(earlier.reasoning),
+        }
+    }
+
+    /// Adds the counts of another response. A sum is `None` until the first count is added.
+    pub fn add(&mut self, other: Usage) {
+        let sum = |total: &mut Option<u64>, more: Option<u64>| {
+            *total = total.zip(more).map(|(total, more)| total + more).or(*total).or(more);
+        };
+        sum(&mut self.input, other.input);
+        sum(&mut self.output, other.output);
+        sum(&mut self.cached_input, other.cached_input);
+        sum(&mut self.reasoning, other.reasoning);
+    }
 }
 
 /// The reason why the model stopped, as the endpoint reports it.
@@ -256,60 +286,20 @@ pub enum FinishReason {
     Other,
 }
 
-/// A deviation from the protocol in a successful response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Anomaly {
-    /// The response contains no usage, although llmload requested usage (`include_usage`). The
-    /// token metrics do not count this response.
-    MissingUsage,
-    /// The stream ended without `[DONE]`.
-    MissingDone,
-    /// The response contains no finish reason.
-    MissingFinishReason,
-    /// The response names another model than the request.
-    ModelMismatch,
-}
+/// The shortest time from the first to the last token that has information about the speed of the
+/// endpoint.
+///
+/// The instant of a read is late by the time that the event loop needs to notice the bytes. This
+/// time is some tens of microseconds on an idle machine. In a shorter decode time than this
+/// constant, the error would be a large part of the value.
+pub const MIN_DECODE_TIME: Duration = Duration::from_millis(1);
 
-impl Anomaly {
-    /// Every value, in the order in which the documentation lists them.
-    pub const ALL: [Anomaly; 4] = [
-        Anomaly::MissingUsage,
-        Anomaly::MissingDone,
-        Anomaly::MissingFinishReason,
-        Anomaly::ModelMismatch,
-    ];
-
-    /// Returns the value of the `kind` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Anomaly::MissingUsage => "missing_usage",
-            Anomaly::MissingDone => "missing_done",
-            Anomaly::MissingFinishReason => "missing_finish_reason",
-            Anomaly::ModelMismatch => "model_mismatch",
-        }
-    }
-}
-
-/// A set of anomalies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Anomalies(u8);
-
-impl Anomalies {
-    /// Adds an anomaly if the condition is true.
-    pub fn add_if(&mut self, anomaly: Anomaly, condition: bool) {
-        self.0 |= u8::from(condition) << anomaly as u8;
-    }
-
-    /// Returns true if the anomaly is in the set.
-    pub fn contains(self, anomaly: Anomaly) -> bool {
-        self.0 & (1 << anomaly as u8) != 0
-    }
-
-    /// Returns the anomalies in the order of [`Anomaly::ALL`].
-    pub fn iter(self) -> impl Iterator<Item = Anomaly> {
-        Anomaly::ALL.into_iter().filter(move |anomaly| self.contains(*anomaly))
-    }
-}
+/// The shortest mean time between two tokens that has information about the speed of the endpoint.
+///
+/// If all events of a stream wait in the buffer of a socket, llmload reads them as fast as it can,
+/// which takes some microseconds for each event. Below this constant, the value would describe
+/// llmload or a proxy. The fastest engines need some hundreds of microseconds for a token.
+pub const MIN_TOKEN_TIME: Duration = Duration::from_micros(10);
 
 /// The instants of a successful request. The methods calculate all other values from the instants.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,7 +316,9 @@ pub struct Measurement {
     /// The instant at which the response was complete.
     pub end: Instant,
     /// The token counts of the endpoint.
-    pub usage: Option<Usage>,
+    pub usage: Usage,
+    /// The number of events with text.
+    pub token_events: u32,
     /// True if the response contained reasoning as text.
     pub reasoning_shown: bool,
     /// The deviations from the protocol.
@@ -351,23 +343,46 @@ impl Measurement {
 
     /// Returns TPOT, the time per output token: `(last_token − first_token) / (n − 1)`, where `n`
     /// is the number of output tokens that the endpoint counts. Returns `None` if `n` is less than
-    /// 2 or unknown.
+    /// 2 or unknown, and if the tokens arrived at once.
     ///
     /// The tokens of hidden reasoning are subtracted from `n`, because they are generated before
     /// the first visible token.
     #[allow(clippy::cast_precision_loss)]
     pub fn time_per_output_token(&self) -> Option<Duration> {
         let intervals = self.token_intervals()?;
-        Some(Duration::from_secs_f64(self.decode_time()?.as_secs_f64() / intervals as f64))
+        let time = self.decode_time()?;
+        self.has_decode_time(intervals)
+            .then(|| Duration::from_secs_f64(time.as_secs_f64() / intervals as f64))
     }
 
     /// Returns TPS, the output tokens per second of this request: `(n − 1) / (last_token −
-    /// first_token)`. [`Measurement::time_per_output_token`] defines `n`. Returns `None` if all
-    /// tokens arrived at the same instant.
+    /// first_token)`. It is the inverse of [`Measurement::time_per_output_token`], and it is `None`
+    /// for the same responses.
     #[allow(clippy::cast_precision_loss)]
     pub fn tokens_per_second(&self) -> Option<f64> {
-        let decode_time = self.decode_time().filter(|time| !time.is_zero())?;
-        Some(self.token_intervals()? as f64 / decode_time.as_secs_f64())
+        let intervals = self.token_intervals()?;
+        let time = self.decode_time()?;
+        self.has_decode_time(intervals).then(|| intervals as f64 / time.as_secs_f64())
+    }
+
+    /// Returns true if the response has at least two tokens and they arrived at once, so their
+    /// speed is unknown. If the endpoint did not count the tokens, each event with text counts as a
+    /// token. Returns false without streaming.
+    pub fn is_coalesced(&self) -> bool {
+        let intervals = match self.usage.output {
+            Some(_) => self.token_intervals(),
+            None => self.token_events.checked_sub(1).filter(|n| *n > 0).map(u64::from),
+        };
+        self.decode_time().is_some()
+            && intervals.is_some_and(|intervals| !self.has_decode_time(intervals))
+    }
+
+    /// Returns true if the time from the first to the last token is long enough to compute a speed
+    /// from it.
+    fn has_decode_time(&self, intervals: u64) -> bool {
+        let shortest = MIN_TOKEN_TIME.as_nanos() * u128::from(intervals);
+        self.decode_time()
+            .is_some_and(|time| time >= MIN_DECODE_TIME && time.as_nanos() >= shortest)
     }
 
     /// Returns `last_token − first_token`.
@@ -377,71 +392,10 @@ impl Measurement {
 
     /// Returns `n − 1`, the number of intervals between tokens, if `n` is at least 2.
     fn token_intervals(&self) -> Option<u64> {
-        let usage = self.usage?;
-        let hidden = if self.reasoning_shown { 0 } else { usage.reasoning };
-        usage.output.saturating_sub(hidden).checked_sub(1).filter(|n| *n > 0)
+        let hidden = if self.reasoning_shown { 0 } else { self.usage.reasoning.unwrap_or(0) };
+        self.usage.output?.saturating_sub(hidden).checked_sub(1).filter(|n| *n > 0)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn measurement(output: u64, reasoning: u64, reasoning_shown: bool) -> Measurement {
-        let sent = Instant::now();
-        let at = |millis| sent + Duration::from_millis(millis);
-        Measurement {
-            due: sent,
-            sent,
-            first_token: Some(at(100)),
-            last_token: Some(at(400)),
-            end: at(500),
-            usage: Some(Usage { output, reasoning, ..Usage::default() }),
-            reasoning_shown,
-            anomalies: Anomalies::default(),
-        }
-    }
-
-    #[test]
-    fn a_set_of_anomalies_contains_the_added_anomalies() {
-        let mut set = Anomalies::default();
-        set.add_if(Anomaly::ModelMismatch, true);
-        set.add_if(Anomaly::MissingUsage, true);
-        set.add_if(Anomaly::MissingDone, false);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [Anomaly::MissingUsage, Anomaly::ModelMismatch]);
-    }
-
-    #[test]
-    fn tpot_and_tps_follow_from_the_intervals_between_tokens() {
-        let m = measurement(31, 0, false);
-        assert_eq!(m.time_per_output_token(), Some(Duration::from_millis(10)));
-        assert_eq!(m.tokens_per_second(), Some(100.0));
-        assert_eq!(measurement(1, 0, false).time_per_output_token(), None);
-        assert_eq!(measurement(0, 0, false).tokens_per_second(), None);
-    }
-
-    #[test]
-    fn hidden_reasoning_does_not_count_in_tpot_and_tps() {
-        assert_eq!(measurement(331, 300, false).tokens_per_second(), Some(100.0));
-        assert_eq!(measurement(331, 300, true).tokens_per_second(), Some(1100.0));
-        assert_eq!(measurement(300, 300, false).tokens_per_second(), None);
-    }
-
-    #[test]
-    fn tokens_that_arrived_at_one_instant_have_no_tps() {
-        let mut m = measurement(31, 0, false);
-        m.last_token = m.first_token;
-        assert_eq!(m.tokens_per_second(), None);
-        assert_eq!(m.time_per_output_token(), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn a_message_cannot_forge_a_log_line_and_is_bounded() {
-        let long = format!("a\nb\u{1b}[31m{}", "é".repeat(500));
-        let detail = FailureDetail::new(Failure::StreamError, &long);
-        assert!(detail.message.len() <= FailureDetail::MESSAGE_LIMIT);
-        assert!(!detail.message.contains(char::is_control));
-        assert!(detail.message.ends_with('…'));
-        assert_eq!(FailureDetail::new(Failure::Auth, " no key ").message, "no key");
-    }
-}
+mod tests;

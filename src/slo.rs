@@ -51,7 +51,12 @@ pub struct Share(u32);
 
 impl Share {
     /// 1 %.
-    pub const PERCENT: Share = Share(10_000);
+    pub const PERCENT: Share = Share::percent(1);
+
+    /// Creates a share from a whole number of percent.
+    pub const fn percent(percent: u8) -> Share {
+        Share(percent as u32 * 10_000)
+    }
 
     /// Creates a share from a fraction above 0 and up to 1, rounded to the nearest millionth.
     /// `None` for any other number.
@@ -224,7 +229,8 @@ mod tests {
             first_token: Some(at(100)),
             last_token: Some(at(400)),
             end: at(500),
-            usage: Some(Usage { output, ..Usage::default() }),
+            usage: Usage { output: Some(output), ..Usage::default() },
+            token_events: 1,
             reasoning_shown: false,
             anomalies: Anomalies::default(),
         };

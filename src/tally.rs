@@ -76,15 +76,15 @@ pub struct RawStatistics {
     pub request_duration_from_schedule: Distribution,
     /// Tokens per second of each success.
     pub output_tokens_per_second: Distribution,
-    /// The number of successes with token counts from the endpoint.
+    /// The number of successes with a count of output tokens from the endpoint.
     pub counted: u64,
-    /// The sum of the token counts from the endpoint.
+    /// The sum of the token counts from the endpoint. `None` if no response had this count.
     pub tokens: Usage,
     /// The number of events with text.
     pub chunks: u64,
     /// The sum of the durations of all finished requests.
     pub total_duration: Duration,
-    /// The sum of the durations of successes with token counts.
+    /// The sum of the durations of successes with a count of output tokens.
     pub counted_duration: Duration,
     /// One entry per objective of the scenario, in the same order.
     pub objectives: Vec<ObjectiveCounts>,
@@ -192,13 +192,10 @@ impl RawStatistics {
         if let Some(speed) = measurement.tokens_per_second() {
             self.output_tokens_per_second.record(speed);
         }
-        if let Some(usage) = measurement.usage {
+        self.tokens.add(measurement.usage);
+        if measurement.usage.output.is_some() {
             self.counted += 1;
             self.counted_duration += measurement.duration();
-            self.tokens.input += usage.input;
-            self.tokens.output += usage.output;
-            self.tokens.cached_input += usage.cached_input;
-            self.tokens.reasoning += usage.reasoning;
         }
         for anomaly in measurement.anomalies.iter() {
             self.anomalies[anomaly as usize] += 1;
@@ -224,10 +221,7 @@ impl RawStatistics {
         self.request_duration_from_schedule.add(&other.request_duration_from_schedule);
         self.output_tokens_per_second.add(&other.output_tokens_per_second);
         self.counted += other.counted;
-        self.tokens.input += other.tokens.input;
-        self.tokens.output += other.tokens.output;
-        self.tokens.cached_input += other.tokens.cached_input;
-        self.tokens.reasoning += other.tokens.reasoning;
+        self.tokens.add(other.tokens);
         self.chunks += other.chunks;
         self.total_duration += other.total_duration;
         self.counted_duration += other.counted_duration;
@@ -343,7 +337,8 @@ mod tests {
                 first_token: Some(at(due + first)),
                 last_token: Some(at(due + first)),
                 end: at(due + first),
-                usage: Some(Usage { input: 2, output: 3, ..Usage::default() }),
+                usage: Usage { input: Some(2), output: Some(3), ..Usage::default() },
+                token_events: 1,
                 reasoning_shown: false,
                 anomalies: Anomalies::default(),
             };
@@ -375,7 +370,7 @@ mod tests {
             .collect();
         assert_eq!(rows, [("a", 2, 2), ("b", 1, 0)]);
         assert_eq!((total.arrivals(), total.sent, total.succeeded, total.failed()), (4, 3, 2, 1));
-        assert_eq!((total.counted, total.tokens.input, total.tokens.output), (2, 4, 6));
+        assert_eq!((total.counted, total.tokens.input, total.tokens.output), (2, Some(4), Some(6)));
         assert_eq!(total.objectives, [ObjectiveCounts { judged: 3, met: 1 }]);
         assert_eq!(total.time_to_first_token.count(), 3);
         assert!(

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::RequestTimer;
 use crate::endpoint::Response;
 use crate::event::{Arrival, Event, Observe};
-use crate::measurement::{FailureDetail, Measurement};
+use crate::measurement::{Anomaly, FailureDetail, Measurement};
 use crate::protocol::{BodyReader, Channel, CompletedResponse, StreamReader, discard_text};
 
 /// The highest number of bytes that are read from the body of a failed response.
@@ -95,11 +95,12 @@ pub(super) async fn read_stream<R: Response>(
         _ => last_event,
     };
     let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
-    let measurement = Measurement {
+    let mut measurement = Measurement {
         first_token: tokens.first,
         last_token: tokens.last,
         ..measurement(arrival.due, sent, end, completed, has_reasoning)
     };
+    measurement.anomalies.add_if(Anomaly::Coalesced, measurement.is_coalesced());
     let is_undrained = matches!(stop_reason, StopReason::ReaderFinished);
     Ok((measurement, is_undrained.then_some(response)))
 }
@@ -136,6 +137,7 @@ fn measurement(
         last_token: None,
         end,
         usage: completed.usage,
+        token_events: completed.token_events,
         reasoning_shown: has_reasoning,
         anomalies: completed.anomalies,
     }

@@ -13,7 +13,7 @@ use super::table::STATUS_CODES;
 use super::{Labels, RouteSettings, table};
 use crate::event::{Arrival, DropReason, Event, Observe};
 use crate::generator::GeneratorMonitor;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, Usage};
 use crate::plan::Prices;
 
 metric_structs! {
@@ -187,11 +187,6 @@ impl RouteMetrics {
         if let Some(gap) = gap {
             observe(&self.common.inter_chunk_latency, gap);
         }
-        // One read from the connection returned all these chunks, so the gap before each chunk
-        // after the first is 0.
-        for _ in 1..count {
-            self.common.inter_chunk_latency.observe(0.0);
-        }
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -209,16 +204,25 @@ impl RouteMetrics {
         if let Some(speed) = measurement.tokens_per_second() {
             common.output_tokens_per_second.observe(speed);
         }
-        if let Some(usage) = measurement.usage {
-            common.input_tokens.inc_by(usage.input);
-            common.output_tokens.inc_by(usage.output);
-            common.cached_input_tokens.inc_by(usage.cached_input);
-            common.reasoning_tokens.inc_by(usage.reasoning);
-            if let Some(Cost { prices, total }) = &self.cost {
-                total.inc_by(prices.cost(usage.input as f64, usage.output as f64));
+        // An unknown count adds nothing to a counter, and a histogram does not observe it.
+        let Usage { input, output, cached_input, reasoning } = measurement.usage;
+        for (count, counter) in [
+            (input, &common.input_tokens),
+            (output, &common.output_tokens),
+            (cached_input, &common.cached_input_tokens),
+            (reasoning, &common.reasoning_tokens),
+        ] {
+            counter.inc_by(count.unwrap_or(0));
+        }
+        if let Some(Cost { prices, total }) = &self.cost {
+            total.inc_by(prices.cost(input.unwrap_or(0) as f64, output.unwrap_or(0) as f64));
+        }
+        for (count, histogram) in
+            [(input, &common.request_input_tokens), (output, &common.request_output_tokens)]
+        {
+            if let Some(count) = count {
+                histogram.observe(count as f64);
             }
-            common.request_input_tokens.observe(usage.input as f64);
-            common.request_output_tokens.observe(usage.output as f64);
         }
         for anomaly in measurement.anomalies.iter() {
             common.response_anomalies[anomaly as usize].inc();

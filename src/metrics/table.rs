@@ -158,16 +158,18 @@ families! {
         ["target" "model" "scenario"]
         "TTFT measured from the due instant instead of the sending.";
     INTER_CHUNK_LATENCY Histogram(GAP), "inter_chunk_latency_seconds" ["target" "model" "scenario"]
-        "Time between two successive events with text. An event can hold several tokens, so this \
-         is not the time per token.";
+        "Time between two successive reads from the connection that returned text. A read can \
+         hold several events and tokens, so this is not the time per token.";
     TIME_PER_OUTPUT_TOKEN Histogram(PER_TOKEN), "time_per_output_token_seconds"
         ["target" "model" "scenario"]
         "TPOT of each success: (last token - first token) / (output tokens - 1), with the token \
-         count of the endpoint (OpenTelemetry: gen_ai.client.operation.time_per_output_chunk).";
+         count of the endpoint; not observed if the tokens arrived at once (OpenTelemetry: \
+         gen_ai.client.operation.time_per_output_chunk).";
     OUTPUT_TOKENS_PER_SECOND Histogram(TOKENS_PER_SECOND), "output_tokens_per_second"
         ["target" "model" "scenario"]
         "Decode speed of each success in tokens per second: (output tokens - 1) / (last token - \
-         first token), with the token count of the endpoint.";
+         first token), with the token count of the endpoint; not observed if the tokens arrived at \
+         once.";
     REQUEST_DURATION Histogram(DURATION), "request_duration_seconds" ["target" "model" "scenario"]
         "Time from sending to the end of each success (OpenTelemetry: \
          gen_ai.client.operation.duration).";

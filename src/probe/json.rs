@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ProbeReport, ProbedRequest, Problem};
-use crate::measurement::{Anomaly, FinishReason, Measurement};
+use crate::measurement::{Anomaly, FinishReason, Measurement, Usage};
 use crate::protocol::Channel;
 
 impl ProbeReport {
@@ -69,12 +69,12 @@ pub(super) fn finish_reason_name(reason: FinishReason) -> &'static str {
 }
 
 fn success(measurement: &Measurement) -> Value {
-    let usage = measurement.usage.map(|usage| {
+    let usage = (measurement.usage != Usage::default()).then(|| {
         json!({
-            "input_tokens": usage.input,
-            "output_tokens": usage.output,
-            "cached_input_tokens": usage.cached_input,
-            "reasoning_tokens": usage.reasoning,
+            "input_tokens": measurement.usage.input,
+            "output_tokens": measurement.usage.output,
+            "cached_input_tokens": measurement.usage.cached_input,
+            "reasoning_tokens": measurement.usage.reasoning,
         })
     });
     json!({

@@ -84,10 +84,14 @@ fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis
             "raise `max_tokens`, or reduce the reasoning, so the response contains text",
         ));
     }
-    let tokens = measurement.usage.map_or(0, |usage| usage.output);
-    if request.reads == 1 && tokens >= 8 {
+    let (tokens, unit) = match measurement.usage.output {
+        Some(tokens) => (tokens, "tokens"),
+        None => (request.chunks.into(), "chunks"),
+    };
+    // A few tokens can arrive at once although nothing is wrong.
+    if measurement.is_coalesced() && tokens >= 8 {
         odd.push(Diagnosis::new(
-            format!("all {tokens} tokens arrived at once, so TPOT cannot be measured"),
+            format!("all {tokens} {unit} arrived at once, so TPOT cannot be measured"),
             "check for a proxy that buffers the stream, and for a server that does not stream",
         ));
     }
@@ -97,8 +101,8 @@ fn oddities(request: &ProbedRequest, measurement: &Measurement) -> Vec<Diagnosis
 fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
     Some(match anomaly {
         Anomaly::MissingUsage => Diagnosis::new(
-            "the endpoint sent no usage, although llmload requested it, so tokens, TPOT and TPS \
-             cannot be measured",
+            "the endpoint sent no valid count of output tokens, although llmload requested usage, \
+             so tokens, TPOT and TPS cannot be measured",
             "configure the server to send usage in streams (`stream_options.include_usage`)",
         ),
         Anomaly::ModelMismatch => Diagnosis::new(
@@ -109,8 +113,8 @@ fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
             "the stream has no finish reason, so an incomplete response can look complete",
             "configure the server to send `finish_reason` in its last chunk",
         ),
-        // This is no problem, because some servers never send `[DONE]`. The text report shows how
-        // the stream ended.
-        Anomaly::MissingDone => return None,
+        // A missing `[DONE]` is no problem, because some servers never send it. The text report
+        // shows how the stream ended. `oddities` explains tokens that arrived at once.
+        Anomaly::MissingDone | Anomaly::Coalesced => return None,
     })
 }

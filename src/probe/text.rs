@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::json::finish_reason_name;
 use super::{ProbeReport, ProbedRequest, Problem, Severity};
 use crate::check::text::{TextStyle, key, wrapped};
-use crate::measurement::{Anomaly, Measurement};
+use crate::measurement::{Anomaly, Measurement, Usage};
 use crate::protocol::Channel;
 
 /// The highest number of models that the report shows, because some endpoints list hundreds.
@@ -105,19 +105,17 @@ impl ReportText<'_> {
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         self.line("first token", first_token(request), f)?;
-        let usage = measurement.usage;
-        let tokens = match usage {
-            None => "not counted: the endpoint sent no usage".to_owned(),
-            Some(usage) if usage.reasoning > 0 => {
-                format!(
-                    "{} input, {} output, {} of them reasoning",
-                    usage.input, usage.output, usage.reasoning
-                )
-            }
-            Some(usage) => format!("{} input, {} output", usage.input, usage.output),
+        let Usage { input, output, reasoning, .. } = measurement.usage;
+        let counted =
+            |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        let tokens = format!("{} input, {} output", counted(input), counted(output));
+        let tokens = match (input.or(output), reasoning) {
+            (None, _) => "not counted: the endpoint sent no usage".to_owned(),
+            (_, Some(reasoning @ 1..)) => format!("{tokens}, {reasoning} of them reasoning"),
+            _ => tokens,
         };
         self.line("tokens", tokens, f)?;
-        self.line("chunks", chunks(request, usage.map(|usage| usage.output)), f)?;
+        self.line("chunks", chunks(request, output), f)?;
         self.line("end", end(request, measurement), f)?;
         if let Some(cached) = cached_tokens(&self.report.requests) {
             self.line("prefix cache", cached, f)?;
@@ -257,17 +255,17 @@ fn end(request: &ProbedRequest, measurement: &Measurement) -> String {
 /// Describes how many prompt tokens of the second request were found in a prefix cache.
 fn cached_tokens(requests: &[ProbedRequest]) -> Option<String> {
     let [first, second] = requests else { return None };
-    let usage = |request: &ProbedRequest| request.outcome.as_ref().ok()?.usage;
+    let usage = |request: &ProbedRequest| request.outcome.as_ref().ok().map(|m| m.usage);
     let (before, after) = (usage(first)?, usage(second)?);
-    Some(match (before.cached_input, after.cached_input) {
+    let prompt = after.input?;
+    Some(match (before.cached_input.unwrap_or(0), after.cached_input.unwrap_or(0)) {
         (_, 0) => "no cached tokens reported for the same prompt (vLLM reports them with \
                    --enable-prompt-tokens-details)"
             .to_owned(),
-        (0, cached) => format!("{cached} of {} prompt tokens cached in request 2", after.input),
-        (early, cached) => format!(
-            "{cached} of {} prompt tokens cached in request 2, {early} in request 1",
-            after.input
-        ),
+        (0, cached) => format!("{cached} of {prompt} prompt tokens cached in request 2"),
+        (early, cached) => {
+            format!("{cached} of {prompt} prompt tokens cached in request 2, {early} in request 1")
+        }
     })
 }
 

@@ -30,8 +30,8 @@ pub struct DecodedEvent<'a> {
     pub has_text: bool,
     /// The last finish reason in the event.
     pub finish: Option<FinishReason>,
-    /// The last usage in the event.
-    pub usage: Option<Usage>,
+    /// The token counts in the event.
+    pub usage: Usage,
     /// The error that the event reports. An event with an error can also set the other fields.
     pub error: Option<ReportedError>,
     /// The model that the event names.

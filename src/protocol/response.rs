@@ -15,9 +15,8 @@ use crate::measurement::{
 pub struct CompletedResponse {
     /// The finish reason, if the endpoint sent one.
     pub finish: Option<FinishReason>,
-    /// The token counts of the endpoint. If `None`, `token_events` is an estimate of the output
-    /// tokens.
-    pub usage: Option<Usage>,
+    /// The token counts of the endpoint.
+    pub usage: Usage,
     /// The number of events that contained text. One event can contain several tokens.
     pub token_events: u32,
     /// The deviations from the protocol.
@@ -31,7 +30,7 @@ pub(super) struct ResponseState {
     requested_model: Option<Box<str>>,
     expects_usage: bool,
     finish: Option<FinishReason>,
-    usage: Option<Usage>,
+    usage: Usage,
     /// True if an event with text arrived after an event with a finish reason.
     has_text_after_finish: bool,
     /// True if the end marker of the API arrived.
@@ -53,7 +52,7 @@ impl ResponseState {
             requested_model: None,
             expects_usage: true,
             finish: None,
-            usage: None,
+            usage: Usage::default(),
             has_text_after_finish: false,
             has_end_marker: false,
             token_events: 0,
@@ -169,18 +168,21 @@ impl ResponseState {
         if !is_complete {
             return Err(self.incomplete());
         }
+        // A count of 0 is no count if text arrived, and a prompt is never empty.
+        let counted = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
+        let (input, output) = (counted(self.usage.input), counted(self.usage.output));
         // A server can count hidden reasoning without sending it as text. So a response with a
         // token count is not empty.
-        if self.token_events == 0 && self.usage.is_none_or(|usage| usage.output == 0) {
+        if self.token_events == 0 && output.is_none() {
             return fail(Failure::EmptyOutput, "the response is complete but contains no text");
         }
         let mut anomalies = Anomalies::default();
-        anomalies.add_if(Anomaly::MissingUsage, self.usage.is_none() && self.expects_usage);
+        anomalies.add_if(Anomaly::MissingUsage, output.is_none() && self.expects_usage);
         anomalies.add_if(Anomaly::MissingFinishReason, self.finish.is_none());
         anomalies.add_if(Anomaly::ModelMismatch, self.is_requested_model == Some(false));
         Ok(CompletedResponse {
             finish: self.finish,
-            usage: self.usage,
+            usage: Usage { input, output, ..self.usage },
             token_events: self.token_events,
             anomalies,
         })

@@ -28,23 +28,24 @@ pub struct Statistics {
     /// The mean number of requests in flight: the sum of the durations of all finished requests /
     /// `seconds`.
     pub requests_in_flight: Option<f64>,
-    /// Input tokens of successes, as counted by the endpoint.
-    pub input_tokens: u64,
+    /// Input tokens of successes, as counted by the endpoint. `None`, like the next three counts,
+    /// if the endpoint reported this count for no success.
+    pub input_tokens: Option<u64>,
     /// Output tokens of successes, as counted by the endpoint, including hidden reasoning.
-    pub output_tokens: u64,
+    pub output_tokens: Option<u64>,
     /// The part of `input_tokens` that was found in a prefix cache.
-    pub cached_input_tokens: u64,
+    pub cached_input_tokens: Option<u64>,
     /// The part of `output_tokens` that was spent on reasoning.
-    pub reasoning_tokens: u64,
-    /// The number of successes without token counts from the endpoint. Token counts and
-    /// token rates exclude these successes.
+    pub reasoning_tokens: Option<u64>,
+    /// The number of successes for which the endpoint reported no valid count of output tokens.
+    /// The counts and rates of output tokens exclude these successes.
     pub uncounted: u64,
-    /// The number of events with text. If the endpoint sends no token counts, this number is the
-    /// best estimate of the output tokens.
+    /// The number of events with text. One event can contain several tokens.
     pub output_chunks: u64,
     /// The throughput of the endpoint: `output_tokens` / `seconds`.
     pub output_tokens_per_second_total: Option<f64>,
-    /// `output_tokens` / the sum of the durations of successes with token counts. Other tools call
+    /// `output_tokens` / the sum of the durations of successes with a count of output tokens. Other
+    /// tools call
     /// this value tokens per second.
     pub output_tokens_per_request_second: Option<f64>,
     /// TTFT, from sending.
@@ -59,7 +60,8 @@ pub struct Statistics {
     pub request_duration_seconds: Summary,
     /// The duration of successes, from the due instant.
     pub request_duration_from_schedule_seconds: Summary,
-    /// Tokens per second of each success: (tokens − 1) / (last token − first token).
+    /// Tokens per second of each success: (tokens − 1) / (last token − first token). It has no
+    /// mean, because the mean of such ratios says nothing about the time that the tokens took.
     pub output_tokens_per_second: Summary,
     /// The time from the due instant to sending.
     pub dispatch_lag_seconds: Summary,
@@ -116,7 +118,7 @@ impl Statistics {
         let timeouts: u64 = timeouts.map(|(_, count)| count).sum();
         let ratio = |amount: f64, total: f64| (total > 0.0).then(|| amount / total);
         let counted_seconds = tally.counted_duration.as_secs_f64();
-        let output_tokens = (tally.counted > 0).then_some(tally.tokens.output as f64);
+        let output_tokens = tally.tokens.output.map(|tokens| tokens as f64);
         let anomalies =
             Anomaly::ALL.into_iter().zip(tally.anomalies).filter(|(_, count)| *count > 0);
         Statistics {
@@ -150,7 +152,10 @@ impl Statistics {
             request_duration_from_schedule_seconds: Summary::new(
                 &tally.request_duration_from_schedule,
             ),
-            output_tokens_per_second: Summary::new(&tally.output_tokens_per_second),
+            output_tokens_per_second: Summary {
+                mean: None,
+                ..Summary::new(&tally.output_tokens_per_second)
+            },
             dispatch_lag_seconds: Summary::new(&tally.dispatch_lag),
             response_anomalies: anomalies
                 .map(|(kind, count)| (kind.as_str().to_owned(), count))

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::RouteReport;
 use crate::check::numbers::{count, duration};
 use crate::event::DropReason;
+use crate::measurement::Anomaly;
+use crate::slo::Share;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +35,9 @@ const HIGH_WAITING_RATIO: f64 = 1.5;
 /// If there are fewer sent requests than this for each connection retry, there is a finding.
 const MANY_SENT_PER_RETRY: u64 = 100;
 
+/// If more than this percentage of the successes has an anomaly, there is a finding.
+const COMMON: Share = Share::percent(5);
+
 pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for route in routes {
@@ -51,6 +56,7 @@ pub(super) fn find(routes: &[RouteReport]) -> Vec<Finding> {
         add(Severity::Warning, Vec::from_iter(high_lag(route)));
         add(Severity::Warning, Vec::from_iter(waiting_before_sending(route)));
         add(Severity::Warning, Vec::from_iter(missing_usage(route)));
+        add(Severity::Warning, Vec::from_iter(coalesced(route)));
         add(Severity::Note, Vec::from_iter(retried_connections(route)));
         add(Severity::Note, Vec::from_iter(prefix_cache(route)));
         add(Severity::Note, Vec::from_iter(too_few_requests(route)));
@@ -109,12 +115,12 @@ fn missing_usage(route: &RouteReport) -> Option<String> {
     match statistics.uncounted {
         0 => None,
         all if all == statistics.succeeded => Some(format!(
-            "the endpoint sent no token counts (usage), so token counts are missing; llmload \
-             received {chunks} chunks, roughly one token each"
+            "the endpoint sent no valid count of output tokens (usage), so output tokens, TPOT and \
+             TPS are unknown; llmload received {chunks} chunks with text"
         )),
         _ => Some(format!(
-            "the endpoint sent no token counts (usage) for {uncounted} of {} successes; token counts \
-             do not include these successes",
+            "the endpoint sent no valid count of output tokens (usage) for {uncounted} of {} \
+             successes; output tokens, TPOT and TPS do not include these successes",
             integer(statistics.succeeded)
         )),
     }
@@ -134,8 +140,21 @@ fn retried_connections(route: &RouteReport) -> Option<String> {
     })
 }
 
+fn coalesced(route: &RouteReport) -> Option<String> {
+    let RouteReport { total, .. } = route;
+    let coalesced = *total.response_anomalies.get(Anomaly::Coalesced.as_str())?;
+    COMMON.is_exceeded(coalesced, total.succeeded).then(|| {
+        format!(
+            "all tokens arrived at once in {} of {} successes, so these successes have no TPOT and \
+             no TPS; check for a proxy between llmload and the server that buffers the stream",
+            integer(coalesced),
+            integer(total.succeeded)
+        )
+    })
+}
+
 fn prefix_cache(route: &RouteReport) -> Option<String> {
-    let (cached, input) = (route.total.cached_input_tokens, route.total.input_tokens);
+    let (cached, input) = (route.total.cached_input_tokens?, route.total.input_tokens?);
     (cached * 2 > input).then(|| {
         format!(
             "{} of {} input tokens were found in a prefix cache, so TTFT is lower than for new prompts",

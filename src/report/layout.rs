@@ -155,8 +155,8 @@ fn throughput(statistics: &Statistics) -> Block {
         ("mean requests in flight", three(statistics.requests_in_flight)),
         ("output tokens/s, all requests", three(statistics.output_tokens_per_second_total)),
         ("tokens/s per request, incl. TTFT", three(statistics.output_tokens_per_request_second)),
-        ("input tokens", integer(statistics.input_tokens)),
-        ("output tokens", integer(statistics.output_tokens)),
+        ("input tokens", counted(statistics.input_tokens)),
+        ("output tokens", counted(statistics.output_tokens)),
     ];
     Block::Table {
         title: "Complete run, from the first arrival to the last response".to_owned(),
@@ -299,6 +299,10 @@ fn charts(route: &RouteReport) -> Vec<Block> {
 
 fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
+}
+
+fn counted(tokens: Option<u64>) -> String {
+    tokens.map_or_else(|| "not counted".to_owned(), integer)
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -1,6 +1,6 @@
 //! Generates `docs/metrics.md` from the table of metrics.
 
-use llmload::measurement::Failure;
+use llmload::measurement::{Anomaly, Failure};
 use llmload::metrics::table::{Family, Kind};
 
 use crate::shipped::assert_committed;
@@ -50,6 +50,11 @@ fn docs_metrics_md_is_generated_from_the_table_of_metrics() {
     for failure in Failure::ALL {
         let meaning = failure.meaning().trim();
         page += &format!("| `{}` | {} | {meaning} |\n", failure.as_str(), failure.blame().as_str());
+    }
+    page += "\n## Anomalies\n\nA success can deviate from the protocol in these ways.\n\n";
+    page += "| kind | meaning |\n|---|---|\n";
+    for anomaly in Anomaly::ALL {
+        page += &format!("| `{}` | {} |\n", anomaly.as_str(), anomaly.meaning().trim());
     }
     page += "\n## Buckets\n\nThe upper bounds of the buckets. Values above the last bound are counted in the bucket `+Inf`.\n\n";
     page += "| metric | buckets |\n|---|---|\n";

@@ -193,12 +193,13 @@ fn latency() -> [Panel; 8] {
         ),
         quantiles("Time per output token", Unit::Seconds, &table::TIME_PER_OUTPUT_TOKEN).about(
             "llmload_time_per_output_token_seconds (TPOT): (last token - first token) / \
-                (tokens - 1) of each success. The endpoint counts the tokens.",
+                (tokens - 1) of each success. The endpoint counts the tokens. A response whose \
+                tokens arrived at once has no value.",
         ),
         quantiles("Inter-chunk latency", Unit::Seconds, &table::INTER_CHUNK_LATENCY).about(
-            "llmload_inter_chunk_latency_seconds: the time between two chunks with text. People \
-                see long gaps as stutter. A chunk can hold several tokens, so this is not the time \
-                per token.",
+            "llmload_inter_chunk_latency_seconds: the time between two reads from the connection \
+                that returned text. People see long gaps as stutter. A read can hold several \
+                tokens, so this is not the time per token.",
         ),
         quantiles("Request duration", Unit::Seconds, &table::REQUEST_DURATION).about(
             "llmload_request_duration_seconds: from sending to the end of the response, \
@@ -327,8 +328,9 @@ fn failures() -> [Panel; 6] {
             .empty_text("No failures"),
         Panel::lines("Protocol anomalies in successes", Unit::PerSecond)
             .about(
-                "llmload_response_anomalies_total per second. Without usage in the response there \
-                are no exact token counts.",
+                "llmload_response_anomalies_total per second. With missing_usage, token counts, \
+                TPOT and TPS are missing. With coalesced, TPOT and TPS are missing: a proxy \
+                probably buffers the stream.",
             )
             .query("{{kind}}", rate_by("kind", &table::RESPONSE_ANOMALIES))
             .stacked(),

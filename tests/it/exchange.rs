@@ -165,7 +165,7 @@ async fn after_end_limits_the_wait_for_usage_and_text_after_the_finish_reason() 
         let waited = (m.duration().as_millis(), began.elapsed().as_millis());
         assert_eq!(waited, (end, took), "{name}");
         assert_eq!(recorder.chunks.load(Ordering::Relaxed), chunks, "{name}");
-        assert_eq!(m.usage.map(|usage| usage.output), output, "{name}");
+        assert_eq!(m.usage.output, output, "{name}");
         assert_eq!(m.anomalies.contains(Anomaly::MissingUsage), output.is_none(), "{name}");
     }
 }

@@ -42,5 +42,6 @@ mod several;
 mod sidecar;
 mod status;
 mod timetable;
+mod tokens;
 mod upstream;
 mod web;

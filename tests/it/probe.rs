@@ -617,7 +617,7 @@ async fn a_problem_of_a_successful_stream_is_a_warning_with_a_remedy() {
         (
             "no usage",
             vec![data(&[&token("a"), FINISH, DONE])],
-            "sent no usage",
+            "sent no valid count",
             "stream_options.include_usage",
         ),
         (

@@ -75,6 +75,9 @@ async fn play(
     script: &(dyn Fn(u64, &str) -> Vec<Act> + Send + Sync),
     counter: &AtomicU64,
 ) {
+    // Without this option, the kernel holds back a small write until the client has confirmed the
+    // previous one. Then the client receives two writes with a pause in one read.
+    stream.set_nodelay(true).unwrap();
     while let Some(head) = read_request(&mut stream).await {
         for act in script(counter.fetch_add(1, Ordering::Relaxed), &head) {
             let ended = match act {

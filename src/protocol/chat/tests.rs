@@ -130,7 +130,7 @@ fn an_event_without_choices_is_empty() {
 
 #[test]
 fn usage_is_read_from_every_field_that_servers_use_and_the_last_usage_wins() {
-    let usage = |output| Some(Usage { input: 1, output, ..Usage::default() });
+    let usage = |output| Usage { input: Some(1), output: Some(output), ..Usage::default() };
     for (json, expected) in [
         (r#"{"usage":{"prompt_tokens":1,"completion_tokens":5}}"#, usage(5)),
         (r#"{"choices":[{"usage":{"prompt_tokens":1,"completion_tokens":5}}]}"#, usage(5)),
@@ -144,7 +144,7 @@ fn usage_is_read_from_every_field_that_servers_use_and_the_last_usage_wins() {
             r#"{"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":4}},"usage":null}"#,
             usage(4),
         ),
-        (r#"{"message":"text","x_groq":{"id":"r"},"usage":{}}"#, None),
+        (r#"{"message":"text","x_groq":{"id":"r"},"usage":{}}"#, Usage::default()),
     ] {
         assert_eq!(read_as(Shape::Event, json).0.usage, expected, "{json}");
     }

@@ -7,12 +7,13 @@ use crate::measurement::Usage;
 /// counter of the metrics wrong for ever.
 const MAX_COUNT: u64 = 1_000_000_000;
 
-/// Reads a usage object. Returns `None` if `raw` is null or contains no count.
+/// Reads a usage object. A count that is absent or invalid is `None`.
 ///
-/// Some servers include reasoning in `total_tokens` but not in `completion_tokens`. So the output
-/// is the higher of `completion_tokens` and `total_tokens − prompt_tokens`. Some gateways use the
-/// field names of newer APIs (`input_tokens`, `output_tokens`).
-pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
+/// Some servers include hidden reasoning in `total_tokens` but not in `completion_tokens`. So the
+/// output is the higher of `completion_tokens` and `total_tokens − prompt_tokens`, and the tokens
+/// that only the total contains are reasoning. Some gateways use the field names of newer APIs
+/// (`input_tokens`, `output_tokens`).
+pub(super) fn read(raw: &str) -> serde_json::Result<Usage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut cached, mut reasoning) = ("", "");
     members(raw, |key, value| match key {
@@ -23,95 +24,137 @@ pub(super) fn read(raw: &str) -> serde_json::Result<Option<Usage>> {
         "completion_tokens_details" | "output_tokens_details" => reasoning = value,
         _ => {}
     })?;
-    if prompt.or(completion).or(total).is_none() {
-        return Ok(None);
-    }
-    // Without a prompt count, the difference would include the prompt.
-    let difference =
-        prompt.zip(total).map_or(0, |(prompt, total): (u64, u64)| total.saturating_sub(prompt));
-    Ok(Some(Usage {
-        input: prompt.unwrap_or(0),
-        output: completion.unwrap_or(0).max(difference),
+    // Without the counts of prompt and completion, the origin of the total is unknown.
+    let hidden = prompt.zip(completion).zip(total).and_then(|((prompt, completion), total)| {
+        total.checked_sub(prompt + completion).filter(|hidden| *hidden > 0)
+    });
+    Ok(Usage {
+        input: prompt,
+        output: completion.map(|completion: u64| completion + hidden.unwrap_or(0)),
         cached_input: member(cached, "cached_tokens")?,
-        reasoning: member(reasoning, "reasoning_tokens")?,
-    }))
+        reasoning: member(reasoning, "reasoning_tokens")?.max(hidden),
+    })
 }
 
-fn member(raw: &str, name: &str) -> serde_json::Result<u64> {
+fn member(raw: &str, name: &str) -> serde_json::Result<Option<u64>> {
     let mut found = None;
     members(raw, |key, value| {
         if key == name {
             found = count(value);
         }
     })?;
-    Ok(found.unwrap_or(0))
+    Ok(found)
 }
 
-/// Parses a count. Some servers write a count as `13.0` or `"13"`.
+/// Parses a count. Some servers write a count as `13.0`, `1.3e1` or `"13"`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn count(raw: &str) -> Option<u64> {
-    let whole = raw.trim_matches('"').split('.').next()?;
-    whole.parse().ok().filter(|n| *n <= MAX_COUNT)
+    let number = raw.trim_matches('"');
+    let whole = number.parse().ok().or_else(|| {
+        let number: f64 = number.parse().ok()?;
+        let is_count = number.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&number);
+        is_count.then_some(number as u64)
+    });
+    whole.filter(|count| *count <= MAX_COUNT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn output(raw: &str) -> Option<u64> {
-        read(raw).unwrap().map(|usage| usage.output)
+    /// Reads a usage without details: the counts of input, output and reasoning.
+    fn counts(raw: &str) -> [Option<u64>; 3] {
+        let Usage { input, output, cached_input, reasoning } = read(raw).unwrap();
+        assert_eq!(cached_input, None, "{raw}");
+        [input, output, reasoning]
     }
 
     #[test]
-    fn output_is_the_higher_of_completion_tokens_and_total_minus_prompt() {
-        assert_eq!(
-            read(
-                r#"{"prompt_tokens":12,"completion_tokens":2,"total_tokens":354,
-                    "prompt_tokens_details":{"cached_tokens":7},
-                    "completion_tokens_details":{"reasoning_tokens":340}}"#
-            )
-            .unwrap(),
-            Some(Usage { input: 12, output: 342, cached_input: 7, reasoning: 340 })
-        );
-        assert_eq!(
-            output(r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#),
-            Some(5)
-        );
-        assert_eq!(output(r#"{"completion_tokens":5,"total_tokens":50}"#), Some(5));
-        assert_eq!(output(r#"{"prompt_tokens":9,"total_tokens":4}"#), Some(0));
-    }
-
-    #[test]
-    fn newer_field_names_are_read_too() {
-        let raw = r#"{"input_tokens":18,"output_tokens":9,"total_tokens":27,"input_tokens_details":{"cached_tokens":4}}"#;
-        let expected = Usage { input: 18, output: 9, cached_input: 4, reasoning: 0 };
-        assert_eq!(read(raw).unwrap(), Some(expected));
-        let both = r#"{"prompt_tokens":18,"input_tokens":null,"completion_tokens":9}"#;
-        assert_eq!(read(both).unwrap().unwrap().input, 18);
-    }
-
-    #[test]
-    fn an_object_without_counts_is_no_usage() {
-        for raw in ["null", "{}", "[]", r#"{"cost":0}"#, r#"{"prompt_tokens":null}"#] {
-            assert_eq!(output(raw), None, "{raw}");
+    fn each_count_is_read_or_unknown() {
+        for (raw, expected) in [
+            ("null", [None, None, None]),
+            ("{}", [None, None, None]),
+            ("[]", [None, None, None]),
+            (r#"{"cost":0}"#, [None, None, None]),
+            (r#"{"prompt_tokens":null}"#, [None, None, None]),
+            (r#"{"prompt_tokens":12}"#, [Some(12), None, None]),
+            (r#"{"completion_tokens":5}"#, [None, Some(5), None]),
+            (r#"{"total_tokens":17}"#, [None, None, None]),
+            (r#"{"prompt_tokens":12,"completion_tokens":0}"#, [Some(12), Some(0), None]),
+            // The names of newer APIs.
+            (
+                r#"{"input_tokens":18,"output_tokens":9,"total_tokens":27}"#,
+                [Some(18), Some(9), None],
+            ),
+            (
+                r#"{"prompt_tokens":18,"input_tokens":null,"completion_tokens":9}"#,
+                [Some(18), Some(9), None],
+            ),
+            // The total.
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":5}"#,
+                [Some(3), Some(5), None],
+            ),
+            (r#"{"completion_tokens":5,"total_tokens":50}"#, [None, Some(5), None]),
+            (r#"{"prompt_tokens":9,"total_tokens":4}"#, [Some(9), None, None]),
+            (r#"{"prompt_tokens":9,"total_tokens":12}"#, [Some(9), None, None]),
+            (
+                r#"{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}"#,
+                [Some(20), Some(603), Some(405)],
+            ),
+            (
+                r#"{"prompt_tokens":12,"completion_tokens":2,"total_tokens":354}"#,
+                [Some(12), Some(342), Some(340)],
+            ),
+            // Forms of numbers.
+            (r#"{"completion_tokens":"13"}"#, [None, Some(13), None]),
+            (r#"{"completion_tokens":13.0}"#, [None, Some(13), None]),
+            (r#"{"completion_tokens":1.2e3}"#, [None, Some(1200), None]),
+            (r#"{"completion_tokens":12E2}"#, [None, Some(1200), None]),
+            (r#"{"completion_tokens":2e0}"#, [None, Some(2), None]),
+            (r#"{"completion_tokens":1.5e1}"#, [None, Some(15), None]),
+            (r#"{"completion_tokens":"1e2"}"#, [None, Some(100), None]),
+            (r#"{"prompt_tokens":1000000000}"#, [Some(1_000_000_000), None, None]),
+            // Invalid counts.
+            (r#"{"prompt_tokens":1,"completion_tokens":-1}"#, [Some(1), None, None]),
+            (r#"{"prompt_tokens":-3,"completion_tokens":-2}"#, [None, None, None]),
+            (r#"{"completion_tokens":13.7}"#, [None, None, None]),
+            (r#"{"completion_tokens":1e-1}"#, [None, None, None]),
+            (r#"{"completion_tokens":1e300}"#, [None, None, None]),
+            (r#"{"completion_tokens":1e400}"#, [None, None, None]),
+            (r#"{"completion_tokens":1000000001}"#, [None, None, None]),
+            (r#"{"completion_tokens":18446744073709551615}"#, [None, None, None]),
+            (r#"{"completion_tokens":"NaN"}"#, [None, None, None]),
+            (r#"{"completion_tokens":"inf"}"#, [None, None, None]),
+            (r#"{"completion_tokens":""}"#, [None, None, None]),
+            (r#"{"completion_tokens":true}"#, [None, None, None]),
+            (r#"{"completion_tokens":[5]}"#, [None, None, None]),
+        ] {
+            assert_eq!(counts(raw), expected, "{raw}");
         }
     }
 
     #[test]
-    fn odd_counts_are_read_or_ignored() {
-        assert_eq!(output(r#"{"completion_tokens":"13"}"#), Some(13));
-        assert_eq!(output(r#"{"completion_tokens":13.0}"#), Some(13));
-        assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":-1}"#), Some(0));
-        assert_eq!(output(r#"{"prompt_tokens":1,"completion_tokens":1e300}"#), Some(0));
-        assert_eq!(
-            output(r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#),
-            Some(0)
-        );
-        assert_eq!(
-            read(r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#)
-                .unwrap()
-                .unwrap()
-                .cached_input,
-            0
-        );
+    fn details_are_read() {
+        let usage = |total| {
+            let raw = format!(
+                r#"{{"prompt_tokens":12,"completion_tokens":2,"total_tokens":{total},
+                    "prompt_tokens_details":{{"cached_tokens":7}},
+                    "completion_tokens_details":{{"reasoning_tokens":340}}}}"#
+            );
+            read(&raw).unwrap()
+        };
+        let expected = |output| Usage {
+            input: Some(12),
+            output: Some(output),
+            cached_input: Some(7),
+            reasoning: Some(340),
+        };
+        assert_eq!(usage(354), expected(342), "the total includes the reasoning");
+        assert_eq!(usage(14), expected(2), "the total does not");
+        let newer = r#"{"input_tokens":18,"input_tokens_details":{"cached_tokens":4}}"#;
+        assert_eq!(read(newer).unwrap().cached_input, Some(4));
+        let null = r#"{"prompt_tokens":1,"prompt_tokens_details":null}"#;
+        assert_eq!(read(null).unwrap().cached_input, None);
     }
 }

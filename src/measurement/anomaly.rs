@@ -1,0 +1,64 @@
+//! Deviations from the protocol. A response with such a deviation is a success, but some of its
+//! values are missing or misleading.
+
+macro_rules! anomalies {
+    ($($(#[doc = $doc:literal])+ $variant:ident $label:literal,)+) => {
+        /// A deviation from the protocol in a successful response.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Anomaly {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Anomaly {
+            /// Every value, in the order in which the documentation lists them.
+            pub const ALL: [Anomaly; [$(Anomaly::$variant),+].len()] = [$(Anomaly::$variant),+];
+
+            /// Returns the value of the `kind` label.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Anomaly::$variant => $label,)+ }
+            }
+
+            /// Returns a text for the documentation.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Anomaly::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+anomalies! {
+    /// The response contains no valid count of output tokens, although llmload requested usage
+    /// (`include_usage`). The metrics of output tokens do not count this response.
+    MissingUsage "missing_usage",
+    /// The stream ended without `[DONE]`.
+    MissingDone "missing_done",
+    /// The response contains no finish reason.
+    MissingFinishReason "missing_finish_reason",
+    /// The response names another model than the request.
+    ModelMismatch "model_mismatch",
+    /// The response has at least two visible tokens, but they arrived at once: within 1 ms, or at
+    /// more than 100,000 tokens per second. So the response has no TPOT and no TPS. A proxy that
+    /// buffers the stream causes this.
+    Coalesced "coalesced",
+}
+
+/// A set of anomalies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anomalies(u8);
+
+impl Anomalies {
+    /// Adds an anomaly if the condition is true.
+    pub fn add_if(&mut self, anomaly: Anomaly, condition: bool) {
+        self.0 |= u8::from(condition) << anomaly as u8;
+    }
+
+    /// Returns true if the anomaly is in the set.
+    pub fn contains(self, anomaly: Anomaly) -> bool {
+        self.0 & (1 << anomaly as u8) != 0
+    }
+
+    /// Returns the anomalies in the order of [`Anomaly::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Anomaly> {
+        Anomaly::ALL.into_iter().filter(move |anomaly| self.contains(*anomaly))
+    }
+}
