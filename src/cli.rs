@@ -11,6 +11,7 @@ mod load;
 mod logs;
 mod probe;
 mod progress;
+mod report_files;
 mod run;
 mod shard;
 mod signals;
@@ -26,8 +27,7 @@ use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use load::{LoadArgs, apply_shard, load_plan};
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
+use signals::{Hangup, StopSignals};
 
 use crate::check::text::TextStyle;
 use crate::config::{self, HumanDuration, Invalid};
@@ -37,6 +37,11 @@ use crate::generator::GeneratorMonitor;
 use crate::plan::Plan;
 use crate::schedule::Shard;
 use crate::simulator::{Simulator, SimulatorOptions};
+use crate::stderr;
+
+/// The longest time that the end of the process waits for other threads. They can hang in a name
+/// lookup or in a file, and nothing needs their results any more.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
 
 const DEMO: &str = include_str!("../config/demo.yml");
 
@@ -187,6 +192,7 @@ impl From<anyhow::Error> for Failed {
 pub fn main() -> ExitCode {
     // Clap itself prints help and usage errors, and exits with 0 or 2.
     let arguments = Cli::command().get_matches();
+    let Some(_flush_at_exit) = stderr::start() else { return ExitCode::FAILURE };
     let result = reject_misplaced_options(&arguments).and_then(|()| {
         let cli =
             Cli::from_arg_matches(&arguments).map_err(|error| Failed::Usage(error.to_string()))?;
@@ -195,12 +201,13 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Usage(message)) => {
-            print_error(&message);
+            stderr::write_line(message + "\n");
+            stderr::flush_completely();
             ExitCode::from(2)
         }
         Err(Failed::Reported(code)) => ExitCode::from(code),
         Err(Failed::Runtime(error)) => {
-            print_error(&format!("llmload: {error:#}"));
+            stderr::write_line(format!("llmload: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -274,12 +281,14 @@ fn start(
     }
     let listener = listen(web.listen_address)?;
     let lifecycle = web.enable_lifecycle;
-    let runtime = runtime()?;
-    runtime.block_on(async {
-        let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
-        signals::watch(stop.clone(), force_stop.clone())?;
+    // Without a file there is nothing to reload.
+    let hangup = if source.is_some() { Hangup::Reloads } else { Hangup::Stops };
+    let signals = StopSignals::watch(hangup, 0)?;
+    block_on(async {
         let (control, commands) = AdminHandle::new();
-        signals::watch_hangups(control.clone())?;
+        if hangup == Hangup::Reloads {
+            signals::watch_hangups(control.clone())?;
+        }
         let (board, generator) = (Arc::default(), GeneratorMonitor::new());
         let listener = Some(listener);
         let options = daemon::DaemonOptions {
@@ -292,26 +301,21 @@ fn start(
             board,
             generator,
         };
-        daemon::run(options, (control, commands), stop, force_stop)
+        daemon::run(options, (control, commands), signals.stop, signals.force_stop)
             .await
             .map_err(anyhow::Error::new)
-    })?;
+    })??;
     Ok(())
 }
 
 fn simulate(args: &SimulatorArgs) -> Result<(), Failed> {
     let options = simulator_options(args)?;
     let listener = listen(args.listen_address)?;
-    let runtime = runtime()?;
-    let stop = CancellationToken::new();
+    let signals = StopSignals::watch(Hangup::Stops, 0)?;
     let simulator =
         Simulator::start(options, listener).context("the simulator could not be started")?;
     tracing::info!("simulator on http://{}/v1", simulator.address());
-    runtime.block_on(async {
-        signals::watch(stop.clone(), CancellationToken::new())?;
-        stop.cancelled().await;
-        anyhow::Ok(())
-    })?;
+    block_on(signals.stop.cancelled())?;
     drop(simulator);
     Ok(())
 }
@@ -332,11 +336,13 @@ fn simulator_options(args: &SimulatorArgs) -> Result<SimulatorOptions, Invalid> 
     config::simulator_from_options(&options, &args.faults)
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime could not be started")
+/// Runs a future to its end.
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("the runtime could not be started")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    Ok(result)
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -389,7 +395,19 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn print_error(text: &str) {
-    // If stderr is closed, there is nowhere left to report the error.
-    let _ignored = writeln!(std::io::stderr(), "{text}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name lookup and the read of a file block a thread, and nothing can end them.
+    #[test]
+    fn a_blocked_thread_does_not_delay_the_end_of_the_process() {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        block_on(async move {
+            let _blocked = tokio::task::spawn_blocking(move || blocked.recv());
+        })
+        .unwrap();
+        // If `block_on` waited for the thread, it would not return before this line.
+        drop(release);
+    }
 }

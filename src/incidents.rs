@@ -112,6 +112,7 @@ impl Incidents {
         let blame = detail.failure.blame().as_str();
         let trace_id = ids.trace.map(Trace::id);
         let request_id = ids.request_id.as_deref();
+        let not_logged = (not_logged > 0).then_some(not_logged);
         tracing::warn!(
             scenario,
             target,

@@ -14,7 +14,7 @@
 //! | the plan | [`plan`], [`config`] |
 //! | synchronous decisions | [`pacer`], [`timetable`], [`guard`] |
 //! | sending requests | [`deadline`], [`endpoint`], [`exchange`], [`launch`] |
-//! | results, displays and commands | [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
+//! | results, displays and commands | [`stderr`], [`remedy`], [`generator`], [`metrics`], [`check`], [`probe`], [`incidents`], [`recent`], [`tally`], [`status`], [`control`], [`web`], [`report`] |
 //! | composition | [`scenario`], [`daemon`], [`cli`] |
 //!
 //! A module can import only from modules in rows above, and from modules that precede it in the
@@ -54,6 +54,7 @@ pub mod schedule_state;
 pub mod simulator;
 pub mod slo;
 pub mod status;
+pub mod stderr;
 pub mod tally;
 pub mod timetable;
 pub mod web;

@@ -1,8 +1,16 @@
 //! The level, the format and the destination of the log.
 
-use super::progress::LogWriter;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Write as _;
+use std::panic::PanicHookInfo;
+
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+
+use crate::stderr;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
@@ -62,9 +70,62 @@ pub(super) fn set_up(args: &LogArgs) -> Result<(), String> {
         .log_internal_errors(false);
     match args.format {
         LogFormat::Text => {
-            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+            stderr::set_loss_notice(loss_notice);
+            lines.with_ansi(stderr::is_terminal()).init();
         }
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            stderr::set_loss_notice(json_loss_notice);
+            lines.json().flatten_event(true).init();
+        }
     }
+    std::panic::set_hook(Box::new(|panic| stderr::write_line(panic_message(panic))));
     Ok(())
+}
+
+/// Passes each log line to the thread that writes to stderr. The log library writes a line with one
+/// call.
+struct LogWriter;
+
+impl std::io::Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        stderr::write_line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The message of the log line about lost lines.
+const LOSS: &str = "log lines were lost, because stderr could not be written";
+
+/// Returns the text line about lost lines. The log library cannot write it, because the line must
+/// precede the lines that wait.
+fn loss_notice(lines: u64) -> String {
+    format!("{}  WARN {LOSS} lines={lines}\n", timestamp())
+}
+
+fn json_loss_notice(lines: u64) -> String {
+    let line = json!({"timestamp": timestamp(), "level": "WARN", "message": LOSS, "lines": lines});
+    format!("{line}\n")
+}
+
+/// Returns the current time in the format of the log.
+fn timestamp() -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _written = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
+}
+
+/// Returns the text that the standard library would write to stderr about a panic.
+fn panic_message(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        let _written = writeln!(text, "{backtrace}");
+    }
+    text
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::load::endpoint_url;
-use super::{Failed, print, runtime, stdout_style, variable};
+use super::{Failed, block_on, print, stdout_style, variable};
 use crate::config::{self, Invalid, UrlOptions};
 use crate::plan::{self, Location, Plan, Target};
 use crate::probe::{Probe, text::ReportText};
@@ -60,7 +60,7 @@ pub(super) fn probe(args: &ProbeArgs) -> Result<(), Failed> {
         }
     };
     let probe = Probe { target, base, warnings };
-    let report = runtime()?.block_on(probe.run()).map_err(anyhow::Error::new)?;
+    let report = block_on(probe.run())?.map_err(anyhow::Error::new)?;
     drop(simulator);
     let text = if args.json {
         serde_json::to_string_pretty(&report.json()).context("cannot write the report as JSON")?

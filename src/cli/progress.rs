@@ -2,9 +2,7 @@
 //! CI log, a new line appears every ten seconds.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,16 +10,14 @@ use tokio::time::Instant;
 use crate::config::HumanDuration;
 use crate::schedule_state::Activity;
 use crate::status::StatusBoard;
+use crate::stderr;
 
 /// The time between two lines in a file or a CI log, in seconds.
 const LOG_INTERVAL: u32 = 10;
 
-/// True while the terminal shows the progress line. Other output must first clear this line.
-static IS_SHOWN: AtomicBool = AtomicBool::new(false);
-
 /// Shows the progress until the future is dropped.
 pub(super) async fn show(board: Arc<StatusBoard>, began: Instant) {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = stderr::is_terminal();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut ticks = 0_u32;
@@ -32,24 +28,12 @@ pub(super) async fn show(board: Arc<StatusBoard>, began: Instant) {
             continue;
         }
         let line = line(&board, began.elapsed(), Instant::now());
-        let mut stderr = std::io::stderr().lock();
-        // If stderr is closed, nobody reads the progress.
-        let _ignored = if terminal {
-            IS_SHOWN.store(true, Relaxed);
-            let width =
-                terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
-            let line: String = line.chars().take(usize::from(width).saturating_sub(1)).collect();
-            write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush())
+        if terminal {
+            let width = stderr::columns().map_or(80, usize::from);
+            stderr::show_progress(line.chars().take(width.saturating_sub(1)).collect());
         } else {
-            writeln!(stderr, "{line}")
-        };
-    }
-}
-
-/// Removes the progress line.
-pub(super) fn clear() {
-    if IS_SHOWN.swap(false, Relaxed) {
-        let _ignored = write!(std::io::stderr(), "\r\x1b[K");
+            stderr::write_line(line + "\n");
+        }
     }
 }
 
@@ -88,18 +72,4 @@ fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
         let _written = write!(text, " · {phase}");
     }
     text
-}
-
-/// A writer for the log that clears the progress line first.
-pub(super) struct LogWriter;
-
-impl std::io::Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        clear();
-        std::io::stderr().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
-    }
 }

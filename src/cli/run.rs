@@ -1,23 +1,24 @@
 //! `llmload run`: runs the schedule once, writes a report and returns an exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use clap::Args;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{Failed, LoadArgs, listen_address, print, progress, runtime, signals, variable};
+use super::signals::{Hangup, StopSignals};
+use super::{Failed, LoadArgs, block_on, listen_address, print, progress, report_files, variable};
 use crate::config;
 use crate::control::AdminHandle;
 use crate::daemon::{self, EndReason};
 use crate::generator::GeneratorMonitor;
+use crate::plan::Plan;
 use crate::report::{self, Report, RunInfo};
 use crate::scenario::RunOptions;
 use crate::schedule::Shard;
 use crate::status::StatusBoard;
+use crate::stderr;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -43,8 +44,8 @@ pub(super) struct RunArgs {
     listen_address: Option<std::net::SocketAddr>,
 }
 
-/// The files of a report.
-const FILES: [&str; 3] = ["report.json", "report.md", "report.html"];
+/// The exit code of a run that failed.
+const FAILED: u8 = 1;
 /// The exit code of a run that did not pass.
 const NOT_PASSED: u8 = 3;
 
@@ -68,52 +69,47 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    // An error about the folder should appear before the run, and not after an hour of load.
-    args.report.as_deref().map_or(Ok(()), prepare_folder)?;
-    let (report, error) = execute(args, plan)?;
-    // The files are written first, because printing to stdout can fail.
-    if let Some(folder) = &args.report {
-        write(&report, folder)?;
+    args.report.as_deref().map_or(Ok(()), report_files::prepare)?;
+    let signals = StopSignals::watch(Hangup::Stops, NOT_PASSED)?;
+    let Ended { report, has_sent, error } = execute(args, plan, &signals)?;
+    // If an error explains why no request was sent, a table of zeros would hide it.
+    let has_table = has_sent || error.is_none();
+    let mut errors = Vec::from_iter(error.map(anyhow::Error::new));
+    // The files are written first, because printing to stdout can fail or wait for a reader.
+    let written = args.report.as_deref().map(|folder| report_files::write(&report, folder));
+    errors.extend(written.and_then(Result::err));
+    let result = if report.verdict.passed || args.no_gate { 0 } else { NOT_PASSED };
+    signals.set_exit_code(if errors.is_empty() { result } else { FAILED });
+    if has_table {
+        errors.extend(print(report::text(&report).trim_end()).err());
     }
-    print(report::text(&report).trim_end())?;
-    match error {
-        Some(error) => Err(Failed::Runtime(anyhow::Error::new(error))),
-        None if report.verdict.passed || args.no_gate => Ok(()),
-        None => Err(Failed::Reported(NOT_PASSED)),
+    for error in &errors {
+        stderr::write_line(format!("llmload: {error:#}\n"));
+    }
+    match (errors.is_empty(), result) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(Failed::Reported(result)),
+        (false, _) => Err(Failed::Reported(FAILED)),
     }
 }
 
-/// Creates the folder of the report and removes an older report. If this run fails, nobody should
-/// mistake the older report for the result of this run.
-fn prepare_folder(folder: &Path) -> Result<(), Failed> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("--report {}: cannot create the folder", folder.display()))?;
-    for name in FILES {
-        match std::fs::remove_file(folder.join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let text = format!("--report {}: cannot replace {name}", folder.display());
-                return Err(Failed::Runtime(anyhow::Error::new(error).context(text)));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// A run that has ended.
+struct Ended {
+    report: Report,
+    /// True if the run has sent a request.
+    has_sent: bool,
+    /// The error that ended the run.
+    error: Option<daemon::Error>,
 }
 
-/// Runs the plan. Returns the report, and an error if the run failed after it had sent requests.
-fn execute(
-    args: &RunArgs,
-    plan: crate::plan::Plan,
-) -> Result<(Report, Option<daemon::Error>), Failed> {
+/// Runs the plan. Fails if the run could not start.
+fn execute(args: &RunArgs, plan: Plan, signals: &StopSignals) -> Result<Ended, Failed> {
     let listener = args.listen_address.map(super::listen).transpose()?;
     let (seed, config) = (plan.seed, plan.masked_source.clone());
     let run_options = RunOptions { time_limit: args.length, ready_timeout: args.wait };
     let (board, generator): (Arc<StatusBoard>, _) = (Arc::default(), GeneratorMonitor::new());
-    let runtime = runtime()?;
     let (started, began) = (SystemTime::now(), Instant::now());
-    let ended = runtime.block_on(async {
-        let (stop, force_stop) = (CancellationToken::new(), CancellationToken::new());
-        signals::watch(stop.clone(), force_stop.clone())?;
+    let ended = block_on(async {
         let (control, commands) = AdminHandle::new();
         let settings = daemon::DaemonOptions {
             plan,
@@ -126,17 +122,19 @@ fn execute(
             generator: Arc::clone(&generator),
         };
         let progress = tokio::spawn(progress::show(Arc::clone(&board), Instant::now()));
+        let (stop, force_stop) = (signals.stop.clone(), signals.force_stop.clone());
         let ended = daemon::run(settings, (control, commands), stop, force_stop).await;
         progress.abort();
         let _aborted = progress.await;
-        progress::clear();
-        anyhow::Ok(ended)
+        stderr::end_progress();
+        ended
     })?;
-    let sent = board.monitors().iter().any(|monitor| monitor.state.ledger.counts().started > 0);
+    let monitors = board.monitors();
     let (interrupted, error) = match ended {
         Ok(ended) => (ended == EndReason::Stopped, None),
-        Err(error) if sent => (false, Some(error)),
-        Err(error) => return Err(Failed::Runtime(anyhow::Error::new(error))),
+        // The daemon could not start, so nothing exists that a report could show.
+        Err(error) if monitors.is_empty() => return Err(anyhow::Error::new(error).into()),
+        Err(error) => (false, Some(error)),
     };
     let run = RunInfo {
         started,
@@ -147,16 +145,6 @@ fn execute(
         generator: &generator,
         config,
     };
-    Ok((Report::new(run, &board.monitors()), error))
-}
-
-fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
-    let json = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
-    let html = report::html(report).map_err(anyhow::Error::new)?;
-    for (name, text) in FILES.into_iter().zip([json, report::markdown(report), html]) {
-        let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    tracing::info!("wrote report.json, report.md and report.html to {}", folder.display());
-    Ok(())
+    let has_sent = monitors.iter().any(|monitor| monitor.state.ledger.counts().started > 0);
+    Ok(Ended { report: Report::new(run, &monitors), has_sent, error })
 }

@@ -9,11 +9,13 @@ use prometheus::proto::MetricFamily;
 use super::samples::{self, Samples};
 use super::table::{self, Family};
 use crate::generator::{Distortion, GeneratorMonitor};
+use crate::stderr;
 
-const FAMILIES: [&Family; 14] = [
+const FAMILIES: [&Family; 15] = [
     &table::MEASUREMENT_VALID,
     &table::GENERATOR_DISTORTION,
     &table::CLOCK_STEPS,
+    &table::LOG_LINES_DROPPED,
     &table::CPUS_ALLOWED,
     &table::CGROUP_CPU_PERIODS,
     &table::CGROUP_CPU_THROTTLED_PERIODS,
@@ -68,6 +70,7 @@ impl Collector for GeneratorCollector {
         let count = |number: Option<u64>| number.map(|number| number as f64);
         let usage = self.generator.resource_usage();
         let process = usage.process;
+        add(&table::LOG_LINES_DROPPED, count(Some(stderr::lines_dropped())));
         add(&table::CPUS_ALLOWED, usage.cpus());
         let throttling = usage.cgroup.throttling;
         add(&table::CGROUP_CPU_PERIODS, count(throttling.map(|t| t.periods)));

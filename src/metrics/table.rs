@@ -269,6 +269,9 @@ families! {
     CLOCK_STEPS Counter, "clock_steps_total" ["direction"]
         "Steps of the wall clock of more than a second, by direction: somebody set the clock, or \
          the machine was suspended. Measured durations do not depend on the wall clock.";
+    LOG_LINES_DROPPED Counter, "log_lines_dropped_total" []
+        "Log lines that were lost because nobody read stderr or writing to it failed. The load and \
+         the scrapes never wait for the log.";
     CPUS_ALLOWED Gauge, "cpus_allowed" []
         "CPUs that the process can use: the smaller of its CPU affinity and the CPU quota of its \
          control groups.";

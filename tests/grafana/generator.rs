@@ -276,6 +276,19 @@ fn process_panels() -> [Panel; 7] {
                 format!("sum by (instance) ({})", series(&table::PROCESS_THREADS)),
             )
             .empty_text("llmload is down"),
+        Panel::lines("Log lines dropped", Unit::PerSecond)
+            .about(
+                "llmload_log_lines_dropped_total per second: log lines that were lost, because \
+                nobody reads the log or its disk is full. The load is not affected.",
+            )
+            .query(
+                "{{instance}}",
+                format!(
+                    "sum by (instance) (rate({}[{WINDOW}]))",
+                    series(&table::LOG_LINES_DROPPED)
+                ),
+            )
+            .empty_text("llmload is down"),
     ]
 }
 

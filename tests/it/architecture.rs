@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["pacer", "timetable", "guard"],
     &["deadline", "endpoint", "exchange", "launch"],
     &[
+        "stderr",
         "remedy",
         "generator",
         "metrics",
@@ -71,8 +72,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("secrecy", &["config", "plan", "endpoint"]),
     ("serde_yaml", &["config/yaml"]),
     ("std::env", &["cli"]),
+    // Every other thread would wait for the reader of stderr.
+    ("std::io::stderr", &["stderr"]),
     ("strsim", &["config"]),
-    ("terminal_size", &["cli"]),
+    ("terminal_size", &["cli", "stderr"]),
     ("tokio::signal", &["cli"]),
     ("tower_layer", &["endpoint"]),
     ("tower_service", &["endpoint"]),
@@ -116,6 +119,7 @@ const PURE: &[&str] = &[
     "remedy",
     "generator/distortion",
     "generator/event_loop",
+    "stderr/backlog",
 ];
 
 /// The paths that a pure module must not use, each with the one module that is an exception. The

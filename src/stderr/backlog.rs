@@ -1,0 +1,203 @@
+//! The lines that wait for stderr, and the bytes that show them on a terminal.
+
+use std::collections::VecDeque;
+
+/// The highest number of bytes that wait. It is enough for about 2,500 log lines.
+const CAPACITY: usize = 512 * 1024;
+/// The memory of a waiting output in addition to its text.
+const OVERHEAD: usize = 64;
+/// Moves the cursor to the first column and erases the line.
+const ERASE_LINE: &str = "\r\x1b[K";
+
+/// A part of the output.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// A line of the log or an error message.
+    Line(Vec<u8>),
+    /// A progress line, which replaces the previous progress line.
+    Progress(String),
+    /// The end of the progress line.
+    EndOfProgress,
+}
+
+impl Output {
+    fn size(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Output::Line(line) => line.len(),
+                Output::Progress(line) => line.len(),
+                Output::EndOfProgress => 0,
+            }
+    }
+}
+
+/// The waiting output, in its order. Its size is limited.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    waiting: VecDeque<Output>,
+    size: usize,
+    /// The number of lost lines that no line of the log has reported yet.
+    unreported: u64,
+    dropped: u64,
+}
+
+impl Backlog {
+    pub(super) const fn new() -> Backlog {
+        Backlog { waiting: VecDeque::new(), size: 0, unreported: 0, dropped: 0 }
+    }
+
+    /// Adds output. If there is no room, the oldest output is lost, because the latest lines
+    /// explain the present state.
+    pub(super) fn push(&mut self, output: Output) {
+        // A progress line that nobody has seen is out of date.
+        if !matches!(output, Output::Line(_))
+            && matches!(self.waiting.back(), Some(Output::Progress(_)))
+        {
+            self.size -= self.waiting.pop_back().map_or(0, |stale| stale.size());
+        }
+        self.size += output.size();
+        self.waiting.push_back(output);
+        while self.size > CAPACITY && self.waiting.len() > 1 {
+            let Some(oldest) = self.waiting.pop_front() else { break };
+            self.size -= oldest.size();
+            self.lose(u64::from(matches!(oldest, Output::Line(_))));
+        }
+    }
+
+    /// Returns the oldest output, and the number of lines that were lost just before it.
+    pub(super) fn take(&mut self) -> Option<(u64, Output)> {
+        let output = self.waiting.pop_front()?;
+        self.size -= output.size();
+        Some((std::mem::take(&mut self.unreported), output))
+    }
+
+    /// Reports that the last output could not be written. Of its `lines`, the backlog has already
+    /// counted `counted` as lost.
+    pub(super) fn writing_failed(&mut self, counted: u64, lines: u64) {
+        self.unreported += counted;
+        self.lose(lines - counted);
+    }
+
+    fn lose(&mut self, lines: u64) {
+        self.unreported += lines;
+        self.dropped += lines;
+    }
+
+    /// Returns true if no output waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Returns the number of lines that were lost since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The state of the last line on the screen.
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    /// True if the last line is a progress line.
+    has_progress: bool,
+    /// True if the last line is incomplete, because writing failed.
+    is_torn: bool,
+}
+
+impl Screen {
+    /// Returns the bytes that show the output. `notice` precedes the output.
+    pub(super) fn render(&mut self, notice: Option<String>, output: Output) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.is_torn {
+            bytes.push(b'\n');
+        }
+        if std::mem::take(&mut self.has_progress) {
+            bytes.extend_from_slice(ERASE_LINE.as_bytes());
+        }
+        bytes.extend(notice.into_iter().flat_map(String::into_bytes));
+        match output {
+            Output::Line(line) => bytes.extend(line),
+            Output::Progress(line) => {
+                bytes.extend(line.into_bytes());
+                self.has_progress = true;
+            }
+            Output::EndOfProgress => {}
+        }
+        bytes
+    }
+
+    /// Records the result of writing. The error is true if a part was written.
+    pub(super) fn record(&mut self, result: Result<(), bool>) {
+        self.is_torn = result.map_or_else(|in_part| in_part || self.is_torn, |()| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Output {
+        Output::Line(text.into())
+    }
+
+    #[test]
+    fn a_full_backlog_loses_its_oldest_lines_and_counts_them() {
+        let mut backlog = Backlog::new();
+        let text = |number: u64| format!("{number:>1000}\n");
+        for number in 0..10_000 {
+            backlog.push(line(&text(number)));
+            assert!(backlog.size <= CAPACITY);
+        }
+        let dropped = backlog.dropped();
+        assert!(dropped > 9_000, "{dropped}");
+        assert_eq!(backlog.take(), Some((dropped, line(&text(dropped)))));
+        for number in dropped + 1..10_000 {
+            assert_eq!(backlog.take(), Some((0, line(&text(number)))));
+        }
+        assert_eq!((backlog.take(), backlog.size, backlog.dropped()), (None, 0, dropped));
+    }
+
+    /// The text of an error can be longer than the backlog. It is in memory already.
+    #[test]
+    fn a_single_line_of_any_length_is_kept() {
+        let mut backlog = Backlog::new();
+        let long = "x".repeat(2 * CAPACITY);
+        backlog.push(line("short"));
+        backlog.push(line(&long));
+        assert_eq!(backlog.take(), Some((1, line(&long))));
+    }
+
+    #[test]
+    fn only_the_latest_progress_line_waits_and_it_is_not_counted_as_lost() {
+        let mut backlog = Backlog::new();
+        for second in 0..100_000 {
+            backlog.push(Output::Progress(second.to_string()));
+        }
+        assert_eq!(backlog.waiting, [Output::Progress("99999".to_owned())]);
+        backlog.push(line("a"));
+        backlog.push(Output::Progress("b".to_owned()));
+        backlog.push(Output::EndOfProgress);
+        let order = [Output::Progress("99999".to_owned()), line("a"), Output::EndOfProgress];
+        assert_eq!((Vec::from(backlog.waiting), backlog.dropped), (order.into(), 0));
+    }
+
+    #[test]
+    fn a_log_line_erases_the_progress_line_before_it() {
+        let mut screen = Screen::default();
+        let mut shown = Vec::new();
+        for output in [
+            line("a\n"),
+            Output::Progress("1 sent".to_owned()),
+            Output::Progress("2 sent".to_owned()),
+            line("b\n"),
+            line("c\n"),
+            Output::Progress("3 sent".to_owned()),
+            Output::EndOfProgress,
+            Output::EndOfProgress,
+        ] {
+            shown.extend(screen.render(None, output));
+        }
+        let e = ERASE_LINE;
+        let expected = format!("a\n1 sent{e}2 sent{e}b\nc\n3 sent{e}");
+        assert_eq!(String::from_utf8(shown).unwrap(), expected);
+    }
+}

@@ -1,0 +1,70 @@
+//! SIGHUP. A daemon with a file reloads the file (see `reload`). For all other commands, a hangup
+//! means that the terminal is closed, so they end.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::binary::{TEST_TIMEOUT, pause};
+
+/// Starts a command of llmload in a shell, waits until its log contains `text`, and sends SIGHUP.
+/// Then calls `then`. Returns the exit code and the log.
+fn hang_up(shell: &str, args: &[&str], text: &str, then: impl Fn(&Child)) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("{shell} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_llmload")])
+        .args(args)
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let begun = tokio::time::Instant::now();
+    let read = || std::fs::read_to_string(&log).unwrap();
+    while !read().contains(text) {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() && begun.elapsed() < TEST_TIMEOUT, "{ended:?}: {}", read());
+        pause();
+    }
+    signal(&child, "HUP");
+    then(&child);
+    let status = child.wait().unwrap();
+    (status.code(), read())
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+const URL: &[&str] =
+    &["http://127.0.0.1:1/v1", "--rate", "1/s", "--web.listen-address", "127.0.0.1:0"];
+
+#[test]
+fn a_hangup_ends_every_command_that_has_no_file_to_reload() {
+    let port = ["--web.listen-address", "127.0.0.1:0"];
+    let demo = [&["demo"], &port[..]].concat();
+    let simulator = [&["simulator"], &port[..]].concat();
+    for (args, text) in
+        [(URL, "/metrics on"), (&demo[..], "/metrics on"), (&simulator[..], "simulator on")]
+    {
+        let (code, log) = hang_up("", args, text, |_| {});
+        assert_eq!(code, Some(0), "{args:?}: {log}");
+        assert_eq!(log.contains("stopped"), args != simulator, "{args:?}: {log}");
+    }
+}
+
+#[test]
+fn a_hangup_changes_nothing_under_nohup() {
+    let (code, log) = hang_up("trap '' HUP;", URL, "/metrics on", |child| {
+        assert_eq!(
+            std::fs::read_to_string(format!("/proc/{}/status", child.id()))
+                .unwrap()
+                .lines()
+                .find(|line| line.starts_with("SigIgn:"))
+                .map(|line| line.ends_with('1')),
+            Some(true)
+        );
+        signal(child, "TERM");
+    });
+    assert_eq!((code, log.matches("stopping").count()), (Some(0), 1), "{log}");
+}
