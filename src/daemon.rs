@@ -40,7 +40,7 @@ use crate::guard::Pause;
 use crate::launch::RouteState;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
-use crate::scenario::{RunOptions, ScenarioContext, ScheduleCrashed};
+use crate::scenario::{RunOptions, ScenarioContext, ScenarioError};
 use crate::schedule_state::RateOverride;
 use crate::status::StatusBoard;
 use crate::web::{WebServer, WebState};
@@ -94,11 +94,12 @@ pub enum EndReason {
 /// period of the drain at once.
 ///
 /// # Errors
-/// Fails in two cases:
+/// Fails in these cases:
 ///
 /// - A part of the daemon cannot be set up. In this case, nothing was sent.
 /// - A schedule panics. In this case, the daemon drains and ends, because nobody would notice a
 ///   daemon that continues without sending.
+/// - In a run, a target refuses the requests.
 pub async fn run(
     options: DaemonOptions,
     (control, commands): (AdminHandle, mpsc::Receiver<PendingCommand>),
@@ -196,7 +197,8 @@ impl Daemon {
         if self.run_options.is_some() {
             self.generator.update().await;
         }
-        self.shut_down(force_stop).await;
+        let is_completed = matches!(end, Ok(EndReason::Completed));
+        self.shut_down(is_completed, force_stop).await;
         end
     }
 
@@ -329,7 +331,7 @@ impl Daemon {
     /// Handles the end of a scenario. Returns true if it was the last scenario of a run.
     fn scenario_ended(
         &self,
-        ended: Result<Result<(), ScheduleCrashed>, JoinError>,
+        ended: Result<Result<(), ScenarioError>, JoinError>,
     ) -> Result<bool, Error> {
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
         Ok(self.run_options.is_some() && self.supervisor.tasks.is_empty())
@@ -345,10 +347,15 @@ impl Daemon {
         }
     }
 
-    /// Drains, and then stops the web server. Until then, a scrape can show the drain.
-    async fn shut_down(self, force_stop: &CancellationToken) {
+    /// Drains, and then stops the web server. Until then, a scrape can show the drain. A completed
+    /// run has no request in flight, so nothing drains.
+    async fn shut_down(self, is_completed: bool, force_stop: &CancellationToken) {
         self.stop.cancel();
-        drain(self.supervisor, force_stop).await;
+        if is_completed {
+            tracing::info!("run completed: all schedules and requests have ended");
+        } else {
+            drain(self.supervisor, force_stop).await;
+        }
         if let Some(web) = self.web {
             web.stop.cancel();
             tokio::select! {

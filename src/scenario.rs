@@ -20,6 +20,7 @@ use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
 use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
 use crate::metrics::Metrics;
+use crate::remedy::Diagnosis;
 use crate::schedule::Shard;
 use crate::schedule_state::{RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
@@ -51,13 +52,29 @@ pub struct RunOptions {
     pub ready_timeout: Duration,
 }
 
-/// The schedule of a scenario panicked, which is a defect of llmload.
+/// Why a scenario ended before its schedule.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the schedule of scenario {scenario} panicked; please report this with the panic message above"
-)]
-pub struct ScheduleCrashed {
-    scenario: String,
+pub enum ScenarioError {
+    /// The schedule panicked, which is a defect of llmload.
+    #[error(
+        "the schedule of scenario {scenario} panicked; please report this with the panic message \
+         above"
+    )]
+    ScheduleCrashed {
+        /// The scenario.
+        scenario: String,
+    },
+    /// A target of a run rejects the key, or the account has no quota left. To wait would be
+    /// useless. A daemon continues in this case.
+    #[error("scenario {scenario} cannot run on target {target}: {reason}")]
+    Refused {
+        /// The scenario.
+        scenario: String,
+        /// The target.
+        target: String,
+        /// The problem and its remedy.
+        reason: Diagnosis,
+    },
 }
 
 /// A route (one scenario on one target) over HTTP.
@@ -93,7 +110,7 @@ impl ScenarioHandle {
         spec: ScenarioSpec,
         monitors: Vec<Arc<RouteMonitor>>,
         context: &ScenarioContext,
-    ) -> (ScenarioHandle, impl Future<Output = Result<(), ScheduleCrashed>> + Send + use<>) {
+    ) -> (ScenarioHandle, impl Future<Output = Result<(), ScenarioError>> + Send + use<>) {
         for (route, monitor) in spec.routes.iter().zip(&monitors) {
             // A route without a known model has no labels yet. Its series are created later.
             let _metrics = spec.bind_metrics(route, monitor, context);
@@ -174,7 +191,7 @@ struct ScenarioTask {
 }
 
 impl ScenarioTask {
-    async fn run(self) -> Result<(), ScheduleCrashed> {
+    async fn run(self) -> Result<(), ScenarioError> {
         let Some(first) = self.monitors.first() else { return Ok(()) };
         let schedule_state = Arc::clone(&first.schedule_state);
         let gate = Arc::new(ReadinessGate::default());
@@ -183,25 +200,38 @@ impl ScenarioTask {
             () = self.stop.cancelled() => None,
         };
         let result = match prepared {
-            Some(routes) => self.run_schedule(routes, gate, &schedule_state).await,
+            Some(Ok(routes)) => self.run_schedule(routes, gate, &schedule_state).await,
+            Some(Err(refused)) => Err(refused),
             None => Ok(()),
         };
         schedule_state.set_ended();
         result
     }
 
-    /// Waits until all targets are ready, learns their models and sends the warm-up requests.
-    async fn prepare(&self, gate: &Arc<ReadinessGate>) -> HttpRouteSet {
+    /// Waits until all targets are ready, learns their models and sends the warm-up requests. Fails
+    /// only in a run.
+    async fn prepare(&self, gate: &Arc<ReadinessGate>) -> Result<HttpRouteSet, ScenarioError> {
         let ScenarioTask { spec, monitors, context, .. } = self;
+        let refused = |monitor: &RouteMonitor, reason| ScenarioError::Refused {
+            scenario: monitor.scenario.clone(),
+            target: monitor.target.clone(),
+            reason,
+        };
+        let mut warmups = Vec::new();
         for (route, monitor) in spec.routes.iter().zip(monitors) {
             let start = &spec.scenario.start;
-            let model = readiness::wait(start, route, monitor, &context.metrics).await;
+            let ready = readiness::wait(start, route, monitor, context).await;
+            let ready = ready.map_err(|reason| refused(monitor, reason))?;
             // If the configuration names the model, the monitor already has this name.
-            let _already_set = monitor.model.set(model);
+            let _already_set = monitor.model.set(ready.model);
+            // Some keys have access to the API, but not to the list of models. One request shows
+            // whether this key has access.
+            warmups.push(spec.scenario.warmup.max(u32::from(ready.is_key_in_doubt)));
         }
         let routes = spec.build_routes(monitors, gate, context);
-        for (route, monitor) in routes.routes.iter().zip(monitors) {
-            warmup::send(route, spec.scenario.warmup, monitor, context).await;
+        for ((route, monitor), count) in routes.routes.iter().zip(monitors).zip(warmups) {
+            let warmed_up = warmup::send(route, count, monitor, context).await;
+            warmed_up.map_err(|reason| refused(monitor, reason))?;
         }
         for route in &routes.routes {
             tracing::info!(
@@ -211,7 +241,7 @@ impl ScenarioTask {
                 "target ready, schedule starts"
             );
         }
-        routes
+        Ok(routes)
     }
 
     async fn run_schedule(
@@ -219,7 +249,7 @@ impl ScenarioTask {
         routes: HttpRouteSet,
         gate: Arc<ReadinessGate>,
         schedule_state: &Arc<ScheduleState>,
-    ) -> Result<(), ScheduleCrashed> {
+    ) -> Result<(), ScenarioError> {
         let ScenarioTask { spec, context, controls, stop, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
@@ -246,7 +276,7 @@ impl ScenarioTask {
             never = release_cycles(&gate, &routes, &mailbox, &context.metrics) => match never {},
             never = version::watch(&routes, &routes_replaced, &context.metrics) => match never {},
         };
-        joined.map_err(|_panic| ScheduleCrashed { scenario })
+        joined.map_err(|_panic| ScenarioError::ScheduleCrashed { scenario })
     }
 }
 

@@ -7,14 +7,14 @@ use crate::config::HumanDuration;
 use crate::endpoint::BuildError;
 use crate::metrics;
 use crate::plan::OTHER_FILES;
-use crate::scenario::ScheduleCrashed;
+use crate::scenario::ScenarioError;
 
 /// Why a daemon could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The schedule of a scenario panicked.
+    /// A scenario ended before its schedule.
     #[error(transparent)]
-    ScheduleCrashed(#[from] ScheduleCrashed),
+    Scenario(#[from] ScenarioError),
     /// The client of a target could not be built.
     #[error(transparent)]
     Client(#[from] BuildError),

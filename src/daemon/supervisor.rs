@@ -23,7 +23,7 @@ use super::transition::{RouteTransition, Transition};
 use crate::control::CommandError;
 use crate::event::AbortReason;
 use crate::launch::RouteState;
-use crate::scenario::{ScenarioContext, ScenarioHandle, ScenarioSpec, ScheduleCrashed};
+use crate::scenario::{ScenarioContext, ScenarioError, ScenarioHandle, ScenarioSpec};
 use crate::schedule_state::{Activity, RateOverride};
 use crate::status::{RouteMonitor, StatusBoard};
 
@@ -37,7 +37,7 @@ pub(super) struct Supervisor {
     /// requests in flight.
     draining: Vec<Arc<RouteMonitor>>,
     /// The tasks of the scenarios.
-    pub(super) tasks: JoinSet<Result<(), ScheduleCrashed>>,
+    pub(super) tasks: JoinSet<Result<(), ScenarioError>>,
 }
 
 struct RunningScenario {

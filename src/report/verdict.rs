@@ -91,8 +91,7 @@ pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = Strin
     let (dropped, arrivals) = (route.ledger.total_dropped(), route.ledger.arrivals);
     let sent = arrivals - dropped.min(arrivals);
     let failed_in_client = failed_in_client(route);
-    let no_success = (route.ledger.succeeded == 0)
-        .then(|| "no request succeeded, so nothing can be judged".to_owned());
+    let no_success = (route.ledger.succeeded == 0).then(|| no_success(route));
     let too_many_dropped = TOLERATED_SHARE.is_exceeded(dropped, arrivals).then(|| {
         format!(
             "{dropped} of {arrivals} arrivals were dropped, more than 1 %: the offered rate was not \
@@ -100,6 +99,17 @@ pub(super) fn invalid_reasons(route: &RouteReport) -> impl Iterator<Item = Strin
         )
     });
     no_success.into_iter().chain(too_many_dropped).chain(failed_in_client)
+}
+
+/// Returns the reason why no request of a route succeeded: the classes of all failures.
+fn no_success(route: &RouteReport) -> String {
+    let mut classes: Vec<_> = route.ledger.failed.iter().collect();
+    classes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let classes: Vec<_> = classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+    match route.ledger.total_failed() {
+        0 => "no request succeeded, so nothing can be judged".to_owned(),
+        failed => format!("all {failed} requests failed: {}", classes.join(", ")),
+    }
 }
 
 /// Returns a reason if too many requests failed in llmload or its machine. No objective allows such

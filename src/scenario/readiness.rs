@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{HttpRouteTable, RouteSpec};
+use super::{HttpRouteTable, RouteSpec, ScenarioContext};
 use crate::measurement::FailureDetail;
 use crate::metrics::Metrics;
 use crate::plan::Start;
@@ -20,26 +20,42 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The time after which llmload logs a warning about a target that is still not ready.
 const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
+/// A target that is ready.
+pub(super) struct Ready {
+    /// The configured model, or else the model that the target lists.
+    pub(super) model: String,
+    /// True if a run should check the key with a request, because the target refused to list its
+    /// models.
+    pub(super) is_key_in_doubt: bool,
+}
+
 /// Waits until the target is ready, if `start` requires this or if the model is not configured.
-/// Returns the configured model, or else the model that the target lists.
+///
+/// Fails if the target of a run rejects the key, because waiting does not help. A daemon waits,
+/// because somebody can correct the key on the server.
 pub(super) async fn wait(
     start: &Start,
     route: &RouteSpec,
     monitor: &RouteMonitor,
-    metrics: &Metrics,
-) -> String {
+    context: &ScenarioContext,
+) -> Result<Ready, Diagnosis> {
     if let (false, Some(model)) = (*start == Start::WhenReady, &route.target.model) {
-        return model.clone();
+        return Ok(Ready { model: model.clone(), is_key_in_doubt: false });
     }
+    let is_run = context.run_options.is_some();
     let (scenario, target) = (&monitor.scenario, &monitor.target);
     let mut log = WaitLog::new(Instant::now());
     loop {
         let started = Instant::now();
-        let obstacle = match check(route, monitor, metrics).await {
-            Ok(model) => return model,
+        let obstacle = match check(route, monitor, &context.metrics).await {
+            Ok(Ready { model, is_key_in_doubt }) => {
+                return Ok(Ready { model, is_key_in_doubt: is_key_in_doubt && is_run });
+            }
+            Err(Obstacle::KeyRejected(problem)) if is_run => return Err(problem),
             Err(obstacle) => obstacle,
         };
-        let Obstacle { waiting_for, is_lasting } = obstacle;
+        let is_lasting = !matches!(obstacle, Obstacle::Target(_));
+        let waiting_for = obstacle.to_string();
         match log.severity(&waiting_for, is_lasting, Instant::now()) {
             Some(Severity::Warning) => {
                 tracing::warn!(scenario, target, "waiting for {waiting_for}");
@@ -52,35 +68,42 @@ pub(super) async fn wait(
     }
 }
 
-/// The reason why a target is not ready.
-struct Obstacle {
-    /// The words after "waiting for" in the log message.
-    waiting_for: String,
-    /// True if the target responds. Then it is running, so somebody probably has to change the
-    /// target or the configuration before it becomes ready.
-    is_lasting: bool,
+/// The reason why a target is not ready: the words after "waiting for" in the log message.
+///
+/// If the target responds, it is running. Then somebody probably has to change the target or the
+/// configuration before it becomes ready.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    /// The target does not respond, or responds with a server error.
+    #[error("the target: {0}")]
+    Target(Diagnosis),
+    /// The target responds, but the model is unknown.
+    #[error("a model: {0}")]
+    Model(Diagnosis),
+    /// The target responds with status 401 or 403, and the model is unknown.
+    #[error("a model: {0}")]
+    KeyRejected(Diagnosis),
 }
 
-/// Requests the list of models once. Returns the model if the target is ready.
+/// Requests the list of models once.
 async fn check(
     route: &RouteSpec,
     monitor: &RouteMonitor,
     metrics: &Metrics,
-) -> Result<String, Obstacle> {
+) -> Result<Ready, Obstacle> {
     let RouteSpec { target, endpoint, .. } = route;
     let address = monitor.info().address;
     let diagnosed = DiagnosedTarget { target, address: &address };
-    let passing = |waiting_for| Obstacle { waiting_for, is_lasting: false };
     let (status, models) = endpoint.models(TIMEOUT).await.map_err(|detail| {
         let FailureDetail { failure, message, .. } = &detail;
         let problem = format!("{failure} ({message})");
-        passing(format!("the target: {}", Diagnosis::new(problem, diagnosed.remedy(&detail))))
+        Obstacle::Target(Diagnosis::new(problem, diagnosed.remedy(&detail)))
     })?;
     if status >= 500 {
-        return Err(passing(format!("the target: {}", diagnosed.server_error(status))));
+        return Err(Obstacle::Target(diagnosed.server_error(status)));
     }
     metrics.targets.set_ready(&monitor.target, endpoint.address());
-    let lasting = |waiting_for| Obstacle { waiting_for, is_lasting: true };
+    let is_key_in_doubt = matches!(status, 401 | 403);
     match diagnosed.choose_model(status, &models) {
         (Some(model), problem) => {
             // Without this warning, the user could not explain why requests to this model fail.
@@ -88,10 +111,14 @@ async fn check(
                 let (scenario, target) = (&monitor.scenario, &monitor.target);
                 tracing::warn!(scenario, target, "{problem}");
             }
-            Ok(model)
+            Ok(Ready { model, is_key_in_doubt })
         }
-        (None, Some(problem)) => Err(lasting(format!("a model: {problem}"))),
-        (None, None) => Err(lasting("a model".to_owned())),
+        (None, Some(problem)) if is_key_in_doubt => Err(Obstacle::KeyRejected(problem)),
+        (None, Some(problem)) => Err(Obstacle::Model(problem)),
+        (None, None) => Err(Obstacle::Model(Diagnosis::new(
+            "the target lists no model that llmload can use",
+            "set `model` (or `--model`)",
+        ))),
     }
 }
 

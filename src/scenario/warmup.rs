@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::{HttpRoute, ScenarioContext};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::exchange;
+use crate::measurement::{Failure, FailureDetail};
+use crate::remedy::{DiagnosedTarget, Diagnosis};
 use crate::status::RouteMonitor;
 
 /// How often a paused warm-up checks whether the pause has ended.
@@ -17,18 +19,21 @@ const PAUSE_CHECK: Duration = Duration::from_millis(100);
 
 /// Sends `count` requests. Each request starts after the previous request has ended, successfully
 /// or not.
+///
+/// Fails at once in a run if the target rejects the key or the account has no quota left, because
+/// all later requests would fail too.
 pub(super) async fn send(
     route: &HttpRoute,
     count: u32,
     monitor: &RouteMonitor,
     context: &ScenarioContext,
-) {
+) -> Result<(), Diagnosis> {
     if count == 0 {
-        return;
+        return Ok(());
     }
     monitor.schedule_state.set_waiting("its warm-up");
     let last_failure = LastFailure::default();
-    let mut failed = 0;
+    let mut failed = 0_u32;
     for k in 0..u64::from(count) {
         while context.paused.is_on() {
             tokio::time::sleep(PAUSE_CHECK).await;
@@ -39,27 +44,47 @@ pub(super) async fn send(
         if let Some(labels) = monitor.labels() {
             context.metrics.warmup_request_ended(&labels);
         }
-        failed += u32::from(finished.outcome.is_err());
+        let is_refused = matches!(finished.outcome, Err(Failure::Auth | Failure::Quota));
+        let failure = finished.outcome.is_err().then(|| last_failure.get()).flatten();
         finished.drain_body().await;
+        let Some(detail) = failure else { continue };
+        let info = monitor.info();
+        let diagnosed = DiagnosedTarget { target: &info.configured, address: &info.address };
+        let problem = format!("a warm-up request failed: {}", text(&detail));
+        let diagnosis = Diagnosis::new(problem, diagnosed.remedy(&detail));
+        if is_refused && context.run_options.is_some() {
+            return Err(diagnosis);
+        }
+        failed += 1;
+        monitor.schedule_state.set_waiting(format!("its warm-up: {diagnosis}"));
     }
     let (scenario, target) = (&monitor.scenario, &monitor.target);
-    let last_failure = last_failure.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(failure) = last_failure {
+    if let Some(failure) = last_failure.get().map(|detail| text(&detail)) {
         tracing::warn!(scenario, target, failed, count, "warm-up requests failed: {failure}");
     } else {
         tracing::info!(scenario, target, count, "warm-up completed");
     }
+    Ok(())
 }
 
-/// The text of the last failure.
+fn text(detail: &FailureDetail) -> String {
+    format!("{}: {}", detail.failure, detail.message)
+}
+
+/// The last failure.
 #[derive(Default)]
-struct LastFailure(Mutex<Option<String>>);
+struct LastFailure(Mutex<Option<FailureDetail>>);
+
+impl LastFailure {
+    fn get(&self) -> Option<FailureDetail> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl Observe for LastFailure {
     fn observe(&self, _: &Arrival, event: Event<'_>) {
         if let Event::Failed { detail, .. } = event {
-            let failure = format!("{}: {}", detail.failure, detail.message);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(detail.clone());
         }
     }
 }

@@ -37,6 +37,7 @@ mod reload;
 mod resend;
 mod resources;
 mod run;
+mod run_failures;
 mod secrets;
 mod several;
 mod sidecar;

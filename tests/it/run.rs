@@ -17,11 +17,11 @@ use crate::upstream::{
 pub struct RunOutput {
     pub code: i32,
     pub table: String,
-    log: String,
+    pub log: String,
     /// `None` if the run wrote no report.
     pub report: Option<Report>,
     /// `report.md` and `report.html`.
-    files: [String; 2],
+    pub files: [String; 2],
 }
 
 pub fn command(folder: &Path, yaml: &str, arguments: &[&str]) -> Command {
@@ -31,7 +31,7 @@ pub fn command(folder: &Path, yaml: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn ran(folder: &Path, output: &Output) -> RunOutput {
+pub fn ran(folder: &Path, output: &Output) -> RunOutput {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let read =
         |name: &str| std::fs::read_to_string(folder.join("out").join(name)).unwrap_or_default();
@@ -45,7 +45,7 @@ fn ran(folder: &Path, output: &Output) -> RunOutput {
     }
 }
 
-fn run(yaml: &str, arguments: &[&str]) -> RunOutput {
+pub fn run(yaml: &str, arguments: &[&str]) -> RunOutput {
     let folder = tempfile::tempdir().unwrap();
     let output = command(folder.path(), yaml, arguments).output().unwrap();
     ran(folder.path(), &output)
@@ -189,11 +189,7 @@ async fn a_run_without_a_valid_measurement_does_not_pass() {
         Upstream::start(|_| plain("500 Internal Server Error", "text/plain", "no")).await;
     let failing = run_against(on(&upstream.url(), "", "constant: 20/s, for: 500ms"), &[]).await;
     assert_eq!(failing.code, 3, "{}", failing.log);
-    assert!(
-        failing.table.contains("no request succeeded, so nothing can be judged"),
-        "{}",
-        failing.table
-    );
+    assert!(failing.table.contains("all 10 requests failed: 10 http_5xx"), "{}", failing.table);
     // llmload drops more than one arrival in a hundred.
     let upstream =
         Upstream::start(|_| vec![Act::Pause(std::time::Duration::from_millis(300)), Act::Close])
@@ -301,6 +297,7 @@ scenarios:
     assert_consistent(&report);
     assert_eq!(report.routes.len(), 1);
     assert_eq!(report.routes[0].ledger.arrivals, 20);
+    assert!(cut.log.contains("run completed") && !cut.log.contains("stopp"), "{}", cut.log);
     let nightly = run_against(second, &["--scenario", "nightly"]).await;
     assert_eq!(nightly.report.unwrap().routes[0].ledger.succeeded, 5);
     assert!(nightly.log.contains("a run starts at once"), "{}", nightly.log);
@@ -328,8 +325,10 @@ fn an_unreachable_target_ends_the_run_with_the_reason() {
     let ran =
         run("target: http://127.0.0.1:1/v1\nrate: 5/s\n", &["--for", "1s", "--wait", "300ms"]);
     assert_eq!(ran.code, 1, "{}", ran.log);
-    assert!(ran.report.is_none() && ran.table.is_empty());
+    assert!(ran.table.is_empty(), "{}", ran.table);
     assert!(ran.log.contains("connect_refused") && ran.log.contains("--wait"), "{}", ran.log);
+    let verdict = ran.report.unwrap().verdict;
+    assert!(!verdict.passed && verdict.reasons[0].contains("connect_refused"), "{verdict:?}");
 }
 
 #[test]
