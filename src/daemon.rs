@@ -11,6 +11,7 @@
 //! reload reads files from a slow disk.
 
 mod changes;
+mod drain;
 mod error;
 mod open_files;
 mod preparation;
@@ -34,10 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{HumanDuration, Invalid};
 use crate::control::{AdminCommand, AdminHandle, CommandError, PendingCommand};
-use crate::event::AbortReason;
 use crate::generator::{self, GeneratorMonitor};
 use crate::guard::Pause;
-use crate::launch::RouteState;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::scenario::{RunOptions, ScenarioContext, ScenarioError};
@@ -354,7 +353,7 @@ impl Daemon {
         if is_completed {
             tracing::info!("run completed: all schedules and requests have ended");
         } else {
-            drain(self.supervisor, force_stop).await;
+            drain::drain(self.supervisor, force_stop).await;
         }
         if let Some(web) = self.web {
             web.stop.cancel();
@@ -412,32 +411,6 @@ fn file_check_interval() -> Interval {
     let mut interval = tokio::time::interval(FILE_CHECK_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-/// Waits until no scenario launches arrivals any more, gives the requests in flight the grace
-/// period, and aborts the rest.
-async fn drain(mut supervisor: Supervisor, force_stop: &CancellationToken) {
-    let in_flight: usize = supervisor.route_states().iter().map(|state| state.tasks.len()).sum();
-    tracing::info!(in_flight, grace = ?GRACE, "stopping: llmload sends no new requests");
-    while supervisor.tasks.join_next().await.is_some() {}
-    let states = supervisor.route_states();
-    tokio::select! {
-        () = supervisor.wait_until_idle() => {}
-        () = tokio::time::sleep(GRACE) => {}
-        () = force_stop.cancelled() => {
-            tracing::info!("second signal: aborting the requests in flight");
-        }
-    }
-    let mut aborted = 0;
-    for RouteState { ledger, tasks, cancellation } in states.iter().map(AsRef::as_ref) {
-        cancellation.cancel(AbortReason::Shutdown);
-        tasks.close();
-        tasks.wait().await;
-        let counts = ledger.counts();
-        let by_shutdown = counts.aborted().filter(|(reason, _)| *reason == AbortReason::Shutdown);
-        aborted += by_shutdown.map(|(_, count)| count).sum::<u64>();
-    }
-    tracing::info!(aborted, "stopped");
 }
 
 /// Returns a URL that a browser on this machine can open.
