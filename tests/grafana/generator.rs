@@ -198,7 +198,7 @@ fn ledger() -> [Panel; 2] {
     ]
 }
 
-fn process_panels() -> [Panel; 7] {
+fn process_panels() -> [Panel; 8] {
     [
         Panel::lines("CPU usage (cores)", Unit::Count)
             .about(
