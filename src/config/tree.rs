@@ -223,8 +223,8 @@ impl Tree {
 }
 
 /// Returns the start of a text in a form that is safe in a message: at most 64 characters, with a
-/// replacement character for each control character, and without the passwords of URLs. A person cannot see a special space, so the
-/// result contains its name.
+/// replacement character for each control character, and without the passwords of URLs. A person
+/// cannot see a special space, so the result contains its name.
 pub fn excerpt(text: &str) -> String {
     const LIMIT: usize = 64;
     let shown = without_user_info(text);

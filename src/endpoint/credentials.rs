@@ -1,5 +1,5 @@
-//! The headers and the query with the secrets of a target, and the forms in which a server can quote
-//! these secrets. The user and the password of a URL are encoded for basic auth (RFC 7617).
+//! The headers and the query with the secrets of a target, and the forms in which a server can
+//! quote these secrets. The user and the password of a URL are encoded for basic auth (RFC 7617).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
