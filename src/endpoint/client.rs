@@ -10,6 +10,11 @@ use super::connections::Connections;
 use super::resolver::SystemResolver;
 use crate::plan::Target;
 
+/// The time without a frame from the server after which llmload sends an HTTP/2 ping, and the time
+/// that the server has to acknowledge it. If the peer is gone without a word, no packet reports it.
+/// An overloaded server acknowledges a ping, so the load does not end a connection.
+const PING: Duration = Duration::from_secs(10);
+
 /// Builds a client. `keep_alive` is the time for which an idle connection stays open; with `None`,
 /// each request has a connection of its own.
 pub(super) fn build(
@@ -31,6 +36,9 @@ pub(super) fn build(
         // The layer below ends a connection after `limit`, and knows the reason. The HTTP client
         // uses its own limit only to divide the time among the addresses of a name.
         .connect_timeout(limit + limit / 10)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING)
+        .http2_keep_alive_while_idle(true)
         .pool_idle_timeout(keep_alive)
         .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
         .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))

@@ -36,7 +36,7 @@ use crate::upstream::{
 // ---- One request and its events -----------------------------------------------------------------
 
 /// Returns a target with these configuration keys, and the client of this target.
-fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
+pub fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
     target_in(std::path::Path::new("."), url, keys)
 }
 
@@ -52,11 +52,11 @@ fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, H
 
 /// Records the events of one request.
 #[derive(Debug, Default)]
-struct Observed {
+pub struct Observed {
     connected: Mutex<Vec<(bool, Duration)>>,
     limits: Mutex<Vec<llmload::protocol::RateLimits>>,
-    failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
-    retries: AtomicU64,
+    pub failed: Mutex<Option<(String, llmload::event::RequestIds)>>,
+    pub retries: AtomicU64,
 }
 
 impl Observe for Observed {
@@ -75,7 +75,7 @@ impl Observe for Observed {
     }
 }
 
-async fn request(
+pub async fn request(
     (target, endpoint): &(Arc<Target>, HttpEndpoint),
     stream: bool,
 ) -> (Result<(), Failure>, Observed) {
@@ -263,13 +263,13 @@ async fn configured_http_2_is_used_over_tls_only_if_the_server_offers_it() {
 }
 
 /// Returns an HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).unwrap();
     [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
 /// Returns the head of a stream of events on the first stream of an HTTP/2 connection.
-fn http2_head() -> Vec<u8> {
+pub fn http2_head() -> Vec<u8> {
     // 0x88 is `:status: 200` in the static table of HPACK. 0x5f is the name `content-type`, and its
     // value follows.
     let kind = b"text/event-stream";

@@ -26,6 +26,7 @@ mod exchange;
 mod exposition;
 mod faults;
 mod health;
+mod http2;
 mod lifecycle;
 mod lookups;
 mod open_loop;
