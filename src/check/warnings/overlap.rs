@@ -1,5 +1,9 @@
 //! A warning about two scenarios that send load to one server at the same time.
+//!
+//! The search does not compare each pair of scenarios. For each server, it divides the time and
+//! keeps the scenarios that have load in each part. Its cost grows with the number of scenarios.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::server_of;
@@ -11,68 +15,71 @@ use crate::plan::{Plan, Scenario};
 /// The most warnings. A plan with many scenarios for one server has many pairs.
 const MAX_WARNINGS: usize = 3;
 
+/// The most scenarios that the search combines to pairs at one time. If more scenarios have load
+/// at one time, the pairs of these scenarios are enough for the warnings.
+const MAX_COMBINED: usize = 16;
+
 /// Returns one warning for each pair of scenarios that share a server at the same time.
 pub fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut more = 0_usize;
-    for (index, second) in plan.scenarios.iter().enumerate() {
-        for first in &plan.scenarios[..index] {
-            let Some(server) = shared_server(first, second) else { continue };
-            if !run_together(plan, forecast, first, second) {
-                continue;
-            }
-            if warnings.len() == MAX_WARNINGS {
-                more += 1;
-                continue;
-            }
-            warnings.push(format!(
-                "scenarios {} and {} share {server} and run at the same time, so each slows the \
-                 other down; run each alone with `llmload run --scenario`, or give them different \
-                 `active` windows, unless this is intended",
-                first.name, second.name
-            ));
+    let mut pairs = BTreeMap::new();
+    for (server, scenarios) in by_server(plan) {
+        if scenarios.len() < 2 {
+            continue;
+        }
+        let loads: Vec<Load<'_>> =
+            scenarios.into_iter().map(|index| Load::new(plan, forecast, index)).collect();
+        for pair in Search::new(forecast).pairs(&loads) {
+            pairs.entry(pair).or_insert_with(|| server.clone());
+        }
+        if pairs.len() > MAX_WARNINGS {
+            break;
         }
     }
-    if more > 0 {
-        warnings.push(format!("{more} more pairs of scenarios share a server at the same time"));
+    let warning = |((second, first), server): (&(usize, usize), &String)| {
+        let [first, second] = [*first, *second].map(|index| &plan.scenarios[index].name);
+        format!(
+            "scenarios {first} and {second} share {server} and run at the same time, so each slows \
+             the other down; run each alone with `llmload run --scenario`, or give them different \
+             `active` windows, unless this is intended"
+        )
+    };
+    let mut warnings: Vec<String> = pairs.iter().take(MAX_WARNINGS).map(warning).collect();
+    if pairs.len() > MAX_WARNINGS {
+        warnings.push("more pairs of scenarios share a server at the same time".to_owned());
     }
     warnings
 }
 
-fn shared_server(first: &Scenario, second: &Scenario) -> Option<String> {
-    let of_first: Vec<String> = first.targets().map(|target| server_of(target, false)).collect();
-    let mut of_second = second.targets().map(|target| server_of(target, false));
-    of_second.find(|server| of_first.contains(server))
-}
-
-/// Returns true if both scenarios have load at the same time.
-fn run_together(plan: &Plan, forecast: &Forecast, first: &Scenario, second: &Scenario) -> bool {
-    let load = |scenario| Load {
-        demand: Demand::new(scenario, plan.shard),
-        runs: PlannedRuns::new(scenario, forecast.from, DAY),
-    };
-    let loads = [load(first), load(second)];
-    // The length of a phase that counts requests is unknown, so it overlaps from its first instant.
-    let is_timed = [first, second].iter().all(|scenario| scenario.schedule.is_timed());
-    let bucket = forecast.span / BUCKETS;
-    // A scenario that starts when the other ends is in the same part of time only once.
-    let mut overlap = Overlap {
-        loads,
-        part: (bucket / 16).min(Duration::from_secs(1)),
-        parts_left: if is_timed { 2 } else { 1 },
-    };
-    (0..BUCKETS).any(|index| {
-        let edge = |index: u32| forecast.span * index / BUCKETS;
-        overlap.is_found_between(edge(index), edge(index + 1))
-    })
+/// Returns the servers, each with the positions of the scenarios that send load to it.
+fn by_server(plan: &Plan) -> BTreeMap<String, BTreeSet<usize>> {
+    let mut servers: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (index, scenario) in plan.scenarios.iter().enumerate() {
+        for target in scenario.targets() {
+            servers.entry(server_of(target, false)).or_default().insert(index);
+        }
+    }
+    servers
 }
 
 struct Load<'a> {
+    /// The position of the scenario in the plan.
+    index: usize,
+    scenario: &'a Scenario,
     demand: Demand<'a>,
     runs: PlannedRuns,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn new(plan: &'a Plan, forecast: &Forecast, index: usize) -> Load<'a> {
+        let scenario = &plan.scenarios[index];
+        Load {
+            index,
+            scenario,
+            demand: Demand::new(scenario, plan.shard),
+            runs: PlannedRuns::new(scenario, forecast.from, DAY),
+        }
+    }
+
     fn is_active(&self, from: Duration, to: Duration) -> bool {
         let runs = &self.runs.runs;
         let first = runs.partition_point(|run| run.end <= from && run.begin < from);
@@ -85,25 +92,72 @@ impl Load<'_> {
     }
 }
 
-struct Overlap<'a> {
-    loads: [Load<'a>; 2],
+/// Finds the pairs of scenarios that have load at the same time.
+struct Search {
+    span: Duration,
     /// The length of the shortest part of time that the search looks at.
     part: Duration,
-    /// The number of parts with load of both scenarios that are still to be found.
-    parts_left: u32,
+    /// For each pair, the number of parts with load of both scenarios. The position of the later
+    /// scenario is first.
+    parts: BTreeMap<(usize, usize), u32>,
+    found: BTreeSet<(usize, usize)>,
 }
 
-impl Overlap<'_> {
-    fn is_found_between(&mut self, from: Duration, to: Duration) -> bool {
-        if !self.loads.iter().all(|load| load.is_active(from, to)) {
-            return false;
+impl Search {
+    fn new(forecast: &Forecast) -> Search {
+        let bucket = forecast.span / BUCKETS;
+        Search {
+            span: forecast.span,
+            part: (bucket / 16).min(Duration::from_secs(1)),
+            parts: BTreeMap::new(),
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the pairs. If the number is above [`MAX_WARNINGS`], some pairs can be missing.
+    fn pairs(mut self, loads: &[Load<'_>]) -> BTreeSet<(usize, usize)> {
+        let loads: Vec<_> = loads.iter().collect();
+        let span = self.span;
+        for index in 0..BUCKETS {
+            self.look_between(span * index / BUCKETS, span * (index + 1) / BUCKETS, &loads);
+        }
+        self.found
+    }
+
+    fn look_between(&mut self, from: Duration, to: Duration, loads: &[&Load<'_>]) {
+        if self.found.len() > MAX_WARNINGS {
+            return;
+        }
+        let active: Vec<_> =
+            loads.iter().copied().filter(|load| load.is_active(from, to)).collect();
+        if active.len() < 2 {
+            return;
         }
         if to.saturating_sub(from) <= self.part || from >= to {
-            self.parts_left -= 1;
-            return self.parts_left == 0;
+            return self.combine(&active);
         }
         let middle = from + to.saturating_sub(from) / 2;
-        self.is_found_between(from, middle) || self.is_found_between(middle, to)
+        self.look_between(from, middle, &active);
+        self.look_between(middle, to, &active);
+    }
+
+    /// Counts a part of time in which all these scenarios have load.
+    fn combine(&mut self, active: &[&Load<'_>]) {
+        let active = active.get(..MAX_COMBINED).unwrap_or(active);
+        for (position, second) in active.iter().enumerate() {
+            for first in &active[..position] {
+                let pair = (second.index, first.index);
+                let parts = self.parts.entry(pair).or_default();
+                *parts += 1;
+                // A scenario that starts when the other ends is in the same part of time only once.
+                // The length of a phase that counts requests is unknown, so it overlaps from its
+                // first instant.
+                let is_timed = [first, second].iter().all(|load| load.scenario.schedule.is_timed());
+                if *parts >= if is_timed { 2 } else { 1 } {
+                    self.found.insert(pair);
+                }
+            }
+        }
     }
 }
 
@@ -117,7 +171,8 @@ mod tests {
     fn warnings(scenarios: &str) -> Vec<String> {
         let yaml = format!(
             "targets: {{a: {{base_url: 'http://h:1/v1'}}, b: {{base_url: 'http://h:1/v2'}}, \
-             c: {{base_url: 'http://h:2/v1'}}}}\nscenarios: {{{scenarios}}}"
+             c: {{base_url: 'http://h:2/v1'}}}}\nmetrics: {{max_combinations: 1001}}\n\
+             scenarios: {{{scenarios}}}"
         );
         let plan = crate::config::parse(&yaml, "f.yml", None, &|_| None).unwrap();
         let checked =
@@ -144,7 +199,7 @@ mod tests {
         let many = warnings(&many.join(", "));
         assert_eq!(
             (many.len(), many[3].as_str()),
-            (4, "f.yml: 3 more pairs of scenarios share a server at the same time")
+            (4, "f.yml: more pairs of scenarios share a server at the same time")
         );
     }
 
@@ -164,5 +219,21 @@ mod tests {
         let windows = "x: {target: a, rate: 1/s, active: {hours: '08:00-12:00'}}, \
                        y: {target: a, rate: 1/s, active: {hours: '12:00-18:00'}}";
         assert_eq!(warnings(windows), [""; 0]);
+    }
+
+    #[test]
+    fn the_warnings_about_many_scenarios_are_few_and_complete() {
+        let scenarios = |schedule: &dyn Fn(u32) -> String| {
+            let one = |n| format!("x{n}: {{target: a, repeat: 1, schedule: [{}]}}", schedule(n));
+            (0..200).map(one).collect::<Vec<_>>().join(", ")
+        };
+        let together = scenarios(&|_| "{constant: 1/s, for: 1h}".to_owned());
+        assert_eq!(warnings(&together).len(), 4);
+        let in_turns =
+            scenarios(&|n| format!("{{pause: {}s}}, {{constant: 1/s, for: 10s}}", n * 10 + 1));
+        assert_eq!(warnings(&in_turns), [""; 0]);
+        let late = "{pause: 1599s}, {constant: 1/s, for: 5s}";
+        let last = format!("{in_turns}, y: {{target: b, repeat: 1, schedule: [{late}]}}");
+        assert_eq!(warnings(&last).len(), 2, "{:?}", warnings(&last));
     }
 }
