@@ -55,7 +55,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util::server", &["web", "simulator"]),
     ("httpdate", &["protocol"]),
     ("jiff", &["calendar", "config"]),
-    ("memchr", &["protocol", "prompts"]),
+    ("memchr", &["config", "protocol", "prompts"]),
     ("minijinja", &["prompts", "report"]),
     ("percent_encoding", &["config"]),
     ("prometheus", &["metrics"]),
@@ -63,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rand_chacha", &["random", "schedule", "simulator"]),
     ("rand_distr", &["prompts", "schedule"]),
     ("reqwest", &["endpoint"]),
-    ("rlimit", &["daemon"]),
+    ("rlimit", &["check", "daemon"]),
     ("rustls", &["endpoint"]),
     // The configuration checks that a file contains certificates.
     ("rustls::pki_types", &["config/validate/connection", "endpoint"]),
