@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, SERVER};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, SERVER, TRANSFER_ENCODING};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -67,7 +67,8 @@ pub trait Response: Send {
     /// The `content-type` header, if it is valid text.
     fn content_type(&self) -> Option<&str>;
 
-    /// The `content-encoding` of the body. `None` means that the body is not encoded.
+    /// The first encoding of the body, from `content-encoding` or `transfer-encoding`. `None` means
+    /// that the body is not encoded.
     fn content_encoding(&self) -> Option<&str>;
 
     /// The time to establish the connection, if this is the first response on it.
@@ -336,12 +337,17 @@ impl Response for HttpResponse {
     }
 
     fn content_encoding(&self) -> Option<&str> {
-        let values = self.response.headers().get_all(CONTENT_ENCODING).into_iter();
+        let headers = self.response.headers();
+        let values = headers.get_all(CONTENT_ENCODING).into_iter();
+        let values = values.chain(headers.get_all(TRANSFER_ENCODING));
         // llmload requests no encoding. A name that is not valid text counts as an encoding too.
         let names =
             values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
-        let mut applied =
-            names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+        // The HTTP client has already removed the transfer encoding `chunked`.
+        let is_plain = |name: &str| {
+            ["", "identity", "chunked"].iter().any(|plain| name.eq_ignore_ascii_case(plain))
+        };
+        let mut applied = names.filter(|name| !is_plain(name));
         applied.next()
     }
 

@@ -17,11 +17,11 @@ use tokio::time::Instant;
 
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
 use crate::event::{Arrival, Event, Observe, RequestIds};
-use crate::measurement::{Failure, FailureDetail, Measurement};
+use crate::measurement::{Failure, FailureCause, FailureDetail, Measurement};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
-use reading::{read_body, read_stream, start_of_body};
+use reading::{BodyStart, read_body, read_stream, start_of_body, start_of_stream};
 use timer::RequestTimer;
 
 /// The time to wait for the end of a body when the result of the request is already known. If the
@@ -153,14 +153,17 @@ async fn send_and_read<E: Endpoint>(
         let reader = BodyReader::new(api, ResponseLimits::default()).with_requested_model(&model);
         return Ok((read_body(response, reader, timer, arrival.due).await?, None));
     }
+    let mut first_read = None;
     if !response.content_type().is_some_and(protocol::is_event_stream) {
-        let body = start_of_body(&mut response, &mut timer).await;
-        return Err(protocol::explain_missing_stream(api, &body));
+        match start_of_stream(&mut response, &mut timer).await? {
+            BodyStart::Stream(bytes, at) => first_read = Some((bytes.into(), at)),
+            BodyStart::Other(body) => return Err(protocol::explain_missing_stream(api, &body)),
+        }
     }
     let reader = StreamReader::new(api, terminal, ResponseLimits::default())
         .with_requested_model(&model)
         .with_expected_usage(expects_usage);
-    read_stream(response, reader, timer, arrival, observer).await
+    read_stream(response, first_read, reader, timer, arrival, observer).await
 }
 
 /// Returns a failure if the status is not 200 or if the body is encoded, for example with gzip.
@@ -176,14 +179,15 @@ async fn check_head<R: Response>(
     if status != 200 {
         // An encoded body is not read. The message then contains the status only.
         let body = match encoding {
-            None => start_of_body(response, timer).await,
+            None => start_of_body(response, timer, Vec::new()).await,
             Some(_) => Vec::new(),
         };
         return Err(protocol::failure_of_status(status, &body));
     }
     if let Some(encoding) = encoding {
         let message = format!("the response has the encoding {encoding}, which was not requested");
-        return Err(FailureDetail::new(Failure::HttpProtocol, &message));
+        let detail = FailureDetail::new(Failure::HttpProtocol, &message);
+        return Err(detail.with_cause(FailureCause::Encoded));
     }
     Ok(())
 }

@@ -149,9 +149,9 @@ failures! {
     /// The response ended normally, but without the sign that `terminal` requires, such as a finish
     /// reason.
     Incomplete "incomplete" Target,
-    /// An event or a body is not valid UTF-8 or JSON, or its structure does not fit the API.
+    /// An event or a body is not valid JSON, or its structure does not fit the API.
     BadFrame "bad_frame" Target,
-    /// The response head, a line, an event or the body exceeded a limit of llmload.
+    /// The response head, an event, the number of events or the body exceeded a limit of llmload.
     TooLarge "too_large" Target,
     /// A content filter withheld or shortened the response.
     Filtered "filtered" Policy,

@@ -42,7 +42,7 @@ pub use headers::RateLimits;
 pub use prompt::Prompt;
 pub use reported_error::{ErrorKind, ReportedError, failure_of_status};
 pub use response::CompletedResponse;
-pub use sse::ResponseLimits;
+pub use sse::{ResponseLimits, begins_like_event_stream};
 pub use stream_reader::{Progress, StreamEnd, StreamReader};
 pub use trace::Trace;
 

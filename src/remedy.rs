@@ -54,6 +54,10 @@ impl DiagnosedTarget<'_> {
             Failure::ConnectOther => return self.unreachable(),
             Failure::Tls => return self.tls(detail.cause),
             Failure::Reset => return self.reset(),
+            Failure::HttpProtocol if detail.cause == Some(FailureCause::Encoded) => {
+                "turn off compression in the server or in the proxy on the way: llmload requested \
+                 no encoding (`accept-encoding: identity`)"
+            }
             Failure::HttpProtocol => {
                 return self
                     .or_https("check the port: the server at this port does not speak HTTP");

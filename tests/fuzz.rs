@@ -146,13 +146,7 @@ fn cuts(length: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
 /// Returns the default limits, or limits so tight that most bodies exceed them.
 fn limits(random: &mut ChaCha8Rng) -> ResponseLimits {
     if random.random_bool(0.2) {
-        return ResponseLimits {
-            line: 200,
-            event: 400,
-            stream_body: 1500,
-            unstreamed_body: 1000,
-            events: 9,
-        };
+        return ResponseLimits { event: 400, stream_body: 1500, unstreamed_body: 1000, events: 9 };
     }
     ResponseLimits::default()
 }

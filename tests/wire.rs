@@ -67,10 +67,9 @@ fn read_stream<'a>(
     }
     let reading = Reading { token_events, verdict: end.verdict, text };
     let text_bytes: usize = reading.text.values().map(String::len).sum();
-    let channels = [Channel::Answer, Channel::Reasoning, Channel::Refusal, Channel::ToolCall];
     assert_eq!(
         text_bytes as u64,
-        channels.into_iter().map(|channel| reader.text_bytes(channel)).sum::<u64>()
+        Channel::ALL.into_iter().map(|channel| reader.text_bytes(channel)).sum::<u64>()
     );
     (reading, first)
 }
@@ -362,7 +361,7 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("W8", "event: error\n: unspecified error\n\n".into(), "stream_error", None),
         ("W9", "error: {\"code\":400,\"message\":\"exceeds context\",\"type\":\"invalid_request_error\"}\n\ndata: [DONE]\n\n".into(), "stream_error", None),
         ("W10", "data:{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\r\n\r\ndata:[DONE]\r\n\r\n".into(), "ok ~1 missing_usage", Some(0)),
-        ("W11", "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":13,\"total_tokens\":32}}]}\n\ndata: [DONE]\n\n".into(), "ok 13", None),
+        ("W11", "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":13,\"total_tokens\":32}}]}\n\ndata: [DONE]\n\n".into(), "ok 13 missing_text", None),
         ("W12", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":[{{\"type\":\"thinking\",\"thinking\":[{{\"type\":\"text\",\"text\":\"hm\"}}]}}]}},\"finish_reason\":null}}]}}\n\ndata: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"type\":\"text\",\"text\":\"4\"}}]}},\"finish_reason\":null}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~2 missing_usage", Some(0)),
         ("W13", "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"\",\"role\":\"assistant\",\"tool_calls\":null},\"index\":0}],\"created\":0,\"id\":\"\"}\n\ndata: [DONE]\n\n".into(), "incomplete", Some(0)),
         ("W14", "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n".into(), "ok 1 missing_done", Some(0)),
@@ -405,6 +404,16 @@ fn wire_cases() -> Vec<(&'static str, String, &'static str, Option<u32>)> {
         ("cumulative usage", one_chunk_then(&(1..=4).map(|n| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}},\"finish_reason\":{}}}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{n}}}}}\n\n", if n < 4 { "null" } else { "\"stop\"" })).chain(["data: {\"choices\":[],\"usage\":null}\n\ndata: [DONE]\n\n".into()]).collect::<String>()), "ok 4", Some(0)),
         ("a flat error", one_chunk_then("data: {\"object\":\"error\",\"message\":\"m\",\"type\":\"InternalServerError\",\"code\":500}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
         ("an error in a choice", one_chunk_then("data: {\"choices\":[{\"index\":0,\"delta\":{},\"error\":{\"code\":502,\"message\":\"m\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"), "stream_error", Some(0)),
+        // Forms of text and of counts.
+        ("a custom tool call", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":0,\"type\":\"custom\",\"custom\":{{\"name\":\"f\",\"input\":\"\"}}}}]}}}}]}}\n\n{}data: [DONE]\n\n", STOP.replace("stop", "tool_calls")), "ok ~1 missing_usage", Some(0)),
+        ("audio", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"audio\":{{\"data\":\"AAE=\"}}}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
+        ("a message instead of a delta", format!("data: {{\"choices\":[{{\"index\":0,\"message\":{{\"content\":\"a\"}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
+        ("text in a value", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":[{{\"text\":{{\"value\":\"a\"}}}}]}}}}]}}\n\n{STOP}data: [DONE]\n\n"), "ok ~1 missing_usage", Some(0)),
+        ("text that is nested too deeply", format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{}\"a\"{}}}}}]}}\n\n{STOP}data: {{\"usage\":{{\"completion_tokens\":5}}}}\n\ndata: [DONE]\n\n", "[".repeat(20), "]".repeat(20)), "ok 5 missing_text", None),
+        ("usage without a valid count", one_chunk_then(&format!("{STOP}data: {{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":-1}}}}\n\ndata: [DONE]\n\n")), "ok ~1 missing_usage", Some(0)),
+        ("usage of zero although text arrived", one_chunk_then(&format!("{STOP}data: {{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":0}}}}\n\ndata: [DONE]\n\n")), "ok ~1 missing_usage", Some(0)),
+        ("usage with exponents", one_chunk_then(&format!("{STOP}data: {{\"usage\":{{\"prompt_tokens\":1.2e3,\"completion_tokens\":2E0}}}}\n\ndata: [DONE]\n\n")), "ok 2", Some(0)),
+        ("hidden tokens by total", one_chunk_then(&format!("{STOP}data: {{\"usage\":{{\"prompt_tokens\":12,\"completion_tokens\":2,\"total_tokens\":354}}}}\n\ndata: [DONE]\n\n")), "ok 342", Some(0)),
         ("an error as a text", one_chunk_then("data: {\"error\":\"engine died\"}\n\n"), "stream_error", Some(0)),
     ]
 }
@@ -515,8 +524,7 @@ fn one_read_can_contain_both_the_first_token_and_an_error() {
 #[test]
 fn an_endless_response_is_too_large() {
     let limits = ResponseLimits {
-        line: 400,
-        event: 4096,
+        event: 394,
         stream_body: 1 << 20,
         events: 50,
         ..ResponseLimits::default()
@@ -533,11 +541,66 @@ fn an_endless_response_is_too_large() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_a_bad_frame() {
-    let bytes = [ONE_CHUNK.as_bytes(), b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n", W1.as_bytes()]
-        .concat();
-    let (reading, first) = read_every_way("", Terminal::default(), &bytes, 0..=bytes.len());
-    assert_eq!((outcome(&reading.verdict).as_str(), first), ("bad_frame", Some(0)));
+fn invalid_utf8_inside_a_text_becomes_the_replacement_character() {
+    let invalid =
+        b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\xff\xc3b\"}}]}\n\n";
+    let bytes = [&invalid[..], W1.as_bytes()].concat();
+    let (reading, first) = read_every_way("m", Terminal::default(), &bytes, 0..=bytes.len());
+    assert_eq!((outcome(&reading.verdict).as_str(), first), ("ok 2", Some(0)));
+    assert_eq!(reading.text[&(0, Channel::Answer)], "a\u{fffd}\u{fffd}bHi");
+    // Outside of a text, such bytes are no JSON.
+    let (reading, _) = read_every_way("", Terminal::default(), b"data: \xff\n\n", 0..=9);
+    assert_eq!(outcome(&reading.verdict), "bad_frame");
+}
+
+#[test]
+fn numbers_of_python_that_are_not_finite_are_null() {
+    let usage = |count: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"NaN \\\" \"}},\"logprobs\":-Infinity,\
+             \"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":3,\
+             \"completion_tokens\":{count}}}}}\n\ndata: [DONE]\n\n"
+        )
+    };
+    for (count, expected) in
+        [("NaN", "ok ~1 missing_usage"), ("Infinity", "ok ~1 missing_usage"), ("7", "ok 7")]
+    {
+        let bytes = usage(count);
+        let (reading, first) =
+            read_every_way("", Terminal::default(), bytes.as_bytes(), 0..=bytes.len());
+        assert_eq!((outcome(&reading.verdict).as_str(), first), (expected, Some(0)), "{count}");
+        assert_eq!(reading.text[&(0, Channel::Answer)], "NaN \" ", "{count}");
+    }
+}
+
+#[test]
+fn an_incomplete_stream_quotes_the_text_outside_of_its_events() {
+    let quoted = "outside of any event, it contains: ";
+    for (rest, message) in [
+        (
+            "Internal Server Error",
+            format!("the body ended in the middle of the response; {quoted}Internal Server Error"),
+        ),
+        (
+            "{\"error\":{\"message\":\"engine died\"}}\n\n",
+            format!("the body ended in the middle of the response; {quoted}engine died"),
+        ),
+        ("data: [DONE]\n\n", "[DONE] arrived without a finish reason".into()),
+        ("oops\ndata: [DONE]\n\n", format!("[DONE] arrived without a finish reason; {quoted}oops")),
+        (": comment\nid: 7\n\n", "the body ended in the middle of the response".into()),
+    ] {
+        let bytes = format!("{ONE_CHUNK}{rest}");
+        let (reading, _) =
+            read_every_way("", Terminal::default(), bytes.as_bytes(), 0..=bytes.len());
+        let detail = reading.verdict.unwrap_err();
+        assert_eq!((detail.failure, detail.message), (Failure::Incomplete, message), "{rest}");
+    }
+    // A success does not need this text.
+    let bytes = format!("stray\n{W1}");
+    assert_eq!(
+        outcome(&read_stream("", Terminal::default(), [bytes.as_bytes()]).0.verdict),
+        "ok 2"
+    );
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Reads the body of a response: a stream, a body in one piece, or the start of the body of a
 //! failed response.
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::RequestTimer;
 use crate::endpoint::Response;
 use crate::event::{Arrival, Event, Observe};
 use crate::measurement::{Anomaly, FailureDetail, Measurement};
-use crate::protocol::{BodyReader, Channel, CompletedResponse, StreamReader, discard_text};
+use crate::protocol::{self, BodyReader, Channel, CompletedResponse, StreamReader, discard_text};
 
 /// The highest number of bytes that are read from the body of a failed response.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -51,8 +52,39 @@ impl<O: Observe + ?Sized> TokenTimes<'_, O> {
     }
 }
 
+/// The start of a body whose `content-type` does not name an event stream.
+pub(super) enum BodyStart {
+    /// The body is an event stream nevertheless. These bytes arrived until this instant.
+    Stream(Vec<u8>, Instant),
+    /// The body is something else.
+    Other(Vec<u8>),
+}
+
+/// Reads the start of a body until it is clear if the body is an event stream.
+///
+/// No event can be complete before that, so the instant of the last read is the instant of the
+/// first event.
+pub(super) async fn start_of_stream<R: Response>(
+    response: &mut R,
+    timer: &mut RequestTimer,
+) -> Result<BodyStart, FailureDetail> {
+    let mut body = Vec::new();
+    while let Some(bytes) = timer.limit(response.chunk()).await?? {
+        let now = Instant::now();
+        body.extend_from_slice(&bytes);
+        match protocol::begins_like_event_stream(&body) {
+            Some(true) => return Ok(BodyStart::Stream(body, now)),
+            None if body.len() < MAX_ERROR_BODY => {}
+            _ => return Ok(BodyStart::Other(start_of_body(response, timer, body).await)),
+        }
+    }
+    Ok(BodyStart::Other(body))
+}
+
+/// Reads a stream. `first_read` has the bytes that were already read.
 pub(super) async fn read_stream<R: Response>(
     mut response: R,
+    mut first_read: Option<(Bytes, Instant)>,
     mut reader: StreamReader,
     mut timer: RequestTimer,
     arrival: &Arrival,
@@ -61,15 +93,18 @@ pub(super) async fn read_stream<R: Response>(
     let sent = timer.sent;
     let mut tokens = TokenTimes { sent, arrival, observer, first: None, last: None };
     let mut last_event = sent;
+    let has_unexpected_type = first_read.is_some();
     let stop_reason = loop {
-        let bytes = match timer.limit(response.chunk()).await {
-            Ok(Ok(Some(bytes))) => bytes,
-            Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
-            // A complete response stays a success if the connection breaks or becomes silent.
-            Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
-            Ok(Err(detail)) | Err(detail) => return Err(detail),
+        let (bytes, now) = match first_read.take() {
+            Some(read) => read,
+            None => match timer.limit(response.chunk()).await {
+                Ok(Ok(Some(bytes))) => (bytes, Instant::now()),
+                Ok(Ok(None)) => break StopReason::BodyEnded(Instant::now()),
+                // A complete response stays a success if the connection breaks or becomes silent.
+                Ok(Err(_)) | Err(_) if reader.is_complete() => break StopReason::AlreadyComplete,
+                Ok(Err(detail)) | Err(detail) => return Err(detail),
+            },
         };
-        let now = Instant::now();
         timer.last_read = now;
         let progress = reader.read(&bytes, &mut discard_text);
         tokens.record(now, progress.token_events, &mut timer);
@@ -101,6 +136,7 @@ pub(super) async fn read_stream<R: Response>(
         ..measurement(arrival.due, sent, end, completed, has_reasoning)
     };
     measurement.anomalies.add_if(Anomaly::Coalesced, measurement.is_coalesced());
+    measurement.anomalies.add_if(Anomaly::UnexpectedContentType, has_unexpected_type);
     let is_undrained = matches!(stop_reason, StopReason::ReaderFinished);
     Ok((measurement, is_undrained.then_some(response)))
 }
@@ -143,18 +179,18 @@ fn measurement(
     }
 }
 
-/// Reads the start of the body of a failed response. Errors while reading are ignored.
+/// Reads the start of the body of a failed response. `body` is the part that was already read.
+/// Errors while reading are ignored.
 pub(super) async fn start_of_body<R: Response>(
     response: &mut R,
     timer: &mut RequestTimer,
+    mut body: Vec<u8>,
 ) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await {
-        let room = MAX_ERROR_BODY - body.len();
-        body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if body.len() == MAX_ERROR_BODY {
-            break;
-        }
+    while body.len() < MAX_ERROR_BODY
+        && let Ok(Ok(Some(bytes))) = timer.limit(response.chunk()).await
+    {
+        body.extend_from_slice(&bytes);
     }
+    body.truncate(MAX_ERROR_BODY);
     body
 }

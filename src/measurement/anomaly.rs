@@ -40,6 +40,11 @@ anomalies! {
     /// more than 100,000 tokens per second. So the response has no TPOT and no TPS. A proxy that
     /// buffers the stream causes this.
     Coalesced "coalesced",
+    /// The endpoint counted output tokens, but no text arrived. The tokens are hidden reasoning, or
+    /// llmload does not know the field that contains the text. So the response has no TTFT.
+    MissingText "missing_text",
+    /// The response is an event stream, but its content-type is absent or is not text/event-stream.
+    UnexpectedContentType "unexpected_content_type",
 }
 
 /// A set of anomalies.

@@ -20,6 +20,8 @@ pub enum FailureCause {
     NoMetadata,
     /// The endpoint responded with this HTTP status.
     Status(u16),
+    /// The body has an encoding, such as gzip, that llmload did not request.
+    Encoded,
     /// The endpoint sent the completion in one piece instead of a stream.
     UnstreamedCompletion,
     /// The stream contained its end marker, such as `[DONE]`, but no finish reason.

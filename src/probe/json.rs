@@ -41,6 +41,7 @@ fn request(request: &ProbedRequest) -> Value {
         Channel::Reasoning => "reasoning",
         Channel::Refusal => "refusal",
         Channel::ToolCall => "tool_call",
+        Channel::Audio => "audio",
     });
     json!({
         "name_seconds": seconds(request.connect_timing.and_then(|timing| timing.dns)),

@@ -113,8 +113,13 @@ fn anomaly_problem(anomaly: Anomaly) -> Option<Diagnosis> {
             "the stream has no finish reason, so an incomplete response can look complete",
             "configure the server to send `finish_reason` in its last chunk",
         ),
+        Anomaly::UnexpectedContentType => Diagnosis::new(
+            "the response is an event stream, but its content-type is not `text/event-stream`",
+            "configure the server or the proxy to send this content-type: other clients possibly \
+             refuse the stream, and proxies possibly buffer it",
+        ),
         // A missing `[DONE]` is no problem, because some servers never send it. The text report
-        // shows how the stream ended. `oddities` explains tokens that arrived at once.
-        Anomaly::MissingDone | Anomaly::Coalesced => return None,
+        // shows how the stream ended. `oddities` explains the other two.
+        Anomaly::MissingDone | Anomaly::Coalesced | Anomaly::MissingText => return None,
     })
 }

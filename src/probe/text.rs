@@ -216,6 +216,7 @@ fn first_token(request: &ProbedRequest) -> String {
         Some(Channel::Reasoning) => "reasoning text (counts as the first token)",
         Some(Channel::Refusal) => "refusal text (counts as the first token)",
         Some(Channel::ToolCall) => "the text of a tool call (counts as the first token)",
+        Some(Channel::Audio) => "audio (counts as the first token)",
         None => return "none: no text arrived".to_owned(),
     };
     match (request.first_event, request.first_text_event) {

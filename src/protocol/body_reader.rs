@@ -5,7 +5,7 @@ use super::decoded::{Channel, DecodedEvent, discard_text};
 use super::dialect::Api;
 use super::reported_error::ReportedError;
 use super::response::{CompletedResponse, ResponseState};
-use super::sse::{ResponseLimits, TooLarge};
+use super::sse::{ResponseLimits, size};
 use crate::measurement::{Failure, FailureCause, FailureDetail};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -40,7 +40,8 @@ impl BodyReader {
     /// which case the caller can stop reading.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         if self.body.len() + bytes.len() > self.limit {
-            self.response.fail(Failure::TooLarge, &TooLarge::Body.to_string());
+            self.response
+                .fail(Failure::TooLarge, &format!("the body is longer than {}", size(self.limit)));
             self.body = Vec::new();
         }
         if !self.response.has_failed() {

@@ -28,8 +28,9 @@ pub(super) const END_MARKER: &str = "[DONE]";
 /// The kind of JSON to decode. It decides which field of a choice contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One event of a stream. The text is in `choices[].delta`. `choices[].message` is ignored,
-    /// because some servers repeat the complete text there.
+    /// One event of a stream. The text is in `choices[].delta`. If a choice has no `delta`, the
+    /// text is in `choices[].message`. If a choice has both, `message` is ignored, because some
+    /// servers repeat the complete text there.
     Event,
     /// The body of a response without streaming. The text is in `choices[].message`.
     Body,
@@ -55,7 +56,7 @@ fn messages_field(messages: &[(Role, &str)]) -> (&'static str, Value) {
 /// [`DecodedEvent`].
 ///
 /// # Errors
-/// The data is not valid UTF-8 or JSON, or its structure does not fit the API.
+/// The data is not valid JSON, or its structure does not fit the API.
 pub(super) fn decode_event<'a, S>(
     event: SseEvent<'a>,
     sink: &mut S,
@@ -80,7 +81,7 @@ where
 /// Decodes the body of a response without streaming.
 ///
 /// # Errors
-/// The body is not valid UTF-8 or JSON, or its structure does not fit the API.
+/// The body is not valid JSON, or its structure does not fit the API.
 pub(super) fn decode_body<'a, S>(
     body: &'a [u8],
     sink: &mut S,
@@ -99,8 +100,44 @@ fn decode_json<'a, S>(
 where
     S: FnMut(u32, Channel, &str),
 {
-    let json = str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)?;
-    Ok(decode(json, shape, sink)?)
+    // WHATWG requires the replacement character for invalid UTF-8. A gateway that cuts a character
+    // in two would otherwise fail the request.
+    let Ok(json) = str::from_utf8(bytes) else {
+        let json = String::from_utf8_lossy(bytes);
+        return Ok(decode_lenient(&json, shape, sink)?.into_owned());
+    };
+    decode_lenient(json, shape, sink)
+}
+
+/// Decodes JSON that can contain `NaN`, `Infinity` and `-Infinity`, which Python writes by default,
+/// for example as the logarithm of a probability. llmload reads these names as null.
+fn decode_lenient<'a, S>(
+    json: &'a str,
+    shape: Shape,
+    sink: &mut S,
+) -> Result<DecodedEvent<'a>, DecodeError>
+where
+    S: FnMut(u32, Channel, &str),
+{
+    let mut emitted = 0;
+    let decoded = decode(json, shape, &mut |choice, channel, text: &str| {
+        emitted += 1;
+        sink(choice, channel, text);
+    });
+    let error = match decoded {
+        Ok(decoded) => return Ok(decoded),
+        Err(error) => error,
+    };
+    let Some(json) = text::without_non_finite_numbers(json) else { return Err(error.into()) };
+    // The sink already has the text before the first such name.
+    let decoded = decode(&json, shape, &mut |choice, channel, text: &str| {
+        if emitted == 0 {
+            sink(choice, channel, text);
+        } else {
+            emitted -= 1;
+        }
+    })?;
+    Ok(decoded.into_owned())
 }
 
 /// Returns the finish reason for a name that a server sent. Servers use different names for the

@@ -19,8 +19,16 @@ pub enum Channel {
     Reasoning,
     /// A refusal of the model.
     Refusal,
-    /// The name or the arguments of a function call.
+    /// The name or the arguments of a function call, or the name or the input of a custom tool
+    /// call.
     ToolCall,
+    /// Sound, encoded with base64. The transcript of the sound is an answer.
+    Audio,
+}
+
+impl Channel {
+    pub const ALL: [Channel; 5] =
+        [Channel::Answer, Channel::Reasoning, Channel::Refusal, Channel::ToolCall, Channel::Audio];
 }
 
 /// One decoded event or unstreamed body, without its text.
@@ -40,21 +48,23 @@ pub struct DecodedEvent<'a> {
     pub is_end: bool,
 }
 
-/// The reason why an event or a body could not be decoded.
-#[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    /// The bytes are not UTF-8.
-    #[error("invalid UTF-8")]
-    Utf8,
-    /// The text is not JSON, or its structure does not fit the API.
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
+impl DecodedEvent<'_> {
+    /// Returns the same event without a borrow.
+    pub(super) fn into_owned(self) -> DecodedEvent<'static> {
+        DecodedEvent { model: self.model.map(|name| Cow::Owned(name.into_owned())), ..self }
+    }
 }
+
+/// The reason why an event or a body could not be decoded: the text is not JSON, or its structure
+/// does not fit the API.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(#[from] serde_json::Error);
 
 impl DecodeError {
     /// Returns true if the JSON is valid so far but ends too early.
     pub fn is_cut_short(&self) -> bool {
-        matches!(self, DecodeError::Json(error) if error.is_eof())
+        self.0.is_eof()
     }
 }
 

@@ -58,7 +58,7 @@ impl Api {
     /// choice that contains it.
     ///
     /// # Errors
-    /// The event is not valid UTF-8 or JSON, or its structure does not fit the API.
+    /// The event is not valid JSON, or its structure does not fit the API.
     pub fn decode_event<'a, S>(
         self,
         event: SseEvent<'a>,
@@ -77,7 +77,7 @@ impl Api {
     /// with the index of the choice that contains it.
     ///
     /// # Errors
-    /// The body is not valid UTF-8 or JSON, or its structure does not fit the API.
+    /// The body is not valid JSON, or its structure does not fit the API.
     pub fn decode_body<'a, S>(
         self,
         body: &'a [u8],

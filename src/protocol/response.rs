@@ -6,6 +6,7 @@
 use super::Terminal;
 use super::decoded::{Channel, DecodedEvent};
 use super::dialect::Api;
+use super::reported_error::ReportedError;
 use crate::measurement::{
     Anomalies, Anomaly, Failure, FailureCause, FailureDetail, FinishReason, Usage,
 };
@@ -37,7 +38,7 @@ pub(super) struct ResponseState {
     has_end_marker: bool,
     token_events: u32,
     /// The length of the text on each [`Channel`], in bytes.
-    text_bytes: [u64; 4],
+    text_bytes: [u64; Channel::ALL.len()],
     /// True if the first model that the response names is the requested model. `None` until the
     /// response names a model.
     is_requested_model: Option<bool>,
@@ -56,7 +57,7 @@ impl ResponseState {
             has_text_after_finish: false,
             has_end_marker: false,
             token_events: 0,
-            text_bytes: [0; 4],
+            text_bytes: [0; Channel::ALL.len()],
             is_requested_model: None,
             failure: None,
         }
@@ -140,11 +141,22 @@ impl ResponseState {
 
     /// Returns the verdict on a stream that has ended: the result of [`ResponseState::verdict`],
     /// with one more anomaly if the end marker is missing.
+    ///
+    /// Some servers write an error as plain text into the stream, such as `Internal Server Error`.
+    /// If the response is incomplete, its message quotes this text.
     pub(super) fn stream_verdict(
         &self,
         is_complete: bool,
+        stray_text: &[u8],
     ) -> Result<CompletedResponse, FailureDetail> {
-        let mut completed = self.verdict(is_complete)?;
+        let mut completed = self.verdict(is_complete).map_err(|detail| {
+            if detail.failure != Failure::Incomplete || stray_text.is_empty() {
+                return detail;
+            }
+            let text = ReportedError::from_body(stray_text).message;
+            let message = format!("{}; outside of any event, it contains: {text}", detail.message);
+            detail.with_message(&message)
+        })?;
         completed.anomalies.add_if(Anomaly::MissingDone, !self.has_end_marker);
         Ok(completed)
     }
@@ -179,6 +191,7 @@ impl ResponseState {
         let mut anomalies = Anomalies::default();
         anomalies.add_if(Anomaly::MissingUsage, output.is_none() && self.expects_usage);
         anomalies.add_if(Anomaly::MissingFinishReason, self.finish.is_none());
+        anomalies.add_if(Anomaly::MissingText, self.token_events == 0);
         anomalies.add_if(Anomaly::ModelMismatch, self.is_requested_model == Some(false));
         Ok(CompletedResponse {
             finish: self.finish,

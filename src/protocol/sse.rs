@@ -9,9 +9,8 @@
 //! - a line `error: …` gives its event the name `error`;
 //! - the last event of a body is an event even if its blank line is missing.
 //!
-//! The decoder works on bytes. The API modules check UTF-8 and JSON.
+//! The decoder works on bytes. The API modules replace invalid UTF-8 and check JSON.
 
-use std::fmt;
 use std::ops::ControlFlow;
 
 use memchr::{memchr, memchr2};
@@ -20,14 +19,15 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The longest comment that is kept, in bytes. The comment becomes the data of an error event that
 /// has no data.
 const MAX_COMMENT: usize = 256;
+/// The most text outside of events that is kept, in bytes.
+const MAX_STRAY: usize = 1024;
 
 /// The limits of one response. llmload stops reading a response that exceeds a limit, so a faulty
 /// server cannot exhaust the memory of llmload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseLimits {
-    /// The length of one line, in bytes.
-    pub line: usize,
-    /// The length of the joined `data` lines of one event, in bytes.
+    /// The length of the joined `data` lines of one event, in bytes. A line can be longer by the
+    /// name of its field, so one `data` line can fill an event.
     pub event: usize,
     /// The length of the body of a stream, in bytes. llmload does not keep this body in memory.
     pub stream_body: usize,
@@ -41,7 +41,6 @@ pub struct ResponseLimits {
 impl Default for ResponseLimits {
     fn default() -> ResponseLimits {
         ResponseLimits {
-            line: 1 << 20,
             event: 4 << 20,
             stream_body: 64 << 20,
             unstreamed_body: 4 << 20,
@@ -53,8 +52,6 @@ impl Default for ResponseLimits {
 /// The limit that a response exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TooLarge {
-    /// [`ResponseLimits::line`].
-    Line,
     /// [`ResponseLimits::event`].
     Event,
     /// [`ResponseLimits::stream_body`] or [`ResponseLimits::unstreamed_body`].
@@ -63,18 +60,49 @@ pub enum TooLarge {
     Events,
 }
 
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TooLarge::Line => "a line of the event stream is too long",
-            TooLarge::Event => "an event of the stream is too large",
-            TooLarge::Body => "the response body is too large",
-            TooLarge::Events => "the response has too many events",
-        })
+impl ResponseLimits {
+    /// The length of one line, in bytes.
+    fn line(&self) -> usize {
+        self.event.saturating_add(b"data: ".len())
+    }
+
+    /// Returns a message about the limit that a stream exceeded.
+    pub fn message(&self, exceeded: TooLarge) -> String {
+        match exceeded {
+            TooLarge::Event => format!("an event is longer than {}", size(self.event)),
+            TooLarge::Body => format!("the stream is longer than {}", size(self.stream_body)),
+            TooLarge::Events => format!("the stream has more than {} events", self.events),
+        }
     }
 }
 
-impl std::error::Error for TooLarge {}
+/// Returns a number of bytes as text, such as `4 MiB`.
+pub(super) fn size(bytes: usize) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{bytes} bytes")
+    }
+}
+
+/// Returns true if a body begins like an event stream, and false if it begins like something else,
+/// such as JSON or HTML. Returns `None` if the start is too short to decide.
+///
+/// Some servers send an event stream with a wrong `content-type` or without one.
+pub fn begins_like_event_stream(start: &[u8]) -> Option<bool> {
+    const STARTS: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+    if BOM.starts_with(start) {
+        return None;
+    }
+    let text = start.strip_prefix(BOM).unwrap_or(start);
+    let blank = text.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let text = &text[blank..];
+    if STARTS.iter().any(|known| text.starts_with(known)) {
+        return Some(true);
+    }
+    let is_undecided = STARTS.iter().any(|known| known.starts_with(text));
+    (!is_undecided).then_some(false)
+}
 
 /// One event. Its bytes are borrowed from the read buffer if that buffer contains the complete
 /// event, otherwise from the decoder.
@@ -108,6 +136,8 @@ pub struct Decoder {
     has_data: bool,
     name: Vec<u8>,
     comment: Vec<u8>,
+    /// The start of the text that belongs to no field, such as `Internal Server Error`.
+    stray: Vec<u8>,
     /// True if the previous read ended in CR. An LF at the start of the next read then belongs to
     /// the same line end.
     skip_lf: bool,
@@ -129,6 +159,7 @@ impl Decoder {
             has_data: false,
             name: Vec::new(),
             comment: Vec::new(),
+            stray: Vec::new(),
             skip_lf: false,
             bom_bytes: Some(0),
             events: 0,
@@ -136,9 +167,19 @@ impl Decoder {
         }
     }
 
+    pub fn limits(&self) -> ResponseLimits {
+        self.limits
+    }
+
     /// Returns the number of events that were passed to the caller.
     pub fn events(&self) -> u32 {
         self.events
+    }
+
+    /// Returns the start of the lines that are no fields of an event, separated by LF. Some servers
+    /// report an error in this way.
+    pub fn stray_text(&self) -> &[u8] {
+        &self.stray
     }
 
     /// Decodes the bytes of one read. Calls `on_event` with each event that these bytes complete,
@@ -188,8 +229,8 @@ impl Decoder {
             let (line, after) = self.split_line(rest, end);
             rest = after;
             let flow = if self.line.is_empty() {
-                if line.len() > self.limits.line {
-                    return Err(TooLarge::Line);
+                if line.len() > self.limits.line() {
+                    return Err(TooLarge::Event);
                 }
                 match self.data_of_simple_event(line, rest) {
                     Some(data) => {
@@ -205,7 +246,7 @@ impl Decoder {
                     None => self.read_field(line).map(ControlFlow::Continue)?,
                 }
             } else {
-                append(&mut self.line, line, self.limits.line).ok_or(TooLarge::Line)?;
+                append(&mut self.line, line, self.limits.line()).ok_or(TooLarge::Event)?;
                 // The buffer is taken out and put back, so the next line reuses the allocation.
                 let mut line = std::mem::take(&mut self.line);
                 let done = self.read_field(&line);
@@ -217,7 +258,7 @@ impl Decoder {
                 return Ok(flow);
             }
         }
-        append(&mut self.line, rest, self.limits.line).ok_or(TooLarge::Line)?;
+        append(&mut self.line, rest, self.limits.line()).ok_or(TooLarge::Event)?;
         Ok(ControlFlow::Continue(()))
     }
 
@@ -270,8 +311,20 @@ impl Decoder {
                 self.name.extend_from_slice(b"error");
                 self.push_data(value)
             }
-            _ => Ok(()),
+            b"id" | b"retry" => Ok(()),
+            _ => {
+                self.push_stray(line);
+                Ok(())
+            }
         }
+    }
+
+    fn push_stray(&mut self, line: &[u8]) {
+        if !self.stray.is_empty() && self.stray.len() < MAX_STRAY {
+            self.stray.push(b'\n');
+        }
+        let room = MAX_STRAY - self.stray.len();
+        self.stray.extend_from_slice(&line[..line.len().min(room)]);
     }
 
     fn push_data(&mut self, value: &[u8]) -> Result<(), TooLarge> {
@@ -330,7 +383,7 @@ impl Decoder {
                 // The body does not start with a byte-order mark, so the bytes that were held back
                 // belong to the first line.
                 self.bom_bytes = None;
-                append(&mut self.line, &BOM[..seen], self.limits.line).ok_or(TooLarge::Line)?;
+                append(&mut self.line, &BOM[..seen], self.limits.line()).ok_or(TooLarge::Event)?;
             }
         }
         Ok(bytes)

@@ -100,7 +100,8 @@ impl StreamReader {
         progress.finished = true;
         let is_complete = self.response.has_ended(self.terminal)
             && !(self.is_cut && self.terminal == Terminal::Eof);
-        StreamEnd { progress, verdict: self.response.stream_verdict(is_complete) }
+        let verdict = self.response.stream_verdict(is_complete, self.decoder.stray_text());
+        StreamEnd { progress, verdict }
     }
 
     /// Returns true if the end of the response that [`Terminal`] names has arrived. The body can
@@ -150,7 +151,8 @@ impl StreamReader {
         match outcome {
             Ok(flow) => self.finished = flow.is_break(),
             Err(limit) => {
-                self.response.fail(Failure::TooLarge, &limit.to_string());
+                let message = self.decoder.limits().message(limit);
+                self.response.fail(Failure::TooLarge, &message);
                 self.finished = true;
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use llmload::endpoint::{HttpEndpoint, Request};
 use llmload::exchange::{RequestSpec, exchange};
 use llmload::ledger::Ledger;
-use llmload::measurement::{Anomaly, Failure};
+use llmload::measurement::{Anomaly, Failure, FailureCause};
 use llmload::plan::{Auth, Connection, Location, RequestParameters, Target, Timeouts};
 use llmload::protocol::{Dialect, Terminal, Trace};
 use url::Url;
@@ -189,6 +189,28 @@ async fn a_response_with_status_200_but_no_stream_is_a_failure() {
     assert_eq!(failure(&outcome), Failure::StreamError);
 }
 
+/// Some servers send an event stream with a wrong `content-type` or without one.
+#[tokio::test]
+async fn an_event_stream_with_another_content_type_is_read_and_has_an_anomaly() {
+    let kinds =
+        [None, Some("text/plain"), Some("application/json"), Some("text/html; charset=utf-8")];
+    for kind in kinds {
+        let kind = kind.map(|kind| format!("content-type: {kind}"));
+        let lines = [kind.as_deref(), Some("transfer-encoding: chunked")];
+        let lines: Vec<_> = lines.into_iter().flatten().collect();
+        // The start of the body arrives in several reads.
+        let start = [head("200 OK", &lines), chunk("\n"), chunk("da"), chunk(&token("a")[2..])];
+        let end = [chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()];
+        let outcome = outcome_of([&start[..], &end[..]].concat()).await;
+        assert_eq!(outcome.0, Ok(()), "{kind:?}: {}", outcome.1);
+        let m = outcome.2.succeeded.lock().unwrap()[0].clone();
+        assert!(m.anomalies.contains(Anomaly::UnexpectedContentType), "{kind:?}");
+        assert!(m.first_token.is_some() && m.usage.output == Some(2), "{kind:?}");
+        let silent = outcome_of(vec![head("200 OK", &lines), Act::Silence]).await;
+        assert_eq!(failure(&silent), Failure::TimeoutFirstToken, "{kind:?}");
+    }
+}
+
 /// llmload sends `accept-encoding: identity` and decodes nothing, because a small encoded body can
 /// decode to a huge one.
 #[tokio::test]
@@ -205,11 +227,14 @@ async fn an_encoding_that_was_not_requested_is_not_decoded() {
         &["content-encoding: identity, br"],
         &["content-encoding: identity", "content-encoding: zstd"],
         &["content-encoding: \u{fc}"],
+        &["transfer-encoding: gzip, chunked"],
     ] {
         for kind in ["text/event-stream", "application/json"] {
             let outcome = outcome_of(encoded("200 OK", kind, lines)).await;
             assert_eq!(failure(&outcome), Failure::HttpProtocol, "{lines:?}: {}", outcome.1);
             assert!(outcome.1.contains("not requested"), "{}", outcome.1);
+            let detail = &outcome.2.failed.lock().unwrap()[0];
+            assert_eq!(detail.cause, Some(FailureCause::Encoded), "{lines:?}");
         }
     }
     // A response with an error status keeps the class of this status, even if its body is encoded.

@@ -102,7 +102,9 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
             "type" if matches!(value, "\"thinking\"" | "\"reasoning\"") => {
                 channel = Channel::Reasoning;
             }
-            "text" | "summary" => keep_first_error(self.emit_content(channel, value, depth + 1)),
+            "text" | "summary" | "value" => {
+                keep_first_error(self.emit_content(channel, value, depth + 1));
+            }
             "thinking" => keep_first_error(self.emit_content(Channel::Reasoning, value, depth + 1)),
             "refusal" => keep_first_error(self.emit_content(Channel::Refusal, value, depth + 1)),
             _ => {}
@@ -110,11 +112,11 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         done
     }
 
-    /// Emits the name and the arguments of a function call. Some servers send the arguments as an
-    /// object instead of text.
+    /// Emits the name and the arguments of a function call, or the input of a custom tool call.
+    /// Some servers send the arguments as an object instead of text.
     fn emit_function(&mut self, raw: &str) -> serde_json::Result<()> {
         members(raw, |key, value| {
-            if matches!(key, "name" | "arguments") {
+            if matches!(key, "name" | "arguments" | "input") {
                 match string(value) {
                     Some(text) => self.emit(Channel::ToolCall, &text),
                     None if is_truthy(value) => self.emit(Channel::ToolCall, value),
@@ -128,7 +130,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
         let mut done = Ok(());
         elements(raw, |call| {
             let result = members(call, |key, value| {
-                if key == "function" && done.is_ok() {
+                if matches!(key, "function" | "custom") && done.is_ok() {
                     done = self.emit_function(value);
                 }
             });
@@ -137,6 +139,19 @@ impl<'de, S: FnMut(u32, Channel, &str)> Reading<'_, 'de, S> {
             }
         })?;
         done
+    }
+
+    fn emit_audio(&mut self, raw: &str) -> serde_json::Result<()> {
+        members(raw, |key, value| {
+            let channel = match key {
+                "transcript" => Channel::Answer,
+                "data" => Channel::Audio,
+                _ => return,
+            };
+            if let Some(text) = string(value) {
+                self.emit(channel, &text);
+            }
+        })
     }
 
     fn read_usage(&mut self, raw: &str) -> serde_json::Result<()> {
@@ -302,13 +317,16 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
         let mut is_index_known = false;
         // If text arrives before the index of its choice, it is kept until the index is known.
         let (mut pending_delta, mut pending_text) = (None, None);
+        let (mut message, mut has_delta) = (None, false);
         while let Some(key) = map.next_key()? {
             match (key, reading.shape) {
                 (ChoiceKey::Index, _) => {
                     reading.choice = next_raw(&mut map)?.parse().unwrap_or(0);
                     is_index_known = true;
                 }
+                (ChoiceKey::Message, Shape::Event) => message = Some(next_raw(&mut map)?),
                 (ChoiceKey::Delta, Shape::Event) | (ChoiceKey::Message, Shape::Body) => {
+                    has_delta = true;
                     if is_index_known {
                         map.next_value_seed(Delta(reading))?;
                     } else {
@@ -325,12 +343,12 @@ impl<'de, S: FnMut(u32, Channel, &str)> Choice<'_, '_, 'de, S> {
                     reading.read_usage(next_raw(&mut map)?).map_err(A::Error::custom)?;
                 }
                 (ChoiceKey::Error, _) => reading.has_error |= is_truthy(next_raw(&mut map)?),
-                (ChoiceKey::Delta | ChoiceKey::Message | ChoiceKey::Other, _) => {
+                (ChoiceKey::Delta | ChoiceKey::Other, _) => {
                     skip_value(&mut map)?;
                 }
             }
         }
-        if let Some(delta) = pending_delta {
+        if let Some(delta) = pending_delta.or(message.filter(|_| !has_delta)) {
             reading.read_delta(delta).map_err(A::Error::custom)?;
         }
         if let Some(text) = pending_text {
@@ -350,6 +368,7 @@ enum DeltaKey {
     Refusal,
     ToolCalls,
     FunctionCall,
+    Audio,
     #[serde(other)]
     Other,
 }
@@ -378,6 +397,7 @@ impl<'de, S: FnMut(u32, Channel, &str)> Delta<'_, '_, 'de, S> {
                 DeltaKey::Refusal => reading.emit_content(Channel::Refusal, next_raw(&mut map)?, 0),
                 DeltaKey::ToolCalls => reading.emit_tool_calls(next_raw(&mut map)?),
                 DeltaKey::FunctionCall => reading.emit_function(next_raw(&mut map)?),
+                DeltaKey::Audio => reading.emit_audio(next_raw(&mut map)?),
                 DeltaKey::Other => Ok(skip_value(&mut map)?),
             }
             .map_err(A::Error::custom)?;

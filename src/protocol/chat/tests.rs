@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::measurement::{FinishReason, Usage};
-use crate::protocol::chat::Channel::{Answer, Reasoning, Refusal, ToolCall};
+use crate::protocol::chat::Channel::{Answer, Audio, Reasoning, Refusal, ToolCall};
 
 type Texts = Vec<(u32, Channel, String)>;
 
@@ -33,6 +33,7 @@ fn a_delta_without_text_emits_nothing() {
         r#"{"content":[],"tool_calls":[],"reasoning_details":[],"reasoning":null}"#,
         r#"{"content":[{"type":"text","text":""},{"type":"thinking","thinking":[]},null]}"#,
         r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"","arguments":""}},null,{"function":null}]}"#,
+        r#"{"audio":{"id":"a","transcript":"","data":null}}"#,
         r#"{"content":0,"refusal":false,"function_call":null,"unknown":{"content":"no"}}"#,
     ] {
         assert_eq!(texts_of(silent), [], "{silent}");
@@ -70,6 +71,16 @@ fn text_is_read_from_every_field_that_servers_use() {
         ),
         (r#"{"tool_calls":[{"function":{"arguments":{"a":1}}}]}"#, vec![(ToolCall, r#"{"a":1}"#)]),
         (r#"{"function_call":{"name":"f"}}"#, vec![(ToolCall, "f")]),
+        (
+            r#"{"tool_calls":[{"index":0,"type":"custom","custom":{"name":"f","input":"x"}}]}"#,
+            vec![(ToolCall, "f"), (ToolCall, "x")],
+        ),
+        (
+            r#"{"audio":{"id":"a","transcript":"Hi","data":"AAE=","expires_at":1}}"#,
+            vec![(Answer, "Hi"), (Audio, "AAE=")],
+        ),
+        (r#"{"content":{"text":{"value":"b"}}}"#, vec![(Answer, "b")]),
+        (r#"{"content":[{"type":"text","text":{"value":"b"}}]}"#, vec![(Answer, "b")]),
     ] {
         let expected: Vec<_> =
             expected.into_iter().map(|(channel, text)| (channel, text.to_owned())).collect();
@@ -113,6 +124,8 @@ fn the_text_of_an_event_is_in_the_delta_and_the_text_of_a_body_is_in_the_message
     let both = r#"{"choices":[{"message":{"content":"all"},"delta":{"content":"new"},"index":0}]}"#;
     assert_eq!(read_as(Shape::Event, both).1, [(0, Answer, "new".into())]);
     assert_eq!(read_as(Shape::Body, both).1, [(0, Answer, "all".into())]);
+    let message = r#"{"choices":[{"message":{"content":"new"},"index":1}]}"#;
+    assert_eq!(read_as(Shape::Event, message).1, [(1, Answer, "new".into())], "without a delta");
 }
 
 #[test]

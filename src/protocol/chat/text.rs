@@ -22,6 +22,33 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     deserializer.deserialize_bytes(Unescaped).ok().map(Cow::Owned)
 }
 
+/// Returns the JSON with null instead of each `NaN`, `Infinity` and `-Infinity` outside of strings.
+/// Returns `None` if the JSON contains no such name.
+pub(super) fn without_non_finite_numbers(json: &str) -> Option<String> {
+    let (mut fixed, mut copied, mut at) = (String::new(), 0, 0);
+    let mut is_in_string = false;
+    while let Some(byte) = json.as_bytes().get(at) {
+        let rest = &json.as_bytes()[at..];
+        let name: &[&[u8]] = &[b"NaN", b"Infinity", b"-Infinity"];
+        let found = name.iter().find(|name| !is_in_string && rest.starts_with(name));
+        if let Some(name) = found {
+            fixed.push_str(json.get(copied..at)?);
+            fixed.push_str("null");
+            copied = at + name.len();
+            at = copied;
+            continue;
+        }
+        match byte {
+            b'"' => is_in_string = !is_in_string,
+            b'\\' if is_in_string => at += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    fixed.push_str(json.get(copied..)?);
+    (copied > 0).then_some(fixed)
+}
+
 struct Unescaped;
 
 impl Visitor<'_> for Unescaped {
@@ -143,6 +170,19 @@ mod tests {
         assert_eq!(string(r#""a\n\u00e9\ud83d\ude00\"""#).unwrap(), "a\né😀\"");
         assert_eq!(string("null"), None);
         assert_eq!(string("3"), None);
+    }
+
+    #[test]
+    fn names_of_numbers_that_are_not_finite_become_null_outside_of_strings() {
+        for (json, expected) in [
+            (r#"{"a":NaN,"b":[-Infinity,Infinity]}"#, Some(r#"{"a":null,"b":[null,null]}"#)),
+            (r#"{"a":"é NaN \" NaN","b":NaN}"#, Some(r#"{"a":"é NaN \" NaN","b":null}"#)),
+            (r#"{"a":"NaN","b":-1}"#, None),
+            (r#"{"a":"\"#, None),
+            ("", None),
+        ] {
+            assert_eq!(without_non_finite_numbers(json).as_deref(), expected, "{json}");
+        }
     }
 
     #[test]

@@ -108,17 +108,20 @@ fn the_decoder_stops_if_the_callback_returns_break() {
 }
 
 const SMALL: ResponseLimits =
-    ResponseLimits { line: 16, event: 24, stream_body: 64, unstreamed_body: 64, events: 3 };
+    ResponseLimits { event: 10, stream_body: 64, unstreamed_body: 64, events: 3 };
 
 #[test]
 fn a_response_can_reach_each_limit_but_not_exceed_it() {
     for (bytes, events, error) in [
         ("data: 6789abcdef\n\n", 1, None),
-        ("data: 6789abcdefg\n\n", 0, Some(TooLarge::Line)),
-        ("data: 6789abcdefg", 0, Some(TooLarge::Line)),
-        (": 23456789abcdefg\n", 0, Some(TooLarge::Line)),
-        ("data:56789abcdef\ndata:56789abcde\ndata:\n\n", 1, None),
-        ("data:56789abcdef\ndata:56789abcdef\ndata:a\n\n", 0, Some(TooLarge::Event)),
+        ("data:6789abcdef\n\n", 1, None),
+        ("data: 6789abcdefg\n\n", 0, Some(TooLarge::Event)),
+        ("data: 6789abcdefg", 0, Some(TooLarge::Event)),
+        ("data:6789abcdefg\n\n", 0, Some(TooLarge::Event)),
+        (": 23456789abcdef\n", 0, None),
+        (": 23456789abcdefg\n", 0, Some(TooLarge::Event)),
+        ("data:1234\ndata:6789\ndata:\n\n", 1, None),
+        ("data:1234\ndata:67890\ndata:\n\n", 0, Some(TooLarge::Event)),
         ("data:1\n\ndata:2\n\ndata:3\n\n", 3, None),
         ("data:1\n\ndata:2\n\ndata:3\n\ndata:4\n\n", 3, Some(TooLarge::Events)),
         ("data:1\n\ndata:2\n\ndata:3\n\ndata:4", 3, Some(TooLarge::Events)),
@@ -143,7 +146,8 @@ fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
             let capacity = decoder.line.capacity()
                 + decoder.data.capacity()
                 + decoder.name.capacity()
-                + decoder.comment.capacity();
+                + decoder.comment.capacity()
+                + decoder.stray.capacity();
             return (limit, capacity, reads * read.len());
         }
         assert!(reads * read.len() < 80 << 20, "the decoder reports an error");
@@ -155,14 +159,18 @@ fn feed_until_error(read: &[u8]) -> (TooLarge, usize, usize) {
 fn an_endless_response_is_an_error_and_memory_is_bounded() {
     let limits = ResponseLimits::default();
     let (limit, capacity, fed) = feed_until_error(&[b'x'; 1000]);
-    assert_eq!(limit, TooLarge::Line);
-    assert!(capacity <= limits.line && fed <= limits.line + 1000, "{capacity} {fed}");
+    assert_eq!(limit, TooLarge::Event);
+    assert!(capacity <= limits.line() && fed <= limits.line() + 1000, "{capacity} {fed}");
+
+    let (limit, capacity, _) = feed_until_error(b"stray text\n");
+    assert_eq!(limit, TooLarge::Body);
+    assert!(capacity < 64 << 10, "{capacity}");
 
     let line = [b"data: ", &[b'x'; 4000][..], b"\n"].concat();
     let (limit, capacity, fed) = feed_until_error(&line);
     assert_eq!(limit, TooLarge::Event);
     assert!(
-        capacity <= limits.event + limits.line && fed <= limits.event + 2 * 4007 + 7 * 1050,
+        capacity <= limits.event + limits.line() && fed <= limits.event + 2 * 4007 + 7 * 1050,
         "{capacity} {fed}"
     );
 
@@ -173,6 +181,68 @@ fn an_endless_response_is_an_error_and_memory_is_bounded() {
     let (limit, capacity, fed) = feed_until_error(b"data: x\n\n");
     assert_eq!((limit, fed), (TooLarge::Events, 9 * 200_001));
     assert!(capacity < 1 << 10, "{capacity}");
+}
+
+#[test]
+fn one_data_line_can_fill_the_largest_event() {
+    let limits = ResponseLimits::default();
+    for (length, error) in [(4 << 20, None), ((4 << 20) + 1, Some(TooLarge::Event))] {
+        let line = [b"data: ", &vec![b'x'; length][..], b"\n\n"].concat();
+        for reads in [line.len(), 1000, 1 << 20] {
+            let decoded = decode(limits, line.chunks(reads));
+            assert_eq!(
+                (decoded.events.len(), decoded.error),
+                (usize::from(error.is_none()), error)
+            );
+        }
+    }
+    assert_eq!(limits.message(TooLarge::Event), "an event is longer than 4 MiB");
+    assert_eq!(limits.message(TooLarge::Body), "the stream is longer than 64 MiB");
+    assert_eq!(limits.message(TooLarge::Events), "the stream has more than 200000 events");
+}
+
+#[test]
+fn the_start_of_a_body_shows_if_it_is_an_event_stream() {
+    for (start, expected) in [
+        ("data: a", Some(true)),
+        ("data:", Some(true)),
+        (": hello", Some(true)),
+        ("event: message\n", Some(true)),
+        ("id: 1", Some(true)),
+        ("retry: 5", Some(true)),
+        ("\u{feff}\r\n\n\rdata:a", Some(true)),
+        ("", None),
+        ("\n", None),
+        ("\u{feff}", None),
+        ("dat", None),
+        ("\n\neven", None),
+        ("{\"choices\":[]}", Some(false)),
+        ("<html>", Some(false)),
+        ("data is missing", Some(false)),
+        ("error: no", Some(false)),
+        (" data: a", Some(false)),
+    ] {
+        assert_eq!(begins_like_event_stream(start.as_bytes()), expected, "{start:?}");
+    }
+    assert_eq!(begins_like_event_stream(b"\xef\xbb"), None);
+}
+
+#[test]
+fn text_outside_of_events_is_kept_up_to_a_limit() {
+    let stray = |reads: &[&[u8]]| {
+        let mut decoder = Decoder::new(ResponseLimits::default());
+        for read in reads {
+            let _flow = decoder.feed(read, &mut |_| ControlFlow::Continue(())).unwrap();
+        }
+        let _flow = decoder.finish(&mut |_| ControlFlow::Continue(())).unwrap();
+        String::from_utf8(decoder.stray_text().to_vec()).unwrap()
+    };
+    let text = b": hi\nid: 1\nretry: 2\ndata: a\n\nInternal\r\nServer: Error";
+    assert_eq!(stray(&[text]), "Internal\nServer: Error");
+    for at in 0..text.len() {
+        assert_eq!(stray(&[&text[..at], &text[at..]]), "Internal\nServer: Error", "{at}");
+    }
+    assert_eq!(stray(&[&b"0123456789\n".repeat(1000)]).len(), MAX_STRAY);
 }
 
 /// Decodes all bytes at once, line by line. This is slow but obviously correct.
