@@ -41,7 +41,7 @@ schedule: [{{name: low, constant: 1/s, for: 12h}}, {{name: high, constant: 3/s, 
         "about 17,280,000 (4 bytes per token)",
         "at most 17,280,000",
         "at most 51.84 USD in 24 h; 1,555.20 in 30 days at this load",
-        "at most 8 (max_concurrency); at 3/s this limit is reached if responses take 2.67 s",
+        "at most 8 (max_concurrency); at 3/s, this limit is reached if each response takes 2.67 s",
         "warning: ",
         "the only prompt is sent 172,800 times per day",
     ] {

