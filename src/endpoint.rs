@@ -11,30 +11,36 @@ mod client;
 mod connections;
 mod credentials;
 mod faults;
+mod http2;
 mod redaction;
 mod resend;
 mod resolver;
+mod response;
 mod version;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, SERVER, TRANSFER_ENCODING};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, SERVER};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::deadline;
 use crate::measurement::FailureDetail;
 use crate::plan::Target;
-use crate::protocol::{RateLimits, Trace, headers};
+use crate::protocol::{RateLimits, Trace};
+use client::ClientBuilder;
 pub use connections::ConnectTiming;
 use connections::Connections;
 use faults::SendFailure;
+use http2::{Establishing, Http2Connections, Stream, Wait};
 use redaction::Redaction;
 use reqwest::{Body, Method};
 use resend::Attempt;
+pub use response::HttpResponse;
 
 /// The longest response about the endpoint itself (its models or its version), in bytes.
 const MAX_METADATA: usize = 1 << 20;
@@ -44,12 +50,11 @@ const MAX_METADATA: usize = 1 << 20;
 pub trait Endpoint: Send + Sync + 'static {
     type Response: Response;
 
-    /// Sends one request and waits for the response head. If the server has not worked on the
-    /// request, the endpoint calls `retried` and sends the request once more.
+    /// Sends one request and waits for the response head. Calls `report` for each step.
     fn send(
         &self,
         request: Request,
-        retried: impl FnOnce() + Send,
+        report: impl FnMut(SendStep) + Send,
     ) -> impl Future<Output = Result<Self::Response, FailureDetail>> + Send;
 
     /// Masks the endpoint's secrets in a text that the server sent, because servers quote requests.
@@ -57,6 +62,18 @@ pub trait Endpoint: Send + Sync + 'static {
     fn redact(&self, text: String) -> String {
         text
     }
+}
+
+/// A step of the sending of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendStep {
+    /// The HTTP client sends the request, or opens a connection for it.
+    Begun {
+        /// The time in which the request waited inside llmload for a free HTTP/2 stream.
+        waited: Duration,
+    },
+    /// The server has not worked on the request, so llmload sends it once more.
+    Retried,
 }
 
 /// A response whose body is not read yet.
@@ -121,6 +138,9 @@ pub enum BuildError {
 #[derive(Debug)]
 pub struct HttpEndpoint {
     client: reqwest::Client,
+    /// The connections for requests to the model, if several requests share a connection.
+    http2: Option<Http2Connections>,
+    clients: Arc<ClientBuilder>,
     /// Opens a new connection for each request. Several idle connections can end together, so
     /// llmload does not send a request once more on another idle connection.
     fresh: reqwest::Client,
@@ -146,15 +166,36 @@ impl HttpEndpoint {
         let lifetime = target.timeouts.total.saturating_add(keep_alive.unwrap_or_default());
         let connections = Connections::new(lifetime);
         let proxy = credentials::proxy_authorization(target)?;
-        let build = |keep_alive| {
-            client::build(target, base, &connections, keep_alive, proxy.clone())
+        let clients = Arc::new(ClientBuilder {
+            target: target.clone(),
+            base: base.clone(),
+            connections: connections.clone(),
+            proxy_authorization: proxy,
+        });
+        let shares = target.connection.http2 && keep_alive.is_some();
+        let establishing = shares.then(Establishing::default);
+        let build = |keep_alive, establishing| {
+            clients
+                .build(keep_alive, establishing)
                 .map_err(|source| BuildError::Client { target: target.name.clone(), source })
         };
-        let (client, fresh) = (build(keep_alive)?, build(None)?);
+        let (client, fresh) = (build(keep_alive, establishing.clone())?, build(None, None)?);
+        let http2 = establishing.map(|first| Http2Connections::new(client.clone(), first));
         let (base, query, headers) =
             (base.clone(), credentials::query(target), credentials::headers(target)?);
         let redaction = credentials::redaction(target);
-        Ok(HttpEndpoint { client, fresh, base, query, headers, connections, redaction, host: None })
+        Ok(HttpEndpoint {
+            client,
+            http2,
+            clients,
+            fresh,
+            base,
+            query,
+            headers,
+            connections,
+            redaction,
+            host: None,
+        })
     }
 
     /// Keeps a server in this process alive until this client is dropped.
@@ -266,6 +307,46 @@ impl HttpEndpoint {
             None => builder,
         }
     }
+
+    /// Sends a request on a connection with a free stream. If the connection turns out to be full,
+    /// llmload takes the request back and uses another connection.
+    async fn send_on_stream(
+        &self,
+        http2: &Http2Connections,
+        request: &Request,
+        report: &mut (impl FnMut(SendStep) + Send),
+    ) -> (Result<reqwest::Response, SendFailure>, Option<Stream>) {
+        let mut waited = Duration::ZERO;
+        loop {
+            let (stream, begin) = (http2.stream(), Instant::now());
+            let client = match stream.client(&self.clients).await {
+                Ok(client) => client,
+                Err(failure) => return (Err(failure), None),
+            };
+            waited += begin.elapsed();
+            let attempt = Attempt::new(&self.connections);
+            let body = attempt.body(request.body.clone()).opening(stream.opener());
+            let sending = self.completion(client, request).body(Body::wrap(body));
+            let mut sending = Box::pin(attempt.send(sending));
+            let wait = tokio::select! {
+                biased;
+                wait = stream.wait(Instant::now()) => wait,
+                result = &mut sending => {
+                    report(SendStep::Begun { waited });
+                    drop(sending);
+                    return (result, Some(stream));
+                }
+            };
+            match wait {
+                Wait::Opened(time) => {
+                    report(SendStep::Begun { waited: waited + time });
+                    let result = sending.await;
+                    return (result, Some(stream));
+                }
+                Wait::Withdrawn(time) => waited += time,
+            }
+        }
+    }
 }
 
 /// A response about the endpoint itself: its models or its version.
@@ -282,14 +363,20 @@ impl Endpoint for HttpEndpoint {
     async fn send(
         &self,
         request: Request,
-        retried: impl FnOnce() + Send,
+        mut report: impl FnMut(SendStep) + Send,
     ) -> Result<HttpResponse, FailureDetail> {
-        let attempt = Attempt::new(&self.connections);
-        let sending = self.completion(&self.client, &request);
-        let body = attempt.body(request.body.clone());
-        let result = match attempt.send(sending.body(Body::wrap(body))).await {
+        let (result, stream) = if let Some(http2) = &self.http2 {
+            self.send_on_stream(http2, &request, &mut report).await
+        } else {
+            report(SendStep::Begun { waited: Duration::ZERO });
+            let attempt = Attempt::new(&self.connections);
+            let body = attempt.body(request.body.clone());
+            let sending = self.completion(&self.client, &request).body(Body::wrap(body));
+            (attempt.send(sending).await, None)
+        };
+        let result = match result {
             Err(SendFailure { resend: Some(round_trip), .. }) => {
-                retried();
+                report(SendStep::Retried);
                 let attempt = Attempt::new(&self.connections);
                 let body = attempt.body(request.body.clone()).cautious(round_trip);
                 let sending = self.completion(&self.fresh, &request);
@@ -299,72 +386,11 @@ impl Endpoint for HttpEndpoint {
         };
         let response = result.map_err(|failure| failure.detail)?;
         let connect_timing = self.connections.respond(response.extensions());
-        Ok(HttpResponse { response, connect_timing })
+        Ok(HttpResponse::new(response, connect_timing, stream))
     }
 
     fn redact(&self, text: String) -> String {
         self.redaction.apply(text)
-    }
-}
-
-/// An HTTP response whose body is not read yet.
-pub struct HttpResponse {
-    response: reqwest::Response,
-    connect_timing: Option<ConnectTiming>,
-}
-
-impl HttpResponse {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.response.headers().get(name)?.to_str().ok()
-    }
-}
-
-/// Shows only the status. The response also contains the URL with its query, and its headers can
-/// quote the headers of the request, so both can contain a secret.
-impl std::fmt::Debug for HttpResponse {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpResponse").field("status", &self.status()).finish_non_exhaustive()
-    }
-}
-
-impl Response for HttpResponse {
-    fn status(&self) -> u16 {
-        self.response.status().as_u16()
-    }
-
-    fn content_type(&self) -> Option<&str> {
-        self.header(CONTENT_TYPE.as_str())
-    }
-
-    fn content_encoding(&self) -> Option<&str> {
-        let headers = self.response.headers();
-        let values = headers.get_all(CONTENT_ENCODING).into_iter();
-        let values = values.chain(headers.get_all(TRANSFER_ENCODING));
-        // llmload requests no encoding. A name that is not valid text counts as an encoding too.
-        let names =
-            values.flat_map(|value| value.to_str().unwrap_or("?").split(',').map(str::trim));
-        // The HTTP client has already removed the transfer encoding `chunked`.
-        let is_plain = |name: &str| {
-            ["", "identity", "chunked"].iter().any(|plain| name.eq_ignore_ascii_case(plain))
-        };
-        let mut applied = names.filter(|name| !is_plain(name));
-        applied.next()
-    }
-
-    fn connect_timing(&self) -> Option<ConnectTiming> {
-        self.connect_timing
-    }
-
-    fn rate_limits(&self) -> Option<RateLimits> {
-        RateLimits::read(|name| self.header(name), SystemTime::now())
-    }
-
-    fn request_id(&self) -> Option<String> {
-        headers::request_id(|name| self.header(name))
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, FailureDetail> {
-        self.response.chunk().await.map_err(|error| faults::body_failure(&error))
     }
 }
 

@@ -84,9 +84,11 @@ impl AbortReason {
 pub enum Event<'a> {
     /// The arrival was not sent.
     Dropped(DropReason),
-    /// llmload passed the request to the HTTP client.
+    /// llmload passed the request to the HTTP client. With HTTP/2, the request also has a free
+    /// stream.
     Sent {
-        /// The dispatch lag, which is the time since the due instant.
+        /// The dispatch lag, which is the time since the due instant. It contains the wait for a
+        /// free stream, but not the time to connect.
         lag: Duration,
     },
     /// The connection ended before the server could work on the request, so llmload sends the

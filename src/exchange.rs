@@ -10,12 +10,13 @@ mod timer;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
 use crate::event::{Arrival, Event, Observe, RequestIds};
 use crate::measurement::{Failure, FailureCause, FailureDetail, Measurement};
 use crate::pairing::Timing;
@@ -77,20 +78,20 @@ pub async fn exchange<E: Endpoint>(
     // A panic makes only this request fail. It is reported and counted like any other failure.
     let request_spec = catch_unwind(AssertUnwindSafe(make_request))
         .unwrap_or_else(|panic| Err(panic_failure(&*panic)));
-    let sent = Instant::now();
+    let sending = Sending::new(&arrival, observer);
     let mut names = RequestIds::default();
-    // The arrival counts as sent even if its request could not be made.
-    observer.observe(&arrival, Event::Sent { lag: sent.saturating_duration_since(arrival.due) });
     let result = match request_spec {
         Ok(request_spec) => {
             names.trace = request_spec.request.trace;
             let request_id = &mut names.request_id;
-            let work = send_and_read(endpoint, &arrival, request_spec, sent, observer, request_id);
+            let work = send_and_read(endpoint, &sending, request_spec, request_id);
             let work = AssertUnwindSafe(work).catch_unwind();
             work.await.unwrap_or_else(|panic| Err(panic_failure(&*panic)))
         }
         Err(detail) => Err(detail),
     };
+    // The arrival counts as sent even if its request could not be made.
+    sending.record(Duration::ZERO);
     match result {
         Ok((measurement, undrained)) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
@@ -100,7 +101,7 @@ pub async fn exchange<E: Endpoint>(
         }
         Err(detail) => {
             let now = Instant::now();
-            let duration = now.saturating_duration_since(sent);
+            let duration = now.saturating_duration_since(sending.instant());
             let since_due = now.saturating_duration_since(arrival.due);
             // Every message passes here before anyone can see it, so secrets are removed here.
             let message = endpoint.redact(detail.message.clone());
@@ -112,6 +113,47 @@ pub async fn exchange<E: Endpoint>(
             );
             Finished { outcome: Err(detail.failure), undrained: None }
         }
+    }
+}
+
+/// The sending of a request. The observer receives [`Event::Sent`] once, at the latest when the
+/// request ends.
+struct Sending<'a, O: Observe + ?Sized> {
+    arrival: &'a Arrival,
+    observer: &'a O,
+    /// The instant at which the endpoint got the request.
+    begin: Instant,
+    /// The time in which the request waited inside llmload, if it is known.
+    waited: OnceLock<Duration>,
+}
+
+impl<'a, O: Observe + ?Sized> Sending<'a, O> {
+    fn new(arrival: &'a Arrival, observer: &'a O) -> Sending<'a, O> {
+        Sending { arrival, observer, begin: Instant::now(), waited: OnceLock::new() }
+    }
+
+    /// Records that the request has waited. Only the first call counts.
+    fn record(&self, waited: Duration) {
+        if self.waited.set(waited).is_ok() {
+            let lag = self.instant().saturating_duration_since(self.arrival.due);
+            self.observer.observe(self.arrival, Event::Sent { lag });
+        }
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited.get().copied().unwrap_or_default()
+    }
+
+    /// Returns the instant at which the times of the request begin.
+    fn instant(&self) -> Instant {
+        self.begin + self.waited()
+    }
+}
+
+/// llmload can abort a request at any time.
+impl<O: Observe + ?Sized> Drop for Sending<'_, O> {
+    fn drop(&mut self) {
+        self.record(Duration::ZERO);
     }
 }
 
@@ -129,17 +171,21 @@ fn panic_failure(panic: &(dyn Any + Send)) -> FailureDetail {
 /// `request_id`.
 async fn send_and_read<E: Endpoint>(
     endpoint: &E,
-    arrival: &Arrival,
+    sending: &Sending<'_, impl Observe + ?Sized>,
     request_spec: RequestSpec,
-    sent: Instant,
-    observer: &(impl Observe + ?Sized),
     request_id: &mut Option<String>,
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
     let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
     let is_stream = request.stream;
-    let mut timer = RequestTimer::new(sent, timeouts, is_stream);
-    let retried = || observer.observe(arrival, Event::ConnectionRetried);
-    let mut response = timer.send(|| endpoint.send(request.clone(), retried)).await?;
+    let Sending { arrival, observer, .. } = *sending;
+    let mut timer = RequestTimer::new(sending.begin, timeouts, is_stream);
+    let report = |step| match step {
+        SendStep::Begun { waited } => sending.record(waited),
+        SendStep::Retried => observer.observe(arrival, Event::ConnectionRetried),
+    };
+    let response = timer.send(|| endpoint.send(request.clone(), report)).await;
+    timer.delay(sending.waited());
+    let mut response = response?;
     if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }

@@ -19,6 +19,8 @@ use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::http2::Opener;
+
 /// The length of a piece, in bytes. Nearly every request fits into one piece.
 const PIECE: usize = 256 * 1024;
 
@@ -77,11 +79,33 @@ pub(super) struct RequestBody {
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     /// True if the body has several pieces and the client has taken the first.
     is_split: bool,
+    /// Opens the HTTP/2 stream of the request. The HTTP client takes the first piece before the
+    /// stream is open, and continues only after that. So the end of this body is separate from its
+    /// last piece.
+    opener: Option<Opener>,
+    has_begun: bool,
+    has_ended: bool,
 }
 
 impl RequestBody {
     pub(super) fn new(bytes: Bytes, recorder: ProgressRecorder) -> RequestBody {
-        RequestBody { rest: bytes, recorder, caution: None, pause: None, is_split: false }
+        RequestBody {
+            rest: bytes,
+            recorder,
+            caution: None,
+            pause: None,
+            is_split: false,
+            opener: None,
+            has_begun: false,
+            has_ended: false,
+        }
+    }
+
+    /// Makes the body open the stream.
+    #[must_use]
+    pub(super) fn opening(mut self, opener: Opener) -> RequestBody {
+        self.opener = Some(opener);
+        self
     }
 
     /// Makes the body cautious if it has several pieces. It then waits for `time` before its first
@@ -105,12 +129,19 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.recorder.0.has_begun.store(true, Ordering::Relaxed);
+        // The HTTP client has reset the stream of a request that llmload has taken back. So it does
+        // not poll the body again, and no waker is necessary.
+        if self.has_begun && self.opener.as_ref().is_some_and(|opener| !opener.open()) {
+            return Poll::Pending;
+        }
+        self.has_begun = true;
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
         if self.rest.is_empty() {
             self.recorder.record_complete();
+            self.has_ended = true;
             return Poll::Ready(None);
         }
         let length = self.rest.len().min(PIECE);
@@ -131,7 +162,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.rest.is_empty() && (self.opener.is_none() || self.has_ended)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::connections::Connections;
+use super::http2::Establishing;
 use super::resolver::SystemResolver;
 use crate::plan::Target;
 
@@ -15,58 +16,75 @@ use crate::plan::Target;
 /// An overloaded server acknowledges a ping, so the load does not end a connection.
 const PING: Duration = Duration::from_secs(10);
 
-/// Builds a client. `keep_alive` is the time for which an idle connection stays open; with `None`,
-/// each request has a connection of its own.
-pub(super) fn build(
-    target: &Target,
-    base: &Url,
-    connections: &Connections,
-    keep_alive: Option<Duration>,
-    proxy_authorization: Option<HeaderValue>,
-) -> reqwest::Result<reqwest::Client> {
-    // The first client of the process installs the provider. For later clients, the call returns an
-    // error, which is ignored.
-    let _already_installed = rustls::crypto::ring::default_provider().install_default();
-    let (options, limit) = (&target.connection, target.timeouts.connect);
-    let mut builder = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        // The layer below ends a connection after `limit`, and knows the reason. The HTTP client
-        // uses its own limit only to divide the time among the addresses of a name.
-        .connect_timeout(limit + limit / 10)
-        .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING)
-        .http2_keep_alive_while_idle(true)
-        .pool_idle_timeout(keep_alive)
-        .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
-        .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(SystemResolver)
-        .connector_layer(connections.layer(limit));
-    builder = match (options.http2, base.scheme()) {
-        (false, _) => builder.http1_only(),
-        (true, "http") => builder.http2_prior_knowledge(),
-        // The TLS handshake chooses the version (ALPN).
-        (true, _) => builder,
-    };
-    if let Some(proxy) = &options.proxy {
-        let all = reqwest::Proxy::all(proxy.url.clone())?;
-        builder = builder.proxy(match proxy_authorization {
-            Some(credentials) => all.custom_http_auth(credentials),
-            None => all,
-        });
+/// Creates the HTTP clients of a target.
+#[derive(Clone, Debug)]
+pub(super) struct ClientBuilder {
+    pub(super) target: Target,
+    pub(super) base: Url,
+    pub(super) connections: Connections,
+    pub(super) proxy_authorization: Option<HeaderValue>,
+}
+
+impl ClientBuilder {
+    /// Builds a client. `keep_alive` is the time for which an idle connection stays open; with
+    /// `None`, each request has a connection of its own. `establishing` observes the connecting.
+    pub(super) fn build(
+        &self,
+        keep_alive: Option<Duration>,
+        establishing: Option<Establishing>,
+    ) -> reqwest::Result<reqwest::Client> {
+        let ClientBuilder { target, base, connections, proxy_authorization } = self;
+        // The first client of the process installs the provider. For later clients, the call
+        // returns an error, which is ignored.
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
+        let (options, limit) = (&target.connection, target.timeouts.connect);
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            // The layer below ends a connection after `limit`, and knows the reason. The HTTP
+            // client uses its own limit only to divide the time among the addresses of a name.
+            .connect_timeout(limit + limit / 10)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .http2_keep_alive_while_idle(true)
+            .pool_idle_timeout(keep_alive)
+            .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })
+            .user_agent(concat!("llmload/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(SystemResolver)
+            .connector_layer(connections.layer(limit));
+        if let Some(establishing) = establishing {
+            if base.scheme() == "http" {
+                establishing.set_prior_knowledge();
+            }
+            builder = builder.connector_layer(establishing);
+        }
+        builder = match (options.http2, base.scheme()) {
+            (false, _) => builder.http1_only(),
+            (true, "http") => builder.http2_prior_knowledge(),
+            // The TLS handshake chooses the version (ALPN).
+            (true, _) => builder,
+        };
+        if let Some(proxy) = &options.proxy {
+            let all = reqwest::Proxy::all(proxy.url.clone())?;
+            builder = builder.proxy(match proxy_authorization {
+                Some(credentials) => all.custom_http_auth(credentials.clone()),
+                None => all,
+            });
+        }
+        let proxied_in_tls =
+            options.proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https");
+        if let Some(ca) = &options.ca {
+            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
+        } else if base.scheme() == "http" && !proxied_in_tls {
+            // Otherwise, plain HTTP would fail in a container image that has no certificate store.
+            builder = builder.tls_certs_only([]);
+        }
+        if let Some(identity) = &options.identity {
+            builder =
+                builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
+        }
+        builder.tls_danger_accept_invalid_certs(options.insecure_skip_verify).build()
     }
-    let proxied_in_tls = options.proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https");
-    if let Some(ca) = &options.ca {
-        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
-    } else if base.scheme() == "http" && !proxied_in_tls {
-        // Otherwise, plain HTTP would fail in a container image that has no certificate store.
-        builder = builder.tls_certs_only([]);
-    }
-    if let Some(identity) = &options.identity {
-        builder =
-            builder.identity(reqwest::Identity::from_pem(identity.expose_secret().as_bytes())?);
-    }
-    builder.tls_danger_accept_invalid_certs(options.insecure_skip_verify).build()
 }

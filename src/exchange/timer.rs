@@ -55,6 +55,11 @@ impl RequestTimer {
         timer
     }
 
+    /// Moves the instant of the sending, because the request has waited inside llmload.
+    pub(super) fn delay(&mut self, waited: Duration) {
+        self.sent += waited;
+    }
+
     /// Ends the timeout of the first token and starts the idle timeout.
     pub(super) fn first_token_arrived(&mut self) {
         self.awaits_first_token = false;

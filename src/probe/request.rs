@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::ProbedRequest;
-use crate::endpoint::{ConnectTiming, Endpoint, Request, Response};
+use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
 use crate::event::{Arrival, Event, Observe};
 use crate::exchange::{RequestSpec, exchange};
 use crate::measurement::{Failure, FailureDetail, FinishReason, Measurement};
@@ -78,10 +78,10 @@ struct EventRecord {
 }
 
 impl Observe for Mutex<EventRecord> {
-    fn observe(&self, _: &Arrival, event: Event<'_>) {
+    fn observe(&self, arrival: &Arrival, event: Event<'_>) {
         let mut record = self.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Sent { .. } => record.sent = Some(Instant::now()),
+            Event::Sent { lag } => record.sent = Some(arrival.due + lag),
             Event::ResponseHead { status } => record.head = Some((status, Instant::now())),
             Event::Chunks { count, .. } => {
                 record.chunks = record.chunks.saturating_add(count);
@@ -144,9 +144,9 @@ impl<E: Endpoint> Endpoint for InspectedEndpoint<E> {
     async fn send(
         &self,
         request: Request,
-        retried: impl FnOnce() + Send,
+        report: impl FnMut(SendStep) + Send,
     ) -> Result<InspectedResponse<E::Response>, FailureDetail> {
-        let response = self.endpoint.send(request, retried).await?;
+        let response = self.endpoint.send(request, report).await?;
         Ok(InspectedResponse { response, inspector: Arc::clone(&self.inspector) })
     }
 

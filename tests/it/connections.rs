@@ -719,7 +719,7 @@ async fn only_the_rate_limits_that_an_endpoint_sends_are_reported() {
     assert!(request(&target, true).await.1.limits.lock().unwrap().is_empty());
     let response = target
         .1
-        .send(Request { path: "chat/completions", ..Request::default() }, || ())
+        .send(Request { path: "chat/completions", ..Request::default() }, |_| ())
         .await
         .unwrap();
     assert_eq!((response.rate_limits(), response.request_id()), (None, None));

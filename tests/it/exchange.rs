@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use llmload::endpoint::{Endpoint, Request, Response};
+use llmload::endpoint::{Endpoint, Request, Response, SendStep};
 use llmload::exchange::{RequestSpec, exchange};
 use llmload::measurement::{Anomaly, Failure, FailureDetail};
 use llmload::plan::Timeouts;
@@ -250,10 +250,10 @@ impl Endpoint for SlowToConnect {
     async fn send(
         &self,
         request: Request,
-        retried: impl FnOnce() + Send,
+        report: impl FnMut(SendStep) + Send,
     ) -> Result<InMemoryResponse, FailureDetail> {
         let attempt = self.attempts.lock().unwrap().pop();
-        let Some(time) = attempt else { return self.endpoint.send(request, retried).await };
+        let Some(time) = attempt else { return self.endpoint.send(request, report).await };
         tokio::time::sleep(time).await;
         Err(FailureDetail::new(Failure::ConnectTimeout, "on purpose"))
     }
@@ -317,8 +317,9 @@ impl Endpoint for Relay {
     async fn send(
         &self,
         _: Request,
-        _retried: impl FnOnce() + Send,
+        mut report: impl FnMut(SendStep) + Send,
     ) -> Result<Relayed, FailureDetail> {
+        report(SendStep::Begun { waited: Duration::ZERO });
         let (sender, receiver) = tokio::sync::mpsc::channel(8);
         let pause = self.pause;
         tokio::spawn(async move {

@@ -2,8 +2,9 @@
 //! so its counts are the requests that it can work on.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::connections::{frame, http2_head, request, target};
+use crate::run::run_against;
 use crate::upstream::{DONE, FINISH, USAGE, token};
 
 fn events() -> String {
@@ -100,4 +102,108 @@ async fn a_slow_response_does_not_end_its_connection() {
     });
     let (outcome, observed) = request(&target(&url, PATIENT), true).await;
     assert_eq!(outcome, Ok(()), "{:?}", observed.failed.lock().unwrap());
+}
+
+// ---- The limit of streams -----------------------------------------------------------------------
+
+/// An HTTP/2 server that allows two streams on a connection.
+struct TwoStreams {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    /// The number of `POST` requests whose head arrived.
+    heads: AtomicUsize,
+    /// The time from the last byte of each `POST` request to its response, in seconds.
+    times: Mutex<Vec<f64>>,
+}
+
+impl TwoStreams {
+    /// The server responds after `time`.
+    async fn start(time: Duration) -> TwoStreams {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
+        let counted = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = Arc::clone(&counted);
+                seen.connections.fetch_add(1, Ordering::Relaxed);
+                let service = service_fn(move |request| respond(request, Arc::clone(&seen), time));
+                let mut served = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                served.max_concurrent_streams(2);
+                tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        TwoStreams { address, seen }
+    }
+
+    async fn run(&self, phase: &str) -> llmload::report::Report {
+        let yaml = format!(
+            "target: {{base_url: 'http://{}/v1', model: m, http2: true}}\nstart: now\n\
+             schedule: [{{{phase}}}]\n",
+            self.address
+        );
+        run_against(yaml, &[]).await.report.unwrap()
+    }
+
+    /// The number of requests that the server could work on.
+    fn requests(&self) -> usize {
+        self.seen.times.lock().unwrap().len()
+    }
+
+    fn median_time(&self) -> f64 {
+        let mut times = self.seen.times.lock().unwrap().clone();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+}
+
+async fn respond(
+    request: HttpRequest<Incoming>,
+    seen: Arc<Seen>,
+    time: Duration,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    if request.method() != hyper::Method::POST {
+        return Ok(Response::builder().status(404).body(Full::default()).unwrap());
+    }
+    seen.heads.fetch_add(1, Ordering::Relaxed);
+    request.into_body().collect().await?;
+    let start = Instant::now();
+    tokio::time::sleep(time).await;
+    seen.times.lock().unwrap().push(start.elapsed().as_secs_f64());
+    let response = Response::builder().header("content-type", "text/event-stream");
+    Ok(response.body(Full::new(Bytes::from(events()))).unwrap())
+}
+
+#[tokio::test]
+async fn further_connections_open_if_all_streams_of_a_connection_are_in_use() {
+    let server = TwoStreams::start(Duration::from_millis(300)).await;
+    let report = server.run("constant: 20/s, for: 3s").await;
+    let total = &report.routes[0].total;
+    assert_eq!((total.arrivals, total.failed), (60, 0), "{:?}", report.routes[0].ledger.failed);
+    assert_eq!(server.requests(), 60, "each request is complete once");
+    let (connections, heads) = (&server.seen.connections, &server.seen.heads);
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((3..=12).contains(&connections), "six requests at a time: {connections} connections");
+    let heads = heads.load(Ordering::Relaxed);
+    assert!(heads < 70, "a request that is taken back has a head only: {heads} heads");
+    let (ours, theirs) = (total.time_to_first_token_seconds.p50.unwrap(), server.median_time());
+    assert!((0.9 * theirs..1.5 * theirs).contains(&ours), "{ours} s, server {theirs} s");
+}
+
+/// All requests of a closed loop begin at the same time, before the limit is known. Some of them
+/// wait inside llmload, and this wait is no time of the server.
+#[tokio::test]
+async fn a_wait_for_a_stream_is_dispatch_lag_and_not_ttft() {
+    let server = TwoStreams::start(Duration::from_millis(100)).await;
+    let report = server.run("concurrency: 40, requests: 200").await;
+    let total = &report.routes[0].total;
+    assert_eq!((total.arrivals, total.failed), (200, 0), "{:?}", report.routes[0].ledger.failed);
+    assert_eq!(server.requests(), 200, "each request is complete once");
+    let (ours, theirs) = (&total.time_to_first_token_seconds, server.median_time());
+    assert!((0.9 * theirs..2.0 * theirs).contains(&ours.p50.unwrap()), "{ours:?}, {theirs} s");
+    assert!(ours.p95.unwrap() < 4.0 * theirs, "{ours:?}, server {theirs} s");
 }

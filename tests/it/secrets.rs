@@ -385,7 +385,7 @@ async fn the_debug_form_of_a_response_shows_no_secret() {
     let endpoint = HttpEndpoint::new(target, base).unwrap();
     let request =
         Request { path: "chat/completions", body: "{}".into(), stream: true, trace: None };
-    let response = endpoint.send(request, || ()).await.unwrap();
+    let response = endpoint.send(request, |_| ()).await.unwrap();
     assert_clean("the response", &format!("{response:?}"));
 }
 

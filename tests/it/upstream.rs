@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use llmload::endpoint::{Endpoint, Request, Response};
+use llmload::endpoint::{Endpoint, Request, Response, SendStep};
 use llmload::event::{Arrival, Event, Observe};
 use llmload::measurement::{Failure, FailureDetail, Measurement};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -269,8 +269,9 @@ impl Endpoint for InMemoryEndpoint {
     async fn send(
         &self,
         request: Request,
-        _retried: impl FnOnce() + Send,
+        mut report: impl FnMut(SendStep) + Send,
     ) -> Result<InMemoryResponse, FailureDetail> {
+        report(SendStep::Begun { waited: Duration::ZERO });
         self.0.sent.lock().unwrap().push(Instant::now());
         self.0.bodies.lock().unwrap().push(request.body.clone());
         self.0.arrived.notify_one();
