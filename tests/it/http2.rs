@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::connections::{frame, http2_head, request, target};
 use crate::run::run_against;
-use crate::upstream::{DONE, FINISH, USAGE, token};
+use crate::upstream::{DONE, FINISH, USAGE, self_signed, token};
 
 fn events() -> String {
     [&token("a"), FINISH, USAGE, DONE].concat()
@@ -109,6 +109,7 @@ async fn a_slow_response_does_not_end_its_connection() {
 /// An HTTP/2 server that allows two streams on a connection.
 struct TwoStreams {
     address: SocketAddr,
+    uses_tls: bool,
     seen: Arc<Seen>,
 }
 
@@ -122,8 +123,11 @@ struct Seen {
 }
 
 impl TwoStreams {
-    /// The server responds after `time`.
-    async fn start(time: Duration) -> TwoStreams {
+    /// The server responds after `time`. With TLS, it offers HTTP/2.
+    async fn start(time: Duration, uses_tls: bool) -> TwoStreams {
+        let mut tls = rustls::ServerConfig::clone(&self_signed());
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
         let counted = Arc::clone(&seen);
@@ -134,17 +138,27 @@ impl TwoStreams {
                 let service = service_fn(move |request| respond(request, Arc::clone(&seen), time));
                 let mut served = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 served.max_concurrent_streams(2);
-                tokio::spawn(served.serve_connection(TokioIo::new(stream), service));
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if uses_tls {
+                        let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+                        let _ended = served.serve_connection(stream, service).await;
+                    } else {
+                        let _ended = served.serve_connection(TokioIo::new(stream), service).await;
+                    }
+                });
             }
         });
-        TwoStreams { address, seen }
+        TwoStreams { address, uses_tls, seen }
     }
 
     async fn run(&self, phase: &str) -> llmload::report::Report {
         let yaml = format!(
-            "target: {{base_url: 'http://{}/v1', model: m, http2: true}}\nstart: now\n\
+            "target: {{base_url: '{}://{}/v1', model: m, http2: true{}}}\nstart: now\n\
              schedule: [{{{phase}}}]\n",
-            self.address
+            if self.uses_tls { "https" } else { "http" },
+            self.address,
+            if self.uses_tls { ", tls: {insecure_skip_verify: true}" } else { "" },
         );
         run_against(yaml, &[]).await.report.unwrap()
     }
@@ -180,7 +194,13 @@ async fn respond(
 
 #[tokio::test]
 async fn further_connections_open_if_all_streams_of_a_connection_are_in_use() {
-    let server = TwoStreams::start(Duration::from_millis(300)).await;
+    for uses_tls in [false, true] {
+        check_further_connections(uses_tls).await;
+    }
+}
+
+async fn check_further_connections(uses_tls: bool) {
+    let server = TwoStreams::start(Duration::from_millis(300), uses_tls).await;
     let report = server.run("constant: 20/s, for: 3s").await;
     let total = &report.routes[0].total;
     assert_eq!((total.arrivals, total.failed), (60, 0), "{:?}", report.routes[0].ledger.failed);
@@ -198,7 +218,7 @@ async fn further_connections_open_if_all_streams_of_a_connection_are_in_use() {
 /// wait inside llmload, and this wait is no time of the server.
 #[tokio::test]
 async fn a_wait_for_a_stream_is_dispatch_lag_and_not_ttft() {
-    let server = TwoStreams::start(Duration::from_millis(100)).await;
+    let server = TwoStreams::start(Duration::from_millis(100), false).await;
     let report = server.run("concurrency: 40, requests: 200").await;
     let total = &report.routes[0].total;
     assert_eq!((total.arrivals, total.failed), (200, 0), "{:?}", report.routes[0].ledger.failed);
