@@ -106,7 +106,7 @@ async fn a_slow_response_does_not_end_its_connection() {
 
 // ---- The limit of streams -----------------------------------------------------------------------
 
-/// An HTTP/2 server that allows two streams on a connection.
+/// A server that allows two HTTP/2 streams on a connection.
 struct TwoStreams {
     address: SocketAddr,
     uses_tls: bool,
@@ -226,4 +226,34 @@ async fn a_wait_for_a_stream_is_dispatch_lag_and_not_ttft() {
     let (ours, theirs) = (&total.time_to_first_token_seconds, server.median_time());
     assert!((0.9 * theirs..2.0 * theirs).contains(&ours.p50.unwrap()), "{ours:?}, {theirs} s");
     assert!(ours.p95.unwrap() < 4.0 * theirs, "{ours:?}, server {theirs} s");
+}
+
+/// Without HTTP/2, each request in flight has a connection of its own, and none waits for another.
+#[tokio::test]
+async fn a_server_that_chooses_http_1_gets_one_connection_for_each_request_in_flight() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
+    let (counted, acceptor) = (Arc::clone(&seen), tokio_rustls::TlsAcceptor::from(self_signed()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (seen, acceptor) = (Arc::clone(&counted), acceptor.clone());
+            seen.connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+                let time = Duration::from_millis(300);
+                let service = service_fn(move |request| respond(request, Arc::clone(&seen), time));
+                let served = hyper::server::conn::http1::Builder::new();
+                let _ended = served.serve_connection(stream, service).await;
+            });
+        }
+    });
+    let server = TwoStreams { address, uses_tls: true, seen };
+    let report = server.run("concurrency: 20, requests: 100").await;
+    let total = &report.routes[0].total;
+    assert_eq!((total.arrivals, total.failed), (100, 0), "{:?}", report.routes[0].ledger.failed);
+    assert_eq!(server.requests(), 100);
+    let connections = server.seen.connections.load(Ordering::Relaxed);
+    assert!(connections >= 20, "{connections} connections");
+    let (ours, theirs) = (total.time_to_first_token_seconds.p50.unwrap(), server.median_time());
+    assert!((0.9 * theirs..1.5 * theirs).contains(&ours), "{ours} s, server {theirs} s");
 }
