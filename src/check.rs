@@ -15,6 +15,7 @@ pub mod numbers;
 mod phases;
 mod planned_runs;
 mod series;
+mod succession;
 mod time_axis;
 
 use std::time::SystemTime;

@@ -26,7 +26,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt as _;
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -208,11 +207,6 @@ impl Daemon {
     ) -> Result<EndReason, Error> {
         let stop = self.stop.clone();
         let mut file_check = file_check_interval();
-        let ready_timeout = self.run_options.map(|options| {
-            let RunOptions { ready_timeout, .. } = options;
-            tokio::time::sleep(ready_timeout).map(move |()| ready_timeout)
-        });
-        let mut ready_timeout = pin!(OptionFuture::from(ready_timeout).fuse());
         // `Some` after the last scenario of a run has ended. Each response can take as long as its
         // timeouts allow. If llmload aborted slow responses, the measured latencies would be too
         // low.
@@ -226,7 +220,6 @@ impl Daemon {
                         last_requests.set(Some(self.supervisor.wait_until_idle()).into());
                     }
                 }
-                Some(ready_timeout) = &mut ready_timeout => self.check_readiness(ready_timeout)?,
                 Some(command) = commands.recv() => self.handle(command),
                 finished = self.reloader.finished() => self.reading_finished(finished),
                 _ = file_check.tick(), if self.auto_reload => self.reloader.check_files(),
@@ -334,16 +327,6 @@ impl Daemon {
     ) -> Result<bool, Error> {
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
         Ok(self.run_options.is_some() && self.supervisor.tasks.is_empty())
-    }
-
-    /// Fails if a scenario still waits for its targets when the time of `--wait` is over.
-    fn check_readiness(&self, ready_timeout: Duration) -> Result<(), Error> {
-        match self.supervisor.first_waiting() {
-            Some((scenario, waiting_for)) => {
-                Err(Error::NotReady { scenario, waiting_for, ready_timeout })
-            }
-            None => Ok(()),
-        }
     }
 
     /// Drains, and then stops the web server. Until then, a scrape can show the drain. A completed

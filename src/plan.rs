@@ -6,6 +6,7 @@
 
 mod open_files;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -74,7 +75,8 @@ impl Plan {
     /// A run starts every scenario immediately. It ignores the wall clock, cron expressions and
     /// active windows, which only a daemon follows. The plan has a warning for each scenario with
     /// such a setting. If the run has a length (`has_length`), a schedule that repeats forever runs
-    /// until the end of the run. Otherwise, it runs once.
+    /// until the end of the run. Otherwise, it runs once. With `only`, the scenario waits for no
+    /// other scenario.
     ///
     /// # Errors
     /// If no scenario has the name `only`, or if a scenario would never end.
@@ -86,6 +88,9 @@ impl Plan {
         if let Some(requested) = only {
             let names = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             self.scenarios.retain(|scenario| scenario.name == requested);
+            for scenario in &mut self.scenarios {
+                scenario.after = None;
+            }
             if self.scenarios.is_empty() {
                 return Err(SingleRunError::UnknownScenario {
                     requested: requested.to_owned(),
@@ -116,6 +121,24 @@ impl Plan {
         }
         Ok(self)
     }
+
+    /// Makes each scenario start when the previous scenario of the file has ended.
+    #[must_use]
+    pub fn in_sequence(mut self) -> Plan {
+        let mut previous = None;
+        for scenario in &mut self.scenarios {
+            scenario.after = previous.replace(scenario.name.clone());
+        }
+        self
+    }
+
+    /// Returns the position of the scenario that must end before each scenario starts.
+    pub fn predecessors(&self) -> Vec<Option<usize>> {
+        let names = self.scenarios.iter().map(|scenario| scenario.name.as_str());
+        let positions: HashMap<&str, usize> = names.zip(0..).collect();
+        let after = self.scenarios.iter().map(|scenario| scenario.after.as_deref());
+        after.map(|after| positions.get(after?).copied()).collect()
+    }
 }
 
 /// A named load: targets, prompts and a schedule.
@@ -139,6 +162,9 @@ pub struct Scenario {
     pub repeat: Repeat,
     /// The rule for the start of cycles.
     pub start: Start,
+    /// The name of the scenario that must end before this scenario starts. The names form no
+    /// circle.
+    pub after: Option<String>,
     /// The times at which the scenario sends load; `None` if it always sends load.
     pub active: Option<Windows>,
     /// The number of warm-up requests. llmload sends them one by one before the schedule starts,

@@ -2,6 +2,7 @@
 //! schedule until the daemon stops it. A reload can change the schedule and the routes of a running
 //! scenario.
 
+mod completion;
 mod observer;
 mod readiness;
 mod spec;
@@ -16,14 +17,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::HumanDuration;
 use crate::endpoint::HttpEndpoint;
 use crate::guard::Pause;
 use crate::launch::{Alarm, Driver, Mailbox, ReadinessGate, Route, RouteSet, RouteTable};
 use crate::metrics::Metrics;
 use crate::remedy::Diagnosis;
 use crate::schedule::Shard;
-use crate::schedule_state::{RateOverride, ScheduleState};
+use crate::schedule_state::{Activity, RateOverride, ScheduleState};
 use crate::status::RouteMonitor;
+pub use completion::Completion;
 pub use observer::RouteObserver;
 pub use spec::{RouteSpec, ScenarioSpec};
 
@@ -48,7 +51,8 @@ pub struct RunOptions {
     /// The longest time during which a scenario sends requests, counted from the start of its
     /// schedule.
     pub time_limit: Option<Duration>,
-    /// The longest time until all targets are ready and all warm-up requests have ended.
+    /// The longest time until the targets of a scenario are ready and its warm-up requests have
+    /// ended. The time that a scenario waits for another scenario does not count.
     pub ready_timeout: Duration,
 }
 
@@ -75,6 +79,20 @@ pub enum ScenarioError {
         /// The problem and its remedy.
         reason: Diagnosis,
     },
+    /// A target of a run was not ready in time.
+    #[error(
+        "scenario {scenario} has sent nothing within {} (--wait), because it still waits for \
+         {waiting_for}",
+        HumanDuration(*ready_timeout)
+    )]
+    NotReady {
+        /// The scenario.
+        scenario: String,
+        /// The obstacle.
+        waiting_for: String,
+        /// The value of `--wait`.
+        ready_timeout: Duration,
+    },
 }
 
 /// A route (one scenario on one target) over HTTP.
@@ -89,6 +107,8 @@ pub struct ScenarioHandle {
     pub monitors: Vec<Arc<RouteMonitor>>,
     /// Cancelled when the scenario can no longer launch arrivals.
     pub ended: CancellationToken,
+    /// Shows to other scenarios that this scenario has ended.
+    pub completion: Completion,
     stop: CancellationToken,
     controls: Arc<OnceLock<Controls>>,
 }
@@ -110,12 +130,16 @@ impl ScenarioHandle {
         spec: ScenarioSpec,
         monitors: Vec<Arc<RouteMonitor>>,
         context: &ScenarioContext,
+        completion: Completion,
+        predecessor: Option<Completion>,
     ) -> (ScenarioHandle, impl Future<Output = Result<(), ScenarioError>> + Send + use<>) {
         for (route, monitor) in spec.routes.iter().zip(&monitors) {
             // A route without a known model has no labels yet. Its series are created later.
             let _metrics = spec.bind_metrics(route, monitor, context);
         }
+        completion.reset();
         let handle = ScenarioHandle {
+            completion: completion.clone(),
             monitors: monitors.clone(),
             ended: CancellationToken::new(),
             stop: context.draining.child_token(),
@@ -127,6 +151,8 @@ impl ScenarioHandle {
             context: context.clone(),
             controls: Arc::clone(&handle.controls),
             stop: handle.stop.clone(),
+            completion,
+            predecessor,
         };
         let ended = handle.ended.clone();
         let task = async move {
@@ -176,6 +202,7 @@ impl ScenarioHandle {
         self.monitors = monitors;
         if !before.has_same_timing(after) {
             let arrivals = after.arrival_spec(context.shard);
+            self.completion.reset();
             controls.mailbox.replace_schedule(after.timetable(), arrivals);
         }
     }
@@ -188,6 +215,9 @@ struct ScenarioTask {
     context: ScenarioContext,
     controls: Arc<OnceLock<Controls>>,
     stop: CancellationToken,
+    completion: Completion,
+    /// The scenario that must end before this scenario starts.
+    predecessor: Option<Completion>,
 }
 
 impl ScenarioTask {
@@ -196,16 +226,44 @@ impl ScenarioTask {
         let schedule_state = Arc::clone(&first.schedule_state);
         let gate = Arc::new(ReadinessGate::default());
         let prepared = tokio::select! {
-            routes = self.prepare(&gate) => Some(routes),
+            routes = self.prepare_in_time(&gate, &schedule_state) => Some(routes),
             () = self.stop.cancelled() => None,
         };
         let result = match prepared {
             Some(Ok(routes)) => self.run_schedule(routes, gate, &schedule_state).await,
-            Some(Err(refused)) => Err(refused),
+            Some(Err(error)) => Err(error),
             None => Ok(()),
         };
         schedule_state.set_ended();
         result
+    }
+
+    /// Waits for the scenario before this scenario, and then prepares the routes. In a run, the
+    /// preparation has a time limit.
+    async fn prepare_in_time(
+        &self,
+        gate: &Arc<ReadinessGate>,
+        schedule_state: &ScheduleState,
+    ) -> Result<HttpRouteSet, ScenarioError> {
+        let scenario = &self.spec.scenario;
+        if let (Some(predecessor), Some(name)) = (&self.predecessor, &scenario.after) {
+            schedule_state.set_waiting(format!("scenario `{name}` to end"));
+            tracing::info!(scenario = scenario.name, "waiting for scenario `{name}` to end");
+            predecessor.wait().await;
+            schedule_state.set_waiting("the target");
+        }
+        let Some(RunOptions { ready_timeout, .. }) = self.context.run_options else {
+            return self.prepare(gate).await;
+        };
+        let prepared = tokio::time::timeout(ready_timeout, self.prepare(gate)).await;
+        prepared.unwrap_or_else(|_elapsed| {
+            let waiting_for = match schedule_state.activity() {
+                Activity::Waiting(waiting_for) => waiting_for,
+                _ => "the target".to_owned(),
+            };
+            let scenario = scenario.name.clone();
+            Err(ScenarioError::NotReady { scenario, waiting_for, ready_timeout })
+        })
     }
 
     /// Waits until all targets are ready, learns their models and sends the warm-up requests. Fails
@@ -250,7 +308,7 @@ impl ScenarioTask {
         gate: Arc<ReadinessGate>,
         schedule_state: &Arc<ScheduleState>,
     ) -> Result<(), ScenarioError> {
-        let ScenarioTask { spec, context, controls, stop, .. } = self;
+        let ScenarioTask { spec, context, controls, stop, completion, .. } = self;
         let scenario = spec.scenario.name.clone();
         let driver = build_driver(&spec, &context, &gate, schedule_state);
         // A reload can replace the clients in the specification. This task must not keep the old
@@ -265,8 +323,14 @@ impl ScenarioTask {
             routes_replaced: Arc::clone(&routes_replaced),
         });
         let is_run = context.run_options.is_some();
-        let driving = drive(driver, Arc::clone(&routes), stop.clone(), scenario.clone(), is_run);
-        let mut driving = tokio::spawn(driving);
+        let driving = Driving {
+            driver,
+            routes: Arc::clone(&routes),
+            stop: stop.clone(),
+            scenario: scenario.clone(),
+            completion,
+        };
+        let mut driving = tokio::spawn(driving.run(is_run));
         let joined = tokio::select! {
             joined = &mut driving => joined,
             // The driver could be launching an arrival at this instant. No arrival is allowed to
@@ -298,27 +362,43 @@ fn build_driver(
     }
 }
 
-/// Runs the schedule until `stop` is cancelled. A run ends when its schedule ends. In a daemon, a
-/// command can start the driver again after its schedule has ended.
-async fn drive(
-    mut driver: Driver,
+/// The driver of a scenario, and all that it needs.
+struct Driving {
+    driver: Driver,
     routes: Arc<HttpRouteTable>,
     stop: CancellationToken,
     scenario: String,
-    is_run: bool,
-) {
-    let mut alarm = Alarm::most_precise();
-    if is_run {
-        return driver.run(&*routes, &mut alarm, &stop).await;
-    }
-    while !stop.is_cancelled() {
-        driver.run(&*routes, &mut alarm, &stop).await;
-        if !stop.is_cancelled() {
-            tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");
-        }
-        tokio::select! {
-            () = driver.wait_for_command() => {}
-            () = stop.cancelled() => {}
+    completion: Completion,
+}
+
+impl Driving {
+    /// Runs the schedule until `stop` is cancelled. A run ends when its schedule and its requests
+    /// have ended. In a daemon, a command can start the driver again after its schedule has ended.
+    async fn run(self, is_run: bool) {
+        let Driving { mut driver, routes, stop, scenario, completion } = self;
+        let mut alarm = Alarm::most_precise();
+        while !stop.is_cancelled() {
+            completion.reset();
+            driver.run(&*routes, &mut alarm, &stop).await;
+            if !stop.is_cancelled() && !is_run {
+                tracing::info!(scenario, "schedule ended; the daemon keeps serving /metrics");
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                // A command can start the schedule again before the last request has ended.
+                () = driver.wait_for_command(), if !is_run => {}
+                () = completion::wait_until_idle(&routes) => {
+                    completion.set();
+                    if is_run {
+                        return;
+                    }
+                    tokio::select! {
+                        () = driver.wait_for_command() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+            }
         }
     }
 }

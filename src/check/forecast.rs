@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use super::demand::{Demand, DemandTotals, Extremes, mean_tokens, round_to_micro};
 use super::planned_runs::{CycleRun, PlannedRuns};
+use super::succession::highest_sum;
 use crate::calendar::rfc3339;
 use crate::plan::{Plan, Scenario, Start, Target};
 use crate::schedule::{Lengths, PhaseSpan, Repeat, Shard};
@@ -201,7 +202,8 @@ pub struct Sum {
     pub peak_rate: f64,
     /// The highest total number of closed-loop slots, under the same assumption as `peak_rate`.
     pub closed_loop_slots: u32,
-    /// The sum of `in_flight.at_most` over all scenarios and targets.
+    /// The sum of `in_flight.at_most` over all scenarios that can run at the same time, and over
+    /// their targets.
     pub in_flight_at_most: u64,
     /// The forecast, cut into equal parts of time.
     pub buckets: Vec<Bucket>,
@@ -210,14 +212,13 @@ pub struct Sum {
 impl Forecast {
     /// Forecasts a plan that starts at `now`. `series` is the number of time series of the plan.
     pub fn new(plan: &Plan, now: SystemTime, series: usize) -> Forecast {
-        let planned: Vec<PlannedRuns> =
-            plan.scenarios.iter().map(|scenario| PlannedRuns::new(scenario, now, DAY)).collect();
+        let planned = PlannedRuns::of_plan(plan, now, DAY);
         let end = |planned: &PlannedRuns| if planned.is_complete { planned.end() } else { DAY };
         let span = planned.iter().map(end).max().unwrap_or(DAY);
         let scenarios: Vec<ScenarioForecast> = std::iter::zip(&plan.scenarios, &planned)
             .map(|(scenario, planned)| scenario_forecast(scenario, plan.shard, planned, now, span))
             .collect();
-        let sum = sum(&scenarios);
+        let sum = sum(&scenarios, &plan.predecessors());
         let shard = plan.shard.to_string();
         Forecast {
             from: now,
@@ -383,7 +384,7 @@ fn in_flight(scenario: &Scenario, target: &Target, peak_rate: f64, slots: u32) -
     }
 }
 
-fn sum(scenarios: &[ScenarioForecast]) -> Sum {
+fn sum(scenarios: &[ScenarioForecast], predecessors: &[Option<usize>]) -> Sum {
     let mut sum = Sum {
         amounts: Amounts::default(),
         cost_at_most: BTreeMap::new(),
@@ -394,19 +395,22 @@ fn sum(scenarios: &[ScenarioForecast]) -> Sum {
             .first()
             .map_or_else(Vec::new, |first| vec![Bucket::default(); first.buckets.len()]),
     };
+    let mut in_flight_at_most = Vec::new();
     for scenario in scenarios {
         let costs = scenario.other_targets.iter().map(|other| &other.cost_at_most);
         for cost in costs.chain([&scenario.cost_at_most]).flatten() {
             *sum.cost_at_most.entry(cost.currency.clone()).or_default() += cost.amount;
         }
         let in_flight = scenario.other_targets.iter().map(|other| &other.in_flight);
+        let mut at_most = 0;
         for in_flight in in_flight.chain([&scenario.in_flight]) {
-            sum.in_flight_at_most += u64::from(in_flight.at_most);
+            at_most += u64::from(in_flight.at_most);
             // Every target gets all requests.
             sum.amounts.requests += scenario.amounts.requests;
             sum.amounts.input_tokens_estimated += scenario.amounts.input_tokens_estimated;
             sum.amounts.output_tokens_at_most += scenario.amounts.output_tokens_at_most;
         }
+        in_flight_at_most.push(at_most);
         let number = u32::try_from(1 + scenario.other_targets.len()).unwrap_or(u32::MAX);
         let targets = f64::from(number);
         for (all, one) in sum.buckets.iter_mut().zip(&scenario.buckets) {
@@ -418,6 +422,7 @@ fn sum(scenarios: &[ScenarioForecast]) -> Sum {
             all.closed_loop_slots += number * one.closed_loop_slots;
         }
     }
+    sum.in_flight_at_most = highest_sum(predecessors, &in_flight_at_most);
     sum.peak_rate = sum.buckets.iter().map(|bucket| bucket.rate_max).fold(0.0, f64::max);
     sum.closed_loop_slots =
         sum.buckets.iter().map(|bucket| bucket.closed_loop_slots).max().unwrap_or(0);

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::pacer::Segment;
-use crate::plan::Scenario;
+use crate::plan::{Plan, Scenario};
 use crate::schedule::Repeat;
 use crate::timetable::{Moment, Timetable, TimetableEntry};
 
@@ -42,8 +42,42 @@ pub struct PlannedRuns {
 }
 
 impl PlannedRuns {
-    /// Finds all runs between `now` and `now + horizon`. It assumes that the target is ready.
-    pub fn new(scenario: &Scenario, now: SystemTime, horizon: Duration) -> PlannedRuns {
+    /// Finds the runs of all scenarios between `now` and `now + horizon`. It assumes that all
+    /// targets are ready. It also assumes that the requests in flight end at once when a schedule
+    /// has ended, so a scenario with `after` can start later than forecast.
+    pub fn of_plan(plan: &Plan, now: SystemTime, horizon: Duration) -> Vec<PlannedRuns> {
+        let predecessors = plan.predecessors();
+        let mut found: Vec<Option<PlannedRuns>> = vec![None; plan.scenarios.len()];
+        for index in 0..found.len() {
+            let mut chain = vec![index];
+            while let Some(before) = chain.last().and_then(|last| predecessors[*last])
+                && found[before].is_none()
+            {
+                chain.push(before);
+            }
+            while let Some(index) = chain.pop() {
+                let start = match predecessors[index].map(|before| &found[before]) {
+                    None => Some(Duration::ZERO),
+                    Some(before) => {
+                        before.as_ref().filter(|before| before.is_complete).map(PlannedRuns::end)
+                    }
+                };
+                let scenario = &plan.scenarios[index];
+                found[index] = Some(start.map_or_else(PlannedRuns::default, |start| {
+                    PlannedRuns::new(scenario, now, start, horizon)
+                }));
+            }
+        }
+        found.into_iter().flatten().collect()
+    }
+
+    /// Finds all runs of a scenario that starts at `now + start`.
+    fn new(
+        scenario: &Scenario,
+        now: SystemTime,
+        start: Duration,
+        horizon: Duration,
+    ) -> PlannedRuns {
         // Any instant can be the origin, because all other instants are relative to the origin.
         let origin = Moment { instant: Instant::now(), wall: now };
         let once = Scenario { repeat: Repeat::Times(NonZeroU32::MIN), ..scenario.clone() };
@@ -52,7 +86,7 @@ impl PlannedRuns {
         let is_instant = scenario.schedule.length().is_zero() && scenario.repeat != Repeat::Forever;
         let timetable = Timetable::for_scenario(if is_instant { &once } else { scenario });
         let mut walk = TimetableWalk { scenario, origin, horizon, timetable };
-        let (mut planned, mut at) = (PlannedRuns::default(), Duration::ZERO);
+        let (mut planned, mut at) = (PlannedRuns::default(), start);
         while at < horizon {
             match walk.timetable.next_entry(moment(origin, at)) {
                 TimetableEntry::Ended => {

@@ -25,6 +25,9 @@ pub fn zone(scenario: &Scenario) -> Option<Zone> {
 
 /// The text of the entry `start`: the time at which the schedule begins.
 pub fn start_setting(scenario: &Scenario, firings: &[SystemTime], now: SystemTime) -> String {
+    if let Some(after) = &scenario.after {
+        return format!("when scenario {after} has ended");
+    }
     match &scenario.start {
         Start::WhenReady => "when the target is ready".to_owned(),
         Start::Now => "immediately".to_owned(),

@@ -41,15 +41,13 @@ fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
     let monitors = board.monitors();
     let elapsed = HumanDuration(Duration::from_secs(elapsed.as_secs()));
     let waiting = monitors.iter().find_map(|monitor| match monitor.schedule_state.activity() {
-        Activity::Waiting(reason) => {
-            Some(format!("{elapsed}: {} is waiting for {reason}", monitor.scenario))
-        }
+        Activity::Waiting(reason) => Some(format!("{} is waiting for {reason}", monitor.scenario)),
         _ => None,
     });
     if let (Some(waiting), true) =
         (&waiting, monitors.iter().all(|monitor| !monitor.schedule_state.is_running()))
     {
-        return waiting.clone();
+        return format!("{elapsed}: {waiting}");
     }
     let (mut sent, mut in_flight, mut succeeded, mut failed, mut dropped) = (0, 0, 0, 0, 0);
     for monitor in &monitors {
@@ -65,6 +63,9 @@ fn line(board: &StatusBoard, elapsed: Duration, now: Instant) -> String {
     );
     if dropped > 0 {
         let _written = write!(text, ", {dropped} dropped");
+    }
+    if let Some(waiting) = waiting {
+        let _written = write!(text, " · {waiting}");
     }
     if let [only] = monitors.as_slice()
         && let Some(phase) = only.schedule_state.position(now).phase

@@ -27,7 +27,10 @@ pub(super) struct RunArgs {
     /// Run only this scenario
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Length of the run, such as 10m [default: one pass through the schedule]
+    /// Run the scenarios one after the other, in the order of the file
+    #[arg(long, conflicts_with = "scenario")]
+    sequential: bool,
+    /// Length of each scenario, such as 10m [default: one pass through the schedule]
     #[arg(long = "for", value_name = "DURATION", value_parser = config::read_duration)]
     length: Option<Duration>,
     /// Write report.json, report.md and report.html to this folder
@@ -36,7 +39,7 @@ pub(super) struct RunArgs {
     /// Exit with code 0 even if the run did not pass
     #[arg(long)]
     no_gate: bool,
-    /// Longest time until all targets are ready and the warm-up has ended
+    /// Longest time until the targets of a scenario are ready and its warm-up has ended
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = config::read_duration)]
     wait: Duration,
     /// Serve /metrics and the status page at this address during the run [default: no port]
@@ -61,6 +64,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     let plan = plan
         .for_single_run(args.scenario.as_deref(), args.length.is_some())
         .map_err(|error| Failed::Usage(format!("error: {error}")))?;
+    let plan = if args.sequential { plan.in_sequence() } else { plan };
     if variable("LLMLOAD_SHARD").or_else(|| variable("LLMLOAD_SHARDS")).is_some() {
         tracing::warn!(
             "LLMLOAD_SHARD and LLMLOAD_SHARDS are ignored, because a run sends the complete schedule"

@@ -269,6 +269,10 @@ pub struct Scenario {
     /// Default: `when_ready`.
     #[schemars(extend("default" = "when_ready"))]
     pub start: Field<Start>,
+    /// The name of another scenario. This scenario starts when the other scenario has ended: its
+    /// schedule, and its requests in flight. The other scenario needs a `repeat` with a count.
+    /// Default: no other scenario. Example: `baseline`.
+    pub after: Field<String>,
     /// The windows of time in which llmload sends requests: one window, or a list of 1 to 64
     /// windows. Default: no windows, so llmload sends at any time. Example:
     /// `{days: mon-fri, hours: "08:00-20:00", timezone: Europe/Berlin}`.

@@ -6,6 +6,7 @@
 //! pass therefore finds all mistakes. The loader returns a plan only if no method recorded a
 //! mistake.
 
+mod after;
 mod auth;
 mod body_secrets;
 mod calendar;
@@ -188,6 +189,7 @@ impl Validator<'_> {
                 &sources,
             ));
         }
+        self.check_after(&form.scenarios, &scenarios);
         let (limit, buckets) = self.metrics(&form.metrics);
         if let (Some(located), Some(limit)) = (form.scenarios.present(), limit) {
             let routes = scenarios.iter().map(|scenario| scenario.targets().count()).sum::<usize>();
@@ -229,6 +231,7 @@ impl Validator<'_> {
             request: form.request,
             arrivals: form.arrivals,
             start: form.start,
+            after: Field::Absent,
             active: form.active,
             repeat: form.repeat,
             schedule: form.schedule,

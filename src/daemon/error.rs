@@ -1,9 +1,6 @@
 //! The reasons why a daemon cannot start, or ends early.
 
-use std::time::Duration;
-
 use super::GRACE;
-use crate::config::HumanDuration;
 use crate::endpoint::BuildError;
 use crate::metrics;
 use crate::plan::OTHER_FILES;
@@ -41,20 +38,6 @@ pub enum Error {
          restore the old buckets, or restart llmload"
     )]
     Buckets(String),
-    /// A target of a run was not ready in time.
-    #[error(
-        "scenario {scenario} has sent nothing within {} (--wait), because it still waits for \
-         {waiting_for}",
-        HumanDuration(*ready_timeout)
-    )]
-    NotReady {
-        /// The scenario.
-        scenario: String,
-        /// The obstacle.
-        waiting_for: String,
-        /// The value of `--wait`.
-        ready_timeout: Duration,
-    },
     /// The plan can need more open files than the process is allowed to open.
     #[error(
         "this process can open only {limit} files, but the plan can need {needed} files: up to \

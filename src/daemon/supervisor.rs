@@ -9,7 +9,7 @@
 //! - A removed scenario drains: it sends nothing more, and its requests in flight can end. Then its
 //!   series are removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -23,8 +23,8 @@ use super::transition::{RouteTransition, Transition};
 use crate::control::CommandError;
 use crate::event::AbortReason;
 use crate::launch::RouteState;
-use crate::scenario::{ScenarioContext, ScenarioError, ScenarioHandle, ScenarioSpec};
-use crate::schedule_state::{Activity, RateOverride};
+use crate::scenario::{Completion, ScenarioContext, ScenarioError, ScenarioHandle, ScenarioSpec};
+use crate::schedule_state::RateOverride;
 use crate::status::{RouteMonitor, StatusBoard};
 
 /// Owns all running scenarios.
@@ -39,6 +39,9 @@ pub(super) struct Supervisor {
     /// The tasks of the scenarios.
     pub(super) tasks: JoinSet<Result<(), ScenarioError>>,
 }
+
+/// For each scenario of a plan, the signal that it has ended.
+type Completions = HashMap<String, Completion>;
 
 struct RunningScenario {
     spec: ScenarioSpec,
@@ -104,6 +107,15 @@ impl Supervisor {
         let metrics = Arc::clone(&self.context.metrics);
         let (old_targets, mut changes) = (self.target_names(), Changes::default());
         let mut old = std::mem::take(&mut self.scenarios);
+        // A scenario can wait for a scenario that is later in the file.
+        let completions: Completions = specs
+            .iter()
+            .map(|spec| {
+                let name = spec.scenario.name.clone();
+                let running = old.iter().find(|running| running.name() == name);
+                (name, running.map(|running| running.handle.completion.clone()).unwrap_or_default())
+            })
+            .collect();
         for spec in specs {
             for route in &spec.routes {
                 metrics.targets.add(&route.target.name, &route.info.address);
@@ -111,8 +123,8 @@ impl Supervisor {
             let name = spec.scenario.name.clone();
             let position = old.iter().position(|running| running.name() == name);
             let (running, change) = match position.map(|position| old.remove(position)) {
-                Some(running) => self.change_scenario(running, spec),
-                None => (self.start(spec), ScenarioChange::Added),
+                Some(running) => self.change_scenario(running, spec, &completions),
+                None => (self.start(spec, &completions), ScenarioChange::Added),
             };
             changes.record(&name, change);
             self.scenarios.push(running);
@@ -138,23 +150,11 @@ impl Supervisor {
         };
         let Some(had_override) = running.handle.set_rate(rate) else {
             return Err(CommandError::Unavailable(format!(
-                "scenario `{scenario}` still waits for its target; try again when its schedule runs"
+                "the schedule of scenario `{scenario}` has not started; try again when it runs"
             )));
         };
         let first = running.spec.routes.first();
         Ok(RateChange { had_override, ignored_setting: first.and_then(|route| route.info.hours) })
-    }
-
-    /// Returns the name of the first scenario whose schedule has not started, and the words after
-    /// "waiting for" in the error message.
-    pub(super) fn first_waiting(&self) -> Option<(String, String)> {
-        let waiting = self.scenarios.iter().find(|running| !running.handle.has_started())?;
-        let first = waiting.handle.monitors.first();
-        let waiting_for = match first.map(|monitor| monitor.schedule_state.activity()) {
-            Some(Activity::Waiting(waiting_for)) => waiting_for,
-            _ => "the target".to_owned(),
-        };
-        Some((waiting.name().to_owned(), waiting_for))
     }
 
     /// Returns the state of all routes that may have requests in flight.
@@ -184,10 +184,14 @@ impl Supervisor {
         routes.map(|route| route.target.name.clone()).collect()
     }
 
-    fn start(&mut self, spec: ScenarioSpec) -> RunningScenario {
+    fn start(&mut self, spec: ScenarioSpec, completions: &Completions) -> RunningScenario {
         let schedule_state = spec.new_schedule_state(self.context.shard);
         let monitors = spec.new_monitors(&schedule_state);
-        let (handle, task) = ScenarioHandle::start(spec.clone(), monitors, &self.context);
+        let completion = completions.get(&spec.scenario.name).cloned().unwrap_or_default();
+        let predecessor =
+            spec.scenario.after.as_ref().and_then(|after| completions.get(after)).cloned();
+        let (handle, task) =
+            ScenarioHandle::start(spec.clone(), monitors, &self.context, completion, predecessor);
         self.tasks.spawn(task);
         RunningScenario { spec, handle }
     }
@@ -196,6 +200,7 @@ impl Supervisor {
         &mut self,
         running: RunningScenario,
         after: ScenarioSpec,
+        completions: &Completions,
     ) -> (RunningScenario, ScenarioChange) {
         match Transition::decide(&running.spec, &running.handle, &after) {
             Transition::Keep => (running, ScenarioChange::Unchanged),
@@ -204,7 +209,7 @@ impl Supervisor {
             }
             Transition::Restart => {
                 self.stop(running);
-                (self.start(after), ScenarioChange::Restarted)
+                (self.start(after, completions), ScenarioChange::Restarted)
             }
         }
     }

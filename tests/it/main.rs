@@ -40,6 +40,7 @@ mod resources;
 mod run;
 mod run_failures;
 mod secrets;
+mod sequence;
 mod several;
 mod sidecar;
 mod signals;

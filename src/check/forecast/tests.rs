@@ -402,3 +402,29 @@ scenarios:
     assert_eq!((forecast.sum.amounts.requests, forecast.sum.cost_at_most["USD"]), (2.0, 3.0));
     assert_eq!(forecast.sum.in_flight_at_most, 2);
 }
+
+#[test]
+fn a_scenario_with_after_begins_in_the_forecast_at_the_end_of_the_other() {
+    let once = |schedule: &str, more: &str| {
+        format!("{{max_concurrency: 10, repeat: 1, schedule: [{schedule}]{more}}}")
+    };
+    let plan = plan(&format!(
+        "targets: {{a: {{base_url: 'http://localhost:1/v1'}}}}\nscenarios:\n  \
+         last: {}\n  first: {}\n  middle: {}\n  endless: {{rate: 1/s, after: last}}\n  \
+         other: {}",
+        once("{constant: 1/s, for: 1h}", ", after: middle"),
+        once("{constant: 2/s, for: 1h}", ""),
+        once("{concurrency: 7, requests: 10}, {pause: 2h}", ", after: first"),
+        once("{concurrency: 3, for: 1m}", ""),
+    ));
+    let forecast = forecast_of(&plan);
+    let begins: Vec<_> = forecast
+        .scenarios
+        .iter()
+        .map(|one| one.buckets.iter().find(|bucket| bucket.rate_max > 0.0))
+        .map(|bucket| bucket.map(|bucket| bucket.start_seconds / 3600.0))
+        .collect();
+    assert_eq!(begins, [Some(3.0), Some(0.0), None, Some(4.0), None]);
+    assert_eq!(forecast.scenarios[0].amounts.requests, 3600.0);
+    assert_eq!(forecast.sum.in_flight_at_most, 256 + 3, "the others never run together");
+}

@@ -10,6 +10,7 @@ use super::server_of;
 use crate::check::demand::{Demand, Extremes};
 use crate::check::forecast::{BUCKETS, DAY, Forecast};
 use crate::check::planned_runs::PlannedRuns;
+use crate::check::succession::is_in_sequence;
 use crate::plan::{Plan, Scenario};
 
 /// The most warnings. A plan with many scenarios for one server has many pairs.
@@ -17,18 +18,20 @@ const MAX_WARNINGS: usize = 3;
 
 /// The most scenarios that the search combines to pairs at one time. If more scenarios have load
 /// at one time, the pairs of these scenarios are enough for the warnings.
-const MAX_COMBINED: usize = 16;
+const MAX_COMBINED: usize = 64;
 
 /// Returns one warning for each pair of scenarios that share a server at the same time.
 pub fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
     let mut pairs = BTreeMap::new();
+    let runs = PlannedRuns::of_plan(plan, forecast.from, DAY);
+    let predecessors = plan.predecessors();
     for (server, scenarios) in by_server(plan) {
         if scenarios.len() < 2 {
             continue;
         }
         let loads: Vec<Load<'_>> =
-            scenarios.into_iter().map(|index| Load::new(plan, forecast, index)).collect();
-        for pair in Search::new(forecast).pairs(&loads) {
+            scenarios.into_iter().map(|index| Load::new(plan, index, &runs)).collect();
+        for pair in Search::new(forecast, &predecessors).pairs(&loads) {
             pairs.entry(pair).or_insert_with(|| server.clone());
         }
         if pairs.len() > MAX_WARNINGS {
@@ -39,8 +42,8 @@ pub fn find(plan: &Plan, forecast: &Forecast) -> Vec<String> {
         let [first, second] = [*first, *second].map(|index| &plan.scenarios[index].name);
         format!(
             "scenarios {first} and {second} share {server} and run at the same time, so each slows \
-             the other down; run each alone with `llmload run --scenario`, or give them different \
-             `active` windows, unless this is intended"
+             the other down; run them one after the other with `after` or `llmload run --sequential`, \
+             or give them different `active` windows, unless this is intended"
         )
     };
     let mut warnings: Vec<String> = pairs.iter().take(MAX_WARNINGS).map(warning).collect();
@@ -66,18 +69,13 @@ struct Load<'a> {
     index: usize,
     scenario: &'a Scenario,
     demand: Demand<'a>,
-    runs: PlannedRuns,
+    runs: &'a PlannedRuns,
 }
 
 impl<'a> Load<'a> {
-    fn new(plan: &'a Plan, forecast: &Forecast, index: usize) -> Load<'a> {
+    fn new(plan: &'a Plan, index: usize, runs: &'a [PlannedRuns]) -> Load<'a> {
         let scenario = &plan.scenarios[index];
-        Load {
-            index,
-            scenario,
-            demand: Demand::new(scenario, plan.shard),
-            runs: PlannedRuns::new(scenario, forecast.from, DAY),
-        }
+        Load { index, scenario, demand: Demand::new(scenario, plan.shard), runs: &runs[index] }
     }
 
     fn is_active(&self, from: Duration, to: Duration) -> bool {
@@ -93,7 +91,8 @@ impl<'a> Load<'a> {
 }
 
 /// Finds the pairs of scenarios that have load at the same time.
-struct Search {
+struct Search<'a> {
+    predecessors: &'a [Option<usize>],
     span: Duration,
     /// The length of the shortest part of time that the search looks at.
     part: Duration,
@@ -103,10 +102,11 @@ struct Search {
     found: BTreeSet<(usize, usize)>,
 }
 
-impl Search {
-    fn new(forecast: &Forecast) -> Search {
+impl<'a> Search<'a> {
+    fn new(forecast: &Forecast, predecessors: &'a [Option<usize>]) -> Search<'a> {
         let bucket = forecast.span / BUCKETS;
         Search {
+            predecessors,
             span: forecast.span,
             part: (bucket / 16).min(Duration::from_secs(1)),
             parts: BTreeMap::new(),
@@ -147,6 +147,9 @@ impl Search {
         for (position, second) in active.iter().enumerate() {
             for first in &active[..position] {
                 let pair = (second.index, first.index);
+                if is_in_sequence(self.predecessors, second.index, first.index) {
+                    continue;
+                }
                 let parts = self.parts.entry(pair).or_default();
                 *parts += 1;
                 // A scenario that starts when the other ends is in the same part of time only once.
@@ -191,7 +194,7 @@ mod tests {
             panic!()
         };
         let expected = "f.yml: scenarios x and y share h:1 and run at the same time, so each slows \
-                        the other down; run each alone with `llmload run --scenario`";
+                        the other down; run them one after the other with `after` or";
         assert!(warning.starts_with(expected), "{warning}");
         let apart = format!("x: {{target: a, {rate}}}, y: {{target: c, {rate}}}");
         assert_eq!(warnings(&apart), [""; 0], "different servers");
@@ -216,6 +219,17 @@ mod tests {
         assert_eq!(pair(load, &format!("{{pause: 6m50s}}, {load}")), 1);
         assert_eq!(pair(load, "{pause: 1h}, {concurrency: 3, for: 1m}"), 0);
         assert_eq!(pair(load, "{concurrency: 3, requests: 10}"), 1);
+        let counted = "{concurrency: 3, requests: 10}";
+        let chain = |after: &str| {
+            warnings(&format!(
+                "x: {{target: a, repeat: 1, schedule: [{counted}]}}, \
+                 y: {{target: a, repeat: 1, schedule: [{load}], after: x}}, \
+                 z: {{target: a, repeat: 1, schedule: [{counted}], after: {after}}}"
+            ))
+            .len()
+        };
+        assert_eq!(chain("y"), 0, "one after the other");
+        assert_eq!(chain("x"), 1, "both start when the first has ended");
         let windows = "x: {target: a, rate: 1/s, active: {hours: '08:00-12:00'}}, \
                        y: {target: a, rate: 1/s, active: {hours: '12:00-18:00'}}";
         assert_eq!(warnings(windows), [""; 0]);

@@ -83,6 +83,7 @@ impl Validator<'_> {
             repeat: repeat?,
             warmup: warmup?,
             start: start?,
+            after: scenario.after.present().map(|after| after.value.clone()),
             active: active?,
             max_concurrency: max_concurrency?,
             max_lag: max_lag?,
