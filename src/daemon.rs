@@ -320,13 +320,16 @@ impl Daemon {
         Ok(format!("Scenario {scenario}: {result}."))
     }
 
-    /// Handles the end of a scenario. Returns true if it was the last scenario of a run.
+    /// Handles the end of a scenario. Returns true if it was the last scenario of a run that
+    /// nobody stopped.
     fn scenario_ended(
         &self,
         ended: Result<Result<(), ScenarioError>, JoinError>,
     ) -> Result<bool, Error> {
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        Ok(self.run_options.is_some() && self.supervisor.tasks.is_empty())
+        // A stop ends all scenarios too, but then the run is not complete.
+        let is_complete = self.supervisor.tasks.is_empty() && !self.stop.is_cancelled();
+        Ok(self.run_options.is_some() && is_complete)
     }
 
     /// Drains, and then stops the web server. Until then, a scrape can show the drain. A completed
