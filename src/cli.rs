@@ -17,7 +17,7 @@ mod shard;
 mod signals;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -202,7 +202,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Usage(message)) => {
             stderr::write_line(message + "\n");
-            stderr::flush_completely();
+            // A person reads the problems of `check`, perhaps page by page.
+            if arguments.subcommand_name() == Some("check") && std::io::stdin().is_terminal() {
+                stderr::flush_completely();
+            }
             ExitCode::from(2)
         }
         Err(Failed::Reported(code)) => ExitCode::from(code),

@@ -84,8 +84,8 @@ fn aborted(route: &RouteReport) -> Vec<String> {
     let text = |(reason, aborted): (&String, &u64)| {
         let aborted = integer(*aborted);
         format!(
-            "llmload aborted {aborted} requests ({reason}); latencies and rates do not include these \
-             requests"
+            "llmload aborted {aborted} requests ({reason}); TTFT and inter-chunk latency include the part \
+             that had arrived, durations and rates do not"
         )
     };
     route.ledger.aborted.iter().map(text).collect()
@@ -132,8 +132,9 @@ fn retried_connections(route: &RouteReport) -> Option<String> {
     (retries.saturating_mul(MANY_SENT_PER_RETRY) > sent).then(|| {
         format!(
             "llmload sent {} of {} requests once more, because their connections ended before the \
-             server could work on them; set `keep_alive` of the target below the idle timeout of \
-             the server, and check the log of the server for crashes",
+             server could work on them; their TTFT includes the first attempt; if the server closes \
+             each connection after its response, set `keep_alive: off`; if it closes idle \
+             connections, set `keep_alive` below its idle timeout",
             integer(retries),
             integer(sent)
         )
@@ -146,7 +147,8 @@ fn coalesced(route: &RouteReport) -> Option<String> {
     COMMON.is_exceeded(coalesced, total.succeeded).then(|| {
         format!(
             "all tokens arrived at once in {} of {} successes, so these successes have no TPOT and \
-             no TPS; check for a proxy between llmload and the server that buffers the stream",
+             no TPS; check for a proxy that buffers the stream, and for a server that does not \
+             stream",
             integer(coalesced),
             integer(total.succeeded)
         )

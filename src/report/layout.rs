@@ -173,6 +173,7 @@ fn objectives(route: &RouteReport) -> Option<Block> {
         #[allow(clippy::cast_precision_loss)]
         let met = (objective.judged > 0).then(|| objective.met as f64 / objective.judged as f64);
         let verdict = match (objective.passed, is_uncertain) {
+            _ if objective.judged == 0 => "not judged",
             (false, _) => "missed",
             (true, true) => "met, but too few requests to be sure",
             (true, false) => "met",
