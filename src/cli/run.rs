@@ -76,6 +76,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failed> {
     args.report.as_deref().map_or(Ok(()), report_files::prepare)?;
     let signals = StopSignals::watch(Hangup::Stops, NOT_PASSED)?;
     let Ended { report, has_sent, error } = execute(args, plan, &signals)?;
+    signals.set_ended();
     // If an error explains why no request was sent, a table of zeros would hide it.
     let has_table = has_sent || error.is_none();
     let mut errors = Vec::from_iter(error.map(anyhow::Error::new));

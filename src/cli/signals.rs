@@ -1,11 +1,12 @@
 //! The signal handlers of the commands that send or serve load.
 //!
-//! A thread of its own handles the stop signals. So a second signal ends the process even if all
-//! other threads wait for a file, a name lookup or the reader of stdout.
+//! A separate thread handles the stop signals. So a second signal ends the process even if all
+//! other threads wait for a file, a name lookup or the reader of stdout. After the end of a run,
+//! one signal is enough.
 
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ use crate::control::{AdminCommand, AdminHandle, CommandError};
 
 /// Stop signals within this time count as one signal.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
-/// The time from the second signal to the end of the process, if the process does not end before.
+/// The time from the forced stop to the end of the process, if the process does not end before.
 const FORCED_EXIT: Duration = Duration::from_millis(900);
 
 /// The stop signals of this process.
@@ -25,9 +26,12 @@ const FORCED_EXIT: Duration = Duration::from_millis(900);
 pub(super) struct StopSignals {
     /// Cancelled at the first signal.
     pub(super) stop: CancellationToken,
-    /// Cancelled at the second signal. The process ends soon after it.
+    /// Cancelled at the signal that forces the end: the second signal, or the first signal after
+    /// the load has ended. The process ends soon after it.
     pub(super) force_stop: CancellationToken,
     exit_code: Arc<AtomicU8>,
+    /// True if nothing is left that a first signal could stop.
+    has_ended: Arc<AtomicBool>,
 }
 
 /// The effect of SIGHUP.
@@ -41,12 +45,13 @@ pub(super) enum Hangup {
 
 impl StopSignals {
     /// Handles SIGTERM, SIGINT and possibly SIGHUP until the process ends. `exit_code` is the exit
-    /// code if the second signal has to end the process.
+    /// code if a signal has to force the end of the process.
     pub(super) fn watch(hangup: Hangup, exit_code: u8) -> anyhow::Result<StopSignals> {
         let signals = StopSignals {
             stop: CancellationToken::new(),
             force_stop: CancellationToken::new(),
             exit_code: Arc::new(AtomicU8::new(exit_code)),
+            has_ended: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("the signal handlers could not be started")?;
@@ -66,25 +71,23 @@ impl StopSignals {
         Ok(signals)
     }
 
-    /// Sets the exit code if the second signal has to end the process.
+    /// Declares that the load has ended. The process still writes its results, and it can wait for
+    /// a disk or for a reader. So the next signal forces the end of the process.
+    pub(super) fn set_ended(&self) {
+        self.has_ended.store(true, Relaxed);
+    }
+
+    /// Sets the exit code if a signal has to force the end of the process.
     pub(super) fn set_exit_code(&self, code: u8) {
         self.exit_code.store(code, Relaxed);
     }
 
     async fn handle(&self, handlers: &mut Handlers) {
         handlers.first_signal().await;
-        self.stop.cancel();
-        // The command `timeout` signals a process and also its process group, so the same signal
-        // can arrive twice.
-        let duplicates = async {
-            loop {
-                handlers.stop_signal().await;
-            }
-        };
-        let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, duplicates).await;
-        // A hangup is never the second signal, because the shell and the kernel can both send one
-        // when a terminal closes.
-        handlers.stop_signal().await;
+        if !self.has_ended.load(Relaxed) {
+            self.stop.cancel();
+            handlers.second_signal().await;
+        }
         self.force_stop.cancel();
         tokio::time::sleep(FORCED_EXIT).await;
         process::exit(self.exit_code.load(Relaxed).into());
@@ -103,6 +106,20 @@ impl Handlers {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+
+    async fn second_signal(&mut self) {
+        // The command `timeout` signals a process and also its process group, so the same signal
+        // can arrive twice.
+        let duplicates = async {
+            loop {
+                self.stop_signal().await;
+            }
+        };
+        let _over: Result<(), _> = tokio::time::timeout(SAME_SIGNAL, duplicates).await;
+        // A hangup is never the second signal, because the shell and the kernel can both send one
+        // when a terminal closes.
+        self.stop_signal().await;
     }
 
     async fn first_signal(&mut self) {

@@ -114,9 +114,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        signal(&self.child, name);
     }
 
     pub fn wait(mut self) -> (ExitStatus, String) {
@@ -146,6 +144,12 @@ fn address_of(
         }
     }
     None
+}
+
+/// Sends a signal to a process.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 /// Waits between two checks, so that the daemon gets processor time.

@@ -3,7 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::binary::{TEST_TIMEOUT, pause};
+use crate::binary::{TEST_TIMEOUT, pause, signal};
 
 /// Starts a command of llmload in a shell, waits until its log contains `text`, and sends SIGHUP.
 /// Then calls `then`. Returns the exit code and the log.
@@ -29,11 +29,6 @@ fn hang_up(shell: &str, args: &[&str], text: &str, then: impl Fn(&Child)) -> (Op
     then(&child);
     let status = child.wait().unwrap();
     (status.code(), read())
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
 }
 
 const URL: &[&str] =

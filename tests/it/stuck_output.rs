@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use tokio::time::Instant;
 
-use crate::binary::{TEST_TIMEOUT, assert_balanced, pause, request, sample};
+use crate::binary::{TEST_TIMEOUT, assert_balanced, pause, request, sample, signal};
 
 /// Sends 150 requests in three seconds. No arrival is late, even on a slow machine.
 const LOAD: &str = "
@@ -87,20 +87,14 @@ impl Drop for Unread {
     }
 }
 
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-}
-
-/// Waits for the end of a process. `again` is called until the process has ended.
-fn wait(child: &mut Child, again: impl Fn(&Child)) -> ExitStatus {
+/// Waits for the end of a process.
+fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
         assert!(begun.elapsed() < TEST_TIMEOUT, "the process does not end");
-        again(child);
         pause();
     }
 }
@@ -118,7 +112,7 @@ fn a_log_that_nobody_reads_delays_no_arrival_no_scrape_and_no_drain() {
     assert_eq!(sample(&scrape, "llmload_requests_started_total", &[]), 150.0, "{scrape}");
     assert_eq!(daemon.get("/-/healthy").trim(), "llmload is healthy.");
     signal(&daemon.child, "TERM");
-    assert_eq!(wait(&mut daemon.child, |_| {}).code(), Some(0));
+    assert_eq!(wait(&mut daemon.child).code(), Some(0));
 }
 
 #[test]
@@ -130,7 +124,7 @@ fn the_log_reports_the_number_of_lost_lines_when_somebody_reads_it_again() {
         // The daemon flushes its log before it ends.
         let mut log = String::new();
         daemon.log.read_to_string(&mut log).unwrap();
-        assert_eq!(wait(&mut daemon.child, |_| {}).code(), Some(0));
+        assert_eq!(wait(&mut daemon.child).code(), Some(0));
         let reported = log.lines().filter(|line| line.contains("log lines were lost"));
         let reported = reported.map(|line| {
             if arguments.is_empty() {
@@ -148,7 +142,7 @@ fn the_log_reports_the_number_of_lost_lines_when_somebody_reads_it_again() {
 
 /// A table of this size does not fit into a pipe.
 #[test]
-fn a_second_signal_ends_a_run_whose_table_nobody_reads_after_its_report_is_written() {
+fn one_signal_ends_a_run_whose_table_nobody_reads_after_its_report_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut yaml = "metrics: {max_combinations: 60}
 targets: {sim: {simulator: {slots: 200}}}
@@ -176,7 +170,8 @@ scenarios:
     let report = std::fs::read_to_string(folder.path().join("out/report.json")).unwrap();
     assert!(serde_json::from_str::<serde_json::Value>(&report).is_ok());
     assert!(child.try_wait().unwrap().is_none(), "the table fits into the pipe");
-    let status = wait(&mut child, |child| signal(child, "INT"));
+    signal(&child, "INT");
+    let status = wait(&mut child);
     assert_eq!(status.code(), Some(0), "the result of the run");
     let mut rest = String::new();
     table.read_to_string(&mut rest).unwrap();
