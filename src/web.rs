@@ -144,9 +144,12 @@ impl Respond for Site {
             return wrong_method("GET, HEAD");
         }
         // Prometheus and health checks use any name, such as that of a Kubernetes service.
-        if matches!(path, "/config" | "/api/v1/status")
-            && let Err(refusal) = self.access.check_read(request.headers())
-        {
+        let access = match path {
+            "/config" => self.access.check_configuration(request.headers()),
+            "/api/v1/status" => self.access.check_read(request.headers()),
+            _ => Ok(()),
+        };
+        if let Err(refusal) = access {
             return refused(refusal);
         }
         match path {

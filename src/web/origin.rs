@@ -50,6 +50,11 @@ pub(super) enum Refusal {
     )]
     OtherName,
     #[error(
+        "the configuration is not available under a name that could belong to another site; use \
+         localhost, an IP address or the host name of this machine"
+    )]
+    ConfigurationUnderOtherName,
+    #[error(
         "a browser must not send admin requests under a name that could belong to another site; \
          open llmload at localhost or at its IP address"
     )]
@@ -59,8 +64,8 @@ pub(super) enum Refusal {
 /// The rules for requests.
 #[derive(Debug)]
 pub(super) struct Access {
-    /// True if `--web.enable-lifecycle` is set: admin requests from other machines and under other
-    /// names are accepted.
+    /// True if `--web.enable-lifecycle` is set: admin requests from other machines are accepted.
+    /// Other names are accepted for these requests and for the status.
     lifecycle: bool,
     /// The host name of this machine, if it is known.
     host_name: Option<String>,
@@ -73,7 +78,16 @@ impl Access {
         Access { lifecycle, host_name }
     }
 
-    /// Checks a request for the configuration or the status.
+    /// Checks a request for the configuration. A page of another site can never read it, because no
+    /// mask is certain to find every secret.
+    ///
+    /// # Errors
+    /// The reason to refuse the request.
+    pub(super) fn check_configuration(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.has_own_name(headers) { Ok(()) } else { Err(Refusal::ConfigurationUnderOtherName) }
+    }
+
+    /// Checks a request for the status.
     ///
     /// # Errors
     /// The reason to refuse the request.
@@ -182,6 +196,10 @@ mod tests {
             assert_eq!(access(false).has_own_name(&headers), is_own, "{host}");
             assert_eq!(access(false).check_read(&headers).is_ok(), is_own, "{host}");
             assert!(access(true).check_read(&headers).is_ok());
+            for lifecycle in [false, true] {
+                let result = access(lifecycle).check_configuration(&headers);
+                assert_eq!(result.is_ok(), is_own, "{host}");
+            }
         }
         assert!(access(false).check_read(&HeaderMap::new()).is_ok(), "a client of HTTP/1.0");
     }

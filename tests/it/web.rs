@@ -217,7 +217,11 @@ fn with_the_lifecycle_flag_programs_can_use_any_name_but_browsers_cannot() {
     let daemon = Daemon::of(llmload, &["--web.enable-lifecycle"], folder);
     let service = "host: llmload.monitoring.svc:9899\r\n";
     assert_eq!(send(&daemon, "POST /-/pause", service).0, 200);
-    assert_eq!(send(&daemon, "GET /config", service).0, 200);
+    assert_eq!(send(&daemon, "GET /api/v1/status", service).0, 200);
+    let (status, response) = send(&daemon, "GET /config", service);
+    assert_eq!(status, 403, "{response}");
+    assert!(response.contains("use localhost") && !response.contains("lifecycle"), "{response}");
+    assert_eq!(send(&daemon, "GET /config", "host: 127.0.0.1:9899\r\n").0, 200);
     let rebinding = "host: evil.example\r\norigin: http://evil.example\r\n";
     let (status, response) = send(&daemon, "POST /-/resume", rebinding);
     assert_eq!(status, 403, "{response}");
