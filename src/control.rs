@@ -46,7 +46,7 @@ pub enum CommandError {
     Invalid(String),
 }
 
-/// Sends the result of a command to its caller, who may no longer wait for it.
+/// Sends the result of a command to its caller, who possibly no longer waits for it.
 pub type Reply = oneshot::Sender<Result<String, CommandError>>;
 
 /// A command whose caller waits for the reply.

@@ -3,7 +3,8 @@
 //!
 //! A thread reads the files and prepares the change, so the daemon never waits for a disk. One
 //! thread works at a time. A reload that is requested in the meantime starts after it, because the
-//! thread may have read the files before the latest edit. All requests that wait share one reload.
+//! thread has possibly read the files before the latest edit. All requests that wait share one
+//! reload.
 
 use std::path::PathBuf;
 
@@ -20,8 +21,8 @@ use crate::plan::Plan;
 pub(super) struct Reloader {
     source: Option<ConfigSource>,
     known: KnownFiles,
-    /// The result of the thread that works now.
-    job: Option<oneshot::Receiver<Finished>>,
+    /// The thread that works now, and its result.
+    job: Option<(Work, oneshot::Receiver<Finished>)>,
     /// The callers that wait for the reload that runs now.
     callers: Vec<Reply>,
     /// The callers that wait for the next reload. `None` if no further reload is requested.
@@ -35,6 +36,15 @@ struct KnownFiles {
     /// The fingerprint of the contents of `files` when the configuration was last read. An invalid
     /// configuration updates the fingerprint too.
     fingerprint: u64,
+}
+
+/// The work of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// The thread compares the files with the configuration in effect.
+    Check,
+    /// The thread reads the configuration.
+    Read,
 }
 
 /// The result of a thread.
@@ -83,13 +93,14 @@ impl Reloader {
         let (Some(callers), Some(source)) = (self.next.take(), self.source.clone()) else { return };
         self.callers = callers;
         let (preparation, files) = (preparation(), self.known.files.clone());
-        self.job = Some(on_thread(move || {
+        let job = on_thread(move || {
             let (plan, known) = read(&source, files);
             let change = plan.map_err(|invalid| invalid.to_string());
             let change = change
                 .and_then(|plan| preparation.prepare(plan).map_err(|error| error.to_string()));
             Finished::Read(ReadConfiguration(known, change))
-        }));
+        });
+        self.job = Some((Work::Read, job));
     }
 
     /// Starts a check that requests a reload if the contents of a file have changed since the
@@ -102,13 +113,13 @@ impl Reloader {
         let KnownFiles { files, fingerprint } = self.known.clone();
         let check =
             move || Finished::Checked { has_changed: config::fingerprint(&files) != fingerprint };
-        self.job = Some(on_thread(check));
+        self.job = Some((Work::Check, on_thread(check)));
     }
 
     /// Waits for the thread that works now, forever if there is none.
     pub(super) async fn finished(&mut self) -> Finished {
         match &mut self.job {
-            Some(job) => job.await.unwrap_or(Finished::Failed),
+            Some((_, job)) => job.await.unwrap_or(Finished::Failed),
             None => std::future::pending().await,
         }
     }
@@ -116,7 +127,7 @@ impl Reloader {
     /// Handles the result of the thread. Returns the change to apply, or the reason why the
     /// configuration was rejected. Returns `None` if there was no reload.
     pub(super) fn handle(&mut self, finished: Finished) -> Option<Result<PreparedChange, String>> {
-        self.job = None;
+        let work = self.job.take().map(|(work, _)| work);
         match finished {
             Finished::Checked { has_changed: false } => None,
             Finished::Checked { has_changed: true } => {
@@ -126,6 +137,14 @@ impl Reloader {
             Finished::Read(ReadConfiguration(known, change)) => {
                 self.known = known;
                 Some(change)
+            }
+            // Nothing has read the configuration, so llmload does not reject it. The next check
+            // compares the files again.
+            Finished::Failed if work == Some(Work::Check) => {
+                tracing::warn!(
+                    "llmload could not check the files of the configuration for changes"
+                );
+                None
             }
             Finished::Failed => Some(Err(
                 "the thread that reads the configuration could not start or panicked; the log has \
@@ -143,7 +162,7 @@ impl Reloader {
     /// Sends the result of a reload to its callers.
     pub(super) fn reply(&mut self, result: &Result<String, CommandError>) {
         for caller in self.callers.drain(..) {
-            // The caller may no longer wait.
+            // The caller possibly no longer waits.
             let _gone = caller.send(result.clone());
         }
     }
@@ -169,5 +188,24 @@ fn read(source: &ConfigSource, known_files: Vec<PathBuf>) -> (Result<Plan, Inval
             return (plan, KnownFiles { files, fingerprint });
         }
         files.clone_from(read_files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_fails_is_no_rejected_configuration() {
+        for (work, is_rejected) in [(Work::Check, false), (Work::Read, true)] {
+            // The sender is dropped, as for a thread that cannot start.
+            let job = (work, oneshot::channel().1);
+            let known = KnownFiles { files: Vec::new(), fingerprint: 0 };
+            let mut reloader =
+                Reloader { source: None, known, job: Some(job), callers: Vec::new(), next: None };
+            let finished = reloader.finished().await;
+            assert_eq!(reloader.handle(finished).is_some(), is_rejected, "{work:?}");
+            assert!(reloader.job.is_none(), "the next check can start");
+        }
     }
 }
