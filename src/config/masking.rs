@@ -1,16 +1,16 @@
 //! Finds the values of a configuration that can be secrets: in the file, for the page `/config` and
 //! for messages, and in the fields of request bodies, for the text of servers.
 //!
-//! A key whose name looks like the name of a secret makes every text below it a secret, in every
-//! part of the file. The exceptions are listed here. So a new part of the file hides its secrets
-//! before anybody thinks of it.
+//! A key whose name looks like the name of a secret makes every text and every number below it a
+//! secret, in every part of the file. The exceptions are listed here. So a new part of the file
+//! hides its secrets before anybody thinks of it.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value as Json;
 
 use super::tree::{NodeId, Tree, Value};
-use super::validate::is_sensitive;
+use super::validate::{is_sensitive, is_sensitive_number};
 
 /// Keys of llmload that contain a word such as `key` or `token`, but whose values are no secrets.
 const HARMLESS: [&str; 5] = ["api_key_env", "api_key_file", AUTH, "first_token", "key_file"];
@@ -19,7 +19,7 @@ const AUTH: &str = "auth";
 /// Maps in which a user chooses the keys. A target with the name `auth-gateway` is no secret.
 const FREE_NAMES: [&str; 5] = ["targets", "scenarios", "prompts", "mix", "buckets"];
 
-/// Returns the nodes of all texts that can be secrets. Numbers and booleans are never secrets.
+/// Returns the nodes of all texts and numbers that can be secrets. Booleans are never secrets.
 pub fn secret_nodes(tree: &Tree) -> HashSet<NodeId> {
     let mut secrets = HashSet::new();
     let mut visit = vec![(NodeId::ROOT, Surroundings::Settings)];
@@ -30,6 +30,9 @@ pub fn secret_nodes(tree: &Tree) -> HashSet<NodeId> {
                 entries.iter().map(|(key, value)| (*value, surroundings.below(tree.key(*key)))),
             ),
             Value::Text(_) if surroundings.are_secret() => _ = secrets.insert(node),
+            Value::Integer(_) | Value::Float(_) if surroundings.are_secret_for_numbers() => {
+                secrets.insert(node);
+            }
             _ => {}
         }
     }
@@ -42,8 +45,9 @@ pub fn is_quotable(key: &str) -> bool {
     key != AUTH && (HARMLESS.contains(&key) || !is_sensitive(key))
 }
 
-/// Returns all texts in the fields of a request body that can be secrets.
-pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<&str> {
+/// Returns all texts in the fields of a request body that can be secrets. A number becomes the text
+/// that the body contains.
+pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<String> {
     let mut secrets = Vec::new();
     let below = |(key, value)| (value, Surroundings::Body.below(key));
     let mut visit: Vec<_> =
@@ -54,7 +58,10 @@ pub fn secret_texts(fields: &BTreeMap<String, Json>) -> Vec<&str> {
             Json::Object(entries) => visit.extend(
                 entries.iter().map(|(key, value)| (value, surroundings.below(key.as_str()))),
             ),
-            Json::String(text) if surroundings.are_secret() => secrets.push(text.as_str()),
+            Json::String(text) if surroundings.are_secret() => secrets.push(text.clone()),
+            Json::Number(number) if surroundings.are_secret_for_numbers() => {
+                secrets.push(number.to_string());
+            }
             _ => {}
         }
     }
@@ -79,18 +86,27 @@ enum Surroundings {
     Body,
     /// The value of a key whose name looks like the name of a secret, at any depth.
     Secret,
+    /// The same, but the numbers are counts or identifiers of tokens, as in `stop_token_ids`.
+    SecretTexts,
 }
 
 impl Surroundings {
     fn are_secret(self) -> bool {
+        self.are_secret_for_numbers() || matches!(self, Surroundings::SecretTexts)
+    }
+
+    fn are_secret_for_numbers(self) -> bool {
         matches!(self, Surroundings::ValueSource | Surroundings::Secret)
     }
 
     /// Returns the surroundings of the value of `key` in a map with these surroundings.
     fn below(self, key: &str) -> Surroundings {
-        use Surroundings::{Body, Names, Reference, Secret, Settings, ValueSource, ValueSources};
+        use Surroundings::{
+            Body, Names, Reference, Secret, SecretTexts, Settings, ValueSource, ValueSources,
+        };
         match self {
             Secret => Secret,
+            SecretTexts => SecretTexts,
             ValueSources => ValueSource,
             ValueSource | Reference => Reference,
             Names => Settings,
@@ -102,8 +118,9 @@ impl Surroundings {
                 key if is_sensitive(key) => Secret,
                 _ => Settings,
             },
-            // Tools of a request can have headers of their own, with any name.
-            Body if key == "headers" || is_sensitive(key) => Secret,
+            // Tools of a request can have separate headers, with any name.
+            Body if key == "headers" || is_sensitive_number(key) => Secret,
+            Body if is_sensitive(key) => SecretTexts,
             Body => Body,
         }
     }
@@ -138,12 +155,14 @@ mod tests {
     #[test]
     fn secrets_of_a_body_are_found_at_any_depth() {
         let fields = serde_json::json!({
-            "api_key": "one", "stop": ["no"], "max_tokens": 5, "secret": 7, "auth": {"a": ["two"]},
+            "api_key": "one", "stop": ["no"], "max_tokens": 500_000, "password": 12_345_678,
+            "pin_secret": -4711.5, "stop_token_ids": [151_645, "four"], "seed": 1_234_567,
+            "thinking_token_budget": 500_000, "auth": {"a": ["two", true]},
             "tools": [{"type": "mcp", "headers": {"x-team": "three"}, "name": "no"}],
         });
         let fields = serde_json::from_value(fields).unwrap();
         let mut secrets = secret_texts(&fields);
         secrets.sort_unstable();
-        assert_eq!(secrets, ["one", "three", "two"]);
+        assert_eq!(secrets, ["-4711.5", "12345678", "four", "one", "three", "two"]);
     }
 }

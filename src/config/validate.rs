@@ -52,7 +52,7 @@ use crate::plan;
 use crate::prompts::{BUILTIN, Prompts};
 use definitions::{Definitions, noun};
 pub use scenario::DEFAULT_MAX_CONCURRENCY;
-pub use secret::is_sensitive;
+pub use secret::{is_sensitive, is_sensitive_number};
 
 /// The name that the target and the scenario of the short form get.
 const DEFAULT_NAME: &str = "default";

@@ -394,10 +394,12 @@ async fn the_debug_form_of_a_response_shows_no_secret() {
 async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
     const TARGET_SECRET: &str = "sk-cAnArY-body/0123456789";
     const SCENARIO_SECRET: &str = "pw cAnArY \"quoted\" 0123456789";
+    const NUMBER: u64 = 4_711_081_547_110_815;
     let upstream = Upstream::start(|index| {
         let quotes = [
-            serde_json::json!({"input": {"api_key": TARGET_SECRET, "password": SCENARIO_SECRET}})
-                .to_string(),
+            serde_json::json!({"input": {"api_key": TARGET_SECRET, "password": SCENARIO_SECRET,
+                "pin_secret": NUMBER}})
+            .to_string(),
             format!("no {}", TARGET_SECRET.to_uppercase().replace('/', "%2f")),
             format!("cut {}", &TARGET_SECRET[3..]),
         ];
@@ -411,7 +413,7 @@ async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
     .await;
     let yaml = format!(
         "target: {{base_url: '{}', model: m, extra_body: {{api_key: '{TARGET_SECRET}'}}}}\n\
-         request: {{extra: {{password: '{SCENARIO_SECRET}'}}}}\nstart: now\nrepeat: 1\nmax_lag: 60s\n\
+         request: {{extra: {{password: '{SCENARIO_SECRET}', pin_secret: {NUMBER}}}}}\nstart: now\nrepeat: 1\nmax_lag: 60s\n\
          schedule: [{{constant: 6/s, for: 1s}}]\n",
         upstream.url()
     );
@@ -431,6 +433,7 @@ async fn a_secret_in_a_request_body_is_masked_in_every_output_of_a_run() {
     for output in tokio::task::spawn_blocking(work).await.unwrap() {
         assert_clean("the output", &output);
         assert!(!output.to_lowercase().contains("canary"), "{output}");
+        assert!(!output.contains(&NUMBER.to_string()), "{output}");
     }
     assert!(upstream.requests.load(Ordering::Relaxed) >= 6);
 }

@@ -18,11 +18,8 @@ pub(super) fn add(scenarios: &mut [Scenario]) {
         for target in scenario.targets() {
             let entry = targets.entry(target.name.clone()).or_insert_with(|| Arc::clone(target));
             let of_target = secret_texts(&target.dialect.extra_body);
-            let found: Vec<SecretText> = of_target
-                .iter()
-                .chain(&of_scenario)
-                .map(|text| (*text).to_owned().into())
-                .collect();
+            let found: Vec<SecretText> =
+                of_target.into_iter().chain(of_scenario.clone()).map(SecretText::from).collect();
             if !found.is_empty() {
                 let secrets = &mut Arc::make_mut(entry).body_secrets;
                 secrets.extend(found);

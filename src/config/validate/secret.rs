@@ -51,6 +51,19 @@ pub fn is_sensitive(name: &str) -> bool {
     words(name).any(|word| SENSITIVE.contains(&word.as_str()))
 }
 
+/// Returns true if a number in a field with this name usually is a secret. `token` at the end of a
+/// name means a credential. Before other words it means the tokens of a model, as in
+/// `stop_token_ids` and `thinking_token_budget`.
+pub fn is_sensitive_number(name: &str) -> bool {
+    let mut words = words(name).peekable();
+    while let Some(word) = words.next() {
+        if SENSITIVE.contains(&word.as_str()) && (word != "token" || words.peek().is_none()) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Splits a name such as `x-api-key`, `user_id`, `apiKey2` or `APIKey` into words in lower case.
 fn words(name: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(2 * name.len());
@@ -142,7 +155,7 @@ impl Validator<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_sensitive;
+    use super::{is_sensitive, is_sensitive_number};
 
     #[test]
     fn a_name_is_sensitive_if_one_of_its_words_is_sensitive() {
@@ -187,6 +200,17 @@ mod tests {
             "api-version",
         ] {
             assert!(!is_sensitive(name), "{name}");
+            assert!(!is_sensitive_number(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_model_tokens_is_not_sensitive() {
+        for name in ["password", "pin_secret", "token", "api_token", "auth_token_id", "key2"] {
+            assert!(is_sensitive_number(name), "{name}");
+        }
+        for name in ["stop_token_ids", "eosTokenId", "thinking_token_budget", "max_tokens"] {
+            assert!(!is_sensitive_number(name), "{name}");
         }
     }
 }
