@@ -254,8 +254,8 @@ pub struct Connection {
     pub insecure_skip_verify: bool,
     /// The HTTP proxy; `None` connects directly.
     pub proxy: Option<Proxy>,
-    /// The time for which an idle connection stays open. With `None`, each request has a connection
-    /// of its own.
+    /// The time for which an idle connection stays open. With `None`, each request has a separate
+    /// connection.
     pub keep_alive: Option<Duration>,
 }
 

@@ -28,7 +28,8 @@ use crate::schedule::Lengths;
 
 pub use format::RowFormat;
 pub use load::{
-    DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, load_pairs, load_rows,
+    DEFAULT_TEMPLATE, LoadError, MAX_BYTES, PromptUnavailable, Rows, is_utf16, load_pairs,
+    load_rows,
 };
 pub use synthetic::{LengthDistribution, MAX_TOKENS, Synthetic};
 

@@ -522,7 +522,7 @@ fn no_message_and_no_masked_source_contains_a_secret() {
     assert!(!format!("{:?}", plan.scenarios[0].target).contains("canary"));
     assert!(plan.warnings.iter().any(|w| w.contains("unencrypted")), "{:?}", plan.warnings);
 
-    let extra = "request: {extra: {skip_special_tokens: true, min_tokens: 5, token: 7, stop: [shown], \
+    let extra = "request: {extra: {skip_special_tokens: true, min_tokens: 5, max_token_count: 7, token: 8, stop: [shown], \
                  bearer: canary, passwd: canary, userCredentials: {a: [canary, 3], b: {env: canary}}, \
                  nested: [{api_key: canary}]}}";
     let plan = parse(&format!(
@@ -533,9 +533,10 @@ fn no_message_and_no_masked_source_contains_a_secret() {
     for line in [
         "skip_special_tokens: true",
         "min_tokens: 5",
-        "token: 7",
+        "max_token_count: 7",
+        "token: '***'",
         "- shown",
-        "- 3",
+        "      - '***'\n      - '***'\n",
         "bearer: '***'",
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
@@ -788,11 +789,13 @@ fn a_file_in_another_encoding_is_reported_with_its_line_or_encoding() {
     assert_eq!(latin, "llmload.yml:2:7: the text is not UTF-8; save the file as UTF-8");
     assert!(problem("ü".repeat(600_000).as_bytes()).contains("larger than 1024 KiB"));
 
-    fs::write(folder.path().join("p.jsonl"), utf_16(u16::to_le_bytes, "\u{feff}")).unwrap();
-    let prompts =
-        problem(b"target: http://localhost:1/v1\nrate: 1/s\nprompts: {a: {jsonl: p.jsonl}}\n");
-    assert!(prompts.ends_with("is UTF-16; convert the file to UTF-8"), "{prompts}");
-    assert_eq!(prompts.lines().count(), 1, "{prompts}");
+    for start in ["", "\u{feff}"] {
+        fs::write(folder.path().join("p.jsonl"), utf_16(u16::to_le_bytes, start)).unwrap();
+        let prompts =
+            problem(b"target: http://localhost:1/v1\nrate: 1/s\nprompts: {a: {jsonl: p.jsonl}}\n");
+        assert!(prompts.ends_with("is UTF-16; convert the file to UTF-8"), "{prompts}");
+        assert_eq!(prompts.lines().count(), 1, "{prompts}");
+    }
 }
 
 #[test]
@@ -897,16 +900,19 @@ fn without_secrets_only_the_absence_of_secrets_is_accepted() {
 
 /// Every part of the file can contain a secret, so the name of its key decides.
 #[test]
-fn the_masked_source_hides_every_text_below_a_key_that_sounds_secret() {
+fn the_masked_source_hides_texts_and_numbers_below_a_key_that_sounds_secret() {
     let text = "targets:\n  auth-gateway:\n    base_url: http://localhost:1/v1\n    timeouts: {first_token: 30s}\n    \
                 auth: bearer\n    api_key_env: TEAM_TOKEN\n    query: {code: '${TEAM_TOKEN}', plain: canary}\n    \
                 extra_body: {api_key: canary, auth: {a: [canary]}, tools: [{headers: {x-team: canary}}]}\n\
                 prompts: {secret: [shown]}\nscenarios:\n  keys:\n    rate: 1/s\n    \
-                request: {extra: {password: canary, top_p: 0.5, user: shown}}\n";
+                request: {extra: {password: canary, pin_secret: 47110815, top_p: 0.5, user: shown, stop_token_ids: [151645]}}\n";
     let plan = parse(text).unwrap();
     let shown = &plan.masked_source;
-    assert!(!shown.contains("canary"), "{shown}");
+    assert!(!shown.contains("canary") && !shown.contains("47110815"), "{shown}");
     for line in [
+        "pin_secret: '***'",
+        "top_p: 0.5",
+        "- 151645",
         "first_token: 30s",
         "auth: bearer",
         "api_key_env: TEAM_TOKEN",
@@ -917,7 +923,8 @@ fn the_masked_source_hides_every_text_below_a_key_that_sounds_secret() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     let secrets = &plan.scenarios[0].target.body_secrets;
-    assert!(secrets.len() == 1 && secrets[0].expose_secret() == "canary", "{}", secrets.len());
+    let secrets: Vec<_> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+    assert_eq!(secrets, ["47110815", "canary"]);
     let message = problems_of(
         "target: {base_url: 'http://localhost:1/v1', auth: sk-canary-0123456789}\nrate: 1/s",
     );

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::problem::{Invalid, Mistake, Position, Problem, ProblemKind};
 use super::yaml;
+use crate::prompts::is_utf16;
 
 /// Reads a configuration file.
 ///
@@ -62,7 +63,7 @@ pub fn read_small(path: &Path, limit: u64) -> Result<String, Mistake> {
     }
 }
 
-/// Opens a regular file. A pipe or a device could be endless, or could block llmload for ever.
+/// Opens a regular file. A pipe or a device could be endless, or could block llmload forever.
 fn open(path: &Path) -> std::io::Result<File> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
@@ -103,17 +104,4 @@ fn decode(name: &str, from: impl Read) -> Result<String, Invalid> {
         let mistake = mistake.of_kind(ProblemKind::Syntax);
         Err(Invalid::new(name, vec![Problem::new(position, String::new(), mistake)]))
     })
-}
-
-/// Returns true if a text is UTF-16. Such a text begins with a byte order mark, or each of its
-/// first characters has a zero byte.
-pub fn is_utf16(bytes: &[u8]) -> bool {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        [first, second, third, fourth, ..] => {
-            let are_zero = [first, second, third, fourth].map(|byte| *byte == 0);
-            are_zero == [true, false, true, false] || are_zero == [false, true, false, true]
-        }
-        _ => false,
-    }
 }

@@ -332,7 +332,10 @@ impl Driver {
             }
             Some(Source::Override(_)) => {
                 self.schedule_state.set_rate_override(None);
-                manual_rate::log_end(&self.arrivals.scenario, is_complete);
+                // If a command ends the override, the log has the reply to the command instead.
+                if is_complete {
+                    manual_rate::log_end(&self.arrivals.scenario);
+                }
             }
             None => {}
         }

@@ -21,12 +21,9 @@ pub(super) fn pacer(rate: Rate, length: Duration, arrivals: &ArrivalSpec, start:
     Pacer::new(Arc::new(schedule), &arrivals, segment)
 }
 
-/// Logs that the time of an override is over. If a command ends the override, `is_complete` is
-/// false, and the reply to the command is logged instead.
-pub(super) fn log_end(scenario: &str, is_complete: bool) {
-    if is_complete {
-        tracing::info!(scenario, "the time of the manual rate is over; the schedule continues");
-    }
+/// Logs that the time of an override is over.
+pub(super) fn log_end(scenario: &str) {
+    tracing::info!(scenario, "the time of the manual rate is over; the schedule continues");
 }
 
 /// Logs that a reload with another schedule ended an override.

@@ -210,9 +210,18 @@ fn read(path: &Path) -> Result<String, LoadError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Returns true if a text begins with a byte order mark of UTF-16.
-fn is_utf16(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
+/// Returns true if a text is UTF-16. Such a text begins with a byte order mark, or each of its
+/// first characters has a zero byte.
+#[must_use]
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, second, third, fourth, ..] => {
+            let are_zero = [first, second, third, fourth].map(|byte| *byte == 0);
+            are_zero == [true, false, true, false] || are_zero == [false, true, false, true]
+        }
+        _ => false,
+    }
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), LoadError> {

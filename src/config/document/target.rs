@@ -67,8 +67,8 @@ pub struct Target {
     #[schemars(extend("default" = false))]
     pub http2: Field<bool>,
     /// The time for which an idle connection stays open: 10ms to 1h. Choose a time that is shorter
-    /// than the keep-alive timeout of the server. With `off`, each request has a connection of its
-    /// own. Default: 4s.
+    /// than the keep-alive timeout of the server. With `off`, each request has a separate
+    /// connection. Default: 4s.
     #[schemars(extend("default" = "4s"))]
     pub keep_alive: Field<KeepAlive>,
     /// The certificates of the endpoint and of llmload, for https. Default: llmload trusts the
