@@ -1,9 +1,9 @@
 //! The life of one request: llmload sends it, reads its response, measures the time of each event,
 //! and reports exactly one success or failure.
 //!
-//! The clock is read when bytes arrive, before the bytes are decoded. Only the timeout for
-//! connecting is a timeout of the HTTP library. All other timeouts are in this module, so this
-//! module knows which timeout ended a request.
+//! The clock is read when bytes arrive, before the bytes are decoded. The endpoint has the timeout
+//! for connecting, because only the endpoint knows whether a request needs a new connection. All
+//! other timeouts are in this module, so this module knows which timeout ended a request.
 
 mod reading;
 mod timer;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use crate::deadline::StallMeter;
-use crate::measurement::{Failure, FailureDetail};
+use crate::measurement::{Failure, FailureCause, FailureDetail, LookupFault};
 use crate::plan::Timeouts;
 
 /// A failed attempt to connect is repeated if llmload did not run for at least this part of the
@@ -150,8 +150,9 @@ impl RequestTimer {
         FailureDetail::new(failure, &message)
     }
 
-    /// Tries to connect and sends a request. The library's timeout for connecting counts time in
-    /// which llmload did not run. So this function repeats an attempt that failed for this reason.
+    /// Tries to connect and sends a request. The endpoint's timeout for connecting, which includes
+    /// the name lookup, counts time in which llmload did not run. The same is true for the timeouts
+    /// of the system's resolver. So this function repeats an attempt that failed for this reason.
     /// The server has received nothing from such an attempt.
     pub(super) async fn send<T, F>(
         &mut self,
@@ -166,10 +167,18 @@ impl RequestTimer {
             let lost = self.stalls.lost().saturating_sub(before);
             match result {
                 Err(detail)
-                    if detail.failure == Failure::ConnectTimeout
-                        && lost >= self.timeouts.connect / EXCUSE => {}
+                    if is_connect_timeout(&detail) && lost >= self.timeouts.connect / EXCUSE => {}
                 result => return result,
             }
         }
+    }
+}
+
+/// Returns true if the time to connect, or the time of the name lookup before it, was over.
+fn is_connect_timeout(detail: &FailureDetail) -> bool {
+    match detail.failure {
+        Failure::ConnectTimeout => true,
+        Failure::Dns => detail.cause == Some(FailureCause::Lookup(LookupFault::NoAnswer)),
+        _ => false,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use llmload::endpoint::{Endpoint, Request, Response, SendStep};
 use llmload::exchange::{RequestSpec, exchange};
-use llmload::measurement::{Anomaly, Failure, FailureDetail};
+use llmload::measurement::{Anomaly, Failure, FailureCause, FailureDetail, LookupFault};
 use llmload::plan::Timeouts;
 use llmload::protocol::{Api, Terminal};
 use tokio::time::Instant;
@@ -237,10 +237,11 @@ async fn a_response_without_a_finish_reason_ends_with_its_body_or_its_end_marker
     assert_eq!(recorder.succeeded.lock().unwrap()[0].duration(), millis(700));
 }
 
-/// An endpoint whose first attempts to connect time out.
+/// An endpoint whose first attempts to connect fail.
 struct SlowToConnect {
-    /// The duration of each attempt that times out.
+    /// The duration of each attempt that fails.
     attempts: Mutex<Vec<Duration>>,
+    failure: FailureDetail,
     endpoint: InMemoryEndpoint,
 }
 
@@ -255,18 +256,31 @@ impl Endpoint for SlowToConnect {
         let attempt = self.attempts.lock().unwrap().pop();
         let Some(time) = attempt else { return self.endpoint.send(request, report).await };
         tokio::time::sleep(time).await;
-        Err(FailureDetail::new(Failure::ConnectTimeout, "on purpose"))
+        Err(self.failure.clone())
     }
 }
 
-/// The time in which llmload is stopped is no time that the target had to accept the connection.
+/// The time in which llmload is stopped is no time that the target had to accept the connection, or
+/// that the resolver had to respond.
 #[tokio::test(start_paused = true)]
 async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() {
     let connect = Duration::from_secs(5);
-    for (stopped, outcome) in [(true, Ok(())), (false, Err(Failure::ConnectTimeout))] {
+    let lookup = |fault| {
+        FailureDetail::new(Failure::Dns, "on purpose").with_cause(FailureCause::Lookup(fault))
+    };
+    let timeout = FailureDetail::new(Failure::ConnectTimeout, "on purpose");
+    for (stopped, failure, is_repeated) in [
+        (true, timeout.clone(), true),
+        (false, timeout, false),
+        (true, lookup(LookupFault::NoAnswer), true),
+        (false, lookup(LookupFault::NoAnswer), false),
+        (true, lookup(LookupFault::UnknownName), false),
+    ] {
+        let outcome = if is_repeated { Ok(()) } else { Err(failure.failure) };
         let (recorder, first) = (Recorder::default(), InMemory::responding_after(millis(10)));
         let endpoint = SlowToConnect {
             attempts: Mutex::new(vec![connect]),
+            failure: failure.clone(),
             endpoint: InMemoryEndpoint(Arc::clone(&first)),
         };
         let timeouts = Timeouts { connect, first_token: connect * 4, ..Timeouts::default() };
@@ -279,8 +293,8 @@ async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() 
             }
         };
         let (finished, ()) = tokio::join!(request, stop);
-        assert_eq!(finished.outcome.map(|_| ()), outcome, "stopped: {stopped}");
-        assert_eq!(first.sent.lock().unwrap().len(), usize::from(stopped));
+        assert_eq!(finished.outcome.map(|_| ()), outcome, "stopped: {stopped}, {failure:?}");
+        assert_eq!(first.sent.lock().unwrap().len(), usize::from(is_repeated));
     }
 }
 
