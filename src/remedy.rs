@@ -319,6 +319,10 @@ pub fn client_remedy(fault: Option<ClientFault>) -> &'static str {
         Some(ClientFault::Memory) => {
             "give this machine or container more memory, or lower `max_concurrency`"
         }
+        Some(ClientFault::Threads) => {
+            "raise the limit of threads (`ulimit -u`, TasksMax in systemd, or pids.max of the \
+             container)"
+        }
         Some(ClientFault::PromptFile) => {
             "keep each prompt file readable and unchanged while llmload uses it, and after a change \
              reload the configuration or start the run again"

@@ -177,7 +177,7 @@ fn certificate_fault(error: &CertificateError) -> Option<TlsFault> {
 /// Returns the resource of which this machine ran out.
 fn client_fault(causes: &Causes<'_>) -> Option<ClientFault> {
     if lookup_error(causes).is_some_and(LookupError::is_out_of_threads) {
-        return Some(ClientFault::Memory);
+        return Some(ClientFault::Threads);
     }
     let mut codes =
         causes.iter().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());

@@ -65,6 +65,8 @@ pub enum ClientFault {
     OpenFiles,
     /// The kernel had no memory for the socket (ENOMEM, ENOBUFS).
     Memory,
+    /// The system did not permit a further thread (EAGAIN).
+    Threads,
     /// A prompt file has changed, or llmload could not read it.
     PromptFile,
     /// A defect in llmload.
@@ -73,10 +75,11 @@ pub enum ClientFault {
 
 impl ClientFault {
     /// Every value, in the order of the enum.
-    pub const ALL: [ClientFault; 5] = [
+    pub const ALL: [ClientFault; 6] = [
         ClientFault::LocalPorts,
         ClientFault::OpenFiles,
         ClientFault::Memory,
+        ClientFault::Threads,
         ClientFault::PromptFile,
         ClientFault::Defect,
     ];
@@ -97,6 +100,7 @@ impl ClientFault {
             ClientFault::LocalPorts => "no local port was free",
             ClientFault::OpenFiles => "too many files were open",
             ClientFault::Memory => "the kernel had no memory for a socket",
+            ClientFault::Threads => "no further thread was permitted",
             ClientFault::PromptFile => "a prompt file has changed or cannot be read",
             ClientFault::Defect => "llmload has a defect",
         }

@@ -16,12 +16,12 @@ fn rest(at: Instant) -> Reading {
         period: Duration::from_millis(100),
         open_files: Some(100),
         max_files: Some(1000),
-        finished: FinishedCounts { total: 1_000_000, failed_by: [0; 5] },
+        finished: FinishedCounts { total: 1_000_000, failed_by: [0; 6] },
     }
 }
 
 /// Counts with this many more finished requests than a reading without a distortion.
-fn finished(total: u64, failed_by: [u64; 5]) -> FinishedCounts {
+fn finished(total: u64, failed_by: [u64; 6]) -> FinishedCounts {
     FinishedCounts { total: 1_000_000 + total, failed_by }
 }
 
@@ -78,10 +78,10 @@ fn each_distortion_is_detected_just_beyond_its_threshold() {
         (None, |r| r.open_files = Some(900)),
         (Some(Distortion::Files), |r| r.open_files = Some(901)),
         (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
-        (None, |r| r.finished = finished(1_000, [10, 0, 0, 0, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [11, 0, 0, 0, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [5, 0, 0, 6, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1, [0, 0, 0, 0, 1])),
+        (None, |r| r.finished = finished(1_000, [10, 0, 0, 0, 0, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [11, 0, 0, 0, 0, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [5, 0, 0, 0, 6, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1, [0, 0, 0, 0, 0, 1])),
     ];
     for (i, (expected, after)) in cases.into_iter().enumerate() {
         assert_eq!(detected(after), Vec::from_iter(expected), "case {i}");
@@ -180,7 +180,7 @@ fn every_message_ends_with_a_remedy() {
     (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
     (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
     last.open_files = Some(1000);
-    last.finished = finished(100, [0, 0, 0, 3, 0]);
+    last.finished = finished(100, [0, 0, 0, 0, 3, 0]);
     for kind in Distortion::ALL {
         let message = kind.detect(&first, &last).unwrap();
         assert!(
@@ -218,7 +218,7 @@ fn more_cpu_is_a_remedy_for_delays_only_if_llmload_used_its_cpu() {
 fn requests_that_fail_in_llmload_have_the_remedy_for_their_most_frequent_cause() {
     let first = rest(Instant::now());
     let mut last = rest(first.at + WINDOW);
-    last.finished = finished(224, [100, 3, 0, 10, 0]);
+    last.finished = finished(224, [100, 3, 0, 0, 10, 0]);
     assert_eq!(
         Distortion::ClientResource.detect(&first, &last).unwrap(),
         "in the last 30 s, 113 of 224 requests failed because of llmload or its machine, most \
