@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
@@ -29,12 +29,13 @@ const PIECE: usize = 256 * 1024;
 const PIECE_WAIT: Duration = Duration::from_millis(1);
 
 /// The part of a request that the HTTP client has taken from llmload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
     /// The HTTP client has not begun to write the request.
+    #[default]
     NotBegun,
-    /// The HTTP client has taken a part of the body.
-    Partial,
+    /// The HTTP client has taken a part of the request, the last one at this instant.
+    Partial(Instant),
     /// The HTTP client took the last piece of the body at this instant.
     Complete(Instant),
 }
@@ -45,8 +46,7 @@ pub(super) struct ProgressRecorder(Arc<Marks>);
 
 #[derive(Debug, Default)]
 struct Marks {
-    has_begun: AtomicBool,
-    completed: OnceLock<Instant>,
+    progress: Mutex<Progress>,
     /// The pause after the last piece of a large body. If the connection ends within this pause,
     /// the write of the last piece failed.
     last_turn: OnceLock<Turn>,
@@ -55,17 +55,27 @@ struct Marks {
 impl ProgressRecorder {
     pub(super) fn progress(&self) -> Progress {
         let is_written = self.0.last_turn.get().is_none_or(Turn::has_passed);
-        match self.0.completed.get() {
-            Some(at) if is_written => Progress::Complete(*at),
-            Some(_) => Progress::Partial,
-            None if self.0.has_begun.load(Ordering::Relaxed) => Progress::Partial,
-            None => Progress::NotBegun,
+        match *self.lock() {
+            Progress::Complete(at) if !is_written => Progress::Partial(at),
+            progress => progress,
         }
+    }
+
+    /// Records that the HTTP client has taken a part of the request.
+    fn record_part(&self) {
+        *self.lock() = Progress::Partial(Instant::now());
     }
 
     /// Records that the HTTP client has taken the complete request.
     pub(super) fn record_complete(&self) {
-        self.0.completed.get_or_init(Instant::now);
+        let mut progress = self.lock();
+        if !matches!(*progress, Progress::Complete(_)) {
+            *progress = Progress::Complete(Instant::now());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,13 +138,15 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.recorder.0.has_begun.store(true, Ordering::Relaxed);
         // The HTTP client has reset the stream of a request that llmload has taken back. So it does
         // not poll the body again, and no waker is necessary.
         if self.has_begun && self.opener.as_ref().is_some_and(|opener| !opener.open()) {
             return Poll::Pending;
         }
-        self.has_begun = true;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The HTTP client has taken the head.
+            self.recorder.record_part();
+        }
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
@@ -152,6 +164,7 @@ impl Body for RequestBody {
             }
             self.recorder.record_complete();
         } else {
+            self.recorder.record_part();
             self.is_split = true;
             self.pause = Some(match self.caution {
                 Some(time) => Box::pin(tokio::time::sleep(time)),

@@ -41,7 +41,8 @@ type AddressPair = (SocketAddr, SocketAddr);
 pub(super) struct UsedConnection {
     /// The time to establish the connection, without the DNS lookup.
     pub(super) connect: Duration,
-    /// True if the connection is older than the request, so it was idle before the request.
+    /// True if the connection was idle before the request: it is older than the request, or another
+    /// request has used it before.
     pub(super) is_reused: bool,
 }
 
@@ -101,8 +102,10 @@ impl Records {
 
     fn find(&self, addresses: AddressPair, sent: Instant) -> Option<UsedConnection> {
         let record = self.by_addresses.get(&addresses)?;
-        let (connect, is_reused) = (record.timing.connect, record.established < sent);
-        Some(UsedConnection { connect, is_reused })
+        // A request can wait for a connection. In this time, another request can use a connection
+        // that is established later than the waiting request began.
+        let is_reused = record.has_responded || record.established < sent;
+        Some(UsedConnection { connect: record.timing.connect, is_reused })
     }
 }
 
@@ -214,7 +217,7 @@ mod tests {
     const LIFETIME: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_reused_if_it_is_older_than_the_request() {
+    async fn a_connection_is_reused_if_it_is_older_than_the_request_or_has_responded() {
         let mut records = Records::new(LIFETIME);
         let before = Instant::now();
         let established = before + Duration::from_millis(1);
@@ -229,6 +232,9 @@ mod tests {
         assert_eq!(records.respond(addresses(1), after), Some(TIMING));
         assert_eq!(records.respond(addresses(1), after), None, "only the first response");
         assert_eq!(is_reused(&records, after), Some(true));
+        assert_eq!(is_reused(&records, before), Some(true), "another request used it before");
+        records.insert(addresses(1), TIMING, established);
+        assert_eq!(is_reused(&records, before), Some(false), "a new connection from this port");
     }
 
     /// A year with ten new connections per second, which the HTTP client closes silently.

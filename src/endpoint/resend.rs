@@ -79,13 +79,14 @@ pub(super) fn round_trip(connection: Option<UsedConnection>) -> Duration {
 
 fn is_unprocessed(connection: Option<UsedConnection>, progress: Progress, ended: Instant) -> bool {
     let is_reused = connection.is_some_and(|used| used.is_reused);
+    let is_soon = |at| ended.saturating_duration_since(at) <= round_trip(connection);
     match progress {
-        // No server works on half a request.
-        Progress::Partial => true,
+        // No server works on half a request. A server that responds early ends the connection while
+        // llmload writes the body. If llmload could not write for longer, the server or a gateway
+        // has stalled.
+        Progress::Partial(at) => is_soon(at),
         Progress::NotBegun => is_reused,
-        Progress::Complete(at) => {
-            is_reused && ended.saturating_duration_since(at) <= round_trip(connection)
-        }
+        Progress::Complete(at) => is_reused && is_soon(at),
     }
 }
 
@@ -116,6 +117,28 @@ mod tests {
         }
         assert!(is_unprocessed(used(1, true), Progress::NotBegun, written));
         assert!(!is_unprocessed(used(1, false), Progress::NotBegun, written));
-        assert!(is_unprocessed(used(1, false), Progress::Partial, written));
+    }
+
+    /// A gateway can stall in the middle of a body and reset the connection after half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn a_partly_written_request_is_unprocessed_only_if_its_body_was_moving() {
+        let used = |connect: u64, is_reused: bool| {
+            Some(UsedConnection { connect: Duration::from_millis(connect), is_reused })
+        };
+        let taken = Instant::now();
+        for (connection, after, expected) in [
+            (used(1, false), 0, true),
+            (used(1, false), 50, true),
+            (used(1, false), 51, false),
+            (used(1, true), 30_000, false),
+            (used(100, false), 400, true),
+            (used(100, false), 401, false),
+            (None, 50, true),
+            (None, 51, false),
+        ] {
+            let ended = taken + Duration::from_millis(after);
+            let unprocessed = is_unprocessed(connection, Progress::Partial(taken), ended);
+            assert_eq!(unprocessed, expected, "{connection:?} after {after} ms");
+        }
     }
 }
