@@ -72,6 +72,8 @@ pub enum SendStep {
         /// The time in which the request waited inside llmload for a free HTTP/2 stream.
         waited: Duration,
     },
+    /// The request waits inside llmload, because no HTTP/2 stream is free.
+    Queued,
     /// The server has not worked on the request, so llmload sends it once more.
     Retried,
 }
@@ -162,6 +164,20 @@ impl HttpEndpoint {
     /// # Errors
     /// A header value is not allowed in HTTP, or TLS or the proxy cannot be set up.
     pub fn new(target: &Target, base: &Url) -> Result<HttpEndpoint, BuildError> {
+        HttpEndpoint::with_ping(target, base, client::PING)
+    }
+
+    /// As [`HttpEndpoint::new`], with another time for the pings of an HTTP/2 connection. llmload
+    /// sends a ping after this time without a frame, and the server has the same time to
+    /// acknowledge it.
+    ///
+    /// # Errors
+    /// As [`HttpEndpoint::new`].
+    pub fn with_ping(
+        target: &Target,
+        base: &Url,
+        ping: Duration,
+    ) -> Result<HttpEndpoint, BuildError> {
         let keep_alive = target.connection.keep_alive;
         let lifetime = target.timeouts.total.saturating_add(keep_alive.unwrap_or_default());
         let connections = Connections::new(lifetime);
@@ -171,6 +187,7 @@ impl HttpEndpoint {
             base: base.clone(),
             connections: connections.clone(),
             proxy_authorization: proxy,
+            ping,
         });
         let shares = target.connection.http2 && keep_alive.is_some();
         let establishing = shares.then(Establishing::default);
@@ -318,7 +335,7 @@ impl HttpEndpoint {
     ) -> (Result<reqwest::Response, SendFailure>, Option<Stream>) {
         let mut waited = Duration::ZERO;
         loop {
-            let (stream, begin) = (http2.stream(), Instant::now());
+            let (stream, begin) = (http2.stream(request.body.len()), Instant::now());
             let client = match stream.client(&self.clients).await {
                 Ok(client) => client,
                 Err(failure) => return (Err(failure), None),
@@ -330,7 +347,7 @@ impl HttpEndpoint {
             let mut sending = Box::pin(attempt.send(sending));
             let wait = tokio::select! {
                 biased;
-                wait = stream.wait(Instant::now()) => wait,
+                wait = stream.wait(Instant::now(), || report(SendStep::Queued)) => wait,
                 result = &mut sending => {
                     report(SendStep::Begun { waited });
                     drop(sending);
@@ -385,6 +402,9 @@ impl Endpoint for HttpEndpoint {
             result => result,
         };
         let response = result.map_err(|failure| failure.detail)?;
+        if let Some(stream) = &stream {
+            stream.record_response();
+        }
         let connect_timing = self.connections.respond(response.extensions());
         Ok(HttpResponse::new(response, connect_timing, stream))
     }

@@ -90,6 +90,8 @@ pub enum Event<'a> {
         /// The dispatch lag, which is the time since the due instant. It contains the wait for a
         /// free stream, but not the time to connect.
         lag: Duration,
+        /// The wait for a free stream.
+        waited: Duration,
     },
     /// The connection ended before the server could work on the request, so llmload sends the
     /// request once more.

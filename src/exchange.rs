@@ -10,7 +10,8 @@ mod timer;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::{ConnectTiming, Endpoint, Request, Response, SendStep};
 use crate::event::{Arrival, Event, Observe, RequestIds};
-use crate::measurement::{Failure, FailureCause, FailureDetail, Measurement};
+use crate::measurement::{ClientFault, Failure, FailureCause, FailureDetail, Measurement};
 use crate::pairing::Timing;
 use crate::plan::Timeouts;
 use crate::protocol::{self, Api, BodyReader, ResponseLimits, StreamReader, Terminal};
@@ -91,7 +92,7 @@ pub async fn exchange<E: Endpoint>(
         Err(detail) => Err(detail),
     };
     // The arrival counts as sent even if its request could not be made.
-    sending.record(Duration::ZERO);
+    sending.end();
     match result {
         Ok((measurement, undrained)) => {
             observer.observe(&arrival, Event::Succeeded(&measurement));
@@ -124,20 +125,35 @@ struct Sending<'a, O: Observe + ?Sized> {
     /// The instant at which the endpoint got the request.
     begin: Instant,
     /// The time in which the request waited inside llmload, if it is known.
-    waited: OnceLock<Duration>,
+    waited: Arc<OnceLock<Duration>>,
+    /// True if the request has waited for a free HTTP/2 stream.
+    is_queued: AtomicBool,
 }
 
 impl<'a, O: Observe + ?Sized> Sending<'a, O> {
     fn new(arrival: &'a Arrival, observer: &'a O) -> Sending<'a, O> {
-        Sending { arrival, observer, begin: Instant::now(), waited: OnceLock::new() }
+        let (begin, is_queued) = (Instant::now(), AtomicBool::new(false));
+        Sending { arrival, observer, begin, waited: Arc::default(), is_queued }
     }
 
     /// Records that the request has waited. Only the first call counts.
     fn record(&self, waited: Duration) {
         if self.waited.set(waited).is_ok() {
             let lag = self.instant().saturating_duration_since(self.arrival.due);
-            self.observer.observe(self.arrival, Event::Sent { lag });
+            self.observer.observe(self.arrival, Event::Sent { lag, waited });
         }
+    }
+
+    /// Records the sending of a request that has ended. A request that still waits for a stream was
+    /// never sent, and its time is a wait.
+    fn end(&self) {
+        let waited = if self.is_queued() { self.begin.elapsed() } else { Duration::ZERO };
+        self.record(waited);
+    }
+
+    /// Returns true if the request waits for a free HTTP/2 stream.
+    fn is_queued(&self) -> bool {
+        self.is_queued.load(Ordering::Relaxed) && self.waited.get().is_none()
     }
 
     fn waited(&self) -> Duration {
@@ -153,8 +169,15 @@ impl<'a, O: Observe + ?Sized> Sending<'a, O> {
 /// llmload can abort a request at any time.
 impl<O: Observe + ?Sized> Drop for Sending<'_, O> {
     fn drop(&mut self) {
-        self.record(Duration::ZERO);
+        self.end();
     }
+}
+
+/// Returns the failure of a request that reached its timeout before it had a stream.
+fn no_stream(detail: &FailureDetail) -> FailureDetail {
+    let message = format!("no HTTP/2 stream was free: {}", detail.message);
+    FailureDetail::new(Failure::ClientResource, &message)
+        .with_cause(FailureCause::Client(ClientFault::Streams))
 }
 
 /// Returns the failure for a panic. The panic handler has already logged the panic.
@@ -177,15 +200,20 @@ async fn send_and_read<E: Endpoint>(
 ) -> Result<(Measurement, Option<E::Response>), FailureDetail> {
     let RequestSpec { request, model, api, terminal, expects_usage, timeouts } = request_spec;
     let is_stream = request.stream;
-    let Sending { arrival, observer, .. } = *sending;
-    let mut timer = RequestTimer::new(sending.begin, timeouts, is_stream);
+    let Sending { arrival, observer, begin, .. } = *sending;
+    let mut timer = RequestTimer::new(begin, Arc::clone(&sending.waited), timeouts, is_stream);
     let report = |step| match step {
         SendStep::Begun { waited } => sending.record(waited),
+        SendStep::Queued => sending.is_queued.store(true, Ordering::Relaxed),
         SendStep::Retried => observer.observe(arrival, Event::ConnectionRetried),
     };
     let response = timer.send(|| endpoint.send(request.clone(), report)).await;
-    timer.delay(sending.waited());
-    let mut response = response?;
+    let mut response = response.map_err(|detail| match detail.failure {
+        Failure::TimeoutFirstToken | Failure::TimeoutTotal if sending.is_queued() => {
+            no_stream(&detail)
+        }
+        _ => detail,
+    })?;
     if let Some(ConnectTiming { dns, connect }) = response.connect_timing() {
         observer.observe(arrival, Event::Connected { dns, connect });
     }

@@ -17,6 +17,7 @@
 //! because all durations are on the monotonic clock. But it changes the load of each schedule that
 //! follows the wall clock.
 
+mod arrivals;
 mod cgroup;
 mod client_failures;
 mod distortion;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::config::HumanDuration;
 use crate::launch::read_clocks;
 use crate::timetable::{Moment, StepDetector, StepDirection};
+use arrivals::ArrivalCounter;
 pub use cgroup::{Cgroup, CpuQuota, Throttling};
 use client_failures::FinishedCounter;
 pub use distortion::{DetectedDistortion, Distortion};
@@ -56,10 +58,7 @@ pub struct GeneratorMonitor {
     /// The time at which the operating system started, in seconds of Unix time.
     boot_time: Option<u64>,
     levels: cgroup::Levels,
-    /// The number of arrivals that were sent or dropped as late.
-    arrivals: AtomicU64,
-    /// The number of arrivals that were sent late or dropped as late.
-    late: AtomicU64,
+    arrivals: ArrivalCounter,
     /// The number of probes of the event loop.
     probes: AtomicU64,
     /// The number of delayed probes.
@@ -115,8 +114,7 @@ impl GeneratorMonitor {
             resource_usage: Mutex::new(usage),
             is_reading: AtomicBool::new(false),
             reader: OnceLock::new(),
-            arrivals: AtomicU64::new(0),
-            late: AtomicU64::new(0),
+            arrivals: ArrivalCounter::default(),
             probes: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             finished: FinishedCounter::default(),
@@ -126,18 +124,15 @@ impl GeneratorMonitor {
         })
     }
 
-    /// Counts an arrival that was sent with this dispatch lag.
-    pub fn record_sent(&self, lag: Duration) {
-        self.arrivals.fetch_add(1, Relaxed);
-        if lag > distortion::LATE {
-            self.late.fetch_add(1, Relaxed);
-        }
+    /// Counts an arrival that was sent with this dispatch lag. It waited for a free HTTP/2 stream
+    /// for the part `waited` of the lag.
+    pub fn record_sent(&self, lag: Duration, waited: Duration) {
+        self.arrivals.record_sent(lag, waited);
     }
 
     /// Counts an arrival that was dropped because it was too late.
     pub fn record_late_drop(&self) {
-        self.arrivals.fetch_add(1, Relaxed);
-        self.late.fetch_add(1, Relaxed);
+        self.arrivals.record_late_drop();
     }
 
     /// Counts a request that succeeded, or failed as described by `failure`.
@@ -218,14 +213,13 @@ impl GeneratorMonitor {
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
-        // `late` and `delayed` are read before the totals. In the other order, an arrival that is
-        // counted in between could make `late` larger than `arrivals`.
-        let (late, delayed) = (self.late.load(Relaxed), self.delayed.load(Relaxed));
+        // `delayed` is read before the total. In the other order, a probe that is counted in between
+        // could make `delayed` larger than `probes`.
+        let delayed = self.delayed.load(Relaxed);
         Reading {
             at,
-            late,
             delayed,
-            arrivals: self.arrivals.load(Relaxed),
+            arrivals: self.arrivals.read(),
             probes: self.probes.load(Relaxed),
             cpu: usage.process.cpu,
             cpus: usage.cpus(),
@@ -354,12 +348,12 @@ mod tests {
         };
         generator.detect(after(0));
         for _ in 0..198 {
-            generator.record_sent(distortion::LATE);
+            generator.record_sent(distortion::LATE, Duration::ZERO);
         }
-        generator.record_sent(distortion::LATE + Duration::from_nanos(1));
+        generator.record_sent(distortion::LATE + Duration::from_nanos(1), Duration::ZERO);
         generator.detect(after(1));
         assert_eq!(kinds(), []);
-        generator.record_sent(Duration::ZERO);
+        generator.record_sent(Duration::ZERO, Duration::ZERO);
         generator.record_late_drop();
         generator.detect(after(2));
         assert_eq!(kinds(), [], "2 of 200");
@@ -404,7 +398,7 @@ mod tests {
         let events = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let began = Instant::now();
-            generator.record_sent(Duration::from_secs(1));
+            generator.record_sent(Duration::from_secs(1), Duration::ZERO);
             let fell = until(false).await;
             assert!(fell - began < Duration::from_secs(2), "{:?}", fell - began);
             let lasted = until(true).await - fell;

@@ -113,8 +113,8 @@ failures! {
     ConnectOther "connect_other" Network,
     /// The TLS handshake failed because of the certificate, the host name or the protocol.
     Tls "tls" Target,
-    /// The machine of llmload ran out of file descriptors, ports, threads or memory, or a prompt
-    /// file changed.
+    /// The machine of llmload ran out of file descriptors, ports, threads or memory, no HTTP/2
+    /// stream was free before the timeout, or a prompt file changed.
     ClientResource "client_resource" Client,
     /// The connection broke before the response head arrived.
     Reset "reset" Target,

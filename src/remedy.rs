@@ -305,6 +305,11 @@ fn status(cause: Option<FailureCause>) -> Option<u16> {
     }
 }
 
+/// The remedy for waits for a free HTTP/2 stream. Over HTTP/1.1, each request has a connection of
+/// its own.
+pub const STREAMS: &str =
+    "lower the load or `max_concurrency`, or use HTTP/1.1 (`http2: false` at the target)";
+
 /// Returns the remedy for failures in llmload or its machine.
 pub fn client_remedy(fault: Option<ClientFault>) -> &'static str {
     match fault {
@@ -323,6 +328,7 @@ pub fn client_remedy(fault: Option<ClientFault>) -> &'static str {
             "raise the limit of threads (`ulimit -u`, TasksMax in systemd, or pids.max of the \
              container)"
         }
+        Some(ClientFault::Streams) => STREAMS,
         Some(ClientFault::PromptFile) => {
             "keep each prompt file readable and unchanged while llmload uses it, and after a change \
              reload the configuration or start the run again"

@@ -140,7 +140,7 @@ impl RawStatistics {
                 self.active_time.extend(arrival.due, arrival.due);
                 self.dropped[reason as usize] += 1;
             }
-            Event::Sent { lag } => {
+            Event::Sent { lag, .. } => {
                 self.active_time.extend(arrival.due, arrival.due + lag);
                 self.sent += 1;
                 self.dispatch_lag.record(seconds(lag));
@@ -328,7 +328,7 @@ mod tests {
         let at = |millis| origin + Duration::from_millis(millis);
         let finish = |phase, due, first: u64, ok: bool| {
             let arrival = Arrival { k: 0, due: at(due), phase, lengths: None };
-            tally.observe(&arrival, Event::Sent { lag: Duration::ZERO });
+            tally.observe(&arrival, Event::Sent { lag: Duration::ZERO, waited: Duration::ZERO });
             let since = Duration::from_millis(first);
             tally.observe(&arrival, Event::FirstToken { since_sent: since, since_due: since });
             let measurement = Measurement {

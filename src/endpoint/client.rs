@@ -14,7 +14,7 @@ use crate::plan::Target;
 /// The time without a frame from the server after which llmload sends an HTTP/2 ping, and the time
 /// that the server has to acknowledge it. If the peer is gone without a word, no packet reports it.
 /// An overloaded server acknowledges a ping, so the load does not end a connection.
-const PING: Duration = Duration::from_secs(10);
+pub(super) const PING: Duration = Duration::from_secs(10);
 
 /// Creates the HTTP clients of a target.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct ClientBuilder {
     pub(super) base: Url,
     pub(super) connections: Connections,
     pub(super) proxy_authorization: Option<HeaderValue>,
+    /// The interval of pings, and the time that the server has to acknowledge one.
+    pub(super) ping: Duration,
 }
 
 impl ClientBuilder {
@@ -33,7 +35,7 @@ impl ClientBuilder {
         keep_alive: Option<Duration>,
         establishing: Option<Establishing>,
     ) -> reqwest::Result<reqwest::Client> {
-        let ClientBuilder { target, base, connections, proxy_authorization } = self;
+        let ClientBuilder { target, base, connections, proxy_authorization, ping } = self;
         // The first client of the process installs the provider. For later clients, the call
         // returns an error, which is ignored.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
@@ -46,8 +48,8 @@ impl ClientBuilder {
             // The layer below ends a connection after `limit`, and knows the reason. The HTTP
             // client uses its own limit only to divide the time among the addresses of a name.
             .connect_timeout(limit + limit / 10)
-            .http2_keep_alive_interval(PING)
-            .http2_keep_alive_timeout(PING)
+            .http2_keep_alive_interval(*ping)
+            .http2_keep_alive_timeout(*ping)
             .http2_keep_alive_while_idle(true)
             .pool_idle_timeout(keep_alive)
             .pool_max_idle_per_host(if keep_alive.is_some() { usize::MAX } else { 0 })

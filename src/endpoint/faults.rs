@@ -71,6 +71,18 @@ pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
     detail(failure, &causes)
 }
 
+/// Classifies the failure to build the client of a further connection. The first client had the same
+/// settings, so this machine lacks something that it had before. The TLS library does not report
+/// why it could not read the certificates of the system. The usual reason is too many open files.
+pub(super) fn build_failure(error: &(dyn Error + 'static)) -> FailureDetail {
+    let causes = causes(error);
+    let is_unread = causes.iter().any(|cause| cause.is::<rustls::Error>());
+    let fault = client_fault(&causes).or(is_unread.then_some(ClientFault::OpenFiles));
+    let detail = detail(Failure::ClientResource, &causes);
+    let message = format!("no client for a further HTTP/2 connection: {}", detail.message);
+    FailureDetail { cause: fault.map(FailureCause::Client), ..detail.with_message(&message) }
+}
+
 /// Returns the failure of a request for the models or the version, if no response arrived within
 /// `timeout`.
 pub(super) fn no_response(timeout: Duration) -> FailureDetail {
@@ -337,6 +349,21 @@ mod tests {
             assert_eq!(client_fault(&causes(&error)), fault, "{error}");
         }
         assert_eq!(client_fault(&causes(&io::Error::other("EMFILE"))), None);
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_built_is_a_lack_of_this_machine() {
+        let unread = rustls::Error::General("No CA certificates were loaded".to_owned());
+        for (error, fault) in [
+            (wrapped(io::Error::from_raw_os_error(24)), Some(ClientFault::OpenFiles)),
+            (wrapped(io::Error::from_raw_os_error(12)), Some(ClientFault::Memory)),
+            (wrapped(io::Error::other(unread)), Some(ClientFault::OpenFiles)),
+            (wrapped(io::Error::other("something new")), None),
+        ] {
+            let detail = build_failure(&error);
+            assert_eq!(detail.failure, Failure::ClientResource);
+            assert_eq!(detail.cause, fault.map(FailureCause::Client), "{error}");
+        }
     }
 
     #[test]

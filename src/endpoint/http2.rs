@@ -10,27 +10,30 @@
 //! established connection, the open streams are all that the server allows. A wait for a stream is
 //! a part of the dispatch lag.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod establishing;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::client::legacy::connect::Connection;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
-use tower_layer::Layer;
-use tower_service::Service;
 
 use super::client::ClientBuilder;
-use super::faults::SendFailure;
+use super::faults::{self, SendFailure};
 use crate::measurement::{Failure, FailureDetail};
+use establishing::Established;
+pub(super) use establishing::Establishing;
 
 /// The wait for a stream is checked after each of these times. Several short times instead of a
 /// long one, because a stop of llmload is at most one of them.
 const CHECK: Duration = Duration::from_millis(5);
 /// The number of checks after which a stream that is not open shows that the connection is full.
 const CHECKS: u32 = 4;
+/// The number of checks if a lack of window can also delay the stream: a second.
+const CHECKS_WITH_LARGE_BODIES: u32 = 200;
+/// The bytes that a connection can carry before the server reads any of them. Each connection begins
+/// with this window (RFC 9113, section 6.9.2).
+const WINDOW: usize = 65_535;
 /// The highest number of streams of a connection that wait to open. Most servers allow at least 100
 /// streams, so a burst on a new connection does not exceed their limit (RFC 9113, section 6.5.2).
 const MAX_WAITING: usize = 100;
@@ -38,16 +41,16 @@ const MAX_WAITING: usize = 100;
 /// opens the stream of such a request later and resets it at once. Servers close a connection with
 /// many reset streams.
 const MAX_WITHDRAWN: usize = 8;
-/// The time after which llmload forgets the limit, because a new version of the server can have
-/// another limit.
-const LIMIT_LIFETIME: Duration = Duration::from_mins(10);
+/// The time after which one request tests the limit. The limit can be wrong, because llmload only
+/// concludes it, and a new version of the server can have another limit.
+const LIMIT_LIFETIME: Duration = Duration::from_mins(1);
 
 /// The streams of all connections of a target.
 #[derive(Debug, Default)]
 struct Streams {
     connections: Vec<Usage>,
     /// The number of streams that the server allows on a connection, and the instant at which
-    /// llmload concluded it.
+    /// llmload concluded or tested it.
     limit: Option<(usize, Instant)>,
 }
 
@@ -56,6 +59,9 @@ struct Streams {
 struct Usage {
     waiting: usize,
     open: usize,
+    /// The bytes in the bodies of the open streams that have no response yet. The server may not
+    /// have read these bytes.
+    unread: usize,
     /// The number of requests that llmload has taken back.
     withdrawn: usize,
 }
@@ -64,15 +70,11 @@ impl Streams {
     /// Chooses the first connection that has a free stream, and counts a waiting stream on it. The
     /// connection is new if its number is the number of the connections so far.
     fn choose(&mut self, now: Instant) -> usize {
-        let is_old = |at: Instant| now.saturating_duration_since(at) >= LIMIT_LIFETIME;
-        if self.limit.is_some_and(|(_, at)| is_old(at)) {
-            self.limit = None;
-            self.connections.iter_mut().for_each(|usage| usage.withdrawn = 0);
-        }
         let limit = self.limit.map_or(usize::MAX, |(limit, _)| limit);
         let is_free =
             |usage: &Usage| usage.waiting < MAX_WAITING && usage.waiting + usage.open < limit;
-        let index = self.connections.iter().position(is_free).unwrap_or(self.connections.len());
+        let free = self.connections.iter().position(is_free).unwrap_or(self.connections.len());
+        let index = if self.tests_limit(now) { 0 } else { free };
         if index == self.connections.len() {
             self.connections.push(Usage::default());
         }
@@ -80,10 +82,37 @@ impl Streams {
         index
     }
 
-    fn open(&mut self, index: usize) {
+    /// Returns true if the next request should test an old limit. For this test, the request needs
+    /// a connection that is full.
+    fn tests_limit(&mut self, now: Instant) -> bool {
+        let (Some((limit, at)), Some(first)) = (&mut self.limit, self.connections.first_mut())
+        else {
+            return false;
+        };
+        let is_old = now.saturating_duration_since(*at) >= LIMIT_LIFETIME;
+        let is_test = is_old && first.waiting == 0 && first.open >= *limit;
+        if is_test {
+            (*at, first.withdrawn) = (now, 0);
+        }
+        is_test
+    }
+
+    /// Records that a stream with a body of this length is open. If a connection then has more
+    /// streams than the limit, the limit was wrong.
+    fn open(&mut self, index: usize, length: usize) {
         let usage = &mut self.connections[index];
         usage.waiting -= 1;
         usage.open += 1;
+        usage.unread += length;
+        if self.limit.is_some_and(|(limit, _)| usage.open > limit) {
+            self.limit = None;
+        }
+    }
+
+    /// Returns the number of checks after which the connection is full.
+    fn checks(&self, index: usize) -> u32 {
+        let is_window_free = self.connections[index].unread < WINDOW;
+        if is_window_free { CHECKS } else { CHECKS_WITH_LARGE_BODIES }
     }
 
     /// Records that a stream has waited too long. Returns true if llmload should take the request
@@ -108,6 +137,8 @@ impl Streams {
 enum Phase {
     Waiting,
     Open,
+    /// The response head has arrived.
+    Answered,
     Ended,
 }
 
@@ -132,8 +163,8 @@ impl Http2Connections {
         Http2Connections { streams: Arc::default(), clients: Mutex::new(vec![Arc::new(client)]) }
     }
 
-    /// Returns a stream of a connection that is not full.
-    pub(super) fn stream(&self) -> Stream {
+    /// Returns a stream of a connection that is not full, for a body of this length.
+    pub(super) fn stream(&self, length: usize) -> Stream {
         let index = lock(&self.streams).choose(Instant::now());
         let mut clients = lock(&self.clients);
         if clients.len() <= index {
@@ -143,6 +174,7 @@ impl Http2Connections {
         let state = Arc::new(StreamState {
             streams: Arc::clone(&self.streams),
             index,
+            length,
             phase: Mutex::new(Phase::Waiting),
             opened: Notify::new(),
             opened_at: OnceLock::new(),
@@ -185,13 +217,14 @@ impl Stream {
             // To read the certificates of the system takes milliseconds.
             let built = tokio::task::spawn_blocking(move || {
                 let keep_alive = clients.target.connection.keep_alive;
-                clients.build(keep_alive, Some(establishing)).map_err(|error| error.to_string())
+                let built = clients.build(keep_alive, Some(establishing));
+                built.map_err(|error| faults::build_failure(&error))
             });
-            built.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|error| {
-                let message = format!("no client for a further HTTP/2 connection: {error}");
-                let detail = FailureDetail::new(Failure::Internal, &message);
-                SendFailure { detail, resend: None }
-            })
+            let panicked = |error: tokio::task::JoinError| {
+                FailureDetail::new(Failure::Internal, &error.to_string())
+            };
+            let built = built.await.unwrap_or_else(|error| Err(panicked(error)));
+            built.map_err(|detail| SendFailure { detail, resend: None })
         };
         self.client.client.get_or_try_init(build).await
     }
@@ -201,13 +234,23 @@ impl Stream {
         Opener(Arc::clone(&self.state))
     }
 
+    /// Records that the response head has arrived.
+    pub(super) fn record_response(&self) {
+        self.state.record_response();
+    }
+
     /// Waits until the stream is open or the request was taken back. `begin` is the instant at
-    /// which the HTTP client got the request.
-    pub(super) async fn wait(&self, begin: Instant) -> Wait {
+    /// which the HTTP client got the request. Calls `queued` if the connection is full, and the
+    /// request waits for one of its streams.
+    pub(super) async fn wait(&self, begin: Instant, mut queued: impl FnMut()) -> Wait {
         let establishing = &self.client.establishing;
-        let mut checks = 0;
+        let (mut checks, mut is_queued) = (0, false);
         loop {
+            let check = Instant::now();
             let opened = tokio::time::timeout(CHECK, self.state.opened.notified()).await;
+            // A late check shows that the event loop is busy. Then the task of the connection may
+            // not have run either.
+            let is_late = check.elapsed() >= 2 * CHECK;
             let until = self.state.opened_at.get().copied().unwrap_or_else(Instant::now);
             let time = |since: Instant| until.saturating_duration_since(begin.max(since));
             match (establishing.connection(), opened) {
@@ -218,12 +261,17 @@ impl Stream {
                     self.state.open();
                     return Wait::Opened(Duration::ZERO);
                 }
-                (Some(Established::Http2(since)), Err(_)) => {
+                (Some(Established::Http2(since)), Err(_)) if !is_late && !is_queued => {
                     checks += 1;
-                    if checks == CHECKS && self.state.record_full() {
-                        return Wait::Withdrawn(time(since));
+                    if checks >= self.state.checks() {
+                        if self.state.record_full() {
+                            return Wait::Withdrawn(time(since));
+                        }
+                        is_queued = true;
+                        queued();
                     }
                 }
+                (Some(Established::Http2(_)), Err(_)) => {}
                 (None, Err(_)) => checks = 0,
             }
         }
@@ -240,6 +288,8 @@ impl Drop for Stream {
 struct StreamState {
     streams: Arc<Mutex<Streams>>,
     index: usize,
+    /// The length of the body.
+    length: usize,
     phase: Mutex<Phase>,
     opened: Notify,
     opened_at: OnceLock<Instant>,
@@ -252,10 +302,22 @@ impl StreamState {
         if *phase == Phase::Waiting {
             *phase = Phase::Open;
             self.opened_at.get_or_init(Instant::now);
-            lock(&self.streams).open(self.index);
+            lock(&self.streams).open(self.index, self.length);
             self.opened.notify_one();
         }
-        *phase == Phase::Open
+        *phase != Phase::Ended
+    }
+
+    fn record_response(&self) {
+        let mut phase = lock(&self.phase);
+        if *phase == Phase::Open {
+            *phase = Phase::Answered;
+            lock(&self.streams).connections[self.index].unread -= self.length;
+        }
+    }
+
+    fn checks(&self) -> u32 {
+        lock(&self.streams).checks(self.index)
     }
 
     fn end(&self) {
@@ -263,7 +325,11 @@ impl StreamState {
         let usage = &mut lock(&self.streams).connections[self.index];
         match *phase {
             Phase::Waiting => usage.waiting -= 1,
-            Phase::Open => usage.open -= 1,
+            Phase::Open => {
+                usage.open -= 1;
+                usage.unread -= self.length;
+            }
+            Phase::Answered => usage.open -= 1,
             Phase::Ended => {}
         }
         *phase = Phase::Ended;
@@ -292,106 +358,6 @@ impl Opener {
     }
 }
 
-/// The state of the connecting of one HTTP client. It is a layer around the connector.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Establishing(Arc<EstablishingState>);
-
-#[derive(Debug, Default)]
-struct EstablishingState {
-    connecting: Mutex<Connecting>,
-    /// True if the client uses HTTP/2 without negotiation.
-    prior_knowledge: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Connecting {
-    in_progress: usize,
-    /// The instant at which the last connection was established, and true if it uses HTTP/2.
-    established: Option<(Instant, bool)>,
-}
-
-/// An established connection.
-enum Established {
-    Http1,
-    /// The instant at which the connection was established.
-    Http2(Instant),
-}
-
-impl Establishing {
-    /// Records that the client uses HTTP/2 without negotiation.
-    pub(super) fn set_prior_knowledge(&self) {
-        self.0.prior_knowledge.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns the last connection. Returns `None` while a connection is being established.
-    fn connection(&self) -> Option<Established> {
-        let connecting = lock(&self.0.connecting);
-        let (at, is_http2) = connecting.established.filter(|_| connecting.in_progress == 0)?;
-        Some(if is_http2 { Established::Http2(at) } else { Established::Http1 })
-    }
-}
-
-/// Counts a connection that is being established, until it is dropped.
-struct InProgress(Arc<EstablishingState>);
-
-impl InProgress {
-    fn begin(establishing: &Establishing) -> InProgress {
-        lock(&establishing.0.connecting).in_progress += 1;
-        InProgress(Arc::clone(&establishing.0))
-    }
-
-    fn record(&self, negotiated_http2: bool) {
-        let is_http2 = negotiated_http2 || self.0.prior_knowledge.load(Ordering::Relaxed);
-        lock(&self.0.connecting).established = Some((Instant::now(), is_http2));
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        lock(&self.0.connecting).in_progress -= 1;
-    }
-}
-
-impl<S> Layer<S> for Establishing {
-    type Service = ObservedConnector<S>;
-
-    fn layer(&self, connector: S) -> ObservedConnector<S> {
-        ObservedConnector { connector, establishing: self.clone() }
-    }
-}
-
-/// A connector that records when it establishes a connection.
-#[derive(Clone, Debug)]
-pub(super) struct ObservedConnector<S> {
-    connector: S,
-    establishing: Establishing,
-}
-
-impl<S, R> Service<R> for ObservedConnector<S>
-where
-    S: Service<R>,
-    S::Response: Connection,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.connector.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let connecting = self.connector.call(request);
-        let in_progress = InProgress::begin(&self.establishing);
-        Box::pin(async move {
-            let connection = connecting.await?;
-            in_progress.record(connection.connected().is_negotiated_h2());
-            Ok(connection)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,7 +367,7 @@ mod tests {
         let (mut streams, now) = (Streams::default(), Instant::now());
         for _ in 0..2 {
             assert_eq!(streams.choose(now), 0);
-            streams.open(0);
+            streams.open(0, 100);
         }
         assert_eq!(streams.choose(now), 0, "no limit is known");
         assert!(streams.record_full(0, now));
@@ -409,7 +375,39 @@ mod tests {
         assert_eq!(chosen, [1, 1, 2, 2, 3]);
         streams.connections[1].waiting -= 1;
         assert_eq!(streams.choose(now), 1, "the first connection with a free stream");
-        assert_eq!(streams.choose(now + LIMIT_LIFETIME), 0, "the limit is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_tests_an_old_limit() {
+        let (mut streams, now) = (Streams::default(), Instant::now());
+        streams.choose(now);
+        streams.open(0, 100);
+        streams.choose(now);
+        assert!(streams.record_full(0, now));
+        let later = now + LIMIT_LIFETIME;
+        assert_eq!(streams.choose(later), 0, "the test");
+        assert_eq!([streams.choose(later), streams.choose(later)], [1, 2], "the limit remains");
+        assert!(streams.record_full(0, later));
+        assert_eq!(streams.limit, Some((1, later)));
+        let last = later + LIMIT_LIFETIME;
+        assert_eq!(streams.choose(last), 0);
+        streams.open(0, 100);
+        assert_eq!(streams.limit, None, "the server allows more streams");
+    }
+
+    /// The bytes of large bodies can use up the window of the connection for a short time.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_large_unread_bodies_is_not_full_at_once() {
+        let first = Http2Connections::new(reqwest::Client::new(), Establishing::default());
+        let large = first.stream(WINDOW);
+        assert!(large.opener().open());
+        let waiting = first.stream(100);
+        assert_eq!(waiting.state.checks(), CHECKS_WITH_LARGE_BODIES);
+        large.record_response();
+        assert_eq!(waiting.state.checks(), CHECKS, "the server has read the body");
+        drop(large);
+        assert!(first.stream(WINDOW).opener().open());
+        assert_eq!(lock(&first.streams).connections[0].unread, 0, "the stream has ended");
     }
 
     #[tokio::test(start_paused = true)]
@@ -419,7 +417,7 @@ mod tests {
             assert_eq!(streams.choose(now), 0);
         }
         assert_eq!(streams.choose(now), 1);
-        streams.open(0);
+        streams.open(0, 100);
         assert_eq!(streams.choose(now), 0, "an open stream does not wait");
         let withdrawn = (0..MAX_WAITING).filter(|_| streams.record_full(0, now)).count();
         assert_eq!(withdrawn, MAX_WITHDRAWN);

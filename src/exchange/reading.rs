@@ -90,7 +90,7 @@ pub(super) async fn read_stream<R: Response>(
     arrival: &Arrival,
     observer: &(impl Observe + ?Sized),
 ) -> Result<(Measurement, Option<R>), FailureDetail> {
-    let sent = timer.sent;
+    let sent = timer.sent();
     let mut tokens = TokenTimes { sent, arrival, observer, first: None, last: None };
     let mut last_event = sent;
     let has_unexpected_type = first_read.is_some();
@@ -155,7 +155,7 @@ pub(super) async fn read_body<R: Response>(
     let end = Instant::now();
     let completed = reader.end(&mut discard_text)?;
     let has_reasoning = reader.text_bytes(Channel::Reasoning) > 0;
-    Ok(measurement(due, timer.sent, end, completed, has_reasoning))
+    Ok(measurement(due, timer.sent(), end, completed, has_reasoning))
 }
 
 /// Returns the measurement of a request, without the instants of its tokens.

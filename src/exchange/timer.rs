@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ const EXCUSE: u32 = 10;
 /// time would cost too much on the measured path. So the timer keeps its old instant; when it rings
 /// too early, it is set to a later instant.
 pub(super) struct RequestTimer {
-    pub(super) sent: Instant,
+    begin: Instant,
+    /// The time in which the request waited inside llmload, as soon as it is known. A timeout begins
+    /// after this time.
+    waited: Arc<OnceLock<Duration>>,
     timeouts: Timeouts,
     awaits_first_token: bool,
     is_stream: bool,
@@ -38,26 +42,32 @@ pub(super) struct RequestTimer {
 }
 
 impl RequestTimer {
-    pub(super) fn new(sent: Instant, timeouts: Timeouts, is_stream: bool) -> RequestTimer {
+    pub(super) fn new(
+        begin: Instant,
+        waited: Arc<OnceLock<Duration>>,
+        timeouts: Timeouts,
+        is_stream: bool,
+    ) -> RequestTimer {
         let Timeouts { connect, first_token, idle, total, .. } = timeouts;
         let mut timer = RequestTimer {
-            sent,
+            begin,
+            waited,
             timeouts,
             awaits_first_token: is_stream,
             is_stream,
-            last_read: sent,
+            last_read: begin,
             complete_since: None,
-            stalls: StallMeter::new(sent, connect.min(first_token).min(idle).min(total)),
+            stalls: StallMeter::new(begin, connect.min(first_token).min(idle).min(total)),
             lost_before: Duration::ZERO,
-            sleep: Box::pin(tokio::time::sleep_until(sent)),
+            sleep: Box::pin(tokio::time::sleep_until(begin)),
         };
-        timer.reset(sent);
+        timer.reset(begin);
         timer
     }
 
-    /// Moves the instant of the sending, because the request has waited inside llmload.
-    pub(super) fn delay(&mut self, waited: Duration) {
-        self.sent += waited;
+    /// Returns the instant of the sending.
+    pub(super) fn sent(&self) -> Instant {
+        self.begin + self.waited.get().copied().unwrap_or_default()
     }
 
     /// Ends the timeout of the first token and starts the idle timeout.
@@ -83,13 +93,13 @@ impl RequestTimer {
         // The timeouts that begin with the last read do not move by the time that was lost before.
         let lost_since_read = lost.saturating_sub(self.lost_before);
         let total = self.timeouts.total;
-        let total = (self.sent + total + lost, Failure::TimeoutTotal, total);
+        let total = (self.sent() + total + lost, Failure::TimeoutTotal, total);
         let specific = if let Some(at) = self.complete_since {
             let timeout = self.timeouts.after_end;
             (at + timeout + lost_since_read, Failure::TimeoutIdle, timeout)
         } else if self.awaits_first_token {
             let timeout = self.timeouts.first_token;
-            (self.sent + timeout + lost, Failure::TimeoutFirstToken, timeout)
+            (self.sent() + timeout + lost, Failure::TimeoutFirstToken, timeout)
         } else if self.is_stream {
             let timeout = self.timeouts.idle;
             (self.last_read + timeout + lost_since_read, Failure::TimeoutIdle, timeout)

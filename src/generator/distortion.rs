@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::arrivals::ArrivalCounts;
 use super::client_failures::FinishedCounts;
 use super::event_loop::INTERVAL;
-use crate::remedy::client_remedy;
+use crate::remedy::{STREAMS, client_remedy};
 
 /// The time between the two readings that are compared.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -108,10 +109,7 @@ impl Distortion {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {
     pub at: Instant,
-    /// Arrivals that were sent or dropped as late.
-    pub arrivals: u64,
-    /// Arrivals that were sent later than [`LATE`], or dropped as late.
-    pub late: u64,
+    pub arrivals: ArrivalCounts,
     pub probes: u64,
     /// Probes with more delay than [`DELAYED`].
     pub delayed: u64,
@@ -210,15 +208,20 @@ fn span(first: &Reading, last: &Reading) -> Duration {
 }
 
 fn dispatch_lag(first: &Reading, last: &Reading) -> Option<String> {
-    let arrivals = last.arrivals - first.arrivals;
-    let late = last.late - first.late;
+    let arrivals = last.arrivals.total - first.arrivals.total;
+    let late = last.arrivals.late - first.arrivals.late;
+    let for_streams = last.arrivals.late_for_streams - first.arrivals.late_for_streams;
+    let (cause, remedy) = if 2 * for_streams > late {
+        (", most often because no HTTP/2 stream was free", STREAMS.to_owned())
+    } else {
+        ("", delay_remedy(first, last))
+    };
     (late * u64::from(ONE_IN) > arrivals).then(|| {
         format!(
             "in the last {:.0} s, {late} of {arrivals} arrivals were sent more than {} ms late or \
-             dropped as late; {}",
+             dropped as late{cause}; {remedy}",
             span(first, last).as_secs_f64(),
             LATE.as_millis(),
-            delay_remedy(first, last)
         )
     })
 }

@@ -67,6 +67,8 @@ pub enum ClientFault {
     Memory,
     /// The system did not permit a further thread (EAGAIN).
     Threads,
+    /// No HTTP/2 stream became free before the timeout of the request.
+    Streams,
     /// A prompt file has changed, or llmload could not read it.
     PromptFile,
     /// A defect in llmload.
@@ -75,11 +77,12 @@ pub enum ClientFault {
 
 impl ClientFault {
     /// Every value, in the order of the enum.
-    pub const ALL: [ClientFault; 6] = [
+    pub const ALL: [ClientFault; 7] = [
         ClientFault::LocalPorts,
         ClientFault::OpenFiles,
         ClientFault::Memory,
         ClientFault::Threads,
+        ClientFault::Streams,
         ClientFault::PromptFile,
         ClientFault::Defect,
     ];
@@ -101,6 +104,7 @@ impl ClientFault {
             ClientFault::OpenFiles => "too many files were open",
             ClientFault::Memory => "the kernel had no memory for a socket",
             ClientFault::Threads => "no further thread was permitted",
+            ClientFault::Streams => "no HTTP/2 stream was free",
             ClientFault::PromptFile => "a prompt file has changed or cannot be read",
             ClientFault::Defect => "llmload has a defect",
         }

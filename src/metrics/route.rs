@@ -124,8 +124,8 @@ impl Observe for RouteMetrics {
             Event::Dropped(DropReason::Late) => self.generator.record_late_drop(),
             // The ledger counts dropped arrivals.
             Event::Dropped(_) => {}
-            Event::Sent { lag } => {
-                self.generator.record_sent(lag);
+            Event::Sent { lag, waited } => {
+                self.generator.record_sent(lag, waited);
                 observe(&common.dispatch_lag, lag);
             }
             Event::ConnectionRetried => common.connection_retries.inc(),

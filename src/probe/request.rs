@@ -81,7 +81,7 @@ impl Observe for Mutex<EventRecord> {
     fn observe(&self, arrival: &Arrival, event: Event<'_>) {
         let mut record = self.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Sent { lag } => record.sent = Some(arrival.due + lag),
+            Event::Sent { lag, .. } => record.sent = Some(arrival.due + lag),
             Event::ResponseHead { status } => record.head = Some((status, Instant::now())),
             Event::Chunks { count, .. } => {
                 record.chunks = record.chunks.saturating_add(count);

@@ -199,12 +199,13 @@ fn an_address_is_quoted_with_its_port() {
 /// A remedy names only the cause that llmload saw.
 #[test]
 fn a_failure_of_llmload_or_its_machine_has_the_remedy_for_its_cause() {
-    use ClientFault::{Defect, LocalPorts, Memory, OpenFiles, PromptFile, Threads};
+    use ClientFault::{Defect, LocalPorts, Memory, OpenFiles, PromptFile, Streams, Threads};
     let words = [
         (LocalPorts, "ip_local_port_range"),
         (OpenFiles, "ulimit -n"),
         (Memory, "more memory"),
         (Threads, "ulimit -u"),
+        (Streams, "`http2: false`"),
         (PromptFile, "prompt file"),
         (Defect, "bug in llmload"),
     ];

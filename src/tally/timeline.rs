@@ -120,7 +120,7 @@ mod tests {
         for second in 0..100_000 {
             let due = origin + Duration::from_secs(second);
             let arrival = Arrival { k: second, due, phase: Some(0), lengths: None };
-            timeline.record(&arrival, Event::Sent { lag: Duration::ZERO });
+            timeline.record(&arrival, Event::Sent { lag: Duration::ZERO, waited: Duration::ZERO });
             let since = Duration::from_millis(100);
             timeline.record(&arrival, Event::FirstToken { since_sent: since, since_due: since });
         }

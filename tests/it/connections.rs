@@ -41,13 +41,25 @@ pub fn target(url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
 }
 
 fn target_in(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, HttpEndpoint) {
+    let (target, base) = parse_target(folder, url, keys);
+    let endpoint = HttpEndpoint::new(&target, &base).unwrap();
+    (target, endpoint)
+}
+
+/// As [`target`], with this time for pings.
+pub fn target_with_ping(url: &str, keys: &str, ping: Duration) -> (Arc<Target>, HttpEndpoint) {
+    let (target, base) = parse_target(std::path::Path::new("."), url, keys);
+    let endpoint = HttpEndpoint::with_ping(&target, &base, ping).unwrap();
+    (target, endpoint)
+}
+
+fn parse_target(folder: &std::path::Path, url: &str, keys: &str) -> (Arc<Target>, url::Url) {
     let yaml = format!("target: {{base_url: '{url}', model: m{keys}}}\nrate: 1/s\n");
     let key = |name: &str| (name == "KEY").then(|| "sk-0123456789".into());
     let plan = config::parse(&yaml, "llmload.yml", Some(folder), &key).unwrap();
     let target = Arc::clone(&plan.scenarios[0].target);
-    let Location::Url(base) = &target.location else { unreachable!() };
-    let endpoint = HttpEndpoint::new(&target, base).unwrap();
-    (target, endpoint)
+    let Location::Url(base) = target.location.clone() else { unreachable!() };
+    (target, base)
 }
 
 /// Records the events of one request.

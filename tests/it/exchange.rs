@@ -298,6 +298,46 @@ async fn a_connect_timeout_that_expired_while_llmload_was_stopped_is_repeated() 
     }
 }
 
+/// An endpoint without a free HTTP/2 stream. `None` means that no stream becomes free.
+struct Queueing {
+    stream_after: Option<Duration>,
+    endpoint: InMemoryEndpoint,
+}
+
+impl Endpoint for Queueing {
+    type Response = InMemoryResponse;
+
+    async fn send(
+        &self,
+        request: Request,
+        mut report: impl FnMut(SendStep) + Send,
+    ) -> Result<InMemoryResponse, FailureDetail> {
+        report(SendStep::Queued);
+        let Some(waited) = self.stream_after else { return std::future::pending().await };
+        tokio::time::sleep(waited).await;
+        report(SendStep::Begun { waited });
+        self.endpoint.send(request, |_| {}).await
+    }
+}
+
+/// The server has the full time for its response, and is not at fault if no request reaches it.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_the_server_begins_when_the_request_has_a_stream() {
+    let timeouts = Timeouts { first_token: millis(1000), ..Timeouts::default() };
+    for (stream_after, response_after, expected) in [
+        (Some(millis(900)), millis(900), Ok(())),
+        (Some(millis(900)), millis(1100), Err(Failure::TimeoutFirstToken)),
+        (None, millis(0), Err(Failure::ClientResource)),
+    ] {
+        let recorder = Recorder::default();
+        let endpoint = InMemoryEndpoint(InMemory::responding_after(response_after));
+        let endpoint = Queueing { stream_after, endpoint };
+        let spec = request_spec(Terminal::FinishReason, timeouts);
+        let finished = exchange(&endpoint, arrival_now(), || Ok(spec), &recorder).await;
+        assert_eq!(finished.outcome.map(|_| ()), expected, "{stream_after:?} {response_after:?}");
+    }
+}
+
 /// A response that another task passes on. A real response needs such a task too: it reads from the
 /// socket.
 struct Relayed(tokio::sync::mpsc::Receiver<Bytes>);

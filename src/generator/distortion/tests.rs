@@ -6,8 +6,7 @@ use super::*;
 fn rest(at: Instant) -> Reading {
     Reading {
         at,
-        arrivals: 1_000_000,
-        late: 500,
+        arrivals: arrivals(0, 0, 0),
         probes: 50_000,
         delayed: 70,
         cpu: Some(Duration::from_secs(100)),
@@ -16,12 +15,17 @@ fn rest(at: Instant) -> Reading {
         period: Duration::from_millis(100),
         open_files: Some(100),
         max_files: Some(1000),
-        finished: FinishedCounts { total: 1_000_000, failed_by: [0; 6] },
+        finished: FinishedCounts { total: 1_000_000, failed_by: [0; 7] },
     }
 }
 
+/// Counts with this many more arrivals than a reading without a distortion.
+fn arrivals(total: u64, late: u64, late_for_streams: u64) -> ArrivalCounts {
+    ArrivalCounts { total: 1_000_000 + total, late: 500 + late, late_for_streams }
+}
+
 /// Counts with this many more finished requests than a reading without a distortion.
-fn finished(total: u64, failed_by: [u64; 6]) -> FinishedCounts {
+fn finished(total: u64, failed_by: [u64; 7]) -> FinishedCounts {
     FinishedCounts { total: 1_000_000 + total, failed_by }
 }
 
@@ -50,12 +54,12 @@ fn each_distortion_is_detected_just_beyond_its_threshold() {
     type Case = (Option<Distortion>, fn(&mut Reading));
     let cases: [Case; 25] = [
         (None, |_| {}),
-        (None, |r| (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 10)),
+        (None, |r| r.arrivals = arrivals(1000, 10, 0)),
         (Some(Distortion::DispatchLag), |r| {
-            (r.arrivals, r.late) = (r.arrivals + 1000, r.late + 11);
+            r.arrivals = arrivals(1000, 11, 0);
         }),
         (Some(Distortion::DispatchLag), |r| {
-            (r.arrivals, r.late) = (r.arrivals + 1, r.late + 1);
+            r.arrivals = arrivals(1, 1, 0);
         }),
         (None, |r| r.delayed += 3),
         (Some(Distortion::EventLoopDelay), |r| r.delayed += 4),
@@ -78,10 +82,10 @@ fn each_distortion_is_detected_just_beyond_its_threshold() {
         (None, |r| r.open_files = Some(900)),
         (Some(Distortion::Files), |r| r.open_files = Some(901)),
         (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
-        (None, |r| r.finished = finished(1_000, [10, 0, 0, 0, 0, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [11, 0, 0, 0, 0, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [5, 0, 0, 0, 6, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1, [0, 0, 0, 0, 0, 1])),
+        (None, |r| r.finished = finished(1_000, [10, 0, 0, 0, 0, 0, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [11, 0, 0, 0, 0, 0, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [5, 0, 0, 0, 0, 6, 0])),
+        (Some(Distortion::ClientResource), |r| r.finished = finished(1, [0, 0, 0, 0, 0, 0, 1])),
     ];
     for (i, (expected, after)) in cases.into_iter().enumerate() {
         assert_eq!(detected(after), Vec::from_iter(expected), "case {i}");
@@ -95,8 +99,7 @@ fn a_stop_causes_one_report_and_a_distortion_of_about_a_minute() {
     let reading = |second: u64, late: u64| {
         let mut reading = rest(begin + Duration::from_secs(second));
         reading.probes += second * 10;
-        reading.arrivals += second * 200;
-        reading.late += late;
+        reading.arrivals = arrivals(second * 200, late, 0);
         reading
     };
     for second in 0..100 {
@@ -177,10 +180,10 @@ fn the_number_of_stored_readings_is_bounded() {
 fn every_message_ends_with_a_remedy() {
     let first = rest(Instant::now());
     let mut last = rest(first.at + WINDOW);
-    (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
+    (last.arrivals, last.probes, last.delayed) = (arrivals(10, 10, 0), 50_300, 300);
     (last.cpu, last.throttled) = (Some(Duration::from_secs(160)), Some(50));
     last.open_files = Some(1000);
-    last.finished = finished(100, [0, 0, 0, 0, 3, 0]);
+    last.finished = finished(100, [0, 0, 0, 0, 0, 3, 0]);
     for kind in Distortion::ALL {
         let message = kind.detect(&first, &last).unwrap();
         assert!(
@@ -191,12 +194,27 @@ fn every_message_ends_with_a_remedy() {
     }
 }
 
+/// A wait for an HTTP/2 stream is no stop of llmload.
+#[test]
+fn the_message_of_a_dispatch_lag_names_http_2_streams_if_most_late_arrivals_waited_for_one() {
+    let first = rest(Instant::now());
+    let mut last = rest(first.at + WINDOW);
+    for (for_streams, is_named) in [(10, true), (6, true), (5, false), (0, false)] {
+        last.arrivals = arrivals(10, 10, for_streams);
+        let message = Distortion::DispatchLag.detect(&first, &last).unwrap();
+        for words in ["no HTTP/2 stream was free", "`http2: false`"] {
+            assert_eq!(message.contains(words), is_named, "{message}");
+        }
+        assert_eq!(message.contains("stopped llmload"), !is_named, "{message}");
+    }
+}
+
 /// llmload must not advise to buy CPU if it did not use the CPU that it has.
 #[test]
 fn more_cpu_is_a_remedy_for_delays_only_if_llmload_used_its_cpu() {
     let first = rest(Instant::now());
     let mut last = rest(first.at + WINDOW);
-    (last.arrivals, last.late, last.probes, last.delayed) = (1_000_010, 510, 50_300, 300);
+    (last.arrivals, last.probes, last.delayed) = (arrivals(10, 10, 0), 50_300, 300);
     for kind in [Distortion::DispatchLag, Distortion::EventLoopDelay] {
         for (used, cpus, advises_cpu) in [
             (Some(3), Some(2.0), false),
@@ -218,7 +236,7 @@ fn more_cpu_is_a_remedy_for_delays_only_if_llmload_used_its_cpu() {
 fn requests_that_fail_in_llmload_have_the_remedy_for_their_most_frequent_cause() {
     let first = rest(Instant::now());
     let mut last = rest(first.at + WINDOW);
-    last.finished = finished(224, [100, 3, 0, 0, 10, 0]);
+    last.finished = finished(224, [100, 3, 0, 0, 0, 10, 0]);
     assert_eq!(
         Distortion::ClientResource.detect(&first, &last).unwrap(),
         "in the last 30 s, 113 of 224 requests failed because of llmload or its machine, most \
