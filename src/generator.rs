@@ -213,8 +213,8 @@ impl GeneratorMonitor {
     }
 
     fn reading(&self, at: Instant, usage: &ResourceUsage) -> Reading {
-        // `delayed` is read before the total. In the other order, a probe that is counted in between
-        // could make `delayed` larger than `probes`.
+        // `delayed` is read before the total. In the other order, a probe that is counted in
+        // between could make `delayed` larger than `probes`.
         let delayed = self.delayed.load(Relaxed);
         Reading {
             at,

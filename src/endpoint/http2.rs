@@ -31,8 +31,8 @@ const CHECK: Duration = Duration::from_millis(5);
 const CHECKS: u32 = 4;
 /// The number of checks if a lack of window can also delay the stream: a second.
 const CHECKS_WITH_LARGE_BODIES: u32 = 200;
-/// The bytes that a connection can carry before the server reads any of them. Each connection begins
-/// with this window (RFC 9113, section 6.9.2).
+/// The bytes that a connection can carry before the server reads any of them. Each connection
+/// begins with this window (RFC 9113, section 6.9.2).
 const WINDOW: usize = 65_535;
 /// The highest number of streams of a connection that wait to open. Most servers allow at least 100
 /// streams, so a burst on a new connection does not exceed their limit (RFC 9113, section 6.5.2).
@@ -398,7 +398,7 @@ mod tests {
     /// The bytes of large bodies can use up the window of the connection for a short time.
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_large_unread_bodies_is_not_full_at_once() {
-        let first = Http2Connections::new(reqwest::Client::new(), Establishing::default());
+        let first = Http2Connections { streams: Arc::default(), clients: Mutex::default() };
         let large = first.stream(WINDOW);
         assert!(large.opener().open());
         let waiting = first.stream(100);

@@ -26,8 +26,8 @@ const EXCUSE: u32 = 10;
 /// too early, it is set to a later instant.
 pub(super) struct RequestTimer {
     begin: Instant,
-    /// The time in which the request waited inside llmload, as soon as it is known. A timeout begins
-    /// after this time.
+    /// The time in which the request waited inside llmload, as soon as it is known. A timeout
+    /// begins after this time.
     waited: Arc<OnceLock<Duration>>,
     timeouts: Timeouts,
     awaits_first_token: bool,

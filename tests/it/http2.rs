@@ -265,8 +265,8 @@ async fn a_wait_for_a_stream_is_dispatch_lag_and_not_ttft() {
     server.check_median(&report);
 }
 
-/// The server answers no request, and most requests of the burst get no stream. The server cannot be
-/// slow with a request that it has not received.
+/// The server answers no request, and most requests of the burst get no stream. The server cannot
+/// be slow with a request that it has not received.
 #[tokio::test]
 async fn a_timeout_without_a_stream_is_no_failure_of_the_server() {
     let server = TwoStreams::start(Duration::from_mins(10), false).await;
