@@ -83,7 +83,9 @@ fn each_distortion_is_detected_just_beyond_its_threshold() {
         (Some(Distortion::Files), |r| r.open_files = Some(901)),
         (None, |r| (r.open_files, r.max_files) = (Some(901), None)),
         (None, |r| r.finished = finished(1_000, [10, 0, 0, 0, 0, 0, 0])),
-        (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [11, 0, 0, 0, 0, 0, 0])),
+        (Some(Distortion::ClientResource), |r| {
+            r.finished = finished(1_000, [11, 0, 0, 0, 0, 0, 0]);
+        }),
         (Some(Distortion::ClientResource), |r| r.finished = finished(1_000, [5, 0, 0, 0, 0, 6, 0])),
         (Some(Distortion::ClientResource), |r| r.finished = finished(1, [0, 0, 0, 0, 0, 0, 1])),
     ];
