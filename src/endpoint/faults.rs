@@ -72,8 +72,9 @@ pub(super) fn body_failure(error: &reqwest::Error) -> FailureDetail {
 }
 
 /// Classifies the failure to build the client of a further connection. The first client had the
-/// same settings, so this machine lacks something that it had before. The TLS library does not report
-/// why it could not read the certificates of the system. The usual reason is too many open files.
+/// same settings, so this machine lacks something that it had before. The TLS library does not
+/// report why it could not read the certificates of the system. The usual reason is too many open
+/// files.
 pub(super) fn build_failure(error: &(dyn Error + 'static)) -> FailureDetail {
     let causes = causes(error);
     let is_unread = causes.iter().any(|cause| cause.is::<rustls::Error>());
