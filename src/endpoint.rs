@@ -4,7 +4,7 @@
 //! environment, follows no redirect, retries no failed request, decompresses no response and sends
 //! no referer. Each of these features would send or measure something that is not in the schedule.
 //! A redirect would also send the key to another server. There is one exception: llmload sends a
-//! request once more if the server has not worked on it, see [`resend`].
+//! request once more if the server has not worked on it, see `resend`.
 
 mod body;
 mod client;

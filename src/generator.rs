@@ -192,7 +192,7 @@ impl GeneratorMonitor {
     }
 
     /// Reads the values from the kernel. An old kernel takes long to list ten thousand open files,
-    /// so a separate thread reads them. This method waits at most [`READ_TIMEOUT`] for the thread,
+    /// so a separate thread reads them. This method waits at most `READ_TIMEOUT` for the thread,
     /// and returns at once if the thread is busy. In both cases, the previous values remain.
     pub async fn read_resource_usage(self: &Arc<Self>) {
         if self.is_reading.swap(true, Relaxed) {

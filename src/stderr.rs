@@ -80,7 +80,7 @@ pub fn end_progress() {
     QUEUE.push(Output::EndOfProgress);
 }
 
-/// Waits until all lines are written. Gives up if the reader does not read: see [`STUCK_READER`].
+/// Waits until all lines are written. Gives up if the reader does not read: see `STUCK_READER`.
 pub fn flush() {
     let end = Instant::now() + SLOW_READER;
     let mut state = QUEUE.lock();
