@@ -178,3 +178,28 @@ scenarios:
     let complete = std::fs::read_to_string(folder.path().join("out/report.md")).unwrap();
     assert!(complete.contains("s59") && !rest.contains("s59"), "the table is complete");
 }
+
+#[test]
+fn an_invalid_file_ends_the_process_although_nobody_reads_its_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each problem begins with the path, so the problems need more bytes than a pipe can hold.
+    let deep = folder.path().join(["long-name".repeat(20).as_str(); 10].join("/"));
+    std::fs::create_dir_all(&deep).unwrap();
+    let file = deep.join("llmload.yml");
+    let mut invalid = String::new();
+    for number in 0..100 {
+        writeln!(invalid, "u{number}: 1").unwrap();
+    }
+    std::fs::write(&file, invalid).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_llmload"))
+        .arg("--config.file")
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(wait(&mut child).code(), Some(2));
+    let mut problems = Vec::new();
+    child.stderr.take().unwrap().read_to_end(&mut problems).unwrap();
+    assert!(problems.len() >= 64 * 1024, "{} bytes do not fill a pipe", problems.len());
+}
