@@ -23,6 +23,10 @@ use super::faults::{SendFailure, send_failure};
 /// server is so short that the scheduling of the two machines takes longer.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(50);
 
+/// The longest time in which the writing of a body makes no progress, unless the server has stalled.
+/// It is longer than a round trip, because a slow machine can write or read late.
+const LONGEST_WRITE: Duration = Duration::from_secs(1);
+
 /// One attempt to send a request.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
@@ -79,14 +83,14 @@ pub(super) fn round_trip(connection: Option<UsedConnection>) -> Duration {
 
 fn is_unprocessed(connection: Option<UsedConnection>, progress: Progress, ended: Instant) -> bool {
     let is_reused = connection.is_some_and(|used| used.is_reused);
-    let is_soon = |at| ended.saturating_duration_since(at) <= round_trip(connection);
+    let within = |at, limit| ended.saturating_duration_since(at) <= limit;
     match progress {
         // No server works on half a request. A server that responds early ends the connection while
         // llmload writes the body. If llmload could not write for longer, the server or a gateway
         // has stalled.
-        Progress::Partial(at) => is_soon(at),
+        Progress::Partial(at) => within(at, LONGEST_WRITE.max(round_trip(connection))),
         Progress::NotBegun => is_reused,
-        Progress::Complete(at) => is_reused && is_soon(at),
+        Progress::Complete(at) => is_reused && within(at, round_trip(connection)),
     }
 }
 
@@ -94,47 +98,46 @@ fn is_unprocessed(connection: Option<UsedConnection>, progress: Progress, ended:
 mod tests {
     use super::*;
 
+    /// A connection whose connecting took this time, in milliseconds.
+    fn used(connect: u64, is_reused: bool) -> UsedConnection {
+        UsedConnection { connect: Duration::from_millis(connect), is_reused }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_an_end_that_was_under_way_leaves_a_complete_request_unprocessed() {
-        let used = |connect: u64, is_reused: bool| {
-            Some(UsedConnection { connect: Duration::from_millis(connect), is_reused })
-        };
         let written = Instant::now();
         for (connection, after, expected) in [
-            (used(1, true), 0, true),
-            (used(1, true), 50, true),
-            (used(1, true), 51, false),
-            (used(1, true), 2000, false),
+            (Some(used(1, true)), 0, true),
+            (Some(used(1, true)), 50, true),
+            (Some(used(1, true)), 51, false),
+            (Some(used(1, true)), 2000, false),
             // A server that is far away.
-            (used(100, true), 400, true),
-            (used(100, true), 401, false),
-            (used(1, false), 0, false),
+            (Some(used(100, true)), 400, true),
+            (Some(used(100, true)), 401, false),
+            (Some(used(1, false)), 0, false),
             (None, 0, false),
         ] {
             let ended = written + Duration::from_millis(after);
             let unprocessed = is_unprocessed(connection, Progress::Complete(written), ended);
             assert_eq!(unprocessed, expected, "{connection:?} after {after} ms");
         }
-        assert!(is_unprocessed(used(1, true), Progress::NotBegun, written));
-        assert!(!is_unprocessed(used(1, false), Progress::NotBegun, written));
+        assert!(is_unprocessed(Some(used(1, true)), Progress::NotBegun, written));
+        assert!(!is_unprocessed(Some(used(1, false)), Progress::NotBegun, written));
     }
 
     /// A gateway can stall in the middle of a body and reset the connection after half a minute.
     #[tokio::test(start_paused = true)]
     async fn a_partly_written_request_is_unprocessed_only_if_its_body_was_moving() {
-        let used = |connect: u64, is_reused: bool| {
-            Some(UsedConnection { connect: Duration::from_millis(connect), is_reused })
-        };
         let taken = Instant::now();
         for (connection, after, expected) in [
-            (used(1, false), 0, true),
-            (used(1, false), 50, true),
-            (used(1, false), 51, false),
-            (used(1, true), 30_000, false),
-            (used(100, false), 400, true),
-            (used(100, false), 401, false),
-            (None, 50, true),
-            (None, 51, false),
+            (Some(used(1, false)), 0, true),
+            (Some(used(1, false)), 1000, true),
+            (Some(used(1, false)), 1001, false),
+            (Some(used(1, true)), 30_000, false),
+            (Some(used(400, false)), 1600, true),
+            (Some(used(400, false)), 1601, false),
+            (None, 1000, true),
+            (None, 1001, false),
         ] {
             let ended = taken + Duration::from_millis(after);
             let unprocessed = is_unprocessed(connection, Progress::Partial(taken), ended);

@@ -18,6 +18,7 @@ use crate::faults::{endpoint, request_spec, send_spec, target};
 use crate::run::run_against;
 use crate::upstream::{
     Act, DONE, FINISH, Recorder, USAGE, Upstream, arrival_now, chunk, good, head, last_chunk,
+    perform,
 };
 use crate::upstream::{plain, read_request, self_signed, token};
 
@@ -59,7 +60,7 @@ impl ShortLived {
             while let Ok((stream, _)) = listener.accept().await {
                 let (times, unanswered) = (Arc::clone(&first_tokens), Arc::clone(&unanswered));
                 tokio::spawn(async move {
-                    _ = serve_once(stream, end, &times, &unanswered).await;
+                    serve_once(stream, end, &times, &unanswered).await;
                 });
             }
         });
@@ -78,8 +79,8 @@ async fn serve_once(
     end: End,
     first_tokens: &Mutex<Vec<Duration>>,
     unanswered: &AtomicU64,
-) -> std::io::Result<()> {
-    let Some(_) = read_request(&mut stream).await else { return Ok(()) };
+) {
+    let Some(_) = read_request(&mut stream).await else { return };
     let start = Instant::now();
     let lines = [
         "content-type: text/event-stream",
@@ -87,26 +88,29 @@ async fn serve_once(
         "keep-alive: timeout=5, max=100",
         "transfer-encoding: chunked",
     ];
-    let write = async |stream: &mut TcpStream, act: Act| {
-        let Act::Write(bytes) = act else { unreachable!() };
-        stream.write_all(&bytes).await
-    };
-    write(&mut stream, head("200 OK", &lines)).await?;
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    write(&mut stream, chunk(&token("a"))).await?;
+    // The time of the model: the TTFT is longer than the time to send a request.
+    let prefill = Act::Pause(Duration::from_millis(5));
+    for act in [head("200 OK", &lines), prefill, chunk(&token("a"))] {
+        if !perform(act, &mut stream).await {
+            return;
+        }
+    }
     first_tokens.lock().unwrap().push(start.elapsed());
     for act in [chunk(&token("b")), chunk(FINISH), chunk(USAGE), chunk(DONE), last_chunk()] {
-        write(&mut stream, act).await?;
+        if !perform(act, &mut stream).await {
+            return;
+        }
     }
     if let End::FinAtNextRequest | End::ResetAtNextRequest = end
         && read_request(&mut stream).await.is_some()
     {
         unanswered.fetch_add(1, Ordering::Relaxed);
     }
-    if let End::Reset | End::ResetAtNextRequest = end {
-        stream.set_zero_linger()?;
-    }
-    Ok(())
+    let last = match end {
+        End::Reset | End::ResetAtNextRequest => Act::Reset,
+        End::Fin | End::FinAtNextRequest => Act::Close,
+    };
+    perform(last, &mut stream).await;
 }
 
 /// The order of the requests.

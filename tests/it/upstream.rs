@@ -80,43 +80,47 @@ async fn play(
     stream.set_nodelay(true).unwrap();
     while let Some(head) = read_request(&mut stream).await {
         for act in script(counter.fetch_add(1, Ordering::Relaxed), &head) {
-            let ended = match act {
-                Act::Write(bytes) => stream.write_all(&bytes).await.is_err(),
-                Act::Trickle(bytes, gap) => {
-                    while stream.write_all(&bytes).await.is_ok() {
-                        tokio::time::sleep(gap).await;
-                    }
-                    true
-                }
-                Act::Pause(time) => {
-                    tokio::time::sleep(time).await;
-                    false
-                }
-                Act::WaitFor(gate) => {
-                    gate.cancelled().await;
-                    false
-                }
-                Act::Silence => {
-                    let mut rest = Vec::new();
-                    let _gone = stream.read_to_end(&mut rest).await;
-                    true
-                }
-                Act::Reset => {
-                    stream.set_zero_linger().unwrap();
-                    true
-                }
-                Act::Close => true,
-                Act::CloseOnNext => {
-                    let mut byte = [0];
-                    let _next = stream.read(&mut byte).await;
-                    // The bytes of the new request are not read, so the kernel sends RST. The same
-                    // happens if a server closes an idle connection while a request is arriving.
-                    true
-                }
-            };
-            if ended {
+            if !perform(act, &mut stream).await {
                 return;
             }
+        }
+    }
+}
+
+/// Does one step. Returns false if the connection has ended or ends now.
+pub async fn perform(act: Act, stream: &mut TcpStream) -> bool {
+    match act {
+        Act::Write(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Act::Trickle(bytes, gap) => {
+            while stream.write_all(&bytes).await.is_ok() {
+                tokio::time::sleep(gap).await;
+            }
+            false
+        }
+        Act::Pause(time) => {
+            tokio::time::sleep(time).await;
+            true
+        }
+        Act::WaitFor(gate) => {
+            gate.cancelled().await;
+            true
+        }
+        Act::Silence => {
+            let mut rest = Vec::new();
+            let _gone = stream.read_to_end(&mut rest).await;
+            false
+        }
+        Act::Reset => {
+            stream.set_zero_linger().unwrap();
+            false
+        }
+        Act::Close => false,
+        Act::CloseOnNext => {
+            let mut byte = [0];
+            let _next = stream.read(&mut byte).await;
+            // The bytes of the new request are not read, so the kernel sends RST. The same
+            // happens if a server closes an idle connection while a request is arriving.
+            false
         }
     }
 }
