@@ -23,8 +23,8 @@ use super::faults::{SendFailure, send_failure};
 /// server is so short that the scheduling of the two machines takes longer.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// The longest time in which the writing of a body makes no progress, unless the server has stalled.
-/// It is longer than a round trip, because a slow machine can write or read late.
+/// The longest time in which the writing of a body makes no progress, unless the server has
+/// stalled. It is longer than a round trip, because a slow machine can write or read late.
 const LONGEST_WRITE: Duration = Duration::from_secs(1);
 
 /// One attempt to send a request.
