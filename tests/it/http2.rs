@@ -266,21 +266,20 @@ async fn a_wait_for_a_stream_is_dispatch_lag_and_not_ttft() {
 }
 
 /// The server answers no request, and most requests of the burst get no stream. The server cannot
-/// be slow with a request that it has not received.
+/// be slow with a request that it has not received. When many requests time out at once, the server
+/// can end a connection because of the many reset streams.
 #[tokio::test]
 async fn a_timeout_without_a_stream_is_no_failure_of_the_server() {
     let server = TwoStreams::start(Duration::from_mins(10), false).await;
     let report =
         server.run_with(", timeouts: {first_token: 2s}", "concurrency: 40, requests: 40").await;
     let failed = &report.routes[0].ledger.failed;
-    let count = |failure: Failure| {
-        let found = failed.iter().find(|(class, _)| *class == failure.as_str());
-        found.map_or(0, |(_, count)| usize::try_from(*count).unwrap())
-    };
-    let (ours, theirs) = (count(Failure::ClientResource), count(Failure::TimeoutFirstToken));
-    assert_eq!(ours + theirs, 40, "{failed:?}");
-    assert!(ours > 0, "the first burst waits for two streams");
-    assert!(theirs <= server.seen.bodies.load(Ordering::Relaxed), "{failed:?}");
+    let count = |failure: Failure| failed.get(failure.as_str()).map_or(0, |count| *count as usize);
+    let (ours, reset) = (count(Failure::ClientResource), count(Failure::Reset));
+    let slow = count(Failure::TimeoutFirstToken);
+    assert_eq!(ours + reset + slow, 40, "{failed:?}");
+    let bodies = server.seen.bodies.load(Ordering::Relaxed);
+    assert!(slow <= bodies, "{failed:?}, but the server received {bodies} requests");
 }
 
 /// Without HTTP/2, each request in flight has a connection of its own, and none waits for another.
